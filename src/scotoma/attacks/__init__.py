@@ -1,0 +1,18 @@
+"""Attacks: images and labels in, adversarial images out. One file a family, one line here a name."""
+
+from __future__ import annotations
+
+from scotoma.table import Table
+
+ATTACKS = Table(
+    "attack",
+    {
+        "pgd": "attacks.pgd:PGD",
+        "apgd-ce": "attacks.apgd:APGDCE",
+        "apgd-t": "attacks.apgd:APGDT",
+        "fmn-linf": "attacks.fmn:FMN",
+        "min-linf": "attacks.min_linf:MinLinf",
+        "cw-linf": "attacks.carlini_wagner:CarliniWagnerLinf",
+        "strong": "attacks.strong:Strong",
+    },
+)

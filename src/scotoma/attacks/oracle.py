@@ -1,0 +1,95 @@
+"""The model as an attack sees it: logits and input gradients of the images that are still open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.losses import fooled
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n, classes) and labels (n,) to one loss an image (n,)."""
+
+
+class Ascent(NamedTuple):
+    """What one forward and backward pass tells."""
+
+    gradient: Tensor
+    """of the loss by the image, (n, c, h, w)"""
+    loss: Tensor
+    """(n,)"""
+    fooled: Tensor
+    """bool (n,)"""
+
+
+class Oracle:
+    """A model and the labels of the images under attack; `narrow` keeps those that are still open.
+
+    Every pass is charged to its images when the model counts (`Counted`).
+    """
+
+    def __init__(self, model: nn.Module, labels: Tensor, rows: Tensor | None = None):
+        self.model = model
+        self.labels = labels
+        self.rows = torch.arange(len(labels), device=labels.device) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def narrow(self, keep: Tensor) -> Oracle:
+        """The same model on the images in `keep` (a mask or indices)."""
+        return Oracle(self.model, self.labels[keep], self.rows[keep])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits without a gradient: one forward pass."""
+        with torch.no_grad():
+            return self._forward(images)
+
+    def fooled(self, images: Tensor) -> Tensor:
+        """Which images get a label other than theirs."""
+        return fooled(self.logits(images), self.labels)
+
+    def ascent(self, images: Tensor, loss: Loss) -> Ascent:
+        """One forward and one backward pass, through the inputs alone."""
+        leaf = images.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self._forward(leaf)
+            losses = loss(logits, self.labels)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+        logits = logits.detach()
+        return Ascent(gradient, losses.detach(), fooled(logits, self.labels))
+
+    def _forward(self, images: Tensor) -> Tensor:
+        if isinstance(self.model, Counted):
+            self.model.rows = self.rows
+        return self.model(images).float()
+
+
+class Counted(nn.Module):
+    """A model that counts the forward and backward passes of each image of one batch.
+
+    Args:
+        model: what is counted.
+        size: how many images are attacked.
+    """
+
+    def __init__(self, model: nn.Module, size: int, device: torch.device):
+        super().__init__()
+        self.model = model
+        self.rows: Tensor | None = None
+        self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+
+    def forward(self, images: Tensor) -> Tensor:
+        rows, self.rows = self.rows, None
+        if rows is None or len(rows) != len(images):  # an attack that does not say: the first rows
+            rows = torch.arange(len(images), device=images.device) % len(self.forwards)
+        one = torch.ones_like(rows)
+        self.forwards.index_add_(0, rows, one)
+        logits = self.model(images)
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self.backwards.index_add_(0, rows, one) and None)
+        return logits

@@ -1,0 +1,64 @@
+"""Projected gradient descent (Madry et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import cross_entropy
+from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Signed-gradient steps inside the ball, from random starts (Madry et al. 2018, section 2.1).
+
+    Args:
+        threat: the ball.
+        steps: gradient steps from each start.
+        step_size: length of a step; None means 2.5 eps / steps, which can cross the ball.
+        restarts: how many random starts; an image that is fooled leaves.
+        loss: what is ascended.
+    """
+
+    threat: Threat
+    steps: int = 40
+    step_size: float | None = None
+    restarts: int = 1
+    loss: Loss = cross_entropy
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w); those that were not fooled come back unchanged."""
+        eps = self.threat.eps
+        step_size = self.step_size or 2.5 * eps / self.steps
+        found = images.clone()
+        state = _State(Oracle(model, labels), generator or Randomness.default(images), images, images)
+        for _ in range(self.restarts):
+            state.x = self.threat.project(state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean)
+            for _ in range(self.steps):
+                gradient, _, fooled = state.oracle.ascent(state.x, self.loss)
+                self._harvest(state, fooled, found)
+                if not len(state):
+                    return found
+                gradient = gradient[~fooled] if len(gradient) > len(state) else gradient
+                state.x = self.threat.project(state.x + step_size * gradient.sign_(), state.clean)
+            self._harvest(state, state.oracle.fooled(state.x), found)
+            if not len(state):
+                return found
+        return found
+
+    @staticmethod
+    def _harvest(state: _State, fooled: Tensor, found: Tensor) -> None:
+        found[state.rows[fooled]] = state.x[fooled]
+        state.drop(fooled)
+
+
+@dataclass
+class _State(Active):
+    random: Randomness
+    clean: Tensor
+    x: Tensor

@@ -1,0 +1,42 @@
+"""Where images come from. One file a source, one line here a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scotoma.data.dataset import Dataset
+from scotoma.errors import InputError
+from scotoma.table import Table
+
+DATA = Table(
+    "data set",
+    {
+        "digits": "data.digits:digits",
+        "mnist": "data.idx:mnist",
+        "fashion-mnist": "data.idx:fashion_mnist",
+        "npz": "data.npz:npz",
+        "folder": "data.folder:folder",
+    },
+)
+
+
+def load_data(spec: str | Dataset, root: str | Path | None = None) -> Dataset:
+    """A data set by name: "digits", "mnist", "fashion-mnist", "npz:FILE" or "folder:PATH".
+
+    Args:
+        spec: the name, with the path after a colon where the source is the user's own.
+        root: where downloaded data sets live (default: `$SCOTOMA_DATA`, then the user's cache).
+
+    Raises:
+        InputError: an unknown name, or a source that cannot be read.
+    """
+    if isinstance(spec, Dataset):
+        return spec
+    name, colon, path = spec.partition(":")
+    if name in ("npz", "folder"):
+        if not path:
+            raise InputError(f"data {spec!r} names no file; write {name}:PATH")
+        return DATA[name](Path(path).expanduser())
+    if colon:
+        raise InputError(f"data {spec!r}: {name!r} takes no path; only npz:FILE and folder:PATH do")
+    return DATA[name](None if root is None else Path(root).expanduser())

@@ -1,0 +1,39 @@
+"""A user's own arrays in one NumPy archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.errors import InputError
+
+
+def npz(path: Path) -> Dataset:
+    """A NumPy archive: x_test, y_test and, for probes that need them, x_train, y_train.
+
+    Images are (n, h, w), (n, h, w, c) with 1 or 3 channels, or (n, c, h, w); uint8, or floats in [0, 1].
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+        raise InputError(f"{path}: not a NumPy archive of plain arrays ({error})") from None
+    missing = [key for key in ("x_test", "y_test") if key not in arrays]
+    if missing or ("x_train" in arrays) != ("y_train" in arrays):
+        raise InputError(f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither")
+    train = _split(arrays, "train", path) if "x_train" in arrays else None
+    return from_splits(f"npz:{path.name}", train, _split(arrays, "test", path))
+
+
+def _split(arrays: dict[str, np.ndarray], part: str, path: Path) -> ArraySplit:
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return ArraySplit(images, labels, f"{path} (x_{part})")

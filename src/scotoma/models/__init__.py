@@ -1,0 +1,14 @@
+"""Architectures, one file a family and one line here a name; and the loading of models, ours and other people's."""
+
+from __future__ import annotations
+
+from scotoma.table import Table
+
+ARCHITECTURES = Table(
+    "architecture",
+    {
+        "small-cnn": "models.small_cnn:small_cnn",
+        "madry-mnist": "models.madry:madry_mnist",
+        "wong-small": "models.wong:wong_small",
+    },
+)

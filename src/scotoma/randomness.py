@@ -1,0 +1,62 @@
+"""Random numbers that belong to an image, not to its place in a batch.
+
+An attack draws from a `Randomness` that knows which image each row is. The number is a hash of (seed, image, draw, pixel),
+so that any split of the images over batches, processes or restarts gives every image the same numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import Tensor
+
+_MASK = {bits: (1 << (64 - bits)) - 1 for bits in (27, 30, 31)}
+_GOLDEN, _MIX1, _MIX2 = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+class Randomness:
+    """A stream of random numbers for each image.
+
+    Args:
+        seed: the run's seed.
+        indices: int64 (n,), which image of the data set each row is.
+        purpose: what the numbers are for, so that two attacks with one seed do not share them.
+    """
+
+    def __init__(self, seed: int, indices: Tensor, purpose: str = ""):
+        word = hashlib.sha256(f"{seed} {purpose}".encode()).digest()[:8]
+        self._keys = _hash(indices.to(torch.int64) + int.from_bytes(word, "big", signed=True))
+        self._draws = 0
+
+    @classmethod
+    def default(cls, images: Tensor) -> Randomness:
+        """Seed 0, rows numbered from 0: what an attack uses when it is given none."""
+        return cls(0, torch.arange(len(images), device=images.device))
+
+    def narrow(self, keep: Tensor) -> Randomness:
+        """The streams of the rows in `keep` (a mask or indices), at the point where they are."""
+        narrowed = object.__new__(Randomness)
+        narrowed._keys, narrowed._draws = self._keys[keep], self._draws
+        return narrowed
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
+        self._draws += 1
+        rows = _hash(self._keys + self._draws)
+        pixels = torch.arange(like[0].numel(), device=like.device)
+        bits = _hash(rows[:, None] + pixels * _GOLDEN)
+        return (bits >> 40 & 0xFFFFFF).float().div_(1 << 24).view(like.shape)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of the shape of `like` (Box-Muller)."""
+        radius = (-2 * torch.log1p(-self.uniform(like))).sqrt_()
+        return radius * torch.cos(2 * math.pi * self.uniform(like))
+
+
+def _hash(x: Tensor) -> Tensor:
+    """splitmix64's finaliser (Steele et al. 2014) on wrapping int64; the masks make the shifts logical."""
+    x = (x ^ (x >> 30 & _MASK[30])) * _MIX1
+    x = (x ^ (x >> 27 & _MASK[27])) * _MIX2
+    return x ^ (x >> 31 & _MASK[31])

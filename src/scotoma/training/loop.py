@@ -1,0 +1,211 @@
+"""The one training loop: a recipe makes the images, the rest is the same for every defence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scotoma import engine
+from scotoma.attacks.losses import margin
+from scotoma.attacks.pgd import PGD
+from scotoma.claim import Threat
+from scotoma.data.dataset import Dataset, Split
+from scotoma.errors import InputError
+from scotoma.models import ARCHITECTURES
+from scotoma.models.checkpoint import save_checkpoint
+from scotoma.training import RECIPES
+from scotoma.training.recipe import Recipe
+
+EVALUATION_IMAGES = 1000
+EVALUATION_STEPS = 20
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast: Adam with a linear rise of the learning rate and a cosine fall to zero.
+
+    Args:
+        epochs: passes over the training split.
+        batch: images a step.
+        peak: the highest learning rate, reached after a tenth of the training.
+        decay: decoupled weight decay.
+    """
+
+    epochs: int = 10
+    batch: int = 128
+    peak: float = 1e-3
+    decay: float = 0.0
+
+    def rate(self, progress: float) -> float:
+        """Learning rate when `progress` in [0, 1] of the training is done."""
+        rise = 0.1
+        if progress < rise:
+            return self.peak * (0.1 + 0.9 * progress / rise)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of the training log. Accuracies are rates over the first test images; robust is under PGD-20."""
+
+    epoch: int
+    loss: float
+    accuracy: float
+    robust_accuracy: float
+
+
+def train(
+    recipe: str,
+    data: Dataset,
+    arch: str,
+    threat: Threat,
+    out: Path,
+    *,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    half: bool = False,
+    options: dict[str, Any] | None = None,
+    step: Callable[[int, int], None] = lambda done, total: None,
+    log: Callable[[Epoch], None] = lambda epoch: None,
+) -> nn.Module:
+    """Train a model and write it with its card; resume from `OUT.checkpoint` where one of the same training is found.
+
+    Args:
+        recipe: a name of `RECIPES`.
+        data: needs a training split.
+        arch: a name of `ARCHITECTURES`.
+        threat: what a robust recipe defends against, and what the log's robust accuracy is measured at.
+        out: the safetensors file to write; OUT.log.jsonl beside it has a line an epoch.
+        schedule: length and speed.
+        seed: of weights, order and random starts. With one seed on one machine the weights are the same.
+        half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
+        options: the recipe's own hyper-parameters.
+        step: called after each batch with the batches done and their total.
+        log: called after each epoch.
+    """
+    if data.train is None:
+        raise InputError(f"data {data.name} has no training split to train on")
+    schedule = schedule or Schedule()
+    adversary: Recipe = RECIPES[recipe](threat, **(options or {}))
+    architecture = ARCHITECTURES[arch]
+    device = engine.default_device()
+    torch.manual_seed(seed)
+    model: nn.Module = architecture(data.shape, len(data.classes)).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.decay)
+    identity = {
+        "recipe": recipe,
+        "options": {key: value for key, value in asdict(adversary).items() if key != "threat"},  # type: ignore[call-overload]
+        "arch": arch,
+        "threat": str(threat),
+        "data": data.name,
+        "data_sha256": data.sha256,
+        "schedule": asdict(schedule),
+        "seed": seed,
+    }
+    checkpoint = out.with_name(out.name + ".checkpoint")
+    history = _resume(checkpoint, identity, model, optimizer)
+    batches = math.ceil(len(data.train) / schedule.batch)
+    total = batches * schedule.epochs
+    out.parent.mkdir(parents=True, exist_ok=True)
+    for epoch in range(len(history), schedule.epochs):
+        generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
+        starts = torch.Generator(device).manual_seed(hash((seed, epoch, 1)) & 0x7FFFFFFF)
+        order = torch.randperm(len(data.train), generator=generator)
+        model.train()
+        losses = []
+        for batch, indices in enumerate(order.split(schedule.batch)):
+            done = epoch * batches + batch
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(done / total)
+            losses.append(_step(model, optimizer, adversary, data.train, indices, done / total, starts, device))
+            step(done + 1, total)
+        accuracy, robust = evaluate(model, data.test, threat, device)
+        history.append(Epoch(epoch + 1, float(torch.stack(losses).mean()), accuracy, robust))
+        log(history[-1])
+        _save(checkpoint, identity, model, optimizer, history)
+        out.with_name(out.name + ".log.jsonl").write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
+    if half:
+        model.half().float()
+    accuracy, robust = evaluate(model, data.test, threat, device)
+    card = identity | {
+        "shape": data.shape,
+        "classes": len(data.classes),
+        "accuracy": accuracy,
+        "robust_accuracy": robust,
+        "evaluated": f"first {min(EVALUATION_IMAGES, len(data.test))} test images; robust under PGD-{EVALUATION_STEPS}",
+    }
+    save_checkpoint(out, model, card, torch.float16 if half else None)
+    checkpoint.unlink(missing_ok=True)
+    return model
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    adversary: Recipe,
+    split: Split,
+    indices: Tensor,
+    progress: float,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    images = split.images(indices).to(device, memory_format=torch.channels_last)
+    labels = split.labels[indices].to(device)
+    with engine.autocast(device):
+        images = adversary(model, images, labels, progress, generator)
+        loss = F.cross_entropy(model(images).float(), labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> tuple[float, float]:
+    """Clean accuracy and accuracy under PGD-20 over the first test images, in float32."""
+    model.eval()
+    indices = torch.arange(min(EVALUATION_IMAGES, len(split)))
+    images = split.images(indices).to(device, memory_format=torch.channels_last)
+    labels = split.labels[indices].to(device)
+    with torch.no_grad():
+        right = margin(model(images), labels) < 0
+    attacked = PGD(threat, steps=EVALUATION_STEPS)(model, images[right], labels[right])
+    with torch.no_grad():
+        stands = margin(model(attacked), labels[right]) < 0
+    return right.float().mean().item(), stands.sum().item() / len(indices)
+
+
+def _save(
+    path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
+) -> None:
+    temporary = path.with_name(f".{path.name}")
+    state = {
+        "identity": json.dumps(identity),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": [asdict(line) for line in history],
+    }
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def _resume(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
+    """The epochs that are done, with model and optimizer as they were; none where there is no checkpoint."""
+    if not path.exists():
+        return []
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise InputError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again") from None
+    if state["identity"] != json.dumps(identity):
+        raise InputError(f"{path}: the checkpoint of another training; delete it or choose another --out")
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    return [Epoch(**line) for line in state["history"]]
