@@ -18,7 +18,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Largest wrong logit minus the label's, (n,): positive when the model is wrong."""
     label = labels[:, None]
-    return (logits.scatter(1, label, -torch.inf).amax(1) - logits.gather(1, label).squeeze(1))
+    return logits.scatter(1, label, -torch.inf).amax(1) - logits.gather(1, label).squeeze(1)
 
 
 def fooled(logits: Tensor, labels: Tensor) -> Tensor:

@@ -91,5 +91,9 @@ class Counted(nn.Module):
         self.forwards.index_add_(0, rows, one)
         logits = self.model(images)
         if logits.requires_grad:
-            logits.register_hook(lambda _: self.backwards.index_add_(0, rows, one) and None)
+
+            def charge(_: Tensor) -> None:
+                self.backwards.index_add_(0, rows, one)
+
+            logits.register_hook(charge)
         return logits

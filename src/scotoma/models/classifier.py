@@ -74,14 +74,18 @@ class Classifier:
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             reason = str(error).strip().partition("\n")[0]
             shape = "x".join(map(str, data.shape))
-            raise InputError(f"model {self.name} cannot take images of {shape} from {data.name}: {reason}") from None
+            raise InputError(
+                f"model {self.name} cannot take images of {shape} from {data.name}: {reason}"
+            ) from None
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
                 f"model {self.name} returns {got} for {len(images)} images; want logits of shape ({len(images)}, classes)"
             )
         if not torch.isfinite(logits).all():
-            raise InputError(f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale")
+            raise InputError(
+                f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale"
+            )
         if logits.shape[1] < len(data.classes):
             raise InputError(
                 f"model {self.name} tells {logits.shape[1]} classes apart, but {data.name} has labels up to {len(data.classes) - 1}"

@@ -1,0 +1,112 @@
+"""What a probe found: a verdict with its rule, the numbers and tables behind it, and how to draw them.
+
+Figures are descriptions: they name a table and its columns, and the report draws them. So a new probe brings its own
+figures without a line in the report, and a report can be drawn again without the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Verdict = Literal["holds", "weak", "broken", "not applicable"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Lines with bands: `y` (and `low` to `high`) against `x`, one line for each value of `group`."""
+
+    name: str
+    caption: str
+    table: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+    low: str | None = None
+    high: str | None = None
+    group: str | None = None
+    marks: dict[str, float] = field(default_factory=dict)
+    """Vertical lines: label to x."""
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Grouped bars with intervals: for each row, labelled by `label`, one bar a series.
+
+    `series` maps a legend label to the columns (value, low, high); all are rates in [0, 1], null where there is no value.
+    """
+
+    name: str
+    caption: str
+    table: str
+    label: str
+    series: dict[str, tuple[str, str, str]]
+    y_label: str
+
+
+@dataclass(frozen=True)
+class RateOverHistogram:
+    """Figures 1-3 of Zhang et al. 2019: a rate a bin (with interval) above a histogram of the bins' shares, shared x.
+
+    Columns `left`, `right` (bin edges), `n`, `share` (of all images), `rate`, `low`, `high` (null where n is 0).
+    """
+
+    name: str
+    caption: str
+    table: str
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points `x`, `y`; rows whose y is null are drawn as triangles at the upper edge (not reached)."""
+
+    name: str
+    caption: str
+    table: str
+    x: str
+    y: str
+    x_label: str
+    y_label: str
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Images beside one another. `images` names an array of the finding, (rows, columns, c, h, w) in [0, 1].
+
+    `columns` are headings; `captions[row][column]` stands under an image.
+    """
+
+    name: str
+    caption: str
+    images: str
+    columns: list[str]
+    captions: list[list[str]]
+
+
+Figure = Curve | Bars | RateOverHistogram | Scatter | Gallery
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer of one probe.
+
+    `numbers` and `tables` hold JSON values only: floats are finite, and what is infinite or undefined is None.
+    `notes` are sentences on how it was measured; `images` are arrays for galleries.
+    """
+
+    probe: str
+    question: str
+    verdict: Verdict
+    rule: str
+    headline: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, list[Row]] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
+    notes: tuple[str, ...] = ()
+    images: dict[str, np.ndarray] = field(default_factory=dict)
