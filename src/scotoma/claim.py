@@ -36,9 +36,7 @@ class Threat:
         if self.norm not in NORMS:
             raise InputError(f"unknown norm {self.norm!r} in the threat; {nearest(self.norm, NORMS)}")
         if not 0 < self.eps <= 1:
-            raise InputError(
-                f"eps is {self.eps:g} in the threat; images are in [0, 1], so it must lie in (0, 1]"
-            )
+            raise InputError(f"eps is {self.eps:g} in the threat; images are in [0, 1], so it must lie in (0, 1]")
 
     @classmethod
     def parse(cls, text: str | Threat) -> Threat:
@@ -47,9 +45,7 @@ class Threat:
             return text
         norm, colon, size = text.partition(":")
         if not colon:
-            raise InputError(
-                f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or linf:8/255"
-            )
+            raise InputError(f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or linf:8/255")
         numerator, slash, denominator = size.partition("/")
         try:
             eps = float(numerator) / (float(denominator) if slash else 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import torch
 
@@ -27,7 +28,6 @@ def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManag
 
 def _cpu_flag(flag: str) -> bool:
     try:
-        with open("/proc/cpuinfo") as file:
-            return any(flag in line for line in file if line.startswith("flags"))
+        return flag in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False

@@ -31,9 +31,7 @@ class PGD:
     restarts: int = 1
     loss: Loss = cross_entropy
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         eps = self.threat.eps
         step_size = self.step_size or 2.5 * eps / self.steps
@@ -41,9 +39,7 @@ class PGD:
         state = _State(Oracle(model, labels), generator or Randomness.default(images), images, images)
         state.drop(state.oracle.fooled(images))
         for _ in range(self.restarts if len(state) else 0):
-            state.x = self.threat.project(
-                state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean
-            )
+            state.x = self.threat.project(state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean)
             for _ in range(self.steps):
                 gradient, _, fooled = state.oracle.ascent(state.x, self.loss)
                 self._harvest(state, fooled, found)

@@ -41,9 +41,7 @@ class ArraySplit:
         if images.ndim != 4:
             raise InputError(f"{source}: images have shape {images.shape}; want (n, channels, height, width)")
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise InputError(
-                f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers"
-            )
+            raise InputError(f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers")
         if len(images) == 0:
             raise InputError(f"{source}: there are no images")
         if images.dtype != np.uint8:
@@ -92,9 +90,7 @@ class Dataset:
         return self.test.shape
 
 
-def from_splits(
-    name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None
-) -> Dataset:
+def from_splits(name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None) -> Dataset:
     """A data set of two splits in memory, checked to fit each other."""
     splits = [test] if train is None else [train, test]
     if len({split.shape for split in splits}) > 1:

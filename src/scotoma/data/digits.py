@@ -20,9 +20,8 @@ def digits(root: Path | None = None) -> Dataset:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    images = (bunch.images / 16).astype(np.float32)[:, None]
-    labels = bunch.target
+    pixels, labels = load_digits(return_X_y=True)
+    images = (pixels / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(images))
     test, train = order[:TEST_SIZE], order[TEST_SIZE:]
     return from_splits(

@@ -53,14 +53,10 @@ def folder(path: Path) -> Dataset:
     if not (path / "test").is_dir():
         raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
     parts = [part for part in ("train", "test") if (path / part).is_dir()]
-    classes = tuple(
-        sorted({entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()})
-    )
+    classes = tuple(sorted({entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}))
     splits = {part: FolderSplit(path / part, classes) for part in parts}
     if len({split.shape for split in splits.values()}) > 1:
-        raise InputError(
-            f"{path}: training images are {splits['train'].shape}, test images {splits['test'].shape}"
-        )
+        raise InputError(f"{path}: training images are {splits['train'].shape}, test images {splits['test'].shape}")
     digest = hashlib.sha256()
     for split in splits.values():
         for file in split.paths:

@@ -70,22 +70,14 @@ def read_idx(path: Path) -> np.ndarray:
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise InputError(f"{path}: not an IDX file of unsigned bytes")
     dimensions = content[3]
-    shape = (
-        tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
-        if len(content) >= 4 + 4 * dimensions
-        else ()
-    )
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist()) if len(content) >= 4 + 4 * dimensions else ()
     if not shape or len(content) - 4 - 4 * dimensions != int(np.prod(shape)):
         raise InputError(f"{path}: cut short; its header promises an array of shape {shape}")
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
 
 
-def _read(
-    name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]
-) -> Dataset:
-    arrays = [
-        read_idx(_locate(name, root, url, file, sha256)) for file, sha256 in zip(FILES, hashes, strict=True)
-    ]
+def _read(name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]) -> Dataset:
+    arrays = [read_idx(_locate(name, root, url, file, sha256)) for file, sha256 in zip(FILES, hashes, strict=True)]
     train, test = (ArraySplit(arrays[i][:, None], arrays[i + 1], name) for i in (0, 2))
     return from_splits(name, train, test, classes)
 
@@ -99,9 +91,7 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
             if path.is_file():
                 return path
         if root is not None:
-            raise InputError(
-                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or leave out --data-root"
-            )
+            raise InputError(f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or leave out --data-root")
     import pooch
 
     try:

@@ -25,9 +25,7 @@ def npz(path: Path) -> Dataset:
         raise InputError(f"{path}: not a NumPy archive of plain arrays ({error})") from None
     missing = [key for key in ("x_test", "y_test") if key not in arrays]
     if missing or ("x_train" in arrays) != ("y_train" in arrays):
-        raise InputError(
-            f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither"
-        )
+        raise InputError(f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither")
     train = _split(arrays, "train", path) if "x_train" in arrays else None
     return from_splits(f"npz:{path.name}", train, _split(arrays, "test", path))
 

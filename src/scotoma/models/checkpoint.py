@@ -18,9 +18,7 @@ from scotoma.models import ARCHITECTURES
 KEY = "scotoma"
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None
-) -> None:
+def save_checkpoint(path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None) -> None:
     """Write the weights whole or not at all.
 
     Args:
@@ -29,10 +27,7 @@ def save_checkpoint(
         dtype: store floating-point weights in this type.
     """
     weights = {
-        name: value.detach()
-        .cpu()
-        .to(dtype if dtype and value.is_floating_point() else value.dtype)
-        .contiguous()
+        name: value.detach().cpu().to(dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
         for name, value in model.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

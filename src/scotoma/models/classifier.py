@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 
@@ -74,18 +75,14 @@ class Classifier:
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             reason = str(error).strip().partition("\n")[0]
             shape = "x".join(map(str, data.shape))
-            raise InputError(
-                f"model {self.name} cannot take images of {shape} from {data.name}: {reason}"
-            ) from None
+            raise InputError(f"model {self.name} cannot take images of {shape} from {data.name}: {reason}") from None
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
                 f"model {self.name} returns {got} for {len(images)} images; want logits of shape ({len(images)}, classes)"
             )
         if not torch.isfinite(logits).all():
-            raise InputError(
-                f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale"
-            )
+            raise InputError(f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale")
         if logits.shape[1] < len(data.classes):
             raise InputError(
                 f"model {self.name} tells {logits.shape[1]} classes apart, but {data.name} has labels up to {len(data.classes) - 1}"
@@ -118,9 +115,7 @@ class MeanOfDraws(nn.Module):
 
 def freeze(module: nn.Module) -> None:
     """Eval mode and no weight gradients: attacks need gradients of images alone."""
-    try:
+    with contextlib.suppress(NotImplementedError):  # an exported program keeps the mode that it was exported in
         module.eval()
-    except NotImplementedError:  # an exported program has no modes: it was exported in the one it runs in
-        pass
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -98,9 +98,7 @@ def train(
     architecture = ARCHITECTURES[arch]
     device = engine.default_device()
     torch.manual_seed(seed)
-    model: nn.Module = architecture(data.shape, len(data.classes)).to(
-        device, memory_format=torch.channels_last
-    )
+    model: nn.Module = architecture(data.shape, len(data.classes)).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.decay)
     identity = {
         "recipe": recipe,
@@ -127,17 +125,13 @@ def train(
             done = epoch * batches + batch
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
-            losses.append(
-                _step(model, optimizer, adversary, data.train, indices, done / total, starts, device)
-            )
+            losses.append(_step(model, optimizer, adversary, data.train, indices, done / total, starts, device))
             step(done + 1, total)
         accuracy, robust = evaluate(model, data.test, threat, device)
         history.append(Epoch(epoch + 1, float(torch.stack(losses).mean()), accuracy, robust))
         log(history[-1])
         _save(checkpoint, identity, model, optimizer, history)
-        out.with_name(out.name + ".log.jsonl").write_text(
-            "".join(json.dumps(asdict(line)) + "\n" for line in history)
-        )
+        out.with_name(out.name + ".log.jsonl").write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
     if half:
         model.half().float()
     accuracy, robust = evaluate(model, data.test, threat, device)
@@ -188,9 +182,7 @@ def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.devic
     return right.float().mean().item(), stands.sum().item() / len(indices)
 
 
-def _save(
-    path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]
-) -> None:
+def _save(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:
     temporary = path.with_name(f".{path.name}")
     state = {
         "identity": json.dumps(identity),
@@ -209,9 +201,7 @@ def _resume(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise InputError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again"
-        ) from None
+        raise InputError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again") from None
     if state["identity"] != json.dumps(identity):
         raise InputError(f"{path}: the checkpoint of another training; delete it or choose another --out")
     model.load_state_dict(state["model"])

@@ -26,9 +26,7 @@ class PGDTraining:
     steps: int = 7
     warmup: float = 0.3
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         threat = Threat(self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup))
         start = torch.rand(images.shape, generator=generator, device=images.device)
         x = threat.project(images + threat.eps * (2 * start - 1), images)

@@ -16,7 +16,5 @@ class Natural:
 
     threat: Threat
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         return images

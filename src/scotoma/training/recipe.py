@@ -11,9 +11,7 @@ from torch import Tensor, nn
 class Recipe(Protocol):
     """A frozen dataclass of hyper-parameters; its call is the inner step of the training loop."""
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
-    ) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
         """Images to learn from, (n, c, h, w) in [0, 1].
 
         Args:
