@@ -24,3 +24,21 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 def fooled(logits: Tensor, labels: Tensor) -> Tensor:
     """Which rows are wrong beyond rounding (see `GUARD`), bool (n,). Rows that are not finite are not fooled."""
     return margin(logits, labels) > GUARD * logits.abs().amax(1)
+
+
+def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """The target's logit minus the label's, (n,): positive when the target beats the label."""
+    return (logits.gather(1, targets[:, None]) - logits.gather(1, labels[:, None])).squeeze(1)
+
+
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Targeted difference of logits ratio, (n,) (Croce and Hein 2020, eq. 7).
+
+    The margin of the target over the distance of the largest logit from the mean of the third and fourth: it knows neither
+    shift nor scale of the logits. With fewer than four classes that distance does not exist and the margin itself is returned.
+    """
+    difference = targeted_margin(logits, labels, targets)
+    if logits.shape[1] < 4:
+        return difference
+    scale = logits.topk(4).values @ logits.new_tensor([1, 0, -0.5, -0.5])
+    return difference / (scale + 1e-12)

@@ -58,7 +58,8 @@ class Oracle:
         with torch.enable_grad():
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
-            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
+            gradient = torch.autograd.grad(losses.sum(), leaf)[0] if logits.requires_grad else torch.zeros_like(images)
         logits = logits.detach()
         return Ascent(gradient, losses.detach(), fooled(logits, self.labels))
 
@@ -80,20 +81,33 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         self.rows: Tensor | None = None
+        self.owners = torch.arange(size, device=device)
         self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
 
+    def narrow(self, keep: Tensor) -> Counted:
+        """The same counts for an attack that is given only the images in `keep`."""
+        part = Counted(self.model, 0, self.owners.device)
+        part.owners, part.forwards, part.backwards = self.owners[keep], self.forwards, self.backwards
+        return part
+
     def forward(self, images: Tensor) -> Tensor:
         rows, self.rows = self.rows, None
-        if rows is None or len(rows) != len(images):  # an attack that does not say: the first rows
-            rows = torch.arange(len(images), device=images.device) % len(self.forwards)
-        one = torch.ones_like(rows)
-        self.forwards.index_add_(0, rows, one)
+        if rows is None or len(rows) != len(images):  # an attack that does not say: the images in turn
+            rows = torch.arange(len(images), device=images.device) % len(self.owners)
+        owners = self.owners[rows]
+        one = torch.ones_like(owners)
+        self.forwards.index_add_(0, owners, one)
         logits = self.model(images)
         if logits.requires_grad:
 
             def charge(_: Tensor) -> None:
-                self.backwards.index_add_(0, rows, one)
+                self.backwards.index_add_(0, owners, one)
 
             logits.register_hook(charge)
         return logits
+
+
+def narrow(model: nn.Module, keep: Tensor) -> nn.Module:
+    """The model for an attack within an attack, which is given only the images in `keep`."""
+    return model.narrow(keep) if isinstance(model, Counted) else model

@@ -37,6 +37,9 @@ def load_data(spec: str | Dataset, root: str | Path | None = None) -> Dataset:
         if not path:
             raise InputError(f"data {spec!r} names no file; write {name}:PATH")
         return DATA[name](Path(path).expanduser())
-    if colon:
+    if name in DATA and colon:
         raise InputError(f"data {spec!r}: {name!r} takes no path; only npz:FILE and folder:PATH do")
+    if spec and name not in DATA and Path(spec).expanduser().exists():
+        kind = "folder" if Path(spec).expanduser().is_dir() else "npz"
+        raise InputError(f"data {spec!r} is a path; write {kind}:{spec}")
     return DATA[name](None if root is None else Path(root).expanduser())

@@ -12,6 +12,9 @@ from torch import Tensor
 
 from scotoma.errors import InputError
 
+MOST_CLASSES = 100_000
+"""A label beyond this is a mistake (a mask of -1 read as unsigned, an index, a file size), not a class."""
+
 
 class Split(Protocol):
     """Images with labels, read a batch at a time."""
@@ -42,17 +45,19 @@ class ArraySplit:
             raise InputError(f"{source}: images have shape {images.shape}; want (n, channels, height, width)")
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise InputError(f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers")
-        if len(images) == 0:
-            raise InputError(f"{source}: there are no images")
+        if images.size == 0:
+            raise InputError(f"{source}: there are no images (shape {images.shape})")
+        if images.dtype.kind not in "fiub":
+            raise InputError(f"{source}: pixels are {images.dtype}; want floats in [0, 1] or uint8")
         if images.dtype != np.uint8:
-            images = np.ascontiguousarray(images, dtype=np.float32)
+            images = np.require(images, np.float32, ["C", "W"])
             low, high = float(images.min()), float(images.max())
-            if not (low >= 0 and high <= 1):
+            if not (low >= 0 and high <= 1):  # NaN fails this as well
                 raise InputError(
                     f"{source}: pixels reach from {low:g} to {high:g}; want floats in [0, 1] or uint8 (normalise inside the model)"
                 )
-        if labels.min() < 0:
-            raise InputError(f"{source}: label {labels.min()} is negative; classes are numbered from 0")
+        if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
+            raise InputError(f"{source}: labels reach from {labels.min()} to {labels.max()}; classes are numbered from 0")
         self._images = torch.from_numpy(images)
         self.labels = torch.from_numpy(labels.astype(np.int64))
         self.shape: tuple[int, int, int] = images.shape[1:]

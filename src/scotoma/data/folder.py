@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,64 +14,102 @@ from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+DEEP = {"I;16", "I;16L", "I;16B"}
+GREY = {"1", "L", "LA"} | DEEP
 
 
 class FolderSplit:
-    """Image files read when they are asked for, so that memory does not grow with their number."""
+    """Image files read when they are asked for, so that memory does not grow with their number.
 
-    def __init__(self, folder: Path, classes: tuple[str, ...]):
-        found = [
-            (path, label)
-            for label, name in enumerate(classes)
-            for path in sorted((folder / name).glob("*"))
-            if path.suffix.lower() in SUFFIXES
-        ]
-        if not found:
-            raise InputError(f"{folder}: no images; want {folder}/CLASS/IMAGE.png")
-        self.paths = [path for path, _ in found]
-        self.labels = torch.tensor([label for _, label in found])
-        first = _decode(self.paths[0])
-        self.shape: tuple[int, int, int] = first.shape
+    Args:
+        paths: the files.
+        labels: the class of each.
+        shape: channels, height and width of each; grey files are given three channels where there are files in colour.
+    """
+
+    def __init__(self, paths: list[Path], labels: list[int], shape: tuple[int, int, int]):
+        self.paths = paths
+        self.labels = torch.tensor(labels)
+        self.shape = shape
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def images(self, indices: Tensor) -> Tensor:
-        batch = np.empty((len(indices), *self.shape), np.uint8)
+        batch = np.empty((len(indices), *self.shape), np.float32)
         for row, index in enumerate(indices.tolist()):
-            image = _decode(self.paths[index])
-            if image.shape != self.shape:
-                raise InputError(
-                    f"{self.paths[index]}: is {image.shape} (channels, height, width), the first image {self.shape}; "
-                    "make all images of one size"
-                )
-            batch[row] = image
-        return torch.from_numpy(batch).float().div_(255)
+            batch[row] = _pixels(self.paths[index])
+        return torch.from_numpy(batch)
 
 
 def folder(path: Path) -> Dataset:
-    """A folder of images: test/CLASS/IMAGE and, for probes that need it, train/CLASS/IMAGE."""
+    """A folder of images of one size: test/CLASS/IMAGE and, for probes that need it, train/CLASS/IMAGE.
+
+    Classes are numbered in the alphabetical order of their names. Images are grey if all files are, else RGB; 8 bits a
+    channel, or 16 bits for grey. Every file's header is checked here, its pixels when they are read.
+    """
     if not (path / "test").is_dir():
         raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
-    parts = [part for part in ("train", "test") if (path / part).is_dir()]
-    classes = tuple(sorted({entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}))
-    splits = {part: FolderSplit(path / part, classes) for part in parts}
-    if len({split.shape for split in splits.values()}) > 1:
-        raise InputError(f"{path}: training images are {splits['train'].shape}, test images {splits['test'].shape}")
+    parts = [part for part in ("test", "train") if (path / part).is_dir()]
+    found = {entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}
+    classes = tuple(sorted(name for name in found if not name.startswith(".")))
+    files = {part: _files(path / part, classes) for part in parts}
     digest = hashlib.sha256()
-    for split in splits.values():
-        for file in split.paths:
-            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
-    return Dataset(f"folder:{path.name}", splits["test"], splits.get("train"), classes, digest.hexdigest())
+    kinds: dict[tuple[int, int], Path] = {}
+    grey = True
+    for file, _ in (pair for part in parts for pair in files[part]):
+        content, size, mode = _header(file)
+        digest.update(f"{file.relative_to(path).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+        kinds.setdefault(size, file)
+        grey = grey and mode in GREY
+        if len(kinds) > 1:
+            (first, one), (second, other) = kinds.items()
+            raise InputError(
+                f"{other}: is {second[0]}x{second[1]} pixels, {one} is {first[0]}x{first[1]}; make all images of one size"
+            )
+    (width, height) = next(iter(kinds))
+    shape = (1 if grey else 3, height, width)
+    splits = {part: FolderSplit([file for file, _ in pairs], [label for _, label in pairs], shape) for part, pairs in files.items()}
+    return Dataset(f"folder:{path.resolve().name}", splits["test"], splits.get("train"), classes, digest.hexdigest())
 
 
-def _decode(path: Path) -> np.ndarray:
-    """uint8 (c, h, w): one channel for grey images, three otherwise."""
-    from PIL import Image, UnidentifiedImageError
+def _files(folder: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
+    found = [
+        (path, label)
+        for label, name in enumerate(classes)
+        for path in sorted((folder / name).glob("*"))
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    ]
+    if not found:
+        raise InputError(f"{folder}: no images; want {folder}/CLASS/IMAGE.png")
+    return found
+
+
+def _header(path: Path) -> tuple[bytes, tuple[int, int], str]:
+    """The file's bytes, its width and height, and its mode."""
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            size, mode = image.size, image.mode
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
+    if mode in ("I", "F"):
+        raise InputError(f"{path}: has pixels of 32 bits, whose range is not known; save it with 8 or 16 bits")
+    return content, size, mode
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """float32 (1 or 3, h, w) in [0, 1]."""
+    from PIL import Image
 
     try:
         with Image.open(path) as image:
-            pixels = np.asarray(image.convert("L" if image.mode in ("1", "L", "LA", "I;16") else "RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+            if image.mode in DEEP:  # Pillow would clip these at 255
+                return (np.asarray(image, np.float32) / 65535)[None]
+            pixels = np.asarray(image.convert("L" if image.mode in GREY else "RGB"), np.float32) / 255
+    except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

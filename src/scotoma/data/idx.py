@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,15 +67,20 @@ def read_idx(path: Path) -> np.ndarray:
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read ({error}); fetch it again") from None
     if len(content) < 4 or content[:3] != b"\0\0\x08":
         raise InputError(f"{path}: not an IDX file of unsigned bytes")
     dimensions = content[3]
-    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist()) if len(content) >= 4 + 4 * dimensions else ()
-    if not shape or len(content) - 4 - 4 * dimensions != int(np.prod(shape)):
-        raise InputError(f"{path}: cut short; its header promises an array of shape {shape}")
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape).copy()
+    header = 4 + 4 * dimensions
+    if dimensions == 0 or len(content) < header:
+        raise InputError(f"{path}: cut short inside its header; fetch it again")
+    shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
+    if len(content) - header != math.prod(shape):
+        raise InputError(
+            f"{path}: {len(content) - header} bytes of data where its header promises an array of shape {shape}; fetch it again"
+        )
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
 def _read(name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]) -> Dataset:
@@ -83,10 +90,13 @@ def _read(name: str, root: Path | None, url: str, hashes: tuple[str, ...], class
 
 
 def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> Path:
-    """The file in `root/name`, in `root` itself, or downloaded into the user's cache and checked."""
+    """The file in `root/name`, in `root` if that is called `name`, or downloaded into the user's cache and checked.
+
+    MNIST and Fashion-MNIST have files of the same names, so a folder of another name cannot say which they are.
+    """
     named = root or os.environ.get("SCOTOMA_DATA")
     if named:
-        folders = [Path(named) / name, Path(named)]
+        folders = [Path(named) / name] + [Path(named)] * (Path(named).resolve().name == name)
         for path in (folder / f"{file}{suffix}" for folder in folders for suffix in (".gz", "")):
             if path.is_file():
                 return path

@@ -1,21 +1,74 @@
-"""Weights on disk: safetensors, with what is needed to build the model again in the metadata."""
+"""Weights on disk: our safetensors, with what is needed to build the model again, and other people's state dicts."""
 
 from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
+from scotoma.models.reason import reason
 
 KEY = "scotoma"
+
+WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
+"""Where training scripts put the state dict among other things."""
+
+PREFIXES = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+
+Format = Literal["safetensors", "torchscript", "export", "pickle"]
+
+
+def file_format(path: Path) -> Format:
+    """What a file of a model or of weights is, by its content. Raises `InputError` when it is none, or cut short."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a model file, file.py:FUNCTION or package.module:FUNCTION")
+    try:
+        with path.open("rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    if head.startswith(b"PK\3\4"):
+        return _zip_format(path)
+    if path.suffix == ".safetensors" or head[8:] == b"{":
+        return "safetensors"
+    if head[:1] == b"\x80" and head[1:2] <= b"\5":
+        return "pickle"
+    raise InputError(
+        f"{path}: not a model; give safetensors from `scotoma train`, file.py:FUNCTION, package.module:FUNCTION, TorchScript "
+        "or torch.export"
+    )
+
+
+def _zip_format(path: Path) -> Format:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {name.partition("/")[2] or name for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError):
+        raise InputError(f"{path}: cut short or damaged; copy it again") from None
+    if "constants.pkl" in members and any(name.startswith("code/") for name in members):
+        return "torchscript"
+    if {"archive_format", "serialized_exported_program.json"} & members:
+        return "export"
+    if "data.pkl" in members:
+        return "pickle"
+    raise InputError(f"{path}: a zip file, but neither TorchScript, torch.export nor saved weights")
 
 
 def save_checkpoint(path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None) -> None:
@@ -44,7 +97,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a whole safetensors file ({error})") from None
+        raise InputError(f"{path}: not a whole safetensors file ({reason(error)})") from None
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -55,23 +108,86 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{path}: holds weights alone, without an architecture; give the code that builds the model: "
             f"my_model.py:build --weights {path}"
         )
-    card = json.loads(metadata[KEY])
-    model = ARCHITECTURES[card["arch"]](tuple(card["shape"]), card["classes"])
+    try:
+        card = json.loads(metadata[KEY])
+        arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
+        model = ARCHITECTURES[arch](shape, classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path}: its card is damaged ({type(error).__name__}: {reason(error)}); train it again") from None
     fit_weights(model, tensors, path)
     return model, card
 
 
+def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
+    """A state dict from safetensors or from `torch.save`, taken out of the common wrappings.
+
+    Args:
+        path: the file.
+        trust_pickle: open a pickle that holds more than tensors, which can run any code.
+
+    Raises:
+        InputError: it cannot be read, it is a pickle that wants trust, or there is no state dict in it.
+    """
+    match file_format(path):
+        case "safetensors":
+            return read_safetensors(path)[0]
+        case "pickle":
+            return _state_dict(_unpickle(path, trust_pickle), path)
+        case kind:
+            raise InputError(f"{path}: is a whole model ({kind}), not weights; give it as the model, without --weights")
+
+
+def _unpickle(path: Path, trust_pickle: bool) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about other pickle protocols; if they matter, an error follows
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if trust_pickle or not wanted:
+            raise InputError(f"{path}: not a whole file of weights ({reason(error)})") from None
+        raise InputError(
+            f"{path}: a pickle that holds {wanted[1]}, not tensors alone, can run any code when it is opened; "
+            "if you trust it, add --trust-pickle"
+        ) from None
+    except Exception as error:  # a trusted pickle may raise anything
+        raise InputError(f"{path}: the weights cannot be read ({type(error).__name__}: {reason(error)})") from None
+
+
+def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
+    if isinstance(content, Mapping):
+        if content and all(isinstance(value, Tensor) for value in content.values()):
+            return dict(content)
+        for key in WRAPPINGS:
+            if isinstance(content.get(key), Mapping | nn.Module):
+                return _state_dict(content[key], path)
+        found = f"keys {', '.join(map(str, list(content)[:5]))}" if content else "nothing"
+    else:
+        found = type(content).__name__
+    raise InputError(f"{path}: holds no state dict but {found}; save model.state_dict()")
+
+
 def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load `tensors` into `model`. Raises `InputError` naming the first tensor that does not fit."""
-    wanted = model.state_dict()
+    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors) and not all(name.startswith(prefix) for name in wanted):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     problems = [f"lacks {name}" for name in wanted if name not in tensors]
     problems += [f"has {name}, which the model has not" for name in tensors if name not in wanted]
     problems += [
         f"{name} is {tuple(value.shape)}, the model's {tuple(wanted[name].shape)}"
         for name, value in tensors.items()
-        if name in wanted and value.shape != wanted[name].shape
+        if name in wanted and not is_lazy(wanted[name]) and value.shape != wanted[name].shape
     ]
     if problems:
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{rest}")
-    model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in tensors.items()})
+    try:
+        model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in tensors.items()})
+    except RuntimeError as error:
+        raise InputError(f"{path}: the tensors do not fit the architecture: {reason(error)}") from None

@@ -73,7 +73,7 @@ def train(
     seed: int = 0,
     half: bool = False,
     options: dict[str, Any] | None = None,
-    step: Callable[[int, int], None] = lambda done, total: None,
+    step: Callable[[int], None] = lambda batches: None,
     log: Callable[[Epoch], None] = lambda epoch: None,
 ) -> nn.Module:
     """Train a model and write it with its card; resume from `OUT.checkpoint` where one of the same training is found.
@@ -88,7 +88,7 @@ def train(
         seed: of weights, order and random starts. With one seed on one machine the weights are the same.
         half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
         options: the recipe's own hyper-parameters.
-        step: called after each batch with the batches done and their total.
+        step: called with the number of batches that were just done.
         log: called after each epoch.
     """
     if data.train is None:
@@ -114,6 +114,7 @@ def train(
     history = _resume(checkpoint, identity, model, optimizer)
     batches = math.ceil(len(data.train) / schedule.batch)
     total = batches * schedule.epochs
+    step(batches * len(history))
     out.parent.mkdir(parents=True, exist_ok=True)
     for epoch in range(len(history), schedule.epochs):
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
@@ -126,7 +127,7 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
             losses.append(_step(model, optimizer, adversary, data.train, indices, done / total, starts, device))
-            step(done + 1, total)
+            step(1)
         accuracy, robust = evaluate(model, data.test, threat, device)
         history.append(Epoch(epoch + 1, float(torch.stack(losses).mean()), accuracy, robust))
         log(history[-1])

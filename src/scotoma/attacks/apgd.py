@@ -1,0 +1,220 @@
+"""Auto-PGD: gradient ascent with momentum that finds its own step size (Croce and Hein 2020, Algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import cross_entropy, fooled, targeted_dlr
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+MOMENTUM = 0.75
+"""alpha of Algorithm 1: the share of the new step; the rest repeats the last move."""
+RISING = 0.75
+"""rho of Algorithm 1: the share of steps that must raise the loss for the step size to stay."""
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The steps at which the step size is judged, ceil(p_j steps) (Croce and Hein 2020, section 3.3)."""
+    shares = [0.0, 0.22]
+    while shares[-1] < 1:
+        shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
+    return [math.ceil(share * steps - 1e-9) for share in shares[1:-1]]
+
+
+@dataclass(frozen=True)
+class _APGD:
+    """Algorithm 1 for any loss; a subclass says which, and towards which classes each start heads.
+
+    An image that is fooled leaves the batch at once. An iteration is one forward and one backward pass.
+    """
+
+    threat: Threat
+    steps: int = 100
+    restarts: int = 1
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        oracle = Oracle(model, labels)
+        logits = oracle.logits(images)
+        goals = self._goals(logits, labels)
+        standing = _Standing(oracle, generator or Randomness.default(images), images, goals)
+        standing.drop(fooled(logits, labels))
+        for start in range(goals.shape[1]):
+            if not len(standing):
+                break
+            won = torch.zeros_like(labels, dtype=torch.bool)
+            self._climb(standing, start, found, won)
+            standing.drop(won[standing.rows])
+        return found
+
+    def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The class that each start of each image heads for, int64 (n, starts)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _climb(self, standing: _Standing, start: int, found: Tensor, won: Tensor) -> None:
+        """One start: writes the images that it fools into `found` and marks them in `won`."""
+
+        def loss(logits: Tensor, labels: Tensor) -> Tensor:
+            return self._loss(logits, labels, climb.goal)
+
+        def harvest(done: Tensor) -> None:
+            if bool(done.any()):
+                rows = climb.rows[done]
+                found[rows], won[rows] = climb.x[done], True
+                climb.drop(done)
+
+        climb = _Climb.at_random(standing, standing.goals[:, start], self.threat.eps)
+        judged, marks = 0, checkpoints(self.steps)
+        for step in range(self.steps):
+            climb.gradient, value, done = climb.oracle.ascent(climb.x, loss)
+            climb.rises += value > climb.loss
+            climb.loss = value
+            harvest(done)
+            if not len(climb):
+                return
+            climb.gradient.sign_().nan_to_num_(0)
+            climb.remember()
+            if step in marks:
+                climb.judge(step - judged)
+                judged = step
+            climb.move(MOMENTUM if step else 1.0)
+        harvest(climb.oracle.fooled(climb.x))
+
+
+@dataclass(frozen=True)
+class APGDCE(_APGD):
+    """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1).
+
+    Args:
+        threat: the ball.
+        steps: gradient steps from each start.
+        restarts: how many random starts; an image that is fooled leaves.
+    """
+
+    def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return labels[:, None].expand(-1, self.restarts)
+
+    @staticmethod
+    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+        return cross_entropy(logits, labels)
+
+
+@dataclass(frozen=True)
+class APGDT(_APGD):
+    """Auto-PGD towards each of the likeliest wrong classes in turn (Croce and Hein 2020, eq. 7 and section 5).
+
+    Args:
+        threat: the ball.
+        steps: gradient steps towards each target.
+        restarts: how often the list of targets is gone through, from new random starts; an image that is fooled leaves.
+        targets: how many of the wrong classes that are likeliest on the clean image are tried; at most all of them.
+    """
+
+    targets: int = 9
+
+    def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        wrong = logits.scatter(1, labels[:, None], -torch.inf)
+        return wrong.topk(min(self.targets, logits.shape[1] - 1)).indices.repeat(1, self.restarts)
+
+    @staticmethod
+    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+        return targeted_dlr(logits, labels, goals)
+
+
+@dataclass
+class _Standing(Active):
+    """What outlives a start."""
+
+    random: Randomness
+    clean: Tensor
+    goals: Tensor
+
+
+@dataclass
+class _Climb(Active):
+    """The variables of Algorithm 1. Gradients are kept as signs; numbers an image have the shape (n,)."""
+
+    goal: Tensor
+    lower: Tensor
+    upper: Tensor
+    x: Tensor
+    previous: Tensor
+    gradient: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    loss: Tensor
+    best_loss: Tensor
+    judged_loss: Tensor
+    """the best loss when the step size was last judged"""
+    rises: Tensor
+    """how many steps have raised the loss since then"""
+    step_size: Tensor
+    halved: Tensor
+    """whether the step size was halved then"""
+
+    @classmethod
+    def at_random(cls, standing: _Standing, goal: Tensor, eps: float) -> _Climb:
+        clean = standing.clean
+        lower, upper = (clean - eps).clamp_(0, 1), (clean + eps).clamp_(0, 1)
+        x = standing.random.uniform(clean).mul_(2).sub_(1).mul_(eps).add_(clean).clamp_(lower, upper)
+        number = torch.zeros(len(x), device=x.device)
+        return cls(
+            oracle=standing.oracle,
+            goal=goal,
+            lower=lower,
+            upper=upper,
+            x=x,
+            previous=x.clone(),
+            gradient=x,
+            best=x.clone(),
+            best_gradient=x.clone(),
+            loss=number + torch.inf,
+            best_loss=number - torch.inf,
+            judged_loss=number - torch.inf,
+            rises=torch.zeros_like(goal),
+            step_size=number + 2 * eps,
+            halved=number.bool(),
+        )
+
+    def remember(self) -> None:
+        """Keep the best point so far, and the gradient there, so that going back to it costs no pass."""
+        better = self.loss > self.best_loss
+        self.best_loss = torch.where(better, self.loss, self.best_loss)
+        chosen = _wide(better.float())  # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
+        self.best.lerp_(self.x, chosen)
+        self.best_gradient.lerp_(self.gradient, chosen)
+
+    def judge(self, steps: int) -> None:
+        """Halve the step size where it no longer helps and go back to the best point there (section 3.2, conditions 1 and 2)."""
+        stuck = ~self.halved & (self.best_loss == self.judged_loss)
+        self.halved = (self.rises < RISING * steps) | stuck
+        self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
+        chosen = _wide(self.halved.float())
+        self.x.lerp_(self.best, chosen)
+        self.gradient.lerp_(self.best_gradient, chosen)
+        self.loss = torch.where(self.halved, self.best_loss, self.loss)
+        self.judged_loss = self.best_loss
+        self.rises = torch.zeros_like(self.rises)
+
+    def move(self, momentum: float) -> None:
+        """x + a (z - x) + (1 - a) (x - previous) = a z + (1 - a) (2 x - previous), inside ball and box."""
+        z = torch.addcmul(self.x, self.gradient, _wide(self.step_size)).clamp_(self.lower, self.upper)
+        moved = self.previous.lerp_(self.x, 2.0).lerp_(z, momentum).clamp_(self.lower, self.upper)
+        self.x, self.previous = moved, self.x
+
+
+def _wide(number: Tensor) -> Tensor:
+    """A number an image, (n,), in a shape that goes with images."""
+    return number[:, None, None, None]

@@ -1,0 +1,201 @@
+"""Carlini and Wagner's L-inf attack (2017, section VI-D), every image at its own pace."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import GUARD, margin
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
+"""Adam's beta1, beta2 and epsilon, as the authors have them."""
+
+
+@dataclass(frozen=True)
+class CarliniWagnerLinf:
+    """The smallest L-inf perturbation, by penalties on the pixels beyond a shrinking bound tau.
+
+    A solve at (tau, c) descends, with Adam on the image x' itself,
+
+        c * max(0, z_label - max_{j != label} z_j) + sum_i max(|x'_i - x_i| - tau, 0).
+
+    When x' fools the model within tau, tau falls to 0.9 times the distance reached and the next solve starts from there with the
+    same c. When a solve stalls, c doubles; beyond the largest c this start is finished. The margin stops pushing once the model
+    is wrong.
+    Each image has its own tau, c, Adam state and count of iterations, and one iteration advances all open images by one forward
+    and one backward pass. The result is the nearest fooling iterate that was met, at any tau.
+
+    As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey, and the better counts. The second
+    has only to beat the first: its tau begins below the best distance so far, half a rung of the ladder of taus (the root of
+    `tau_factor`), so that its rungs fall between those that were tried; it begins where that box comes nearest to grey.
+
+    Four things differ from the authors' code, which takes 21,000 iterations to give up:
+
+    * x' is clipped to [0, 1] after each step (their section V-B, projected descent) instead of being tanh(w) / 2 + 1/2, whose
+      gradient vanishes at 0 and 1, where most pixels of a digit lie and must be able to leave;
+    * a solve ends when it stalls (`patience`, `tolerance`);
+    * Adam begins afresh at every c, not only at every tau: its second moment remembers pixels beyond tau, whose gradient is 1,
+      for a thousand iterations, in which the gradient of a small c would hardly move them;
+    * a step is at most `step_share` of tau, since one as long as tau jumps over the box.
+
+    Args:
+        threat: names the norm; its eps does not bound the result.
+        learning_rate: Adam's, in pixel units.
+        iterations: the most that one solve takes.
+        initial_const: first c of a start.
+        largest_const: a start is finished when c exceeds it.
+        const_factor: growth of c after a solve that failed.
+        initial_tau: first tau, in pixel units.
+        tau_factor: fall of tau after a solve that succeeded.
+        smallest_tau: a start is finished when tau falls below it; by default one grey level.
+        noise: standard deviation of the first start's noise, in pixel units.
+        patience: iterations without progress after which a solve has stalled.
+        tolerance: progress is a fall of the loss by this share.
+        step_share: longest step as a share of tau.
+    """
+
+    threat: Threat
+    learning_rate: float = 5e-3
+    iterations: int = 1000
+    initial_const: float = 1e-5
+    largest_const: float = 20.0
+    const_factor: float = 2.0
+    initial_tau: float = 1.0
+    tau_factor: float = 0.9
+    smallest_tau: float = 1 / 256
+    noise: float = 0.2
+    patience: int = 10
+    tolerance: float = 0.01
+    step_share: float = 0.1
+    least_push: float = 0.1
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images (n, c, h, w) in [0, 1]; unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        state = self._first_start(Oracle(model, labels), images, generator or Randomness.default(images))
+        state.drop(state.oracle.fooled(images))
+        while len(state):
+            gradient, hinge, fooled = state.oracle.ascent(state.x, _hinge)
+            gradient = gradient.nan_to_num(0, 0, 0)
+            delta = state.x - state.clean
+            size = delta.abs()
+            distance = size.flatten(1).amax(1)
+            self._harvest(state, fooled, distance, found)
+
+            won = fooled & (distance <= state.tau)
+            state.tau = torch.where(won, self.tau_factor * distance, state.tau)
+            beyond = size.sub_(_column(state.tau)).clamp_(min=0)
+            lost = self._stalled(state, beyond.flatten(1).sum(1) - state.const * hinge) & ~won
+            self._raise_const(state, lost.nonzero().squeeze(1), gradient, fooled)
+            state.begin_solve((won | lost).nonzero().squeeze(1))
+
+            self._step(state, beyond.sign_().copysign_(delta).addcmul_(_column(state.const), gradient, value=-1))
+            self._next_start(state)
+        return found
+
+    def _first_start(self, oracle: Oracle, images: Tensor, random: Randomness) -> _State:
+        one = images.new_ones(len(images))
+        return _State(
+            oracle,
+            clean=images,
+            x=(images + self.noise * random.normal(images)).clamp_(0, 1),
+            mean=torch.zeros_like(images),
+            square=torch.zeros_like(images),
+            tau=self.initial_tau * one,
+            const=self.initial_const * one,
+            best=math.inf * one,
+            lowest=math.inf * one,
+            idle=0 * one,
+            age=0 * one,
+            second=one < 0,
+        )
+
+    @staticmethod
+    def _harvest(state: _State, fooled: Tensor, distance: Tensor, found: Tensor) -> None:
+        better = (fooled & (distance < state.best)).nonzero().squeeze(1)
+        state.best[better] = distance[better]
+        found[state.rows[better]] = state.x[better]
+
+    def _stalled(self, state: _State, loss: Tensor) -> Tensor:
+        progress = loss < (1 - self.tolerance) * state.lowest
+        state.lowest = torch.where(progress, loss, state.lowest)
+        state.idle = torch.where(progress, 0, state.idle + 1)
+        return (state.idle >= self.patience) | (state.age >= self.iterations)
+
+    def _raise_const(self, state: _State, lost: Tensor, gradient: Tensor, fooled: Tensor) -> None:
+        """A larger c for the images at the indices `lost`."""
+        if not len(lost):
+            return
+        useful = self.least_push / gradient[lost].abs().flatten(1).amax(1)
+        useful = useful.clamp_(max=self.largest_const).masked_fill(fooled[lost], 0)
+        state.const[lost] = useful.maximum(self.const_factor * state.const[lost])
+
+    def _step(self, state: _State, gradient: Tensor) -> None:
+        """One Adam step of each image, inside [0, 1]."""
+        state.age += 1
+        state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
+        state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
+        rate = (self.step_share * state.tau).clamp_(max=self.learning_rate)
+        rate *= (1 - SECOND_MOMENT**state.age).sqrt_() / (1 - FIRST_MOMENT**state.age)
+        state.x.addcdiv_(_column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1).clamp_(0, 1)
+
+    def _next_start(self, state: _State) -> None:
+        """Images whose start is finished go on to the second, or leave."""
+        done = (state.const > self.largest_const) | (state.tau < self.smallest_tau)
+        if not bool(done.any()):
+            return
+        tau = (math.sqrt(self.tau_factor) * state.best).clamp_(max=self.initial_tau)
+        again = done & ~state.second & (tau >= self.smallest_tau)
+        grey, bound = torch.full_like(state.x, 0.5), _column(tau)
+        grey = grey.maximum(state.clean - bound).minimum(state.clean + bound)
+        state.x = torch.where(_column(again), grey, state.x)
+        state.tau = torch.where(again, tau, state.tau)
+        state.const = state.const.masked_fill(again, self.initial_const)
+        state.second = state.second | again
+        state.begin_solve(again.nonzero().squeeze(1))
+        state.drop(done & ~again)
+
+
+def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin as long as the label wins, else 0; beyond the guard, short of which an image does not count as fooled."""
+    return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
+
+
+def _column(numbers: Tensor) -> Tensor:
+    """(n,) to (n, 1, 1, 1)."""
+    return numbers.view(-1, 1, 1, 1)
+
+
+@dataclass
+class _State(Active):
+    clean: Tensor
+    x: Tensor
+    mean: Tensor
+    """Adam's first moment"""
+    square: Tensor
+    """Adam's second moment"""
+    tau: Tensor
+    const: Tensor
+    best: Tensor
+    """distance of the nearest fooling iterate"""
+    lowest: Tensor
+    """loss at the last progress of this solve"""
+    idle: Tensor
+    """iterations since"""
+    age: Tensor
+    """iterations of this solve"""
+    second: Tensor
+    """which images are at their second start"""
+
+    def begin_solve(self, chosen: Tensor) -> None:
+        """Forget the last solve of the images at the indices `chosen`, but not where they are."""
+        for part in (self.mean, self.square, self.idle, self.age):
+            part.index_fill_(0, chosen, 0)
+        self.lowest.index_fill_(0, chosen, math.inf)

@@ -1,0 +1,243 @@
+"""The audit: probes asked of a claim, one after another, and the report of what they found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from scotoma import __version__, records
+from scotoma.claim import Claim, Threat
+from scotoma.data import load_data
+from scotoma.data.dataset import Dataset
+from scotoma.errors import InputError
+from scotoma.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Scatter
+from scotoma.models.classifier import Classifier
+from scotoma.models.loading import load_model
+from scotoma.probes import PROBES
+from scotoma.probes.probe import Settings
+from scotoma.progress import Progress
+from scotoma.run import Run
+from scotoma.store import read_json, write_json, write_whole
+
+SCHEMA = 1
+FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Gallery)}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an audit found.
+
+    `report["blindspots"]` is a `Finding`. The folder holds report.html, findings.json and the records.
+    """
+
+    folder: Path
+    claim: dict[str, Any]
+    findings: list[Finding]
+    provenance: dict[str, Any]
+
+    def __getitem__(self, probe: str) -> Finding:
+        for finding in self.findings:
+            if finding.probe == probe:
+                return finding
+        raise KeyError(probe)
+
+    @property
+    def html(self) -> Path:
+        """The report for people."""
+        return self.folder / "report.html"
+
+    @property
+    def records(self) -> pl.DataFrame:
+        """Every record of the run, one row an image, attack and transform (columns as in `records.measure`, without the
+        adversarial images, and `attack` and `transform`)."""
+        files = sorted((self.folder / "units").glob("*.parquet"))
+        frames = (pl.read_parquet(file) for file in files if "attack" in pl.read_parquet_schema(file))
+        return pl.concat([frame.drop(records.EXAMPLE) for frame in frames]).sort("attack", "transform", "index")
+
+    def show(self) -> None:
+        """Print the verdicts and where the report is."""
+        from rich.console import Console
+        from rich.table import Table
+
+        colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
+        table = Table(title=describe_claim(self.claim), title_justify="left", title_style="bold", show_lines=True)
+        for heading in ("probe", "verdict", "what was found"):
+            table.add_column(heading)
+        for finding in self.findings:
+            verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
+            table.add_row(finding.probe, verdict, finding.headline)
+        console = Console()
+        console.print(table)
+        for note in self.provenance["notes"]:
+            console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+        console.print(f"report: {self.html}", soft_wrap=True)
+
+
+def audit(
+    model: nn.Module | Classifier | str,
+    data: str | Dataset,
+    threat: str | Threat,
+    *,
+    out: str | Path | None = None,
+    probes: Sequence[str] | None = None,
+    attack: str = "strong",
+    layer: str | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    command: str | None = None,
+) -> Report:
+    """Audit the claim that `model` is right on `data` under every perturbation inside `threat`.
+
+    Args:
+        model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what `load_model` reads. A module is
+            put into eval mode and its parameters are frozen.
+        data: what `load_data` reads.
+        threat: "linf:0.3" or "linf:8/255".
+        out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
+            None makes a temporary folder.
+        probes: names of `PROBES`; None means all.
+        attack: a name of `ATTACKS`.
+        layer: where the distance probe reads features; None is the input of the last dense layer.
+        limit: audit so many test images, drawn at random; None means all.
+        seed: of that draw and of every attack.
+        progress: where to show how far it is.
+        command: what to print as the command that repeats the audit.
+
+    Raises:
+        InputError: something given cannot be used; nothing is written over.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    claim = make_claim(model, data, threat)
+    asked = [(name, PROBES[name]()) for name in (probes or list(PROBES))]
+    settings = Settings(attack, layer)
+    settings.make_attack(claim.threat)
+    folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
+    run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
+    with run.store.locked():
+        findings = []
+        for _, probe in asked:
+            finding = probe.measure(claim, run, settings)
+            save_finding(folder, finding)
+            findings.append(finding)
+        summary = {
+            "model": claim.model.name,
+            "data": claim.data.name,
+            "threat": {"norm": claim.threat.norm, "eps": claim.threat.eps},
+            "n": len(run.indices),
+        }
+        provenance = {
+            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, limit, seed),
+            "notes": list(claim.model.notes),
+            "digest": digest(findings),
+            "seed": seed,
+            "attack": attack,
+            "model": {"sha256": claim.model.sha256, **claim.model.card},
+            "data": {
+                "sha256": claim.data.sha256,
+                "train": 0 if claim.data.train is None else len(claim.data.train),
+                "test": len(claim.data.test),
+            },
+            "passes": {"forwards": run.forwards, "backwards": run.backwards},
+            "device": str(run.device),
+            "threads": torch.get_num_threads(),
+            "versions": {
+                "scotoma": __version__,
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "numpy", "scipy", "polars", "faiss-cpu")},
+            },
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - clock, 1),
+        }
+        write_json(
+            folder / "findings.json",
+            {
+                "schema": SCHEMA,
+                "claim": summary,
+                "findings": [public(finding) for finding in findings],
+                "provenance": provenance,
+            },
+        )
+        return draw(folder)
+
+
+def make_claim(model: nn.Module | Classifier | str, data: str | Dataset, threat: str | Threat) -> Claim:
+    """The claim, with the model looked at on the data (`Classifier.checked`)."""
+    threat = Threat.parse(threat)
+    loaded = load_data(data)
+    return Claim(load_model(model).checked(loaded), loaded, threat)
+
+
+def draw(folder: Path) -> Report:
+    """Draw the report of a finished run again, without the model."""
+    from scotoma.report.html import write_report
+
+    held = read_json(folder / "findings.json")
+    if held.get("schema") != SCHEMA:
+        raise InputError(f"{folder / 'findings.json'}: schema {held.get('schema')!r}, this version reads {SCHEMA}")
+    findings = [read_finding(folder, entry["probe"]) for entry in held["findings"]]
+    write_report(folder, held["claim"], findings, held["provenance"])
+    return Report(folder, held["claim"], findings, held["provenance"])
+
+
+def public(finding: Finding) -> dict[str, Any]:
+    """A finding as other tools read it."""
+    return {key: getattr(finding, key) for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")}
+
+
+def digest(findings: list[Finding]) -> str:
+    """A hash of all that was found: two machines that agree print the same one."""
+    text = json.dumps([public(finding) for finding in findings], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def save_finding(folder: Path, finding: Finding) -> None:
+    """Keep a whole finding, with its figures and images, so that the report can be drawn again."""
+    images = {name: np.ascontiguousarray(array) for name, array in finding.images.items()}
+    write_whole(folder / "findings" / f"{finding.probe}.safetensors", lambda path: save_file(images, path))
+    plain = asdict(replace(finding, images={}, figures=()))
+    plain["figures"] = [{"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures]
+    write_json(folder / "findings" / f"{finding.probe}.json", plain)
+
+
+def read_finding(folder: Path, probe: str) -> Finding:
+    """A finding that `save_finding` kept."""
+    plain = read_json(folder / "findings" / f"{probe}.json")
+    figures = tuple(FIGURES[figure.pop("kind")](**figure) for figure in plain.pop("figures"))
+    images = load_file(folder / "findings" / f"{probe}.safetensors")
+    return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
+
+
+def repeat(model, data, threat, out, probes, attack, layer, limit, seed) -> str:
+    """The command, or the Python call, that repeats an audit."""
+    if sys.argv and Path(sys.argv[0]).name in ("scotoma", "__main__.py"):
+        return shlex.join(["scotoma", *sys.argv[1:]])
+    given = {"out": out and str(out), "probes": probes and list(probes), "layer": layer, "limit": limit}
+    given = {key: value for key, value in given.items() if value is not None} | {"attack": attack, "seed": seed}
+    named = model if isinstance(model, str) else getattr(model, "name", type(model).__name__)
+    source = data if isinstance(data, str) else data.name
+    rest = "".join(f", {key}={value!r}" for key, value in given.items())
+    return f"scotoma.audit({named if not isinstance(model, str) else repr(named)}, data={source!r}, threat={str(threat)!r}{rest})"
+
+
+def describe_claim(claim: dict[str, Any]) -> str:
+    """The claim in a line."""
+    threat = Threat(**claim["threat"])
+    return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"

@@ -1,0 +1,208 @@
+"""The command line: parses, calls the API, prints. Heavy libraries are imported inside the commands that use them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scotoma.errors import InputError
+
+app = typer.Typer(
+    help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[str, typer.Argument(help="FILE.safetensors, file.py:function, package.module:function, TorchScript or .pt2.")]
+Data = Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, npz:FILE or folder:PATH.")]
+ThreatOption = Annotated[str, typer.Option("--threat", help="Norm and size, for example linf:0.3 or linf:8/255.")]
+Weights = Annotated[Path | None, typer.Option(help="Weights for the model that file.py:function builds.")]
+Seed = Annotated[int, typer.Option(help="Of every random number.")]
+Limit = Annotated[int | None, typer.Option(help="Audit so many test images, drawn at random.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie [default: $SCOTOMA_DATA, then a download].")]
+TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Open model files that can run code when opened.")]
+Layer = Annotated[str | None, typer.Option(help="Where the distance probe reads features [default: before the logits].")]
+AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="natural or pgd; see `scotoma list recipes`.")],
+    data: Data,
+    arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist or wong-small.")],
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 10,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
+    steps: Annotated[int | None, typer.Option(min=1, help="Attack steps a batch [default: the recipe's].")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Train a model; the same command continues a training that was stopped."""
+    from scotoma.claim import Threat
+    from scotoma.data import load_data
+    from scotoma.progress import Progress
+    from scotoma.training.loop import Epoch, Schedule
+    from scotoma.training.loop import train as run
+
+    loaded = load_data(data, data_root)
+    schedule = Schedule(epochs=epochs, batch=batch, peak=rate)
+    total = -(-len(loaded.train or ()) // batch) * epochs
+
+    def log(epoch: Epoch) -> None:
+        typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")
+
+    with Progress().bar(f"training {arch}", total) as advance:
+        run(
+            recipe,
+            loaded,
+            arch,
+            Threat.parse(threat),
+            out,
+            schedule=schedule,
+            seed=seed,
+            half=half,
+            options={} if steps is None else {"steps": steps},
+            step=advance,
+            log=log,
+        )
+    typer.echo(f"model: {out}")
+
+
+@app.command()
+def audit(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/audit"
+    ),
+    probes: Annotated[str | None, typer.Option(help="Names with commas between; see `scotoma list probes` [default: all].")] = None,
+    attack: AttackOption = "strong",
+    layer: Layer = None,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Audit a claim of robustness and write the report."""
+    from scotoma.audit import audit as run
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.progress import Progress
+
+    report = run(
+        load_model(model, weights, trust_pickle=trust_pickle),
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=[name.strip() for name in probes.split(",")] if probes else None,
+        attack=attack,
+        layer=layer,
+        limit=limit,
+        seed=seed,
+        progress=Progress(),
+    )
+    report.show()
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="See `scotoma list attacks`.")],
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")] = None,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Run one attack and keep its records."""
+    from scotoma.attacks import ATTACKS
+    from scotoma.audit import make_claim
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.progress import Progress
+    from scotoma.report.records import summarise
+    from scotoma.run import Run
+
+    make = ATTACKS[name]
+    claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
+    folder = out or Path("runs") / f"{name}-{claim.model.name.replace(':', '-')}"
+    run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
+    with run.store.locked():
+        records = run.attack(make(claim.threat), what=name)
+        path = run.store.folder / "records.parquet"
+        records.write_parquet(path)
+    for line in summarise(records, claim.threat):
+        typer.echo(line)
+    typer.echo(f"records: {path}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished audit.")]) -> None:
+    """Draw the report of a run again; no model is needed."""
+    from scotoma.audit import draw
+
+    draw(folder).show()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    seed: Seed = 0,
+) -> None:
+    """Train a small robust model on handwritten digits and audit it: a tour in about a minute."""
+    from scotoma.demo import demo as run
+
+    run(out, seed)
+
+
+@app.command(name="list")
+def list_names(
+    what: Annotated[str | None, typer.Argument(help="attacks, models, data, recipes or probes [default: all].")] = None,
+) -> None:
+    """List what can be named: attacks, models, data, recipes, probes."""
+    from scotoma.attacks import ATTACKS
+    from scotoma.data import DATA
+    from scotoma.models import ARCHITECTURES
+    from scotoma.probes import PROBES
+    from scotoma.table import nearest
+    from scotoma.training import RECIPES
+
+    tables = {"attacks": ATTACKS, "models": ARCHITECTURES, "data": DATA, "recipes": RECIPES, "probes": PROBES}
+    if what is not None and what not in tables:
+        raise InputError(f"nothing is listed as {what!r}; {nearest(what, list(tables))}")
+    for title in [what] if what else list(tables):
+        typer.echo(f"{title}:")
+        for name in tables[title]:
+            typer.echo(f"  {name:14} {tables[title].describe(name)}")
+
+
+def main() -> None:
+    """Run the command line. Bad input ends in one line and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was finished is kept")
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command continues from here", err=True)
+        sys.exit(130)
+
+
+def fail(message: str) -> None:
+    """One line on standard error, exit code 2."""
+    typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,28 @@
+"""A tour: train a small robust model on the embedded digits and audit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scotoma.audit import Report, audit
+from scotoma.claim import Threat
+from scotoma.data import load_data
+from scotoma.progress import Progress
+from scotoma.training.loop import Schedule, train
+
+THREAT = Threat("linf", 0.1)
+SCHEDULE = Schedule(epochs=60, batch=64, peak=2e-3)
+
+
+def demo(out: Path, seed: int = 0) -> Report:
+    """Train `small-cnn` with PGD on the digits, audit it with every probe and print the verdicts."""
+    data = load_data("digits")
+    model = out.parent / f"{out.name}-model.safetensors"
+    progress = Progress()
+    if not model.exists():
+        total = -(-len(data.train or ()) // SCHEDULE.batch) * SCHEDULE.epochs
+        with progress.bar("training small-cnn with PGD on the digits", total) as advance:
+            train("pgd", data, "small-cnn", THREAT, model, schedule=SCHEDULE, seed=seed, step=advance)
+    report = audit(str(model), data, THREAT, out=out, seed=seed, progress=progress)
+    report.show()
+    return report

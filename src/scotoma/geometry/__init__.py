@@ -1,0 +1,1 @@
+"""Where images lie among the training data, in the eyes of a network."""

@@ -1,0 +1,109 @@
+"""Models that the user's own Python builds: `path/to/file.py:function` and `package.module:function`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from scotoma.errors import InputError
+from scotoma.models.reason import reason
+from scotoma.table import nearest
+
+_neighbours: dict[str, Path] = {}
+"""Modules that model files imported from their own folders, and those folders."""
+
+
+def build(spec: str) -> tuple[nn.Module, str]:
+    """The module that the function returns, and the name "file.py:function" without folders.
+
+    A file can import its neighbours: its folder is first on `sys.path` while it and the function run. For a dotted
+    module that is the working folder.
+
+    Raises:
+        InputError: no such file, module or function; whatever they raise; or the function returns something else.
+    """
+    source, _, function = spec.rpartition(":")
+    path = Path(source).expanduser()
+    in_file = path.suffix == ".py"
+    if not function.isidentifier() or not (in_file or all(part.isidentifier() for part in source.split("."))):
+        raise InputError(f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION or a model file that exists")
+    if in_file and not path.is_file():
+        raise InputError(f"{path}: no such file (from model {spec!r})")
+    name = f"{path.name}:{function}" if in_file else spec
+    with _importing_from(path.resolve().parent if in_file else Path.cwd()):
+        module = _run(lambda: _execute(path.resolve()) if in_file else importlib.import_module(source), f"{source}: importing it")
+        maker = _find(module, function, source)
+        model = maker if isinstance(maker, nn.Module) else _run(maker, f"{source}: {function}()")
+    if not isinstance(model, nn.Module):
+        raise InputError(f"{source}: {function}() returned {type(model).__name__}; want a torch.nn.Module")
+    return model, name
+
+
+def _find(module: ModuleType, function: str, source: str) -> Callable[[], Any]:
+    found = getattr(module, function, None)
+    if found is None:
+        own = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        here = [name for name in own if getattr(vars(module)[name], "__module__", None) == module.__name__]
+        raise InputError(f"{source}: has no function {function!r}; {nearest(function, here or own)}")
+    if not callable(found):
+        raise InputError(f"{source}: {function} is {type(found).__name__}, not a function that returns a torch.nn.Module")
+    return found
+
+
+def _run(call: Callable[[], Any], what: str) -> Any:
+    try:
+        return call()
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a script that parses arguments when it is imported exits
+        raise InputError(f"{what} raised {type(error).__name__}: {reason(error)}") from error
+
+
+def _execute(path: Path) -> ModuleType:
+    """Run a file as a module under a name of its own, so that a model's `torch.py` does not become `torch`."""
+    name = f"scotoma_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # a path that ends in .py has a loader
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses, pickle and inspect look a class's module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """`folder` is first on `sys.path`, and modules that came from another model's folder are forgotten.
+
+    Two models in two folders may each have a `layers.py`: the second must not get the first one's.
+    """
+    for name in [name for name, home in _neighbours.items() if home != folder]:
+        sys.modules.pop(name, None)
+        del _neighbours[name]
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+        _neighbours.update({name: folder for name in set(sys.modules) - before if _lies_in(sys.modules[name], folder)})
+
+
+def _lies_in(module: ModuleType, folder: Path) -> bool:
+    where = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
+    return where is not None and Path(where).is_relative_to(folder) and "site-packages" not in Path(where).parts

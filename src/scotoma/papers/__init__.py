@@ -1,0 +1,1 @@
+"""The papers: their tables as data, and how to measure them again."""

@@ -1,0 +1,14 @@
+"""Probes: one question each about a claim of robustness. One file a question, one line here a name."""
+
+from __future__ import annotations
+
+from scotoma.table import Table
+
+PROBES = Table(
+    "probe",
+    {
+        "robustness": "probes.robustness:Robustness",
+        "blindspots": "probes.blindspots:BlindSpots",
+        "distance": "probes.distance:Distance",
+    },
+)

@@ -1,0 +1,50 @@
+"""What a probe is, and what the audit may set in every one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from scotoma.attacks import ATTACKS
+from scotoma.claim import Claim, Threat
+from scotoma.finding import Finding
+from scotoma.run import Attack, Run
+from scotoma.stats import Correlation, Rate, finite
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user may choose.
+
+    Args:
+        attack: a name of `ATTACKS`.
+        layer: where features are read; None is the input of the last dense layer.
+    """
+
+    attack: str = "strong"
+    layer: str | None = None
+
+    def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
+        """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
+        kind = ATTACKS[self.attack]
+        return kind(threat, until=until) if "until" in kind.__dataclass_fields__ else kind(threat)
+
+
+class Probe(Protocol):
+    """One question asked of a claim."""
+
+    question: str
+
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        """Ask the run for records and turn them into a finding."""
+        ...
+
+
+def columns(name: str, rate: Rate | Correlation) -> dict[str, Any]:
+    """A rate or correlation as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
+    return {name: finite(rate.value), f"{name}_low": finite(rate.low), f"{name}_high": finite(rate.high)}
+
+
+def percent(rate: Rate) -> str:
+    """A rate in a sentence: "99.4% of images (97.4–99.9%)"."""
+    return f"{rate.value:.1%} of images ({100 * rate.low:.1f}–{rate.high:.1%})"

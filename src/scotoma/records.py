@@ -1,0 +1,75 @@
+"""Records: what an attack achieved on each image, measured again outside the attack."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.losses import GUARD, margin
+from scotoma.claim import TOLERANCE
+
+EXAMPLE = "adversarial"
+"""The column with the adversarial image itself, flat float32; null where there is none."""
+
+
+@torch.no_grad()
+def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
+    """float32 logits (n, classes) that do not depend on the batch: an image whose two best classes are nearly tied, so that
+    rounding could decide, is evaluated alone."""
+    with torch.autocast(images.device.type, enabled=False):
+        logits = model(images).float()
+        top = logits.topk(2, dim=1).values
+        tied = (top[:, 0] - top[:, 1]) < 10 * GUARD * logits.abs().amax(1)
+        for row in tied.nonzero().squeeze(1).tolist():
+            logits[row] = model(images[row : row + 1]).float()[0]
+    return logits
+
+
+def measure(
+    model: nn.Module, indices: Tensor, images: Tensor, labels: Tensor, adversarial: Tensor, passes: tuple[Tensor, Tensor]
+) -> pl.DataFrame:
+    """One row an image.
+
+    Columns: index, label, prediction, margin (of the label over the best other logit, before the attack),
+    adversarial_prediction, success, l0, l1, l2, linf, forwards, backwards, adversarial.
+
+    A success is an image that the model classified correctly, inside [0, 1], with another label than its own. Distances
+    are those of the success; infinite where the attack failed, 0 where the model was wrong before it. l0 counts pixels,
+    all channels of a pixel together.
+    """
+    clean = verified_logits(model, images)
+    attacked = verified_logits(model, adversarial)
+    correct = clean.argmax(1) == labels
+    valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
+    success = correct & valid & attacked.isfinite().all(1) & (attacked.argmax(1) != labels)
+    delta = (adversarial - images).abs()
+    moved = delta.amax(1).flatten(1) > TOLERANCE
+    flat = delta.flatten(1)
+    distances = {"l0": moved.sum(1).float(), "l1": flat.sum(1), "l2": flat.norm(dim=1), "linf": flat.amax(1)}
+    missed = torch.where(correct, torch.inf, 0.0)
+    columns = {
+        "index": indices,
+        "label": labels,
+        "prediction": clean.argmax(1),
+        "margin": -margin(clean, labels),
+        "adversarial_prediction": attacked.argmax(1),
+        "success": success,
+        **{name: torch.where(success, value, missed) for name, value in distances.items()},
+        "forwards": passes[0],
+        "backwards": passes[1],
+    }
+    frame = pl.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
+    examples = pl.Series(EXAMPLE, adversarial.flatten(1).cpu().numpy(), dtype=pl.Array(pl.Float32, flat.shape[1]))
+    return frame.with_columns(pl.when(pl.col("success")).then(examples).alias(EXAMPLE))
+
+
+def correct(records: pl.DataFrame) -> pl.DataFrame:
+    """The rows that the model classified correctly before the attack: rates are over these."""
+    return records.filter(pl.col("prediction") == pl.col("label"))
+
+
+def successes(records: pl.DataFrame, eps: float) -> np.ndarray:
+    """Which correctly classified images fall to a perturbation of L-inf size `eps`, bool."""
+    return (correct(records)["linf"] <= eps + TOLERANCE).to_numpy()

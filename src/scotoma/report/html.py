@@ -1,0 +1,127 @@
+"""The page: what the findings say, in the order in which a reader asks."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from scotoma.claim import Threat
+from scotoma.finding import Figure, Finding, Gallery, Row
+from scotoma.report import figures, svg, text
+
+FOLDED_ROWS = 12
+"""A table with more rows than this is folded on screen."""
+
+VERDICTS = ("holds", "weak", "broken", "not applicable")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure in the page: its number there, its element and its caption; `columns` of a gallery, which may be wide."""
+
+    number: int
+    element: Markup
+    caption: str
+    columns: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """A finding in the page, every name and number already written for people."""
+
+    finding: Finding
+    numbers: list[text.Entry]
+    drawings: list[Drawing]
+    tables: list[tuple[str, int, list[text.Column]]]
+
+    @property
+    def anchor(self) -> str:
+        return f"probe-{self.finding.probe}"
+
+
+def write_report(folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]) -> Path:
+    """Write `folder/report.html`, one file that needs nothing else, and every figure beside it.
+
+    Each figure is also `folder/figures/<probe>-<name>.svg`, and what it draws a `.csv` of that name: the table of the finding,
+    or the captions of a gallery. The same findings give the same bytes.
+
+    Args:
+        folder: made if it is not there.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, n images audited.
+        findings: in the order of the page.
+        provenance: how the audit was made. `notes` (a list of sentences) becomes warnings at the top and `command` a block to
+            copy; every other key is listed as it is, nested ones too.
+
+    Returns:
+        The path of the page. Raises `KeyError` when a figure names a table, a column or an array that is not there.
+    """
+    folder = Path(folder)
+    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    sections, drawn = [], 0
+    for finding in findings:
+        sections.append(_section(folder / "figures", finding, drawn))
+        drawn += len(finding.figures)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("template.html.j2").render(
+        claim=claim,
+        norm=text.norm(claim["threat"]["norm"]),
+        size=_size(claim["threat"]),
+        sections=sections,
+        tally=_tally(findings),
+        notes=provenance.get("notes", []),
+        command=provenance.get("command"),
+        provenance=text.definitions({key: value for key, value in provenance.items() if key not in ("notes", "command")}),
+        folded_rows=FOLDED_ROWS,
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _size(threat: dict[str, Any]) -> str:
+    """The size as people write it: 8/255 where it is one."""
+    return str(Threat(threat["norm"], threat["eps"])).partition(":")[2]
+
+
+def _tally(findings: list[Finding]) -> list[tuple[str, int]]:
+    counts = Counter(finding.verdict for finding in findings)
+    return [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
+
+
+def _section(folder: Path, finding: Finding, drawn: int) -> Section:
+    drawings = []
+    for i, figure in enumerate(finding.figures, start=1):
+        stem = f"{finding.probe}-{figure.name}"
+        document = figures.draw(figure, finding)
+        (folder / f"{stem}.svg").write_text(document, encoding="utf-8")
+        _write_csv(folder / f"{stem}.csv", figure, finding)
+        element = Markup(svg.for_page(document, f"{stem}"))  # The drawing escapes its own text.
+        columns = len(figure.columns) if isinstance(figure, Gallery) and figure.captions else 0
+        drawings.append(Drawing(drawn + i, element, figure.caption, columns))
+    tables = [(text.humanise(name), len(rows), text.columns(rows)) for name, rows in finding.tables.items() if rows]
+    return Section(finding, text.key_numbers(finding.numbers), drawings, tables)
+
+
+def _write_csv(path: Path, figure: Figure, finding: Finding) -> None:
+    if isinstance(figure, Gallery):
+        rows: list[Row] = [dict(zip(figure.columns, captions, strict=True)) for captions in figure.captions]
+        names = figure.columns
+    else:
+        rows = finding.tables[figure.table]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([row.get(name) for name in names] for row in rows)

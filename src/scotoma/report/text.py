@@ -1,0 +1,142 @@
+"""How names and numbers are written for people."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scotoma.finding import Row
+
+NONE = "–"
+SIGNIFICANT = 4
+DECIMALS = 4
+INTERVAL_DECIMALS = 3
+
+_TERMS = {"linf": "L-inf", "l0": "L0", "l1": "L1", "l2": "L2", "sha256": "SHA-256", "pgd": "PGD", "fgsm": "FGSM"}
+_TERMS |= {name: name for name in ("n", "p", "eps")}
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def humanise(name: str) -> str:
+    """A key as words: "robust_accuracy" is "Robust accuracy", "linf" is "L-inf"."""
+    words = [_TERMS.get(word, word) for word in re.split(r"[_\s]+", str(name)) if word]
+    text = " ".join(words)
+    return text if words and words[0] in _TERMS.values() else text[:1].upper() + text[1:]
+
+
+def norm(name: str) -> str:
+    """A norm as the page writes it: "linf" is "L-inf"."""
+    return _TERMS.get(name, name)
+
+
+def number(value: float) -> str:
+    """Four significant digits, no padding, and a power of ten only where the number would be unreadable without it."""
+    if not math.isfinite(value):
+        return NONE if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if isinstance(value, int):
+        text = f"{value:,}" if abs(value) >= 10_000 else str(value)
+    elif value != 0 and not 1e-4 <= abs(value) < 1e6:
+        mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(mantissa):g} × 10{str(int(exponent)).translate(_RAISED)}".replace("-", "−")
+    elif abs(value) >= 10 ** (SIGNIFICANT - 1):
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.{SIGNIFICANT}g}"
+    return text.replace("-", "−")
+
+
+def scalar(value: Any) -> str:
+    """Any JSON scalar as text; null is an en dash."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return number(value) if isinstance(value, int | float) else str(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column as text; numbers share their decimals, so that they line up when set to the right."""
+
+    heading: str
+    cells: list[str]
+    numeric: bool
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of a table in the order in which they first appear."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return [_column(name, [row.get(name) for row in rows]) for name in names]
+
+
+def _column(name: str, values: list[Any]) -> Column:
+    present = [value for value in values if value is not None]
+    numeric = bool(present) and all(_is_number(value) for value in present)
+    return Column(humanise(name), aligned(values) if numeric else [_cell(value) for value in values], numeric)
+
+
+def aligned(values: Sequence[float | None], most: int = DECIMALS) -> list[str]:
+    """Numbers with as many decimals as the one that needs most of them, at most `most`."""
+    texts = [scalar(value) for value in values]
+    if any("×" in text or "∞" in text for text in texts) or all(isinstance(value, int | None) for value in values):
+        return texts
+    decimals = min(most, max(len(text.partition(".")[2]) for text in texts))
+    return [NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
+
+
+def _cell(value: Any) -> str:
+    return ", ".join(scalar(item) for item in value) if isinstance(value, list | tuple) else scalar(value)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named value; `interval` is its low and high end, `entries` are the parts of a nested value."""
+
+    name: str
+    value: str = ""
+    interval: str = ""
+    entries: tuple[Entry, ...] = ()
+
+
+def key_numbers(numbers: dict[str, Any]) -> list[Entry]:
+    """Numbers ready to be set: nested ones flattened, `x_low` and `x_high` folded into `x` as its interval."""
+    flat = dict(_flatten(numbers))
+    entries = []
+    for name, value in flat.items():
+        stem, _, end = name.rpartition("_")
+        if end in ("low", "high") and {stem, f"{stem}_low", f"{stem}_high"} <= flat.keys():
+            continue
+        ends = [flat.get(f"{name}_low"), flat.get(f"{name}_high")]
+        if _is_number(value) and all(map(_is_number, ends)):
+            text, low, high = aligned([value, *ends], INTERVAL_DECIMALS)
+            entries.append(Entry(humanise(name), text, f"{low}–{high}"))
+        else:
+            entries.append(Entry(humanise(name), _cell(value)))
+    return entries
+
+
+def _flatten(numbers: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in numbers.items():
+        path = f"{above}, {name}" if above else str(name)
+        flat += _flatten(value, path) if isinstance(value, dict) else [(path, value)]
+    return flat
+
+
+def definitions(values: dict[str, Any]) -> list[Entry]:
+    """Provenance ready to be set: nested as it is; whole numbers plain, since a seed is a name and no amount."""
+    return [_definition(name, value) for name, value in values.items()]
+
+
+def _definition(name: str, value: Any) -> Entry:
+    if isinstance(value, dict):
+        return Entry(humanise(name), entries=tuple(definitions(value)))
+    plain = isinstance(value, int) and not isinstance(value, bool)
+    return Entry(humanise(name), str(value) if plain else _cell(value))

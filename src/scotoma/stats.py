@@ -1,0 +1,88 @@
+"""Rates, medians and correlations, each with a 95% interval."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, SupportsFloat
+
+import numpy as np
+
+Z95 = 1.959963984540054
+RESAMPLES = 1000
+
+
+class Rate(NamedTuple):
+    """A share of `n`, with its 95% Wilson interval; NaN where n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%}, n = {self.n})" if self.n else "no images"
+
+
+def rate(successes: np.ndarray) -> Rate:
+    """The rate of a boolean array, with its interval (Wilson 1927)."""
+    n = len(successes)
+    if n == 0:
+        return Rate(math.nan, math.nan, math.nan, 0)
+    p = float(np.mean(successes))
+    centre = p + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
+    return Rate(p, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), n)
+
+
+class Correlation(NamedTuple):
+    """Spearman's rank correlation with its 95% bootstrap interval; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Correlation:
+    """Rank correlation of `x` and `y`, ranked within each stratum; censored values are infinite and tie.
+
+    Args:
+        x, y: (n,).
+        seed: of the bootstrap, which resamples images within strata, percentile interval.
+        strata: (n,) integers; correlations within strata are averaged, weighted by their sizes. None is one stratum.
+    """
+    groups = [np.arange(len(x))] if strata is None else [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    groups = [group for group in groups if len(group) > 2]
+    if not groups:
+        return Correlation(math.nan, math.nan, math.nan, len(x))
+    generator = np.random.default_rng(seed)
+    weights = np.array([len(group) for group in groups], dtype=float)
+    values = np.zeros(len(groups))
+    draws = np.zeros((len(groups), RESAMPLES))
+    for row, group in enumerate(groups):
+        values[row] = _rank_correlation(x[None, group], y[None, group])[0]
+        block = max(1, 2_000_000 // len(group))
+        for start in range(0, RESAMPLES, block):
+            picked = generator.choice(group, (min(block, RESAMPLES - start), len(group)))
+            draws[row, start : start + block] = _rank_correlation(x[picked], y[picked])
+    value = float(np.average(values, weights=weights))
+    low, high = np.quantile(np.average(draws, axis=0, weights=weights), [0.025, 0.975])
+    return Correlation(value, float(low), float(high), int(weights.sum()))
+
+
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's correlation of each row; 0 where a row is constant."""
+    from scipy.stats import rankdata
+
+    a, b = rankdata(x, axis=1), rankdata(y, axis=1)
+    a -= a.mean(1, keepdims=True)
+    b -= b.mean(1, keepdims=True)
+    norm = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), norm, out=np.zeros(len(a)), where=norm > 0)
+
+
+def finite(value: SupportsFloat, digits: int = 6) -> float | None:
+    """A JSON number: rounded to `digits` significant ones; None for what is infinite or undefined."""
+    number = float(value)
+    return float(f"{number:.{digits}g}") if math.isfinite(number) else None

@@ -1,0 +1,114 @@
+"""The run folder: whole files or none, and one writer.
+
+claim.json        what is audited; another claim is refused
+units/*.parquet   one table a work unit, named by the hash of what it is the result of
+findings/*.json   each probe's finding with its figures, as soon as it is there
+findings.json     the audit's result, for other tools
+report.html       the same for people
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from scotoma.errors import InputError
+
+CONFIG = "scotoma"
+"""The key of a unit's configuration in its Parquet metadata."""
+
+
+class Store:
+    """A run folder of one claim.
+
+    Args:
+        folder: made where it is missing.
+        claim: what identifies the claim; a folder that holds another one raises `InputError`.
+    """
+
+    def __init__(self, folder: Path, claim: dict[str, Any]):
+        self.folder = folder
+        held = folder / "claim.json"
+        if held.exists():
+            other = read_json(held)
+            differs = [key for key in claim if other.get(key) != claim[key]]
+            if differs:
+                key = differs[0]
+                raise InputError(
+                    f"{folder}: the run of another claim ({key} {other.get(key)!r} there, {claim[key]!r} here); "
+                    "choose another --out"
+                )
+        elif folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder}: is not empty and not a run of scotoma; choose another --out")
+        else:
+            (folder / "units").mkdir(parents=True, exist_ok=True)
+            write_json(held, claim)
+        self.units = folder / "units"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; `InputError` where another process does. The lock goes with the process, however it ends."""
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{self.folder}: another audit is writing there; wait for it or choose another --out") from None
+            yield
+
+    def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The table that `compute` makes, computed once for each configuration.
+
+        The file is named by the hash of `config`. One that cannot be read is computed again.
+        """
+        text = json.dumps(config, sort_keys=True)
+        path = self.units / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
+        if path.exists():
+            try:
+                return pl.read_parquet(path)
+            except (pl.exceptions.PolarsError, OSError):
+                path.unlink()
+        table = compute()
+        write_whole(path, lambda temporary: table.write_parquet(temporary, metadata={CONFIG: text}))
+        return table
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a temporary file and put it in place of `path`, durable, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n"))
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises `InputError` where the file is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is {path.parent} the folder of a finished run?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

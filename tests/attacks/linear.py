@@ -1,0 +1,49 @@
+"""Linear models, where the smallest fooling perturbation is known."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def linear_model(shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Sequential:
+    """Random weights and no bias."""
+    layer = nn.Linear(shape[0] * shape[1] * shape[2], classes)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed)))
+        layer.bias.zero_()
+    return nn.Sequential(nn.Flatten(), layer).requires_grad_(False).eval()
+
+
+def saturated_images(n: int, shape: tuple[int, int, int], seed: int = 0, share: float = 0.9) -> Tensor:
+    """Uniform noise, `share` of whose pixels are 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand((n, *shape), generator=generator)
+    return torch.where(torch.rand(images.shape, generator=generator) < share, images.round(), images)
+
+
+def boxed_optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:
+    """The least L-inf distance at which a linear model is fooled inside [0, 1], float64 (n,); infinite where it cannot be.
+
+    Towards class j the loss rises fastest when every pixel goes with the sign of w_j - w_label as far as radius and box let
+    it. That gain grows with the radius, so bisection finds where it makes up for the margin.
+    """
+    layer = model[1]
+    assert isinstance(layer, nn.Linear)
+    weight, bias = layer.weight.double(), layer.bias.double()
+    x = images.flatten(1).double()
+    logits = x @ weight.T + bias
+    slope = weight[None] - weight[labels][:, None]
+    room = torch.where(slope > 0, 1 - x[:, None], x[:, None])
+    deficit = logits.gather(1, labels[:, None]) - logits
+
+    def gain(radius: Tensor) -> Tensor:
+        return (slope.abs() * room.minimum(radius[..., None])).sum(-1)
+
+    low, high = torch.zeros_like(logits), torch.ones_like(logits)
+    for _ in range(50):
+        middle = (low + high) / 2
+        enough = gain(middle) >= deficit
+        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
+    radius = torch.where(gain(torch.ones_like(logits)) >= deficit, high, torch.inf)
+    return radius.scatter(1, labels[:, None], torch.inf).amin(1)

@@ -1,0 +1,208 @@
+"""Auto-PGD against closed forms on linear models, its own promises, and the reference implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from linear import boxed_optimum, linear_model, saturated_images
+from torch import Tensor, nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.apgd import APGDCE, APGDT, checkpoints
+from scotoma.attacks.losses import fooled, targeted_dlr, targeted_margin
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import TOLERANCE, Threat
+from scotoma.randomness import Randomness
+
+ATTACKS = [APGDCE, APGDT]
+SHAPE = (1, 8, 8)
+
+
+def problem(n: int, classes: int = 10, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:
+    model, images = linear_model(SHAPE, classes, seed), saturated_images(n, SHAPE, seed)
+    return model, images, model(images).argmax(1)
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().flatten(1).amax(1)
+
+
+def test_checkpoints_are_the_papers():
+    assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
+
+
+def test_checkpoints_of_short_attacks_lie_inside():
+    assert all(0 < mark <= steps for steps in range(1, 20) for mark in checkpoints(steps))
+
+
+@pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 10)])
+@pytest.mark.parametrize(("factor", "succeeds"), [(1.001, True), (0.999, False)])
+def test_finds_the_optimum_of_linear_models(attack: type, classes: int, factor: float, succeeds: bool):
+    """The cross-entropy of many classes pulls towards all of them at once: its maximum is the optimum only between two."""
+    model, images, labels = problem(8, classes)
+    for image, label, optimum in zip(images, labels, boxed_optimum(model, images, labels).tolist(), strict=True):
+        adversarial = attack(Threat("linf", factor * optimum))(model, image[None], label[None])
+        assert bool(fooled(model(adversarial), label[None])) is succeeds
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_few_classes(attack: type, classes: int):
+    model, images, labels = problem(8, classes)
+    eps = 1.001 * float(boxed_optimum(model, images, labels).max())
+    assert fooled(model(attack(Threat("linf", eps))(model, images, labels)), labels).all()
+
+
+def test_only_the_second_target_can_be_reached():
+    """The likeliest wrong class has the label's slope, so that no perturbation helps it; the next one is reachable."""
+    model = linear_model(SHAPE, 4)
+    layer = model[1]
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight[1:2] = layer.weight[0]
+        layer.weight[3] = layer.weight[2]
+        layer.bias.copy_(torch.tensor([100.0, 99.0, 90.0, 70.0]))
+    images, labels = torch.full((1, *SHAPE), 0.5), torch.zeros(1, dtype=torch.int64)
+    threat = Threat("linf", 1.2 * float(boxed_optimum(model, images, labels)))
+    assert not fooled(model(APGDT(threat, targets=1)(model, images, labels)), labels).any()
+    assert fooled(model(APGDT(threat, targets=2)(model, images, labels)), labels).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: type):
+    model, (images, labels) = digits_model(), digits_images(120)
+    adversarial = attack(Threat("linf", 0.15), steps=20)(model, images, labels)
+    assert distance(adversarial, images).max() <= 0.15 + TOLERANCE
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+    wrong, won = fooled(model(images), labels), fooled(model(adversarial), labels)
+    moved = distance(adversarial, images) > 0
+    assert won.sum() > wrong.sum()
+    assert not won.all()
+    assert torch.equal(moved, won & ~wrong)
+
+
+@pytest.mark.parametrize(("attack", "options", "starts"), [(APGDCE, {}, 3), (APGDT, {"targets": 2}, 6)])
+def test_passes(attack: type, options: dict, starts: int):
+    """Wrong images cost one forward, those that stand all iterations, fooled ones something between: they leave at once."""
+    model, images, labels = problem(40)
+    labels = labels.clone()
+    labels[:5] = (labels[:5] + 1) % 10
+    optimum = boxed_optimum(model, images, labels)
+    eps = float(optimum[5:].median())
+    counted = Counted(model, len(images), images.device)
+    adversarial = attack(Threat("linf", eps), steps=10, restarts=3, **options)(counted, images, labels)
+    won = fooled(model(adversarial), labels)
+    assert counted.forwards[:5].tolist() == [1] * 5
+    assert counted.backwards[:5].tolist() == [0] * 5
+    stands = ~won
+    assert stands.any()
+    assert set(counted.forwards[stands].tolist()) == {1 + starts * 11}
+    assert set(counted.backwards[stands].tolist()) == {starts * 10}
+    assert (counted.backwards[5:][won[5:]] < starts * 10).all()
+    easy = optimum < eps / 2
+    assert (counted.backwards[easy] <= 4).all()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_restarts_only_add_successes(attack: type):
+    model, (images, labels) = digits_model(), digits_images(100)
+    threat = Threat("linf", 0.2)
+    one, three = (attack(threat, steps=3, restarts=restarts)(model, images, labels) for restarts in (1, 3))
+    first, more = fooled(model(one), labels), fooled(model(three), labels)
+    assert not (first & ~more).any()
+    assert more.sum() > first.sum()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_seed_decides(attack: type):
+    model, (images, labels) = digits_model(), digits_images(40)
+    run = attack(Threat("linf", 0.3), steps=10)
+    results = [run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)]
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_an_image_alone_is_as_in_a_batch(attack: type):
+    model, images, labels = problem(16)
+    run = attack(Threat("linf", float(boxed_optimum(model, images, labels).median())), steps=20)
+    together = run(model, images, labels, Randomness(3, torch.arange(16)))
+    for i in range(16):
+        alone = run(model, images[i : i + 1], labels[i : i + 1], Randomness(3, torch.tensor([i])))
+        assert torch.allclose(alone[0], together[i], atol=1e-6)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_images_and_images_all_wrong(attack: type):
+    model, images, labels = problem(4)
+    run = attack(Threat("linf", 0.1))
+    assert run(model, images[:0], labels[:0]).shape == (0, *SHAPE)
+    assert torch.equal(run(model, images, (labels + 1) % 10), images)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_constant_model_leaves_images_unchanged(attack: type):
+    model, images, _ = problem(4)
+    layer = model[1]
+    assert isinstance(layer, nn.Linear)
+    layer.weight.zero_()
+    layer.bias.copy_(torch.arange(10.0))
+    assert torch.equal(attack(Threat("linf", 0.3), steps=10)(model, images, torch.full((4,), 9)), images)
+
+
+class Undefined(nn.Module):
+    """A linear model with an undefined derivative at one pixel where it is 0."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) + 0 * images[:, :1, 0, 0].sqrt()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_undefined_gradients_do_not_spread(attack: type):
+    model, images, labels = problem(8)
+    images[:, 0, 0, 0] = 0
+    labels = model(images).argmax(1)
+    eps = 1.2 * float(boxed_optimum(model, images, labels).max())
+    adversarial = attack(Threat("linf", eps))(Undefined(model), images, labels)
+    assert adversarial.isfinite().all()
+    assert fooled(model(adversarial), labels).all()
+
+
+def test_targeted_dlr_by_hand_and_its_invariance():
+    logits = torch.tensor([[5.0, 3.0, 2.0, 0.0, -1.0]])
+    label, target = torch.tensor([0]), torch.tensor([2])
+    assert targeted_dlr(logits, label, target).item() == pytest.approx((2 - 5) / (5 - (2 + 0) / 2))
+    assert targeted_dlr(10 * logits + 7, label, target).item() == pytest.approx(-0.75)
+    assert targeted_margin(logits, label, target).item() == -3
+    assert targeted_dlr(logits[:, :3], label, target).item() == -3
+
+
+def test_targeted_dlr_where_all_logits_tie():
+    logits = torch.zeros(1, 5, requires_grad=True)
+    loss = targeted_dlr(logits, torch.tensor([0]), torch.tensor([2]))
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert loss.item() == 0
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["ce", "targeted"])
+def test_as_strong_as_the_reference(name: str):
+    reference = pytest.importorskip("pyautoattack.autopgd_base")
+    model, (images, labels) = digits_model(), digits_images(150)
+    right = model(images).argmax(1) == labels
+    images, labels = images[right], labels[right]
+    settings = {"n_restarts": 1, "n_iter": 50, "eps": 0.15, "norm": "Linf", "seed": 0, "device": "cpu", "verbose": False}
+    if name == "ce":
+        theirs = reference.APGDAttack(model, loss="ce", **settings).perturb(images, labels)
+        ours = APGDCE(Threat("linf", 0.15), steps=50)(model, images, labels)
+    else:
+        theirs = reference.APGDAttack_targeted(model, n_target_classes=9, **settings).perturb(images, labels)
+        ours = APGDT(Threat("linf", 0.15), steps=50)(model, images, labels)
+    rates = [(model(adversarial).argmax(1) == labels).float().mean().item() for adversarial in (ours, theirs)]
+    assert 0.1 < rates[1] < 0.95
+    assert rates[0] <= rates[1] + 0.01

@@ -1,0 +1,100 @@
+"""What an attack learns from a model, and that every pass is charged to its image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from linear import linear_model, saturated_images
+from torch import nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import GUARD, cross_entropy, fooled, margin
+from scotoma.attacks.oracle import Counted, Oracle
+
+SHAPE = (1, 4, 4)
+
+
+def counted(n: int) -> Counted:
+    return Counted(linear_model(SHAPE, 5), n, torch.device("cpu"))
+
+
+def test_the_gradient_of_the_margin_is_a_difference_of_weights():
+    model, images = linear_model(SHAPE, 5), saturated_images(6, SHAPE)
+    layer = model[1]
+    assert isinstance(layer, nn.Linear)
+    logits = model(images)
+    order = logits.argsort(1, descending=True)
+    ascent = Oracle(model, order[:, 0]).ascent(images, margin)
+    assert torch.allclose(ascent.gradient.flatten(1), layer.weight[order[:, 1]] - layer.weight[order[:, 0]])
+    assert torch.allclose(ascent.loss, logits.gather(1, order[:, 1:2]).squeeze(1) - logits.gather(1, order[:, :1]).squeeze(1))
+    assert not ascent.fooled.any()
+    assert Oracle(model, order[:, 1]).ascent(images, margin).fooled.all()
+    assert Oracle(model, order[:, 1]).fooled(images).all()
+
+
+def test_ascent_leaves_the_images_alone():
+    images = saturated_images(3, SHAPE)
+    Oracle(linear_model(SHAPE, 5), torch.zeros(3, dtype=torch.int64)).ascent(images, cross_entropy)
+    assert not images.requires_grad
+    assert images.grad is None
+
+
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_a_success_within_rounding_does_not_count(share: float):
+    logits = torch.tensor([[100.0, 100.0 + share * GUARD * 100]])
+    assert bool(fooled(logits, torch.tensor([0]))) is (share > 1)
+
+
+def test_logits_that_are_not_finite_are_no_success():
+    logits = torch.tensor([[0.0, torch.nan], [torch.nan, 0.0], [0.0, torch.inf]])
+    assert not fooled(logits, torch.zeros(3, dtype=torch.int64)).any()
+
+
+def test_passes_are_charged_to_their_images_after_narrowing():
+    model, images = counted(6), saturated_images(6, SHAPE)
+    oracle = Oracle(model, torch.zeros(6, dtype=torch.int64))
+    oracle.logits(images)
+    odd = oracle.narrow(torch.tensor([1, 3, 5]))
+    odd.ascent(images[[1, 3, 5]], cross_entropy)
+    last = odd.narrow(torch.tensor([False, False, True]))
+    last.ascent(images[5:], margin)
+    last.fooled(images[5:])
+    assert last.rows.tolist() == [5]
+    assert model.forwards.tolist() == [1, 2, 1, 2, 1, 4]
+    assert model.backwards.tolist() == [0, 1, 0, 1, 0, 2]
+
+
+def test_passes_are_charged_after_the_active_set_drops():
+    model, images = counted(4), saturated_images(4, SHAPE)
+    state = Active(Oracle(model, torch.zeros(4, dtype=torch.int64)))
+    state.drop(torch.tensor([True, False, False, False]))
+    state.drop(torch.zeros(3, dtype=torch.bool))
+    state.oracle.logits(images[state.rows])
+    state.drop(torch.tensor([False, True, False]))
+    state.oracle.ascent(images[state.rows], cross_entropy)
+    assert state.rows.tolist() == [1, 3]
+    assert model.forwards.tolist() == [0, 2, 1, 2]
+    assert model.backwards.tolist() == [0, 1, 0, 1]
+
+
+def test_a_repeated_backward_is_charged_again():
+    model = counted(2)
+    images = saturated_images(2, SHAPE).requires_grad_()
+    logits = Oracle(model, torch.zeros(2, dtype=torch.int64))._forward(images)
+    for _ in range(3):
+        torch.autograd.grad(logits.sum(), images, retain_graph=True)
+    assert model.forwards.tolist() == [1, 1]
+    assert model.backwards.tolist() == [3, 3]
+
+
+def test_an_attack_that_does_not_say_which_images_is_charged_for_every_one():
+    model, images = counted(4), saturated_images(4, SHAPE)
+    model(images)
+    model(images.repeat(3, 1, 1, 1))
+    assert model.forwards.tolist() == [4] * 4
+    assert int(model.backwards.sum()) == 0
+
+
+def test_a_counted_model_answers_as_the_model():
+    model, images = linear_model(SHAPE, 5), saturated_images(4, SHAPE)
+    assert torch.equal(Counted(model, 4, images.device)(images), model(images))

@@ -1,0 +1,193 @@
+"""What is noticed about a model before it is audited."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from scotoma.data import load_data
+from scotoma.errors import InputError
+from scotoma.models import ARCHITECTURES
+from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, MeanOfDraws
+
+
+class Then(nn.Module):
+    """A dense layer and what the test makes of its input and its logits."""
+
+    def __init__(self, before=lambda images: images, after=lambda logits: logits, classes=10):
+        super().__init__()
+        torch.manual_seed(1)
+        self.fc = nn.Linear(64, classes)
+        self.before, self.after = before, after
+
+    def forward(self, images):
+        return self.after(self.fc(self.before(images).flatten(1)))
+
+
+def check(*args, **kwargs) -> Classifier:
+    return Classifier.of(Then(*args, **kwargs), "mine").checked(load_data("digits"))
+
+
+def test_a_sound_model_is_left_alone(net, digits):
+    classifier = Classifier.of(net, "mine", {"recipe": "natural"})
+    checked = classifier.checked(digits)
+    assert checked == classifier
+    assert checked.module is net
+
+
+def replaced(logits, value):
+    return logits.index_fill(1, torch.tensor([3]), value)
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (lambda logits: replaced(logits, torch.nan), "NaN or infinite logits"),
+        (lambda logits: replaced(logits, -torch.inf), "NaN or infinite logits"),
+        (lambda logits: logits[:, :7], "tells 7 classes apart, but digits has labels up to 9"),
+        (lambda logits: logits[:, 0], r"returns \(32,\) for 32 images; want logits of shape \(32, classes\)"),
+        (lambda logits: logits[:, :, None, None], r"returns \(32, 10, 1, 1\)"),
+        (lambda logits: logits.T, r"returns \(10, 32\)"),
+        (lambda logits: (logits, logits), "returns tuple"),
+        (lambda logits: {"logits": logits}, "returns dict"),
+        (lambda logits: logits.numpy(), "returns ndarray"),
+        (lambda logits: logits.nothing, "no attribute 'nothing'"),
+        (lambda logits: [][0], "list index out of range"),
+    ],
+)
+def test_unusable_answers_are_one_line(after, says):
+    with pytest.raises(InputError, match=says) as error:
+        check(after=after)
+    assert "mine" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_images_of_another_size_are_told(digits):
+    classifier = Classifier.of(ARCHITECTURES["small-cnn"]((1, 28, 28), 10), "mine")
+    with pytest.raises(InputError, match="mine cannot take images of 1x8x8 from digits: mat1 and mat2"):
+        classifier.checked(digits)
+    with pytest.raises(InputError, match="cannot take images of 1x8x8"):
+        Classifier.of(ARCHITECTURES["small-cnn"]((3, 8, 8), 10)).checked(digits)
+
+
+def test_images_changed_in_place_are_told():
+    with pytest.raises(InputError, match="changes the images that it is given"):
+        check(before=lambda images: images.sub_(0.5))
+
+
+def test_more_outputs_than_classes_are_noted():
+    (note,) = check(classes=1000).notes
+    assert "1000 classes" in note
+    assert "digits has 10" in note
+
+
+def test_probabilities_become_logits(images):
+    checked = check(after=lambda logits: logits.softmax(1))
+    (note,) = checked.notes
+    assert "probabilities" in note
+    assert isinstance(checked.module, LogProbabilities)
+    assert torch.allclose(checked.module(images), Then()(images).log_softmax(1), atol=1e-6)
+
+
+def test_log_probabilities_are_logits():
+    assert check(after=lambda logits: logits.log_softmax(1)).notes == ()
+
+
+def test_saturated_probabilities_stay_finite(images):
+    checked = check(after=lambda logits: (1e4 * logits).softmax(1).half())
+    assert checked.module(images).isfinite().all()
+
+
+def noise(images):
+    return images + 0.5 * torch.randn_like(images)
+
+
+def test_a_randomised_model_becomes_the_mean_of_draws(images):
+    checked = check(before=noise)
+    (note,) = checked.notes
+    assert "randomised" in note
+    assert f"mean of {DRAWS} draws" in note
+    assert isinstance(checked.module, MeanOfDraws)
+    torch.manual_seed(7)
+    first = checked.module(images)
+    assert not torch.equal(checked.module(images), first)
+    torch.manual_seed(7)
+    assert torch.equal(checked.module(images), first)
+    torch.manual_seed(7)
+    net = Then(before=noise)
+    torch.manual_seed(7)
+    assert torch.allclose(first, torch.stack([net(images) for _ in range(DRAWS)]).mean(0), atol=1e-6)
+
+
+def test_random_probabilities_are_averaged_before_the_logarithm(images):
+    checked = check(before=noise, after=lambda logits: logits.softmax(1))
+    assert len(checked.notes) == 2
+    assert torch.allclose(checked.module(images).exp().sum(1), torch.ones(5), atol=1e-5)
+
+
+def test_checking_is_repeatable_and_leaves_the_random_state(digits):
+    classifier = Classifier.of(Then(before=noise))
+    notes = []
+    for seed in (11, 12):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        notes.append(classifier.checked(digits).notes)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert notes[0] == notes[1]
+
+
+def test_a_batch_size_that_fails_is_told():
+    def few(images):
+        if len(images) not in (1, 32):
+            raise ValueError("want 1 or 32")
+        return images
+
+    with pytest.raises(InputError, match=r"fails on a batch of 3 \(want 1 or 32\)"):
+        check(before=few)
+
+
+def test_batch_statistics_are_noted():
+    (note,) = check(before=lambda images: F.batch_norm(images, None, None, training=True)).notes
+    assert "depends on the other images in its batch" in note
+
+
+def test_noise_that_is_the_same_each_time_is_noted():
+    def seeded(images):
+        return images + torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+
+    (note,) = check(before=seeded).notes
+    assert "depends on the other images in its batch" in note
+
+
+def test_dropout_and_batch_norm_are_silent_in_eval_mode(digits):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)).train()
+    assert Classifier.of(net).checked(digits).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (lambda images: (images > 0.5).float(), "No gradient reaches"),
+        (lambda images: images.detach(), "No gradient reaches"),
+        (lambda images: torch.round(4 * images) / 4, "A gradient of zeros reaches"),
+        (lambda images: (images - images + 0).sqrt() + images, "A gradient of NaN reaches"),
+    ],
+)
+def test_gradients_that_are_of_no_use_are_noted(before, says):
+    (note,) = check(before=before).notes
+    assert says in note
+
+
+class NoWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, images):
+        return images * 1
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        raise NotImplementedError("one way\nonly")
+
+
+def test_a_backward_pass_that_fails_is_told():
+    with pytest.raises(InputError, match=r"mine has no gradient by images of digits: one way$"):
+        check(before=NoWayBack.apply)
