@@ -111,7 +111,7 @@ def stated_threat(model: Classifier, spec: str) -> Threat:
 
 def ours(name: str, threat: Threat, indices: Tensor, seed: int, batch: int) -> Attack:
     kind = ATTACKS[name]
-    attack = kind(**({"threat": threat} if "threat" in {field.name for field in fields(kind)} else {}))
+    attack = kind(threat)
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return torch.cat(

@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
 from torch import nn
 
-from scotoma import __version__, records
+from scotoma import __version__
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
@@ -34,9 +35,10 @@ from scotoma.probes import PROBES
 from scotoma.probes.probe import Settings
 from scotoma.progress import Progress
 from scotoma.run import Run
-from scotoma.store import read_json, write_json, write_whole
+from scotoma.store import read_json, write_json, write_parquet, write_whole
 
 SCHEMA = 1
+RECORDS = "records.parquet"
 FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Gallery)}
 
 
@@ -65,11 +67,8 @@ class Report:
 
     @property
     def records(self) -> pl.DataFrame:
-        """Every record of the run, one row an image, attack and transform (columns as in `records.measure`, without the
-        adversarial images, and `attack` and `transform`)."""
-        files = sorted((self.folder / "units").glob("*.parquet"))
-        frames = (pl.read_parquet(file) for file in files if "attack" in pl.read_parquet_schema(file))
-        return pl.concat([frame.drop(records.EXAMPLE) for frame in frames]).sort("attack", "transform", "index")
+        """Every record of the run: see `Run.records`."""
+        return pl.read_parquet(self.folder / RECORDS)
 
     def show(self) -> None:
         """Print the verdicts and where the report is."""
@@ -126,17 +125,20 @@ def audit(
     """
     started, clock = datetime.now(UTC), time.monotonic()
     claim = make_claim(model, data, threat)
-    asked = [(name, PROBES[name]()) for name in (probes or list(PROBES))]
+    asked = [PROBES[name]() for name in dict.fromkeys(probes or PROBES)]
     settings = Settings(attack, layer)
-    settings.make_attack(claim.threat)
+    settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
     with run.store.locked():
+        if layer is not None:
+            run.features(claim.data.test, layer, torch.arange(1))  # raises for an unknown layer before hours of attacks
         findings = []
-        for _, probe in asked:
+        for probe in asked:
             finding = probe.measure(claim, run, settings)
             save_finding(folder, finding)
             findings.append(finding)
+        write_parquet(folder / RECORDS, run.records)
         summary = {
             "model": claim.model.name,
             "data": claim.data.name,
@@ -155,7 +157,7 @@ def audit(
                 "train": 0 if claim.data.train is None else len(claim.data.train),
                 "test": len(claim.data.test),
             },
-            "passes": {"forwards": run.forwards, "backwards": run.backwards},
+            "passes": run.passes,
             "device": str(run.device),
             "threads": torch.get_num_threads(),
             "versions": {
@@ -186,13 +188,17 @@ def make_claim(model: nn.Module | Classifier | str, data: str | Dataset, threat:
 
 
 def draw(folder: Path) -> Report:
-    """Draw the report of a finished run again, without the model."""
+    """Draw the report of a finished run again, without the model. Raises `InputError` where there is none to draw."""
     from scotoma.report.html import write_report
 
     held = read_json(folder / "findings.json")
-    if held.get("schema") != SCHEMA:
-        raise InputError(f"{folder / 'findings.json'}: schema {held.get('schema')!r}, this version reads {SCHEMA}")
+    schema = held.get("schema") if isinstance(held, dict) else None
+    if schema != SCHEMA:
+        raise InputError(f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}")
     findings = [read_finding(folder, entry["probe"]) for entry in held["findings"]]
+    for finding, entry in zip(findings, held["findings"], strict=True):
+        if public(finding) != entry:
+            raise InputError(f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; finish it first")
     write_report(folder, held["claim"], findings, held["provenance"])
     return Report(folder, held["claim"], findings, held["provenance"])
 
@@ -211,7 +217,7 @@ def digest(findings: list[Finding]) -> str:
 def save_finding(folder: Path, finding: Finding) -> None:
     """Keep a whole finding, with its figures and images, so that the report can be drawn again."""
     images = {name: np.ascontiguousarray(array) for name, array in finding.images.items()}
-    write_whole(folder / "findings" / f"{finding.probe}.safetensors", lambda path: save_file(images, path))
+    write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
     plain = asdict(replace(finding, images={}, figures=()))
     plain["figures"] = [{"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures]
     write_json(folder / "findings" / f"{finding.probe}.json", plain)
@@ -221,7 +227,11 @@ def read_finding(folder: Path, probe: str) -> Finding:
     """A finding that `save_finding` kept."""
     plain = read_json(folder / "findings" / f"{probe}.json")
     figures = tuple(FIGURES[figure.pop("kind")](**figure) for figure in plain.pop("figures"))
-    images = load_file(folder / "findings" / f"{probe}.safetensors")
+    path = folder / "findings" / f"{probe}.safetensors"
+    try:
+        images = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the audit again") from None
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 

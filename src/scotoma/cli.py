@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from scotoma.errors import InputError
 
+UsageError: Any = typer.BadParameter.__base__
+"""A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
+
 app = typer.Typer(
     help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -22,7 +24,7 @@ Model = Annotated[str, typer.Argument(help="FILE.safetensors, file.py:function, 
 Data = Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, npz:FILE or folder:PATH.")]
 ThreatOption = Annotated[str, typer.Option("--threat", help="Norm and size, for example linf:0.3 or linf:8/255.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model that file.py:function builds.")]
-Seed = Annotated[int, typer.Option(help="Of every random number.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
 Limit = Annotated[int | None, typer.Option(help="Audit so many test images, drawn at random.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie [default: $SCOTOMA_DATA, then a download].")]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Open model files that can run code when opened.")]
@@ -135,15 +137,16 @@ def attack(
     from scotoma.progress import Progress
     from scotoma.report.records import summarise
     from scotoma.run import Run
+    from scotoma.store import write_parquet
 
     make = ATTACKS[name]
     claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
     folder = out or Path("runs") / f"{name}-{claim.model.name.replace(':', '-')}"
     run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
+    path = folder / f"{name}.parquet"
     with run.store.locked():
         records = run.attack(make(claim.threat), what=name)
-        path = run.store.folder / "records.parquet"
-        records.write_parquet(path)
+        write_parquet(path, run.records)
     for line in summarise(records, claim.threat):
         typer.echo(line)
     typer.echo(f"records: {path}")
@@ -192,17 +195,20 @@ def list_names(
 def main() -> None:
     """Run the command line. Bad input ends in one line and exit code 2."""
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="scotoma", standalone_mode=False))
     except InputError as error:
         fail(str(error))
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "scotoma"
+        fail(f"{error.format_message().rstrip('.?')}; see `{command} --help`")
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was finished is kept")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         typer.echo("stopped; the same command continues from here", err=True)
         sys.exit(130)
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """One line on standard error, exit code 2."""
     typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -9,7 +9,7 @@ Advance = Callable[[int], None]
 
 
 class Progress:
-    """Bars on the terminal; `Silent` shows none."""
+    """Bars on the terminal, nothing where standard error is a file or a pipe; `Silent` shows none."""
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
@@ -20,7 +20,8 @@ class Progress:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         left = (TextColumn("left"), TimeRemainingColumn())
-        with Bars(*columns, *left, console=Console(stderr=True), transient=True) as bars:
+        console = Console(stderr=True)
+        with Bars(*columns, *left, console=console, transient=True, disable=not console.is_terminal) as bars:
             task = bars.add_task(what, total=total)
             yield lambda steps: bars.advance(task, steps)
 

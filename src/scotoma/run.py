@@ -6,10 +6,11 @@ Probes ask it for records and features; only it knows devices, batches and files
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,7 @@ UNIT = 250
 
 Attack = Callable[..., Tensor]
 Transform = Callable[[Tensor], Tensor]
+T = TypeVar("T")
 
 
 class Run:
@@ -42,13 +44,21 @@ class Run:
         limit: how many test images are audited, drawn at random with `seed`; None means all.
         seed: of the draw of images and of every attack.
         progress: where to show how far it is.
+
+    Raises:
+        InputError: a limit below 1, a negative seed, or a folder that holds something else.
     """
 
     def __init__(self, claim: Claim, folder: Path, *, limit: int | None = None, seed: int = 0, progress: Progress | None = None):
+        if limit is not None and limit < 1:
+            raise InputError(f"--limit {limit}: want at least one image")
+        if not 0 <= seed < 2**63:
+            raise InputError(f"--seed {seed}: want a number from 0 to 2^63 - 1")
         self.claim = claim
         self.seed = seed
         self.progress = progress or Silent()
         self.device = engine.default_device()
+        self.batch_size = engine.batch_size(self.device)
         self.model = claim.model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.store = Store(
             folder,
@@ -60,18 +70,27 @@ class Run:
                 "threat": str(claim.threat),
             },
         )
-        total = len(claim.data.test)
-        if limit is not None and limit < 1:
-            raise InputError(f"--limit {limit}: want at least one image")
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        self.indices = order[:limit].sort().values if limit else torch.arange(total)
-        self.forwards = self.backwards = 0
+        order = torch.randperm(len(claim.data.test), generator=torch.Generator().manual_seed(seed))
+        self.indices = order[:limit].sort().values
+        self._done: dict[tuple[str, str], pl.DataFrame] = {}
+
+    @property
+    def records(self) -> pl.DataFrame:
+        """All records so far, one row an image, attack and transform: the columns of `records.measure` without the images,
+        and `attack` and `transform`."""
+        return pl.concat(self._done.values()).sort("attack", "transform", "index") if self._done else pl.DataFrame()
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """Forward and backward passes of all records so far."""
+        return {kind: sum(int(frame[kind].sum()) for frame in self._done.values()) for kind in ("forwards", "backwards")}
 
     def attack(self, attack: Attack, transform: Transform | None = None, what: str = "attacking") -> pl.DataFrame:
         """Records of an attack on every audited image, after `transform`; see `records.measure` for the columns."""
         wanted = pl.exclude(records.EXAMPLE)
-        frames = [frame.select(wanted) for frame in self._units(attack, transform, what)]
-        return pl.concat(frames)
+        frame = pl.concat(unit.select(wanted) for unit in self._units(attack, transform, what))
+        self._done[name(attack), name(transform)] = frame
+        return frame
 
     def examples(
         self, attack: Attack, transform: Transform | None, indices: list[int]
@@ -90,13 +109,12 @@ class Run:
     def features(self, split: Split, layer: str | None, indices: Tensor | None = None) -> np.ndarray:
         """Features of a split's images (all, or those of `indices`) in a layer of the audited model, float32 (n, d)."""
         indices = torch.arange(len(split)) if indices is None else indices
-        parts: list[np.ndarray] = []
-        with self.progress.bar("reading features", len(indices)) as advance:
-            for batch in indices.split(engine.batch_size(self.device)):
-                images = self._place(split.images(batch))
-                parts.append(features(self.model, images, layer).cpu().numpy())
-                advance(len(batch))
-        return np.concatenate(parts)
+
+        def read(batch: Tensor) -> np.ndarray:
+            return features(self.model, self._place(split.images(batch)), layer).cpu().numpy()
+
+        with self.progress.bar("reading features", len(indices)) as advance, self._seeded():
+            return np.concatenate(self._batches(indices, read, advance))
 
     def table(self, kind: str, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """A table of a probe's own, computed once for this claim, these images and `config`."""
@@ -119,51 +137,62 @@ class Run:
         def compute() -> pl.DataFrame:
             nonlocal computed
             computed = True
-            torch.manual_seed(self.seed)  # a randomised model draws the same numbers whenever the unit is computed
-            frame = self._execute(attack, transform, indices, advance)
+            with self._seeded():
+                frame = pl.concat(self._batches(indices, lambda batch: self._attack_batch(attack, transform, batch), advance))
             labels = {"attack": name(attack), "transform": name(transform) if transform else "none"}
             return frame.with_columns(pl.lit(value).alias(column) for column, value in labels.items())
 
         frame = self.store.unit(config, compute)
         if not computed:
             advance(len(indices))
-        self.forwards += int(frame["forwards"].sum())
-        self.backwards += int(frame["backwards"].sum())
         return frame
 
-    def _execute(
-        self, attack: Attack, transform: Transform | None, indices: Tensor, advance: Callable[[int], None]
-    ) -> pl.DataFrame:
-        """Attack the images that the model has right, in batches halved when memory runs out, and measure the results."""
-        size = engine.batch_size(self.device)
-        pending = list(indices.split(-(-len(indices) // -(-len(indices) // size))))
-        frames = []
-        while pending:
-            batch = pending.pop(0)
+    def _batches(self, indices: Tensor, work: Callable[[Tensor], T], advance: Callable[[int], None]) -> list[T]:
+        """The results of `work` on batches of equal size, halved from then on when memory runs out."""
+        results, start = [], 0
+        while start < len(indices):
+            left = len(indices) - start
+            batch = indices[start : start + -(-left // -(-left // self.batch_size))]
             try:
-                frames.append(self._attack_batch(attack, transform, batch))
-            except torch.OutOfMemoryError:
+                results.append(work(batch))
+            except (MemoryError, RuntimeError) as error:
+                if not _is_lack_of_memory(error):
+                    raise
                 if len(batch) == 1:
                     raise InputError(f"one image of {self.claim.data.name} does not fit into the memory of {self.device}") from None
-                pending[:0] = batch.split(-(-len(batch) // 2))
+                self.batch_size = -(-len(batch) // 2)
                 continue
+            start += len(batch)
             advance(len(batch))
-        return pl.concat(frames)
+        return results
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """A randomised model draws the same numbers whenever the same work is done; the caller's random state is kept."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(self.seed)
+            yield
 
     def _attack_batch(self, attack: Attack, transform: Transform | None, indices: Tensor) -> pl.DataFrame:
+        """Attack the images that the model has right and measure the results."""
         split = self.claim.data.test
         images = split.images(indices)
         images = self._place(transform(images) if transform else images)
         labels = split.labels[indices].to(self.device)
-        right = (records.verified_logits(self.model, images).argmax(1) == labels).nonzero().squeeze(1)
+        logits = records.verified_logits(self.model, images)
+        if not logits.isfinite().all():
+            first = indices[int(logits.isfinite().all(1).logical_not().nonzero()[0])]
+            raise InputError(f"model {self.claim.model.name} returns NaN or infinite logits for test image {int(first)}")
+        right = (logits.argmax(1) == labels).nonzero().squeeze(1)
         counted = Counted(self.model, len(right), self.device)
         adversarial = images.clone()
         if len(right):
             random = Randomness(self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}")
             found = attack(counted, images[right], labels[right], generator=random)
-            if found.shape != images[right].shape:
-                raise InputError(f"attack {name(attack)} returned images of shape {tuple(found.shape)}")
-            adversarial[right] = found.to(images)
+            if not isinstance(found, Tensor) or found.shape != images[right].shape:
+                got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+                raise InputError(f"attack {name(attack)} returned {got} for images of shape {tuple(images[right].shape)}")
+            adversarial[right] = found.detach().to(images)
         passes = []
         for counts in (counted.forwards, counted.backwards):
             spread = torch.zeros_like(labels)
@@ -178,10 +207,16 @@ class Run:
         return {
             "scotoma": __version__,
             "model": self.claim.model.sha256,
-            "notes": self.claim.model.notes,
+            "module": hashlib.sha256(str(self.claim.model.module).encode()).hexdigest(),
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Python's, an accelerator's, or that of torch on a CPU, which is a plain RuntimeError."""
+    kinds = (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or "allocate memory" in str(error) or "not enough memory" in str(error)
 
 
 def name(thing: Any) -> str:

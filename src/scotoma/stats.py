@@ -50,12 +50,13 @@ def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None 
     Args:
         x, y: (n,).
         seed: of the bootstrap, which resamples images within strata, percentile interval.
-        strata: (n,) integers; correlations within strata are averaged, weighted by their sizes. None is one stratum.
+        strata: (n,) integers; correlations within strata are averaged, weighted by their sizes. None is one stratum. One of
+            fewer than three images, or where either value is the same for all, has no correlation and does not count.
     """
     groups = [np.arange(len(x))] if strata is None else [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    groups = [group for group in groups if len(group) > 2]
+    groups = [group for group in groups if len(group) > 2 and _varies(x[group]) and _varies(y[group])]
     if not groups:
-        return Correlation(math.nan, math.nan, math.nan, len(x))
+        return Correlation(math.nan, math.nan, math.nan, 0)
     generator = np.random.default_rng(seed)
     weights = np.array([len(group) for group in groups], dtype=float)
     values = np.zeros(len(groups))
@@ -69,6 +70,11 @@ def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None 
     value = float(np.average(values, weights=weights))
     low, high = np.quantile(np.average(draws, axis=0, weights=weights), [0.025, 0.975])
     return Correlation(value, float(low), float(high), int(weights.sum()))
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Whether there are ranks to speak of; never where a value is NaN."""
+    return bool(np.any(values != values[0])) and not bool(np.isnan(values).any())
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 claim.json        what is audited; another claim is refused
 units/*.parquet   one table a work unit, named by the hash of what it is the result of
 findings/*.json   each probe's finding with its figures, as soon as it is there
+records.parquet   every record of the run, without the images
 findings.json     the audit's result, for other tools
 report.html       the same for people
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -46,10 +48,9 @@ class Store:
                     f"{folder}: the run of another claim ({key} {other.get(key)!r} there, {claim[key]!r} here); "
                     "choose another --out"
                 )
-        elif folder.is_dir() and any(folder.iterdir()):
+        elif folder.is_dir() and any(not _is_partial(path, held) for path in folder.iterdir()):
             raise InputError(f"{folder}: is not empty and not a run of scotoma; choose another --out")
         else:
-            (folder / "units").mkdir(parents=True, exist_ok=True)
             write_json(held, claim)
         self.units = folder / "units"
 
@@ -61,6 +62,8 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise InputError(f"{self.folder}: another audit is writing there; wait for it or choose another --out") from None
+            for left in self.units.glob(".*"):  # by a run that was killed while it wrote
+                left.unlink()
             yield
 
     def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
@@ -73,22 +76,25 @@ class Store:
         if path.exists():
             try:
                 return pl.read_parquet(path)
-            except (pl.exceptions.PolarsError, OSError):
+            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
                 path.unlink()
         table = compute()
-        write_whole(path, lambda temporary: table.write_parquet(temporary, metadata={CONFIG: text}))
+        write_parquet(path, table, {CONFIG: text})
         return table
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a temporary file and put it in place of `path`, durable, whole or not at all."""
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` in place of `path`, durable, whole or not at all. An `OSError` names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:  # a full disk does not say which file was too much
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
@@ -98,17 +104,29 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         os.close(folder)
 
 
+def write_parquet(path: Path, table: pl.DataFrame, metadata: dict[str, str] | None = None) -> None:
+    """Write a table whole or not at all."""
+    content = io.BytesIO()  # the library's own errors for a full disk are not OSErrors
+    table.write_parquet(content, metadata=metadata)
+    write_whole(path, content.getvalue())
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    write_whole(path, lambda temporary: temporary.write_text(text + "\n"))
+    write_whole(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
     """Read JSON. Raises `InputError` where the file is missing or broken."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; is {path.parent} the folder of a finished run?") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _is_partial(path: Path, whole: Path) -> bool:
+    """Whether a process was killed while it wrote `path` to become `whole`."""
+    return path.name.startswith(f".{whole.name}.")

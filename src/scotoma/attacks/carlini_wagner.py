@@ -28,19 +28,19 @@ class CarliniWagnerLinf:
 
     When x' fools the model within tau, tau falls to 0.9 times the distance reached and the next solve starts from there with the
     same c. When a solve stalls, c doubles; beyond the largest c this start is finished. The margin stops pushing once the model
-    is wrong.
-    Each image has its own tau, c, Adam state and count of iterations, and one iteration advances all open images by one forward
-    and one backward pass. The result is the nearest fooling iterate that was met, at any tau.
+    is wrong. Each image has its own tau, c, Adam state and count of iterations, and one iteration advances all open images by
+    one forward and one backward pass. The result is the nearest fooling iterate that was met, at any tau.
 
     As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey, and the better counts. The second
     has only to beat the first: its tau begins below the best distance so far, half a rung of the ladder of taus (the root of
     `tau_factor`), so that its rungs fall between those that were tried; it begins where that box comes nearest to grey.
 
-    Four things differ from the authors' code, which takes 21,000 iterations to give up:
+    Five things differ from the authors' code, which takes 21,000 iterations to give up:
 
     * x' is clipped to [0, 1] after each step (their section V-B, projected descent) instead of being tanh(w) / 2 + 1/2, whose
       gradient vanishes at 0 and 1, where most pixels of a digit lie and must be able to leave;
     * a solve ends when it stalls (`patience`, `tolerance`);
+    * after a failure c skips the values at which the margin's gradient could move no pixel against the penalty (`least_push`);
     * Adam begins afresh at every c, not only at every tau: its second moment remembers pixels beyond tau, whose gradient is 1,
       for a thousand iterations, in which the gradient of a small c would hardly move them;
     * a step is at most `step_share` of tau, since one as long as tau jumps over the box.
@@ -59,6 +59,8 @@ class CarliniWagnerLinf:
         patience: iterations without progress after which a solve has stalled.
         tolerance: progress is a fall of the loss by this share.
         step_share: longest step as a share of tau.
+        least_push: after a failure c is at least so large that c times the margin's gradient reaches this value at some pixel;
+            the penalty's gradient is 1.
     """
 
     threat: Threat
@@ -71,9 +73,9 @@ class CarliniWagnerLinf:
     tau_factor: float = 0.9
     smallest_tau: float = 1 / 256
     noise: float = 0.2
-    patience: int = 10
-    tolerance: float = 0.01
-    step_share: float = 0.1
+    patience: int = 8
+    tolerance: float = 0.05
+    step_share: float = 0.05
     least_push: float = 0.1
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scotoma.attacks.active import Active
 from scotoma.attacks.losses import GUARD, margin
 from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
 from scotoma.randomness import Randomness
 
 TINY = torch.finfo(torch.float32).tiny
@@ -29,11 +30,13 @@ class FMN:
     The attack is deterministic.
 
     Args:
+        threat: its norm is minimised; eps bounds nothing here.
         steps: gradient steps, each one forward and one backward pass.
         alpha: first and last length of a step, in L2; a cosine between them.
         gamma: first and last share by which the ball shrinks and grows; a cosine between them.
     """
 
+    threat: Threat
     steps: int = 100
     alpha: tuple[float, float] = (1.0, 0.01)
     gamma: tuple[float, float] = (0.05, 0.001)

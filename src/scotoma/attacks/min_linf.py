@@ -31,18 +31,18 @@ class MinLinf:
 
     Args:
         threat: its norm is minimised; eps bounds nothing here.
-        steps: gradient steps of the first search, on the margin to the best wrong class.
-        restarts: searches that follow, each from a new random point inside the best perturbation so far towards one wrong
-            class, the most likely first.
-        restart_steps: gradient steps of each.
+        steps: gradient steps in all, each a forward and a backward pass.
+        restarts: how many of the searches go towards one wrong class, the most likely first, from a new random point inside
+            the best perturbation so far; they come after one towards whichever class is nearest, which gets the other steps.
+        restart_steps: gradient steps of each restart.
         radius: of the first ball; it grows while an image has not been fooled at all.
         until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
     """
 
     threat: Threat
     steps: int = 100
-    restarts: int = 0
-    restart_steps: int = 25
+    restarts: int = 2
+    restart_steps: int = 20
     radius: float = 0.5
     until: float = 0.0
 
@@ -56,7 +56,7 @@ class MinLinf:
         nothing = torch.full_like(wide, torch.inf)
         state = _State(oracle, generator or Randomness.default(images), images, images, nothing, wide, wide, wide, likely, labels)
         state.drop(margin(logits, labels) > 0)
-        self._search(state, self.steps, None, found)
+        self._search(state, max(1, self.steps - self.restarts * self.restart_steps), None, found)
         classes = logits.shape[1] - 1
         for restart in range(self.restarts):
             state.target = state.likely[:, restart % classes]

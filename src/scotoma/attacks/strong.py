@@ -12,13 +12,18 @@ from scotoma.attacks.oracle import narrow
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.randomness import Randomness
 
+NEAR = 1.15
+"""Of the images that the minimum-norm search leaves standing, targeted APGD broke only some whose smallest perturbation was
+within 1.05 eps (see docs/log.md); it is not spent on those farther out."""
+
 
 @dataclass(frozen=True)
 class Strong:
-    """Minimum-norm search on every image, then targeted APGD at eps on those that still stand; the better result an image.
+    """Minimum-norm search on every image, then targeted APGD at eps on those that barely stand; the better result an image.
 
     Args:
-        threat: its norm is minimised; images that still stand at its eps are attacked further.
+        threat: its norm is minimised; images that stand at its eps, but would fall a little beyond it or nowhere, are
+            attacked further.
         until: images whose perturbation is smaller than this are not worked on further; 0 finds each image's smallest.
     """
 
@@ -28,10 +33,11 @@ class Strong:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         random = generator or Randomness.default(images)
-        search = MinLinf(self.threat, steps=60, restarts=9, restart_steps=20, until=self.until)
+        search = MinLinf(self.threat, steps=240, restarts=9, until=self.until)
         found = search(model, images, labels, random)
         distance = (found - images).flatten(1).abs().amax(1)
-        stands = ((distance == 0) | (distance > self.threat.eps + TOLERANCE)).nonzero().squeeze(1)
+        barely = (distance > self.threat.eps + TOLERANCE) & (distance < NEAR * self.threat.eps)
+        stands = ((distance == 0) | barely).nonzero().squeeze(1)
         if len(stands):
             inside = APGDT(self.threat, steps=50)(narrow(model, stands), images[stands], labels[stands], random.narrow(stands))
             fell = (inside != images[stands]).flatten(1).any(1)

@@ -54,7 +54,7 @@ class BlindSpots:
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         cells = [self._attack(claim, run, settings, alpha, beta) for alpha, beta in zhang2019.moves(claim.data.name)]
         base, moved = cells[0], cells[1:]
-        harmless = [cell for cell in moved if cell.accuracy.value >= base.accuracy.value - HARMLESS]
+        harmless = [cell for cell in moved if self._is_harmless(cell, base)]
         worst = max(harmless, key=lambda cell: (cell.scaled.value, cell.success.value), default=base)
         chosen = self._chosen(worst, claim.threat.eps)
         return Finding(
@@ -109,6 +109,11 @@ class BlindSpots:
         accuracy = rate((records["prediction"] == records["label"]).to_numpy())
         success, scaled = (rate(rec.successes(records, size)) for size in (eps, alpha * eps))
         return Cell(alpha, beta, attack, records, accuracy, success, scaled)
+
+    @staticmethod
+    def _is_harmless(cell: Cell, base: Cell) -> bool:
+        slack = 1e-9  # 0.96 - 0.01 is more than 0.95 in binary
+        return cell.success.n > 0 and cell.accuracy.value >= base.accuracy.value - HARMLESS - slack
 
     @staticmethod
     def _row(cell: Cell) -> dict:

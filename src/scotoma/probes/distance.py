@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import polars as pl
 import torch
@@ -17,13 +19,14 @@ from scotoma.run import Run
 from scotoma.stats import Correlation, Rate, finite, rate, spearman
 
 NEIGHBOURS = 5
+FIFTHS = 5
 BINS = 12
 STRATA = 10
 BROKEN = 0.5
 RULE = (
     f"broken if the 95% interval of success at eps lies above {BROKEN:.0%} on the farthest fifth of the images and not on the "
     "nearest; else weak if distance and smallest perturbation have a negative rank correlation whose interval excludes zero; "
-    "else holds; not applicable without a training split or features"
+    f"else holds; not applicable without a training split or {FIFTHS} images that are classified correctly"
 )
 POINTS = 600
 
@@ -38,18 +41,18 @@ class Distance:
             return self._not_applicable(f"Data {claim.data.name} has no training split to measure distances to.")
         layer, note = self._layer(claim, settings)
         attacked = rec.correct(run.attack(settings.make_attack(claim.threat), what="distance"))
-        if not len(attacked):
-            return self._not_applicable("The model classifies none of the audited images correctly.")
+        if len(attacked) < FIFTHS:
+            return self._not_applicable(f"The model classifies only {len(attacked)} of the audited images correctly.")
         distances = run.table("distance", {"layer": layer, "k": NEIGHBOURS}, lambda: self._distances(claim, run, layer))
         table = attacked.join(distances, on="index", maintain_order="left")
         distance, linf, margin = (table[column].to_numpy() for column in ("distance", "linf", "margin"))
         fell = rec.successes(attacked, claim.threat.eps)
         overall = spearman(distance, linf, run.seed)
-        strata = np.minimum(margin.argsort(kind="stable").argsort() * STRATA // len(margin), STRATA - 1)
+        strata = margin.argsort(kind="stable").argsort() * STRATA // len(margin)
         within = spearman(distance, linf, run.seed, strata)
         by_margin = spearman(margin, linf, run.seed)
-        fifths = np.minimum(distance.argsort(kind="stable").argsort() * 5 // len(distance), 4)
-        near, far = rate(fell[fifths == 0]), rate(fell[fifths == 4])
+        fifths = distance.argsort(kind="stable").argsort() * FIFTHS // len(distance)
+        near, far = rate(fell[fifths == 0]), rate(fell[fifths == FIFTHS - 1])
         return Finding(
             probe="distance",
             question=self.question,
@@ -71,7 +74,7 @@ class Distance:
                 "bins": self._bins(distance, fell),
                 "fifths": [
                     {"fifth": i + 1, "mean_distance": finite(distance[fifths == i].mean()), **self._rated(fell[fifths == i])}
-                    for i in range(5)
+                    for i in range(FIFTHS)
                 ],
                 "points": self._points(distance, linf),
             },
@@ -135,8 +138,12 @@ class Distance:
             f"The attack succeeds on {percent(far)} in the fifth farthest from the training data and on {near.value:.1%} in the "
             "nearest"
         )
+        if math.isnan(overall.value):
+            return f"{spread}; the attack found no perturbations of different sizes to compare with distance."
         if overall.high >= 0:
             return f"{spread}; that robustness fades with distance is not shown (rank correlation {overall.value:.2f})."
+        if math.isnan(within.value):
+            return f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f})."
         beyond = "more than the margin explains" if within.high < 0 else "but the margin alone could explain it"
         return (
             f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f}), {beyond} "

@@ -71,15 +71,23 @@ class Column:
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The columns of a table in the order in which they first appear."""
+    """The columns of a table in the order in which they first appear, `x_low` and `x_high` folded into `x` as its interval."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    return [_column(name, [row.get(name) for row in rows]) for name in names]
+    ranged = {name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)}
+    folded = {f"{name}_{end}" for name in ranged for end in ("low", "high")}
+    made = {name: _column(name, [row.get(name) for row in rows]) for name in names}
+    for name in ranged:
+        low, high = (_column("", [row.get(f"{name}_{end}") for row in rows], INTERVAL_DECIMALS).cells for end in ("low", "high"))
+        value = _column(name, [row.get(name) for row in rows], INTERVAL_DECIMALS)
+        cells = [f"{v} ({a}–{b})" if NONE not in (a, b) else v for v, a, b in zip(value.cells, low, high, strict=True)]
+        made[name] = Column(value.heading, cells, value.numeric)
+    return [made[name] for name in names if name not in folded]
 
 
-def _column(name: str, values: list[Any]) -> Column:
+def _column(name: str, values: list[Any], most: int = DECIMALS) -> Column:
     present = [value for value in values if value is not None]
     numeric = bool(present) and all(_is_number(value) for value in present)
-    return Column(humanise(name), aligned(values) if numeric else [_cell(value) for value in values], numeric)
+    return Column(humanise(name), aligned(values, most) if numeric else [_cell(value) for value in values], numeric)
 
 
 def aligned(values: Sequence[float | None], most: int = DECIMALS) -> list[str]:

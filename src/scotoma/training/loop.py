@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from scotoma import engine
@@ -21,6 +23,9 @@ from scotoma.data.dataset import Dataset, Split
 from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.reason import reason
+from scotoma.store import write_whole
+from scotoma.table import nearest
 from scotoma.training import RECIPES
 from scotoma.training.recipe import Recipe
 
@@ -90,11 +95,16 @@ def train(
         options: the recipe's own hyper-parameters.
         step: called with the number of batches that were just done.
         log: called after each epoch.
+
+    Raises:
+        InputError: something given cannot be used, or the loss is not finite any more.
     """
     if data.train is None:
         raise InputError(f"data {data.name} has no training split to train on")
+    if out.is_dir():
+        raise InputError(f"{out}: is a folder; give the file to write")
     schedule = schedule or Schedule()
-    adversary: Recipe = RECIPES[recipe](threat, **(options or {}))
+    adversary = _adversary(recipe, threat, options or {})
     architecture = ARCHITECTURES[arch]
     device = engine.default_device()
     torch.manual_seed(seed)
@@ -120,6 +130,7 @@ def train(
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
         starts = torch.Generator(device).manual_seed(hash((seed, epoch, 1)) & 0x7FFFFFFF)
         order = torch.randperm(len(data.train), generator=generator)
+        torch.manual_seed(hash((seed, epoch, 2)) & 0x7FFFFFFF)  # for layers that draw: the same after a resumption
         model.train()
         losses = []
         for batch, indices in enumerate(order.split(schedule.batch)):
@@ -128,11 +139,14 @@ def train(
                 group["lr"] = schedule.rate(done / total)
             losses.append(_step(model, optimizer, adversary, data.train, indices, done / total, starts, device))
             step(1)
-        accuracy, robust = evaluate(model, data.test, threat, device)
-        history.append(Epoch(epoch + 1, float(torch.stack(losses).mean()), accuracy, robust))
-        log(history[-1])
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise InputError(f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate")
+        history.append(Epoch(epoch + 1, loss, *evaluate(model, data.test, threat, device)))
         _save(checkpoint, identity, model, optimizer, history)
-        out.with_name(out.name + ".log.jsonl").write_text("".join(json.dumps(asdict(line)) + "\n" for line in history))
+        lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
+        write_whole(out.with_name(out.name + ".log.jsonl"), lines.encode())
+        log(history[-1])
     if half:
         model.half().float()
     accuracy, robust = evaluate(model, data.test, threat, device)
@@ -143,9 +157,22 @@ def train(
         "robust_accuracy": robust,
         "evaluated": f"first {min(EVALUATION_IMAGES, len(data.test))} test images; robust under PGD-{EVALUATION_STEPS}",
     }
-    save_checkpoint(out, model, card, torch.float16 if half else None)
+    try:
+        save_checkpoint(out, model, card, torch.float16 if half else None)
+    except SafetensorError as error:  # how it tells of a full disk
+        raise InputError(f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint") from None
     checkpoint.unlink(missing_ok=True)
     return model
+
+
+def _adversary(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
+    kind = RECIPES[recipe]
+    known = [field.name for field in fields(kind) if field.name != "threat"]
+    for name in options:
+        if name not in known:
+            hint = nearest(name, known) if known else "it has none"
+            raise InputError(f"recipe {recipe} has no option {name!r}; {hint}")
+    return kind(threat, **options)
 
 
 def _step(
@@ -184,15 +211,15 @@ def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.devic
 
 
 def _save(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:
-    temporary = path.with_name(f".{path.name}")
     state = {
         "identity": json.dumps(identity),
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": [asdict(line) for line in history],
     }
-    torch.save(state, temporary)
-    temporary.replace(path)
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, content.getvalue())
 
 
 def _resume(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
@@ -203,7 +230,7 @@ def _resume(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise InputError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again") from None
-    if state["identity"] != json.dumps(identity):
+    if not isinstance(state, dict) or state.get("identity") != json.dumps(identity):
         raise InputError(f"{path}: the checkpoint of another training; delete it or choose another --out")
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,99 @@
+"""The minimum-norm search against the closed form on linear models, and its own promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from linear import boxed_optimum, linear_model, saturated_images
+from torch import Tensor, nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.losses import GUARD, fooled, margin
+from scotoma.attacks.min_linf import MinLinf
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+THREAT = Threat("linf", 0.3)
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).abs().flatten(1).amax(1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_comes_within_two_percent_of_the_optimum_of_linear_models(seed: int):
+    model, images = linear_model((1, 28, 28), 10, seed), saturated_images(100, (1, 28, 28), seed)
+    logits = model(images)
+    labels = logits.argmax(1)
+    clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
+    images, labels = images[clear], labels[clear]
+    adversarial = MinLinf(THREAT)(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    ratio = distance(adversarial, images).double() / boxed_optimum(model, images, labels)
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.02
+
+
+def test_restarts_towards_other_classes_only_shrink_the_perturbation():
+    model = digits_model()
+    images, labels = digits_images(100)
+    one = distance(MinLinf(THREAT, steps=30, restarts=0)(model, images, labels), images)
+    more = distance(MinLinf(THREAT, steps=30 + 9 * 20, restarts=9)(model, images, labels), images)
+    assert (more <= one).all()
+    assert more.mean() < 0.99 * one.mean()
+
+
+def test_images_leave_once_they_are_near_enough():
+    model = digits_model()
+    images, labels = digits_images(60)
+    full, short = Counted(model, len(images), images.device), Counted(model, len(images), images.device)
+    smallest = distance(MinLinf(THREAT)(full, images, labels), images)
+    until = float(smallest.median())
+    stopped = distance(MinLinf(THREAT, until=until)(short, images, labels), images)
+    assert short.forwards.sum() < 0.9 * full.forwards.sum()
+    assert ((stopped < until) == (smallest < until)).float().mean() > 0.9
+    assert (short.forwards[stopped >= until] == full.forwards[stopped >= until]).all()
+
+
+def test_same_seed_same_images_and_an_image_alone_as_in_a_batch():
+    # a linear model gives an image the same gradient in any batch, so only the random numbers could differ
+    model, images = linear_model((1, 8, 8), 10, 0), saturated_images(8, (1, 8, 8), 0)
+    labels = model(images).argmax(1)
+    attack = MinLinf(THREAT, steps=40, restarts=2, restart_steps=10)
+    together = attack(model, images, labels, Randomness(3, torch.arange(8)))
+    assert torch.equal(together, attack(model, images, labels, Randomness(3, torch.arange(8))))
+    for row in (0, 5):
+        alone = attack(model, images[row : row + 1], labels[row : row + 1], Randomness(3, torch.tensor([row])))
+        assert torch.allclose(alone[0], together[row], atol=1e-5)
+
+
+def test_wrong_images_and_unbreakable_models_are_left_alone():
+    model, images = linear_model((1, 8, 8), 10, 1), saturated_images(20, (1, 8, 8), 1)
+    wrong = (model(images).argmax(1) + 1) % 10
+    assert torch.equal(MinLinf(THREAT)(model, images, wrong), images)
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with torch.no_grad():
+        constant[1].weight.zero_()  # type: ignore[union-attr, operator]
+    labels = constant(images).argmax(1)
+    assert torch.equal(MinLinf(THREAT, steps=10, restarts=1, restart_steps=5)(constant, images, labels), images)
+    assert MinLinf(THREAT)(model, images[:0], wrong[:0]).shape == (0, 1, 8, 8)
+
+
+def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_image():
+    class Thresholded(nn.Module):
+        """Robust below 0.25 by rounding small values away, as networks trained at large eps do on dark backgrounds."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = linear_model((1, 8, 8), 3, 5)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.linear((images - 0.25).clamp(min=0))
+
+    model = Thresholded()
+    images = torch.zeros(20, 1, 8, 8)
+    images[:, :, 2:4, 2:4] = torch.rand(20, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    labels = model(images).argmax(1)
+    adversarial = MinLinf(THREAT)(model, images, labels)
+    assert fooled(model(adversarial), labels).all()

@@ -1,0 +1,111 @@
+"""Data and models that many tests share, and the command line as a function."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import nn
+
+from scotoma import cli
+from scotoma.claim import Threat
+from scotoma.data import load_data
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.errors import InputError
+from scotoma.training.loop import Schedule, train
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The embedded digits."""
+    return load_data("digits")
+
+
+@pytest.fixture(scope="session")
+def grey(digits) -> Dataset:
+    """The digits in [0.3, 0.7], far enough from black and white for small perturbations never to meet them."""
+
+    def flat(split) -> ArraySplit:
+        return ArraySplit((0.3 + 0.4 * split.images(torch.arange(len(split)))).numpy(), split.labels.numpy(), "grey")
+
+    return from_splits("grey", flat(digits.train), flat(digits.test))
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    """MNIST where it lies in $SCOTOMA_DATA."""
+    if "SCOTOMA_DATA" not in os.environ:
+        pytest.skip("MNIST: $SCOTOMA_DATA is not set")
+    try:
+        return load_data("mnist")
+    except InputError as error:
+        pytest.skip(f"MNIST: {error}")
+
+
+@pytest.fixture(scope="session")
+def digits_model(tmp_path_factory, digits) -> Path:
+    """A file with a small-cnn after PGD training at linf:0.1, trained once for all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    path = shared / "digits-pgd.safetensors"
+    with (shared / "digits-pgd.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            schedule = Schedule(epochs=10, batch=64, peak=3e-3)
+            train("pgd", digits, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
+    return path
+
+
+def centroids(data: Dataset) -> nn.Sequential:
+    """The linear model that takes an image for the class whose mean training image is nearest."""
+    assert data.train is not None
+    images = data.train.images(torch.arange(len(data.train))).flatten(1)
+    means = torch.stack([images[data.train.labels == label].mean(0) for label in range(len(data.classes))])
+    layer = nn.Linear(images.shape[1], len(means))
+    with torch.no_grad():
+        layer.weight.copy_(means)
+        layer.bias.copy_(-means.square().sum(1) / 2)
+    return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def linear(digits) -> nn.Sequential:
+    """A linear model of the digits, right on nine in ten."""
+    return centroids(digits)
+
+
+@pytest.fixture
+def linear_grey(grey) -> nn.Sequential:
+    """The same on the grey digits."""
+    return centroids(grey)
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def scotoma(monkeypatch, capfd) -> Callable[..., Ended]:
+    """The command line in this process: `scotoma("list", "attacks")`."""
+
+    def run(*args: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["scotoma", *map(str, args)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Ended(ended.value.code or 0, *capfd.readouterr())  # type: ignore[arg-type]
+
+    return run

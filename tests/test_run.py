@@ -1,0 +1,158 @@
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+from scotoma import engine
+from scotoma.attacks.fmn import FMN
+from scotoma.attacks.pgd import PGD
+from scotoma.audit import make_claim
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.run import Run
+from scotoma.transforms.scale_shift import ScaleShift
+
+THREAT = Threat("linf", 0.1)
+
+
+def make_run(model, data, folder, limit: int | None = 60, seed: int = 0) -> Run:
+    return Run(make_claim(model, data, THREAT), folder, limit=limit, seed=seed)
+
+
+def test_the_same_work_gives_the_same_records(tmp_path, digits, digits_model):
+    first, again = (make_run(str(digits_model), digits, tmp_path / name).attack(PGD(THREAT, steps=5)) for name in "ab")
+    assert first.equals(again)
+    assert not first.equals(make_run(str(digits_model), digits, tmp_path / "c", seed=1).attack(PGD(THREAT, steps=5)))
+
+
+def test_an_image_has_the_same_record_whatever_the_limit(tmp_path, digits, linear):
+    columns = pl.exclude("l1", "l2", "linf", "margin")
+    few, many = (make_run(linear, digits, tmp_path / str(n), n).attack(PGD(THREAT, steps=10)) for n in (40, 300))
+    both = many.join(few.select("index"), on="index", how="semi")
+    assert len(both) == 40
+    assert both.select(columns).equals(few.select(columns))
+    for column in ("l1", "l2", "linf", "margin"):
+        assert both[column].to_list() == pytest.approx(few[column].to_list(), abs=1e-5)
+
+
+def test_done_work_is_read_back(tmp_path, digits, linear):
+    asked = []
+
+    def attack(model, images, labels, generator=None):
+        asked.append(len(images))
+        return images
+
+    first = make_run(linear, digits, tmp_path).attack(attack)
+    assert make_run(linear, digits, tmp_path).attack(attack).equals(first)
+    assert len(asked) == 1
+    make_run(linear, digits, tmp_path).attack(attack, ScaleShift(0.9, 0))
+    assert len(asked) == 2
+
+
+def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear):
+    run = make_run(linear, digits, tmp_path, 20)
+    assert run.records.is_empty()
+    attack = FMN(THREAT, steps=5)
+    frame = run.attack(attack)
+    run.attack(attack)
+    run.examples(attack, None, frame.filter("success")["index"].to_list()[:2])
+    run.attack(attack, ScaleShift(0.9, 0))
+    assert len(run.records) == 40
+    assert run.records.select("attack", "transform").unique().height == 2
+    assert run.passes["backwards"] == run.records["backwards"].sum()
+
+
+def test_examples_are_those_of_the_records(tmp_path, digits, linear):
+    run, attack, move = make_run(linear, digits, tmp_path), FMN(THREAT, steps=20), ScaleShift(0.9, 0.05)
+    fell = run.attack(attack, move).filter("success").tail(3)
+    wanted = fell["index"].to_list()[::-1]
+    original, moved, adversarial = run.examples(attack, move, wanted)
+    images = digits.test.images(torch.tensor(wanted))
+    assert torch.equal(torch.tensor(original), images)
+    assert torch.equal(torch.tensor(moved), move(images))
+    assert abs(adversarial - moved).max((1, 2, 3)).tolist() == pytest.approx(fell["linf"].to_list()[::-1], abs=1e-6)
+    assert torch.equal(digits.test.images(torch.tensor(wanted)), images)
+
+
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, digits, linear, kind):
+    seen = []
+
+    def hungry(model, images, labels, generator=None):
+        seen.append(len(images))
+        if len(images) > 20:
+            raise kind("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
+        return images
+
+    run = make_run(linear, digits, tmp_path)
+    assert len(run.attack(hungry)) == 60
+    assert max(seen[2:]) <= 20, "once halved, batches stay small"
+    assert run.batch_size == 15
+
+
+def test_one_image_that_does_not_fit_is_told(tmp_path, digits, linear):
+    def hungry(model, images, labels, generator=None):
+        raise MemoryError
+
+    with pytest.raises(InputError, match="one image of digits does not fit"):
+        make_run(linear, digits, tmp_path, 5).attack(hungry)
+
+
+def test_other_errors_are_not_swallowed(tmp_path, digits, linear):
+    def broken(model, images, labels, generator=None):
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="multiplied"):
+        make_run(linear, digits, tmp_path).attack(broken)
+
+
+def test_features_are_halved_too(tmp_path, digits, linear, monkeypatch):
+    monkeypatch.setattr(engine, "batch_size", lambda device: 64)
+    run = make_run(linear, digits, tmp_path, 50)
+    whole = run.features(digits.test, None, run.indices)
+    forward = linear[0].forward
+
+    def hungry(images):
+        if len(images) > 10:
+            raise MemoryError
+        return forward(images)
+
+    linear[0].forward = hungry
+    assert (run.features(digits.test, None, run.indices) == whole).all()
+
+
+class Noisy(nn.Module):
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images):
+        return self.module(images) + 0.3 * torch.randn(len(images), 10)
+
+
+def test_a_randomised_model_is_reproducible_and_leaves_the_callers_numbers(tmp_path, digits, linear):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = make_run(Noisy(linear), digits, tmp_path / "a")
+    assert "randomised" in first.claim.model.notes[0]
+    frame = first.attack(FMN(THREAT, steps=5))
+    features = first.features(digits.test, "logits", first.indices)
+    assert torch.equal(torch.rand(3), expected)
+    second = make_run(Noisy(linear), digits, tmp_path / "b")
+    assert second.attack(FMN(THREAT, steps=5)).equals(frame)
+    assert (second.features(digits.test, "logits", second.indices) == features).all()
+
+
+def test_limits_and_seeds(tmp_path, digits, linear):
+    for limit in (0, -3):
+        with pytest.raises(InputError, match="at least one image"):
+            make_run(linear, digits, tmp_path / "run", limit)
+    for seed in (-1, 2**64):
+        with pytest.raises(InputError, match="--seed"):
+            make_run(linear, digits, tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
+    drawn = [make_run(linear, digits, tmp_path / "run", 30, seed).indices for seed in (0, 1)]
+    assert not torch.equal(*drawn)
+    assert (drawn[0].diff() > 0).all()
+    assert len(make_run(linear, digits, tmp_path / "run", 10**6).indices) == 500

@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from scotoma.stats import finite, rate, spearman
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        # Newcombe 1998, "Two-sided confidence intervals for the single proportion", Table I, method 3 (Wilson)
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval(k, n, low, high):
+    found = rate(np.arange(n) < k)
+    assert found.n == n
+    assert found.value == pytest.approx(k / n)
+    assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+
+
+def test_the_interval_is_symmetric_and_stays_inside():
+    none, every = rate(np.zeros(7, bool)), rate(np.ones(7, bool))
+    assert (none.value, none.low) == (0, 0)
+    assert (every.value, every.high) == (1, 1)
+    assert none.high == pytest.approx(1 - every.low)
+
+
+def test_a_rate_of_nothing():
+    empty = rate(np.zeros(0, bool))
+    assert empty.n == 0
+    assert math.isnan(empty.value)
+    assert str(empty) == "no images"
+
+
+def test_spearman_is_scipys():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=300)
+    y = np.round(x + rng.normal(size=300), 1)  # with ties
+    found = spearman(x, y, 0)
+    assert found.value == pytest.approx(spearmanr(x, y).statistic)
+    assert found.low < found.value < found.high
+    assert found == spearman(x, y, 0)
+    # the Fisher interval of a correlation of 0.7 among 300 is 0.11 wide
+    assert found.high - found.low == pytest.approx(0.115, abs=0.03)
+
+
+def test_censored_values_tie_at_the_top():
+    x = np.array([1.0, 2, 3, 4, 5])
+    y = np.array([0.1, 0.2, 0.3, np.inf, np.inf])
+    assert spearman(x, y, 0).value == pytest.approx(spearmanr(x, [1, 2, 3, 9, 9]).statistic)
+
+
+@pytest.mark.parametrize("y", [np.full(9, np.inf), np.full(9, 0.25), np.append(np.arange(8.0), np.nan)])
+def test_no_ranks_no_correlation(y):
+    for pair in ((np.arange(9.0), y), (y, np.arange(9.0))):
+        found = spearman(*pair, 0)
+        assert math.isnan(found.value)
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+        assert found.n == 0
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_too_few_to_correlate(n):
+    assert math.isnan(spearman(np.arange(float(n)), np.arange(float(n)), 0).value)
+
+
+def test_within_strata_a_common_cause_vanishes():
+    rng = np.random.default_rng(1)
+    strata = np.repeat(np.arange(10), 60)
+    x, y = (10 * strata + rng.normal(size=600) for _ in range(2))
+    assert spearman(x, y, 0).value > 0.9
+    within = spearman(x, y, 0, strata)
+    assert within.low < 0 < within.high
+    assert within.n == 600
+
+
+def test_strata_weigh_by_size_and_constant_ones_do_not_count():
+    x = np.concatenate([np.arange(30.0), np.arange(10.0), np.arange(20.0)])
+    y = np.concatenate([np.arange(30.0), -np.arange(10.0), np.full(20, np.inf)])
+    found = spearman(x, y, 0, np.repeat([0, 1, 2], [30, 10, 20]))
+    assert found.value == pytest.approx((30 - 10) / 40)
+    assert found.n == 40
+
+
+def test_finite():
+    assert finite(1 / 3) == 0.333333
+    assert finite(np.float32(123456.78)) == 123457
+    assert finite(math.inf) is finite(math.nan) is None
