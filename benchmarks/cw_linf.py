@@ -6,8 +6,8 @@
 The model is a small network of the embedded digits, trained against PGD at L-inf 0.2 on the first run and kept in the temporary
 folder. ART's attack (CarliniLInfMethod of adversarial-robustness-toolbox) runs with its own defaults, 10 iterations at each of 21
 constants c, and in a strong setting: 300 iterations at one c, since c does not enter its gradient and the others would repeat
-the same run. That takes minutes; `--art-iterations 1000`, Carlini and Wagner's own number, three times as many. Distances and successes are measured on the images returned; a
-failure counts as infinite, a clean error as 0.
+the same run. That takes minutes; `--art-iterations 1000`, Carlini and Wagner's own number, takes three times as long. Distances
+and successes are measured on the images returned; a failure counts as infinite, a clean error as 0.
 
 Targets, against either setting: a higher success rate (or all images), a smaller median, at least 20 times faster.
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import shlex
 import sys
 import tempfile
 import time
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ def audit(
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         progress: where to show how far it is.
-        command: what to print as the command that repeats the audit.
+        command: what to print as the command that repeats the audit; None means the call of this function.
 
     Raises:
         InputError: something given cannot be used; nothing is written over.
@@ -236,9 +236,7 @@ def read_finding(folder: Path, probe: str) -> Finding:
 
 
 def repeat(model, data, threat, out, probes, attack, layer, limit, seed) -> str:
-    """The command, or the Python call, that repeats an audit."""
-    if sys.argv and Path(sys.argv[0]).name in ("scotoma", "__main__.py"):
-        return shlex.join(["scotoma", *sys.argv[1:]])
+    """The Python call that repeats an audit."""
     given = {"out": out and str(out), "probes": probes and list(probes), "layer": layer, "limit": limit}
     given = {key: value for key, value in given.items() if value is not None} | {"attack": attack, "seed": seed}
     named = model if isinstance(model, str) else getattr(model, "name", type(model).__name__)
@@ -251,3 +249,12 @@ def describe_claim(claim: dict[str, Any]) -> str:
     """The claim in a line."""
     threat = Threat(**claim["threat"])
     return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"
+
+
+class _Callable(ModuleType):
+    """Importing this module puts it in the place of the function `scotoma.audit`: so it answers as the function does."""
+
+    __call__ = staticmethod(audit)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,6 +13,9 @@ from scotoma.errors import InputError
 
 UsageError: Any = typer.BadParameter.__base__
 """A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
 
 app = typer.Typer(
     help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
@@ -112,6 +116,7 @@ def audit(
         limit=limit,
         seed=seed,
         progress=Progress(),
+        command=shlex.join(["scotoma", *sys.argv[1:]]),
     )
     report.show()
 
@@ -195,7 +200,7 @@ def list_names(
 def main() -> None:
     """Run the command line. Bad input ends in one line and exit code 2."""
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="scotoma", standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], prog_name="scotoma", standalone_mode=False)
     except InputError as error:
         fail(str(error))
     except UsageError as error:
@@ -204,8 +209,10 @@ def main() -> None:
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was finished is kept")
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         typer.echo("stopped; the same command continues from here", err=True)
-        sys.exit(130)
+    sys.exit(code)
 
 
 def fail(message: str) -> NoReturn:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from linear import linear_model, saturated_images
-from torch import nn
+from torch import Tensor, nn
 
+from scotoma.attacks import ATTACKS
 from scotoma.attacks.active import Active
 from scotoma.attacks.losses import GUARD, cross_entropy, fooled, margin
 from scotoma.attacks.oracle import Counted, Oracle
+from scotoma.claim import Threat
 
 SHAPE = (1, 4, 4)
 
@@ -98,3 +100,19 @@ def test_an_attack_that_does_not_say_which_images_is_charged_for_every_one():
 def test_a_counted_model_answers_as_the_model():
     model, images = linear_model(SHAPE, 5), saturated_images(4, SHAPE)
     assert torch.equal(Counted(model, 4, images.device)(images), model(images))
+
+
+@pytest.mark.parametrize("name", list(ATTACKS))
+def test_every_attack_takes_gradients_that_are_expanded_or_not_finite(name: str):
+    class Brightness(nn.Module):
+        """Sees the sum of the pixels alone, so that every pixel shares one gradient; and divides zero by zero when all is black."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            sums = images.sum((1, 2, 3)) / images[0].numel()
+            return torch.stack([sums - 0.5, 0.5 - sums, (sums - sums).sqrt(), sums * 0 - 9], dim=1)
+
+    images = torch.full((6, 1, 4, 4), 0.45)
+    labels = torch.ones(6, dtype=torch.int64)
+    adversarial = ATTACKS[name](Threat("linf", 0.1))(Brightness(), images, labels)
+    assert adversarial.isfinite().all()
+    assert ((adversarial >= 0) & (adversarial <= 1)).all()

@@ -13,6 +13,7 @@ ATTACKS = Table(
         "fmn-linf": "attacks.fmn:FMN",
         "min-linf": "attacks.min_linf:MinLinf",
         "cw-linf": "attacks.carlini_wagner:CarliniWagnerLinf",
+        "square": "attacks.square:Square",
         "strong": "attacks.strong:Strong",
     },
 )

@@ -84,7 +84,7 @@ class _APGD:
             harvest(done)
             if not len(climb):
                 return
-            climb.gradient.sign_().nan_to_num_(0)
+            climb.gradient.sign_()
             climb.remember()
             if step in marks:
                 climb.judge(step - judged)

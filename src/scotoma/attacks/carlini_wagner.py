@@ -85,7 +85,6 @@ class CarliniWagnerLinf:
         state.drop(state.oracle.fooled(images))
         while len(state):
             gradient, hinge, fooled = state.oracle.ascent(state.x, _hinge)
-            gradient = gradient.nan_to_num(0, 0, 0)
             delta = state.x - state.clean
             size = delta.abs()
             distance = size.flatten(1).amax(1)

@@ -50,7 +50,7 @@ class FMN:
         for step in range(self.steps if len(state) else 0):
             alpha, gamma = (_cosine(ends, step / max(self.steps - 1, 1)) for ends in (self.alpha, self.gamma))
             gradient, loss, fooled = state.oracle.ascent(state.x, _guarded_margin)
-            gradient.nan_to_num_(0, 0, 0).clamp_(state.x * -HUGE, (1 - state.x) * HUGE)
+            gradient.clamp_(state.x * -HUGE, (1 - state.x) * HUGE)
             distance = state.keep(fooled, found)
             state.resize(distance, gradient, loss, fooled, gamma)
             state.move(gradient, alpha)

@@ -18,7 +18,7 @@ class Ascent(NamedTuple):
     """What one forward and backward pass tells."""
 
     gradient: Tensor
-    """of the loss by the image, (n, c, h, w)"""
+    """of the loss by the image, (n, c, h, w), the attack's own to change; 0 where it is not finite"""
     loss: Tensor
     """(n,)"""
     fooled: Tensor
@@ -60,6 +60,9 @@ class Oracle:
             losses = loss(logits, self.labels)
             # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
             gradient = torch.autograd.grad(losses.sum(), leaf)[0] if logits.requires_grad else torch.zeros_like(images)
+        if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
+        gradient.nan_to_num_(0, 0, 0)
         logits = logits.detach()
         return Ascent(gradient, losses.detach(), fooled(logits, self.labels))
 

@@ -1,0 +1,98 @@
+"""Random search over squares: an attack that asks for no gradient (Andriushchenko et al. 2020)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import fooled, margin
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""Of 10,000 queries, those after which the share of pixels in a square halves (section 3.1)."""
+
+
+@dataclass(frozen=True)
+class Square:
+    """Sets a random square of the image to one side of the ball, and keeps it where the margin grows.
+
+    Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via random search", L-inf,
+    Algorithms 1 and 2. It sees logits alone, so it is not misled by gradients that vanish or point elsewhere.
+
+    Args:
+        threat: the ball.
+        queries: forward passes an image; one that is fooled leaves.
+        share: of the image's pixels in the first squares.
+    """
+
+    threat: Threat
+    queries: int = 5000
+    share: float = 0.8
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        random = generator or Randomness.default(images)
+        stripes = (random.uniform(images[:, :, :1]) < 0.5).to(images).mul_(2).sub_(1)
+        return self.search(model, images, labels, images + self.threat.eps * stripes, random)
+
+    def search(self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, random: Randomness) -> Tensor:
+        """The same from another start than vertical stripes: `start` is projected into the threat."""
+        found = images.clone()
+        upper, lower = (self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1))
+        x = self.threat.project(start, images).contiguous()
+        state = _State(Oracle(model, labels), random, upper, lower, x, torch.full_like(labels, -torch.inf, dtype=torch.float32))
+        state.drop(state.oracle.fooled(images))
+        proposal = state.x
+        for query in range(self.queries):
+            if not len(state):
+                break
+            logits = state.oracle.logits(proposal)
+            gain = margin(logits, state.oracle.labels)
+            done = fooled(logits, state.oracle.labels)
+            found[state.rows[done]] = proposal[done]
+            better = (gain > state.gain).nonzero().squeeze(1)
+            state.x.index_copy_(0, better, proposal.index_select(0, better))
+            state.gain.index_copy_(0, better, gain.index_select(0, better))
+            state.drop(done)
+            if len(state):
+                proposal = self._propose(state, self._side(query, images.shape[-2:]))
+        return found
+
+    def _side(self, query: int, size: torch.Size) -> int:
+        """Side of the squares at a query, in pixels (section 3.1)."""
+        halvings = sum(query / self.queries * 10_000 > mark for mark in HALVINGS)
+        pixels = self.share / 2**halvings * size[0] * size[1]
+        return min(max(1, round(pixels**0.5)), min(size))
+
+    @staticmethod
+    def _propose(state: _State, side: int) -> Tensor:
+        """A copy of each image with one square of it moved to the upper or lower end of the ball, channel by channel."""
+        n, channels, height, width = state.x.shape
+        chance = state.random.uniform(state.x.new_empty(n, 2 + channels))
+        top = (chance[:, 0] * (height - side + 1)).long()
+        left = (chance[:, 1] * (width - side + 1)).long()
+        offsets = torch.arange(side, device=top.device)
+        window = (top[:, None, None] + offsets[:, None]) * width + left[:, None, None] + offsets
+        window = window.view(n, 1, -1).expand(-1, channels, -1)
+        up = chance[:, 2:, None] < 0.5
+        ends = (part.flatten(2).gather(2, window) for part in (state.upper, state.lower))
+        proposal = state.x.clone()
+        proposal.view(n, channels, -1).scatter_(2, window, torch.where(up, *ends))
+        return proposal
+
+
+@dataclass
+class _State(Active):
+    random: Randomness
+    upper: Tensor
+    """where the ball ends, inside [0, 1]"""
+    lower: Tensor
+    x: Tensor
+    """the best so far, (n, c, h, w)"""
+    gain: Tensor
+    """its margin, (n,)"""

@@ -1,0 +1,74 @@
+import json
+import subprocess
+import sys
+import time
+
+import polars as pl
+import pytest
+
+from scotoma.attacks import ATTACKS
+from scotoma.models.checkpoint import load_checkpoint
+from scotoma.probes import PROBES
+
+
+def test_help_is_quick():
+    """Half a second is promised; here CPU time, best of three, with room for a busy machine."""
+    code = "import resource, subprocess, sys; subprocess.run([sys.executable, '-m', 'scotoma', '--help'], check=True, capture_output=True); r = resource.getrusage(resource.RUSAGE_CHILDREN); print(r.ru_utime + r.ru_stime)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) for _ in range(3)
+    ]
+    assert min(times) < 1.0
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("audit", "--help")])
+def test_help(scotoma, args):
+    ended = scotoma(*args)
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("Usage: scotoma")
+
+
+def test_list(scotoma):
+    everything = scotoma("list").out
+    for title in ("attacks", "models", "data", "recipes", "probes"):
+        assert f"{title}:\n" in everything
+    assert scotoma("list", "attacks").out.count("\n") == 1 + len(list(ATTACKS))
+    for name in PROBES:
+        assert name in scotoma("list", "probes").out
+
+
+def test_train_audit_report(scotoma, tmp_path, monkeypatch):
+    """The road that the README tells, with little of everything."""
+    monkeypatch.chdir(tmp_path)
+    train = ("train", "natural", "--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "new/m.safetensors")
+    ended = scotoma(*train, "--epochs", 2, "--batch", 64, "--half")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1] == "model: new/m.safetensors"
+    assert load_checkpoint(tmp_path / "new" / "m.safetensors")[1]["schedule"]["epochs"] == 2
+
+    audit = ("audit", "new/m.safetensors", "--data", "digits", "--threat", "linf:0.1", "--out", "run", "--limit", 20)
+    audit = (*audit, "--attack", "fmn-linf", "--probes", "robustness, distance")
+    ended = scotoma(*audit)
+    assert (ended.code, ended.err) == (0, "")
+    found = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "distance"]
+    assert found["provenance"]["command"] == "scotoma " + " ".join(map(str, audit[:-1])) + " 'robustness, distance'"
+
+    page = (tmp_path / "run" / "report.html").read_bytes()
+    (tmp_path / "new" / "m.safetensors").unlink()
+    (tmp_path / "run" / "report.html").unlink()
+    assert scotoma("report", "run").code == 0
+    assert (tmp_path / "run" / "report.html").read_bytes() == page
+
+
+def test_attack(scotoma, tmp_path, monkeypatch, digits_model):
+    monkeypatch.chdir(tmp_path)
+    ended = scotoma("attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30)
+    assert (ended.code, ended.err) == (0, "")
+    path = tmp_path / "runs" / "pgd-digits-pgd" / "pgd.parquet"
+    assert ended.out.splitlines()[-1] == f"records: {path.relative_to(tmp_path)}"
+    frame = pl.read_parquet(path)
+    assert len(frame) == 30
+    assert frame["linf"].filter(frame["success"]).max() <= 0.1 + 1e-6  # type: ignore[operator]
+    started = time.monotonic()
+    assert scotoma("attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30).out == ended.out
+    assert time.monotonic() - started < 5

@@ -1,0 +1,49 @@
+"""The smallest perturbation of a linear model, in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.losses import GUARD
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+from scotoma.probes.probe import Settings
+
+OVERSHOOT = 1e-4
+
+
+def optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The least L-inf distance (n,) at which a linear model is wrong by twice what guards against rounding, the least over j of
+    margin_j / |w_j - w_label|_1, and the class j that it falls to. The box is far away."""
+    layer = model[1]
+    assert isinstance(layer, nn.Linear)
+    logits = model(images)
+    slope = (layer.weight[None] - layer.weight[labels][:, None]).abs().sum(2)
+    guard = 2 * GUARD * logits.abs().amax(1, keepdim=True)
+    distance = (logits.gather(1, labels[:, None]) - logits + guard) / slope
+    return distance.scatter(1, labels[:, None], torch.inf).clamp_min(0).min(1)  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The attack that goes there, and a little beyond."""
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator=None) -> Tensor:
+        assert isinstance(model, Counted)
+        linear = model.model
+        assert isinstance(linear, nn.Sequential)
+        distance, target = optimum(linear, images, labels)
+        layer = linear[1]
+        assert isinstance(layer, nn.Linear)
+        direction = (layer.weight[target] - layer.weight[labels]).sign().view_as(images)
+        return images + (1 + OVERSHOOT) * distance[:, None, None, None] * direction
+
+
+class ExactSettings(Settings):
+    """Settings whose attack is `Exact`."""
+
+    def make_attack(self, threat: Threat, until: float = 0.0) -> Exact:
+        return Exact()

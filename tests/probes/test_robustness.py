@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+from linear_optimum import OVERSHOOT, ExactSettings, optimum
+
+from scotoma.audit import make_claim
+from scotoma.claim import Threat
+from scotoma.probes.probe import Settings
+from scotoma.probes.robustness import Robustness, verdict
+from scotoma.run import Run
+from scotoma.stats import Rate, rate
+
+THREAT = Threat("linf", 0.02)
+
+
+@pytest.fixture
+def truth(grey, linear_grey) -> np.ndarray:
+    """Each test image's smallest perturbation, 0 where the model is wrong."""
+    images = grey.test.images(torch.arange(len(grey.test)))
+    distance, _ = optimum(linear_grey, images, grey.test.labels)
+    right = linear_grey(images).argmax(1) == grey.test.labels
+    return torch.where(right, distance, 0).double().numpy()
+
+
+def measure(tmp_path, data, model, settings, threat: Threat = THREAT):
+    claim = make_claim(model, data, threat)
+    return Robustness().measure(claim, Run(claim, tmp_path / "run"), settings)
+
+
+def test_the_curve_of_a_linear_model_is_exact(tmp_path, grey, linear_grey, truth):
+    finding = measure(tmp_path, grey, linear_grey, ExactSettings())
+    curve = finding.tables["curve"]
+    assert len(curve) == 61
+    assert (curve[0]["eps"], curve[-1]["eps"]) == (0, 0.04)
+    assert curve[-1]["robust_accuracy"] < 0.5 < 0.85 < curve[0]["robust_accuracy"]
+    for row in curve:
+        near = np.abs(truth * (1 + OVERSHOOT) - row["eps"]) < 1e-5
+        if row["eps"] == 0 or not near.any():
+            assert row["robust_accuracy"] == pytest.approx((truth * (1 + OVERSHOOT) > row["eps"]).mean(), abs=1e-6)
+    numbers = finding.numbers
+    assert numbers["clean_accuracy"] == pytest.approx((truth > 0).mean())
+    assert numbers["robust_accuracy"] == pytest.approx((truth > THREAT.eps).mean(), abs=2e-3)
+    assert numbers["attack_success"] == pytest.approx((truth[truth > 0] <= THREAT.eps).mean(), abs=2e-3)
+    assert numbers["median_linf"] == pytest.approx(np.quantile(truth, 0.5, method="lower"), rel=2 * OVERSHOOT)
+    assert numbers["n"] == 500
+
+
+def test_the_default_attack_finds_nearly_that(tmp_path, grey, linear_grey, truth):
+    numbers = measure(tmp_path, grey, linear_grey, Settings(attack="fmn-linf")).numbers
+    assert numbers["median_linf"] == pytest.approx(np.quantile(truth, 0.5), rel=0.02)
+    assert 0 <= numbers["robust_accuracy"] - (truth > THREAT.eps).mean() < 0.01
+
+
+def test_examples_go_from_the_smallest_perturbation_to_the_largest(tmp_path, grey, linear_grey):
+    finding = measure(tmp_path, grey, linear_grey, ExactSettings())
+    images = finding.images["examples"]
+    assert images.shape == (6, 3, 1, 8, 8)
+    sizes = np.abs(images[:, 1] - images[:, 0]).max((1, 2, 3))
+    assert (np.diff(sizes) >= 0).all()
+    assert sizes[-1] <= THREAT.eps + 1e-6
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("high", "low", "expected"),
+    [(0.1499, 0.0, "holds"), (0.15, 0.0, "weak"), (0.9, 0.5, "weak"), (0.9, 0.5001, "broken"), (0.4, 0.2, "weak")],
+)
+def test_the_verdict_at_the_edges_of_its_rule(high, low, expected):
+    assert verdict(Rate((low + high) / 2, low, high, 100)) == expected
+
+
+def test_no_images_no_verdict():
+    assert verdict(rate(np.zeros(0, bool))) == "not applicable"

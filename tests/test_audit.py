@@ -1,0 +1,225 @@
+import json
+import math
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import scotoma
+from scotoma.audit import draw
+from scotoma.data.dataset import Dataset
+from scotoma.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, digits_model):
+    out = tmp_path_factory.mktemp("audit") / "run"
+    return scotoma.audit(str(digits_model), "digits", "linf:0.1", out=out, attack="fmn-linf", limit=80)
+
+
+@pytest.fixture(scope="module")
+def found(report):
+    return json.loads((report.folder / "findings.json").read_text(), parse_constant=lambda text: pytest.fail(f"{text} in JSON"))
+
+
+def test_findings_have_the_schema_that_other_tools_read(found):
+    assert list(found) == ["schema", "claim", "findings", "provenance"]
+    assert found["schema"] == 1
+    assert found["claim"] == {"model": "digits-pgd", "data": "digits", "threat": {"norm": "linf", "eps": 0.1}, "n": 80}
+    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "blindspots", "distance"]
+    for finding in found["findings"]:
+        assert list(finding) == ["probe", "verdict", "rule", "headline", "numbers", "tables"]
+        assert finding["verdict"] in ("holds", "weak", "broken", "not applicable")
+        assert finding["rule"]
+        assert finding["headline"].endswith(".")
+
+
+def test_the_numbers_that_the_schema_promises(found):
+    robustness, blindspots, distance = found["findings"]
+    assert {"clean_accuracy", "robust_accuracy", "median_linf"} <= robustness["numbers"].keys()
+    assert robustness["tables"]["curve"]
+    assert {"spearman", "spearman_low", "spearman_high"} <= distance["numbers"].keys()
+    assert distance["tables"]["bins"]
+    for row in blindspots["tables"]["grid"]:
+        assert {"alpha", "beta", "n", "accuracy", "success_eps", "success_alpha_eps"} <= row.keys()
+        assert row["n"] == 80
+        assert 0 <= row["success_alpha_eps"] <= row["success_eps"] <= 1
+    assert len(blindspots["tables"]["grid"]) == 7
+
+
+def test_probes_agree_on_the_test_set_itself(found):
+    robustness, blindspots, distance = found["findings"]
+    base = blindspots["tables"]["grid"][0]
+    assert (base["alpha"], base["beta"]) == (1, 0)
+    assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
+    assert base["success_eps"] == base["success_alpha_eps"] == robustness["numbers"]["attack_success"]
+    bins = distance["tables"]["bins"]
+    fell = sum(row["n"] * (row["rate"] or 0) for row in bins)
+    assert fell / sum(row["n"] for row in bins) == pytest.approx(base["success_eps"], abs=1e-5)
+
+
+def test_the_records_are_a_frame(report):
+    frame = report.records
+    assert isinstance(frame, pl.DataFrame)
+    assert frame.select("attack", "transform").unique().height == 7
+    assert len(frame) == 7 * 80
+    expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
+    assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
+    assert report.provenance["passes"]["forwards"] == frame["forwards"].sum()
+
+
+def test_the_report_is_drawn_again_to_the_byte_without_the_model(report):
+    files = [report.html, *sorted((report.folder / "figures").iterdir())]
+    before = [file.read_bytes() for file in files]
+    again = draw(report.folder)
+    assert [file.read_bytes() for file in files] == before
+    assert [finding.headline for finding in again.findings] == [finding.headline for finding in report.findings]
+    assert again["distance"].tables == report["distance"].tables
+
+
+def test_show_prints_verdicts_and_the_path(report, capsys):
+    report.show()
+    out = capsys.readouterr().out
+    assert str(report.html) in out.replace("\n", "")
+    for finding in report.findings:
+        assert finding.probe in out
+    with pytest.raises(KeyError):
+        report["divergence"]
+
+
+def test_a_report_of_two_audits_is_refused(tmp_path, linear):
+    out = tmp_path / "run"
+    held = scotoma.audit(linear, "digits", "linf:0.1", out=out, probes=["robustness"], attack="fmn-linf", limit=20)
+    path = out / "findings" / "robustness.json"
+    path.write_text(path.read_text().replace(held["robustness"].headline, "All is well."))
+    with pytest.raises(InputError, match="the robustness probe was run again"):
+        draw(out)
+    (out / "findings" / "robustness.safetensors").write_bytes(b"cut")
+    with pytest.raises(InputError, match="cannot be read"):
+        draw(out)
+
+
+def test_any_module_from_python(linear):
+    report = scotoma.audit(
+        linear, data="digits", threat="linf:0.1", attack="fmn-linf", limit=30, probes=["robustness", "robustness"]
+    )
+    assert [finding.probe for finding in report.findings] == ["robustness"]
+    assert report.html.exists()
+    assert report.provenance["command"] == (
+        "scotoma.audit(Sequential, data='digits', threat='linf:0.1', probes=['robustness', 'robustness'], limit=30, "
+        "attack='fmn-linf', seed=0)"
+    )
+
+
+def test_without_a_training_split_only_distance_is_not_applicable(tmp_path, digits, linear):
+    data = Dataset(**vars(digits) | {"train": None})
+    report = scotoma.audit(linear, data, "linf:0.1", out=tmp_path / "run", attack="fmn-linf", limit=30)
+    verdicts = {finding.probe: finding.verdict for finding in report.findings}
+    assert verdicts["distance"] == "not applicable"
+    assert "no training split" in report["distance"].headline
+    assert verdicts["robustness"] != "not applicable"
+
+
+class Wrong(nn.Module):
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images):
+        return -self.module(images)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 30])
+def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
+    for name, model in {"right": linear, "wrong": Wrong(linear)}.items():
+        report = scotoma.audit(model, "digits", "linf:0.1", out=tmp_path / name, attack="fmn-linf", limit=limit)
+        assert "nan" not in " ".join(finding.headline for finding in report.findings)
+        if name == "wrong":
+            assert {finding.verdict for finding in report.findings} == {"not applicable"}
+            assert report["robustness"].numbers["attack_success"] is None
+
+
+def test_an_attack_that_never_succeeds_breaks_nothing(tmp_path, digits):
+    class Cut(nn.Module):
+        """Two classes that only the label decides: no gradient, no success."""
+
+        def __init__(self):
+            super().__init__()
+            images = digits.test.images(torch.arange(500)).flatten(1)
+            self.register_buffer("images", images)
+            self.register_buffer("labels", digits.test.labels)
+
+        def forward(self, images):
+            nearest = torch.cdist(images.flatten(1), self.images).argmin(1)
+            return nn.functional.one_hot(self.labels[nearest], 10).float() * 9 + 0 * images.sum()
+
+    report = scotoma.audit(Cut(), "digits", "linf:0.01", out=tmp_path / "run", attack="pgd", limit=40)
+    assert report["robustness"].numbers["median_linf"] is None
+    assert report["distance"].numbers["spearman"] is None
+    assert any("radient" in note for note in report.provenance["notes"])
+    assert "nan" not in " ".join(finding.headline for finding in report.findings)
+
+
+def test_probabilities_and_randomness_are_named_in_the_report(tmp_path, linear, capsys):
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.module = linear
+
+        def forward(self, images):
+            return (self.module(images) + 0.2 * torch.randn(len(images), 10)).softmax(1)
+
+    reports = [
+        scotoma.audit(Odd(), "digits", "linf:0.1", out=tmp_path / name, attack="fmn-linf", probes=["robustness"], limit=30)
+        for name in "ab"
+    ]
+    reports[0].show()
+    printed = capsys.readouterr().out
+    page = reports[0].html.read_text()
+    for word in ("randomised", "probabilities"):
+        assert word in printed
+        assert word in page
+    assert reports[0].provenance["digest"] == reports[1].provenance["digest"]
+    assert reports[0].records.equals(reports[1].records)
+
+
+def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
+    out = tmp_path / "run"
+    for given, says in (
+        ({"probes": ["blindspot"]}, "did you mean 'blindspots'"),
+        ({"attack": "fmn"}, "did you mean 'fmn-linf'"),
+        ({"limit": 0}, "at least one image"),
+        ({"seed": -1}, "--seed"),
+    ):
+        with pytest.raises(InputError, match=says):
+            scotoma.audit(linear, "digits", "linf:0.1", out=out, **given)
+        assert not out.exists()
+    with pytest.raises(InputError, match="no layer"):
+        scotoma.audit(linear, "digits", "linf:0.1", out=out, layer="fc9")
+    assert not (out / "units").exists()
+
+
+def test_importing_costs_no_torch():
+    code = "import scotoma, scotoma.cli, sys; print([m for m in ('torch', 'polars', 'numpy', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_rate_has_its_interval_around_it(found):
+    def look(value):
+        if isinstance(value, dict):
+            for key, low in value.items():
+                stem = key.removesuffix("_low")
+                if stem != key and low is not None and value[stem] is not None:
+                    assert low <= value[stem] <= value[f"{stem}_high"]
+                look(low)
+        elif isinstance(value, list):
+            for item in value:
+                look(item)
+        elif isinstance(value, float):
+            assert math.isfinite(value)
+
+    look(found["findings"])

@@ -1,0 +1,99 @@
+"""kill -9 at any moment of an audit, then the same command: the same findings, and no unit computed twice."""
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+UNITS = 8
+"""Seven moves of the grid and the distances, of so few images that each is one unit."""
+
+
+def command(model: Path, *options: str) -> list[str]:
+    common = ["audit", str(model), "--data", "digits", "--threat", "linf:0.1", "--out", "run"]
+    return [*common, *options]
+
+
+def start(folder: Path, arguments: list[str]) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "scotoma", *arguments],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(folder: Path, arguments: list[str]) -> dict:
+    process = start(folder, arguments)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    found = json.loads((folder / "run" / "findings.json").read_text())
+    for key in ("started", "seconds"):
+        del found["provenance"][key]
+    return found
+
+
+def units(folder: Path) -> dict[str, tuple[int, int]]:
+    """Each finished unit's file, with its inode and time of writing."""
+    files = (folder / "run" / "units").glob("*.parquet")
+    stats = {file.name: file.stat() for file in files}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+def killed(folder: Path, arguments: list[str], at: int, delay: float) -> dict[str, tuple[int, int]]:
+    """Kill the audit `delay` seconds after it has `at` units. Returns the units that it leaves."""
+    process = start(folder, arguments)
+    while process.poll() is None and len(units(folder)) < at:
+        time.sleep(0.005)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+    return units(folder)
+
+
+def check(tmp_path: Path, arguments: list[str], kills: list[tuple[int, float]]) -> None:
+    undisturbed = finish(tmp_path / "undisturbed", arguments)
+    folder, before = tmp_path / "killed", {}
+    for at, delay in kills:
+        after = killed(folder, arguments, at, delay)
+        assert before.items() <= after.items()
+        before = after
+    assert finish(folder, arguments) == undisturbed
+    assert before.items() <= units(folder).items()
+    assert units(folder).keys() == units(tmp_path / "undisturbed").keys()
+    assert len(units(folder)) >= UNITS
+    assert not list((folder / "run" / "units").glob(".*"))
+
+
+def test_kill_9_and_again(tmp_path, digits_model):
+    rng = random.Random(0)
+    kills = [(1, rng.uniform(0, 0.1)), (4, rng.uniform(0, 0.1)), (UNITS, rng.uniform(0, 0.1))]
+    check(tmp_path, command(digits_model, "--attack", "fmn-linf", "--limit", "100"), kills)
+
+
+@pytest.mark.slow
+def test_kill_9_often_with_the_default_attack(tmp_path, digits_model):
+    rng = random.Random(1)
+    kills = sorted((rng.randrange(15), rng.uniform(0, 3)) for _ in range(12))
+    check(tmp_path, command(digits_model), kills)
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_stage_of_a_short_audit(tmp_path, digits_model):
+    """Most of this audit is its beginning and its end: claim, lock, findings and report."""
+    arguments = command(digits_model, "--attack", "fmn-linf", "--limit", "20")
+    undisturbed = finish(tmp_path / "undisturbed", arguments)
+    rng = random.Random(2)
+    for _ in range(15):
+        shutil.rmtree(tmp_path / "killed", ignore_errors=True)
+        killed(tmp_path / "killed", arguments, rng.choice([0, UNITS]), rng.uniform(0, 3))
+        assert finish(tmp_path / "killed", arguments) == undisturbed
