@@ -1,6 +1,8 @@
-# Everything runs inside .venv, made on first use and again when the dependencies change.
+# Everything runs inside .venv, which is made on first use and brought up to date when the dependencies change.
 PYTHON ?= python3
 BIN := .venv/bin
+# torch is pinned: an open range takes a build with gigabytes of CUDA libraries
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test slow lint bench clean
 
@@ -8,13 +10,13 @@ demo: .venv/installed
 	$(BIN)/scotoma demo --out runs/demo
 
 # one thread a worker: threads that wait for each other on busy cores cost more than they bring
-test: .venv/installed
+test: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
 
-slow: .venv/installed
+slow: .venv/dev
 	$(BIN)/pytest -m slow
 
-lint: .venv/installed
+lint: .venv/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -28,13 +30,16 @@ bench: .venv/peers
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache
 
-# torch is installed first and pinned: an open range takes a build with gigabytes of CUDA libraries
 .venv/installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("scotoma needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "scotoma needs Python 3.11 or newer")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --editable .
+	touch $@
+
+.venv/dev: .venv/installed
+	$(PIP) --editable '.[dev]'
 	touch $@
 
 .venv/peers: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[peers]'
+	$(PIP) --editable '.[peers]'
 	touch $@

@@ -128,7 +128,7 @@ def test_a_result_with_a_graph_is_taken_for_what_it_is(tmp_path, digits, linear)
 @pytest.mark.parametrize("returned", [lambda images: images[1:], lambda images: images.numpy(), lambda images: None])
 def test_a_wrong_shape_is_told(tmp_path, digits, linear, returned):
     run = make_run(linear, digits, tmp_path)
-    with pytest.raises(InputError, match="returned .* for images of shape"):
+    with pytest.raises(InputError, match=r"returned .* for images of shape"):
         run.attack(lambda model, images, labels, generator=None: returned(images))
 
 

@@ -135,7 +135,7 @@ def test_json_has_no_nan(tmp_path, value):
 
 
 def test_broken_json_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="no such file; is .* the folder of a finished run"):
+    with pytest.raises(InputError, match=r"no such file; is .* the folder of a finished run"):
         read_json(tmp_path / "findings.json")
     (tmp_path / "findings.json").write_bytes(b'{"schema": \xff')
     with pytest.raises(InputError, match="cannot be read"):

@@ -32,7 +32,8 @@ def rate(successes: np.ndarray) -> Rate:
     centre = p + Z95**2 / (2 * n)
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
-    return Rate(p, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale), n)
+    low, high = (centre - half) / scale, (centre + half) / scale
+    return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)  # at 0 and 1 rounding would leave p outside
 
 
 class Correlation(NamedTuple):

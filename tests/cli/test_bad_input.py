@@ -2,7 +2,7 @@
 
 import errno
 import pickle
-import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +26,8 @@ def told(ended, says: str) -> None:
     assert ended.out == ""
 
 
-def in_a_process(*args: object, cwd: Path, **options) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "scotoma", *map(str, args)], capture_output=True, text=True, cwd=cwd, check=False, **options
-    )
+def in_a_process(*args: object, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "scotoma", *map(str, args)], capture_output=True, text=True, cwd=cwd, check=False)
 
 
 @pytest.fixture
@@ -91,7 +89,8 @@ def test_model_files(audit, digits_model, tmp_path):
     ],
 )
 def test_logits(audit, tmp_path, logits, says):
-    code = f"import torch\nclass M(torch.nn.Module):\n    def forward(self, x):\n        return {logits}\ndef build():\n    return M()\n"
+    head = "import torch\ndef build():\n    return M()\n"
+    code = f"{head}class M(torch.nn.Module):\n    def forward(self, x):\n        return {logits}\n"
     (tmp_path / "mine.py").write_text(code)
     told(audit(model="mine.py:build"), says)
     assert not (tmp_path / "run").exists()
@@ -204,17 +203,14 @@ def test_a_read_only_folder(audit, monkeypatch):
 @pytest.mark.parametrize("command", ["audit", "attack", "train"])
 def test_a_full_disk(tmp_path, digits_model, command):
     """A limit on the size of files stands for it: the write fails in the same place with another number."""
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
     common = ("--data", "digits", "--threat", "linf:0.1")
     args = {
         "audit": ("audit", digits_model, *common, "--attack", "fmn-linf", "--limit", 20, "--out", "run"),
         "attack": ("attack", "fmn-linf", digits_model, *common, "--limit", 20, "--out", "run"),
         "train": ("train", "natural", *common, "--arch", "small-cnn", "--epochs", 1, "--out", "a.safetensors"),
     }[command]
-    done = in_a_process(*args, cwd=tmp_path, preexec_fn=limited)
+    line = shlex.join([sys.executable, "-m", "scotoma", *map(str, args)])
+    done = subprocess.run(["bash", "-c", f"ulimit -f 2; {line}"], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("scotoma: ")
     assert done.stderr.count("\n") == 1

@@ -1,9 +1,9 @@
 import polars as pl
 import pytest
 import torch
-from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from torch import nn
 
+from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.audit import make_claim
 from scotoma.claim import Threat
 from scotoma.papers import zhang2019
@@ -51,27 +51,25 @@ def test_fashion_has_its_own_grid():
 
 
 class Brittle(nn.Module):
-    """Right wherever black stays black; no perturbation of 0.05 lifts it beyond 0.06, a move does."""
+    """Sees black and white only, which no perturbation of 0.025 changes on 17 grey levels; but grey where nothing is black."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
 
     def forward(self, images):
-        lifted = images.amin((1, 2, 3)) > 0.06
-        logits = self.module(images)
-        label = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
-        return torch.where(lifted[:, None], logits, logits + 5.0 * label)
+        lifted = images.amin((1, 2, 3)) > 0.03
+        return torch.where(lifted[:, None], self.module(images), self.module((images > 0.53).float()))
 
 
 def test_a_model_that_is_only_brittle_after_a_move_is_found_out(tmp_path, digits, linear):
-    claim = make_claim(Brittle(linear), digits, Threat("linf", 0.05))
-    finding = BlindSpots().measure(claim, Run(claim, tmp_path / "run", limit=200), Settings(attack="fmn-linf"))
+    claim = make_claim(Brittle(linear), digits, Threat("linf", 0.025))
+    finding = BlindSpots().measure(claim, Run(claim, tmp_path / "run"), Settings(attack="fmn-linf"))
     base, *moved = finding.tables["grid"]
-    assert base["success_eps"] < 0.05
+    assert base["success_eps"] == 0
     harmless = [row for row in moved if row["accuracy"] >= base["accuracy"] - 0.01]
-    assert max(row["success_eps"] for row in harmless) > 0.15
-    assert finding.verdict in ("weak", "broken")
+    assert max(row["success_eps"] for row in harmless) > 0.03
+    assert finding.verdict == "weak"
     worst = (finding.numbers["worst_alpha"], finding.numbers["worst_beta"])
     assert worst in [(row["alpha"], row["beta"]) for row in harmless]
     assert finding.images["worst"].shape[1:] == (3, 1, 8, 8)

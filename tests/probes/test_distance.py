@@ -1,12 +1,13 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from linear_optimum import ExactSettings, optimum
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
+from linear_optimum import ExactSettings, optimum
 from scotoma.audit import make_claim
 from scotoma.claim import Threat
 from scotoma.probes.distance import BINS, Distance
@@ -53,7 +54,7 @@ def test_the_fifths_and_the_bins_are_those_of_the_distances(finding, truth):
     assert sum(row["share"] for row in bins) == pytest.approx(1, abs=1e-4)
     assert bins[0]["left"] == pytest.approx(distance.min(), rel=1e-4)
     assert bins[-1]["right"] == pytest.approx(distance.max(), rel=1e-4)
-    for before, after in zip(bins[:-1], bins[1:], strict=True):
+    for before, after in pairwise(bins):
         assert before["right"] == after["left"]
     for row in bins[:-1]:
         inside = (distance >= row["left"]) & (distance < row["right"])

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from linear_optimum import OVERSHOOT, ExactSettings, optimum
 
+from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.audit import make_claim
 from scotoma.claim import Threat
 from scotoma.probes.probe import Settings
@@ -32,7 +32,7 @@ def test_the_curve_of_a_linear_model_is_exact(tmp_path, grey, linear_grey, truth
     curve = finding.tables["curve"]
     assert len(curve) == 61
     assert (curve[0]["eps"], curve[-1]["eps"]) == (0, 0.04)
-    assert curve[-1]["robust_accuracy"] < 0.5 < 0.85 < curve[0]["robust_accuracy"]
+    assert curve[-1]["robust_accuracy"] < 0.6 < 0.85 < curve[0]["robust_accuracy"]
     for row in curve:
         near = np.abs(truth * (1 + OVERSHOOT) - row["eps"]) < 1e-5
         if row["eps"] == 0 or not near.any():
@@ -46,7 +46,7 @@ def test_the_curve_of_a_linear_model_is_exact(tmp_path, grey, linear_grey, truth
 
 
 def test_the_default_attack_finds_nearly_that(tmp_path, grey, linear_grey, truth):
-    numbers = measure(tmp_path, grey, linear_grey, Settings(attack="fmn-linf")).numbers
+    numbers = measure(tmp_path, grey, linear_grey, Settings()).numbers
     assert numbers["median_linf"] == pytest.approx(np.quantile(truth, 0.5), rel=0.02)
     assert 0 <= numbers["robust_accuracy"] - (truth > THREAT.eps).mean() < 0.01
 

@@ -1,5 +1,7 @@
 import json
 import math
+from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -135,7 +137,14 @@ def test_pgd_training_images_are_inside_a_ball_that_grows(digits, linear):
     ],
 )
 def test_what_cannot_be_used_is_told(tmp_path, few, change, says):
-    given = {"recipe": "natural", "data": few, "arch": "small-cnn", "threat": THREAT, "out": tmp_path / "a", "schedule": SHORT}
+    given: dict[str, Any] = {
+        "recipe": "natural",
+        "data": few,
+        "arch": "small-cnn",
+        "threat": THREAT,
+        "out": tmp_path / "a",
+        "schedule": SHORT,
+    }
     with pytest.raises(InputError, match=says):
         train(**given | change)
     assert not list(tmp_path.iterdir())
@@ -158,7 +167,14 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
     (checkpoint,) = tmp_path.glob("*.checkpoint")
     before = checkpoint.read_bytes()
     for change in ({"seed": 1}, {"schedule": Schedule(epochs=4)}, {"recipe": "pgd"}):
-        given = {"recipe": "natural", "data": few, "arch": "small-cnn", "threat": THREAT, "out": out, "schedule": SHORT}
+        given: dict[str, Any] = {
+            "recipe": "natural",
+            "data": few,
+            "arch": "small-cnn",
+            "threat": THREAT,
+            "out": out,
+            "schedule": SHORT,
+        }
         with pytest.raises(InputError, match="the checkpoint of another training"):
             train(**given | change)
     assert checkpoint.read_bytes() == before
@@ -178,6 +194,6 @@ def test_the_learning_rate_rises_and_falls():
     rates = [schedule.rate(step / 1000) for step in range(1000)]
     assert rates[0] == pytest.approx(0.2)
     assert max(rates) == rates[100] == pytest.approx(2.0)
-    assert all(a < b for a, b in zip(rates[:100], rates[1:101], strict=True))
-    assert all(a > b for a, b in zip(rates[100:], rates[101:], strict=False))
+    assert all(a < b for a, b in pairwise(rates[:101]))
+    assert all(a > b for a, b in pairwise(rates[100:]))
     assert math.isclose(schedule.rate(1.0), 0, abs_tol=1e-12)
