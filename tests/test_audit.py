@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from typing import Any
 
 import polars as pl
 import pytest
@@ -143,20 +144,16 @@ def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
 
 
 def test_an_attack_that_never_succeeds_breaks_nothing(tmp_path, digits):
-    class Cut(nn.Module):
-        """Two classes that only the label decides: no gradient, no success."""
+    known = digits.test.images(torch.arange(500)).flatten(1)
 
-        def __init__(self):
-            super().__init__()
-            images = digits.test.images(torch.arange(500)).flatten(1)
-            self.register_buffer("images", images)
-            self.register_buffer("labels", digits.test.labels)
+    class Nearest(nn.Module):
+        """Knows the test images by heart and has no gradient."""
 
         def forward(self, images):
-            nearest = torch.cdist(images.flatten(1), self.images).argmin(1)
-            return nn.functional.one_hot(self.labels[nearest], 10).float() * 9 + 0 * images.sum()
+            nearest = torch.cdist(images.flatten(1), known).argmin(1)
+            return nn.functional.one_hot(digits.test.labels[nearest], 10).float() * 9 + 0 * images.sum()
 
-    report = scotoma.audit(Cut(), "digits", "linf:0.01", out=tmp_path / "run", attack="pgd", limit=40)
+    report = scotoma.audit(Nearest(), "digits", "linf:0.01", out=tmp_path / "run", attack="pgd", limit=40)
     assert report["robustness"].numbers["median_linf"] is None
     assert report["distance"].numbers["spearman"] is None
     assert any("radient" in note for note in report.provenance["notes"])
@@ -188,12 +185,13 @@ def test_probabilities_and_randomness_are_named_in_the_report(tmp_path, linear, 
 
 def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
     out = tmp_path / "run"
-    for given, says in (
+    changes: list[tuple[dict[str, Any], str]] = [
         ({"probes": ["blindspot"]}, "did you mean 'blindspots'"),
         ({"attack": "fmn"}, "did you mean 'fmn-linf'"),
         ({"limit": 0}, "at least one image"),
         ({"seed": -1}, "--seed"),
-    ):
+    ]
+    for given, says in changes:
         with pytest.raises(InputError, match=says):
             scotoma.audit(linear, "digits", "linf:0.1", out=out, **given)
         assert not out.exists()

@@ -43,7 +43,7 @@ def test_spearman_is_scipys():
     x = rng.normal(size=300)
     y = np.round(x + rng.normal(size=300), 1)  # with ties
     found = spearman(x, y, 0)
-    assert found.value == pytest.approx(spearmanr(x, y).statistic)
+    assert found.value == pytest.approx(spearmanr(x, y)[0])
     assert found.low < found.value < found.high
     assert found == spearman(x, y, 0)
     # the Fisher interval of a correlation of 0.7 among 300 is 0.11 wide
@@ -53,7 +53,7 @@ def test_spearman_is_scipys():
 def test_censored_values_tie_at_the_top():
     x = np.array([1.0, 2, 3, 4, 5])
     y = np.array([0.1, 0.2, 0.3, np.inf, np.inf])
-    assert spearman(x, y, 0).value == pytest.approx(spearmanr(x, [1, 2, 3, 9, 9]).statistic)
+    assert spearman(x, y, 0).value == pytest.approx(spearmanr(x, [1, 2, 3, 9, 9])[0])
 
 
 @pytest.mark.parametrize("y", [np.full(9, np.inf), np.full(9, 0.25), np.append(np.arange(8.0), np.nan)])

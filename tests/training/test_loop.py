@@ -166,7 +166,8 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
         train("natural", few, "small-cnn", THREAT, out, schedule=SHORT, log=stop_after(1))
     (checkpoint,) = tmp_path.glob("*.checkpoint")
     before = checkpoint.read_bytes()
-    for change in ({"seed": 1}, {"schedule": Schedule(epochs=4)}, {"recipe": "pgd"}):
+    changes: list[dict[str, Any]] = [{"seed": 1}, {"schedule": Schedule(epochs=4)}, {"recipe": "pgd"}]
+    for change in changes:
         given: dict[str, Any] = {
             "recipe": "natural",
             "data": few,
