@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import scotoma
-from scotoma.audit import draw
+from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 

@@ -88,3 +88,12 @@ def test_normal_numbers_have_the_moments_of_a_standard_normal():
     assert abs(float(values.mean())) < 4 / math.sqrt(n)
     assert abs(float(values.var()) - 1) < 4 * math.sqrt(2 / n)
     assert abs(float((values**4).mean()) - 3) < 4 * math.sqrt(96 / n)
+
+
+def test_forks_differ_from_each_other_and_not_by_what_was_drawn_before():
+    like = torch.zeros(3, 1, 4, 4)
+    fresh, used = Randomness(0, torch.arange(3)), Randomness(0, torch.arange(3))
+    used.uniform(like)
+    assert torch.equal(fresh.fork(1).uniform(like), used.fork(1).uniform(like))
+    assert not torch.equal(fresh.fork(1).uniform(like), fresh.fork(2).uniform(like))
+    assert not torch.equal(fresh.fork(0).uniform(like), fresh.uniform(like))

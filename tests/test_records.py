@@ -5,7 +5,7 @@ from torch import nn
 
 from scotoma import records
 from scotoma.attacks.fmn import FMN
-from scotoma.audit import make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError

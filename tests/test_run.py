@@ -6,7 +6,7 @@ from torch import nn
 from scotoma import engine
 from scotoma.attacks.fmn import FMN
 from scotoma.attacks.pgd import PGD
-from scotoma.audit import make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.errors import InputError
 from scotoma.run import Run

@@ -12,8 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scotoma.audit import Report as Report
-    from scotoma.audit import audit as audit
+    from scotoma.auditing import Report as Report
+    from scotoma.auditing import audit as audit
     from scotoma.claim import Claim as Claim
     from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "audit": "audit",
-    "Report": "audit",
+    "audit": "auditing",
+    "Report": "auditing",
     "Claim": "claim",
     "Threat": "claim",
     "load_data": "data",

@@ -100,7 +100,7 @@ def audit(
     data_root: DataRoot = None,
 ) -> None:
     """Audit a claim of robustness and write the report."""
-    from scotoma.audit import audit as run
+    from scotoma.auditing import audit as run
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.progress import Progress
@@ -136,7 +136,7 @@ def attack(
 ) -> None:
     """Run one attack and keep its records."""
     from scotoma.attacks import ATTACKS
-    from scotoma.audit import make_claim
+    from scotoma.auditing import make_claim
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.progress import Progress
@@ -160,7 +160,7 @@ def attack(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished audit.")]) -> None:
     """Draw the report of a run again; no model is needed."""
-    from scotoma.audit import draw
+    from scotoma.auditing import draw
 
     draw(folder).show()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scotoma.audit import Report, audit
+from scotoma.auditing import Report, audit
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.progress import Progress
@@ -17,7 +17,7 @@ SCHEDULE = Schedule(epochs=60, batch=64, peak=2e-3)
 def demo(out: Path, seed: int = 0) -> Report:
     """Train `small-cnn` with PGD on the digits, audit it with every probe and print the verdicts."""
     data = load_data("digits")
-    model = out.parent / f"{out.name}-model.safetensors"
+    model = out.parent / f"digits-pgd-seed{seed}.safetensors"
     progress = Progress()
     if not model.exists():
         total = -(-len(data.train or ()) // SCHEDULE.batch) * SCHEDULE.epochs

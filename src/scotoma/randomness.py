@@ -41,6 +41,12 @@ class Randomness:
         narrowed._keys, narrowed._draws = self._keys[keep], self._draws
         return narrowed
 
+    def fork(self, number: int) -> Randomness:
+        """Streams of their own for the part `number` of an attack, wherever these streams are."""
+        forked = object.__new__(Randomness)
+        forked._keys, forked._draws = _hash(self._keys ^ _hash(torch.tensor(number))), 0
+        return forked
+
     def uniform(self, like: Tensor) -> Tensor:
         """float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
         self._draws += 1

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
-from scotoma.audit import make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import BlindSpots, Cell, move

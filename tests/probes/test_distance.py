@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 
 from linear_optimum import ExactSettings, optimum
-from scotoma.audit import make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.probes.distance import BINS, Distance
 from scotoma.probes.probe import Settings

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
-from scotoma.audit import make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.probes.probe import Settings
 from scotoma.probes.robustness import Robustness, verdict

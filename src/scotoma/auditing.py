@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -249,12 +247,3 @@ def describe_claim(claim: dict[str, Any]) -> str:
     """The claim in a line."""
     threat = Threat(**claim["threat"])
     return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"
-
-
-class _Callable(ModuleType):
-    """Importing this module puts it in the place of the function `scotoma.audit`: so it answers as the function does."""
-
-    __call__ = staticmethod(audit)
-
-
-sys.modules[__name__].__class__ = _Callable
