@@ -107,7 +107,7 @@ def test_other_errors_are_not_swallowed(tmp_path, digits, linear):
 
 
 def test_features_are_halved_too(tmp_path, digits, linear, monkeypatch):
-    monkeypatch.setattr(engine, "batch_size", lambda device: 64)
+    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 64)
     run = make_run(linear, digits, tmp_path, 50)
     whole = run.features(digits.test, None, run.indices)
     forward = linear[0].forward

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import torch
 
+CACHED_PIXELS = 128 * 28 * 28
+"""Of 28x28 images 128 at once are fastest on a CPU (docs/log.md); smaller images leave room for more."""
+
 
 def default_device() -> torch.device:
     """The accelerator where there is one, else the CPU."""
@@ -33,6 +36,6 @@ def _cpu_flag(flag: str) -> bool:
         return False
 
 
-def batch_size(device: torch.device) -> int:
-    """Images at once: on a CPU so many that activations stay in its caches, on an accelerator enough to fill it."""
-    return 128 if device.type == "cpu" else 1024
+def batch_size(device: torch.device, pixels: int) -> int:
+    """Images of `pixels` values at once: on a CPU so many that activations stay in its caches, else enough to fill the device."""
+    return min(1024, max(64, CACHED_PIXELS // pixels)) if device.type == "cpu" else 1024

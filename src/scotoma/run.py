@@ -6,6 +6,7 @@ Probes ask it for records and features; only it knows devices, batches and files
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -58,7 +59,7 @@ class Run:
         self.seed = seed
         self.progress = progress or Silent()
         self.device = engine.default_device()
-        self.batch_size = engine.batch_size(self.device)
+        self.batch_size = engine.batch_size(self.device, math.prod(claim.data.shape))
         self.model = claim.model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.store = Store(
             folder,

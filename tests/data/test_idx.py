@@ -82,6 +82,7 @@ WHOLE = idx(np.zeros((3, 5, 4)))
         ("x.gz", gzip.compress(WHOLE)[:-9], "cannot be read"),
         ("x.gz", gzip.compress(WHOLE)[:11] + b"\xff" * 30, "cannot be read"),
     ],
+    ids=["empty", "picture", "half-header", "no-size", "short", "long", "not-gzip", "cut-gzip", "damaged-gzip"],
 )
 def test_broken_files_are_refused(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
