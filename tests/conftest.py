@@ -22,6 +22,10 @@ from scotoma.training.loop import Schedule, train
 
 torch.set_num_threads(1)
 
+BESIDE = Path(__file__).parents[2] / "shared" / "data"
+if BESIDE.is_dir():
+    os.environ.setdefault("SCOTOMA_DATA", str(BESIDE))
+
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
@@ -43,7 +47,7 @@ def grey(digits) -> Dataset:
 def mnist() -> Dataset:
     """MNIST where it lies in $SCOTOMA_DATA."""
     if "SCOTOMA_DATA" not in os.environ:
-        pytest.skip("MNIST: $SCOTOMA_DATA is not set")
+        pytest.skip("MNIST: $SCOTOMA_DATA is not set, and there is no ../shared/data")
     try:
         return load_data("mnist")
     except InputError as error:

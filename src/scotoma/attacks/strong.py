@@ -13,9 +13,9 @@ from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.randomness import Randomness
 
-NEAR = 1.1
+NEAR = 1.05
 """Of the images that the minimum-norm search leaves standing at a size, targeted APGD and square broke only some whose smallest
-perturbation was within 1.05 of it (see docs/log.md); they are not spent on those farther out."""
+perturbation was within this factor of it (see docs/log.md); they are not spent on those farther out."""
 
 
 @dataclass(frozen=True)
