@@ -95,7 +95,7 @@ def digits_model(data: Dataset) -> nn.Module:
         train("pgd", data, "small-cnn", THREAT, file, schedule=Schedule(epochs=40))
     model, _ = load_checkpoint(file)
     freeze(model)
-    return model
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the run has it, here for both
 
 
 def art(data: Dataset, **options: float) -> Attack:
