@@ -132,10 +132,11 @@ def audit(
         if layer is not None:
             run.features(claim.data.test, layer, torch.arange(1))  # raises for an unknown layer before hours of attacks
         findings = []
-        for probe in asked:
-            finding = probe.measure(claim, run, settings)
-            save_finding(folder, finding)
-            findings.append(finding)
+        with run.progress.bar("probes", len(asked)) as advance:
+            for probe in asked:
+                findings.append(probe.measure(claim, run, settings))
+                save_finding(folder, findings[-1])
+                advance(1)
         write_parquet(folder / RECORDS, run.records)
         summary = {
             "model": claim.model.name,

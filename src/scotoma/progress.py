@@ -1,9 +1,13 @@
-"""What a person sees while something runs: a bar with the time left."""
+"""What a person sees while something runs: bars with the time left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 Advance = Callable[[int], None]
 
@@ -11,19 +15,27 @@ Advance = Callable[[int], None]
 class Progress:
     """Bars on the terminal, nothing where standard error is a file or a pipe; `Silent` shows none."""
 
+    def __init__(self):
+        self._bars: Bars | None = None
+
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
-        """A bar named `what`; the function given advances it by so many of `total` steps. It disappears when done."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        left = (TextColumn("left"), TimeRemainingColumn())
-        console = Console(stderr=True)
-        with Bars(*columns, *left, console=console, transient=True, disable=not console.is_terminal) as bars:
-            task = bars.add_task(what, total=total)
-            yield lambda steps: bars.advance(task, steps)
+        """A bar named `what`, below those that are open; the function given advances it by so many of `total` steps. It
+        disappears when done."""
+        if self._bars is not None:
+            task = self._bars.add_task(what, total=total)
+            bars = self._bars
+            try:
+                yield lambda steps: bars.advance(task, steps)
+            finally:
+                bars.remove_task(task)
+            return
+        with _live() as self._bars:
+            try:
+                with self.bar(what, total) as advance:
+                    yield advance
+            finally:
+                self._bars = None
 
 
 class Silent(Progress):
@@ -32,3 +44,23 @@ class Silent(Progress):
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         yield lambda steps: None
+
+
+def _live() -> Bars:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    return Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )

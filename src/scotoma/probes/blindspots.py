@@ -52,7 +52,11 @@ class BlindSpots:
     question = "Do harmless changes of contrast and background void it?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        cells = [self._attack(claim, run, settings, alpha, beta) for alpha, beta in zhang2019.moves(claim.data.name)]
+        cells, grid = [], zhang2019.moves(claim.data.name)
+        with run.progress.bar("blind spots", len(grid)) as advance:
+            for alpha, beta in grid:
+                cells.append(self._attack(claim, run, settings, alpha, beta))
+                advance(1)
         base, moved = cells[0], cells[1:]
         harmless = [cell for cell in moved if self._is_harmless(cell, base)]
         worst = max(harmless, key=lambda cell: (cell.scaled.value, cell.success.value), default=base)
@@ -105,7 +109,7 @@ class BlindSpots:
     def _attack(claim: Claim, run: Run, settings: Settings, alpha: float, beta: float) -> Cell:
         eps, transform = claim.threat.eps, move(alpha, beta)
         attack = settings.make_attack(claim.threat, until=alpha * eps if transform else 0.0)
-        records = run.attack(attack, transform, what=f"blind spots: alpha {alpha:g}, beta {beta:g}")
+        records = run.attack(attack, transform, what=f"  alpha {alpha:g}, beta {beta:g}")
         accuracy = rate((records["prediction"] == records["label"]).to_numpy())
         success, scaled = (rate(rec.successes(records, size)) for size in (eps, alpha * eps))
         return Cell(alpha, beta, attack, records, accuracy, success, scaled)
