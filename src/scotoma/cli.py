@@ -43,7 +43,9 @@ def train(
     arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist or wong-small.")],
     threat: ThreatOption,
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training images.")] = 10,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training images [default: 10, more on small data].")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
     steps: Annotated[int | None, typer.Option(min=1, help="Attack steps a batch [default: the recipe's].")] = None,
@@ -59,8 +61,9 @@ def train(
     from scotoma.training.loop import train as run
 
     loaded = load_data(data, data_root)
-    schedule = Schedule(epochs=epochs, batch=batch, peak=rate)
-    total = -(-len(loaded.train or ()) // batch) * epochs
+    images = len(loaded.train or ())
+    schedule = Schedule(epochs, batch, rate) if epochs else Schedule.for_images(images, batch, rate)
+    total = -(-images // batch) * schedule.epochs
 
     def log(epoch: Epoch) -> None:
         typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")

@@ -198,3 +198,8 @@ def test_the_learning_rate_rises_and_falls():
     assert all(a < b for a, b in pairwise(rates[:101]))
     assert all(a > b for a, b in pairwise(rates[100:]))
     assert math.isclose(schedule.rate(1.0), 0, abs_tol=1e-12)
+
+
+def test_small_data_is_passed_over_more_often():
+    assert Schedule.for_images(60_000) == Schedule(epochs=10)
+    assert Schedule.for_images(1297, batch=128).epochs * 1297 / 128 >= 1500

@@ -31,6 +31,7 @@ from scotoma.training.recipe import Recipe
 
 EVALUATION_IMAGES = 1000
 EVALUATION_STEPS = 20
+LEAST_STEPS = 1500
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class Schedule:
     batch: int = 128
     peak: float = 1e-3
     decay: float = 0.0
+
+    @classmethod
+    def for_images(cls, images: int, batch: int = 128, peak: float = 1e-3) -> Schedule:
+        """Ten epochs, or on a small training split as many as make `LEAST_STEPS` steps."""
+        return cls(max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak)
 
     def rate(self, progress: float) -> float:
         """Learning rate when `progress` in [0, 1] of the training is done."""
