@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +30,7 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _APGD:
+class _APGD(ABC):
     """Algorithm 1 for any loss; a subclass says which, and towards which classes each start heads.
 
     An image that is fooled leaves the batch at once. An iteration is one forward and one backward pass.
@@ -55,13 +56,14 @@ class _APGD:
             standing.drop(won[standing.rows])
         return found
 
+    @abstractmethod
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The class that each start of each image heads for, int64 (n, starts)."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The loss of each image towards its goal, (n,)."""
 
     def _climb(self, standing: _Standing, start: int, found: Tensor, won: Tensor) -> None:
         """One start: writes the images that it fools into `found` and marks them in `won`."""
