@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,11 +23,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from digits import digits_model
 from scotoma.attacks import ATTACKS
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data import load_data
-from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -36,7 +35,6 @@ from scotoma.randomness import Randomness
 
 POINTS = 0.5
 TIME = 1 / 3
-DIGITS = Threat("linf", 0.2)
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """A model, images and labels to images."""
@@ -56,7 +54,7 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     data = load_data(options.data or ("digits" if options.model == "digits" else "mnist"), options.data_root)
-    model = (digits_model(data) if options.model == "digits" else load_model(options.model)).checked(data)
+    model = (digits_model() if options.model == "digits" else load_model(options.model)).checked(data)
     threat = Threat("linf", options.eps) if options.eps is not None else stated_threat(model, options.model)
     indices = torch.arange(min(options.images, len(data.test)))
     images, labels = data.test.images(indices), data.test.labels[indices]
@@ -89,17 +87,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
-
-
-def digits_model(data: Dataset) -> Classifier:
-    """A small network after 40 epochs of PGD training, kept in the temporary folder."""
-    file = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
-    if not file.exists():
-        from scotoma.training.loop import Schedule, train
-
-        print(f"training the digits model into {file}")
-        train("pgd", data, "small-cnn", DIGITS, file, schedule=Schedule(epochs=40))
-    return load_model(str(file))
 
 
 def stated_threat(model: Classifier, spec: str) -> Threat:

@@ -16,25 +16,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from digits import THREAT, digits_model
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
 from scotoma.attacks.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
-from scotoma.models.checkpoint import load_checkpoint
-from scotoma.models.classifier import freeze
 
-THREAT = Threat("linf", 0.2)
 SPEED = 20
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -55,7 +50,8 @@ def main() -> None:
     options = parse()
     torch.set_num_threads(options.threads)
     data = load_data("digits")
-    model = digits_model(data)
+    # channels-last as the run has it, for both
+    model = digits_model().module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = data.test.images(torch.arange(options.images))
     labels = data.test.labels[: options.images]
     print(f"digits, small-cnn trained against PGD at {THREAT}; {options.images} images, {options.threads} threads\n")
@@ -83,19 +79,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--art-iterations", type=int, default=300, help="of ART's strong setting (default: 300)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     return parser.parse_args()
-
-
-def digits_model(data: Dataset) -> nn.Module:
-    """A small network after 40 epochs of PGD training, kept in the temporary folder."""
-    file = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
-    if not file.exists():
-        from scotoma.training.loop import Schedule, train
-
-        print(f"training the digits model into {file}")
-        train("pgd", data, "small-cnn", THREAT, file, schedule=Schedule(epochs=40))
-    model, _ = load_checkpoint(file)
-    freeze(model)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as the run has it, here for both
 
 
 def art(data: Dataset, **options: float) -> Attack:

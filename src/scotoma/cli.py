@@ -143,7 +143,7 @@ def attack(
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.progress import Progress
-    from scotoma.report.records import summarise
+    from scotoma.report.summary import summarise
     from scotoma.run import Run
     from scotoma.store import write_parquet
 
