@@ -30,7 +30,7 @@ from scotoma.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Sc
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
-from scotoma.probes.probe import Settings
+from scotoma.probes.probe import Probe, Settings
 from scotoma.progress import Progress
 from scotoma.run import Run
 from scotoma.store import read_json, write_json, write_parquet, write_whole
@@ -93,7 +93,7 @@ def audit(
     threat: str | Threat,
     *,
     out: str | Path | None = None,
-    probes: Sequence[str] | None = None,
+    probes: Sequence[str | Probe] | None = None,
     attack: str = "strong",
     layer: str | None = None,
     limit: int | None = None,
@@ -110,7 +110,7 @@ def audit(
         threat: "linf:0.3" or "linf:8/255".
         out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
             None makes a temporary folder.
-        probes: names of `PROBES`; None means all.
+        probes: names of `PROBES`, or probes; None means all of `PROBES`.
         attack: a name of `ATTACKS`.
         layer: where the distance probe reads features; None is the input of the last dense layer.
         limit: audit so many test images, drawn at random; None means all.
@@ -123,7 +123,7 @@ def audit(
     """
     started, clock = datetime.now(UTC), time.monotonic()
     claim = make_claim(model, data, threat)
-    asked = [PROBES[name]() for name in dict.fromkeys(probes or PROBES)]
+    asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
     settings = Settings(attack, layer)
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()

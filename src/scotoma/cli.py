@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[str, typer.Argument(help="FILE.safetensors, file.py:function, package.module:function, TorchScript or .pt2.")]
-Data = Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, npz:FILE or folder:PATH.")]
+Data = Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH.")]
 ThreatOption = Annotated[str, typer.Option("--threat", help="Norm and size, for example linf:0.3 or linf:8/255.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model that file.py:function builds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
@@ -38,9 +38,9 @@ AttackOption = Annotated[str, typer.Option("--attack", help="The attack that pro
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="natural or pgd; see `scotoma list recipes`.")],
+    recipe: Annotated[str, typer.Argument(help="natural, pgd ...; see `scotoma list recipes`.")],
     data: Data,
-    arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist or wong-small.")],
+    arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist ...; see `scotoma list models`.")],
     threat: ThreatOption,
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     epochs: Annotated[
@@ -48,6 +48,9 @@ def train(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
+    decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
+    augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
     steps: Annotated[int | None, typer.Option(min=1, help="Attack steps a batch [default: the recipe's].")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
     seed: Seed = 0,
@@ -62,7 +65,8 @@ def train(
 
     loaded = load_data(data, data_root)
     images = len(loaded.train or ())
-    schedule = Schedule(epochs, batch, rate) if epochs else Schedule.for_images(images, batch, rate)
+    pace = (batch, rate, decay, optimizer)
+    schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
     total = -(-images // batch) * schedule.epochs
 
     def log(epoch: Epoch) -> None:
@@ -79,6 +83,7 @@ def train(
             seed=seed,
             half=half,
             options={} if steps is None else {"steps": steps},
+            augment=names(augment),
             step=advance,
             log=log,
         )
@@ -113,7 +118,7 @@ def audit(
         load_data(data, data_root),
         threat,
         out=out,
-        probes=[name.strip() for name in probes.split(",")] if probes else None,
+        probes=names(probes) if probes else None,
         attack=attack,
         layer=layer,
         limit=limit,
@@ -181,23 +186,37 @@ def demo(
 
 @app.command(name="list")
 def list_names(
-    what: Annotated[str | None, typer.Argument(help="attacks, models, data, recipes or probes [default: all].")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="attacks, models, data, recipes, augmentations or probes [default: all].")
+    ] = None,
 ) -> None:
-    """List what can be named: attacks, models, data, recipes, probes."""
+    """List what can be named: attacks, models, data, recipes, augmentations, probes."""
     from scotoma.attacks import ATTACKS
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
     from scotoma.probes import PROBES
     from scotoma.table import nearest
-    from scotoma.training import RECIPES
+    from scotoma.training import AUGMENTATIONS, RECIPES
 
-    tables = {"attacks": ATTACKS, "models": ARCHITECTURES, "data": DATA, "recipes": RECIPES, "probes": PROBES}
+    tables = {
+        "attacks": ATTACKS,
+        "models": ARCHITECTURES,
+        "data": DATA,
+        "recipes": RECIPES,
+        "augmentations": AUGMENTATIONS,
+        "probes": PROBES,
+    }
     if what is not None and what not in tables:
         raise InputError(f"nothing is listed as {what!r}; {nearest(what, list(tables))}")
     for title in [what] if what else list(tables):
         typer.echo(f"{title}:")
         for name in tables[title]:
             typer.echo(f"  {name:14} {tables[title].describe(name)}")
+
+
+def names(text: str) -> list[str]:
+    """The names in "one, two"."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def main() -> None:

@@ -118,7 +118,7 @@ def test_pgd_training_images_are_inside_a_ball_that_grows(digits, linear):
     recipe = PGDTraining(THREAT, steps=5, warmup=0.5)
     for progress in (0.0, 0.25, 0.5, 0.9):
         eps = THREAT.eps * min(1, max(progress, 1e-3) / 0.5)
-        made = recipe(linear, images, labels, progress, torch.Generator().manual_seed(0))
+        made = recipe.perturb(linear, images, labels, progress, torch.Generator().manual_seed(0))
         assert made.min() >= 0
         assert made.max() <= 1
         distance = (made - images).abs().max().item()

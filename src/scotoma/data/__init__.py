@@ -14,6 +14,7 @@ DATA = Table(
         "digits": "data.digits:digits",
         "mnist": "data.idx:mnist",
         "fashion-mnist": "data.idx:fashion_mnist",
+        "cifar-10": "data.cifar:cifar10",
         "npz": "data.npz:npz",
         "folder": "data.folder:folder",
     },
@@ -21,7 +22,7 @@ DATA = Table(
 
 
 def load_data(spec: str | Dataset, root: str | Path | None = None) -> Dataset:
-    """A data set by name: "digits", "mnist", "fashion-mnist", "npz:FILE" or "folder:PATH".
+    """A data set by name: "digits", "mnist", "fashion-mnist", "cifar-10", "npz:FILE" or "folder:PATH".
 
     Args:
         spec: the name, with the path after a colon where the source is the user's own.

@@ -10,5 +10,7 @@ ARCHITECTURES = Table(
         "small-cnn": "models.small_cnn:small_cnn",
         "madry-mnist": "models.madry:madry_mnist",
         "wong-small": "models.wong:wong_small",
+        "resnet9": "models.resnet:resnet9",
+        "madry-cifar": "models.resnet:madry_cifar",
     },
 )

@@ -9,5 +9,14 @@ RECIPES = Table(
     {
         "natural": "training.natural:Natural",
         "pgd": "training.madry:PGDTraining",
+        "n-fgsm": "training.n_fgsm:NoiseFGSM",
+    },
+)
+
+AUGMENTATIONS = Table(
+    "augmentation",
+    {
+        "crop-flip": "training.augment:CropFlip",
+        "scale-shift": "training.augment:RandomScaleShift",
     },
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from scotoma import engine
 from scotoma.attacks.losses import margin
@@ -23,37 +23,49 @@ from scotoma.data.dataset import Dataset, Split
 from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.classifier import Classifier
 from scotoma.models.reason import reason
 from scotoma.store import write_whole
 from scotoma.table import nearest
-from scotoma.training import RECIPES
+from scotoma.training import AUGMENTATIONS, RECIPES
+from scotoma.training.augment import Augmentation
 from scotoma.training.recipe import Recipe
 
 EVALUATION_IMAGES = 1000
 EVALUATION_STEPS = 20
 LEAST_STEPS = 1500
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+}
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: Adam with a linear rise of the learning rate and a cosine fall to zero.
+    """How long and how fast: a linear rise of the learning rate and a cosine fall to zero.
 
     Args:
         epochs: passes over the training split.
         batch: images a step.
         peak: the highest learning rate, reached after a tenth of the training.
-        decay: decoupled weight decay.
+        decay: weight decay, decoupled from the gradient in Adam.
+        optimizer: "adam", or "sgd" with Nesterov's momentum of 0.9, which suits networks with batch normalisation.
     """
 
     epochs: int = 10
     batch: int = 128
     peak: float = 1e-3
     decay: float = 0.0
+    optimizer: str = "adam"
+
+    def __post_init__(self):
+        if self.optimizer not in OPTIMIZERS:
+            raise InputError(f"unknown optimizer {self.optimizer!r}; {nearest(self.optimizer, list(OPTIMIZERS))}")
 
     @classmethod
-    def for_images(cls, images: int, batch: int = 128, peak: float = 1e-3) -> Schedule:
+    def for_images(cls, images: int, batch: int = 128, peak: float = 1e-3, decay: float = 0.0, optimizer: str = "adam") -> Schedule:
         """Ten epochs, or on a small training split as many as make `LEAST_STEPS` steps."""
-        return cls(max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak)
+        return cls(max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak, decay, optimizer)
 
     def rate(self, progress: float) -> float:
         """Learning rate when `progress` in [0, 1] of the training is done."""
@@ -84,6 +96,8 @@ def train(
     seed: int = 0,
     half: bool = False,
     options: dict[str, Any] | None = None,
+    augment: Sequence[str | Augmentation] = (),
+    start: Classifier | None = None,
     step: Callable[[int], None] = lambda batches: None,
     log: Callable[[Epoch], None] = lambda epoch: None,
 ) -> nn.Module:
@@ -99,6 +113,8 @@ def train(
         seed: of weights, order and random starts. With one seed on one machine the weights are the same.
         half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
         options: the recipe's own hyper-parameters.
+        augment: names of `AUGMENTATIONS`, or augmentations; applied to every batch in this order.
+        start: a model to go on from, of the architecture `arch`; None starts from random weights.
         step: called with the number of batches that were just done.
         log: called after each epoch.
 
@@ -111,14 +127,19 @@ def train(
         raise InputError(f"{out}: is a folder; give the file to write")
     schedule = schedule or Schedule()
     adversary = _adversary(recipe, threat, options or {})
+    augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
     architecture = ARCHITECTURES[arch]
     device = engine.default_device()
     torch.manual_seed(seed)
     model: nn.Module = architecture(data.shape, len(data.classes)).to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=schedule.decay)
+    if start is not None:
+        model.load_state_dict(start.module.state_dict())
+    optimizer = OPTIMIZERS[schedule.optimizer](model.parameters(), lr=schedule.peak, weight_decay=schedule.decay)
     identity = {
         "recipe": recipe,
         "options": {key: value for key, value in asdict(adversary).items() if key != "threat"},  # type: ignore[call-overload]
+        "augment": [repr(augmentation) for augmentation in augmentations],
+        "start": start and start.sha256,
         "arch": arch,
         "threat": str(threat),
         "data": data.name,
@@ -143,7 +164,16 @@ def train(
             done = epoch * batches + batch
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
-            losses.append(_step(model, optimizer, adversary, data.train, indices, done / total, starts, device))
+            images = data.train.images(indices).to(device, memory_format=torch.channels_last)
+            for augmentation in augmentations:
+                images = augmentation(images, starts).contiguous(memory_format=torch.channels_last)
+            labels = data.train.labels[indices].to(device)
+            with engine.autocast(device):
+                loss = adversary(model, images, labels, done / total, starts)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
             step(1)
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
@@ -179,27 +209,6 @@ def _adversary(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
             hint = nearest(name, known) if known else "it has none"
             raise InputError(f"recipe {recipe} has no option {name!r}; {hint}")
     return kind(threat, **options)
-
-
-def _step(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    adversary: Recipe,
-    split: Split,
-    indices: Tensor,
-    progress: float,
-    generator: torch.Generator,
-    device: torch.device,
-) -> Tensor:
-    images = split.images(indices).to(device, memory_format=torch.channels_last)
-    labels = split.labels[indices].to(device)
-    with engine.autocast(device):
-        images = adversary(model, images, labels, progress, generator)
-        loss = F.cross_entropy(model(images).float(), labels)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
 
 
 def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> tuple[float, float]:

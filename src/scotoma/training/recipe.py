@@ -1,4 +1,4 @@
-"""What a recipe is: the images that the model learns from, given the images that it was shown."""
+"""What a recipe is: the loss of a batch, on the images that the defence learns from."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ class Recipe(Protocol):
     """A frozen dataclass of hyper-parameters; its call is the inner step of the training loop."""
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        """Images to learn from, (n, c, h, w) in [0, 1].
+        """The loss to descend, a scalar whose gradient reaches the weights.
 
         Args:
             model: in training mode.
-            images: a clean batch in [0, 1].
+            images: a batch in [0, 1], augmented where that was asked for.
             labels: int64 (n,).
             progress: how much of the training is done, in [0, 1).
             generator: for random starts.

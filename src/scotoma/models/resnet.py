@@ -1,0 +1,127 @@
+"""Residual networks for 32x32 colour images."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEAK = 0.1
+
+
+class Standardise(nn.Module):
+    """Pixels in [0, 1] to about zero mean and unit variance: (x - 0.5) / 0.25."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - 0.5) * 4.0
+
+
+class StandardiseEach(nn.Module):
+    """Every image to zero mean and unit variance over its own pixels (the CIFAR-10 challenge does so inside the model)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        flat = images.flatten(1)
+        least = flat.shape[1] ** -0.5  # of the deviation, so that a blank image divides by something
+        # the challenge works on 0..255, where `least` stands beside deviations 255 times as large
+        deviation = flat.std(1, correction=0).clamp_min(least / 255)
+        return (images - flat.mean(1)[:, None, None, None]) / deviation[:, None, None, None]
+
+
+class Residual(nn.Module):
+    """x + body(x)."""
+
+    def __init__(self, body: nn.Module):
+        super().__init__()
+        self.body = body
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.body(images)
+
+
+def resnet9(shape: tuple[int, int, int], classes: int, width: int = 32) -> nn.Sequential:
+    """Nine layers, `width` to 8 `width` channels: small enough to train robustly without a GPU.
+
+    Layers to read features from: stem, stage1, stage2, stage3, pool (the default: the input of fc), fc.
+    """
+
+    def block(inputs: int, outputs: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+
+    def residual(channels: int) -> Residual:
+        return Residual(nn.Sequential(block(channels, channels), block(channels, channels)))
+
+    return nn.Sequential(
+        OrderedDict(
+            standardise=Standardise(),
+            stem=block(shape[0], width),
+            stage1=nn.Sequential(block(width, 2 * width), nn.MaxPool2d(2), residual(2 * width)),
+            stage2=nn.Sequential(block(2 * width, 4 * width), nn.MaxPool2d(2)),
+            stage3=nn.Sequential(block(4 * width, 8 * width), nn.MaxPool2d(2), residual(8 * width)),
+            pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            fc=nn.Linear(8 * width, classes),
+        )
+    )
+
+
+class PreActivation(nn.Module):
+    """A unit of two 3x3 convolutions, each after batch normalisation and leaky ReLU; the shortcut has no parameters.
+
+    Where the size changes, the shortcut is average pooling, and new channels of it are zero, half of them before the old.
+    `first` is the network's first unit, whose activation stands before the split (as in the authors' code).
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, first: bool):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.stride, self.grown, self.first = stride, outputs - inputs, first
+
+    def forward(self, images: Tensor) -> Tensor:
+        active = F.leaky_relu(self.norm1(images), LEAK)
+        kept = active if self.first else images
+        if self.stride > 1:
+            kept = F.avg_pool2d(kept, self.stride)
+        if self.grown:
+            kept = F.pad(kept, [0, 0, 0, 0, self.grown // 2, self.grown - self.grown // 2])
+        return kept + self.conv2(F.leaky_relu(self.norm2(self.conv1(active)), LEAK))
+
+
+def madry_cifar(
+    shape: tuple[int, int, int], classes: int, units: int = 5, widths: tuple[int, ...] = (16, 160, 320, 640)
+) -> nn.Sequential:
+    """w32-10, the network of the CIFAR-10 challenge (Madry et al. 2018): five pre-activation units in each of three stages.
+
+    Layers to read features from: stem, stage1, stage2, stage3, pool (the default: the 640 averages after the last batch
+    normalisation and leaky ReLU, the extractor of Zhang et al. 2019), fc.
+    """
+    stages = OrderedDict()
+    for stage, (inputs, outputs) in enumerate(pairwise(widths)):
+        stages[f"stage{stage + 1}"] = nn.Sequential(
+            *(
+                PreActivation(outputs if unit else inputs, outputs, 2 if stage and not unit else 1, first=not (stage or unit))
+                for unit in range(units)
+            )
+        )
+    model = nn.Sequential(
+        OrderedDict(
+            standardise=StandardiseEach(),
+            stem=nn.Conv2d(shape[0], widths[0], 3, padding=1, bias=False),
+            **stages,
+            last=nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.LeakyReLU(LEAK)),
+            pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+            fc=nn.Linear(widths[-1], classes),
+        )
+    )
+    for part in model.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.normal_(part.weight, std=(2 / (part.weight[0, 0].numel() * part.out_channels)) ** 0.5)
+        elif isinstance(part, nn.BatchNorm2d):
+            part.momentum = 0.1  # the challenge's decay of 0.9
+        elif isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+    return model

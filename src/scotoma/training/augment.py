@@ -1,0 +1,56 @@
+"""Augmentations: what happens to a batch of clean images before a recipe sees them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Augmentation(Protocol):
+    """A frozen dataclass; its `repr` goes into the model's card."""
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images (n, c, h, w) in [0, 1] like those given."""
+        ...
+
+
+@dataclass(frozen=True)
+class CropFlip:
+    """Every image shifted by up to `padding` pixels (black beyond the edge) and mirrored or not, as is usual on CIFAR-10."""
+
+    padding: int = 4
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        n, _, height, width = images.shape
+        down, right, mirrored = (
+            torch.randint(high, (n, 1), generator=generator, device=images.device)
+            for high in (2 * self.padding + 1, 2 * self.padding + 1, 2)
+        )
+        rows = torch.arange(height, device=images.device) + down
+        along = torch.arange(width, device=images.device)
+        columns = torch.where(mirrored.bool(), along.flip(0), along) + right
+        wide = F.pad(images, [self.padding] * 4).permute(0, 2, 3, 1)
+        which = torch.arange(n, device=images.device)[:, None, None]
+        return wide[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class RandomScaleShift:
+    """Contrast and background of every image drawn anew: the moves of the blind-spot attack as training data.
+
+    x' = alpha x + beta on [-0.5, 0.5] with alpha uniform in [`alpha`, 1] and |beta| at most (1 - alpha) / 2, so that no
+    pixel leaves the range (Zhang et al. 2019, section 3.3). `share` of the images are moved, the others stay as they are.
+    """
+
+    alpha: float = 0.6
+    share: float = 0.75
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        chance = torch.rand((3, len(images), 1, 1, 1), generator=generator, device=images.device)
+        alpha = torch.where(chance[0] < self.share, self.alpha + (1 - self.alpha) * chance[1], 1.0)
+        beta = (1 - alpha) / 2 * (2 * chance[2] - 1)
+        return (images * alpha + (1 - alpha) / 2 + beta).clamp_(0, 1)
