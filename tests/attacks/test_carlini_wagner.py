@@ -138,3 +138,15 @@ def test_saturated_pixels_move():
     moved = (adversarial - images).abs() > 0.5 * distance(adversarial, images).view(-1, 1, 1, 1)
     for value in (0.0, 1.0):
         assert moved[images == value].float().mean() > 0.3
+
+
+def test_an_image_leaves_once_it_is_near_enough():
+    model, images, labels = problem(24)
+    counted, hurried = (Counted(model, len(images), images.device) for _ in range(2))
+    optimum = boxed_optimum(model, images, labels)
+    until = float(optimum.median()) * 1.5
+    nearest = distance(CarliniWagnerLinf(THREAT)(counted, images, labels), images)
+    near = distance(CarliniWagnerLinf(THREAT, until=until)(hurried, images, labels), images)
+    assert (near[nearest < until] < until).all()
+    assert torch.equal(near[nearest >= until], nearest[nearest >= until])
+    assert hurried.forwards[nearest < until].sum() < 0.5 * counted.forwards[nearest < until].sum()

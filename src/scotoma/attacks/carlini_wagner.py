@@ -61,6 +61,7 @@ class CarliniWagnerLinf:
         step_share: longest step as a share of tau.
         least_push: after a failure c is at least so large that c times the margin's gradient reaches this value at some pixel;
             the penalty's gradient is 1.
+        until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
     """
 
     threat: Threat
@@ -77,6 +78,7 @@ class CarliniWagnerLinf:
     tolerance: float = 0.05
     step_share: float = 0.05
     least_push: float = 0.1
+    until: float = 0.0
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """Images (n, c, h, w) in [0, 1]; unchanged where the model is wrong already or could not be fooled."""
@@ -149,11 +151,12 @@ class CarliniWagnerLinf:
 
     def _next_start(self, state: _State) -> None:
         """Images whose start is finished go on to the second, or leave."""
-        done = (state.const > self.largest_const) | (state.tau < self.smallest_tau)
+        arrived = state.best < self.until
+        done = arrived | (state.const > self.largest_const) | (state.tau < self.smallest_tau)
         if not bool(done.any()):
             return
         tau = (math.sqrt(self.tau_factor) * state.best).clamp_(max=self.initial_tau)
-        again = done & ~state.second & (tau >= self.smallest_tau)
+        again = done & ~arrived & ~state.second & (tau >= self.smallest_tau)
         grey, bound = torch.full_like(state.x, 0.5), _column(tau)
         grey = grey.maximum(state.clean - bound).minimum(state.clean + bound)
         state.x = torch.where(_column(again), grey, state.x)
