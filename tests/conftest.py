@@ -64,7 +64,7 @@ def digits_model(tmp_path_factory, digits) -> Path:
     with (shared / "digits-pgd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
-            schedule = Schedule(epochs=10, batch=64, peak=3e-3)
+            schedule = Schedule(epochs=12, batch=64, peak=3e-3)
             train("pgd", digits, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
     return path
 

@@ -6,9 +6,15 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-CACHED_PIXELS = 128 * 28 * 28
-"""Of 28x28 images 128 at once are fastest on a CPU (docs/log.md); smaller images leave room for more."""
+CACHED_PIXELS = 256 * 28 * 28
+"""On a CPU passes over more 28x28 images than this fall out of its caches; far fewer leave hardly any for an attack's second
+stage, which works on the few images that still stand (docs/log.md). Smaller images leave room for more."""
+
+WORTH_BF16 = 5e6
+"""Floating-point operations of a forward pass an image: a small model's passes are mostly dispatch, which bf16 does not shorten."""
 
 
 def default_device() -> torch.device:
@@ -27,6 +33,22 @@ def has_bf16(device: torch.device) -> bool:
 def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager:
     """bf16 autocast where it pays, else nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bf16(device))
+
+
+def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
+    """Whether gradients are so much cheaper in bf16 that attacks should search in it.
+
+    The answer follows from the hardware and from the model's multiplications an image, not from a clock: the same run on
+    the same kind of machine searches in the same precision.
+    """
+    if not has_bf16(images.device):
+        return False
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(images)
+    except Exception:  # a program that cannot be looked into
+        return False
+    return counter.get_total_flops() / len(images) >= WORTH_BF16
 
 
 def _cpu_flag(flag: str) -> bool:

@@ -5,6 +5,7 @@ Probes ask it for records and features; only it knows devices, batches and files
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from scotoma.attacks.oracle import Counted
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.errors import InputError
+from scotoma.models.classifier import Classifier
 from scotoma.models.features import features
 from scotoma.progress import Progress, Silent
 from scotoma.randomness import Randomness
@@ -61,6 +63,8 @@ class Run:
         self.device = engine.default_device()
         self.batch_size = engine.batch_size(self.device, math.prod(claim.data.shape))
         self.model = claim.model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with self._seeded():  # a randomised model draws numbers
+            self.reduced = engine.pays_in_bf16(self.model, self._place(claim.data.test.images(torch.arange(1))))
         self.store = Store(
             folder,
             {
@@ -71,8 +75,7 @@ class Run:
                 "threat": str(claim.threat),
             },
         )
-        order = torch.randperm(len(claim.data.test), generator=torch.Generator().manual_seed(seed))
-        self.indices = order[:limit].sort().values
+        self.indices = shuffled(len(claim.data.test), seed)[:limit].sort().values
         self._done: dict[tuple[str, str], pl.DataFrame] = {}
 
     @property
@@ -107,19 +110,76 @@ class Run:
         moved = transform(originals) if transform else originals
         return originals.numpy(), moved.numpy(), np.stack(list(adversarial)).reshape(originals.shape)
 
-    def features(self, split: Split, layer: str | None, indices: Tensor | None = None) -> np.ndarray:
-        """Features of a split's images (all, or those of `indices`) in a layer of the audited model, float32 (n, d)."""
+    def features(
+        self,
+        split: Split,
+        layer: str | None,
+        indices: Tensor | None = None,
+        *,
+        model: Classifier | None = None,
+        transform: Transform | None = None,
+    ) -> np.ndarray:
+        """Features of a split's images in a layer, float32 (n, d).
+
+        Args:
+            split: whose images.
+            layer: what `models.features.features` reads.
+            indices: of the images; None means all.
+            model: whose layer; None is the audited model.
+            transform: done to the images before.
+        """
         indices = torch.arange(len(split)) if indices is None else indices
+        module = model.module.to(self.device, memory_format=torch.channels_last) if model else self.model  # type: ignore[call-overload]
 
         def read(batch: Tensor) -> np.ndarray:
-            return features(self.model, self._place(split.images(batch)), layer).cpu().numpy()
+            images = split.images(batch)
+            return features(module, self._place(transform(images) if transform else images), layer).cpu().numpy()
 
         with self.progress.bar("reading features", len(indices)) as advance, self._seeded():
             return np.concatenate(self._batches(indices, read, advance))
 
-    def table(self, kind: str, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """A table of a probe's own, computed once for this claim, these images and `config`."""
-        return self.store.unit({"kind": kind, **config, **self._identity(self.indices)}, compute)
+    def table(
+        self, kind: str, config: dict[str, Any], compute: Callable[[], pl.DataFrame], model: Classifier | None = None
+    ) -> pl.DataFrame:
+        """A table of a probe's own, computed once for this claim, these images, `config` and, if another `model` than the audited
+        one has a part in it, that model."""
+        other = {"extractor": _fingerprint(model)} if model else {}
+        return self.store.unit({"kind": kind, **config, **other, **self._identity(self.indices)}, compute)
+
+    def predictions(self, transform: Transform | None = None) -> pl.DataFrame:
+        """What the model says of every test image, audited or not, after `transform`: `index`, `label`, `prediction`."""
+        split = self.claim.data.test
+        everything = torch.arange(len(split))
+
+        def answer(batch: Tensor) -> np.ndarray:
+            images = split.images(batch)
+            return (
+                records.verified_logits(self.model, self._place(transform(images) if transform else images)).argmax(1).cpu().numpy()
+            )
+
+        def compute() -> pl.DataFrame:
+            with self.progress.bar("classifying", len(everything)) as advance, self._seeded():
+                found = np.concatenate(self._batches(everything, answer, advance))
+            return pl.DataFrame({"index": everything.numpy(), "label": split.labels.numpy(), "prediction": found})
+
+        config = {"kind": "predictions", "transform": describe(transform) if transform else None}
+        return self.store.unit({**config, **self._identity(everything)}, compute)
+
+    def right(self, n: int, transform: Transform | None = None) -> Tensor:
+        """Test images that the model has right after `transform`: the first `n` of a random order, or all where there are fewer.
+
+        int64, ascending. The order belongs to the seed, so that fewer images are among the more, also after another transform.
+        """
+        told = self.predictions(transform)
+        correct = torch.from_numpy((told["prediction"] == told["label"]).to_numpy())
+        order = shuffled(len(correct), self.seed)
+        return order[correct[order]][:n].sort().values
+
+    def on(self, indices: Tensor) -> Run:
+        """This run on other test images, int64; the records of both are in either's."""
+        other = copy.copy(self)
+        other.indices = indices
+        return other
 
     def _units(self, attack: Attack, transform: Transform | None, what: str) -> list[pl.DataFrame]:
         with self.progress.bar(what, len(self.indices)) as advance:
@@ -131,6 +191,7 @@ class Run:
             "attack": describe(attack),
             "transform": describe(transform) if transform else None,
             "seed": self.seed,
+            "search": "bf16" if self.reduced else "float32",
             **self._identity(indices),
         }
         computed = False
@@ -185,7 +246,7 @@ class Run:
             first = indices[int(logits.isfinite().all(1).logical_not().nonzero()[0])]
             raise InputError(f"model {self.claim.model.name} returns NaN or infinite logits for test image {int(first)}")
         right = (logits.argmax(1) == labels).nonzero().squeeze(1)
-        counted = Counted(self.model, len(right), self.device)
+        counted = Counted(self.model, len(right), self.device, self.reduced)
         adversarial = images.clone()
         if len(right):
             random = Randomness(self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}")
@@ -207,11 +268,20 @@ class Run:
     def _identity(self, indices: Tensor) -> dict[str, Any]:
         return {
             "scotoma": __version__,
-            "model": self.claim.model.sha256,
-            "module": hashlib.sha256(str(self.claim.model.module).encode()).hexdigest(),
+            **_fingerprint(self.claim.model),
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def _fingerprint(model: Classifier) -> dict[str, str]:
+    """A model by its weights and by how it is wrapped."""
+    return {"model": model.sha256, "module": hashlib.sha256(str(model.module).encode()).hexdigest()}
+
+
+def shuffled(n: int, seed: int) -> Tensor:
+    """The random order in which test images are taken, int64 (n,)."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
@@ -226,7 +296,10 @@ def name(thing: Any) -> str:
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """An attack or a transform as JSON: its type and its hyper-parameters."""
-    fields = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
-    plain = {key: getattr(value, "__qualname__", value) for key, value in fields.items()}
+    """An attack or a transform as JSON: its type and its hyper-parameters, an attack or a transform among them alike."""
+    plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
+    for key, value in plain.items():
+        inner = getattr(thing, key)
+        nested = callable(inner) and is_dataclass(inner) and not isinstance(inner, type)  # asdict forgets its type
+        plain[key] = describe(inner) if nested else getattr(value, "__qualname__", value)
     return {"type": f"{type(thing).__module__}.{type(thing).__qualname__}", **plain}

@@ -6,14 +6,24 @@ import pytest
 import torch
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+from torch import nn
 
+import scotoma as api
 from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
-from scotoma.probes.distance import BINS, Distance
+from scotoma.errors import InputError
+from scotoma.finding import Finding
+from scotoma.models.loading import load_model
+from scotoma.probes import distance
+from scotoma.probes.distance import Distance
 from scotoma.probes.probe import Settings
+from scotoma.probes.proximity import BINS, SHIFT_BINS
+from scotoma.report.figures import draw
 from scotoma.run import Run
 from scotoma.stats import Correlation, Rate
+from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.02)
 
@@ -61,6 +71,138 @@ def test_the_fifths_and_the_bins_are_those_of_the_distances(finding, truth):
         assert abs(row["n"] - inside.sum()) <= 1
         assert row["rate"] is None or 0 <= row["low"] <= row["rate"] <= row["high"] <= 1
     assert [row["fifth"] for row in finding.tables["fifths"]] == [1, 2, 3, 4, 5]
+
+
+def test_distance_as_a_detector_of_a_harmless_change(finding, grey, linear_grey, truth):
+    test = grey.test.images(torch.arange(len(grey.test)))
+    right = linear_grey(test).argmax(1) == grey.test.labels
+    train = grey.train.images(torch.arange(len(grey.train))).flatten(1).double().numpy()
+    changed = ScaleShift(0.7, 0)(test[right]).flatten(1).double().numpy()
+    moved = np.sort(cdist(changed, train), 1)[:, :5].mean(1)
+    n = len(moved)
+    expected = roc_auc_score([1] * n + [0] * n, [*moved, *truth[0]])
+    assert finding.numbers["auroc_moved"] == pytest.approx(expected, abs=1e-5)
+    assert finding.numbers["auroc_moved_low"] <= finding.numbers["auroc_moved"] <= finding.numbers["auroc_moved_high"]
+    rows = finding.tables["moved"]
+    assert [row["images"] for row in rows] == ["original"] * SHIFT_BINS + [str(ScaleShift(0.7, 0))] * SHIFT_BINS
+    assert sum(row["share"] for row in rows) == pytest.approx(2, abs=1e-4)
+    means = [sum(row["share"] * row["distance"] for row in half) for half in (rows[:SHIFT_BINS], rows[SHIFT_BINS:])]
+    assert means == pytest.approx([truth[0].mean(), moved.mean()], rel=0.02)
+
+
+def test_what_foretells_success(finding, truth):
+    distance, smallest = truth
+    numbers, fell = finding.numbers, smallest <= THREAT.eps
+    assert numbers["auroc_distance"] == pytest.approx(roc_auc_score(fell, distance), abs=1e-3)
+    assert numbers["auroc_margin"] > numbers["auroc_distance"], "of a linear model the margin decides"
+    assert numbers["auroc_risk"] >= numbers["auroc_margin"] - 0.02
+    assert numbers["auroc_risk_over_margin"] == pytest.approx(numbers["auroc_risk"] - numbers["auroc_margin"], abs=1e-5)
+    assert numbers["slope_margin_high"] < 0
+    assert [row["score"] for row in finding.tables["risk"]] == ["risk", "margin", "distance", "density"]
+    for row in finding.tables["risk"]:
+        assert row["n"] == numbers["n"]
+        assert row["auroc"] == numbers[f"auroc_{row['score']}"]
+        assert 0 <= row["auroc_low"] <= row["auroc"] <= row["auroc_high"] <= 1
+
+
+def test_too_few_successes_to_foretell(tmp_path, grey, linear_grey):
+    claim = make_claim(linear_grey, grey, Threat("linf", 1e-6))
+    finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    for name in ("auroc_risk", "auroc_margin", "auroc_distance", "auroc_density", "slope_distance", "slope_margin_low"):
+        assert finding.numbers[name] is None
+    assert "risk" not in finding.tables
+    assert "fewer than 20 successes" in finding.notes[-1]
+    assert finding.numbers["auroc_moved"] is not None
+    assert all(draw(figure, finding).startswith("<?xml") for figure in finding.figures)
+
+
+def tripled(scale: float = 3.0) -> nn.Module:
+    """A network whose features are the pixels times `scale`."""
+    widen, answer = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
+    with torch.no_grad():
+        widen.weight.copy_(scale * torch.eye(64))
+    return nn.Sequential(nn.Flatten(), widen, answer)
+
+
+def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, finding):
+    claim = make_claim(linear_grey, grey, THREAT)
+    run = Run(claim, tmp_path / "other")
+    both = Distance().measure(claim, run, ExactSettings(extractor=load_model(tripled()).checked(grey)))
+    own = {name: value for name, value in both.numbers.items() if not name.startswith("extractor")}
+    assert own == finding.numbers
+    assert both.headline == finding.headline
+    assert both.numbers["extractor"] == "Sequential"
+    assert both.numbers["extractor_layer"] == "input of 2"
+    for name in ("spearman", "spearman_within_margin_low", "slope_distance", "auroc_risk", "auroc_density", "auroc_moved"):
+        assert both.numbers[f"extractor_{name}"] == pytest.approx(own[name], abs=2e-3)
+    for name in ("bins", "fifths", "moved", "points", "risk"):
+        assert len(both.tables[f"extractor_{name}"]) == len(both.tables[name])
+    for mine, other in zip(both.tables["points"], both.tables["extractor_points"], strict=True):
+        assert other["distance"] == pytest.approx(3 * mine["distance"], rel=1e-3)
+        assert other["linf"] == mine["linf"]
+    names = [figure.name for figure in both.figures]
+    assert names == [f"{key}{name}" for name in ("bins", "points", "moved", "risk") for key in ("", "extractor_")]
+    assert "of Sequential, which is not the model under attack" in both.figures[1].caption
+    assert all(draw(figure, both).startswith("<?xml") for figure in both.figures)
+
+
+def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_grey, monkeypatch):
+    searches, read = [], []
+    search, features = distance.mean_neighbour_distance, Run.features
+    monkeypatch.setattr(distance, "mean_neighbour_distance", lambda *given: searches.append(1) or search(*given))
+
+    def counted(run: Run, split, *given, **options):
+        read.append(split is grey.train)
+        return features(run, split, *given, **options)
+
+    monkeypatch.setattr(Run, "features", counted)
+    claim = make_claim(linear_grey, grey, THREAT)
+
+    def measure(extractor: nn.Module | None) -> Finding:
+        other = load_model(extractor).checked(grey) if extractor else None
+        return Distance().measure(claim, Run(claim, tmp_path / "run", limit=100), ExactSettings(extractor=other))
+
+    wide = tripled()
+    first = measure(wide)
+    assert (len(searches), sum(read)) == (2, 2)
+    assert measure(wide) == first
+    measure(None)
+    assert len(searches) == 2
+    narrow = measure(tripled(0.5))
+    assert len(searches) == 3
+    ratios = [
+        a["mean_distance"] / b["mean_distance"]
+        for a, b in zip(*(x.tables["extractor_fifths"] for x in (first, narrow)), strict=True)
+    ]
+    assert ratios == pytest.approx([6] * 5, rel=1e-4)
+
+
+def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
+    code = tmp_path / "other.py"
+    code.write_text("from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))\n")
+    given = ["audit", digits_model, "--data", "digits", "--threat", "linf:0.1", "--attack", "fmn-linf", "--limit", 60]
+    given += ["--probes", "distance", "--extractor", f"{code}:build"]
+    done = scotoma(*given, "--out", tmp_path / "run")
+    assert done.code == 0, done.err
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "input of 2 of other.py:build" in report
+    wrong = scotoma(*given, "--layer", "relu3", "--out", tmp_path / "wrong")
+    assert wrong.code == 2
+    assert "other.py:build: the model has no layer 'relu3'" in wrong.err
+
+
+def test_an_extractor_from_python(tmp_path, digits, linear):
+    def audit(extractor):
+        return api.audit(
+            linear, "digits", "linf:0.1", out=tmp_path / "run", probes=["distance"], attack="pgd", limit=30, extractor=extractor
+        )
+
+    other = tripled()
+    report = audit(other)
+    assert report.provenance["extractor"]["sha256"] == load_model(other).sha256
+    assert report.provenance["command"].endswith("extractor=Sequential)")
+    with pytest.raises(InputError, match="cannot take images"):
+        audit(nn.Linear(3, 10))
 
 
 @pytest.mark.parametrize("layer", ["pixels", "logits", "relu3", None])

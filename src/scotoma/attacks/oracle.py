@@ -8,10 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import fooled
+from scotoma import engine
+from scotoma.attacks.losses import fooled, margin
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) and labels (n,) to one loss an image (n,)."""
+
+DOUBT = 2**-7
+"""Margins nearer to 0 than this share of the largest logit are asked again in float32: about the rounding of bf16."""
 
 
 class Ascent(NamedTuple):
@@ -28,7 +32,8 @@ class Ascent(NamedTuple):
 class Oracle:
     """A model and the labels of the images under attack; `narrow` keeps those that are still open.
 
-    Every pass is charged to its images when the model counts (`Counted`).
+    Every pass is charged to its images when the model counts (`Counted`). Where that also allows reduced precision, gradients
+    are taken in it, but whether an image is fooled is always said in float32.
     """
 
     def __init__(self, model: nn.Module, labels: Tensor, rows: Tensor | None = None):
@@ -55,7 +60,8 @@ class Oracle:
     def ascent(self, images: Tensor, loss: Loss) -> Ascent:
         """One forward and one backward pass, through the inputs alone."""
         leaf = images.detach().requires_grad_()
-        with torch.enable_grad():
+        reduced = isinstance(self.model, Counted) and self.model.reduced
+        with torch.enable_grad(), engine.autocast(images.device, enabled=reduced):
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
             # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
@@ -64,7 +70,15 @@ class Oracle:
             gradient = gradient.clone(memory_format=torch.contiguous_format)
         gradient.nan_to_num_(0, 0, 0)
         logits = logits.detach()
-        return Ascent(gradient, losses.detach(), fooled(logits, self.labels))
+        return Ascent(gradient, losses.detach(), self._confirm(images, logits) if reduced else fooled(logits, self.labels))
+
+    def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Which images are fooled in float32, asked only of those that are, or nearly are, by `logits` of reduced precision."""
+        likely = (margin(logits, self.labels) > -DOUBT * logits.abs().amax(1)).nonzero().squeeze(1)
+        confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        if len(likely):
+            confirmed[likely] = self.narrow(likely).fooled(images.index_select(0, likely))
+        return confirmed
 
     def _forward(self, images: Tensor) -> Tensor:
         if isinstance(self.model, Counted):
@@ -78,11 +92,13 @@ class Counted(nn.Module):
     Args:
         model: what is counted.
         size: how many images are attacked.
+        reduced: gradients may be taken in bf16.
     """
 
-    def __init__(self, model: nn.Module, size: int, device: torch.device):
+    def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
         super().__init__()
         self.model = model
+        self.reduced = reduced
         self.rows: Tensor | None = None
         self.owners = torch.arange(size, device=device)
         self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
@@ -90,7 +106,7 @@ class Counted(nn.Module):
 
     def narrow(self, keep: Tensor) -> Counted:
         """The same counts for an attack that is given only the images in `keep`."""
-        part = Counted(self.model, 0, self.owners.device)
+        part = Counted(self.model, 0, self.owners.device, self.reduced)
         part.owners, part.forwards, part.backwards = self.owners[keep], self.forwards, self.backwards
         return part
 

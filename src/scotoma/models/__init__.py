@@ -10,6 +10,8 @@ ARCHITECTURES = Table(
         "small-cnn": "models.small_cnn:small_cnn",
         "madry-mnist": "models.madry:madry_mnist",
         "wong-small": "models.wong:wong_small",
+        "wong-large": "models.wong:wong_large",
+        "wrm": "models.wrm:wrm",
         "resnet9": "models.resnet:resnet9",
         "madry-cifar": "models.resnet:madry_cifar",
     },

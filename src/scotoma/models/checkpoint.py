@@ -111,6 +111,8 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         card = json.loads(metadata[KEY])
         arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
+        if arch is None:
+            raise InputError("trained from code that is not in the file; give that code: my_model.py:build --weights FILE")
         model = ARCHITECTURES[arch](shape, classes)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None

@@ -11,120 +11,127 @@ import torch
 from scotoma import records as rec
 from scotoma.claim import Claim
 from scotoma.errors import InputError
-from scotoma.finding import Finding, RateOverHistogram, Scatter, Verdict
+from scotoma.finding import Finding, Verdict
+from scotoma.geometry.class_density import COMPONENTS, class_log_density
 from scotoma.geometry.neighbours import mean_neighbour_distance
+from scotoma.geometry.risk import FEWEST
+from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer
+from scotoma.papers import zhang2019
 from scotoma.probes.probe import Settings, columns, percent
-from scotoma.run import Run
-from scotoma.stats import Correlation, Rate, finite, rate, spearman
+from scotoma.probes.proximity import FIFTHS, STRATA, Proximity
+from scotoma.run import Run, describe
+from scotoma.stats import Correlation, Rate, spearman
+from scotoma.transforms.scale_shift import ScaleShift
 
 NEIGHBOURS = 5
-FIFTHS = 5
-BINS = 12
-STRATA = 10
 BROKEN = 0.5
 RULE = (
     f"broken if the 95% interval of success at eps lies above {BROKEN:.0%} on the farthest fifth of the images and not on the "
     "nearest; else weak if distance and smallest perturbation have a negative rank correlation whose interval excludes zero; "
     f"else holds; not applicable without a training split or {FIFTHS} images that are classified correctly"
 )
-POINTS = 600
 
 
 class Distance:
-    """Attack success against distance to the training data (Zhang et al. 2019, section 4.2, Figures 1-3)."""
+    """Attack success against distance to the training data (Zhang et al. 2019, section 4.2, Figures 1-3 and 5).
+
+    Distances are measured in the audited model's own features and, where the settings name one, in another extractor's. The
+    attacked model is always the audited one.
+    """
 
     question = "Does it fail on the test points that lie far from its training data?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.data.train is None:
             return self._not_applicable(f"Data {claim.data.name} has no training split to measure distances to.")
-        layer, note = self._layer(claim, settings)
-        attacked = rec.correct(run.attack(settings.make_attack(claim.threat), what="distance"))
-        if len(attacked) < FIFTHS:
-            return self._not_applicable(f"The model classifies only {len(attacked)} of the audited images correctly.")
-        distances = run.table("distance", {"layer": layer, "k": NEIGHBOURS}, lambda: self._distances(claim, run, layer))
-        table = attacked.join(distances, on="index", maintain_order="left")
-        distance, linf, margin = (table[column].to_numpy() for column in ("distance", "linf", "margin"))
-        fell = rec.successes(attacked, claim.threat.eps)
-        overall = spearman(distance, linf, run.seed)
-        strata = margin.argsort(kind="stable").argsort() * STRATA // len(margin)
-        within = spearman(distance, linf, run.seed, strata)
-        by_margin = spearman(margin, linf, run.seed)
-        fifths = distance.argsort(kind="stable").argsort() * FIFTHS // len(distance)
-        near, far = rate(fell[fifths == 0]), rate(fell[fifths == FIFTHS - 1])
+        own = self._layer(claim.model, claim, settings)
+        records = run.attack(settings.make_attack(claim.threat), what="distance")
+        if len(rec.correct(records)) < FIFTHS:
+            return self._not_applicable(f"The model classifies only {len(rec.correct(records))} of the audited images correctly.")
+        seen = [self._proximity(claim, run, records, own)]
+        extractor = {}
+        if settings.extractor:
+            other = self._layer(settings.extractor, claim, settings)
+            seen.append(self._proximity(claim, run, records, other, settings.extractor))
+            extractor = {"extractor": settings.extractor.name, "extractor_layer": other[1]}
+        first = seen[0]
         return Finding(
             probe="distance",
             question=self.question,
-            verdict=self._verdict(near, far, overall),
+            verdict=self._verdict(first.near, first.far, first.overall),
             rule=RULE,
-            headline=self._headline(near, far, overall, within),
+            headline=self._headline(first.near, first.far, first.overall, first.within),
             numbers={
-                **columns("spearman", overall),
-                **columns("spearman_within_margin", within),
-                **columns("spearman_margin", by_margin),
-                **columns("nearest_fifth_success", near),
-                **columns("farthest_fifth_success", far),
-                "n": len(table),
+                **first.numbers(),
+                **columns("spearman_margin", spearman(first.margin, first.linf, run.seed)),
+                "n": len(first.distance),
                 "neighbours": NEIGHBOURS,
                 "training_images": len(claim.data.train),
-                "layer": note,
+                "layer": own[1],
+                **extractor,
+                **{name: value for other in seen[1:] for name, value in other.numbers().items()},
             },
-            tables={
-                "bins": self._bins(distance, fell),
-                "fifths": [
-                    {"fifth": i + 1, "mean_distance": finite(distance[fifths == i].mean()), **self._rated(fell[fifths == i])}
-                    for i in range(FIFTHS)
-                ],
-                "points": self._points(distance, linf),
-            },
-            figures=(
-                RateOverHistogram(
-                    "bins",
-                    "Above: success of the attack at eps on the images of each bin, with 95% intervals. Below: how the images "
-                    "spread over the bins. Distance is the mean Euclidean distance to the "
-                    f"{NEIGHBOURS} nearest training images in {note}.",
-                    table="bins",
-                    x_label="distance to the training data",
-                    y_label="attack success rate",
-                ),
-                Scatter(
-                    "points",
-                    f"Smallest perturbation found for each image (up to {POINTS} of them) against its distance.",
-                    table="points",
-                    x="distance",
-                    y="linf",
-                    x_label="distance to the training data",
-                    y_label="smallest L-inf perturbation",
-                ),
-            ),
-            notes=(
-                "An image near the decision boundary is easy to attack wherever it lies. The correlation within strata of equal "
-                f"clean margin ({STRATA} of them) is what distance tells beyond the margin.",
-            ),
+            tables={name: rows for each in seen for name, rows in each.tables().items()},
+            figures=tuple(figure for kind in zip(*(each.figures() for each in seen), strict=True) for figure in kind),
+            notes=self._notes(first),
         )
 
     def _not_applicable(self, why: str) -> Finding:
         return Finding("distance", self.question, "not applicable", RULE, why)
 
     @staticmethod
-    def _layer(claim: Claim, settings: Settings) -> tuple[str | None, str]:
+    def _layer(model: Classifier, claim: Claim, settings: Settings) -> tuple[str | None, str]:
         """The layer to read and how to name it."""
         if settings.layer:
             return settings.layer, settings.layer
         try:
-            device = next(claim.model.module.parameters(), torch.empty(0)).device
-            return None, default_layer(claim.model.module, claim.data.test.images(torch.arange(1)).to(device))
+            device = next(model.module.parameters(), torch.empty(0)).device
+            return None, default_layer(model.module, claim.data.test.images(torch.arange(1)).to(device))
         except InputError:
             return LOGITS, "the logits (there is no dense layer to read)"
 
+    @classmethod
+    def _proximity(
+        cls, claim: Claim, run: Run, records: pl.DataFrame, layer: tuple[str | None, str], extractor: Classifier | None = None
+    ) -> Proximity:
+        change = ScaleShift(*zhang2019.FIGURE5.get(claim.data.name, zhang2019.FIGURE5["mnist"]))
+        config = {"layer": layer[0], "k": NEIGHBOURS, "change": describe(change), "components": COMPONENTS}
+        placed = run.table("distance", config, lambda: cls._place(claim, run, records, layer[0], change, extractor), extractor)
+        attacked = rec.correct(records)
+        table = attacked.join(placed, on="index", maintain_order="left")
+        return Proximity(
+            key="extractor_" if extractor else "",
+            where=f"{layer[1]} of {extractor.name}, which is not the model under attack" if extractor else layer[1],
+            neighbours=NEIGHBOURS,
+            change=str(change),
+            **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin", "linf")},
+            fell=rec.successes(attacked, claim.threat.eps),
+            seed=run.seed,
+        )
+
     @staticmethod
-    def _distances(claim: Claim, run: Run, layer: str | None) -> pl.DataFrame:
+    def _place(
+        claim: Claim, run: Run, records: pl.DataFrame, layer: str | None, change: ScaleShift, extractor: Classifier | None
+    ) -> pl.DataFrame:
+        """Where the audited images lie among the training data: distance, the same after `change`, and density.
+
+        One table of all three, since the training features are the costly part and are read but once.
+        """
         assert claim.data.train is not None
-        train = run.features(claim.data.train, layer)
-        test = run.features(claim.data.test, layer, run.indices)
-        values = mean_neighbour_distance(train, test, NEIGHBOURS)
-        return pl.DataFrame({"index": run.indices.numpy(), "distance": values})
+        train = run.features(claim.data.train, layer, model=extractor)
+        test = run.features(claim.data.test, layer, run.indices, model=extractor)
+        moved = run.features(claim.data.test, layer, run.indices, model=extractor, transform=change)
+        distance = mean_neighbour_distance(train, np.concatenate([test, moved]), NEIGHBOURS)
+        predictions = records["prediction"].to_numpy()
+        return pl.DataFrame(
+            {
+                "index": run.indices.numpy(),
+                "distance": distance[: len(test)],
+                "moved": distance[len(test) :],
+                "density": class_log_density(train, claim.data.train.labels.numpy(), test, predictions),
+            }
+        )
 
     @staticmethod
     def _verdict(near: Rate, far: Rate, overall: Correlation) -> Verdict:
@@ -150,28 +157,19 @@ class Distance:
             f"({within.value:.2f} at equal margin)."
         )
 
-    @classmethod
-    def _bins(cls, distance: np.ndarray, fell: np.ndarray) -> list[dict]:
-        """Bins of equal width; the few images beyond the 99th percentile join the last."""
-        edges = np.linspace(distance.min(), np.quantile(distance, 0.99), BINS + 1)
-        place = np.clip(np.searchsorted(edges, distance, side="right") - 1, 0, BINS - 1)
-        edges[-1] = distance.max()
-        return [
-            {
-                "left": finite(edges[i]),
-                "right": finite(edges[i + 1]),
-                "share": finite(np.mean(place == i)),
-                **cls._rated(fell[place == i]),
-            }
-            for i in range(BINS)
-        ]
-
     @staticmethod
-    def _rated(fell: np.ndarray) -> dict:
-        success = rate(fell)
-        return {"n": success.n, "rate": finite(success.value), "low": finite(success.low), "high": finite(success.high)}
-
-    @staticmethod
-    def _points(distance: np.ndarray, linf: np.ndarray) -> list[dict]:
-        shown = np.linspace(0, len(distance) - 1, min(POINTS, len(distance))).astype(int)
-        return [{"distance": finite(distance[i], 4), "linf": finite(linf[i], 4)} for i in shown]
+    def _notes(seen: Proximity) -> tuple[str, ...]:
+        beyond = (
+            "An image near the decision boundary is easy to attack wherever it lies. The correlation within strata of equal clean "
+            f"margin ({STRATA} of them) is what distance tells beyond the margin."
+        )
+        if not seen.risk:
+            return beyond, f"With fewer than {FEWEST} successes or failures of the attack no slopes and no risk are fitted."
+        return (
+            beyond,
+            "The slopes say the same without strata: the change of the log odds of success for one standard deviation of distance "
+            "and of margin, the other held equal, by a logistic regression on both (Firth's penalty, Wald's intervals).",
+            "Density is the logarithm of a Gaussian of the training images of the predicted class, with its own shrunk covariance, "
+            f"in up to {COMPONENTS} principal components of the features. Risk joins distance, margin and density by a logistic "
+            "regression in cross-validation; risk over margin is the area that it adds. Intervals are bootstrapped over images.",
+        )

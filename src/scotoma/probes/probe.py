@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from scotoma.attacks import ATTACKS
 from scotoma.claim import Claim, Threat
 from scotoma.finding import Finding
+from scotoma.geometry.risk import Estimate
+from scotoma.models.classifier import Classifier
 from scotoma.run import Attack, Run
 from scotoma.stats import Correlation, Rate, finite
 
@@ -19,10 +21,12 @@ class Settings:
     Args:
         attack: a name of `ATTACKS`.
         layer: where features are read; None is the input of the last dense layer.
+        extractor: another model, whose features give a second distance to the training data.
     """
 
     attack: str = "strong"
     layer: str | None = None
+    extractor: Classifier | None = None
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
@@ -40,8 +44,8 @@ class Probe(Protocol):
         ...
 
 
-def columns(name: str, rate: Rate | Correlation) -> dict[str, Any]:
-    """A rate or correlation as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
+def columns(name: str, rate: Rate | Correlation | Estimate) -> dict[str, Any]:
+    """A value with its interval as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
     return {name: finite(rate.value), f"{name}_low": finite(rate.low), f"{name}_high": finite(rate.high)}
 
 

@@ -15,7 +15,7 @@ SIGNIFICANT = 4
 DECIMALS = 4
 INTERVAL_DECIMALS = 3
 
-_TERMS = {"linf": "L-inf", "l0": "L0", "l1": "L1", "l2": "L2", "sha256": "SHA-256", "pgd": "PGD", "fgsm": "FGSM"}
+_TERMS = {"linf": "L-inf", "l0": "L0", "l1": "L1", "l2": "L2", "sha256": "SHA-256", "pgd": "PGD", "fgsm": "FGSM", "auroc": "AUROC"}
 _TERMS |= {name: name for name in ("n", "p", "eps")}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -10,6 +10,8 @@ RECIPES = Table(
         "natural": "training.natural:Natural",
         "pgd": "training.madry:PGDTraining",
         "n-fgsm": "training.n_fgsm:NoiseFGSM",
+        "wong": "training.wong:Wong",
+        "wrm": "training.wrm:WRM",
     },
 )
 

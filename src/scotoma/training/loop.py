@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
@@ -86,9 +87,9 @@ class Epoch:
 
 
 def train(
-    recipe: str,
+    recipe: str | Recipe,
     data: Dataset,
-    arch: str,
+    arch: str | None,
     threat: Threat,
     out: Path,
     *,
@@ -104,17 +105,17 @@ def train(
     """Train a model and write it with its card; resume from `OUT.checkpoint` where one of the same training is found.
 
     Args:
-        recipe: a name of `RECIPES`.
+        recipe: a name of `RECIPES`, or a recipe.
         data: needs a training split.
-        arch: a name of `ARCHITECTURES`.
+        arch: a name of `ARCHITECTURES`; None is that of `start`, whatever it is.
         threat: what a robust recipe defends against, and what the log's robust accuracy is measured at.
         out: the safetensors file to write; OUT.log.jsonl beside it has a line an epoch.
         schedule: length and speed.
         seed: of weights, order and random starts. With one seed on one machine the weights are the same.
         half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
-        options: the recipe's own hyper-parameters.
+        options: hyper-parameters of a recipe that is given by name.
         augment: names of `AUGMENTATIONS`, or augmentations; applied to every batch in this order.
-        start: a model to go on from, of the architecture `arch`; None starts from random weights.
+        start: a model to go on from, which stays as it is; None starts from random weights of `arch`.
         step: called with the number of batches that were just done.
         log: called after each epoch.
 
@@ -126,18 +127,15 @@ def train(
     if out.is_dir():
         raise InputError(f"{out}: is a folder; give the file to write")
     schedule = schedule or Schedule()
-    adversary = _adversary(recipe, threat, options or {})
+    adversary = _adversary(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
-    architecture = ARCHITECTURES[arch]
     device = engine.default_device()
     torch.manual_seed(seed)
-    model: nn.Module = architecture(data.shape, len(data.classes)).to(device, memory_format=torch.channels_last)
-    if start is not None:
-        model.load_state_dict(start.module.state_dict())
+    model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = OPTIMIZERS[schedule.optimizer](model.parameters(), lr=schedule.peak, weight_decay=schedule.decay)
     identity = {
-        "recipe": recipe,
-        "options": {key: value for key, value in asdict(adversary).items() if key != "threat"},  # type: ignore[call-overload]
+        "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
+        "options": _options(adversary),
         "augment": [repr(augmentation) for augmentation in augmentations],
         "start": start and start.sha256,
         "arch": arch,
@@ -199,6 +197,24 @@ def train(
         raise InputError(f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint") from None
     checkpoint.unlink(missing_ok=True)
     return model
+
+
+def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Module:
+    """Random weights, or a copy of a frozen model whose weights can be trained again."""
+    if start is None:
+        if arch is None:
+            raise InputError("--arch: name the architecture to train; see `scotoma list models`")
+        return ARCHITECTURES[arch](data.shape, len(data.classes))
+    model = copy.deepcopy(start.module).requires_grad_(True)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise InputError(f"model {start.name} has no weights to train")
+    return model
+
+
+def _options(adversary: Recipe) -> dict[str, Any]:
+    """The recipe's hyper-parameters as JSON; what is no number or word is written as it prints."""
+    given = {field.name: getattr(adversary, field.name) for field in fields(adversary) if field.name != "threat"}  # type: ignore[arg-type]
+    return {key: value if isinstance(value, int | float | str | None) else repr(value) for key, value in given.items()}
 
 
 def _adversary(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
