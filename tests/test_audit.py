@@ -14,6 +14,9 @@ from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 
+ATTACKING = ["robustness", "blindspots", "distance"]
+"""Probes that look at how the model answers, and are quick on a few images."""
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, digits_model):
@@ -30,7 +33,7 @@ def test_findings_have_the_schema_that_other_tools_read(found):
     assert list(found) == ["schema", "claim", "findings", "provenance"]
     assert found["schema"] == 1
     assert found["claim"] == {"model": "digits-pgd", "data": "digits", "threat": {"norm": "linf", "eps": 0.1}, "n": 80}
-    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "blindspots", "distance"]
+    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "blindspots", "distance", "divergence"]
     for finding in found["findings"]:
         assert list(finding) == ["probe", "verdict", "rule", "headline", "numbers", "tables"]
         assert finding["verdict"] in ("holds", "weak", "broken", "not applicable")
@@ -39,11 +42,13 @@ def test_findings_have_the_schema_that_other_tools_read(found):
 
 
 def test_the_numbers_that_the_schema_promises(found):
-    robustness, blindspots, distance = found["findings"]
+    robustness, blindspots, distance, divergence = found["findings"]
     assert {"clean_accuracy", "robust_accuracy", "median_linf"} <= robustness["numbers"].keys()
     assert robustness["tables"]["curve"]
     assert {"spearman", "spearman_low", "spearman_high"} <= distance["numbers"].keys()
     assert distance["tables"]["bins"]
+    assert {"kl", "kl_null", "knn_kl", "auc"} <= divergence["numbers"].keys()
+    assert len(divergence["tables"]["classes"]) == 10
     for row in blindspots["tables"]["grid"]:
         assert {"alpha", "beta", "n", "accuracy", "success_eps", "success_alpha_eps"} <= row.keys()
         assert row["n"] == 80
@@ -52,7 +57,7 @@ def test_the_numbers_that_the_schema_promises(found):
 
 
 def test_probes_agree_on_the_test_set_itself(found):
-    robustness, blindspots, distance = found["findings"]
+    robustness, blindspots, distance, _ = found["findings"]
     base = blindspots["tables"]["grid"][0]
     assert (base["alpha"], base["beta"]) == (1, 0)
     assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
@@ -88,7 +93,7 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
     for finding in report.findings:
         assert finding.probe in out
     with pytest.raises(KeyError):
-        report["divergence"]
+        report["masking"]
 
 
 def test_a_report_of_two_audits_is_refused(tmp_path, linear):
@@ -136,7 +141,7 @@ class Wrong(nn.Module):
 @pytest.mark.parametrize("limit", [1, 2, 5, 30])
 def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
     for name, model in {"right": linear, "wrong": Wrong(linear)}.items():
-        report = scotoma.audit(model, "digits", "linf:0.1", out=tmp_path / name, attack="fmn-linf", limit=limit)
+        report = scotoma.audit(model, "digits", "linf:0.1", out=tmp_path / name, probes=ATTACKING, attack="fmn-linf", limit=limit)
         assert "nan" not in " ".join(finding.headline for finding in report.findings)
         if name == "wrong":
             assert {finding.verdict for finding in report.findings} == {"not applicable"}
@@ -153,7 +158,7 @@ def test_an_attack_that_never_succeeds_breaks_nothing(tmp_path, digits):
             nearest = torch.cdist(images.flatten(1), known).argmin(1)
             return nn.functional.one_hot(digits.test.labels[nearest], 10).float() * 9 + 0 * images.sum()
 
-    report = scotoma.audit(Nearest(), "digits", "linf:0.01", out=tmp_path / "run", attack="pgd", limit=40)
+    report = scotoma.audit(Nearest(), "digits", "linf:0.01", out=tmp_path / "run", probes=ATTACKING, attack="pgd", limit=40)
     assert report["robustness"].numbers["median_linf"] is None
     assert report["distance"].numbers["spearman"] is None
     assert any("radient" in note for note in report.provenance["notes"])

@@ -1,7 +1,9 @@
+from dataclasses import dataclass
+
 import polars as pl
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from scotoma import engine
 from scotoma.attacks.fmn import FMN
@@ -9,7 +11,9 @@ from scotoma.attacks.pgd import PGD
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.errors import InputError
-from scotoma.run import Run
+from scotoma.run import Run, describe
+from scotoma.transforms.control import Control
+from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.1)
@@ -72,6 +76,25 @@ def test_examples_are_those_of_the_records(tmp_path, digits, linear):
     assert torch.equal(torch.tensor(moved), move(images))
     assert abs(adversarial - moved).max((1, 2, 3)).tolist() == pytest.approx(fell["linf"].to_list()[::-1], abs=1e-6)
     assert torch.equal(digits.test.images(torch.tensor(wanted)), images)
+
+
+@dataclass(frozen=True)
+class Dark:
+    """Has the fields of Gamma."""
+
+    exponent: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images / (1 + self.exponent)
+
+
+def test_a_transform_of_a_transform_is_another_work_unit_for_each(tmp_path, digits, linear):
+    run, inner = make_run(linear, digits, tmp_path, 20), [Gamma(0.5), Gamma(0.6), Dark(0.5)]
+    for of in inner:
+        run.attack(PGD(THREAT, steps=1), Control(of))
+    assert len(list((tmp_path / "units").iterdir())) == 3
+    assert describe(Control(Dark(0.5)))["of"] == {"type": f"{__name__}.Dark", "exponent": 0.5}
+    assert describe(PGD(THREAT))["threat"] == {"norm": "linf", "eps": 0.1}
 
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])
@@ -156,3 +179,23 @@ def test_limits_and_seeds(tmp_path, digits, linear):
     assert not torch.equal(*drawn)
     assert (drawn[0].diff() > 0).all()
     assert len(make_run(linear, digits, tmp_path / "run", 10**6).indices) == 500
+
+
+def test_predictions_are_of_all_test_images_and_made_once(tmp_path, digits, linear, monkeypatch):
+    run, move = make_run(linear, digits, tmp_path, 5), ScaleShift(0.8, 0.1)
+    told = run.predictions(move)
+    images = move(digits.test.images(torch.arange(len(digits.test))))
+    assert told["prediction"].to_list() == linear(images).argmax(1).tolist()
+    assert told["label"].to_list() == digits.test.labels.tolist()
+    monkeypatch.setattr(Run, "_batches", lambda *args: pytest.fail("asked again"))
+    assert make_run(linear, digits, tmp_path, 7).predictions(move).equals(told)
+
+
+def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
+    run = make_run(linear, digits, tmp_path, 5)
+    chosen = run.right(8)
+    frame = run.on(chosen).attack(FMN(THREAT, steps=5))
+    assert frame["index"].to_list() == chosen.tolist()
+    assert (frame["prediction"] == frame["label"]).all()
+    assert len(run.indices) == 5
+    assert len(run.records) == 8

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from scotoma.stats import finite, rate, spearman
+from scotoma.stats import finite, median, rate, spearman
 
 
 @pytest.mark.parametrize(
@@ -93,3 +93,18 @@ def test_finite():
     assert finite(1 / 3) == 0.333333
     assert finite(np.float32(123456.78)) == 123457
     assert finite(math.inf) is finite(math.nan) is None
+
+
+def test_the_median_and_its_interval():
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 101))
+    assert median(values) == (50, 40, 61, 100)  # Conover's table: the 40th and the 61st of 100
+    values[values > 55] = np.inf
+    assert median(values) == (50, 40, np.inf, 100)
+    assert median(np.array([3.0])) == (3, 3, 3, 1)
+    assert np.isnan(median(np.array([])).value)
+
+
+def test_the_interval_of_the_median_covers():
+    generator = np.random.default_rng(0)
+    found = [median(generator.exponential(size=51)) for _ in range(2000)]
+    assert 0.94 < np.mean([each.low <= np.log(2) <= each.high for each in found]) < 0.98

@@ -26,7 +26,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
-from scotoma.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Scatter
+from scotoma.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
@@ -37,7 +37,7 @@ from scotoma.store import read_json, write_json, write_parquet, write_whole
 
 SCHEMA = 1
 RECORDS = "records.parquet"
-FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Gallery)}
+FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Heatmap, Gallery)}
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def audit(
     probes: Sequence[str | Probe] | None = None,
     attack: str = "strong",
     layer: str | None = None,
+    extractor: nn.Module | Classifier | str | None = None,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -113,6 +114,7 @@ def audit(
         probes: names of `PROBES`, or probes; None means all of `PROBES`.
         attack: a name of `ATTACKS`.
         layer: where the distance probe reads features; None is the input of the last dense layer.
+        extractor: another model (as `model`), in whose features the distance probe measures a second time.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         progress: where to show how far it is.
@@ -124,13 +126,18 @@ def audit(
     started, clock = datetime.now(UTC), time.monotonic()
     claim = make_claim(model, data, threat)
     asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
-    settings = Settings(attack, layer)
+    other = None if extractor is None else load_model(extractor).checked(claim.data)
+    settings = Settings(attack, layer, other)
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
     with run.store.locked():
         if layer is not None:
-            run.features(claim.data.test, layer, torch.arange(1))  # raises for an unknown layer before hours of attacks
+            for each in (claim.model, other) if other else (claim.model,):
+                try:
+                    run.features(claim.data.test, layer, torch.arange(1), model=each)  # before hours of attacks
+                except InputError as error:
+                    raise InputError(f"{each.name}: {error}") from None
         findings = []
         with run.progress.bar("probes", len(asked)) as advance:
             for probe in asked:
@@ -145,38 +152,47 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
-            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, limit, seed),
+            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, limit, seed),
             "notes": list(claim.model.notes),
-            "digest": digest(findings),
             "seed": seed,
             "attack": attack,
             "model": {"sha256": claim.model.sha256, **claim.model.card},
+            **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
                 "test": len(claim.data.test),
             },
             "passes": run.passes,
-            "device": str(run.device),
-            "threads": torch.get_num_threads(),
-            "versions": {
-                "scotoma": __version__,
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy", "scipy", "polars", "faiss-cpu")},
-            },
+            **machine(run.device),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
         }
-        write_json(
-            folder / "findings.json",
-            {
-                "schema": SCHEMA,
-                "claim": summary,
-                "findings": [public(finding) for finding in findings],
-                "provenance": provenance,
-            },
-        )
-        return draw(folder)
+        return publish(folder, summary, findings, provenance)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers were measured with."""
+    packages = ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE")
+    return {
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "versions": {"scotoma": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def publish(folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]) -> Report:
+    """Write findings.json and the report of findings that `save_finding` has kept in `folder`.
+
+    Args:
+        folder: the run folder.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, n images audited.
+        findings: in the order of the report.
+        provenance: how they were made; a digest of the findings is added.
+    """
+    held = {"schema": SCHEMA, "claim": claim, "findings": [public(finding) for finding in findings]}
+    write_json(folder / "findings.json", held | {"provenance": {**provenance, "digest": digest(findings)}})
+    return draw(folder)
 
 
 def make_claim(model: nn.Module | Classifier | str, data: str | Dataset, threat: str | Threat) -> Claim:
@@ -234,14 +250,18 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model, data, threat, out, probes, attack, layer, limit, seed) -> str:
+def repeat(model, data, threat, out, probes, attack, layer, extractor, limit, seed) -> str:
     """The Python call that repeats an audit."""
+
+    def named(given: nn.Module | Classifier | str) -> str:
+        return repr(given) if isinstance(given, str) else getattr(given, "name", type(given).__name__)
+
     given = {"out": out and str(out), "probes": probes and list(probes), "layer": layer, "limit": limit}
     given = {key: value for key, value in given.items() if value is not None} | {"attack": attack, "seed": seed}
-    named = model if isinstance(model, str) else getattr(model, "name", type(model).__name__)
     source = data if isinstance(data, str) else data.name
     rest = "".join(f", {key}={value!r}" for key, value in given.items())
-    return f"scotoma.audit({named if not isinstance(model, str) else repr(named)}, data={source!r}, threat={str(threat)!r}{rest})"
+    rest += "" if extractor is None else f", extractor={named(extractor)}"
+    return f"scotoma.audit({named(model)}, data={source!r}, threat={str(threat)!r}{rest})"
 
 
 def describe_claim(claim: dict[str, Any]) -> str:

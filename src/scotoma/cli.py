@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from scotoma.errors import InputError
+
+if TYPE_CHECKING:
+    from scotoma.training.loop import Epoch
 
 UsageError: Any = typer.BadParameter.__base__
 """A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
@@ -33,6 +36,9 @@ Limit = Annotated[int | None, typer.Option(help="Audit so many test images, draw
 DataRoot = Annotated[Path | None, typer.Option(help="Where data sets lie [default: $SCOTOMA_DATA, then a download].")]
 TrustPickle = Annotated[bool, typer.Option("--trust-pickle", help="Open model files that can run code when opened.")]
 Layer = Annotated[str | None, typer.Option(help="Where the distance probe reads features [default: before the logits].")]
+Extractor = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="Another model, in whose features the distance probe measures a second time.")
+]
 AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
 
 
@@ -60,7 +66,7 @@ def train(
     from scotoma.claim import Threat
     from scotoma.data import load_data
     from scotoma.progress import Progress
-    from scotoma.training.loop import Epoch, Schedule
+    from scotoma.training.loop import Schedule
     from scotoma.training.loop import train as run
 
     loaded = load_data(data, data_root)
@@ -68,9 +74,6 @@ def train(
     pace = (batch, rate, decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
     total = -(-images // batch) * schedule.epochs
-
-    def log(epoch: Epoch) -> None:
-        typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")
 
     with Progress().bar(f"training {arch}", total) as advance:
         run(
@@ -85,7 +88,7 @@ def train(
             options={} if steps is None else {"steps": steps},
             augment=names(augment),
             step=advance,
-            log=log,
+            log=log_epoch,
         )
     typer.echo(f"model: {out}")
 
@@ -101,6 +104,7 @@ def audit(
     probes: Annotated[str | None, typer.Option(help="Names with commas between; see `scotoma list probes` [default: all].")] = None,
     attack: AttackOption = "strong",
     layer: Layer = None,
+    extractor: Extractor = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -121,12 +125,100 @@ def audit(
         probes=names(probes) if probes else None,
         attack=attack,
         layer=layer,
+        extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
         limit=limit,
         seed=seed,
         progress=Progress(),
         command=shlex.join(["scotoma", *sys.argv[1:]]),
     )
     report.show()
+
+
+@app.command(name="map")
+def map_blind_spots(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/map"
+    ),
+    families: Annotated[
+        str | None, typer.Option(help="Names with commas between; see `scotoma list transforms` [default: all].")
+    ] = None,
+    attack: AttackOption = "strong",
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of the cheap attack that searches.")] = 20,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Search for the harmless change of the images that costs the most robustness, and write the report."""
+    from scotoma.auditing import audit as run
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.progress import Progress
+    from scotoma.transforms import TRANSFORMS
+
+    report = run(
+        load_model(model, weights, trust_pickle=trust_pickle),
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=[BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)],
+        attack=attack,
+        limit=limit,
+        seed=seed,
+        progress=Progress(),
+        command=shlex.join(["scotoma", *sys.argv[1:]]),
+    )
+    report.show()
+
+
+@app.command()
+def patch(
+    model: Model,
+    run: Annotated[Path, typer.Option(help="The folder of an audit of this model.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The folder to write; the same command continues what was stopped.")] = Path(
+        "runs/patch"
+    ),
+    families: Annotated[
+        str | None, typer.Option(help="Searched before and after; see `scotoma list transforms` [default: all].")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning [default: 3, more on small data].")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 5e-4,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Fine-tune a model on the blind spots that an audit found, audit it again, and report whether they only moved."""
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.patching import patch as close
+    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.progress import Progress
+    from scotoma.training.loop import Schedule
+    from scotoma.transforms import TRANSFORMS
+
+    loaded = load_data(data, data_root)
+    report = close(
+        load_model(model, weights, trust_pickle=trust_pickle),
+        loaded,
+        run,
+        out,
+        schedule=Schedule(epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate),
+        search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
+        half=half,
+        progress=Progress(),
+        log=log_epoch,
+        command=shlex.join(["scotoma", *sys.argv[1:]]),
+    )
+    report.show()
+    typer.echo(f"model: {out / 'model.safetensors'}")
 
 
 @app.command()
@@ -174,6 +266,82 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished
 
 
 @app.command()
+def reproduce(
+    name: Annotated[str, typer.Argument(help="PAPER/ITEM or PAPER, for example zhang2019/table2; see `scotoma list papers`.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The folder; the same command continues there [default: runs/PAPER, runs/PAPER/ITEM]."),
+    ] = None,
+    attack: Annotated[str | None, typer.Option(help="See `scotoma list attacks` [default: the paper's].")] = None,
+    limit: Annotated[int | None, typer.Option(help="Attack so many images [default: as many as the paper].")] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(help="Where reference models are looked for first, and written when they must be trained [default: a cache]."),
+    ] = None,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Measure a paper's table or figure again and print ours beside the published numbers."""
+    from scotoma.progress import Progress
+    from scotoma.reproduction.running import reproduce as run
+
+    finished = run(
+        name,
+        out,
+        attack=attack,
+        limit=limit,
+        seed=seed,
+        models=models,
+        data_root=data_root,
+        progress=Progress(),
+        say=lambda line: typer.echo(line, err=True),
+        command=shlex.join(["scotoma", *sys.argv[1:]]),
+    )
+    for reproduction in finished:
+        reproduction.show()
+
+
+@app.command()
+def certify(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/certify"
+    ),
+    attack: AttackOption = "strong",
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Certify a ReLU network image by image, a smooth one in the mean, and see what harmless changes leave of that."""
+    from scotoma.auditing import audit as run
+    from scotoma.certificates.wasserstein import is_smooth
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.probes.certificate import Certificate
+    from scotoma.probes.distributional import Distributional
+    from scotoma.progress import Progress
+
+    loaded = load_model(model, weights, trust_pickle=trust_pickle)
+    report = run(
+        loaded,
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=[Distributional() if is_smooth(loaded.module) else Certificate()],
+        attack=attack,
+        limit=limit,
+        seed=seed,
+        progress=Progress(),
+        command=shlex.join(["scotoma", *sys.argv[1:]]),
+    )
+    report.show()
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
     seed: Seed = 0,
@@ -187,16 +355,19 @@ def demo(
 @app.command(name="list")
 def list_names(
     what: Annotated[
-        str | None, typer.Argument(help="attacks, models, data, recipes, augmentations or probes [default: all].")
+        str | None,
+        typer.Argument(help="attacks, models, data, recipes, augmentations, transforms, probes or papers [default: all]."),
     ] = None,
 ) -> None:
-    """List what can be named: attacks, models, data, recipes, augmentations, probes."""
+    """List what can be named: attacks, models, data, recipes, augmentations, transforms, probes, papers."""
     from scotoma.attacks import ATTACKS
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
     from scotoma.probes import PROBES
+    from scotoma.reproduction import ITEMS
     from scotoma.table import nearest
     from scotoma.training import AUGMENTATIONS, RECIPES
+    from scotoma.transforms import TRANSFORMS
 
     tables = {
         "attacks": ATTACKS,
@@ -204,14 +375,21 @@ def list_names(
         "data": DATA,
         "recipes": RECIPES,
         "augmentations": AUGMENTATIONS,
+        "transforms": TRANSFORMS,
         "probes": PROBES,
+        "papers": ITEMS,
     }
     if what is not None and what not in tables:
         raise InputError(f"nothing is listed as {what!r}; {nearest(what, list(tables))}")
     for title in [what] if what else list(tables):
         typer.echo(f"{title}:")
         for name in tables[title]:
-            typer.echo(f"  {name:14} {tables[title].describe(name)}")
+            typer.echo(f"  {name:18} {tables[title].describe(name)}")
+
+
+def log_epoch(epoch: Epoch) -> None:
+    """A line of a training."""
+    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")
 
 
 def names(text: str) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-Verdict = Literal["holds", "weak", "broken", "not applicable"]
+Verdict = Literal["holds", "weak", "broken", "not applicable", "reproduced", "differs"]
+"""The last two are those of a paper's item measured again."""
 Row = dict[str, Any]
 
 
@@ -37,7 +38,8 @@ class Curve:
 class Bars:
     """Grouped bars with intervals: for each row, labelled by `label`, one bar a series.
 
-    `series` maps a legend label to the columns (value, low, high); all are rates in [0, 1], null where there is no value.
+    `series` maps a legend label to the columns (value, low, high), null where there is no value. All are rates in [0, 1] or, where
+    `rates` is false, any numbers from 0.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Bars:
     label: str
     series: dict[str, tuple[str, str, str]]
     y_label: str
+    rates: bool = True
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class RateOverHistogram:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Points `x`, `y`; rows whose y is null are drawn as triangles at the upper edge (not reached)."""
+    """Points `x`, `y`, one colour for each value of `group`; rows whose y is null are triangles at the upper edge (not reached)."""
 
     name: str
     caption: str
@@ -73,6 +76,29 @@ class Scatter:
     y: str
     x_label: str
     y_label: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Heatmap:
+    """A rate in [0, 1] over a plane: for each row a cell at (`x`, `y`), blank where `value` is null or there is no row.
+
+    The rows lie on a grid: their different values of x, and of y, are its columns and lines.
+    """
+
+    name: str
+    caption: str
+    table: str
+    x: str
+    y: str
+    value: str
+    x_label: str
+    y_label: str
+    value_label: str
+    region: str | None = None
+    """A column of booleans: a border is drawn around the cells where it is true, and named by it."""
+    marks: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Rings: label to (x, y), on the grid or between its cells."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +115,7 @@ class Gallery:
     captions: list[list[str]]
 
 
-Figure = Curve | Bars | RateOverHistogram | Scatter | Gallery
+Figure = Curve | Bars | RateOverHistogram | Scatter | Heatmap | Gallery
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,26 @@ def rate(successes: np.ndarray) -> Rate:
     return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)  # at 0 and 1 rounding would leave p outside
 
 
+class Median(NamedTuple):
+    """A median of `n` values, some of them infinite perhaps, with its 95% interval; NaN where n is 0."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def median(values: np.ndarray) -> Median:
+    """The lower median, with the interval between two order statistics (Conover 1999, section 3.2)."""
+    n = len(values)
+    if n == 0:
+        return Median(math.nan, math.nan, math.nan, 0)
+    ordered = np.sort(values)
+    reach = Z95 * math.sqrt(n) / 2
+    low, high = math.floor(n / 2 - reach) - 1, math.ceil(n / 2 + reach)
+    return Median(float(ordered[(n - 1) // 2]), float(ordered[max(0, low)]), float(ordered[min(n - 1, high)]), n)
+
+
 class Correlation(NamedTuple):
     """Spearman's rank correlation with its 95% bootstrap interval; NaN where it is undefined."""
 

@@ -9,6 +9,7 @@ import pytest
 from scotoma.attacks import ATTACKS
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.probes import PROBES
+from scotoma.transforms import TRANSFORMS
 
 
 def test_help_is_quick():
@@ -57,6 +58,21 @@ def test_train_audit_report(scotoma, tmp_path, monkeypatch):
     (tmp_path / "run" / "report.html").unlink()
     assert scotoma("report", "run").code == 0
     assert (tmp_path / "run" / "report.html").read_bytes() == page
+
+
+def test_map(scotoma, tmp_path, monkeypatch, digits_model):
+    monkeypatch.chdir(tmp_path)
+    options = ("--limit", 20, "--attack", "fmn-linf", "--steps", 5, "--families", "blur, gamma")
+    ended = scotoma("map", digits_model, "--data", "digits", "--threat", "linf:0.1", *options)
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "runs" / "map" / "report.html").exists()
+    finding = json.loads((tmp_path / "runs" / "map" / "findings.json").read_text())["findings"][0]
+    assert finding["probe"] == "map"
+    assert [row["family"] for row in finding["tables"]["families"]] == ["none", "blur", "gamma"]
+    for name in TRANSFORMS:
+        assert name in scotoma("list", "transforms").out
+    ended = scotoma("map", digits_model, "--data", "digits", "--threat", "linf:0.1", "--families", "blurr")
+    assert (ended.code, ended.err) == (2, "scotoma: unknown transform 'blurr'; did you mean 'blur'?\n")
 
 
 def test_attack(scotoma, tmp_path, monkeypatch, digits_model):

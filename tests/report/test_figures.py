@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sample_findings import blindspots, distance, findings, robustness, tiles
 
-from scotoma.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Row, Scatter
+from scotoma.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Row, Scatter
 from scotoma.report.figures import draw
 from scotoma.report.svg import for_page
 
@@ -129,9 +129,73 @@ def test_points_that_were_not_reached_stand_above_the_others():
     assert "not reached" in texts(document)
 
 
+def test_points_of_each_group_have_a_colour_and_a_name():
+    rows = [{"x": float(i), "y": 0.5 - i, "set": "training" if i % 3 else "test"} for i in range(9)]
+    document = draw(Scatter("s", "s", "t", "x", "y", "x", "y", group="set"), described({"t": rows}))
+    assert {"training", "test"} <= set(texts(document))
+    in_legend = 1
+    for colour, count in (("#0072b2", 3), ("#d55e00", 6)):
+        assert len(re.findall(rf'<use [^>]*style="fill: {colour}', document)) == count + in_legend
+    missing = draw(Scatter("s", "s", "t", "x", "y", "x", "y", group="set"), described({"t": [*rows, rows[0] | {"y": None}]}))
+    assert {"training", "test", "not reached"} <= set(texts(missing))
+
+
+def test_bars_that_are_no_rates_have_an_axis_that_fits():
+    rows = [{"l": "large", "v": 7.0, "lo": 6.5, "hi": 8.0}, {"l": "small", "v": 3.5, "lo": None, "hi": None}]
+    document = draw(Bars("b", "b", "t", "l", {"nats": ("v", "lo", "hi")}, "nats", rates=False), described({"t": rows}))
+    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2', document)
+    large, small = (float(right) - float(left) for left, right in bars)
+    assert small == pytest.approx(large / 2, rel=1e-4)
+    assert "8" in texts(document)
+
+
 def test_nothing_is_said_of_points_that_were_not_reached_when_all_were():
     rows = [{"x": 1.0, "y": 0.4}, {"x": 2.0, "y": 0.8}]
     assert "not reached" not in texts(draw(Scatter("s", "s", "t", "x", "y", "x", "y"), described({"t": rows})))
+
+
+def plane(values: list[list[float | None]]) -> list[Row]:
+    """Cells with y from 0 up and x from 0 to the right, harmless where the value is over a half; None is no row at all."""
+    return [
+        {"x": 0.1 * x, "y": 0.5 * y, "v": value, "harmless": value > 0.5}
+        for y, line in enumerate(values)
+        for x, value in enumerate(line)
+        if value is not None
+    ]
+
+
+def test_the_cells_of_a_heat_map_have_their_colours_places_and_numbers():
+    figure = Heatmap("m", "m", "t", "x", "y", "v", "contrast", "background", "robust accuracy")
+    rows = plane([[1.0, 0.5], [0.0, None]])
+    document = draw(figure, described({"t": [*rows, {"x": 0.1, "y": 0.5, "v": None, "harmless": False}]}))
+    assert document == draw(figure, described({"t": rows})), "null is as blank as no row"
+    cells = re.findall(r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff', document)
+    (x, y, high), (right, _, _), (_, up, low) = ((float(a), float(b), colour) for a, b, colour in cells)
+    assert right > x
+    assert up < y, "the larger y is higher"
+    assert (high, low) == ("#00629b", "#c44e00")
+    words = texts(document)
+    assert {"100.0", "50.0", "0.0", "contrast", "background", "robust accuracy"} <= set(words)
+    assert "harmless" not in words
+
+
+def test_the_border_of_a_heat_map_goes_once_around_its_region():
+    figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate", region="harmless", marks={"worst": (0.15, 0.0)})
+
+    def sides(values: list[list[float | None]]) -> int:
+        document = draw(figure, described({"t": plane(values)}))
+        assert {"harmless", "worst"} <= set(texts(document))
+        return len(re.findall(r'<path d="M [\d.]+ [\d.]+ \nL [\d.]+ [\d.]+ \n?" clip-path[^>]*stroke: #15181d', document))
+
+    assert sides([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]) == 4
+    assert sides([[1.0, 1.0, 0.0], [1.0, None, 0.0]]) == 8
+    assert sides([[0.0, 0.0]]) == 0
+
+
+def test_a_wide_heat_map_has_no_numbers_in_its_cells():
+    rows = plane([[0.25] * 30, [0.75] * 30])
+    words = texts(draw(Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate"), described({"t": rows})))
+    assert not {"25.0", "75.0"} & set(words)
 
 
 def test_tiles_keep_their_pixels_and_their_grey_levels():
@@ -162,6 +226,7 @@ def test_colour_tiles_keep_their_colours():
         Bars("b", "b", "t", "l", {"rate": ("v", "lo", "hi")}, "rate"),
         RateOverHistogram("h", "h", "t", "x", "y"),
         Scatter("s", "s", "t", "x", "y", "x", "y"),
+        Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate"),
         Gallery("g", "g", "g", ["a"], []),
     ],
     ids=lambda figure: type(figure).__name__,

@@ -8,7 +8,7 @@ from torch import nn
 
 from scotoma.errors import InputError
 
-SMALLEST = 20
+SMALLEST = 28
 """Pixels a side that three windows without padding need."""
 
 
@@ -18,12 +18,12 @@ def wrm(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     Layers to read features from: conv1, elu1, conv2, elu2, conv3, elu3, flatten (the default: the input of fc), fc.
 
     Raises:
-        InputError: images below 20 x 20 pixels, for which the windows are too large.
+        InputError: images below 28 x 28 pixels, for which the windows are too large.
     """
     channels, height, width = shape
     if min(height, width) < SMALLEST:
         raise InputError(f"wrm needs images of at least {SMALLEST}x{SMALLEST} pixels, not {height}x{width}")
-    sizes = [((side + 1) // 2 - 6) // 2 + 1 - 4 for side in (height, width)]
+    sizes = [(side // 2 - 6) // 2 + 1 - 4 for side in (height, width)]
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 64, 8, stride=2, padding=3),

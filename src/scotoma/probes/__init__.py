@@ -10,5 +10,6 @@ PROBES = Table(
         "robustness": "probes.robustness:Robustness",
         "blindspots": "probes.blindspots:BlindSpots",
         "distance": "probes.distance:Distance",
+        "divergence": "probes.divergence:Divergence",
     },
 )

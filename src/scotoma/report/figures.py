@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scotoma.finding import Bars, Curve, Figure, Finding, Gallery, RateOverHistogram, Row, Scatter
-from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
+from scotoma.finding import Bars, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Row, Scatter
+from scotoma.report.svg import INK, MUTED, PALETTE, PAPER, WIDTH, render
 
 MARKERS = "os^Dvp"
 LINES = ("-", "--", "-.", ":")
@@ -22,6 +25,14 @@ MANY_POINTS = 3000
 LETTER_SHARE = 0.017
 """Of the width of a plot, for a letter of the names of marks."""
 AT_THE_EDGE = 0.85
+
+# Heat maps keep their colours in a dark page, so these are none of those that follow it.
+LOW_TO_HIGH = LinearSegmentedColormap.from_list("rates", ("#c44e00", "#f2c9a1", "#f4f2ec", "#a5cbe4", "#00629b"), N=20)
+ON_CELLS, ON_DARK_CELLS = "#15181d", "#fdfdfd"
+DARK = 0.4
+"""How far from the middle of the scale text must be white."""
+WRITTEN_COLUMNS = 9
+"""Up to so many columns, cells are wide enough for their numbers."""
 
 # Points, for galleries.
 MARGIN, GAP, LINE = 9.0, 8.0, 11.0
@@ -56,6 +67,8 @@ def title(figure: Figure) -> str:
             return f"Chart and histogram: {figure.y_label} over {figure.x_label}"
         case Scatter():
             return f"Scatter plot: {figure.y_label} against {figure.x_label}"
+        case Heatmap():
+            return f"Heat map: {figure.value_label} over {figure.x_label} and {figure.y_label}"
         case Curve():
             return f"Line chart: {figure.y_label} against {figure.x_label}"
 
@@ -162,7 +175,7 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
         axes.errorbar(rates[known], y[known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
         for missing in y[np.isnan(rates)]:
             axes.annotate("–", (0, missing), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED)
-    axes.set(xlim=(0, 1.01), xlabel=figure.y_label, yticks=[])
+    axes.set(xlim=(0, 1.01 if figure.rates else None), xlabel=figure.y_label, yticks=[])
     for row, label in enumerate(labels):
         _beside(axes, row, label)
     axes.set_ylim(len(rows) - 0.45, -0.55)
@@ -214,18 +227,77 @@ def _scatter(figure: Scatter, finding: Finding) -> Canvas:
     reached = np.isfinite(y)
     # Thousands of points as vector marks would make the page heavy; they become one picture, the text around stays text.
     style: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": len(rows) > MANY_POINTS}
-    points = axes.plot(x[reached], y[reached], "o", color=PALETTE[0], markersize=4, alpha=0.55, **style)
+    groups = list(dict.fromkeys(row[figure.group] for row in rows)) if figure.group else ["reached"]
+    place = np.array([groups.index(row[figure.group]) if figure.group else 0 for row in rows])
+    drawn = []
+    for i in range(len(groups)):
+        chosen = reached & (place == i)
+        drawn += axes.plot(x[chosen], y[chosen], "o", color=PALETTE[i % len(PALETTE)], markersize=4, alpha=0.55, **style)
     _from_zero(axes, y)
     if not reached.all():
         above = axes.get_xaxis_transform()
         edge = np.full((~reached).sum(), 1.04)
         style |= {"transform": above, "clip_on": False}
-        triangles = axes.plot(x[~reached], edge, "^", color=PALETTE[1], markersize=5.5, alpha=0.7, **style)
-        _legend(canvas, points + triangles, ["reached", "not reached"])
+        colour = PALETTE[len(groups) % len(PALETTE)]
+        drawn += axes.plot(x[~reached], edge, "^", color=colour, markersize=5.5, alpha=0.7, **style)
+        groups.append("not reached")
+    if len(groups) > 1:
+        _legend(canvas, drawn, [str(group) for group in groups])
     if not reached.any():
         axes.set_yticks([])
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     return canvas
+
+
+@_canvas.register
+def _heatmap(figure: Heatmap, finding: Finding) -> Canvas:
+    rows = finding.tables[figure.table]
+    (x, column), (y, line) = (np.unique(_values(rows, name), return_inverse=True) for name in (figure.x, figure.y))
+    values = np.full((len(y), len(x)), np.nan)
+    values[line, column] = _values(rows, figure.value)
+    canvas, axes = _axes(1.2 + 0.26 * max(len(y), 8))
+    across, up = _edges(x), _edges(y)
+    cells = axes.pcolormesh(across, up, np.ma.masked_invalid(values), cmap=LOW_TO_HIGH, vmin=0, vmax=1, edgecolors=PAPER)
+    if len(x) <= WRITTEN_COLUMNS:
+        for i, j in np.argwhere(np.isfinite(values)):
+            colour = ON_DARK_CELLS if abs(values[i, j] - 0.5) > DARK else ON_CELLS
+            axes.text(float(x[j]), float(y[i]), f"{100 * values[i, j]:.1f}", ha="center", va="center", fontsize=8, color=colour)
+    handles = []
+    if figure.region:
+        inside = np.zeros(values.shape, bool)
+        inside[line, column] = [bool(row[figure.region]) for row in rows]
+        axes.add_collection(LineCollection(_border(inside, across, up), colors=ON_CELLS, linewidths=2))
+        handles.append(Line2D([], [], color=INK, linewidth=2, label=figure.region.replace("_", " ")))
+    for i, (label, (at, height)) in enumerate(figure.marks.items()):
+        ring: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "fillstyle": "none", "linestyle": "none"}
+        axes.plot(at, height, **ring, color=ON_DARK_CELLS, markersize=13, markeredgewidth=4, zorder=3)
+        axes.plot(at, height, **ring, color=ON_CELLS, markersize=13, markeredgewidth=2, zorder=3)
+        handles.append(Line2D([], [], **ring, color=INK, markersize=8, markeredgewidth=1.5, label=label))
+    axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
+    axes.grid(False)
+    scale = canvas.colorbar(cells, label=figure.value_label, aspect=30, pad=0.02)
+    scale.outline.set_visible(False)  # type: ignore[operator]
+    if handles:
+        _legend(canvas, handles, [str(handle.get_label()) for handle in handles])
+    return canvas
+
+
+def _edges(centres: np.ndarray) -> np.ndarray:
+    """Where cells with these centres meet, and the outer ends."""
+    if len(centres) == 1:
+        return centres[0] + np.array([-0.5, 0.5])
+    between = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - between[0]], between, [2 * centres[-1] - between[-1]]])
+
+
+def _border(inside: np.ndarray, across: np.ndarray, up: np.ndarray) -> list[np.ndarray]:
+    """The sides of the cells in `inside` beyond which there is none of them."""
+    padded = np.pad(inside, 1)
+    upright = np.argwhere(np.diff(padded, axis=1)[1:-1])
+    level = np.argwhere(np.diff(padded, axis=0)[:, 1:-1])
+    sides = [((across[j], up[i]), (across[j], up[i + 1])) for i, j in upright]
+    sides += [((across[j], up[i]), (across[j + 1], up[i])) for i, j in level]
+    return [np.array(side) for side in sides]
 
 
 @_canvas.register

@@ -18,7 +18,7 @@ from scotoma.report import figures, svg, text
 FOLDED_ROWS = 12
 """A table with more rows than this is folded on screen."""
 
-VERDICTS = ("holds", "weak", "broken", "not applicable")
+VERDICTS = ("holds", "weak", "broken", "reproduced", "differs", "not applicable")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,26 @@ def write_report(folder: Path, claim: dict[str, Any], findings: list[Finding], p
     Returns:
         The path of the page. Raises `KeyError` when a figure names a table, a column or an array that is not there.
     """
+    words = {"title": "Robustness audit", "about": f"{claim['model']} on {claim['data']}", "each": "probe", "whole": "audit"}
+    claimed = {"claim": claim, "norm": text.norm(claim["threat"]["norm"]), "size": _size(claim["threat"])}
+    return _write_page(folder, findings, provenance, **words, **claimed)
+
+
+def write_reproduction(folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]) -> Path:
+    """Write the page of a paper's items measured again, and the figures beside it, as `write_report` does.
+
+    Args:
+        folder: made if it is not there.
+        title: what is reproduced.
+        lead: a sentence below it.
+        findings: one an item, in the order of the page.
+        provenance: as for `write_report`.
+    """
+    words = {"title": "Reproduction", "about": title, "each": "item", "whole": "reproduction"}
+    return _write_page(folder, findings, provenance, **words, claim=None, lead=lead)
+
+
+def _write_page(folder: Path, findings: list[Finding], provenance: dict[str, Any], **front: Any) -> Path:
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     sections, drawn = [], 0
@@ -75,9 +95,7 @@ def write_report(folder: Path, claim: dict[str, Any], findings: list[Finding], p
         lstrip_blocks=True,
     )
     page = environment.get_template("template.html.j2").render(
-        claim=claim,
-        norm=text.norm(claim["threat"]["norm"]),
-        size=_size(claim["threat"]),
+        **front,
         sections=sections,
         tally=_tally(findings),
         notes=provenance.get("notes", []),

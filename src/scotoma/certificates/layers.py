@@ -1,0 +1,113 @@
+"""A feed-forward ReLU network as convolutions with ReLUs between them, the form in which the dual bound walks through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scotoma.errors import InputError
+from scotoma.models.parts import parts
+from scotoma.models.resnet import Standardise
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """An affine layer. A dense layer is a convolution whose window is the whole map.
+
+    `weight` is (outputs, inputs, height, width); it turns maps of `before` (height, width) into maps of `after`.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    before: Pair
+    after: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        return F.conv2d(maps, self.weight, self.bias, self.stride, self.padding)
+
+    def linear(self, maps: Tensor) -> Tensor:
+        """Without the bias."""
+        return F.conv2d(maps, self.weight, None, self.stride, self.padding)
+
+    def spread(self, radius: Tensor) -> Tensor:
+        """Radius of the image of a box of that radius."""
+        return F.conv2d(radius, self.weight.abs(), None, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class Network:
+    """`entry` scales pixels, each on its own; after each of `layers` but the last stands a ReLU."""
+
+    entry: tuple[nn.Module, ...]
+    layers: tuple[Convolution, ...]
+
+    def box(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Centre and radius of what the first layer is given, for pixels between `low` and `high`, (n, c, h, w) each."""
+        for scale in self.entry:
+            ends = scale(low), scale(high)
+            low, high = ends[0].minimum(ends[1]), ends[0].maximum(ends[1])
+        return (low + high) / 2, (high - low) / 2
+
+
+def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
+    """The layers of `model`, which share its weights, for images of `shape`.
+
+    Raises:
+        InputError: the model is not a sequence of convolutions, dense layers and ReLUs; says what stands in the way.
+    """
+    entry: list[nn.Module] = []
+    layers: list[Convolution] = []
+    rectified = flat = False
+    for part in parts(model):
+        match part:
+            case nn.Flatten(start_dim=1, end_dim=-1):
+                flat = True
+            case nn.Identity() | nn.Dropout():
+                pass
+            case Standardise() if not layers:
+                entry.append(part)
+            case nn.ReLU() if layers:
+                rectified = True
+            case nn.Conv2d() | nn.Linear():
+                if layers and not rectified:
+                    raise _unknown("two layers without a ReLU between them")
+                rectified = False
+                layers.append(_dense(part, shape, flat) if isinstance(part, nn.Linear) else _convolution(part, shape, flat))
+                shape = (len(layers[-1].weight), *layers[-1].after)
+            case _:
+                raise _unknown(f"a layer {type(part).__name__}")
+    if not layers or rectified or layers[-1].after != (1, 1):
+        raise _unknown("no dense layer at its end")
+    return Network(tuple(entry), tuple(layers))
+
+
+def _dense(part: nn.Linear, shape: tuple[int, int, int], flat: bool) -> Convolution:
+    if not flat or part.in_features != prod(shape):
+        raise _unknown("a dense layer that is not given the flattened maps")
+    return Convolution(part.weight.view(-1, *shape), part.bias, shape[1:], (1, 1))
+
+
+def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Convolution:
+    plain = part.padding_mode == "zeros" and part.dilation == (1, 1) and part.groups == 1
+    if flat or not plain or isinstance(part.padding, str):
+        raise _unknown(f"the layer {part}")
+    sizes = [
+        (size + 2 * padding - kernel) // stride + 1
+        for size, padding, kernel, stride in zip(shape[1:], part.padding, part.kernel_size, part.stride, strict=True)
+    ]
+    stride: Pair = part.stride  # type: ignore[assignment]
+    return Convolution(part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, part.padding)  # type: ignore[arg-type]
+
+
+def _unknown(what: str) -> InputError:
+    return InputError(
+        f"no bound for this model, which has {what}: the bound knows nn.Sequential of plain convolutions and dense layers with "
+        "ReLUs between them"
+    )

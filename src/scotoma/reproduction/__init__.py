@@ -1,0 +1,30 @@
+"""Reproductions: the papers' tables and figures, measured again. One class an item, one line here a name."""
+
+from __future__ import annotations
+
+from scotoma.errors import InputError
+from scotoma.table import Table, nearest
+
+ITEMS = Table(
+    "item",
+    {
+        "zhang2019/table1": "reproduction.zhang2019.divergence:Table1",
+        "zhang2019/table2": "reproduction.zhang2019.grid:Table2",
+        "zhang2019/table3": "reproduction.zhang2019.grid:Table3",
+        "zhang2019/figure1": "reproduction.zhang2019.distance:Figure1",
+        "zhang2019/figure2": "reproduction.zhang2019.distance:Figure2",
+        "zhang2019/figure3": "reproduction.zhang2019.distance:Figure3",
+        "zhang2019/figure4": "reproduction.zhang2019.examples:Figure4",
+        "zhang2019/figure5": "reproduction.zhang2019.detection:Figure5",
+        "zhang2019/provable": "reproduction.zhang2019.provable:Provable",
+    },
+)
+
+
+def chosen(name: str) -> list[str]:
+    """The items that "paper/item" or "paper" names. Raises `InputError`, with the nearest name, where there is none."""
+    found = [item for item in ITEMS if item == name or item.startswith(f"{name}/")]
+    if not found:
+        papers = dict.fromkeys(item.partition("/")[0] for item in ITEMS)
+        raise InputError(f"nothing to reproduce is called {name!r}; {nearest(name, [*papers, *ITEMS])}")
+    return found

@@ -1,0 +1,54 @@
+"""Images and a model whose robustness is a known function of contrast and background."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+
+BLACK, RANGE = 0.3, 0.4
+WIDTH = 0.08
+
+
+def quadrants(low: float, n: int = 100) -> Dataset:
+    """Images of four even quadrants: black (0.3), white (0.7), a mark and grey (0.5).
+
+    The mark lies above grey in class 1 and below it in class 0, by a share of the range that runs evenly from `low` to 0.5.
+    """
+    labels = np.arange(n) % 2
+    share = np.linspace(low, 0.5, n) * np.where(labels, 1, -1)
+    images = np.full((n, 1, 16, 16), 0.5, np.float32)
+    images[:, :, :8, :8], images[:, :, :8, 8:] = BLACK, BLACK + RANGE
+    images[:, :, 8:, :8] += (RANGE * share)[:, None, None, None]
+    return from_splits("quadrants", None, ArraySplit(images, labels, "quadrants"))
+
+
+class Hole(nn.Module):
+    """Reads the quadrants, and with them (alpha, beta); says where the mark lies in the range from black to white.
+
+    Near `centre` it also looks at the grey quadrant, `depth` times as closely, which is no evidence. To first order an image
+    whose mark is a share p of the range away from grey falls to a perturbation of alpha·eps where p is at most
+    2 eps (1 + depth h) / 0.4, with h the height of the hole: 1 at its centre, a Gaussian around it.
+    """
+
+    def __init__(self, depth: float, centre: tuple[float, float] = (0.7, 0.05)):
+        super().__init__()
+        self.depth, self.centre = depth, centre
+
+    def forward(self, images: Tensor) -> Tensor:
+        black, white = images[:, 0, 2:6, 2:6].mean((1, 2)), images[:, 0, 2:6, 10:14].mean((1, 2))
+        mark, grey = images[:, 0, 10:14, 2:6].mean((1, 2)), images[:, 0, 10:14, 10:14].mean((1, 2))
+        contrast = (white - black).clamp(min=0.01)
+        alpha, beta = contrast / RANGE, (white + black - 1) / 2
+        height = torch.exp(-((alpha - self.centre[0]) ** 2 + (2 * (beta - self.centre[1])) ** 2) / (2 * WIDTH**2))
+        position = (mark - black) / contrast - 0.5 + self.depth * height * ((grey - black) / contrast - 0.5)
+        return torch.stack([-position, position], 1)
+
+    def falls(self, alpha: float, beta: float, eps: float) -> float:
+        """The largest p that falls."""
+        squared = (alpha - self.centre[0]) ** 2 + (2 * (beta - self.centre[1])) ** 2
+        return 2 * eps * (1 + self.depth * math.exp(-squared / (2 * WIDTH**2))) / RANGE

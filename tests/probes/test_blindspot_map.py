@@ -1,0 +1,180 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+from contrast_hole import Hole, quadrants
+
+import scotoma
+from scotoma.auditing import draw
+from scotoma.errors import InputError
+from scotoma.finding import Finding
+from scotoma.probes.blindspot_map import BlindSpotMap
+from scotoma.probes.map_finding import Family, headline, verdict
+from scotoma.stats import Rate
+from scotoma.transforms.blur import Blur
+from scotoma.transforms.scale_shift import ScaleShift
+
+EPS = 0.005
+DEPTH = 15.0
+PROBE = BlindSpotMap(("scale-shift", "blur"), resolution=4, lowest=0.6, rounds=1, steps=40)
+
+
+def find(out, model, data, probe: BlindSpotMap) -> Finding:
+    return scotoma.audit(model, data, f"linf:{EPS}", out=out, probes=[probe], attack="min-linf")["map"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("map") / "run"
+
+
+@pytest.fixture(scope="module")
+def finding(folder) -> Finding:
+    """A hole at a cell of the grid."""
+    return find(folder, Hole(DEPTH), quadrants(0.01), PROBE)
+
+
+def test_the_known_blind_spot_is_found(finding):
+    numbers = finding.numbers
+    assert finding.verdict == "broken"
+    assert numbers["worst_family"] == "scale-shift"
+    assert numbers["worst_parameters"] == pytest.approx({"alpha": 0.7, "beta": 0.05}, abs=0.03)
+    assert numbers["worst_accuracy"] == numbers["base_accuracy"] == 1
+    assert numbers["worst_success_alpha_eps"] == pytest.approx(2 * Hole(DEPTH).falls(0.7, 0.05, EPS), abs=0.05)
+    assert numbers["base_success_eps"] < 0.1
+    assert numbers["n"] == 100
+
+
+def test_every_cell_of_the_plane_is_as_robust_as_it_must_be(finding):
+    plane, step = finding.tables["plane"], 0.1
+    assert [(row["alpha"], row["beta"]) for row in plane] == [
+        pytest.approx((1 - i * step, j * step / 2)) for i in range(5) for j in range(-i, i + 1)
+    ]
+    for row in plane:
+        falls = (Hole(DEPTH).falls(row["alpha"], row["beta"], EPS) - 0.01) / 0.49
+        assert row["robust_alpha_eps"] == pytest.approx(1 - falls, abs=0.06)
+        assert row["robust_eps"] <= row["robust_alpha_eps"] <= row["accuracy"] == 1
+        assert row["robust_eps_low"] <= row["robust_eps"] <= row["robust_eps_high"]
+        assert row["n"] == 100
+        assert row["harmless"] is True
+
+
+def test_the_strong_attack_is_where_it_matters(finding):
+    cells = finding.tables["plane"] + finding.tables["refined"]
+    verified = [(row["alpha"], row["beta"]) for row in cells if row["strong_alpha_eps"] is not None]
+    worst = finding.numbers["worst_parameters"]
+    assert set(verified) == {(1.0, 0.0), (worst["alpha"], worst["beta"])}
+    for row in cells:
+        if row["strong_alpha_eps"] is not None:
+            assert row["strong_alpha_eps"] <= row["robust_alpha_eps"] + 1e-6
+
+
+def test_between_the_cells_the_search_goes_on(tmp_path):
+    probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=40)
+    found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01), probe)
+    assert found.numbers["worst_parameters"] == pytest.approx({"alpha": 0.7, "beta": 0.05}, abs=0.03)
+    plane, refined = found.tables["plane"], found.tables["refined"]
+    assert min(row["robust_alpha_eps"] for row in refined) < min(row["robust_alpha_eps"] for row in plane) - 0.3
+    cells = [(row["alpha"], row["beta"]) for row in plane + refined]
+    assert len(set(cells)) == len(cells)
+    assert all(0.6 <= alpha <= 1 and abs(beta) <= (1 - alpha) / 2 + 1e-9 for alpha, beta in cells)
+
+
+def test_a_model_that_does_not_mind_holds(tmp_path):
+    probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1)
+    found = find(tmp_path / "run", Hole(0.0), quadrants(0.3), probe)
+    assert found.verdict == "holds"
+    assert [row["family"] for row in found.tables["families"]] == ["none", "scale-shift", "rotate"]
+    for row in found.tables["families"]:
+        assert row["success_eps"] == row["success_alpha_eps"] == 0
+    assert found.numbers["worst_robust_eps"] == found.numbers["base_robust_eps"] == 1
+    assert "costs no accuracy" in found.headline
+
+
+def test_families_stand_beside_their_controls(finding):
+    base, *families = finding.tables["families"]
+    assert (base["family"], base["control_success_eps"], base["mean_change"]) == ("none", None, 0)
+    assert base["success_eps"] == finding.numbers["base_success_eps"]
+    assert [row["family"] for row in families] == ["scale-shift", "blur"]
+    for row in families:
+        for rate in ("accuracy", "success_eps", "success_alpha_eps", "control_accuracy", "control_success_eps"):
+            assert 0 <= row[f"{rate}_low"] <= row[rate] <= row[f"{rate}_high"] <= 1
+        assert row["mean_change"] > 0
+        assert row["success_alpha_eps"] <= row["success_eps"]
+    assert families[1]["success_alpha_eps"] == families[1]["success_eps"]
+    assert {row["family"] for row in finding.tables["sweeps"]} == {"blur"}
+    assert families[1]["transform"] in [row["transform"] for row in finding.tables["sweeps"] if row["harmless"]]
+
+
+def test_it_is_drawn_again_to_the_byte(finding, folder):
+    files = [folder / "report.html", *sorted((folder / "figures").iterdir())]
+    assert {"map-robust.svg", "map-accuracy.svg", "map-families.svg", "map-worst.svg"} <= {file.name for file in files}
+    before = [file.read_bytes() for file in files]
+    again = draw(folder)["map"]
+    assert [file.read_bytes() for file in files] == before
+    assert again.tables == finding.tables
+    assert json.loads((folder / "findings.json").read_text())["findings"][0]["numbers"] == finding.numbers
+    assert finding.images["worst"].shape[1:] == (3, 1, 16, 16)
+
+
+def test_a_second_map_does_no_work_twice(finding, folder):
+    before = sorted(path.name for path in (folder / "units").iterdir())
+    found = find(folder, Hole(DEPTH), quadrants(0.01), PROBE)
+    assert sorted(path.name for path in (folder / "units").iterdir()) == before
+    assert found.tables == finding.tables
+
+
+def test_a_model_that_is_never_right(tmp_path, digits, linear):
+    class Wrong(type(linear)):
+        def forward(self, input):
+            return -super().forward(input)
+
+    report = scotoma.audit(Wrong(*linear), digits, "linf:0.1", out=tmp_path / "run", probes=[BlindSpotMap()], limit=20)
+    assert report["map"].verdict == "not applicable"
+
+
+def test_families_must_be_known():
+    with pytest.raises(InputError, match="did you mean 'blur'"):
+        BlindSpotMap(("blurr",))
+    with pytest.raises(InputError, match="--families"):
+        BlindSpotMap(())
+
+
+def spot(success: tuple[float, float], scaled: tuple[float, float] | None = None, transform=None, accuracy: float = 0.98):
+    def rate(low: float, high: float) -> Rate:
+        return Rate((low + high) / 2, low, high, 100)
+
+    kind = SimpleNamespace(transform=transform, accuracy=Rate(accuracy, 0, 1, 100), contrast=getattr(transform, "alpha", 1))
+    kind.success, kind.scaled = rate(*success), rate(*(scaled or success))
+    return kind
+
+
+@pytest.mark.parametrize(
+    ("base", "changed", "expected"),
+    [
+        ((0.1, 0.2), [((0.6, 0.8), (0.5001, 0.7))], "broken"),
+        ((0.1, 0.2), [((0.6, 0.8), (0.5, 0.7))], "weak"),
+        ((0.1, 0.2), [((0.1, 0.2), (0.1, 0.2)), ((0.2001, 0.8), (0.0, 0.1))], "weak"),
+        ((0.1, 0.2), [((0.2, 0.8), (0.0, 0.1))], "holds"),
+        ((0.1, 0.2), [], "holds"),
+        ((0.5, 0.7), [((0.5, 1.0), (0.4, 0.5))], "holds"),
+        ((0.5001, 0.7), [((0.9, 1.0), (0.9, 1.0))], "not applicable"),
+    ],
+)
+def test_the_verdict_at_the_edges_of_its_rule(base, changed, expected):
+    assert verdict(spot(base), [spot(*pair) for pair in changed]) == expected  # type: ignore[arg-type]
+
+
+def test_the_headline_is_one_sentence():
+    base = spot((0.06, 0.14), accuracy=0.99)
+    blurred, moved = spot((0.2, 0.4), None, Blur(0.6), 0.986), spot((0.5, 0.7), (0.3, 0.5), ScaleShift(0.9, 0.05), 0.995)
+    right, never = spot((0.0, 0.1), accuracy=0.9), SimpleNamespace(success=Rate(float("nan"), 0, 1, 0))
+    assert headline(base, Family("blur", blurred, right)) == (  # type: ignore[arg-type]
+        "Blur of sigma 0.6 px costs 0.4% of accuracy and the attack succeeds on 30.0% of images (20.0–40.0%) within eps; on the "
+        "test set itself on 10.0%, after a random change of that size on 5.0% (accuracy 90.0%)."
+    )
+    text = headline(base, Family("scale-shift", moved, never))  # type: ignore[arg-type]
+    assert "costs no accuracy" in text
+    assert "on 40.0% within alpha·eps" in text
+    assert "nan" not in text
+    assert headline(base, None).endswith("each costs over 1% of accuracy.")  # type: ignore[arg-type]

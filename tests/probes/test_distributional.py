@@ -1,0 +1,132 @@
+"""The distributional certificate on a small smooth network, held against what it bounds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from scotoma.auditing import make_claim
+from scotoma.certificates.wasserstein import losses, transport
+from scotoma.claim import Threat
+from scotoma.data.dataset import Dataset
+from scotoma.models.classifier import Classifier
+from scotoma.probes import shifts
+from scotoma.probes.distributional import Distributional, Held
+from scotoma.probes.probe import Settings
+from scotoma.probes.shifts import Line, Shifted, mean
+from scotoma.run import Run, shuffled
+
+THREAT = Threat("linf", 0.1)
+GAMMA = 0.5
+N = 150
+
+
+@pytest.fixture(scope="module")
+def smooth(digits) -> Classifier:
+    """A small network after a second of distributionally robust training."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ELU(), nn.Linear(32, 10))
+    images, labels = digits.train.images(torch.arange(600)), digits.train.labels[:600]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = losses(model(transport(model, images, labels, GAMMA)), labels).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Classifier.of(model, "smooth", card={"options": {"gamma": GAMMA}})
+
+
+@pytest.fixture
+def finding(tmp_path, digits, smooth):
+    claim = make_claim(smooth, digits, THREAT)
+    return Distributional().measure(claim, Run(claim, tmp_path / "run", limit=N), Settings())
+
+
+def test_the_certificate_is_tight_at_the_images_that_it_is_made_of(finding, digits, smooth):
+    chosen = shuffled(len(digits.train), 0)[:N].sort().values
+    images, labels = digits.train.images(chosen), digits.train.labels[chosen]
+    found = transport(smooth.module, images, labels, GAMMA)
+    numbers = finding.numbers
+    assert numbers["gamma"] == GAMMA
+    assert numbers["tight_rho"] == pytest.approx((found - images).flatten(1).square().sum(1).mean().item(), rel=1e-4)
+    assert numbers["tight_loss"] == pytest.approx(losses(smooth.module(found), labels).mean().item(), rel=1e-4)
+    assert numbers["tight_loss"] == pytest.approx(numbers["phi"] + GAMMA * numbers["tight_rho"], rel=1e-4)
+
+
+def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(finding, digits, smooth):
+    chosen = shuffled(len(digits.train), 0)[:N].sort().values
+    images, labels = digits.train.images(chosen), digits.train.labels[chosen]
+    leaf = images.clone().requires_grad_()
+    losses(smooth.module(leaf), labels).sum().backward()
+    assert leaf.grad is not None
+    norm = leaf.grad.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None, None]
+    tightest = float("inf")
+    for size in (0.0, 0.1, 0.3, 1.0, 3.0):
+        for direction in (leaf.grad / norm, leaf.grad / norm.mean(), leaf.grad.sign() / 8, torch.randn_like(images) / 8):
+            moved = images + size * direction
+            rho = (moved - images).flatten(1).square().sum(1).mean().item()
+            slack = GAMMA * rho + finding.numbers["phi"] - losses(smooth.module(moved), labels).mean().item()
+            assert slack >= -1e-5
+            tightest = min(tightest, slack)
+    assert tightest < 0.5, "the bound says something"
+
+
+def test_the_curve_rises_and_lies_above_what_is_found(finding):
+    allowed = [row for row in finding.tables["curve"] if row["series"] == "allowed by the certificate"]
+    reached = [row for row in finding.tables["curve"] if row["series"] != "allowed by the certificate"]
+    losses_allowed = [row["loss"] for row in allowed]
+    assert losses_allowed == sorted(losses_allowed)
+    assert [row["rho"] for row in reached] == sorted(row["rho"] for row in reached)
+    assert len(reached) == 4
+    for row in finding.tables["grid"]:
+        assert row["bound"] == pytest.approx(finding.numbers["phi"] + GAMMA * row["rho"], rel=1e-4)
+    assert (finding.numbers["contradictions"], finding.numbers["beaten"]) == (0, 0)
+    assert 0 <= finding.numbers["curved_share"] <= 1
+    json.dumps([finding.numbers, finding.tables], allow_nan=False)
+
+
+def test_an_ascent_that_finds_no_maximum_is_found_out(tmp_path, digits, smooth, monkeypatch):
+    monkeypatch.setattr(shifts, "transport", lambda model, images, labels, gamma: images - 0.3)
+    claim = make_claim(smooth, digits, THREAT)
+    finding = Distributional().measure(claim, Run(claim, tmp_path / "run", limit=N), Settings())
+    assert finding.numbers["beaten"] > 0.5 * N
+    assert finding.verdict == "broken"
+
+
+def test_where_it_does_not_apply(tmp_path, digits, smooth, linear):
+    relu = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 10))
+    alone = Dataset(digits.name, digits.test, None, digits.classes, digits.sha256)
+    for number, (model, data, says) in enumerate([(relu, digits, "smooth"), (smooth, alone, "no training images")]):
+        claim = make_claim(model, data, THREAT)
+        finding = Distributional().measure(claim, Run(claim, tmp_path / str(number), limit=5), Settings())
+        assert finding.verdict == "not applicable"
+        assert says in finding.headline
+
+
+def shifted(alpha: float, right: float, distance: float, loss: float) -> Shifted:
+    import polars as pl
+
+    n = 100
+    values = {"moved_loss": loss, "moved_distance": distance, "loss": loss, "distance": distance}
+    frame = pl.DataFrame({"right": [i < right for i in range(n)], **{name: [value] * n for name, value in values.items()}})
+    return Shifted(alpha, 0.0, frame)
+
+
+@pytest.mark.parametrize(
+    ("moved", "curved", "expected"),
+    [
+        ((0.9, 99, 1.0, 1.0), 0.05, "holds"),
+        ((0.9, 99, 1.0, 1.0), 0.06, "weak"),
+        ((0.9, 99, 4.0, 1.0), 0.0, "weak"),  # the certificate allows a guess there
+        ((0.9, 97, 4.0, 1.0), 0.0, "holds"),  # not harmless
+        ((0.9, 99, 1.0, 2.0), 0.0, "broken"),  # above the certificate
+    ],
+)
+def test_the_verdict_at_the_edges_of_its_rule(moved, curved, expected):
+    base = shifted(1.0, 100 - 1, 0.0, 0.5)
+    line = Line(GAMMA, mean(base.worth(GAMMA)))
+    held = Held(line, base, base, [base], [shifted(*moved)], curved, guess=2.3)
+    assert held.verdict == expected
