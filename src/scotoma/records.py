@@ -18,7 +18,7 @@ EXAMPLE = "adversarial"
 def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
     """float32 logits (n, classes) that do not depend on the batch: an image whose two best classes are nearly tied, so that
     rounding could decide, is evaluated alone."""
-    with torch.autocast(images.device.type, enabled=False):
+    with torch.autocast(images.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         logits = model(images).float()
         top = logits.topk(2, dim=1).values
         tied = (top[:, 0] - top[:, 1]) < 10 * GUARD * logits.abs().amax(1)

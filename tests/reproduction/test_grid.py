@@ -109,7 +109,7 @@ def test_rows_are_what_the_moved_images_give(context, digits):
         assert rows[4]["ours"] == pytest.approx((records["linf"] <= 0.09 + 1e-6).mean(), abs=1e-5)  # type: ignore[arg-type]
         assert rows[3]["ours"] >= rows[4]["ours"]
     assert finding.verdict == "reproduced"
-    assert finding.tables["grid"][1]["published_scaled"] == 0.55
+    assert finding.tables["grid"][1]["published_success_alpha_eps"] == 0.55
     assert finding.numbers["attacked"] == here.limit
 
 

@@ -37,8 +37,8 @@ def cifar10(root: Path | None = None) -> Dataset:
     """
     path = _locate(root)
     batches = _read_folder(path) if path.is_dir() else _read_archive(path)
-    train = tuple(np.concatenate(parts) for parts in zip(*(batches[name] for name in TRAIN), strict=True))
-    return from_splits("cifar-10", ArraySplit(*train, "cifar-10"), ArraySplit(*batches[TEST], "cifar-10"), CLASSES)
+    images, labels = (np.concatenate(parts) for parts in zip(*(batches[name] for name in TRAIN), strict=True))
+    return from_splits("cifar-10", ArraySplit(images, labels, "cifar-10"), ArraySplit(*batches[TEST], "cifar-10"), CLASSES)
 
 
 def parse_batch(content: bytes, source: str) -> Batch:

@@ -6,17 +6,14 @@ import math
 
 import numpy as np
 import polars as pl
-import torch
 
 from scotoma import records as rec
 from scotoma.claim import Claim
-from scotoma.errors import InputError
 from scotoma.finding import Finding, Verdict
 from scotoma.geometry.class_density import COMPONENTS, class_log_density
 from scotoma.geometry.neighbours import mean_neighbour_distance
 from scotoma.geometry.risk import FEWEST
 from scotoma.models.classifier import Classifier
-from scotoma.models.features import LOGITS, default_layer
 from scotoma.papers import zhang2019
 from scotoma.probes.probe import Settings, columns, percent
 from scotoma.probes.proximity import FIFTHS, STRATA, Proximity
@@ -45,14 +42,14 @@ class Distance:
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.data.train is None:
             return self._not_applicable(f"Data {claim.data.name} has no training split to measure distances to.")
-        own = self._layer(claim.model, claim, settings)
+        own = settings.feature_layer(claim.model, claim.data)
         records = run.attack(settings.make_attack(claim.threat), what="distance")
         if len(rec.correct(records)) < FIFTHS:
             return self._not_applicable(f"The model classifies only {len(rec.correct(records))} of the audited images correctly.")
         seen = [self._proximity(claim, run, records, own)]
         extractor = {}
         if settings.extractor:
-            other = self._layer(settings.extractor, claim, settings)
+            other = settings.feature_layer(settings.extractor, claim.data)
             seen.append(self._proximity(claim, run, records, other, settings.extractor))
             extractor = {"extractor": settings.extractor.name, "extractor_layer": other[1]}
         first = seen[0]
@@ -79,17 +76,6 @@ class Distance:
 
     def _not_applicable(self, why: str) -> Finding:
         return Finding("distance", self.question, "not applicable", RULE, why)
-
-    @staticmethod
-    def _layer(model: Classifier, claim: Claim, settings: Settings) -> tuple[str | None, str]:
-        """The layer to read and how to name it."""
-        if settings.layer:
-            return settings.layer, settings.layer
-        try:
-            device = next(model.module.parameters(), torch.empty(0)).device
-            return None, default_layer(model.module, claim.data.test.images(torch.arange(1)).to(device))
-        except InputError:
-            return LOGITS, "the logits (there is no dense layer to read)"
 
     @classmethod
     def _proximity(

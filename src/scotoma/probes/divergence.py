@@ -17,7 +17,6 @@ from scotoma.geometry.class_divergence import FEWEST, by_class, kde_comparison, 
 from scotoma.geometry.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.geometry.resampling import DRAWS, Comparison
 from scotoma.geometry.two_sample import classifier_comparison, knn_comparison
-from scotoma.probes.distance import Distance
 from scotoma.probes.divergence_finding import ALL, QUESTION, RULE, Found, Measured, placed
 from scotoma.probes.probe import Settings
 from scotoma.run import Run
@@ -53,7 +52,7 @@ class Divergence:
         labels = {name: split.labels[drawn[name]].numpy() for name, split in splits.items()}
         if not shared_classes(labels["training"], labels["test"]):
             return self._not_applicable(f"No class has {FEWEST} training and {FEWEST} test images among those measured.")
-        layer, where = Distance._layer(claim.model, claim, settings)
+        layer, where = settings.feature_layer(claim.model, claim.data)
 
         @cache
         def features(name: str) -> np.ndarray:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
+
 from scotoma.attacks import ATTACKS
 from scotoma.claim import Claim, Threat
+from scotoma.data.dataset import Dataset
+from scotoma.errors import InputError
 from scotoma.finding import Finding
 from scotoma.geometry.risk import Estimate
 from scotoma.models.classifier import Classifier
+from scotoma.models.features import LOGITS, default_layer
 from scotoma.run import Attack, Run
 from scotoma.stats import Correlation, Rate, finite
 
@@ -32,6 +37,16 @@ class Settings:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
         kind = ATTACKS[self.attack]
         return kind(threat, until=until) if "until" in kind.__dataclass_fields__ else kind(threat)
+
+    def feature_layer(self, model: Classifier, data: Dataset) -> tuple[str | None, str]:
+        """The layer of `model` to read features from, as `Run.features` takes it, and how to name it to people."""
+        if self.layer:
+            return self.layer, self.layer
+        try:
+            device = next(model.module.parameters(), torch.empty(0)).device
+            return None, default_layer(model.module, data.test.images(torch.arange(1)).to(device))
+        except InputError:
+            return LOGITS, "the logits (there is no dense layer to read)"
 
 
 class Probe(Protocol):

@@ -105,7 +105,8 @@ class Figure4:
             _, moved, adversarial = cell.run.examples(cell.attack, move(cell.alpha, cell.beta), [index])
             columns.append([moved[0], adversarial[0]])
             found = cell.records.row(by_predicate=pl.col("index") == index, named=True)
-            captions.append([f"{found['label']}", f"taken for {found['adversarial_prediction']}, L-inf {found['linf']:.3f}"])
+            label, taken = (cell.run.claim.data.classes[found[name]] for name in ("label", "adversarial_prediction"))
+            captions.append([label, f"taken for {taken}, L-inf {found['linf']:.3f}"])
         return np.stack([np.stack(column) for column in columns], axis=1), [list(line) for line in zip(*captions, strict=True)]
 
     @staticmethod

@@ -16,6 +16,9 @@ from scotoma.reproduction.item import Context, agreement, row
 from scotoma.reproduction.zhang2019 import how, images, settings
 from scotoma.stats import Rate, rate
 
+COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
+"""What a cell holds, by what the report calls it."""
+
 
 @dataclass(frozen=True)
 class Attacked:
@@ -71,8 +74,8 @@ class Grid:
                 "lie in our intervals."
             ),
             numbers={"published_inside": inside, "published": of, "attacked": min(cell.success.n for cell in cells)},
-            tables={"grid": [self._wide(cell) for cell in cells], "problems": [{"problem": text} for text in problems]},
-            figures=(self._bars("success", "success at eps"), self._bars("scaled", "success at alpha·eps")),
+            tables={"grid": [self._wide(cell) for cell in cells], "what_differs": [{"difference": text} for text in problems]},
+            figures=(self._bars("success_eps", "success at eps"), self._bars("success_alpha_eps", "success at alpha·eps")),
             notes=(
                 how(context),
                 "Accuracy is over all test images after x' = alpha x + beta on [-0.5, 0.5]. After a move the attack leaves an "
@@ -111,10 +114,10 @@ class Grid:
     @staticmethod
     def _wide(cell: Attacked) -> Row:
         row = {"move": cell.label}
-        for name in ("accuracy", "success", "scaled"):
+        for name, column in COLUMNS.items():
             printed = getattr(cell.paper, name)
-            row |= columns(name, getattr(cell, name))
-            row |= columns(f"published_{name}", printed_rate(cell.paper.success if printed is None else printed))
+            row |= columns(column, getattr(cell, name))
+            row |= columns(f"published_{column}", printed_rate(cell.paper.success if printed is None else printed))
         return row
 
     @staticmethod
