@@ -15,8 +15,8 @@ QUESTION = "Does training on the blind spots close them, or only move them?"
 RULE = (
     f"a blind spot is a change that costs at most {HARMLESS:.0%} of accuracy and under which the 95% interval of success at "
     "alpha·eps lies above that of success at eps on the test set itself; broken if after the training a change that was trained "
-    "on is one, weak if only others are (the blind spot has moved), else holds; alpha is the contrast that scale-shift leaves, 1 for every "
-    "other change"
+    "on is one, weak if only others are (the blind spot has moved), else holds; alpha is the contrast that scale-shift leaves, "
+    "1 for every other change"
 )
 
 
