@@ -86,7 +86,7 @@ def train(
             seed=seed,
             half=half,
             options={} if steps is None else {"steps": steps},
-            augment=names(augment),
+            augment=names(augment) if augment else (),
             step=advance,
             log=log_epoch,
         )
@@ -394,7 +394,7 @@ def log_epoch(epoch: Epoch) -> None:
 
 def names(text: str) -> list[str]:
     """The names in "one, two"."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    return [name.strip() for name in text.split(",")]
 
 
 def main() -> None:
