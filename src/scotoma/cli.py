@@ -112,12 +112,10 @@ def audit(
     data_root: DataRoot = None,
 ) -> None:
     """Audit a claim of robustness and write the report."""
-    from scotoma.auditing import audit as run
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
-    from scotoma.progress import Progress
 
-    report = run(
+    show_audit(
         load_model(model, weights, trust_pickle=trust_pickle),
         load_data(data, data_root),
         threat,
@@ -128,10 +126,7 @@ def audit(
         extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
         limit=limit,
         seed=seed,
-        progress=Progress(),
-        command=shlex.join(["scotoma", *sys.argv[1:]]),
     )
-    report.show()
 
 
 @app.command(name="map")
@@ -154,26 +149,14 @@ def map_blind_spots(
     data_root: DataRoot = None,
 ) -> None:
     """Search for the harmless change of the images that costs the most robustness, and write the report."""
-    from scotoma.auditing import audit as run
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.probes.blindspot_map import BlindSpotMap
-    from scotoma.progress import Progress
     from scotoma.transforms import TRANSFORMS
 
-    report = run(
-        load_model(model, weights, trust_pickle=trust_pickle),
-        load_data(data, data_root),
-        threat,
-        out=out,
-        probes=[BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)],
-        attack=attack,
-        limit=limit,
-        seed=seed,
-        progress=Progress(),
-        command=shlex.join(["scotoma", *sys.argv[1:]]),
-    )
-    report.show()
+    search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
+    loaded = load_model(model, weights, trust_pickle=trust_pickle)
+    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[search], attack=attack, limit=limit, seed=seed)
 
 
 @app.command()
@@ -215,7 +198,7 @@ def patch(
         half=half,
         progress=Progress(),
         log=log_epoch,
-        command=shlex.join(["scotoma", *sys.argv[1:]]),
+        command=typed(),
     )
     report.show()
     typer.echo(f"model: {out / 'model.safetensors'}")
@@ -295,7 +278,7 @@ def reproduce(
         data_root=data_root,
         progress=Progress(),
         say=lambda line: typer.echo(line, err=True),
-        command=shlex.join(["scotoma", *sys.argv[1:]]),
+        command=typed(),
     )
     for reproduction in finished:
         reproduction.show()
@@ -317,28 +300,15 @@ def certify(
     data_root: DataRoot = None,
 ) -> None:
     """Certify a ReLU network image by image, a smooth one in the mean, and see what harmless changes leave of that."""
-    from scotoma.auditing import audit as run
     from scotoma.certificates.wasserstein import is_smooth
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.probes.certificate import Certificate
     from scotoma.probes.distributional import Distributional
-    from scotoma.progress import Progress
 
     loaded = load_model(model, weights, trust_pickle=trust_pickle)
-    report = run(
-        loaded,
-        load_data(data, data_root),
-        threat,
-        out=out,
-        probes=[Distributional() if is_smooth(loaded.module) else Certificate()],
-        attack=attack,
-        limit=limit,
-        seed=seed,
-        progress=Progress(),
-        command=shlex.join(["scotoma", *sys.argv[1:]]),
-    )
-    report.show()
+    probe = Distributional() if is_smooth(loaded.module) else Certificate()
+    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[probe], attack=attack, limit=limit, seed=seed)
 
 
 @app.command()
@@ -385,6 +355,19 @@ def list_names(
         typer.echo(f"{title}:")
         for name in tables[title]:
             typer.echo(f"  {name:18} {tables[title].describe(name)}")
+
+
+def show_audit(*claim: Any, **settings: Any) -> None:
+    """Audit with bars and with the command that was typed, and print the verdicts."""
+    from scotoma.auditing import audit
+    from scotoma.progress import Progress
+
+    audit(*claim, **settings, progress=Progress(), command=typed()).show()
+
+
+def typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["scotoma", *sys.argv[1:]])
 
 
 def log_epoch(epoch: Epoch) -> None:
