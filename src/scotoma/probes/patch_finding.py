@@ -111,10 +111,11 @@ def _headline(base: Change, trained: list[Change], others: list[Change]) -> str:
     closed, moved = _worst(trained), _worst(others)
     assert closed is not None
     cost = base.before.accuracy.value - base.after.accuracy.value
+    price = "at no cost of accuracy" if cost <= 0 else f"at a cost of {cost:.1%} of accuracy"
     said = (
         f"Under {closed.before.transform}, which was trained on, the attack succeeded on {closed.before.scaled.value:.1%} and now "
         f"succeeds on {closed.after.scaled.value:.1%}; on the test set itself on {base.before.success.value:.1%} and now on "
-        f"{base.after.success.value:.1%}, at {'a cost' if cost > 0 else 'a gain'} of {abs(cost):.1%} of accuracy."
+        f"{base.after.success.value:.1%}, {price}."
     )
     if moved is None:
         return said
