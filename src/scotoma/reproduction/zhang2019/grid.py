@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ class Attacked:
         return f"{self.paper.alpha:g}, {self.paper.beta:g}"
 
 
-class Grid:
+class Grid(ABC):
     """A table of accuracy and success over (alpha, beta)."""
 
     title: str
@@ -48,9 +49,9 @@ class Grid:
     expected: str
     """What has to hold beside the order, as the rule says it."""
 
+    @abstractmethod
     def missing(self, cells: list[Attacked]) -> list[str]:
         """What of `expected` does not hold."""
-        raise NotImplementedError
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         cells = self._attack(context)

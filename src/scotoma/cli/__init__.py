@@ -1,0 +1,42 @@
+"""The command line: parses, calls the API, prints. Heavy libraries are imported inside the commands that use them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import typer
+
+from scotoma.cli import auditing, papers, training  # noqa: F401  each adds its commands to the application
+from scotoma.cli.app import app
+from scotoma.errors import InputError
+
+UsageError: Any = typer.BadParameter.__base__
+"""A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
+
+
+def main() -> None:
+    """Run the command line. Bad input ends in one line and exit code 2."""
+    try:
+        code = app(sys.argv[1:] or ["--help"], prog_name="scotoma", standalone_mode=False)
+    except InputError as error:
+        fail(str(error))
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "scotoma"
+        fail(f"{error.format_message().rstrip('.?')}; see `{command} --help`")
+    except OSError as error:
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was finished is kept")
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
+        typer.echo("stopped; the same command continues from here", err=True)
+    sys.exit(code)
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, exit code 2."""
+    typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,181 @@
+"""Commands that audit: `audit`, `map`, `certify`, `attack`, `report`, `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from scotoma.cli.app import (
+    AttackOption,
+    Data,
+    DataRoot,
+    Extractor,
+    Layer,
+    Limit,
+    Model,
+    Seed,
+    ThreatOption,
+    TrustPickle,
+    Weights,
+    app,
+    names,
+    typed,
+)
+
+
+@app.command()
+def audit(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/audit"
+    ),
+    probes: Annotated[str | None, typer.Option(help="Names with commas between; see `scotoma list probes` [default: all].")] = None,
+    attack: AttackOption = "strong",
+    layer: Layer = None,
+    extractor: Extractor = None,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Audit a claim of robustness and write the report."""
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+
+    show_audit(
+        load_model(model, weights, trust_pickle=trust_pickle),
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=names(probes) if probes else None,
+        attack=attack,
+        layer=layer,
+        extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
+        limit=limit,
+        seed=seed,
+    )
+
+
+@app.command(name="map")
+def map_blind_spots(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/map"
+    ),
+    families: Annotated[
+        str | None, typer.Option(help="Names with commas between; see `scotoma list transforms` [default: all].")
+    ] = None,
+    attack: AttackOption = "strong",
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of the cheap attack that searches.")] = 20,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Search for the harmless change of the images that costs the most robustness, and write the report."""
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.transforms import TRANSFORMS
+
+    search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
+    loaded = load_model(model, weights, trust_pickle=trust_pickle)
+    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[search], attack=attack, limit=limit, seed=seed)
+
+
+@app.command()
+def certify(
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
+        "runs/certify"
+    ),
+    attack: AttackOption = "strong",
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Certify a ReLU network image by image, a smooth one in the mean, and see what harmless changes leave of that."""
+    from scotoma.certificates.wasserstein import is_smooth
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.probes.certificate import Certificate
+    from scotoma.probes.distributional import Distributional
+
+    loaded = load_model(model, weights, trust_pickle=trust_pickle)
+    probe = Distributional() if is_smooth(loaded.module) else Certificate()
+    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[probe], attack=attack, limit=limit, seed=seed)
+
+
+@app.command()
+def attack(
+    name: Annotated[str, typer.Argument(help="See `scotoma list attacks`.")],
+    model: Model,
+    data: Data,
+    threat: ThreatOption,
+    out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")] = None,
+    limit: Limit = None,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Run one attack and keep its records."""
+    from scotoma.attacks import ATTACKS
+    from scotoma.auditing import make_claim
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.progress import Progress
+    from scotoma.report.summary import summarise
+    from scotoma.run import Run
+    from scotoma.store import write_parquet
+
+    make = ATTACKS[name]
+    claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
+    folder = out or Path("runs") / f"{name}-{claim.model.name.replace(':', '-')}"
+    run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
+    path = folder / f"{name}.parquet"
+    with run.store.locked():
+        records = run.attack(make(claim.threat), what=name)
+        write_parquet(path, run.records)
+    for line in summarise(records, claim.threat):
+        typer.echo(line)
+    typer.echo(f"records: {path}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished audit.")]) -> None:
+    """Draw the report of a run again; no model is needed."""
+    from scotoma.auditing import draw
+
+    draw(folder).show()
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    seed: Seed = 0,
+) -> None:
+    """Train a small robust model on handwritten digits and audit it: a tour in about a minute."""
+    from scotoma.demo import demo as run
+
+    run(out, seed)
+
+
+def show_audit(*claim: Any, **settings: Any) -> None:
+    """Audit with bars and with the command that was typed, and print the verdicts."""
+    from scotoma.auditing import audit
+    from scotoma.progress import Progress
+
+    audit(*claim, **settings, progress=Progress(), command=typed()).show()

@@ -1,0 +1,125 @@
+"""Commands that train: `train`, `patch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scotoma.cli.app import (
+    Data,
+    DataRoot,
+    Model,
+    Seed,
+    ThreatOption,
+    TrustPickle,
+    Weights,
+    app,
+    names,
+    typed,
+)
+
+if TYPE_CHECKING:
+    from scotoma.training.loop import Epoch
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="natural, pgd ...; see `scotoma list recipes`.")],
+    data: Data,
+    arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist ...; see `scotoma list models`.")],
+    threat: ThreatOption,
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the training images [default: 10, more on small data].")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
+    optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
+    decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
+    augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
+    steps: Annotated[int | None, typer.Option(min=1, help="Attack steps a batch [default: the recipe's].")] = None,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+) -> None:
+    """Train a model; the same command continues a training that was stopped."""
+    from scotoma.claim import Threat
+    from scotoma.data import load_data
+    from scotoma.progress import Progress
+    from scotoma.training.loop import Schedule
+    from scotoma.training.loop import train as run
+
+    loaded = load_data(data, data_root)
+    images = len(loaded.train or ())
+    pace = (batch, rate, decay, optimizer)
+    schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
+    total = -(-images // batch) * schedule.epochs
+
+    with Progress().bar(f"training {arch}", total) as advance:
+        run(
+            recipe,
+            loaded,
+            arch,
+            Threat.parse(threat),
+            out,
+            schedule=schedule,
+            seed=seed,
+            half=half,
+            options={} if steps is None else {"steps": steps},
+            augment=names(augment) if augment else (),
+            step=advance,
+            log=log_epoch,
+        )
+    typer.echo(f"model: {out}")
+
+
+@app.command()
+def patch(
+    model: Model,
+    run: Annotated[Path, typer.Option(help="The folder of an audit of this model.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The folder to write; the same command continues what was stopped.")] = Path(
+        "runs/patch"
+    ),
+    families: Annotated[
+        str | None, typer.Option(help="Searched before and after; see `scotoma list transforms` [default: all].")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning [default: 3, more on small data].")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 5e-4,
+    half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
+    weights: Weights = None,
+    trust_pickle: TrustPickle = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Fine-tune a model on the blind spots that an audit found, audit it again, and report whether they only moved."""
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model
+    from scotoma.patching import patch as close
+    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.progress import Progress
+    from scotoma.training.loop import Schedule
+    from scotoma.transforms import TRANSFORMS
+
+    loaded = load_data(data, data_root)
+    report = close(
+        load_model(model, weights, trust_pickle=trust_pickle),
+        loaded,
+        run,
+        out,
+        schedule=Schedule(epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate),
+        search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
+        half=half,
+        progress=Progress(),
+        log=log_epoch,
+        command=typed(),
+    )
+    report.show()
+    typer.echo(f"model: {out / 'model.safetensors'}")
+
+
+def log_epoch(epoch: Epoch) -> None:
+    """A line of a training."""
+    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")
