@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 """Slack on every distance and range check: `x + eps - x` differs from eps by a few units in the last place."""
 
-NORMS = ["linf"]
+NORMS = ["linf", "l2", "l1", "l0"]
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Threat:
     """A norm and a size: the perturbations that the claim says are harmless.
 
     Args:
-        norm: "linf", the largest change of any pixel.
-        eps: its bound, in (0, 1], on images in [0, 1].
+        norm: "linf", the largest change of any value; "l2", the root of the sum of their squares over the whole image; "l1", the
+            sum of their sizes; "l0", the number of pixels changed, all channels of a pixel together.
+        eps: its bound on images in [0, 1]: in (0, 1] for L-inf, a whole number for L0.
     """
 
     norm: str
@@ -35,8 +37,12 @@ class Threat:
     def __post_init__(self):
         if self.norm not in NORMS:
             raise InputError(f"unknown norm {self.norm!r} in the threat; {nearest(self.norm, NORMS)}")
-        if not 0 < self.eps <= 1:
+        if self.norm == "linf" and not 0 < self.eps <= 1:
             raise InputError(f"eps is {self.eps:g} in the threat; images are in [0, 1], so it must lie in (0, 1]")
+        if self.norm == "l0" and self.eps != int(self.eps):
+            raise InputError(f"eps is {self.eps:g} in the threat; L0 counts pixels, so it must be a whole number")
+        if not 0 < self.eps < math.inf:
+            raise InputError(f"eps is {self.eps:g} in the threat; want a number above 0")
 
     @classmethod
     def parse(cls, text: str | Threat) -> Threat:
@@ -59,8 +65,33 @@ class Threat:
         return f"{self.norm}:{round(scaled)}/255" if whole else f"{self.norm}:{self.eps:g}"
 
     def project(self, images: Tensor, originals: Tensor) -> Tensor:
-        """The nearest images inside the threat around `originals` and inside [0, 1]. Both are (n, c, h, w)."""
-        return images.maximum(originals - self.eps).minimum(originals + self.eps).clamp_(0, 1)
+        """The images moved into the threat around `originals`, then into [0, 1]. Both are (n, c, h, w)."""
+        if self.norm == "linf":
+            return images.maximum(originals - self.eps).minimum(originals + self.eps).clamp_(0, 1)
+        import torch  # here, since the command line reads this file before it needs torch
+
+        change = images - originals
+        if self.norm == "l2":
+            change *= self.eps / change.flatten(1).norm(dim=1).clamp_min(self.eps)[:, None, None, None]
+        elif self.norm == "l1":  # Duchi et al. 2008, Figure 1: what all values must give up
+            sizes = change.flatten(1).abs().sort(1, descending=True).values
+            surplus = (sizes.cumsum(1) - self.eps) / torch.arange(1, sizes.shape[1] + 1, device=sizes.device)
+            less = surplus.gather(1, (sizes > surplus).sum(1, keepdim=True) - 1).clamp_min(0)[:, :, None, None]
+            change = change.sign() * (change.abs() - less).clamp_min_(0)
+        else:
+            sizes = change.abs().amax(1, keepdim=True)
+            kept = sizes.flatten(1).topk(min(int(self.eps), sizes[0].numel()), dim=1).indices
+            change *= torch.zeros_like(sizes).flatten(1).scatter_(1, kept, 1.0).view_as(sizes)
+        return change.add_(originals).clamp_(0, 1)
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The L-inf or L2 perturbation of size eps along which a function with this gradient (n, c, h, w) rises fastest; 0 where
+        that is 0."""
+        if self.norm == "linf":
+            return gradient.sign().mul_(self.eps)
+        flat = gradient.flatten(1)
+        direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)  # the square of a small gradient would be 0
+        return (direction * (self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30))).view_as(gradient)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,13 @@ from scotoma.table import Table
 ATTACKS = Table(
     "attack",
     {
+        "fgsm": "attacks.single_step:FGSM",
+        "step-ll": "attacks.single_step:StepLL",
+        "rand-fgsm": "attacks.single_step:RandFGSM",
+        "rand-step-ll": "attacks.single_step:RandStepLL",
+        "ifgsm": "attacks.iterative:IFGSM",
+        "iter-ll": "attacks.iterative:IterLL",
+        "mim": "attacks.iterative:MIM",
         "pgd": "attacks.pgd:PGD",
         "apgd-ce": "attacks.apgd:APGDCE",
         "apgd-t": "attacks.apgd:APGDT",
@@ -14,6 +21,7 @@ ATTACKS = Table(
         "min-linf": "attacks.min_linf:MinLinf",
         "cw-linf": "attacks.carlini_wagner:CarliniWagnerLinf",
         "square": "attacks.square:Square",
+        "transfer": "attacks.transfer:Transfer",
         "strong": "attacks.strong:Strong",
     },
 )

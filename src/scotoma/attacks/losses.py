@@ -15,6 +15,16 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, reduction="none")
 
 
+def towards(logits: Tensor, classes: Tensor) -> Tensor:
+    """log p(class), (n,): larger the surer the model is of that class."""
+    return -F.cross_entropy(logits, classes, reduction="none")
+
+
+def least_likely(logits: Tensor, labels: Tensor) -> Tensor:
+    """log p of the class that these logits find least likely, (n,), whatever the label (Step-LL)."""
+    return towards(logits, logits.argmin(1))
+
+
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Largest wrong logit minus the label's, (n,): positive when the model is wrong."""
     label = labels[:, None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -18,13 +19,14 @@ class PGD:
     """Signed-gradient steps inside the ball, from random starts (Madry et al. 2018, section 2.1).
 
     Args:
-        threat: the ball.
+        threat: the ball, L-inf or L2.
         steps: gradient steps from each start.
         step_size: length of a step; None means 2.5 eps / steps, which can cross the ball.
-        restarts: how many random starts; an image that is fooled leaves.
+        restarts: how many random starts (in the L-inf ball, on the L2 sphere); an image that is fooled leaves.
         loss: what is ascended.
     """
 
+    norms: ClassVar = ("linf", "l2")
     threat: Threat
     steps: int = 40
     step_size: float | None = None
@@ -34,7 +36,7 @@ class PGD:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         eps = self.threat.eps
-        step_size = self.step_size or 2.5 * eps / self.steps
+        stride = self.step_size / eps if self.step_size else 2.5 / self.steps
         found = images.clone()
         state = _State(Oracle(model, labels), generator or Randomness.default(images), images, images)
         state.drop(state.oracle.fooled(images))
@@ -46,7 +48,7 @@ class PGD:
                 if not len(state):
                     return found
                 gradient = gradient[~fooled] if len(gradient) > len(state) else gradient
-                state.x = self.threat.project(state.x + step_size * gradient.sign_(), state.clean)
+                state.x = self.threat.project(state.x + self.threat.steepest(gradient).mul_(stride), state.clean)
             self._harvest(state, state.oracle.fooled(state.x), found)
             if not len(state):
                 return found

@@ -212,9 +212,18 @@ def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Modu
 
 
 def _options(adversary: Recipe) -> dict[str, Any]:
-    """The recipe's hyper-parameters as JSON; what is no number or word is written as it prints."""
+    """The recipe's hyper-parameters as JSON."""
     given = {field.name: getattr(adversary, field.name) for field in fields(adversary) if field.name != "threat"}  # type: ignore[arg-type]
-    return {key: value if isinstance(value, int | float | str | None) else repr(value) for key, value in given.items()}
+    return {key: _plain(value) for key, value in given.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A hyper-parameter as JSON: a model by name and weights, what else is no number or word as it prints."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Classifier):
+        return f"{value.name} {value.sha256[:16]}"
+    return value if isinstance(value, int | float | str | None) else repr(value)
 
 
 def _adversary(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:

@@ -37,5 +37,5 @@ class PGDTraining:
         for _ in range(self.steps):
             leaf = x.detach().requires_grad_()
             (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
-            x = threat.project(x + 2.5 * threat.eps / self.steps * gradient.sign(), images)
+            x = threat.project(x + threat.steepest(gradient).mul_(2.5 / self.steps), images)
         return x

@@ -1,0 +1,110 @@
+"""Iterated single steps, from the image itself: basic iteration and momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import cross_entropy, towards
+from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class IFGSM:
+    """Signed-gradient steps inside the ball, from the image itself (Kurakin et al. 2017, section 2).
+
+    Args:
+        threat: the ball, L-inf or L2.
+        steps: gradient steps.
+        step_size: length of a step; None means eps / steps, the shortest that reaches the edge.
+        loss: what is ascended.
+        until_fooled: an image leaves as soon as it is fooled. Else all steps are taken and the last point is returned, whatever
+            the model says of it: an image far across the boundary is likelier to fool another model too.
+    """
+
+    norms: ClassVar = ("linf", "l2")
+    threat: Threat
+    steps: int = 10
+    step_size: float | None = None
+    loss: Loss = cross_entropy
+    until_fooled: bool = True
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w); with `until_fooled` unchanged where the model is wrong already or could not be
+        fooled."""
+        length = (self.step_size or self.threat.eps / self.steps) / self.threat.eps
+        found = images.clone()
+        oracle = Oracle(model, labels)
+        state = _State(oracle, images, images, torch.zeros_like(images), self._aim(oracle, images))
+        for _ in range(self.steps):
+            gradient, _, fooled = state.oracle.ascent(state.x, lambda logits, _: self.loss(logits, state.aim))
+            state.direction = self._direction(state.direction, gradient)
+            if self.until_fooled:
+                self._harvest(state, fooled, found)
+                if not len(state):
+                    return found
+            state.x = self.threat.project(state.x + length * self.threat.steepest(state.direction), state.clean)
+        if not self.until_fooled:
+            return state.x
+        self._harvest(state, state.oracle.fooled(state.x), found)
+        return found
+
+    def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
+        """The class that the loss of each image speaks of, int64 (n,)."""
+        return oracle.labels
+
+    def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
+        """Where the next step goes, from where the last one went."""
+        return gradient
+
+    @staticmethod
+    def _harvest(state: _State, fooled: Tensor, found: Tensor) -> None:
+        found[state.rows[fooled]] = state.x[fooled]
+        state.drop(fooled)
+
+
+@dataclass(frozen=True)
+class IterLL(IFGSM):
+    """The same towards the class that the model finds least likely on the clean image (Kurakin et al. 2017, section 2).
+
+    Args:
+        threat, steps, step_size, until_fooled: as in `IFGSM`.
+        loss: of the logits and the least likely class.
+    """
+
+    loss: Loss = towards
+
+    def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
+        return oracle.logits(images).argmin(1)
+
+
+@dataclass(frozen=True)
+class MIM(IFGSM):
+    """Steps along a momentum of normalised gradients, whose examples transfer better (Dong et al. 2018, Algorithm 1).
+
+    Args:
+        threat, steps, step_size, loss, until_fooled: as in `IFGSM`.
+        decay: mu, the share of the last direction that is kept.
+    """
+
+    decay: float = 1.0
+
+    def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
+        size = gradient.flatten(1).abs().sum(1).clamp_min_(1e-30)[:, None, None, None]
+        return self.decay * last + gradient / size
+
+
+@dataclass
+class _State(Active):
+    clean: Tensor
+    x: Tensor
+    direction: Tensor
+    """of the last step"""
+    aim: Tensor
+    """the class that the loss speaks of, (n,)"""

@@ -1,0 +1,80 @@
+"""Attacks in one gradient step: fast, and the ones that masked gradients mislead first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from scotoma.attacks.losses import cross_entropy, least_likely
+from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """The fast gradient sign method: one step to the edge of the ball (Goodfellow et al. 2015, section 4).
+
+    Args:
+        threat: the ball, L-inf or L2.
+        loss: what the step ascends.
+    """
+
+    norms: ClassVar = ("linf", "l2")
+    threat: Threat
+    loss: Loss = cross_entropy
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w)."""
+        gradient = Oracle(model, labels).ascent(images, self.loss).gradient
+        return self.threat.project(images + self.threat.steepest(gradient), images)
+
+
+@dataclass(frozen=True)
+class StepLL(FGSM):
+    """One step towards the class that the model finds least likely (Kurakin et al. 2017, section 2).
+
+    Args:
+        threat: the ball, L-inf or L2.
+    """
+
+    loss: Loss = least_likely
+
+
+@dataclass(frozen=True)
+class RandFGSM:
+    """R+FGSM: a random step of alpha, then a gradient step of eps - alpha from there (Tramer et al. 2018, eq. 5).
+
+    The random step leaves the neighbourhood in which a masked gradient points elsewhere.
+
+    Args:
+        threat: the ball, L-inf or L2.
+        alpha: length of the random step as a share of eps; the paper's is 1/2.
+        loss: what the second step ascends.
+    """
+
+    norms: ClassVar = ("linf", "l2")
+    threat: Threat
+    alpha: float = 0.5
+    loss: Loss = cross_entropy
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w)."""
+        noise = (generator or Randomness.default(images)).normal(images)
+        start = (images + self.alpha * self.threat.steepest(noise)).clamp_(0, 1)
+        gradient = Oracle(model, labels).ascent(start, self.loss).gradient
+        return self.threat.project(start + (1 - self.alpha) * self.threat.steepest(gradient), images)
+
+
+@dataclass(frozen=True)
+class RandStepLL(RandFGSM):
+    """R+Step-LL: a random step of alpha, then one of eps - alpha towards the least likely class (Tramer et al. 2018, section 4.1).
+
+    Args:
+        threat: the ball, L-inf or L2.
+        alpha: length of the random step as a share of eps; the paper's is 1/2.
+    """
+
+    loss: Loss = least_likely

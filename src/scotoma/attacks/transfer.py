@@ -1,0 +1,58 @@
+"""Examples made on other models: an attack that asks the model under attack for nothing but its answers (Szegedy et al. 2014)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from scotoma.attacks.iterative import MIM
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.models.classifier import Classifier
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Makes examples on each source in turn, and keeps the first that fools the model under attack.
+
+    Args:
+        threat: the ball, L-inf or L2.
+        sources: the models on which examples are made.
+        steps: of momentum iteration on a source (`MIM`), all of them taken.
+    """
+
+    norms: ClassVar = ("linf", "l2")
+    threat: Threat
+    sources: tuple[Classifier, ...] = ()
+    steps: int = 20
+
+    def __post_init__(self):
+        if not self.sources:
+            raise InputError("attack transfer needs models to make examples on; give --sources MODEL,MODEL")
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """Images inside the threat, (n, c, h, w); unchanged where no example fooled the model."""
+        random = generator or Randomness.default(images)
+        found = images.clone()
+        oracle = Oracle(model, labels)
+        for number, source in enumerate(self.sources):
+            if not len(oracle):
+                break
+            rows = oracle.rows
+            make = MIM(self.threat, self.steps, until_fooled=False)
+            examples = craft(make, source, images[rows], labels[rows], random.narrow(rows).fork(number))
+            fooled = oracle.fooled(examples)
+            found[rows[fooled]] = examples[fooled]
+            oracle = oracle.narrow(~fooled)
+        return found
+
+
+def craft(attack: Callable[..., Tensor], source: Classifier, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+    """What an attack makes of the images on another model, (n, c, h, w)."""
+    module = source.module.to(images.device)
+    return attack(module, images, labels, generator=random)
