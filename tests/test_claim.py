@@ -94,6 +94,12 @@ def test_no_direction_of_the_same_size_is_steeper(norm: str):
         assert ((gradient * (steepest - same)).flatten(1).sum(1) >= -1e-6).all()
 
 
+@pytest.mark.parametrize("threat", [Threat("l1", 2.0), Threat("l0", 3)], ids=str)
+def test_other_norms_have_no_steepest_step(threat: Threat):
+    with pytest.raises(InputError, match="L-inf and L2 only"):
+        threat.steepest(torch.ones(SHAPE))
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

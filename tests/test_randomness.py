@@ -97,3 +97,8 @@ def test_forks_differ_from_each_other_and_not_by_what_was_drawn_before():
     assert torch.equal(fresh.fork(1).uniform(like), used.fork(1).uniform(like))
     assert not torch.equal(fresh.fork(1).uniform(like), fresh.fork(2).uniform(like))
     assert not torch.equal(fresh.fork(0).uniform(like), fresh.uniform(like))
+
+
+def test_no_images_need_no_numbers():
+    nothing = torch.zeros(0, 1, 3, 3)
+    assert Randomness.default(nothing).uniform(nothing).shape == nothing.shape

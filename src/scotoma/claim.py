@@ -89,6 +89,8 @@ class Threat:
         that is 0."""
         if self.norm == "linf":
             return gradient.sign().mul_(self.eps)
+        if self.norm != "l2":
+            raise InputError(f"threat {self}: there are steepest steps in L-inf and L2 only")
         flat = gradient.flatten(1)
         direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)  # the square of a small gradient would be 0
         return (direction * (self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30))).view_as(gradient)

@@ -51,7 +51,7 @@ class Randomness:
         """float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
         self._draws += 1
         rows = _hash(self._keys + self._draws)
-        pixels = torch.arange(like[0].numel(), device=like.device)
+        pixels = torch.arange(like.shape[1:].numel(), device=like.device)
         bits = _hash(rows[:, None] + pixels * _GOLDEN)
         return (bits >> 40 & 0xFFFFFF).float().div_(1 << 24).view(like.shape)
 

@@ -45,8 +45,8 @@ def test_momentum_adds_up_normalised_gradients():
     model = linear_model((1, 5, 5), 2)
     images = torch.rand((6, 1, 5, 5), generator=torch.Generator().manual_seed(0))
     labels = model(images).argmax(1)
-    found = [attack(model, images, labels) for attack in (MIM(LINF, until_fooled=False), IFGSM(LINF, until_fooled=False))]
-    assert torch.allclose(*found, atol=1e-6)
+    momentum, plain = (kind(LINF, until_fooled=False)(model, images, labels) for kind in (MIM, IFGSM))
+    assert torch.allclose(momentum, plain, atol=1e-6)
     model, (images, labels) = digits_model(), digits_images(30)
     plain = IFGSM(LINF, until_fooled=False)(model, images, labels)
     assert torch.allclose(MIM(LINF, decay=0.0, until_fooled=False)(model, images, labels), plain, atol=1e-6)

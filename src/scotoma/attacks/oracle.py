@@ -65,7 +65,9 @@ class Oracle:
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
             # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
-            gradient = torch.autograd.grad(losses.sum(), leaf)[0] if logits.requires_grad else torch.zeros_like(images)
+            gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
+        if gradient is None:
+            gradient = torch.zeros_like(images)
         if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
             gradient = gradient.clone(memory_format=torch.contiguous_format)
         gradient.nan_to_num_(0, 0, 0)

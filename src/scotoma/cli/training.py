@@ -39,19 +39,29 @@ def train(
     optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
     augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
-    steps: Annotated[int | None, typer.Option(min=1, help="Attack steps a batch [default: the recipe's].")] = None,
+    sources: Annotated[
+        str | None, typer.Option(help="Trained models with commas between, for recipes that take examples from others.")
+    ] = None,
+    option: Annotated[list[str] | None, typer.Option(help="A hyper-parameter of the recipe, NAME=VALUE; may be repeated.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
+    trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
     """Train a model; the same command continues a training that was stopped."""
     from scotoma.claim import Threat
     from scotoma.data import load_data
+    from scotoma.models.loading import load_model
     from scotoma.progress import Progress
     from scotoma.training.loop import Schedule
     from scotoma.training.loop import train as run
+    from scotoma.training.options import known, parse
 
+    options = parse(recipe, option or ())
     loaded = load_data(data, data_root)
+    if sources:
+        known(recipe, "sources")
+        options["sources"] = tuple(load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources))
     images = len(loaded.train or ())
     pace = (batch, rate, decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
@@ -67,7 +77,7 @@ def train(
             schedule=schedule,
             seed=seed,
             half=half,
-            options={} if steps is None else {"steps": steps},
+            options=options,
             augment=names(augment) if augment else (),
             step=advance,
             log=log_epoch,
@@ -122,4 +132,12 @@ def patch(
 
 def log_epoch(epoch: Epoch) -> None:
     """A line of a training."""
-    typer.echo(f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}")
+    line = (
+        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}, "
+        f"FGSM {epoch.single_step_accuracy:.1%}"
+    )
+    if epoch.loss_ratio is not None and epoch.cosine is not None:
+        line += f", loss ratio {epoch.loss_ratio:.2f}, cosine {epoch.cosine:.2f}"
+    typer.echo(line)
+    if epoch.overfitting:
+        typer.secho(epoch.overfitting, err=True, fg="yellow")

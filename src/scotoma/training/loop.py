@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from scotoma import engine
-from scotoma.attacks.losses import margin
-from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
-from scotoma.data.dataset import Dataset, Split
+from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import save_checkpoint
@@ -28,12 +26,12 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.reason import reason
 from scotoma.store import write_whole
 from scotoma.table import nearest
-from scotoma.training import AUGMENTATIONS, RECIPES
+from scotoma.training import AUGMENTATIONS
 from scotoma.training.augment import Augmentation
+from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitting
+from scotoma.training.options import make, told
 from scotoma.training.recipe import Recipe
 
-EVALUATION_IMAGES = 1000
-EVALUATION_STEPS = 20
 LEAST_STEPS = 1500
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.AdamW,
@@ -74,16 +72,6 @@ class Schedule:
         if progress < rise:
             return self.peak * (0.1 + 0.9 * progress / rise)
         return self.peak * 0.5 * (1 + math.cos(math.pi * (progress - rise) / (1 - rise)))
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One line of the training log. Accuracies are rates over the first test images; robust is under PGD-20."""
-
-    epoch: int
-    loss: float
-    accuracy: float
-    robust_accuracy: float
 
 
 def train(
@@ -127,7 +115,7 @@ def train(
     if out.is_dir():
         raise InputError(f"{out}: is a folder; give the file to write")
     schedule = schedule or Schedule()
-    adversary = _adversary(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
+    adversary = make(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
     device = engine.default_device()
     torch.manual_seed(seed)
@@ -135,7 +123,7 @@ def train(
     optimizer = OPTIMIZERS[schedule.optimizer](model.parameters(), lr=schedule.peak, weight_decay=schedule.decay)
     identity = {
         "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
-        "options": _options(adversary),
+        "options": told(adversary),
         "augment": [repr(augmentation) for augmentation in augmentations],
         "start": start and start.sha256,
         "arch": arch,
@@ -176,20 +164,21 @@ def train(
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise InputError(f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate")
-        history.append(Epoch(epoch + 1, loss, *evaluate(model, data.test, threat, device)))
+        measured = evaluate(model, data.test, threat, device)
+        history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=overfitting(history, measured)))
         _save(checkpoint, identity, model, optimizer, history)
         lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
         write_whole(out.with_name(out.name + ".log.jsonl"), lines.encode())
         log(history[-1])
     if half:
         model.half().float()
-    accuracy, robust = evaluate(model, data.test, threat, device)
+    final = evaluate(model, data.test, threat, device)
     card = identity | {
         "shape": data.shape,
         "classes": len(data.classes),
-        "accuracy": accuracy,
-        "robust_accuracy": robust,
-        "evaluated": f"first {min(EVALUATION_IMAGES, len(data.test))} test images; robust under PGD-{EVALUATION_STEPS}",
+        **asdict(final),
+        "overfitting": next((line.overfitting for line in history if line.overfitting), None),
+        "evaluated": f"first {min(IMAGES, len(data.test))} test images; robust under PGD-{STEPS}",
     }
     try:
         save_checkpoint(out, model, card, torch.float16 if half else None)
@@ -209,45 +198,6 @@ def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Modu
     if not any(weight.requires_grad for weight in model.parameters()):
         raise InputError(f"model {start.name} has no weights to train")
     return model
-
-
-def _options(adversary: Recipe) -> dict[str, Any]:
-    """The recipe's hyper-parameters as JSON."""
-    given = {field.name: getattr(adversary, field.name) for field in fields(adversary) if field.name != "threat"}  # type: ignore[arg-type]
-    return {key: _plain(value) for key, value in given.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A hyper-parameter as JSON: a model by name and weights, what else is no number or word as it prints."""
-    if isinstance(value, tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Classifier):
-        return f"{value.name} {value.sha256[:16]}"
-    return value if isinstance(value, int | float | str | None) else repr(value)
-
-
-def _adversary(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
-    kind = RECIPES[recipe]
-    known = [field.name for field in fields(kind) if field.name != "threat"]
-    for name in options:
-        if name not in known:
-            hint = nearest(name, known) if known else "it has none"
-            raise InputError(f"recipe {recipe} has no option {name!r}; {hint}")
-    return kind(threat, **options)
-
-
-def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> tuple[float, float]:
-    """Clean accuracy and accuracy under PGD-20 over the first test images, in float32."""
-    model.eval()
-    indices = torch.arange(min(EVALUATION_IMAGES, len(split)))
-    images = split.images(indices).to(device, memory_format=torch.channels_last)
-    labels = split.labels[indices].to(device)
-    with torch.no_grad():
-        right = margin(model(images), labels) < 0
-    attacked = PGD(threat, steps=EVALUATION_STEPS)(model, images[right], labels[right])
-    with torch.no_grad():
-        stands = margin(model(attacked), labels[right]) < 0
-    return right.float().mean().item(), stands.sum().item() / len(indices)
 
 
 def _save(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:

@@ -1,0 +1,1 @@
+"""The loss around an image: whether its gradient says where it rises."""

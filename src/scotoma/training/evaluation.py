@@ -1,0 +1,84 @@
+"""What the training log says of a model after each epoch, and the watch for catastrophic overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from scotoma.attacks.losses import margin
+from scotoma.attacks.pgd import PGD
+from scotoma.attacks.single_step import FGSM
+from scotoma.claim import Threat
+from scotoma.data.dataset import Split
+from scotoma.gradients.linearity import linearity
+from scotoma.stats import finite
+
+IMAGES = 1000
+STEPS = 20
+LINEARITY_IMAGES = 250
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Measured in float32 on the first `IMAGES` test images, of each its share.
+
+    The loss ratio and the cosine of the single-step and the iterated perturbation (Tramer et al. 2018, section 4.1) are measured
+    on the first `LINEARITY_IMAGES`; a single step that falls behind is the first sign of a masked gradient.
+    """
+
+    accuracy: float
+    robust_accuracy: float
+    """under PGD with `STEPS` steps"""
+    single_step_accuracy: float
+    """under FGSM"""
+    loss_ratio: float | None
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class Epoch(Evaluation):
+    """One line of the training log."""
+
+    epoch: int
+    loss: float
+    """mean of the recipe's loss over the epoch"""
+    overfitting: str | None = None
+    """a sentence where it has set in, see `overfitting`"""
+
+
+def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> Evaluation:
+    """Put the model into eval mode and measure it; a random state is neither used nor changed."""
+    model.eval()
+    indices = torch.arange(min(IMAGES, len(split)))
+    images = split.images(indices).to(device, memory_format=torch.channels_last)
+    labels = split.labels[indices].to(device)
+
+    def right(seen: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return margin(model(seen).float(), labels) < 0
+
+    clean = right(images)
+    attacked = [clean & right(attack(model, images, labels)) for attack in (PGD(threat, steps=STEPS), FGSM(threat))]
+    few = slice(LINEARITY_IMAGES)
+    shares = (float(mask.float().mean()) for mask in (clean, *attacked))
+    steps = linearity(model, images[few], labels[few], threat)
+    return Evaluation(*shares, loss_ratio=finite(steps.ratio.value), cosine=finite(steps.mean_cosine.value))
+
+
+def overfitting(history: Sequence[Evaluation], last: Evaluation) -> str | None:
+    """A sentence on catastrophic overfitting after the epochs in `history`, None where there is none (Wong et al. 2020, section 5).
+
+    That is named which loses more than half of its best robust accuracy, and at least 10 points, while it withstands a single
+    step no less often than its best did an iterated attack.
+    """
+    best = max((each.robust_accuracy for each in history), default=0.0)
+    fallen = last.robust_accuracy < min(best / 2, best - 0.1)
+    if not fallen or last.single_step_accuracy < best:
+        return None
+    return (
+        f"catastrophic overfitting: accuracy under PGD-{STEPS} fell from {best:.1%} to {last.robust_accuracy:.1%}, and is "
+        f"{last.single_step_accuracy:.1%} under a single step"
+    )

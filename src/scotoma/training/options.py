@@ -1,0 +1,66 @@
+"""The hyper-parameters of recipes: as given by name, as typed, and as a card keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING, Field, fields
+from typing import Any
+
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.models.classifier import Classifier
+from scotoma.table import nearest
+from scotoma.training import RECIPES
+from scotoma.training.recipe import Recipe
+
+
+def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
+    """A recipe by its name. Raises `InputError` for an unknown name or option."""
+    for name in options:
+        known(recipe, name)
+    return RECIPES[recipe](threat, **options)
+
+
+def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
+    """Options as typed, "steps=7", in the types of the recipe's own defaults. Raises `InputError` for what is none."""
+    found = {}
+    for each in typed:
+        name, equals, text = each.partition("=")
+        if not equals:
+            raise InputError(f"--option {each}: write it as NAME=VALUE, for example steps=10")
+        default = known(recipe, name).default
+        kind = type(default) if isinstance(default, int | float | str) else float
+        try:
+            found[name] = None if text == "none" and default is not MISSING else kind(text)
+        except ValueError:
+            raise InputError(
+                f"--option {each}: want {'a whole number' if kind is int else 'a number'}, as in {name}={default}"
+            ) from None
+    return found
+
+
+def told(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's hyper-parameters as JSON, the threat apart."""
+    return {field.name: _plain(getattr(recipe, field.name)) for field in _fields(type(recipe))}
+
+
+def known(recipe: str, option: str) -> Field[Any]:
+    """An option of a recipe. Raises `InputError`, with the nearest name, where it has none of that name."""
+    options = {field.name: field for field in _fields(RECIPES[recipe])}
+    if option not in options:
+        hint = nearest(option, list(options)) if options else "it has none"
+        raise InputError(f"recipe {recipe} has no option {option!r}; {hint}")
+    return options[option]
+
+
+def _plain(value: Any) -> Any:
+    """A model by its name and weights; what else is no number or word as it prints."""
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, Classifier):
+        return f"{value.name} {value.sha256[:16]}"
+    return value if isinstance(value, int | float | str | None) else repr(value)
+
+
+def _fields(kind: Any) -> list[Field[Any]]:
+    return [field for field in fields(kind) if field.name != "threat"]

@@ -1,0 +1,41 @@
+"""Hyper-parameters by name, as typed and as kept."""
+
+from __future__ import annotations
+
+import pytest
+
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.training.options import make, parse, told
+
+THREAT = Threat("linf", 0.1)
+
+
+def test_values_take_the_type_of_the_default():
+    assert parse("pgd", ["steps=3", "warmup=1"]) == {"steps": 3, "warmup": 1.0}
+    assert isinstance(parse("pgd", ["warmup=1"])["warmup"], float)
+    assert parse("ensemble", ["step=step-ll"]) == {"step": "step-ll"}
+    assert parse("wong", ["projections=none"]) == {"projections": None}
+    assert parse("wrm", []) == {}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "typed", "message"),
+    [
+        ("pgd", "steps", "write it as NAME=VALUE"),
+        ("pgd", "steps=many", "want a whole number, as in steps=7"),
+        ("pgd", "warmup=x", "want a number"),
+        ("pgd", "stepps=3", "did you mean 'steps'"),
+        ("natural", "steps=3", "it has none"),
+        ("madry", "steps=3", "unknown recipe 'madry'"),
+    ],
+)
+def test_what_is_no_option(recipe, typed, message):
+    with pytest.raises(InputError) as error:
+        parse(recipe, [typed])
+    assert message in str(error.value)
+
+
+def test_a_card_keeps_all_but_the_threat():
+    assert told(make("pgd", THREAT, {"steps": 3})) == {"steps": 3, "warmup": 0.3}
+    assert told(make("natural", THREAT, {})) == {}
