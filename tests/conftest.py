@@ -27,6 +27,18 @@ if BESIDE.is_dir():
     os.environ.setdefault("SCOTOMA_DATA", str(BESIDE))
 
 
+def for_all_workers(tmp_path_factory) -> Path:
+    """A folder that the tests of this session share."""
+    shared = tmp_path_factory.getbasetemp()
+    return shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory) -> None:
+    """What audits train to make examples on does not go to the user's cache."""
+    os.environ["SCOTOMA_CACHE"] = str(for_all_workers(tmp_path_factory) / "cache")
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """The embedded digits."""
@@ -57,9 +69,7 @@ def mnist() -> Dataset:
 @pytest.fixture(scope="session")
 def digits_model(tmp_path_factory, digits) -> Path:
     """A file with a small-cnn after PGD training at linf:0.1, trained once for all workers."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent
+    shared = for_all_workers(tmp_path_factory)
     path = shared / "digits-pgd.safetensors"
     with (shared / "digits-pgd.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -13,7 +13,9 @@ import scotoma
 from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
+from scotoma.probes import PROBES
 
+PROBED = ["robustness", "blindspots", "distance", "divergence", "transfer"]
 ATTACKING = ["robustness", "blindspots", "distance"]
 """Probes that look at how the model answers, and are quick on a few images."""
 
@@ -22,6 +24,10 @@ ATTACKING = ["robustness", "blindspots", "distance"]
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("audit") / "run"
     return scotoma.audit(str(digits_model), "digits", "linf:0.1", out=out, attack="fmn-linf", limit=80)
+
+
+def entry(found: dict[str, Any], probe: str) -> dict[str, Any]:
+    return next(finding for finding in found["findings"] if finding["probe"] == probe)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,7 @@ def test_findings_have_the_schema_that_other_tools_read(found):
     assert list(found) == ["schema", "claim", "findings", "provenance"]
     assert found["schema"] == 1
     assert found["claim"] == {"model": "digits-pgd", "data": "digits", "threat": {"norm": "linf", "eps": 0.1}, "n": 80}
-    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "blindspots", "distance", "divergence"]
+    assert [finding["probe"] for finding in found["findings"]] == list(PROBES)
     for finding in found["findings"]:
         assert list(finding) == ["probe", "verdict", "rule", "headline", "numbers", "tables"]
         assert finding["verdict"] in ("holds", "weak", "broken", "not applicable")
@@ -42,13 +48,15 @@ def test_findings_have_the_schema_that_other_tools_read(found):
 
 
 def test_the_numbers_that_the_schema_promises(found):
-    robustness, blindspots, distance, divergence = found["findings"]
+    robustness, blindspots, distance, divergence, transfer = (entry(found, probe) for probe in PROBED)
     assert {"clean_accuracy", "robust_accuracy", "median_linf"} <= robustness["numbers"].keys()
     assert robustness["tables"]["curve"]
     assert {"spearman", "spearman_low", "spearman_high"} <= distance["numbers"].keys()
     assert distance["tables"]["bins"]
     assert {"kl", "kl_null", "knn_kl", "auc"} <= divergence["numbers"].keys()
     assert len(divergence["tables"]["classes"]) == 10
+    assert {"white_box_accuracy", "black_box_accuracy", "transfer_only"} <= transfer["numbers"].keys()
+    assert {"target", "source", "attack", "success", "n", "held_out"} <= transfer["tables"]["matrix"][0].keys()
     for row in blindspots["tables"]["grid"]:
         assert {"alpha", "beta", "n", "accuracy", "success_eps", "success_alpha_eps"} <= row.keys()
         assert row["n"] == 80
@@ -57,7 +65,7 @@ def test_the_numbers_that_the_schema_promises(found):
 
 
 def test_probes_agree_on_the_test_set_itself(found):
-    robustness, blindspots, distance, _ = found["findings"]
+    robustness, blindspots, distance, _, transfer = (entry(found, probe) for probe in PROBED)
     base = blindspots["tables"]["grid"][0]
     assert (base["alpha"], base["beta"]) == (1, 0)
     assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
@@ -65,13 +73,15 @@ def test_probes_agree_on_the_test_set_itself(found):
     bins = distance["tables"]["bins"]
     fell = sum(row["n"] * (row["rate"] or 0) for row in bins)
     assert fell / sum(row["n"] for row in bins) == pytest.approx(base["success_eps"], abs=1e-5)
+    assert transfer["numbers"]["white_box_accuracy"] == robustness["numbers"]["robust_accuracy"]
+    assert transfer["numbers"]["white_box_success"] == base["success_eps"]
 
 
 def test_the_records_are_a_frame(report):
     frame = report.records
     assert isinstance(frame, pl.DataFrame)
-    assert frame.select("attack", "transform").unique().height == 7
-    assert len(frame) == 7 * 80
+    assert frame.filter(pl.col("attack").str.starts_with("FMN")).select("attack", "transform").unique().height == 7
+    assert len(frame) == 80 * frame.select("attack", "transform").unique().height
     expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
     assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
     assert report.provenance["passes"]["forwards"] == frame["forwards"].sum()
@@ -93,7 +103,7 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
     for finding in report.findings:
         assert finding.probe in out
     with pytest.raises(KeyError):
-        report["masking"]
+        report["norms"]
 
 
 def test_a_report_of_two_audits_is_refused(tmp_path, linear):
@@ -120,12 +130,14 @@ def test_any_module_from_python(linear):
     )
 
 
-def test_without_a_training_split_only_distance_is_not_applicable(tmp_path, digits, linear):
+def test_without_a_training_split_some_questions_cannot_be_asked(tmp_path, digits, linear):
     data = Dataset(**vars(digits) | {"train": None})
     report = scotoma.audit(linear, data, "linf:0.1", out=tmp_path / "run", attack="fmn-linf", limit=30)
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
     assert verdicts["distance"] == "not applicable"
     assert "no training split" in report["distance"].headline
+    assert verdicts["transfer"] == "not applicable"
+    assert "--sources MODEL,MODEL" in report["transfer"].headline
     assert verdicts["robustness"] != "not applicable"
 
 
@@ -192,13 +204,16 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
     out = tmp_path / "run"
     changes: list[tuple[dict[str, Any], str]] = [
         ({"probes": ["blindspot"]}, "did you mean 'blindspots'"),
-        ({"attack": "fmn"}, "did you mean 'fmn-linf'"),
+        ({"attack": "fmn-lin"}, "did you mean 'fmn-linf'"),
         ({"limit": 0}, "at least one image"),
         ({"seed": -1}, "--seed"),
+        ({"threat": "l2:1.5"}, "probes measure L-inf so far"),
+        ({"sources": ["missing.safetensors"]}, "missing.safetensors: no such file"),
+        ({"attack": "transfer"}, "give --sources"),
     ]
     for given, says in changes:
         with pytest.raises(InputError, match=says):
-            scotoma.audit(linear, "digits", "linf:0.1", out=out, **given)
+            scotoma.audit(linear, "digits", **{"threat": "linf:0.1", "out": out} | given)
         assert not out.exists()
     with pytest.raises(InputError, match="no layer"):
         scotoma.audit(linear, "digits", "linf:0.1", out=out, layer="fc9")

@@ -1,3 +1,4 @@
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -116,6 +117,24 @@ def test_images_of_somebody_else_are_far_away(tmp_path, digits, linear):
     frame = with_examples(make_run(linear, digits, tmp_path), swap)
     assert frame["success"].any()
     assert not records.successes(frame, 0.3).any()
+
+
+def test_who_falls_in_each_norm():
+    frame = pl.DataFrame(
+        {
+            "label": [0] * 5,
+            "prediction": [0, 0, 0, 0, 1],
+            "success": [True, True, True, False, False],
+            "linf": [0.1, 0.1, 0.2, np.inf, 0.0],
+            "l2": [1.5, 2.0, 0.5, np.inf, 0.0],
+            "l1": [300.0001, 300.1, 10, np.inf, 0.0],
+            "l0": [3.0, 4.0, 40.0, np.inf, 0.0],
+        }
+    )
+    for norm, eps, fell in (("linf", 0.1, [0, 1]), ("l2", 1.5, [0, 2]), ("l1", 300.0, [0, 2]), ("l0", 3.0, [0])):
+        assert np.flatnonzero(records.fallen(frame, eps, norm)).tolist() == fell, "a clean error falls to nothing"
+        assert records.successes(frame, eps, norm).tolist() == [i in fell for i in range(4)]
+    assert records.successes(frame, 0.1).tolist() == [True, True, False, False]
 
 
 def test_a_result_with_a_graph_is_taken_for_what_it_is(tmp_path, digits, linear):

@@ -13,7 +13,7 @@ import torch
 from scotoma import reference as ref
 from scotoma.errors import InputError
 from scotoma.models.loading import load_model
-from scotoma.reference import REFERENCES, Reference, find, reference, seconds_to_train, spoken
+from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train, spoken
 from scotoma.training import AUGMENTATIONS, RECIPES
 from scotoma.training.loop import Schedule
 
@@ -44,6 +44,8 @@ def test_the_zoo_holds_what_the_table_says(name):
     assert card["schedule"].items() <= asdict(wanted.schedule).items()
     assert card.get("augment", []) == [repr(AUGMENTATIONS[augmentation]()) for augmentation in wanted.augment]
     defaults = {field.name: field.default for field in fields(RECIPES[wanted.recipe]) if field.name != "threat"}
+    sources = [source.split()[0] for source in card["options"].pop("sources", [])]  # a name and the beginning of a hash
+    assert sources == list(wanted.sources)
     assert card["options"].items() <= (defaults | wanted.options).items()
 
 
@@ -86,7 +88,7 @@ def test_the_estimate_counts_every_batch_and_every_evaluation(digits, monkeypatc
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
-    def trained(self, data, out, step):
+    def trained(self, data, out, step, sources):
         assert self.schedule.epochs == 1
         step(0)
         for batch in range(self.batches(data)):
@@ -98,6 +100,65 @@ def test_the_estimate_counts_every_batch_and_every_evaluation(digits, monkeypatc
     wanted = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(7, batch=64))
     batches = 7 * -(-1297 // 64)
     assert seconds_to_train(wanted, digits) == pytest.approx(2 * batches + 5 * (7 + 1))
+
+
+@pytest.fixture
+def family(places, monkeypatch) -> dict[str, Path]:
+    """Two reference models, one that learns from them, and one that learns from that one."""
+    first = replace(TINY, threat="linf:0.1")
+    taught = replace(TINY, recipe="ensemble", sources=("digits-tiny", "digits-other"))
+    models = {"digits-other": first, "digits-taught": taught, "digits-second": replace(taught, sources=("digits-taught",))}
+    for name, wanted in models.items():
+        monkeypatch.setitem(REFERENCES, name, wanted)
+    return places
+
+
+def test_sources_are_trained_first_and_once(family, digits):
+    folder, told = family["mine"], []
+    reference("digits-other", digits, folder=folder)
+    assert missing(["digits-second", "digits-tiny"], folder) == ["digits-tiny", "digits-taught", "digits-second"]
+    assert missing(["digits-other"], folder) == []
+    made = reference("digits-second", digits, folder=folder, say=lambda line: told.append((line, len(list(folder.glob("*.log*"))))))
+    assert [(line.split()[0], there) for line, there in told[:-1]] == [
+        ("digits-tiny", 1),
+        ("digits-taught", 1),
+        ("digits-second", 1),
+    ], "all is told before any is trained"
+    assert re.match(r"these 3 models take about \d+ s together", told[-1][0])
+    taught = load_model(str(folder / "digits-taught.safetensors"))
+    assert made.card["options"]["sources"] == [f"digits-taught {taught.sha256[:16]}"]
+    assert [source.split()[0] for source in taught.card["options"]["sources"]] == ["digits-tiny", "digits-other"]
+    assert taught.card["options"]["step"] == "fgsm"
+    assert missing(REFERENCES["digits-second"].sources, folder) == []
+
+
+def test_the_estimate_tries_a_batch_of_every_source(family, digits, monkeypatch):
+    seen = []
+
+    def trained(self, data, out, step, sources):
+        seen.append(([source.name for source in sources], len(data.train)))
+        step(0)
+        step(1)
+
+    monkeypatch.setattr(Reference, "train", trained)
+    seconds_to_train(REFERENCES["digits-taught"], digits)
+    assert seen == [(["digits-tiny", "digits-other"], min(3 * ref.TRIAL * 256, len(digits.train)))]
+    assert not list(family["mine"].iterdir()), "the sources of the trial are stand-ins"
+
+
+def test_sources_are_references_of_the_same_data():
+    for wanted in REFERENCES.values():
+        assert (wanted.recipe == "ensemble") == bool(wanted.sources)
+        assert all(REFERENCES[source].data == wanted.data for source in wanted.sources)
+
+
+def test_model_b_is_held_out():
+    for arch in "abcd":
+        for epochs in (6, 12):
+            wanted = REFERENCES[f"tramer-{arch}-ensemble{epochs}"]
+            assert wanted.sources == ("tramer-a", "tramer-c", "tramer-d")
+            assert (wanted.schedule.epochs, wanted.schedule.batch) == (epochs, 64)
+    assert "imagenet-held-out" not in REFERENCES["imagenet-ensemble"].sources
 
 
 def test_unknown_names_and_data_without_a_training_split(digits):

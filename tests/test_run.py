@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass
 
 import polars as pl
@@ -7,11 +8,16 @@ from torch import Tensor, nn
 
 from scotoma import engine
 from scotoma.attacks.fmn import FMN
+from scotoma.attacks.iterative import MIM
 from scotoma.attacks.pgd import PGD
+from scotoma.attacks.single_step import FGSM, RandFGSM
+from scotoma.attacks.transfer import Transfer
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.errors import InputError
-from scotoma.run import Run, describe
+from scotoma.identity import describe, name
+from scotoma.models.loading import load_model
+from scotoma.run import Run
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
@@ -199,3 +205,87 @@ def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
     assert (frame["prediction"] == frame["label"]).all()
     assert len(run.indices) == 5
     assert len(run.records) == 8
+
+
+def test_examples_are_made_on_every_image_and_shown_to_any_model(tmp_path, digits, linear, digits_model):
+    run, source = make_run(str(digits_model), digits, tmp_path, None), load_model(linear).checked(digits)
+    (first, second) = run.crafted(FGSM(THREAT), source)
+    assert (len(first), len(second)) == (250, 250)
+    assert first["index"].to_list() + second["index"].to_list() == run.indices.tolist()
+    assert set(first["forwards"]) == set(first["backwards"]) == {1}
+    images, labels = digits.test.images(run.indices), digits.test.labels[run.indices]
+    examples = FGSM(THREAT)(linear, images, labels)
+    made = torch.tensor(pl.concat([first, second])["adversarial"].to_numpy()).view_as(images)
+    assert torch.allclose(made, examples, atol=1e-6)
+    for target in (None, source):
+        model = target or run.claim.model
+        frame = run.transferred(FGSM(THREAT), source, target)
+        assert frame.columns == run.attack(FGSM(THREAT)).columns
+        right = model.module(images).argmax(1) == labels
+        fooled = right & (model.module(examples).argmax(1) != labels)
+        assert frame["prediction"].to_list() == model.module(images).argmax(1).tolist()
+        assert frame["success"].to_list() == fooled.tolist()
+        assert frame["linf"].filter(frame["success"]).max() == pytest.approx(THREAT.eps, abs=1e-6)
+    assert len(run.records) == 2 * 500, "what another model says is no record of the audited one"
+    assert run.passes["backwards"] == run.records["backwards"].sum()
+
+
+def test_on_the_model_itself_examples_are_those_of_the_attack(tmp_path, digits, digits_model):
+    run = make_run(str(digits_model), digits, tmp_path)
+    copy = load_model(str(digits_model)).checked(digits)
+    for attack in (RandFGSM(THREAT), MIM(THREAT, until_fooled=False)):
+        whitebox = run.attack(attack).select(pl.exclude("attack", "forwards", "backwards"))
+        for source in (run.claim.model, copy):
+            assert run.transferred(attack, source).select(whitebox.columns).equals(whitebox)
+    assert len(list((tmp_path / "units").iterdir())) == 2 + 2, "a copy is no other source"
+
+
+def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_model, monkeypatch):
+    source = load_model(str(digits_model)).checked(digits)
+    whole = make_run(linear, digits, tmp_path / "a").transferred(RandFGSM(THREAT), source)
+    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 7)
+    assert make_run(linear, digits, tmp_path / "b").transferred(RandFGSM(THREAT), source)["success"].equals(whole["success"])
+    fewer = make_run(linear, digits, tmp_path / "c", 30).transferred(RandFGSM(THREAT), source)
+    kept = whole.join(fewer.select("index"), on="index", how="semi")
+    assert kept["success"].equals(fewer["success"])
+
+
+def test_a_randomised_target_is_reproducible(tmp_path, digits, linear, digits_model):
+    source = load_model(str(digits_model)).checked(digits)
+    frames = [make_run(Noisy(linear), digits, tmp_path / name).transferred(FGSM(THREAT), source) for name in "ab"]
+    assert frames[0].equals(frames[1])
+
+
+def test_a_source_that_breaks_is_named(tmp_path, digits, linear):
+    run = make_run(linear, digits, tmp_path)
+
+    class Breaks(nn.Module):
+        def forward(self, images):
+            return linear(images) / (images - digits.test.images(run.indices[-1:])).flatten(1).abs().sum(1, keepdim=True)
+
+    source = load_model(Breaks()).checked(digits)
+    with pytest.raises(InputError, match=f"Breaks returns NaN or infinite logits for test image {run.indices[-1]}"):
+        run.transferred(FGSM(THREAT), source, source)
+
+
+def test_models_in_an_attack_are_told_by_their_weights(digits, linear):
+    source = load_model(linear).checked(digits)
+    attack = Transfer(THREAT, (source, source))
+    said = describe(attack)
+    assert json.loads(json.dumps(said)) == said
+    assert said["sources"][0]["model"] == source.sha256
+    assert len(name(attack)) < 150
+    assert name(attack).count(f"Sequential {source.sha256[:8]}") == 2
+    moved = load_model(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))).checked(digits)
+    other = Transfer(THREAT, (source, moved))
+    assert name(other) != name(attack)
+    assert describe(other) != said
+
+
+def test_names_are_the_same_in_every_process():
+    """Random numbers hang on them."""
+    assert name(PGD(THREAT, steps=3)) == (
+        "PGD(threat=Threat(norm='linf', eps=0.1), steps=3, step_size=None, restarts=1, loss=cross_entropy)"
+    )
+    assert name(Control(Gamma(0.5))) == "Control(of=Gamma(exponent=0.5), seed=0)"
+    assert name(None) == "none"

@@ -27,6 +27,7 @@ from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.identity import name
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
@@ -97,6 +98,7 @@ def audit(
     attack: str = "strong",
     layer: str | None = None,
     extractor: nn.Module | Classifier | str | None = None,
+    sources: Sequence[nn.Module | Classifier | str] = (),
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -108,13 +110,15 @@ def audit(
         model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what `load_model` reads. A module is
             put into eval mode and its parameters are frozen.
         data: what `load_data` reads.
-        threat: "linf:0.3" or "linf:8/255".
+        threat: "linf:0.3" or "linf:8/255"; probes measure no other norm yet.
         out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
             None makes a temporary folder.
         probes: names of `PROBES`, or probes; None means all of `PROBES`.
         attack: a name of `ATTACKS`.
         layer: where the distance probe reads features; None is the input of the last dense layer.
         extractor: another model (as `model`), in whose features the distance probe measures a second time.
+        sources: other models (each as `model`), on which the transfer probe makes its examples; none means reference models of
+            the same data that are there, and small ones trained on the spot.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         progress: where to show how far it is.
@@ -124,10 +128,14 @@ def audit(
         InputError: something given cannot be used; nothing is written over.
     """
     started, clock = datetime.now(UTC), time.monotonic()
+    threat = Threat.parse(threat)
+    if threat.norm != "linf":
+        raise InputError(f"threat {threat}: probes measure L-inf so far; write linf:EPS, or run one attack: scotoma attack pgd")
     claim = make_claim(model, data, threat)
     asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
     other = None if extractor is None else load_model(extractor).checked(claim.data)
-    settings = Settings(attack, layer, other)
+    given = read_sources(sources, claim.data)
+    settings = Settings(attack, layer, other, given)
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
@@ -152,12 +160,13 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
-            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, limit, seed),
+            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, limit, seed),
             "notes": list(claim.model.notes),
             "seed": seed,
             "attack": attack,
             "model": {"sha256": claim.model.sha256, **claim.model.card},
             **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),
+            **({"sources": {name(source): {"sha256": source.sha256, **source.card} for source in given}} if given else {}),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
@@ -177,7 +186,11 @@ def machine(device: torch.device) -> dict[str, Any]:
     return {
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "versions": {"scotoma": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {
+            "scotoma": __version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
     }
 
 
@@ -200,6 +213,13 @@ def make_claim(model: nn.Module | Classifier | str, data: str | Dataset, threat:
     threat = Threat.parse(threat)
     loaded = load_data(data)
     return Claim(load_model(model).checked(loaded), loaded, threat)
+
+
+def read_sources(
+    sources: Sequence[nn.Module | Classifier | str], data: Dataset, trust_pickle: bool = False
+) -> tuple[Classifier, ...]:
+    """Models to make examples on, each looked at on the data."""
+    return tuple(load_model(source, trust_pickle=trust_pickle).checked(data) for source in sources)
 
 
 def draw(folder: Path) -> Report:
@@ -231,7 +251,7 @@ def digest(findings: list[Finding]) -> str:
 
 def save_finding(folder: Path, finding: Finding) -> None:
     """Keep a whole finding, with its figures and images, so that the report can be drawn again."""
-    images = {name: np.ascontiguousarray(array) for name, array in finding.images.items()}
+    images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
     write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
     plain = asdict(replace(finding, images={}, figures=()))
     plain["figures"] = [{"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures]
@@ -250,7 +270,7 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model, data, threat, out, probes, attack, layer, extractor, limit, seed) -> str:
+def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, limit, seed) -> str:
     """The Python call that repeats an audit."""
 
     def named(given: nn.Module | Classifier | str) -> str:
@@ -261,6 +281,7 @@ def repeat(model, data, threat, out, probes, attack, layer, extractor, limit, se
     source = data if isinstance(data, str) else data.name
     rest = "".join(f", {key}={value!r}" for key, value in given.items())
     rest += "" if extractor is None else f", extractor={named(extractor)}"
+    rest += f", sources=[{', '.join(map(named, sources))}]" if sources else ""
     return f"scotoma.audit({named(model)}, data={source!r}, threat={str(threat)!r}{rest})"
 
 

@@ -81,9 +81,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """A rate in [0, 1] over a plane: for each row a cell at (`x`, `y`), blank where `value` is null or there is no row.
+    """Values over a plane: for each row a cell at (`x`, `y`), blank where `value` is null or there is no row.
 
-    The rows lie on a grid: their different values of x, and of y, are its columns and lines.
+    The rows lie on a grid: their different values of x, and of y, are its columns and lines. Numbers are drawn to scale, names
+    in the order in which they first appear, from the left and from the top. All values are rates in [0, 1] or, where `rates` is
+    false, any numbers.
     """
 
     name: str
@@ -99,6 +101,9 @@ class Heatmap:
     """A column of booleans: a border is drawn around the cells where it is true, and named by it."""
     marks: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Rings: label to (x, y), on the grid or between its cells."""
+    rates: bool = True
+    high_is_bad: bool = False
+    """Of rates: a success of attacks, say, rather than an accuracy; the colours are turned round."""
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,15 @@ def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def measure(
-    model: nn.Module, indices: Tensor, images: Tensor, labels: Tensor, adversarial: Tensor, passes: tuple[Tensor, Tensor]
+    model: nn.Module,
+    indices: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    adversarial: Tensor,
+    passes: tuple[Tensor, Tensor],
+    clean: Tensor | None = None,
 ) -> pl.DataFrame:
-    """One row an image.
+    """One row an image. `clean` are the `verified_logits` of the images, where they are known.
 
     Columns: index, label, prediction, margin (of the label over the best other logit, before the attack),
     adversarial_prediction, success, l0, l1, l2, linf, forwards, backwards, adversarial.
@@ -39,7 +45,7 @@ def measure(
     the rounding of another kernel or batch can undo. Distances are those of the success; infinite where the attack failed, 0
     where the model was wrong before it. l0 counts pixels, all channels of a pixel together.
     """
-    clean = verified_logits(model, images)
+    clean = verified_logits(model, images) if clean is None else clean
     attacked = verified_logits(model, adversarial)
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
@@ -71,6 +77,12 @@ def correct(records: pl.DataFrame) -> pl.DataFrame:
     return records.filter(pl.col("prediction") == pl.col("label"))
 
 
-def successes(records: pl.DataFrame, eps: float) -> np.ndarray:
-    """Which correctly classified images fall to a perturbation of L-inf size `eps`, bool."""
-    return (correct(records)["linf"] <= eps + TOLERANCE).to_numpy()
+def successes(records: pl.DataFrame, eps: float, norm: str = "linf") -> np.ndarray:
+    """Which correctly classified images fall to a perturbation of size `eps`, bool."""
+    return fallen(correct(records), eps, norm)
+
+
+def fallen(records: pl.DataFrame, eps: float, norm: str = "linf") -> np.ndarray:
+    """Which images fall to a perturbation of size `eps`, bool, one a row; none that the model had wrong before."""
+    slack = TOLERANCE * max(1.0, eps)  # sums round in proportion to what they add
+    return (records["success"] & (records[norm] <= eps + slack)).to_numpy()

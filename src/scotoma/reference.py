@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from scotoma.claim import Threat
-from scotoma.data.dataset import ArraySplit, Dataset
+from scotoma.data.dataset import Dataset, Split
 from scotoma.errors import InputError
+from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.progress import Progress, Silent
@@ -24,12 +25,15 @@ ZOO = Path(__file__).parents[2] / "zoo"
 """Of a checkout of the repository; an installed package has none."""
 
 TRIAL = 4
-"""Batches that are timed to tell how long a training takes."""
+"""Batches that are timed to tell how long a training takes, for each model that the recipe may take examples from."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model by how it is trained: the arguments of `training.loop.train`. Weights are stored as float16."""
+    """A model by how it is trained: the arguments of `training.loop.train`. Weights are stored as float16.
+
+    `sources` are the reference models, of the same data, that the recipe takes as its option of that name.
+    """
 
     recipe: str
     data: str
@@ -38,9 +42,10 @@ class Reference:
     schedule: Schedule
     augment: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
-    def train(self, data: Dataset, out: Path, step: Callable[[int], None]) -> None:
-        """Train it into the file `out`; a training that was stopped goes on."""
+    def train(self, data: Dataset, out: Path, step: Callable[[int], None], sources: Sequence[Classifier] = ()) -> None:
+        """Train it into the file `out`, given the models that `sources` names; a training that was stopped goes on."""
         threat, schedule = Threat.parse(self.threat), self.schedule
         train(
             self.recipe,
@@ -50,7 +55,7 @@ class Reference:
             out,
             schedule=schedule,
             half=True,
-            options=self.options,
+            options=self.options | ({"sources": tuple(sources)} if sources else {}),
             augment=self.augment,
             step=step,
         )
@@ -62,6 +67,19 @@ class Reference:
 
 _CIFAR = {"data": "cifar-10", "arch": "resnet9", "threat": "linf:8/255", "augment": ("crop-flip",)}
 _SGD = Schedule(peak=0.2, decay=5e-4, optimizer="sgd")
+_TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
+_ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
+_IMAGENET = {
+    "data": "folder:imagenet",
+    "threat": "linf:16/256",
+    "schedule": Schedule(90, 256, peak=0.1, decay=1e-4, optimizer="sgd"),
+    "augment": ("crop-flip",),
+}
+
+
+def _on_mnist(recipe: str, arch: str, epochs: int = 6, **more: Any) -> Reference:
+    return Reference(recipe, "mnist", arch, "linf:0.3", Schedule(epochs, 64), **more)
+
 
 REFERENCES = {
     "mnist-natural": Reference("natural", "mnist", "madry-mnist", "linf:0.3", Schedule(5)),
@@ -74,6 +92,16 @@ REFERENCES = {
     "fashion-wong": Reference("wong", "fashion-mnist", "wong-small", "linf:0.1", Schedule(2, 50)),
     "mnist-wrm": Reference("wrm", "mnist", "wrm", "linf:0.1", Schedule(1)),
     "fashion-wrm": Reference("wrm", "fashion-mnist", "wrm", "linf:0.1", Schedule(1)),
+    **{arch: _on_mnist("natural", arch) for arch in _TRAMER},
+    **{f"{arch}-fgsm": _on_mnist("fgsm", arch) for arch in _TRAMER},
+    **{f"{arch}-ensemble{epochs}": _on_mnist("ensemble", arch, epochs, **_ENSEMBLE) for arch in _TRAMER for epochs in (6, 12)},
+    "tramer-a-rand-fgsm": _on_mnist("rand-fgsm", "tramer-a"),
+    "imagenet-natural": Reference("natural", arch="resnet50", **_IMAGENET),
+    "imagenet-held-out": Reference("natural", arch="resnet101", **_IMAGENET),
+    "imagenet-step-ll": Reference("step-ll", arch="resnet50", **_IMAGENET),
+    "imagenet-ensemble": Reference(
+        "ensemble", arch="resnet50", options={"step": "step-ll"}, sources=("imagenet-natural",), **_IMAGENET
+    ),
 }
 """Each is the file NAME.safetensors in zoo/, if it is there."""
 
@@ -92,6 +120,52 @@ def find(name: str, folder: Path | None = None) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
+def missing(names: Iterable[str], folder: Path | None = None) -> list[str]:
+    """Those of the reference models that `find` finds nowhere, each after those of its sources that are missing too."""
+    lacking: dict[str, None] = {}
+    for name in names:
+        wanted = recipe_of(name)
+        if find(name, folder) is None:
+            lacking |= dict.fromkeys((*missing(wanted.sources, folder), name))
+    return list(lacking)
+
+
+def fetch(
+    names: Iterable[str],
+    data: Callable[[str], Dataset],
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Train the reference models that are `missing`, so that `find` finds them.
+
+    Args:
+        names: of `REFERENCES`.
+        data: what the model of a name is trained on.
+        folder: where files are looked for first and new ones are written; None is the user's cache.
+        progress: where to show how far the training is.
+        say: is told, before any training begins, how long each will take, and all of them.
+    """
+    lacking, total = missing(names, folder), 0.0
+    for name in lacking:
+        wanted = recipe_of(name)
+        seconds = seconds_to_train(wanted, data(name))
+        total += seconds
+        say(
+            f"{name} is not there yet: training it ({wanted.recipe}, {wanted.arch} on {data(name).name}, {wanted.schedule.epochs} "
+            f"epochs) takes about {spoken(seconds)}, less if it was begun before"
+        )
+    if len(lacking) > 1:
+        say(f"these {len(lacking)} models take about {spoken(total)} together; the same command goes on where it was stopped")
+    for name in lacking:
+        wanted = recipe_of(name)
+        path = (folder or _cache()) / f"{name}.safetensors"
+        sources = [load_model(str(find(source, folder))) for source in wanted.sources]
+        with (progress or Silent()).bar(f"training {name}", wanted.batches(data(name))) as advance:
+            wanted.train(data(name), path, advance, sources)
+
+
 def reference(
     name: str,
     data: Dataset,
@@ -100,42 +174,50 @@ def reference(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Classifier:
-    """A reference model: loaded where `find` finds it, else trained.
+    """A reference model: loaded where `find` finds it, else trained, after the sources that it needs and that are missing.
 
     Args:
         name: of `REFERENCES`.
-        data: what it is trained on.
+        data: what it, and each of its sources, is trained on.
         folder: where files are looked for first and new ones are written; None is the user's cache.
         progress: where to show how far the training is.
         say: is told, before a training begins, how long it will take.
     """
-    wanted = recipe_of(name)
-    path = find(name, folder)
-    if path is None:
-        path = (folder or _cache()) / f"{name}.safetensors"
-        say(
-            f"{name} is not there yet: training it ({wanted.recipe}, {wanted.arch} on {data.name}, {wanted.schedule.epochs} "
-            f"epochs) takes about {spoken(seconds_to_train(wanted, data))}, less if it was begun before"
-        )
-        with (progress or Silent()).bar(f"training {name}", wanted.batches(data)) as advance:
-            wanted.train(data, path, advance)
-    return load_model(str(path))
+    fetch([name], lambda _: data, folder=folder, progress=progress, say=say)
+    return load_model(str(find(name, folder)))
 
 
 def seconds_to_train(wanted: Reference, data: Dataset) -> float:
-    """How long a training takes, from the time of a few batches and of the evaluation that follows every epoch."""
+    """How long a training takes once its sources are there, from the time of a few batches and of the evaluation that follows
+    every epoch."""
     if data.train is None:
         raise InputError(f"data {data.name} has no training split to train on")
-    chosen = torch.arange(min(TRIAL * wanted.schedule.batch, len(data.train)))
-    few = ArraySplit(data.train.images(chosen).numpy(), data.train.labels[chosen].numpy(), data.name)
+    few = _First(data.train, TRIAL * (1 + len(wanted.sources)) * wanted.schedule.batch)
     short = replace(wanted, schedule=replace(wanted.schedule, epochs=1))
     ticks: list[float] = []
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-        short.train(replace(data, train=few), Path(folder) / "trial.safetensors", lambda steps: ticks.append(time.monotonic()))
+        # of random weights, which take as long as any
+        sources = [_untrained(source, data) for source in wanted.sources]
+        path = Path(folder) / "trial.safetensors"
+        short.train(replace(data, train=few), path, lambda steps: ticks.append(time.monotonic()), sources)
     after = time.monotonic() - ticks[-1]  # an evaluation after the epoch and one of the stored weights
     # the first tick comes before the first batch, which pays for what is done only once
     batch = (ticks[-1] - ticks[1]) / (len(ticks) - 2) if len(ticks) > 2 else ticks[-1] - ticks[0]
     return wanted.batches(data) * batch + (wanted.schedule.epochs + 1) * after / 2
+
+
+class _First:
+    """The first images of a split, read when they are asked for."""
+
+    def __init__(self, split: Split, images: int):
+        self.labels, self.shape, self.images = split.labels[:images], split.shape, split.images
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def _untrained(name: str, data: Dataset) -> Classifier:
+    return Classifier.of(ARCHITECTURES[recipe_of(name).arch](data.shape, len(data.classes)), name)
 
 
 def spoken(seconds: float) -> str:

@@ -7,38 +7,37 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from scotoma import __version__, engine, records
+from scotoma import __version__, records
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.errors import InputError
+from scotoma.identity import describe, fingerprint, name
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import features
 from scotoma.progress import Progress, Silent
 from scotoma.randomness import Randomness
 from scotoma.store import Store
+from scotoma.workbench import Attack, Workbench, ask, finite
 
 UNIT = 250
 """Images in a work unit: what is lost when a run is killed, and the granularity of its files."""
 
-Attack = Callable[..., Tensor]
 Transform = Callable[[Tensor], Tensor]
-T = TypeVar("T")
+Look = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
 
 
-class Run:
+class Run(Workbench):
     """One audit's work on one claim.
 
     Args:
@@ -57,14 +56,10 @@ class Run:
             raise InputError(f"--limit {limit}: want at least one image")
         if not 0 <= seed < 2**63:
             raise InputError(f"--seed {seed}: want a number from 0 to 2^63 - 1")
-        self.claim = claim
-        self.seed = seed
+        super().__init__(claim, seed)
         self.progress = progress or Silent()
-        self.device = engine.default_device()
-        self.batch_size = engine.batch_size(self.device, math.prod(claim.data.shape))
-        self.model = claim.model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        with self._seeded():  # a randomised model draws numbers
-            self.reduced = engine.pays_in_bf16(self.model, self._place(claim.data.test.images(torch.arange(1))))
+        self.model = self._module(claim.model)
+        self.reduced = self._pays_in_bf16(self.model)
         self.store = Store(
             folder,
             {
@@ -77,6 +72,7 @@ class Run:
         )
         self.indices = shuffled(len(claim.data.test), seed)[:limit].sort().values
         self._done: dict[tuple[str, str], pl.DataFrame] = {}
+        self._told: tuple[Classifier, Tensor, Tensor] | None = None
 
     @property
     def records(self) -> pl.DataFrame:
@@ -110,6 +106,58 @@ class Run:
         moved = transform(originals) if transform else originals
         return originals.numpy(), moved.numpy(), np.stack(list(adversarial)).reshape(originals.shape)
 
+    def crafted(self, attack: Attack, source: Classifier, what: str = "crafting") -> Iterator[pl.DataFrame]:
+        """What an attack makes of every audited image on `source`, fooled there or not: one table a work unit, made once for all
+        the models that it is tried on.
+
+        Columns: index, forwards, backwards (on the source), adversarial (the image, flat float32). An image is given the random
+        numbers that it has in `attack`, on any source.
+        """
+        module = self._module(source)
+        reduced = self.reduced if source is self.claim.model else self._pays_in_bf16(module)
+        search = "bf16" if reduced else "float32"
+        config = {"kind": "crafted", "attack": describe(attack), "seed": self.seed, "search": search}
+        with self.progress.bar(what, len(self.indices)) as advance:
+            for indices in self.indices.split(UNIT):
+
+                def compute(indices: Tensor = indices) -> pl.DataFrame:
+                    with self._seeded():
+                        work = partial(self._craft_batch, attack, module, reduced)
+                        return pl.concat(self._batches(indices, work, lambda images: None))
+
+                unit = self.store.unit({**config, **self._identity(indices, source)}, compute)
+                yield unit
+                advance(len(indices))
+
+    def transferred(
+        self, attack: Attack, source: Classifier, target: Classifier | None = None, what: str = "transferring"
+    ) -> pl.DataFrame:
+        """Records of what `crafted` made on `source` when it is shown to `target`, None for the audited model; see
+        `records.measure` for the columns. Passes are those on the source. On the audited model they are among `records`, as
+        "ATTACK on SOURCE"."""
+        model = target or self.claim.model
+        module, clean = self._module(model), self._clean(model)
+        split, frames, start = self.claim.data.test, [], 0
+        for unit in self.crafted(attack, source, what):
+            held = {column: torch.from_numpy(unit[column].to_numpy(writable=True)) for column in unit.columns}
+            told = clean[start : start + len(unit)]
+
+            def show(rows: Tensor, held: dict[str, Tensor] = held, told: Tensor = told) -> pl.DataFrame:
+                indices = held["index"][rows]
+                images, labels = self._place(split.images(indices)), split.labels[indices].to(self.device)
+                shown = self._place(held[records.EXAMPLE][rows].view_as(images))
+                passes = held["forwards"][rows], held["backwards"][rows]
+                return records.measure(module, indices, images, labels, shown, passes, told[rows]).drop(records.EXAMPLE)
+
+            with self._seeded():
+                frames += self._batches(torch.arange(len(unit)), show, lambda images: None)
+            start += len(unit)
+        label = f"{name(attack)} on {name(source)}"
+        frame = pl.concat(frames).with_columns(pl.lit(label).alias("attack"), pl.lit(name(None)).alias("transform"))
+        if target is None:
+            self._done[label, name(None)] = frame
+        return frame
+
     def features(
         self,
         split: Split,
@@ -129,7 +177,7 @@ class Run:
             transform: done to the images before.
         """
         indices = torch.arange(len(split)) if indices is None else indices
-        module = model.module.to(self.device, memory_format=torch.channels_last) if model else self.model  # type: ignore[call-overload]
+        module = self._module(model or self.claim.model)
 
         def read(batch: Tensor) -> np.ndarray:
             images = split.images(batch)
@@ -143,8 +191,35 @@ class Run:
     ) -> pl.DataFrame:
         """A table of a probe's own, computed once for this claim, these images, `config` and, if another `model` than the audited
         one has a part in it, that model."""
-        other = {"extractor": _fingerprint(model)} if model else {}
+        other = {"extractor": fingerprint(model)} if model else {}
         return self.store.unit({"kind": kind, **config, **other, **self._identity(self.indices)}, compute)
+
+    def examine(self, what: str, config: dict[str, Any], look: Look, model: Classifier | None = None) -> pl.DataFrame:
+        """What `look` sees at the audited images that the model has right, computed once: `index`, and the columns of `look`.
+
+        Args:
+            what: names the table.
+            config: all that decides what is seen, besides the models and the images.
+            look: from the model, images, labels and random numbers to columns, (n,) each; or one image to as many rows as it likes.
+            model: another one that has a part in it.
+        """
+
+        def see(indices: Tensor) -> pl.DataFrame:
+            images, labels = self._place(split.images(indices)), split.labels[indices].to(self.device)
+            random = Randomness(self.seed, indices.to(self.device), what)
+            seen = {name: column.detach().cpu().numpy() for name, column in look(self.model, images, labels, random).items()}
+            rows = len(next(iter(seen.values())))
+            return pl.DataFrame({"index": indices.repeat_interleave(rows // len(indices)).numpy(), **seen})
+
+        def compute() -> pl.DataFrame:
+            right = self.indices[self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]]
+            if not len(right):
+                return pl.DataFrame({"index": right.numpy()})
+            with self.progress.bar(f"examining: {what}", len(right)) as advance, self._seeded():
+                return pl.concat(self._batches(right, see, advance))
+
+        split = self.claim.data.test
+        return self.table(what, config | {"seed": self.seed}, compute, model)
 
     def predictions(self, transform: Transform | None = None) -> pl.DataFrame:
         """What the model says of every test image, audited or not, after `transform`: `index`, `label`, `prediction`."""
@@ -209,52 +284,19 @@ class Run:
             advance(len(indices))
         return frame
 
-    def _batches(self, indices: Tensor, work: Callable[[Tensor], T], advance: Callable[[int], None]) -> list[T]:
-        """The results of `work` on batches of equal size, halved from then on when memory runs out."""
-        results, start = [], 0
-        while start < len(indices):
-            left = len(indices) - start
-            batch = indices[start : start + -(-left // -(-left // self.batch_size))]
-            try:
-                results.append(work(batch))
-            except (MemoryError, RuntimeError) as error:
-                if not _is_lack_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    raise InputError(f"one image of {self.claim.data.name} does not fit into the memory of {self.device}") from None
-                self.batch_size = -(-len(batch) // 2)
-                continue
-            start += len(batch)
-            advance(len(batch))
-        return results
-
-    @contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """A randomised model draws the same numbers whenever the same work is done; the caller's random state is kept."""
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
-            yield
-
     def _attack_batch(self, attack: Attack, transform: Transform | None, indices: Tensor) -> pl.DataFrame:
         """Attack the images that the model has right and measure the results."""
         split = self.claim.data.test
         images = split.images(indices)
         images = self._place(transform(images) if transform else images)
         labels = split.labels[indices].to(self.device)
-        logits = records.verified_logits(self.model, images)
-        if not logits.isfinite().all():
-            first = indices[int(logits.isfinite().all(1).logical_not().nonzero()[0])]
-            raise InputError(f"model {self.claim.model.name} returns NaN or infinite logits for test image {int(first)}")
+        logits = finite(records.verified_logits(self.model, images), indices, self.claim.model)
         right = (logits.argmax(1) == labels).nonzero().squeeze(1)
         counted = Counted(self.model, len(right), self.device, self.reduced)
         adversarial = images.clone()
         if len(right):
             random = Randomness(self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}")
-            found = attack(counted, images[right], labels[right], generator=random)
-            if not isinstance(found, Tensor) or found.shape != images[right].shape:
-                got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-                raise InputError(f"attack {name(attack)} returned {got} for images of shape {tuple(images[right].shape)}")
-            adversarial[right] = found.detach().to(images)
+            adversarial[right] = ask(attack, counted, images[right], labels[right], random)
         passes = []
         for counts in (counted.forwards, counted.backwards):
             spread = torch.zeros_like(labels)
@@ -262,44 +304,40 @@ class Run:
             passes.append(spread)
         return records.measure(self.model, indices, images, labels, adversarial, (passes[0], passes[1]))
 
-    def _place(self, images: Tensor) -> Tensor:
-        return images.to(self.device, memory_format=torch.channels_last)
+    def _craft_batch(self, attack: Attack, module: nn.Module, reduced: bool, indices: Tensor) -> pl.DataFrame:
+        """Attack all images on a source and measure nothing."""
+        images = self._place(self.claim.data.test.images(indices))
+        labels = self.claim.data.test.labels[indices].to(self.device)
+        counted = Counted(module, len(indices), self.device, reduced)
+        random = Randomness(self.seed, indices.to(self.device), f"{name(attack)} {name(None)}")
+        found = ask(attack, counted, images.clone(), labels, random)
+        columns = {"index": indices, "forwards": counted.forwards, "backwards": counted.backwards}
+        frame = pl.DataFrame({column: values.cpu().numpy() for column, values in columns.items()})
+        flat = found.flatten(1).float().cpu().numpy()
+        return frame.with_columns(pl.Series(records.EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1])))
 
-    def _identity(self, indices: Tensor) -> dict[str, Any]:
+    def _clean(self, model: Classifier) -> Tensor:
+        """float32 logits (n, classes) of the audited images, kept for the model that was asked for last."""
+        if self._told is None or self._told[0] is not model or self._told[1] is not self.indices:
+            module, split = self._module(model), self.claim.data.test
+
+            def answer(batch: Tensor) -> Tensor:
+                return finite(records.verified_logits(module, self._place(split.images(batch))), batch, model)
+
+            with self._seeded():
+                told = torch.cat(self._batches(self.indices, answer, lambda images: None))
+            self._told = model, self.indices, told
+        return self._told[2]
+
+    def _identity(self, indices: Tensor, model: Classifier | None = None) -> dict[str, Any]:
         return {
             "scotoma": __version__,
-            **_fingerprint(self.claim.model),
+            **fingerprint(model or self.claim.model),
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
 
 
-def _fingerprint(model: Classifier) -> dict[str, str]:
-    """A model by its weights and by how it is wrapped."""
-    return {"model": model.sha256, "module": hashlib.sha256(str(model.module).encode()).hexdigest()}
-
-
 def shuffled(n: int, seed: int) -> Tensor:
     """The random order in which test images are taken, int64 (n,)."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Python's, an accelerator's, or that of torch on a CPU, which is a plain RuntimeError."""
-    kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error) or "not enough memory" in str(error)
-
-
-def name(thing: Any) -> str:
-    """The name of an attack or transform with what it was set to: "ScaleShift(alpha=0.9, beta=0.05)"."""
-    return "none" if thing is None else repr(thing) if is_dataclass(thing) else getattr(thing, "__qualname__", str(thing))
-
-
-def describe(thing: Any) -> dict[str, Any]:
-    """An attack or a transform as JSON: its type and its hyper-parameters, an attack or a transform among them alike."""
-    plain = asdict(thing) if is_dataclass(thing) and not isinstance(thing, type) else {}
-    for key, value in plain.items():
-        inner = getattr(thing, key)
-        nested = callable(inner) and is_dataclass(inner) and not isinstance(inner, type)  # asdict forgets its type
-        plain[key] = describe(inner) if nested else getattr(value, "__qualname__", value)
-    return {"type": f"{type(thing).__module__}.{type(thing).__qualname__}", **plain}

@@ -198,6 +198,53 @@ def test_a_wide_heat_map_has_no_numbers_in_its_cells():
     assert not {"25.0", "75.0"} & set(words)
 
 
+CELL = r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff'
+
+
+def test_a_heat_map_over_names_reads_like_a_table():
+    rows = [
+        {"to": to, "from": of, "v": v}
+        for to, of, v in [("b", "x", 0.0), ("b", "a", 1.0), ("a", "x", 0.25), ("a", "long-name", 1.0)]
+    ]
+    figure = Heatmap("m", "m", "t", "from", "to", "v", "made on", "shown to", "success", high_is_bad=True)
+    document = draw(figure, described({"t": rows}))
+    cells = [(float(x), float(y), colour) for x, y, colour in re.findall(CELL, document)]
+    assert len(cells) == 4, "a pair without a row is blank"
+    (x, top, none), (right, beside, all_), (below_x, below, _), _ = cells
+    assert (x, top) == (below_x, beside)
+    assert right > x, "in the order in which they first appear"
+    assert below > top, "the first line is at the top"
+    assert (none, all_) == ("#00629b", "#c44e00"), "much success is bad"
+    tree = ElementTree.fromstring(document)
+    places = {text.text: (text.get("x"), text.get("y")) for text in tree.iter(f"{SVG}text")}
+    assert {"a", "b", "x", "long-name", "made on", "shown to", "success", "0.0", "100.0", "25.0"} <= set(places)
+
+
+def test_a_heat_map_of_any_numbers_has_a_scale_of_its_own():
+    figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "loss", rates=False)
+
+    def shown(values: list[float | None]) -> tuple[list[str], list[str]]:
+        document = draw(figure, described({"t": [{"x": i, "y": 0, "v": v} for i, v in enumerate(values)]}))
+        return [colour for _, _, colour in re.findall(CELL, document)], texts(document)
+
+    colours, words = shown([-3.0, 0.25, 12.5, None])
+    assert len(colours) == 3
+    assert colours[0] == "#f4f2ec"
+    assert colours[2] == "#002c47"
+    assert {"−3", "0.25", "12.5", "loss"} <= set(words)
+    assert shown([-30.0, 2.5, 125.0])[0] == colours, "only the place between the ends counts"
+    assert len(shown([7.0, 7.0])[0]) == 2, "a constant has no range"
+    assert shown([None, None])[0] == []
+
+
+def test_numbers_can_be_read_on_every_colour():
+    figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate")
+    document = draw(figure, described({"t": plane([[0.0, 0.25, 0.5, 0.75, 1.0]])}))
+    written = re.findall(r'style="[^"]*fill: (#15181d|#fdfdfd)[^"]*"[^>]*>([\d.]+)</text>', document)
+    colours = {number: colour for colour, number in written}
+    assert colours == {"0.0": "#fdfdfd", "25.0": "#15181d", "50.0": "#15181d", "75.0": "#15181d", "100.0": "#fdfdfd"}
+
+
 def test_tiles_keep_their_pixels_and_their_grey_levels():
     finding = blindspots()
     document = draw(finding.figures[1], finding)

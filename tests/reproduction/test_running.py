@@ -148,7 +148,7 @@ def test_what_cannot_be_used_is_told_before_anything_is_written(tmp_path, tiny):
         ("tiny2030/table8", {}, "did you mean 'tiny2030/table7'"),
         ("tiny2031", {}, "did you mean 'tiny2030'"),
         ("tiny2030/table7", {"limit": 0}, "at least one image"),
-        ("tiny2030/table7", {"attack": "fmn"}, "did you mean 'fmn-linf'"),
+        ("tiny2030/table7", {"attack": "fmn-lin"}, "did you mean 'fmn-linf'"),
     ]
     for name, changes, says in cases:
         with pytest.raises(InputError, match=says):

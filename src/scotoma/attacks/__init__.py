@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from scotoma.errors import InputError
 from scotoma.table import Table
+
+if TYPE_CHECKING:
+    from scotoma.claim import Threat
 
 ATTACKS = Table(
     "attack",
@@ -25,3 +31,26 @@ ATTACKS = Table(
         "strong": "attacks.strong:Strong",
     },
 )
+
+
+def make(name: str, threat: Threat, **settings: Any) -> Any:
+    """The attack of a name for a threat, with those of `settings` that it has.
+
+    Raises `InputError` for an unknown name, and where the attack does not know the threat's norm. The class names the norms that
+    it knows in `norms`; one without is for L-inf.
+    """
+    kind = ATTACKS[name]
+    if threat.norm not in _norms(kind):
+        able = [other for other in ATTACKS if threat.norm in _norms(ATTACKS[other])]
+        known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is yet"
+        raise InputError(f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}")
+    return kind(threat, **{setting: value for setting, value in settings.items() if takes(name, setting)})
+
+
+def takes(name: str, setting: str) -> bool:
+    """Whether the attack of a name has such a setting."""
+    return setting in ATTACKS[name].__dataclass_fields__
+
+
+def _norms(kind: Any) -> tuple[str, ...]:
+    return getattr(kind, "norms", ("linf",))

@@ -28,6 +28,10 @@ Layer = Annotated[str | None, typer.Option(help="Where the distance probe reads 
 Extractor = Annotated[
     str | None, typer.Option(metavar="MODEL", help="Another model, in whose features the distance probe measures a second time.")
 ]
+Sources = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL,MODEL", help="Other models, whose examples are shown to this one [default: found or made]."),
+]
 AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
 
 

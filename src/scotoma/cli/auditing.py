@@ -16,6 +16,7 @@ from scotoma.cli.app import (
     Limit,
     Model,
     Seed,
+    Sources,
     ThreatOption,
     TrustPickle,
     Weights,
@@ -23,6 +24,7 @@ from scotoma.cli.app import (
     names,
     typed,
 )
+from scotoma.errors import InputError
 
 
 @app.command()
@@ -37,6 +39,7 @@ def audit(
     attack: AttackOption = "strong",
     layer: Layer = None,
     extractor: Extractor = None,
+    sources: Sources = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -56,6 +59,7 @@ def audit(
         attack=attack,
         layer=layer,
         extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
+        sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)] if sources else (),
         limit=limit,
         seed=seed,
     )
@@ -125,6 +129,9 @@ def attack(
     data: Data,
     threat: ThreatOption,
     out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")] = None,
+    sources: Annotated[
+        str | None, typer.Option(metavar="MODEL,MODEL", help="Other models, on which attack transfer makes its examples.")
+    ] = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -132,8 +139,8 @@ def attack(
     data_root: DataRoot = None,
 ) -> None:
     """Run one attack and keep its records."""
-    from scotoma.attacks import ATTACKS
-    from scotoma.auditing import make_claim
+    from scotoma.attacks import make, takes
+    from scotoma.auditing import make_claim, read_sources
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.progress import Progress
@@ -141,13 +148,16 @@ def attack(
     from scotoma.run import Run
     from scotoma.store import write_parquet
 
-    make = ATTACKS[name]
+    if not takes(name, "sources") and sources:
+        raise InputError(f"attack {name} takes no --sources; attack transfer does")
     claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
+    given = read_sources(names(sources), claim.data, trust_pickle) if sources else ()
+    chosen = make(name, claim.threat, sources=given)
     folder = out or Path("runs") / f"{name}-{claim.model.name.replace(':', '-')}"
     run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
     path = folder / f"{name}.parquet"
     with run.store.locked():
-        records = run.attack(make(claim.threat), what=name)
+        records = run.attack(chosen, what=name)
         write_parquet(path, run.records)
     for line in summarise(records, claim.threat):
         typer.echo(line)

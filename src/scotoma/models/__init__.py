@@ -18,5 +18,7 @@ ARCHITECTURES = Table(
         "tramer-d": "models.tramer:tramer_d",
         "resnet9": "models.resnet:resnet9",
         "madry-cifar": "models.resnet:madry_cifar",
+        "resnet50": "models.bottleneck:resnet50",
+        "resnet101": "models.bottleneck:resnet101",
     },
 )

@@ -11,5 +11,7 @@ PROBES = Table(
         "blindspots": "probes.blindspots:BlindSpots",
         "distance": "probes.distance:Distance",
         "divergence": "probes.divergence:Divergence",
+        "transfer": "probes.transfer:Transfer",
+        "masking": "probes.masking:Masking",
     },
 )

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
-from scotoma.attacks import ATTACKS
+from scotoma.attacks import make
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
@@ -27,16 +27,18 @@ class Settings:
         attack: a name of `ATTACKS`.
         layer: where features are read; None is the input of the last dense layer.
         extractor: another model, whose features give a second distance to the training data.
+        sources: other models, on which examples are made that are then shown to the audited one; none means that a probe looks
+            for some itself.
     """
 
     attack: str = "strong"
     layer: str | None = None
     extractor: Classifier | None = None
+    sources: tuple[Classifier, ...] = ()
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
-        kind = ATTACKS[self.attack]
-        return kind(threat, until=until) if "until" in kind.__dataclass_fields__ else kind(threat)
+        return make(self.attack, threat, until=until, sources=self.sources)
 
     def feature_layer(self, model: Classifier, data: Dataset) -> tuple[str | None, str]:
         """The layer of `model` to read features from, as `Run.features` takes it, and how to name it to people."""

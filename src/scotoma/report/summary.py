@@ -9,14 +9,15 @@ import polars as pl
 
 from scotoma.claim import Threat
 from scotoma.records import successes
+from scotoma.report.text import norm
 from scotoma.stats import rate
 
 
 def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
     """Accuracy, success at eps, median distance and cost of an attack, a line each."""
     clean = rate((records["prediction"] == records["label"]).to_numpy())
-    median = float(np.quantile(records["linf"].to_numpy(), 0.5, method="lower"))
+    median = float(np.quantile(records[threat.norm].to_numpy(), 0.5, method="lower"))
     yield f"clean accuracy: {clean}"
-    yield f"attack success at {threat}: {rate(successes(records, threat.eps))}"
-    yield f"median smallest L-inf perturbation: {median:.4f} (clean errors count as 0, failures as infinite)"
+    yield f"attack success at {threat}: {rate(successes(records, threat.eps, threat.norm))}"
+    yield f"median smallest {norm(threat.norm)} perturbation: {median:.4g} (clean errors count as 0, failures as infinite)"
     yield f"passes an image: {records['forwards'].mean():.0f} forward, {records['backwards'].mean():.0f} backward"

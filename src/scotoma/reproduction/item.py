@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,13 +12,17 @@ from typing import Any, Protocol
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
+from scotoma.errors import InputError
 from scotoma.finding import Finding, Row
 from scotoma.geometry.risk import Estimate
 from scotoma.models.classifier import Classifier
 from scotoma.progress import Progress, Silent
-from scotoma.reference import recipe_of, reference
+from scotoma.reference import fetch, recipe_of, reference
 from scotoma.run import Run
 from scotoma.stats import finite
+
+SUMMARY = "summary"
+"""The table of an item's finding that is printed in place of its rows, where these are many."""
 
 
 class Context:
@@ -68,8 +73,12 @@ class Context:
         """The data set that the reference model `name` was trained on."""
         source = recipe_of(name).data
         if source not in self._data:
-            self._data[source] = load_data(source, self._places[1])
+            self._data[source] = load_data(_located(source, self._places[1]), self._places[1])
         return self._data[source]
+
+    def prepare(self, names: Iterable[str]) -> None:
+        """Train those reference models that are not there yet, after telling how long all of them take."""
+        fetch(names, self.data, folder=self._places[0], progress=self.progress, say=self._say)
 
     def model(self, name: str) -> Classifier:
         """The reference model `name`, trained where it is not there yet."""
@@ -87,6 +96,25 @@ class Context:
             self._locks.enter_context(run.store.locked())
             self.runs[name] = run
         return self.runs[name]
+
+
+def _located(source: str, root: Path | None) -> str:
+    """What `load_data` reads: "folder:NAME" of a reference model lies below the folder of data sets, as all other data.
+
+    Raises `InputError` where it does not.
+    """
+    kind, _, name = source.partition(":")
+    if kind != "folder":
+        return source
+    home = Path(root or os.environ.get("SCOTOMA_DATA", ".")).expanduser()
+    places = [home / name, *([home] if home.resolve().name == name else [])]
+    found = next((place for place in places if (place / "test").is_dir()), None)
+    if found is None:
+        raise InputError(
+            f"{places[0]}: no images there; {name} cannot be downloaded: put it into FOLDER/{name} as train/CLASS/IMAGE and "
+            "test/CLASS/IMAGE, all of one size, and give --data-root FOLDER"
+        )
+    return f"folder:{found}"
 
 
 class Item(Protocol):

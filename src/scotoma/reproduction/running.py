@@ -22,7 +22,7 @@ from scotoma.progress import Progress, Silent
 from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.reproduction import ITEMS, chosen
-from scotoma.reproduction.item import Context, Item
+from scotoma.reproduction.item import SUMMARY, Context, Item
 from scotoma.store import write_json
 
 
@@ -37,13 +37,15 @@ class Reproduction:
     finding: Finding
 
     def show(self) -> None:
-        """Print ours beside the published figures."""
+        """Print ours beside the published figures, or where the item has a summary, that."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
         table = Table(title=self.finding.question, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-        columns = [column for column in text.columns(shown(self.rows)) if len(set(column.cells)) > 1 or column.heading in ALWAYS]
+        summary = self.finding.tables.get(SUMMARY)
+        rows = without_intervals(summary) if summary else shown(self.rows)
+        columns = [column for column in text.columns(rows) if len(set(column.cells)) > 1 or column.heading in ALWAYS]
         for column in columns:
             table.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=column.numeric)
         for cells in zip(*(column.cells for column in columns), strict=True):
@@ -103,8 +105,10 @@ def reproduce(
         work, attack=attack, limit=limit, seed=seed, models=models, data_root=data_root, progress=progress, say=say
     ) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
-        for model in dict.fromkeys(model for item in items.values() for model in item.models):
-            context.model(model)  # what has to be trained is told and done first
+        needed = dict.fromkeys(model for item in items.values() for model in item.models)
+        context.prepare(needed)  # what has to be trained is told and done first
+        for model in needed:
+            context.model(model)
         finished = []
         with progress.bar(name, len(items)) as advance:
             for each, item in items.items():
@@ -116,8 +120,7 @@ def reproduce(
                 f"{len(items)} items of {paper}, measured again on models that this project trained. Each has a folder of its own."
             )
             when = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 1)}
-            models_used = dict.fromkeys(model for item in items.values() for model in item.models)
-            provenance = _provenance(context, tuple(models_used), command) | when
+            provenance = _provenance(context, tuple(needed), command) | when
             write_reproduction(top, paper, lead, [each.finding for each in finished], provenance)
     return finished
 
@@ -139,6 +142,11 @@ def _measure(name: str, item: Item, context: Context, folder: Path, command: str
 def shown(rows: list[Row]) -> list[Row]:
     """Rows as tables write them: the interval of ours beside it."""
     return [{RANGED.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+def without_intervals(rows: list[Row]) -> list[Row]:
+    """A wide table that fits a terminal; the intervals stand in the report."""
+    return [{key: value for key, value in row.items() if not key.endswith(("_low", "_high"))} for row in rows]
 
 
 PIPED = 120

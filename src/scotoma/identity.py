@@ -1,0 +1,58 @@
+"""What things are called in records, and what tells one work unit from another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from scotoma.models.classifier import Classifier
+
+
+def fingerprint(model: Classifier) -> dict[str, str]:
+    """A model by its weights and by how it is wrapped."""
+    return {"model": model.sha256, "module": hashlib.sha256(str(model.module).encode()).hexdigest()}
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """An attack or a transform as JSON: its type and its hyper-parameters, an attack or a transform among them alike; of a model
+    its fingerprint."""
+    return {"type": f"{type(thing).__module__}.{type(thing).__qualname__}", **_settings(thing)}
+
+
+def name(thing: Any) -> str:
+    """The name of an attack or transform with what it was set to: "ScaleShift(alpha=0.9, beta=0.05)"; models in it by their names
+    and the first letters of their hashes."""
+    if thing is None:
+        return "none"
+    return _written(thing) if is_dataclass(thing) else getattr(thing, "__qualname__", str(thing))
+
+
+def _settings(thing: Any) -> dict[str, Any]:
+    return {field.name: _plain(getattr(thing, field.name)) for field in fields(thing)} if _is_instance(thing) else {}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Classifier):
+        return fingerprint(value)
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if _is_instance(value):
+        return describe(value) if callable(value) else _settings(value)
+    return getattr(value, "__qualname__", value)
+
+
+def _written(value: Any) -> str:
+    """As Python prints it, but for what it prints with an address or at great length."""
+    if isinstance(value, Classifier):
+        return f"{value.name} {value.sha256[:8]}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
+    if _is_instance(value):
+        inside = ", ".join(f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value))
+        return f"{type(value).__qualname__}({inside})"
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def _is_instance(value: Any) -> bool:
+    return is_dataclass(value) and not isinstance(value, type)

@@ -1,0 +1,136 @@
+"""Tramer et al. 2018, "Ensemble adversarial training: attacks and defenses" (ICLR 2018, arXiv 1705.07204).
+
+The figures that the paper prints on ImageNet, with the table they stand in. Percentages are rates in [0, 1] here; errors are over
+all test images, those that a model has wrong without an attack among them. The appendix measures models A to D on MNIST in
+tables of its own; their figures are unknown to us.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scotoma.claim import Threat
+
+MNIST_THREAT = Threat("linf", 0.3)
+IMAGENET_THREAT = Threat("linf", 16 / 256)
+"""The paper divides by 256."""
+
+IMAGES = 10_000
+"""Test images of Table 4."""
+
+NETWORKS = {
+    "v4": "Inception v4",
+    "v3": "Inception v3",
+    "v3adv": "Inception v3, adversarially trained",
+    "v3adv-ens3": "Inception v3, ensemble adversarially trained on three models",
+    "v3adv-ens4": "Inception v3, ensemble adversarially trained on four models",
+    "irv2": "Inception ResNet v2",
+    "irv2adv": "Inception ResNet v2, adversarially trained",
+    "irv2adv-ens": "Inception ResNet v2, ensemble adversarially trained",
+}
+"""The paper's short names. Adversarially trained is on Step-LL, half of each batch."""
+
+
+def _rates(*percent: float) -> tuple[float, ...]:
+    return tuple(round(value / 100, 6) for value in percent)
+
+
+SOURCES = ("v4", "v3", "v3adv", "irv2", "irv2adv")
+"""The columns of Table 1, on which the examples are made."""
+
+TABLE1 = {
+    "v4": _rates(60.2, 39.2, 31.1, 36.6, 30.9),
+    "v3": _rates(43.8, 69.6, 36.4, 42.1, 35.1),
+    "v3adv": _rates(36.3, 35.6, 26.6, 35.2, 35.9),
+    "irv2": _rates(38.0, 38.0, 30.8, 50.7, 31.9),
+    "irv2adv": _rates(31.0, 30.3, 25.7, 30.6, 21.4),
+}
+"""Top-1 error under Step-LL made on each of `SOURCES`, by the model that meets it; a model's own column is white-box."""
+
+TABLE2 = {
+    "v4": _rates(60.2, 70.5),
+    "v3": _rates(69.6, 80.0),
+    "v3adv": _rates(26.6, 64.8),
+    "irv2": _rates(50.7, 56.3),
+    "irv2adv": _rates(21.4, 37.5),
+}
+"""White-box top-1 error under Step-LL and under R+Step-LL, alpha = eps / 2."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """A line of Table 4.
+
+    Args:
+        clean, step_ll: top-1 error without an attack and under white-box Step-LL.
+        black_box: the largest top-1 error under an attack made on a held-out model, of 15 (five attacks on three models).
+        black_box_top5: the same of top-5 errors.
+    """
+
+    clean: float
+    step_ll: float
+    black_box: float
+    black_box_top5: float
+
+
+TABLE4 = {
+    "v3": Errors(*_rates(22.0, 69.6, 51.2, 24.5)),
+    "v3adv": Errors(*_rates(22.0, 26.6, 40.8, 17.4)),
+    "v3adv-ens3": Errors(*_rates(23.6, 30.0, 34.0, 11.2)),
+    "v3adv-ens4": Errors(*_rates(24.2, 43.3, 33.4, 10.7)),
+    "irv2": Errors(*_rates(19.6, 50.7, 44.4, 17.8)),
+    "irv2adv": Errors(*_rates(19.8, 21.4, 34.5, 11.7)),
+    "irv2adv-ens": Errors(*_rates(20.2, 26.0, 27.0, 7.9)),
+}
+"""Ensemble adversarial training on ImageNet."""
+
+LOSS_RATIO = {
+    "v3": 0.19,
+    "v3adv": 0.07,
+    "v3adv-ens3": 0.13,
+    "v3adv-ens4": 0.18,
+    "irv2": 0.17,
+    "irv2adv": 0.08,
+    "irv2adv-ens": 0.14,
+}
+"""Mean loss under a single step over that under an iterated attack (the paper writes "within 19%" for the ratio 0.19)."""
+
+LOSS_RATIO_IMAGES = 1000
+
+COSINE = {"v3": 0.13, "v3adv": 0.02}
+"""Mean cosine between the perturbations of one step and of many."""
+
+GRADIENT_NORMS = (0.10, 0.17)
+"""Mean norms of the gradient by the image, of a model trained naturally and of one trained on a single step, whose loss so is not
+simply flat. Which of the two is which model's is unknown to us."""
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """What the paper says of Figure 2: gradient-aligned orthogonal directions of size eps that each change the label.
+
+    Args:
+        eps: the sizes drawn.
+        images: correctly classified ones.
+        natural: v3 has more than `natural[0]` such directions at this share of images, `natural[1]`.
+        none: about this share of images has none for v3adv.
+        others: most of its other images have at least so many.
+    """
+
+    eps: tuple[float, ...]
+    images: int
+    natural: tuple[int, float]
+    none: float
+    others: int
+
+
+FIGURE2 = Subspace((4 / 256, 10 / 256, 16 / 256), 500, (50, 0.30), 0.80, 90)
+
+RAND_FGSM_EPOCHS = 100
+RAND_FGSM_ACCURACY = 0.90
+"""Of model A on MNIST after R+FGSM training, under R+FGSM: the paper says more than this."""
+RAND_FGSM_PGD_ACCURACY = 0.180
+"""The same model under PGD with 20 steps."""
+
+LEADERBOARD = 0.9436
+"""Accuracy of the public MNIST challenge's model under FGSM on the C&W loss, made on model B (the authors' code, not the paper)."""

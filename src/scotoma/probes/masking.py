@@ -1,0 +1,222 @@
+"""Do its gradients lie to the attack? The diagnosis of masked gradients, by checks that an honest gradient passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from functools import reduce
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from scotoma import records as rec
+from scotoma.attacks.iterative import IFGSM
+from scotoma.attacks.losses import cross_entropy, margin
+from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.pgd import PGD
+from scotoma.attacks.single_step import FGSM, RandFGSM
+from scotoma.attacks.square import Square
+from scotoma.claim import Claim, Threat
+from scotoma.finding import Finding
+from scotoma.gradients.health import health
+from scotoma.gradients.linearity import Linearity, linearity
+from scotoma.gradients.subspace import adversarial_directions, orders_within
+from scotoma.gradients.surface import CLOSE, surface
+from scotoma.probes.masking_checks import Check, at_least, never_falls, not_behind
+from scotoma.probes.masking_finding import FLAGS, RULE, finding
+from scotoma.probes.probe import Settings
+from scotoma.probes.sources import Source, sources
+from scotoma.probes.transfer import crafting
+from scotoma.randomness import Randomness
+from scotoma.run import Attack, Run
+
+SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+"""Of the balls in which success must not fall, in units of eps."""
+STEPS = (1, 2, 5, 10, 20, 40)
+LINEARITY = {"steps": 20, "restarts": 2}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was measured on the n images that the model has right; arrays are bool (n,), who fell."""
+
+    claim: Claim
+    index: np.ndarray
+    """which test images they are, int64 (n,)"""
+    fell: dict[str, np.ndarray]
+    """by attack within eps: "single step", "random step first", "iterated", "many restarts", "random search", "transferred", and
+    "transferred single step" of the source whose examples break most"""
+    by_size: dict[float, np.ndarray]
+    by_steps: dict[int, np.ndarray]
+    linearity: Linearity
+    random: np.ndarray
+    """the loss after a random step of the same size as the single step's, float (n,)"""
+    gradients: pl.DataFrame
+    """columns `FLAGS` (bool), and cross_entropy, margin (L2 norms of gradients)"""
+    orders: tuple[int, ...]
+    """numbers of orthogonal directions that were tried"""
+    subspace: np.ndarray
+    """how many of each were adversarial, int64 (n, orders)"""
+    drawn: int
+    """the test image around which the loss is drawn"""
+    surfaces: dict[str, pl.DataFrame]
+    """columns e1, e2, loss; "wide" and "close" """
+    sources: tuple[str, ...]
+
+    def checks(self) -> list[Check]:
+        """What an honest gradient passes."""
+        fell, flags = self.fell, {name: self.gradients[name].to_numpy() for name in FLAGS}
+        gradient = fell["iterated"] | fell["many restarts"]
+        checks = [
+            Check("A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]),
+            Check("The loss has a gradient where the margin has one", flags["flat"]),
+            Check("The same image has the same gradient twice", flags["randomised"]),
+            Check("A gradient step raises the loss more than a random one", self.linearity.single.numpy() < self.random),
+            not_behind(
+                "A random step first does not help a single step",
+                fell["single step"],
+                fell["random step first"],
+            ),
+            at_least("Many steps break what one breaks", gradient, fell["single step"]),
+            at_least("Gradients break what random search breaks", gradient, fell["random search"]),
+        ]
+        if self.sources:
+            checks += [
+                at_least("Its own gradient breaks what other models' examples break", gradient, fell["transferred"]),
+                not_behind(
+                    "Its own single step breaks as much as another model's", fell["single step"], fell["transferred single step"]
+                ),
+            ]
+        return [
+            *checks,
+            never_falls("Success does not fall as eps grows", list(self.by_size.values())),
+            never_falls("Success does not fall with more steps", list(self.by_steps.values())),
+            Check("At eps 1 everything breaks", ~self.by_size[1.0]),
+        ]
+
+
+class Masking:
+    """Tramer et al. 2018, section 4.1, and the checks of Athalye et al. (2018) and Carlini et al. (2019), image by image."""
+
+    question = "Do its gradients lie to the attack?"
+
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        right = run.examine("gradients", {}, _health)
+        if not len(right):
+            why = "The model classifies none of the audited images correctly, so there is nothing to attack."
+            return Finding("masking", self.question, "not applicable", RULE, why)
+        others = [source for source in sources(claim, run, settings.sources) if source.held_out]
+        return finding(self.question, self._gather(claim, run, right, others))
+
+    def _gather(self, claim: Claim, run: Run, gradients: pl.DataFrame, sources: Sequence[Source]) -> Evidence:
+        threat, index = claim.threat, gradients["index"].to_numpy()
+
+        def fell(attack: Attack, eps: float, what: str) -> np.ndarray:
+            return fallen(run.attack(attack, what=f"masking: {what}"), index, eps)
+
+        attacks = {
+            "single step": FGSM(threat),
+            "random step first": RandFGSM(threat),
+            "iterated": IFGSM(threat, STEPS[-1]),
+            "many restarts": PGD(threat, steps=20, restarts=5, loss=margin),
+            "random search": Square(threat, queries=1000),
+        }
+        broken = {name: fell(attack, threat.eps, name) for name, attack in attacks.items()}
+        broken |= self._transferred(run, threat, sources, index)
+        sizes = [size * threat.eps for size in SIZES if size * threat.eps < 1]
+        by_size = {size: fell(PGD(Threat(threat.norm, size), steps=20), size, f"eps {size:g}") for size in sizes}
+        whole = PGD(Threat(threat.norm, 1.0), steps=50, restarts=2)
+        by_size[1.0] = fell(whole, 1.0, "eps 1")
+        by_steps = {steps: fell(IFGSM(threat, steps), threat.eps, f"{steps} steps") for steps in STEPS}
+        steps, random = self._linearity(run, threat)
+        worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
+        orders = orders_within(int(np.prod(claim.data.shape)))
+        return Evidence(
+            claim,
+            index,
+            broken,
+            by_size,
+            by_steps,
+            steps,
+            random,
+            gradients=gradients,
+            orders=orders,
+            subspace=self._subspace(run, claim, orders),
+            drawn=int(index[worst]),
+            surfaces=self._surfaces(run, claim, int(index[worst]), sources),
+            sources=tuple(source.name for source in sources),
+        )
+
+    @staticmethod
+    def _transferred(run: Run, threat: Threat, sources: Sequence[Source], index: np.ndarray) -> dict[str, np.ndarray]:
+        """Who falls to any example of the sources, and to the single step of the best of them."""
+        if not sources:
+            return {}
+        single, every = [], []
+        for source in sources:
+            for name, attack in crafting(threat).items():
+                records = run.transferred(attack, source.model, what=f"masking: {name} on {source.name}")
+                every.append(fallen(records, index, threat.eps))
+                if name == "fgsm":
+                    single.append(every[-1])
+        best = max(single, key=np.sum)
+        return {"transferred": reduce(np.logical_or, every, np.zeros(len(index), dtype=bool)), "transferred single step": best}
+
+    @staticmethod
+    def _linearity(run: Run, threat: Threat) -> tuple[Linearity, np.ndarray]:
+        def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+            found = linearity(model, images, labels, threat, **LINEARITY, random=random)
+            step = threat.project(images + threat.steepest(random.fork(1).normal(images)), images)
+            beside = cross_entropy(Oracle(model, labels).logits(step), labels)
+            return {**vars(found), "random": beside}
+
+        table = run.examine("linearity", {"threat": str(threat), **LINEARITY}, look)
+        held = {field.name: torch.from_numpy(table[field.name].to_numpy(writable=True)) for field in fields(Linearity)}
+        return Linearity(**held), table["random"].to_numpy()
+
+    @staticmethod
+    def _subspace(run: Run, claim: Claim, orders: tuple[int, ...]) -> np.ndarray:
+        def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+            counts = adversarial_directions(model, images, labels, claim.threat, orders, random)
+            return {str(order): counts[:, column] for column, order in enumerate(orders)}
+
+        table = run.examine("subspace", {"threat": str(claim.threat), "orders": list(orders)}, look)
+        return table.select(map(str, orders)).to_numpy()
+
+    @staticmethod
+    def _surfaces(run: Run, claim: Claim, index: int, sources: Sequence[Source]) -> dict[str, pl.DataFrame]:
+        """The loss around the image whose single step finds the smallest share of what many steps find."""
+        source = sources[0].model if sources else None
+
+        def draw(reach: float) -> Callable[..., dict[str, Tensor]]:
+            def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+                module = source.module.to(images.device) if source else None
+                at, losses = surface(model, images, labels, claim.threat, reach, source=module, random=random)
+                e1, e2 = torch.cartesian_prod(at, at).T
+                return {"e1": e1, "e2": e2, "loss": losses[0].flatten()}
+
+            return look
+
+        reaches = {"wide": claim.threat.eps, "close": CLOSE * claim.threat.eps}
+        here = run.on(torch.tensor([index]))
+        return {
+            name: here.examine("surface", {"threat": str(claim.threat), "reach": reach}, draw(reach), source)
+            for name, reach in reaches.items()
+        }
+
+
+def fallen(records: pl.DataFrame, index: np.ndarray, eps: float) -> np.ndarray:
+    """Which of the test images `index`, ascending, fell within L-inf size `eps`, bool (n,).
+
+    A randomised model has other images right whenever it is asked: those that it had wrong before the attack did not fall.
+    """
+    return rec.fallen(records.filter(pl.col("index").is_in(index)), eps)
+
+
+def _health(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    found = health(model, images, labels)
+    flags = {name: getattr(found, name) for name in FLAGS if name != "flat"}
+    flat = (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0)
+    return {**flags, "flat": flat, "cross_entropy": found.cross_entropy.l2, "margin": found.margin.l2}

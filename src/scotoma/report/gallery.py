@@ -1,0 +1,55 @@
+"""Images beside one another."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from scotoma.finding import Finding, Gallery
+from scotoma.report.svg import MUTED, WIDTH
+
+# Points.
+MARGIN, GAP, LINE = 9.0, 8.0, 11.0
+LARGEST_TILE, SMALLEST_TILE = 92.0, 56.0
+LETTER = 4.6
+"""Mean width of a letter of the 8 pt captions."""
+
+
+def gallery(figure: Gallery, finding: Finding) -> Canvas:
+    """Tiles of one size, each in the range 0 to 1 as the model sees it, never stretched to its own range."""
+    images = finding.images[figure.images]
+    wide = len(figure.columns)
+    tile = min(LARGEST_TILE, max(SMALLEST_TILE, (72 * WIDTH - 2 * MARGIN + GAP) / wide - GAP))
+    letters = int(tile / LETTER)
+    captions = [[textwrap.wrap(caption, letters) for caption in row] for row in figure.captions]
+    headings = [textwrap.wrap(heading, letters) for heading in figure.columns]
+    under = [LINE * max(map(len, row)) + 4 for row in captions]
+    top = MARGIN + LINE * max(map(len, headings)) + 5
+    width, height = 2 * MARGIN + wide * (tile + GAP) - GAP, top + sum(tile + text + GAP for text in under) + MARGIN - GAP
+    canvas = Canvas(figsize=(width / 72, height / 72))
+
+    def write(x: float, y: float, lines: list[str], **style: Any) -> None:
+        for i, line in enumerate(lines):
+            canvas.text(x / width, 1 - (y + LINE * (i + 0.8)) / height, line, ha="center", va="baseline", **style)
+
+    centres = [MARGIN + column * (tile + GAP) + tile / 2 for column in range(wide)]
+    for x, heading in zip(centres, headings, strict=True):
+        write(x, top - 5 - LINE * len(heading), heading, fontsize=8.5, fontweight="bold")
+    y = top
+    for tiles, texts, text_height in zip(images, captions, under, strict=True):
+        for x, image, lines in zip(centres, tiles, texts, strict=True):
+            box = ((x - tile / 2) / width, 1 - (y + tile) / height, tile / width, tile / height)
+            _tile(canvas, box, np.asarray(image, float))
+            write(x, y + tile + 2, lines, fontsize=8)
+        y += tile + text_height + GAP
+    return canvas
+
+
+def _tile(canvas: Canvas, box: tuple[float, float, float, float], image: np.ndarray) -> None:
+    axes = canvas.add_axes(box, xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, linewidth=0.6, color=MUTED)
+    pixels = image if len(image) == 3 else np.repeat(image.mean(0, keepdims=True), 3, axis=0)
+    axes.imshow(np.rint(255 * pixels.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0), interpolation="none")

@@ -1,0 +1,63 @@
+"""What drawings share: axes, legends, names beside them, and columns as numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from scotoma.finding import Row
+from scotoma.report.svg import WIDTH
+
+MARKERS = "os^Dvp"
+LEGEND_LETTERS = 62
+
+
+def values(rows: list[Row], name: str) -> np.ndarray:
+    """A column as floats, null as nan: what Matplotlib leaves out."""
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], float)
+
+
+def axes_of(height: float) -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
+    return canvas, canvas.subplots()
+
+
+def legend(canvas: Canvas, handles: list[Any], labels: list[str]) -> None:
+    """Above the plot, in as many columns as its labels leave room for."""
+    fitting = LEGEND_LETTERS // (max(map(len, labels)) + 6)
+    columns = max(1, min(len(labels), fitting))
+    canvas.set_figheight(canvas.get_figheight() + 0.17 * (-(-len(labels) // columns) - 1))
+    canvas.legend(handles, labels, loc="outside upper left", ncols=columns, handlelength=2.2, columnspacing=1.6)
+
+
+def beside(axes: Axes, row: int, label: list[str]) -> None:
+    """A row's name, line by line: in one text Matplotlib would place the lines by a font that the reader may not have."""
+    for i, line in enumerate(label):
+        axes.annotate(
+            line,
+            (0, row),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(-6, 11 * ((len(label) - 1) / 2 - i)),
+            textcoords="offset points",
+            ha="right",
+            va="center",
+            fontsize=9,
+        )
+
+
+def below(axes: Axes, column: int, label: list[str]) -> None:
+    """The same for a column's name."""
+    for i, line in enumerate(label):
+        axes.annotate(
+            line,
+            (column, 0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, -5 - 11 * i),
+            textcoords="offset points",
+            ha="center",
+            va="top",
+            fontsize=9,
+        )

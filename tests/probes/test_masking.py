@@ -1,0 +1,186 @@
+"""The masking probe on models of which it is known whether their gradients lie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from masked_models import GradientKiller, QuantisedInput, Randomised, Rippled, Temperature
+
+import scotoma
+from scotoma.auditing import draw
+from scotoma.claim import Threat
+from scotoma.data.dataset import ArraySplit
+from scotoma.models.loading import load_model
+from scotoma.probes.masking_checks import Check, at_least, never_falls, not_behind
+from scotoma.reference import ZOO
+from scotoma.training.loop import Schedule, train
+
+THREAT = "linf:0.2"
+LIMIT = 100
+
+
+@pytest.fixture(scope="module")
+def others(digits, tmp_path_factory) -> list[str]:
+    """Two small networks to make examples on."""
+    folder = tmp_path_factory.mktemp("sources")
+    made = []
+    for arch in ("wong-small", "tramer-d"):
+        made.append(str(folder / f"{arch}.safetensors"))
+        train("natural", digits, arch, Threat.parse(THREAT), folder / f"{arch}.safetensors", schedule=Schedule(8, 32, 2e-3))
+    return made
+
+
+@pytest.fixture(scope="module")
+def natural(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("natural") / "natural.safetensors"
+    train("natural", digits, "small-cnn", Threat.parse(THREAT), path, schedule=Schedule(8, 64, 3e-3))
+    return path
+
+
+@pytest.fixture
+def ask(digits, others, tmp_path):
+    def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT):
+        return scotoma.audit(model, data, threat, out=tmp_path / "run", probes=["masking"], limit=limit, sources=sources)["masking"]
+
+    return ask
+
+
+def failed(finding) -> set[str]:
+    return {row["check"] for row in finding.tables["checks"] if not row["passed"]}
+
+
+REACHES = "A gradient reaches the image"
+BEHIND_SEARCH = "Gradients break what random search breaks"
+BEHIND_OTHERS = "Its own gradient breaks what other models' examples break"
+WHOLE = "At eps 1 everything breaks"
+
+
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [
+        (GradientKiller, {REACHES, BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
+        (QuantisedInput, {REACHES, BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
+        (Temperature, {"The loss has a gradient where the margin has one"}),
+        (Randomised, {"The same image has the same gradient twice"}),
+        (Rippled, {BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
+    ],
+)
+def test_what_hides_a_gradient_is_named(ask, natural, mask, told):
+    finding = ask(mask(load_model(str(natural)).module))
+    assert finding.numbers["masked"] is True
+    assert finding.verdict == "broken"
+    assert told <= failed(finding)
+    assert "mislead attacks" in finding.headline
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_a_natural_model_does_not_hide_it(ask, natural, scale):
+    finding = ask(Temperature(load_model(str(natural)).module, scale))
+    assert failed(finding) == set()
+    assert finding.numbers["masked"] is False
+    assert finding.verdict in ("holds", "weak")
+
+
+def test_nor_does_a_pgd_trained_one(ask, digits_model):
+    finding = ask(str(digits_model), threat="linf:0.1")
+    assert failed(finding) == set()
+    assert finding.numbers["masked"] is False
+    assert finding.numbers["loss_ratio"] > 0.8
+    assert finding.numbers["cosine"] > 0.5
+
+
+def test_fgsm_training_hides_it(digits, ask, tmp_path):
+    """The degenerate minimum of the paper: a network that withstands its own step and hardly any other."""
+    path = tmp_path / "fgsm.safetensors"
+    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(10)).numpy(), digits.test.labels[:10].numpy(), "few"))
+    train("fgsm", few, "tramer-d", Threat("linf", 0.3), path, schedule=Schedule(120, 64))
+    finding = ask(str(path), threat="linf:0.3")
+    assert finding.numbers["masked"] is True
+    assert "A gradient step raises the loss more than a random one" in failed(finding)
+    success = {row["attack"]: row["success"] for row in finding.tables["attacks"]}
+    assert success["single step"] + 0.1 < success["random step first"] < success["many restarts"]
+    assert success["many restarts"] > 0.9
+
+
+def test_fgsm_training_hides_it_on_mnist(mnist, ask):
+    """The paper's degenerate minimum, in the reference network D of dense layers."""
+    finding = ask(str(ZOO / "tramer-d-fgsm.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")])
+    assert finding.numbers["masked"] is True
+    assert "A random step first does not help a single step" in failed(finding)
+    assert finding.numbers["loss_ratio"] < 0.3
+
+
+@pytest.mark.parametrize("name", ["tramer-d", "mnist-pgd"])
+def test_mnist_networks_that_do_not(mnist, ask, name):
+    finding = ask(str(ZOO / f"{name}.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")], limit=50)
+    assert failed(finding) == set()
+
+
+def test_what_is_written(ask, natural, tmp_path):
+    finding = ask(GradientKiller(load_model(str(natural)).module))
+    checks = {row["check"]: row for row in finding.tables["checks"]}
+    assert len(checks) == finding.numbers["checks"] == 12
+    n = finding.numbers["n"]
+    reaches = checks[REACHES]
+    assert (reaches["failures"], reaches["n"]) == (n, n)
+    assert finding.numbers["zero_gradients"] == n
+    assert finding.numbers["cosine"] is None, "no perturbation, no angle"
+    success = {row["attack"]: row["success"] for row in finding.tables["attacks"]}
+    assert success["single step"] == success["iterated"] == 0
+    assert success["many restarts"] < 0.1, "only random starts find anything"
+    assert success["random search"] > 0.3
+    assert success["transferred"] >= success["transferred single step"] > 0
+    assert [row["k"] for row in finding.tables["subspace"]] == list(range(1, 65)), "64 pixels have no room for 100 directions"
+    assert len(finding.tables["wide"]) == len(finding.tables["close"]) == 41**2
+    json.dumps(finding.tables, allow_nan=False)
+    report = draw(tmp_path / "run")
+    page = report.html.read_text()
+    assert "Do its gradients lie to the attack?" in page
+    assert "nan" not in page.lower().replace("nanometre", "")
+
+
+def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path):
+    alone = replace(digits, train=None)
+    finding = scotoma.audit(str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30)["masking"]
+    assert finding.numbers["checks"] == 10
+    assert any("--sources" in note for note in finding.notes)
+
+
+def test_a_model_that_is_always_wrong(ask, digits):
+    class Wrong(torch.nn.Module):
+        def forward(self, images):
+            return torch.zeros(len(images), 11).index_fill(1, torch.tensor([10]), 1.0) + 0 * images.sum()
+
+    finding = ask(Wrong())
+    assert finding.verdict == "not applicable"
+
+
+def test_shares_and_their_rules():
+    n = 200
+
+    def mask(k: int) -> np.ndarray:
+        return np.arange(n) < k
+
+    assert Check("a", mask(15)).passed, "7.5% of 200 may be 5%"
+    assert Check("a", mask(15)).notable
+    assert not Check("a", mask(24)).passed
+    assert Check("a", mask(0)).passed
+    assert not Check("a", mask(0)).notable
+    ahead = not_behind("a", own=mask(100), other=mask(60))
+    assert ahead.share.value == pytest.approx(-0.2)
+    assert ahead.passed
+    assert not ahead.notable
+    behind = not_behind("a", own=mask(60), other=mask(100))
+    assert behind.share.value == pytest.approx(0.2)
+    assert not behind.passed
+    even = not_behind("a", own=mask(100), other=~mask(100))
+    assert even.share.value == 0
+    assert even.share.high == pytest.approx(1.96 / n**0.5, abs=1e-3), "every pair speaks, half for each side"
+    assert at_least("a", strong=mask(50), weak=mask(40)).failing.sum() == 0
+    assert at_least("a", strong=mask(40), weak=mask(50)).failing.sum() == 10
+    falls = never_falls("a", [mask(10), mask(30), mask(20)])
+    assert falls.failing.tolist() == ((np.arange(n) >= 20) & (np.arange(n) < 30)).tolist()
