@@ -81,7 +81,9 @@ def list_names(
     }
     if what is not None and what not in tables:
         raise InputError(f"nothing is listed as {what!r}; {nearest(what, list(tables))}")
-    for title in [what] if what else list(tables):
+    chosen = [what] if what else list(tables)
+    width = max(len(name) for title in chosen for name in tables[title])
+    for title in chosen:
         typer.echo(f"{title}:")
         for name in tables[title]:
-            typer.echo(f"  {name:18} {tables[title].describe(name)}")
+            typer.echo(f"  {name:{width}}  {tables[title].describe(name)}")

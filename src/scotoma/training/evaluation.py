@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from scotoma import engine
 from scotoma.attacks.losses import margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.data.dataset import Split
 from scotoma.gradients.linearity import linearity
+from scotoma.randomness import Randomness
 from scotoma.stats import finite
 
 IMAGES = 1000
@@ -52,20 +55,22 @@ class Epoch(Evaluation):
 def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> Evaluation:
     """Put the model into eval mode and measure it; a random state is neither used nor changed."""
     model.eval()
-    indices = torch.arange(min(IMAGES, len(split)))
-    images = split.images(indices).to(device, memory_format=torch.channels_last)
-    labels = split.labels[indices].to(device)
-
-    def right(seen: torch.Tensor) -> torch.Tensor:
+    attacks = PGD(threat, steps=STEPS), FGSM(threat)
+    stands = []
+    for rows in torch.arange(min(IMAGES, len(split))).split(engine.batch_size(device, math.prod(split.shape))):
+        images, labels = _read(split, rows, device)
+        random = Randomness(0, rows.to(device))
+        seen = [images, *(attack(model, images, labels, random) for attack in attacks)]
         with torch.no_grad():
-            return margin(model(seen).float(), labels) < 0
-
-    clean = right(images)
-    attacked = [clean & right(attack(model, images, labels)) for attack in (PGD(threat, steps=STEPS), FGSM(threat))]
-    few = slice(LINEARITY_IMAGES)
-    shares = (float(mask.float().mean()) for mask in (clean, *attacked))
-    steps = linearity(model, images[few], labels[few], threat)
+            clean, *attacked = (margin(model(each).float(), labels) < 0 for each in seen)
+        stands.append(torch.stack([clean, *(clean & each for each in attacked)]))
+    shares = torch.cat(stands, 1).float().mean(1).tolist()
+    steps = linearity(model, *_read(split, torch.arange(min(LINEARITY_IMAGES, len(split))), device), threat)
     return Evaluation(*shares, loss_ratio=finite(steps.ratio.value), cosine=finite(steps.mean_cosine.value))
+
+
+def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    return split.images(rows).to(device, memory_format=torch.channels_last), split.labels[rows].to(device)
 
 
 def overfitting(history: Sequence[Evaluation], last: Evaluation) -> str | None:
