@@ -26,6 +26,7 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/cw_linf.py
 	$(BIN)/python benchmarks/autoattack.py --model digits
 	$(BIN)/python benchmarks/passes.py
+	$(BIN)/python benchmarks/masking.py
 	$(BIN)/python benchmarks/distance.py
 	$(BIN)/python benchmarks/divergence.py --points 7000
 	for table in table2 table3; do for attack in strong cw-linf; do \

@@ -48,7 +48,7 @@ def test_patching_closes_the_blind_spot_and_compares(tmp_path, run, digits, digi
     patched = load_model(str(tmp_path / "model.safetensors"))
     assert patched.card["recipe"] == "Patched"
     assert patched.card["start"] == model.sha256
-    assert "ScaleShift" in patched.card["options"]["spots"]
+    assert all("ScaleShift" in spot for spot in patched.card["options"]["spots"])
     page = (tmp_path / "report.html").read_text()
     assert "a command" in page
     assert "patched" in page

@@ -23,11 +23,11 @@ TINY = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1, batch
 @pytest.fixture
 def places(tmp_path, monkeypatch) -> dict[str, Path]:
     """A zoo, a cache and a folder of the user's, all empty; and a reference model that is in none."""
-    found = {name: tmp_path / name for name in ("mine", "zoo", "cache")}
+    found = {"mine": tmp_path / "mine", "zoo": tmp_path / "zoo", "cache": tmp_path / "cache" / "models"}
     for folder in found.values():
-        folder.mkdir()
+        folder.mkdir(parents=True)
     monkeypatch.setattr(ref, "ZOO", found["zoo"])
-    monkeypatch.setattr(ref, "_cache", lambda: found["cache"])
+    monkeypatch.setenv("SCOTOMA_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(REFERENCES, "digits-tiny", TINY)
     return found
 

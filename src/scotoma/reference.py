@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from scotoma.cache import cache
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Split
 from scotoma.errors import InputError
@@ -116,7 +117,7 @@ def recipe_of(name: str) -> Reference:
 def find(name: str, folder: Path | None = None) -> Path | None:
     """The file of a reference model in `folder`, in the repository's zoo or in the user's cache; None if it is in none."""
     places = [folder] if folder else []
-    files = [place / f"{name}.safetensors" for place in (*places, ZOO, _cache())]
+    files = [place / f"{name}.safetensors" for place in (*places, ZOO, cache() / "models")]
     return next((file for file in files if file.exists()), None)
 
 
@@ -160,7 +161,7 @@ def fetch(
         say(f"these {len(lacking)} models take about {spoken(total)} together; the same command goes on where it was stopped")
     for name in lacking:
         wanted = recipe_of(name)
-        path = (folder or _cache()) / f"{name}.safetensors"
+        path = (folder or cache() / "models") / f"{name}.safetensors"
         sources = [load_model(str(find(source, folder))) for source in wanted.sources]
         with (progress or Silent()).bar(f"training {name}", wanted.batches(data(name))) as advance:
             wanted.train(data(name), path, advance, sources)
@@ -225,9 +226,3 @@ def spoken(seconds: float) -> str:
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _cache() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("scotoma")) / "models"

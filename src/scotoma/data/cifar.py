@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from scotoma.cache import cache
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.errors import InputError
 
@@ -142,7 +143,7 @@ def _locate(root: Path | None) -> Path:
     import pooch
 
     try:
-        return Path(pooch.retrieve(URL, f"sha256:{SHA256}", ARCHIVES[0], pooch.os_cache("scotoma") / "cifar-10", progressbar=True))
+        return Path(pooch.retrieve(URL, f"sha256:{SHA256}", ARCHIVES[0], cache() / "cifar-10", progressbar=True))
     except (OSError, ValueError) as error:
         raise InputError(
             f"cifar-10: {ARCHIVES[0]} is not in $SCOTOMA_DATA and could not be downloaded ({type(error).__name__}); "

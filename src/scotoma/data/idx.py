@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scotoma.cache import cache
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.errors import InputError
 
@@ -110,7 +111,7 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
                 f"{url}{file}.gz",
                 f"sha256:{sha256}",
                 f"{file}.gz",
-                pooch.os_cache("scotoma") / name,
+                cache() / name,
                 progressbar=True,
             )
         )

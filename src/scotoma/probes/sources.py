@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scotoma.cache import cache
 from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset, Split
 from scotoma.identity import fingerprint
@@ -177,10 +178,7 @@ class _Part:
 
 def _folder(run: Run) -> Path:
     """Where trained sources are kept: the run folder where the user's cache cannot be written."""
-    import pooch
-
-    given = os.environ.get("SCOTOMA_CACHE")
-    folder = (Path(given).expanduser() if given else Path(pooch.os_cache("scotoma"))) / "sources"
+    folder = cache() / "sources"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
