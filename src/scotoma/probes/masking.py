@@ -24,7 +24,7 @@ from scotoma.gradients.health import health
 from scotoma.gradients.linearity import Linearity, linearity
 from scotoma.gradients.subspace import adversarial_directions, orders_within
 from scotoma.gradients.surface import CLOSE, surface
-from scotoma.probes.masking_checks import Check, at_least, never_falls, not_behind
+from scotoma.probes.masking_checks import OVERSHOOT, Check, at_least, never_falls, not_behind
 from scotoma.probes.masking_finding import FLAGS, RULE, finding
 from scotoma.probes.probe import Settings
 from scotoma.probes.sources import Source, sources
@@ -73,7 +73,11 @@ class Evidence:
             Check("A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]),
             Check("The loss has a gradient where the margin has one", flags["flat"]),
             Check("The same image has the same gradient twice", flags["randomised"]),
-            Check("A gradient step raises the loss more than a random one", self.linearity.single.numpy() < self.random),
+            Check(
+                "A gradient step raises the loss more than a random one",
+                self.linearity.single.numpy() < self.random,
+                tolerated=OVERSHOOT,
+            ),
             not_behind(
                 "A random step first does not help a single step",
                 fell["single step"],

@@ -12,9 +12,9 @@ from scotoma.stats import Z95, Rate, rate
 TOLERATED = 0.05
 """Share of images that may fail a check: attacks are not exact, and a step more or another start breaks other images."""
 NOTABLE = 0.01
-OVERSHOOT = 0.1
-"""The same for attacks of equal cost: at a large eps one step overshoots in naturally trained networks too, and a random step first
-breaks up to some 7% more (docs/log.md); behind masked gradients it is 16% and more."""
+OVERSHOOT = 0.15
+"""The same for single steps, which overshoot at a large eps in sound networks too: at most 12% of the images fail in natural
+ones on MNIST, 24% and more where gradients are masked (docs/log.md)."""
 
 
 @dataclass(frozen=True)
