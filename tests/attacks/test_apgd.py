@@ -106,9 +106,9 @@ def test_passes(attack: type, options: dict, starts: int):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_restarts_only_add_successes(attack: type):
-    model, (images, labels) = digits_model(), digits_images(100)
-    threat = Threat("linf", 0.2)
-    one, three = (attack(threat, steps=3, restarts=restarts)(model, images, labels) for restarts in (1, 3))
+    model, (images, labels) = digits_model(), digits_images(200)
+    threat = Threat("linf", 0.15)
+    one, three = (attack(threat, steps=2, restarts=restarts)(model, images, labels) for restarts in (1, 3))
     first, more = fooled(model(one), labels), fooled(model(three), labels)
     assert not (first & ~more).any()
     assert more.sum() > first.sum()
