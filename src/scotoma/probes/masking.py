@@ -36,6 +36,10 @@ SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Of the balls in which success must not fall, in units of eps."""
 STEPS = (1, 2, 5, 10, 20, 40)
 LINEARITY = {"steps": 20, "restarts": 2}
+QUERIES = 300
+"""Of random search: enough to break what a masked gradient does not; a thousand took half of the probe's time."""
+IN_PLANES = 200
+"""Images in whose neighbourhood orthogonal directions are counted, at 220 forward passes each."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Evidence:
     orders: tuple[int, ...]
     """numbers of orthogonal directions that were tried"""
     subspace: np.ndarray
-    """how many of each were adversarial, int64 (n, orders)"""
+    """how many of each were adversarial around the first images, int64 (at most `IN_PLANES`, orders)"""
     drawn: int
     """the test image around which the loss is drawn"""
     surfaces: dict[str, pl.DataFrame]
@@ -125,7 +129,7 @@ class Masking:
             "random step first": RandFGSM(threat),
             "iterated": IFGSM(threat, STEPS[-1]),
             "many restarts": PGD(threat, steps=20, restarts=5, loss=margin),
-            "random search": Square(threat, queries=1000),
+            "random search": Square(threat, queries=QUERIES),
         }
         broken = {name: fell(attack, threat.eps, name) for name, attack in attacks.items()}
         broken |= self._transferred(run, threat, sources, index)
@@ -147,7 +151,7 @@ class Masking:
             random,
             gradients=gradients,
             orders=orders,
-            subspace=self._subspace(run, claim, orders),
+            subspace=self._subspace(run.on(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders),
             drawn=int(index[worst]),
             surfaces=self._surfaces(run, claim, int(index[worst]), sources),
             sources=tuple(source.name for source in sources),
@@ -181,12 +185,12 @@ class Masking:
         return Linearity(**held), table["random"].to_numpy()
 
     @staticmethod
-    def _subspace(run: Run, claim: Claim, orders: tuple[int, ...]) -> np.ndarray:
+    def _subspace(few: Run, claim: Claim, orders: tuple[int, ...]) -> np.ndarray:
         def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
             counts = adversarial_directions(model, images, labels, claim.threat, orders, random)
             return {str(order): counts[:, column] for column, order in enumerate(orders)}
 
-        table = run.examine("subspace", {"threat": str(claim.threat), "orders": list(orders)}, look)
+        table = few.examine("subspace", {"threat": str(claim.threat), "orders": list(orders)}, look)
         return table.select(map(str, orders)).to_numpy()
 
     @staticmethod

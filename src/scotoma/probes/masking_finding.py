@@ -60,7 +60,7 @@ def finding(question: str, evidence: Evidence) -> Finding:
             "attacks": [{"attack": name, **columns("success", rate(fell)), "n": n} for name, fell in evidence.fell.items()],
             "eps": [{"eps": finite(size), **columns("success", rate(fell)), "n": n} for size, fell in evidence.by_size.items()],
             "steps": [{"steps": steps, **columns("success", rate(fell)), "n": n} for steps, fell in evidence.by_steps.items()],
-            "subspace": [{"k": k, **columns("share", share), "n": n} for k, share in enumerate(directions, start=1)],
+            "subspace": [{"k": k, **columns("share", share), "n": share.n} for k, share in enumerate(directions, start=1)],
             **{name: table.drop("index").to_dicts() for name, table in evidence.surfaces.items()},
         },
         figures=_figures(evidence),
@@ -190,7 +190,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     return (
         "Checks are over the images that the model classifies correctly, each against eps unless it says otherwise. Attacks that "
         "follow gradients are FGSM, R+FGSM and I-FGSM (40 steps) on the cross-entropy, PGD (5 starts of 20 steps) on the margin; "
-        f"random search is Square with 1,000 queries. {beside}",
+        f"random search is Square with 300 queries. {beside}",
         "Where two attacks of the same price are compared, images that only the model's own gradient breaks (excused) are set off "
         "against those that only the other breaks. Elsewhere each image is its own test.",
         "Loss ratio: mean cross-entropy after one step over that after iterated ascent (the best of the image itself and 2 random "
