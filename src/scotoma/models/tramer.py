@@ -16,21 +16,7 @@ def tramer_a(shape: Shape, classes: int) -> nn.Sequential:
 
     Layers to read features from: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
     """
-    channels, height, width = _at_least("tramer-a", shape, 9)
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 64, 5),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(64, 64, 5),
-            relu2=nn.ReLU(),
-            dropout1=nn.Dropout(0.25),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * (height - 8) * (width - 8), 128),
-            relu3=nn.ReLU(),
-            dropout2=nn.Dropout(0.5),
-            fc2=nn.Linear(128, classes),
-        )
-    )
+    return _convolutions(_at_least("tramer-a", shape, 9), classes, filters=64, size=5)
 
 
 def tramer_b(shape: Shape, classes: int) -> nn.Sequential:
@@ -64,21 +50,7 @@ def tramer_c(shape: Shape, classes: int) -> nn.Sequential:
 
     Layers to read features from: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
     """
-    channels, height, width = _at_least("tramer-c", shape, 5)
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 128, 3),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(128, 64, 3),
-            relu2=nn.ReLU(),
-            dropout1=nn.Dropout(0.25),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * (height - 4) * (width - 4), 128),
-            relu3=nn.ReLU(),
-            dropout2=nn.Dropout(0.5),
-            fc2=nn.Linear(128, classes),
-        )
-    )
+    return _convolutions(_at_least("tramer-c", shape, 5), classes, filters=128, size=3)
 
 
 def tramer_d(shape: Shape, classes: int) -> nn.Sequential:
@@ -93,6 +65,26 @@ def tramer_d(shape: Shape, classes: int) -> nn.Sequential:
         layers[f"relu{number}"] = nn.ReLU()
         layers[f"dropout{number}"] = nn.Dropout(0.5)
     return nn.Sequential(layers | {"fc5": nn.Linear(300, classes)})
+
+
+def _convolutions(shape: Shape, classes: int, filters: int, size: int) -> nn.Sequential:
+    """Models A and C: convolutions of `filters` and 64, `size` pixels wide, and a dense layer."""
+    channels, height, width = shape
+    lost = 2 * (size - 1)
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(channels, filters, size),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(filters, 64, size),
+            relu2=nn.ReLU(),
+            dropout1=nn.Dropout(0.25),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64 * (height - lost) * (width - lost), 128),
+            relu3=nn.ReLU(),
+            dropout2=nn.Dropout(0.5),
+            fc2=nn.Linear(128, classes),
+        )
+    )
 
 
 def _at_least(arch: str, shape: Shape, pixels: int) -> Shape:
