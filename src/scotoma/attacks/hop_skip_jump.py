@@ -1,0 +1,135 @@
+"""HopSkipJump: the boundary's normal from decisions, a jump along it, and back to the boundary (Chen et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma import engine
+from scotoma.attacks.directions import centred, directions, smoothed
+from scotoma.attacks.nearest import TINY, column, size
+from scotoma.attacks.paths import retracted
+from scotoma.attacks.search import Search
+from scotoma.attacks.starts import Starts
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+BLOCK = 16
+"""Probes of an image at a time."""
+
+JUMPS = 10
+"""Lengths of a jump that are tried, each half of the last."""
+
+GAIN = 0.998
+"""A jump must bring the image to within this share of its distance."""
+
+SPREAD = (0.1, 0.9)
+"""Where fewer or more of an image's probes fool they say little; the next lie nearer or farther out."""
+
+
+@dataclass(frozen=True)
+class HopSkipJump:
+    """Estimates the normal of the decision boundary where it stands, jumps along it, and goes back to the boundary.
+
+    Chen et al. 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", Algorithm 2, with all images in lock-step from
+    `Starts`. Four things differ:
+
+    * probes lie at the image's L2 distance over sqrt(d), d its number of values, not over d: then the boundary need not be met so
+      exactly, and where the model sees few grey levels the probes move out until they say something;
+    * probes are of several kinds, as in `Boundary`; an image uses the kind that last brought it farther;
+    * a jump is as long as possible such that its end, drawn in towards the image (line for L2, box for L-inf), fools from
+      nearer than before, not such that its end fools: one that is right about the normal but too long is not wasted;
+    * the next iteration starts from the nearest point so far.
+
+    Args:
+        threat: its norm, L-inf or L2, is minimised; eps bounds nothing here.
+        queries: forward passes an image in all; the start takes about 60 of them, and never more than 265.
+        probes: of the first iteration; iteration t takes sqrt(t) times as many.
+        sides: of the squares over which the probes' noise is averaged, odd, in pixels; 1 is white noise.
+    """
+
+    norms: ClassVar = ("linf", "l2")
+    threat: Threat
+    queries: int = 5000
+    probes: int = 100
+    sides: tuple[int, ...] = (1, 3)
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        search = Search.begin(model, images, labels, generator)
+        Starts(self.threat).follow(search)
+        search.drop(search.distance.isinf())
+        progress = search.clean.new_full((len(search), len(self.sides)), torch.inf)
+        state = search.become(_State, scale=torch.ones_like(search.distance), progress=progress)
+        # a distance is met to a quarter of what a probe moves the boundary's crossing
+        halvings = math.ceil(math.log2(max(1, images[:1].numel()))) + 2
+        iteration = 1
+        while True:
+            probes = int(self.probes * math.sqrt(iteration))
+            state.finish(state.spent + probes + JUMPS + halvings > self.queries, found)
+            if not len(state):
+                return found
+            normal = self._normal(state, probes, state.random.fork(iteration))
+            self._jump(state, normal, halvings)
+            iteration += 1
+
+    def _normal(self, state: _State, probes: int, random: Randomness) -> Tensor:
+        """In which direction the model is fooled, (n, c, h, w), from random probes around x (section III-C, eq. 16)."""
+        values = state.clean[0].numel()
+        radius = state.scale * size(state.x - state.clean, "l2") / math.sqrt(values)
+        kind, normal, share = state.progress.argmax(1), torch.empty_like(state.x), torch.empty_like(radius)
+        group = max(1, engine.batch_size(state.x.device, values) // BLOCK)
+        for rows in torch.arange(len(state), device=state.x.device).split(group):
+            x, stream = state.x[rows, None], random.narrow(rows)
+            moves, fooling, fools = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0]), torch.zeros_like(radius[rows])
+            for first in range(0, probes, BLOCK):
+                count = min(BLOCK, probes - first)
+                drawn = directions(stream, x[:, 0], BLOCK)[:, :count]
+                noise = smoothed(centred(drawn).unflatten(2, x.shape[2:]), kind[rows], self.sides)
+                length = radius[rows, None] / noise.flatten(2).norm(dim=2).clamp_min_(TINY)
+                probe = (x + noise * length[:, :, None, None, None]).clamp_(0, 1)
+                fooled = state.ask(probe.flatten(0, 1), rows.repeat_interleave(count)).view(-1, count).to(x.dtype)
+                move = probe.sub_(x)
+                moves += move.sum(1)
+                fooling += (move * fooled[:, :, None, None, None]).sum(1)
+                fools += fooled.sum(1)
+            mean = fools / probes
+            # without the mean there is nothing left where all agree; towards those that fool, away from those that do not
+            agree = column((mean == 0) | (mean == 1))
+            normal[rows] = torch.where(agree, moves * column(2 * mean - 1), fooling - column(mean) * moves)
+            share[rows] = mean
+        state.scale *= torch.where(share < SPREAD[0], 0.5, torch.where(share > SPREAD[1], 2.0, 1.0))
+        return normal
+
+    def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
+        """Jump along the normal and back to the boundary, where that comes nearer."""
+        norm, before = self.threat.norm, state.distance.clone()
+        normal = normal.sign() if norm == "linf" else normal / column(size(normal, "l2").clamp_min_(TINY))
+        ends, length, rows = state.x.clone(), state.distance.clone(), torch.arange(len(state), device=normal.device)
+        for _ in range(JUMPS):
+            if not len(rows):
+                break
+            end = (state.x[rows] + column(length[rows]) * normal[rows]).clamp_(0, 1)
+            fooled = state.ask(retracted(state.clean[rows], end, GAIN * before[rows], norm), rows)
+            ends[rows[fooled]] = end[fooled]
+            length, rows = length / 2, rows[~fooled]
+        landed = torch.ones_like(before, dtype=torch.bool).index_fill_(0, rows, False).nonzero().squeeze(1)
+        reach, place = GAIN * before[landed], partial(retracted, norm=norm)
+        x = place(state.clean[landed], ends[landed], reach)
+        x, _ = state.bisect(landed, x, place, ends[landed], reach, halvings)
+        state.keep(landed, x, norm)
+        state.progress.scatter_(1, state.progress.argmax(1, keepdim=True), (before / state.distance)[:, None])
+
+
+@dataclass
+class _State(Search):
+    scale: Tensor
+    """the probes' distance from x as a multiple of that of x from the image over sqrt(d), (n,)"""
+    progress: Tensor
+    """factor by which the last iteration with each kind of probes brought x nearer, (n, kinds)"""

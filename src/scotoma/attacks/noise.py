@@ -1,0 +1,64 @@
+"""Attacks that know nothing of the model but whether it is fooled: additive noise and loss of contrast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from scotoma.attacks.nearest import column, size
+from scotoma.attacks.paths import LEVELS, Paths, straight
+from scotoma.randomness import Randomness
+
+GREYS = 11
+"""Grey levels from black to white."""
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Paths):
+    """Adds Gaussian noise, or uniform noise for L-inf, of the smallest size that fools.
+
+    Args:
+        threat: its norm is minimised; eps bounds nothing here.
+        draws, persistence: as in `Paths`.
+        largest: standard deviation of the largest Gaussian noise, in pixel units; uniform noise goes to 1.
+    """
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    largest: float = 2.0
+
+    def longest(self, images: Tensor) -> Tensor:
+        return images.new_full((len(images),), 1.0 if self.threat.norm == "linf" else self.largest)
+
+    def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
+        return 2 * random.uniform(images) - 1 if self.threat.norm == "linf" else random.normal(images)
+
+    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+        return (images + column(reach) * drawn).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Contrast(Paths):
+    """Moves all pixels towards one grey level, as little as fools: less contrast, or less light or dark.
+
+    Deterministic. Each of 11 grey levels is tried at each of 8 sizes until one has fooled, then as near as it still does.
+
+    Args:
+        threat: its norm is minimised; eps bounds nothing here.
+        draws, persistence: as in `Paths`; a draw is a grey level at one size.
+    """
+
+    norms: ClassVar = ("linf", "l2", "l1")
+    kinds: ClassVar = GREYS
+    draws: int = GREYS * len(LEVELS)
+
+    def longest(self, images: Tensor) -> Tensor:
+        return size(images, self.threat.norm).maximum(size(1 - images, self.threat.norm))
+
+    def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
+        return torch.full_like(images[:, :1, :1, :1], number % GREYS / (GREYS - 1))
+
+    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+        return straight(images, drawn, reach, self.threat.norm)

@@ -1,0 +1,171 @@
+"""The pointwise attack: noise that fools, taken back pixel by pixel (Schott et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.nearest import size
+from scotoma.attacks.paths import HALVINGS
+from scotoma.attacks.search import Search
+from scotoma.attacks.starts import FewPixels
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+ONE_IN = 8
+"""Of so many changed pixels one is needed, it is thought before any was tried."""
+
+FILL = 0.7
+"""Needed pixels in a block that is tried, as expected: ln 2, so that it can be taken back every other time."""
+
+SWEEPS = 10
+WORTH = 0.99
+"""Values are bisected again, pixel after pixel, while that brings the image to within this share of its distance."""
+
+
+VALUES = 1 << 26
+"""Attempts at so many pixel values run together."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Sets random pixels to black or white until the model is fooled, then takes back every pixel that it can.
+
+    Schott et al. 2019, section 5 and appendix. Whole blocks of pixels, in random order, are taken back at once where the model
+    stays fooled; a block of which that is not true is halved until the pixel is found that must stay (generalised binary
+    splitting, Hwang 1972). Then pixels are tried one by one until all that are left have been tried in vain, one after the other:
+    in the result no changed pixel alone can be taken back. For L1 and L2 the values of the pixels left are bisected towards
+    the image as well, one after the other, in sweeps.
+
+    Args:
+        threat: its norm is minimised; eps bounds nothing here. L0 counts pixels, all channels of a pixel together.
+        restarts: how often, from other noise; the best counts.
+        draws: of noise that are tried for a start.
+    """
+
+    norms: ClassVar = ("l0", "l1", "l2")
+    threat: Threat
+    restarts: int = 10
+    draws: int = 20
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        search = Search.begin(model, images, labels, generator)
+        best = torch.full((len(images),), torch.inf, device=images.device)
+        together = max(1, VALUES // max(1, search.clean.numel()))
+        for part in torch.arange(self.restarts if len(search) else 0).split(together):
+            attempts = search.repeated([search.random.fork(restart) for restart in part.tolist()])
+            FewPixels(Threat("l0", 1), draws=self.draws).follow(attempts)
+            self._take_back(attempts, found, best)
+        return found
+
+    def search(
+        self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
+        """The same, once, from images `start` (n, c, h, w) in [0, 1] instead of noise; unchanged where `start` does not fool."""
+        found = images.clone()
+        search = Search.begin(model, images, labels, generator)
+        best = torch.full((len(images),), torch.inf, device=images.device)
+        if len(search):
+            start = start[search.rows]
+            rows = search.ask(start).nonzero().squeeze(1)
+            search.keep(rows, start[rows], "l0")
+            self._take_back(search, found, best)
+        return found
+
+    def _take_back(self, search: Search, found: Tensor, best: Tensor) -> None:
+        """Take back what can be, of the images that are fooled; `found` and `best`, their distances, keep what is nearest."""
+        search.drop(search.distance.isinf())
+        if not len(search):
+            return
+        _blocks(search)
+        _singles(search)
+        if self.threat.norm != "l0":
+            _values(search, self.threat.norm)
+        distance = size(search.x - search.clean, self.threat.norm)
+        best.scatter_reduce_(0, search.rows, distance, "amin")
+        nearest = (distance == best[search.rows]).nonzero().squeeze(1)
+        rows, place = search.rows[nearest], torch.arange(len(nearest), device=best.device)
+        first = torch.full_like(best, len(nearest), dtype=torch.int64).scatter_reduce_(0, rows, place, "amin")
+        chosen = nearest[first[rows] == place]  # one attempt an image, where several tie
+        found[search.rows[chosen]] = search.x[chosen]
+
+
+def _blocks(search: Search) -> None:
+    """Take back blocks of changed pixels in random order."""
+    changed, rank = _ranked(search)
+    total = changed.sum(1)
+    zero = torch.zeros_like(total)
+    place, doubtful, kept = zero, zero.clone(), zero.clone()  # doubtful: so many pixels from `place` on hold one that must stay
+    rows = (total > 0).nonzero().squeeze(1)
+    while len(rows):
+        at, all_, doubt, stay = (part[rows] for part in (place, total, doubtful, kept))
+        guess = (FILL * (at - stay + ONE_IN) / (stay + 1)).long().clamp_min(1)
+        block = torch.where(doubt > 1, doubt // 2, guess).minimum(all_ - at)
+        order = rank[rows]
+        mask = (order >= at[:, None]) & (order < (at + block)[:, None])
+        free = _try(search, rows, mask)
+        doubt = torch.where(free, (doubt - block).clamp_min(0), block)
+        must = doubt == 1
+        at = at + torch.where(free, block, 0) + must.long()
+        place[rows], kept[rows], doubtful[rows] = at, stay + must.long(), torch.where(must, 0, doubt)
+        rows = rows[at < all_]
+
+
+def _singles(search: Search) -> None:
+    """Take back single pixels until each that is left was tried in vain since the last that was taken back."""
+    changed, rank = _ranked(search)
+    tried = rank.float() - rank.shape[1]  # when, or in which order to come: the longest ago is next
+    success = torch.zeros_like(search.distance)
+    rows, now = torch.arange(len(search), device=rank.device), 0
+    while True:
+        oldest, pixel = tried[rows].masked_fill(~changed[rows], torch.inf).min(1)
+        waiting = oldest <= success[rows]
+        rows, pixel = rows[waiting], pixel[waiting]
+        if not len(rows):
+            return
+        now += 1
+        mask = torch.zeros_like(changed[rows]).scatter_(1, pixel[:, None], True)
+        free = _try(search, rows, mask)
+        tried[rows, pixel] = float(now)
+        changed[rows[free], pixel[free]] = False
+        success[rows[free]] = float(now)
+
+
+def _values(search: Search, norm: str) -> None:
+    """Bisect the values of the changed pixels towards the image, one after the other."""
+    rows = torch.arange(len(search), device=search.spent.device)
+    for _ in range(SWEEPS):
+        before = size(search.x - search.clean, norm)
+        changed, rank = _ranked(search)
+        total = changed.sum(1)
+        for number in range(int(total[rows].amax()) if len(rows) else 0):
+            part = rows[total[rows] > number]
+            x, mask = search.x[part], (rank[part] == number).view(-1, 1, *search.x.shape[2:])
+
+            def place(clean: Tensor, x: Tensor, reach: Tensor, mask: Tensor = mask) -> Tensor:
+                return torch.where(mask, clean + reach[:, None, None, None] * (x - clean), x).clamp_(0, 1)
+
+            search.x[part], _ = search.bisect(part, x, place, x, torch.ones_like(before[part]), HALVINGS)
+        rows = rows[(size(search.x - search.clean, norm) < WORTH * before)[rows]]
+        if not len(rows):
+            return
+
+
+def _ranked(search: Search) -> tuple[Tensor, Tensor]:
+    """Which pixels are changed, bool (n, pixels), and each one's place in a random order that begins with those."""
+    changed = (search.x != search.clean).any(1).flatten(1)
+    chance = search.random.uniform(changed)
+    return changed, (chance - changed.float()).argsort(1).argsort(1)
+
+
+def _try(search: Search, rows: Tensor, mask: Tensor) -> Tensor:
+    """Take back the pixels in `mask`, (rows, pixels), of the images `rows` where the model stays fooled. Returns where it does."""
+    x = torch.where(mask.view(-1, 1, *search.x.shape[2:]), search.clean[rows], search.x[rows])
+    free = search.ask(x, rows)
+    search.x[rows[free]] = x[free]
+    return free

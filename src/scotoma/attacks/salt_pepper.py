@@ -1,0 +1,34 @@
+"""Salt-and-pepper noise: the fewest random pixels set to black or white that fool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from scotoma.attacks.nearest import column
+from scotoma.attacks.paths import Paths
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class SaltPepper(Paths):
+    """Sets a growing share of the pixels to black or white at random, and keeps the smallest that fools.
+
+    A draw gives each pixel its place in the order and its colour, all channels alike, so that more noise is the same noise and
+    more. Its share is bisected (Schott et al. 2019 run Foolbox's, which raises the share with new noise at each step).
+
+    Args:
+        threat: its norm is minimised, L0 counting only pixels that change; eps bounds nothing here.
+        draws, persistence: as in `Paths`.
+    """
+
+    norms: ClassVar = ("l0", "l1", "l2")
+
+    def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
+        return random.uniform(images[:, :1])
+
+    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+        half = column(reach) / 2
+        return images.masked_fill(drawn < half, 0).masked_fill_(drawn >= 1 - half, 1)

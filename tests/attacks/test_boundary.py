@@ -1,0 +1,78 @@
+"""The boundary attack against the closed form on linear models, its own promises, and another implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from trained import digits_images, digits_model
+
+from scotoma.attacks.boundary import Boundary
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+
+L2 = Threat("l2", 1)
+
+
+def test_promises():
+    keeps_its_promises(Boundary(L2, queries=400), "l2", 400)
+
+
+def test_knows_no_batch():
+    knows_no_batch(Boundary(L2, queries=400))
+
+
+def test_gives_up():
+    gives_up(Boundary(L2, queries=300))
+
+
+@pytest.mark.parametrize(
+    ("shape", "queries", "factor"), [((1, 6, 6), 1500, 1.02), ((1, 8, 8), 2000, 1.04), ((3, 6, 6), 3000, 1.06)]
+)
+def test_comes_near_the_optimum_of_linear_models(shape: tuple[int, int, int], queries: int, factor: float):
+    """Of two classes: with more, the nearest boundary is not the one that it is on."""
+    model, images, labels = problem(20, shape, classes=2)
+    adversarial = Boundary(L2, queries=queries)(model, images, labels)
+    ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < factor
+
+
+def test_more_queries_come_nearer_and_the_tolerance_saves_some():
+    model, images, labels = problem(20, classes=2)
+    counted = {tolerance: Counted(model, len(images), images.device) for tolerance in (0.0, 0.03, 0.5)}
+    ends = {
+        tolerance: size(Boundary(L2, 2000, tolerance=tolerance)(each, images, labels) - images, "l2")
+        for tolerance, each in counted.items()
+    }
+    assert size(Boundary(L2, queries=300)(model, images, labels) - images, "l2").mean() > 1.02 * ends[0.0].mean()
+    assert ends[0.0].mean() <= ends[0.03].mean() < 1.006 * ends[0.0].mean()
+    assert ends[0.03].mean() < ends[0.5].mean()
+    assert (counted[0.0].forwards >= 1999).all()  # a direction and its opposite together
+    assert counted[0.0].forwards.max() <= 2000
+    assert counted[0.5].forwards.max() < counted[0.03].forwards.float().mean() < 1500
+
+
+def test_breaks_a_model_without_gradient():
+    model, (images, labels) = Quantised(digits_model()), digits_images(40)
+    right = ~fooled(model(images), labels)
+    adversarial = Boundary(L2, queries=600)(model, images, labels)
+    assert fooled(model(adversarial), labels)[right].all()
+    assert torch.equal((adversarial != images).flatten(1).any(1), right)
+
+
+def test_nearer_than_another_implementation_that_asks_three_times_as_often():
+    foolbox = pytest.importorskip("foolbox")
+    model, (images, labels) = digits_model(), digits_images(40)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    torch.manual_seed(0)
+    _, theirs, won = foolbox.attacks.BoundaryAttack(steps=1500)(peer, images, labels, epsilons=None)
+    ours = Boundary(L2, queries=500)(model, images, labels)
+    assert won.all()
+    assert fooled(model(ours), labels).all()
+    assert size(ours - images, "l2").median() < size(theirs - images, "l2").median()

@@ -1,0 +1,102 @@
+"""Additive noise and loss of contrast: their promises, closed forms, and that sizes are bisected."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from torch import Tensor, nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.noise import GREYS, Contrast, GaussianNoise
+from scotoma.claim import Threat
+
+ATTACKS = [GaussianNoise, Contrast]
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_gives_up(attack: type, norm: str):
+    gives_up(attack(Threat(norm, 1)))
+
+
+@pytest.mark.parametrize("norm", GaussianNoise.norms)
+def test_noise_keeps_its_promises(norm: str):
+    attack = GaussianNoise(Threat(norm, 1), draws=30)
+    keeps_its_promises(attack, norm, 1 + 30 * 11)
+    knows_no_batch(attack)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_breaks_a_model_without_gradient(norm: str):
+    model, (images, labels) = Quantised(digits_model()), digits_images(40)
+    right = ~fooled(model(images), labels)
+    for attack in ATTACKS:
+        adversarial = attack(Threat(norm, 1))(model, images, labels)
+        assert fooled(model(adversarial), labels)[right].float().mean() > 0.9
+        assert torch.equal(size(adversarial - images, norm) > 0, fooled(model(adversarial), labels) & right)
+
+
+def test_noise_is_never_nearer_than_the_optimum_and_nearer_with_more_draws():
+    model, images, labels = problem(20)
+    few, many = (size(GaussianNoise(Threat("l2", 1), draws)(model, images, labels) - images, "l2") for draws in (10, 200))
+    won = few > 0
+    assert won.float().mean() > 0.5
+    assert (many[many > 0] > l2_optimum(model, images, labels)[many > 0] - 1e-5).all()
+    assert (many[won] <= few[won]).all()
+    assert many[won].mean() < few[won].mean()
+
+
+class Brightness(nn.Module):
+    """Says 1 of images that are brighter than `limit` on average, 2 of those darker than 1 - `limit`, else 0."""
+
+    def __init__(self, limit: float):
+        super().__init__()
+        self.limit = limit
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean = images.mean((1, 2, 3))
+        return torch.stack([torch.zeros_like(mean), mean - self.limit, 1 - self.limit - mean], dim=1)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 4)])
+def test_contrast_finds_how_far_to_go_to_which_grey(shape: tuple[int, int, int]):
+    """From mean m, going the share s of the way to white makes the mean m + s (1 - m); the distance is s times that to white."""
+    images = 0.3 + 0.4 * torch.rand(10, *shape, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(10, dtype=torch.int64)
+    mean = images.mean((1, 2, 3))
+    for norm in Contrast.norms:
+        greys = torch.linspace(0, 1, GREYS)[:, None]
+        shares = torch.where(greys > 0.8, (0.8 - mean) / (greys - mean), (mean - 0.2) / (mean - greys))
+        usable = ((greys < 0.2) | (greys > 0.8)) & (shares <= 1)
+        far = torch.stack([size(grey - images, norm) for grey in greys[:, 0]])
+        expected = (shares * far).masked_fill(~usable, torch.inf).amin(0)
+        adversarial = Contrast(Threat(norm, 1))(Brightness(0.8), images, labels)
+        assert fooled(Brightness(0.8)(adversarial), labels).all()
+        assert size(adversarial - images, norm).tolist() == pytest.approx(expected.tolist(), rel=0.015)
+
+
+def test_contrast_draws_no_random_numbers():
+    model, (images, labels) = digits_model(), digits_images(20)
+    attack = Contrast(Threat("l2", 1))
+    assert torch.equal(attack(model, images, labels), attack(model, images, labels))
+
+
+def test_contrast_meets_every_grey_at_every_level():
+    images, seen = torch.full((1, 1, 2, 2), 0.4), set()
+
+    class Watch(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.update(round(value, 4) for value in images[:, 0, 0, 0].tolist())
+            return torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
+
+    Contrast(Threat("linf", 1))(Watch(), images, torch.ones(1, dtype=torch.int64))
+    longest = 0.6
+    moves = {
+        round(0.4 + (1 if grey > 4 else -1) * min(abs(grey / 10 - 0.4), longest * level / 8), 4)
+        for grey in range(11)
+        for level in range(1, 9)
+    }
+    assert seen == moves
