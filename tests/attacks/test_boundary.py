@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from decisions import Exact, Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
 from trained import digits_images, digits_model
 
 from scotoma.attacks.boundary import Boundary
@@ -39,6 +39,19 @@ def test_comes_near_the_optimum_of_linear_models(shape: tuple[int, int, int], qu
     assert fooled(model(adversarial), labels).all()
     assert ratio.min() > 1 - 1e-4
     assert ratio.mean() < factor
+
+
+def test_comes_near_the_optimum_where_the_box_is_far():
+    """Nothing is cut off there, which would bring proposals nearer by itself."""
+    model = Exact((1, 6, 6), 2)
+    images = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)).mul_(0.02).add_(0.49)
+    labels = model(images).argmax(1)
+    optimum = l2_optimum(model, images, labels)
+    assert optimum.max() < 0.45  # no value is farther than that from where it began, and 0 and 1 are
+    adversarial = Boundary(L2, queries=1500)(model, images, labels)
+    ratio = size(adversarial - images, "l2") / optimum
+    assert ratio.min() > 1 - 1e-3
+    assert ratio.mean() < 1.02
 
 
 def test_more_queries_come_nearer_and_the_tolerance_saves_some():

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decisions import Exact, gives_up, knows_no_batch, l2_optimum
+from decisions import problem as boxed_problem
 from linear import boxed_optimum, linear_model, saturated_images
+from minimum_norm import keeps_its_promises, nearest_boundary, open_problem, survives
+from scipy.optimize import minimize
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.fmn import FMN
+from scotoma.attacks import make
+from scotoma.attacks.fmn import FMN, FMNL1, FMNL2, project_l1
 from scotoma.attacks.losses import GUARD, fooled, margin
+from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
+from scotoma.errors import InputError
 
 THREAT = Threat("linf", 0.3)
+L2, L1 = FMNL2(Threat("l2", 1)), FMNL1(Threat("l1", 5))
+FAR = pytest.mark.parametrize("attack", [L2, L1], ids=["l2", "l1"])
 
 
 def problem(shape: tuple[int, int, int], n: int, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:
@@ -128,3 +137,128 @@ def test_as_near_as_another_implementation():
     near = torch.where(fooled(model(ours), labels), distance(ours, images), torch.inf)
     assert near.isfinite().sum() >= won.sum()
     assert near.median() <= 1.02 * far.median()
+
+
+@pytest.mark.parametrize(("name", "norm"), [("fmn-linf", "linf"), ("fmn-l2", "l2"), ("fmn-l1", "l1")])
+def test_each_norm_has_its_own(name: str, norm: str):
+    for other in ("linf", "l2", "l1"):
+        threat = Threat(other, 0.5)
+        if other == norm:
+            assert make(name, threat).threat == threat
+        else:
+            with pytest.raises(InputError, match=f"{name} is for {norm}, not for {other}"):
+                make(name, threat)
+
+
+@pytest.mark.parametrize("attack", [FMN(THREAT), L2, L1], ids=["linf", "l2", "l1"])
+def test_promises(attack: FMN):
+    keeps_its_promises(attack, attack.threat.norm)
+    gives_up(attack)
+    survives(attack)
+
+
+@FAR
+def test_knows_no_batch(attack: FMN):
+    knows_no_batch(attack)
+
+
+def l1_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
+    """The least L1 distance that fools inside [0, 1], float64 (n,): values move all the way in the order of their steepness."""
+    logits = model(images)
+    lack = logits.gather(1, labels[:, None]) - logits + GUARD * logits.abs().amax(1, keepdim=True)
+    slope = model.weight[None] - model.weight[labels][:, None]
+    x = images.flatten(1).double()[:, None]
+    steepness, order = slope.abs().sort(dim=2, descending=True)
+    room = torch.where(slope > 0, 1 - x, x).gather(2, order)
+    missing = lack[..., None] - (steepness * room).cumsum(2) + steepness * room
+    spent = (missing / steepness.clamp_min(1e-12)).clamp_min(0).minimum(room).sum(2)
+    reached = (steepness * room).sum(2) >= lack
+    return spent.masked_fill(~reached, torch.inf).scatter(1, labels[:, None], torch.inf).amin(1)
+
+
+@FAR
+@pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
+def test_comes_near_the_optimum_inside_the_box(attack: FMN, shape: tuple[int, int, int]):
+    model, images, labels = boxed_problem(40, shape)
+    optimum = (l2_optimum if attack is L2 else l1_optimum)(model, images, labels)
+    adversarial = attack(model, images, labels)
+    ratio = size(adversarial - images, attack.threat.norm) / optimum
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < (1.01 if attack is L2 else 1.03)
+
+
+@FAR
+def test_comes_near_the_optimum_where_the_box_is_far(attack: FMN):
+    model, images, labels = open_problem(20, (1, 3, 3), classes=3)
+    labels = model(images).argmax(1)
+    optimum = nearest_boundary(model, images, labels, attack.threat.norm)
+    assert optimum.max() < 0.48
+    ratio = size(attack(model, images, labels) - images, attack.threat.norm) / optimum
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.02
+
+
+@FAR
+def test_every_step_is_one_pass_each_way(attack: FMN):
+    model, images, labels = boxed_problem(8)
+    counted = Counted(model, len(images), images.device)
+    type(attack)(attack.threat, steps=7)(counted, images, labels)
+    assert counted.forwards.tolist() == [9] * len(images)
+    assert counted.backwards.tolist() == [7] * len(images)
+
+
+def test_l1_perturbations_are_sparse():
+    model, images, labels = boxed_problem(20)
+    changed = {attack: (attack(model, images, labels) - images).abs() > 1e-3 for attack in (L1, L2)}
+    assert changed[L1].sum() < 0.5 * changed[L2].sum()
+
+
+def test_projects_on_the_l1_ball_and_the_box_as_a_solver_does():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(12, 1, 2, 3, generator=generator, dtype=torch.float64)
+    clean[:, 0, 0] = clean[:, 0, 0].round()
+    delta = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    radius = torch.linspace(0.1, 3, 12, dtype=torch.float64)
+    projected = project_l1(delta, clean, radius)
+    for one, x, bound, result in zip(delta.flatten(1), clean.flatten(1), radius, projected.flatten(1), strict=True):
+        sign, room = one.sign(), torch.where(one > 0, 1 - x, x)
+        target = one.abs().numpy()
+        solution = minimize(
+            lambda u, target=target: ((u - target) ** 2).sum(),
+            torch.zeros(6).numpy(),
+            jac=lambda u, target=target: 2 * (u - target),
+            bounds=[(0, float(most)) for most in room],
+            constraints={"type": "ineq", "fun": lambda u, bound=float(bound): bound - u.sum()},
+            options={"ftol": 1e-14},
+        )
+        assert solution.success
+        assert torch.allclose(sign * torch.from_numpy(solution.x), result, atol=1e-5)
+    assert (size(projected, "l1") <= radius + 1e-12).all()
+
+
+def test_projection_leaves_what_is_inside_alone_and_gives_up_equal_amounts():
+    clean = torch.full((4, 1, 1, 3), 0.5)
+    delta = torch.tensor([0.1, -0.3, 0.2]).repeat(4, 1).view(4, 1, 1, 3)
+    projected = project_l1(delta, clean, torch.tensor([1, 0.3, 0.1, 0])).flatten(1)
+    assert projected[0].tolist() == pytest.approx([0.1, -0.3, 0.2])
+    assert projected[1].tolist() == pytest.approx([0, -0.2, 0.1], abs=1e-6)
+    assert projected[2].tolist() == pytest.approx([0, -0.1, 0], abs=1e-6)
+    assert projected[3].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
+
+
+@FAR
+def test_nearer_than_another_implementation(attack: FMN):
+    foolbox = pytest.importorskip("foolbox")
+    norm = attack.threat.norm
+    model, (images, labels) = digits_model(), digits_images(100)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    kind = {"l2": foolbox.attacks.L2FMNAttack, "l1": foolbox.attacks.L1FMNAttack}[norm]
+    _, theirs, won = kind(steps=100)(peer, images, labels, epsilons=None)
+    near, far = size(attack(model, images, labels) - images, norm), size(theirs - images, norm)
+    far[~won] = torch.inf
+    assert near.min() > 0
+    assert near.median() <= 1.01 * far.median()
+    assert near.mean() < far[won].mean()

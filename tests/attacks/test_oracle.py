@@ -35,6 +35,24 @@ def test_the_gradient_of_the_margin_is_a_difference_of_weights():
     assert Oracle(model, order[:, 1]).fooled(images).all()
 
 
+def test_the_jacobian_is_the_gradient_of_each_loss_for_one_forward_pass_in_all():
+    model, images = counted(6), saturated_images(6, SHAPE)
+    layer = model.model[1]  # type: ignore[index]
+    assert isinstance(layer, nn.Linear)
+    labels = model.model(images).argmax(1)
+    oracle = Oracle(model, labels).narrow(torch.tensor([1, 3, 5]))
+
+    def losses(logits: Tensor, labels: Tensor) -> Tensor:
+        return logits[:, :3] - logits.gather(1, labels[:, None])
+
+    gradient, loss, wrong = oracle.jacobian(images[1::2], losses)
+    assert torch.allclose(gradient.flatten(2), layer.weight[None, :3] - layer.weight[oracle.labels][:, None])
+    assert torch.allclose(loss, losses(model.model(images[1::2]), oracle.labels))
+    assert not wrong.any()
+    assert model.forwards.tolist() == [0, 1, 0, 1, 0, 1]
+    assert model.backwards.tolist() == [0, 3, 0, 3, 0, 3]
+
+
 def test_ascent_leaves_the_images_alone():
     images = saturated_images(3, SHAPE)
     Oracle(linear_model(SHAPE, 5), torch.zeros(3, dtype=torch.int64)).ascent(images, cross_entropy)

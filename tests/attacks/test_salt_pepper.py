@@ -49,12 +49,14 @@ def test_more_noise_is_the_same_noise_and_more():
 def test_more_draws_come_nearer_and_none_below_the_optimum():
     model, images, labels = problem(20)
     optimum = l0_optimum(model, images, labels)
-    few, many = (size(SaltPepper(L0, draws)(model, images, labels) - images, "l0") for draws in (5, 200))
+    counted = Counted(model, len(images), images.device)
+    few, many = (size(SaltPepper(L0, draws)(counted, images, labels) - images, "l0") for draws in (5, 200))
     won = few > 0
     assert won.float().mean() > 0.5
     assert (many[many > 0] >= optimum[many > 0]).all()
     assert (many[won] <= few[won]).all()
     assert many[won].mean() < few[won].mean()
+    assert counted.forwards.float().mean() < 2 * 205  # few draws improve, the others cost one query
 
 
 class White(nn.Module):

@@ -24,8 +24,15 @@ ATTACKS = Table(
         "apgd-ce": "attacks.apgd:APGDCE",
         "apgd-t": "attacks.apgd:APGDT",
         "fmn-linf": "attacks.fmn:FMN",
+        "fmn-l2": "attacks.fmn:FMNL2",
+        "fmn-l1": "attacks.fmn:FMNL1",
+        "ddn": "attacks.ddn:DDN",
+        "deepfool": "attacks.deepfool:DeepFool",
         "min-linf": "attacks.min_linf:MinLinf",
         "cw-linf": "attacks.carlini_wagner:CarliniWagnerLinf",
+        "cw-l2": "attacks.carlini_wagner_l2:CarliniWagnerL2",
+        "sigma-zero": "attacks.sigma_zero:SigmaZero",
+        "vfga": "attacks.vfga:VFGA",
         "square": "attacks.square:Square",
         "boundary": "attacks.boundary:Boundary",
         "hop-skip-jump": "attacks.hop_skip_jump:HopSkipJump",
@@ -56,6 +63,12 @@ def make(name: str, threat: Threat, **settings: Any) -> Any:
 def takes(name: str, setting: str) -> bool:
     """Whether the attack of a name has such a setting."""
     return setting in ATTACKS[name].__dataclass_fields__
+
+
+def follows_gradients(name: str) -> bool:
+    """Whether the attack of a name follows the model's gradients; a class that asks for its answers alone says
+    `gradients: ClassVar = False`."""
+    return getattr(ATTACKS[name], "gradients", True)
 
 
 def _norms(kind: Any) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Boundary:
     """
 
     norms: ClassVar = ("l2",)
+    gradients: ClassVar = False
     threat: Threat
     queries: int = 5000
     sides: tuple[int, ...] = (1, 3)

@@ -54,6 +54,7 @@ class HopSkipJump:
     """
 
     norms: ClassVar = ("linf", "l2")
+    gradients: ClassVar = False
     threat: Threat
     queries: int = 5000
     probes: int = 100

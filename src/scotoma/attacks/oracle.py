@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +13,19 @@ from scotoma import engine
 from scotoma.attacks.losses import fooled, margin
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (n, classes) and labels (n,) to one loss an image (n,)."""
+"""Logits (n, classes) and labels (n,) to one loss an image (n,), or for `Oracle.jacobian` to several (n, k)."""
 
 DOUBT = 2**-7
 """Margins nearer to 0 than this share of the largest logit are asked again in float32: about the rounding of bf16."""
 
 
 class Ascent(NamedTuple):
-    """What one forward and backward pass tells."""
+    """What one forward and backward pass tells, or one forward and k backward passes."""
 
     gradient: Tensor
-    """of the loss by the image, (n, c, h, w), the attack's own to change; 0 where it is not finite"""
+    """of the loss by the image, (n, c, h, w) or (n, k, c, h, w), the attack's own to change; 0 where it is not finite"""
     loss: Tensor
-    """(n,)"""
+    """(n,) or (n, k)"""
     fooled: Tensor
     """bool (n,)"""
 
@@ -32,7 +33,7 @@ class Ascent(NamedTuple):
 class Oracle:
     """A model and the labels of the images under attack; `narrow` keeps those that are still open.
 
-    Every pass is charged to its images when the model counts (`Counted`). Where that also allows reduced precision, gradients
+    Every pass is charged to its images when the model counts (`Counted`). Where the model allows reduced precision, gradients
     are taken in it, but whether an image is fooled is always said in float32.
     """
 
@@ -59,20 +60,25 @@ class Oracle:
 
     def ascent(self, images: Tensor, loss: Loss) -> Ascent:
         """One forward and one backward pass, through the inputs alone."""
+        gradients, losses, fooled = self._gradients(images, lambda logits, labels: loss(logits, labels)[:, None])
+        return Ascent(gradients[0], losses[:, 0], fooled)
+
+    def jacobian(self, images: Tensor, losses: Loss) -> Ascent:
+        """One forward pass and one backward pass for each of the k losses of an image."""
+        gradients, *rest = self._gradients(images, losses)
+        return Ascent(torch.stack(gradients, 1), *rest)
+
+    def _gradients(self, images: Tensor, loss: Loss) -> tuple[list[Tensor], Tensor, Tensor]:
+        """The gradient of each loss, the losses (n, k), and which images are fooled."""
         leaf = images.detach().requires_grad_()
-        reduced = isinstance(self.model, Counted) and self.model.reduced
+        reduced = isinstance(self.model, PerImage) and self.model.reduced
         with torch.enable_grad(), engine.autocast(images.device, enabled=reduced):
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
-            # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
-            gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0] if logits.requires_grad else None
-        if gradient is None:
-            gradient = torch.zeros_like(images)
-        if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
-            gradient = gradient.clone(memory_format=torch.contiguous_format)
-        gradient.nan_to_num_(0, 0, 0)
+            last = losses.shape[1] - 1
+            gradients = [_gradient(losses[:, number], leaf, number < last) for number in range(last + 1)]
         logits = logits.detach()
-        return Ascent(gradient, losses.detach(), self._confirm(images, logits) if reduced else fooled(logits, self.labels))
+        return gradients, losses.detach(), self._confirm(images, logits) if reduced else fooled(logits, self.labels)
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
         """Which images are fooled in float32, asked only of those that are, or nearly are, by `logits` of reduced precision."""
@@ -83,16 +89,26 @@ class Oracle:
         return confirmed
 
     def _forward(self, images: Tensor) -> Tensor:
-        if isinstance(self.model, Counted):
-            self.model.rows = self.rows
-        return self.model(images).float()
+        return answer(self.model, images, self.rows).float()
 
 
-class Counted(nn.Module):
-    """A model that counts the forward and backward passes of each image of one batch.
+def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
+    """Of one loss an image; the graph is kept where it is asked `again`."""
+    gradient = None
+    if losses.requires_grad:
+        gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=again)[0]
+    if gradient is None:  # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
+        return torch.zeros_like(leaf, requires_grad=False)
+    if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+    return gradient.nan_to_num_(0, 0, 0)
+
+
+class PerImage(nn.Module):
+    """A model that is told which images of the batch under attack it is asked about.
 
     Args:
-        model: what is counted.
+        model: what answers.
         size: how many images are attacked.
         reduced: gradients may be taken in bf16.
     """
@@ -103,20 +119,31 @@ class Counted(nn.Module):
         self.reduced = reduced
         self.rows: Tensor | None = None
         self.owners = torch.arange(size, device=device)
-        self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
-        self.backwards = torch.zeros_like(self.forwards)
 
-    def narrow(self, keep: Tensor) -> Counted:
-        """The same counts for an attack that is given only the images in `keep`."""
-        part = Counted(self.model, 0, self.owners.device, self.reduced)
-        part.owners, part.forwards, part.backwards = self.owners[keep], self.forwards, self.backwards
+    def narrow(self, keep: Tensor) -> Self:
+        """The same for an attack that is given only the images in `keep`."""
+        part = copy.copy(self)
+        part.owners, part.rows = self.owners[keep], None
         return part
 
-    def forward(self, images: Tensor) -> Tensor:
+    def whose(self, images: Tensor) -> Tensor:
+        """Which image of the whole batch each of those belongs to that the model is asked about now, int64."""
         rows, self.rows = self.rows, None
         if rows is None or len(rows) != len(images):  # an attack that does not say: the images in turn
             rows = torch.arange(len(images), device=images.device) % len(self.owners)
-        owners = self.owners[rows]
+        return self.owners[rows]
+
+
+class Counted(PerImage):
+    """The same, and it counts the forward and backward passes of each image."""
+
+    def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
+        super().__init__(model, size, device, reduced)
+        self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+
+    def forward(self, images: Tensor) -> Tensor:
+        owners = self.whose(images)
         one = torch.ones_like(owners)
         self.forwards.index_add_(0, owners, one)
         logits = self.model(images)
@@ -129,6 +156,13 @@ class Counted(nn.Module):
         return logits
 
 
+def answer(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
+    """What the model says of images that belong to the images `rows` of the batch under attack."""
+    if isinstance(model, PerImage):
+        model.rows = rows
+    return model(images)
+
+
 def narrow(model: nn.Module, keep: Tensor) -> nn.Module:
     """The model for an attack within an attack, which is given only the images in `keep`."""
-    return model.narrow(keep) if isinstance(model, Counted) else model
+    return model.narrow(keep) if isinstance(model, PerImage) else model

@@ -37,6 +37,7 @@ class Paths:
         persistence: further paths for images that none of them fools, until one does.
     """
 
+    gradients: ClassVar = False
     kinds: ClassVar = 1
     """So many kinds of path take turns; each is tried at one level before the next level."""
     threat: Threat

@@ -47,6 +47,7 @@ class Pointwise:
     """
 
     norms: ClassVar = ("l0", "l1", "l2")
+    gradients: ClassVar = False
     threat: Threat
     restarts: int = 10
     draws: int = 20

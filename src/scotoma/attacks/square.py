@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class Square:
         share: of the image's pixels in the first squares.
     """
 
+    gradients: ClassVar = False
     threat: Threat
     queries: int = 5000
     share: float = 0.8

@@ -27,6 +27,7 @@ class Transfer:
     """
 
     norms: ClassVar = ("linf", "l2")
+    gradients: ClassVar = False
     threat: Threat
     sources: tuple[Classifier, ...] = ()
     steps: int = 20

@@ -1,0 +1,212 @@
+"""Gradients through steps: backward pass differentiable approximation (Athalye et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from scotoma.attacks.oracle import PerImage, answer
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+STAIRS = {"round", "floor", "ceil", "trunc", "fix", "sign", "heaviside"}
+"""Functions that get the gradient of the identity."""
+QUOTIENTS = {"floor_divide", "floordiv"}
+"""Functions that get the gradient of the quotient, and `div` where it rounds."""
+RISING = {"gt", "ge", "greater", "greater_equal"}
+FALLING = {"lt", "le", "less", "less_equal"}
+"""Comparisons: their 0 and 1 rise or fall as fast as the difference that they look at."""
+NOT, AND, OR = (
+    {f"logical_{word}", f"bitwise_{word}", operator} for word, operator in (("not", "invert"), ("and", "and"), ("or", "or"))
+)
+CASTS = {"to", "to_copy", "type", "type_as", "float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte"}
+SHAPES = {
+    *("view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "permute", "transpose", "movedim", "getitem"),
+    *("clone", "contiguous", "repeat", "cat", "stack", "sum"),
+}
+ARITHMETIC = {"add", "sub", "mul", "div", "radd", "rsub", "rmul", "rdiv", "truediv", "rtruediv", "neg", "clamp", "clip"}
+"""Functions of whole numbers or bool that are differentiated as of real ones."""
+
+
+@dataclass(frozen=True)
+class BPDA:
+    """An attack on a model whose steps have the gradient of a slope; what the model says stays as it is, bit by bit.
+
+    Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1, with the identity as the
+    approximation ("straight-through", Bengio et al. 2013). That replaces the gradients of rounding, of sign, of conversions to
+    whole numbers, and of comparisons whose result becomes a number, multiplies or chooses, as far as the model is written in
+    PyTorch's own functions; TorchScript cannot be looked into. The gradients of a model without steps stay as they are. A
+    comparison in what has an exact gradient already, as in x * (x > 0), adds one that is wrong.
+
+    Args:
+        attack: any attack that follows gradients.
+    """
+
+    attack: Callable[..., Tensor]
+
+    @property
+    def norms(self) -> tuple[str, ...]:
+        """Those of the attack."""
+        return getattr(self.attack, "norms", ("linf",))
+
+    @property
+    def threat(self) -> Threat:
+        """That of the attack."""
+        return self.attack.threat  # type: ignore[attr-defined]
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """What the attack returns, (n, c, h, w)."""
+        reduced = isinstance(model, PerImage) and model.reduced
+        return self.attack(_Sloped(model, len(images), images.device, reduced), images, labels, generator=generator)
+
+
+class _Sloped(PerImage):
+    """The same model, whose steps have gradients."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        owners = self.whose(images)
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return answer(self.model, images, owners)
+        with _StraightThrough():
+            return answer(self.model, images, owners)
+
+
+class _StraightThrough(TorchFunctionMode):
+    """Gives steps a gradient.
+
+    A tensor that autograd cannot follow, of whole numbers or bool, gets a `shadow`: real numbers of the same values, with a
+    gradient. What is computed from it has that gradient as soon as it is of real numbers again.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "").partition(".")[0]  # an exported program's have a suffix
+        if not args or not torch.is_grad_enabled():
+            return func(*args, **kwargs)
+        if name == "__setitem__" and _is_mask(*args):
+            self._in_place(Tensor.masked_fill_, "masked_fill", args, kwargs)
+            return None
+        if name.endswith("_") and not name.endswith("__"):
+            return self._in_place(func, name[:-1], args, kwargs)
+        return _sloped(func, name.strip("_"), args, kwargs)
+
+    @staticmethod
+    def _in_place(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
+        if name in STAIRS and _follows(args[0]):
+            func(args[0].detach(), *args[1:], **kwargs)  # changes the values, and autograd does not see it
+            return args[0]
+        if name in ARITHMETIC | {"masked_fill"} and any(map(_has_shadow, args)):
+            before = args[0].clone()  # what autograd needs of it is about to change
+            if _has_shadow(args[0]):
+                before.shadow = args[0].shadow
+            result = _sloped(getattr(Tensor, name), name, (before, *args[1:]), kwargs)
+            if _has_shadow(result):
+                args[0].shadow = result.shadow
+            return args[0].copy_(result)
+        return func(*args, **kwargs)
+
+
+def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
+    """The result of a function; where that is a step, with a gradient or a shadow."""
+    if name in STAIRS and _follows(args[0]):
+        return _straight(func(args[0].detach(), *args[1:], **kwargs), args[0])
+    if (name in QUOTIENTS or kwargs.get("rounding_mode")) and any(map(_follows, args)):
+        return _straight(func(*args, **kwargs), args[0] / args[1])
+    result = func(*args, **kwargs)
+    if not isinstance(result, Tensor):
+        return result
+    if name in RISING | FALLING:
+        left, right = map(_lit, (*args, *kwargs.values()))
+        if _follows(left) or _follows(right):
+            return _shadowed(result, -1 * right + left if name in RISING else -1 * left + right)
+    elif name in CASTS and _follows(args[0]) and not result.is_floating_point() and result.dtype != torch.bool:
+        return _shadowed(result, args[0])
+    elif name in ("where", "masked_fill"):
+        return _chosen(result, name, args, kwargs)
+    elif slope := _slope(func, name, args, kwargs):
+        return _straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
+    return result
+
+
+def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tensor] | None:
+    """What gives the gradient to a function of tensors with shadows, None where there are none or it cannot be."""
+    if name in ARITHMETIC and any(map(_has_shadow, args)):
+        return lambda: func(*map(_lit, args), **kwargs)
+    if name in AND | OR and any(map(_has_shadow, args)) and all(value.dtype == torch.bool for value in args):
+        left, right = map(_lit, args)
+        return lambda: left * right if name in AND else left + right - left * right
+    first = args[0] if isinstance(args[0], tuple | list) else args[:1]
+    if not any(map(_has_shadow, first)):
+        return None
+    if name in CASTS:
+        return lambda: first[0].shadow
+    if name in NOT and first[0].dtype == torch.bool:
+        return lambda: 1 - first[0].shadow
+    if name in SHAPES and not any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
+        lit = _lit(args[0]) if isinstance(args[0], Tensor) else [_lit(value) for value in args[0]]
+        return lambda: func(lit, *args[1:], **kwargs)
+    return None
+
+
+def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
+    """`where` or `masked_fill`: what is chosen has its own gradient, and how the choice depends on the image is added."""
+    first, second, third = (*args, *(kwargs[key] for key in ("condition", "mask", "input", "other", "value") if key in kwargs))
+    if name == "masked_fill":
+        condition, yes, no = second, third, first
+    elif first.dtype == torch.bool:
+        condition, yes, no = first, second, third
+    else:  # the method of a tensor
+        condition, yes, no = second, first, third
+    if not _has_shadow(condition):
+        return result
+    slope = condition.shadow * (_number(yes, condition.shadow) - _number(no, condition.shadow))
+    return _Straight.apply(result, slope.to(result.dtype)) if result.is_floating_point() else _shadowed(result, slope)  # type: ignore[return-value]
+
+
+class _Straight(torch.autograd.Function):
+    """The values of one tensor, with the gradients of two."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slope: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor]:
+        return gradient[0], gradient[0]
+
+
+def _straight(values: Tensor, slope: Tensor) -> Tensor:
+    """The values of one tensor with the gradient of another."""
+    return _Straight.apply(values.detach(), slope.to(values.dtype).expand_as(values))  # type: ignore[return-value]
+
+
+def _shadowed(result: Tensor, slope: Tensor) -> Tensor:
+    result.shadow = _straight(result.to(slope.dtype), slope)  # type: ignore[attr-defined]
+    return result
+
+
+def _follows(value: Any) -> bool:
+    """Whether autograd follows it."""
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _has_shadow(value: Any) -> bool:
+    return hasattr(value, "shadow")
+
+
+def _is_mask(tensor: Tensor, index: Any, value: Any) -> bool:
+    """Whether what is written is one number, where a comparison says."""
+    return _has_shadow(index) and index.dtype == torch.bool and index.shape == tensor.shape and not isinstance(value, Tensor)
+
+
+def _lit(value: Any) -> Any:
+    return getattr(value, "shadow", value)
+
+
+def _number(value: Any, like: Tensor) -> Any:
+    return value.detach().to(like) if isinstance(value, Tensor) else value

@@ -1,0 +1,100 @@
+"""Decoupled direction and norm (Rony et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.nearest import HUGE, TINY, Nearest, column, cosine, inwards, size, soft_margin
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+FITS = 2
+"""Times that what the box cuts off is given to the values that are still free; a few thousandths of the length are left."""
+
+
+@dataclass(frozen=True)
+class DDN:
+    """The smallest L2 perturbation that fools, on a sphere around each image that shrinks after a success and grows otherwise.
+
+    Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
+    Algorithm 1: the gradient turns the perturbation, the sphere alone says how long it is. Without quantisation, and with
+    three changes. The ascent is of a soft margin, whose gradient does not vanish where the model is sure. Pixels at the edge
+    of the box do not count in the gradient where it points outwards. And the sphere begins around the whole box, changes fast
+    at first and by little in the end: followed from far away, the boundary is found behind the flat regions around the images
+    of an adversarially trained model, and the last steps are a fine search.
+
+    The attack is deterministic.
+
+    Args:
+        threat: names the norm, L2; eps bounds nothing here.
+        steps: gradient steps, each one forward and one backward pass.
+        alpha: first and last length of a step; a cosine between them.
+        gamma: first and last share by which the sphere shrinks and grows; a cosine between them. The paper's is 0.05.
+        softness: first and last of the margin (`soft_margin`); a cosine between them.
+    """
+
+    norms: ClassVar = ("l2",)
+    threat: Threat
+    steps: int = 100
+    alpha: tuple[float, float] = (1.0, 0.01)
+    gamma: tuple[float, float] = (0.8, 0.001)
+    softness: tuple[float, float] = (0.3, 0.001)
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        infinity = torch.full((len(images),), torch.inf, device=images.device)
+        diameter = size(torch.ones_like(images), "l2")
+        state = _State(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
+        state.drop(state.oracle.fooled(images))
+        for step in range(self.steps if len(state) else 0):
+            progress = step / max(self.steps - 1, 1)
+            alpha, gamma, softness = (cosine(ends, progress) for ends in (self.alpha, self.gamma, self.softness))
+            gradient, _, fooled = state.oracle.ascent(state.x, soft_margin(softness))
+            state.keep(fooled, size(state.x - state.clean, "l2"), found)
+            if step:
+                state.resize(fooled, gamma)
+            state.move(inwards(gradient, state.x), alpha)
+        if len(state):
+            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), found)
+        return found
+
+
+@dataclass
+class _State(Nearest):
+    eps: Tensor
+    """radius of the sphere, (n,)"""
+    diameter: Tensor
+    """of the box, (n,)"""
+
+    def resize(self, fooled: Tensor, gamma: float) -> None:
+        """Below the best after a success, which the box may have made shorter than the sphere, else outwards."""
+        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), self.eps * (1 + gamma)).minimum(self.diameter)
+
+    def move(self, gradient: Tensor, alpha: float) -> None:
+        """One step of length alpha, then to the sphere; none where gradient and perturbation are zero."""
+        length = size(gradient, "l2").clamp_min_(TINY)
+        delta = self.x.sub_(self.clean).addcmul_(gradient, column(alpha / length))
+        self.x = stretch(delta, self.clean, self.eps).add_(self.clean).clamp_(0, 1)
+
+
+def stretch(delta: Tensor, clean: Tensor, length: Tensor) -> Tensor:
+    """The perturbation along `delta` whose L2 norm is `length` (n,) and with which `clean` stays inside [0, 1], (n, c, h, w).
+
+    It is s `delta` cut off where the box ends: what some values cannot take, the others take. Shorter where the box leaves too
+    little room, 0 where `delta` is.
+    """
+    lower, upper = -clean, 1 - clean
+    scale = length / size(delta, "l2").clamp_min_(TINY)
+    fitted = (delta * column(scale)).clamp_(lower, upper)
+    for _ in range(FITS):
+        free = size(delta.masked_fill((fitted == lower) | (fitted == upper), 0), "l2")
+        missing = (length.square() - size(fitted, "l2").square()).clamp_min_(0).sqrt_()
+        scale = torch.hypot(scale, missing / free.clamp_min_(TINY)).clamp_(max=HUGE)
+        fitted = torch.mul(delta, column(scale), out=fitted).clamp_(lower, upper)
+    return fitted

@@ -1,0 +1,36 @@
+"""Where an attack's gradients come from: the model, differences of its logits, or slopes in the place of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from scotoma.attacks import ATTACKS
+from scotoma.attacks.bpda import BPDA
+from scotoma.attacks.estimated import Estimated
+from scotoma.errors import InputError
+from scotoma.table import nearest
+
+GRADIENTS: dict[str, Callable[[Any], Callable[..., Tensor]]] = {"exact": lambda attack: attack, "estimate": Estimated, "bpda": BPDA}
+
+
+def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[..., Tensor]:
+    """The attack with the gradients of that name: "exact", "estimate" (`Estimated`) or "bpda" (`BPDA`).
+
+    Raises `InputError` for another name, and where the attack follows no gradients of the model; such a class says
+    `gradients: ClassVar = False`.
+    """
+    if gradient not in GRADIENTS:
+        raise InputError(f"unknown gradient {gradient!r} in --gradient; {nearest(gradient, list(GRADIENTS))}")
+    if gradient != "exact" and not getattr(attack, "gradients", True):
+        raise InputError(f"attack {_name(attack)} follows no gradients of the model; leave --gradient {gradient} away")
+    return GRADIENTS[gradient](attack)
+
+
+def _name(attack: Any) -> str:
+    """The name by which the attack was asked for, or its type's."""
+    kind = type(attack)
+    entry = f"{kind.__module__}:{kind.__qualname__}".removeprefix("scotoma.")
+    return next((name for name in ATTACKS if ATTACKS.entries[name] == entry), kind.__qualname__)

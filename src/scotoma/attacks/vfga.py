@@ -1,0 +1,118 @@
+"""The voting folded Gaussian attack: one pixel after the other (Cesaire et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma import engine
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import soft_margin
+from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.attacks.refine import take_back
+from scotoma.claim import Threat
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class VFGA:
+    """Changes the pixel that promises most, by the best of several random amounts, until the model is fooled.
+
+    Cesaire et al. 2021, "Stochastic sparse adversarial attacks" (VFGA). A pixel promises its gradient times the way
+    to the edge of the box, channel by channel. The `pixels` that promise most are each tried with `samples` amounts, the sizes of
+    Gaussian numbers whose variance is that way, cut off where the box ends; and here also with the whole way. The trial with the
+    largest margin counts. Then the next pixel is changed, each once.
+
+    Four things differ: the gradient is that of a soft margin instead of the label's probability, which vanishes where the model
+    is sure; the pixels compete over both directions instead of one each; a pixel is all its channels; and in the end pixels that
+    are not needed are taken back as in `Pointwise`.
+
+    Args:
+        threat: names the norm, L0; eps bounds nothing here.
+        samples: random amounts of each pixel.
+        pixels: that are tried at once.
+        softness: of the margin (`soft_margin`).
+        limit: so many pixels are changed at most; None means all.
+        refine: take pixels back in the end.
+    """
+
+    norms: ClassVar = ("l0",)
+    threat: Threat
+    samples: int = 10
+    pixels: int = 2
+    softness: float = 0.3
+    limit: int | None = None
+    refine: bool = True
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        random = generator or Randomness.default(images)
+        found = images.clone()
+        loss = soft_margin(self.softness)
+        state = _State(Oracle(model, labels), random, images.contiguous(), torch.zeros_like(images[:, 0], dtype=torch.bool))
+        state.drop(state.oracle.fooled(images))
+        area = state.changed[:1].numel()
+        for _ in range(area if self.limit is None else min(self.limit, area)):
+            if not len(state):
+                break
+            gradient = state.oracle.ascent(state.x, loss).gradient
+            promise = torch.where(gradient > 0, gradient * (1 - state.x), -gradient * state.x).sum(1)
+            promise = promise.masked_fill(state.changed, -1).flatten(1)
+            best, chosen = promise.topk(min(self.pixels, area), dim=1)
+            going = best[:, 0] > 0  # else nothing is left, or there is no gradient
+            state.drop(~going)
+            if not len(state):
+                break
+            won = self._change(state, gradient[going], chosen[going], loss)
+            found[state.rows[won]] = state.x[won]
+            state.drop(won)
+        if self.refine:
+            take_back(model, images, labels, found, random.fork(0))
+        return found
+
+    def _change(self, state: _State, gradient: Tensor, chosen: Tensor, loss: Loss) -> Tensor:
+        """Change one of the pixels `chosen`, (n, k), of each image. Returns where that fools."""
+        n, k = chosen.shape
+        channels = state.x.shape[1]
+        at = chosen[:, None].expand(-1, channels, -1)  # (n, c, k)
+        old, slope = state.x.flatten(2).gather(2, at), gradient.flatten(2).gather(2, at)
+        way = torch.where(slope > 0, 1 - old, old)
+        draws = state.random.normal(state.x.new_empty(n, self.samples, channels, k)).abs_()
+        amounts = torch.cat([way.sqrt()[:, None] * draws, way[:, None]], 1).minimum(way[:, None])
+        new = old[:, None] + amounts * slope.sign()[:, None]  # (n, samples + 1, c, k)
+        new = new.permute(0, 1, 3, 2).flatten(1, 2).clamp_(0, 1)  # (n, trials, c)
+        pixel = chosen.repeat(1, self.samples + 1)
+
+        gain, wins = torch.empty(pixel.shape, device=old.device), torch.empty(pixel.shape, dtype=torch.bool, device=old.device)
+        trials = pixel.shape[1]
+        most = max(1, engine.batch_size(old.device, state.x[0].numel()) // trials)
+        for rows in torch.arange(n, device=old.device).split(most):
+            x = _with_pixels(state.x[rows].repeat_interleave(trials, 0), pixel[rows].flatten(), new[rows].flatten(0, 1))
+            oracle = state.oracle.narrow(rows.repeat_interleave(trials))
+            logits = oracle.logits(x)
+            gain[rows] = loss(logits, oracle.labels).view(-1, trials)
+            wins[rows] = fooled(logits, oracle.labels).view(-1, trials)
+        vote = gain.masked_fill(gain.isnan(), -torch.inf).masked_fill(wins, torch.inf).argmax(1)
+        row = torch.arange(n, device=old.device)
+        state.x = _with_pixels(state.x.clone(), pixel[row, vote], new[row, vote])
+        state.changed = state.changed.flatten(1).scatter(1, pixel[row, vote][:, None], True).view_as(state.changed)
+        return wins[row, vote]
+
+
+def _with_pixels(images: Tensor, pixel: Tensor, values: Tensor) -> Tensor:
+    """Images, changed in place, each with the values (n, c) at its pixel (n,)."""
+    flat = images.view(len(images), images.shape[1], -1)
+    flat.scatter_(2, pixel[:, None, None].expand(-1, flat.shape[1], 1), values[:, :, None])
+    return images
+
+
+@dataclass
+class _State(Active):
+    random: Randomness
+    x: Tensor
+    changed: Tensor
+    """bool (n, h, w)"""

@@ -1,0 +1,83 @@
+"""What every L0 attack that follows gradients must do."""
+
+from __future__ import annotations
+
+import torch
+from decisions import SHAPE, Attack, Constant, Exact, l0_optimum, problem
+from torch import Tensor, nn
+
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.randomness import Randomness
+
+
+def hard(n: int, shape: tuple[int, int, int], classes: int) -> tuple[Exact, Tensor, Tensor, Tensor]:
+    """A linear model, the `n` images of many that take the most pixels, and how many they take."""
+    model, images, labels = problem(1000, shape, classes)
+    optimum = l0_optimum(model, images, labels)
+    chosen = optimum.argsort(descending=True)[:n]
+    return model, images[chosen], labels[chosen], optimum[chosen]
+
+
+def ratio(attack: Attack, shape: tuple[int, int, int], classes: int) -> float:
+    """The mean of the pixels changed over those needed; every image is fooled."""
+    model, images, labels, optimum = hard(30, shape, classes)
+    adversarial = attack(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    changed = size(adversarial - images, "l0")
+    assert (changed >= optimum).all()
+    assert optimum.min() > 3
+    return float((changed / optimum).mean())
+
+
+def keeps_its_promises(attack: Attack) -> None:
+    """Results lie in [0, 1], only fooled images move, wrong ones cost one query; inputs are left alone."""
+    for shape in (SHAPE, (3, 5, 4)):
+        model, images, labels = problem(12, shape)
+        before = images.clone()
+        labels = labels.clone()
+        labels[:3] = (labels[:3] + 1) % 5
+        counted = Counted(model, len(images), images.device)
+        adversarial = attack(counted, images, labels, generator=Randomness(1, torch.arange(len(images))))
+        assert torch.equal(images, before)
+        assert adversarial.shape == images.shape
+        assert adversarial.dtype == images.dtype
+        assert adversarial.min() >= 0
+        assert adversarial.max() <= 1
+        assert torch.equal(adversarial[:3], images[:3])
+        assert torch.equal(size(adversarial - images, "l0")[3:] > 0, fooled(model(adversarial), labels)[3:])
+        assert fooled(model(adversarial), labels).float().mean() > 0.9
+        assert counted.forwards[:3].tolist() == [1] * 3
+        assert counted.backwards[:3].tolist() == [0] * 3
+        assert counted.backwards[3:].min() > 0
+
+
+def no_pixel_alone_can_be_taken_back(attack: Attack) -> None:
+    model, images, labels, _ = hard(10, (2, 6, 6), 3)
+    adversarial = attack(model, images, labels)
+    for number in range(36):
+        mask = torch.zeros(36, dtype=torch.bool)
+        mask[number] = True
+        back = torch.where(mask.view(6, 6), images, adversarial)
+        changed = (adversarial != images).any(1).flatten(1)[:, number]
+        assert not (fooled(model(back), labels) & changed).any()
+
+
+def gives_up(attack: Attack) -> None:
+    """No images, images that are all wrong, a model that nothing fools, one that hides its gradient, one undefined somewhere."""
+    model, images, labels = problem(4)
+    assert attack(model, images[:0], labels[:0]).shape == (0, *SHAPE)
+    assert torch.equal(attack(model, images, (labels + 1) % 5), images)
+    ones = torch.ones(len(images), dtype=torch.int64)
+    assert torch.equal(attack(Constant(), images, ones), images)
+
+    class Undefined(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return model(images) + 0 * images[:, :1, 0, 0].sqrt()
+
+    images[:, 0, 0, 0] = 0
+    labels = model(images).argmax(1)
+    adversarial = attack(Undefined(), images, labels)
+    assert adversarial.isfinite().all()
+    assert fooled(model(adversarial), labels).all()

@@ -1,0 +1,99 @@
+"""Carlini and Wagner's L2 attack against the closed form on linear models, its own promises, and another implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import Quantised, gives_up, knows_no_batch, l2_optimum, problem
+from minimum_norm import keeps_its_promises, open_problem, survives
+from trained import digits_images, digits_model
+
+from scotoma.attacks.carlini_wagner_l2 import CarliniWagnerL2
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+
+L2 = Threat("l2", 1)
+QUICK = CarliniWagnerL2(L2, iterations=60, searches=5, cold=3)
+
+
+def test_promises():
+    keeps_its_promises(QUICK, "l2")
+
+
+def test_knows_no_batch():
+    knows_no_batch(QUICK)
+
+
+def test_gives_up():
+    gives_up(QUICK)
+
+
+def test_survives_what_is_not_a_number_or_flat():
+    survives(QUICK)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_comes_near_the_optimum_of_linear_models_whatever_the_scale_of_logits(scale: float):
+    model, images, labels = problem(30, (1, 10, 10))
+    for weight in model.parameters():
+        weight.mul_(scale)
+    counted = Counted(model, len(images), images.device)
+    adversarial = CarliniWagnerL2(L2)(counted, images, labels)
+    ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.02
+    assert counted.forwards.float().mean() < 600  # of 1,800: solves end when they stall
+    assert torch.equal(counted.forwards, counted.backwards)
+
+
+def test_comes_near_the_optimum_where_the_box_is_far_and_in_colour():
+    model, images, labels = open_problem(20, (3, 4, 4), classes=5)
+    ratio = size(CarliniWagnerL2(L2)(model, images, labels) - images, "l2") / l2_optimum(model, images, labels)
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.03
+
+
+def test_more_searches_come_nearer():
+    model, (images, labels) = digits_model(), digits_images(20)
+    distances = [size(CarliniWagnerL2(L2, searches=n)(model, images, labels) - images, "l2") for n in (2, 5, 9)]
+    few, more, most = (distance.where(distance > 0, torch.inf) for distance in distances)
+    assert (more <= few).all()
+    assert (most <= more).all()
+    assert (most < 0.99 * few)[few.isfinite()].any()
+
+
+def test_images_leave_when_their_searches_are_over_and_at_once_without_a_gradient():
+    model, images, labels = problem(12)
+    counted = Counted(model, len(images), images.device)
+    CarliniWagnerL2(L2)(counted, images, labels)
+    assert counted.forwards.unique().numel() > 3
+    flat = Counted(Quantised(model), len(images), images.device)
+    right = flat.model(images).argmax(1)
+    assert torch.equal(CarliniWagnerL2(L2)(flat, images, right), images)
+    assert flat.forwards.tolist() == flat.backwards.tolist() == [1] * len(images)
+
+
+def test_saturated_pixels_move():
+    model, images, labels = problem(12)
+    moved = (CarliniWagnerL2(L2)(model, images, labels) - images).abs() > 1e-3
+    for value in (0.0, 1.0):
+        assert moved[images == value].float().mean() > 0.3
+
+
+def test_nearer_than_another_implementation_with_as_many_steps():
+    foolbox = pytest.importorskip("foolbox")
+    model, (images, labels) = digits_model(), digits_images(40)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=100)
+    _, theirs, won = attack(peer, images, labels, epsilons=None)
+    counted = Counted(model, len(images), images.device)
+    near, far = size(CarliniWagnerL2(L2)(counted, images, labels) - images, "l2"), size(theirs - images, "l2")
+    far[~won] = torch.inf
+    assert near.min() > 0
+    assert counted.forwards.max() <= 900
+    assert near.median() < 0.99 * far.median()

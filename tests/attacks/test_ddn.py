@@ -1,0 +1,105 @@
+"""DDN against the closed form on linear models, its own promises, and another implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import gives_up, knows_no_batch, l2_optimum, problem
+from minimum_norm import keeps_its_promises, open_problem, survives
+from trained import digits_images, digits_model
+
+from scotoma.attacks.ddn import DDN, stretch
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+
+L2 = Threat("l2", 1)
+
+
+def test_promises():
+    keeps_its_promises(DDN(L2), "l2")
+
+
+def test_knows_no_batch():
+    knows_no_batch(DDN(L2))
+
+
+def test_gives_up():
+    gives_up(DDN(L2))
+
+
+def test_survives_what_is_not_a_number_or_flat():
+    survives(DDN(L2))
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
+def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, int, int]):
+    model, images, labels = problem(40, shape)
+    adversarial = DDN(L2)(model, images, labels)
+    ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.005
+
+
+def test_reaches_the_optimum_where_the_box_is_far():
+    model, images, labels = open_problem(20, classes=5)
+    ratio = size(DDN(L2)(model, images, labels) - images, "l2") / l2_optimum(model, images, labels)
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.01
+
+
+def test_every_step_is_one_pass_each_way():
+    model, images, labels = problem(12)
+    counted = Counted(model, len(images), images.device)
+    DDN(L2, steps=7)(counted, images, labels)
+    assert counted.forwards.tolist() == [9] * len(images)
+    assert counted.backwards.tolist() == [7] * len(images)
+
+
+def cut(delta: torch.Tensor, clean: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    return (delta * scale[:, None, None, None]).maximum(-clean).minimum(1 - clean)
+
+
+def test_stretches_as_bisection_does():
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(200, 3, 4, 4, generator=generator, dtype=torch.float64)
+    clean = torch.where(torch.rand(clean.shape, generator=generator) < 0.5, clean.round(), clean)
+    delta = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    most = size(cut(delta, clean, torch.full((200,), 1e9, dtype=torch.float64)), "l2")
+    length = most * torch.rand(200, generator=generator, dtype=torch.float64) * 0.8
+    low, high = torch.zeros(200, dtype=torch.float64), torch.full((200,), 1e4, dtype=torch.float64)
+    for _ in range(80):
+        middle = (low + high) / 2
+        short = size(cut(delta, clean, middle), "l2") < length
+        low, high = torch.where(short, middle, low), torch.where(short, high, middle)
+    expected, stretched = cut(delta, clean, high), stretch(delta, clean, length)
+    error = size(stretched - expected, "l2") / length
+    assert error.mean() < 0.01
+    assert error.quantile(0.9) < 0.02
+    assert (size(stretched, "l2") <= length * (1 + 1e-9)).all()
+    assert (clean + stretched).min() >= 0
+    assert (clean + stretched).max() <= 1
+
+
+def test_stretches_exactly_where_nothing_is_cut_off_and_not_beyond_the_box():
+    clean = torch.full((3, 1, 2, 2), 0.5)
+    delta = torch.tensor([3.0, 0, -4, 0]).view(1, 1, 2, 2).repeat(3, 1, 1, 1)
+    delta[2] = 0
+    stretched = stretch(delta, clean, torch.tensor([0.25, 100, 1]))
+    assert stretched.flatten(1).tolist() == [pytest.approx([0.15, 0, -0.2, 0]), [0.5, 0, -0.5, 0], [0, 0, 0, 0]]
+
+
+def test_as_near_as_another_implementation():
+    foolbox = pytest.importorskip("foolbox")
+    model, (images, labels) = digits_model(), digits_images(100)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    _, theirs, won = foolbox.attacks.DDNAttack(steps=100)(peer, images, labels, epsilons=None)
+    near, far = size(DDN(L2)(model, images, labels) - images, "l2"), size(theirs - images, "l2")
+    far[~won] = torch.inf
+    assert near.min() > 0
+    assert near.median() < far.median()
+    assert near.mean() < far[won].mean()

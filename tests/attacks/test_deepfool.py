@@ -1,0 +1,133 @@
+"""DeepFool against the closed form on linear models, its own promises, and another implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import gives_up, knows_no_batch, l2_optimum, problem
+from linear import boxed_optimum
+from minimum_norm import keeps_its_promises, nearest_boundary, open_problem, survives
+from torch import nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.deepfool import DeepFool
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+
+L2, LINF = Threat("l2", 1), Threat("linf", 0.3)
+NORMS = pytest.mark.parametrize("threat", [L2, LINF], ids=["l2", "linf"])
+
+
+@NORMS
+def test_promises(threat: Threat):
+    keeps_its_promises(DeepFool(threat), threat.norm)
+
+
+@NORMS
+def test_knows_no_batch(threat: Threat):
+    knows_no_batch(DeepFool(threat))
+
+
+@NORMS
+def test_gives_up(threat: Threat):
+    gives_up(DeepFool(threat))
+
+
+@NORMS
+def test_survives_what_is_not_a_number_or_flat(threat: Threat):
+    survives(DeepFool(threat))
+
+
+@NORMS
+@pytest.mark.parametrize("classes", [2, 6])
+def test_one_step_is_exact_on_linear_models_where_the_box_is_far(threat: Threat, classes: int):
+    model, images, labels = open_problem(20, (3, 4, 4), classes)
+    optimum = nearest_boundary(model, images, labels, threat.norm)
+    assert optimum.max() < 0.48
+    counted = Counted(model, len(images), images.device)
+    adversarial = DeepFool(threat)(counted, images, labels)
+    ratio = size(adversarial - images, threat.norm) / optimum
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.max() < 1.003
+    assert counted.forwards.tolist() == [3 + 10] * len(images)
+    assert counted.backwards.tolist() == [classes - 1] * len(images)
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
+def test_comes_near_the_l2_optimum_inside_the_box(shape: tuple[int, int, int]):
+    model, images, labels = problem(40, shape)
+    adversarial = DeepFool(L2)(model, images, labels)
+    ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.01
+
+
+def test_comes_near_the_linf_optimum_inside_the_box():
+    model, images, labels = problem(40, (1, 10, 10))
+    inner = model.model
+    assert isinstance(inner, nn.Sequential)
+    adversarial = DeepFool(LINF)(model, images, labels)
+    ratio = size(adversarial - images, "linf") / boxed_optimum(inner, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.03
+
+
+def test_the_overshoot_costs_nothing():
+    model, images, labels = open_problem(20)
+    exact, far = (size(DeepFool(L2, overshoot=share)(model, images, labels) - images, "l2") for share in (0.0, 0.2))
+    assert torch.allclose(exact, far, rtol=2e-3)
+    raw = size(DeepFool(L2, overshoot=0.2, halvings=0)(model, images, labels) - images, "l2")
+    assert torch.allclose(raw, 1.2 * exact, rtol=2e-3)
+
+
+def test_only_the_likeliest_classes_are_looked_at():
+    """Class 1 is the second at the images, but shallow; class 2 is nearer."""
+    model, images, _ = open_problem(20, classes=3)
+    layer, labels = model.model[1], torch.zeros(len(images), dtype=torch.int64)
+    assert isinstance(layer, nn.Linear)
+    layer.weight.mul_(torch.tensor([[0], [0.2], [1]]))
+    layer.bias.copy_(torch.tensor([0, -0.3, -0.5]) - layer.weight.sum(1) / 2)
+    assert (model(images).argsort(1, descending=True) == torch.arange(3)).all()
+    counted = {classes: Counted(model, len(images), images.device) for classes in (1, 2, 3)}
+    none, one, two = (size(DeepFool(L2, classes=n)(counted[n], images, labels) - images, "l2") for n in (1, 2, 3))
+    assert not none.any()
+    assert counted[2].backwards.tolist() == [1] * len(images)
+    assert counted[3].backwards.tolist() == [2] * len(images)
+    assert one.mean() > 2 * two.mean() > 0
+
+
+def test_images_without_a_gradient_leave_at_once():
+    class Half(nn.Module):
+        """Flat for images whose first value is 0."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return model(torch.where(images[:, :1, :1, :1] == 0, images.detach(), images))
+
+    model, images, labels = open_problem(6)
+    images[:2, 0, 0, 0] = 0
+    labels = model(images).argmax(1)
+    counted = Counted(Half(), 6, images.device)
+    adversarial = DeepFool(L2)(counted, images, labels)
+    assert torch.equal(adversarial[:2], images[:2])
+    assert counted.forwards[:2].tolist() == [2, 2]
+    assert fooled(model(adversarial), labels)[2:].all()
+
+
+def test_nearly_as_near_as_another_implementation_in_half_the_passes():
+    foolbox = pytest.importorskip("foolbox")
+    model, (images, labels) = digits_model(), digits_images(100)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    for threat, kind in ((L2, foolbox.attacks.L2DeepFoolAttack), (LINF, foolbox.attacks.LinfDeepFoolAttack)):
+        theirs, ours = (Counted(model, len(images), images.device) for _ in range(2))
+        peer = foolbox.PyTorchModel(theirs.eval(), bounds=(0, 1), device="cpu")
+        _, other, won = kind(steps=50)(peer, images, labels, epsilons=None)
+        far, near = size(other - images, threat.norm), size(DeepFool(threat)(ours, images, labels) - images, threat.norm)
+        assert won.all()
+        assert near.min() > 0
+        assert near.median() < 1.02 * far.median()
+        assert (ours.forwards + ours.backwards).sum() < 0.5 * (theirs.forwards + theirs.backwards).sum()
