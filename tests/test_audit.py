@@ -14,8 +14,10 @@ from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.probes import PROBES
+from scotoma.probes.norms import Norms
 
-PROBED = ["robustness", "blindspots", "distance", "divergence", "transfer"]
+PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]
+QUICK = Norms({"l0": ("vfga", "pointwise"), "l2": ("deepfool", "contrast"), "linf": ("fmn-linf",)})
 ATTACKING = ["robustness", "blindspots", "distance"]
 """Probes that look at how the model answers, and are quick on a few images."""
 
@@ -23,7 +25,8 @@ ATTACKING = ["robustness", "blindspots", "distance"]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("audit") / "run"
-    return scotoma.audit(str(digits_model), "digits", "linf:0.1", out=out, attack="fmn-linf", limit=80)
+    probes = [QUICK if probe == "norms" else probe for probe in PROBES]
+    return scotoma.audit(str(digits_model), "digits", "linf:0.1", out=out, probes=probes, attack="fmn-linf", limit=80)
 
 
 def entry(found: dict[str, Any], probe: str) -> dict[str, Any]:
@@ -48,13 +51,15 @@ def test_findings_have_the_schema_that_other_tools_read(found):
 
 
 def test_the_numbers_that_the_schema_promises(found):
-    robustness, blindspots, distance, divergence, transfer = (entry(found, probe) for probe in PROBED)
+    robustness, blindspots, distance, divergence, norms, transfer = (entry(found, probe) for probe in PROBED)
     assert {"clean_accuracy", "robust_accuracy", "median_linf"} <= robustness["numbers"].keys()
     assert robustness["tables"]["curve"]
     assert {"spearman", "spearman_low", "spearman_high"} <= distance["numbers"].keys()
     assert distance["tables"]["bins"]
     assert {"kl", "kl_null", "knn_kl", "auc"} <= divergence["numbers"].keys()
     assert len(divergence["tables"]["classes"]) == 10
+    assert {f"{what}_{norm}" for what in ("median", "accuracy") for norm in ("l0", "l2", "linf")} <= norms["numbers"].keys()
+    assert {"norm", "attack", "median", "accuracy", "found_minimum"} <= norms["tables"]["attacks"][0].keys()
     assert {"white_box_accuracy", "black_box_accuracy", "transfer_only"} <= transfer["numbers"].keys()
     assert {"target", "source", "attack", "success", "n", "held_out"} <= transfer["tables"]["matrix"][0].keys()
     for row in blindspots["tables"]["grid"]:
@@ -65,7 +70,7 @@ def test_the_numbers_that_the_schema_promises(found):
 
 
 def test_probes_agree_on_the_test_set_itself(found):
-    robustness, blindspots, distance, _, transfer = (entry(found, probe) for probe in PROBED)
+    robustness, blindspots, distance, _, norms, transfer = (entry(found, probe) for probe in PROBED)
     base = blindspots["tables"]["grid"][0]
     assert (base["alpha"], base["beta"]) == (1, 0)
     assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
@@ -73,6 +78,8 @@ def test_probes_agree_on_the_test_set_itself(found):
     bins = distance["tables"]["bins"]
     fell = sum(row["n"] * (row["rate"] or 0) for row in bins)
     assert fell / sum(row["n"] for row in bins) == pytest.approx(base["success_eps"], abs=1e-5)
+    assert norms["numbers"]["accuracy_linf"] == robustness["numbers"]["robust_accuracy"]
+    assert norms["numbers"]["median_linf"] == robustness["numbers"]["median_linf"]
     assert transfer["numbers"]["white_box_accuracy"] == robustness["numbers"]["robust_accuracy"]
     assert transfer["numbers"]["white_box_success"] == base["success_eps"]
 
@@ -80,7 +87,7 @@ def test_probes_agree_on_the_test_set_itself(found):
 def test_the_records_are_a_frame(report):
     frame = report.records
     assert isinstance(frame, pl.DataFrame)
-    assert frame.filter(pl.col("attack").str.starts_with("FMN")).select("attack", "transform").unique().height == 7
+    assert frame.filter(pl.col("attack").str.starts_with("FMN(")).select("attack", "transform").unique().height == 7
     assert len(frame) == 80 * frame.select("attack", "transform").unique().height
     expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
     assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
@@ -103,7 +110,7 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
     for finding in report.findings:
         assert finding.probe in out
     with pytest.raises(KeyError):
-        report["norms"]
+        report["map"]
 
 
 def test_a_report_of_two_audits_is_refused(tmp_path, linear):
@@ -210,6 +217,7 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
         ({"threat": "l2:1.5"}, "probes measure L-inf so far"),
         ({"sources": ["missing.safetensors"]}, "missing.safetensors: no such file"),
         ({"attack": "transfer"}, "give --sources"),
+        ({"bounds": ["l0:1.5"]}, "--bounds: .* whole number"),
     ]
     for given, says in changes:
         with pytest.raises(InputError, match=says):

@@ -31,6 +31,7 @@ from scotoma.identity import name
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
+from scotoma.probes.norms_bounds import read_bounds
 from scotoma.probes.probe import Probe, Settings
 from scotoma.progress import Progress
 from scotoma.run import Run
@@ -99,6 +100,7 @@ def audit(
     layer: str | None = None,
     extractor: nn.Module | Classifier | str | None = None,
     sources: Sequence[nn.Module | Classifier | str] = (),
+    bounds: Sequence[str | Threat] = (),
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -119,6 +121,8 @@ def audit(
         extractor: another model (as `model`), in whose features the distance probe measures a second time.
         sources: other models (each as `model`), on which the transfer probe makes its examples; none means reference models of
             the same data that are there, and small ones trained on the spot.
+        bounds: "l2:1.5" or "l0:12": where the norms probe tells the accuracy in other norms than the threat's; in one without a
+            bound, where `probes.norms_bounds.bounds` says for the data.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         progress: where to show how far it is.
@@ -131,11 +135,12 @@ def audit(
     threat = Threat.parse(threat)
     if threat.norm != "linf":
         raise InputError(f"threat {threat}: probes measure L-inf so far; write linf:EPS, or run one attack: scotoma attack pgd")
+    chosen = read_bounds(bounds, threat)
     claim = make_claim(model, data, threat)
     asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
     other = None if extractor is None else load_model(extractor).checked(claim.data)
     given = read_sources(sources, claim.data)
-    settings = Settings(attack, layer, other, given)
+    settings = Settings(attack, layer, other, given, chosen)
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
@@ -160,10 +165,12 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
-            "command": command or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, limit, seed),
+            "command": command
+            or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, chosen, limit, seed),
             "notes": list(claim.model.notes),
             "seed": seed,
             "attack": attack,
+            **({"bounds": list(map(str, chosen))} if chosen else {}),
             "model": {"sha256": claim.model.sha256, **claim.model.card},
             **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),
             **({"sources": {name(source): {"sha256": source.sha256, **source.card} for source in given}} if given else {}),
@@ -270,7 +277,7 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, limit, seed) -> str:
+def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, bounds, limit, seed) -> str:
     """The Python call that repeats an audit."""
 
     def named(given: nn.Module | Classifier | str) -> str:
@@ -282,6 +289,7 @@ def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, 
     rest = "".join(f", {key}={value!r}" for key, value in given.items())
     rest += "" if extractor is None else f", extractor={named(extractor)}"
     rest += f", sources=[{', '.join(map(named, sources))}]" if sources else ""
+    rest += f", bounds={list(map(str, bounds))}" if bounds else ""
     return f"scotoma.audit({named(model)}, data={source!r}, threat={str(threat)!r}{rest})"
 
 

@@ -135,6 +135,10 @@ def test_eps(audit, tmp_path, eps):
         (("--seed", "-1"), "--seed"),
         (("--layer", "fc3"), "did you mean 'fc2'?"),
         (("--atack", "pgd"), "--atack"),
+        (("--bounds", "l2"), "--bounds: threat 'l2' has no size"),
+        (("--bounds", "l2:1,l0:2,l2:2"), "L2 is given twice"),
+        (("--bounds", "l1:3"), "L1 is not measured"),
+        (("--bounds", "linf:0.2"), "its own bound counts: --threat linf:0.1"),
     ],
 )
 def test_names_and_numbers(audit, tmp_path, args, says):

@@ -32,6 +32,12 @@ Sources = Annotated[
     str | None,
     typer.Option(metavar="MODEL,MODEL", help="Other models, whose examples are shown to this one [default: found or made]."),
 ]
+Bounds = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NORM:SIZE,...", help="Where the norms probe tells the accuracy in other norms, for example l2:1.5,l0:12."
+    ),
+]
 AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from scotoma.cli.app import (
     AttackOption,
+    Bounds,
     Data,
     DataRoot,
     Extractor,
@@ -40,6 +41,7 @@ def audit(
     layer: Layer = None,
     extractor: Extractor = None,
     sources: Sources = None,
+    bounds: Bounds = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -60,6 +62,7 @@ def audit(
         layer=layer,
         extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
         sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)] if sources else (),
+        bounds=names(bounds) if bounds else (),
         limit=limit,
         seed=seed,
     )
@@ -132,6 +135,12 @@ def attack(
     sources: Annotated[
         str | None, typer.Option(metavar="MODEL,MODEL", help="Other models, on which attack transfer makes its examples.")
     ] = None,
+    gradient: Annotated[
+        str,
+        typer.Option(
+            metavar="HOW", help="exact; estimate, by differences of logits; or bpda, through rounding and comparisons as if smooth."
+        ),
+    ] = "exact",
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -140,6 +149,7 @@ def attack(
 ) -> None:
     """Run one attack and keep its records."""
     from scotoma.attacks import make, takes
+    from scotoma.attacks.gradient import with_gradient
     from scotoma.auditing import make_claim, read_sources
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
@@ -152,12 +162,13 @@ def attack(
         raise InputError(f"attack {name} takes no --sources; attack transfer does")
     claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
     given = read_sources(names(sources), claim.data, trust_pickle) if sources else ()
-    chosen = make(name, claim.threat, sources=given)
-    folder = out or Path("runs") / f"{name}-{claim.model.name.replace(':', '-')}"
+    chosen = with_gradient(make(name, claim.threat, sources=given), gradient)
+    label = name if gradient == "exact" else f"{name}-{gradient}"
+    folder = out or Path("runs") / f"{label}-{claim.model.name.replace(':', '-')}"
     run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
-    path = folder / f"{name}.parquet"
+    path = folder / f"{label}.parquet"
     with run.store.locked():
-        records = run.attack(chosen, what=name)
+        records = run.attack(chosen, what=label)
         write_parquet(path, run.records)
     for line in summarise(records, claim.threat):
         typer.echo(line)

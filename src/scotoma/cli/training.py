@@ -12,13 +12,13 @@ from scotoma.cli.app import (
     DataRoot,
     Model,
     Seed,
-    ThreatOption,
     TrustPickle,
     Weights,
     app,
     names,
     typed,
 )
+from scotoma.errors import InputError
 
 if TYPE_CHECKING:
     from scotoma.training.loop import Epoch
@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[str, typer.Argument(help="natural, pgd ...; see `scotoma list recipes`.")],
     data: Data,
-    arch: Annotated[str, typer.Option(help="small-cnn, madry-mnist ...; see `scotoma list models`.")],
-    threat: ThreatOption,
-    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    out: Annotated[Path | None, typer.Option(help="The safetensors file to write [default: runs/ARCH-RECIPE-DATA].")] = None,
+    arch: Annotated[
+        str | None, typer.Option(help="small-cnn, madry-mnist ...; see `scotoma list models` [default: the recipe's own].")
+    ] = None,
+    threat: Annotated[
+        str | None, typer.Option(help="Norm and size, for example linf:0.3 or linf:8/255 [default: the recipe's own].")
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the training images [default: 10, more on small data].")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
-    rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 1e-3,
+    rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate [default: 0.001, or the recipe's own].")] = None,
     optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
     augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
@@ -53,26 +57,34 @@ def train(
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.progress import Progress
-    from scotoma.training.loop import Schedule
+    from scotoma.training import RECIPES
+    from scotoma.training.loop import Schedule, batch_size
     from scotoma.training.loop import train as run
     from scotoma.training.options import known, parse
 
     options = parse(recipe, option or ())
+    kind = RECIPES[recipe]
+    arch = arch or getattr(kind, "arch", None)
+    threat = threat or getattr(kind, "claim", None)
+    for name, given in {"arch": arch, "threat": threat}.items():
+        if given is None:
+            raise InputError(f"--{name} is missing: recipe {recipe} has none of its own")
     loaded = load_data(data, data_root)
     if sources:
         known(recipe, "sources")
         options["sources"] = tuple(load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources))
     images = len(loaded.train or ())
-    pace = (batch, rate, decay, optimizer)
+    pace = (batch, rate or getattr(kind, "rate", 1e-3), decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
-    total = -(-images // batch) * schedule.epochs
+    total = -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
+    out = out or Path("runs") / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
 
     with Progress().bar(f"training {arch}", total) as advance:
         run(
             recipe,
             loaded,
             arch,
-            Threat.parse(threat),
+            Threat.parse(threat),  # type: ignore[arg-type]
             out,
             schedule=schedule,
             seed=seed,
@@ -132,10 +144,9 @@ def patch(
 
 def log_epoch(epoch: Epoch) -> None:
     """A line of a training."""
-    line = (
-        f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}, PGD-20 {epoch.robust_accuracy:.1%}, "
-        f"FGSM {epoch.single_step_accuracy:.1%}"
-    )
+    line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}"
+    if epoch.robust_accuracy is not None and epoch.single_step_accuracy is not None:
+        line += f", PGD-20 {epoch.robust_accuracy:.1%}, FGSM {epoch.single_step_accuracy:.1%}"
     if epoch.loss_ratio is not None and epoch.cosine is not None:
         line += f", loss ratio {epoch.loss_ratio:.2f}, cosine {epoch.cosine:.2f}"
     typer.echo(line)

@@ -11,6 +11,7 @@ PROBES = Table(
         "blindspots": "probes.blindspots:BlindSpots",
         "distance": "probes.distance:Distance",
         "divergence": "probes.divergence:Divergence",
+        "norms": "probes.norms:Norms",
         "transfer": "probes.transfer:Transfer",
         "masking": "probes.masking:Masking",
     },

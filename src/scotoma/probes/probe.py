@@ -29,12 +29,14 @@ class Settings:
         extractor: another model, whose features give a second distance to the training data.
         sources: other models, on which examples are made that are then shown to the audited one; none means that a probe looks
             for some itself.
+        bounds: one a norm other than the claim's, at which accuracy is told there; where there is none, that of the data counts.
     """
 
     attack: str = "strong"
     layer: str | None = None
     extractor: Classifier | None = None
     sources: tuple[Classifier, ...] = ()
+    bounds: tuple[Threat, ...] = ()
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""

@@ -1,0 +1,332 @@
+"""The norms probe: a linear model whose smallest perturbations are known in all three norms, models that mask, and a network."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from masked_models import QuantisedInput, Temperature
+from torch import Tensor, nn
+
+import scotoma
+from scotoma.auditing import draw, make_claim
+from scotoma.claim import Threat
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.errors import InputError
+from scotoma.finding import Finding
+from scotoma.models.loading import load_model
+from scotoma.probes.norms import ATTACKS, Norms
+from scotoma.probes.norms_bounds import bounds, read_bounds
+from scotoma.probes.norms_figures import amount
+from scotoma.probes.norms_reading import Kind, Reading, Tried
+from scotoma.probes.probe import Settings
+from scotoma.run import Run
+from scotoma.stats import median, rate
+
+CLAIM = Threat("linf", 0.1)
+FEW = {"l0": ("vfga",), "l2": ("deepfool",), "linf": ("fmn-linf",)}
+"""Exact on a linear model, or nearly, and quick."""
+SIDE, WRONG = 8, 4
+SIZES = torch.linspace(0.02, 0.2, 46)
+
+
+def weights() -> Tensor:
+    return torch.randn(SIDE * SIDE, generator=torch.Generator().manual_seed(0))
+
+
+class Linear(nn.Module):
+    """Two classes on either side of grey."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(weights(), requires_grad=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        told = (images - 0.5).flatten(1) @ self.weight
+        return torch.stack([-told, told], 1)
+
+
+@pytest.fixture(scope="module")
+def around_grey() -> Dataset:
+    """Grey images, each moved by one of `SIZES` along the signs of the weights; the first `WRONG` have the other label."""
+    labels = torch.arange(len(SIZES)) % 2
+    images = 0.5 + SIZES[:, None] * (2 * labels[:, None] - 1) * weights().sign()
+    labels[:WRONG] = 1 - labels[:WRONG]
+    split = ArraySplit(images.view(-1, 1, SIDE, SIDE).numpy(), labels.numpy(), "around grey")
+    return from_splits("around grey", split, split)
+
+
+def truth(norm: str) -> np.ndarray:
+    """The smallest perturbation of each of these images, 0 where the model is wrong."""
+    steep = weights().abs().sort(descending=True).values.double()
+    if norm == "linf":
+        sizes = SIZES.double()
+    elif norm == "l2":
+        sizes = SIZES.double() * steep.sum() / steep.norm()
+    else:  # the steepest pixels go all the way to black or white
+        gains = (0.5 + SIZES.double()[:, None]) * steep.cumsum(0)
+        sizes = (gains < SIZES.double()[:, None] * steep.sum()).sum(1) + 1.0
+    sizes[:WRONG] = 0
+    return sizes.numpy()
+
+
+@pytest.fixture
+def measure(tmp_path):
+    def measure(data, model, probe: Norms | None = None, settings: Settings | None = None, limit: int | None = None) -> Finding:
+        claim = make_claim(model, data, CLAIM)
+        settings = settings or Settings("fmn-linf")
+        return (probe or Norms(queries=300)).measure(claim, Run(claim, tmp_path / "run", limit=limit), settings)
+
+    return measure
+
+
+def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure, around_grey):
+    between = {"l0": 6, "l2": float(np.mean(np.sort(truth("l2"))[24:26])), "linf": CLAIM.eps}
+    finding = measure(around_grey, Linear(), settings=Settings("fmn-linf", bounds=(Threat("l0", 6), Threat("l2", between["l2"]))))
+    numbers = finding.numbers
+    assert numbers["n"] == len(SIZES)
+    assert numbers["attacked"] == len(SIZES) - WRONG
+    for norm, bound in between.items():
+        assert numbers["bounds"][norm] == pytest.approx(bound)
+        known = truth(norm)
+        assert numbers[f"median_{norm}"] == pytest.approx(median(known).value, rel=0 if norm == "l0" else 0.01)
+        expected = rate(known > bound)
+        assert 0 < expected.value < 0.6
+        assert numbers[f"accuracy_{norm}"] == pytest.approx(expected.value, abs=1e-6)
+        assert numbers[f"accuracy_{norm}_low"] == pytest.approx(expected.low, abs=1e-6)
+        assert numbers[f"accuracy_{norm}_high"] == pytest.approx(expected.high, abs=1e-6)
+        assert numbers[f"masked_{norm}"] is False
+        curve = [row for row in finding.tables[f"curve_{norm}"] if row["attacks"] == "all attacks"]
+        assert curve[0]["accuracy"] == pytest.approx((known > 0).mean(), abs=1e-6)
+        assert curve[-1]["distance"] >= 2 * bound * (1 - 1e-5) or norm == "linf"
+        for row in curve:
+            if norm == "l0" or (np.abs(known - row["distance"]) > 0.01 * known).all():
+                assert row["accuracy"] == pytest.approx((known > row["distance"]).mean(), abs=1e-6)
+
+
+def test_every_attack_has_its_row(measure, around_grey):
+    finding = measure(around_grey, Linear(), settings=Settings("min-linf"))
+    rows = {(row["norm"], row["attack"]): row for row in finding.tables["attacks"]}
+    assert list(rows) == [(norm, name) for norm, names in ATTACKS.items() for name in names]
+    for (norm, name), row in rows.items():
+        decision = name in ("pointwise", "salt-pepper", "boundary", "gaussian-noise", "contrast", "hop-skip-jump")
+        assert row["kind"] == ("decision" if decision else "gradient")
+        assert (row["backwards_per_image"] == 0) == decision
+        assert row["forwards_per_image"] > 0
+        assert row["median"] is None or row["median"] >= finding.numbers[f"median_{norm}"]
+        assert row["accuracy"] >= finding.numbers[f"accuracy_{norm}"]
+    for norm in ATTACKS:
+        assert sum(row["found_minimum"] for row in rows.values() if row["norm"] == norm) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("l0", "l2", "verdict", "says"),
+    [
+        (1, 0.05, "holds", "The claim of L-inf 0.1 carries over to L0 and L2: a median of"),
+        (60, 0.05, "broken", "The claim of L-inf 0.1 says nothing in L0: a median of"),
+        (60, 5, "broken", "says nothing in L0 and L2: a median of"),
+        (1, 5, "broken", "says nothing in L2: a median of L2"),
+        (4, 0.05, "weak", "carries over to L0 in part only"),
+    ],
+)
+def test_the_verdict_is_of_the_worst_other_norm(measure, around_grey, l0, l2, verdict, says):
+    finding = measure(around_grey, Linear(), Norms(FEW, (Threat("l0", l0), Threat("l2", l2))))
+    assert finding.verdict == verdict
+    assert says in finding.headline
+    success = {row["norm"]: row["success"] for row in finding.tables["norms"]}
+    assert success["l0"] == pytest.approx((truth("l0")[WRONG:] <= l0).mean(), abs=1e-5)
+    assert success["l2"] == pytest.approx((truth("l2")[WRONG:] <= l2).mean(), abs=1e-5)
+    left = rate(truth("l2") > l2)
+    told = f"accuracy at L2 {l2} is {left.value:.1%} ({100 * left.low:.1f}–{left.high:.1%})"
+    assert (told in finding.headline) == ("L2" in says)
+
+
+def test_a_model_that_is_never_right(measure, around_grey):
+    class Wrong(Linear):
+        def forward(self, images: Tensor) -> Tensor:
+            return -super().forward(images)
+
+    swapped = ArraySplit(around_grey.test.images(torch.arange(9, 20)).numpy(), around_grey.test.labels[9:20].numpy(), "few")
+    finding = measure(from_splits("few", swapped, swapped), Wrong(), Norms(FEW))
+    assert finding.verdict == "not applicable"
+    assert "classifies none" in finding.headline
+    for norm in FEW:
+        assert finding.numbers[f"median_{norm}"] == 0
+        assert finding.numbers[f"accuracy_{norm}"] == 0
+    assert finding.images == {}
+    assert [row["found_minimum"] for row in finding.tables["attacks"]] == [None] * 3
+
+
+def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_path):
+    class Known(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.tensor([[1.0, 0.0]]).repeat(len(images), 1) + 0 * images.mean((1, 2, 3))[:, None]
+
+    finding = measure(around_grey, Known(), Norms(FEW))
+    right = int((around_grey.test.labels == 0).sum())
+    assert finding.numbers["attacked"] == right
+    assert finding.numbers["accuracy_l2"] == pytest.approx(right / len(SIZES), abs=1e-5)
+    assert finding.images == {}
+    zeros = ArraySplit(around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros")
+    claim = make_claim(Known(), replace(around_grey, test=zeros, sha256="zeros"), CLAIM)
+    finding = Norms(FEW).measure(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
+    assert [finding.numbers[f"median_{norm}"] for norm in FEW] == [None] * 3
+    assert "the median distance is not reached" in finding.headline
+
+
+def test_steps_that_hide_the_gradient_are_named_in_every_norm(measure, digits, digits_model):
+    finding = measure(digits, QuantisedInput(load_model(str(digits_model)).module), limit=30)
+    for row in finding.tables["masking"]:
+        assert row["masked"]
+        assert row["decision_nearer_low"] > 0.5
+        assert row["gradient_median"] is None or row["decision_median"] < 0.9 * row["gradient_median"]
+        assert finding.numbers[f"decision_nearer_{row['norm']}"] == row["decision_nearer"]
+    assert [row["norm"] for row in finding.tables["masking"]] == ["l0", "l2", "linf"]
+    assert len(re.findall("its gradients mislead attacks", finding.headline)) == 3
+
+
+def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, digits_model):
+    finding = measure(digits, Temperature(load_model(str(digits_model)).module), limit=30)
+    assert [row["masked"] for row in finding.tables["masking"]] == [False] * 3
+    assert "mislead" not in finding.headline
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, digits_model):
+    out = tmp_path_factory.mktemp("norms") / "run"
+    names, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
+    return scotoma.audit(str(digits_model), "digits", CLAIM, out=out, probes=names, attack="min-linf", bounds=given, limit=60)
+
+
+def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digits_model):
+    finding, model = report["norms"], load_model(str(digits_model)).module
+    assert report["robustness"].numbers["robust_accuracy"] >= finding.numbers["accuracy_linf"]
+    assert finding.numbers["bounds"] == {"l0": 2, "l2": 0.7, "linf": 0.1}
+    grid = torch.from_numpy(finding.images["examples"])
+    assert grid.shape == (5, 4, 1, 8, 8)
+    captions = finding.figures[0].captions  # type: ignore[union-attr]
+    hardness = []
+    for tiles, row in zip(grid, captions, strict=True):
+        label, index = map(int, re.findall(r"\d+", row[0]))
+        assert torch.equal(tiles[0], digits.test.images(torch.tensor([index]))[0])
+        assert digits.test.labels[index] == label
+        told = model(tiles).argmax(1).tolist()
+        assert told[0] == label
+        change = (tiles[1:] - tiles[0]).abs().flatten(1)
+        sizes = [float((change[0] > 1e-6).sum()), float(change[1].norm()), float(change[2].max())]
+        for norm, size, answer, caption in zip(("l0", "l2", "linf"), sizes, told[1:], row[1:], strict=True):
+            assert answer != label
+            assert caption.startswith(f"{amount(Threat(norm, size))}, taken for {answer}, by ")
+            assert caption.rpartition("by ")[2] in ATTACKS[norm]
+        hardness.append(sizes[0] / 2 + sizes[1] / 0.7 + sizes[2] / 0.1)
+    assert np.all(np.diff(hardness) >= 0)
+
+
+def test_the_bounds_stand_in_the_report_and_in_the_call_that_repeats_it(report):
+    assert report.provenance["bounds"] == ["l2:0.7", "l0:2"]
+    assert report.provenance["command"].endswith("bounds=['l2:0.7', 'l0:2'])")
+    page = report.html.read_text()
+    assert page.count("<svg") >= 5
+    assert draw(report.folder)["norms"].tables == report["norms"].tables
+
+
+def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("attacked again")
+
+    monkeypatch.setattr(Run, "_attack_batch", refuse)
+    probes, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
+    again = scotoma.audit(
+        str(digits_model), "digits", CLAIM, out=report.folder, probes=probes, attack="min-linf", bounds=given, limit=60
+    )
+    assert again.provenance["digest"] == report.provenance["digest"]
+
+
+def reading(bound: Threat, found: dict[tuple[str, Kind], list[float]], right: list[bool]) -> Reading:
+    def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return images
+
+    tried = (Tried(name, kind, attack, pl.DataFrame({bound.norm: values})) for (name, kind), values in found.items())
+    return Reading(bound, tuple(tried), np.array(right))
+
+
+def test_what_a_reading_counts():
+    never = float("inf")
+    read = reading(
+        Threat("l2", 1.0),
+        {
+            ("a", "gradient"): [1.0, 2.0, never, never, 0.0, 1.0],
+            ("b", "gradient"): [1.0, 1.5, never, never, 0.5, 2.0],
+            ("c", "decision"): [1.0, 1.4, 3.0, never, 0.5, 0.899],
+            ("d", "the audit's own"): [5.0, 0.5, 5.0, never, 5.0, 5.0],
+        },
+        [True] * 4 + [False, True],
+    )
+    assert read.nearest.tolist() == [1, 0.5, 3, never, 0, 0.899]
+    assert read.finder.tolist() == [0, 3, 2, -1, -1, 2], "the first of those that tie; none for a clean error or a failure"
+    assert read.accuracy() == rate(np.array([False, False, True, True, False, False])), "a distance at the bound is inside"
+    assert read.success == rate(np.array([True, True, False, False, True]))
+    assert read.median == 0.899
+    nearer = np.array([False, False, True, True])
+    assert read.decision_nearer == rate(nearer), "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
+    assert not read.is_masked
+    alone = reading(Threat("l2", 1.0), {("a", "gradient"): [never, never, 1.0]}, [True] * 3)
+    assert alone.median == never
+    assert alone.decision_nearer is None
+    assert not alone.is_masked
+
+
+def named(data: Dataset, name: str, shape: tuple[int, int, int]) -> Dataset:
+    split = ArraySplit(np.zeros((2, *shape), dtype=np.float32), np.array([0, 1]), name)
+    return replace(from_splits(name, split, split), name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "expected"),
+    [
+        ("mnist", (1, 28, 28), {"l0": 12, "l2": 1.5, "linf": 0.3}),
+        ("fashion-mnist", (1, 28, 28), {"l0": 12, "l2": 1.5, "linf": 0.3}),
+        ("cifar-10", (3, 32, 32), {"l0": 24, "l2": 0.5, "linf": 8 / 255}),
+        ("mine", (1, 56, 56), {"l0": 48, "l2": 3.0, "linf": 0.3}),
+        ("mine", (3, 28, 28), {"l0": 12, "l2": 1.5 * 3**0.5, "linf": 0.3}),
+        ("mine", (1, 2, 2), {"l0": 1, "l2": 1.5 / 14, "linf": 0.3}),
+    ],
+)
+def test_the_bounds_of_data(around_grey, name, shape, expected):
+    data, flat = named(around_grey, name, shape), nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 2))
+
+    def told(threat: Threat, *chosen: Threat) -> dict[str, float]:
+        return {norm: bound.eps for norm, bound in bounds(make_claim(flat, data, threat), chosen).items()}
+
+    assert told(Threat("l1", 3.0)) == pytest.approx(expected)
+    assert told(Threat("linf", 0.07)) == pytest.approx(expected | {"linf": 0.07})
+    assert told(Threat("l2", 0.7), Threat("l2", 9), Threat("l0", 3)) == pytest.approx(expected | {"l2": 0.7, "l0": 3})
+    assert told(Threat("linf", 0.07), Threat("l2", 9), Threat("l2", 8)) == pytest.approx(expected | {"l2": 8, "linf": 0.07})
+
+
+def test_bounds_are_read_and_refused():
+    assert read_bounds(["l2:1.5", Threat("l0", 12)], CLAIM) == (Threat("l2", 1.5), Threat("l0", 12))
+    assert read_bounds([], CLAIM) == ()
+    for given, says in (
+        (["l2"], "--bounds: threat 'l2' has no size"),
+        (["l2:much"], "--bounds: eps 'much'"),
+        (["l0:1.5"], "--bounds: .* whole number"),
+        (["l3:1"], "--bounds: unknown norm 'l3'"),
+        (["l1:3"], "--bounds l1:3: L1 is not measured"),
+        (["l2:1", "l0:3", "l2:2"], "--bounds l2:1,l2:2: L2 is given twice"),
+        (["linf:0.3"], "--bounds linf:0.3: the claim is one in L-inf, and its own bound counts: --threat linf:0.1"),
+    ):
+        with pytest.raises(InputError, match=says):
+            read_bounds(given, CLAIM)
+
+
+def test_an_unknown_attack_is_told_before_any_work(tmp_path, around_grey, monkeypatch):
+    monkeypatch.setattr(Run, "attack", lambda *_, **__: pytest.fail("attacked"))
+    claim = make_claim(Linear(), around_grey, CLAIM)
+    for attacks, says in (({"linf": ("fmn-linf",), "l2": ("dnn",)}, "did you mean 'ddn'"), ({"l0": ("ddn",)}, "ddn is for l2")):
+        with pytest.raises(InputError, match=says):
+            Norms(attacks).measure(claim, Run(claim, tmp_path / "run"), Settings("fmn-linf"))
