@@ -15,6 +15,8 @@ RECIPES = Table(
         "rand-fgsm": "training.single_step:RandFGSMTraining",
         "fast": "training.single_step:FastTraining",
         "ensemble": "training.ensemble:EnsembleTraining",
+        "abs": "training.synthesis:Synthesis",
+        "nearest-neighbour": "training.remembering:Remembering",
         "wong": "training.wong:Wong",
         "wrm": "training.wrm:WRM",
     },

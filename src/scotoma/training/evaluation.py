@@ -26,16 +26,16 @@ LINEARITY_IMAGES = 250
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measured in float32 on the first `IMAGES` test images, of each its share.
+    """Measured in float32 on the first `images` test images, of each its share; None is what was not measured.
 
     The loss ratio and the cosine of the single-step and the iterated perturbation (Tramer et al. 2018, section 4.1) are measured
     on the first `LINEARITY_IMAGES`; a single step that falls behind is the first sign of a masked gradient.
     """
 
     accuracy: float
-    robust_accuracy: float
+    robust_accuracy: float | None
     """under PGD with `STEPS` steps"""
-    single_step_accuracy: float
+    single_step_accuracy: float | None
     """under FGSM"""
     loss_ratio: float | None
     cosine: float | None
@@ -52,21 +52,28 @@ class Epoch(Evaluation):
     """a sentence where it has set in, see `overfitting`"""
 
 
-def evaluate(model: nn.Module, split: Split, threat: Threat, device: torch.device) -> Evaluation:
-    """Put the model into eval mode and measure it; a random state is neither used nor changed."""
+def evaluate(
+    model: nn.Module, split: Split, threat: Threat, device: torch.device, images: int = IMAGES, *, attacked: bool = True
+) -> Evaluation:
+    """Put the model into eval mode and measure it; a random state is neither used nor changed.
+
+    Unless it is `attacked`, the accuracy on clean images is all.
+    """
     model.eval()
-    attacks = PGD(threat, steps=STEPS), FGSM(threat)
+    attacks = (PGD(threat, steps=STEPS), FGSM(threat)) if attacked else ()
     stands = []
-    for rows in torch.arange(min(IMAGES, len(split))).split(engine.batch_size(device, math.prod(split.shape))):
-        images, labels = _read(split, rows, device)
+    for rows in torch.arange(min(images, len(split))).split(engine.batch_size(device, math.prod(split.shape))):
+        batch, labels = _read(split, rows, device)
         random = Randomness(0, rows.to(device))
-        seen = [images, *(attack(model, images, labels, random) for attack in attacks)]
+        seen = [batch, *(attack(model, batch, labels, random) for attack in attacks)]
         with torch.no_grad():
-            clean, *attacked = (margin(model(each).float(), labels) < 0 for each in seen)
-        stands.append(torch.stack([clean, *(clean & each for each in attacked)]))
-    shares = torch.cat(stands, 1).float().mean(1).tolist()
+            clean, *stood = (margin(model(each).float(), labels) < 0 for each in seen)
+        stands.append(torch.stack([clean, *(clean & each for each in stood)]))
+    accuracy, *robust = torch.cat(stands, 1).float().mean(1).tolist()
+    if not attacked:
+        return Evaluation(accuracy, None, None, None, None)
     steps = linearity(model, *_read(split, torch.arange(min(LINEARITY_IMAGES, len(split))), device), threat)
-    return Evaluation(*shares, loss_ratio=finite(steps.ratio.value), cosine=finite(steps.mean_cosine.value))
+    return Evaluation(accuracy, *robust, loss_ratio=finite(steps.ratio.value), cosine=finite(steps.mean_cosine.value))
 
 
 def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -79,7 +86,9 @@ def overfitting(history: Sequence[Evaluation], last: Evaluation) -> str | None:
     That is named which loses more than half of its best robust accuracy, and at least 10 points, while it withstands a single
     step no less often than its best did an iterated attack.
     """
-    best = max((each.robust_accuracy for each in history), default=0.0)
+    if last.robust_accuracy is None or last.single_step_accuracy is None:
+        return None
+    best = max((each.robust_accuracy or 0.0 for each in history), default=0.0)
     fallen = last.robust_accuracy < min(best / 2, best - 0.1)
     if not fallen or last.single_step_accuracy < best:
         return None

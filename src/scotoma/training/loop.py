@@ -7,14 +7,14 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from scotoma import engine
 from scotoma.claim import Threat
@@ -28,6 +28,7 @@ from scotoma.store import write_whole
 from scotoma.table import nearest
 from scotoma.training import AUGMENTATIONS
 from scotoma.training.augment import Augmentation
+from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitting
 from scotoma.training.options import make, told
 from scotoma.training.recipe import Recipe
@@ -95,7 +96,7 @@ def train(
     Args:
         recipe: a name of `RECIPES`, or a recipe.
         data: needs a training split.
-        arch: a name of `ARCHITECTURES`; None is that of `start`, whatever it is.
+        arch: a name of `ARCHITECTURES`; None is that of `start`, whatever it is, or the recipe's own.
         threat: what a robust recipe defends against, and what the log's robust accuracy is measured at.
         out: the safetensors file to write; OUT.log.jsonl beside it has a line an epoch.
         schedule: length and speed.
@@ -114,13 +115,19 @@ def train(
         raise InputError(f"data {data.name} has no training split to train on")
     if out.is_dir():
         raise InputError(f"{out}: is a folder; give the file to write")
-    schedule = schedule or Schedule()
     adversary = make(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
+    schedule = schedule or Schedule(peak=getattr(adversary, "rate", Schedule.peak))
+    if start is None:
+        arch = arch or getattr(adversary, "arch", None)
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
     device = engine.default_device()
     torch.manual_seed(seed)
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = OPTIMIZERS[schedule.optimizer](model.parameters(), lr=schedule.peak, weight_decay=schedule.decay)
+    if fit := getattr(adversary, "fit", None):
+        fit(model, data.train)
+        schedule = replace(schedule, epochs=0)
+    weights = list(model.parameters()) or [torch.zeros(0)]  # an optimizer wants some
+    optimizer = OPTIMIZERS[schedule.optimizer](weights, lr=schedule.peak, weight_decay=schedule.decay)
     identity = {
         "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
         "options": told(adversary),
@@ -135,18 +142,21 @@ def train(
     }
     checkpoint = out.with_name(out.name + ".checkpoint")
     history = _resume(checkpoint, identity, model, optimizer)
-    batches = math.ceil(len(data.train) / schedule.batch)
+    size = batch_size(adversary, schedule, len(data.classes))
+    batches = math.ceil(len(data.train) / size)
+    tested = min(getattr(adversary, "evaluated", IMAGES), len(data.test))
+    judge = partial(evaluate, model, data.test, threat, device, tested, attacked=not hasattr(adversary, "evaluated"))
     total = batches * schedule.epochs
     step(batches * len(history))
     out.parent.mkdir(parents=True, exist_ok=True)
     for epoch in range(len(history), schedule.epochs):
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
         starts = torch.Generator(device).manual_seed(hash((seed, epoch, 1)) & 0x7FFFFFFF)
-        order = torch.randperm(len(data.train), generator=generator)
+        order = _order(adversary, data, size, generator)
         torch.manual_seed(hash((seed, epoch, 2)) & 0x7FFFFFFF)  # for layers that draw: the same after a resumption
         model.train()
         losses = []
-        for batch, indices in enumerate(order.split(schedule.batch)):
+        for batch, indices in enumerate(order.split(size)):
             done = epoch * batches + batch
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
@@ -164,21 +174,23 @@ def train(
         loss = float(torch.stack(losses).mean())
         if not math.isfinite(loss):
             raise InputError(f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate")
-        measured = evaluate(model, data.test, threat, device)
+        measured = judge()
         history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=overfitting(history, measured)))
         _save(checkpoint, identity, model, optimizer, history)
         lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
         write_whole(out.with_name(out.name + ".log.jsonl"), lines.encode())
         log(history[-1])
+    if finish := getattr(adversary, "finish", None):
+        finish(model.eval(), data.train)
     if half:
         model.half().float()
-    final = evaluate(model, data.test, threat, device)
+    final = judge()
     card = identity | {
         "shape": data.shape,
         "classes": len(data.classes),
         **asdict(final),
         "overfitting": next((line.overfitting for line in history if line.overfitting), None),
-        "evaluated": f"first {min(IMAGES, len(data.test))} test images; robust under PGD-{STEPS}",
+        "evaluated": f"first {tested} test images" + ("" if final.robust_accuracy is None else f"; robust under PGD-{STEPS}"),
     }
     try:
         save_checkpoint(out, model, card, torch.float16 if half else None)
@@ -186,6 +198,23 @@ def train(
         raise InputError(f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint") from None
     checkpoint.unlink(missing_ok=True)
     return model
+
+
+def batch_size(recipe: Any, schedule: Schedule, classes: int) -> int:
+    """Images a step: the schedule's, or so many fewer that each class is there equally often where the recipe wants that."""
+    if not getattr(recipe, "balanced", False):
+        return schedule.batch
+    if schedule.batch < classes:
+        raise InputError(f"--batch {schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more")
+    return schedule.batch // classes * classes
+
+
+def _order(recipe: Recipe, data: Dataset, size: int, generator: torch.Generator) -> Tensor:
+    """The training images in the order of an epoch."""
+    assert data.train is not None
+    if not getattr(recipe, "balanced", False):
+        return torch.randperm(len(data.train), generator=generator)
+    return balanced_order(data.train.labels, len(data.classes), size, generator)
 
 
 def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Module:

@@ -1,0 +1,128 @@
+"""Latent descent: towards what the best wrong class would make of the image (Schott et al. 2019, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.active import Active
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.nearest import column
+from scotoma.attacks.oracle import Oracle
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.models.binarise import Binarise
+from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis
+from scotoma.randomness import Randomness
+
+
+@dataclass(frozen=True)
+class LatentDescent:
+    """Walks from the image to the reconstruction of the wrong class that explains it best, until the model is fooled.
+
+    The attack that Schott et al. 2019 made for their own model. At each step the goal is drawn anew, for the point that was
+    reached before (the authors' code). The first point that fools is then drawn back by bisection. Where the model binarises its
+    input only pixels that must cross the threshold move, and just across it.
+
+    The attack is deterministic.
+
+    Args:
+        threat: only the norm in which the result is measured; eps bounds nothing here.
+        steps: from the image to the reconstruction, each one forward pass.
+        halvings: of the last step.
+    """
+
+    norms: ClassVar = ("l2", "linf", "l1")
+    gradients: ClassVar = False
+    threat: Threat
+    steps: int = 50
+    halvings: int = 10
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled.
+
+        Raises:
+            InputError: a model that reconstructs nothing.
+        """
+        synthesiser = self._synthesiser(model)
+        threshold = synthesiser.binarise.threshold if isinstance(synthesiser.binarise, Binarise) else None
+        found, ends = images.clone(), images.clone()
+        reach = images.new_zeros(len(images))
+        with _watched(synthesiser) as seen:
+            state = _State(Oracle(model, labels), images, images)
+            self._ask(state, images, seen)
+            for step in range(1, self.steps + 1):
+                if not len(state):
+                    break
+                x = _place(state.clean, state.goal, column(images.new_full((len(state),), step / self.steps)), threshold)
+                rows, goal = state.rows, state.goal
+                won = self._ask(state, x, seen)
+                found[rows[won]], ends[rows[won]], reach[rows[won]] = x[won], goal[won], step / self.steps
+        rows = (reach > 0).nonzero().squeeze(1)
+        self._draw_back(Oracle(model, labels).narrow(rows), images[rows], ends[rows], reach[rows], threshold, found)
+        return found
+
+    @staticmethod
+    def _synthesiser(model: nn.Module) -> AnalysisBySynthesis:
+        for part in model.modules():
+            if isinstance(part, AnalysisBySynthesis):
+                return part
+        raise InputError("attack latent-descent needs a model that reconstructs images: --arch abs or binary-abs")
+
+    @staticmethod
+    def _ask(state: _State, x: Tensor, seen: list[Synthesis]) -> Tensor:
+        """Which of `x` fool, bool; those leave, the others get the goal that lies beyond `x`."""
+        seen.clear()
+        won = fooled(state.oracle.logits(x), state.oracle.labels)
+        losses, _, made = (torch.cat(parts) for parts in zip(*seen, strict=True))
+        wrong = losses.scatter(1, state.oracle.labels[:, None], torch.inf).argmin(1)
+        state.goal = made[torch.arange(len(x), device=x.device), wrong]
+        state.drop(won)
+        return won
+
+    def _draw_back(
+        self, oracle: Oracle, clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None, found: Tensor
+    ) -> None:
+        """Bisection between the last point that did not fool and the first that did."""
+        low, high = reach - 1 / self.steps, reach
+        for _ in range(self.halvings if len(oracle) else 0):
+            middle = (low + high) / 2
+            x = _place(clean, goal, column(middle), threshold)
+            won = oracle.fooled(x)
+            found[oracle.rows[won]] = x[won]
+            low, high = torch.where(won, low, middle), torch.where(won, middle, high)
+
+
+@dataclass
+class _State(Active):
+    clean: Tensor
+    goal: Tensor
+
+
+def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) -> Tensor:
+    """The point at `reach` on the way to the goal; for a binarised input the nearest one that looks the same."""
+    x = clean.lerp(goal, reach).clamp_(0, 1)
+    if threshold is None:
+        return x
+    above, below = x >= threshold, torch.nextafter(clean.new_tensor(threshold), clean.new_tensor(0.0))
+    return torch.where(above == (clean >= threshold), clean, torch.where(above, threshold, below))
+
+
+@contextmanager
+def _watched(synthesiser: AnalysisBySynthesis) -> Iterator[list[Synthesis]]:
+    """What is behind the logits that were asked for last."""
+    seen: list[Synthesis] = []
+
+    def see(_module: nn.Module, _inputs: Any, synthesis: Any) -> None:
+        seen.append(synthesis)
+
+    handle = synthesiser.explanation.register_forward_hook(see)
+    try:
+        yield seen
+    finally:
+        handle.remove()
