@@ -111,7 +111,7 @@ def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure
 def test_every_attack_has_its_row(measure, around_grey):
     finding = measure(around_grey, Linear(), settings=Settings("min-linf"))
     rows = {(row["norm"], row["attack"]): row for row in finding.tables["attacks"]}
-    assert list(rows) == [(norm, name) for norm, names in ATTACKS.items() for name in names]
+    assert list(rows) == [(norm, name) for norm, names in ATTACKS.items() for name in names if name != "latent-descent"]
     for (norm, name), row in rows.items():
         decision = name in ("pointwise", "salt-pepper", "boundary", "gaussian-noise", "contrast", "hop-skip-jump")
         assert row["kind"] == ("decision" if decision else "gradient")

@@ -41,6 +41,8 @@ def test_a_linear_model_is_linear(digits, linear):
     with torch.no_grad():
         right = (linear(digits.test.images(torch.arange(len(digits.test)))).argmax(1) == digits.test.labels).float().mean().item()
     assert found.accuracy == pytest.approx(right, abs=1e-6)
+    assert found.robust_accuracy is not None
+    assert found.single_step_accuracy is not None
     assert found.robust_accuracy <= found.single_step_accuracy < found.accuracy
     assert found.single_step_accuracy - found.robust_accuracy < 0.1
     assert found.loss_ratio == pytest.approx(1, abs=0.05)

@@ -40,6 +40,7 @@ ATTACKS = Table(
         "salt-pepper": "attacks.salt_pepper:SaltPepper",
         "gaussian-noise": "attacks.noise:GaussianNoise",
         "contrast": "attacks.noise:Contrast",
+        "latent-descent": "attacks.latent_descent:LatentDescent",
         "transfer": "attacks.transfer:Transfer",
         "strong": "attacks.strong:Strong",
     },

@@ -184,12 +184,19 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
     problems += [
         f"{name} is {tuple(value.shape)}, the model's {tuple(wanted[name].shape)}"
         for name, value in tensors.items()
-        if name in wanted and not is_lazy(wanted[name]) and value.shape != wanted[name].shape
+        if name in wanted and not _is_open(wanted[name]) and value.shape != wanted[name].shape
     ]
     if problems:
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{rest}")
     try:
-        model.load_state_dict({name: value.to(wanted[name].dtype) for name, value in tensors.items()})
+        model.load_state_dict(
+            {name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype) for name, value in tensors.items()}
+        )
     except RuntimeError as error:
         raise InputError(f"{path}: the tensors do not fit the architecture: {reason(error)}") from None
+
+
+def _is_open(wanted: Tensor) -> bool:
+    """Whether the file decides the shape: of lazy layers, and of what a model still has to remember."""
+    return is_lazy(wanted) or wanted.numel() == 0

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedBuffer
 
 from scotoma.data.dataset import Split
+from scotoma.errors import InputError
 
 READ = 4096
 """Training images read at once."""
@@ -26,8 +26,8 @@ class NearestNeighbour(nn.Module):
     def __init__(self, classes: int):
         super().__init__()
         self.classes = classes
-        self.register_buffer("images", UninitializedBuffer(dtype=torch.uint8))  # type: ignore[call-arg]
-        self.register_buffer("labels", UninitializedBuffer(dtype=torch.int64))  # type: ignore[call-arg]
+        self.register_buffer("images", torch.empty(0, dtype=torch.uint8))
+        self.register_buffer("labels", torch.empty(0, dtype=torch.int64))
         self.images: Tensor
         self.labels: Tensor
         self._kept = _Kept()
@@ -43,7 +43,9 @@ class NearestNeighbour(nn.Module):
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes); minus infinity never: a class without images is as far as the diameter of the box."""
+        """Logits (n, classes); a class without images is as far as the diameter of the box."""
+        if not len(self.labels):
+            raise InputError("this nearest neighbour remembers no images yet: scotoma train nearest-neighbour --data DATA")
         flat = images.flatten(1).float()
         nearest = self._search(flat.detach())
         diameter = flat.shape[1] ** 0.5

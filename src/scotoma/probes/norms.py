@@ -10,6 +10,7 @@ import numpy as np
 from scotoma.attacks import follows_gradients, make
 from scotoma.claim import Claim, Threat
 from scotoma.finding import Finding
+from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.probes import norms_finding
 from scotoma.probes.norms_bounds import bounds
 from scotoma.probes.norms_reading import Kind, Reading, Tried
@@ -18,7 +19,7 @@ from scotoma.run import Attack, Run
 
 ATTACKS: Mapping[str, tuple[str, ...]] = {
     "l0": ("sigma-zero", "vfga", "pointwise", "salt-pepper"),
-    "l2": ("ddn", "fmn-l2", "deepfool", "boundary", "gaussian-noise", "contrast"),
+    "l2": ("ddn", "fmn-l2", "deepfool", "boundary", "gaussian-noise", "contrast", "latent-descent"),
     "linf": ("min-linf", "fmn-linf", "hop-skip-jump"),
 }
 QUERIES = 1000
@@ -47,7 +48,7 @@ class Norms:
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         told = bounds(claim, (*self.bounds, *settings.bounds))
-        made = {norm: self._made(settings, bound, claim.threat) for norm, bound in told.items()}
+        made = {norm: self._made(settings, bound, claim) for norm, bound in told.items()}
         tried = {
             norm: tuple(Tried(name, kind, attack, run.attack(attack, what=f"{name} in {norm}")) for name, kind, attack in attacks)
             for norm, attacks in made.items()
@@ -58,12 +59,13 @@ class Norms:
         readings = {norm: Reading(told[norm], attacks, right) for norm, attacks in tried.items() if attacks}
         return norms_finding.describe(self.question, claim, run, readings, self.queries)
 
-    def _made(self, settings: Settings, bound: Threat, claimed: Threat) -> list[tuple[str, Kind, Attack]]:
-        """The attacks of one norm, by name and kind."""
-        names = self.attacks.get(bound.norm, ())
+    def _made(self, settings: Settings, bound: Threat, claim: Claim) -> list[tuple[str, Kind, Attack]]:
+        """The attacks of one norm, by name and kind; latent descent on models that reconstruct images only."""
+        generative = any(isinstance(part, AnalysisBySynthesis) for part in claim.model.module.modules())
+        names = [name for name in self.attacks.get(bound.norm, ()) if name != "latent-descent" or generative]
         made: list[tuple[str, Kind, Attack]] = [
             (name, "gradient" if follows_gradients(name) else "decision", make(name, bound, queries=self.queries)) for name in names
         ]
-        if bound == claimed and settings.attack not in names:
+        if bound == claim.threat and settings.attack not in names:
             made.append((settings.attack, "the audit's own", settings.make_attack(bound)))
         return made

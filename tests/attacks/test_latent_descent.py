@@ -1,0 +1,100 @@
+"""Latent descent on a model whose classes each draw one flat image, so that lines and thresholds are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.distal import Distal
+from scotoma.attacks.latent_descent import LatentDescent
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+from scotoma.errors import InputError
+from scotoma.models.classifier import freeze
+from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.models.vae import ClassVAEs
+
+SHAPE = (1, 8, 8)
+LEVELS = (0.0, 0.3, 1.0)
+L2 = Threat("l2", 1.0)
+
+
+def model(binary: bool = False, levels: tuple[float, ...] = LEVELS) -> AnalysisBySynthesis:
+    """Class k draws the flat image of grey level `levels[k]` whatever the latent, so that the best latent is 0."""
+    vaes = ClassVAEs(SHAPE, 3)
+    for layer in vaes.decoder:
+        if isinstance(layer, nn.ConvTranspose2d):
+            nn.init.zeros_(layer.weight)
+    last = [layer for layer in vaes.decoder if isinstance(layer, nn.ConvTranspose2d)][-1]
+    assert last.bias is not None
+    last.bias.data = torch.tensor(levels).logit(1e-7)
+    made = AnalysisBySynthesis(vaes, binary=binary, samples=50, steps=200)
+    freeze(made)
+    return made
+
+
+def flat(*levels: float) -> Tensor:
+    return torch.tensor(levels)[:, None, None, None].expand(-1, *SHAPE).clone()
+
+
+def test_goes_straight_to_the_nearest_class_and_no_farther():
+    images, labels = flat(0.0, 0.25, 1.0, 0.05), torch.tensor([0, 1, 2, 0])
+    found = LatentDescent(L2)(model(), images, labels)
+    edge = torch.tensor([0.15, 0.15, 0.65, 0.15])  # half way between the levels
+    assert torch.allclose(found, edge[:, None, None, None].expand_as(found), atol=2e-3)
+    assert torch.equal(model()(found).argmax(1), torch.tensor([1, 0, 1, 1]))
+
+
+def test_binarised_input_only_moves_what_must_cross_the_threshold():
+    """And just across it; a pixel that is bright already stays where it is."""
+    images, labels = flat(0.2), torch.tensor([0])
+    images[0, 0, 3, 3] = 0.9
+    made = model(binary=True, levels=(0.0, 0.7, 1.0))
+    found = LatentDescent(L2)(made, images, labels)
+    assert torch.equal(found, torch.where(images == 0.9, 0.9, 0.5))
+    assert made(found).argmax(1) == 2
+
+
+def test_wrong_images_stay_and_passes_are_charged():
+    images, labels = flat(0.0, 0.0, 1.0), torch.tensor([0, 1, 2])
+    counted = Counted(model(), 3, images.device)
+    found = LatentDescent(L2, steps=10, halvings=4)(counted, images, labels)
+    assert torch.equal(found[1], images[1])
+    # one for the image, one a step until it fools, four to draw it back: at 6 of 10 from 0 towards 0.3, from 1 at the same share
+    assert counted.forwards.tolist() == [1 + 6 + 4, 1, 1 + 6 + 4]
+    assert counted.backwards.tolist() == [0, 0, 0]
+
+
+def test_batches_change_nothing():
+    images, labels = flat(*torch.linspace(0, 1, 40).tolist()), torch.zeros(40, dtype=torch.int64)
+    made = model()
+    labels = made(images).argmax(1)
+    whole = LatentDescent(L2)(made, images, labels)
+    parts = [LatentDescent(L2)(made, images[part], labels[part]) for part in torch.arange(40).split(7)]
+    assert torch.allclose(whole, torch.cat(parts), atol=1e-5)
+
+
+def test_other_models_have_nothing_to_descend_to():
+    images, labels = digits_images(2)
+    with pytest.raises(InputError, match="reconstructs"):
+        LatentDescent(L2)(digits_model(), images, labels)
+
+
+def test_distal_images_are_surer_than_noise_and_in_the_box():
+    network, targets = digits_model(), torch.arange(10)
+    noise = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0))
+    images, sure = Distal()(network, noise, targets)
+    assert images.min() >= 0
+    assert images.max() <= 1
+    before = network(noise).softmax(1).gather(1, targets[:, None]).squeeze(1)
+    assert (sure > before).all()
+    assert (Distal(confidence=0.25)(network, noise, targets)[1] >= 0.25).all()
+    assert torch.allclose(network(images).softmax(1).gather(1, targets[:, None]).squeeze(1), sure, atol=1e-5)
+
+
+def test_distal_says_how_sure_where_it_never_is():
+    images, sure = Distal(steps=3)(model(), flat(0.1, 0.1), torch.tensor([2, 2]), lambda logits: logits.softmax(1) * 0 + 0.4)
+    assert sure.tolist() == pytest.approx([0.4, 0.4])
+    assert images.shape == (2, *SHAPE)
