@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 
 class Binarise(nn.Module):
     """Pixels from `threshold` on are 1, the others 0: an L-inf perturbation must cross the threshold to be seen at all.
 
-    No gradient passes.
+    No gradient passes; attacks that follow one need BPDA.
     """
+
+    gradient: ClassVar = "bpda"
 
     def __init__(self, threshold: float = 0.5):
         super().__init__()

@@ -15,8 +15,11 @@ from scotoma.models.vae import LATENT, ClassVAEs
 
 DROPPED = 0.1
 """Share of the drawn latents that are left out, the least likely."""
-TOGETHER = 32
-"""Images whose latents descend at once, so that activations stay in a processor's caches; on an accelerator all do."""
+TOGETHER = 256
+"""Images whose latents descend at once on a CPU; on an accelerator all do."""
+RACE = {0: 1.6, 5: 1.4, 10: 1.25, 20: 1.15}
+"""By step, the share of the best class's loss beyond which a class has lost. From there on, no loss of a class that was to win fell
+by half as much: see docs/log.md."""
 BETAS, STABILITY = (0.9, 0.999), 1e-8
 """Adam's."""
 SHARPNESS, FLOOR = 440 / 784, math.log(3.9e-5)
@@ -46,6 +49,9 @@ class AnalysisBySynthesis(nn.Module):
     (section 3 and the authors' code, which divides the loss by the values of an image). Logits are `sharpness` times the negative
     losses; buffers `sharpness` and `floor` are the authors' for MNIST until `calibrate` has fitted them.
 
+    A class that has lost the race for the smallest loss, by `RACE`, leaves the search with the latent that it has, save for the two
+    best. The loss of such a class is an upper bound of what it would have reached.
+
     The gradient by the image is that of the loss with z held: at a minimum over z that is the whole gradient. Where the search
     has not quite ended there, `unrolled` gives the gradient through all of its steps, at several times the cost and memory.
 
@@ -57,6 +63,7 @@ class AnalysisBySynthesis(nn.Module):
         beta: weight of the latent's own likelihood.
         seed: of the samples; see `draw`.
         unrolled: differentiate through the search.
+        race: classes that have lost leave the search; else all take all steps, as with `unrolled`.
     """
 
     precise = True
@@ -75,6 +82,7 @@ class AnalysisBySynthesis(nn.Module):
         beta: float = 1.0,
         seed: int = 0,
         unrolled: bool = False,
+        race: bool = True,
     ):
         super().__init__()
         self.binarise = Binarise() if binary else nn.Identity()
@@ -82,7 +90,7 @@ class AnalysisBySynthesis(nn.Module):
         self.register_buffer("scales", torch.tensor(scales or (1.0,) * vaes.classes))
         self.scales: Tensor
         self.samples, self.steps, self.rate, self.radius = samples, steps, rate, radius
-        self.beta, self.seed, self.unrolled = beta, seed, unrolled
+        self.beta, self.seed, self.unrolled, self.race = beta, seed, unrolled, race
         self.register_buffer("sharpness", torch.tensor(SHARPNESS))
         self.register_buffer("floor", torch.tensor(FLOOR))
         self.sharpness: Tensor
@@ -112,7 +120,8 @@ class AnalysisBySynthesis(nn.Module):
         self.floor.copy_((-self.sharpness * losses.gather(1, labels[:, None])).quantile(EXPLAINED))
 
     def synthesise(self, images: Tensor, beta: float | None = None) -> Synthesis:
-        """Losses, latents and reconstructions of every class; `beta` is another than the model's, 0 looks for the nearest image."""
+        """Losses, latents and reconstructions of every class; `beta` is another than the model's, without a race: 0 looks for the
+        nearest image of each class."""
         beta = self.beta if beta is None else beta
         with torch.autocast(images.device.type, enabled=False):
             seen = self.binarise(images.float())
@@ -154,16 +163,28 @@ class AnalysisBySynthesis(nn.Module):
 
     @torch.no_grad()
     def _descend(self, bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> Tensor:
-        z = latents.clone()
-        mean, square = torch.zeros_like(z), torch.zeros_like(z)
-        for step in range(1, self.steps + 1):
-            slope = bank.decoders.slope(images, z).add_(z, alpha=beta)
+        """State is of pairs of a class and an image, ordered by class, that are still in the race."""
+        n, classes = latents.shape[:2]
+        found = latents.transpose(0, 1).reshape(n * classes, -1)  # of the pair class * n + image
+        race = RACE if self.race and beta == self.beta else {}
+        pairs, z = torch.arange(len(found), device=found.device), found.clone()
+        mean, square, seen, counts = torch.zeros_like(z), torch.zeros_like(z), images.repeat(classes, 1, 1, 1), [n] * classes
+        for step in range(self.steps):
+            missed, slope = bank.decoders.slope(seen, z, counts)
+            if step in race:
+                losses = (missed + beta / 2 * z.square().sum(1)) * self.scales[pairs // n]
+                stay = _in_race(losses, pairs, n, classes, race[step])
+                found[pairs] = z
+                pairs, z, mean, square, seen, slope = (part[stay] for part in (pairs, z, mean, square, seen, slope))
+                counts = torch.bincount(pairs // n, minlength=classes).tolist()
+            slope.add_(z, alpha=beta)
             mean.lerp_(slope, 1 - BETAS[0])
             square.mul_(BETAS[1]).addcmul_(slope, slope, value=1 - BETAS[1])
-            sizes = (square / (1 - BETAS[1] ** step)).sqrt_().add_(STABILITY)
-            z.addcdiv_(mean, sizes, value=-self.rate / (1 - BETAS[0] ** step))
-            z.mul_(self.radius / z.norm(dim=2, keepdim=True).clamp_min_(self.radius))
-        return z
+            sizes = (square / (1 - BETAS[1] ** (step + 1))).sqrt_().add_(STABILITY)
+            z.addcdiv_(mean, sizes, value=-self.rate / (1 - BETAS[0] ** (step + 1)))
+            z.mul_(self.radius / z.norm(dim=1, keepdim=True).clamp_min_(self.radius))
+        found[pairs] = z
+        return found.view(classes, n, -1).transpose(0, 1)
 
     def _unroll(self, bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> Tensor:
         """The same steps, which autograd can follow back to the images."""
@@ -194,9 +215,8 @@ class _Bank:
         self.decoders = Decoders(vaes)
         drawn = torch.randn(round(samples / (1 - DROPPED)), LATENT, generator=torch.Generator().manual_seed(seed))
         self.samples = drawn[drawn.norm(dim=1).argsort()[:samples]].to(device)
-        turns = (part[:, None].expand(-1, vaes.classes, -1) for part in self.samples.split(TOGETHER))
-        made = torch.cat([self.decoders.decode(turn).flatten(2) for turn in turns])
-        self.images = made.transpose(0, 1).contiguous()
+        parts = [[decoder.decode(part).flatten(1) for part in self.samples.split(TOGETHER)] for decoder in self.decoders.each]
+        self.images = torch.stack([torch.cat(of_class) for of_class in parts])
         self.offsets = self.images.square().sum(2) + beta / 2 * self.samples.square().sum(1)
 
     def nearest(self, images: Tensor) -> Tensor:
@@ -211,6 +231,13 @@ def _losses(bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> tuple[
     made = bank.decoders.decode(latents)
     missed = (images[:, None] - made).square().flatten(2).sum(2)
     return missed + beta / 2 * latents.square().sum(2), made
+
+
+def _in_race(losses: Tensor, pairs: Tensor, n: int, classes: int, lead: float) -> Tensor:
+    """Which pairs are one of the two best of their image, or within `lead` times its best; `losses` are theirs."""
+    table = losses.new_full((classes * n,), torch.inf).index_copy_(0, pairs, losses).view(classes, n)
+    best, second = table.topk(2, dim=0, largest=False).values
+    return losses <= torch.maximum(best * lead, second)[pairs % n]
 
 
 def synthesis(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
