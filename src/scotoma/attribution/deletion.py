@@ -1,0 +1,130 @@
+"""How an answer fades as pixels are removed, and comes back as they are put back (Petsiuk et al. 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scotoma import engine
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.oracle import Oracle
+from scotoma.attribution.colour import Colour, fill
+from scotoma.attribution.ranking import ORDERS, by_pixel, check, places, ranking
+from scotoma.errors import InputError
+from scotoma.randomness import Randomness
+
+FRACTIONS = tuple(step / 20 for step in range(21))
+"""Of the pixels, in steps of 5%."""
+
+_BACKWARDS = {"importance": "reverse", "random": "random", "reverse": "importance"}
+
+
+class Curve(NamedTuple):
+    """What the model says of each image after so many pixels were removed, or put back."""
+
+    fractions: Tensor
+    """of the pixels, as rounded to whole pixels, float32 (f,), from 0 to 1"""
+    probability: Tensor
+    """of the label, float32 (n, f)"""
+    right: Tensor
+    """whether the model is right, bool (n, f); it is wrong where `Oracle.fooled` says so"""
+
+    @property
+    def area(self) -> Tensor:
+        """Under the probability, by the trapezoid rule, float32 (n,): its mean over the fractions, in [0, 1]."""
+        return torch.trapezoid(self.probability, self.fractions, dim=1)
+
+    @property
+    def accuracy(self) -> Tensor:
+        """The share of images on which the model is right, float32 (f,)."""
+        return self.right.float().mean(0)
+
+
+def deletion_and_insertion(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    attribution: Tensor,
+    fractions: Sequence[float] = FRACTIONS,
+    baseline: Colour = 0.0,
+    generator: Randomness | None = None,
+    batch: int | None = None,
+) -> dict[tuple[str, str], Curve]:
+    """Curves by order and kind, as in `curves["importance", "deletion"]`; kinds are "deletion" and "insertion".
+
+    Deletion gives the first pixels of the order, all channels of each, the baseline colour; insertion begins with an image of the
+    baseline and puts the first pixels back. Pixels are ranked by their signed attribution, summed over channels. A map that says
+    what matters has a small area under deletion and a large one under insertion, each beside the random order.
+
+    To insert the first k pixels of an order is to delete all but k in the order backwards: where the fractions are symmetric, as
+    the default is, insertion needs no passes of its own, and its random order is that of deletion backwards.
+
+    Args:
+        model: in eval mode.
+        images: (n, c, h, w) in [0, 1].
+        labels: int64 (n,).
+        attribution: of the label, signed, (n, c, h, w).
+        fractions: of the pixels, each in [0, 1]; 0 and 1 are added.
+        baseline: colour of what is removed.
+        generator: of the random order, one an image, and of ties.
+        batch: how many images the model is asked about at once; None asks the engine.
+
+    Raises:
+        InputError: the attribution is not finite or not of the shape of the images, a fraction is outside [0, 1], the batch is
+            below 1, or the colour is not for these images.
+    """
+    check(images, attribution)
+    if not all(0 <= fraction <= 1 for fraction in fractions):
+        raise InputError(f"fractions {', '.join(map(str, fractions))} of the pixels; want numbers in [0, 1]")
+    if batch is not None and batch < 1:
+        raise InputError(f"a batch of {batch} images; want at least 1")
+    pixels = images.shape[2:].numel()
+    if not pixels:
+        raise InputError(f"images of {images.shape[2]}x{images.shape[3]} have no pixels to remove")
+    counts = sorted({0, pixels} | {int(fraction * pixels + 0.5) for fraction in fractions})
+    removed = sorted({*counts, *(pixels - count for count in counts)})
+    random = generator or Randomness.default(images)
+    batch = batch or engine.batch_size(images.device, images.shape[1:].numel())
+    steps = torch.tensor(removed, device=images.device)
+    said = {order: _removed(Oracle(model, labels), images, attribution, order, steps, baseline, random, batch) for order in ORDERS}
+    share = torch.tensor(counts, device=images.device) / pixels
+    gone = torch.tensor([removed.index(count) for count in counts], device=images.device)
+    left = torch.tensor([removed.index(pixels - count) for count in counts], device=images.device)
+    curves = {}
+    for order in ORDERS:
+        curves[order, "deletion"] = Curve(share, *(part[:, gone] for part in said[order]))
+        curves[order, "insertion"] = Curve(share, *(part[:, left] for part in said[_BACKWARDS[order]]))
+    return curves
+
+
+def _removed(
+    oracle: Oracle,
+    images: Tensor,
+    attribution: Tensor,
+    order: str,
+    steps: Tensor,
+    baseline: Colour,
+    random: Randomness,
+    batch: int,
+) -> tuple[Tensor, Tensor]:
+    """Probability of the label and whether the model is right without the first pixels of the order, (n, steps) each."""
+    probability = torch.empty(len(images), len(steps), device=images.device)
+    right = torch.empty_like(probability, dtype=torch.bool)
+    colour = fill(images, baseline)
+    if not len(images):
+        return probability, right
+    for rows in torch.arange(len(images), device=images.device).split(max(1, batch // len(steps))):
+        own = random.narrow(rows).fork(int(order == "random"))  # both orders by importance break ties alike
+        place = places(ranking(by_pixel(attribution[rows]), order, own)).view(-1, 1, *images.shape[2:])
+        for columns in torch.arange(len(steps), device=images.device).split(batch):
+            mask = place < steps[columns].view(-1, 1, 1, 1, 1)
+            owners = oracle.narrow(rows.repeat(len(columns)))
+            logits = owners.logits(torch.where(mask, colour[rows], images[rows]).flatten(0, 1))
+            chosen = logits.softmax(1).gather(1, owners.labels[:, None])
+            block = (rows[:, None], columns)
+            probability[block] = chosen.view(len(columns), -1).T
+            right[block] = ~fooled(logits, owners.labels).view(len(columns), -1).T
+    return probability, right

@@ -1,0 +1,185 @@
+"""Noise on the few values that matter most: the inductive noise attack of Duan et al. (2023)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scotoma import engine
+from scotoma.attacks.oracle import Oracle
+from scotoma.attribution.ranking import ORDERS, by_pixel, check, known, places, ranking
+from scotoma.errors import InputError
+from scotoma.randomness import Randomness
+
+SHARES = tuple(k / 150_528 for k in (500, 1_000, 5_000, 10_000, 20_000))
+"""The paper's numbers of values, as shares of the 3x224x224 of its images: 0.33% to 13.3%, each 2 to 5 times the last."""
+
+TYPES = ("I", "II")
+"""Noise is added to the values, or stands in their place."""
+
+UNITS = ("values", "pixels")
+NOISES = ("gaussian", "uniform")
+
+IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""How the paper's models normalise red, green and blue, (x - mean) / sd: its noise is drawn in that space."""
+
+
+def default_counts(parts: int) -> tuple[int, ...]:
+    """The paper's `SHARES` of so many values or pixels, rounded, at least 1 and without repetition."""
+    return tuple(sorted({max(1, round(share * parts)) for share in SHARES})) if parts else ()
+
+
+class NoiseErrors(NamedTuple):
+    """What `InductiveNoise` found."""
+
+    counts: tuple[int, ...]
+    """how many values, or pixels, were noised: the k of the last dimension"""
+    wrong: dict[tuple[str, str], Tensor]
+    """by order and type, as in `wrong["importance", "I"]`: whether the model is wrong, bool (n, draws, len(counts))"""
+
+
+@dataclass(frozen=True)
+class InductiveNoise:
+    """Noise s on the k most important values, marked by M: x + M s (type I) or (1 - M) x + M s (type II).
+
+    The same noise is laid on k values at random and on the k least important: noise alone makes models wrong, and what the order
+    adds is the difference to the control. Orders, types and k share the noise of a draw, and a larger k noises the same values
+    and more. Values are ranked by signed attribution, the least important are those that speak most against the class.
+
+    Noise is drawn in the space to which models normalise, z = (x - mean) / sd. "gaussian", the paper's text, is N(0, 1) there:
+    in [0, 1] type I adds sd times, and type II puts mean + sd times, a standard normal number; the result is clipped to [0, 1].
+    "uniform", the authors' code, is uniform between the smallest and the largest z of the image, to which the result is clipped.
+
+    Args:
+        counts: the k; None is `default_counts`.
+        draws: of noise, and of the random order. More draws go on where fewer ended.
+        unit: "values" ranks each channel of a pixel for itself, as in the paper; "pixels" all together, by their sum.
+        noise: one of `NOISES`.
+        mean, sd: of the normalisation, one number for all channels or one each, on the scale of [0, 1]. The default is
+            `IMAGENET_MEAN` and `IMAGENET_SD` averaged over the channels.
+        orders: some of `ORDERS`.
+        types: some of `TYPES`.
+        batch: how many images the model is asked about at once; None asks the engine.
+
+    Raises:
+        InputError: a name that is not known, or numbers that cannot be used.
+    """
+
+    counts: tuple[int, ...] | None = None
+    draws: int = 1
+    unit: str = "values"
+    noise: str = "gaussian"
+    mean: float | tuple[float, ...] = 0.449
+    sd: float | tuple[float, ...] = 0.226
+    orders: tuple[str, ...] = ORDERS
+    types: tuple[str, ...] = TYPES
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        known(self.unit, UNITS, "unit")
+        known(self.noise, NOISES, "noise")
+        for order in self.orders:
+            known(order, ORDERS, "order")
+        for kind in self.types:
+            known(kind, TYPES, "type of noise")
+        if self.draws < 1:
+            raise InputError(f"{self.draws} draws of noise; want at least 1")
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"a batch of {self.batch} images; want at least 1")
+        if not all(0 < sd < math.inf for sd in _numbers(self.sd)) or not all(map(math.isfinite, _numbers(self.mean))):
+            raise InputError(f"normalisation by mean {self.mean} and sd {self.sd}; want finite numbers, and an sd above 0")
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, attribution: Tensor, generator: Randomness | None = None
+    ) -> NoiseErrors:
+        """Whether the model is wrong on each image under each noise, as `Oracle.fooled` says.
+
+        That means something for images on which it is right without noise.
+
+        Args:
+            model: in eval mode.
+            images: (n, c, h, w) in [0, 1].
+            labels: int64 (n,).
+            attribution: of the label, signed, (n, c, h, w).
+            generator: of noise, random orders and ties.
+
+        Raises:
+            InputError: the attribution is not finite or not of the shape of the images, or some k is more than there is.
+        """
+        check(images, attribution)
+        oracle, random = Oracle(model, labels), generator or Randomness.default(images)
+        counts = self._counts(images)
+        limits = torch.tensor(counts, device=images.device)
+        batch = self.batch or engine.batch_size(images.device, images.shape[1:].numel() or 1)
+        shape = (len(images), self.draws, len(counts))
+        wrong = {
+            (order, kind): torch.zeros(shape, dtype=torch.bool, device=images.device)
+            for order in self.orders
+            for kind in self.types
+        }
+        if not len(images):
+            return NoiseErrors(counts, wrong)
+        width = max(1, batch // len(counts))
+        for rows in torch.arange(len(images), device=images.device).split(width):
+            clean, own = images[rows], random.narrow(rows)
+            scores = by_pixel(attribution[rows]) if self.unit == "pixels" else attribution[rows].flatten(1)
+            place = {order: places(ranking(scores, order, own.fork(0)))[None] for order in self.orders if order != "random"}
+            for numbers in torch.arange(self.draws, device=images.device).split(max(1, width // len(rows))):
+                streams = [own.fork(1 + number) for number in numbers.tolist()]
+                drawn = torch.stack([self.draw(clean, stream) for stream in streams])
+                if "random" in self.orders:
+                    place["random"] = torch.stack([places(ranking(scores, "random", stream.fork(0))) for stream in streams])
+                for order, some in product(self.orders, torch.arange(len(counts), device=images.device).split(batch)):
+                    mask = (place[order] < limits[some].view(-1, 1, 1, 1)).unflatten(3, (-1, *images.shape[2:]))
+                    owners = oracle.narrow(rows.repeat(len(some) * len(streams)))
+                    for kind in self.types:
+                        noised = self.perturb(clean, mask, drawn, kind)
+                        fooled = owners.fooled(noised.flatten(0, 2)).view(noised.shape[:3])
+                        wrong[order, kind][rows[:, None, None], numbers[:, None], some] = fooled.permute(2, 1, 0)
+        return NoiseErrors(counts, wrong)
+
+    def draw(self, images: Tensor, random: Randomness) -> Tensor:
+        """Standard normal numbers, or uniform ones in [0, 1), of the shape of the images."""
+        return random.normal(images) if self.noise == "gaussian" else random.uniform(images)
+
+    def perturb(self, images: Tensor, mask: Tensor, drawn: Tensor, kind: str) -> Tensor:
+        """The images, in [0, 1], with noise of the type `kind` where the mask is true and untouched elsewhere.
+
+        Args:
+            images: (n, c, h, w).
+            mask: bool (..., n, c or 1, h, w).
+            drawn: from `draw`, (..., n, c, h, w).
+        """
+        mean, sd = _by_channel(self.mean, images), _by_channel(self.sd, images)
+        standard = (images - mean) / sd
+        if self.noise == "uniform":
+            low, high = standard.amin((1, 2, 3), keepdim=True), standard.amax((1, 2, 3), keepdim=True)
+            drawn = low + (high - low) * drawn
+            noised = (standard + drawn if kind == "I" else drawn).clamp(low, high)
+        else:
+            noised = standard + drawn if kind == "I" else drawn
+        return torch.where(mask, (noised * sd + mean).clamp_(0, 1), images)
+
+    def _counts(self, images: Tensor) -> tuple[int, ...]:
+        parts = images.shape[2:].numel() * (1 if self.unit == "pixels" else images.shape[1])
+        counts = default_counts(parts) if self.counts is None else tuple(self.counts)
+        if not counts or not all(1 <= k <= parts for k in counts):
+            raise InputError(f"noise on {list(counts)} {self.unit} of images that have {parts}; give numbers from 1 to {parts}")
+        return counts
+
+
+def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _by_channel(value: float | tuple[float, ...], images: Tensor) -> Tensor:
+    """(1, 1, 1) or (c, 1, 1)."""
+    numbers = _numbers(value)
+    if len(numbers) not in (1, images.shape[1]):
+        raise InputError(f"normalisation by {len(numbers)} numbers for images of {images.shape[1]} channels; give one a channel")
+    return images.new_tensor(numbers).view(-1, 1, 1)
