@@ -26,7 +26,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
-from scotoma.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.finding import Bars, Boxes, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
 from scotoma.identity import name
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -39,7 +39,7 @@ from scotoma.store import read_json, write_json, write_parquet, write_whole
 
 SCHEMA = 1
 RECORDS = "records.parquet"
-FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Heatmap, Gallery)}
+FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)}
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,22 @@ class Scatter:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """Distributions side by side: a box for each value of `label`, over the `value` of its rows, in the order of the table.
+
+    A box reaches from quartile to quartile, with a line at the median and whiskers from the 5th to the 95th percentile. Rows whose
+    value is null are not reached: they lie above all others, and their share is written there, after a sign for infinity.
+    """
+
+    name: str
+    caption: str
+    table: str
+    label: str
+    value: str
+    y_label: str
+
+
+@dataclass(frozen=True)
 class Heatmap:
     """Values over a plane: for each row a cell at (`x`, `y`), blank where `value` is null or there is no row.
 
@@ -120,7 +136,7 @@ class Gallery:
     captions: list[list[str]]
 
 
-Figure = Curve | Bars | RateOverHistogram | Scatter | Heatmap | Gallery
+Figure = Curve | Bars | RateOverHistogram | Scatter | Boxes | Heatmap | Gallery
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from scotoma.finding import Bars, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.finding import Bars, Boxes, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.report.boxes import boxes
 from scotoma.report.gallery import gallery
 from scotoma.report.heatmap import heatmap
 from scotoma.report.plot import MARKERS, axes_of, beside, legend, values
@@ -51,6 +52,8 @@ def title(figure: Figure) -> str:
             return f"Chart and histogram: {figure.y_label} over {figure.x_label}"
         case Scatter():
             return f"Scatter plot: {figure.y_label} against {figure.x_label}"
+        case Boxes():
+            return f"Box plot: {figure.y_label} by {figure.label.replace('_', ' ')}"
         case Heatmap():
             return f"Heat map: {figure.value_label} over {figure.x_label} and {figure.y_label}"
         case Curve():
@@ -200,5 +203,6 @@ def _scatter(figure: Scatter, finding: Finding) -> Canvas:
     return canvas
 
 
+_canvas.register(boxes)
 _canvas.register(heatmap)
 _canvas.register(gallery)
