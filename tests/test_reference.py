@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from scotoma import reference as ref
 from scotoma.errors import InputError
 from scotoma.models.loading import load_model
+from scotoma.progress import Progress
 from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train, spoken
 from scotoma.training import AUGMENTATIONS, RECIPES
 from scotoma.training.loop import Schedule
@@ -81,6 +83,44 @@ def test_a_missing_model_is_trained_once_and_told_before(places, digits, where):
     assert not was_there
     assert re.search(r"digits-tiny .* 1 epochs\) takes about \d+ s", line)
     assert made.card["schedule"]["batch"] == 256
+
+
+@pytest.mark.parametrize("schedule", [Schedule(0), Schedule(5)])
+def test_a_model_without_training_is_made_at_once_and_kept(places, digits, monkeypatch, schedule):
+    wanted = Reference("nearest-neighbour", "digits", "nearest-neighbour", "l2:1.5", schedule)
+    monkeypatch.setitem(REFERENCES, "digits-nearest", wanted)
+    assert not wanted.has_steps
+    assert TINY.has_steps
+    assert wanted.batches(digits) == 0
+    shown, told = [], []
+
+    class Bars(Progress):
+        @contextmanager
+        def bar(self, what, total):
+            with super().bar(what, total) as advance:
+                shown.append((what, total))
+                yield advance
+
+    made = reference("digits-nearest", digits, progress=Bars(), say=told.append)
+    assert (places["cache"] / "digits-nearest.safetensors").exists()
+    assert set(shown) == {("training digits-nearest", 0)}
+    assert told == ["digits-nearest is not there yet: it is made at once (nearest-neighbour: digits, without any training)"]
+    images, labels = digits.train.images(torch.arange(50)), digits.train.labels[:50]
+    assert torch.equal(made.module(images).argmax(1), labels)
+    assert made.module(images).amax(1).eq(0).all(), "float16 has lost nothing of the images"
+    monkeypatch.setattr(Reference, "train", lambda *_: pytest.fail("made again"))
+    again = reference("digits-nearest", digits, say=told.append)
+    assert again.sha256 == made.sha256
+    assert len(told) == 1
+
+
+def test_nearest_neighbour_of_mnist_is_made_and_found(places, mnist):
+    made = reference("mnist-nearest-neighbour", mnist)
+    images, labels = mnist.test.images(torch.arange(200)), mnist.test.labels[:200]
+    with torch.no_grad():
+        assert (made.module(images).argmax(1) == labels).float().mean() > 0.93
+    assert made.card["schedule"]["epochs"] == 0
+    assert (places["cache"] / "mnist-nearest-neighbour.safetensors").stat().st_size < 50e6
 
 
 def test_the_estimate_counts_every_batch_and_every_evaluation(digits, monkeypatch):

@@ -20,6 +20,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.progress import Progress, Silent
 from scotoma.table import nearest
+from scotoma.training import RECIPES
 from scotoma.training.loop import Schedule, train
 
 ZOO = Path(__file__).parents[2] / "zoo"
@@ -61,9 +62,14 @@ class Reference:
             step=step,
         )
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether there is a training at all; a recipe with `fit` takes the images at once."""
+        return not hasattr(RECIPES[self.recipe], "fit")
+
     def batches(self, data: Dataset) -> int:
         """Of its whole training."""
-        return -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs
+        return -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs if self.has_steps else 0
 
 
 _CIFAR = {"data": "cifar-10", "arch": "resnet9", "threat": "linf:8/255", "augment": ("crop-flip",)}
@@ -97,6 +103,7 @@ REFERENCES = {
     **{f"{arch}-fgsm": _on_mnist("fgsm", arch) for arch in _TRAMER},
     **{f"{arch}-ensemble{epochs}": _on_mnist("ensemble", arch, epochs, **_ENSEMBLE) for arch in _TRAMER for epochs in (6, 12)},
     "tramer-a-rand-fgsm": _on_mnist("rand-fgsm", "tramer-a"),
+    "mnist-nearest-neighbour": Reference("nearest-neighbour", "mnist", "nearest-neighbour", "l2:1.5", Schedule(0)),
     "mnist-cnn": Reference("natural", "mnist", "cnn", "l2:1.5", Schedule(6)),
     "mnist-binary-cnn": Reference("natural", "mnist", "binary-cnn", "linf:0.3", Schedule(6)),
     "mnist-abs": Reference("abs", "mnist", "abs", "l2:1.5", Schedule(30, peak=3e-3)),
@@ -156,6 +163,9 @@ def fetch(
     lacking, total = missing(names, folder), 0.0
     for name in lacking:
         wanted = recipe_of(name)
+        if not wanted.has_steps:
+            say(f"{name} is not there yet: it is made at once ({wanted.recipe}: {data(name).name}, without any training)")
+            continue
         seconds = seconds_to_train(wanted, data(name))
         total += seconds
         say(

@@ -1,4 +1,4 @@
-"""Rates, medians and correlations, each with a 95% interval."""
+"""Rates, medians, means and correlations, each with a 95% interval."""
 
 from __future__ import annotations
 
@@ -54,6 +54,24 @@ def median(values: np.ndarray) -> Median:
     reach = Z95 * math.sqrt(n) / 2
     low, high = math.floor(n / 2 - reach) - 1, math.ceil(n / 2 + reach)
     return Median(float(ordered[(n - 1) // 2]), float(ordered[max(0, low)]), float(ordered[min(n - 1, high)]), n)
+
+
+class Estimate(NamedTuple):
+    """A value with its 95% interval, from n images."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """The mean with its 95% interval by the normal distribution; NaN where n is 0."""
+    if not len(values):
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+    centre = float(values.mean())
+    return Estimate(centre, centre - half, centre + half, len(values))
 
 
 class Correlation(NamedTuple):

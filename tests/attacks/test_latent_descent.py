@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.distal import Distal
 from scotoma.attacks.latent_descent import LatentDescent
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
@@ -80,21 +79,3 @@ def test_other_models_have_nothing_to_descend_to():
     images, labels = digits_images(2)
     with pytest.raises(InputError, match="reconstructs"):
         LatentDescent(L2)(digits_model(), images, labels)
-
-
-def test_distal_images_are_surer_than_noise_and_in_the_box():
-    network, targets = digits_model(), torch.arange(10)
-    noise = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0))
-    images, sure = Distal()(network, noise, targets)
-    assert images.min() >= 0
-    assert images.max() <= 1
-    before = network(noise).softmax(1).gather(1, targets[:, None]).squeeze(1)
-    assert (sure > before).all()
-    assert (Distal(confidence=0.25)(network, noise, targets)[1] >= 0.25).all()
-    assert torch.allclose(network(images).softmax(1).gather(1, targets[:, None]).squeeze(1), sure, atol=1e-5)
-
-
-def test_distal_says_how_sure_where_it_never_is():
-    images, sure = Distal(steps=3)(model(), flat(0.1, 0.1), torch.tensor([2, 2]), lambda logits: logits.softmax(1) * 0 + 0.4)
-    assert sure.tolist() == pytest.approx([0.4, 0.4])
-    assert images.shape == (2, *SHAPE)

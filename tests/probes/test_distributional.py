@@ -16,8 +16,9 @@ from scotoma.models.classifier import Classifier
 from scotoma.probes import shifts
 from scotoma.probes.distributional import Distributional, Held
 from scotoma.probes.probe import Settings
-from scotoma.probes.shifts import Line, Shifted, mean
+from scotoma.probes.shifts import Line, Shifted
 from scotoma.run import Run, shuffled
+from scotoma.stats import mean
 
 THREAT = Threat("linf", 0.1)
 GAMMA = 0.5

@@ -18,10 +18,14 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.errors import InputError
 from scotoma.finding import Finding
+from scotoma.models.binarise import Binarise
 from scotoma.models.loading import load_model
+from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.models.vae import ClassVAEs
 from scotoma.probes.norms import ATTACKS, Norms
 from scotoma.probes.norms_bounds import bounds, read_bounds
 from scotoma.probes.norms_figures import amount
+from scotoma.probes.norms_gradient import PASSES
 from scotoma.probes.norms_reading import Kind, Reading, Tried
 from scotoma.probes.probe import Settings
 from scotoma.run import Run
@@ -171,6 +175,7 @@ def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_
     assert finding.numbers["attacked"] == right
     assert finding.numbers["accuracy_l2"] == pytest.approx(right / len(SIZES), abs=1e-5)
     assert finding.images == {}
+    assert any("neither slopes in the place of steps nor differences of logits" in note for note in finding.notes)
     zeros = ArraySplit(around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros")
     claim = make_claim(Known(), replace(around_grey, test=zeros, sha256="zeros"), CLAIM)
     finding = Norms(FEW).measure(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
@@ -178,15 +183,122 @@ def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_
     assert "the median distance is not reached" in finding.headline
 
 
-def test_steps_that_hide_the_gradient_are_named_in_every_norm(measure, digits, digits_model):
-    finding = measure(digits, QuantisedInput(load_model(str(digits_model)).module), limit=30)
+class Leaky(nn.Module):
+    """Few grey levels, past which a trickle of the opposite leaks: the gradient is not zero, and leads away from the boundary."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = QuantisedInput(model)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) - 1e-3 * self.model.model(images)
+
+
+class Thresholded(nn.Sequential):
+    """A linear model of black and white, which says that it needs BPDA."""
+
+    def __init__(self):
+        super().__init__(Binarise(), Linear())
+
+
+class Guessing(Linear):
+    """Needs estimated gradients, it says."""
+
+    gradient = "estimate"
+
+
+def gradients(finding: Finding) -> dict[tuple[str, str | None], set[str | None]]:
+    """Of the attacks, by kind and norm."""
+    found: dict[tuple[str, str | None], set[str | None]] = {}
+    for row in finding.tables["attacks"]:
+        found.setdefault((row["kind"], row["norm"]), set()).add(row["gradient"])
+    return found
+
+
+def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
+    finding = measure(digits, Leaky(load_model(str(digits_model)).module), limit=30)
     for row in finding.tables["masking"]:
+        assert row["gradient"] == "exact"
         assert row["masked"]
         assert row["decision_nearer_low"] > 0.5
         assert row["gradient_median"] is None or row["decision_median"] < 0.9 * row["gradient_median"]
         assert finding.numbers[f"decision_nearer_{row['norm']}"] == row["decision_nearer"]
     assert [row["norm"] for row in finding.tables["masking"]] == ["l0", "l2", "linf"]
     assert len(re.findall("its gradients mislead attacks", finding.headline)) == 3
+
+
+def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digits_model):
+    finding = measure(digits, QuantisedInput(load_model(str(digits_model)).module), limit=30)
+    for norm in ("l0", "l2", "linf"):
+        assert gradients(finding)["gradient", norm] == {"bpda"}
+        assert gradients(finding)["decision", norm] == {None}
+    assert gradients(finding)["the audit's own", "linf"] == {"exact"}
+    rows = {(row["attack"], row["gradient"]): row for row in finding.tables["attacks"]}
+    assert (rows["fmn-linf", "exact"]["median"], rows["fmn-linf", "exact"]["accuracy"]) == (None, 1)
+    assert 0.05 < rows["fmn-linf", "bpda"]["median"] < 0.5
+    assert [(row["gradient"], row["masked"]) for row in finding.tables["masking"]] == [("bpda", False)] * 3
+    assert sum("zero at each of" in note and "(BPDA)" in note for note in finding.notes) == 1
+
+
+def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits, digits_model):
+    model = QuantisedInput(load_model(str(digits_model)).module)
+    traced = torch.jit.trace(model, torch.zeros(1, 1, 8, 8))
+    probe = Norms({"l2": ("ddn",), "linf": ("fmn-linf", "min-linf")}, queries=30 * PASSES)
+    finding = measure(digits, traced, probe, Settings("square"), limit=10)
+    for row in finding.tables["attacks"]:
+        if row["kind"] == "gradient":
+            assert row["gradient"] == "estimate"
+            assert row["backwards_per_image"] == 0
+            assert 15 * PASSES < row["forwards_per_image"] <= 30 * PASSES + 40
+            assert row["median"] is not None
+    assert gradients(finding)["the audit's own", "linf"] == {None}
+    assert any("differences of logits" in note for note in finding.notes)
+    assert "Attacks that follow gradients were told to take 30 steps at most." in finding.notes
+
+
+@pytest.mark.parametrize(("model", "gradient"), [(Thresholded(), "bpda"), (Guessing(), "estimate")])
+def test_a_model_says_which_gradients_it_needs(measure, around_grey, model, gradient, monkeypatch):
+    monkeypatch.setattr(Run, "examine", lambda *_: pytest.fail("measured what was said"))
+    finding = measure(around_grey, nn.Sequential(nn.Identity(), model), Norms(FEW))
+    for norm in FEW:
+        assert gradients(finding)["gradient", norm] == {gradient}
+    assert sum(note.startswith("The model says that its logits have no useful gradient") for note in finding.notes) == 1
+
+
+def test_binarised_images_are_only_moved_to_the_threshold(measure, around_grey):
+    """In L2 each pixel that must cross moves as far as the threshold, and no other pixel moves."""
+    finding = measure(around_grey, Thresholded(), Norms(FEW))
+    steep = weights().abs().sort(descending=True).values.double()
+    needed = int((2 * steep.cumsum(0) < steep.sum()).sum()) + 1
+    expected = (SIZES.double() * needed**0.5).numpy()
+    expected[:WRONG] = 0
+    assert finding.numbers["median_l2"] == pytest.approx(median(expected).value, rel=0.1)
+    assert finding.numbers["median_l2"] >= 0.999 * median(expected).value
+    assert finding.numbers["median_l0"] == needed
+    assert finding.numbers["median_linf"] == pytest.approx(median(truth("linf")).value, rel=0.05)
+
+
+def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
+    finding = measure(around_grey, Linear(), Norms(FEW, steps=5), Settings("square"))
+    for row in finding.tables["attacks"]:
+        assert row["kind"] != "gradient" or row["backwards_per_image"] <= 5
+    assert "Attacks that follow gradients were told to take 5 steps at most." in finding.notes
+
+
+def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
+    torch.manual_seed(0)
+    model = AnalysisBySynthesis(ClassVAEs((1, 8, 8), 10), binary=True, samples=100, steps=2).eval()
+    images = digits.test.images(torch.arange(40))
+    labels = model(images).argmax(1)
+    assert len(labels.unique()) > 1
+    split = ArraySplit(images.numpy(), labels.numpy(), "synthesised")
+    data = replace(digits, test=split, name="synthesised", sha256="synthesised")
+    finding = measure(data, model, Norms({"l2": ("latent-descent", "fmn-l2")}, steps=2), limit=4)
+    rows = {row["attack"]: row for row in finding.tables["attacks"] if row["norm"] == "l2"}
+    assert (rows["latent-descent"]["kind"], rows["latent-descent"]["gradient"]) == ("decision", None)
+    assert rows["latent-descent"]["median"] > 0
+    assert rows["fmn-l2"]["gradient"] == "bpda"
+    assert rows["fmn-l2"]["backwards_per_image"] > 0
 
 
 def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, digits_model):
@@ -250,7 +362,7 @@ def reading(bound: Threat, found: dict[tuple[str, Kind], list[float]], right: li
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return images
 
-    tried = (Tried(name, kind, attack, pl.DataFrame({bound.norm: values})) for (name, kind), values in found.items())
+    tried = (Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values})) for (name, kind), values in found.items())
     return Reading(bound, tuple(tried), np.array(right))
 
 

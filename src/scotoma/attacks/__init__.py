@@ -66,10 +66,10 @@ def takes(name: str, setting: str) -> bool:
     return setting in ATTACKS[name].__dataclass_fields__
 
 
-def follows_gradients(name: str) -> bool:
-    """Whether the attack of a name follows the model's gradients; a class that asks for its answers alone says
-    `gradients: ClassVar = False`."""
-    return getattr(ATTACKS[name], "gradients", True)
+def follows_gradients(attack: Any) -> bool:
+    """Whether an attack, given by its name or itself, follows the model's gradients; a class that asks for its answers alone
+    says `gradients: ClassVar = False`."""
+    return getattr(ATTACKS[attack] if isinstance(attack, str) else attack, "gradients", True)
 
 
 def _norms(kind: Any) -> tuple[str, ...]:

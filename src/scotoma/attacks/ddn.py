@@ -91,10 +91,11 @@ def stretch(delta: Tensor, clean: Tensor, length: Tensor) -> Tensor:
     """
     lower, upper = -clean, 1 - clean
     scale = length / size(delta, "l2").clamp_min_(TINY)
-    fitted = (delta * column(scale)).clamp_(lower, upper)
+    fitted = torch.empty_like(delta)
     for _ in range(FITS):
-        free = size(delta.masked_fill((fitted == lower) | (fitted == upper), 0), "l2")
+        whole = delta * column(scale)
+        torch.clamp(whole, lower, upper, out=fitted)
+        free = size(delta * (whole == fitted), "l2")
         missing = (length.square() - size(fitted, "l2").square()).clamp_min_(0).sqrt_()
-        scale = torch.hypot(scale, missing / free.clamp_min_(TINY)).clamp_(max=HUGE)
-        fitted = torch.mul(delta, column(scale), out=fitted).clamp_(lower, upper)
-    return fitted
+        scale = torch.hypot(scale, missing.div_(free.clamp_min_(TINY))).clamp_(max=HUGE)
+    return torch.mul(delta, column(scale), out=fitted).clamp_(lower, upper)

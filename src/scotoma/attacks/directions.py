@@ -34,8 +34,10 @@ def smoothed(noise: Tensor, kind: Tensor, sides: tuple[int, ...]) -> Tensor:
     """Noise (n, ..., h, w) summed, around each pixel, over the square whose side `kind`, int64 (n,), picks from the odd `sides`."""
     smooth = noise
     for number, side in enumerate(sides):
+        if side == 1:
+            continue
         rows = (kind == number).nonzero().squeeze(1)
-        if side > 1 and len(rows):
+        if len(rows):
             smooth = smooth.index_copy(0, rows, _summed(noise[rows], side))
     return smooth
 

@@ -2,66 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import towards
+from scotoma.attacks.active import Active
+from scotoma.attacks.nearest import column
 from scotoma.attacks.oracle import Oracle
+from scotoma.errors import InputError
+from scotoma.randomness import Randomness
 
-Posterior = Callable[[Tensor], Tensor]
-"""Logits (n, classes) to probabilities (n, classes)."""
+CLEAR = 1e-3
+"""Of the doubt that is allowed, the share by which an image must be surer: rounding in another batch cannot undo it."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Probabilities from logits l: e^(sharpness l) + e^floor over their sum (Schott et al. 2019, eq. 8).
+
+    Where every class lies below the floor they are all alike. As it stands it is the softmax.
+
+    Args:
+        sharpness: above 0.
+        floor: in the units of the logits times `sharpness`; -inf is none.
+    """
+
+    sharpness: float = 1.0
+    floor: float = -math.inf
+
+    def log(self, logits: Tensor) -> Tensor:
+        """Logarithms of the probabilities, (n, classes)."""
+        evidence = self.sharpness * logits
+        return torch.logaddexp(evidence, torch.full_like(evidence, self.floor)).log_softmax(1)
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """The probabilities, (n, classes)."""
+        return self.log(logits).exp()
+
+    def above_floor(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """The logarithm of what a class has of its own, log p without the floor above the line, (n,).
+
+        It grows with p and is 0 where p is 1. Far below the floor, where p is flat, it still has the slope of the logit.
+        """
+        evidence = self.sharpness * logits
+        total = torch.logaddexp(evidence, torch.full_like(evidence, self.floor)).logsumexp(1)
+        return evidence.gather(1, classes[:, None]).squeeze(1) - total
 
 
 @dataclass(frozen=True)
 class Distal:
-    """Climbs from noise to an image that the model takes for a class with confidence: gradient ascent on log p(class) in the box.
+    """Climbs from noise to an image that the model takes for a class with confidence, by gradient ascent in the box [0, 1].
 
-    Schott et al. 2019 take momentum of 0.95 and steps of length 1; images that are sure enough leave.
+    Not near any image of the data: it shows what a model has learnt to be sure of. An image leaves as soon as it is sure, or when
+    it cannot move. The authors' code takes at most 10,000 steps of gradient descent at rate 1 with the same momentum, and finite
+    differences; here a step has the same length whatever the gradient's. Models that hide their gradient are climbed inside
+    `BPDA` or `Estimated`. Deterministic.
 
     Args:
-        confidence: the probability that ends the search.
+        confidence: the probability that ends the search, in (0, 1).
         steps: gradient steps at most.
         rate: length of a step, in L2, before momentum.
-        momentum: share of the last step that is kept.
+        momentum: share of the last move that is kept, in [0, 1). What the box holds back is not kept.
+        posterior: the model's probabilities.
+
+    Raises:
+        InputError: one of them is out of its range.
     """
 
     confidence: float = 0.9
     steps: int = 200
     rate: float = 0.1
     momentum: float = 0.95
+    posterior: Posterior = field(default_factory=Posterior)
 
-    def __call__(
-        self, model: nn.Module, noise: Tensor, targets: Tensor, posterior: Posterior | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Images (n, c, h, w), and how sure the model is of the targets there, (n,).
+    def __post_init__(self):
+        if not 0 < self.confidence < 1:
+            raise InputError(f"confidence {self.confidence:g} of distal images: want a probability between 0 and 1")
+        if self.steps < 0 or not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
+            given = f"{self.steps} steps of length {self.rate:g} with momentum {self.momentum:g}"
+            raise InputError(f"{given} to distal images: want at least 0 steps, a length above 0 and a momentum in [0, 1)")
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The image that was surest on the way, (n, c, h, w).
 
         Args:
             model: to logits.
-            noise: where to begin, (n, c, h, w).
-            targets: int64 (n,).
-            posterior: the model's own probabilities; None is a softmax of its logits.
+            images: where to begin: noise, (n, c, h, w).
+            labels: the classes to climb to, int64 (n,).
+            generator: not used.
         """
-        posterior = posterior or (lambda logits: logits.softmax(1))
-        x, sure = noise.clone(), noise.new_zeros(len(noise))
-        oracle = Oracle(model, targets)
-        velocity = torch.zeros_like(noise)
-        for step in range(self.steps + 1):
-            seen: list[Tensor] = []
-
-            def climb(logits: Tensor, labels: Tensor, seen: list[Tensor] = seen) -> Tensor:
-                seen.append(posterior(logits.detach()).gather(1, labels[:, None]).squeeze(1))
-                return towards(logits, labels)
-
-            gradient = oracle.ascent(x[oracle.rows], climb).gradient
-            sure[oracle.rows] = seen[0]
-            still = seen[0] < self.confidence
-            oracle, velocity, gradient = oracle.narrow(still), velocity[still], gradient[still]
-            if not len(oracle) or step == self.steps:
+        found, surest = images.clone(), images.new_full((len(images),), -torch.inf)
+        enough = math.log(self.confidence + CLEAR * (1 - self.confidence))
+        state = _Climb(Oracle(model, labels), images, torch.zeros_like(images))
+        for left in range(self.steps, -1, -1):
+            if not len(state):
                 break
-            length = gradient.flatten(1).norm(dim=1).clamp_min(1e-30)[:, None, None, None]
-            velocity = self.momentum * velocity + gradient * (self.rate / length)
-            x[oracle.rows] = (x[oracle.rows] + velocity).clamp_(0, 1)
-        return x, sure
+            uphill, sure, _ = state.oracle.ascent(state.images, partial(self._height, below=enough if left else -math.inf))
+            surer = sure > surest[state.rows]
+            found[state.rows[surer]], surest[state.rows[surer]] = state.images[surer], sure[surer]
+            largest = uphill.flatten(1).abs().amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)
+            uphill = uphill / column(largest)  # so that squares of very small slopes are not 0
+            push = uphill * column(self.rate / uphill.flatten(1).norm(dim=1).clamp_min(1e-12))
+            there = (state.images + self.momentum * state.velocity + push).clamp_(0, 1)
+            state.velocity = there - state.images
+            stuck = ~state.velocity.flatten(1).any(1)
+            state.images = there
+            state.drop((sure >= enough) | stuck)
+        return found
+
+    def _height(self, logits: Tensor, labels: Tensor, below: float) -> Tensor:
+        """log p of the label, with the slope of what to climb; it has none from `below` on, which spares what estimates slopes."""
+        sure = self.posterior.log(logits.detach()).gather(1, labels[:, None]).squeeze(1)
+        climbed = self.posterior.above_floor(logits, labels)
+        return sure + torch.where(sure < below, climbed - climbed.detach(), 0)
+
+
+@dataclass
+class _Climb(Active):
+    images: Tensor
+    velocity: Tensor
+    """the last move"""

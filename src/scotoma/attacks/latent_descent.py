@@ -17,7 +17,7 @@ from scotoma.attacks.oracle import Oracle
 from scotoma.claim import Threat
 from scotoma.errors import InputError
 from scotoma.models.binarise import Binarise
-from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis
+from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
 from scotoma.randomness import Randomness
 
 
@@ -69,10 +69,10 @@ class LatentDescent:
 
     @staticmethod
     def _synthesiser(model: nn.Module) -> AnalysisBySynthesis:
-        for part in model.modules():
-            if isinstance(part, AnalysisBySynthesis):
-                return part
-        raise InputError("attack latent-descent needs a model that reconstructs images: --arch abs or binary-abs")
+        found = inside(model)
+        if found is None:
+            raise InputError("attack latent-descent needs a model that reconstructs images: --arch abs or binary-abs")
+        return found
 
     @staticmethod
     def _ask(state: _State, x: Tensor, seen: list[Synthesis]) -> Tensor:

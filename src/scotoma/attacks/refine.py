@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +12,38 @@ from scotoma.attacks.oracle import Oracle, narrow
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.claim import Threat
 from scotoma.randomness import Randomness
+
+STREAM = -2
+"""The part of an attack's random numbers that `Refined` draws from; attacks number theirs from 0."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """An attack in L1 or L2 whose examples are taken back pixel by pixel as far as the model stays fooled, as in `Pointwise`.
+
+    For models with steps: along BPDA's slopes all values move, although only those that cross a step change anything.
+
+    Args:
+        attack: whose `threat` names the norm.
+    """
+
+    attack: Callable[..., Tensor]
+
+    @property
+    def threat(self) -> Threat:
+        """That of the attack."""
+        return self.attack.threat  # type: ignore[attr-defined]
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The examples, (n, c, h, w), none farther than the attack's."""
+        random = generator or Randomness.default(images)
+        found = self.attack(model, images, labels, generator=random)
+        rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
+        if len(rows):
+            clean, own = images[rows], random.narrow(rows).fork(STREAM)
+            nearer = Pointwise(self.threat).search(narrow(model, rows), clean, labels[rows], found[rows], own)
+            found[rows] = torch.where((nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows])
+        return found
 
 
 def take_back(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness) -> None:

@@ -94,8 +94,9 @@ class Search(Active):
 
     def finish(self, done: Tensor, found: Tensor) -> None:
         """Write the images in the mask `done` into `found` and let them leave."""
-        found[self.rows[done]] = self.x[done]
-        self.drop(done)
+        if bool(done.any()):
+            found[self.rows[done]] = self.x[done]
+            self.drop(done)
 
 
 class _Streams(Randomness):

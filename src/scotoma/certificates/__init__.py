@@ -1,1 +1,1 @@
-"""Certificates: lower bounds on robustness that no attack can undercut. One file a method."""
+"""Certificates: lower bounds on robustness that no attack can undercut, and an estimate of one. One file a method."""

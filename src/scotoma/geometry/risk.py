@@ -7,22 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scotoma.stats import RESAMPLES, Z95
+from scotoma.stats import RESAMPLES, Z95, Estimate
 
 FOLDS = 5
 FEWEST = 20
 """Successes and failures below which nothing is fitted."""
 STEPS = 200
 LONGEST_STEP = 1.0
-
-
-class Estimate(NamedTuple):
-    """A value with its 95% interval, from n images."""
-
-    value: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,8 @@ from scotoma import engine
 from scotoma.attacks.losses import cross_entropy
 from scotoma.attacks.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.geometry.risk import Estimate
 from scotoma.randomness import Randomness
-from scotoma.stats import RESAMPLES
+from scotoma.stats import RESAMPLES, Estimate
 
 
 @dataclass(frozen=True)

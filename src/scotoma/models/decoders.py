@@ -95,7 +95,6 @@ class Decoders:
         made = [
             decoder.slope(*part)
             for decoder, of_class, z in pairs
-            if len(z)
             for part in zip(of_class.split(together), z.split(together), strict=True)
         ]
         missed, slope = zip(*made, strict=True)

@@ -22,6 +22,8 @@ RACE = {0: 1.6, 5: 1.4, 10: 1.25, 20: 1.15}
 by half as much: see docs/log.md."""
 BETAS, STABILITY = (0.9, 0.999), 1e-8
 """Adam's."""
+BEST = 3
+"""Classes of an image that stay in the race whatever their loss."""
 SHARPNESS, FLOOR = 440 / 784, math.log(3.9e-5)
 """Of the posterior on MNIST (the authors' code, whose loss is per value of 784); the floor as a logarithm, which half precision
 keeps."""
@@ -49,8 +51,8 @@ class AnalysisBySynthesis(nn.Module):
     (section 3 and the authors' code, which divides the loss by the values of an image). Logits are `sharpness` times the negative
     losses; buffers `sharpness` and `floor` are the authors' for MNIST until `calibrate` has fitted them.
 
-    A class that has lost the race for the smallest loss, by `RACE`, leaves the search with the latent that it has, save for the two
-    best. The loss of such a class is an upper bound of what it would have reached.
+    A class that has lost the race for the smallest loss, by `RACE`, leaves the search with the latent that it has, save for the
+    `BEST` ones. The loss of such a class is an upper bound of what it would have reached.
 
     The gradient by the image is that of the loss with z held: at a minimum over z that is the whole gradient. Where the search
     has not quite ended there, `unrolled` gives the gradient through all of its steps, at several times the cost and memory.
@@ -165,7 +167,7 @@ class AnalysisBySynthesis(nn.Module):
     def _descend(self, bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> Tensor:
         """State is of pairs of a class and an image, ordered by class, that are still in the race."""
         n, classes = latents.shape[:2]
-        found = latents.transpose(0, 1).reshape(n * classes, -1)  # of the pair class * n + image
+        found = latents.transpose(0, 1).flatten(0, 1)  # of the pair class * n + image
         race = RACE if self.race and beta == self.beta else {}
         pairs, z = torch.arange(len(found), device=found.device), found.clone()
         mean, square, seen, counts = torch.zeros_like(z), torch.zeros_like(z), images.repeat(classes, 1, 1, 1), [n] * classes
@@ -184,7 +186,7 @@ class AnalysisBySynthesis(nn.Module):
             z.addcdiv_(mean, sizes, value=-self.rate / (1 - BETAS[0] ** (step + 1)))
             z.mul_(self.radius / z.norm(dim=1, keepdim=True).clamp_min_(self.radius))
         found[pairs] = z
-        return found.view(classes, n, -1).transpose(0, 1)
+        return found.view(classes, n, LATENT).transpose(0, 1)
 
     def _unroll(self, bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> Tensor:
         """The same steps, which autograd can follow back to the images."""
@@ -234,10 +236,15 @@ def _losses(bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> tuple[
 
 
 def _in_race(losses: Tensor, pairs: Tensor, n: int, classes: int, lead: float) -> Tensor:
-    """Which pairs are one of the two best of their image, or within `lead` times its best; `losses` are theirs."""
+    """Which pairs are among the `BEST` of their image, or within `lead` times its best; `losses` are theirs."""
     table = losses.new_full((classes * n,), torch.inf).index_copy_(0, pairs, losses).view(classes, n)
-    best, second = table.topk(2, dim=0, largest=False).values
-    return losses <= torch.maximum(best * lead, second)[pairs % n]
+    best = table.topk(min(BEST, classes), dim=0, largest=False).values
+    return losses <= torch.maximum(best[0] * lead, best[-1])[pairs % n]
+
+
+def inside(module: nn.Module) -> AnalysisBySynthesis | None:
+    """The analysis by synthesis that a module is or wraps; None where there is none."""
+    return next((part for part in module.modules() if isinstance(part, AnalysisBySynthesis)), None)
 
 
 def synthesis(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:

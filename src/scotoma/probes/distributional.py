@@ -14,9 +14,9 @@ from scotoma.finding import Curve, Finding, Row, Scatter, Verdict
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import HARMLESS
 from scotoma.probes.probe import Settings, columns
-from scotoma.probes.shifts import Line, Shifted, beaten, curved_share, mean, shift
+from scotoma.probes.shifts import Line, Shifted, beaten, curved_share, shift
 from scotoma.run import Run, shuffled
-from scotoma.stats import finite, rate
+from scotoma.stats import finite, mean, rate
 
 CURVED = 0.05
 RULE = (

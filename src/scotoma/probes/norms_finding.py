@@ -11,6 +11,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.finding import Finding, Row, Verdict
 from scotoma.probes import robustness
 from scotoma.probes.norms_figures import amount, chosen, curve, curves, gallery, images
+from scotoma.probes.norms_gradient import DIRECTIONS, Gradients
 from scotoma.probes.norms_reading import MISLED, NEARER, Reading
 from scotoma.probes.probe import columns, percent
 from scotoma.report.text import norm as written
@@ -22,9 +23,24 @@ RULE = (
     f"above {robustness.BROKEN:.0%}, holds if in all of them it lies below {robustness.HOLDS:.0%}, else weak"
 )
 
+INSTEAD = {
+    "exact": ", and neither slopes in the place of steps nor differences of logits give another",
+    "bpda": (
+        ": attacks that follow gradients, but for the audit's own, were given those of slopes in the place of its steps (BPDA), "
+        "and in L2 their examples were then taken back pixel by pixel"
+    ),
+    "estimate": (
+        f": attacks that follow gradients, but for the audit's own, were given differences of logits along {DIRECTIONS} random "
+        f"directions, {2 * DIRECTIONS} forward passes a gradient"
+    ),
+}
+"""What is given in the place of gradients that lead nowhere."""
 
-def describe(question: str, claim: Claim, run: Run, readings: dict[str, Reading], queries: int) -> Finding:
-    """The finding of the readings, by norm."""
+
+def describe(
+    question: str, claim: Claim, run: Run, readings: dict[str, Reading], gradients: Gradients, queries: int, steps: int | None
+) -> Finding:
+    """The finding of the readings, by norm; `queries` and `steps` are what attacks were told."""
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {norm: robustness.verdict(read.success) for norm, read in others.items()}
     shown = chosen(readings)
@@ -42,7 +58,7 @@ def describe(question: str, claim: Claim, run: Run, readings: dict[str, Reading]
             **{f"curve_{norm}": curve(read) for norm, read in readings.items()},
         },
         figures=(*([gallery(readings, shown)] if len(shown) else []), *curves(claim, readings)),
-        notes=_notes(claim, readings, queries),
+        notes=_notes(claim, readings, gradients, queries, steps),
         images={"examples": images(run, readings, shown)} if len(shown) else {},
     )
 
@@ -86,8 +102,9 @@ def _told(read: Reading) -> str:
 
 def _misled(read: Reading) -> str:
     assert read.decision_nearer is not None
+    which = "its gradients" if read.gradient == "exact" else "the gradients that stand in for its own"
     return (
-        f"In {written(read.bound.norm)} its gradients mislead attacks: on {percent(read.decision_nearer)} attacks that see "
+        f"In {written(read.bound.norm)} {which} mislead attacks: on {percent(read.decision_nearer)} attacks that see "
         "decisions alone come clearly nearer, so that gradient attacks alone would overstate it."
     )
 
@@ -125,6 +142,7 @@ def _attacks(read: Reading) -> list[Row]:
             "norm": read.bound.norm,
             "attack": each.name,
             "kind": each.kind,
+            "gradient": each.gradient,
             "median": finite(median(distances).value),
             **columns("accuracy", read.accuracy(distances)),
             "found_minimum": finite((read.finder == number).sum() / broken) if broken else None,
@@ -142,6 +160,7 @@ def _masking(read: Reading) -> Row:
     return {
         "norm": read.bound.norm,
         "n": nearer.n,
+        "gradient": read.gradient,
         "gradient_median": finite(median(gradient).value),
         "decision_median": finite(median(decision).value),
         **columns("decision_nearer", nearer),
@@ -149,7 +168,7 @@ def _masking(read: Reading) -> Row:
     }
 
 
-def _notes(claim: Claim, readings: dict[str, Reading], queries: int) -> tuple[str, ...]:
+def _notes(claim: Claim, readings: dict[str, Reading], gradients: Gradients, queries: int, steps: int | None) -> tuple[str, ...]:
     sizes = ", ".join(amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm)
     notes = [
         f"Bounds: {sizes}; in the norm of the claim its own. Others can be given with --bounds. L0 counts pixels, all channels of "
@@ -161,4 +180,8 @@ def _notes(claim: Claim, readings: dict[str, Reading], queries: int) -> tuple[st
         f"An image is clearly nearer at less than {NEARER:.0%} of the other distance. Gradients are said to mislead where the 95% "
         f"interval of the share of such images lies above {MISLED:.0%}, among those that attacks of either kind broke.",
     ]
+    if gradients.why:
+        notes.append(f"{gradients.why}{INSTEAD[gradients.name]}.")
+    if steps is not None:
+        notes.append(f"Attacks that follow gradients were told to take {steps:,} steps at most.")
     return tuple(notes)

@@ -28,6 +28,8 @@ class Tried:
 
     name: str
     kind: Kind
+    gradient: str | None
+    """that it is given: "exact", "bpda" or "estimate"; None where it follows none"""
     attack: Attack
     records: pl.DataFrame
 
@@ -64,6 +66,11 @@ class Reading:
     def broken(self) -> np.ndarray:
         """bool: the model is right, and some attack fooled it at some distance"""
         return self.right & np.isfinite(self.nearest)
+
+    @property
+    def gradient(self) -> str | None:
+        """That the attacks which follow gradients are given; None without such attacks."""
+        return next((each.gradient for each in self.tried if each.kind == "gradient"), None)
 
     def by(self, kind: Kind) -> np.ndarray | None:
         """The smallest distance that attacks of a kind found; None without such attacks."""

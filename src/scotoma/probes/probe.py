@@ -12,11 +12,10 @@ from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.finding import Finding
-from scotoma.geometry.risk import Estimate
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer
 from scotoma.run import Attack, Run
-from scotoma.stats import Correlation, Rate, finite
+from scotoma.stats import Correlation, Estimate, Median, Rate, finite
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Probe(Protocol):
         ...
 
 
-def columns(name: str, rate: Rate | Correlation | Estimate) -> dict[str, Any]:
+def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
     """A value with its interval as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
     return {name: finite(rate.value), f"{name}_low": finite(rate.low), f"{name}_high": finite(rate.high)}
 

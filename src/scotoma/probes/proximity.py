@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from scotoma.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
-from scotoma.geometry.risk import Estimate, Logistic, Risk, auroc, risk
+from scotoma.geometry.risk import Logistic, Risk, auroc, risk
 from scotoma.probes.probe import columns
-from scotoma.stats import Correlation, Rate, finite, rate, spearman
+from scotoma.stats import Correlation, Estimate, Rate, finite, rate, spearman
 
 FIFTHS = 5
 BINS = 12

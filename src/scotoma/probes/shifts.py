@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from scotoma.certificates.wasserstein import curvature, losses, transport
 from scotoma.data.dataset import Split
-from scotoma.geometry.risk import Estimate
 from scotoma.probes.blindspots import HARMLESS, move
 from scotoma.run import Run, describe
-from scotoma.stats import Z95
+from scotoma.stats import Estimate, mean
 
 SAMPLED = 100
 """Images whose curvature is estimated."""
@@ -113,10 +111,3 @@ def beaten(base: Shifted, moved: Sequence[Shifted], gamma: float) -> int:
     maximum = base.worth(gamma)
     others = np.max([each.worth(gamma, alone) for each in (base, *moved) for alone in (False, True)], 0)
     return int((others > maximum + 1e-3 * (1 + abs(maximum))).sum())  # ascent comes near a maximum, not to it
-
-
-def mean(values: np.ndarray) -> Estimate:
-    """The mean with its 95% interval by the normal distribution."""
-    half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
-    centre = float(values.mean())
-    return Estimate(centre, centre - half, centre + half, len(values))

@@ -20,6 +20,9 @@ ITEMS = Table(
         "tramer2018/mnist": "reproduction.tramer2018.mnist:Mnist",
         "tramer2018/rand-fgsm": "reproduction.tramer2018.rand_fgsm:RandFGSMTraining",
         "tramer2018/diagnostics": "reproduction.tramer2018.diagnostics:Diagnostics",
+        "schott2019/table": "reproduction.schott2019.table:Norms",
+        "schott2019/bounds": "reproduction.schott2019.bounds:Bounds",
+        "schott2019/distal": "reproduction.schott2019.distal:DistalImages",
         "tramer2018/imagenet": "reproduction.tramer2018.imagenet:ImageNet",
     },
 )

@@ -14,12 +14,11 @@ from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
 from scotoma.finding import Finding, Row
-from scotoma.geometry.risk import Estimate
 from scotoma.models.classifier import Classifier
 from scotoma.progress import Progress, Silent
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.run import Run
-from scotoma.stats import finite
+from scotoma.stats import Estimate, finite
 
 SUMMARY = "summary"
 """The table of an item's finding that is printed in place of its rows, where these are many."""

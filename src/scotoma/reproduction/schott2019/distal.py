@@ -50,8 +50,8 @@ class DistalImages:
             rule=(
                 "reproduced if ABS is sure of a smaller share of noise than the CNN, and Binary ABS than the Binary CNN, and if "
                 "the distal images of each lie nearer to the training images than those of that CNN, all with 95% intervals that "
-                f"do not meet; else differs. Sure is a probability of {SURE:g} or more. An ABS model without distal images is counted "
-                "as having none far from the data"
+                f"do not meet; else differs. Sure is a probability of {SURE:g} or more. An ABS model without distal images is "
+                "counted as having none far from the data"
             ),
             headline=(
                 f"Share of uniform noise that a model is sure of: {_each(found, lambda each: f'{_of_noise(each).value:.0%}')}. "
@@ -113,15 +113,16 @@ def _rows(paper: str, each: Sureness) -> list[Row]:
 
 
 def _summary(paper: str, each: Sureness) -> Row:
+    """Shares that it is sure of; median steps, mean final confidence, and median L2 from distal to training image."""
     return {
         "model": paper,
-        **columns("sure_of_test_images", rate(each.test >= SURE)),
+        **columns("sure_of_test", rate(each.test >= SURE)),
         **columns("sure_of_noise", _of_noise(each)),
-        **columns("sure_of_noise_softmax", rate(each.softmax >= SURE)),
-        **columns("targets_reached", rate(each.sure)),
-        "median_steps": finite(median(each.steps).value),
-        "mean_confidence": finite(each.confidence.mean()),
-        "distance_to_data": finite(_distance(each).value),
+        **columns("by_softmax", rate(each.softmax >= SURE)),
+        **columns("targets", rate(each.sure)),
+        "steps": finite(median(each.steps).value),
+        "confidence": finite(each.confidence.mean()),
+        "distance": finite(_distance(each).value),
     }
 
 
@@ -151,9 +152,9 @@ def _images(context: Context, model: str, paper: str, each: Sureness) -> list[Ro
 def _bars() -> Bars:
     series = {
         "noise, calibrated": "sure_of_noise",
-        "noise, softmax of the logits": "sure_of_noise_softmax",
-        "test images, calibrated": "sure_of_test_images",
-        "distal images, calibrated": "targets_reached",
+        "noise, softmax of the logits": "by_softmax",
+        "test images, calibrated": "sure_of_test",
+        "distal images, calibrated": "targets",
     }
     return Bars(
         "sure",
@@ -205,9 +206,9 @@ def _notes(context: Context, found: Found) -> tuple[str, ...]:
         "authors' constants ([authors' code]) belong to the logits of their networks and are not used here. Beside it stands "
         "the softmax of the logits as they are, which is what a user of these models sees.",
         f"Gradient ascent on the calibrated probability, at most {CLIMB.steps} steps of length {CLIMB.rate:g} in L2 before "
-        f"momentum of {CLIMB.momentum:g}; the authors take up to 10,000 with finite differences ([authors' code]). The gradients of binary "
-        "models pass their threshold as if it were the identity (BPDA); those of ABS models hold the latents. That a target was "
-        "not reached shows only that this search did not find it.",
+        f"momentum of {CLIMB.momentum:g}; the authors take up to 10,000 with finite differences ([authors' code]). The gradients "
+        "of binary models pass their threshold as if it were the identity (BPDA); those of ABS models hold the latents. That a "
+        "target was not reached shows only that this search did not find it.",
         "Distances are L2 from a distal image, as the model sees it, to the nearest training image. The nearest neighbour is led "
         "straight to one.",
     )

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from scotoma.finding import Row
-from scotoma.geometry.risk import Estimate
 from scotoma.probes.probe import columns
-from scotoma.stats import Z95, rate
+from scotoma.stats import Z95, Estimate, rate
 
 RULE = "the 95% interval of the difference, image by image, lies above 0"
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from scotoma.claim import Threat
-from scotoma.geometry.risk import Estimate
 from scotoma.gradients.health import health
 from scotoma.gradients.linearity import Linearity, linearity
 from scotoma.gradients.subspace import adversarial_directions, orders_within
@@ -22,7 +21,7 @@ from scotoma.randomness import Randomness
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.tramer2018 import drawn
 from scotoma.run import UNIT, Run
-from scotoma.stats import RESAMPLES
+from scotoma.stats import RESAMPLES, Estimate
 
 STEPS = 10
 """Of the iterated attack."""
