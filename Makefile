@@ -25,6 +25,10 @@ bench: .venv/peers
 	$(BIN)/python benchmarks/linear_optimum.py
 	$(BIN)/python benchmarks/cw_linf.py
 	$(BIN)/python benchmarks/autoattack.py --model digits
+	$(BIN)/python benchmarks/min_norm.py
+	$(BIN)/python benchmarks/boundary.py --images 20
+	$(BIN)/python benchmarks/synthesis.py
+	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/passes.py
 	$(BIN)/python benchmarks/masking.py
 	$(BIN)/python benchmarks/distance.py
