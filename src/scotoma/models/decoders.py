@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.models.vae import ClassVAEs
 
-TOGETHER = 64
+CACHED = 64
 """Images of a class that a CPU decodes at once, so that their activations stay in its caches."""
 BLOCKS = (4, 2, 1)
 """Sides of the blocks of pixels that the last layer makes, the first that divides the image's."""
@@ -43,10 +43,10 @@ class Decoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (n, c, h, w) from latents (n, LATENT); autograd sees every step."""
-        made = F.elu(self._begin(latents) + self.first.bias)
+        made = F.elu(self._begin(latents).add_(self.first.bias), inplace=True)
         for layer in self.middle:
-            made = F.elu(_forward(made, layer) + layer.bias)
-        return (self._end(made) + self.final.bias).sigmoid()
+            made = F.elu(_forward(made, layer).add_(layer.bias), inplace=True)
+        return self._end(made).add_(self.final.bias).sigmoid_()
 
     @torch.no_grad()
     def slope(self, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ class Decoders:
     def slope(self, images: Tensor, latents: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
         """|x - G(z)|^2, (m,), and its gradient by z, (m, LATENT), of m pairs of an image (m, c, h, w) and a latent (m, LATENT), of
         which the first counts[0] are of the first class, and so on."""
-        together = TOGETHER if images.device.type == "cpu" else max(1, len(images))
+        together = CACHED if images.device.type == "cpu" else max(1, len(images))
         pairs = zip(self.each, images.split(counts), latents.split(counts), strict=True)
         made = [
             decoder.slope(*part)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scotoma.models.binarise import Binarise
-from scotoma.models.decoders import Decoders
+from scotoma.models.decoders import CACHED, Decoders
 from scotoma.models.vae import LATENT, ClassVAEs
 
 DROPPED = 0.1
@@ -217,7 +217,7 @@ class _Bank:
         self.decoders = Decoders(vaes)
         drawn = torch.randn(round(samples / (1 - DROPPED)), LATENT, generator=torch.Generator().manual_seed(seed))
         self.samples = drawn[drawn.norm(dim=1).argsort()[:samples]].to(device)
-        parts = [[decoder.decode(part).flatten(1) for part in self.samples.split(TOGETHER)] for decoder in self.decoders.each]
+        parts = [[decoder.decode(part).flatten(1) for part in self.samples.split(CACHED)] for decoder in self.decoders.each]
         self.images = torch.stack([torch.cat(of_class) for of_class in parts])
         self.offsets = self.images.square().sum(2) + beta / 2 * self.samples.square().sum(1)
 

@@ -9,6 +9,7 @@ RECIPES = Table(
     {
         "natural": "training.natural:Natural",
         "pgd": "training.madry:PGDTraining",
+        "igd": "training.igd:InputGradientDistillation",
         "n-fgsm": "training.n_fgsm:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",
         "step-ll": "training.single_step:StepLLTraining",
@@ -26,6 +27,7 @@ AUGMENTATIONS = Table(
     "augmentation",
     {
         "crop-flip": "training.augment:CropFlip",
+        "cutout": "training.augment:Cutout",
         "scale-shift": "training.augment:RandomScaleShift",
     },
 )

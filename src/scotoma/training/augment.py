@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.errors import InputError
+
 
 class Augmentation(Protocol):
     """A frozen dataclass; its `repr` goes into the model's card."""
@@ -36,6 +38,46 @@ class CropFlip:
         wide = F.pad(images, [self.padding] * 4).permute(0, 2, 3, 1)
         which = torch.arange(n, device=images.device)[:, None, None]
         return wide[which, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A square of every image in one colour, its centre drawn anew, cut off at the border (DeVries & Taylor 2017).
+
+    Every pixel is as likely a centre as any other, so that squares at the border are smaller. With adversarial training it is a
+    remedy that Duan et al. 2023 try against unequal attribution; a note on it in the authors' code of Chen et al. (2305.09305)
+    says one square of 16 in 32 or of 64 in 224 pixels.
+
+    Args:
+        side: of the square in pixels, from 1; None is half the shorter side of the image, which on CIFAR-10 are the 16 pixels of
+            DeVries & Taylor.
+        colour: of all channels, in [0, 1]: 0 is black. None is the mean of the batch in each channel, the zero of
+            normalised images, with which DeVries & Taylor fill.
+
+    Raises:
+        InputError: no such side or colour.
+    """
+
+    side: int | None = None
+    colour: float | None = 0.0
+
+    def __post_init__(self):
+        if self.side is not None and self.side < 1:
+            raise InputError(f"side {self.side} of augmentation cutout; want 1 pixel or more")
+        if self.colour is not None and not 0 <= self.colour <= 1:
+            raise InputError(f"colour {self.colour:g} of augmentation cutout; images are in [0, 1]")
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        n, _, height, width = images.shape
+        side = self.side or max(1, min(height, width) // 2)
+
+        def covered(size: int) -> Tensor:
+            centre = torch.randint(size, (n, 1), generator=generator, device=images.device)
+            along = torch.arange(size, device=images.device) - centre + side // 2
+            return (along >= 0) & (along < side)
+
+        square = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
+        return torch.where(square, images.mean((0, 2, 3), keepdim=True) if self.colour is None else self.colour, images)
 
 
 @dataclass(frozen=True)
