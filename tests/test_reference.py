@@ -188,7 +188,8 @@ def test_the_estimate_tries_a_batch_of_every_source(family, digits, monkeypatch)
 
 def test_sources_are_references_of_the_same_data():
     for wanted in REFERENCES.values():
-        assert (wanted.recipe == "ensemble") == bool(wanted.sources)
+        takes = {field.name for field in fields(RECIPES[wanted.recipe])}
+        assert ("sources" in takes) == bool(wanted.sources)
         assert all(REFERENCES[source].data == wanted.data for source in wanted.sources)
 
 
@@ -199,6 +200,20 @@ def test_model_b_is_held_out():
             assert wanted.sources == ("tramer-a", "tramer-c", "tramer-d")
             assert (wanted.schedule.epochs, wanted.schedule.batch) == (epochs, 64)
     assert "imagenet-held-out" not in REFERENCES["imagenet-ensemble"].sources
+
+
+def test_models_of_a_sweep_differ_in_the_threat_alone():
+    """And from their remedies in the remedy alone."""
+    for family, sizes in {"mnist-pgd": ("01", "02"), "digits-pgd": ("01", "02", "03"), "cifar-pgd": ("1", "2", "4")}.items():
+        sweep = [REFERENCES[f"{family}-{size}"] for size in sizes]
+        assert len({wanted.threat for wanted in sweep}) == len(sweep)
+        assert all(replace(wanted, threat=sweep[0].threat) == sweep[0] for wanted in sweep)
+    full, natural, robust = REFERENCES["digits-pgd-03"], REFERENCES["cifar-natural"], REFERENCES["cifar-robust"]
+    assert replace(REFERENCES["digits-natural"], recipe="pgd") == full
+    assert replace(REFERENCES["digits-pgd-cutout"], augment=()) == full
+    assert replace(REFERENCES["digits-igd"], recipe="pgd", sources=()) == full
+    assert replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255") == robust
+    assert natural.arch == robust.arch
 
 
 def test_unknown_names_and_data_without_a_training_split(digits):

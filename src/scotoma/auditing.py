@@ -101,6 +101,7 @@ def audit(
     extractor: nn.Module | Classifier | str | None = None,
     sources: Sequence[nn.Module | Classifier | str] = (),
     bounds: Sequence[str | Threat] = (),
+    reference: nn.Module | Classifier | str | None = None,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -123,6 +124,8 @@ def audit(
             the same data that are there, and small ones trained on the spot.
         bounds: "l2:1.5" or "l0:12": where the norms probe tells the accuracy in other norms than the threat's; in one without a
             bound, where `probes.norms_bounds.bounds` says for the data.
+        reference: a naturally trained model of the same architecture (as `model`), beside which the inequality probe measures; None
+            means a reference model that is there, or a small one trained on the spot.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         progress: where to show how far it is.
@@ -140,7 +143,8 @@ def audit(
     asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
     other = None if extractor is None else load_model(extractor).checked(claim.data)
     given = read_sources(sources, claim.data)
-    settings = Settings(attack, layer, other, given, chosen)
+    natural = None if reference is None else load_model(reference).checked(claim.data)
+    settings = Settings(attack, layer, other, given, chosen, natural)
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
@@ -166,13 +170,14 @@ def audit(
         }
         provenance = {
             "command": command
-            or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, chosen, limit, seed),
+            or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, chosen, reference, limit, seed),
             "notes": list(claim.model.notes),
             "seed": seed,
             "attack": attack,
             **({"bounds": list(map(str, chosen))} if chosen else {}),
             "model": {"sha256": claim.model.sha256, **claim.model.card},
             **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),
+            **({"reference": {"name": natural.name, "sha256": natural.sha256, **natural.card}} if natural else {}),
             **({"sources": {name(source): {"sha256": source.sha256, **source.card} for source in given}} if given else {}),
             "data": {
                 "sha256": claim.data.sha256,
@@ -277,7 +282,7 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, bounds, limit, seed) -> str:
+def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, bounds, reference, limit, seed) -> str:
     """The Python call that repeats an audit."""
 
     def named(given: nn.Module | Classifier | str) -> str:
@@ -290,6 +295,7 @@ def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, 
     rest += "" if extractor is None else f", extractor={named(extractor)}"
     rest += f", sources=[{', '.join(map(named, sources))}]" if sources else ""
     rest += f", bounds={list(map(str, bounds))}" if bounds else ""
+    rest += "" if reference is None else f", reference={named(reference)}"
     return f"scotoma.audit({named(model)}, data={source!r}, threat={str(threat)!r}{rest})"
 
 

@@ -34,7 +34,8 @@ TRIAL = 4
 class Reference:
     """A model by how it is trained: the arguments of `training.loop.train`. Weights are stored as float16.
 
-    `sources` are the reference models, of the same data, that the recipe takes as its option of that name.
+    `sources` are the reference models, of the same data, that the recipe takes as its option of that name: what it takes
+    examples from, or its teacher.
     """
 
     recipe: str
@@ -72,8 +73,10 @@ class Reference:
         return -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs if self.has_steps else 0
 
 
-_CIFAR = {"data": "cifar-10", "arch": "resnet9", "threat": "linf:8/255", "augment": ("crop-flip",)}
+_CIFAR: dict[str, Any] = {"data": "cifar-10", "arch": "resnet9", "threat": "linf:8/255", "augment": ("crop-flip",)}
 _SGD = Schedule(peak=0.2, decay=5e-4, optimizer="sgd")
+_DIGITS: dict[str, Any] = {"data": "digits", "arch": "small-cnn", "schedule": Schedule(40, 64, peak=3e-3)}
+"""Under a minute each."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -91,10 +94,22 @@ def _on_mnist(recipe: str, arch: str, epochs: int = 6, **more: Any) -> Reference
 REFERENCES = {
     "mnist-natural": Reference("natural", "mnist", "madry-mnist", "linf:0.3", Schedule(5)),
     "mnist-pgd": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(18)),
+    "mnist-pgd-01": Reference("pgd", "mnist", "madry-mnist", "linf:0.1", Schedule(6)),
+    "mnist-pgd-02": Reference("pgd", "mnist", "madry-mnist", "linf:0.2", Schedule(6)),
+    "mnist-pgd-cutout": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(8), augment=("cutout",)),
+    "mnist-igd": Reference("igd", "mnist", "madry-mnist", "linf:0.3", Schedule(8), sources=("mnist-natural",)),
+    "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
+    **{f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS) for tenths in (1, 2, 3)},
+    "digits-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_DIGITS),
+    "digits-igd": Reference("igd", threat="linf:0.3", sources=("digits-natural",), **_DIGITS),
     "fashion-natural": Reference("natural", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(8)),
     "fashion-pgd": Reference("pgd", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(12)),
     "cifar-natural": Reference("natural", schedule=replace(_SGD, epochs=8), **_CIFAR),
     "cifar-robust": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **_CIFAR),
+    **{
+        f"cifar-pgd-{levels}": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **{**_CIFAR, "threat": f"linf:{levels}/255"})
+        for levels in (1, 2, 4)
+    },
     "mnist-wong": Reference("wong", "mnist", "wong-small", "linf:0.1", Schedule(3, 50)),
     "fashion-wong": Reference("wong", "fashion-mnist", "wong-small", "linf:0.1", Schedule(2, 50)),
     "mnist-wrm": Reference("wrm", "mnist", "wrm", "linf:0.1", Schedule(1)),

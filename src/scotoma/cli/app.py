@@ -38,6 +38,12 @@ Bounds = Annotated[
         metavar="NORM:SIZE,...", help="Where the norms probe tells the accuracy in other norms, for example l2:1.5,l0:12."
     ),
 ]
+NaturalReference = Annotated[
+    str | None,
+    typer.Option(
+        "--reference", metavar="MODEL", help="A naturally trained model, to compare inequality with [default: found or made]."
+    ),
+]
 AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
 
 

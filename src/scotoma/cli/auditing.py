@@ -16,6 +16,7 @@ from scotoma.cli.app import (
     Layer,
     Limit,
     Model,
+    NaturalReference,
     Seed,
     Sources,
     ThreatOption,
@@ -42,6 +43,7 @@ def audit(
     extractor: Extractor = None,
     sources: Sources = None,
     bounds: Bounds = None,
+    reference: NaturalReference = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -63,6 +65,7 @@ def audit(
         extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
         sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)] if sources else (),
         bounds=names(bounds) if bounds else (),
+        reference=None if reference is None else load_model(reference, trust_pickle=trust_pickle),
         limit=limit,
         seed=seed,
     )

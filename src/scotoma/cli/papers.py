@@ -56,11 +56,14 @@ def reproduce(
 def list_names(
     what: Annotated[
         str | None,
-        typer.Argument(help="attacks, models, data, recipes, augmentations, transforms, probes or papers [default: all]."),
+        typer.Argument(
+            help="attacks, attributions, models, data, recipes, augmentations, transforms, probes or papers [default: all]."
+        ),
     ] = None,
 ) -> None:
-    """List what can be named: attacks, models, data, recipes, augmentations, transforms, probes, papers."""
+    """List what can be named: attacks, attributions, models, data, recipes, augmentations, transforms, probes, papers."""
     from scotoma.attacks import ATTACKS
+    from scotoma.attribution import ATTRIBUTIONS
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
     from scotoma.probes import PROBES
@@ -71,6 +74,7 @@ def list_names(
 
     tables = {
         "attacks": ATTACKS,
+        "attributions": ATTRIBUTIONS,
         "models": ARCHITECTURES,
         "data": DATA,
         "recipes": RECIPES,

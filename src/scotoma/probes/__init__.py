@@ -12,6 +12,7 @@ PROBES = Table(
         "distance": "probes.distance:Distance",
         "divergence": "probes.divergence:Divergence",
         "norms": "probes.norms:Norms",
+        "inequality": "probes.inequality:Inequality",
         "transfer": "probes.transfer:Transfer",
         "masking": "probes.masking:Masking",
     },

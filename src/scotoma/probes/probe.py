@@ -29,6 +29,7 @@ class Settings:
         sources: other models, on which examples are made that are then shown to the audited one; none means that a probe looks
             for some itself.
         bounds: one a norm other than the claim's, at which accuracy is told there; where there is none, that of the data counts.
+        reference: a naturally trained model, beside which the inequality probe measures; none means that it looks for one itself.
     """
 
     attack: str = "strong"
@@ -36,6 +37,7 @@ class Settings:
     extractor: Classifier | None = None
     sources: tuple[Classifier, ...] = ()
     bounds: tuple[Threat, ...] = ()
+    reference: Classifier | None = None
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""

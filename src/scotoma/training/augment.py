@@ -45,14 +45,13 @@ class Cutout:
     """A square of every image in one colour, its centre drawn anew, cut off at the border (DeVries & Taylor 2017).
 
     Every pixel is as likely a centre as any other, so that squares at the border are smaller. With adversarial training it is a
-    remedy that Duan et al. 2023 try against unequal attribution; a note on it in the authors' code of Chen et al. (2305.09305)
-    says one square of 16 in 32 or of 64 in 224 pixels.
+    remedy that Duan et al. 2023 try against unequal attribution.
 
     Args:
         side: of the square in pixels, from 1; None is half the shorter side of the image, which on CIFAR-10 are the 16 pixels of
             DeVries & Taylor.
-        colour: of all channels, in [0, 1]: 0 is black. None is the mean of the batch in each channel, the zero of
-            normalised images, with which DeVries & Taylor fill.
+        colour: of all channels, in [0, 1]: 0 is black. None is the mean of the batch in each channel, about the zero
+            of normalised images that DeVries & Taylor fill with.
 
     Raises:
         InputError: no such side or colour.

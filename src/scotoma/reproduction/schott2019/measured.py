@@ -17,7 +17,7 @@ from scotoma.run import Run
 
 QUERIES = 2000
 """An image, of decision-based attacks."""
-FEWER = 500
+FEWER = 250
 """The same on analysis by synthesis, one forward pass of which is a search."""
 
 
