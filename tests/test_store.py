@@ -70,6 +70,19 @@ def test_a_unit_cut_short_is_computed_again(tmp_path, share):
     assert path.read_bytes() == whole
 
 
+def test_a_unit_that_was_altered_is_computed_again(tmp_path):
+    """Any bit of it, also one that leaves a file which can be read."""
+    store = Store(tmp_path, CLAIM)
+    store.unit({"seed": 0}, lambda: TABLE)
+    (path,) = store.units.iterdir()
+    whole, calls = path.read_bytes(), []
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert store.unit({"seed": 0}, lambda: calls.append(1) or TABLE).equals(TABLE)
+    assert len(calls) == len(range(0, len(whole), 7))
+    assert [each.read_bytes() for each in store.units.iterdir()] == [whole]
+
+
 def test_units_of_garbage_are_computed_again(tmp_path):
     store, rng = Store(tmp_path, CLAIM), np.random.default_rng(0)
     store.unit({"seed": 0}, lambda: TABLE)

@@ -1,7 +1,7 @@
 """The run folder: whole files or none, and one writer.
 
 claim.json        what is audited; another claim is refused
-units/*.parquet   one table a work unit, named by the hash of what it is the result of
+units/*.parquet   one table a work unit, named by the hash of what it is the result of and by that of its content
 findings/*.json   each probe's finding with its figures, as soon as it is there
 records.parquet   every record of the run, without the images
 findings.json     the audit's result, for other tools
@@ -69,18 +69,27 @@ class Store:
     def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """The table that `compute` makes, computed once for each configuration.
 
-        The file is named by the hash of `config`. One that cannot be read is computed again.
+        The file is named by the hashes of `config` and of its own content. One that was cut short or altered is computed again.
         """
         text = json.dumps(config, sort_keys=True)
-        path = self.units / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.parquet"
-        if path.exists():
-            try:
-                return pl.read_parquet(path)
-            except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
-                path.unlink()
+        key = _digest(text.encode(), 32)
+        for path in self.units.glob(f"{key}.*"):
+            content = path.read_bytes()
+            if path.name == _unit_name(key, content):
+                return pl.read_parquet(io.BytesIO(content))
+            path.unlink()
         table = compute()
-        write_parquet(path, table, {CONFIG: text})
+        content = _parquet(table, {CONFIG: text})
+        write_whole(self.units / _unit_name(key, content), content)
         return table
+
+
+def _unit_name(key: str, content: bytes) -> str:
+    return f"{key}.{_digest(content, 16)}.parquet"
+
+
+def _digest(content: bytes, length: int) -> str:
+    return hashlib.sha256(content).hexdigest()[:length]
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -104,11 +113,15 @@ def write_whole(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def write_parquet(path: Path, table: pl.DataFrame, metadata: dict[str, str] | None = None) -> None:
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
     """Write a table whole or not at all."""
+    write_whole(path, _parquet(table))
+
+
+def _parquet(table: pl.DataFrame, metadata: dict[str, str] | None = None) -> bytes:
     content = io.BytesIO()  # the library's own errors for a full disk are not OSErrors
     table.write_parquet(content, metadata=metadata)
-    write_whole(path, content.getvalue())
+    return content.getvalue()
 
 
 def write_json(path: Path, value: Any) -> None:
