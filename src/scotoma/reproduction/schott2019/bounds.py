@@ -9,31 +9,22 @@ from scotoma.certificates.synthesis import lower_bounds
 from scotoma.finding import Boxes, Finding, Row
 from scotoma.models.synthesis import TOGETHER
 from scotoma.reproduction.item import SUMMARY, Context, row
-from scotoma.reproduction.schott2019 import MODELS
 from scotoma.reproduction.schott2019.measured import Measured, measure
+from scotoma.reproduction.schott2019.study import Study
 from scotoma.stats import Rate, finite, mean, median, rate
 
 BOUNDED = "ABS"
 LINE = "ABS, estimated lower bound"
 
 
-class Bounds:
+class Bounds(Study):
     """Distances that attacks found in L2, and the estimate of a lower bound that the generative model gives."""
 
     title = "L2 distances of the nearest adversarial images, and the lower bound estimated for ABS"
     source = "Schott et al. 2019, sections 4 and 6"
-    standing: dict[str, str] = MODELS
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return tuple(self.standing.values())
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found: dict[str, Measured] = {}
-        with context.progress.bar(self.title, len(self.standing)) as advance:
-            for paper, model in self.standing.items():
-                found[paper] = measure(context, model)
-                advance(1)
+        found = self.of_each(context, measure)
         distances = {paper: each.readings["l2"].nearest for paper, each in found.items()}
         bounded = found[BOUNDED]
         index = bounded.readings["l2"].tried[0].records["index"].to_numpy()

@@ -9,7 +9,7 @@ import numpy as np
 from scotoma.finding import Bars, Finding, Gallery, Row
 from scotoma.probes.probe import columns
 from scotoma.reproduction.item import SUMMARY, Context, Measured, row
-from scotoma.reproduction.schott2019 import MODELS
+from scotoma.reproduction.schott2019.study import Study
 from scotoma.reproduction.schott2019.sureness import CALIBRATED, CLIMB, Sureness, sureness
 from scotoma.stats import Median, Rate, finite, median, rate
 
@@ -24,23 +24,14 @@ Found = dict[str, Sureness]
 """By the name of the model in the paper."""
 
 
-class DistalImages:
+class DistalImages(Study):
     """Noise as a digit: what each of the six models is sure of, far from all data."""
 
     title = "Distal adversarials: what the models are sure of, far from all digits"
     source = "Schott et al. 2019, section 6"
-    standing: dict[str, str] = MODELS
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return tuple(self.standing.values())
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found: Found = {}
-        with context.progress.bar(self.title, len(self.standing)) as advance:
-            for paper, model in self.standing.items():
-                found[paper] = sureness(context, model)
-                advance(1)
+        found = self.of_each(context, sureness)
         checks = self.checks(found)
         held = sum(check["holds"] for check in checks)
         return [line for paper, each in found.items() for line in _rows(paper, each)], Finding(

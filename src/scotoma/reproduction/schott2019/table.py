@@ -12,9 +12,10 @@ from scotoma.probes.norms_reading import Reading
 from scotoma.probes.probe import columns
 from scotoma.report.text import norm as written
 from scotoma.reproduction.item import SUMMARY, Context, agreement, row
-from scotoma.reproduction.schott2019 import MODELS, claims
+from scotoma.reproduction.schott2019 import claims
 from scotoma.reproduction.schott2019.examples import examples
 from scotoma.reproduction.schott2019.measured import Measured, measure
+from scotoma.reproduction.schott2019.study import Study
 from scotoma.stats import finite, median, rate
 
 POINTS = 40
@@ -25,24 +26,14 @@ Found = dict[str, Measured]
 """By the paper's names of the models."""
 
 
-class Norms:
+class Norms(Study):
     """Six models of MNIST, three norms, attacks of every kind, the minimum over them image by image."""
 
     title = "Six models of MNIST in three norms"
     source = "Schott et al. 2019, section 6"
 
-    standing: dict[str, str] = MODELS
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        return tuple(self.standing.values())
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found: Found = {}
-        with context.progress.bar(self.title, len(self.standing)) as advance:
-            for model, reference in self.standing.items():
-                found[model] = measure(context, reference)
-                advance(1)
+        found = self.of_each(context, measure)
         rows = [line for model, each in found.items() for line in _rows(model, each)]
         checks = claims.checks(found)
         held = sum(check.holds for check in checks)
