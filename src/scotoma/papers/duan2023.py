@@ -1,0 +1,108 @@
+"""Duan et al. 2023, "Inequality phenomenon in l_inf-adversarial training, and its unrealized threats" (ICLR 2023,
+arXiv 2303.09182).
+
+The figures of Tables 1 to 3 and what the text says of noise. Percentages are rates in [0, 1] here. The paper measures on ImageNet
+(ResNet-18, ResNet-50, Wide ResNet-50-2) and on CIFAR-10 (ResNet-18, DenseNet), not on MNIST. Its table of Cutout is unknown to us.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+IMAGES = 1000
+"""Test images that all compared models have right (a page about the paper)."""
+
+EPS = {"natural": 0.0, "1/255": 1 / 255, "2/255": 2 / 255, "4/255": 4 / 255, "8/255": 8 / 255}
+"""The columns of Tables 1 and 2: natural training, and adversarial training in L-inf at growing size."""
+
+GINI = {
+    ("CIFAR-10", "ResNet-18", "global"): (0.58, 0.65, 0.67, 0.69, 0.73),
+    ("CIFAR-10", "DenseNet", "global"): (0.57, 0.66, 0.67, 0.69, 0.72),
+    ("CIFAR-10", "ResNet-18", "regional"): (0.79, 0.87, 0.87, 0.88, 0.88),
+    ("CIFAR-10", "DenseNet", "regional"): (0.79, 0.85, 0.86, 0.87, 0.88),
+    ("ImageNet", "ResNet-18", "global"): (0.60, 0.69, 0.79, 0.92, 0.95),
+    ("ImageNet", "ResNet-50", "global"): (0.62, 0.75, 0.86, 0.92, 0.94),
+    ("ImageNet", "Wide ResNet-50-2", "global"): (0.62, 0.74, 0.79, 0.88, 0.94),
+    ("ImageNet", "ResNet-18", "regional"): (0.80, 0.83, 0.88, 0.95, 0.97),
+    ("ImageNet", "ResNet-50", "regional"): (0.84, 0.91, 0.95, 0.96, 0.97),
+    ("ImageNet", "Wide ResNet-50-2", "regional"): (0.81, 0.86, 0.88, 0.93, 0.97),
+}
+"""Table 1: mean Gini coefficient of integrated gradients, by data, network and what it is taken over, in the order of `EPS`.
+
+Global numbers fit absolute values; regional ones fit sums by region of which those below 0 are then left out (our inference)."""
+
+FITS = {"global": "absolute", "regional": "net"}
+"""The convention of `attribution.inequality` that published numbers fit."""
+
+
+def _rates(*percent: float) -> tuple[float, ...]:
+    return tuple(round(value / 100, 6) for value in percent)
+
+
+COUNTS = (500, 1_000, 5_000, 10_000, 20_000)
+"""Sub-pixels that are noised, of `VALUES`."""
+
+VALUES = 3 * 224 * 224
+
+MIDDLE = 5_000 / VALUES
+"""The share that is noised where one is told; the authors' code has it as its default."""
+
+RANDOM_NOISE = _rates(18.8, 73.4)
+"""Error under noise on random sub-pixels of ResNet-50 on ImageNet, natural and 8/255; at the largest count."""
+
+NOISE_I = _rates(34.5, 94.0)
+"""The same on the most important ones, type I."""
+
+SETTINGS = ((5, 10), (10, 20))
+"""Table 2: the most squares, and their largest radius in pixels, on images of `SIDE` x `SIDE`."""
+
+SIDE = 224
+
+OCCLUSION = {
+    ((5, 10), "gray"): _rates(23.5, 31.6, 38.4, 32.4, 54.0),
+    ((5, 10), "white"): _rates(28.3, 48.4, 57.5, 61.3, 71.7),
+    ((5, 10), "black"): _rates(31.6, 51.5, 53.3, 48.9, 64.6),
+    ((10, 20), "gray"): _rates(30.1, 48.2, 56.3, 100, 100),
+    ((10, 20), "white"): _rates(40.1, 59.1, 73.3, 100, 100),
+    ((10, 20), "black"): _rates(41.2, 70.2, 72.2, 100, 100),
+}
+"""Table 2: error of ResNet-50 on ImageNet under occlusion, in the order of `EPS`."""
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Half a line of Table 3: a model with one attribution method.
+
+    Args:
+        gini: global.
+        noise_i, noise_ii: errors under noise on the most important sub-pixels.
+        black, gray, white: errors under occlusion.
+    """
+
+    gini: float
+    noise_i: float
+    noise_ii: float
+    black: float
+    gray: float
+    white: float
+
+
+TABLE3 = {
+    "input-x-gradient": (
+        Ablation(0.63, *_rates(16.1, 45.0, 24.7, 16.8, 23.5)),
+        Ablation(0.93, *_rates(60.9, 90.4, 63.3, 51.2, 63.2)),
+    ),
+    "gradient-shap": (
+        Ablation(0.62, *_rates(19.8, 54.7, 31.5, 24.1, 29.9)),
+        Ablation(0.93, *_rates(62.3, 93.7, 64.8, 53.3, 71.6)),
+    ),
+    "smoothgrad": (
+        Ablation(0.75, *_rates(63.5, 45.0, 32.3, 25.6, 30.3)),
+        Ablation(0.98, *_rates(82.5, 98.3, 61.6, 49.7, 60.8)),
+    ),
+    "integrated-gradients": (
+        Ablation(0.62, *_rates(16.5, 55.5, 31.6, 23.5, 28.3)),
+        Ablation(0.94, *_rates(63.9, 95.5, 64.6, 54.0, 71.7)),
+    ),
+}
+"""Table 3: ResNet-50 on ImageNet, natural and adversarial, by attribution method. The count of noised sub-pixels is not told."""
