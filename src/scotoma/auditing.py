@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save
 from torch import nn
 
 from scotoma import __version__
+from scotoma.attacks.gradient import declared_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
@@ -144,7 +145,7 @@ def audit(
     other = None if extractor is None else load_model(extractor).checked(claim.data)
     given = read_sources(sources, claim.data)
     natural = None if reference is None else load_model(reference).checked(claim.data)
-    settings = Settings(attack, layer, other, given, chosen, natural)
+    settings = Settings(attack, layer, other, given, chosen, natural, declared_gradient(claim.model.module))
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
@@ -174,6 +175,7 @@ def audit(
             "notes": list(claim.model.notes),
             "seed": seed,
             "attack": attack,
+            "gradient": settings.gradient,
             **({"bounds": list(map(str, chosen))} if chosen else {}),
             "model": {"sha256": claim.model.sha256, **claim.model.card},
             **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),

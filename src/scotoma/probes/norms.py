@@ -84,9 +84,9 @@ class Norms:
         names = [name for name in self.attacks.get(bound.norm, ()) if name != "latent-descent" or generative]
         made = [self._one(name, bound, gradients) for name in names]
         if settings is not None and bound == claim.threat:
-            follows = follows_gradients(settings.attack)
-            if settings.attack not in names or (follows and gradients.name != "exact"):
-                made.append((settings.attack, "the audit's own", "exact" if follows else None, settings.make_attack(bound)))
+            own = settings.gradient if follows_gradients(settings.attack) else None
+            if settings.attack not in names or own not in (None, gradients.name):
+                made.append((settings.attack, "the audit's own", own, settings.make_attack(bound)))
         return made
 
     def _one(self, name: str, bound: Threat, gradients: Gradients) -> Made:

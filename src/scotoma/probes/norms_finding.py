@@ -26,11 +26,11 @@ RULE = (
 INSTEAD = {
     "exact": ", and neither slopes in the place of steps nor differences of logits give another",
     "bpda": (
-        ": attacks that follow gradients, but for the audit's own, were given those of slopes in the place of its steps (BPDA), "
+        ": attacks that follow gradients were given those of slopes in the place of its steps (BPDA), "
         "and in L2 their examples were then taken back pixel by pixel"
     ),
     "estimate": (
-        f": attacks that follow gradients, but for the audit's own, were given differences of logits along {DIRECTIONS} random "
+        f": attacks that follow gradients were given differences of logits along {DIRECTIONS} random "
         f"directions, {2 * DIRECTIONS} forward passes a gradient"
     ),
 }

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
-from scotoma.attacks import make
+from scotoma.attacks import follows_gradients, make
+from scotoma.attacks.gradient import with_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
@@ -30,6 +31,7 @@ class Settings:
             for some itself.
         bounds: one a norm other than the claim's, at which accuracy is told there; where there is none, that of the data counts.
         reference: a naturally trained model, beside which the inequality probe measures; none means that it looks for one itself.
+        gradient: which the attack follows, where it follows any; see `attacks.gradient.with_gradient`.
     """
 
     attack: str = "strong"
@@ -38,10 +40,12 @@ class Settings:
     sources: tuple[Classifier, ...] = ()
     bounds: tuple[Threat, ...] = ()
     reference: Classifier | None = None
+    gradient: str = "exact"
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
-        return make(self.attack, threat, until=until, sources=self.sources)
+        attack = make(self.attack, threat, until=until, sources=self.sources)
+        return with_gradient(attack, self.gradient) if follows_gradients(attack) else attack
 
     def feature_layer(self, model: Classifier, data: Dataset) -> tuple[str | None, str]:
         """The layer of `model` to read features from, as `Run.features` takes it, and how to name it to people."""
