@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from scotoma.attacks.oracle import PerImage, answer
-from scotoma.claim import Threat
+from scotoma.attacks.wrapped import Wrapped
 from scotoma.randomness import Randomness
 
 STAIRS = {"round", "floor", "ceil", "trunc", "fix", "sign", "heaviside"}
@@ -34,7 +34,7 @@ ARITHMETIC = {"add", "sub", "mul", "div", "radd", "rsub", "rmul", "rdiv", "trued
 
 
 @dataclass(frozen=True)
-class BPDA:
+class BPDA(Wrapped):
     """An attack on a model whose steps have the gradient of a slope; what the model says stays as it is, bit by bit.
 
     Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1, with the identity as the
@@ -46,18 +46,6 @@ class BPDA:
     Args:
         attack: any attack that follows gradients.
     """
-
-    attack: Callable[..., Tensor]
-
-    @property
-    def norms(self) -> tuple[str, ...]:
-        """Those of the attack."""
-        return getattr(self.attack, "norms", ("linf",))
-
-    @property
-    def threat(self) -> Threat:
-        """That of the attack."""
-        return self.attack.threat  # type: ignore[attr-defined]
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """What the attack returns, (n, c, h, w)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scotoma import engine
 from scotoma.attacks.oracle import PerImage, answer
-from scotoma.claim import Threat
+from scotoma.attacks.wrapped import Wrapped
 from scotoma.errors import InputError
 from scotoma.randomness import Randomness
 
@@ -23,7 +23,7 @@ STREAM = -1
 
 
 @dataclass(frozen=True)
-class Estimated:
+class Estimated(Wrapped):
     """An attack whose gradients are estimated from logits: it cannot tell the model from a black box.
 
     By default along every value of an image (Schott et al. 2019, section 5, "GE"), which costs 2 forward passes a value and is
@@ -39,7 +39,6 @@ class Estimated:
         directions: how many random directions; None means every value in turn.
     """
 
-    attack: Callable[..., Tensor]
     step: float = 0.1
     directions: int | None = None
 
@@ -48,16 +47,6 @@ class Estimated:
             raise InputError(f"step {self.step:g} of an estimated gradient: want a number in (0, 1]")
         if self.directions is not None and self.directions < 1:
             raise InputError(f"{self.directions} directions for an estimated gradient: want at least 1")
-
-    @property
-    def norms(self) -> tuple[str, ...]:
-        """Those of the attack."""
-        return getattr(self.attack, "norms", ("linf",))
-
-    @property
-    def threat(self) -> Threat:
-        """That of the attack."""
-        return self.attack.threat  # type: ignore[attr-defined]
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """What the attack returns, (n, c, h, w)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ HALVINGS = 10
 
 
 @dataclass(frozen=True)
-class Paths:
+class Paths(ABC):
     """Tries paths one after the other, and bisects those that fool nearer than all before.
 
     A path leads from the image, at reach 0, outwards. Subclasses say where the path of a draw goes. One query asks of each draw
@@ -74,13 +75,13 @@ class Paths:
         """The reach beyond which nothing lies on a path, (n,)."""
         return images.new_ones(len(images))
 
+    @abstractmethod
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         """What the path of a draw is made of, a row an image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         """The points at `reach`, (n,), of the paths `drawn`: images (n, c, h, w) in [0, 1]."""
-        raise NotImplementedError
 
 
 def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.oracle import Oracle, narrow
 from scotoma.attacks.pointwise import Pointwise
+from scotoma.attacks.wrapped import Wrapped
 from scotoma.claim import Threat
 from scotoma.randomness import Randomness
 
@@ -18,7 +18,7 @@ STREAM = -2
 
 
 @dataclass(frozen=True)
-class Refined:
+class Refined(Wrapped):
     """An attack in L1 or L2 whose examples are taken back pixel by pixel as far as the model stays fooled, as in `Pointwise`.
 
     For models with steps: along BPDA's slopes all values move, although only those that cross a step change anything.
@@ -26,13 +26,6 @@ class Refined:
     Args:
         attack: whose `threat` names the norm.
     """
-
-    attack: Callable[..., Tensor]
-
-    @property
-    def threat(self) -> Threat:
-        """That of the attack."""
-        return self.attack.threat  # type: ignore[attr-defined]
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """The examples, (n, c, h, w), none farther than the attack's."""
