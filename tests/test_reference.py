@@ -34,11 +34,9 @@ def places(tmp_path, monkeypatch) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("name", list(REFERENCES))
+@pytest.mark.parametrize("name", [name for name in REFERENCES if (ref.ZOO / f"{name}.safetensors").exists()])
 def test_the_zoo_holds_what_the_table_says(name):
     path = ref.ZOO / f"{name}.safetensors"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in the zoo")
     card, wanted = load_model(str(path)).card, REFERENCES[name]
     assert {key: card[key] for key in ("recipe", "data", "arch", "threat")} == {
         key: getattr(wanted, key) for key in ("recipe", "data", "arch", "threat")
