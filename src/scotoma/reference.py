@@ -77,6 +77,8 @@ _CIFAR: dict[str, Any] = {"data": "cifar-10", "arch": "resnet9", "threat": "linf
 _SGD = Schedule(peak=0.2, decay=5e-4, optimizer="sgd")
 _DIGITS: dict[str, Any] = {"data": "digits", "arch": "small-cnn", "schedule": Schedule(40, 64, peak=3e-3)}
 """Under a minute each."""
+_SMALL: dict[str, Any] = {"data": "mnist", "arch": "wong-small", "schedule": Schedule(12, 64, peak=2e-3)}
+"""A sweep in which nothing but the training's images differs: one network, as many epochs, minutes each."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -94,10 +96,10 @@ def _on_mnist(recipe: str, arch: str, epochs: int = 6, **more: Any) -> Reference
 REFERENCES = {
     "mnist-natural": Reference("natural", "mnist", "madry-mnist", "linf:0.3", Schedule(5)),
     "mnist-pgd": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(18)),
-    "mnist-pgd-01": Reference("pgd", "mnist", "madry-mnist", "linf:0.1", Schedule(6)),
-    "mnist-pgd-02": Reference("pgd", "mnist", "madry-mnist", "linf:0.2", Schedule(6)),
-    "mnist-pgd-cutout": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(8), augment=("cutout",)),
-    "mnist-igd": Reference("igd", "mnist", "madry-mnist", "linf:0.3", Schedule(8), sources=("mnist-natural",)),
+    "mnist-small-natural": Reference("natural", threat="linf:0.3", **_SMALL),
+    **{f"mnist-small-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_SMALL) for tenths in (1, 2, 3)},
+    "mnist-small-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_SMALL),
+    "mnist-small-igd": Reference("igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL),
     "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
     **{f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS) for tenths in (1, 2, 3)},
     "digits-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_DIGITS),

@@ -29,7 +29,7 @@ class Attributions:
 
     title = "Four methods of attribution, on MNIST"
     source = "Duan et al. 2023, Table 3, on other data"
-    ways: dict[str, str] = {"natural": "mnist-natural", "0.3": "mnist-pgd"}
+    ways: dict[str, str] = {"natural": "mnist-small-natural", "0.3": "mnist-small-pgd-03"}
     """The reference models by the size trained for: natural training and the largest size."""
 
     @property

@@ -51,7 +51,12 @@ class Remedies:
     source = "Duan et al. 2023, appendix on Cutout; Dong et al. 2023 (arXiv 2305.09305)"
     ways: dict[str, dict[str, str]] = {
         "digits": {NATURAL: "digits-natural", PLAIN: "digits-pgd-03", "Cutout": "digits-pgd-cutout", "IGD": "digits-igd"},
-        "MNIST": {NATURAL: "mnist-natural", PLAIN: "mnist-pgd", "Cutout": "mnist-pgd-cutout", "IGD": "mnist-igd"},
+        "MNIST": {
+            NATURAL: "mnist-small-natural",
+            PLAIN: "mnist-small-pgd-03",
+            "Cutout": "mnist-small-pgd-cutout",
+            "IGD": "mnist-small-igd",
+        },
     }
     """By data, the reference models by the way of training, all but natural training at one size."""
 

@@ -19,7 +19,12 @@ class Mnist(Study):
 
     title = "Inequality of attribution on MNIST, by size of L-inf training"
     source = "Duan et al. 2023, Tables 1 and 2 and Figures 2 to 4, on other data"
-    sweep = {"natural": "mnist-natural", "0.1": "mnist-pgd-01", "0.2": "mnist-pgd-02", "0.3": "mnist-pgd"}
+    sweep = {
+        "natural": "mnist-small-natural",
+        "0.1": "mnist-small-pgd-01",
+        "0.2": "mnist-small-pgd-02",
+        "0.3": "mnist-small-pgd-03",
+    }
 
 
 class Cifar(Study):
