@@ -15,7 +15,7 @@ from scotoma import reference as ref
 from scotoma.errors import InputError
 from scotoma.models.loading import load_model
 from scotoma.progress import Progress
-from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train, spoken
+from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train
 from scotoma.training import AUGMENTATIONS, RECIPES
 from scotoma.training.loop import Schedule
 
@@ -219,8 +219,3 @@ def test_unknown_names_and_data_without_a_training_split(digits):
         reference("mnist-pdg", digits)
     with pytest.raises(InputError, match="no training split"):
         seconds_to_train(TINY, replace(digits, train=None))
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
-def test_times_in_a_sentence(seconds, text):
-    assert spoken(seconds) == text

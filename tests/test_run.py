@@ -17,7 +17,7 @@ from scotoma.claim import Threat
 from scotoma.errors import InputError
 from scotoma.identity import describe, name
 from scotoma.models.loading import load_model
-from scotoma.run import Run
+from scotoma.run import Run, shuffled, units
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
@@ -53,10 +53,48 @@ def test_done_work_is_read_back(tmp_path, digits, linear):
         return images
 
     first = make_run(linear, digits, tmp_path).attack(attack)
+    once = len(asked)
     assert make_run(linear, digits, tmp_path).attack(attack).equals(first)
-    assert len(asked) == 1
+    assert len(asked) == once
     make_run(linear, digits, tmp_path).attack(attack, ScaleShift(0.9, 0))
-    assert len(asked) == 2
+    assert len(asked) == 2 * once
+
+
+def test_more_images_take_up_the_work_on_fewer(tmp_path, digits, linear):
+    asked = []
+
+    def attack(model, images, labels, generator=None):
+        asked.append(len(images))
+        return images
+
+    def of(limit: int) -> Run:
+        return make_run(linear, digits, tmp_path, limit)
+
+    few, many = of(250).attack(attack), of(450).attack(attack)
+    assert len(asked) == 3
+    assert few.equals(many.head(250))
+    parts = units(of(450).indices)
+    assert [len(part) for part in parts] == [50, 200, 200]
+    assert all(part.diff().min() > 0 for part in parts)
+    assert of(450).indices.sort().values.equal(shuffled(len(digits.test), 0)[:450].sort().values)
+
+
+@pytest.mark.parametrize(
+    ("n", "sizes"), [(1, [1]), (50, [50]), (51, [50, 1]), (250, [50, 200]), (251, [50, 200, 1]), (700, [50, 200, 250, 200])]
+)
+def test_work_units_are_whole_but_the_last(n, sizes):
+    parts = units(torch.arange(n))
+    assert [len(part) for part in parts] == sizes
+    assert torch.cat(parts).equal(torch.arange(n))
+
+
+@pytest.mark.parametrize(
+    ("n", "stages"), [(30, [30]), (50, [50]), (60, [50, 60]), (250, [50, 250]), (2100, [50, 250, 500, 1000, 2000, 2100])]
+)
+def test_stages_are_whole_work_units(tmp_path, digits, linear, n, stages):
+    run = make_run(linear, digits, tmp_path, 1)
+    run.indices = torch.arange(n)
+    assert run.stages == stages
 
 
 def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear):
@@ -116,7 +154,7 @@ def test_a_batch_that_does_not_fit_is_halved(tmp_path, digits, linear, kind):
     run = make_run(linear, digits, tmp_path)
     assert len(run.attack(hungry)) == 60
     assert max(seen[2:]) <= 20, "once halved, batches stay small"
-    assert run.batch_size == 15
+    assert run.batch_size == 13
 
 
 def test_one_image_that_does_not_fit_is_told(tmp_path, digits, linear):
@@ -209,14 +247,14 @@ def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
 
 def test_examples_are_made_on_every_image_and_shown_to_any_model(tmp_path, digits, linear, digits_model):
     run, source = make_run(str(digits_model), digits, tmp_path, None), load_model(linear).checked(digits)
-    (first, second) = run.crafted(FGSM(THREAT), source)
-    assert (len(first), len(second)) == (250, 250)
-    assert first["index"].to_list() + second["index"].to_list() == run.indices.tolist()
-    assert set(first["forwards"]) == set(first["backwards"]) == {1}
+    crafted = list(run.crafted(FGSM(THREAT), source))
+    assert [len(unit) for unit in crafted] == [50, 200, 250]
+    made = pl.concat(crafted)
+    assert made["index"].to_list() == run.indices.tolist()
+    assert set(made["forwards"]) == set(made["backwards"]) == {1}
     images, labels = digits.test.images(run.indices), digits.test.labels[run.indices]
     examples = FGSM(THREAT)(linear, images, labels)
-    made = torch.tensor(pl.concat([first, second])["adversarial"].to_numpy()).view_as(images)
-    assert torch.allclose(made, examples, atol=1e-6)
+    assert torch.allclose(torch.tensor(made["adversarial"].to_numpy()).view_as(images), examples, atol=1e-6)
     for target in (None, source):
         model = target or run.claim.model
         frame = run.transferred(FGSM(THREAT), source, target)
@@ -237,7 +275,7 @@ def test_on_the_model_itself_examples_are_those_of_the_attack(tmp_path, digits, 
         whitebox = run.attack(attack).select(pl.exclude("attack", "forwards", "backwards"))
         for source in (run.claim.model, copy):
             assert run.transferred(attack, source).select(whitebox.columns).equals(whitebox)
-    assert len(list((tmp_path / "units").iterdir())) == 2 + 2, "a copy is no other source"
+    assert len(list((tmp_path / "units").iterdir())) == 2 * (2 + 2), "a copy is no other source"
 
 
 def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_model, monkeypatch):

@@ -23,6 +23,7 @@ from torch import nn
 
 from scotoma import __version__
 from scotoma.attacks.gradient import declared_gradient
+from scotoma.budget import Budget
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
@@ -35,7 +36,9 @@ from scotoma.probes import PROBES
 from scotoma.probes.norms_bounds import read_bounds
 from scotoma.probes.probe import Probe, Settings
 from scotoma.progress import Progress
+from scotoma.ranks import ranks
 from scotoma.run import Run
+from scotoma.staging import ask
 from scotoma.store import read_json, write_json, write_parquet, write_whole
 
 SCHEMA = 1
@@ -105,6 +108,7 @@ def audit(
     reference: nn.Module | Classifier | str | None = None,
     limit: int | None = None,
     seed: int = 0,
+    budget: str | float | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Report:
@@ -129,6 +133,8 @@ def audit(
             means a reference model that is there, or a small one trained on the spot.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
+        budget: stop after "20m", "90s", "2h" or so many seconds, with what every probe found on the images that it reached; the
+            same call goes on from there. None is as long as it takes.
         progress: where to show how far it is.
         command: what to print as the command that repeats the audit; None means the call of this function.
 
@@ -136,32 +142,37 @@ def audit(
         InputError: something given cannot be used; nothing is written over.
     """
     started, clock = datetime.now(UTC), time.monotonic()
+    time_left = Budget() if budget is None else Budget.parse(budget)
     threat = Threat.parse(threat)
     if threat.norm != "linf":
         raise InputError(f"threat {threat}: probes measure L-inf so far; write linf:EPS, or run one attack: scotoma attack pgd")
     chosen = read_bounds(bounds, threat)
+    options = {"out": out and str(out), "probes": probes, "layer": layer, "limit": limit, "attack": attack, "seed": seed}
+    options |= {"budget": budget, "extractor": extractor, "sources": sources, "bounds": [*map(str, chosen)], "reference": reference}
     claim = make_claim(model, data, threat)
-    asked = [PROBES[probe]() if isinstance(probe, str) else probe for probe in dict.fromkeys(probes or PROBES)]
+    asked = dict(_named(probe) for probe in probes or PROBES)
     other = None if extractor is None else load_model(extractor).checked(claim.data)
     given = read_sources(sources, claim.data)
     natural = None if reference is None else load_model(reference).checked(claim.data)
     settings = Settings(attack, layer, other, given, chosen, natural, declared_gradient(claim.model.module))
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
+    if out is None and ranks().world > 1:
+        raise InputError("out: name a folder that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
-    run = Run(claim, folder, limit=limit, seed=seed, progress=progress)
-    with run.store.locked():
+    run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
+    with run.store.locked(), run.watched():
         if layer is not None:
             for each in (claim.model, other) if other else (claim.model,):
                 try:
                     run.features(claim.data.test, layer, torch.arange(1), model=each)  # before hours of attacks
                 except InputError as error:
                     raise InputError(f"{each.name}: {error}") from None
-        findings = []
-        with run.progress.bar("probes", len(asked)) as advance:
-            for probe in asked:
-                findings.append(probe.measure(claim, run, settings))
-                save_finding(folder, findings[-1])
-                advance(1)
+        leads = ranks().leads
+        answers = ask(asked, claim, run, settings, lambda finding: save_finding(folder, finding) if leads else None)
+        if not leads:
+            return _published_by_the_first(folder)
+        for finding in answers.findings:
+            save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
         summary = {
             "model": claim.model.name,
@@ -170,10 +181,10 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
-            "command": command
-            or repeat(model, data, claim.threat, out, probes, attack, layer, extractor, sources, chosen, reference, limit, seed),
-            "notes": list(claim.model.notes),
+            "command": command or repeat(model, data, claim.threat, **options),
+            "notes": [*claim.model.notes, *([] if answers.whole else [answers.shortfall(time_left)])],
             "seed": seed,
+            **({"budget": time_left.seconds} if time_left.seconds else {}),
             "attack": attack,
             "gradient": settings.gradient,
             **({"bounds": list(map(str, chosen))} if chosen else {}),
@@ -187,11 +198,27 @@ def audit(
                 "test": len(claim.data.test),
             },
             "passes": run.passes,
+            **({"processes": ranks().world} if ranks().world > 1 else {}),
             **machine(run.device),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
         }
-        return publish(folder, summary, findings, provenance)
+        report = publish(folder, summary, answers.findings, provenance)
+        ranks().done(f"published {folder}")
+        ranks().leave()
+        return report
+
+
+def _published_by_the_first(folder: Path) -> Report:
+    """The report that the process that leads has written."""
+    ranks().wait(f"published {folder}")
+    report = read_report(folder)
+    ranks().leave()
+    return report
+
+
+def _named(probe: str | Probe) -> tuple[str, Probe]:
+    return (probe, PROBES[probe]()) if isinstance(probe, str) else (type(probe).__name__.lower(), probe)
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -240,6 +267,13 @@ def draw(folder: Path) -> Report:
     """Draw the report of a finished run again, without the model. Raises `InputError` where there is none to draw."""
     from scotoma.report.html import write_report
 
+    report = read_report(folder)
+    write_report(folder, report.claim, report.findings, report.provenance)
+    return report
+
+
+def read_report(folder: Path) -> Report:
+    """What an audit found and kept. Raises `InputError` where none was finished."""
     held = read_json(folder / "findings.json")
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != SCHEMA:
@@ -248,7 +282,6 @@ def draw(folder: Path) -> Report:
     for finding, entry in zip(findings, held["findings"], strict=True):
         if public(finding) != entry:
             raise InputError(f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; finish it first")
-    write_report(folder, held["claim"], findings, held["provenance"])
     return Report(folder, held["claim"], findings, held["provenance"])
 
 
@@ -284,21 +317,19 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model, data, threat, out, probes, attack, layer, extractor, sources, bounds, reference, limit, seed) -> str:
-    """The Python call that repeats an audit."""
+def repeat(model: Any, data: str | Dataset, threat: Threat, **options: Any) -> str:
+    """The Python call that repeats an audit; options that are None or empty are left out."""
 
-    def named(given: nn.Module | Classifier | str) -> str:
-        return repr(given) if isinstance(given, str) else getattr(given, "name", type(given).__name__)
+    def told(given: Any) -> str:
+        if isinstance(given, list | tuple):
+            return f"[{', '.join(map(told, given))}]"
+        plain = isinstance(given, str | int | float)
+        return repr(given) if plain else getattr(given, "name", type(given).__name__)
 
-    given = {"out": out and str(out), "probes": probes and list(probes), "layer": layer, "limit": limit}
-    given = {key: value for key, value in given.items() if value is not None} | {"attack": attack, "seed": seed}
+    given = {key: value for key, value in options.items() if value is not None and value not in ((), [])}
+    rest = "".join(f", {key}={told(value)}" for key, value in given.items())
     source = data if isinstance(data, str) else data.name
-    rest = "".join(f", {key}={value!r}" for key, value in given.items())
-    rest += "" if extractor is None else f", extractor={named(extractor)}"
-    rest += f", sources=[{', '.join(map(named, sources))}]" if sources else ""
-    rest += f", bounds={list(map(str, bounds))}" if bounds else ""
-    rest += "" if reference is None else f", reference={named(reference)}"
-    return f"scotoma.audit({named(model)}, data={source!r}, threat={str(threat)!r}{rest})"
+    return f"scotoma.audit({told(model)}, data={source!r}, threat={str(threat)!r}{rest})"
 
 
 def describe_claim(claim: dict[str, Any]) -> str:

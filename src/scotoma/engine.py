@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,8 +19,13 @@ WORTH_BF16 = 5e6
 
 
 def default_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")  # type: ignore[return-value]
+    """The accelerator where there is one, else the CPU; of several, the one of this process among those on the machine."""
+    device = torch.accelerator.current_accelerator()
+    if device is None:
+        return torch.device("cpu")
+    index = int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.accelerator.device_count())
+    torch.accelerator.set_device_index(index)
+    return torch.device(device.type, index)
 
 
 def has_bf16(device: torch.device) -> bool:

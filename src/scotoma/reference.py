@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from scotoma.budget import spoken
 from scotoma.cache import cache
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Split
@@ -251,10 +252,3 @@ class _First:
 
 def _untrained(name: str, data: Dataset) -> Classifier:
     return Classifier.of(ARCHITECTURES[recipe_of(name).arch](data.shape, len(data.classes)), name)
-
-
-def spoken(seconds: float) -> str:
-    """A time in a sentence: "40 s", "12 min", "3.5 h"."""
-    if seconds < 100:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from scotoma import __version__, records
 from scotoma.attacks.oracle import Counted
+from scotoma.budget import Budget, Watched
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.errors import InputError
@@ -27,11 +29,13 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.features import features
 from scotoma.progress import Progress, Silent
 from scotoma.randomness import Randomness
-from scotoma.store import Store
+from scotoma.store import Store, Unit
 from scotoma.workbench import Attack, Workbench, ask, finite
 
 UNIT = 250
 """Images in a work unit: what is lost when a run is killed, and the granularity of its files."""
+FIRST = 50
+"""Images in the first one, after which an audit has something to tell."""
 
 Transform = Callable[[Tensor], Tensor]
 Look = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
@@ -46,18 +50,29 @@ class Run(Workbench):
         limit: how many test images are audited, drawn at random with `seed`; None means all.
         seed: of the draw of images and of every attack.
         progress: where to show how far it is.
+        budget: the time for all of it; work that is begun after it raises `OutOfTimeError`.
 
     Raises:
         InputError: a limit below 1, a negative seed, or a folder that holds something else.
     """
 
-    def __init__(self, claim: Claim, folder: Path, *, limit: int | None = None, seed: int = 0, progress: Progress | None = None):
+    def __init__(
+        self,
+        claim: Claim,
+        folder: Path,
+        *,
+        limit: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+        budget: Budget | None = None,
+    ):
         if limit is not None and limit < 1:
             raise InputError(f"--limit {limit}: want at least one image")
         if not 0 <= seed < 2**63:
             raise InputError(f"--seed {seed}: want a number from 0 to 2^63 - 1")
         super().__init__(claim, seed)
-        self.progress = progress or Silent()
+        self.budget = budget or Budget()
+        self.progress = Watched(progress or Silent(), self.budget)
         self.model = self._module(claim.model)
         self.reduced = self._pays_in_bf16(self.model)
         self.store = Store(
@@ -69,8 +84,10 @@ class Run(Workbench):
                 "data_sha256": claim.data.sha256,
                 "threat": str(claim.threat),
             },
+            self.budget,
         )
-        self.indices = shuffled(len(claim.data.test), seed)[:limit].sort().values
+        order = shuffled(len(claim.data.test), seed)[:limit]
+        self.indices = torch.cat([unit.sort().values for unit in units(order)])
         self._done: dict[tuple[str, str], pl.DataFrame] = {}
         self._told: tuple[Classifier, Tensor, Tensor] | None = None
 
@@ -88,7 +105,7 @@ class Run(Workbench):
     def attack(self, attack: Attack, transform: Transform | None = None, what: str = "attacking") -> pl.DataFrame:
         """Records of an attack on every audited image, after `transform`; see `records.measure` for the columns."""
         wanted = pl.exclude(records.EXAMPLE)
-        frame = pl.concat(unit.select(wanted) for unit in self._units(attack, transform, what))
+        frame = pl.concat([unit.select(wanted) for unit in self._units(attack, transform, what)])
         self._done[name(attack), name(transform)] = frame
         return frame
 
@@ -100,7 +117,10 @@ class Run(Workbench):
         All of `indices` must be successes of that attack.
         """
         chosen = pl.DataFrame({"index": indices})
-        kept = pl.concat(self._units(attack, transform, "reading")).select("index", records.EXAMPLE)
+        wanted = pl.col("index").is_in(indices)
+        kept = pl.concat([unit.filter(wanted) for unit in self._units(attack, transform, "reading")]).select(
+            "index", records.EXAMPLE
+        )
         adversarial = chosen.join(kept, on="index", maintain_order="left")[records.EXAMPLE].to_numpy()
         originals = self.claim.data.test.images(torch.tensor(indices))
         moved = transform(originals) if transform else originals
@@ -117,15 +137,15 @@ class Run(Workbench):
         reduced = self.reduced if source is self.claim.model else self._pays_in_bf16(module)
         search = "bf16" if reduced else "float32"
         config = {"kind": "crafted", "attack": describe(attack), "seed": self.seed, "search": search}
+
+        def compute(indices: Tensor) -> pl.DataFrame:
+            with self._seeded():
+                return pl.concat(self._batches(indices, partial(self._craft_batch, attack, module, reduced), lambda images: None))
+
         with self.progress.bar(what, len(self.indices)) as advance:
-            for indices in self.indices.split(UNIT):
-
-                def compute(indices: Tensor = indices) -> pl.DataFrame:
-                    with self._seeded():
-                        work = partial(self._craft_batch, attack, module, reduced)
-                        return pl.concat(self._batches(indices, work, lambda images: None))
-
-                unit = self.store.unit({**config, **self._identity(indices, source)}, compute)
+            parts = units(self.indices)
+            work = [Unit({**config, **self._identity(indices, source)}, partial(compute, indices)) for indices in parts]
+            for indices, unit in zip(parts, self.store.each(work), strict=True):
                 yield unit
                 advance(len(indices))
 
@@ -211,15 +231,23 @@ class Run(Workbench):
             rows = len(next(iter(seen.values())))
             return pl.DataFrame({"index": indices.repeat_interleave(rows // len(indices)).numpy(), **seen})
 
-        def compute() -> pl.DataFrame:
-            right = self.indices[self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]]
+        def compute(part: Tensor) -> pl.DataFrame:
+            right = part[correct[part]]
             if not len(right):
                 return pl.DataFrame({"index": right.numpy()})
-            with self.progress.bar(f"examining: {what}", len(right)) as advance, self._seeded():
-                return pl.concat(self._batches(right, see, advance))
+            with self._seeded():
+                return pl.concat(self._batches(right, see, lambda images: None))
 
-        split = self.claim.data.test
-        return self.table(what, config | {"seed": self.seed}, compute, model)
+        split, parts, frames = self.claim.data.test, units(self.indices), []
+        correct = torch.zeros(len(split), dtype=torch.bool)
+        correct[self.indices] = self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]
+        config = {"kind": what, **config, "seed": self.seed, **({"extractor": fingerprint(model)} if model else {})}
+        with self.progress.bar(f"examining: {what}", len(self.indices)) as advance:
+            work = [Unit({**config, **self._identity(part)}, partial(compute, part)) for part in parts]
+            for part, frame in zip(parts, self.store.each(work), strict=True):
+                frames.append(frame)
+                advance(len(part))
+        return pl.concat([frame for frame in frames if len(frame)] or frames[:1])
 
     def predictions(self, transform: Transform | None = None) -> pl.DataFrame:
         """What the model says of every test image, audited or not, after `transform`: `index`, `label`, `prediction`."""
@@ -250,39 +278,50 @@ class Run(Workbench):
         order = shuffled(len(correct), self.seed)
         return order[correct[order]][:n].sort().values
 
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Where work ends when the budget is over, in the middle of an attack."""
+        with self.budget.watching(self.model):
+            yield
+
+    @property
+    def stages(self) -> list[int]:
+        """Numbers of images after which to tell what was found: whole work units, about twice as many each time."""
+        ends, n = [], len(self.indices)
+        while (end := 2 * ends[-1] if len(ends) > 1 else (FIRST, UNIT)[len(ends)]) < n:
+            ends.append(end)
+        return [*ends, n]
+
     def on(self, indices: Tensor) -> Run:
         """This run on other test images, int64; the records of both are in either's."""
         other = copy.copy(self)
         other.indices = indices
         return other
 
-    def _units(self, attack: Attack, transform: Transform | None, what: str) -> list[pl.DataFrame]:
-        with self.progress.bar(what, len(self.indices)) as advance:
-            return [self._unit(attack, transform, indices, advance) for indices in self.indices.split(UNIT)]
-
-    def _unit(self, attack: Attack, transform: Transform | None, indices: Tensor, advance: Callable[[int], None]) -> pl.DataFrame:
+    def _units(self, attack: Attack, transform: Transform | None, what: str) -> Iterator[pl.DataFrame]:
+        """The records of each work unit, with the images."""
+        labels = {"attack": name(attack), "transform": name(transform) if transform else "none"}
         config = {
             "kind": "attack",
             "attack": describe(attack),
             "transform": describe(transform) if transform else None,
             "seed": self.seed,
             "search": "bf16" if self.reduced else "float32",
-            **self._identity(indices),
         }
-        computed = False
+        parts, told = units(self.indices), set[int]()
+        with self.progress.bar(what, len(self.indices)) as advance:
 
-        def compute() -> pl.DataFrame:
-            nonlocal computed
-            computed = True
-            with self._seeded():
-                frame = pl.concat(self._batches(indices, lambda batch: self._attack_batch(attack, transform, batch), advance))
-            labels = {"attack": name(attack), "transform": name(transform) if transform else "none"}
-            return frame.with_columns(pl.lit(value).alias(column) for column, value in labels.items())
+            def compute(number: int) -> pl.DataFrame:
+                told.add(number)
+                with self._seeded():
+                    frame = pl.concat(self._batches(parts[number], partial(self._attack_batch, attack, transform), advance))
+                return frame.with_columns(pl.lit(value).alias(column) for column, value in labels.items())
 
-        frame = self.store.unit(config, compute)
-        if not computed:
-            advance(len(indices))
-        return frame
+            work = [Unit({**config, **self._identity(part)}, partial(compute, number)) for number, part in enumerate(parts)]
+            for number, unit in enumerate(self.store.each(work)):
+                if number not in told:
+                    advance(len(parts[number]))
+                yield unit
 
     def _attack_batch(self, attack: Attack, transform: Transform | None, indices: Tensor) -> pl.DataFrame:
         """Attack the images that the model has right and measure the results."""
@@ -325,7 +364,7 @@ class Run(Workbench):
                 return finite(records.verified_logits(module, self._place(split.images(batch))), batch, model)
 
             with self._seeded():
-                told = torch.cat(self._batches(self.indices, answer, lambda images: None))
+                told = torch.cat([row for part in units(self.indices) for row in self._batches(part, answer, lambda images: None)])
             self._told = model, self.indices, told
         return self._told[2]
 
@@ -336,6 +375,13 @@ class Run(Workbench):
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def units(indices: Tensor) -> list[Tensor]:
+    """The images of each work unit: the first `FIRST`, the others up to `UNIT`, then always so many."""
+    if len(indices) <= UNIT:
+        return [part for part in indices.tensor_split([FIRST]) if len(part)] or [indices]
+    return [*units(indices[:UNIT]), *indices[UNIT:].split(UNIT)]
 
 
 def shuffled(n: int, seed: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The run folder: whole files or none, and one writer.
+"""The run folder: whole files or none, and one run that writes them.
 
 claim.json        what is audited; another claim is refused
 units/*.parquet   one table a work unit, named by the hash of what it is the result of and by that of its content
@@ -15,14 +15,18 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from scotoma.budget import Budget, OutOfTimeError
 from scotoma.errors import InputError
+from scotoma.ranks import Ranks, ranks, seen
 
 CONFIG = "scotoma"
 """The key of a unit's configuration in its Parquet metadata."""
@@ -34,11 +38,27 @@ class Store:
     Args:
         folder: made where it is missing.
         claim: what identifies the claim; a folder that holds another one raises `InputError`.
+        budget: how long to wait for tables that another process computes.
+        group: the processes that share the run; None is those that `torchrun` started.
     """
 
-    def __init__(self, folder: Path, claim: dict[str, Any]):
+    def __init__(self, folder: Path, claim: dict[str, Any], budget: Budget | None = None, group: Ranks | None = None):
         self.folder = folder
-        held = folder / "claim.json"
+        self.units = folder / "units"
+        self.budget = budget or Budget()
+        self.ranks = group or ranks()
+        opened = f"opened {folder}"
+        if self.ranks.leads:
+            self._open(claim)
+            self.ranks.done(opened)
+            return
+        self.ranks.wait(opened)
+        if not seen((folder / "claim.json").exists):
+            raise InputError(f"{folder}: is not the same folder for all machines; choose an --out that they share")
+        self._open(claim)
+
+    def _open(self, claim: dict[str, Any]) -> None:
+        folder, held = self.folder, self.folder / "claim.json"
         if held.exists():
             other = read_json(held)
             differs = [key for key in claim if other.get(key) != claim[key]]
@@ -52,11 +72,16 @@ class Store:
             raise InputError(f"{folder}: is not empty and not a run of scotoma; choose another --out")
         else:
             write_json(held, claim)
-        self.units = folder / "units"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder; `InputError` where another process does. The lock goes with the process, however it ends."""
+        """Hold the folder, for all processes of the run; `InputError` where another run does. The lock goes with the process
+        that leads, however it ends."""
+        held = f"locked {self.folder}"
+        if not self.ranks.leads:
+            self.ranks.wait(held)
+            yield
+            return
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,24 +89,73 @@ class Store:
                 raise InputError(f"{self.folder}: another audit is writing there; wait for it or choose another --out") from None
             for left in self.units.glob(".*"):  # by a run that was killed while it wrote
                 left.unlink()
+            self.ranks.done(held)
             yield
 
     def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The table that `compute` makes, computed once for each configuration.
+        """The table that `compute` makes, computed once for each configuration, by one of the processes.
 
         The file is named by the hashes of `config` and of its own content. One that was cut short or altered is computed again.
+        Raises `OutOfTimeError` where another process computes it and the budget does not last.
         """
-        text = json.dumps(config, sort_keys=True)
-        key = _digest(text.encode(), 32)
-        for path in self.units.glob(f"{key}.*"):
-            content = path.read_bytes()
-            if path.name == _unit_name(key, content):
-                return pl.read_parquet(io.BytesIO(content))
-            path.unlink()
-        table = compute()
-        content = _parquet(table, {CONFIG: text})
-        write_whole(self.units / _unit_name(key, content), content)
+        unit = Unit(config, compute)
+        table = self._read(unit)
+        if table is not None:
+            return table
+        if not self.ranks.claim(self._name(unit)):
+            if not self.ranks.wait(self._name(unit), self.budget.left):
+                raise OutOfTimeError
+            found: list[pl.DataFrame | None] = []
+            if seen(lambda: found.append(self._read(unit)) or found[-1] is not None) and found[-1] is not None:
+                return found[-1]
+        return self._computed(unit)
+
+    def each(self, units: Iterable[Unit]) -> Iterator[pl.DataFrame]:
+        """The table of each, in this order. Of several processes every one first computes what no other has begun."""
+        units = list(units)
+        for unit in units if self.ranks.world > 1 else ():
+            if not self._has(unit) and self.ranks.claim(self._name(unit)):
+                self._computed(unit)
+        for unit in units:
+            yield self.unit(unit.config, unit.compute)
+
+    def _computed(self, unit: Unit) -> pl.DataFrame:
+        table = unit.compute()
+        content = _parquet(table, {CONFIG: unit.text})
+        write_whole(self.units / _unit_name(unit.key, content), content)
+        self.ranks.done(self._name(unit))
         return table
+
+    def _read(self, unit: Unit) -> pl.DataFrame | None:
+        """What is on disk, whole; files that are not go."""
+        for path in self.units.glob(f"{unit.key}.*"):
+            content = path.read_bytes()
+            if path.name == _unit_name(unit.key, content):
+                return pl.read_parquet(io.BytesIO(content))
+            path.unlink(missing_ok=True)
+        return None
+
+    def _has(self, unit: Unit) -> bool:
+        return any(self.units.glob(f"{unit.key}.*"))
+
+    def _name(self, unit: Unit) -> str:
+        return f"{self.folder} {unit.key}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: what its table is the result of, and how to compute it."""
+
+    config: dict[str, Any]
+    compute: Callable[[], pl.DataFrame]
+
+    @cached_property
+    def text(self) -> str:
+        return json.dumps(self.config, sort_keys=True)
+
+    @cached_property
+    def key(self) -> str:
+        return _digest(self.text.encode(), 32)
 
 
 def _unit_name(key: str, content: bytes) -> str:

@@ -10,6 +10,7 @@ import typer
 from scotoma.cli import auditing, papers, training  # noqa: F401  each adds its commands to the application
 from scotoma.cli.app import app
 from scotoma.errors import InputError
+from scotoma.ranks import ranks
 
 UsageError: Any = typer.BadParameter.__base__
 """A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
@@ -37,6 +38,7 @@ def main() -> None:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on standard error, exit code 2."""
-    typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
+    """One line on standard error, from one of the processes that find the same, and exit code 2."""
+    if ranks().claim(f"told {message}"):
+        typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from scotoma.progress import Progress
 
 app = typer.Typer(
     help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
@@ -44,12 +47,28 @@ NaturalReference = Annotated[
         "--reference", metavar="MODEL", help="A naturally trained model, to compare inequality with [default: found or made]."
     ),
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="TIME",
+        help="Stop after 90s, 20m or 2h with what was found so far; the same command goes on from there.",
+    ),
+]
 AttackOption = Annotated[str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")]
 
 
 def names(text: str) -> list[str]:
     """The names in "one, two"."""
     return [name.strip() for name in text.split(",")]
+
+
+def shown() -> Progress:
+    """Bars, of the process that leads where there are several."""
+    from scotoma.progress import Progress, Silent
+    from scotoma.ranks import ranks
+
+    return Progress() if ranks().leads else Silent()
 
 
 def typed() -> str:

@@ -10,6 +10,7 @@ import typer
 from scotoma.cli.app import (
     AttackOption,
     Bounds,
+    BudgetOption,
     Data,
     DataRoot,
     Extractor,
@@ -24,6 +25,7 @@ from scotoma.cli.app import (
     Weights,
     app,
     names,
+    shown,
     typed,
 )
 from scotoma.errors import InputError
@@ -45,6 +47,7 @@ def audit(
     bounds: Bounds = None,
     reference: NaturalReference = None,
     limit: Limit = None,
+    budget: BudgetOption = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
@@ -67,6 +70,7 @@ def audit(
         bounds=names(bounds) if bounds else (),
         reference=None if reference is None else load_model(reference, trust_pickle=trust_pickle),
         limit=limit,
+        budget=budget,
         seed=seed,
     )
 
@@ -156,7 +160,7 @@ def attack(
     from scotoma.auditing import make_claim, read_sources
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
-    from scotoma.progress import Progress
+    from scotoma.ranks import ranks
     from scotoma.report.summary import summarise
     from scotoma.run import Run
     from scotoma.store import write_parquet
@@ -168,11 +172,15 @@ def attack(
     chosen = with_gradient(make(name, claim.threat, sources=given), gradient)
     label = name if gradient == "exact" else f"{name}-{gradient}"
     folder = out or Path("runs") / f"{label}-{claim.model.name.replace(':', '-')}"
-    run = Run(claim, folder, limit=limit, seed=seed, progress=Progress())
+    run = Run(claim, folder, limit=limit, seed=seed, progress=shown())
     path = folder / f"{label}.parquet"
     with run.store.locked():
         records = run.attack(chosen, what=label)
-        write_parquet(path, run.records)
+        if ranks().leads:
+            write_parquet(path, run.records)
+    ranks().leave()
+    if not ranks().leads:
+        return
     for line in summarise(records, claim.threat):
         typer.echo(line)
     typer.echo(f"records: {path}")
@@ -200,6 +208,8 @@ def demo(
 def show_audit(*claim: Any, **settings: Any) -> None:
     """Audit with bars and with the command that was typed, and print the verdicts."""
     from scotoma.auditing import audit
-    from scotoma.progress import Progress
+    from scotoma.ranks import ranks
 
-    audit(*claim, **settings, progress=Progress(), command=typed()).show()
+    report = audit(*claim, **settings, progress=shown(), command=typed())
+    if ranks().leads:
+        report.show()

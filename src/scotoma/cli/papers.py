@@ -11,6 +11,7 @@ from scotoma.cli.app import (
     DataRoot,
     Seed,
     app,
+    shown,
     typed,
 )
 from scotoma.errors import InputError
@@ -33,7 +34,7 @@ def reproduce(
     data_root: DataRoot = None,
 ) -> None:
     """Measure a paper's table or figure again and print ours beside the published numbers."""
-    from scotoma.progress import Progress
+    from scotoma.ranks import ranks
     from scotoma.reproduction.running import reproduce as run
 
     finished = run(
@@ -44,11 +45,11 @@ def reproduce(
         seed=seed,
         models=models,
         data_root=data_root,
-        progress=Progress(),
-        say=lambda line: typer.echo(line, err=True),
+        progress=shown(),
+        say=lambda line: typer.echo(line, err=True) if ranks().leads else None,
         command=typed(),
     )
-    for reproduction in finished:
+    for reproduction in finished if ranks().leads else ():
         reproduction.show()
 
 

@@ -22,10 +22,7 @@ from scotoma.probes.inequality_reading import Reading
 from scotoma.probes.inequality_reference import compared
 from scotoma.probes.probe import Settings
 from scotoma.randomness import Randomness
-from scotoma.run import Look, Run, shuffled
-
-PART = 50
-"""Images whose measurements are kept together: what is lost when a run is killed."""
+from scotoma.run import Look, Run
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Inequality:
         return Finding("inequality", self.question, "not applicable", inequality_finding.RULE, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
-        """Test images, int64, ascending."""
+        """Audited images that the model and the reference have right, int64, the first in the order of the run."""
 
         def see(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
             with torch.no_grad():
@@ -85,25 +82,20 @@ class Inequality:
             return torch.zeros(0, dtype=torch.int64)
         right = torch.zeros(len(run.claim.data.test), dtype=torch.bool)
         right[table.filter("right")["index"].to_numpy(writable=True)] = True
-        order = shuffled(len(right), run.seed)
-        return order[right[order]][: self.images].sort().values
+        return run.indices[right[run.indices]][: self.images]
 
     def _readings(self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None) -> list[Reading]:
         """Of the audited model and, if there is one, the reference, on those images of which the maps of all say something."""
         models = {"audited": None} | ({"reference": reference} if reference else {})
-        tables = {name: self._measured(run, planned, chosen, name, model) for name, model in models.items()}
+        # with those between them that the reference has wrong, so that more images go on from the same work units
+        examined = run.on(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
+        wanted = pl.col("index").is_in(chosen.tolist())
+        tables = {
+            name: examined.examine(WHAT, planned.config, look(planned, on(model) if model else None), model).filter(wanted)
+            for name, model in models.items()
+        }
         said = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
         return [Reading(name, planned, table.filter(pl.Series(said))) for name, table in tables.items()]
-
-    @staticmethod
-    def _measured(run: Run, planned: Plan, chosen: Tensor, name: str, model: Classifier | None) -> pl.DataFrame:
-        look_on = look(planned, on(model) if model else None)
-        with run.progress.bar(f"inequality: {name} model", len(chosen)) as advance:
-            tables = []
-            for part in chosen.split(PART):
-                tables.append(run.on(part).examine(WHAT, planned.config, look_on, model))
-                advance(len(part))
-        return pl.concat(tables)
 
     @staticmethod
     def _shown(run: Run, claim: Claim, planned: Plan, readings: list[Reading], reference: Classifier | None) -> Shown:

@@ -19,6 +19,7 @@ from scotoma.attacks import ATTACKS
 from scotoma.errors import InputError
 from scotoma.finding import Finding, Row
 from scotoma.progress import Progress, Silent
+from scotoma.ranks import ranks
 from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.reproduction import ITEMS, chosen
@@ -115,13 +116,14 @@ def reproduce(
                 folder = top if single else top / each.partition("/")[2]
                 finished.append(_measure(each, item, context, folder, command))
                 advance(1)
-        if not single:
+        if not single and ranks().leads:
             lead = (
                 f"{len(items)} items of {paper}, measured again on models that this project trained. Each has a folder of its own."
             )
             when = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 1)}
             provenance = _provenance(context, tuple(needed), command) | when
             write_reproduction(top, paper, lead, [each.finding for each in finished], provenance)
+    ranks().leave()
     return finished
 
 
@@ -130,6 +132,8 @@ def _measure(name: str, item: Item, context: Context, folder: Path, command: str
     paper, _, short = name.partition("/")
     rows, finding = item.measure(context, short)
     finding = replace(finding, tables={"ours_beside_the_paper": shown(rows), **finding.tables})
+    if not ranks().leads:
+        return Reproduction(name, folder, rows, finding)
     write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
     when = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 1)}
     provenance = _provenance(context, item.models, command) | when
