@@ -4,14 +4,15 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from scotoma.budget import Budget, OutOfTimeError
 from scotoma.errors import InputError
-from scotoma.ranks import Group, Ranks, ranks, seen
+from scotoma.ranks import Group, Ranks, meeting, ranks, seen
 from scotoma.store import Store, Unit
 
 CLAIM = {"model": "m", "threat": "linf:0.1"}
@@ -19,7 +20,8 @@ CLAIM = {"model": "m", "threat": "linf:0.1"}
 
 def together(folder: Path, world: int, work, budget: Budget | None = None) -> list:
     """What `work` returns, or raises, in each of so many ranks with a `Store` of the same folder."""
-    shared, results = HashStore(), [None] * world
+    shared = HashStore()
+    results: list[Any] = [None] * world
 
     def one(rank: int) -> None:
         try:
@@ -104,7 +106,7 @@ def test_a_rank_waits_no_longer_than_the_budget(tmp_path):
 
     began = time.monotonic()
     found = together(tmp_path / "run", 2, work, Budget(0.5))
-    assert sorted(type(each) for each in found if isinstance(each, Exception)) == [OutOfTimeError]
+    assert [type(each) for each in found if isinstance(each, Exception)] == [OutOfTimeError]
     assert time.monotonic() - began < 10
 
 
@@ -152,3 +154,26 @@ def test_the_first_rank_leaves_last():
     for thread in threads:
         thread.join(20)
     assert order == [1, 2, 0]
+
+
+def test_processes_that_are_started_again_do_not_take_old_words_for_new():
+    shared = HashStore()
+
+    def meet(rank: int, late: float, met: dict) -> None:
+        time.sleep(late)
+        group = Group(rank, 3, meeting(shared, rank, 3))
+        met[rank] = group.claim("work")
+        group.done(f"hello from {rank}")
+        for other in range(3):
+            assert group.wait(f"hello from {other}", 20)
+
+    for late in ((0, 0.2, 0.1), (0.3, 0, 0.1), (0, 0, 0)):
+        met: dict[int, bool] = {}
+        shared.set("hello 2", "one that was lost before it was answered")
+        threads = [threading.Thread(target=meet, args=(rank, late[rank], met)) for rank in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert sorted(met.values()) == [False, False, True]

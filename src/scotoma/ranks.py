@@ -14,9 +14,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]
 
 LONGEST = timedelta(days=30)
 """That a process waits for another: a lost one is noticed by `torchrun`, which ends all of them."""
@@ -52,19 +53,19 @@ class Group(Ranks):
     """One of several processes, which talk through a key-value store of torch.distributed."""
 
     def __init__(self, rank: int, world: int, store: Store):
-        self.rank, self.world, self._store = rank, world, store
+        self.rank, self.world, self.store = rank, world, store
 
     def claim(self, name: str) -> bool:
-        return self._store.add(f"claim {name}", 1) == 1
+        return self.store.add(f"claim {name}", 1) == 1
 
     def done(self, name: str) -> None:
-        self._store.set(f"done {name}", str(self.rank))
+        self.store.set(f"done {name}", str(self.rank))
 
     def wait(self, name: str, seconds: float | None = None) -> bool:
         from torch.distributed import DistStoreError
 
         try:
-            self._store.wait([f"done {name}"], LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01)))
+            self.store.wait([f"done {name}"], LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01)))
         except DistStoreError:
             return False
         return True
@@ -78,13 +79,38 @@ class Group(Ranks):
 @cache
 def ranks() -> Ranks:
     """This process among those that `torchrun` started, or alone."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
     from torch.distributed.rendezvous import rendezvous
 
     store, rank, world = next(iter(rendezvous("env://")))
-    return Group(rank, world, store)
+    return Group(rank, world, meeting(store, rank, world))
+
+
+def meeting(store: Store, rank: int, world: int) -> Store:
+    """A part of the store for these very processes.
+
+    `torchrun` keeps the store when it starts processes again, with all that earlier ones said there. So the first process names the
+    meeting anew, answers whoever says hello, and goes on when every other one has said that name back.
+    """
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
+    if rank:
+        me = uuid4().hex
+        store.set(f"hello {rank}", me)
+        store.wait([f"to {me}"], LONGEST)
+        meeting = store.get(f"to {me}").decode()
+        store.set(f"{meeting} {rank}", "here")
+        return PrefixStore(meeting, store)
+    meeting, missing = uuid4().hex, set(range(1, world))
+    while missing:
+        for other in sorted(missing):
+            if store.check([f"{meeting} {other}"]):
+                missing.remove(other)
+            elif store.check([f"hello {other}"]):
+                store.set(f"to {store.get(f'hello {other}').decode()}", meeting)
+        time.sleep(0.01)
+    return PrefixStore(meeting, store)
 
 
 def seen(exists: Callable[[], bool], seconds: float = 10.0) -> bool:

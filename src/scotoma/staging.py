@@ -38,7 +38,7 @@ class Answers:
         )
 
 
-def ask(asked: dict[str, Probe], claim: Claim, run: Run, settings: Settings, keep: Callable[[Finding], None]) -> Answers:
+def ask(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings, keep: Callable[[Finding], None]) -> Answers:
     """Ask each probe of all audited images, or of as many as there is time for.
 
     Within a budget all are asked of the first 50 images, then of 250, and so on (`Run.stages`), those first that were quick
@@ -72,7 +72,7 @@ def ask(asked: dict[str, Probe], claim: Claim, run: Run, settings: Settings, kee
     return Answers([found[name][0] for name in asked], {name: found[name][1] for name in asked}, total)
 
 
-def _answers(asked: dict[str, Probe], claim: Claim, run: Run, settings: Settings) -> Iterator[tuple[str, Finding, int]]:
+def _answers(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings) -> Iterator[tuple[str, Finding, int]]:
     """Name, finding, and images of each probe at each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
     stages = run.stages if limited else [total]

@@ -16,6 +16,7 @@ from scotoma.cli.app import (
     Weights,
     app,
     names,
+    shown,
     typed,
 )
 from scotoma.errors import InputError
@@ -44,7 +45,10 @@ def train(
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
     augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
     sources: Annotated[
-        str | None, typer.Option(help="Trained models with commas between, for recipes that take examples from others.")
+        str | None,
+        typer.Option(
+            metavar="MODEL,MODEL", help="Trained models that the recipe takes examples from (ensemble), or its teacher (igd)."
+        ),
     ] = None,
     option: Annotated[list[str] | None, typer.Option(help="A hyper-parameter of the recipe, NAME=VALUE; may be repeated.")] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
@@ -52,15 +56,15 @@ def train(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Train a model; the same command continues a training that was stopped."""
+    """Train a model; the same command continues a training that was stopped. Started by torchrun, all processes train one model."""
     from scotoma.claim import Threat
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
-    from scotoma.progress import Progress
     from scotoma.training import RECIPES
     from scotoma.training.loop import Schedule, batch_size
     from scotoma.training.loop import train as run
     from scotoma.training.options import known, parse
+    from scotoma.training.parallel import joined
 
     options = parse(recipe, option or ())
     kind = RECIPES[recipe]
@@ -76,10 +80,10 @@ def train(
     images = len(loaded.train or ())
     pace = (batch, rate or getattr(kind, "rate", 1e-3), decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
-    total = -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
+    steps = 0 if hasattr(kind, "fit") else -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
     out = out or Path("runs") / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
 
-    with Progress().bar(f"training {arch}", total) as advance:
+    with joined() as team, shown().bar(f"training {arch}", steps) as advance:
         run(
             recipe,
             loaded,
@@ -93,8 +97,10 @@ def train(
             augment=names(augment) if augment else (),
             step=advance,
             log=log_epoch,
+            team=team,
         )
-    typer.echo(f"model: {out}")
+    if team.leads:
+        typer.echo(f"model: {out}")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from scotoma.data.dataset import Split
 from scotoma.gradients.linearity import linearity
 from scotoma.randomness import Randomness
 from scotoma.stats import finite
+from scotoma.training.parallel import ALONE, Team
 
 IMAGES = 1000
 STEPS = 20
@@ -53,27 +54,40 @@ class Epoch(Evaluation):
 
 
 def evaluate(
-    model: nn.Module, split: Split, threat: Threat, device: torch.device, images: int = IMAGES, *, attacked: bool = True
+    model: nn.Module,
+    split: Split,
+    threat: Threat,
+    device: torch.device,
+    images: int = IMAGES,
+    *,
+    attacked: bool = True,
+    team: Team = ALONE,
 ) -> Evaluation:
     """Put the model into eval mode and measure it; a random state is neither used nor changed.
 
-    Unless it is `attacked`, the accuracy on clean images is all.
+    Unless it is `attacked`, the accuracy on clean images is all. The processes of a `team` take turns with the images, and each
+    returns what was measured on all of them.
     """
     model.eval()
     attacks = (PGD(threat, steps=STEPS), FGSM(threat)) if attacked else ()
-    stands = []
-    for rows in torch.arange(min(images, len(split))).split(engine.batch_size(device, math.prod(split.shape))):
-        batch, labels = _read(split, rows, device)
-        random = Randomness(0, rows.to(device))
+    rows = torch.arange(min(images, len(split)))
+    stood = torch.zeros(1 + len(attacks), dtype=torch.int64, device=device)
+    for part in rows[team.rank :: team.world].split(engine.batch_size(device, math.prod(split.shape))):
+        batch, labels = _read(split, part, device)
+        random = Randomness(0, part.to(device))
         seen = [batch, *(attack(model, batch, labels, random) for attack in attacks)]
         with torch.no_grad():
-            clean, *stood = (margin(model(each).float(), labels) < 0 for each in seen)
-        stands.append(torch.stack([clean, *(clean & each for each in stood)]))
-    accuracy, *robust = torch.cat(stands, 1).float().mean(1).tolist()
+            right = torch.stack([margin(model(each).float(), labels) < 0 for each in seen])
+        stood += (right & right[0]).sum(1)
+    accuracy, *robust = (team.total(stood) / len(rows)).tolist()
     if not attacked:
         return Evaluation(accuracy, None, None, None, None)
-    steps = linearity(model, *_read(split, torch.arange(min(LINEARITY_IMAGES, len(split))), device), threat)
-    return Evaluation(accuracy, *robust, loss_ratio=finite(steps.ratio.value), cosine=finite(steps.mean_cosine.value))
+    steps = torch.zeros(2, dtype=torch.float64)
+    if team.leads:  # its figures are of all of these images together
+        found = linearity(model, *_read(split, rows[:LINEARITY_IMAGES], device), threat)
+        steps[0], steps[1] = found.ratio.value, found.mean_cosine.value
+    ratio, cosine = team.total(steps).tolist()
+    return Evaluation(accuracy, *robust, loss_ratio=finite(ratio), cosine=finite(cosine))
 
 
 def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

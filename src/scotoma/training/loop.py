@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -26,11 +25,12 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.reason import reason
 from scotoma.store import write_whole
 from scotoma.table import nearest
-from scotoma.training import AUGMENTATIONS
+from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitting
 from scotoma.training.options import make, told
+from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
 
 LEAST_STEPS = 1500
@@ -90,8 +90,12 @@ def train(
     start: Classifier | None = None,
     step: Callable[[int], None] = lambda batches: None,
     log: Callable[[Epoch], None] = lambda epoch: None,
+    team: Team = ALONE,
 ) -> nn.Module:
     """Train a model and write it with its card; resume from `OUT.checkpoint` where one of the same training is found.
+
+    Several processes train one model and each returns it; only the first reads and writes `out` and what lies beside it. Batch
+    normalisation and what else looks at a batch as a whole see a rank's share of it.
 
     Args:
         recipe: a name of `RECIPES`, or a recipe.
@@ -100,13 +104,14 @@ def train(
         threat: what a robust recipe defends against, and what the log's robust accuracy is measured at.
         out: the safetensors file to write; OUT.log.jsonl beside it has a line an epoch.
         schedule: length and speed.
-        seed: of weights, order and random starts. With one seed on one machine the weights are the same.
+        seed: of weights, order and random starts. With one seed on one machine, and as many processes, the weights are the same.
         half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
         options: hyper-parameters of a recipe that is given by name.
         augment: names of `AUGMENTATIONS`, or augmentations; applied to every batch in this order.
         start: a model to go on from, which stays as it is; None starts from random weights of `arch`.
         step: called with the number of batches that were just done.
-        log: called after each epoch.
+        log: called after each epoch by the first process.
+        team: the processes that train together, see `joined`; each takes its share of every batch.
 
     Raises:
         InputError: something given cannot be used, or the loss is not finite any more.
@@ -120,7 +125,7 @@ def train(
     if start is None:
         arch = arch or getattr(adversary, "arch", None)
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
-    device = engine.default_device()
+    device = team.device or engine.default_device()
     torch.manual_seed(seed)
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):
@@ -141,22 +146,26 @@ def train(
         "seed": seed,
     }
     checkpoint = out.with_name(out.name + ".checkpoint")
-    history = _resume(checkpoint, identity, model, optimizer)
+    team.agree(identity)
+    history = resumption.resume(team.told(partial(resumption.content, checkpoint)), checkpoint, identity, model, optimizer)
+    step_loss = team.parallel(Step(model, adversary), strays=start is not None)
+    together = len(data.classes) if getattr(adversary, "balanced", False) else 1
     size = batch_size(adversary, schedule, len(data.classes))
     batches = math.ceil(len(data.train) / size)
     tested = min(getattr(adversary, "evaluated", IMAGES), len(data.test))
-    judge = partial(evaluate, model, data.test, threat, device, tested, attacked=not hasattr(adversary, "evaluated"))
+    judge = partial(evaluate, model, data.test, threat, device, tested, attacked=not hasattr(adversary, "evaluated"), team=team)
     total = batches * schedule.epochs
     step(batches * len(history))
     out.parent.mkdir(parents=True, exist_ok=True)
     for epoch in range(len(history), schedule.epochs):
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
-        starts = torch.Generator(device).manual_seed(hash((seed, epoch, 1)) & 0x7FFFFFFF)
+        starts = torch.Generator(device).manual_seed(team.seed(seed, epoch, 1))
         order = _order(adversary, data, size, generator)
-        torch.manual_seed(hash((seed, epoch, 2)) & 0x7FFFFFFF)  # for layers that draw: the same after a resumption
+        torch.manual_seed(team.seed(seed, epoch, 2))  # for layers that draw: the same after a resumption
         model.train()
         losses = []
-        for batch, indices in enumerate(order.split(size)):
+        for batch, whole in enumerate(order.split(size)):
+            indices, share = team.share(whole, together)
             done = epoch * batches + batch
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
@@ -165,30 +174,36 @@ def train(
                 images = augmentation(images, starts).contiguous(memory_format=torch.channels_last)
             labels = data.train.labels[indices].to(device)
             with engine.autocast(device):
-                loss = adversary(model, images, labels, done / total, starts)
+                loss = step_loss(images, labels, done / total, starts) * share
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            (loss * team.world).backward()  # ranks take the mean of their gradients, and this is to be the sum
             optimizer.step()
             losses.append(loss.detach())
             step(1)
-        loss = float(torch.stack(losses).mean())
+        loss = float(team.total(torch.stack(losses)).mean())
         if not math.isfinite(loss):
             raise InputError(f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate")
+        team.average_statistics(model)
         measured = judge()
         history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=overfitting(history, measured)))
-        _save(checkpoint, identity, model, optimizer, history)
-        lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
-        write_whole(out.with_name(out.name + ".log.jsonl"), lines.encode())
-        log(history[-1])
-    if finish := getattr(adversary, "finish", None):
+        if team.leads:
+            resumption.save(checkpoint, identity, model, optimizer, history)
+            lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
+            write_whole(out.with_name(out.name + ".log.jsonl"), lines.encode())
+            log(history[-1])
+    if team.leads and (finish := getattr(adversary, "finish", None)):
         finish(model.eval(), data.train)
+    team.copy(model)
     if half:
         model.half().float()
     final = judge()
+    if not team.leads:
+        return model
     card = identity | {
         "shape": data.shape,
         "classes": len(data.classes),
         **asdict(final),
+        **({"processes": team.world} if team.world > 1 else {}),
         "overfitting": next((line.overfitting for line in history if line.overfitting), None),
         "evaluated": f"first {tested} test images" + ("" if final.robust_accuracy is None else f"; robust under PGD-{STEPS}"),
     }
@@ -227,30 +242,3 @@ def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Modu
     if not any(weight.requires_grad for weight in model.parameters()):
         raise InputError(f"model {start.name} has no weights to train")
     return model
-
-
-def _save(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:
-    state = {
-        "identity": json.dumps(identity),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "history": [asdict(line) for line in history],
-    }
-    content = io.BytesIO()
-    torch.save(state, content)
-    write_whole(path, content.getvalue())
-
-
-def _resume(path: Path, identity: dict, model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Epoch]:
-    """The epochs that are done, with model and optimizer as they were; none where there is no checkpoint."""
-    if not path.exists():
-        return []
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:
-        raise InputError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again") from None
-    if not isinstance(state, dict) or state.get("identity") != json.dumps(identity):
-        raise InputError(f"{path}: the checkpoint of another training; delete it or choose another --out")
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return [Epoch(**line) for line in state["history"]]

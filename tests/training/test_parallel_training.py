@@ -1,0 +1,247 @@
+"""Two processes train what one trains. As a script this file is what each of them runs."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from scotoma import engine
+from scotoma.claim import Threat
+from scotoma.data import load_data
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.errors import InputError
+from scotoma.models import ARCHITECTURES
+from scotoma.models.checkpoint import load_checkpoint, read_safetensors
+from scotoma.models.classifier import Classifier
+from scotoma.training.balance import balanced_order
+from scotoma.training.evaluation import evaluate
+from scotoma.training.loop import Schedule, train
+from scotoma.training.natural import Natural
+from scotoma.training.parallel import Step, Team, joined
+from scotoma.training.patched import Patched
+from scotoma.transforms.scale_shift import ScaleShift
+
+THREAT = Threat("linf", 0.1)
+COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+RECIPES: dict[str, str | None] = {
+    "natural": "small-cnn",
+    "pgd": "small-cnn",
+    "n-fgsm": "small-cnn",
+    "fast": "small-cnn",
+    "rand-fgsm": "small-cnn",
+    "ensemble": "small-cnn",
+    "igd": "small-cnn",
+    "wong": "wong-small",
+    "wrm": "small-cnn",
+    "abs": None,
+    "nearest-neighbour": None,
+}
+
+
+@pytest.mark.parametrize("together", [1, 3])
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("turns", [1, 2, 4, 7])
+def test_shares_add_up_to_the_gradient_of_the_whole_batch(turns, world, together):
+    torch.manual_seed(turns)
+    images, labels = torch.rand(turns * together, 1, 3, 3, dtype=torch.float64), torch.randint(4, (turns * together,))
+    step = Step(nn.Sequential(nn.Flatten(), nn.Linear(9, 4)).double(), Natural(THREAT))
+
+    def gradient(rows: torch.Tensor, share: float) -> torch.Tensor:
+        step.zero_grad()
+        (step(images[rows], labels[rows], 0.0, torch.Generator()) * share).backward()
+        return torch.cat([weight.grad.flatten() for weight in step.parameters() if weight.grad is not None])
+
+    batch = torch.randperm(len(images))
+    shares = [Team(rank, world).share(batch, together) for rank in range(world)]
+    assert all(len(rows) and len(rows) % together == 0 for rows, _ in shares)
+    dealt = torch.cat([rows for rows, share in shares if share])
+    assert dealt.sort().values.tolist() == list(range(len(images)))
+    assert sum(share for _, share in shares) == pytest.approx(1)
+    summed = torch.stack([gradient(*share) for share in shares]).sum(0)
+    assert torch.allclose(summed, gradient(batch, 1.0), atol=1e-12)
+
+
+def test_shares_of_a_balanced_batch_are_balanced():
+    labels = torch.arange(60) % 4
+    batch = balanced_order(labels, 4, 28, torch.Generator())[:28]
+    for rank in range(3):
+        rows, share = Team(rank, 3).share(batch, 4)
+        assert labels[rows].view(-1, 4).tolist() == [[0, 1, 2, 3]] * round(7 * share)
+
+
+def test_random_numbers_are_a_rank_s_own_and_the_first_one_s_those_of_a_process_alone():
+    seeds = [Team(rank, 3).seed(5, 2, 1) for rank in range(3)]
+    assert len(set(seeds)) == 3
+    assert seeds[0] == Team().seed(5, 2, 1)
+
+
+class Counts(Team):
+    """Ranks one after the other in one process."""
+
+    def total(self, numbers):
+        parts.append(numbers)
+        return numbers
+
+
+parts: list[torch.Tensor] = []
+
+
+def test_evaluation_is_dealt_out(digits, linear):
+    alone = evaluate(linear, digits.test, THREAT, torch.device("cpu"), 101)
+    parts.clear()
+    for rank in range(3):
+        evaluate(linear, digits.test, THREAT, torch.device("cpu"), 101, team=Counts(rank, 3))
+    stood, steps = sum(parts[::2]), sum(parts[1::2])
+    assert torch.is_tensor(stood)
+    assert torch.is_tensor(steps)
+    assert (stood / 101).tolist() == pytest.approx([alone.accuracy, alone.robust_accuracy, alone.single_step_accuracy])
+    assert steps.tolist() == pytest.approx([alone.loss_ratio, alone.cosine], rel=1e-5)
+
+
+def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
+    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--epochs", "1", "--batch", "100"]
+    pace = ["--optimizer", "sgd", "--rate", "0.05", "--out", "two.safetensors"]
+    command = [*COMMAND, "-m", "scotoma", "train", "natural", *options, *pace]
+    environment = ENVIRONMENT | {"ATEN_CPU_CAPABILITY": "default"}  # float32: bf16 rounds by 100 times what is asserted
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    line, last = done.stdout.splitlines()
+    assert line.startswith("epoch 1: loss ")
+    assert last == "model: two.safetensors"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["two.safetensors", "two.safetensors.log.jsonl"]
+
+    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    train("natural", digits, "small-cnn", THREAT, tmp_path / "one", schedule=Schedule(1, 100, 0.05, 0.0, "sgd"))
+    one, two = (tmp_path / name for name in ("one", "two.safetensors"))
+    weights = read_safetensors(two)[0]
+    for name, value in read_safetensors(one)[0].items():
+        assert torch.allclose(value, weights[name], rtol=0, atol=1e-5), name
+    (_, card), (_, other) = load_checkpoint(one), load_checkpoint(two)
+    assert other["processes"] == 2
+    assert other["accuracy"] == pytest.approx(card["accuracy"], abs=0.005)
+    losses = [json.loads((tmp_path / f"{name}.log.jsonl").read_text())["loss"] for name in ("one", "two.safetensors")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
+def test_every_recipe_keeps_two_processes_together(tmp_path):
+    command = [*COMMAND, str(Path(__file__)), str(tmp_path)]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    for recipe in [*RECIPES, "patched"]:
+        mine, theirs = first[recipe], second[recipe]
+        assert mine["weights"] == theirs["weights"], recipe
+        assert mine["state"] == theirs["state"], recipe
+        assert len(set(mine["weights"])) == len(mine["weights"]) == (0 if recipe == "nearest-neighbour" else 2), "every step moves"
+        assert (mine["epochs"], theirs["epochs"]) == (len(mine["weights"]) // 2, 0), "only the first process logs"
+        assert digest(read_safetensors(tmp_path / f"{recipe}.safetensors")[0]) == mine["state"], recipe
+    for told in (first, second):
+        assert told["diverged"].endswith("the training diverged; lower --rate")
+        assert told["differ"].startswith("rank 1 was given another training than rank 0 (its seed);")
+        assert told["mean"] == {"running_mean": 0.5, "constant": told["rank"]}
+        assert told["told"] == "rank 0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
+    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "two.safetensors"]
+    pace = ["--epochs", "12", "--batch", "64", "--rate", "3e-3"]
+    command = [*COMMAND, "--max-restarts", "1", "-m", "scotoma", "train", "pgd", *options, *pace]
+    log = tmp_path / "two.safetensors.log.jsonl"
+    with (tmp_path / "told").open("w") as told:
+        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=told, stderr=subprocess.DEVNULL)
+        while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 3):
+            time.sleep(0.02)
+        (victim,) = (child for child in children(process.pid) if f"\0RANK={rank}\0" in started_with(child))
+        os.kill(victim, signal.SIGKILL)
+        assert process.wait(500) == 0
+    lines = (tmp_path / "told").read_text().splitlines()
+    epochs = [line.split(":")[0] for line in lines if line.startswith("epoch ")]
+    assert len(set(epochs)) == len(epochs) >= 11, "no epoch is trained twice; the line of one may be lost"
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(range(1, 13))
+    assert not (tmp_path / "two.safetensors.checkpoint").exists()
+    (_, card), (_, one) = load_checkpoint(tmp_path / "two.safetensors"), load_checkpoint(digits_model)
+    for accuracy in ("accuracy", "robust_accuracy"):
+        assert card[accuracy] == pytest.approx(one[accuracy], abs=0.06)
+
+
+def children(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+
+
+def started_with(pid: int) -> str:
+    return "\0" + Path(f"/proc/{pid}/environ").read_text()
+
+
+def digest(state: dict[str, torch.Tensor]) -> str:
+    values = [state[name].detach().contiguous().numpy().tobytes() for name in sorted(state)]
+    return hashlib.sha256(b"".join(values)).hexdigest()
+
+
+def few() -> Dataset:
+    """31 images: batches of 30 leave one, of which the second process has none."""
+    digits = load_data("digits")
+    assert digits.train is not None
+    rows = torch.stack([(digits.train.labels == label).nonzero()[:4, 0] for label in range(10)], 1).flatten()[:31]
+    train, test = (
+        ArraySplit(split.images(which).numpy(), split.labels[which].numpy(), "few")
+        for split, which in ((digits.train, rows), (digits.test, torch.arange(15)))
+    )
+    return from_splits("few", train, test, digits.classes)
+
+
+def main(folder: Path) -> None:
+    """Train with every recipe, and tell what this process saw."""
+    seen: list[str] = []
+    forward = Step.forward
+
+    def spied(self: Step, *given: Any) -> torch.Tensor:
+        seen.append(digest(self.state_dict()))
+        return forward(self, *given)
+
+    Step.forward = spied  # type: ignore[method-assign]
+    data = few()
+    torch.manual_seed(7)
+    source = Classifier(ARCHITECTURES["small-cnn"](data.shape, 10), "source", "0" * 64)
+    with joined() as team:
+        told: dict[str, Any] = {"rank": team.rank, "told": team.told(lambda: f"rank {team.rank}")}
+
+        def run(recipe: Any, arch: str | None, name: str, **given: Any) -> None:
+            seen.clear()
+            epochs: list[int] = []
+            out = folder / f"{name}.safetensors"
+            given = {"schedule": Schedule(1, 30, 1e-2), "log": lambda line: epochs.append(line.epoch)} | given
+            model = train(recipe, data, arch, THREAT, out, team=team, **given)
+            told[name] = {"weights": list(seen), "state": digest(model.state_dict()), "epochs": len(epochs)}
+
+        for recipe, arch in RECIPES.items():
+            run(recipe, arch, recipe, options={"sources": (source,)} if recipe in ("ensemble", "igd") else {})
+        run(Patched(THREAT, (ScaleShift(0.7, 0.1),)), None, "patched", start=source)
+        for name, change in {"diverged": {"schedule": Schedule(4, 30, 1e30)}, "differ": {"seed": team.rank}}.items():
+            try:
+                run("natural", "small-cnn", name, **change)
+            except InputError as error:
+                told[name] = str(error)
+        norm = nn.BatchNorm1d(1)
+        norm.register_buffer("constant", torch.tensor(float(team.rank)))
+        norm.running_mean.fill_(team.rank)  # type: ignore[union-attr]
+        team.average_statistics(norm)
+        told["mean"] = {name: norm.get_buffer(name).item() for name in ("running_mean", "constant")}
+    (folder / f"rank{told['rank']}.json").write_text(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
