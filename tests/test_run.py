@@ -1,6 +1,7 @@
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -195,6 +196,18 @@ class Noisy(nn.Module):
 
     def forward(self, images):
         return self.module(images) + 0.3 * torch.randn(len(images), 10)
+
+
+def test_many_features_lie_in_a_file_that_goes_with_them(tmp_path, digits, linear, monkeypatch):
+    run = make_run(linear, digits, tmp_path)
+    few = run.features(digits.test, None)
+    monkeypatch.setattr("scotoma.run.IN_MEMORY", few.size - 1)
+    files = sorted(tmp_path.rglob("*"))
+    many = run.features(digits.test, None)
+    assert isinstance(many, np.memmap)
+    assert not isinstance(few, np.memmap)
+    assert np.array_equal(few, many)
+    assert sorted(tmp_path.rglob("*")) == files
 
 
 def test_a_randomised_model_is_reproducible_and_leaves_the_callers_numbers(tmp_path, digits, linear):

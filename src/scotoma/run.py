@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -36,6 +38,9 @@ UNIT = 250
 """Images in a work unit: what is lost when a run is killed, and the granularity of its files."""
 FIRST = 50
 """Images in the first one, after which an audit has something to tell."""
+
+IN_MEMORY = 2**28
+"""Values of features that are kept in memory, a gigabyte."""
 
 Transform = Callable[[Tensor], Tensor]
 Look = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
@@ -198,13 +203,27 @@ class Run(Workbench):
         """
         indices = torch.arange(len(split)) if indices is None else indices
         module = self._module(model or self.claim.model)
+        held: np.ndarray | None = None
 
-        def read(batch: Tensor) -> np.ndarray:
-            images = split.images(batch)
-            return features(module, self._place(transform(images) if transform else images), layer).cpu().numpy()
+        def read(rows: Tensor) -> None:
+            nonlocal held
+            images = split.images(indices[rows])
+            read = features(module, self._place(transform(images) if transform else images), layer).cpu().numpy()
+            if held is None:
+                held = self._room((len(indices), read.shape[1]))
+            held[int(rows[0]) : int(rows[-1]) + 1] = read
 
         with self.progress.bar("reading features", len(indices)) as advance, self._seeded():
-            return np.concatenate(self._batches(indices, read, advance))
+            self._batches(torch.arange(len(indices)), read, advance)
+        assert held is not None
+        return held
+
+    def _room(self, shape: tuple[int, int]) -> np.ndarray:
+        """float32 to be filled: in memory, or if that is much to ask in a file that goes with the array."""
+        if math.prod(shape) <= IN_MEMORY:
+            return np.empty(shape, np.float32)
+        with tempfile.TemporaryFile(dir=self.store.folder) as file:
+            return np.memmap(file, np.float32, "w+", shape=shape)
 
     def table(
         self, kind: str, config: dict[str, Any], compute: Callable[[], pl.DataFrame], model: Classifier | None = None

@@ -39,7 +39,7 @@ def test_restarts_towards_other_classes_only_shrink_the_perturbation():
     model = digits_model()
     images, labels = digits_images(100)
     one = distance(MinLinf(THREAT, steps=30, restarts=0)(model, images, labels), images)
-    more = distance(MinLinf(THREAT, steps=30 + 9 * 20, restarts=9)(model, images, labels), images)
+    more = distance(MinLinf(THREAT, steps=30 + 9 * 20, restarts=9, restart_steps=20)(model, images, labels), images)
     assert (more <= one).all()
     assert more.mean() < 0.99 * one.mean()
 
@@ -97,3 +97,29 @@ def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_ima
     labels = model(images).argmax(1)
     adversarial = MinLinf(THREAT)(model, images, labels)
     assert fooled(model(adversarial), labels).all()
+
+
+def test_restarts_go_to_the_class_that_is_nearest_not_to_the_likeliest():
+    # class 1 leads at the image and its boundary is the farther one: its logit hardly moves
+    layer = nn.Linear(64, 4)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[1], layer.weight[2], layer.weight[3] = 1 / 64, 8 / 64, 1 / 64
+        layer.bias.copy_(torch.tensor([0.0, -0.3, -1.0, -0.9]))
+    model = nn.Sequential(nn.Flatten(), layer).requires_grad_(False).eval()
+    images, labels = torch.zeros(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    assert torch.allclose(boxed_optimum(model, images, labels).float(), torch.full((5,), 0.125))
+    found = MinLinf(THREAT, steps=35, restarts=1, restart_steps=30)(model, images, labels)
+    assert (model(found).argmax(1) == 2).all()
+    assert (distance(found, images) < 1.05 * 0.125).all()
+
+
+def test_the_passes_that_order_the_classes_come_out_of_the_steps():
+    model, images = linear_model((1, 8, 8), 10, 0), saturated_images(8, (1, 8, 8), 0)
+    labels = model(images).argmax(1)
+    for restarts in (0, 1, 2, 9):
+        counted = Counted(model, len(images), images.device)
+        MinLinf(THREAT, steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
+        searches = 1 + restarts  # each ends with a forward pass
+        assert (counted.forwards + counted.backwards <= 2 * 60 + searches + 1).all()
+        assert (counted.forwards + counted.backwards >= 2 * 60 + searches).all()

@@ -1,5 +1,6 @@
 """Folders of image files."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,24 @@ def test_the_hash_follows_the_content(tmp_path):
     assert load_data(f"folder:{tmp_path}").sha256 == before
     save(tmp_path / "test/0/a.bmp", 255 - GREY)  # a file of the same size
     assert load_data(f"folder:{tmp_path}").sha256 != before
+
+
+def test_memory_holds_names_and_not_images(tmp_path):
+    """Once opened, a file takes its name and its label; while all are read, memory holds one batch."""
+    pixels = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
+    save(tmp_path / "test/0/a.bmp", pixels)
+    for i in range(60):
+        (tmp_path / f"test/0/image_{i:04d}.bmp").hardlink_to(tmp_path / "test/0/a.bmp")
+    load_data(f"folder:{tmp_path}")  # what Pillow imports at first
+    tracemalloc.start()
+    data = load_data(f"folder:{tmp_path}")
+    held = tracemalloc.get_traced_memory()[0]
+    for batch in torch.arange(61).split(4):
+        data.test.images(batch)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert held < 60 * 200 + 20_000
+    assert most < held + 3 * 4 * 4 * pixels.size < 60 * 4 * pixels.size
 
 
 def test_mixed_sizes_are_refused_at_once(tmp_path):

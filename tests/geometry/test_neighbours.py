@@ -1,3 +1,6 @@
+import tracemalloc
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -49,6 +52,53 @@ def test_neighbours_that_the_matrix_product_cannot_tell_apart(blocks, doubted, m
     )
     assert mean_neighbour_distance(train, queries) == pytest.approx(brute_force(train, queries, 5), rel=1e-6)
     assert doubted == [80]
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-4])
+def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
+    """Of each block only what is nearer than before may be kept, near duplicates and blocks of fewer than k points among them."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(0, 10, (30, 12))
+    train, queries = ((centres[rng.integers(30, size=n)] + rng.normal(0, spread, (n, 12))).astype(np.float32) for n in (900, 70))
+    train[500:520] = train[:20]
+    ends = [0, 3, 4, 200, 640, 900]
+    parts = (train[start:end] for start, end in pairwise(ends))
+    expected = pytest.approx(brute_force(train, queries, 5), rel=1e-6)
+    assert mean_neighbour_distance(parts, queries) == expected
+    monkeypatch.setattr(neighbours, "HELD", 12 * 100)
+    assert mean_neighbour_distance(train, queries) == expected
+    assert mean_neighbour_distance(iter([train]), queries) == expected, "a block too large is cut"
+
+
+def test_blocks_that_are_too_far_are_not_measured(monkeypatch):
+    measured = []
+    measure = neighbours.candidate_distances
+
+    def counted(train, queries, candidates):
+        measured.append(len(queries))
+        return measure(train, queries, candidates)
+
+    monkeypatch.setattr(neighbours, "candidate_distances", counted)
+    rng = np.random.default_rng(0)
+    near, far, queries = (rng.normal(size, 1, (100, 8)).astype(np.float32) for size in (0, 50, 0))
+    mean_neighbour_distance([near, far], queries)
+    assert measured == [100, 0, 0, 0], "each block, and what the product leaves open"
+
+
+def test_memory_does_not_grow_with_the_training_set():
+    """Beyond the queries: a block, and the same centred."""
+    rng = np.random.default_rng(0)
+    queries = rng.normal(size=(10, 64)).astype(np.float32)
+    block = rng.normal(size=(5000, 64)).astype(np.float32)
+
+    def most(blocks: int) -> int:
+        tracemalloc.start()
+        mean_neighbour_distance((block + np.float32(i) for i in range(blocks)), queries)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert most(20) < 1.1 * most(2) < 5 * block.nbytes
 
 
 def test_more_duplicates_than_candidates():

@@ -15,6 +15,7 @@ from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.errors import InputError
 from scotoma.finding import Finding
+from scotoma.geometry import approximate
 from scotoma.models.loading import load_model
 from scotoma.probes import distance
 from scotoma.probes.distance import Distance
@@ -105,6 +106,26 @@ def test_what_foretells_success(finding, truth):
         assert 0 <= row["auroc_low"] <= row["auroc"] <= row["auroc_high"] <= 1
 
 
+def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, finding, monkeypatch):
+    assert "recall" not in finding.numbers
+    assert not any("recall" in note for note in finding.notes)
+    for name, value in {"EXACT": 1000, "FEW": 100, "SLOWNESS": 1}.items():
+        monkeypatch.setattr(approximate, name, value)
+    monkeypatch.setattr(distance, "EXACT", 1000)
+    claim = make_claim(linear_grey, grey, THREAT)
+    settings = ExactSettings(extractor=load_model(tripled()).checked(grey))
+    first, again = (Distance().measure(claim, Run(claim, tmp_path / "run"), settings) for _ in range(2))
+    assert again == first, "the recall too is kept in the run folder"
+    recall = first.numbers["recall"]
+    assert 0.95 <= first.numbers["recall_low"] <= recall <= first.numbers["recall_high"] <= 1
+    assert first.numbers["extractor_recall"] >= 0.95
+    own, other = first.notes[-2:]
+    assert own.startswith(f"Approximate search in input of 1: recall of the 5 nearest {recall:.3f} (0.9")
+    assert "300 queries" in own
+    assert "in input of 2 of Sequential" in other
+    assert first.numbers["spearman"] == pytest.approx(finding.numbers["spearman"], abs=0.02)
+
+
 def test_too_few_successes_to_foretell(tmp_path, grey, linear_grey):
     claim = make_claim(linear_grey, grey, Threat("linf", 1e-6))
     finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
@@ -148,8 +169,8 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
 
 def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_grey, monkeypatch):
     searches, read = [], []
-    search, features = distance.mean_neighbour_distance, Run.features
-    monkeypatch.setattr(distance, "mean_neighbour_distance", lambda *given: searches.append(1) or search(*given))
+    search, features = distance.nearest_neighbours, Run.features
+    monkeypatch.setattr(distance, "nearest_neighbours", lambda *given: searches.append(1) or search(*given))
 
     def counted(run: Run, split, *given, **options):
         read.append(split is grey.train)

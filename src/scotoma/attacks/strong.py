@@ -39,7 +39,7 @@ class Strong:
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         random = generator or Randomness.default(images)
-        search = MinLinf(self.threat, steps=240, restarts=9, until=self.until)
+        search = MinLinf(self.threat, steps=240, restarts=4, restart_steps=40, until=self.until)
         found = search(model, images, labels, random.fork(0))
         sizes = (self.threat.eps, self.until) if 0 < self.until < self.threat.eps else (self.threat.eps,)
         balls = [Threat(self.threat.norm, eps) for eps in sizes]

@@ -7,6 +7,8 @@ import math
 import numpy as np
 
 COMPONENTS = 64
+FITTED = 100_000
+"""Training images that tell the components, evenly spread where there are more, and that are projected at once."""
 
 
 def class_log_density(train: np.ndarray, labels: np.ndarray, queries: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -30,7 +32,9 @@ def class_log_density(train: np.ndarray, labels: np.ndarray, queries: np.ndarray
 
     components = PCA(min(COMPONENTS, *train.shape), svd_solver="randomized", random_state=0)
     with np.errstate(invalid="ignore"):  # features that are all the same have no share of variance to explain
-        known = components.fit_transform(train).astype(np.float64)
+        components.fit(train if len(train) <= FITTED else train[np.linspace(0, len(train) - 1, FITTED, dtype=np.int64)])
+    parts = range(0, len(train), FITTED)
+    known = np.concatenate([components.transform(train[start : start + FITTED]) for start in parts]).astype(np.float64)
     asked = components.transform(queries).astype(np.float64)
     # nothing beside the data's own variance, but the covariance of a single image needs it
     floor = (1e-6 * known.var(0).mean() + 1e-12) * np.eye(known.shape[1])

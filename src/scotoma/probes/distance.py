@@ -10,8 +10,8 @@ import polars as pl
 from scotoma import records as rec
 from scotoma.claim import Claim
 from scotoma.finding import Finding, Verdict
+from scotoma.geometry.approximate import EXACT, nearest_neighbours
 from scotoma.geometry.class_density import COMPONENTS, class_log_density
-from scotoma.geometry.neighbours import mean_neighbour_distance
 from scotoma.geometry.risk import FEWEST
 from scotoma.models.classifier import Classifier
 from scotoma.papers import zhang2019
@@ -23,6 +23,7 @@ from scotoma.transforms.scale_shift import ScaleShift
 
 NEIGHBOURS = 5
 BROKEN = 0.5
+RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
 RULE = (
     f"broken if the 95% interval of success at eps lies above {BROKEN:.0%} on the farthest fifth of the images and not on the "
     "nearest; else weak if distance and smallest perturbation have a negative rank correlation whose interval excludes zero; "
@@ -71,7 +72,7 @@ class Distance:
             },
             tables={name: rows for each in seen for name, rows in each.tables().items()},
             figures=tuple(figure for kind in zip(*(each.figures() for each in seen), strict=True) for figure in kind),
-            notes=self._notes(first),
+            notes=(*self._notes(first), *(note for each in seen for note in each.notes())),
         )
 
     def _not_applicable(self, why: str) -> Finding:
@@ -82,7 +83,7 @@ class Distance:
         cls, claim: Claim, run: Run, records: pl.DataFrame, layer: tuple[str | None, str], extractor: Classifier | None = None
     ) -> Proximity:
         change = ScaleShift(*zhang2019.FIGURE5.get(claim.data.name, zhang2019.FIGURE5["mnist"]))
-        config = {"layer": layer[0], "k": NEIGHBOURS, "change": describe(change), "components": COMPONENTS}
+        config = {"layer": layer[0], "k": NEIGHBOURS, "change": describe(change), "components": COMPONENTS, "exact": EXACT}
         placed = run.table("distance", config, lambda: cls._place(claim, run, records, layer[0], change, extractor), extractor)
         attacked = rec.correct(records)
         table = attacked.join(placed, on="index", maintain_order="left")
@@ -94,6 +95,7 @@ class Distance:
             **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin", "linf")},
             fell=rec.successes(attacked, claim.threat.eps),
             seed=run.seed,
+            recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
         )
 
     @staticmethod
@@ -108,13 +110,14 @@ class Distance:
         train = run.features(claim.data.train, layer, model=extractor)
         test = run.features(claim.data.test, layer, run.indices, model=extractor)
         moved = run.features(claim.data.test, layer, run.indices, model=extractor, transform=change)
-        distance = mean_neighbour_distance(train, np.concatenate([test, moved]), NEIGHBOURS)
+        found = nearest_neighbours(train, np.concatenate([test, moved]), NEIGHBOURS)
         predictions = records["prediction"].to_numpy()
         return pl.DataFrame(
             {
                 "index": run.indices.numpy(),
-                "distance": distance[: len(test)],
-                "moved": distance[len(test) :],
+                "distance": found.distance[: len(test)],
+                "moved": found.distance[len(test) :],
+                "recall": pl.Series([found.recall and found.recall._asdict()] * len(test), dtype=RECALL),
                 "density": class_log_density(train, claim.data.train.labels.numpy(), test, predictions),
             }
         )

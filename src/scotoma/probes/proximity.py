@@ -38,6 +38,7 @@ class Proximity:
         linf: smallest perturbation found; infinite where there is none.
         fell: whether that is inside the threat.
         seed: of bootstraps and folds.
+        recall: of the search for the nearest training images; None where it is exact.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Proximity:
     linf: np.ndarray
     fell: np.ndarray
     seed: int
+    recall: Rate | None = None
 
     @cached_property
     def overall(self) -> Correlation:
@@ -104,8 +106,19 @@ class Proximity:
             **{f"auroc_{name}": score for name, score in scores.items()},
             "auroc_risk_over_margin": self.risk.gain if self.risk else UNKNOWN,
             "auroc_moved": self.detection,
+            **({"recall": self.recall} if self.recall else {}),
         }
         return {name: value for key, known in named.items() for name, value in columns(f"{self.key}{key}", known).items()}
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader has to know of how the distances were found."""
+        if not self.recall:
+            return ()
+        return (
+            f"Approximate search in {self.where}: recall of the {self.neighbours} nearest {self.recall.value:.3f} "
+            f"({self.recall.low:.3f}–{self.recall.high:.3f}), {self.recall.n} queries. A neighbour that is missed makes a distance "
+            "larger, never smaller.",
+        )
 
     def tables(self) -> dict[str, list[Row]]:
         """Tables of the finding."""

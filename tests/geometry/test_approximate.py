@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from scotoma.errors import InputError
+from scotoma.geometry import approximate
+from scotoma.geometry.approximate import nearest_neighbours
+from scotoma.geometry.neighbours import mean_neighbour_distance
+
+
+@pytest.fixture(autouse=True)
+def early(monkeypatch) -> None:
+    """The index takes over at sizes that tests can pay."""
+    monkeypatch.setattr(approximate, "EXACT", 1000)
+    monkeypatch.setattr(approximate, "FEW", 100)
+
+
+@pytest.fixture
+def clustered() -> tuple[np.ndarray, np.ndarray]:
+    """6,000 training points and 400 queries, each near one of 40 centres, far from the origin."""
+    rng = np.random.default_rng(0)
+    centres = rng.normal(50, 3, (40, 16))
+    train, queries = ((centres[rng.integers(40, size=n)] + rng.normal(0, 1, (n, 16))).astype(np.float32) for n in (6000, 400))
+    return train, queries
+
+
+def shares(train: np.ndarray, queries: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """How much larger the mean distances are than those of brute force."""
+    return found / np.sort(cdist(queries.astype(np.float64), train.astype(np.float64)), 1)[:, :5].mean(1) - 1
+
+
+def test_clusters_are_searched_by_an_index_whose_recall_is_stated(clustered):
+    train, queries = clustered
+    found = nearest_neighbours(train, queries)
+    assert found.recall is not None
+    assert 0.95 <= found.recall.low <= found.recall.value <= found.recall.high <= 1
+    assert found.recall.n == 300
+    excess = shares(train, queries, found.distance)
+    assert excess.min() > -1e-6, "what is missed makes a distance larger"
+    assert excess.mean() < 0.01
+    exact = np.mean(abs(excess) < 1e-6)
+    assert exact == pytest.approx(1, abs=0.2)
+    assert exact >= 1 - 5 * (1 - found.recall.low), "one missed neighbour of five changes a query's mean"
+
+
+def test_the_recall_stated_is_that_of_the_search(clustered, monkeypatch):
+    """One cell of many for each query misses neighbours, and the recall says how many."""
+    train, queries = clustered
+    for name, value in {"FIRST": 1, "RECALL": 0.0, "SAMPLE": 400}.items():
+        monkeypatch.setattr(approximate, name, value)
+    found = nearest_neighbours(train, queries, 1)
+    assert found.recall is not None
+    truth = mean_neighbour_distance(train, queries, 1)
+    assert found.recall.value == pytest.approx(np.mean(found.distance <= truth * (1 + 1e-6)))
+    assert 0.3 < found.recall.value < 0.99
+
+
+def test_cells_are_added_until_recall_is_enough(clustered, monkeypatch):
+    train, queries = clustered
+    monkeypatch.setattr(approximate, "FIRST", 1)
+    found = nearest_neighbours(train, queries)
+    assert found.recall is not None
+    assert found.recall.low >= 0.95
+
+
+def test_without_clusters_search_is_exact():
+    rng = np.random.default_rng(0)
+    train, queries = (rng.normal(size=(n, 100)).astype(np.float32) for n in (4000, 200))
+    found = nearest_neighbours(train, queries)
+    assert found.recall is None
+    assert (found.distance == mean_neighbour_distance(train, queries)).all()
+
+
+@pytest.mark.parametrize(("points", "asked"), [(1000, 400), (6000, 100)])
+def test_search_is_exact_up_to_the_stated_numbers(clustered, points, asked):
+    train, queries = clustered[0][:points], clustered[1][:asked]
+    found = nearest_neighbours(train, queries)
+    assert found.recall is None
+    assert (found.distance == mean_neighbour_distance(train, queries)).all()
+
+
+def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
+    """A point far from all others has a cell of its own; queries near it must find the next ones all the same."""
+    train, queries = clustered
+    rng = np.random.default_rng(1)
+    lonely = np.full((3, 16), 500, np.float32)
+    train = np.concatenate([lonely, train])
+    queries[:5] = lonely[0] + rng.normal(0, 1, (5, 16))
+    monkeypatch.setattr(approximate, "FIRST", 1)
+    monkeypatch.setattr(approximate, "RECALL", 0.0)
+    monkeypatch.setattr(approximate, "SHOWN", 20)
+    asked = []
+    search = approximate.nearest_distances
+    monkeypatch.setattr(approximate, "nearest_distances", lambda *given: asked.append(len(given[1])) or search(*given))
+    found = nearest_neighbours(train, queries)
+    assert asked[0] == 300, "for the recall"
+    assert 5 <= asked[1] <= 100, "what an index does not find is searched exactly"
+    assert found.recall is not None
+    assert np.isfinite(found.distance).all()
+    assert shares(train, queries, found.distance)[:5] == pytest.approx(0, abs=1e-5)
+
+
+def test_duplicates_count_as_found():
+    """Which of two equal points is found is nothing that recall could speak of."""
+    rng = np.random.default_rng(0)
+    points = rng.normal(0, 5, (30, 8)).astype(np.float32)
+    train, queries = np.repeat(points, 100, 0), np.repeat(points, 5, 0)
+    found = nearest_neighbours(train, queries)
+    assert found.recall is not None
+    assert found.recall.value == 1
+    assert found.recall.low < 1, "150 queries do not prove it"
+    assert (found.distance == 0).all()
+
+
+def test_the_same_answer_again_and_from_a_memory_map(clustered, tmp_path):
+    train, queries = clustered
+    np.save(tmp_path / "train.npy", train)
+    mapped = np.load(tmp_path / "train.npy", mmap_mode="r")
+    first, again = nearest_neighbours(train, queries), nearest_neighbours(mapped, queries)
+    assert first.recall == again.recall
+    assert (first.distance == again.distance).all()
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_features_that_have_no_distance(clustered, where):
+    clustered[where][7, 3] = np.nan
+    with pytest.raises(InputError, match="features reach"):
+        nearest_neighbours(*clustered)
