@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch is pinned: an open range takes a build with gigabytes of CUDA libraries
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint bench claims clean
 
 demo: .venv/installed
 	$(BIN)/scotoma demo --out runs/demo
@@ -21,11 +21,17 @@ lint: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# docs/benchmarks.md: one thread and a few images of everything, some minutes
 bench: .venv/peers
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suite.py
+
+# single claims, each at its full size: much longer
+claims: .venv/peers
 	$(BIN)/python benchmarks/linear_optimum.py
 	$(BIN)/python benchmarks/cw_linf.py
 	$(BIN)/python benchmarks/autoattack.py --model digits
 	$(BIN)/python benchmarks/min_norm.py
+	$(BIN)/python benchmarks/min_linf.py
 	$(BIN)/python benchmarks/boundary.py --images 20
 	$(BIN)/python benchmarks/synthesis.py
 	$(BIN)/python benchmarks/attribution.py
@@ -51,4 +57,5 @@ clean:
 
 .venv/peers: .venv/installed
 	$(PIP) --editable '.[peers]'
+	$(PIP) --no-deps torchattacks  # declares torchvision, which it never imports, and a requests that nothing else bears
 	touch $@

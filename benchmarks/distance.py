@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
+from memory import forget_peak, resident
 from scotoma.geometry.neighbours import mean_neighbour_distance
 
 SLOWDOWN = 2.0
@@ -42,25 +41,18 @@ def features(count: int, dimensions: int, seed: int) -> np.ndarray:
     return made
 
 
-def memory(field: str) -> float:
-    """MiB of this process: "VmRSS" now, "VmHWM" at its peak."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) / 1024
-
-
 def measure(what: str, queries: int, train: int, dimensions: int) -> dict[str, float]:
     """Seconds, processor seconds and MiB beyond the features of one piece of work; the search also its largest error."""
     known, asked = features(train, dimensions, 1), features(queries, dimensions, 2)
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of making them
-    before, wall, processor = memory("VmRSS"), time.perf_counter(), time.process_time()
+    forget_peak()  # of making them
+    before, wall, processor = resident("VmRSS"), time.perf_counter(), time.process_time()
     distances = np.empty(0)
     if what == "search":
         distances = mean_neighbour_distance(known, asked)
     else:
         for start in range(0, queries, BLOCK):
             np.matmul(asked[start : start + BLOCK], known.T)
-    spent = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor, "mib": memory("VmHWM") - before}
+    spent = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor, "mib": resident("VmHWM") - before}
     if what == "search":
         exact = [np.sort(np.linalg.norm(known - query.astype(np.float64), axis=1))[:5].mean() for query in asked[:CHECKED]]
         spent["error"] = float(np.max(abs(distances[:CHECKED] / exact - 1)))

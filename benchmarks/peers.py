@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from digits import digits_model
+from memory import peak
 from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import Counted
+from scotoma.claim import TOLERANCE
 from scotoma.data import load_data
 from scotoma.engine import pays_in_bf16
 from scotoma.errors import InputError
@@ -33,11 +36,14 @@ class Problem:
     images: Tensor
     labels: Tensor
     norm: str
+    eps: float = math.inf
+    """what is farther does not count as fooled"""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Share of images fooled, median distance over all, mean passes an image, and seconds in all and in the model's passes."""
+    """Share of images fooled, median distance over all, mean passes an image, seconds in all and in the model's passes, and the
+    most memory held beyond what was held before, in MiB."""
 
     fooled: float
     median: float
@@ -45,6 +51,7 @@ class Result:
     backwards: float
     seconds: float
     passes: float
+    memory: float = math.nan
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -75,18 +82,19 @@ def problem(options: argparse.Namespace, norm: str) -> Problem:
     return Problem(model, images[right], labels[right], norm)
 
 
-def foolbox(name: str, **settings: Any) -> Attack:
-    """Foolbox's attack of a class name with these settings, from seed 0 every time."""
+def foolbox(name: str, epsilon: float | None = None, **settings: Any) -> Attack:
+    """Foolbox's attack of a class name with these settings, from seed 0 every time; `epsilon` where it attacks at one."""
     try:
         import foolbox as fb
         from foolbox.models.pytorch import PyTorchModel
     except ImportError:
         raise InputError("foolbox is not installed; pip install 'scotoma[peers]'") from None
     attack = getattr(fb.attacks, name)(**settings)
+    ball = {} if epsilon is None else {"epsilon": epsilon}
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return attack.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), images, fb.criteria.Misclassification(labels))
+        return attack.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), images, fb.criteria.Misclassification(labels), **ball)
 
     return run
 
@@ -99,37 +107,50 @@ def compare(problem: Problem, attacks: list[Attack], repeats: int) -> list[Resul
 
 def measure(attack: Attack, problem: Problem) -> Result:
     """One run; ours search as in an audit, in bf16 where that pays. Whether and how far it fools is measured on the images
-    returned; a failure counts as infinitely far."""
+    returned; a failure, and what is outside [0, 1] or farther than the problem's eps, counts as infinitely far."""
     images, labels = problem.images, problem.labels
     reduced = pays_in_bf16(problem.model, images)
-    with clocked(problem.model) as (model, spent):
+    with clocked(problem.model, clock) as (model, spent):
         counted = Counted(model, len(images), images.device, reduced).eval()
-        start = time.perf_counter()
-        adversarial = attack(counted, images, labels)
-        seconds = time.perf_counter() - start
+        with peak(images.device) as memory:
+            start = clock()
+            adversarial = attack(counted, images, labels)
+            seconds = clock() - start
     with torch.no_grad():
         wrong = problem.model(adversarial).argmax(1) != labels
-    distance = torch.where(wrong, size(adversarial - images, problem.norm), torch.inf)
+    distance = size(adversarial - images, problem.norm)
+    inside = (adversarial.flatten(1).amin(1) >= -TOLERANCE) & (adversarial.flatten(1).amax(1) <= 1 + TOLERANCE)
+    wrong &= inside & (distance <= problem.eps + TOLERANCE)
+    distance = torch.where(wrong, distance, torch.inf)
     # the mean over images, since a peer does not say which image a pass belongs to
     forwards, backwards = (count.float().mean().item() for count in (counted.forwards, counted.backwards))
-    return Result(wrong.float().mean().item(), distance.median().item(), forwards, backwards, seconds, sum(spent))
+    return Result(wrong.float().mean().item(), distance.median().item(), forwards, backwards, seconds, sum(spent), memory[0])
+
+
+def clock() -> float:
+    """Seconds: of this process alone where it has one thread, so that other programs do not count; else by the wall."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 @contextmanager
-def clocked(model: nn.Module) -> Iterator[tuple[nn.Module, list[float]]]:
+def clocked(model: nn.Module, clock: Callable[[], float] = time.perf_counter) -> Iterator[tuple[nn.Module, list[float]]]:
     """The model, and the seconds of each of its forward passes and of each backward pass through PyTorch."""
     spent: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.perf_counter()
+            start = clock()
             result = function(*args, **kwargs)
-            spent.append(time.perf_counter() - start)
+            spent.append(clock() - start)
             return result
 
         return call
 
     class Timed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model  # some libraries look for its parameters
+
         def forward(self, images: Tensor) -> Tensor:
             return forward(images)
 
