@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,8 +57,7 @@ def test_two_processes_find_what_one_finds_and_print_it_once(tmp_path, digits_mo
     assert found(tmp_path / "two") == expected
     assert out.count("report: run/report.html") == 1
     assert (tmp_path / "two" / "run" / "report.html").exists()
-    units = [sorted(path.name for path in (tmp_path / name / "run" / "units").iterdir()) for name in ("one", "two")]
-    assert units[0] == units[1]
+    assert units(tmp_path / "one") == units(tmp_path / "two")
 
 
 def test_bad_input_is_told_once(tmp_path, digits_model):
@@ -75,6 +76,10 @@ def test_four_processes_with_all_probes(tmp_path, digits_model):
     assert found(tmp_path / "four") == expected
 
 
+def units(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "run" / "units").glob("*.parquet")}
+
+
 def workers(launcher: subprocess.Popen) -> list[int]:
     """The processes that a torchrun has started."""
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children")
@@ -88,30 +93,36 @@ def test_a_rank_that_is_killed_is_started_again(tmp_path, digits_model):
     folder = tmp_path / "killed"
     launcher = start(folder, digits_model, arguments, "--standalone", "--nproc-per-node=2", "--max-restarts=1")
     deadline = time.monotonic() + 120
-    while len(list((folder / "run" / "units").glob("*.parquet"))) < 3 and time.monotonic() < deadline:
+    while len(units(folder)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(workers(launcher)[-1], signal.SIGKILL)
-    before = {path.name for path in (folder / "run" / "units").glob("*.parquet")}
+    before = units(folder)
+    assert 3 <= len(before) < len(units(tmp_path / "one"))
     finished(launcher)
     assert found(folder) == expected
-    assert before <= {path.name for path in (folder / "run" / "units").glob("*.parquet")}
+    assert before <= units(folder)
 
 
 @pytest.mark.slow
-def test_all_ranks_killed_again_and_again(tmp_path, digits_model):
+def test_all_ranks_killed_at_twenty_random_moments(tmp_path, digits_model):
     arguments = [*COMMAND, "--probes", "robustness,blindspots", "--attack", "fmn-linf", "--limit", "300"]
     expected = of_one_process(tmp_path / "one", digits_model, arguments)
-    folder = tmp_path / "killed"
-    for kill in range(5):
+    folder, chance, before = tmp_path / "killed", random.Random(0), set[str]()
+    for _ in range(20):
         launcher = start(folder, digits_model, arguments, "--standalone", "--nproc-per-node=2")
-        deadline = time.monotonic() + 120
-        while len(list((folder / "run" / "units").glob("*.parquet"))) < 2 * kill and time.monotonic() < deadline:
-            time.sleep(0.02)
+        deadline = time.monotonic() + chance.choice([1, 10, 60])
+        while len(units(folder)) <= len(before) and launcher.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(chance.uniform(0, 2))
         for pid in (*workers(launcher), launcher.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         launcher.communicate()
+        assert before <= units(folder)
+        before = units(folder)
     finished(start(folder, digits_model, arguments, "--standalone", "--nproc-per-node=2"))
     assert found(folder) == expected
+    assert before <= units(folder) == units(tmp_path / "one")
 
 
 NAMESPACE = ["unshare", "--net", "true"]
