@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scotoma.report.text import columns, definitions, humanise, key_numbers, scalar
+from scotoma.report.text import aligned, columns, definitions, humanise, key_numbers, scalar
 
 
 @pytest.mark.parametrize(
@@ -81,3 +81,10 @@ def test_a_table_folds_the_ends_of_an_interval_into_its_value():
     made = columns(rows)
     assert [column.heading for column in made] == ["n", "Rate"]
     assert made[1].cells == ["0.5 (0.25–0.75)", "–"]
+
+
+def test_intervals_are_rounded_where_one_end_is_tiny():
+    assert aligned([0.5, 3.78e-5, 0.012], 3, rounded=True) == ["0.500", "0.000", "0.012"]
+    assert aligned([0.5, 3.78e-5], 3) == ["0.5", "3.78 × 10⁻⁵"]
+    assert aligned([3e-6, 1e-7], 3, rounded=True) == ["3 × 10⁻⁶", "1 × 10⁻⁷"]
+    assert aligned([None, 0.25, 1e-9], 3, rounded=True) == ["–", "0.250", "0.000"]

@@ -77,25 +77,33 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     folded = {f"{name}_{end}" for name in ranged for end in ("low", "high")}
     made = {name: _column(name, [row.get(name) for row in rows]) for name in names}
     for name in ranged:
-        low, high = (_column("", [row.get(f"{name}_{end}") for row in rows], INTERVAL_DECIMALS).cells for end in ("low", "high"))
-        value = _column(name, [row.get(name) for row in rows], INTERVAL_DECIMALS)
+        low, high = (
+            _column("", [row.get(f"{name}_{end}") for row in rows], INTERVAL_DECIMALS, True).cells for end in ("low", "high")
+        )
+        value = _column(name, [row.get(name) for row in rows], INTERVAL_DECIMALS, True)
         cells = [f"{v} ({a}–{b})" if NONE not in (a, b) else v for v, a, b in zip(value.cells, low, high, strict=True)]
         made[name] = Column(value.heading, cells, value.numeric)
     return [made[name] for name in names if name not in folded]
 
 
-def _column(name: str, values: list[Any], most: int = DECIMALS) -> Column:
+def _column(name: str, values: list[Any], most: int = DECIMALS, rounded: bool = False) -> Column:
     present = [value for value in values if value is not None]
     numeric = bool(present) and all(_is_number(value) for value in present)
-    return Column(humanise(name), aligned(values, most) if numeric else [_cell(value) for value in values], numeric)
+    return Column(humanise(name), aligned(values, most, rounded) if numeric else [_cell(value) for value in values], numeric)
 
 
-def aligned(values: Sequence[float | None], most: int = DECIMALS) -> list[str]:
-    """Numbers with as many decimals as the one that needs most of them, at most `most`."""
+def aligned(values: Sequence[float | None], most: int = DECIMALS, rounded: bool = False) -> list[str]:
+    """Numbers with as many decimals as the one that needs most of them, at most `most`.
+
+    A number that would need a power of ten leaves all of them as they are, or is `rounded` to what the largest one needs.
+    """
     texts = [scalar(value) for value in values]
-    if any("×" in text or "∞" in text for text in texts) or all(isinstance(value, int | None) for value in values):
+    if all(isinstance(value, int | None) for value in values) or any("∞" in text for text in texts):
         return texts
-    decimals = min(most, max(len(text.partition(".")[2]) for text in texts))
+    largest = max(abs(value) for value in values if value is not None)
+    if any("×" in text for text in texts) and not (rounded and 10**-most <= largest < 1e6):
+        return texts
+    decimals = min(most, max(most if "×" in text else len(text.partition(".")[2]) for text in texts))
     return [NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
 
 
@@ -123,7 +131,7 @@ def key_numbers(numbers: dict[str, Any]) -> list[Entry]:
             continue
         ends = [flat.get(f"{name}_low"), flat.get(f"{name}_high")]
         if _is_number(value) and all(map(_is_number, ends)):
-            text, low, high = aligned([value, *ends], INTERVAL_DECIMALS)
+            text, low, high = aligned([value, *ends], INTERVAL_DECIMALS, True)
             entries.append(Entry(humanise(name), text, f"{low}–{high}"))
         else:
             entries.append(Entry(humanise(name), _cell(value)))

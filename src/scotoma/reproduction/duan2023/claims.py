@@ -95,11 +95,22 @@ def outcome(checks: list[Check]) -> str:
     """How many hold, and which say the opposite, as the end of a headline."""
     held = sum(check.holds for check in checks)
     said = f"{held} of {len(checks)} comparisons are as the paper claims"
-    against = [f"{check.claim} ({check.where}): {_spread(check.difference)}" for check in checks if check.contrary]
-    open_ = len(checks) - held - len(against)
+    contrary = [check for check in checks if check.contrary]
+    against = [
+        _against([check for check in contrary if check.claim == claim]) for claim in dict.fromkeys(c.claim for c in contrary)
+    ]
+    open_ = len(checks) - held - len(contrary)
     if open_:
         said += f", {open_} {'is' if open_ == 1 else 'are'} not decided"
     return said + (f"; the opposite is so for: {'; '.join(against)}." if against else ".")
+
+
+def _against(checks: list[Check]) -> str:
+    """A claim of which the opposite is so in these comparisons."""
+    if len(checks) == 1:
+        return f"{checks[0].claim} ({checks[0].where}): {_spread(checks[0].difference)}"
+    differences = [check.difference.value for check in checks]
+    return f"{checks[0].claim}, in {len(checks)} comparisons: {min(differences):+.3f} to {max(differences):+.3f}"
 
 
 def _spread(difference: Estimate) -> str:
