@@ -16,7 +16,7 @@ from scotoma.errors import InputError
 from scotoma.finding import Finding
 from scotoma.probes.probe import Settings
 from scotoma.run import Run
-from scotoma.staging import CHEAP_FIRST, ask
+from scotoma.staging import CHEAP_FIRST, Answers, ask
 
 THREAT = Threat("linf", 0.1)
 
@@ -103,8 +103,8 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     assert slow.headline == "Not reached within the budget of 1 s; the same command goes on from here."
     assert quick.headline == "50 images"
     assert quick.notes[0].startswith("Measured on 50 of 300 images, drawn at random, within the budget of 1 s")
-    assert "robustness 50" in answers.shortfall(run.budget)
-    assert "slow 0" in answers.shortfall(run.budget)
+    assert "Of 300 images were reached: 50 by robustness; 0 by slow. The" in answers.shortfall(run.budget)
+    assert "reached: 50 by every probe." in Answers([], {"a": 50, "b": 50}, 300).shortfall(run.budget)
     assert time.monotonic() - began < 20
 
 

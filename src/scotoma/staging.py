@@ -31,7 +31,9 @@ class Answers:
 
     def shortfall(self, budget: Budget) -> str:
         """What was not reached, in a sentence."""
-        reached = ", ".join(f"{name} {n:,}" for name, n in self.reached.items())
+        numbers = sorted(set(self.reached.values()), reverse=True)
+        names = {n: ", ".join(name for name, reached in self.reached.items() if reached == n) for n in numbers}
+        reached = "; ".join(f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers)
         return (
             f"The budget of {spoken(budget.seconds or 0)} was over before everything was measured. Of {self.images:,} images "
             f"were reached: {reached}. The same command goes on from there."
