@@ -210,7 +210,7 @@ def test_models_of_a_sweep_differ_in_the_threat_alone():
     assert replace(REFERENCES["digits-natural"], recipe="pgd") == full
     assert replace(REFERENCES["digits-pgd-cutout"], augment=()) == full
     assert replace(REFERENCES["digits-igd"], recipe="pgd", sources=()) == full
-    assert replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255") == robust
+    assert replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255", schedule=robust.schedule) == robust
     assert natural.arch == robust.arch
 
 

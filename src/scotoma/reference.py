@@ -110,7 +110,7 @@ REFERENCES = {
     "cifar-natural": Reference("natural", schedule=replace(_SGD, epochs=8), **_CIFAR),
     "cifar-robust": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **_CIFAR),
     **{
-        f"cifar-pgd-{levels}": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **{**_CIFAR, "threat": f"linf:{levels}/255"})
+        f"cifar-pgd-{levels}": Reference("n-fgsm", schedule=replace(_SGD, epochs=5), **{**_CIFAR, "threat": f"linf:{levels}/255"})
         for levels in (1, 2, 4)
     },
     "mnist-wong": Reference("wong", "mnist", "wong-small", "linf:0.1", Schedule(3, 50)),
