@@ -202,14 +202,17 @@ def test_model_b_is_held_out():
 
 def test_models_of_a_sweep_differ_in_the_threat_alone():
     """And from their remedies in the remedy alone."""
-    for family, sizes in {"mnist-pgd": ("01", "02"), "digits-pgd": ("01", "02", "03"), "cifar-pgd": ("1", "2", "4")}.items():
+    tenths = ("01", "02", "03")
+    for family, sizes in {"mnist-small-pgd": tenths, "digits-pgd": tenths, "cifar-pgd": ("1", "2", "4")}.items():
         sweep = [REFERENCES[f"{family}-{size}"] for size in sizes]
         assert len({wanted.threat for wanted in sweep}) == len(sweep)
         assert all(replace(wanted, threat=sweep[0].threat) == sweep[0] for wanted in sweep)
-    full, natural, robust = REFERENCES["digits-pgd-03"], REFERENCES["cifar-natural"], REFERENCES["cifar-robust"]
-    assert replace(REFERENCES["digits-natural"], recipe="pgd") == full
-    assert replace(REFERENCES["digits-pgd-cutout"], augment=()) == full
-    assert replace(REFERENCES["digits-igd"], recipe="pgd", sources=()) == full
+    for family in ("digits", "mnist-small"):
+        full = REFERENCES[f"{family}-pgd-03"]
+        assert replace(REFERENCES[f"{family}-natural"], recipe="pgd") == full
+        assert replace(REFERENCES[f"{family}-pgd-cutout"], augment=()) == full
+        assert replace(REFERENCES[f"{family}-igd"], recipe="pgd", sources=()) == full
+    natural, robust = REFERENCES["cifar-natural"], REFERENCES["cifar-robust"]
     assert replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255", schedule=robust.schedule) == robust
     assert natural.arch == robust.arch
 
