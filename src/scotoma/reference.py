@@ -20,6 +20,7 @@ from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.progress import Progress, Silent
+from scotoma.ranks import ranks
 from scotoma.table import nearest
 from scotoma.training import RECIPES
 from scotoma.training.loop import Schedule, train
@@ -195,9 +196,13 @@ def fetch(
     for name in lacking:
         wanted = recipe_of(name)
         path = (folder or cache() / "models") / f"{name}.safetensors"
+        if not ranks().claim(f"training {path}"):
+            ranks().wait(f"training {path}")
+            continue
         sources = [load_model(str(find(source, folder))) for source in wanted.sources]
         with (progress or Silent()).bar(f"training {name}", wanted.batches(data(name))) as advance:
             wanted.train(data(name), path, advance, sources)
+        ranks().done(f"training {path}")
 
 
 def reference(
