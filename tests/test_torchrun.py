@@ -41,7 +41,7 @@ def found(folder: Path) -> dict:
 
 
 def finished(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
     return out
 
@@ -87,15 +87,16 @@ def workers(launcher: subprocess.Popen) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_rank_that_is_killed_is_started_again(tmp_path, digits_model):
-    arguments = [*COMMAND, "--probes", "robustness,blindspots", "--limit", "300"]
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_rank_that_is_killed_is_started_again(tmp_path, digits_model, which):
+    arguments = [*COMMAND, "--probes", "robustness,blindspots", "--attack", "fmn-linf", "--limit", "300"]
     expected = of_one_process(tmp_path / "one", digits_model, arguments)
     folder = tmp_path / "killed"
     launcher = start(folder, digits_model, arguments, "--standalone", "--nproc-per-node=2", "--max-restarts=1")
     deadline = time.monotonic() + 120
     while len(units(folder)) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    os.kill(workers(launcher)[-1], signal.SIGKILL)
+    os.kill(workers(launcher)[which], signal.SIGKILL)
     before = units(folder)
     assert 3 <= len(before) < len(units(tmp_path / "one"))
     finished(launcher)
