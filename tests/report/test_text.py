@@ -80,7 +80,7 @@ def test_a_table_folds_the_ends_of_an_interval_into_its_value():
     rows = [{"n": 5, "rate": 0.5, "rate_low": 0.25, "rate_high": 0.75}, {"n": 0, "rate": None, "rate_low": None, "rate_high": None}]
     made = columns(rows)
     assert [column.heading for column in made] == ["n", "Rate"]
-    assert made[1].cells == ["0.5 (0.25–0.75)", "–"]
+    assert made[1].cells == ["0.50 (0.25–0.75)", "–"]
 
 
 def test_intervals_are_rounded_where_one_end_is_tiny():

@@ -77,12 +77,11 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     folded = {f"{name}_{end}" for name in ranged for end in ("low", "high")}
     made = {name: _column(name, [row.get(name) for row in rows]) for name in names}
     for name in ranged:
-        low, high = (
-            _column("", [row.get(f"{name}_{end}") for row in rows], INTERVAL_DECIMALS, True).cells for end in ("low", "high")
-        )
-        value = _column(name, [row.get(name) for row in rows], INTERVAL_DECIMALS, True)
-        cells = [f"{v} ({a}–{b})" if NONE not in (a, b) else v for v, a, b in zip(value.cells, low, high, strict=True)]
-        made[name] = Column(value.heading, cells, value.numeric)
+        together = [row.get(end) for end in (name, f"{name}_low", f"{name}_high") for row in rows]
+        column = _column(name, together, INTERVAL_DECIMALS, rounded=True)
+        value, low, high = (column.cells[part * len(rows) : (part + 1) * len(rows)] for part in range(3))
+        cells = [f"{v} ({a}–{b})" if NONE not in (a, b) else v for v, a, b in zip(value, low, high, strict=True)]
+        made[name] = Column(column.heading, cells, column.numeric)
     return [made[name] for name in names if name not in folded]
 
 
