@@ -14,9 +14,10 @@ import pytest
 from scotoma.errors import InputError
 from scotoma.finding import Finding
 from scotoma.probes.probe import Settings
+from scotoma.report.text import columns
 from scotoma.reproduction import ITEMS, chosen
 from scotoma.reproduction.item import Context, agreement, number, row
-from scotoma.reproduction.running import reproduce
+from scotoma.reproduction.running import reproduce, side_by_side
 from scotoma.run import Run
 from scotoma.stats import Rate, rate
 
@@ -173,3 +174,15 @@ def test_agreement_counts_published_figures_inside_our_intervals():
     rows = [row({}, "a", inside, 0.6), row({}, "a", outside, 0.3), row({}, "a", inside), row({}, "a", number({}, "kl", 5), 0.5)]
     assert agreement(rows) == (1, 2)
     assert rows[3]["ours"] is None
+
+
+def test_a_table_that_is_too_wide_is_told_in_several_that_begin_with_the_same_column():
+    rows = [{"model": f"model {i}", **{f"measure_{j}": i + j / 7 for j in range(6)}} for i in range(3)]
+    every = columns(rows)
+    assert side_by_side(every, 200) == [every]
+    parts = side_by_side(every, 40)
+    assert len(parts) > 2
+    assert all(part[0] == every[0] and len(part) > 1 for part in parts)
+    assert [column for part in parts for column in part[1:]] == every[1:]
+    assert side_by_side(every, 1) == [[every[0], column] for column in every[1:]]
+    assert side_by_side(every[:1], 10) == [every[:1]]

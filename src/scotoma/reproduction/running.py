@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +44,17 @@ class Reproduction:
         from rich.console import Console
         from rich.table import Table
 
-        table = Table(title=self.finding.question, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
         summary = self.finding.tables.get(SUMMARY)
         rows = without_intervals(summary) if summary else shown(self.rows)
         columns = [column for column in text.columns(rows) if len(set(column.cells)) > 1 or column.heading in ALWAYS]
-        for column in columns:
-            table.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=column.numeric)
-        for cells in zip(*(column.cells for column in columns), strict=True):
-            table.add_row(*cells)
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
-        console.print(table)
+        for title, part in zip_longest([self.finding.question], side_by_side(columns, console.width)):
+            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+            for column in part:
+                table.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=column.numeric)
+            for cells in zip(*(column.cells for column in part), strict=True):
+                table.add_row(*cells)
+            console.print(table)
         colour = {"reproduced": "green", "differs": "yellow"}.get(self.finding.verdict, "dim")
         console.print(f"[{colour}]{self.finding.verdict}[/]: {self.finding.headline}", soft_wrap=True, highlight=False)
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)
@@ -143,6 +145,23 @@ def _measure(name: str, item: Item, context: Context, folder: Path, command: str
     return Reproduction(name, folder, rows, finding)
 
 
+def side_by_side(columns: list[text.Column], width: int) -> list[list[text.Column]]:
+    """The columns of one table or, where numbers would not fit beside each other, of several that all begin with the first one."""
+    first, *others = columns
+    parts = [[first]]
+    for column in others:
+        if sum(map(_width, [*parts[-1], column])) > width and len(parts[-1]) > 1 and column.numeric:
+            parts.append([first])
+        parts[-1].append(column)
+    return parts
+
+
+def _width(column: text.Column) -> int:
+    """In letters, with the space beside it; words can be wrapped."""
+    widest = max(map(len, column.cells))
+    return 2 + (max(widest, len(column.heading)) if column.numeric else min(widest, WORDS))
+
+
 def shown(rows: list[Row]) -> list[Row]:
     """Rows as tables write them: the interval of ours beside it."""
     return [{RANGED.get(key, key): value for key, value in row.items()} for row in rows]
@@ -155,6 +174,9 @@ def without_intervals(rows: list[Row]) -> list[Row]:
 
 PIPED = 120
 """Columns of text where there is no terminal to ask."""
+
+WORDS = 30
+"""Letters of a column of words that are kept in one line."""
 
 ALWAYS = ("Measure", "Ours", "n", "Published")
 """Columns that are printed even if all their cells are the same."""
