@@ -249,7 +249,8 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
         if row["kind"] == "gradient":
             assert row["gradient"] == "estimate"
             assert row["backwards_per_image"] == 0
-            assert 15 * PASSES < row["forwards_per_image"] <= 30 * PASSES + 40
+            order = 4 * 40 if row["attack"] == "min-linf" else 0  # nine gradients to put classes in order count as five steps
+            assert 15 * PASSES < row["forwards_per_image"] <= 30 * PASSES + 40 + order
             assert row["median"] is not None
     assert gradients(finding)["the audit's own", "linf"] == {None}
     assert any("differences of logits" in note for note in finding.notes)

@@ -210,13 +210,13 @@ def test_each_source_is_attacked_once_for_all_targets(tmp_path, digits, linear, 
 
     monkeypatch.setattr(Run, "_craft_batch", counted)
     first = measure(run_of(tmp_path / "run", digits, linear), *others)
-    assert len(asked) == 4 * len(ATTACKS)
-    assert {images for _, _, images in asked} == {80}
+    assert len(asked) == 2 * 4 * len(ATTACKS)
+    assert {images for _, _, images in asked} == {50, 30}
     again = measure(run_of(tmp_path / "run", digits, linear), *others)
     assert (again.numbers, again.tables) == (first.numbers, first.tables)
-    assert len(asked) == 4 * len(ATTACKS)
+    assert len(asked) == 2 * 4 * len(ATTACKS)
     measure(run_of(tmp_path / "run", digits, linear), others[0])
-    assert len(asked) == 4 * len(ATTACKS), "another choice of sources is no other example"
+    assert len(asked) == 2 * 4 * len(ATTACKS), "another choice of sources is no other example"
 
 
 def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkeypatch):
@@ -235,7 +235,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkey
         measure(run_of(tmp_path / "run", digits, linear, 300), *others)
     units = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()}
     finding = measure(run_of(tmp_path / "run", digits, linear, 300), *others)
-    assert len(asked) == 2 * 4 * len(ATTACKS) + 1, "two units of 250 and 50 images; only the one that was stopped is made again"
+    assert len(asked) == 3 * 4 * len(ATTACKS) + 1, "units of 50, 200 and 50 images; only the one that was stopped is made again"
     assert units.items() <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()}.items()
     assert (finding.numbers, finding.tables) == (undisturbed.numbers, undisturbed.tables)
 
