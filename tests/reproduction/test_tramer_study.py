@@ -23,7 +23,7 @@ from scotoma.reproduction.tramer2018.mnist import Mnist
 from scotoma.reproduction.tramer2018.rand_fgsm import RandFGSMTraining
 from scotoma.reproduction.tramer2018.study import Study
 from scotoma.reproduction.tramer2018.suites import FGSM_SUITE
-from scotoma.run import Run
+from scotoma.run import Run, units
 from scotoma.stats import Rate
 from scotoma.training.loop import Schedule
 
@@ -106,7 +106,8 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
     monkeypatch.setattr(Run, "_craft_batch", lambda self, *args: made.append(1) or craft(self, *args))
     with context() as here:
         rows, finding = Tiny().measure(here, "tiny")
-    assert len(made) == 3 * len(FGSM_SUITE.black_box), "one batch for each of three sources and each attack"
+    units_ = len(units(torch.arange(LIMIT)))
+    assert len(made) == units_ * 3 * len(FGSM_SUITE.black_box), "one batch for each unit, source and attack"
     assert Tiny().models == ("tiny-cnn", "tiny-cnn-fgsm", "tiny-cnn-ensemble", "tiny-out", "tiny-seen")
     assert {each["n"] for each in rows} == {LIMIT}
     assert {each["published"] for each in rows} == {None}
