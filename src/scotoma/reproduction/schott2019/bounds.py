@@ -71,7 +71,7 @@ class Bounds(Study):
 
 
 def _lower(each: Measured, index: np.ndarray) -> np.ndarray:
-    images = each.run.claim.data.test.images(torch.from_numpy(index)).to(each.run.device)
+    images = each.run.claim.data.test.images(torch.tensor(index)).to(each.run.device)
     module = each.run.claim.model.module
     with each.run.progress.bar("lower bounds", len(index)) as advance:
         found = []
