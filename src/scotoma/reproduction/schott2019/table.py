@@ -174,7 +174,7 @@ def _notes(context: Context, found: Found) -> tuple[str, ...]:
         f"{n:,} test images drawn at random (seed {context.seed}), the same for every model. The distance of an image is the "
         "smallest over the attacks of a norm: 0 where the model is wrong already, infinite where none broke it. Accuracies are "
         "shares of all images.",
-        f"Decision-based attacks that are told when to stop had so many queries an image: {told}.",
+        f"Decision-based attacks that are told when to stop had so many queries an image: {told.rstrip('.')}.",
         "The published figures are those of the authors' curves, over their own attacks: ours are stronger in part, so that "
         "smaller distances than theirs are no sign of another model. `attacks` says which attack found how many of the minima.",
     ]
