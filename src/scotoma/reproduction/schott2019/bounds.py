@@ -8,7 +8,7 @@ import torch
 from scotoma.certificates.synthesis import lower_bounds
 from scotoma.finding import Boxes, Finding, Row
 from scotoma.models.synthesis import TOGETHER
-from scotoma.reproduction.item import SUMMARY, Context, row
+from scotoma.reproduction.item import Context, row
 from scotoma.reproduction.schott2019.measured import Measured, measure
 from scotoma.reproduction.schott2019.study import Study
 from scotoma.stats import Rate, finite, mean, median, rate
@@ -51,7 +51,7 @@ class Bounds(Study):
             rule="reproduced if no adversarial image was found nearer than the estimate where ABS is right at first, else differs",
             headline=_headline(lower[right], distances[BOUNDED], crossed),
             numbers={"n": len(index), "mean_lower_bound": finite(mean(lower[right]).value), "crossed": finite(crossed.value)},
-            tables={SUMMARY: rows, "distances": table},
+            tables={"distances": table},
             figures=(
                 Boxes(
                     "boxes",
