@@ -77,7 +77,7 @@ class Run(Workbench):
             raise InputError(f"--seed {seed}: want a number from 0 to 2^63 - 1")
         super().__init__(claim, seed)
         self.budget = budget or Budget()
-        self.progress = Watched(progress or Silent(), self.budget)
+        self.progress: Progress = Watched(progress or Silent(), self.budget)
         self.model = self._module(claim.model)
         self.reduced = self._pays_in_bf16(self.model)
         self.store = Store(
