@@ -29,15 +29,11 @@ from scotoma.errors import InputError
 from scotoma.identity import describe, fingerprint, name
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import features
+from scotoma.order import shuffled, units
 from scotoma.progress import Progress, Silent
 from scotoma.randomness import Randomness
 from scotoma.store import Store, Unit
 from scotoma.workbench import Attack, Workbench, ask, finite
-
-UNIT = 250
-"""Images in a work unit: what is lost when a run is killed, and the granularity of its files."""
-FIRST = 50
-"""Images in the first one, after which an audit has something to tell."""
 
 IN_MEMORY = 2**28
 """Values of features that are kept in memory, a gigabyte."""
@@ -303,14 +299,6 @@ class Run(Workbench):
         with self.budget.watching(self.model):
             yield
 
-    @property
-    def stages(self) -> list[int]:
-        """Numbers of images after which to tell what was found: whole work units, about twice as many each time."""
-        ends, n = [], len(self.indices)
-        while (end := 2 * ends[-1] if len(ends) > 1 else (FIRST, UNIT)[len(ends)]) < n:
-            ends.append(end)
-        return [*ends, n]
-
     def on(self, indices: Tensor) -> Run:
         """This run on other test images, int64; the records of both are in either's."""
         other = copy.copy(self)
@@ -394,15 +382,3 @@ class Run(Workbench):
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
-
-
-def units(indices: Tensor) -> list[Tensor]:
-    """The images of each work unit: the first `FIRST`, the others up to `UNIT`, then always so many."""
-    if len(indices) <= UNIT:
-        return [part for part in indices.tensor_split([FIRST]) if len(part)] or [indices]
-    return [*units(indices[:UNIT]), *indices[UNIT:].split(UNIT)]
-
-
-def shuffled(n: int, seed: int) -> Tensor:
-    """The random order in which test images are taken, int64 (n,)."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

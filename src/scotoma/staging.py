@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from scotoma.budget import Budget, OutOfTimeError, spoken
 from scotoma.claim import Claim
 from scotoma.finding import Finding
+from scotoma.order import stages
 from scotoma.probes.probe import Probe, Settings
 from scotoma.run import Run
 
@@ -43,7 +44,7 @@ class Answers:
 def ask(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings, keep: Callable[[Finding], None]) -> Answers:
     """Ask each probe of all audited images, or of as many as there is time for.
 
-    Within a budget all are asked of the first 50 images, then of 250, and so on (`Run.stages`), those first that were quick
+    Within a budget all are asked of the first 50 images, then of 250, and so on (`order.stages`), those first that were quick
     before. When the time is over, each has its finding on the images that it reached, and says so.
 
     Args:
@@ -77,10 +78,10 @@ def ask(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings, 
 def _answers(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings) -> Iterator[tuple[str, Finding, int]]:
     """Name, finding, and images of each probe at each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
-    stages = run.stages if limited else [total]
+    ends = stages(total) if limited else [total]
     order = sorted(asked, key=_usual) if limited else list(asked)
-    with run.progress.bar("probes", len(asked) * len(stages)) as advance:
-        for n in stages:
+    with run.progress.bar("probes", len(asked) * len(ends)) as advance:
+        for n in ends:
             part, seconds = run if n == total else run.on(run.indices[:n]), {}
             for name in order:
                 began = time.monotonic()

@@ -13,11 +13,12 @@ from scotoma.certificates.wasserstein import losses, transport
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
+from scotoma.order import shuffled
 from scotoma.probes import shifts
 from scotoma.probes.distributional import Distributional, Held
 from scotoma.probes.probe import Settings
 from scotoma.probes.shifts import Line, Shifted
-from scotoma.run import Run, shuffled
+from scotoma.run import Run
 from scotoma.stats import mean
 
 THREAT = Threat("linf", 0.1)

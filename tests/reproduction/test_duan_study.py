@@ -19,6 +19,7 @@ from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.errors import InputError
+from scotoma.order import shuffled
 from scotoma.papers import duan2023
 from scotoma.randomness import Randomness
 from scotoma.reference import REFERENCES, Reference
@@ -33,7 +34,6 @@ from scotoma.reproduction.duan2023.study import Study, size
 from scotoma.reproduction.duan2023.sweeps import Cifar, Digits, Mnist
 from scotoma.reproduction.item import SUMMARY, Context
 from scotoma.reproduction.running import Reproduction
-from scotoma.run import shuffled
 from scotoma.training.loop import Schedule
 
 LIMIT = 15

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
+from scotoma.order import shuffled
 from scotoma.papers import duan2023
 from scotoma.reproduction.item import Context
-from scotoma.run import shuffled
 
 UNIT = 50
 """Images that are examined together: what is lost when an item is stopped."""

@@ -10,6 +10,7 @@ import polars as pl
 from scotoma.attacks import make
 from scotoma.claim import Threat
 from scotoma.identity import describe
+from scotoma.order import shuffled
 from scotoma.papers import duan2023
 from scotoma.records import fallen
 from scotoma.reproduction.duan2023 import UNIT, common
@@ -23,7 +24,7 @@ from scotoma.reproduction.duan2023.examination import (
     occlusion_column,
 )
 from scotoma.reproduction.item import Context
-from scotoma.run import Run, shuffled
+from scotoma.run import Run
 from scotoma.stats import Rate, rate
 
 ATTACK = "strong"

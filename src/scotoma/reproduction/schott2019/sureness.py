@@ -17,9 +17,10 @@ from scotoma.geometry.neighbours import mean_neighbour_distance
 from scotoma.identity import describe
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
+from scotoma.order import UNIT, shuffled
 from scotoma.randomness import Randomness
 from scotoma.reproduction.item import Context
-from scotoma.run import UNIT, Run, shuffled
+from scotoma.run import Run
 
 NOISE = 100
 """Images of noise, and of the test set beside them."""

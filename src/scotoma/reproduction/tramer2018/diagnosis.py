@@ -16,11 +16,12 @@ from scotoma.claim import Threat
 from scotoma.gradients.health import health
 from scotoma.gradients.linearity import Linearity, linearity
 from scotoma.gradients.subspace import adversarial_directions, orders_within
+from scotoma.order import UNIT
 from scotoma.papers import tramer2018
 from scotoma.randomness import Randomness
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.tramer2018 import drawn
-from scotoma.run import UNIT, Run
+from scotoma.run import Run
 from scotoma.stats import RESAMPLES, Estimate
 
 STEPS = 10

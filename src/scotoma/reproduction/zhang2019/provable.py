@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from scotoma.finding import Bars, Curve, Figure, Finding, Gallery, Row
+from scotoma.order import shuffled
 from scotoma.probes.blindspots import HARMLESS, BlindSpots
 from scotoma.probes.certificate import Certificate
 from scotoma.probes.distributional import Distributional
 from scotoma.reproduction.item import Context, number, row
 from scotoma.reproduction.zhang2019 import images, settings
-from scotoma.run import Run, shuffled
+from scotoma.run import Run
 
 MEASURES = {
     "certified accuracy": ("certified_accuracy_eps", "certified_accuracy_alpha_eps", "n"),
