@@ -47,7 +47,7 @@ def test_one_step_is_exact_on_linear_models_where_the_box_is_far(threat: Threat,
     optimum = nearest_boundary(model, images, labels, threat.norm)
     assert optimum.max() < 0.48
     counted = Counted(model, len(images), images.device)
-    adversarial = DeepFool(threat)(counted, images, labels)
+    adversarial = DeepFool(threat, returns=0)(counted, images, labels)
     ratio = size(adversarial - images, threat.norm) / optimum
     assert ratio.min() > 1 - 1e-4
     assert ratio.max() < 1.003
@@ -93,7 +93,7 @@ def test_only_the_likeliest_classes_are_looked_at():
     layer.bias.copy_(torch.tensor([0, -0.3, -0.5]) - layer.weight.sum(1) / 2)
     assert (model(images).argsort(1, descending=True) == torch.arange(3)).all()
     counted = {classes: Counted(model, len(images), images.device) for classes in (1, 2, 3)}
-    none, one, two = (size(DeepFool(L2, classes=n)(counted[n], images, labels) - images, "l2") for n in (1, 2, 3))
+    none, one, two = (size(DeepFool(L2, classes=n, returns=0)(counted[n], images, labels) - images, "l2") for n in (1, 2, 3))
     assert not none.any()
     assert counted[2].backwards.tolist() == [1] * len(images)
     assert counted[3].backwards.tolist() == [2] * len(images)
@@ -117,7 +117,36 @@ def test_images_without_a_gradient_leave_at_once():
     assert fooled(model(adversarial), labels)[2:].all()
 
 
-def test_nearly_as_near_as_another_implementation_in_half_the_passes():
+@NORMS
+def test_returns_shorten_and_end_at_the_foot_of_the_perpendicular(threat: Threat):
+    """On a curved boundary the nearest point is where the perturbation is the steepest way at its end."""
+
+    class Bowl(nn.Module):
+        """Class 1 outside an ellipsoid."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            away = (images - 0.5).flatten(1)
+            height = 0.5 * (away @ curvature * away).sum(1) - 0.08
+            return torch.stack([torch.zeros_like(height), height], 1)
+
+    random = torch.Generator().manual_seed(0)
+    turn = torch.linalg.qr(torch.randn(12, 12, generator=random)).Q
+    curvature = turn @ torch.logspace(-1, 1, 12).diag() @ turn.T
+    images = 0.5 + 0.03 * torch.randn(50, 3, 2, 2, generator=random)
+    labels = torch.zeros(50, dtype=torch.int64)
+    assert not fooled(Bowl()(images), labels).any()
+    first, last = (DeepFool(threat, returns=n)(Bowl(), images, labels) - images for n in (0, 30))
+    assert (size(last, threat.norm) <= size(first, threat.norm) * (1 + 1e-6)).all()
+
+    def straightness(delta: torch.Tensor) -> torch.Tensor:
+        slope = (images + delta - 0.5).flatten(1) @ curvature
+        return torch.cosine_similarity(delta.flatten(1), slope.sign() if threat.norm == "linf" else slope)
+
+    assert straightness(last).mean() > 0.995
+    assert straightness(first).mean() < 0.98
+
+
+def test_nearer_than_another_implementation_in_fewer_passes():
     foolbox = pytest.importorskip("foolbox")
     model, (images, labels) = digits_model(), digits_images(100)
     right = ~fooled(model(images), labels)
@@ -129,5 +158,6 @@ def test_nearly_as_near_as_another_implementation_in_half_the_passes():
         far, near = size(other - images, threat.norm), size(DeepFool(threat)(ours, images, labels) - images, threat.norm)
         assert won.all()
         assert near.min() > 0
-        assert near.median() < 1.02 * far.median()
-        assert (ours.forwards + ours.backwards).sum() < 0.5 * (theirs.forwards + theirs.backwards).sum()
+        assert near.median() < 0.97 * far.median()
+        assert near.mean() < 0.97 * far.mean()
+        assert (ours.forwards + ours.backwards).sum() < 0.7 * (theirs.forwards + theirs.backwards).sum()
