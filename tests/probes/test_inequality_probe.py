@@ -13,6 +13,7 @@ import scotoma
 from linear_optimum import ExactSettings
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.auditing import make_claim, public
+from scotoma.budget import Budget, OutOfTimeError
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.errors import InputError
@@ -218,6 +219,14 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(tmp_path, di
     none = inequality_reference.compared(claim, run)
     assert none.model is None
     assert "--reference" in none.why
+
+
+def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, monkeypatch):
+    monkeypatch.setenv("SCOTOMA_CACHE", str(tmp_path / "cache"))
+    run = Run(make_claim(str(digits_model), digits, "linf:0.1"), tmp_path / "run", limit=20, budget=Budget(1e-9))
+    with pytest.raises(OutOfTimeError):
+        inequality_reference.compared(run.claim, run)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_a_reference_model_that_is_there_comes_before_a_training(tmp_path, digits, digits_model, monkeypatch):

@@ -12,7 +12,6 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.probes.sources import small
-from scotoma.progress import Silent
 from scotoma.reference import REFERENCES, find
 from scotoma.run import Run
 
@@ -50,22 +49,13 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
     images = 0 if data.train is None else len(data.train)
     if not 0 < weights <= MOST_WEIGHTS or not 0 < images <= MOST_IMAGES or inside(claim.model.module):
         return Compared(None, _without(f"no naturally trained {arch} on {data.name} is there, and a training would not be quick"))
-    model = _trained(arch, claim, run)
+    with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):  # building a network draws weights
+        model = small(arch, claim.data, run, "to compare with")
     if model.sha256 == claim.model.sha256:
         return Compared(None, _without("the model is itself the naturally trained one"))
     epochs = model.card["schedule"]["epochs"]
     length = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     return Compared(model, f"The reference was trained for this probe: {arch} on {data.name}, naturally, {length}.")
-
-
-def _trained(arch: str, claim: Claim, run: Run) -> Classifier:
-    quiet = run.on(run.indices)
-    quiet.progress = Silent()  # its own bar would say that examples are to be made on the model
-    with run.progress.bar(f"training {arch} on {claim.data.name} naturally, to compare with", 1) as advance:
-        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):  # building a network draws weights
-            model = small(arch, claim.data, quiet)
-        advance(1)
-    return model
 
 
 def _without(why: str) -> str:

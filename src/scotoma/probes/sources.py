@@ -136,7 +136,7 @@ def _training(card: dict[str, Any]) -> str:
         return "not known"
 
 
-def small(arch: str, data: Dataset, run: Run) -> Classifier:
+def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples on") -> Classifier:
     """A network of this architecture, trained naturally on the data in about a minute, and kept for the next audit."""
     assert data.train is not None
     schedule = schedule_for(len(data.train))
@@ -149,7 +149,7 @@ def small(arch: str, data: Dataset, run: Run) -> Classifier:
     with _alone(folder):
         if not path.exists():
             few = replace(data, train=part, test=_Part(data.test, WATCHED))
-            with run.progress.bar(f"training {arch} on {data.name}, to make examples on", recipe.batches(few)) as advance:
+            with run.progress.bar(f"training {arch} on {data.name}, {what_for}", recipe.batches(few)) as advance:
                 recipe.train(few, path, advance)
     return load_model(str(path)).checked(data)
 
