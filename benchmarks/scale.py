@@ -8,7 +8,7 @@ Images: a folder of 32x32 PNG files (one for each class, hard-linked under many 
 by PGD and the distance probe. Classes: 100 images of a linear model of so many classes are attacked by PGD and by `strong`.
 Dimensions: the search for the 5 nearest of `--train` points, exact and by the index, and the speed of both in multiplications and
 additions; the points are clustered, near a surface of 20 dimensions. All but ranks is measured in a fresh process, in processor
-time, with one thread. Memory is the peak of the resident set over what it was before (Linux).
+time; everything with one thread a process. Memory is the peak of the resident set over what it was before (Linux).
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def main() -> None:
             told = json.loads(done.stdout.splitlines()[-1])
             print(f"{int(size):>9,} {what}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()), flush=True)
     for count in filter(None, options.ranks.split(",")):
-        print(f"{int(count):>9,} ranks: {ranks(int(count)):.1f} s", flush=True)
+        print(f"{int(count):>9,} ranks: {ranks(int(count), environment):.1f} s", flush=True)
 
 
 @contextmanager
@@ -191,12 +191,12 @@ def clustered(count: int, wide: int, seed: int) -> np.ndarray:
     return made
 
 
-def ranks(count: int) -> float:
-    """Wall-clock seconds of an audit of the digits on so many processes."""
+def ranks(count: int, environment: dict[str, str]) -> float:
+    """Wall-clock seconds of an audit of the digits on so many processes, start included."""
     digits_model()  # makes the file where it is missing
     file = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
     with tempfile.TemporaryDirectory() as made:
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(count), "-m", "scotoma"]
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "scotoma"]
         start = time.perf_counter()
         subprocess.run(
             [
@@ -213,6 +213,7 @@ def ranks(count: int) -> float:
                 f"{made}/run",
             ],
             check=True,
+            env=environment,
             stdout=subprocess.DEVNULL,
         )
         return time.perf_counter() - start

@@ -156,6 +156,24 @@ def test_the_first_rank_leaves_last():
     assert order == [1, 2, 0]
 
 
+def test_another_run_of_the_same_processes_begins_anew(tmp_path):
+    first, second = [], []
+
+    def work(store: Store) -> None:
+        with store.locked():
+            list(store.each(units(4, first)))
+        store.ranks.leave()
+        again = Store(tmp_path / "run", CLAIM, None, store.ranks)
+        for path in again.units.glob("*") if store.ranks.leads else ():
+            path.unlink()
+        with again.locked():
+            list(again.each(units(4, second)))
+        store.ranks.leave()
+
+    assert together(tmp_path / "run", 2, work) == [None, None]
+    assert Counter(number for number, _ in first) == Counter(number for number, _ in second) == Counter(range(4))
+
+
 def test_processes_that_are_started_again_do_not_take_old_words_for_new():
     shared = HashStore()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scotoma.auditing import Report, machine, publish, save_finding
+from scotoma.auditing import Report, machine, publish, read_report, save_finding
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
@@ -25,6 +25,7 @@ from scotoma.probes.patch_finding import Change, is_blind
 from scotoma.probes.probe import Settings
 from scotoma.probes.spots import Scout, Spot
 from scotoma.progress import Progress, Silent
+from scotoma.ranks import ranks, seen
 from scotoma.run import Run, Transform
 from scotoma.store import read_json
 from scotoma.training.loop import Epoch, Schedule, train
@@ -79,7 +80,8 @@ def patch(
     Both models are searched for blind spots in every family of `search`; the new one is trained on those of scale-shift alone, so
     that the other families tell whether the blind spot has only moved. OUT/model.safetensors is the new model, OUT/after its
     run, OUT/report.html the comparison. The audit's images, seed and attack are kept, and what it attacked is not attacked
-    again. Stopped, the same call goes on.
+    again. Stopped, the same call goes on. Several processes share the searches; the first one trains alone, so that all find what
+    one would.
 
     Args:
         model: the audited model.
@@ -91,13 +93,13 @@ def patch(
         steps: PGD steps for each batch.
         half: store float16 weights.
         progress: where to show how far it is.
-        log: called after each epoch.
+        log: called after each epoch, by the first process.
         command: printed in the report.
 
     Raises:
         InputError: the folder holds no audit of this model on this data, or the model has no blind spot to train on.
     """
-    started, clock = datetime.now(UTC), time.monotonic()
+    started, clock, group = datetime.now(UTC), time.monotonic(), ranks()
     progress, search = progress or Silent(), search or BlindSpotMap()
     held = read_json(run_folder / "findings.json")
     try:
@@ -122,7 +124,7 @@ def patch(
                 f"{run_folder}: no blind spot of scale-shift was found in {model.name}, so there is nothing to train on"
             )
         path = out / "model.safetensors"
-        if not path.exists():
+        if group.leads and not path.exists():
             recipe = Patched(threat, spots, steps=steps)
             with progress.bar("fine-tuning", -(-len(data.train or ()) // schedule.batch) * schedule.epochs) as advance:
                 train(
@@ -138,19 +140,25 @@ def patch(
                     step=advance,
                     log=log,
                 )
+        if group.leads:
+            group.done(f"trained {path}")
+        group.wait(f"trained {path}")
+        seen(path.exists)
         new = begin(_load(path, model), out / "after")
         after = Search.of(new, settings, search)
         changes = list(_changes(before, after, spots))
         described = map_finding.describe(after.found, search.question, new, settings.attack, search.steps)
-    findings = [patch_finding.describe(changes, spots, settings.attack), described]
-    for each in findings:
-        save_finding(out, each)
-    summary = {"model": f"{model.name}, patched", "data": data.name, "threat": {"norm": threat.norm, "eps": threat.eps}, "n": n}
-    return publish(
-        out,
-        summary,
-        findings,
-        {
+    if group.leads:
+        findings = [patch_finding.describe(changes, spots, settings.attack), described]
+        for each in findings:
+            save_finding(out, each)
+        summary = {
+            "model": f"{model.name}, patched",
+            "data": data.name,
+            "threat": {"norm": threat.norm, "eps": threat.eps},
+            "n": n,
+        }
+        provenance = {
             "command": command,
             "notes": list(new.claim.model.notes),
             "seed": seed,
@@ -158,11 +166,17 @@ def patch(
             "model": {"sha256": new.claim.model.sha256, **new.claim.model.card},
             "before": {"model": model.name, "sha256": model.sha256, "run": str(run_folder)},
             "passes": {kind: run.passes[kind] + new.passes[kind] for kind in run.passes},
+            **({"processes": group.world} if group.world > 1 else {}),
             **machine(new.device),
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
-        },
-    )
+        }
+        publish(out, summary, findings, provenance)
+        group.done(f"published {out}")
+    group.wait(f"published {out}")
+    report = read_report(out)
+    group.leave()
+    return report
 
 
 def _load(path: Path, model: Classifier) -> Classifier:

@@ -46,7 +46,8 @@ class Ranks:
         return True
 
     def leave(self) -> None:
-        """Wait for the others at the end, for the first process may be the one that they talk through."""
+        """Wait for the others at the end, for the first process may be the one that they talk through. What was said is forgotten:
+        another run may follow."""
 
 
 class Group(Ranks):
@@ -71,9 +72,12 @@ class Group(Ranks):
         return True
 
     def leave(self) -> None:
+        from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+
         self.done(f"left {self.rank}")
         for rank in range(self.world) if self.leads else ():
             self.wait(f"left {rank}")
+        self.store = PrefixStore("next", self.store)
 
 
 @cache

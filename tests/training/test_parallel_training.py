@@ -151,6 +151,18 @@ def test_every_recipe_keeps_two_processes_together(tmp_path):
         assert told["differ"].startswith("rank 1 was given another training than rank 0 (its seed);")
         assert told["mean"] == {"running_mean": 0.5, "constant": told["rank"]}
         assert told["told"] == "rank 0"
+        assert told["again"] == [2, 2]
+
+
+def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
+    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "two.safetensors"]
+    command = [*COMMAND, "-m", "scotoma", "train", "natural", *options]
+    environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "nowhere"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("scotoma: "))
+    assert line.startswith("scotoma: processes do not reach each other (")
+    assert line.endswith("nowhere); set GLOO_SOCKET_IFNAME to the network interface between them")
 
 
 @pytest.mark.slow
@@ -240,6 +252,10 @@ def main(folder: Path) -> None:
         norm.running_mean.fill_(team.rank)  # type: ignore[union-attr]
         team.average_statistics(norm)
         told["mean"] = {name: norm.get_buffer(name).item() for name in ("running_mean", "constant")}
+    told["again"] = []
+    for _ in range(2):
+        with joined() as team:
+            told["again"].append(team.total(torch.ones(())).item())
     (folder / f"rank{told['rank']}.json").write_text(json.dumps(told))
 
 

@@ -106,7 +106,12 @@ def train(
 @app.command()
 def patch(
     model: Model,
-    run: Annotated[Path, typer.Option(help="The folder of an audit of this model.")],
+    run: Annotated[
+        Path,
+        typer.Option(
+            "--run", "--audit", help="The folder of an audit of this model; under torchrun write --audit, for it has a --run-path."
+        ),
+    ],
     data: Data,
     out: Annotated[Path, typer.Option(help="The folder to write; the same command continues what was stopped.")] = Path(
         "runs/patch"
@@ -127,7 +132,7 @@ def patch(
     from scotoma.models.loading import load_model
     from scotoma.patching import patch as close
     from scotoma.probes.blindspot_map import BlindSpotMap
-    from scotoma.progress import Progress
+    from scotoma.ranks import ranks
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 
@@ -140,12 +145,13 @@ def patch(
         schedule=Schedule(epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate),
         search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
         half=half,
-        progress=Progress(),
+        progress=shown(),
         log=log_epoch,
         command=typed(),
     )
-    report.show()
-    typer.echo(f"model: {out / 'model.safetensors'}")
+    if ranks().leads:
+        report.show()
+        typer.echo(f"model: {out / 'model.safetensors'}")
 
 
 def log_epoch(epoch: Epoch) -> None:

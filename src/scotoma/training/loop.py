@@ -193,6 +193,7 @@ def train(
             log(history[-1])
     if team.leads and (finish := getattr(adversary, "finish", None)):
         finish(model.eval(), data.train)
+        model.to(device)  # what it remembers of the images came from the CPU
     team.copy(model)
     if half:
         model.half().float()

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -22,11 +22,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scotoma.errors import InputError
+from scotoma.models.reason import reason
 from scotoma.ranks import Group, ranks
 from scotoma.training.recipe import Recipe
 
 PATIENCE = timedelta(days=1)
 """What a rank waits for the others: `torchrun` notices those that are lost, and the first may be at work alone for long."""
+
+TEAMS = count()
+"""Teams that this process has joined: each meets where no other has left its addresses."""
 
 
 class Step(nn.Module):
@@ -139,7 +143,7 @@ def joined() -> Iterator[Team]:
     """The processes that `torchrun` has started, connected: by nccl on CUDA devices, of which each takes one, else by gloo.
 
     Raises:
-        InputError: more processes on this machine than it has CUDA devices.
+        InputError: more processes on this machine than it has CUDA devices, or gloo does not reach the others.
     """
     group = ranks()
     if not isinstance(group, Group):
@@ -150,14 +154,21 @@ def joined() -> Iterator[Team]:
     outside = dist.is_initialized()
     if not outside:
         cuda = device.type == "cuda"
-        dist.init_process_group(
-            "nccl" if cuda else "gloo",
-            timeout=PATIENCE,
-            store=dist.PrefixStore("training", group.store),  # type: ignore[attr-defined]
-            rank=rank,
-            world_size=world,
-            device_id=device if cuda else None,
-        )
+        try:
+            dist.init_process_group(
+                "nccl" if cuda else "gloo",
+                timeout=PATIENCE,
+                store=dist.PrefixStore(f"training {next(TEAMS)}", group.store),  # type: ignore[attr-defined]
+                rank=rank,
+                world_size=world,
+                device_id=device if cuda else None,
+            )
+        except RuntimeError as error:
+            if cuda:
+                raise
+            raise InputError(
+                f"processes do not reach each other ({reason(error)}); set GLOO_SOCKET_IFNAME to the network interface between them"
+            ) from None
     yield Team(rank, world, device)
     if not outside:  # after an error the others may be gone, and to part from them in good order would take for ever
         dist.destroy_process_group()
