@@ -20,7 +20,7 @@ from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import TOLERANCE
 from scotoma.data import load_data
-from scotoma.engine import pays_in_bf16
+from scotoma.engine import keep_memory, pays_in_bf16
 from scotoma.errors import InputError
 from scotoma.models.loading import load_model
 
@@ -69,6 +69,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def problem(options: argparse.Namespace, norm: str) -> Problem:
     """What the options of `parser` say; prints what it is."""
     torch.set_num_threads(options.threads)
+    keep_memory()  # as audits do; the peers have it as well
     data = load_data(options.data, options.data_root)
     classifier = (digits_model() if options.model == "digits" else load_model(options.model)).checked(data)
     model = classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

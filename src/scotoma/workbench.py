@@ -26,6 +26,7 @@ class Workbench:
     """Where the models of a claim's audit are asked: `device`, and the `batch_size` that fits there."""
 
     def __init__(self, claim: Claim, seed: int):
+        engine.keep_memory()
         self.claim = claim
         self.seed = seed
         self.device = engine.default_device()

@@ -126,10 +126,12 @@ def train(
         arch = arch or getattr(adversary, "arch", None)
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
     device = team.device or engine.default_device()
+    engine.keep_memory()
     torch.manual_seed(seed)
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):
         fit(model, data.train)
+        model.to(device)  # what it remembers of the images came from the CPU
         schedule = replace(schedule, epochs=0)
     weights = list(model.parameters()) or [torch.zeros(0)]  # an optimizer wants some
     optimizer = OPTIMIZERS[schedule.optimizer](weights, lr=schedule.peak, weight_decay=schedule.decay)
@@ -193,7 +195,6 @@ def train(
             log(history[-1])
     if team.leads and (finish := getattr(adversary, "finish", None)):
         finish(model.eval(), data.train)
-        model.to(device)  # what it remembers of the images came from the CPU
     team.copy(model)
     if half:
         model.half().float()

@@ -1,0 +1,40 @@
+"""Devices and memory."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from scotoma import engine
+
+LAYERS = """
+import resource, torch
+from scotoma import engine
+{asked}
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        layers = [torch.ones(10_000_000) for _ in range(2)]
+        del layers
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+def faults(asked: str) -> int:
+    program = [sys.executable, "-c", LAYERS.format(asked=asked)]
+    return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc, whose memory it keeps"
+)
+def test_freed_memory_is_used_again_without_asking_the_system():
+    assert faults("engine.keep_memory()") < 0.1 * faults("")
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    engine.keep_memory.__wrapped__()
