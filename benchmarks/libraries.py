@@ -46,10 +46,21 @@ def art(name: str, **settings: Any) -> Attack:
         np.random.seed(0)  # noqa: NPY002 - what ART draws from
         torch.manual_seed(0)
         shape = tuple(images.shape[1:])
-        classifier = PyTorchClassifier(model, nn.CrossEntropyLoss(), shape, CLASSES, clip_values=(0, 1), device_type="cpu")
+        classifier = PyTorchClassifier(Single(model), nn.CrossEntropyLoss(), shape, CLASSES, clip_values=(0, 1), device_type="cpu")
         return torch.from_numpy(kind(classifier, **settings).generate(images.numpy(), labels.numpy())).float()
 
     return run
+
+
+class Single(nn.Module):
+    """A model that takes float64 images, which ART's attacks by decisions hand over."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images.float())
 
 
 def torchattacks(name: str, **settings: Any) -> Attack:
