@@ -138,19 +138,19 @@ def nearest(linf: Threat, l2: Threat) -> Iterator[Contest]:
 
 def decision(linf: Threat, l2: Threat) -> Iterator[Contest]:
     """By the label alone."""
-    few: dict[str, Any] = {"images": 8, "fixed": False, "as_asked": True}
+    asked: dict[str, Any] = {"fixed": False, "as_asked": True}
     peers = {
         "Foolbox": foolbox("BoundaryAttack", steps=2500),
         "ART": art("BoundaryAttack", targeted=False, max_iter=50),
     }
-    yield Contest("Boundary", "boundary", l2, peers, {"tolerance": 0.0}, **few)
+    yield Contest("Boundary", "boundary", l2, peers, {"tolerance": 0.0}, **asked)
     for threat, norm in ((l2, 2), (linf, np.inf)):
         peers = {
             "Foolbox": foolbox("HopSkipJumpAttack", steps=12, constraint=threat.norm),
             "ART": art("HopSkipJump", norm=norm, max_iter=12),
         }
         title = f"HopSkipJump for {'L2' if norm == 2 else 'L-inf'}"
-        yield Contest(title, "hop-skip-jump", threat, peers, **few)
+        yield Contest(title, "hop-skip-jump", threat, peers, **asked)
     many: dict[str, Any] = {"fixed": False}
     peers = {"Foolbox": foolbox("PointwiseAttack", l2_binary_search=False)}
     yield Contest("Pointwise for L0", "pointwise", Threat("l0", 1), peers, **many)
