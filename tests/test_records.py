@@ -177,3 +177,10 @@ def test_logits_that_break_on_one_image_are_told(tmp_path, digits):
 
     with pytest.raises(InputError, match="NaN or infinite logits for test image 40"):
         make_run(Breaks(), digits, tmp_path, None).attack(FMN(THREAT, steps=2))
+
+
+def test_beyond_by_more_than_rounding():
+    distances = np.array([0, 1e-7, 0.5, 0.5 + 5e-7, 0.51, 4.0 + 2e-6, np.inf])
+    assert records.beyond(distances, 0).tolist() == [False] + 6 * [True]
+    assert records.beyond(distances, 0.5).tolist() == 4 * [False] + 3 * [True]
+    assert records.beyond(distances, 4.0).tolist() == 6 * [False] + [True]

@@ -37,11 +37,14 @@ from scotoma.probes.norms_bounds import read_bounds
 from scotoma.probes.probe import Probe, Settings
 from scotoma.progress import Progress
 from scotoma.ranks import ranks
+from scotoma.report.text import norm
 from scotoma.run import Run
 from scotoma.staging import ask
 from scotoma.store import read_json, write_json, write_parquet, write_whole
 
 SCHEMA = 1
+AUDITED = ("linf", "l2")
+"""Norms of the claims that can be audited."""
 RECORDS = "records.parquet"
 FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)}
 
@@ -118,7 +121,7 @@ def audit(
         model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what `load_model` reads. A module is
             put into eval mode and its parameters are frozen.
         data: what `load_data` reads.
-        threat: "linf:0.3" or "linf:8/255"; probes measure no other norm yet.
+        threat: "linf:0.3", "linf:8/255" or "l2:0.5"; there are audits of no other norm.
         out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
             None makes a temporary folder.
         probes: names of `PROBES`, or probes; None means all of `PROBES`.
@@ -144,8 +147,9 @@ def audit(
     started, clock = datetime.now(UTC), time.monotonic()
     time_left = Budget() if budget is None else Budget.parse(budget)
     threat = Threat.parse(threat)
-    if threat.norm != "linf":
-        raise InputError(f"threat {threat}: probes measure L-inf so far; write linf:EPS, or run one attack: scotoma attack pgd")
+    if threat.norm not in AUDITED:
+        known = f"scotoma attack {'fmn-l1' if threat.norm == 'l1' else 'sigma-zero'}"
+        raise InputError(f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm(threat.norm)} write {known}")
     chosen = read_bounds(bounds, threat)
     options = {"out": out and str(out), "probes": probes, "layer": layer, "limit": limit, "attack": attack, "seed": seed}
     options |= {"budget": budget, "extractor": extractor, "sources": sources, "bounds": [*map(str, chosen)], "reference": reference}

@@ -86,3 +86,8 @@ def fallen(records: pl.DataFrame, eps: float, norm: str = "linf") -> np.ndarray:
     """Which images fall to a perturbation of size `eps`, bool, one a row; none that the model had wrong before."""
     slack = TOLERANCE * max(1.0, eps)  # sums round in proportion to what they add
     return (records["success"] & (records[norm] <= eps + slack)).to_numpy()
+
+
+def beyond(distances: np.ndarray, size: float) -> np.ndarray:
+    """Which distances are larger than `size`, by more than rounding; at 0 all but 0 are."""
+    return distances > size + (TOLERANCE * max(1.0, size) if size else 0.0)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from decisions import l2_optimum
+from decisions import problem as exact_problem
 from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.apgd import APGDCE, APGDT, checkpoints
 from scotoma.attacks.losses import fooled, targeted_dlr, targeted_margin
+from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.randomness import Randomness
@@ -45,6 +48,16 @@ def test_finds_the_optimum_of_linear_models(attack: type, classes: int, factor: 
         assert bool(fooled(model(adversarial), label[None])) is succeeds
 
 
+@pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 5)])
+@pytest.mark.parametrize(("factor", "succeeds"), [(1.003, True), (0.999, False)])
+def test_finds_the_optimum_of_linear_models_in_l2(attack: type, classes: int, factor: float, succeeds: bool):
+    model, images, labels = exact_problem(8, SHAPE, classes)
+    for image, label, optimum in zip(images, labels, l2_optimum(model, images, labels).tolist(), strict=True):
+        adversarial = attack(Threat("l2", factor * optimum))(model, image[None], label[None])
+        assert bool(fooled(model(adversarial), label[None])) is succeeds
+        assert size(adversarial - image, "l2").item() <= factor * optimum * (1 + TOLERANCE)
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_few_classes(attack: type, classes: int):
@@ -69,10 +82,11 @@ def test_only_the_second_target_can_be_reached():
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: type):
+@pytest.mark.parametrize("threat", [Threat("linf", 0.15), Threat("l2", 0.6)], ids=str)
+def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: type, threat: Threat):
     model, (images, labels) = digits_model(), digits_images(120)
-    adversarial = attack(Threat("linf", 0.15), steps=20)(model, images, labels)
-    assert distance(adversarial, images).max() <= 0.15 + TOLERANCE
+    adversarial = attack(threat, steps=20)(model, images, labels)
+    assert size(adversarial - images, threat.norm).max() <= threat.eps + TOLERANCE
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
     wrong, won = fooled(model(images), labels), fooled(model(adversarial), labels)

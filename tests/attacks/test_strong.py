@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from linear import boxed_optimum, linear_model, saturated_images
 from trained import digits_images, digits_model
 
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.losses import fooled
-from scotoma.attacks.min_linf import RANKED, MinLinf
+from scotoma.attacks.min_l2 import MinL2
+from scotoma.attacks.min_linf import MinLinf
+from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import Counted
+from scotoma.attacks.restarts import RANKED
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.randomness import Randomness
 
 THREAT = Threat("linf", 0.12)
+L2 = Threat("l2", 0.5)
 
 
-def test_breaks_what_its_parts_break():
-    model = digits_model()
+@pytest.mark.parametrize("search", [MinLinf(THREAT, steps=240, restarts=4, restart_steps=40), MinL2(L2)], ids=["linf", "l2"])
+def test_breaks_what_its_parts_break(search: MinLinf | MinL2):
+    model, threat = digits_model(), search.threat
     images, labels = digits_images(150)
 
     def falls(adversarial: torch.Tensor) -> torch.Tensor:
-        return fooled(model(adversarial), labels) & ((adversarial - images).abs().flatten(1).amax(1) <= THREAT.eps + TOLERANCE)
+        return fooled(model(adversarial), labels) & (size(adversarial - images, threat.norm) <= threat.eps + TOLERANCE)
 
-    strong = falls(Strong(THREAT)(model, images, labels))
-    for part in (MinLinf(THREAT, steps=240, restarts=4, restart_steps=40), APGDT(THREAT, steps=50)):
+    strong = falls(Strong(threat)(model, images, labels))
+    for part in (search, APGDT(threat, steps=50)):
         alone = falls(part(model, images, labels))
         assert strong.sum() >= alone.sum() - 1
     assert 0 < strong.float().mean() < 1

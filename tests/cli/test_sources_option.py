@@ -96,8 +96,8 @@ def test_other_norms(scotoma, here, digits_model):
     assert f"attack success at l2:1.5: {len(fell) / len(right):.1%}" in ended.out
     assert 0 < len(fell) < len(right)
     assert "median smallest L2 perturbation" in ended.out
-    told(attack("strong", "l2:1.5"), "attack strong is for linf, not for l2; attacks for l2: fgsm")
+    told(attack("min-linf", "l2:1.5"), "attack min-linf is for linf, not for l2; attacks for l2: fgsm")
     told(attack("fgsm", "l1:10"), "attack fgsm is for linf and l2, not for l1")
-    told(scotoma("audit", digits_model, "--data", "digits", "--threat", "l2:1.5", "--out", "run"), "probes measure L-inf so far")
+    told(scotoma("audit", digits_model, "--data", "digits", "--threat", "l1:5", "--out", "run"), "audits are of L-inf and L2")
     assert not (here / "run").exists()
     assert [path.name for path in (here / "runs").iterdir()] == ["fgsm-digits-pgd"]

@@ -15,13 +15,13 @@ from scotoma.probes.probe import Settings
 OVERSHOOT = 1e-4
 
 
-def optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The least L-inf distance (n,) at which a linear model is wrong by twice what guards against rounding, the least over j of
-    margin_j / |w_j - w_label|_1, and the class j that it falls to. The box is far away."""
+def optimum(model: nn.Sequential, images: Tensor, labels: Tensor, norm: str = "linf") -> tuple[Tensor, Tensor]:
+    """The least distance (n,) at which a linear model is wrong by twice what guards against rounding, and the class j that it falls
+    to: the least over j of margin_j / |w_j - w_label|, in L1 for L-inf distances and in L2 for those. The box is far away."""
     layer = model[1]
     assert isinstance(layer, nn.Linear)
     logits = model(images)
-    slope = (layer.weight[None] - layer.weight[labels][:, None]).abs().sum(2)
+    slope = (layer.weight[None] - layer.weight[labels][:, None]).norm(p=1 if norm == "linf" else 2, dim=2)
     guard = 2 * GUARD * logits.abs().amax(1, keepdim=True)
     distance = (logits.gather(1, labels[:, None]) - logits + guard) / slope
     return distance.scatter(1, labels[:, None], torch.inf).clamp_min(0).min(1)  # type: ignore[return-value]
@@ -31,19 +31,21 @@ def optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> tuple[Tenso
 class Exact:
     """The attack that goes there, and a little beyond."""
 
+    norm: str = "linf"
+
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator=None) -> Tensor:
         assert isinstance(model, Counted)
         linear = model.model
         assert isinstance(linear, nn.Sequential)
-        distance, target = optimum(linear, images, labels)
+        distance, target = optimum(linear, images, labels, self.norm)
         layer = linear[1]
         assert isinstance(layer, nn.Linear)
-        direction = (layer.weight[target] - layer.weight[labels]).sign().view_as(images)
-        return images + (1 + OVERSHOOT) * distance[:, None, None, None] * direction
+        slope = (layer.weight[target] - layer.weight[labels]).view_as(images)
+        return images + (1 + OVERSHOOT) * distance[:, None, None, None] * Threat(self.norm, 1).steepest(slope)
 
 
 class ExactSettings(Settings):
     """Settings whose attack is `Exact`."""
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Exact:
-        return Exact()
+        return Exact(threat.norm)

@@ -16,25 +16,30 @@ from scotoma.transforms.scale_shift import ScaleShift
 THREAT = Threat("linf", 0.02)
 
 
+@pytest.fixture(params=["linf", "l2"])
+def threat(request) -> Threat:
+    return THREAT if request.param == "linf" else Threat("l2", 0.1)
+
+
 @pytest.fixture
-def finding(tmp_path, grey, linear_grey):
-    claim = make_claim(linear_grey, grey, THREAT)
+def finding(tmp_path, grey, linear_grey, threat):
+    claim = make_claim(linear_grey, grey, threat)
     return BlindSpots().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
-def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey):
+def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey, threat):
     grid = finding.tables["grid"]
     assert [(row["alpha"], row["beta"]) for row in grid] == list(zhang2019.MNIST_MOVES)
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
         right = linear_grey(images).argmax(1) == grey.test.labels
-        distance = optimum(linear_grey, images, grey.test.labels)[0][right] * (1 + OVERSHOOT)
+        distance = optimum(linear_grey, images, grey.test.labels, threat.norm)[0][right] * (1 + OVERSHOOT)
         assert row["n"] == 500
         assert row["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-5)
         assert row["attacked"] == right.sum()
         # two images in a thousand may lie on the edge, where rounding decides
-        assert row["success_eps"] == pytest.approx((distance <= THREAT.eps).float().mean().item(), abs=0.0045)
-        assert row["success_alpha_eps"] == pytest.approx((distance <= row["alpha"] * THREAT.eps).float().mean().item(), abs=0.0045)
+        assert row["success_eps"] == pytest.approx((distance <= threat.eps).float().mean().item(), abs=0.0045)
+        assert row["success_alpha_eps"] == pytest.approx((distance <= row["alpha"] * threat.eps).float().mean().item(), abs=0.0045)
 
 
 def test_the_grid_has_the_columns_that_other_tools_read(finding):

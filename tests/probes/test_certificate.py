@@ -100,7 +100,7 @@ def test_nothing_to_lose(tmp_path, digits):
 def ground(certified: int, n: int = 100) -> Ground:
     index = list(range(n))
     proofs = pl.DataFrame({"index": index, "eps": [i < certified for i in index], "alpha_eps": [i < certified for i in index]})
-    return Ground(Spot(None, 0.0, lambda: None, pl.DataFrame(), 0.1), proofs)  # type: ignore[arg-type]
+    return Ground(Spot(None, 0.0, lambda: None, pl.DataFrame(), THREAT), proofs)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

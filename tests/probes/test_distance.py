@@ -14,7 +14,7 @@ from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.finding import Finding, Scatter
 from scotoma.geometry import approximate
 from scotoma.models.loading import load_model
 from scotoma.probes import distance
@@ -53,6 +53,21 @@ def test_the_correlation_of_a_linear_model(finding, truth):
     assert numbers["neighbours"] == 5
     assert numbers["training_images"] == 1297
     assert numbers["layer"] == "input of 1"
+
+
+def test_a_claim_in_l2_is_correlated_by_distances_in_l2(tmp_path, grey, linear_grey, truth):
+    claim = make_claim(linear_grey, grey, Threat("l2", 0.1))
+    finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    images = grey.test.images(torch.arange(len(grey.test)))
+    right = linear_grey(images).argmax(1) == grey.test.labels
+    smallest = optimum(linear_grey, images, grey.test.labels, "l2")[0][right].numpy()
+    assert finding.numbers["spearman"] == pytest.approx(spearmanr(truth[0], smallest)[0], abs=1e-3)
+    assert finding.numbers["spearman"] != pytest.approx(spearmanr(*truth)[0], abs=1e-3), "that of distances in L-inf"
+    assert sorted(row["l2"] for row in finding.tables["points"]) == pytest.approx(np.sort(smallest), rel=2e-3)
+    fell = sum(row["n"] * (row["rate"] or 0) for row in finding.tables["bins"])
+    assert fell == pytest.approx((smallest <= 0.1).sum(), abs=2)
+    (points,) = (figure for figure in finding.figures if isinstance(figure, Scatter))
+    assert (points.y, points.y_label) == ("l2", "smallest L2 perturbation")
 
 
 def test_the_fifths_and_the_bins_are_those_of_the_distances(finding, truth):

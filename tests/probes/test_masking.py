@@ -78,6 +78,19 @@ def test_what_hides_a_gradient_is_named(ask, natural, mask, told):
     assert "mislead attacks" in finding.headline
 
 
+@pytest.mark.parametrize("mask", [GradientKiller, Rippled])
+def test_what_hides_a_gradient_is_named_in_l2(ask, natural, mask):
+    whole = "At eps 8 everything breaks"
+    told = {GradientKiller: {REACHES, BEHIND_SEARCH, whole}, Rippled: {BEHIND_SEARCH, whole}}[mask]
+    finding = ask(mask(load_model(str(natural)).module), threat="l2:0.6")
+    assert finding.verdict == "broken"
+    assert told <= failed(finding)
+
+
+def test_a_natural_model_does_not_hide_it_in_l2(ask, natural):
+    assert failed(ask(str(natural), threat="l2:0.6")) == set()
+
+
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_a_natural_model_does_not_hide_it(ask, natural, scale):
     finding = ask(Temperature(load_model(str(natural)).module, scale))

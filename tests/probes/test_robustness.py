@@ -11,6 +11,7 @@ from scotoma.run import Run
 from scotoma.stats import Rate, rate
 
 THREAT = Threat("linf", 0.02)
+L2 = Threat("l2", 0.1)
 
 
 @pytest.fixture
@@ -49,6 +50,25 @@ def test_the_default_attack_finds_nearly_that(tmp_path, grey, linear_grey, truth
     numbers = measure(tmp_path, grey, linear_grey, Settings()).numbers
     assert numbers["median_linf"] == pytest.approx(np.quantile(truth, 0.5), rel=0.02)
     assert 0 <= numbers["robust_accuracy"] - (truth > THREAT.eps).mean() < 0.01
+
+
+def test_a_claim_in_l2_is_measured_by_the_distances_to_the_nearest_hyperplanes(tmp_path, grey, linear_grey):
+    images = grey.test.images(torch.arange(len(grey.test)))
+    distance, _ = optimum(linear_grey, images, grey.test.labels, "l2")
+    right = linear_grey(images).argmax(1) == grey.test.labels
+    truth = torch.where(right, distance, 0).double().numpy()
+    for settings, slack in ((ExactSettings(), 2e-3), (Settings(), 0.01)):
+        finding = measure(tmp_path, grey, linear_grey, settings, L2)
+        numbers = finding.numbers
+        assert numbers["median_l2"] == pytest.approx(np.quantile(truth, 0.5, method="lower"), rel=0.01)
+        assert numbers["robust_accuracy"] == pytest.approx((truth > L2.eps).mean(), abs=slack)
+        assert numbers["attack_success"] == pytest.approx((truth[truth > 0] <= L2.eps).mean(), abs=slack)
+        assert 0.1 < numbers["attack_success"] < 0.9
+        assert "median_linf" not in numbers
+        assert "within L2 0.1" in finding.headline
+    sizes = np.linalg.norm((finding.images["examples"][:, 1] - finding.images["examples"][:, 0]).reshape(6, -1), axis=1)
+    assert (np.diff(sizes) >= 0).all()
+    assert sizes[-1] <= L2.eps + 1e-6
 
 
 def test_examples_go_from_the_smallest_perturbation_to_the_largest(tmp_path, grey, linear_grey):

@@ -17,23 +17,25 @@ from scotoma.transforms.scale_shift import ScaleShift
 MOVE = ScaleShift(0.5, 0.1)
 
 
-def spot(linf: list[float], wrong: int = 0, transform: Transform | None = MOVE, change: float = 0.1) -> Spot:
+def spot(sizes: list[float], wrong: int = 0, transform: Transform | None = MOVE, change: float = 0.1, norm: str = "linf") -> Spot:
     """Images with these smallest perturbations (infinite: none was found), and some that are wrong before the attack."""
-    n = len(linf) + wrong
+    n = len(sizes) + wrong
     frame = pl.DataFrame(
         {
             "index": range(n),
             "label": [0] * n,
-            "prediction": [0] * len(linf) + [1] * wrong,
-            "success": [math.isfinite(size) for size in linf] + [False] * wrong,
-            "linf": linf + [0.0] * wrong,
+            "prediction": [0] * len(sizes) + [1] * wrong,
+            "success": [math.isfinite(size) for size in sizes] + [False] * wrong,
+            "linf": [math.nan] * n,
+            norm: sizes + [0.0] * wrong,
         }
     )
-    return Spot(transform, change, lambda: torch.zeros(0), frame, 0.2)
+    return Spot(transform, change, lambda: torch.zeros(0), frame, Threat(norm, 0.2))
 
 
-def test_rates_at_both_sizes():
-    one = spot([0.05, 0.1, 0.15, 0.25, math.inf], wrong=5)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_rates_at_both_sizes(norm: str):
+    one = spot([0.05, 0.1, 0.15, 0.25, math.inf], wrong=5, norm=norm)
     assert (one.accuracy.value, one.accuracy.n) == (0.5, 10)
     assert (one.success.value, one.success.n) == (0.6, 5)
     assert one.scaled.value == 0.4, "at 0.1"

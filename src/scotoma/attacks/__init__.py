@@ -29,6 +29,7 @@ ATTACKS = Table(
         "ddn": "attacks.ddn:DDN",
         "deepfool": "attacks.deepfool:DeepFool",
         "min-linf": "attacks.min_linf:MinLinf",
+        "min-l2": "attacks.min_l2:MinL2",
         "cw-linf": "attacks.carlini_wagner:CarliniWagnerLinf",
         "cw-l2": "attacks.carlini_wagner_l2:CarliniWagnerL2",
         "sigma-zero": "attacks.sigma_zero:SigmaZero",

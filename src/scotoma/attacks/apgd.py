@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,7 @@ class _APGD(ABC):
     An image that is fooled leaves the batch at once. An iteration is one forward and one backward pass.
     """
 
+    norms: ClassVar = ("linf", "l2")
     threat: Threat
     steps: int = 100
     restarts: int = 1
@@ -77,21 +79,20 @@ class _APGD(ABC):
                 found[rows], won[rows] = climb.x[done], True
                 climb.drop(done)
 
-        climb = _Climb.at_random(standing, standing.goals[:, start], self.threat.eps)
+        climb = _Climb.at_random(standing, standing.goals[:, start], self.threat)
         judged, marks = 0, checkpoints(self.steps)
         for step in range(self.steps):
-            climb.gradient, value, done = climb.oracle.ascent(climb.x, loss)
+            gradient, value, done = climb.oracle.ascent(climb.x, loss)
             climb.rises += value > climb.loss
-            climb.loss = value
+            climb.loss, climb.direction = value, self.threat.steepest(gradient)
             harvest(done)
             if not len(climb):
                 return
-            climb.gradient.sign_()
             climb.remember()
             if step in marks:
                 climb.judge(step - judged)
                 judged = step
-            climb.move(MOMENTUM if step else 1.0)
+            climb.move(MOMENTUM if step else 1.0, self.threat)
         harvest(climb.oracle.fooled(climb.x))
 
 
@@ -100,7 +101,7 @@ class APGDCE(_APGD):
     """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1).
 
     Args:
-        threat: the ball.
+        threat: the ball, L-inf or L2.
         steps: gradient steps from each start.
         restarts: how many random starts; an image that is fooled leaves.
     """
@@ -118,7 +119,7 @@ class APGDT(_APGD):
     """Auto-PGD towards each of the likeliest wrong classes in turn (Croce and Hein 2020, eq. 7 and section 5).
 
     Args:
-        threat: the ball.
+        threat: the ball, L-inf or L2.
         steps: gradient steps towards each target.
         restarts: how often the list of targets is gone through, from new random starts; an image that is fooled leaves.
         targets: how many of the wrong classes that are likeliest on the clean image are tried; at most all of them.
@@ -146,16 +147,16 @@ class _Standing(Active):
 
 @dataclass
 class _Climb(Active):
-    """The variables of Algorithm 1. Gradients are kept as signs; numbers an image have the shape (n,)."""
+    """The variables of Algorithm 1. Numbers an image have the shape (n,)."""
 
     goal: Tensor
-    lower: Tensor
-    upper: Tensor
+    clean: Tensor
     x: Tensor
     previous: Tensor
-    gradient: Tensor
+    direction: Tensor
+    """the steepest perturbation of size eps at `x`"""
     best: Tensor
-    best_gradient: Tensor
+    best_direction: Tensor
     loss: Tensor
     best_loss: Tensor
     judged_loss: Tensor
@@ -163,40 +164,39 @@ class _Climb(Active):
     rises: Tensor
     """how many steps have raised the loss since then"""
     step_size: Tensor
+    """in units of eps"""
     halved: Tensor
     """whether the step size was halved then"""
 
     @classmethod
-    def at_random(cls, standing: _Standing, goal: Tensor, eps: float) -> _Climb:
+    def at_random(cls, standing: _Standing, goal: Tensor, threat: Threat) -> _Climb:
         clean = standing.clean
-        lower, upper = (clean - eps).clamp_(0, 1), (clean + eps).clamp_(0, 1)
-        x = standing.random.uniform(clean).mul_(2).sub_(1).mul_(eps).add_(clean).clamp_(lower, upper)
+        x = threat.project(standing.random.uniform(clean).mul_(2).sub_(1).mul_(threat.eps).add_(clean), clean)
         number = torch.zeros(len(x), device=x.device)
         return cls(
             oracle=standing.oracle,
             goal=goal,
-            lower=lower,
-            upper=upper,
+            clean=clean,
             x=x,
             previous=x.clone(),
-            gradient=x,
+            direction=x,
             best=x.clone(),
-            best_gradient=x.clone(),
+            best_direction=x.clone(),
             loss=number + torch.inf,
             best_loss=number - torch.inf,
             judged_loss=number - torch.inf,
             rises=torch.zeros_like(goal),
-            step_size=number + 2 * eps,
+            step_size=number + 2,
             halved=number.bool(),
         )
 
     def remember(self) -> None:
-        """Keep the best point so far, and the gradient there, so that going back to it costs no pass."""
+        """Keep the best point so far, and the direction there, so that going back to it costs no pass."""
         better = self.loss > self.best_loss
         self.best_loss = torch.where(better, self.loss, self.best_loss)
         chosen = _wide(better.float())  # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
         self.best.lerp_(self.x, chosen)
-        self.best_gradient.lerp_(self.gradient, chosen)
+        self.best_direction.lerp_(self.direction, chosen)
 
     def judge(self, steps: int) -> None:
         """Halve the step size where it no longer helps and go back to the best point there (section 3.2, conditions 1 and 2)."""
@@ -205,15 +205,15 @@ class _Climb(Active):
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
         chosen = _wide(self.halved.float())
         self.x.lerp_(self.best, chosen)
-        self.gradient.lerp_(self.best_gradient, chosen)
+        self.direction.lerp_(self.best_direction, chosen)
         self.loss = torch.where(self.halved, self.best_loss, self.loss)
         self.judged_loss = self.best_loss
         self.rises = torch.zeros_like(self.rises)
 
-    def move(self, momentum: float) -> None:
+    def move(self, momentum: float, threat: Threat) -> None:
         """x + a (z - x) + (1 - a) (x - previous) = a z + (1 - a) (2 x - previous), inside ball and box."""
-        z = torch.addcmul(self.x, self.gradient, _wide(self.step_size)).clamp_(self.lower, self.upper)
-        moved = self.previous.lerp_(self.x, 2.0).lerp_(z, momentum).clamp_(self.lower, self.upper)
+        z = threat.project(torch.addcmul(self.x, self.direction, _wide(self.step_size)), self.clean)
+        moved = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
         self.x, self.previous = moved, self.x
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.nearest import HUGE, TINY, Nearest, column, cosine, inwards, size, soft_margin
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.oracle import Loss, Oracle
 from scotoma.claim import Threat
 from scotoma.randomness import Randomness
 
@@ -50,23 +51,48 @@ class DDN:
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), "l2")
-        state = _State(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
+        state = Sphere(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
         state.drop(state.oracle.fooled(images))
-        for step in range(self.steps if len(state) else 0):
-            progress = step / max(self.steps - 1, 1)
-            alpha, gamma, softness = (cosine(ends, progress) for ends in (self.alpha, self.gamma, self.softness))
-            gradient, _, fooled = state.oracle.ascent(state.x, soft_margin(softness))
-            state.keep(fooled, size(state.x - state.clean, "l2"), found)
-            if step:
-                state.resize(fooled, gamma)
-            state.move(inwards(gradient, state.x), alpha)
-        if len(state):
-            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), found)
+        descend(state, self.steps, lambda progress: soft_margin(cosine(self.softness, progress)), self.alpha, self.gamma, found)
         return found
 
 
+def descend(
+    state: Sphere,
+    steps: int,
+    loss: Callable[[float], Loss],
+    alpha: tuple[float, float],
+    gamma: tuple[float, float],
+    found: Tensor,
+    until: float = 0.0,
+) -> None:
+    """Algorithm 1 from where the state is; `found` and `state.best` keep the nearest images that fool.
+
+    Args:
+        loss: what is ascended, by the share of the steps that are done.
+        alpha, gamma: as in `DDN`.
+        until: an image leaves once its perturbation is smaller than this.
+    """
+    for step in range(steps if len(state) else 0):
+        progress = step / max(steps - 1, 1)
+        gradient, _, fooled = state.oracle.ascent(state.x, loss(progress))
+        state.keep(fooled, size(state.x - state.clean, "l2"), found)
+        state.resize(fooled, cosine(gamma, progress))
+        arrived = state.best < until
+        if bool(arrived.any()):
+            gradient = gradient[~arrived]
+            state.drop(arrived)
+            if not len(state):
+                return
+        state.move(inwards(gradient, state.x), cosine(alpha, progress))
+    if len(state):
+        state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), found)
+
+
 @dataclass
-class _State(Nearest):
+class Sphere(Nearest):
+    """The state of the descent."""
+
     eps: Tensor
     """radius of the sphere, (n,)"""
     diameter: Tensor

@@ -119,7 +119,7 @@ class DeepFool:
     def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
         """The fooling images `far`, as near to `clean` on the line between as bisection gets them."""
         near, low, high = far, torch.zeros(len(far), device=far.device), torch.ones(len(far), device=far.device)
-        for _ in range(self.halvings):
+        for _ in range(self.halvings if len(far) else 0):
             middle = (low + high) / 2
             probe = torch.lerp(clean, far, column(middle))
             won = oracle.fooled(probe)

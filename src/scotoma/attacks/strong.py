@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from scotoma.attacks.apgd import APGDT
+from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
+from scotoma.attacks.nearest import size
 from scotoma.attacks.oracle import narrow
 from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.randomness import Randomness
+
+SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
+"""The minimum-norm search in each norm."""
 
 NEAR = 1.05
 """Of the images that the minimum-norm search leaves standing at a size, targeted APGD and square broke only some whose smallest
@@ -20,33 +26,43 @@ perturbation was within this factor of it (see docs/log.md); they are not spent 
 
 @dataclass(frozen=True)
 class Strong:
-    """Minimum-norm search on every image, then two attacks at eps on those that still stand; the best result an image.
+    """Minimum-norm search on every image, then attacks at eps on those that barely stand; the best result an image.
 
-    `min-linf` comes first and gives every image's smallest perturbation. Targeted APGD works on the images that barely stand.
-    Last, random search over squares starts from the smallest perturbation, shortened to eps: it crosses the flat steps that
-    training at a large eps leaves (on PGD-trained MNIST models it finds what no gradient does).
+    `min-linf` or `min-l2` comes first and gives every image's smallest perturbation. Targeted APGD works on the images that
+    barely stand. In L-inf, random search over squares comes last and starts from the smallest perturbation, shortened to eps: it
+    crosses the flat steps that training at a large eps leaves (on PGD-trained MNIST models it finds what no gradient does).
 
     Args:
-        threat: its norm is minimised; images that stand at its eps, but would fall a little beyond it or nowhere, are
-            attacked further.
+        threat: its norm, L-inf or L2, is minimised; images that stand at its eps, but would fall a little beyond it or nowhere,
+            are attacked further.
         until: a smaller size that matters as much as eps: images are attacked further at both, and those whose perturbation
             is smaller than this are left; 0 finds each image's smallest.
     """
 
+    norms: ClassVar = ("linf", "l2")
     threat: Threat
     until: float = 0.0
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         random = generator or Randomness.default(images)
-        search = MinLinf(self.threat, steps=240, restarts=4, restart_steps=40, until=self.until)
-        found = search(model, images, labels, random.fork(0))
+        found = self._search(model, images, labels, random.fork(0))
         sizes = (self.threat.eps, self.until) if 0 < self.until < self.threat.eps else (self.threat.eps,)
         balls = [Threat(self.threat.norm, eps) for eps in sizes]
-        attacks = [attack for ball in balls for attack in (APGDT(ball, steps=50), Square(ball, queries=2000))]
+        attacks = [attack for ball in balls for attack in self._further(ball)]
         for number, attack in enumerate(attacks, start=1):
             self._improve(attack, model, images, labels, found, random.fork(number))
         return found
+
+    @property
+    def _search(self) -> MinLinf | MinL2:
+        restarts = {"linf": (4, 40), "l2": (2, 55)}[self.threat.norm]
+        return SEARCHES[self.threat.norm](self.threat, 240, *restarts, until=self.until)
+
+    @staticmethod
+    def _further(ball: Threat) -> tuple[APGDT | Square, ...]:
+        targeted = APGDT(ball, steps=50)
+        return (targeted, Square(ball, queries=2000)) if ball.norm == "linf" else (targeted,)
 
     @staticmethod
     def _improve(
@@ -54,7 +70,7 @@ class Strong:
     ) -> None:
         """Attack what has no adversarial image within the attack's eps, but one a little farther or none; `found` keeps it."""
         eps = attack.threat.eps
-        distance = (found - images).flatten(1).abs().amax(1)
+        distance = size(found - images, attack.threat.norm)
         stands = ((distance == 0) | ((distance > eps + TOLERANCE) & (distance < NEAR * eps))).nonzero().squeeze(1)
         if not len(stands):
             return

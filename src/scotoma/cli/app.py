@@ -21,7 +21,7 @@ app = typer.Typer(
 
 Model = Annotated[str, typer.Argument(help="FILE.safetensors, file.py:function, package.module:function, TorchScript or .pt2.")]
 Data = Annotated[str, typer.Option(help="digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH.")]
-ThreatOption = Annotated[str, typer.Option("--threat", help="Norm and size, for example linf:0.3 or linf:8/255.")]
+ThreatOption = Annotated[str, typer.Option("--threat", help="Norm and size, for example linf:0.3, linf:8/255 or l2:0.5.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights for the model that file.py:function builds.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
 Limit = Annotated[int | None, typer.Option(help="Audit so many test images, drawn at random.")]

@@ -53,7 +53,7 @@ def audit(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Audit a claim of robustness and write the report."""
+    """Audit a claim of robustness, in L-inf or L2, and write the report."""
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from scotoma import records as rec
-from scotoma.claim import TOLERANCE, Claim
+from scotoma.claim import Claim, Threat
 from scotoma.finding import Bars, Finding, Gallery, Verdict
 from scotoma.papers import zhang2019
-from scotoma.probes.probe import Settings, columns, percent
+from scotoma.probes.probe import Settings, columns, percent, sized
 from scotoma.run import Attack, Run
 from scotoma.stats import Rate, rate
 from scotoma.transforms.scale_shift import ScaleShift
@@ -60,7 +60,7 @@ class BlindSpots:
         base, moved = cells[0], cells[1:]
         harmless = [cell for cell in moved if self._is_harmless(cell, base)]
         worst = max(harmless, key=lambda cell: (cell.scaled.value, cell.success.value), default=base)
-        chosen = self._chosen(worst, claim.threat.eps)
+        chosen = self._chosen(worst, claim.threat)
         return Finding(
             probe="blindspots",
             question=self.question,
@@ -95,7 +95,7 @@ class BlindSpots:
                     },
                     y_label="rate",
                 ),
-                *([self._gallery(worst, chosen)] if len(chosen) else []),
+                *([self._gallery(worst, chosen, claim.threat.norm)] if len(chosen) else []),
             ),
             notes=(
                 f"Attack: {settings.attack}, stopped for an image as soon as its perturbation is below alpha·eps (on the test set "
@@ -111,7 +111,7 @@ class BlindSpots:
         attack = settings.make_attack(claim.threat, until=alpha * eps if transform else 0.0)
         records = run.attack(attack, transform, what=f"  alpha {alpha:g}, beta {beta:g}")
         accuracy = rate((records["prediction"] == records["label"]).to_numpy())
-        success, scaled = (rate(rec.successes(records, size)) for size in (eps, alpha * eps))
+        success, scaled = (rate(rec.successes(records, size, claim.threat.norm)) for size in (eps, alpha * eps))
         return Cell(alpha, beta, attack, records, accuracy, success, scaled)
 
     @staticmethod
@@ -153,10 +153,10 @@ class BlindSpots:
         )
 
     @staticmethod
-    def _chosen(worst: Cell, eps: float) -> pl.DataFrame:
+    def _chosen(worst: Cell, threat: Threat) -> pl.DataFrame:
         """A few images that fall at alpha·eps under the worst move (at eps where none does), one a class first."""
-        for size in (worst.alpha * eps, eps):
-            fallen = worst.records.filter(pl.col("success") & (pl.col("linf") <= size + TOLERANCE))
+        for size in (worst.alpha * threat.eps, threat.eps):
+            fallen = worst.records.filter(rec.fallen(worst.records, size, threat.norm))
             if len(fallen):
                 first = fallen.sort("index").with_columns(nth=pl.int_range(pl.len()).over("label"))
                 return first.sort("nth", "label", "index").head(SHOWN)
@@ -167,7 +167,7 @@ class BlindSpots:
         return np.stack(run.examples(worst.attack, worst.transform, chosen["index"].to_list()), axis=1)
 
     @staticmethod
-    def _gallery(worst: Cell, chosen: pl.DataFrame) -> Gallery:
+    def _gallery(worst: Cell, chosen: pl.DataFrame, norm: str) -> Gallery:
         return Gallery(
             "worst",
             f"The test image, the same after the move (alpha {worst.alpha:g}, beta {worst.beta:g}), which the model still "
@@ -175,7 +175,7 @@ class BlindSpots:
             images="worst",
             columns=["original", "moved", "adversarial"],
             captions=[
-                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, L-inf {row['linf']:.3f}"]
+                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, {sized(row, norm)}"]
                 for row in chosen.iter_rows(named=True)
             ],
         )

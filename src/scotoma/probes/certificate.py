@@ -17,8 +17,9 @@ from scotoma.errors import InputError
 from scotoma.finding import Bars, Finding, Gallery, Row, Verdict
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import HARMLESS, move
-from scotoma.probes.probe import Settings, columns
+from scotoma.probes.probe import Settings, columns, sized
 from scotoma.probes.spots import Spot, cell
+from scotoma.report.text import norm as written
 from scotoma.run import Run, Transform, describe
 from scotoma.stats import Rate, rate
 
@@ -68,6 +69,8 @@ class Certificate:
     question = "Does its certificate survive harmless changes of contrast and background?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        if claim.threat.norm != "linf":
+            return self._inapplicable(f"The bound is one in L-inf, and the claim is one in {written(claim.threat.norm)}.")
         try:
             network = read_network(run.model, claim.data.shape)
         except InputError as error:
@@ -173,7 +176,7 @@ class Certificate:
             return pl.DataFrame({"index": run.indices.numpy(), "eps": proofs[0], "alpha_eps": proofs[1]})
 
         config = {"bound": "dual", "transform": describe(transform) if transform else None, "sizes": [eps, alpha * eps]}
-        return Ground(Spot(transform, 0.0, attack, records, eps), run.table("certificates", config, compute))
+        return Ground(Spot(transform, 0.0, attack, records, claim.threat), run.table("certificates", config, compute))
 
     def _inapplicable(self, why: str) -> Finding:
         return Finding("certificate", self.question, "not applicable", RULE, why)
@@ -230,7 +233,7 @@ class Certificate:
     def _fallen(base: Ground, worst: Ground) -> pl.DataFrame:
         """A few images that are certified on the test set itself and fall at alpha·eps after the worst move, one a class first."""
         size = worst.spot.contrast * worst.spot.eps
-        rows = worst.spot.records.filter(base.proofs["eps"]).filter(pl.col("success") & (pl.col("linf") <= size + TOLERANCE))
+        rows = worst.spot.records.filter(base.proofs["eps"].to_numpy() & worst.spot.fell(size))
         first = rows.sort("index").with_columns(nth=pl.int_range(pl.len()).over("label"))
         return first.sort("nth", "label", "index").head(SHOWN)
 
@@ -249,7 +252,7 @@ class Certificate:
             images="fallen",
             columns=["certified", "moved", "adversarial"],
             captions=[
-                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, L-inf {row['linf']:.3f}"]
+                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, {sized(row, 'linf')}"]
                 for row in chosen.iter_rows(named=True)
             ],
         )

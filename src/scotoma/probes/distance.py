@@ -62,7 +62,7 @@ class Distance:
             headline=self._headline(first.near, first.far, first.overall, first.within),
             numbers={
                 **first.numbers(),
-                **columns("spearman_margin", spearman(first.margin, first.linf, run.seed)),
+                **columns("spearman_margin", spearman(first.margin, first.smallest, run.seed)),
                 "n": len(first.distance),
                 "neighbours": NEIGHBOURS,
                 "training_images": len(claim.data.train),
@@ -92,8 +92,10 @@ class Distance:
             where=f"{layer[1]} of {extractor.name}, which is not the model under attack" if extractor else layer[1],
             neighbours=NEIGHBOURS,
             change=str(change),
-            **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin", "linf")},
-            fell=rec.successes(attacked, claim.threat.eps),
+            **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin")},
+            smallest=table[claim.threat.norm].to_numpy(),
+            norm=claim.threat.norm,
+            fell=rec.successes(attacked, claim.threat.eps, claim.threat.norm),
             seed=run.seed,
             recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
         )

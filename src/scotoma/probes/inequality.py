@@ -61,8 +61,9 @@ class Inequality:
         readings = self._readings(run, planned, chosen, reference)
         if not len(readings[0].table):
             return self._not_applicable("The maps of what counts are zero, or no numbers, on every image.")
-        records = run.attack(settings.make_attack(claim.threat), what="robustness").select("index", "linf")
-        smallest = readings[0].table.select("index").join(records, on="index", how="left", maintain_order="left")["linf"]
+        norm = claim.threat.norm
+        records = run.attack(settings.make_attack(claim.threat), what="robustness").select("index", norm)
+        smallest = readings[0].table.select("index").join(records, on="index", how="left", maintain_order="left")[norm]
         shown = self._shown(run, claim, planned, readings, reference)
         dropped = len(chosen) - len(readings[0].table)
         return inequality_finding.describe(self.question, claim, run, readings, smallest.to_numpy(), shown, beside, dropped)

@@ -15,6 +15,7 @@ from scotoma.probes.inequality_looking import GINIS, PAPER_SIDE
 from scotoma.probes.inequality_reading import FEW_PIXELS, FEW_VALUES, Cell, Reading
 from scotoma.probes.inequality_reference import Compared
 from scotoma.probes.probe import columns, percent
+from scotoma.report.text import norm as written
 from scotoma.run import Run
 from scotoma.stats import Correlation, Estimate, Rate, finite, mean, spearman
 
@@ -42,7 +43,7 @@ def describe(
 
     Args:
         readings: of the audited model and, if there is one, the reference, on the same images.
-        smallest: L-inf perturbation of each image, float (n,), infinite where none was found.
+        smallest: perturbation of each image in the claim's norm, float (n,), infinite where none was found.
         shown: for the galleries.
         beside: the reference.
         dropped: images whose maps say nothing.
@@ -56,7 +57,7 @@ def describe(
         verdict=decided,
         rule=RULE,
         headline=_headline(decided, readings, worst),
-        numbers=_numbers(readings, worst, together) | {"reference": name(beside.model) if beside.model else None},
+        numbers=_numbers(claim, readings, worst, together) | {"reference": name(beside.model) if beside.model else None},
         tables={
             "gini": [row for reading in readings for row in _ginis(reading)],
             "noise": [row for reading in readings for row in _noise(reading)],
@@ -121,7 +122,7 @@ def _points(gap: Estimate) -> str:
     return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f}–{100 * gap.high:.1f})".replace("-", "−")
 
 
-def _numbers(readings: list[Reading], worst: Cell, together: Correlation) -> dict[str, Any]:
+def _numbers(claim: Claim, readings: list[Reading], worst: Cell, together: Correlation) -> dict[str, Any]:
     """Those of the reference are None where there is none."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
     numbers: dict[str, Any] = {}
@@ -139,7 +140,7 @@ def _numbers(readings: list[Reading], worst: Cell, together: Correlation) -> dic
         **columns("gap", worst.gap),
         **columns("error_reference", same.error("importance") if same else nothing),
         **columns("gap_reference", same.gap if same else Estimate(*nothing)),
-        **columns("spearman_gini_linf", together),
+        **columns(f"spearman_gini_{claim.threat.norm}", together),
         "completeness_error": finite(np.median(audited["incomplete"])),
         "n": len(audited.table),
     }
@@ -286,7 +287,7 @@ def _notes(claim: Claim, readings: list[Reading], together: Correlation, why: st
         notes.append(f"{dropped} images were left out, since the map of the model{both} is zero or no number there.")
     if np.isfinite(together.value):
         notes.append(
-            f"Spearman's correlation of an image's Gini coefficient with its smallest L-inf perturbation is {together.value:.2f}, "
-            f"between {together.low:.2f} and {together.high:.2f} with 95% confidence (n = {together.n})."
+            f"Spearman's correlation of an image's Gini coefficient with its smallest {written(claim.threat.norm)} perturbation is "
+            f"{together.value:.2f}, between {together.low:.2f} and {together.high:.2f} with 95% confidence (n = {together.n})."
         )
     return tuple(notes)

@@ -10,7 +10,7 @@ import numpy as np
 
 from scotoma.finding import Bars, Figure, Finding, Gallery, Heatmap, Row, Verdict
 from scotoma.probes.blindspots import BROKEN, HARMLESS
-from scotoma.probes.probe import columns, percent
+from scotoma.probes.probe import columns, percent, sized
 from scotoma.probes.spots import Spot, cell, worst
 from scotoma.run import Run, name
 from scotoma.stats import finite, rate
@@ -243,7 +243,7 @@ def _gallery(shown: list[tuple[Spot, Row]]) -> Gallery:
         images="worst",
         columns=["original", "changed", "adversarial"],
         captions=[
-            [f"{row['label']}", f"{spot.transform}", f"taken for {row['adversarial_prediction']}, L-inf {row['linf']:.3f}"]
+            [f"{row['label']}", f"{spot.transform}", f"taken for {row['adversarial_prediction']}, {sized(row, spot.threat.norm)}"]
             for spot, row in shown
         ],
     )

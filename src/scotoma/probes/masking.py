@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma import records as rec
+from scotoma.attacks.boundary import Boundary
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.losses import cross_entropy, margin
 from scotoma.attacks.oracle import Oracle
@@ -36,6 +38,8 @@ SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Of the balls in which success must not fall, in units of eps."""
 STEPS = (1, 2, 5, 10, 20, 40)
 LINEARITY = {"steps": 20, "restarts": 2}
+SEARCHES: dict[str, type[Square] | type[Boundary]] = {"linf": Square, "l2": Boundary}
+"""Random search in each norm."""
 QUERIES = 300
 """Of random search: enough to break what a masked gradient does not; a thousand took half of the probe's time."""
 IN_PLANES = 200
@@ -53,6 +57,7 @@ class Evidence:
     """by attack within eps: "single step", "random step first", "iterated", "many restarts", "random search", "transferred", and
     "transferred single step" of the source whose examples break most"""
     by_size: dict[float, np.ndarray]
+    """ascending; in the last ball is every image"""
     by_steps: dict[int, np.ndarray]
     linearity: Linearity
     random: np.ndarray
@@ -101,7 +106,7 @@ class Evidence:
             *checks,
             never_falls("Success does not fall as eps grows", list(self.by_size.values())),
             never_falls("Success does not fall with more steps", list(self.by_steps.values())),
-            Check("At eps 1 everything breaks", ~self.by_size[1.0]),
+            Check(f"At eps {max(self.by_size):g} everything breaks", ~self.by_size[max(self.by_size)]),
         ]
 
 
@@ -121,26 +126,28 @@ class Masking:
     def _gather(self, claim: Claim, run: Run, gradients: pl.DataFrame, sources: Sequence[Source]) -> Evidence:
         threat, index = claim.threat, gradients["index"].to_numpy()
 
-        def fell(attack: Attack, eps: float, what: str) -> np.ndarray:
-            return fallen(run.attack(attack, what=f"masking: {what}"), index, eps)
+        def fell(attack: Attack, size: Threat, what: str) -> np.ndarray:
+            return fallen(run.attack(attack, what=f"masking: {what}"), index, size)
 
         attacks = {
             "single step": FGSM(threat),
             "random step first": RandFGSM(threat),
             "iterated": IFGSM(threat, STEPS[-1]),
             "many restarts": PGD(threat, steps=20, restarts=5, loss=margin),
-            "random search": Square(threat, queries=QUERIES),
+            "random search": SEARCHES[threat.norm](threat, queries=QUERIES),
         }
-        broken = {name: fell(attack, threat.eps, name) for name, attack in attacks.items()}
+        broken = {name: fell(attack, threat, name) for name, attack in attacks.items()}
         broken |= self._transferred(run, threat, sources, index)
-        sizes = [size * threat.eps for size in SIZES if size * threat.eps < 1]
-        by_size = {size: fell(PGD(Threat(threat.norm, size), steps=20), size, f"eps {size:g}") for size in sizes}
-        whole = PGD(Threat(threat.norm, 1.0), steps=50, restarts=2)
-        by_size[1.0] = fell(whole, 1.0, "eps 1")
-        by_steps = {steps: fell(IFGSM(threat, steps), threat.eps, f"{steps} steps") for steps in STEPS}
+        values = int(np.prod(claim.data.shape))
+        whole = 1.0 if threat.norm == "linf" else math.sqrt(values)
+        balls = [Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole]
+        by_size = {ball.eps: fell(PGD(ball, steps=20), ball, f"eps {ball.eps:g}") for ball in balls}
+        # the ball around the whole box has the same images in every norm, and steps in L-inf reach them best
+        by_size[whole] = fell(PGD(Threat("linf", 1.0), steps=50, restarts=2), Threat(threat.norm, whole), f"eps {whole:g}")
+        by_steps = {steps: fell(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS}
         steps, random = self._linearity(run, threat)
         worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
-        orders = orders_within(int(np.prod(claim.data.shape)))
+        orders = orders_within(values)
         return Evidence(
             claim,
             index,
@@ -166,7 +173,7 @@ class Masking:
         for source in sources:
             for name, attack in crafting(threat).items():
                 records = run.transferred(attack, source.model, what=f"masking: {name} on {source.name}")
-                every.append(fallen(records, index, threat.eps))
+                every.append(fallen(records, index, threat))
                 if name == "fgsm":
                     single.append(every[-1])
         best = max(single, key=np.sum)
@@ -215,12 +222,12 @@ class Masking:
         }
 
 
-def fallen(records: pl.DataFrame, index: np.ndarray, eps: float) -> np.ndarray:
-    """Which of the test images `index`, ascending, fell within L-inf size `eps`, bool (n,).
+def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarray:
+    """Which of the test images `index`, ascending, fell inside a threat, bool (n,).
 
     A randomised model has other images right whenever it is asked: those that it had wrong before the attack did not fall.
     """
-    return rec.fallen(records.filter(pl.col("index").is_in(index)), eps)
+    return rec.fallen(records.filter(pl.col("index").is_in(index)), within.eps, within.norm)
 
 
 def _health(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from scotoma.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.gradients.subspace import survival
 from scotoma.probes.masking_checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.probe import columns, percent
+from scotoma.report.text import norm as written
 from scotoma.stats import Rate, finite, rate
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ FINDS_ITS_WAY = 0.9
 FLAGS = ("missing", "zero", "broken", "flat", "saturated", "randomised")
 """What may be wrong with a gradient, see `gradients.health`. Flat is a cross-entropy's that is exactly 0 where the margin's is not;
 one that is saturated leads to examples all the same, though not by the best way: sound networks have them."""
+SEARCHED = {"linf": "Square", "l2": "a walk along the boundary"}
 VIEWS = {"wide": "the whole ball", "close": "close to it"}
 
 
@@ -103,7 +105,8 @@ def _headline(evidence: Evidence, checks: list[Check], failed: list[Check]) -> s
 
 
 def _figures(evidence: Evidence) -> tuple[Figure, ...]:
-    size = "L-inf perturbation size"
+    threat = evidence.claim.threat
+    kind = "signed " if threat.norm == "linf" else ""
     interval = ("success", "success_low", "success_high")
     towards = f", towards the gradient of {evidence.sources[0]}" if evidence.sources else ""
     return (
@@ -127,15 +130,16 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         ),
         Curve(
             "eps",
-            "Success of PGD against the size of the ball. It must not fall, and must be total at 1, where every image is inside.",
+            "Success of PGD against the size of the ball. It must not fall, and must be total at "
+            f"{max(evidence.by_size):g}, where every image is inside.",
             table="eps",
             x="eps",
             y="success",
             low="success_low",
             high="success_high",
-            x_label=size,
+            x_label=f"{written(threat.norm)} perturbation size",
             y_label="success rate",
-            marks={"claimed eps": evidence.claim.threat.eps},
+            marks={"claimed eps": threat.eps},
         ),
         Curve(
             "steps",
@@ -164,7 +168,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             Heatmap(
                 name,
                 f"The loss around test image {evidence.drawn}, whose single step finds the smallest share of the loss that many "
-                f"steps find; {view}. Across: along its signed gradient; up: along a signed direction orthogonal to that"
+                f"steps find; {view}. Across: along its {kind}gradient; up: along a {kind}direction orthogonal to that"
                 f"{towards}. A masked gradient is steep in the close view and leads nowhere in the wide one.",
                 table=name,
                 x="e1",
@@ -190,7 +194,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     return (
         "Checks are over the images that the model classifies correctly, each against eps unless it says otherwise. Attacks that "
         "follow gradients are FGSM, R+FGSM and I-FGSM (40 steps) on the cross-entropy, PGD (5 starts of 20 steps) on the margin; "
-        f"random search is Square with 300 queries. {beside}",
+        f"random search is {SEARCHED[evidence.claim.threat.norm]} with 300 queries. {beside}",
         "Where two attacks of the same price are compared, images that only the model's own gradient breaks (excused) are set off "
         "against those that only the other breaks. Elsewhere each image is its own test.",
         "Loss ratio: mean cross-entropy after one step over that after iterated ascent (the best of the image itself and 2 random "

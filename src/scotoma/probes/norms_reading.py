@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.claim import Threat
+from scotoma.records import beyond
 from scotoma.run import Attack
 from scotoma.stats import Rate, median, rate
 
@@ -84,12 +85,12 @@ class Reading:
 
     def accuracy(self, distances: np.ndarray | None = None, size: float | None = None) -> Rate:
         """The share of all images that are right and stay so at `size`, the bound where it is None; of `nearest`, or of others."""
-        return rate(_beyond(self.nearest if distances is None else distances, self.bound.eps if size is None else size))
+        return rate(beyond(self.nearest if distances is None else distances, self.bound.eps if size is None else size))
 
     @cached_property
     def success(self) -> Rate:
         """Of the images that the model has right, those that fall within the bound."""
-        return rate(~_beyond(self.nearest[self.right], self.bound.eps))
+        return rate(~beyond(self.nearest[self.right], self.bound.eps))
 
     @cached_property
     def decision_nearer(self) -> Rate | None:
@@ -105,8 +106,3 @@ class Reading:
     def is_masked(self) -> bool:
         """Whether gradients mislead attacks in this norm."""
         return self.decision_nearer is not None and bool(self.decision_nearer.low > MISLED)
-
-
-def _beyond(distances: np.ndarray, size: float) -> np.ndarray:
-    """Which distances are larger than `size`, by more than rounding; at 0 all but 0 are."""
-    return distances > size + (TOLERANCE * max(1.0, size) if size else 0.0)

@@ -12,9 +12,10 @@ from scotoma.attacks.gradient import with_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.finding import Finding, Row
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer
+from scotoma.report.text import norm as written
 from scotoma.run import Attack, Run
 from scotoma.stats import Correlation, Estimate, Median, Rate, finite
 
@@ -76,3 +77,8 @@ def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str
 def percent(rate: Rate) -> str:
     """A rate in a sentence: "99.4% of images (97.4–99.9%)"."""
     return f"{rate.value:.1%} of images ({100 * rate.low:.1f}–{rate.high:.1%})"
+
+
+def sized(record: Row, norm: str) -> str:
+    """How large the perturbation of a record is, under an image: "L-inf 0.123"."""
+    return f"{written(norm)} {record[norm]:.3f}"

@@ -11,6 +11,7 @@ import numpy as np
 from scotoma.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
 from scotoma.geometry.risk import Logistic, Risk, auroc, risk
 from scotoma.probes.probe import columns
+from scotoma.report.text import norm as written
 from scotoma.stats import Correlation, Estimate, Rate, finite, rate, spearman
 
 FIFTHS = 5
@@ -35,7 +36,8 @@ class Proximity:
         moved: the same after the harmless change `change`.
         density: logarithmic, under the training images of the predicted class.
         margin: of the audited model before the attack.
-        linf: smallest perturbation found; infinite where there is none.
+        smallest: perturbation found; infinite where there is none.
+        norm: in which that is measured.
         fell: whether that is inside the threat.
         seed: of bootstraps and folds.
         recall: of the search for the nearest training images; None where it is exact.
@@ -49,7 +51,8 @@ class Proximity:
     moved: np.ndarray
     density: np.ndarray
     margin: np.ndarray
-    linf: np.ndarray
+    smallest: np.ndarray
+    norm: str
     fell: np.ndarray
     seed: int
     recall: Rate | None = None
@@ -57,13 +60,13 @@ class Proximity:
     @cached_property
     def overall(self) -> Correlation:
         """Of distance and smallest perturbation."""
-        return spearman(self.distance, self.linf, self.seed)
+        return spearman(self.distance, self.smallest, self.seed)
 
     @cached_property
     def within(self) -> Correlation:
         """The same within strata of equal margin."""
         strata = self.margin.argsort(kind="stable").argsort() * STRATA // len(self.margin)
-        return spearman(self.distance, self.linf, self.seed, strata)
+        return spearman(self.distance, self.smallest, self.seed, strata)
 
     @cached_property
     def fifths(self) -> np.ndarray:
@@ -145,9 +148,9 @@ class Proximity:
                 f"Smallest perturbation found for each image (up to {POINTS} of them) against its distance in {self.where}.",
                 table=points,
                 x="distance",
-                y="linf",
+                y=self.norm,
                 x_label="distance to the training data",
-                y_label="smallest L-inf perturbation",
+                y_label=f"smallest {written(self.norm)} perturbation",
             ),
             Curve(
                 moved,
@@ -205,7 +208,7 @@ class Proximity:
 
     def _points(self) -> list[Row]:
         shown = np.linspace(0, len(self.distance) - 1, min(POINTS, len(self.distance))).astype(int)
-        return [{"distance": finite(self.distance[i], 4), "linf": finite(self.linf[i], 4)} for i in shown]
+        return [{"distance": finite(self.distance[i], 4), self.norm: finite(self.smallest[i], 4)} for i in shown]
 
     def _shift(self) -> list[Row]:
         """Both histograms over the same bins, each bin at its middle."""

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 
 from scotoma import records as rec
-from scotoma.claim import TOLERANCE, Claim
+from scotoma.claim import Claim, Threat
 from scotoma.finding import Curve, Finding, Gallery, Verdict
-from scotoma.probes.probe import Settings, columns, percent
+from scotoma.probes.probe import Settings, columns, percent, sized
+from scotoma.report.text import norm as written
 from scotoma.run import Run
 from scotoma.stats import Rate, finite, rate
 
@@ -26,15 +27,15 @@ class Robustness:
     question = "How robust is it, at every perturbation size?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        eps = claim.threat.eps
+        norm, eps = claim.threat.norm, claim.threat.eps
         attack = settings.make_attack(claim.threat)
         records = run.attack(attack, what="robustness")
         clean = rate((records["prediction"] == records["label"]).to_numpy())
-        success = rate(rec.successes(records, eps))
-        distances = records["linf"].to_numpy()
-        robust = rate(distances > eps + TOLERANCE)
+        success = rate(rec.successes(records, eps, norm))
+        distances = records[norm].to_numpy()
+        robust = rate(rec.beyond(distances, eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
-        chosen = self._spread(records, eps)
+        chosen = self._spread(records, claim.threat)
         return Finding(
             probe="robustness",
             question=self.question,
@@ -45,27 +46,28 @@ class Robustness:
                 **columns("clean_accuracy", clean),
                 **columns("robust_accuracy", robust),
                 **columns("attack_success", success),
-                "median_linf": finite(median),
+                f"median_{norm}": finite(median),
                 "n": clean.n,
                 "forwards_per_image": finite(records["forwards"].mean() or 0.0),  # type: ignore[arg-type]
                 "backwards_per_image": finite(records["backwards"].mean() or 0.0),  # type: ignore[arg-type]
             },
-            tables={"curve": self._curve(distances, eps)},
+            tables={"curve": self._curve(distances, claim.threat)},
             figures=(
                 Curve(
                     "curve",
                     "Share of all test images that are classified correctly and stay so under every perturbation found, against "
-                    "its L-inf size; the band is the 95% interval. Attacks give an upper bound: the truth can only be lower.",
+                    f"its {written(norm)} size; the band is the 95% interval. Attacks give an upper bound: the truth can only be "
+                    "lower.",
                     table="curve",
                     x="eps",
                     y="robust_accuracy",
                     low="robust_accuracy_low",
                     high="robust_accuracy_high",
-                    x_label="L-inf perturbation size",
+                    x_label=f"{written(norm)} perturbation size",
                     y_label="robust accuracy",
                     marks={"claimed eps": eps},
                 ),
-                *([self._gallery(chosen)] if len(chosen) else []),
+                *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
                 f"Attack: {settings.attack}. Every adversarial image was evaluated again in float32 outside the attack. Medians "
@@ -76,7 +78,7 @@ class Robustness:
 
     @staticmethod
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
-        size = f"L-inf {claim.threat.eps:g}"
+        size = f"{written(claim.threat.norm)} {claim.threat.eps:g}"
         if success.n == 0:
             return "The model classifies none of the audited images correctly, so there is nothing to attack."
         return (
@@ -85,17 +87,16 @@ class Robustness:
         ).replace("of images (", "(")
 
     @staticmethod
-    def _curve(distances: np.ndarray, eps: float) -> list[dict]:
-        sizes = np.linspace(0, min(1.0, 2 * eps), POINTS + 1)
+    def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
+        sizes = np.linspace(0, min(1.0, 2 * threat.eps) if threat.norm == "linf" else 2 * threat.eps, POINTS + 1)
         return [
-            {"eps": finite(float(size)), **columns("robust_accuracy", rate(distances > size + (TOLERANCE if size else 0)))}
-            for size in sizes
+            {"eps": finite(float(size)), **columns("robust_accuracy", rate(rec.beyond(distances, float(size))))} for size in sizes
         ]
 
     @staticmethod
-    def _spread(records: pl.DataFrame, eps: float) -> pl.DataFrame:
+    def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
         """A few broken images, from the smallest perturbation to the largest inside the threat."""
-        broken = records.filter(pl.col("success") & (pl.col("linf") <= eps + TOLERANCE)).sort("linf", "index")
+        broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(threat.norm, "index")
         return broken[np.linspace(0, len(broken) - 1, min(SHOWN, len(broken))).round().astype(int)] if len(broken) else broken
 
     @staticmethod
@@ -104,14 +105,14 @@ class Robustness:
         return np.stack([original, adversarial, 0.5 + (adversarial - original) / 2], axis=1)
 
     @staticmethod
-    def _gallery(chosen: pl.DataFrame) -> Gallery:
+    def _gallery(chosen: pl.DataFrame, norm: str) -> Gallery:
         return Gallery(
             "examples",
             "Test images that fall inside the claimed eps, from the smallest perturbation to the largest.",
             images="examples",
             columns=["original", "adversarial", "difference (grey is none)"],
             captions=[
-                [f"{row['label']}", f"taken for {row['adversarial_prediction']}", f"L-inf {row['linf']:.3f}"]
+                [f"{row['label']}", f"taken for {row['adversarial_prediction']}", sized(row, norm)]
                 for row in chosen.iter_rows(named=True)
             ],
         )

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import polars as pl
 import torch
 
 from scotoma import records as rec
-from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import TOLERANCE, Claim
+from scotoma.attacks.strong import SEARCHES
+from scotoma.claim import Claim, Threat
 from scotoma.finding import Row
 from scotoma.probes.blindspots import HARMLESS
 from scotoma.probes.probe import Settings
@@ -32,7 +33,11 @@ class Spot:
     """mean absolute change of a pixel"""
     attack: Attack
     records: pl.DataFrame
-    eps: float
+    threat: Threat
+
+    @property
+    def eps(self) -> float:
+        return self.threat.eps
 
     @property
     def contrast(self) -> float:
@@ -45,12 +50,12 @@ class Spot:
     @cached_property
     def success(self) -> Rate:
         """at eps, of the images that are classified correctly"""
-        return rate(rec.successes(self.records, self.eps))
+        return self._success(self.eps)
 
     @cached_property
     def scaled(self) -> Rate:
         """success at alpha·eps"""
-        return rate(rec.successes(self.records, self.contrast * self.eps))
+        return self._success(self.contrast * self.eps)
 
     @cached_property
     def robust(self) -> Rate:
@@ -62,8 +67,15 @@ class Spot:
         """the same at alpha·eps"""
         return self._robust(self.contrast * self.eps)
 
+    def _success(self, size: float) -> Rate:
+        return rate(rec.successes(self.records, size, self.threat.norm))
+
     def _robust(self, size: float) -> Rate:
-        return rate(self.records["linf"].to_numpy() > size + TOLERANCE)
+        return rate(rec.beyond(self.records[self.threat.norm].to_numpy(), size))
+
+    def fell(self, size: float) -> np.ndarray:
+        """Which images fall to a perturbation of that size, bool."""
+        return rec.fallen(self.records, size, self.threat.norm)
 
     def is_harmless(self, base: Spot) -> bool:
         """Whether it costs at most a point of the accuracy on the test set itself."""
@@ -73,7 +85,7 @@ class Spot:
     def fallen(self) -> Row | None:
         """The record of the first image that falls at alpha·eps, else at eps, if any does."""
         for size in (self.contrast * self.eps, self.eps):
-            rows = self.records.filter(pl.col("success") & (pl.col("linf") <= size + TOLERANCE))
+            rows = self.records.filter(self.fell(size))
             if len(rows):
                 return rows.sort("index").row(0, named=True)
         return None
@@ -105,8 +117,9 @@ class Scout:
 
     def cheap(self, transform: Transform | None, advance: Advance) -> Spot:
         """One minimum-norm search of a few steps, which leaves an image at alpha·eps: it serves both sizes."""
-        until = contrast(transform) * self.claim.threat.eps
-        spot = self._attack(MinLinf(self.claim.threat, steps=self.steps, restarts=0, until=until), transform)
+        threat = self.claim.threat
+        search = SEARCHES[threat.norm](threat, steps=self.steps, restarts=0, until=contrast(transform) * threat.eps)
+        spot = self._attack(search, transform)
         advance(1)
         return spot
 
@@ -117,7 +130,7 @@ class Scout:
 
     def _attack(self, attack: Attack, transform: Transform | None) -> Spot:
         frame = self.run.attack(attack, transform, what=f"  {transform or 'the test set itself'}")
-        return Spot(transform, self._change(transform) if transform else 0.0, attack, frame, self.claim.threat.eps)
+        return Spot(transform, self._change(transform) if transform else 0.0, attack, frame, self.claim.threat)
 
     def _change(self, transform: Transform) -> float:
         """Mean absolute change of a pixel over the audited images."""

@@ -1,0 +1,94 @@
+"""The L2 search against the closed form on linear models, its own promises, and DDN at the same cost."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from decisions import gives_up, knows_no_batch, l2_optimum, problem
+from minimum_norm import keeps_its_promises, survives
+from torch import nn
+from trained import digits_images, digits_model
+
+from scotoma.attacks.ddn import DDN
+from scotoma.attacks.losses import fooled
+from scotoma.attacks.min_l2 import MinL2
+from scotoma.attacks.nearest import size
+from scotoma.attacks.oracle import Counted
+from scotoma.claim import Threat
+
+L2 = Threat("l2", 1)
+SHORT = MinL2(L2, steps=100, restarts=2, restart_steps=20)
+
+
+def test_promises():
+    keeps_its_promises(SHORT, "l2")
+
+
+def test_knows_no_batch():
+    knows_no_batch(SHORT)
+
+
+def test_gives_up():
+    gives_up(SHORT)
+
+
+def test_survives_what_is_not_a_number_or_flat():
+    survives(SHORT)
+
+
+@pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
+def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, int, int]):
+    model, images, labels = problem(40, shape)
+    adversarial = MinL2(L2)(model, images, labels)
+    ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
+    assert fooled(model(adversarial), labels).all()
+    assert ratio.min() > 1 - 1e-4
+    assert ratio.mean() < 1.002
+
+
+def test_nearer_than_ddn_at_the_same_cost():
+    model, (images, labels) = digits_model(), digits_images(100)
+    right = ~fooled(model(images), labels)
+    counts, distances = [], []
+    for attack in (MinL2(L2), DDN(L2, steps=240)):
+        counted = Counted(model, len(images), images.device)
+        distances.append(size(attack(counted, images, labels) - images, "l2")[right])
+        counts.append((counted.forwards + counted.backwards)[right].float().mean())
+    assert counts[0] <= counts[1] + 4
+    assert distances[0].min() > 0
+    assert distances[0].mean() < 0.995 * distances[1].mean()
+
+
+def test_restarts_go_to_the_class_that_is_nearest_not_to_the_likeliest():
+    # class 1 leads at the image and its boundary is the farther one: its logit hardly moves
+    layer = nn.Linear(64, 4)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[1], layer.weight[2], layer.weight[3] = 1 / 64, 8 / 64, 1 / 64
+        layer.bias.copy_(torch.tensor([0.0, -0.3, -1.0, -0.9]))
+    model = nn.Sequential(nn.Flatten(), layer).requires_grad_(False).eval()
+    images, labels = torch.zeros(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    found = MinL2(L2, steps=35, restarts=1, restart_steps=30)(model, images, labels)
+    assert (model(found).argmax(1) == 2).all()
+    assert (size(found, "l2") < 1.02).all(), "at 1 / 8 a pixel"
+
+
+def test_images_leave_once_they_are_near_enough():
+    model, (images, labels) = digits_model(), digits_images(60)
+    full, short = (Counted(model, len(images), images.device) for _ in range(2))
+    smallest = size(MinL2(L2)(full, images, labels) - images, "l2")
+    until = float(smallest.median())
+    stopped = size(MinL2(L2, until=until)(short, images, labels) - images, "l2")
+    assert short.forwards.sum() < 0.8 * full.forwards.sum()
+    assert ((stopped < until) == (smallest < until)).float().mean() > 0.9
+    assert (short.forwards[stopped >= until] == full.forwards[stopped >= until]).all()
+
+
+def test_the_passes_that_order_the_classes_come_out_of_the_steps():
+    model, images, labels = problem(8)
+    for restarts in (0, 1, 2, 5):
+        counted = Counted(model, len(images), images.device)
+        MinL2(L2, steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
+        searches = 1 + restarts  # each ends with a forward pass
+        assert (counted.forwards + counted.backwards <= 2 * 60 + searches + 1).all()
+        assert (counted.forwards + counted.backwards >= 2 * 60 + searches).all()
