@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from centroids import centroids
 from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
@@ -77,19 +78,6 @@ def digits_model(tmp_path_factory, digits) -> Path:
             schedule = Schedule(epochs=12, batch=64, peak=3e-3)
             train("pgd", digits, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
     return path
-
-
-def centroids(data: Dataset) -> nn.Sequential:
-    """The linear model that takes an image for the class whose mean training image is nearest."""
-    assert data.train is not None
-    images = data.train.images(torch.arange(len(data.train))).flatten(1)
-    means = torch.stack([images[data.train.labels == label].mean(0) for label in range(len(data.classes))])
-    layer = nn.Linear(images.shape[1], len(means))
-    bias = -means.square().sum(1) / 2
-    with torch.no_grad():  # what all classes share changes no answer, and would only cost digits
-        layer.weight.copy_(means - means.mean(0))
-        layer.bias.copy_(bias - bias.mean())
-    return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False)
 
 
 @pytest.fixture

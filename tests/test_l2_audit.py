@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import scotoma
-from conftest import centroids
+from centroids import centroids
 from scotoma.probes import PROBES
 from scotoma.probes.blindspot_map import BlindSpotMap
 from scotoma.probes.certificate import Certificate
