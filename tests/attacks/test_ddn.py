@@ -6,8 +6,10 @@ import pytest
 import torch
 from decisions import gives_up, knows_no_batch, l2_optimum, problem
 from minimum_norm import keeps_its_promises, open_problem, survives
+from torch import nn
 from trained import digits_images, digits_model
 
+from scotoma.attacks import ddn
 from scotoma.attacks.ddn import DDN, stretch
 from scotoma.attacks.losses import fooled
 from scotoma.attacks.nearest import size
@@ -103,3 +105,20 @@ def test_as_near_as_another_implementation():
     assert near.min() > 0
     assert near.median() < far.median()
     assert near.mean() < far[won].mean()
+
+
+def test_closes_in_on_an_image_that_nothing_around_the_box_fools(monkeypatch):
+    class Shell(nn.Module):
+        """Class 1 between 0.25 and 0.35 from the middle of the box."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            height = 0.05 - ((images - 0.5).flatten(1).norm(dim=1) - 0.3).abs()
+            return torch.stack([torch.zeros_like(height), height], 1)
+
+    images = 0.5 + 1e-3 * torch.randn(20, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.zeros(20, dtype=torch.int64)
+    found = DDN(Threat("l2", 1))(Shell(), images, labels)
+    assert fooled(Shell()(found), labels).all()
+    assert (found - 0.5).flatten(1).norm(dim=1).max() < 0.3
+    monkeypatch.setattr(ddn, "PATIENCE", 1000)
+    assert torch.equal(DDN(Threat("l2", 1))(Shell(), images, labels), images)

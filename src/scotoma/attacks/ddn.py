@@ -16,6 +16,12 @@ from scotoma.randomness import Randomness
 
 FITS = 2
 """Times that what the box cuts off is given to the values that are still free; a few thousandths of the length are left."""
+PATIENCE = 10
+"""Steps around the whole box, after which the sphere of an image that nothing has fooled closes in."""
+CLOSING = 0.2
+"""By which share a step."""
+LEAST = 0.02
+"""Share of the box's diameter at which it begins around the box again."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +30,11 @@ class DDN:
 
     Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
     Algorithm 1: the gradient turns the perturbation, the sphere alone says how long it is. Without quantisation, and with
-    three changes. The ascent is of a soft margin, whose gradient does not vanish where the model is sure. Pixels at the edge
+    four changes. The ascent is of a soft margin, whose gradient does not vanish where the model is sure. Pixels at the edge
     of the box do not count in the gradient where it points outwards. And the sphere begins around the whole box, changes fast
     at first and by little in the end: followed from far away, the boundary is found behind the flat regions around the images
-    of an adversarially trained model, and the last steps are a fine search.
+    of an adversarially trained model, and the last steps are a fine search. Where nothing around the box fools, the sphere
+    closes in without a success, until something does.
 
     The attack is deterministic.
 
@@ -77,7 +84,7 @@ def descend(
         progress = step / max(steps - 1, 1)
         gradient, _, fooled = state.oracle.ascent(state.x, loss(progress))
         state.keep(fooled, size(state.x - state.clean, "l2"), found)
-        state.resize(fooled, cosine(gamma, progress))
+        state.resize(fooled, cosine(gamma, progress), closing=step >= PATIENCE)
         arrived = state.best < until
         if bool(arrived.any()):
             gradient = gradient[~arrived]
@@ -98,9 +105,15 @@ class Sphere(Nearest):
     diameter: Tensor
     """of the box, (n,)"""
 
-    def resize(self, fooled: Tensor, gamma: float) -> None:
-        """Below the best after a success, which the box may have made shorter than the sphere, else outwards."""
-        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), self.eps * (1 + gamma)).minimum(self.diameter)
+    def resize(self, fooled: Tensor, gamma: float, closing: bool) -> None:
+        """Below the best after a success, which the box may have made shorter than the sphere, else outwards. `closing` in on an
+        image that nothing has fooled yet."""
+        failed = self.eps * (1 + gamma)
+        if closing:
+            closer = self.eps * (1 - CLOSING)
+            closer = torch.where(closer < LEAST * self.diameter, self.diameter, closer)
+            failed = torch.where(self.best.isinf(), closer, failed)
+        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed).minimum(self.diameter)
 
     def move(self, gradient: Tensor, alpha: float) -> None:
         """One step of length alpha, then to the sphere; none where gradient and perturbation are zero."""
