@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py                                   # images, classes and dimensions: some minutes
     python benchmarks/scale.py --images 2000,8000,32000 --classes "" --dimensions ""
-    python benchmarks/scale.py --ranks 1,2,4                     # and the same audit of the digits on so many processes
+    python benchmarks/scale.py --ranks 1,2,4                     # and an audit of 10,000 digits on so many processes
 
 Images: a folder of 32x32 PNG files (one for each class, hard-linked under many names) is opened, read and audited: 50 test images,
 by PGD and the distance probe. Classes: 100 images of a linear model of so many classes are attacked by PGD and by `strong`.
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=200_000, help="training points of the search (default: 200,000)")
     parser.add_argument("--queries", type=int, default=4000, help="of the search (default: 4,000)")
     parser.add_argument("--ranks", default="", help="processes of torch.distributed.run that share an audit (default: none)")
+    parser.add_argument("--shared", type=int, default=10_000, help="test images of that audit (default: 10,000)")
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -72,8 +73,11 @@ def main() -> None:
             done = subprocess.run(asked, env=environment, check=True, stdout=subprocess.PIPE)
             told = json.loads(done.stdout.splitlines()[-1])
             print(f"{int(size):>9,} {what}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()), flush=True)
-    for count in filter(None, options.ranks.split(",")):
-        print(f"{int(count):>9,} ranks: {ranks(int(count), environment):.1f} s", flush=True)
+    alone = 0.0
+    for count in map(int, filter(None, options.ranks.split(","))):
+        seconds = ranks(count, options.shared, environment)
+        alone = alone or seconds * count
+        print(f"{count:>9,} ranks: {seconds:.1f} s, efficiency {alone / seconds / count:.2f}", flush=True)
 
 
 @contextmanager
@@ -191,31 +195,20 @@ def clustered(count: int, wide: int, seed: int) -> np.ndarray:
     return made
 
 
-def ranks(count: int, environment: dict[str, str]) -> float:
-    """Wall-clock seconds of an audit of the digits on so many processes, start included."""
+def ranks(count: int, images: int, environment: dict[str, str]) -> float:
+    """Wall-clock seconds of an audit of `images` digits, slightly noisy ones, on so many processes, start included."""
     digits_model()  # makes the file where it is missing
     file = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
+    digits, random = load_data("digits"), np.random.default_rng(0)
+    rows = torch.from_numpy(random.integers(len(digits.test), size=images))
+    noisy = digits.test.images(rows).numpy() + random.normal(scale=0.02, size=(images, *digits.shape))
     with tempfile.TemporaryDirectory() as made:
+        data, test = Path(made) / "digits.npz", noisy.clip(0, 1).astype(np.float32)
+        np.savez(data, x_train=test[:100], y_train=digits.test.labels[rows][:100], x_test=test, y_test=digits.test.labels[rows])
         launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "scotoma"]
+        asked = ["audit", str(file), "--data", f"npz:{data}", "--threat", str(THREAT), "--probes", "robustness"]
         start = time.perf_counter()
-        subprocess.run(
-            [
-                *launch,
-                "audit",
-                str(file),
-                "--data",
-                "digits",
-                "--threat",
-                str(THREAT),
-                "--probes",
-                "robustness",
-                "--out",
-                f"{made}/run",
-            ],
-            check=True,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-        )
+        subprocess.run([*launch, *asked, "--out", f"{made}/run"], check=True, env=environment, stdout=subprocess.DEVNULL)
         return time.perf_counter() - start
 
 

@@ -27,10 +27,12 @@ NEWTON = 2
 class FMN:
     """The smallest L-inf perturbation that fools, by steps along the margin's gradient inside a ball that adapts.
 
-    Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", Algorithm 1, with two
-    changes. Pixels at the edge of the box do not count in the gradient where it points outwards: on images of mostly black
-    and white pixels half of it does, and no step is spent there. And before the first success the estimated distance is
-    exceeded by gamma: inside the box it is a lower bound, which is approached but never reached.
+    Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", Algorithm 1, with four
+    changes. It comes in from far away, with a ball that closes in fast, and ascends a soft margin: that finds nearer images than
+    the paper's start at the image, above all behind the flat regions around the images of adversarially trained models. Pixels
+    at the edge of the box do not count in the gradient where it points outwards: on images of mostly black and white pixels half
+    of it does, and no step is spent there. And where it begins at the image, the estimated distance is exceeded by gamma before
+    the first success: inside the box it is a lower bound, which is approached but never reached.
 
     The attack is deterministic.
 
@@ -38,18 +40,19 @@ class FMN:
         threat: its norm is minimised; eps bounds nothing here.
         steps: gradient steps, each one forward and one backward pass.
         alpha: first and last length of a step, in L2; a cosine between them.
-        gamma: first and last share by which the ball shrinks and grows; a cosine between them.
+        gamma: first and last share by which the ball shrinks and grows; a cosine between them. The paper's is 0.05 to 0.001.
         softness: first and last of the margin that is ascended (`soft_margin`); a cosine between them. The paper's is 0.
-        far: the first step goes to the corner of the box to which the gradient points, and the ball comes in from there.
+        far: the first step goes to the corner of the box to which the gradient points, and the ball comes in from there. The
+            paper begins at the image.
     """
 
     norms: ClassVar = ("linf",)
     threat: Threat
     steps: int = 100
     alpha: tuple[float, float] = (1.0, 0.01)
-    gamma: tuple[float, float] = (0.05, 0.001)
-    softness: tuple[float, float] = (0.0, 0.0)
-    far: bool = False
+    gamma: tuple[float, float] = (0.2, 0.001)
+    softness: tuple[float, float] = (0.2, 0.001)
+    far: bool = True
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
@@ -79,10 +82,7 @@ class FMN:
 
 @dataclass(frozen=True)
 class FMNL2(FMN):
-    """The smallest L2 perturbation, from far away, with a ball that closes in fast and a soft margin.
-
-    In L2 and L1 that finds nearer images than the paper's start at the image, in half the steps, above all behind the flat
-    regions around the images of adversarially trained models.
+    """The smallest L2 perturbation, with a ball that closes in faster.
 
     Args:
         threat, steps, alpha, gamma, softness, far: as in `FMN`.
@@ -90,8 +90,6 @@ class FMNL2(FMN):
 
     norms: ClassVar = ("l2",)
     gamma: tuple[float, float] = (0.5, 0.001)
-    softness: tuple[float, float] = (0.2, 0.001)
-    far: bool = True
 
 
 @dataclass(frozen=True)
