@@ -26,6 +26,12 @@ class Active:
         """Which images of the whole batch are still here, int64."""
         return self.oracle.rows
 
+    def finish(self, done: Tensor, x: Tensor, found: Tensor) -> None:
+        """Write those of `x`, the images now, that are in the mask `done` into `found`, and let them leave."""
+        if bool(done.any()):
+            found[self.rows[done]] = x[done]
+            self.drop(done)
+
     def drop(self, done: Tensor) -> None:
         """Let the images in the mask `done` leave."""
         if not bool(done.any()):

@@ -79,7 +79,7 @@ class Boundary:
         walked = 0
         while True:
             done = (state.spent + 2 > self.queries) | (state.step.amax(1) < shortest)
-            state.finish(done, found)
+            state.finish(done, state.x, found)
             if not len(state):
                 return
             if walked % DRAWN == 0:

@@ -83,9 +83,7 @@ class DeepFool:
             if len(state):
                 self._step(state)
             if len(state):
-                won = state.oracle.fooled(state.x)
-                found[state.rows[won]] = state.x[won]
-                state.drop(won)
+                state.finish(state.oracle.fooled(state.x), state.x, found)
 
     def _step(self, state: _State) -> None:
         """To the nearest of the linearised boundaries; images that have none leave."""

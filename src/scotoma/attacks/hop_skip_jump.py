@@ -73,7 +73,7 @@ class HopSkipJump:
         iteration = 1
         while True:
             probes = int(self.probes * math.sqrt(iteration))
-            state.finish(state.spent + probes + JUMPS + halvings > self.queries, found)
+            state.finish(state.spent + probes + JUMPS + halvings > self.queries, state.x, found)
             if not len(state):
                 return found
             normal = self._normal(state, probes, state.random.fork(iteration))

@@ -46,13 +46,13 @@ class IFGSM:
             gradient, _, fooled = state.oracle.ascent(state.x, lambda logits, _: self.loss(logits, state.aim))
             state.direction = self._direction(state.direction, gradient)
             if self.until_fooled:
-                self._harvest(state, fooled, found)
+                state.finish(fooled, state.x, found)
                 if not len(state):
                     return found
             state.x = self.threat.project(state.x + length * self.threat.steepest(state.direction), state.clean)
         if not self.until_fooled:
             return state.x
-        self._harvest(state, state.oracle.fooled(state.x), found)
+        state.finish(state.oracle.fooled(state.x), state.x, found)
         return found
 
     def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
@@ -62,11 +62,6 @@ class IFGSM:
     def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
         """Where the next step goes, from where the last one went."""
         return gradient
-
-    @staticmethod
-    def _harvest(state: _State, fooled: Tensor, found: Tensor) -> None:
-        found[state.rows[fooled]] = state.x[fooled]
-        state.drop(fooled)
 
 
 @dataclass(frozen=True)

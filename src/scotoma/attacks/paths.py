@@ -50,7 +50,7 @@ class Paths(ABC):
         found = images.clone()
         search = Search.begin(model, images, labels, generator)
         self.follow(search)
-        search.finish(torch.ones_like(search.spent, dtype=torch.bool), found)
+        search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, found)
         return found
 
     def follow(self, search: Search) -> None:

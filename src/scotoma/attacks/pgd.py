@@ -44,20 +44,15 @@ class PGD:
             state.x = self.threat.project(state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean)
             for _ in range(self.steps):
                 gradient, _, fooled = state.oracle.ascent(state.x, self.loss)
-                self._harvest(state, fooled, found)
+                state.finish(fooled, state.x, found)
                 if not len(state):
                     return found
                 gradient = gradient[~fooled] if len(gradient) > len(state) else gradient
                 state.x = self.threat.project(state.x + self.threat.steepest(gradient).mul_(stride), state.clean)
-            self._harvest(state, state.oracle.fooled(state.x), found)
+            state.finish(state.oracle.fooled(state.x), state.x, found)
             if not len(state):
                 return found
         return found
-
-    @staticmethod
-    def _harvest(state: _State, fooled: Tensor, found: Tensor) -> None:
-        found[state.rows[fooled]] = state.x[fooled]
-        state.drop(fooled)
 
 
 @dataclass

@@ -92,12 +92,6 @@ class Search(Active):
         """The same with the further fields `more`, as the state of an attack's next part."""
         return kind(**{field.name: getattr(self, field.name) for field in fields(self)}, **more)
 
-    def finish(self, done: Tensor, found: Tensor) -> None:
-        """Write the images in the mask `done` into `found` and let them leave."""
-        if bool(done.any()):
-            found[self.rows[done]] = self.x[done]
-            self.drop(done)
-
 
 class _Streams(Randomness):
     """The random numbers of the same images several times over: those of `streams`, each for so many rows in turn."""

@@ -67,9 +67,7 @@ class VFGA:
             state.drop(~going)
             if not len(state):
                 break
-            won = self._change(state, gradient[going], chosen[going], loss)
-            found[state.rows[won]] = state.x[won]
-            state.drop(won)
+            state.finish(self._change(state, gradient[going], chosen[going], loss), state.x, found)
         if self.refine:
             take_back(model, images, labels, found, random.fork(0))
         return found
