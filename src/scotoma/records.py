@@ -77,12 +77,12 @@ def correct(records: pl.DataFrame) -> pl.DataFrame:
     return records.filter(pl.col("prediction") == pl.col("label"))
 
 
-def successes(records: pl.DataFrame, eps: float, norm: str = "linf") -> np.ndarray:
+def successes(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:
     """Which correctly classified images fall to a perturbation of size `eps`, bool."""
     return fallen(correct(records), eps, norm)
 
 
-def fallen(records: pl.DataFrame, eps: float, norm: str = "linf") -> np.ndarray:
+def fallen(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:
     """Which images fall to a perturbation of size `eps`, bool, one a row; none that the model had wrong before."""
     slack = TOLERANCE * max(1.0, eps)  # sums round in proportion to what they add
     return (records["success"] & (records[norm] <= eps + slack)).to_numpy()

@@ -90,7 +90,7 @@ class Table1:
         keys = {"data": data}
         return [
             row(keys, DIVERGENCE, number(found, "kl", n), divergence),
-            row(keys, "success", rate(rec.successes(records, claim.threat.eps)), success),
+            row(keys, "success", rate(rec.successes(records, claim.threat.eps, claim.threat.norm)), success),
             row(keys, "accuracy", rate((told["prediction"] == told["label"]).to_numpy()), accuracy),
             *(row(keys, measure, number(found, key, n)) for measure, key in BEYOND.items()),
         ]

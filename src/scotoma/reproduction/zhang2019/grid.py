@@ -95,7 +95,7 @@ class Grid(ABC):
                 what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
                 records = run.on(run.right(images(context), transform)).attack(attack, transform, what)
                 accuracy = rate((told["prediction"] == told["label"]).to_numpy())
-                success, scaled = (rate(rec.successes(records, size)) for size in (eps, cell.alpha * eps))
+                success, scaled = (rate(rec.successes(records, size, "linf")) for size in (eps, cell.alpha * eps))
                 cells.append(Attacked(cell, eps, accuracy, success, scaled))
                 advance(1)
         return cells
