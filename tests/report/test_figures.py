@@ -85,6 +85,14 @@ def test_a_null_in_a_curve_is_a_gap():
     assert broken == whole + 1
 
 
+@pytest.mark.parametrize("points", [2, 21, 101, 1000])
+def test_a_long_curve_has_few_markers(points: int):
+    rows = [{"x": x, "y": x / points} for x in range(points)]
+    document = draw(Curve("c", "c", "t", "x", "y", "x", "y"), described({"t": rows}))
+    markers = len(re.findall(r'<use [^>]*style="fill: #0072b2', document))
+    assert markers == points if points < 40 else 20 <= markers <= 40
+
+
 def test_marks_that_are_near_each_other_stand_on_different_lines():
     rows = [{"x": x, "y": x} for x in (0.0, 1.0)]
     figure = Curve("c", "c", "t", "x", "y", "x", "y", marks={"first mark": 0.5, "second mark": 0.52, "far": 1.0})

@@ -20,6 +20,8 @@ from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
 
 LINES = ("-", "--", "-.", ":")
 LABEL_LETTERS = 30
+MARKED = 20
+"""Markers that a long curve has, about; each point of a short one has its own."""
 MANY_POINTS = 3000
 LETTER_SHARE = 0.017
 """Of the width of a plot, for a letter of the names of marks."""
@@ -93,6 +95,7 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
             linewidth=1.8,
             marker=MARKERS[i % len(MARKERS)],
             markersize=4,
+            markevery=max(1, len(members) // MARKED),
             clip_on=False,
         )
     _from_zero(axes, *(values(rows, column) for column in (figure.y, figure.low, figure.high) if column))
