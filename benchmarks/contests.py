@@ -17,7 +17,7 @@ from scotoma.claim import Threat
 STEPS = 40
 BATCH = 1000
 """More images than any problem has: ART's own batches are of 32 images or of one."""
-MAIN = ("fgsm", "pgd", "apgd-ce", "square", "strong", "deepfool", "ddn", "fmn-linf")
+MAIN = ("fgsm", "pgd", "apgd-ce", "square", "strong", "deepfool", "ddn", "fmn-linf", "min-linf", "min-l2")
 LONG = ("square", "strong", "deepfool")
 
 
@@ -126,6 +126,10 @@ def nearest(linf: Threat, l2: Threat) -> Iterator[Contest]:
     for attack, threat, name in (("linf", linf, "LInf"), ("l2", l2, "L2"), ("l1", l1, "L1")):
         title = f"FMN for {name.replace('LInf', 'L-inf')}, 100 steps"
         yield Contest(title, f"fmn-{attack}", threat, {"Foolbox": foolbox(f"{name}FMNAttack")}, hundred, fixed=False)
+    peers = {"Foolbox": foolbox("LInfFMNAttack")}
+    yield Contest("`min-linf` beside FMN for L-inf, 100 steps", "min-linf", linf, peers, hundred, fixed=False)
+    peers = {"Foolbox": foolbox("DDNAttack", steps=240)}
+    yield Contest("`min-l2` beside DDN, 240 steps", "min-l2", l2, peers, {"steps": 240}, fixed=False)
     peers = {"Foolbox": foolbox("L0FMNAttack")}
     yield Contest("`sigma-zero` beside FMN for L0, 100 steps", "sigma-zero", l0, peers, hundred, fixed=False)
 

@@ -44,8 +44,9 @@ def natural(digits, tmp_path_factory):
 
 @pytest.fixture
 def ask(digits, others, tmp_path):
-    def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT):
-        return scotoma.audit(model, data, threat, out=tmp_path / "run", probes=["masking"], limit=limit, sources=sources)["masking"]
+    def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT, attack="deepfool"):
+        given = {"out": tmp_path / "run", "limit": limit, "sources": sources, "attack": attack}
+        return scotoma.audit(model, data, threat, probes=["masking"], **given)["masking"]
 
     return ask
 
@@ -57,6 +58,7 @@ def failed(finding) -> set[str]:
 REACHES = "A gradient reaches the image"
 BEHIND_SEARCH = "Gradients break what random search breaks"
 BEHIND_OTHERS = "Its own gradient breaks what other models' examples break"
+OWN = "Steps inside the ball break most of what the audit's own attack breaks"
 WHOLE = "At eps 1 everything breaks"
 
 
@@ -88,19 +90,19 @@ def test_what_hides_a_gradient_is_named_in_l2(ask, natural, mask):
 
 
 def test_a_natural_model_does_not_hide_it_in_l2(ask, natural):
-    assert failed(ask(str(natural), threat="l2:0.6")) == set()
+    assert failed(ask(str(natural), threat="l2:0.6", attack="strong")) == set()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_a_natural_model_does_not_hide_it(ask, natural, scale):
-    finding = ask(Temperature(load_model(str(natural)).module, scale))
+    finding = ask(Temperature(load_model(str(natural)).module, scale), attack="strong")
     assert failed(finding) == set()
     assert finding.numbers["masked"] is False
     assert finding.verdict in ("holds", "weak")
 
 
 def test_nor_does_a_pgd_trained_one(ask, digits_model):
-    finding = ask(str(digits_model), threat="linf:0.1")
+    finding = ask(str(digits_model), threat="linf:0.1", attack="strong")
     assert failed(finding) == set()
     assert finding.numbers["masked"] is False
     assert finding.numbers["loss_ratio"] > 0.8
@@ -130,14 +132,23 @@ def test_fgsm_training_hides_it_on_mnist(mnist, ask):
 
 @pytest.mark.parametrize("name", ["tramer-d", "mnist-pgd"])
 def test_mnist_networks_that_do_not(mnist, ask, name):
-    finding = ask(str(ZOO / f"{name}.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")], limit=50)
+    finding = ask(
+        str(ZOO / f"{name}.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")], limit=50, attack="strong"
+    )
     assert failed(finding) == set()
 
 
+def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
+    """Trained at L-inf 0.3: steps within L2 1.5 find little, a search that comes in from outside half of all images."""
+    finding = ask(str(ZOO / "mnist-pgd.safetensors"), mnist, "l2:1.5", [str(ZOO / "tramer-b.safetensors")], 20, "min-l2")
+    assert OWN in failed(finding)
+    assert finding.verdict == "broken"
+
+
 def test_what_is_written(ask, natural, tmp_path):
-    finding = ask(GradientKiller(load_model(str(natural)).module))
+    finding = ask(GradientKiller(load_model(str(natural)).module), attack="strong")
     checks = {row["check"]: row for row in finding.tables["checks"]}
-    assert len(checks) == finding.numbers["checks"] == 12
+    assert len(checks) == finding.numbers["checks"] == 13
     n = finding.numbers["n"]
     reaches = checks[REACHES]
     assert (reaches["failures"], reaches["n"]) == (n, n)
@@ -147,6 +158,8 @@ def test_what_is_written(ask, natural, tmp_path):
     assert success["single step"] == success["iterated"] == 0
     assert success["many restarts"] < 0.1, "only random starts find anything"
     assert success["random search"] > 0.3
+    assert success["the audit's own"] > 0.3, "it ends with random search"
+    assert not checks[OWN]["passed"]
     assert success["transferred"] >= success["transferred single step"] > 0
     assert [row["k"] for row in finding.tables["subspace"]] == list(range(1, 65)), "64 pixels have no room for 100 directions"
     assert len(finding.tables["wide"]) == len(finding.tables["close"]) == 41**2
@@ -160,7 +173,7 @@ def test_what_is_written(ask, natural, tmp_path):
 def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path):
     alone = replace(digits, train=None)
     finding = scotoma.audit(str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30)["masking"]
-    assert finding.numbers["checks"] == 10
+    assert finding.numbers["checks"] == 11
     assert any("--sources" in note for note in finding.notes)
 
 

@@ -54,8 +54,8 @@ class Evidence:
     index: np.ndarray
     """which test images they are, int64 (n,)"""
     fell: dict[str, np.ndarray]
-    """by attack within eps: "single step", "random step first", "iterated", "many restarts", "random search", "transferred", and
-    "transferred single step" of the source whose examples break most"""
+    """by attack within eps: "single step", "random step first", "iterated", "many restarts", "random search", "the audit's own",
+    "transferred", and "transferred single step" of the source whose examples break most"""
     by_size: dict[float, np.ndarray]
     """ascending; in the last ball is every image"""
     by_steps: dict[int, np.ndarray]
@@ -94,6 +94,11 @@ class Evidence:
             ),
             at_least("Many steps break what one breaks", gradient, fell["single step"]),
             at_least("Gradients break what random search breaks", gradient, fell["random search"]),
+            Check(
+                "Steps inside the ball break most of what the audit's own attack breaks",
+                fell["the audit's own"] & ~gradient,
+                tolerated=OVERSHOOT,
+            ),
         ]
         if self.sources:
             checks += [
@@ -121,9 +126,9 @@ class Masking:
             why = "The model classifies none of the audited images correctly, so there is nothing to attack."
             return Finding("masking", self.question, "not applicable", RULE, why)
         others = [source for source in sources(claim, run, settings.sources) if source.held_out]
-        return finding(self.question, self._gather(claim, run, right, others))
+        return finding(self.question, self._gather(claim, run, settings, right, others))
 
-    def _gather(self, claim: Claim, run: Run, gradients: pl.DataFrame, sources: Sequence[Source]) -> Evidence:
+    def _gather(self, claim: Claim, run: Run, settings: Settings, gradients: pl.DataFrame, sources: Sequence[Source]) -> Evidence:
         threat, index = claim.threat, gradients["index"].to_numpy()
 
         def fell(attack: Attack, size: Threat, what: str) -> np.ndarray:
@@ -135,6 +140,7 @@ class Masking:
             "iterated": IFGSM(threat, STEPS[-1]),
             "many restarts": PGD(threat, steps=20, restarts=5, loss=margin),
             "random search": SEARCHES[threat.norm](threat, queries=QUERIES),
+            "the audit's own": settings.make_attack(threat),
         }
         broken = {name: fell(attack, threat, name) for name, attack in attacks.items()}
         broken |= self._transferred(run, threat, sources, index)

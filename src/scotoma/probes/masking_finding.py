@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 RULE = (
     "broken (the gradients are masked) if on some check the share of failing images lies above what is tolerated with its 95% "
-    f"interval, which is {TOLERATED:.0%}, and {OVERSHOOT:.0%} where single steps are compared; weak if above a fifth of that; else "
-    "holds"
+    f"interval, which is {TOLERATED:.0%}, and {OVERSHOOT:.0%} for single steps and beside the audit's own attack; weak if above a "
+    "fifth of that; else holds"
 )
 LISTED = 12
 """Failing images that a check names."""
@@ -113,7 +113,8 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         Bars(
             "checks",
             "Share of images that fail each check, with 95% intervals; where attacks of equal cost are compared, less those that "
-            f"speak for the model. Up to {TOLERATED:.0%} are tolerated, up to {OVERSHOOT:.0%} where single steps are compared.",
+            f"speak for the model. Up to {TOLERATED:.0%} are tolerated, up to {OVERSHOOT:.0%} for single steps and beside the "
+            "audit's own attack.",
             table="checks",
             label="check",
             series={"share of images that fail": ("share", "share_low", "share_high")},
