@@ -199,7 +199,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Train a small robust model on handwritten digits and audit it: a tour in about a minute."""
+    """Train a small robust model on handwritten digits and audit it: a tour of about three minutes."""
     from scotoma.demo import demo as run
 
     run(out, seed)
