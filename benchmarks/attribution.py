@@ -27,8 +27,8 @@ from digits import digits_model
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.method import Attribution, at_once
 from scotoma.data import load_data
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
+from scotoma.utils.errors import InputError
 
 TARGET = 1.15
 TARGETED = "integrated-gradients"

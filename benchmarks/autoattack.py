@@ -25,13 +25,13 @@ from torch import Tensor, nn
 
 from digits import digits_model
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data import load_data
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 POINTS = 0.5
 TIME = 1 / 3

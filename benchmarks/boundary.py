@@ -21,7 +21,7 @@ from typing import Any
 from peers import Result, compare, foolbox, parser, problem
 from scotoma.attacks import make
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 SPEED = 5
 

@@ -25,10 +25,10 @@ from torch import Tensor, nn
 
 from digits import THREAT, digits_model
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 SPEED = 20
 

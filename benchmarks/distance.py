@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from memory import forget_peak, resident
-from scotoma.geometry.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import mean_neighbour_distance
 
 SLOWDOWN = 2.0
 MIB = 1024

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from scotoma.geometry.resampling import Comparison
+    from scotoma.metrics.resampling import Comparison
 
 SLOWDOWN = 1.2
 CLASSES = 10
@@ -78,10 +78,10 @@ def compare(points: int, dimensions: int, threads: int) -> tuple[Clocks, dict[st
     import torch
     from openTSNE import TSNE
 
-    from scotoma.geometry.class_divergence import by_class, kde_comparison
-    from scotoma.geometry.embedding import PERPLEXITY, embed
-    from scotoma.geometry.resampling import average
-    from scotoma.geometry.two_sample import classifier_comparison, knn_comparison
+    from scotoma.metrics.class_divergence import by_class, kde_comparison
+    from scotoma.metrics.embedding import PERPLEXITY, embed
+    from scotoma.metrics.resampling import average
+    from scotoma.metrics.two_sample import classifier_comparison, knn_comparison
 
     torch.set_num_threads(threads)
     faiss.omp_set_num_threads(threads)

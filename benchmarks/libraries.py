@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from peers import Attack
 from scotoma.attacks import make
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 CLASSES = 10
 PACKAGES = ("scotoma", "torch", "foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyautoattack")

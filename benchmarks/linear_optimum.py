@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
 from linear import boxed_optimum, linear_model, saturated_images  # pyright: ignore[reportMissingImports]

@@ -36,13 +36,13 @@ from torch import Tensor, nn
 
 from peers import Attack, Problem, clocked, foolbox, parser, problem
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
-from scotoma.attacks.losses import fooled
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import column, size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.attacks.nearest import column, size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.engine import pays_in_bf16
-from scotoma.errors import InputError
+from scotoma.utils.device import pays_in_bf16
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 1)
 OURS, BF16, FULL = "min-linf", "min-linf, in bf16", "cw-linf, to its end"

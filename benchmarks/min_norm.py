@@ -28,7 +28,7 @@ from typing import Any
 from peers import Result, compare, foolbox, parser, problem
 from scotoma.attacks import make, takes
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 TIME = 0.5
 SHARES = (0.1, 0.2, 0.5)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from peers import Result
-from scotoma import stats
+from scotoma.utils import stats
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks

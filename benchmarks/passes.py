@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from peers import clock, clocked
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.engine import pays_in_bf16
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import freeze
 from scotoma.models.wong import wong_small
+from scotoma.utils.device import pays_in_bf16
 
 TARGET = 0.9
 

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from digits import digits_model
 from memory import peak
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE
 from scotoma.data import load_data
-from scotoma.engine import keep_memory, pays_in_bf16
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
+from scotoma.utils.device import keep_memory, pays_in_bf16
+from scotoma.utils.errors import InputError
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """A model, images and labels to images."""

@@ -33,13 +33,13 @@ import scotoma
 from digits import THREAT, digits_model
 from memory import forget_peak, resident
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.geometry import approximate
-from scotoma.geometry.neighbours import mean_neighbour_distance
+from scotoma.metrics import approximate
+from scotoma.metrics.neighbours import mean_neighbour_distance
 from scotoma.models.classifier import freeze
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SIDE = 32
 LATENT = 20

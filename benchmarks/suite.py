@@ -30,9 +30,9 @@ from contests import Contest, automatic, decision, main_ones, nearest, stepping
 from libraries import versions
 from page import Row, Standing
 from peers import Attack, Problem, Result, measure, problem
-from scotoma import engine
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 Contests = Callable[[Threat, Threat], Iterable[Contest]]
 """Those of a theme at an L-inf and an L2 size."""

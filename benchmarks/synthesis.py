@@ -30,12 +30,12 @@ from torch import Tensor, nn
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import LATENT, ClassVAEs
 from scotoma.reference import find
 from scotoma.training.loop import Schedule, train
+from scotoma.utils.errors import InputError
 
 SPEED = 20
 MEMORY = 3

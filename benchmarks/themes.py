@@ -23,14 +23,14 @@ from libraries import ours
 from memory import peak
 from page import table
 from peers import Problem, clock, problem
-from scotoma import engine
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.method import at_once
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.errors import InputError
 from scotoma.training.loop import Schedule
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
 NETWORKS = {"wong-small": "mnist-wong", "madry-mnist": "mnist-pgd"}

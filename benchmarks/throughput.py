@@ -18,9 +18,9 @@ import torch
 
 from libraries import ours
 from peers import Attack, Problem, parser, problem
-from scotoma import engine
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
+from scotoma.utils import device as engine
 
 ATTACKS = {"pgd": "linf", "min-linf": "linf", "ddn": "l2", "fmn-linf": "linf", "square": "linf", "strong": "linf"}
 """The main attacks and their norms."""

@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from peers import clock
-from scotoma import engine
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.training.evaluation import Epoch, evaluate
 from scotoma.training.loop import Schedule, train
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.3)
 ENOUGH = 0.85

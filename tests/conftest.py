@@ -18,8 +18,8 @@ from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
 from scotoma.training.loop import Schedule, train
+from scotoma.utils.errors import InputError
 
 torch.set_num_threads(1)
 

@@ -12,9 +12,9 @@ from torch import nn
 import scotoma
 from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.probes import PROBES
 from scotoma.probes.norms import Norms
+from scotoma.utils.errors import InputError
 
 PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]
 QUICK = Norms({"l0": ("vfga", "pointwise"), "l2": ("deepfool", "contrast"), "linf": ("fmn-linf",)})

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 SHAPE = (6, 3, 4, 4)
 NORMS = ["linf", "l2", "l1", "l0"]

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from scotoma import engine
+from scotoma.utils import device as engine
 
 LAYERS = """
 import resource, torch
-from scotoma import engine
+from scotoma.utils import device as engine
 {asked}
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from scotoma.auditing import audit, draw
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
 from scotoma.patching import patch
 from scotoma.probes.blindspot_map import BlindSpotMap
 from scotoma.training.loop import Schedule
+from scotoma.utils.errors import InputError
 
 SEARCH = BlindSpotMap(("scale-shift", "gamma"), resolution=1, rounds=0, steps=5)
 SHORT = Schedule(epochs=8, batch=64, peak=2e-3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich import console as rich_console
 
-from scotoma.progress import Progress, Silent
+from scotoma.utils.progress import Progress, Silent
 
 
 @pytest.fixture

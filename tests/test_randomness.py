@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SHAPE = (3, 5, 7)
 

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma import records
 from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
+from scotoma.execution import records
+from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
-from scotoma.run import Run
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 LIMIT = 60

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from scotoma import reference as ref
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
-from scotoma.progress import Progress
 from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train
 from scotoma.training import AUGMENTATIONS, RECIPES
 from scotoma.training.loop import Schedule
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress
 
 TINY = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1, batch=256))
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
 from scotoma.attacks.fmn import FMN
 from scotoma.attacks.iterative import MIM
 from scotoma.attacks.pgd import PGD
@@ -15,14 +14,15 @@ from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.transfer import Transfer
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.identity import describe, name
+from scotoma.execution.fingerprint import describe, name
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled, stages, units
 from scotoma.models.loading import load_model
-from scotoma.order import shuffled, stages, units
-from scotoma.run import Run
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 
@@ -200,7 +200,7 @@ class Noisy(nn.Module):
 def test_many_features_lie_in_a_file_that_goes_with_them(tmp_path, digits, linear, monkeypatch):
     run = make_run(linear, digits, tmp_path)
     few = run.features(digits.test, None)
-    monkeypatch.setattr("scotoma.run.IN_MEMORY", few.size - 1)
+    monkeypatch.setattr("scotoma.execution.run.IN_MEMORY", few.size - 1)
     files = sorted(tmp_path.rglob("*"))
     many = run.features(digits.test, None)
     assert isinstance(many, np.memmap)

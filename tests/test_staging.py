@@ -10,13 +10,13 @@ from torch import nn
 import scotoma
 from scotoma.attacks.pgd import PGD
 from scotoma.auditing import make_claim
-from scotoma.budget import Budget, OutOfTimeError, spoken
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.budget import Budget, OutOfTimeError, spoken
+from scotoma.execution.run import Run
+from scotoma.execution.schedule import CHEAP_FIRST, Answers, ask
 from scotoma.probes.probe import Settings
-from scotoma.run import Run
-from scotoma.staging import CHEAP_FIRST, Answers, ask
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 

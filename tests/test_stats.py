@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from scotoma.stats import finite, median, rate, spearman
+from scotoma.utils.stats import finite, median, rate, spearman
 
 
 @pytest.mark.parametrize(

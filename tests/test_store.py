@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scotoma.errors import InputError
-from scotoma.store import Store, read_json, write_json, write_whole
+from scotoma.execution.store import Store, read_json, write_json, write_whole
+from scotoma.utils.errors import InputError
 
 CLAIM = {"model": "m", "threat": "linf:0.1"}
 TABLE = pl.DataFrame({"index": [1, 2, 3], "linf": [0.1, float("inf"), 0.0]})

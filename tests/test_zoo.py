@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from scotoma.attacks.losses import fooled
+from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset

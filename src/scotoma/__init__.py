@@ -12,13 +12,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scotoma import attacks as attacks
+    from scotoma import attribution as attribution
+    from scotoma import certificates as certificates
+    from scotoma import data as data
+    from scotoma import metrics as metrics
+    from scotoma import models as models
+    from scotoma import probes as probes
+    from scotoma import training as training
+    from scotoma import transforms as transforms
     from scotoma.auditing import Report as Report
     from scotoma.auditing import audit as audit
     from scotoma.claim import Claim as Claim
     from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
-    from scotoma.errors import InputError as InputError
     from scotoma.models.loading import load_model as load_model
+    from scotoma.utils.errors import InputError as InputError
 
 __version__ = "0.1.0"
 
@@ -28,15 +37,40 @@ _HOMES = {
     "Claim": "claim",
     "Threat": "claim",
     "load_data": "data",
-    "InputError": "errors",
+    "InputError": "utils.errors",
     "load_model": "models.loading",
 }
 
-__all__ = ["Claim", "InputError", "Report", "Threat", "audit", "load_data", "load_model"]
+_NAMESPACES = ("attacks", "attribution", "certificates", "data", "metrics", "models", "probes", "training", "transforms")
+
+__all__ = [
+    "Claim",
+    "InputError",
+    "Report",
+    "Threat",
+    "attacks",
+    "attribution",
+    "audit",
+    "certificates",
+    "data",
+    "load_data",
+    "load_model",
+    "metrics",
+    "models",
+    "probes",
+    "training",
+    "transforms",
+]
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import: it is imported when something that needs it is first asked for
+    if name in _NAMESPACES:
+        return importlib.import_module(f"scotoma.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'scotoma' has no attribute {name!r}")
     return getattr(importlib.import_module(f"scotoma.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

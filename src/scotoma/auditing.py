@@ -22,25 +22,25 @@ from safetensors.numpy import load_file, save
 from torch import nn
 
 from scotoma import __version__
-from scotoma.attacks.gradient import declared_gradient
-from scotoma.budget import Budget
+from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.finding import Bars, Boxes, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
-from scotoma.identity import name
+from scotoma.execution.budget import Budget
+from scotoma.execution.fingerprint import name
+from scotoma.execution.ranks import ranks
+from scotoma.execution.run import Run
+from scotoma.execution.schedule import ask
+from scotoma.execution.store import read_json, write_json, write_parquet, write_whole
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
 from scotoma.probes.norms_bounds import read_bounds
 from scotoma.probes.probe import Probe, Settings
-from scotoma.progress import Progress
-from scotoma.ranks import ranks
 from scotoma.report.text import norm
-from scotoma.run import Run
-from scotoma.staging import ask
-from scotoma.store import read_json, write_json, write_parquet, write_whole
+from scotoma.results.finding import Bars, Boxes, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress
 
 SCHEMA = 1
 AUDITED = ("linf", "l2")

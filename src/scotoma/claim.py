@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from scotoma.errors import InputError
-from scotoma.table import nearest
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from pathlib import Path
 from scotoma.auditing import Report, audit
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.progress import Progress
 from scotoma.training.loop import Schedule, train
+from scotoma.utils.progress import Progress
 
 THREAT = Threat("linf", 0.1)
 SCHEDULE = Schedule(epochs=60, batch=64, peak=2e-3)

@@ -13,7 +13,9 @@ from pathlib import Path
 from scotoma.auditing import Report, machine, publish, read_report, save_finding
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
+from scotoma.execution.ranks import ranks, seen
+from scotoma.execution.run import Run, Transform
+from scotoma.execution.store import read_json
 from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -24,12 +26,10 @@ from scotoma.probes.blindspots import move
 from scotoma.probes.patch_finding import Change, is_blind
 from scotoma.probes.probe import Settings
 from scotoma.probes.spots import Scout, Spot
-from scotoma.progress import Progress, Silent
-from scotoma.ranks import ranks, seen
-from scotoma.run import Run, Transform
-from scotoma.store import read_json
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.patched import Patched
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress, Silent
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ from typing import Any
 
 import torch
 
-from scotoma.budget import spoken
-from scotoma.cache import cache
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Split
-from scotoma.errors import InputError
+from scotoma.execution.budget import spoken
+from scotoma.execution.ranks import ranks
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
-from scotoma.progress import Progress, Silent
-from scotoma.ranks import ranks
-from scotoma.table import nearest
 from scotoma.training import RECIPES
 from scotoma.training.loop import Schedule, train
+from scotoma.utils.cache import cache
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress, Silent
+from scotoma.utils.registry import nearest
 
 ZOO = Path(__file__).parents[2] / "zoo"
 """Of a checkout of the repository; an installed package has none."""

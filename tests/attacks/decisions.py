@@ -8,10 +8,10 @@ import torch
 from linear import linear_model, saturated_images
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import GUARD, fooled, margin
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
+from scotoma.utils.random import Randomness
 
 Attack = Callable[..., Tensor]
 SHAPE = (1, 6, 6)

@@ -6,8 +6,8 @@ import torch
 from decisions import SHAPE, Attack, Constant, Exact, contract, l0_optimum, problem
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
 
 
 def hard(n: int, shape: tuple[int, int, int], classes: int) -> tuple[Exact, Tensor, Tensor, Tensor]:

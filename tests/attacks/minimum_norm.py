@@ -6,8 +6,8 @@ import torch
 from decisions import SHAPE, Attack, Constant, Exact, Quantised, contract, problem
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import GUARD, fooled
-from scotoma.attacks.nearest import size
+from scotoma.attacks.core.losses import GUARD, fooled
+from scotoma.attacks.core.nearest import size
 
 
 class Torn(nn.Module):

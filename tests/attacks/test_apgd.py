@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.apgd import APGDCE, APGDT, checkpoints
-from scotoma.attacks.losses import fooled, targeted_dlr, targeted_margin
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled, targeted_dlr, targeted_margin
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 ATTACKS = [APGDCE, APGDT]
 SHAPE = (1, 8, 8)

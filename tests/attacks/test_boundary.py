@@ -8,9 +8,9 @@ from decisions import Exact, Quantised, gives_up, keeps_its_promises, knows_no_b
 from trained import digits_images, digits_model
 
 from scotoma.attacks.boundary import Boundary
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 
 L2 = Threat("l2", 1)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.bpda import BPDA
-from scotoma.attacks.losses import cross_entropy, fooled
-from scotoma.attacks.oracle import Counted, Oracle, PerImage
+from scotoma.attacks.core.losses import cross_entropy, fooled
+from scotoma.attacks.core.oracle import Counted, Oracle, PerImage
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.3)
 C = 0.5

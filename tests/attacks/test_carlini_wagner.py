@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SHAPE = (1, 28, 28)
 THREAT = Threat("linf", 0.3)

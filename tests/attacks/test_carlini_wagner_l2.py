@@ -9,9 +9,9 @@ from minimum_norm import keeps_its_promises, open_problem, survives
 from trained import digits_images, digits_model
 
 from scotoma.attacks.carlini_wagner_l2 import CarliniWagnerL2
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 
 L2 = Threat("l2", 1)

@@ -10,10 +10,10 @@ from torch import nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks import ddn
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN, stretch
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
 
 L2 = Threat("l2", 1)

@@ -7,10 +7,10 @@ import torch
 from decisions import problem
 from torch import Tensor
 
-from scotoma import engine
-from scotoma.attacks.oracle import Counted
-from scotoma.attacks.search import Search
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.oracle import Counted
+from scotoma.attacks.core.search import Search
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
 
 
 def begun(n: int) -> tuple[Search, Counted]:

@@ -10,10 +10,10 @@ from minimum_norm import keeps_its_promises, nearest_boundary, open_problem, sur
 from torch import nn
 from trained import digits_images, digits_model
 
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.deepfool import DeepFool
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
 
 L2, LINF = Threat("l2", 1), Threat("linf", 0.3)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from scotoma.attacks.directions import centred, directions, smoothed
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.directions import centred, directions, smoothed
+from scotoma.utils.random import Randomness
 
 
 def test_values_are_uniform_and_hardly_correlated():

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from trained import digits_model
 
 from scotoma.attacks.bpda import BPDA
+from scotoma.attacks.core.gradient import with_gradient
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.distal import Distal, Posterior
 from scotoma.attacks.estimated import Estimated
-from scotoma.attacks.gradient import with_gradient
-from scotoma.attacks.oracle import Counted
-from scotoma.errors import InputError
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
+from scotoma.utils.errors import InputError
 
 SHAPE = (1, 8, 8)
 TARGETS = torch.arange(10)

@@ -11,15 +11,15 @@ from linear import saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
+from scotoma.attacks.core.losses import cross_entropy, fooled, margin
+from scotoma.attacks.core.oracle import Counted, Oracle, PerImage, narrow
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.fmn import FMN
-from scotoma.attacks.losses import cross_entropy, fooled, margin
-from scotoma.attacks.oracle import Counted, Oracle, PerImage, narrow
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.identity import describe, name
-from scotoma.randomness import Randomness
+from scotoma.execution.fingerprint import describe, name
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.3)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -124,7 +124,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
         asked.append(pixels)
         return 14
 
-    monkeypatch.setattr("scotoma.engine.batch_size", small)
+    monkeypatch.setattr("scotoma.utils.device.batch_size", small)
     sizes = []
     handle = model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     parts = gradients(model, images, labels, cross_entropy)

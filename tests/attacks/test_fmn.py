@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks import make
+from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.fmn import FMN, FMNL1, FMNL2, project_l1
-from scotoma.attacks.losses import GUARD, fooled, margin
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.3)
 L2, L1 = FMNL2(Threat("l2", 1)), FMNL1(Threat("l1", 5))

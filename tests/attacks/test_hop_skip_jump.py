@@ -9,12 +9,12 @@ from linear import boxed_optimum
 from torch import Tensor
 from trained import digits_images, digits_model
 
-from scotoma import engine
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.hop_skip_jump import HopSkipJump
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
+from scotoma.utils import device as engine
 
 
 @pytest.mark.parametrize("norm", HopSkipJump.norms)

@@ -10,9 +10,9 @@ from torch import nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks import ATTACKS
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import IFGSM, MIM, IterLL
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import TOLERANCE, Threat
 

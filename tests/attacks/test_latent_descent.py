@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.latent_descent import LatentDescent
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
+from scotoma.utils.errors import InputError
 
 SHAPE = (1, 8, 8)
 LEVELS = (0.0, 0.3, 1.0)

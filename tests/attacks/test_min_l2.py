@@ -7,11 +7,11 @@ from decisions import gives_up, knows_no_batch, l2_optimum, problem
 from minimum_norm import keeps_its_promises, survives
 from trained import digits_images, digits_model
 
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
-from scotoma.attacks.losses import fooled
 from scotoma.attacks.min_l2 import MinL2
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
 
 L2 = Threat("l2", 1)

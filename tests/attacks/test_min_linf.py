@@ -8,11 +8,11 @@ from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.losses import GUARD, fooled, margin
+from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.attacks.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.3)
 

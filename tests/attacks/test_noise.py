@@ -8,8 +8,8 @@ from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
 from scotoma.attacks.noise import GREYS, Contrast, GaussianNoise
 from scotoma.claim import Threat
 

@@ -8,9 +8,9 @@ from linear import linear_model, saturated_images
 from torch import Tensor, nn
 
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import GUARD, cross_entropy, fooled, margin
-from scotoma.attacks.oracle import Counted, Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import GUARD, cross_entropy, fooled, margin
+from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
 

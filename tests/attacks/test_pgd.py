@@ -8,11 +8,11 @@ from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.losses import fooled, margin
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled, margin
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SHAPE = (1, 8, 8)
 

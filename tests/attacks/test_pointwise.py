@@ -9,12 +9,12 @@ from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 L0 = Threat("l0", 1)
 

@@ -7,13 +7,13 @@ from decisions import problem
 from torch import Tensor, nn
 
 from scotoma.attacks.bpda import BPDA
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
 from scotoma.attacks.refine import Refined
 from scotoma.claim import Threat
 from scotoma.models.binarise import Binarise
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 L2 = Threat("l2", 1.0)
 

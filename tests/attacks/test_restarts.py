@@ -5,9 +5,9 @@ import torch
 from linear import boxed_optimum
 from torch import nn
 
+from scotoma.attacks.core.nearest import size
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.attacks.nearest import size
 from scotoma.claim import Threat
 
 

@@ -9,13 +9,13 @@ from few_pixels import gives_up, hard, keeps_its_promises, no_pixel_alone_can_be
 from trained import digits_images, digits_model
 
 from scotoma.attacks import ATTACKS, make
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.sigma_zero import SigmaZero
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("l0", 12)
 

@@ -11,11 +11,11 @@ from linear import linear_model
 from trained import digits_images, digits_model
 
 from scotoma.attacks import ATTACKS
-from scotoma.attacks.losses import margin
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SHAPE = (3, 6, 6)
 THREATS = [Threat("linf", 0.1), Threat("l2", 0.7)]

@@ -7,13 +7,13 @@ from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 class Quantised(nn.Module):

@@ -8,15 +8,15 @@ from linear import boxed_optimum, linear_model, saturated_images
 from trained import digits_images, digits_model
 
 from scotoma.attacks.apgd import APGDT
-from scotoma.attacks.losses import fooled
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
+from scotoma.attacks.core.restarts import RANKED
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
-from scotoma.attacks.restarts import RANKED
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.12)
 L2 = Threat("l2", 0.5)

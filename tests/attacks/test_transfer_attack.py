@@ -6,14 +6,14 @@ import pytest
 import torch
 from trained import digits_images, digits_model
 
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import MIM
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
 from scotoma.attacks.transfer import Transfer
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.25)
 

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks import ATTACKS, make
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.vfga import VFGA
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("l0", 12)
 

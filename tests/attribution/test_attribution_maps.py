@@ -15,7 +15,7 @@ from scotoma.attribution.gradient_shap import GradientShap
 from scotoma.attribution.input_gradient import InputXGradient
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.smoothgrad import SmoothGrad
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 def logit(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

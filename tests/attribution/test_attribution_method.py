@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.method import Attribution, at_once
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 PASSES = {"integrated-gradients": 50, "input-x-gradient": 1, "gradient-shap": 50, "smoothgrad": 1000}
 BASELINES = ["black", "gray", "white", "mean", (0.1, 0.5, 0.9)]

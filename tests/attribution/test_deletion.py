@@ -7,12 +7,12 @@ import torch
 from deciders import OnePixel, Total, linear_problem, random_map
 from torch import nn
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attribution.deletion import FRACTIONS, Curve, deletion_and_insertion
 from scotoma.attribution.ranking import ORDERS
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 SHAPE = (3, 5, 4)
 KINDS = ("deletion", "insertion")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from scotoma.attribution import inequality
-from scotoma.attribution.inequality import (
+from scotoma.metrics import inequality
+from scotoma.metrics.inequality import (
     CONVENTIONS,
     amounts,
     default_block,
@@ -21,7 +21,7 @@ from scotoma.attribution.inequality import (
     regional_gini,
     top_share,
 )
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 def heavy(n: int, m: int, seed: int = 0) -> Tensor:

@@ -9,12 +9,12 @@ import torch
 from deciders import OnePixel, linear_problem, random_map
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attribution.noise import IMAGENET_MEAN, IMAGENET_SD, SHARES, InductiveNoise, default_counts
 from scotoma.attribution.ranking import ORDERS, by_pixel, places, ranking
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 SHAPE = (3, 6, 5)
 EACH = tuple(range(1, 17))

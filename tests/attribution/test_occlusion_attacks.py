@@ -10,13 +10,13 @@ import torch
 from deciders import OnePixel, Total, linear_problem, random_map
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import fooled, margin
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import fooled, margin
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attribution.colour import COLOURS, Colour, fill
 from scotoma.attribution.occlusion import CENTRES, InductiveOcclusion, Occluded, with_controls
 from scotoma.attribution.ranking import ORDERS
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 SHAPE = (3, 7, 6)
 

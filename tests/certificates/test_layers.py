@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from scotoma.certificates.layers import read_network
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.resnet import Standardise
+from scotoma.utils.errors import InputError
 
 SHAPE = (2, 7, 6)
 

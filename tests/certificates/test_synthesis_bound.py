@@ -8,18 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
-from scotoma.attacks.oracle import Counted
 from scotoma.certificates.synthesis import lower_bounds
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models import synthesis
 from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.training.balance import balanced_order
 from scotoma.training.synthesis import Synthesis
+from scotoma.utils.errors import InputError
 
 L2 = Threat("l2", 1.5)
 SHAPE = (1, 8, 8)

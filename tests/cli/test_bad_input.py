@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from scotoma import store
 from scotoma.data.digits import digits as load_digits
+from scotoma.execution import store
 from scotoma.models.checkpoint import read_safetensors
 
 
@@ -234,7 +234,7 @@ def test_stopped_by_hand(audit, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scotoma.run.Run.attack", stop)
+    monkeypatch.setattr("scotoma.execution.run.Run.attack", stop)
     ended = audit()
     assert ended.code == 130
     assert ended.err.strip() == "stopped; the same command continues from here"

@@ -9,11 +9,11 @@ import pytest
 
 from scotoma.attacks import ATTACKS
 from scotoma.attacks.bpda import BPDA
+from scotoma.attacks.core.gradient import with_gradient
 from scotoma.attacks.estimated import Estimated
-from scotoma.attacks.gradient import with_gradient
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 BLIND = ("boundary", "hop-skip-jump", "pointwise", "salt-pepper", "gaussian-noise", "contrast", "square", "transfer")
 ROUNDED = """

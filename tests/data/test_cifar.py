@@ -14,7 +14,7 @@ import torch
 
 from scotoma.data import load_data
 from scotoma.data.cifar import FOLDER, TEST, TRAIN, parse_batch
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 def batch(n: int, seed: int) -> dict[bytes, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from scotoma.data.dataset import ArraySplit, from_splits
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 IMAGES = np.zeros((2, 1, 3, 3), np.uint8)
 

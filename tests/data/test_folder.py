@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from scotoma.data import load_data
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(0, 256, (6, 5), dtype=np.uint8)

@@ -11,7 +11,7 @@ import torch
 
 from scotoma.data import load_data
 from scotoma.data.idx import FILES, read_idx
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 def idx(array: np.ndarray) -> bytes:

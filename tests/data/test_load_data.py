@@ -3,7 +3,7 @@
 import pytest
 
 from scotoma.data import load_data
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize(

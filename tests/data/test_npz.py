@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scotoma.data import load_data
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 RNG = np.random.default_rng(2)
 BYTES = RNG.integers(0, 256, (6, 3, 8, 10), dtype=np.uint8)

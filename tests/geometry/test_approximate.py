@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from scotoma.errors import InputError
-from scotoma.geometry import approximate
-from scotoma.geometry.approximate import nearest_neighbours
-from scotoma.geometry.neighbours import mean_neighbour_distance
+from scotoma.metrics import approximate
+from scotoma.metrics.approximate import nearest_neighbours
+from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.utils.errors import InputError
 
 
 @pytest.fixture(autouse=True)

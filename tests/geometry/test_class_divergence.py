@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from scotoma.errors import InputError
-from scotoma.geometry.class_divergence import by_class, divergence, kde_comparison, shared_classes
-from scotoma.geometry.density import kde_divergence
+from scotoma.metrics.class_divergence import by_class, divergence, kde_comparison, shared_classes
+from scotoma.metrics.density import kde_divergence
+from scotoma.utils.errors import InputError
 
 DRAWS = 19
 

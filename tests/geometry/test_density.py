@@ -5,7 +5,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import gaussian_kde
 
-from scotoma.geometry.density import kde_divergence, kde_on_grid, scott_covariance
+from scotoma.metrics.density import kde_divergence, kde_on_grid, scott_covariance
 
 
 def samples(n: int = 300, m: int = 120) -> tuple[np.ndarray, np.ndarray]:

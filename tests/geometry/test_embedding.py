@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from scotoma.errors import InputError
-from scotoma.geometry.embedding import ITERATIONS, embed
-from scotoma.geometry.search import nearest_others
+from scotoma.metrics.embedding import ITERATIONS, embed
+from scotoma.metrics.search import nearest_others
+from scotoma.utils.errors import InputError
 
 
 @pytest.fixture(scope="module")

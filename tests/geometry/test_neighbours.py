@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from scotoma.errors import InputError
-from scotoma.geometry import neighbours
-from scotoma.geometry.neighbours import mean_neighbour_distance
+from scotoma.metrics import neighbours
+from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.utils.errors import InputError
 
 
 def brute_force(train: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:

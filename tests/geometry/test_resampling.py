@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from scotoma.geometry.resampling import Comparison, average, compare
+from scotoma.metrics.resampling import Comparison, average, compare
 
 
 def test_the_standard_error_is_that_of_a_mean_and_the_null_is_as_wide():

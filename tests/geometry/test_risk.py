@@ -5,8 +5,8 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from scotoma.geometry.risk import FEWEST, Logistic, auroc, risk
-from scotoma.stats import Z95
+from scotoma.metrics.risk import FEWEST, Logistic, auroc, risk
+from scotoma.utils.stats import Z95
 
 
 @pytest.mark.parametrize("decimals", [8, 0])

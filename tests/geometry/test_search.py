@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from scotoma.geometry.search import nearest_others
+from scotoma.metrics.search import nearest_others
 
 
 def test_brute_force():

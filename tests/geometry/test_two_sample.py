@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from scotoma.geometry.two_sample import Neighbours, area, classifier_comparison, intrinsic_dimension, knn_comparison
+from scotoma.metrics.two_sample import Neighbours, area, classifier_comparison, intrinsic_dimension, knn_comparison
 
 
 def gaussian(n: int, d: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> np.ndarray:

@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from scotoma.errors import InputError
-from scotoma.gradients.hadamard import regular_hadamard
-from scotoma.gradients.subspace import ORDERS
+from scotoma.metrics.hadamard import regular_hadamard
+from scotoma.metrics.subspace import ORDERS
+from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize("order", [*ORDERS, 144, 256, 400])

@@ -10,8 +10,8 @@ import torch
 from known_surfaces import SHAPE, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.gradients.health import RESOLUTION, Health, health
+from scotoma.metrics.health import RESOLUTION, Health, health
+from scotoma.utils import device as engine
 
 FLAGS = ("missing", "zero", "broken", "saturated", "randomised")
 

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from known_surfaces import SHAPE, Ripple, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor, nn
 
-from scotoma import engine
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import IFGSM
-from scotoma.attacks.oracle import Counted
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
-from scotoma.gradients.linearity import Linearity, linearity
-from scotoma.randomness import Randomness
+from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=str)

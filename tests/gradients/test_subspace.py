@@ -9,14 +9,14 @@ import torch
 from known_surfaces import SHAPE, Shape, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor
 
-from scotoma import engine
-from scotoma.attacks.losses import margin
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.gradients.subspace import ORDERS, adversarial_directions, directions, orders_within, survival
-from scotoma.randomness import Randomness
-from scotoma.stats import rate
+from scotoma.metrics.subspace import ORDERS, adversarial_directions, directions, orders_within, survival
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
+from scotoma.utils.stats import rate
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=str)

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from known_surfaces import SHAPE, Shape, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor
 
-from scotoma import engine
-from scotoma.attacks.losses import margin
+from scotoma.attacks.core.losses import margin
 from scotoma.claim import Threat
-from scotoma.gradients.surface import CLOSE, plane, surface
-from scotoma.randomness import Randomness
+from scotoma.metrics.surface import CLOSE, plane, surface
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
 THREATS = pytest.mark.parametrize("threat", [LINF, L2], ids=str)

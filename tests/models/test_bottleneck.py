@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.bottleneck import Bottleneck, resnet50
 from scotoma.models.features import default_layer, features
+from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize(

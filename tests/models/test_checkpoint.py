@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models import checkpoint
 from scotoma.models.checkpoint import fit_weights, load_checkpoint, read_weights, save_checkpoint
+from scotoma.utils.errors import InputError
 
 CARD = {"arch": "small-cnn", "shape": [1, 8, 8], "classes": 10, "recipe": "natural"}
 

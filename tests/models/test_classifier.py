@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from scotoma.data import load_data
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, MeanOfDraws
+from scotoma.utils.errors import InputError
 
 
 class Then(nn.Module):

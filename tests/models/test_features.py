@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import LogProbabilities, MeanOfDraws
 from scotoma.models.features import default_layer, features
+from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize(("arch", "width"), [("small-cnn", 128), ("madry-mnist", 1024), ("wong-small", 100)])

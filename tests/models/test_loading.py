@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.utils.errors import InputError
 
 CARD = {"arch": "small-cnn", "shape": [1, 8, 8], "classes": 10}
 CODE = "from scotoma.models import ARCHITECTURES\ndef build():\n    return ARCHITECTURES['small-cnn']((1, 8, 8), 10)\n"

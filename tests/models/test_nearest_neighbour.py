@@ -10,10 +10,10 @@ import torch
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset
-from scotoma.errors import InputError
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.nearest_neighbour import NearestNeighbour
 from scotoma.training.loop import train
+from scotoma.utils.errors import InputError
 
 
 def split(n: int = 50, classes: int = 4, dtype: type = np.uint8) -> ArraySplit:

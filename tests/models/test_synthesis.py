@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier, freeze
 from scotoma.models.decoders import Decoders
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import LATENT, ClassVAEs
 from scotoma.reference import reference
+from scotoma.utils.errors import InputError
 
 SMALL = (1, 8, 8)
 

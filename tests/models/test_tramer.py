@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
+from scotoma.utils.errors import InputError
 
 MNIST = (1, 28, 28)
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from scotoma.errors import InputError
 from scotoma.models.loading import load_model
+from scotoma.utils.errors import InputError
 
 LAYERS = """
 from torch import nn

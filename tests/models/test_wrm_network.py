@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scotoma.errors import InputError
 from scotoma.models.wrm import SMALLEST, wrm
+from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, SMALLEST, SMALLEST), (1, 29, 37)])

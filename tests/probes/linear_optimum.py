@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import GUARD
-from scotoma.attacks.oracle import Counted
+from scotoma.attacks.core.losses import GUARD
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 from scotoma.probes.probe import Settings
 

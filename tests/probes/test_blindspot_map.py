@@ -6,13 +6,13 @@ from contrast_hole import Hole, quadrants
 
 import scotoma
 from scotoma.auditing import draw
-from scotoma.errors import InputError
-from scotoma.finding import Finding
 from scotoma.probes.blindspot_map import BlindSpotMap
 from scotoma.probes.map_finding import Family, headline, verdict
-from scotoma.stats import Rate
+from scotoma.results.finding import Finding
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Rate
 
 EPS = 0.005
 DEPTH = 15.0

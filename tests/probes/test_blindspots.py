@@ -6,12 +6,12 @@ from torch import nn
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.execution.run import Run
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import BlindSpots, Cell, move
 from scotoma.probes.probe import Settings
-from scotoma.run import Run
-from scotoma.stats import Rate
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import Rate
 
 THREAT = Threat("linf", 0.02)
 

@@ -12,12 +12,12 @@ from torch import nn
 from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.execution.run import Run
 from scotoma.papers import zhang2019
 from scotoma.probes import certificate
 from scotoma.probes.certificate import Certificate, Ground
 from scotoma.probes.probe import Settings
 from scotoma.probes.spots import Spot
-from scotoma.run import Run
 from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.02)

@@ -13,18 +13,18 @@ import scotoma as api
 from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
-from scotoma.errors import InputError
-from scotoma.finding import Finding, Scatter
-from scotoma.geometry import approximate
+from scotoma.execution.run import Run
+from scotoma.metrics import approximate
 from scotoma.models.loading import load_model
 from scotoma.probes import distance
 from scotoma.probes.distance import Distance
 from scotoma.probes.probe import Settings
 from scotoma.probes.proximity import BINS, SHIFT_BINS
 from scotoma.report.figures import draw
-from scotoma.run import Run
-from scotoma.stats import Correlation, Rate
+from scotoma.results.finding import Finding, Scatter
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Correlation, Rate
 
 THREAT = Threat("linf", 0.02)
 

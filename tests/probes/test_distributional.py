@@ -12,14 +12,14 @@ from scotoma.auditing import make_claim
 from scotoma.certificates.wasserstein import losses, transport
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
-from scotoma.order import shuffled
 from scotoma.probes import shifts
 from scotoma.probes.distributional import Distributional, Held
 from scotoma.probes.probe import Settings
 from scotoma.probes.shifts import Line, Shifted
-from scotoma.run import Run
-from scotoma.stats import mean
+from scotoma.utils.stats import mean
 
 THREAT = Threat("linf", 0.1)
 GAMMA = 0.5

@@ -9,13 +9,13 @@ from torch import nn
 
 from scotoma.auditing import make_claim, public
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.finding import Finding
-from scotoma.geometry.resampling import Comparison
+from scotoma.execution.run import Run
+from scotoma.metrics.resampling import Comparison
 from scotoma.probes import divergence
 from scotoma.probes.divergence import Divergence
 from scotoma.probes.divergence_finding import DRAWS, FAR_AUC, FAR_KL, headline, verdict
 from scotoma.probes.probe import Settings
-from scotoma.run import Run
+from scotoma.results.finding import Finding
 
 POINTS = 450
 

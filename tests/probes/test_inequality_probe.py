@@ -13,11 +13,10 @@ import scotoma
 from linear_optimum import ExactSettings
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.auditing import make_claim, public
-from scotoma.budget import Budget, OutOfTimeError
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.budget import Budget, OutOfTimeError
+from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes import inequality_looking, inequality_reference, sources
 from scotoma.probes.inequality import Inequality
@@ -26,8 +25,9 @@ from scotoma.probes.inequality_reading import FEW_PIXELS, FEW_VALUES, Cell, pair
 from scotoma.probes.probe import Settings
 from scotoma.reference import Reference
 from scotoma.report.figures import draw
-from scotoma.run import Run
+from scotoma.results.finding import Finding
 from scotoma.training.loop import Schedule, train
+from scotoma.utils.errors import InputError
 
 SIDE = 28
 PLACE = 13

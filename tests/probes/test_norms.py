@@ -16,8 +16,7 @@ import scotoma
 from scotoma.auditing import draw, make_claim
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.run import Run
 from scotoma.models.binarise import Binarise
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
@@ -28,8 +27,9 @@ from scotoma.probes.norms_figures import amount
 from scotoma.probes.norms_gradient import PASSES
 from scotoma.probes.norms_reading import Kind, Reading, Tried
 from scotoma.probes.probe import Settings
-from scotoma.run import Run
-from scotoma.stats import median, rate
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import median, rate
 
 CLAIM = Threat("linf", 0.1)
 FEW = {"l0": ("vfga",), "l2": ("deepfool",), "linf": ("fmn-linf",)}

@@ -5,10 +5,10 @@ import torch
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.execution.run import Run
 from scotoma.probes.probe import Settings
 from scotoma.probes.robustness import Robustness, verdict
-from scotoma.run import Run
-from scotoma.stats import Rate, rate
+from scotoma.utils.stats import Rate, rate
 
 THREAT = Threat("linf", 0.02)
 L2 = Threat("l2", 0.1)

@@ -15,12 +15,12 @@ from torch import nn
 from scotoma.auditing import make_claim
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import sources as module
 from scotoma.probes.sources import FEWEST, MOST, is_held_out, schedule_for, small, sources, together
 from scotoma.reference import Reference
-from scotoma.run import Run
 from scotoma.training.loop import Schedule
 
 THREAT = Threat("linf", 0.1)

@@ -7,9 +7,9 @@ import torch
 from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.execution.run import Run, Transform
 from scotoma.probes.probe import Settings
 from scotoma.probes.spots import Scout, Spot, cell, worst
-from scotoma.run import Run, Transform
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.control import Control
 from scotoma.transforms.scale_shift import ScaleShift

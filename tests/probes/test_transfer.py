@@ -17,7 +17,7 @@ from scotoma.attacks.single_step import FGSM
 from scotoma.auditing import draw, make_claim
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.finding import Finding
+from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.probe import Settings
@@ -25,8 +25,8 @@ from scotoma.probes.sources import TOGETHER, Source
 from scotoma.probes.transfer import Cell, Maker, Matrix, Transfer, crafting
 from scotoma.probes.transfer_reading import ANY, MISLED, Reading
 from scotoma.report import figures
-from scotoma.run import Run
-from scotoma.stats import rate
+from scotoma.results.finding import Finding
+from scotoma.utils.stats import rate
 
 THREAT = Threat("linf", 0.1)
 ATTACKS = ["fgsm", "rand-fgsm", "ifgsm", "mim", "mim-margin"]

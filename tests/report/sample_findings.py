@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scotoma.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Row, Scatter
+from scotoma.results.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Row, Scatter
 
 CLAIM = {"model": "mnist-challenge", "data": "digits", "threat": {"norm": "linf", "eps": 0.3}, "n": 500}
 

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from sample_findings import blindspots, distance, findings, robustness, tiles
 
-from scotoma.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Row, Scatter
 from scotoma.report.figures import draw
 from scotoma.report.svg import for_page
+from scotoma.results.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Row, Scatter
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 import pytest
 from sample_findings import CLAIM, PROVENANCE, blindspots, distance, findings, inequality, robustness
 
-from scotoma.finding import Curve, Finding
 from scotoma.report.html import FOLDED_ROWS, write_report
+from scotoma.results.finding import Curve, Finding
 
 FIGURES = ["blindspots-examples", "blindspots-moves", "distance-bins", "distance-points", "robustness-curve"]
 VOID = {"meta", "link", "img", "br", "hr", "input"}

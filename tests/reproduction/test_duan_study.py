@@ -12,16 +12,14 @@ import pytest
 import torch
 
 from scotoma.attribution import ATTRIBUTIONS
-from scotoma.attribution.inequality import CONVENTIONS, global_gini, regional_gini
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.noise import InductiveNoise
 from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
-from scotoma.order import shuffled
+from scotoma.execution.sampling import shuffled
+from scotoma.metrics.inequality import CONVENTIONS, global_gini, regional_gini
 from scotoma.papers import duan2023
-from scotoma.randomness import Randomness
 from scotoma.reference import REFERENCES, Reference
 from scotoma.report.figures import draw
 from scotoma.reproduction import BY_NAME, ITEMS, chosen
@@ -35,6 +33,8 @@ from scotoma.reproduction.duan2023.sweeps import Cifar, Digits, Mnist
 from scotoma.reproduction.item import SUMMARY, Context
 from scotoma.reproduction.running import Reproduction
 from scotoma.training.loop import Schedule
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 LIMIT = 15
 UNIT = 20

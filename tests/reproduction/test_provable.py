@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from scotoma.claim import Threat
-from scotoma.finding import Curve, Finding, Gallery
 from scotoma.papers import zhang2019
 from scotoma.reference import REFERENCES, Reference
 from scotoma.reproduction.zhang2019 import provable
 from scotoma.reproduction.zhang2019.provable import Provable
+from scotoma.results.finding import Curve, Finding, Gallery
 from scotoma.training.loop import Schedule, train
 
 LIMIT = 30

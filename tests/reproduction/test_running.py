@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.run import Run
 from scotoma.probes.probe import Settings
 from scotoma.report.text import columns
 from scotoma.reproduction import ITEMS, chosen
 from scotoma.reproduction.item import Context, agreement, number, row
 from scotoma.reproduction.running import reproduce, side_by_side
-from scotoma.run import Run
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Rate, rate
 
 COLUMNS = ["data", "eps", "measure", "ours", "low", "high", "n", "published"]
 

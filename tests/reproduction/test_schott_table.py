@@ -17,7 +17,7 @@ from scotoma.reproduction.schott2019 import MODELS, bounds, claims
 from scotoma.reproduction.schott2019.bounds import LINE, Bounds
 from scotoma.reproduction.schott2019.measured import FEWER, QUERIES, Measured, measure
 from scotoma.reproduction.schott2019.table import Norms
-from scotoma.stats import median
+from scotoma.utils.stats import median
 
 LIMIT = 15
 STANDING = dict.fromkeys(MODELS, "digits-pgd") | {"Nearest neighbour": "digits-other"}

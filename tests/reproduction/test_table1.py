@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scotoma.finding import Finding
 from scotoma.papers import zhang2019
 from scotoma.reproduction.zhang2019 import divergence
 from scotoma.reproduction.zhang2019.divergence import BEYOND, DIVERGENCE, Table1
+from scotoma.results.finding import Finding
 
 
 class Known:

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.finding import Curve
-from scotoma.gradients.linearity import Linearity
+from scotoma.execution.run import Run
+from scotoma.metrics.linearity import Linearity
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.small_cnn import small_cnn
 from scotoma.papers import tramer2018
@@ -18,7 +18,7 @@ from scotoma.reference import REFERENCES, Reference
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.tramer2018.diagnosis import Diagnosis, diagnose
 from scotoma.reproduction.tramer2018.diagnostics import DRAWN, MANY, SHARES, Diagnostics
-from scotoma.run import Run
+from scotoma.results.finding import Curve
 from scotoma.training.loop import Schedule
 
 LIMIT = 40

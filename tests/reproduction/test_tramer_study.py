@@ -14,8 +14,9 @@ from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import units
 from scotoma.models.loading import load_model
-from scotoma.order import units
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.running import Reproduction
@@ -24,9 +25,8 @@ from scotoma.reproduction.tramer2018.mnist import Mnist
 from scotoma.reproduction.tramer2018.rand_fgsm import RandFGSMTraining
 from scotoma.reproduction.tramer2018.study import Study
 from scotoma.reproduction.tramer2018.suites import FGSM_SUITE
-from scotoma.run import Run
-from scotoma.stats import Rate
 from scotoma.training.loop import Schedule
+from scotoma.utils.stats import Rate
 
 LIMIT = 60
 EPS = 0.2

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scotoma.errors import InputError
 from scotoma.training.augment import Cutout
+from scotoma.utils.errors import InputError
 
 
 def generator() -> torch.Generator:

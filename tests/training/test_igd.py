@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.resnet import resnet9
@@ -19,6 +18,7 @@ from scotoma.training.loop import Schedule, train
 from scotoma.training.madry import PGDTraining
 from scotoma.training.natural import Natural
 from scotoma.training.recipe import Recipe
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 

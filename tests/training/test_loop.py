@@ -9,10 +9,10 @@ import torch
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.madry import PGDTraining
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 SHORT = Schedule(epochs=3, batch=64, peak=3e-3)

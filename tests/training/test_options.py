@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.training.options import make, parse, told
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 

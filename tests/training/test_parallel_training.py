@@ -14,11 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma import engine
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.models.classifier import Classifier
@@ -29,6 +27,8 @@ from scotoma.training.natural import Natural
 from scotoma.training.parallel import Step, Team, joined
 from scotoma.training.patched import Patched
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

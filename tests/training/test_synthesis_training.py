@@ -10,13 +10,13 @@ import torch
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.training.balance import balanced_order
 from scotoma.training.loop import Schedule, train
 from scotoma.training.synthesis import Synthesis
+from scotoma.utils.errors import InputError
 
 L2 = Threat("l2", 1.5)
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scotoma import engine
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.small_cnn import small_cnn
 from scotoma.models.wong import wong_small
 from scotoma.training import wong
 from scotoma.training.wong import Wong
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from scotoma.execution.run import name
 from scotoma.probes.sweeps import SWEEPS
-from scotoma.run import name
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur

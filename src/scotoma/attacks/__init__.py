@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from scotoma.errors import InputError
-from scotoma.table import Table
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import Table
 
 if TYPE_CHECKING:
     from scotoma.claim import Threat

@@ -10,11 +10,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import cross_entropy, fooled, targeted_dlr
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import cross_entropy, fooled, targeted_dlr
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 MOMENTUM = 0.75
 """alpha of Algorithm 1: the share of the new step; the rest repeats the last move."""

@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.directions import centred, directions, smoothed
-from scotoma.attacks.nearest import TINY
-from scotoma.attacks.search import Search
-from scotoma.attacks.starts import Starts
+from scotoma.attacks.core.directions import centred, directions, smoothed
+from scotoma.attacks.core.initialization import Starts
+from scotoma.attacks.core.nearest import TINY
+from scotoma.attacks.core.search import Search
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 DRAWN = 8
 """Steps whose directions are drawn at once."""

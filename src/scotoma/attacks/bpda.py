@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scotoma.attacks.oracle import PerImage, answer
-from scotoma.attacks.wrapped import Wrapped
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.oracle import PerImage, answer
+from scotoma.attacks.core.wrapper import Wrapped
+from scotoma.utils.random import Randomness
 
 STAIRS = {"round", "floor", "ceil", "trunc", "fix", "sign", "heaviside"}
 """Functions that get the gradient of the identity."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import GUARD, margin
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 """Adam's beta1, beta2 and epsilon, as the authors have them."""

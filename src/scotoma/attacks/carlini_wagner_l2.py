@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.carlini_wagner import FIRST_MOMENT, SECOND_MOMENT, STABILITY
-from scotoma.attacks.nearest import Nearest, column, guarded_margin, inwards, size, soft_margin
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.nearest import Nearest, column, guarded_margin, inwards, size, soft_margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 LARGEST_CONST = 1e10
 """Keeps the squares of gradients in Adam finite."""

@@ -9,10 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.nearest import HUGE, TINY, Nearest, column, cosine, inwards, size, soft_margin
-from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.attacks.core.nearest import HUGE, TINY, Nearest, column, cosine, inwards, size, soft_margin
+from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 FITS = 2
 """Times that what the box cuts off is given to the values that are still free; a few thousandths of the length are left."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import GUARD, fooled
-from scotoma.attacks.nearest import HUGE, column, inwards, size
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import GUARD, fooled
+from scotoma.attacks.core.nearest import HUGE, column, inwards, size
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2"}
 """The norm of the gradient that says how fast a margin can grow with the distance in each norm."""

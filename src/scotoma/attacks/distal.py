@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.nearest import column
-from scotoma.attacks.oracle import Oracle
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.oracle import Oracle
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 CLEAR = 1e-3
 """Of the doubt that is allowed, the share by which an image must be surer: rounding in another batch cannot undo it."""

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.oracle import PerImage, answer
-from scotoma.attacks.wrapped import Wrapped
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.oracle import PerImage, answer
+from scotoma.attacks.core.wrapper import Wrapped
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 DRAWN = 32
 """Random directions of an image that are drawn, and asked about, at once."""

@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.nearest import TINY, Nearest, column, cosine, inwards, size, soft_margin
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, inwards, size, soft_margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 """The norm of the gradient that says how fast the margin can grow with the distance in each norm."""

@@ -10,14 +10,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.directions import centred, directions, smoothed
-from scotoma.attacks.nearest import TINY, column, size
-from scotoma.attacks.paths import retracted
-from scotoma.attacks.search import Search
-from scotoma.attacks.starts import Starts
+from scotoma.attacks.core.directions import centred, directions, smoothed
+from scotoma.attacks.core.initialization import Starts
+from scotoma.attacks.core.nearest import TINY, column, size
+from scotoma.attacks.core.path_search import retracted
+from scotoma.attacks.core.search import Search
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
 
 BLOCK = 16
 """Probes of an image at a time."""

@@ -10,15 +10,15 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import column
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.nearest import cosine, size, soft_margin
+from scotoma.attacks.core.oracle import Loss, Oracle
+from scotoma.attacks.core.restarts import Aimed, Restarted
 from scotoma.attacks.ddn import DDN, Sphere, descend, stretch
-from scotoma.attacks.losses import margin
-from scotoma.attacks.nearest import cosine, size, soft_margin
-from scotoma.attacks.oracle import Loss, Oracle
-from scotoma.attacks.restarts import Aimed, Restarted
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 WIDE = 1.5
 """Radius of a restart's first sphere, in units of the smallest perturbation so far."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scotoma.attacks.losses import margin
-from scotoma.attacks.nearest import column
-from scotoma.attacks.oracle import Loss, Oracle
-from scotoma.attacks.restarts import Aimed, Restarted
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.oracle import Loss, Oracle
+from scotoma.attacks.core.restarts import Aimed, Restarted
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 WIDEST_SHRINK = 0.5
 FINEST_SHRINK = 0.001

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from scotoma.attacks.nearest import column, size
-from scotoma.attacks.paths import LEVELS, Paths, straight
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.nearest import column, size
+from scotoma.attacks.core.path_search import LEVELS, Paths, straight
+from scotoma.utils.random import Randomness
 
 GREYS = 11
 """Grey levels from black to white."""

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import cross_entropy
-from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import cross_entropy
+from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.nearest import size
-from scotoma.attacks.paths import HALVINGS
-from scotoma.attacks.search import Search
-from scotoma.attacks.starts import FewPixels
+from scotoma.attacks.core.initialization import FewPixels
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.path_search import HALVINGS
+from scotoma.attacks.core.search import Search
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 ONE_IN = 8
 """Of so many changed pixels one is needed, it is thought before any was tried."""

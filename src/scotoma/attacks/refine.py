@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.oracle import Oracle, narrow
+from scotoma.attacks.core.oracle import Oracle, narrow
+from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.pointwise import Pointwise
-from scotoma.attacks.wrapped import Wrapped
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 STREAM = -2
 """The part of an attack's random numbers that `Refined` draws from; attacks number theirs from 0."""

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from scotoma.attacks.nearest import column
-from scotoma.attacks.paths import Paths
-from scotoma.randomness import Randomness
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.path_search import Paths
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.losses import GUARD, margin
-from scotoma.attacks.nearest import TINY, Nearest, column, cosine, size
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, size
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.refine import take_back
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 """Adam's beta1, beta2 and epsilon."""

@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import GUARD, margin
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Of 10,000 queries, those after which the share of pixels in a square halves (section 3.1)."""

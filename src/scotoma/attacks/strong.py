@@ -8,13 +8,13 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.apgd import APGDT
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import narrow
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.attacks.nearest import size
-from scotoma.attacks.oracle import narrow
 from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
 """The minimum-norm search in each norm."""

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import MIM
-from scotoma.attacks.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
-from scotoma.randomness import Randomness
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

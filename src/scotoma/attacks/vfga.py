@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.active import Active
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.nearest import soft_margin
-from scotoma.attacks.oracle import Loss, Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import soft_margin
+from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.refine import take_back
 from scotoma.claim import Threat
-from scotoma.randomness import Randomness
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ a name."""
 
 from __future__ import annotations
 
-from scotoma.table import Table
+from scotoma.utils.registry import Table
 
 ATTRIBUTIONS = Table(
     "attribution",

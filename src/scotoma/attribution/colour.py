@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from scotoma.attribution.ranking import known
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 COLOURS = ("black", "gray", "white")
 """The image's own smallest value, 0.5, and its own largest value, in all channels; 0.0 and 1.0 are the same for every image."""

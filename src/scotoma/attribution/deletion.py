@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.losses import fooled
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.colour import Colour, fill
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, places, ranking
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 FRACTIONS = tuple(step / 20 for step in range(21))
 """Of the pixels, in steps of 5%."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scotoma.attribution.method import Attribution, Score, at_once, by_channel, check_count, check_noise
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

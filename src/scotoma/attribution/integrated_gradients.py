@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scotoma.attribution.method import Attribution, Score, at_once, check_count
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 LEVELS = {"black": 0.0, "gray": 0.5, "white": 1.0}
 MEAN = "mean"

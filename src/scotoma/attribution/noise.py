@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, known, places, ranking
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 SHARES = tuple(k / 150_528 for k in (500, 1_000, 5_000, 10_000, 20_000))
 """The paper's numbers of values, as shares of the 3x224x224 of its images: 0.33% to 13.3%, each 2 to 5 times the last."""

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.active import Active
-from scotoma.attacks.oracle import Oracle
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.colour import Colour, fill
-from scotoma.attribution.inequality import default_block
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, known, ranking
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
+from scotoma.metrics.inequality import default_block
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 CENTRES = ("regional", "pixel")
 SETTINGS = ((5, 10), (10, 20))

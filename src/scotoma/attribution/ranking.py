@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scotoma.errors import InputError
-from scotoma.randomness import Randomness
-from scotoma.table import nearest
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
+from scotoma.utils.registry import nearest
 
 ORDERS = ("importance", "random", "reverse")
 """Largest signed score first; any first, which is the matched control; smallest first."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scotoma.attribution.integrated_gradients import integrate
 from scotoma.attribution.method import Attribution, Score, at_once, by_channel, check_count, check_noise
-from scotoma.randomness import Randomness
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from math import prod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
-from scotoma.models.parts import parts
+from scotoma.models.layers import parts
 from scotoma.models.resnet import Standardise
+from scotoma.utils.errors import InputError
 
 Pair = tuple[int, int]
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
+from scotoma.utils.errors import InputError
 
 
 @torch.no_grad()

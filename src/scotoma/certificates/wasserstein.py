@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.models.parts import parts
+from scotoma.models.layers import parts
 from scotoma.models.resnet import Standardise
 
 GAMMA = 0.5 / 1.3

@@ -9,8 +9,8 @@ import typer
 
 from scotoma.cli import auditing, papers, training  # noqa: F401  each adds its commands to the application
 from scotoma.cli.app import app
-from scotoma.errors import InputError
-from scotoma.ranks import ranks
+from scotoma.execution.ranks import ranks
+from scotoma.utils.errors import InputError
 
 UsageError: Any = typer.BadParameter.__base__
 """A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from scotoma.progress import Progress
+    from scotoma.utils.progress import Progress
 
 app = typer.Typer(
     help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
@@ -65,8 +65,8 @@ def names(text: str) -> list[str]:
 
 def shown() -> Progress:
     """Bars, of the process that leads where there are several."""
-    from scotoma.progress import Progress, Silent
-    from scotoma.ranks import ranks
+    from scotoma.execution.ranks import ranks
+    from scotoma.utils.progress import Progress, Silent
 
     return Progress() if ranks().leads else Silent()
 

@@ -28,7 +28,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 @app.command()
@@ -156,14 +156,14 @@ def attack(
 ) -> None:
     """Run one attack and keep its records."""
     from scotoma.attacks import make, takes
-    from scotoma.attacks.gradient import with_gradient
+    from scotoma.attacks.core.gradient import with_gradient
     from scotoma.auditing import make_claim, read_sources
     from scotoma.data import load_data
+    from scotoma.execution.ranks import ranks
+    from scotoma.execution.run import Run
+    from scotoma.execution.store import write_parquet
     from scotoma.models.loading import load_model
-    from scotoma.ranks import ranks
     from scotoma.report.summary import summarise
-    from scotoma.run import Run
-    from scotoma.store import write_parquet
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no --sources; attack transfer does")
@@ -208,7 +208,7 @@ def demo(
 def show_audit(*claim: Any, **settings: Any) -> None:
     """Audit with bars and with the command that was typed, and print the verdicts."""
     from scotoma.auditing import audit
-    from scotoma.ranks import ranks
+    from scotoma.execution.ranks import ranks
 
     report = audit(*claim, **settings, progress=shown(), command=typed())
     if ranks().leads:

@@ -14,7 +14,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 @app.command()
@@ -34,7 +34,7 @@ def reproduce(
     data_root: DataRoot = None,
 ) -> None:
     """Measure a paper's table or figure again and print ours beside the published numbers."""
-    from scotoma.ranks import ranks
+    from scotoma.execution.ranks import ranks
     from scotoma.reproduction.running import reproduce as run
 
     finished = run(
@@ -69,9 +69,9 @@ def list_names(
     from scotoma.models import ARCHITECTURES
     from scotoma.probes import PROBES
     from scotoma.reproduction import ITEMS
-    from scotoma.table import nearest
     from scotoma.training import AUGMENTATIONS, RECIPES
     from scotoma.transforms import TRANSFORMS
+    from scotoma.utils.registry import nearest
 
     tables = {
         "attacks": ATTACKS,

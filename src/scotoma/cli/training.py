@@ -19,7 +19,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
     from scotoma.training.loop import Epoch
@@ -129,10 +129,10 @@ def patch(
 ) -> None:
     """Fine-tune a model on the blind spots that an audit found, audit it again, and report whether they only moved."""
     from scotoma.data import load_data
+    from scotoma.execution.ranks import ranks
     from scotoma.models.loading import load_model
     from scotoma.patching import patch as close
     from scotoma.probes.blindspot_map import BlindSpotMap
-    from scotoma.ranks import ranks
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.table import Table
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import Table
 
 DATA = Table(
     "data set",

@@ -14,9 +14,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from scotoma.cache import cache
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
+from scotoma.utils.cache import cache
+from scotoma.utils.errors import InputError
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

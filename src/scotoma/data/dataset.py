@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 MOST_CLASSES = 100_000
 """A label beyond this is a mistake (a mask of -1 read as unsigned, an index, a file size), not a class."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 DEEP = {"I;16", "I;16L", "I;16B"}

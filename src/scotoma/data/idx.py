@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scotoma.cache import cache
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
+from scotoma.utils.cache import cache
+from scotoma.utils.errors import InputError
 
 FILES = (
     "train-images-idx3-ubyte",

@@ -9,7 +9,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 def npz(path: Path) -> Dataset:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scotoma.table import Table
+from scotoma.utils.registry import Table
 
 ARCHITECTURES = Table(
     "architecture",

@@ -7,8 +7,8 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
 from scotoma.models.resnet import Standardise
+from scotoma.utils.errors import InputError
 
 Shape = tuple[int, int, int]
 GROWTH = 4

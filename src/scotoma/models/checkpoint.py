@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from scotoma.errors import InputError
 from scotoma.models import ARCHITECTURES
-from scotoma.models.reason import reason
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
 
 KEY = "scotoma"
 

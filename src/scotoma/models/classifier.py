@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.models.reason import reason
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
 
 PROBE_IMAGES = 32
 DRAWS = 8

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from scotoma.errors import InputError
 from scotoma.models.classifier import LogProbabilities, MeanOfDraws
-from scotoma.models.reason import reason
-from scotoma.table import nearest
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
 
 PIXELS = "pixels"
 LOGITS = "logits"

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models.checkpoint import file_format, fit_weights, load_checkpoint, read_weights
 from scotoma.models.classifier import Classifier
-from scotoma.models.reason import reason
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
 
 
 def load_model(spec: str | nn.Module | Classifier, weights: str | Path | None = None, *, trust_pickle: bool = False) -> Classifier:

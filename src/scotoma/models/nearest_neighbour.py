@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.data.dataset import Split
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 READ = 4096
 """Training images read at once."""

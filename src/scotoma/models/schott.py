@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from scotoma.errors import InputError
 from scotoma.models.binarise import Binarise
+from scotoma.utils.errors import InputError
 
 Shape = tuple[int, int, int]
 FILTERS = ((20, 5, 1), (70, 4, 2), (256, 3, 2))

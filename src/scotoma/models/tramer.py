@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 Shape = tuple[int, int, int]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import nn
 
-from scotoma.errors import InputError
-from scotoma.models.reason import reason
-from scotoma.table import nearest
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
 
 _neighbours: dict[str, Path] = {}
 """Modules that model files imported from their own folders, and those folders."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 LATENT = 8
 """Dimensions of the latent space of each class."""

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 SMALLEST = 28
 """Pixels a side that three windows without padding need."""

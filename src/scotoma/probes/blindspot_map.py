@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from scotoma.claim import TOLERANCE, Claim
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.run import Run
 from scotoma.probes import map_finding
 from scotoma.probes.blindspots import move
 from scotoma.probes.map_finding import PLANE, Family, Found
 from scotoma.probes.probe import Settings
 from scotoma.probes.spots import Scout, Spot, cell, worst
 from scotoma.probes.sweeps import SWEEPS
-from scotoma.run import Run
+from scotoma.results.finding import Finding
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
+from scotoma.utils.errors import InputError
 
 
 @dataclass(frozen=True)

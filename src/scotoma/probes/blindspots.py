@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from scotoma import records as rec
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Bars, Finding, Gallery, Verdict
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run
 from scotoma.papers import zhang2019
 from scotoma.probes.probe import Settings, columns, percent, sized
-from scotoma.run import Attack, Run
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Bars, Finding, Gallery, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import Rate, rate
 
 HARMLESS = 0.01
 BROKEN = 0.5

@@ -13,15 +13,15 @@ from torch import Tensor
 from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
-from scotoma.errors import InputError
-from scotoma.finding import Bars, Finding, Gallery, Row, Verdict
+from scotoma.execution.run import Run, Transform, describe
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import HARMLESS, move
 from scotoma.probes.probe import Settings, columns, sized
 from scotoma.probes.spots import Spot, cell
 from scotoma.report.text import norm as written
-from scotoma.run import Run, Transform, describe
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Bars, Finding, Gallery, Row, Verdict
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Rate, rate
 
 LEFT = 0.5
 RULE = (

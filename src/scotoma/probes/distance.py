@@ -7,19 +7,19 @@ import math
 import numpy as np
 import polars as pl
 
-from scotoma import records as rec
 from scotoma.claim import Claim
-from scotoma.finding import Finding, Verdict
-from scotoma.geometry.approximate import EXACT, nearest_neighbours
-from scotoma.geometry.class_density import COMPONENTS, class_log_density
-from scotoma.geometry.risk import FEWEST
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run, describe
+from scotoma.metrics.approximate import EXACT, nearest_neighbours
+from scotoma.metrics.class_density import COMPONENTS, class_log_density
+from scotoma.metrics.risk import FEWEST
 from scotoma.models.classifier import Classifier
 from scotoma.papers import zhang2019
 from scotoma.probes.probe import Settings, columns, percent
 from scotoma.probes.proximity import FIFTHS, STRATA, Proximity
-from scotoma.run import Run, describe
-from scotoma.stats import Correlation, Rate, spearman
+from scotoma.results.finding import Finding, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import Correlation, Rate, spearman
 
 NEIGHBOURS = 5
 BROKEN = 0.5

@@ -10,14 +10,14 @@ import numpy as np
 
 from scotoma.certificates.wasserstein import GAMMA, is_smooth
 from scotoma.claim import Claim
-from scotoma.finding import Curve, Finding, Row, Scatter, Verdict
-from scotoma.order import shuffled
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import HARMLESS
 from scotoma.probes.probe import Settings, columns
 from scotoma.probes.shifts import Line, Shifted, beaten, curved_share, shift
-from scotoma.run import Run
-from scotoma.stats import finite, mean, rate
+from scotoma.results.finding import Curve, Finding, Row, Scatter, Verdict
+from scotoma.utils.stats import finite, mean, rate
 
 CURVED = 0.05
 RULE = (

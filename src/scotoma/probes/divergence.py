@@ -12,14 +12,14 @@ import torch
 
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
-from scotoma.finding import Finding
-from scotoma.geometry.class_divergence import FEWEST, by_class, kde_comparison, shared_classes
-from scotoma.geometry.embedding import ITERATIONS, PERPLEXITY, embed
-from scotoma.geometry.resampling import DRAWS, Comparison
-from scotoma.geometry.two_sample import classifier_comparison, knn_comparison
+from scotoma.execution.run import Run
+from scotoma.metrics.class_divergence import FEWEST, by_class, kde_comparison, shared_classes
+from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
+from scotoma.metrics.resampling import DRAWS, Comparison
+from scotoma.metrics.two_sample import classifier_comparison, knn_comparison
 from scotoma.probes.divergence_finding import ALL, QUESTION, RULE, Found, Measured, placed
 from scotoma.probes.probe import Settings
-from scotoma.run import Run
+from scotoma.results.finding import Finding
 
 DRAWN = pl.List(pl.Float64)
 SCHEMA = {"measure": pl.String, "label": pl.Int64, "value": pl.Float64, "error": pl.Float64, "matched": DRAWN, "null": DRAWN}

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from scotoma.finding import Bars, Figure, Finding, Row, Scatter, Verdict
-from scotoma.geometry.class_divergence import FEWEST
-from scotoma.geometry.density import MARGIN, SPACING, kde_divergence
-from scotoma.geometry.resampling import DRAWS, Comparison, average
-from scotoma.geometry.two_sample import COMPONENTS, NEIGHBOURS, SIDE
-from scotoma.stats import finite
+from scotoma.metrics.class_divergence import FEWEST
+from scotoma.metrics.density import MARGIN, SPACING, kde_divergence
+from scotoma.metrics.resampling import DRAWS, Comparison, average
+from scotoma.metrics.two_sample import COMPONENTS, NEIGHBOURS, SIDE
+from scotoma.results.finding import Bars, Figure, Finding, Row, Scatter, Verdict
+from scotoma.utils.stats import finite
 
 QUESTION = "Is the test set drawn from where the training set is?"
 FAR_AUC = 0.7

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from scotoma.attribution.occlusion import SETTINGS
 from scotoma.claim import Claim
-from scotoma.errors import InputError
-from scotoma.finding import Finding
+from scotoma.execution.run import Look, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes import inequality_finding, norms_gradient
 from scotoma.probes.inequality_figures import Shown, cover_to_show, covers_to_show, maps_to_show
@@ -21,8 +20,9 @@ from scotoma.probes.inequality_looking import WHAT, Plan, look, look_at_covers, 
 from scotoma.probes.inequality_reading import Reading
 from scotoma.probes.inequality_reference import compared
 from scotoma.probes.probe import Settings
-from scotoma.randomness import Randomness
-from scotoma.run import Look, Run
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scotoma.attribution.noise import TYPES
 from scotoma.data.dataset import Split
-from scotoma.finding import Curve, Figure, Gallery, Row
 from scotoma.probes.inequality_reading import Cell, Reading
 from scotoma.probes.probe import columns
-from scotoma.stats import finite
+from scotoma.results.finding import Curve, Figure, Gallery, Row
+from scotoma.utils.stats import finite
 
 SHOWN = 5
 EVEN = "equal shares"

@@ -8,16 +8,16 @@ import numpy as np
 
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
-from scotoma.finding import Finding, Row, Verdict
-from scotoma.identity import name
+from scotoma.execution.fingerprint import name
+from scotoma.execution.run import Run
 from scotoma.probes.inequality_figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality_looking import GINIS, PAPER_SIDE
 from scotoma.probes.inequality_reading import FEW_PIXELS, FEW_VALUES, Cell, Reading
 from scotoma.probes.inequality_reference import Compared
 from scotoma.probes.probe import columns, percent
 from scotoma.report.text import norm as written
-from scotoma.run import Run
-from scotoma.stats import Correlation, Estimate, Rate, finite, mean, spearman
+from scotoma.results.finding import Finding, Row, Verdict
+from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
 RULE = (

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from scotoma.attribution.colour import Colour, fill
 from scotoma.attribution.deletion import deletion_and_insertion
-from scotoma.attribution.inequality import amounts, default_block, gini, herfindahl, hoover, lorenz, top_share
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.noise import InductiveNoise, default_counts
 from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
-from scotoma.randomness import Randomness
-from scotoma.run import Look, Run
+from scotoma.execution.run import Look, Run
+from scotoma.metrics.inequality import amounts, default_block, gini, herfindahl, hoover, lorenz, top_share
+from scotoma.utils.random import Randomness
 
 WHAT = "inequality"
 """Purpose of the random numbers, the same whenever an image is looked at."""

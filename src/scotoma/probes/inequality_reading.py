@@ -12,7 +12,7 @@ import polars as pl
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
 from scotoma.probes.inequality_looking import Plan
-from scotoma.stats import Z95, Estimate, Rate, rate
+from scotoma.utils.stats import Z95, Estimate, Rate, rate
 
 FEW_VALUES = 0.035
 """Of the values: up to the third of the paper's five numbers of them."""

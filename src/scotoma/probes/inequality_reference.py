@@ -7,13 +7,13 @@ from typing import NamedTuple
 import torch
 
 from scotoma.claim import Claim
+from scotoma.execution.run import Run
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.probes.sources import small
 from scotoma.reference import REFERENCES, find
-from scotoma.run import Run
 
 MOST_WEIGHTS = 1_000_000
 MOST_IMAGES = 5_000

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.finding import Bars, Figure, Finding, Gallery, Heatmap, Row, Verdict
+from scotoma.execution.run import Run, name
 from scotoma.probes.blindspots import BROKEN, HARMLESS
 from scotoma.probes.probe import columns, percent, sized
 from scotoma.probes.spots import Spot, cell, worst
-from scotoma.run import Run, name
-from scotoma.stats import finite, rate
+from scotoma.results.finding import Bars, Figure, Finding, Gallery, Heatmap, Row, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import finite, rate
 
 PROBE = "map"
 PLANE = "scale-shift"

@@ -12,27 +12,27 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from scotoma import records as rec
 from scotoma.attacks.boundary import Boundary
+from scotoma.attacks.core.losses import cross_entropy, margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import IFGSM
-from scotoma.attacks.losses import cross_entropy, margin
-from scotoma.attacks.oracle import Oracle
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.square import Square
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Finding
-from scotoma.gradients.health import health
-from scotoma.gradients.linearity import Linearity, linearity
-from scotoma.gradients.subspace import adversarial_directions, orders_within
-from scotoma.gradients.surface import CLOSE, surface
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run
+from scotoma.metrics.health import health
+from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.metrics.subspace import adversarial_directions, orders_within
+from scotoma.metrics.surface import CLOSE, surface
 from scotoma.probes.masking_checks import OVERSHOOT, Check, at_least, never_falls, not_behind
 from scotoma.probes.masking_finding import FLAGS, RULE, finding
 from scotoma.probes.probe import Settings
 from scotoma.probes.sources import Source, sources
 from scotoma.probes.transfer import crafting
-from scotoma.randomness import Randomness
-from scotoma.run import Attack, Run
+from scotoma.results.finding import Finding
+from scotoma.utils.random import Randomness
 
 SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Of the balls in which success must not fall, in units of eps."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.stats import Z95, Rate, rate
+from scotoma.utils.stats import Z95, Rate, rate
 
 TOLERATED = 0.05
 """Share of images that may fail a check: attacks are not exact, and a step more or another start breaks other images."""

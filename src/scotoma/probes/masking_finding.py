@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from scotoma.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
-from scotoma.gradients.subspace import survival
+from scotoma.metrics.subspace import survival
 from scotoma.probes.masking_checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.probe import columns, percent
 from scotoma.report.text import norm as written
-from scotoma.stats import Rate, finite, rate
+from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
+from scotoma.utils.stats import Rate, finite, rate
 
 if TYPE_CHECKING:
     from scotoma.probes.masking import Evidence

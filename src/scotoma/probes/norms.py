@@ -11,14 +11,14 @@ from scotoma.attacks import follows_gradients, make
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Finding
+from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
 from scotoma.probes import norms_finding, norms_gradient
 from scotoma.probes.norms_bounds import bounds
 from scotoma.probes.norms_gradient import Gradients
 from scotoma.probes.norms_reading import Kind, Reading, Tried
 from scotoma.probes.probe import Settings
-from scotoma.run import Attack, Run
+from scotoma.results.finding import Finding
 
 ATTACKS: Mapping[str, tuple[str, ...]] = {
     "l0": ("sigma-zero", "vfga", "pointwise", "salt-pepper"),

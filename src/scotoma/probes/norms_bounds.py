@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from scotoma.claim import Claim, Threat
-from scotoma.errors import InputError
 from scotoma.report.text import norm
+from scotoma.utils.errors import InputError
 
 MEASURED = ("l0", "l2", "linf")
 

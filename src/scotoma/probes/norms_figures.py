@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Curve, Figure, Gallery, Row
+from scotoma.execution.run import Run
 from scotoma.probes.norms_reading import Kind, Reading
 from scotoma.probes.probe import columns
 from scotoma.report.text import norm as written
-from scotoma.run import Run
-from scotoma.stats import finite
+from scotoma.results.finding import Curve, Figure, Gallery, Row
+from scotoma.utils.stats import finite
 
 POINTS = 40
 SHOWN = 5

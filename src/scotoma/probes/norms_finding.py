@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Finding, Row, Verdict
+from scotoma.execution.run import Run
 from scotoma.probes import robustness
 from scotoma.probes.norms_figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms_gradient import DIRECTIONS, Gradients
 from scotoma.probes.norms_reading import MISLED, NEARER, Reading
 from scotoma.probes.probe import columns, percent
 from scotoma.report.text import norm as written
-from scotoma.run import Run
-from scotoma.stats import finite, median
+from scotoma.results.finding import Finding, Row, Verdict
+from scotoma.utils.stats import finite, median
 
 RULE = (
     "in the norms other than the claim's, the success rate within their bounds: broken if in some norm its 95% interval lies "

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.gradient import declared_gradient, with_gradient
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.estimated import Estimated
-from scotoma.attacks.gradient import declared_gradient, with_gradient
-from scotoma.attacks.losses import margin
-from scotoma.attacks.oracle import Oracle
 from scotoma.claim import Claim
-from scotoma.randomness import Randomness
-from scotoma.run import Attack, Look, Run
+from scotoma.execution.run import Attack, Look, Run
+from scotoma.utils.random import Randomness
 
 LOOKED = 16
 """Images at which the gradient is looked at, where the model says nothing."""

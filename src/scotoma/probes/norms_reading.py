@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
-from scotoma.records import beyond
-from scotoma.run import Attack
-from scotoma.stats import Rate, median, rate
+from scotoma.execution.records import beyond
+from scotoma.execution.run import Attack
+from scotoma.utils.stats import Rate, median, rate
 
 Kind = Literal["gradient", "decision", "the audit's own"]
 """Whether an attack follows the model's gradients or looks at its answers alone. The attack that all probes use may do both."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scotoma.finding import Bars, Finding, Row, Verdict
+from scotoma.execution.run import Transform
 from scotoma.probes.blindspots import HARMLESS
 from scotoma.probes.probe import columns
 from scotoma.probes.spots import Spot
-from scotoma.run import Transform
+from scotoma.results.finding import Bars, Finding, Row, Verdict
 
 QUESTION = "Does training on the blind spots close them, or only move them?"
 RULE = (

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 import torch
 
 from scotoma.attacks import follows_gradients, make
-from scotoma.attacks.gradient import with_gradient
+from scotoma.attacks.core.gradient import with_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.finding import Finding, Row
+from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer
 from scotoma.report.text import norm as written
-from scotoma.run import Attack, Run
-from scotoma.stats import Correlation, Estimate, Median, Rate, finite
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
-from scotoma.geometry.risk import Logistic, Risk, auroc, risk
+from scotoma.metrics.risk import Logistic, Risk, auroc, risk
 from scotoma.probes.probe import columns
 from scotoma.report.text import norm as written
-from scotoma.stats import Correlation, Estimate, Rate, finite, rate, spearman
+from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
+from scotoma.utils.stats import Correlation, Estimate, Rate, finite, rate, spearman
 
 FIFTHS = 5
 BINS = 12

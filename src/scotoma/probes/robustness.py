@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from scotoma import records as rec
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Curve, Finding, Gallery, Verdict
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
 from scotoma.probes.probe import Settings, columns, percent, sized
 from scotoma.report.text import norm as written
-from scotoma.run import Run
-from scotoma.stats import Rate, finite, rate
+from scotoma.results.finding import Curve, Finding, Gallery, Verdict
+from scotoma.utils.stats import Rate, finite, rate
 
 HOLDS, BROKEN = 0.15, 0.5
 RULE = (

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from scotoma.certificates.wasserstein import curvature, losses, transport
 from scotoma.data.dataset import Split
+from scotoma.execution.run import Run, describe
 from scotoma.probes.blindspots import HARMLESS, move
-from scotoma.run import Run, describe
-from scotoma.stats import Estimate, mean
+from scotoma.utils.stats import Estimate, mean
 
 SAMPLED = 100
 """Images whose curvature is estimated."""

@@ -16,16 +16,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scotoma.cache import cache
 from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset, Split
-from scotoma.identity import fingerprint
+from scotoma.execution.fingerprint import fingerprint
+from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.probe import Settings
 from scotoma.reference import REFERENCES, Reference, find
-from scotoma.run import Run
 from scotoma.training.loop import Schedule
+from scotoma.utils.cache import cache
 
 FEWEST, MOST = 2, 3
 """Sources that are trained for, and reference models that are used, where the user names none."""

@@ -10,17 +10,17 @@ import numpy as np
 import polars as pl
 import torch
 
-from scotoma import records as rec
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Row
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run, Transform
 from scotoma.probes.blindspots import HARMLESS
 from scotoma.probes.probe import Settings
-from scotoma.progress import Advance
-from scotoma.run import Attack, Run, Transform
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Row
 from scotoma.transforms.contrast import contrast
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.progress import Advance
+from scotoma.utils.stats import Rate, rate
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scotoma.run import Transform
+from scotoma.execution.run import Transform
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.gamma import Gamma

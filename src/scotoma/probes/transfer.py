@@ -8,19 +8,19 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from scotoma import records as rec
 from scotoma.attacks import takes
+from scotoma.attacks.core.losses import margin
 from scotoma.attacks.iterative import IFGSM, MIM
-from scotoma.attacks.losses import margin
 from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.claim import Claim, Threat
-from scotoma.finding import Finding
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes import transfer_finding
 from scotoma.probes.probe import Settings
 from scotoma.probes.sources import Source, is_held_out, sources, together
-from scotoma.run import Attack, Run
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Finding
+from scotoma.utils.stats import Rate, rate
 
 
 def crafting(threat: Threat) -> dict[str, Attack]:

@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import torch
 
-from scotoma import records as rec
 from scotoma.claim import Claim
-from scotoma.finding import Bars, Figure, Gallery, Heatmap
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
 from scotoma.probes.transfer_reading import ANY, Reading
-from scotoma.run import Run
+from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
 
 if TYPE_CHECKING:
     from scotoma.probes.transfer import Cell, Matrix

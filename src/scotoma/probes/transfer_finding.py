@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scotoma.claim import Claim
-from scotoma.finding import Finding, Row
+from scotoma.execution.run import Run
 from scotoma.probes import robustness
 from scotoma.probes.probe import columns, percent
 from scotoma.probes.transfer_figures import chosen, figures, images
 from scotoma.probes.transfer_reading import ANY, MISLED, Reading
-from scotoma.run import Run
-from scotoma.stats import rate
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.stats import rate
 
 if TYPE_CHECKING:
     from scotoma.probes.transfer import Cell, Matrix

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scotoma import records as rec
 from scotoma.claim import Claim
-from scotoma.stats import Rate, rate
+from scotoma.execution import records as rec
+from scotoma.utils.stats import Rate, rate
 
 if TYPE_CHECKING:
     from scotoma.probes.transfer import Cell, Matrix

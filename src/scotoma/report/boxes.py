@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from scotoma.finding import Boxes, Finding
 from scotoma.report.plot import axes_of, below, values
 from scotoma.report.svg import INK, MUTED, PALETTE
+from scotoma.results.finding import Boxes, Finding
 
 WIDE = 78
 """Letters of all names below the boxes, one line deep."""

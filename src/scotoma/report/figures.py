@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 
-from scotoma.finding import Bars, Boxes, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
 from scotoma.report.boxes import boxes
 from scotoma.report.gallery import gallery
 from scotoma.report.heatmap import heatmap
 from scotoma.report.plot import MARKERS, axes_of, beside, legend, values
 from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
+from scotoma.results.finding import Bars, Boxes, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
 
 LINES = ("-", "--", "-.", ":")
 LABEL_LETTERS = 30

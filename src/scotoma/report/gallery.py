@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from scotoma.finding import Finding, Gallery
 from scotoma.report.svg import MUTED, WIDTH
+from scotoma.results.finding import Finding, Gallery
 
 # Points.
 MARGIN, GAP, LINE = 9.0, 8.0, 11.0

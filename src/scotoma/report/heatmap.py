@@ -13,10 +13,10 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_r
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 
-from scotoma.finding import Finding, Heatmap, Row
 from scotoma.report.plot import MARKERS, axes_of, below, beside, legend, values
 from scotoma.report.svg import INK, PAPER
 from scotoma.report.text import number
+from scotoma.results.finding import Finding, Heatmap, Row
 
 # Heat maps keep their colours in a dark page, so these are none of those that follow it.
 BAD_TO_GOOD = LinearSegmentedColormap.from_list("rates", ("#c44e00", "#f2c9a1", "#f4f2ec", "#a5cbe4", "#00629b"), N=20)

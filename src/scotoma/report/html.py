@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from scotoma.claim import Threat
-from scotoma.finding import Figure, Finding, Gallery, Row
 from scotoma.report import figures, svg, text
+from scotoma.results.finding import Figure, Finding, Gallery, Row
 
 FOLDED_ROWS = 12
 """A table with more rows than this is folded on screen."""

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from scotoma.finding import Row
 from scotoma.report.svg import WIDTH
+from scotoma.results.finding import Row
 
 MARKERS = "os^Dvp"
 LEGEND_LETTERS = 62

@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
-from scotoma.records import successes
+from scotoma.execution.records import successes
 from scotoma.report.text import norm
-from scotoma.stats import rate
+from scotoma.utils.stats import rate
 
 
 def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:

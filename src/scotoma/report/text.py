@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scotoma.finding import Row
+from scotoma.results.finding import Row
 
 NONE = "–"
 SIGNIFICANT = 4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from scotoma.errors import InputError
-from scotoma.table import Table, nearest
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import Table, nearest
 
 ITEMS = Table(
     "item",

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.finding import Finding, Row
+from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
-from scotoma.progress import Progress, Silent
 from scotoma.reference import fetch, recipe_of, reference
-from scotoma.run import Run
-from scotoma.stats import Estimate, finite
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress, Silent
+from scotoma.utils.stats import Estimate, finite
 
 SUMMARY = "summary"
 """The table of an item's finding that is printed in place of its rows, where these are many."""

@@ -17,15 +17,15 @@ import torch
 
 from scotoma import __version__
 from scotoma.attacks import ATTACKS
-from scotoma.errors import InputError
-from scotoma.finding import Finding, Row
-from scotoma.progress import Progress, Silent
-from scotoma.ranks import ranks
+from scotoma.execution.ranks import ranks
+from scotoma.execution.store import write_json
 from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.reproduction import ITEMS, chosen
 from scotoma.reproduction.item import SUMMARY, Context, Item
-from scotoma.store import write_json
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Progress, Silent
 
 
 @dataclass(frozen=True)

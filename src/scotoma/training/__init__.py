@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scotoma.table import Table
+from scotoma.utils.registry import Table
 
 RECIPES = Table(
     "recipe",
@@ -17,7 +17,7 @@ RECIPES = Table(
         "fast": "training.single_step:FastTraining",
         "ensemble": "training.ensemble:EnsembleTraining",
         "abs": "training.synthesis:Synthesis",
-        "nearest-neighbour": "training.remembering:Remembering",
+        "nearest-neighbour": "training.nearest_neighbour:Remembering",
         "wong": "training.wong:Wong",
         "wrm": "training.wrm:WRM",
     },

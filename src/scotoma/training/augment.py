@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 class Augmentation(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scotoma.errors import InputError
+from scotoma.utils.errors import InputError
 
 
 def balanced_order(labels: Tensor, classes: int, batch: int, generator: torch.Generator) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
 from scotoma.training.single_step import _HalfAdversarial, step
+from scotoma.utils.errors import InputError
 
 STEPS = {"fgsm": "predicted", "step-ll": "least likely"}
 

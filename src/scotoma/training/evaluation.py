@@ -9,16 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma import engine
-from scotoma.attacks.losses import margin
+from scotoma.attacks.core.losses import margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.data.dataset import Split
-from scotoma.gradients.linearity import linearity
-from scotoma.randomness import Randomness
-from scotoma.stats import finite
+from scotoma.metrics.linearity import linearity
 from scotoma.training.parallel import ALONE, Team
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
+from scotoma.utils.stats import finite
 
 IMAGES = 1000
 STEPS = 20

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
-from scotoma.models.reason import reason
+from scotoma.models.error_summary import reason
 from scotoma.training.madry import PGDTraining
+from scotoma.utils.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from scotoma import engine
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
+from scotoma.execution.store import write_whole
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.classifier import Classifier
-from scotoma.models.reason import reason
-from scotoma.store import write_whole
-from scotoma.table import nearest
+from scotoma.models.error_summary import reason
 from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order
@@ -32,6 +29,9 @@ from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitt
 from scotoma.training.options import make, told
 from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
+from scotoma.utils import device as engine
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
 
 LEAST_STEPS = 1500
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -7,11 +7,11 @@ from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from scotoma.claim import Threat
-from scotoma.errors import InputError
 from scotoma.models.classifier import Classifier
-from scotoma.table import nearest
 from scotoma.training import RECIPES
 from scotoma.training.recipe import Recipe
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
 
 
 def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:

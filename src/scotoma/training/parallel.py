@@ -21,10 +21,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from scotoma.errors import InputError
-from scotoma.models.reason import reason
-from scotoma.ranks import Group, ranks
+from scotoma.execution.ranks import Group, ranks
+from scotoma.models.error_summary import reason
 from scotoma.training.recipe import Recipe
+from scotoma.utils.errors import InputError
 
 PATIENCE = timedelta(days=1)
 """What a rank waits for the others: `torchrun` notices those that are lost, and the first may be at work alone for long."""

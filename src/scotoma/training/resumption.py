@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from scotoma.errors import InputError
-from scotoma.store import write_whole
+from scotoma.execution.store import write_whole
 from scotoma.training.evaluation import Epoch
+from scotoma.utils.errors import InputError
 
 
 def save(path: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Split
-from scotoma.errors import InputError
 from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.utils.errors import InputError
 
 CALIBRATED = 500
 

@@ -3,7 +3,7 @@ here a name. `control.Control` makes the random match of any of them."""
 
 from __future__ import annotations
 
-from scotoma.table import Table
+from scotoma.utils.registry import Table
 
 TRANSFORMS = Table(
     "transform",

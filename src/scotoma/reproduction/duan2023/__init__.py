@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from scotoma.data.dataset import Dataset
-from scotoma.errors import InputError
-from scotoma.order import shuffled
+from scotoma.execution.sampling import shuffled
 from scotoma.papers import duan2023
 from scotoma.reproduction.item import Context
+from scotoma.utils.errors import InputError
 
 UNIT = 50
 """Images that are examined together: what is lost when an item is stopped."""

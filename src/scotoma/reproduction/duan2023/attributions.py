@@ -7,7 +7,6 @@ from dataclasses import asdict
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.finding import Bars, Finding, Row
 from scotoma.papers import duan2023
 from scotoma.probes.probe import columns
 from scotoma.reproduction.duan2023 import claims
@@ -15,7 +14,8 @@ from scotoma.reproduction.duan2023.checks import RULE, Check
 from scotoma.reproduction.duan2023.measured import Found, Measured, measure
 from scotoma.reproduction.duan2023.study import COMPARED, how
 from scotoma.reproduction.item import SUMMARY, Context, row
-from scotoma.stats import mean, rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import mean, rate
 
 IMAGES = 250
 """Of the paper's 1,000: SmoothGrad makes a thousand forward and backward passes an image."""

@@ -10,7 +10,7 @@ from scotoma.attribution.noise import TYPES
 from scotoma.papers import duan2023
 from scotoma.reproduction.duan2023.checks import Check, larger, more_errors, wider_gap
 from scotoma.reproduction.duan2023.measured import Found, Measured
-from scotoma.stats import Estimate
+from scotoma.utils.stats import Estimate
 
 
 def of_sweep(found: Found) -> list[Check]:

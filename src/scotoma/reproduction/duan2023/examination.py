@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS, Colour
 from scotoma.attribution.deletion import deletion_and_insertion
-from scotoma.attribution.inequality import CONVENTIONS, amounts, gini, global_gini, hoover, lorenz, regional_gini
 from scotoma.attribution.method import Attribution
 from scotoma.attribution.noise import InductiveNoise
 from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
 from scotoma.data.dataset import Dataset
+from scotoma.metrics.inequality import CONVENTIONS, amounts, gini, global_gini, hoover, lorenz, regional_gini
 from scotoma.papers import duan2023
-from scotoma.randomness import Randomness
 from scotoma.reproduction.duan2023 import channels
+from scotoma.utils.random import Randomness
 
 NOISE_DRAWS = 5
 """Of the paper's noise; the authors' code draws once."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from scotoma.attribution.noise import TYPES
-from scotoma.finding import Curve
 from scotoma.reproduction.duan2023 import claims
 from scotoma.reproduction.duan2023.measured import Found
+from scotoma.results.finding import Curve
 
 
 def figures(found: Found) -> tuple[Curve, ...]:

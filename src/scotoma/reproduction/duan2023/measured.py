@@ -9,10 +9,11 @@ import polars as pl
 
 from scotoma.attacks import make
 from scotoma.claim import Threat
-from scotoma.identity import describe
-from scotoma.order import shuffled
+from scotoma.execution.fingerprint import describe
+from scotoma.execution.records import fallen
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.papers import duan2023
-from scotoma.records import fallen
 from scotoma.reproduction.duan2023 import UNIT, common
 from scotoma.reproduction.duan2023.examination import (
     Examination,
@@ -24,8 +25,7 @@ from scotoma.reproduction.duan2023.examination import (
     occlusion_column,
 )
 from scotoma.reproduction.item import Context
-from scotoma.run import Run
-from scotoma.stats import Rate, rate
+from scotoma.utils.stats import Rate, rate
 
 ATTACK = "strong"
 """By which robust accuracy is told."""

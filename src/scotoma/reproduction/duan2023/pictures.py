@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.method import Attribution
 from scotoma.attribution.occlusion import InductiveOcclusion
-from scotoma.finding import Gallery
-from scotoma.identity import describe
-from scotoma.randomness import Randomness
+from scotoma.execution.fingerprint import describe
 from scotoma.reproduction.duan2023.examination import colour_of
 from scotoma.reproduction.duan2023.measured import Found, Measured
+from scotoma.results.finding import Gallery
+from scotoma.utils.random import Randomness
 
 SHOWN = 4
 FULL = 0.99

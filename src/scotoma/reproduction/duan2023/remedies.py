@@ -10,7 +10,6 @@ import numpy as np
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.claim import Threat
-from scotoma.finding import Bars, Finding, Row
 from scotoma.probes.probe import columns
 from scotoma.reference import recipe_of
 from scotoma.reproduction.duan2023 import claims
@@ -18,7 +17,8 @@ from scotoma.reproduction.duan2023.checks import RULE, Check, larger, more_error
 from scotoma.reproduction.duan2023.measured import ATTACK, Found, Measured, measure, robust
 from scotoma.reproduction.duan2023.study import how, summary
 from scotoma.reproduction.item import SUMMARY, Context, row
-from scotoma.stats import mean, rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import mean, rate
 
 NATURAL, PLAIN = "natural", "PGD"
 SLACK = 0.02

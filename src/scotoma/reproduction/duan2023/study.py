@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from scotoma.attribution.colour import COLOURS
-from scotoma.attribution.inequality import CONVENTIONS
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Threat
-from scotoma.finding import Finding, Row
+from scotoma.metrics.inequality import CONVENTIONS
 from scotoma.papers import duan2023
 from scotoma.probes.probe import columns
 from scotoma.reference import recipe_of
@@ -17,7 +16,8 @@ from scotoma.reproduction.duan2023.figures import figures
 from scotoma.reproduction.duan2023.measured import Found, Measured, measure
 from scotoma.reproduction.duan2023.pictures import pictures
 from scotoma.reproduction.item import SUMMARY, Context, agreement, row
-from scotoma.stats import mean, median, rate
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.stats import mean, median, rate
 
 COMPARED = ("importance", "random")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from scotoma.order import shuffled
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.reproduction.item import Context
-from scotoma.run import Run
 
 IMAGES = 1000
 """Test images that an item attacks, as many as the paper's curves are of."""

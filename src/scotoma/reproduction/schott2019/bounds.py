@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from scotoma.certificates.synthesis import lower_bounds
-from scotoma.finding import Boxes, Finding, Row
 from scotoma.models.synthesis import TOGETHER
 from scotoma.reproduction.item import Context, row
 from scotoma.reproduction.schott2019.measured import Measured, measure
 from scotoma.reproduction.schott2019.study import Study
-from scotoma.stats import Rate, finite, mean, median, rate
+from scotoma.results.finding import Boxes, Finding, Row
+from scotoma.utils.stats import Rate, finite, mean, median, rate
 
 BOUNDED = "ABS"
 LINE = "ABS, estimated lower bound"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.finding import Row
 from scotoma.probes.norms_reading import MISLED
 from scotoma.probes.probe import columns
 from scotoma.reproduction.schott2019.measured import Measured
-from scotoma.stats import Rate, finite, rate
+from scotoma.results.finding import Row
+from scotoma.utils.stats import Rate, finite, rate
 
 RULE = "the 95% interval of the share of images on which it is so lies above a half"
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scotoma.finding import Bars, Finding, Gallery, Row
 from scotoma.probes.probe import columns
 from scotoma.reproduction.item import SUMMARY, Context, Measured, row
 from scotoma.reproduction.schott2019.study import Study
 from scotoma.reproduction.schott2019.sureness import CALIBRATED, CLIMB, Sureness, sureness
-from scotoma.stats import Median, Rate, finite, median, rate
+from scotoma.results.finding import Bars, Finding, Gallery, Row
+from scotoma.utils.stats import Median, Rate, finite, median, rate
 
 SURE = CLIMB.confidence
 GREY = 0.5

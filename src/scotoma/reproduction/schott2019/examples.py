@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from scotoma.claim import Threat
-from scotoma.finding import Gallery
 from scotoma.probes.norms_figures import amount
 from scotoma.report.text import norm as written
 from scotoma.reproduction.schott2019.measured import Measured
+from scotoma.results.finding import Gallery
 
 SHOWN = 4
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scotoma.execution.run import Run
 from scotoma.models.synthesis import inside
 from scotoma.papers import schott2019
 from scotoma.probes.norms import Norms
@@ -13,7 +14,6 @@ from scotoma.probes.norms_gradient import Gradients
 from scotoma.probes.norms_reading import Reading
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.schott2019 import drawn
-from scotoma.run import Run
 
 QUERIES = 2000
 """An image, of decision-based attacks."""

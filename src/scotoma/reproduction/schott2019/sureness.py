@@ -10,17 +10,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.attacks.core.gradient import with_gradient
+from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.distal import Distal, Posterior
-from scotoma.attacks.gradient import with_gradient
-from scotoma.attacks.oracle import Counted
-from scotoma.geometry.neighbours import mean_neighbour_distance
-from scotoma.identity import describe
+from scotoma.execution.fingerprint import describe
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import UNIT, shuffled
+from scotoma.metrics.neighbours import mean_neighbour_distance
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
-from scotoma.order import UNIT, shuffled
-from scotoma.randomness import Randomness
 from scotoma.reproduction.item import Context
-from scotoma.run import Run
+from scotoma.utils.random import Randomness
 
 NOISE = 100
 """Images of noise, and of the test set beside them."""

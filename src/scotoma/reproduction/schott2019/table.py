@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from scotoma.finding import Bars, Curve, Figure, Finding, Row
 from scotoma.models.synthesis import inside
 from scotoma.papers import schott2019
 from scotoma.probes.norms_figures import amount
@@ -16,7 +15,8 @@ from scotoma.reproduction.schott2019 import claims
 from scotoma.reproduction.schott2019.examples import examples
 from scotoma.reproduction.schott2019.measured import Measured, measure
 from scotoma.reproduction.schott2019.study import Study
-from scotoma.stats import finite, median, rate
+from scotoma.results.finding import Bars, Curve, Figure, Finding, Row
+from scotoma.utils.stats import finite, median, rate
 
 POINTS = 40
 FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.finding import Row
 from scotoma.probes.probe import columns
-from scotoma.stats import Z95, Estimate, rate
+from scotoma.results.finding import Row
+from scotoma.utils.stats import Z95, Estimate, rate
 
 RULE = "the 95% interval of the difference, image by image, lies above 0"
 

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from scotoma.claim import Threat
-from scotoma.gradients.health import health
-from scotoma.gradients.linearity import Linearity, linearity
-from scotoma.gradients.subspace import adversarial_directions, orders_within
-from scotoma.order import UNIT
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import UNIT
+from scotoma.metrics.health import health
+from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.papers import tramer2018
-from scotoma.randomness import Randomness
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.tramer2018 import drawn
-from scotoma.run import Run
-from scotoma.stats import RESAMPLES, Estimate
+from scotoma.utils.random import Randomness
+from scotoma.utils.stats import RESAMPLES, Estimate
 
 STEPS = 10
 """Of the iterated attack."""

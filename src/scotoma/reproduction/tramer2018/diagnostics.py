@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from scotoma.finding import Curve, Finding, Row
 from scotoma.papers import tramer2018
 from scotoma.probes.probe import columns
 from scotoma.reproduction.item import SUMMARY, Context, Measured, row
 from scotoma.reproduction.tramer2018.diagnosis import STEPS, Diagnosis, diagnose
-from scotoma.stats import Estimate, finite, rate
+from scotoma.results.finding import Curve, Finding, Row
+from scotoma.utils.stats import Estimate, finite, rate
 
 SHARES = tuple(eps / tramer2018.IMAGENET_THREAT.eps for eps in tramer2018.FIGURE2.eps)
 """Sizes of the directions: the paper's, as shares of eps."""

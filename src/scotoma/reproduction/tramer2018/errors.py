@@ -10,15 +10,15 @@ import polars as pl
 import torch
 
 from scotoma.claim import Threat
-from scotoma.identity import describe
+from scotoma.execution.batching import Attack
+from scotoma.execution.fingerprint import describe
+from scotoma.execution.records import EXAMPLE
+from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.probe import Settings
-from scotoma.records import EXAMPLE
 from scotoma.reference import recipe_of
 from scotoma.reproduction.item import Context
 from scotoma.reproduction.tramer2018 import drawn
-from scotoma.run import Run
-from scotoma.workbench import Attack
 
 Make = Callable[[Threat], Attack]
 """Makes an attack for a threat."""

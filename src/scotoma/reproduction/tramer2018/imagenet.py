@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from scotoma.finding import Finding, Row
 from scotoma.papers import tramer2018
 from scotoma.reference import recipe_of
 from scotoma.reproduction.item import Context, agreement, row
@@ -15,7 +14,8 @@ from scotoma.reproduction.tramer2018.diagnosis import diagnose
 from scotoma.reproduction.tramer2018.errors import transfer, white_box
 from scotoma.reproduction.tramer2018.study import Study
 from scotoma.reproduction.tramer2018.suites import STEP_LL_SUITE
-from scotoma.stats import rate
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.stats import rate
 
 TOP = 5
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scotoma.finding import Bars, Finding, Row
 from scotoma.papers import tramer2018
 from scotoma.probes.probe import columns
 from scotoma.reference import recipe_of
@@ -11,7 +10,8 @@ from scotoma.reproduction.tramer2018 import how
 from scotoma.reproduction.tramer2018.checks import paired
 from scotoma.reproduction.tramer2018.errors import white_box
 from scotoma.reproduction.tramer2018.suites import FGSM_SUITE
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import Rate, rate
 
 TRAINED_ON, ITERATED = "R+FGSM", "PGD-20"
 PRINTED = {TRAINED_ON: f"above {tramer2018.RAND_FGSM_ACCURACY:.0%}", ITERATED: f"{tramer2018.RAND_FGSM_PGD_ACCURACY:.1%}"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from scotoma.finding import Bars, Finding, Row
 from scotoma.probes.probe import columns
 from scotoma.reproduction.item import SUMMARY, Context, agreement, row
 from scotoma.reproduction.tramer2018 import claims, how
 from scotoma.reproduction.tramer2018.checks import RULE, Check
 from scotoma.reproduction.tramer2018.errors import Errors, measure
 from scotoma.reproduction.tramer2018.suites import Suite
-from scotoma.stats import rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import rate
 
 ENSEMBLE = "ensemble"
 """How the names of ensemble trainings begin."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
+from scotoma.attacks.core.losses import margin
 from scotoma.attacks.iterative import IFGSM, MIM, IterLL
-from scotoma.attacks.losses import margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
 from scotoma.reproduction.tramer2018.errors import Attacks

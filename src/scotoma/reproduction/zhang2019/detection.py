@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from scotoma.finding import Curve, Finding, Row
-from scotoma.geometry.neighbours import mean_neighbour_distance
-from scotoma.geometry.risk import auroc
+from scotoma.execution.run import Run, describe
+from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.risk import auroc
 from scotoma.papers import zhang2019
 from scotoma.probes.distance import NEIGHBOURS
 from scotoma.reproduction.item import Context, row
-from scotoma.run import Run, describe
-from scotoma.stats import finite, median
+from scotoma.results.finding import Curve, Finding, Row
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import finite, median
 
 DETECTOR = 0.7
 """Area under the ROC curve from which a detector is usually called acceptable (Hosmer and Lemeshow)."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scotoma.finding import Finding, Row
 from scotoma.probes.distance import Distance
 from scotoma.reproduction.item import Context, Measured, number, row
 from scotoma.reproduction.zhang2019 import how, images, settings
+from scotoma.results.finding import Finding, Row
 
 EXTRACTORS = {"robust": "", "natural": "extractor_"}
 """Whose features, and what stands before their numbers and tables in the distance probe's finding."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from scotoma import records as rec
-from scotoma.finding import Bars, Finding, Row
+from scotoma.execution import records as rec
 from scotoma.papers import zhang2019
 from scotoma.probes.divergence import Divergence
 from scotoma.report.text import scalar
 from scotoma.reproduction.item import Context, agreement, number, row
 from scotoma.reproduction.zhang2019 import how, images, settings
 from scotoma.reproduction.zhang2019.grid import printed_rate
-from scotoma.stats import rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import rate
 
 DIVERGENCE = "K-L divergence"
 BEYOND = {

@@ -8,14 +8,14 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 
-from scotoma import records as rec
-from scotoma.finding import Finding, Gallery, Row
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run
 from scotoma.papers import zhang2019
 from scotoma.probes.blindspots import move
 from scotoma.reproduction.item import Context, row
 from scotoma.reproduction.zhang2019 import how, images, settings
-from scotoma.run import Attack, Run
-from scotoma.stats import Median, median
+from scotoma.results.finding import Finding, Gallery, Row
+from scotoma.utils.stats import Median, median
 
 
 @dataclass(frozen=True)

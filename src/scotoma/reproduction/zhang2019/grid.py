@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma import records as rec
-from scotoma.finding import Bars, Finding, Row
+from scotoma.execution import records as rec
 from scotoma.papers import zhang2019
 from scotoma.papers.zhang2019 import Cell
 from scotoma.probes.blindspots import move
 from scotoma.probes.probe import columns
 from scotoma.reproduction.item import Context, agreement, row
 from scotoma.reproduction.zhang2019 import how, images, settings
-from scotoma.stats import Rate, rate
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import Rate, rate
 
 COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
 """What a cell holds, by what the report calls it."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scotoma.finding import Bars, Curve, Figure, Finding, Gallery, Row
-from scotoma.order import shuffled
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.probes.blindspots import HARMLESS, BlindSpots
 from scotoma.probes.certificate import Certificate
 from scotoma.probes.distributional import Distributional
 from scotoma.reproduction.item import Context, number, row
 from scotoma.reproduction.zhang2019 import images, settings
-from scotoma.run import Run
+from scotoma.results.finding import Bars, Curve, Figure, Finding, Gallery, Row
 
 MEASURES = {
     "certified accuracy": ("certified_accuracy_eps", "certified_accuracy_alpha_eps", "n"),

@@ -1,0 +1,85 @@
+"""What minimum-norm attacks share: how far an image has moved, the nearest one that fools, and the margin they ascend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.oracle import Loss
+
+TINY = torch.finfo(torch.float32).tiny
+HUGE = 1e30
+
+
+def column(numbers: Tensor) -> Tensor:
+    """(n,) as (n, 1, 1, 1)."""
+    return numbers[:, None, None, None]
+
+
+def cosine(ends: tuple[float, float], progress: float) -> float:
+    """From the first of `ends` to the last along half a cosine, as `progress` goes from 0 to 1."""
+    first, last = ends
+    return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def size(delta: Tensor, norm: str) -> Tensor:
+    """How large each perturbation (n, c, h, w) is, (n,); L0 counts pixels, all channels of a pixel together."""
+    if norm == "l0":
+        return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
+    flat = delta.flatten(1)
+    return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1) if norm == "l2" else flat.abs().sum(1)
+
+
+def inwards(gradient: Tensor, x: Tensor) -> Tensor:
+    """The gradient, changed in place: 0 at pixels on the edge of the box where it points out of it, so no step is spent there."""
+    return gradient.clamp_(x * -HUGE, (1 - x) * HUGE)
+
+
+def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Positive where `fooled` holds, (n,), so that what goes to the boundary aims at what counts as a success."""
+    return margin(logits, labels) - GUARD * logits.detach().abs().amax(1)
+
+
+def soft_margin(softness: float) -> Loss:
+    """The guarded margin with a soft maximum over the wrong classes, never above it; `softness` 0 is the margin itself.
+
+    The margin's gradient goes towards the class that leads now, and often stays with it although another is nearer. The soft
+    maximum, T log mean exp(z_j / T) over the wrong classes j, weighs them all. T is `softness` times the standard deviation of
+    the image's logits, so that the loss knows neither their scale nor their shift.
+    """
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        label = labels[:, None]
+        wrong = logits.scatter(1, label, -torch.inf)
+        lead = wrong.detach().amax(1, keepdim=True)
+        fixed = logits.detach()
+        heat = (softness * fixed.std(1, keepdim=True, correction=0)).clamp_min(TINY)
+        soft = lead + heat * (((wrong - lead) / heat).logsumexp(1, keepdim=True) - math.log(logits.shape[1] - 1))
+        return (soft - logits.gather(1, label)).squeeze(1) - GUARD * fixed.abs().amax(1)
+
+    def two(logits: Tensor, labels: Tensor) -> Tensor:
+        return loss(logits, labels) if logits.shape[1] > 2 else guarded_margin(logits, labels)
+
+    return two if softness else guarded_margin
+
+
+@dataclass
+class Nearest(Active):
+    """The state of a minimum-norm attack."""
+
+    clean: Tensor
+    x: Tensor
+    best: Tensor
+    """the smallest distance that fools, (n,), infinite before the first"""
+
+    def keep(self, fooled: Tensor, distance: Tensor, found: Tensor) -> None:
+        """Write the images that fool from nearer than before into `found`."""
+        better = fooled & (distance < self.best)
+        if bool(better.any()):
+            found[self.rows[better]] = self.x[better]
+            self.best = torch.where(better, distance, self.best)

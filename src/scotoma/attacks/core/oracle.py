@@ -1,0 +1,168 @@
+"""The model as an attack sees it: logits and input gradients of the images that are still open."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.core.losses import fooled, margin
+from scotoma.utils import device as engine
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Logits (n, classes) and labels (n,) to one loss an image (n,), or for `Oracle.jacobian` to several (n, k)."""
+
+DOUBT = 2**-7
+"""Margins nearer to 0 than this share of the largest logit are asked again in float32: about the rounding of bf16."""
+
+
+class Ascent(NamedTuple):
+    """What one forward and backward pass tells, or one forward and k backward passes."""
+
+    gradient: Tensor
+    """of the loss by the image, (n, c, h, w) or (n, k, c, h, w), the attack's own to change; 0 where it is not finite"""
+    loss: Tensor
+    """(n,) or (n, k)"""
+    fooled: Tensor
+    """bool (n,)"""
+
+
+class Oracle:
+    """A model and the labels of the images under attack; `narrow` keeps those that are still open.
+
+    Every pass is charged to its images when the model counts (`Counted`). Where the model allows reduced precision, gradients
+    are taken in it, but whether an image is fooled is always said in float32.
+    """
+
+    def __init__(self, model: nn.Module, labels: Tensor, rows: Tensor | None = None):
+        self.model = model
+        self.labels = labels
+        self.rows = torch.arange(len(labels), device=labels.device) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def narrow(self, keep: Tensor) -> Oracle:
+        """The same model on the images in `keep` (a mask or indices)."""
+        return Oracle(self.model, self.labels[keep], self.rows[keep])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits without a gradient: one forward pass."""
+        with torch.no_grad():
+            return self._forward(images)
+
+    def fooled(self, images: Tensor) -> Tensor:
+        """Which images get a label other than theirs."""
+        return fooled(self.logits(images), self.labels)
+
+    def ascent(self, images: Tensor, loss: Loss) -> Ascent:
+        """One forward and one backward pass, through the inputs alone."""
+        gradients, losses, fooled = self._gradients(images, lambda logits, labels: loss(logits, labels)[:, None])
+        return Ascent(gradients[0], losses[:, 0], fooled)
+
+    def jacobian(self, images: Tensor, losses: Loss) -> Ascent:
+        """One forward pass and one backward pass for each of the k losses of an image."""
+        gradients, *rest = self._gradients(images, losses)
+        return Ascent(torch.stack(gradients, 1), *rest)
+
+    def _gradients(self, images: Tensor, loss: Loss) -> tuple[list[Tensor], Tensor, Tensor]:
+        """The gradient of each loss, the losses (n, k), and which images are fooled."""
+        leaf = images.detach().requires_grad_()
+        reduced = isinstance(self.model, PerImage) and self.model.reduced
+        with torch.enable_grad(), engine.autocast(images.device, enabled=reduced):
+            logits = self._forward(leaf)
+            losses = loss(logits, self.labels)
+            last = losses.shape[1] - 1
+            gradients = [_gradient(losses[:, number], leaf, number < last) for number in range(last + 1)]
+        logits = logits.detach()
+        return gradients, losses.detach(), self._confirm(images, logits) if reduced else fooled(logits, self.labels)
+
+    def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
+        """Which images are fooled in float32, asked only of those that are, or nearly are, by `logits` of reduced precision."""
+        likely = (margin(logits, self.labels) > -DOUBT * logits.abs().amax(1)).nonzero().squeeze(1)
+        confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        if len(likely):
+            confirmed[likely] = self.narrow(likely).fooled(images.index_select(0, likely))
+        return confirmed
+
+    def _forward(self, images: Tensor) -> Tensor:
+        return answer(self.model, images, self.rows).float()
+
+
+def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
+    """Of one loss an image; the graph is kept where it is asked `again`."""
+    gradient = None
+    if losses.requires_grad:
+        gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=again)[0]
+    if gradient is None:  # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
+        return torch.zeros_like(leaf, requires_grad=False)
+    if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+    return gradient.nan_to_num_(0, 0, 0)
+
+
+class PerImage(nn.Module):
+    """A model that is told which images of the batch under attack it is asked about.
+
+    Args:
+        model: what answers.
+        size: how many images are attacked.
+        reduced: gradients may be taken in bf16.
+    """
+
+    def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
+        super().__init__()
+        self.model = model
+        self.reduced = reduced
+        self.rows: Tensor | None = None
+        self.owners = torch.arange(size, device=device)
+
+    def narrow(self, keep: Tensor) -> Self:
+        """The same for an attack that is given only the images in `keep`."""
+        part = copy.copy(self)
+        part.owners, part.rows = self.owners[keep], None
+        return part
+
+    def whose(self, images: Tensor) -> Tensor:
+        """Which image of the whole batch each of those belongs to that the model is asked about now, int64."""
+        rows, self.rows = self.rows, None
+        if rows is None or len(rows) != len(images):  # an attack that does not say: the images in turn
+            rows = torch.arange(len(images), device=images.device) % len(self.owners)
+        return self.owners[rows]
+
+
+class Counted(PerImage):
+    """The same, and it counts the forward and backward passes of each image."""
+
+    def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
+        super().__init__(model, size, device, reduced)
+        self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
+        self.backwards = torch.zeros_like(self.forwards)
+
+    def forward(self, images: Tensor) -> Tensor:
+        owners = self.whose(images)
+        one = torch.ones_like(owners)
+        self.forwards.index_add_(0, owners, one)
+        logits = self.model(images)
+        if logits.requires_grad:
+
+            def charge(_: Tensor) -> None:
+                self.backwards.index_add_(0, owners, one)
+
+            logits.register_hook(charge)
+        return logits
+
+
+def answer(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
+    """What the model says of images that belong to the images `rows` of the batch under attack."""
+    if isinstance(model, PerImage):
+        model.rows = rows
+    return model(images)
+
+
+def narrow(model: nn.Module, keep: Tensor) -> nn.Module:
+    """The model for an attack within an attack, which is given only the images in `keep`."""
+    return model.narrow(keep) if isinstance(model, PerImage) else model

@@ -1,0 +1,97 @@
+"""The nearest point that fools on paths away from an image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.core.nearest import TINY, column, size
+from scotoma.attacks.core.search import Search
+from scotoma.claim import Threat
+from scotoma.utils.random import Randomness
+
+LEVELS = (1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 1 / 8)
+"""How far along its path, as a share of the longest, an image is tried that no path has fooled yet, one after the other."""
+
+NEARER = 0.99
+"""A path is followed only if it fools at this share of the shortest reach so far."""
+
+HALVINGS = 10
+"""Bisections of a path between the image and a point that fools: to a thousandth of its length."""
+
+
+@dataclass(frozen=True)
+class Paths(ABC):
+    """Tries paths one after the other, and bisects those that fool nearer than all before.
+
+    A path leads from the image, at reach 0, outwards. Subclasses say where the path of a draw goes. One query asks of each draw
+    whether it improves, or, as long as no path has fooled, whether it fools at the next of `LEVELS`. The images for which it
+    does are bisected together.
+
+    Args:
+        threat: its norm is minimised; eps bounds nothing here.
+        draws: paths that are tried.
+        persistence: further paths for images that none of them fools, until one does.
+    """
+
+    gradients: ClassVar = False
+    kinds: ClassVar = 1
+    """So many kinds of path take turns; each is tried at one level before the next level."""
+    threat: Threat
+    draws: int = 100
+    persistence: int = 0
+
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        found = images.clone()
+        search = Search.begin(model, images, labels, generator)
+        self.follow(search)
+        search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, found)
+        return found
+
+    def follow(self, search: Search) -> None:
+        """Try all paths; the search keeps the best."""
+        random = search.random.fork(0) if len(search) else search.random
+        for number in range(self.draws + self.persistence):
+            unbroken = search.distance.isinf()
+            rows = (unbroken | (number < self.draws)).nonzero().squeeze(1)
+            if not len(rows):
+                return
+            clean = search.clean[rows]
+            drawn = self.draw(clean, random.narrow(rows).fork(number), number)
+            untried = self.longest(clean) * LEVELS[number // self.kinds % len(LEVELS)]
+            reach = torch.where(unbroken[rows], untried, NEARER * search.reach[rows])
+            x = self.place(clean, drawn, reach)
+            hits = search.ask(x, rows).nonzero().squeeze(1)
+            rows = rows[hits]
+            x, reach = search.bisect(rows, x[hits], self.place, drawn[hits], reach[hits], HALVINGS)
+            search.keep(rows, x, self.threat.norm, reach)
+
+    def longest(self, images: Tensor) -> Tensor:
+        """The reach beyond which nothing lies on a path, (n,)."""
+        return images.new_ones(len(images))
+
+    @abstractmethod
+    def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
+        """What the path of a draw is made of, a row an image."""
+
+    @abstractmethod
+    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+        """The points at `reach`, (n,), of the paths `drawn`: images (n, c, h, w) in [0, 1]."""
+
+
+def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
+    """The point on the way from each image straight to its end whose distance in `norm` is `reach`, or the end."""
+    change = ends - images
+    return (images + change * column((reach / size(change, norm).clamp_min_(TINY)).clamp_(max=1))).clamp_(0, 1)
+
+
+def retracted(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
+    """The same for L2. For L-inf the nearest point to the end that is not farther from the image than `reach`."""
+    if norm != "linf":
+        return straight(images, ends, reach, norm)
+    return ends.maximum(images - column(reach)).minimum(images + column(reach))

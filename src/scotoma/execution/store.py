@@ -1,0 +1,219 @@
+"""The run folder: whole files or none, and one run that writes them.
+
+claim.json        what is audited; another claim is refused
+units/*.parquet   one table a work unit, named by the hash of what it is the result of and by that of its content
+findings/*.json   each probe's finding with its figures, as soon as it is there
+records.parquet   every record of the run, without the images
+findings.json     the audit's result, for other tools
+report.html       the same for people
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from scotoma.execution.budget import Budget, OutOfTimeError
+from scotoma.execution.ranks import Ranks, ranks, seen
+from scotoma.utils.errors import InputError
+
+CONFIG = "scotoma"
+"""The key of a unit's configuration in its Parquet metadata."""
+
+
+class Store:
+    """A run folder of one claim.
+
+    Args:
+        folder: made where it is missing.
+        claim: what identifies the claim; a folder that holds another one raises `InputError`.
+        budget: how long to wait for tables that another process computes.
+        group: the processes that share the run; None is those that `torchrun` started.
+    """
+
+    def __init__(self, folder: Path, claim: dict[str, Any], budget: Budget | None = None, group: Ranks | None = None):
+        self.folder = folder
+        self.units = folder / "units"
+        self.budget = budget or Budget()
+        self.ranks = group or ranks()
+        opened = f"opened {folder}"
+        if self.ranks.leads:
+            self._open(claim)
+            self.ranks.done(opened)
+            return
+        self.ranks.wait(opened)
+        if not seen((folder / "claim.json").exists):
+            raise InputError(f"{folder}: is not the same folder for all machines; choose an --out that they share")
+        self._open(claim)
+
+    def _open(self, claim: dict[str, Any]) -> None:
+        folder, held = self.folder, self.folder / "claim.json"
+        if held.exists():
+            other = read_json(held)
+            differs = [key for key in claim if other.get(key) != claim[key]]
+            if differs:
+                key = differs[0]
+                raise InputError(
+                    f"{folder}: the run of another claim ({key} {other.get(key)!r} there, {claim[key]!r} here); "
+                    "choose another --out"
+                )
+        elif folder.is_dir() and any(not _is_partial(path, held) for path in folder.iterdir()):
+            raise InputError(f"{folder}: is not empty and not a run of scotoma; choose another --out")
+        else:
+            write_json(held, claim)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder, for all processes of the run; `InputError` where another run does. The lock goes with the process
+        that leads, however it ends."""
+        held = f"locked {self.folder}"
+        if not self.ranks.leads:
+            self.ranks.wait(held)
+            yield
+            return
+        with (self.folder / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"{self.folder}: another audit is writing there; wait for it or choose another --out") from None
+            for left in self.units.glob(".*"):  # by a run that was killed while it wrote
+                left.unlink()
+            self.ranks.done(held)
+            yield
+
+    def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The table that `compute` makes, computed once for each configuration, by one of the processes.
+
+        The file is named by the hashes of `config` and of its own content. One that was cut short or altered is computed again.
+        Raises `OutOfTimeError` where another process computes it and the budget does not last.
+        """
+        unit = Unit(config, compute)
+        table = self._read(unit)
+        if table is not None:
+            return table
+        if not self.ranks.claim(self._name(unit)):
+            if not self.ranks.wait(self._name(unit), self.budget.left):
+                raise OutOfTimeError
+            found: list[pl.DataFrame | None] = []
+            if seen(lambda: found.append(self._read(unit)) or found[-1] is not None) and found[-1] is not None:
+                return found[-1]
+        return self._computed(unit)
+
+    def each(self, units: Iterable[Unit]) -> Iterator[pl.DataFrame]:
+        """The table of each, in this order. Of several processes every one first computes what no other has begun."""
+        units = list(units)
+        for unit in units if self.ranks.world > 1 else ():
+            if not self._has(unit) and self.ranks.claim(self._name(unit)):
+                self._computed(unit)
+        for unit in units:
+            yield self.unit(unit.config, unit.compute)
+
+    def _computed(self, unit: Unit) -> pl.DataFrame:
+        table = unit.compute()
+        content = _parquet(table, {CONFIG: unit.text})
+        write_whole(self.units / _unit_name(unit.key, content), content)
+        self.ranks.done(self._name(unit))
+        return table
+
+    def _read(self, unit: Unit) -> pl.DataFrame | None:
+        """What is on disk, whole; files that are not go."""
+        for path in self.units.glob(f"{unit.key}.*"):
+            content = path.read_bytes()
+            if path.name == _unit_name(unit.key, content):
+                return pl.read_parquet(io.BytesIO(content))
+            path.unlink(missing_ok=True)
+        return None
+
+    def _has(self, unit: Unit) -> bool:
+        return any(self.units.glob(f"{unit.key}.*"))
+
+    def _name(self, unit: Unit) -> str:
+        return f"{self.folder} {unit.key}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: what its table is the result of, and how to compute it."""
+
+    config: dict[str, Any]
+    compute: Callable[[], pl.DataFrame]
+
+    @cached_property
+    def text(self) -> str:
+        return json.dumps(self.config, sort_keys=True)
+
+    @cached_property
+    def key(self) -> str:
+        return _digest(self.text.encode(), 32)
+
+
+def _unit_name(key: str, content: bytes) -> str:
+    return f"{key}.{_digest(content, 16)}.parquet"
+
+
+def _digest(content: bytes, length: int) -> str:
+    return hashlib.sha256(content).hexdigest()[:length]
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` in place of `path`, durable, whole or not at all. An `OSError` names the file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:  # a full disk does not say which file was too much
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_parquet(path: Path, table: pl.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    write_whole(path, _parquet(table))
+
+
+def _parquet(table: pl.DataFrame, metadata: dict[str, str] | None = None) -> bytes:
+    content = io.BytesIO()  # the library's own errors for a full disk are not OSErrors
+    table.write_parquet(content, metadata=metadata)
+    return content.getvalue()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(path, f"{text}\n".encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON. Raises `InputError` where the file is missing or broken."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; is {path.parent} the folder of a finished run?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _is_partial(path: Path, whole: Path) -> bool:
+    """Whether a process was killed while it wrote `path` to become `whole`."""
+    return path.name.startswith(f".{whole.name}.")

@@ -1,1 +1,0 @@
-"""Where images lie among the training data, in the eyes of a network."""

@@ -1,1 +1,0 @@
-"""The loss around an image: whether its gradient says where it rises."""

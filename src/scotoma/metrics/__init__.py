@@ -1,0 +1,1 @@
+"""Measurements of features, gradients and attributions, without files, devices or probes."""

@@ -1,0 +1,121 @@
+"""Whether a gradient reaches the images, how large it is, and whether it is the same twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.core.losses import cross_entropy, margin
+from scotoma.attacks.core.oracle import Loss
+from scotoma.models.classifier import SAME_BATCH
+from scotoma.utils import device as engine
+
+RESOLUTION = torch.finfo(torch.float32).eps
+"""Shares of 1 below which a probability cannot be told from 1."""
+
+
+class Sizes(NamedTuple):
+    """Of one loss's gradient by each image, (n,); not finite where the gradient is not, 0 where there is none."""
+
+    mean: Tensor
+    """mean size of its values"""
+    largest: Tensor
+    l1: Tensor
+    l2: Tensor
+    zeros: Tensor
+    """share of its values that are exactly 0"""
+
+    @classmethod
+    def of(cls, gradient: Tensor) -> Sizes:
+        """The sizes of gradients (n, c, h, w)."""
+        sizes = gradient.flatten(1).abs().double()  # the square of a small float32 would be 0
+        return cls(sizes.mean(1), sizes.amax(1), sizes.sum(1), sizes.norm(dim=1), (sizes == 0).double().mean(1))
+
+
+@dataclass(frozen=True)
+class Health:
+    """The gradients of the cross-entropy and of the margin (`attacks.losses`) by n images, and what may be wrong with them.
+
+    The cross-entropy's gradient vanishes where the model is sure of its answer, whatever it does around the image; the
+    margin's knows no such scale. The flags `missing`, `zero`, `broken` and `saturated` exclude each other.
+    """
+
+    cross_entropy: Sizes
+    margin: Sizes
+    missing: Tensor
+    """bool (n,): the logits do not depend on the images by anything that can be differentiated"""
+    randomised: Tensor
+    """bool (n,): logits or the margin's gradient differ between two passes by more than rounding"""
+
+    @property
+    def broken(self) -> Tensor:
+        """bool (n,): some value of either gradient is NaN or infinite."""
+        return ~(self.cross_entropy.l1.isfinite() & self.margin.l1.isfinite())
+
+    @property
+    def zero(self) -> Tensor:
+        """bool (n,): every value of both gradients is exactly 0."""
+        return ~self.missing & (self.cross_entropy.zeros == 1) & (self.margin.zeros == 1)
+
+    @property
+    def saturated(self) -> Tensor:
+        """bool (n,): beside the margin's, the cross-entropy's gradient is below what float32 resolves.
+
+        It is about (1 - p) times the margin's, p being the label's probability, and 1 - p is rounded: below `RESOLUTION` nothing
+        is left of it but what the wrong classes contribute, or nothing at all.
+        """
+        return ~self.broken & (self.margin.l1 > 0) & (self.cross_entropy.l1 <= RESOLUTION * self.margin.l1)
+
+
+def health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
+    """Look at the gradients at n images, in two forward and three backward passes.
+
+    Args:
+        model: in eval mode; gradients are taken by the images alone.
+        images: (n, c, h, w) in [0, 1].
+        labels: int64 (n,).
+    """
+    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    parts = [_look(model, images[rows], labels[rows]) for rows in torch.arange(len(images), device=images.device).split(batch)]
+    entropies, margins, missing, randomised = zip(*parts, strict=True)
+    return Health(_joined(entropies), _joined(margins), torch.cat(missing), torch.cat(randomised))
+
+
+def _look(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Sizes, Sizes, Tensor, Tensor]:
+    """The fields of `Health` of a batch."""
+    logits, (entropy, first) = _gradients(model, images, labels, cross_entropy, margin)
+    # once more the margin's alone: the cross-entropy's would magnify the rounding of large logits
+    again, (second,) = _gradients(model, images, labels, margin)
+    randomised = _differ(logits, again)
+    missing = torch.full_like(randomised, entropy is None)
+    if entropy is None or first is None or second is None:
+        nothing = Sizes.of(torch.zeros_like(images))
+        return nothing, nothing, missing, randomised
+    return Sizes.of(entropy), Sizes.of(first), missing, randomised | _differ(first, second)
+
+
+def _gradients(model: nn.Module, images: Tensor, labels: Tensor, *losses: Loss) -> tuple[Tensor, Sequence[Tensor | None]]:
+    """Logits, and the gradient of each loss by the images as it is; None where the graph is cut."""
+    leaf = images.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(leaf).float()
+        if not logits.requires_grad:
+            return logits, [None for _ in losses]
+        sums = [loss(logits, labels).sum() for loss in losses]
+        gradients = [torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)[0] for total in sums]
+    return logits.detach(), gradients
+
+
+def _differ(first: Tensor, second: Tensor) -> Tensor:
+    """Which rows differ by more than rounding, bool (n,)."""
+    a, b = first.flatten(1), second.flatten(1)
+    near = (b - a).abs() <= SAME_BATCH * a.abs().amax(1, keepdim=True)
+    return ~(near | (a == b) | (a.isnan() & b.isnan())).all(1)
+
+
+def _joined(parts: tuple[Sizes, ...]) -> Sizes:
+    return Sizes(*map(torch.cat, zip(*parts, strict=True)))

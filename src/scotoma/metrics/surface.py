@@ -1,0 +1,119 @@
+"""The loss in a plane through an image (Tramer et al. 2018, Figure 1)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.core.losses import cross_entropy
+from scotoma.attacks.core.oracle import Loss, Oracle
+from scotoma.claim import Threat
+from scotoma.utils import device as engine
+from scotoma.utils.random import Randomness
+
+CLOSE = 1 / 16
+"""Share of eps that a close view reaches."""
+PARALLEL = 1e-3
+"""What is left of a unit vector orthogonal to another when it says nothing of its own."""
+FAINT = 1e-30
+"""Scale of the random numbers that decide where a gradient is 0."""
+
+
+class Surface(NamedTuple):
+    """Losses on a square grid."""
+
+    at: Tensor
+    """e1 and e2 of the grid, (m,), in the threat's units"""
+    losses: Tensor
+    """at x + e1 g + e2 g_perp, (n, m, m): image, e1, e2"""
+
+
+def surface(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    reach: float | None = None,
+    steps: int = 20,
+    source: nn.Module | None = None,
+    random: Randomness | None = None,
+    loss: Loss = cross_entropy,
+) -> Surface:
+    """The losses at x + e1 g + e2 g_perp, with the directions of `plane`.
+
+    Points are not clipped to [0, 1]: black and white pixels would fold the plane. They may lie outside the ball, up to
+    |e1| + |e2| from the image.
+
+    Args:
+        model: in eval mode.
+        images: (n, c, h, w) in [0, 1].
+        labels: int64 (n,).
+        threat: the norm, L-inf or L2.
+        reach: e1 and e2 go from -reach to reach; None means eps, a wide view.
+        steps: grid lines on either side of the image.
+        source: another model, whose gradient makes g_perp; None makes it at random.
+        random: of g_perp.
+        loss: what is drawn, and whose gradients are taken.
+    """
+    oracle, random = Oracle(model, labels), random or Randomness.default(images)
+    at = torch.arange(-steps, steps + 1, device=images.device) / steps * (reach or threat.eps)
+    grid = torch.cartesian_prod(at, at)
+    losses = images.new_empty(len(grid), len(images))
+    found = Surface(at, losses.T.unflatten(1, (len(at), len(at))))
+    if not len(images):
+        return found
+    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    for rows in torch.arange(len(images), device=images.device).split(batch):
+        clean, part, own = images[rows], oracle.narrow(rows), random.narrow(rows)
+        gradient = part.ascent(clean, loss).gradient
+        other = Oracle(source, part.labels).ascent(clean, loss).gradient if source else torch.zeros_like(clean)
+        first, second = plane(gradient, other, threat, own)
+        for points in torch.arange(len(grid), device=images.device).split(max(1, batch // len(rows))):
+            e1, e2 = grid[points].T[..., None, None, None, None]
+            several = oracle.narrow(rows.repeat(len(points)))
+            logits = several.logits((clean + e1 * first + e2 * second).flatten(0, 1))
+            losses[points[:, None], rows] = loss(logits, several.labels).view(len(points), -1)
+    return found
+
+
+def plane(gradient: Tensor, other: Tensor, threat: Threat, random: Randomness) -> tuple[Tensor, Tensor]:
+    """A direction of unit size along each gradient, and one orthogonal to it; both (n, c, h, w).
+
+    In L-inf they are vectors of signs: that of `gradient`, and among the vectors of signs orthogonal to it the one along
+    which a function with the gradient `other` rises fastest (one value is 0 where the number of signs is odd). In L2 the second is
+    what is left of `other`. Where `other` says nothing it is random; so it is where it is parallel to `gradient` in L2.
+
+    Args:
+        gradient, other: (n, c, h, w), finite.
+        threat: the norm, L-inf or L2.
+        random: of what `other` leaves open.
+    """
+    noise = random.normal(gradient).flatten(1)
+    if threat.norm == "linf":
+        first, wanted = gradient.flatten(1).sign(), other.flatten(1)
+        second = _half_opposed(first, torch.where(wanted == 0, FAINT * noise, wanted))
+    else:
+        first, wanted = (threat.steepest(each).flatten(1) / threat.eps for each in (gradient, other))
+        left = _rejected(wanted, first)
+        second = torch.where(left.norm(dim=1, keepdim=True) > PARALLEL, left, _rejected(noise, first))
+        second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-30)
+    return first.view_as(gradient), second.to(gradient).view_as(gradient)
+
+
+def _half_opposed(signs: Tensor, wanted: Tensor) -> Tensor:
+    """The signs orthogonal to `signs` with the largest product with `wanted`, (n, d): they keep the half of `signs` on which both
+    agree most, and turn the other."""
+    bound = signs != 0
+    agreement = (wanted * signs).masked_fill(~bound, -torch.inf)
+    place = agreement.argsort(dim=1, descending=True, stable=True).argsort(1)
+    number = bound.sum(1, keepdim=True)
+    kept, turned = place < number // 2, place >= number - number // 2
+    return torch.where(bound, signs * (kept.to(signs) - turned.to(signs)), wanted.sign())
+
+
+def _rejected(vectors: Tensor, unit: Tensor) -> Tensor:
+    """What is left of `vectors` orthogonal to `unit`, float64 (n, d)."""
+    a, b = vectors.double(), unit.double()
+    return a - (a * b).sum(1, keepdim=True) / b.square().sum(1, keepdim=True).clamp_min(1e-30) * b

@@ -1,0 +1,44 @@
+"""Tables of names: the one line that makes an attack, a model, a data set, a recipe or a probe known by name."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+from scotoma.utils.errors import InputError
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint for an unknown name: the closest of the known ones, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+class Table:
+    """Names to objects, imported when asked for, so that listing names costs nothing.
+
+    `entries` maps a name to "module:attribute" below the scotoma package.
+    """
+
+    def __init__(self, kind: str, entries: dict[str, str]):
+        self.kind = kind
+        self.entries = entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.entries
+
+    def __getitem__(self, name: str) -> Any:
+        """The object of that name. Raises `InputError`, with the nearest name, when there is none."""
+        if name not in self.entries:
+            raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, list(self.entries))}")
+        module, attribute = self.entries[name].split(":")
+        return getattr(importlib.import_module(f"scotoma.{module}"), attribute)
+
+    def describe(self, name: str) -> str:
+        """The first line of the object's docstring."""
+        return (self[name].__doc__ or "").strip().partition("\n")[0]
