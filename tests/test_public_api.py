@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
 import scotoma
 
@@ -24,6 +27,37 @@ def test_namespaces_and_functions_can_be_completed():
 @pytest.mark.parametrize("namespace", ["attacks", "metrics", "transforms"])
 def test_a_namespace_is_there_after_the_import_of_the_package(namespace: str):
     assert fresh(f"import scotoma; print(scotoma.{namespace}.__name__)") == f"scotoma.{namespace}"
+
+
+def test_every_attack_is_found_by_its_class():
+    code = "import scotoma; print(*(hasattr(scotoma.attacks, name) for name in ('APGDT', 'MinLinf', 'DDN', 'Nothing')))"
+    assert fresh(code) == "True True True False"
+    assert {"APGDT", "MinLinf", "DDN"} <= set(dir(scotoma.attacks))
+
+
+def test_an_attack_from_the_namespace_fools_a_linear_model():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]]))  # type: ignore[arg-type]
+        model[1].bias.copy_(torch.tensor([-2.0, 2.0]))  # type: ignore[arg-type]
+    images, labels = torch.full((1, 1, 2, 2), 0.55), torch.tensor([0])
+    assert model(images).argmax(1).tolist() == [0]
+    adversarial = scotoma.attacks.APGDT(scotoma.Threat("linf", 0.1))(model, images, labels)
+    assert model(adversarial).argmax(1).tolist() == [1]
+    assert (adversarial - images).abs().max() <= 0.1 + 1e-6
+
+
+def test_metrics_give_one_value_a_map_and_a_test_feature():
+    maps = torch.zeros(2, 1, 4, 4)
+    maps[0, 0, 0, 0], maps[1] = 1.0, 1.0
+    assert scotoma.metrics.gini(maps).tolist() == pytest.approx([1 - 1 / 16, 0])
+    train, test = np.array([[0.0], [1], [3]], np.float32), np.array([[0.0], [5]], np.float32)
+    assert scotoma.metrics.nearest_distance(train, test, k=2) == pytest.approx([0.5, 3.0])
+
+
+@pytest.mark.parametrize("name", scotoma.metrics.__all__)
+def test_every_public_metric_can_be_called(name: str):
+    assert callable(getattr(scotoma.metrics, name))
 
 
 def test_the_import_waits_for_torch():

@@ -48,6 +48,18 @@ ATTACKS = Table(
 )
 
 
+def __getattr__(name: str) -> Any:
+    # an attack's class is imported when it is first asked for: `scotoma.attacks.APGDT`
+    for key, entry in ATTACKS.entries.items():
+        if entry.endswith(f":{name}"):
+            return ATTACKS[key]
+    raise AttributeError(f"module 'scotoma.attacks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *(entry.partition(":")[2] for entry in ATTACKS.entries.values())])
+
+
 def make(name: str, threat: Threat, **settings: Any) -> Any:
     """The attack of a name for a threat, with those of `settings` that it has.
 
