@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from scotoma.papers import zhang2019
-from scotoma.reproduction.running import reproduce
+from scotoma.papers.running import reproduce
+from scotoma.papers.zhang2019 import published
 
 MINUTES = {"strong": 20.0, "cw-linf": 60.0}
 """The most that a table of 2,000 images should take on two cores."""
@@ -32,7 +32,7 @@ def main() -> None:
         (finished,) = reproduce(f"zhang2019/{given.table}", Path(folder), attack=given.attack, limit=given.images, say=print)
         wall, processor = time.monotonic() - wall, time.process_time() - processor
         finished.show()
-    scaled = wall / 60 * zhang2019.IMAGES / given.images
+    scaled = wall / 60 * published.IMAGES / given.images
     print(f"{given.table}, {given.attack}, {given.images} images a cell, {torch.get_num_threads()} threads")
     print(f"wall {wall:.0f} s, processor {processor:.0f} s")
     print(

@@ -13,7 +13,7 @@ import scotoma
 from scotoma.auditing import draw
 from scotoma.data.dataset import Dataset
 from scotoma.probes import PROBES
-from scotoma.probes.norms import Norms
+from scotoma.probes.norms.probe import Norms
 from scotoma.utils.errors import InputError
 
 PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]

@@ -9,10 +9,10 @@ import pytest
 import scotoma
 from centroids import centroids
 from scotoma.probes import PROBES
-from scotoma.probes.blindspot_map import BlindSpotMap
-from scotoma.probes.certificate import Certificate
-from scotoma.probes.inequality import Inequality
-from scotoma.probes.norms import Norms
+from scotoma.probes.blindspots.map import BlindSpotMap
+from scotoma.probes.certificates.probe import Certificate
+from scotoma.probes.inequality.probe import Inequality
+from scotoma.probes.norms.probe import Norms
 from scotoma.report.text import norm
 
 EPS = 0.4

@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from scotoma._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from scotoma import attacks as attacks
     from scotoma import attribution as attribution
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from scotoma.models.loading import load_model as load_model
     from scotoma.utils.errors import InputError as InputError
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "audit": "auditing",

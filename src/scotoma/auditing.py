@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from torch import nn
 
-from scotoma import __version__
+from scotoma._version import __version__
 from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
@@ -35,8 +35,8 @@ from scotoma.execution.store import read_json, write_json, write_parquet, write_
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
-from scotoma.probes.norms_bounds import read_bounds
-from scotoma.probes.probe import Probe, Settings
+from scotoma.probes.base import Probe, Settings
+from scotoma.probes.norms.bounds import read_bounds
 from scotoma.report.text import norm
 from scotoma.results.finding import Bars, Boxes, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
 from scotoma.utils.errors import InputError

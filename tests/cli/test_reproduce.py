@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from scotoma.reproduction import ITEMS
+from scotoma.papers import ITEMS
 
 
 def test_list_papers(scotoma):

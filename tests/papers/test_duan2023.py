@@ -7,8 +7,8 @@ import pytest
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import SHARES
-from scotoma.papers import duan2023
-from scotoma.papers.duan2023 import COUNTS, EPS, GINI, NOISE_I, OCCLUSION, RANDOM_NOISE, SETTINGS, TABLE3, VALUES
+from scotoma.papers.duan2023 import published
+from scotoma.papers.duan2023.published import COUNTS, EPS, GINI, NOISE_I, OCCLUSION, RANDOM_NOISE, SETTINGS, TABLE3, VALUES
 
 
 def test_every_column_has_a_figure():
@@ -17,7 +17,7 @@ def test_every_column_has_a_figure():
         assert all(0 < value <= 1 for values in table.values() for value in values)
     assert set(OCCLUSION) == {(setting, colour) for setting in SETTINGS for colour in COLOURS}
     assert set(TABLE3) == set(ATTRIBUTIONS)
-    assert {over for *_, over in GINI} == set(duan2023.FITS)
+    assert {over for *_, over in GINI} == set(published.FITS)
 
 
 def test_the_claims_that_are_checked_here_hold_in_the_papers_own_tables():
@@ -42,5 +42,5 @@ def test_tables_repeat_one_another():
 
 def test_counts_are_those_of_the_attack():
     assert pytest.approx(SHARES) == tuple(count / VALUES for count in COUNTS)
-    assert VALUES == 3 * duan2023.SIDE**2
-    assert duan2023.MIDDLE in tuple(count / VALUES for count in COUNTS)
+    assert VALUES == 3 * published.SIDE**2
+    assert published.MIDDLE in tuple(count / VALUES for count in COUNTS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import GUARD
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.probes.probe import Settings
+from scotoma.probes.base import Settings
 
 OVERSHOOT = 1e-4
 

@@ -6,8 +6,8 @@ from contrast_hole import Hole, quadrants
 
 import scotoma
 from scotoma.auditing import draw
-from scotoma.probes.blindspot_map import BlindSpotMap
-from scotoma.probes.map_finding import Family, headline, verdict
+from scotoma.probes.blindspots.map import BlindSpotMap
+from scotoma.probes.blindspots.map_report import Family, headline, verdict
 from scotoma.results.finding import Finding
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.scale_shift import ScaleShift

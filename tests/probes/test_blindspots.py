@@ -7,9 +7,9 @@ from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
-from scotoma.papers import zhang2019
-from scotoma.probes.blindspots import BlindSpots, Cell, move
-from scotoma.probes.probe import Settings
+from scotoma.probes.base import Settings
+from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS, contrast_shifts
+from scotoma.probes.blindspots.probe import BlindSpots, Cell, move
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Rate
 
@@ -29,7 +29,7 @@ def finding(tmp_path, grey, linear_grey, threat):
 
 def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey, threat):
     grid = finding.tables["grid"]
-    assert [(row["alpha"], row["beta"]) for row in grid] == list(zhang2019.MNIST_MOVES)
+    assert [(row["alpha"], row["beta"]) for row in grid] == list(MNIST_SHIFTS)
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
         right = linear_grey(images).argmax(1) == grey.test.labels
@@ -50,8 +50,8 @@ def test_the_grid_has_the_columns_that_other_tools_read(finding):
 
 
 def test_fashion_has_its_own_grid():
-    assert zhang2019.moves("fashion-mnist") == zhang2019.FASHION_MOVES
-    assert zhang2019.moves("mnist") == zhang2019.moves("npz:mine.npz") == zhang2019.MNIST_MOVES
+    assert contrast_shifts("fashion-mnist") == FASHION_SHIFTS
+    assert contrast_shifts("mnist") == contrast_shifts("npz:mine.npz") == MNIST_SHIFTS
     assert move(1.0, 0.0) is None
 
 

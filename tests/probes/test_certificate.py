@@ -13,11 +13,11 @@ from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
-from scotoma.papers import zhang2019
-from scotoma.probes import certificate
-from scotoma.probes.certificate import Certificate, Ground
-from scotoma.probes.probe import Settings
-from scotoma.probes.spots import Spot
+from scotoma.probes.base import Settings
+from scotoma.probes.blindspots.grid import MNIST_SHIFTS
+from scotoma.probes.blindspots.transformed import Spot
+from scotoma.probes.certificates import probe as certificate
+from scotoma.probes.certificates.probe import Certificate, Ground
 from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.02)
@@ -40,7 +40,7 @@ def test_what_is_not_certified_falls_where_both_are_exact(finding):
 
 def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey):
     grid = finding.tables["grid"]
-    assert [(row["alpha"], row["beta"]) for row in grid] == list(zhang2019.MNIST_MOVES)
+    assert [(row["alpha"], row["beta"]) for row in grid] == list(MNIST_SHIFTS)
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
         right = linear_grey(images).argmax(1) == grey.test.labels

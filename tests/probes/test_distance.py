@@ -16,10 +16,10 @@ from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.metrics import approximate
 from scotoma.models.loading import load_model
-from scotoma.probes import distance
-from scotoma.probes.distance import Distance
-from scotoma.probes.probe import Settings
-from scotoma.probes.proximity import BINS, SHIFT_BINS
+from scotoma.probes.base import Settings
+from scotoma.probes.distance import probe as distance
+from scotoma.probes.distance.analysis import BINS, SHIFT_BINS
+from scotoma.probes.distance.probe import Distance
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding, Scatter
 from scotoma.transforms.scale_shift import ScaleShift

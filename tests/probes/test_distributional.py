@@ -15,10 +15,10 @@ from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
-from scotoma.probes import shifts
-from scotoma.probes.distributional import Distributional, Held
-from scotoma.probes.probe import Settings
-from scotoma.probes.shifts import Line, Shifted
+from scotoma.probes.base import Settings
+from scotoma.probes.certificates import transport as shifts
+from scotoma.probes.certificates.distributional import Distributional, Held
+from scotoma.probes.certificates.transport import Line, Shifted
 from scotoma.utils.stats import mean
 
 THREAT = Threat("linf", 0.1)

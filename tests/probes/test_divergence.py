@@ -11,10 +11,10 @@ from scotoma.auditing import make_claim, public
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.run import Run
 from scotoma.metrics.resampling import Comparison
-from scotoma.probes import divergence
-from scotoma.probes.divergence import Divergence
-from scotoma.probes.divergence_finding import DRAWS, FAR_AUC, FAR_KL, headline, verdict
-from scotoma.probes.probe import Settings
+from scotoma.probes.base import Settings
+from scotoma.probes.divergence import probe as divergence
+from scotoma.probes.divergence.probe import Divergence
+from scotoma.probes.divergence.report import DRAWS, FAR_AUC, FAR_KL, headline, verdict
 from scotoma.results.finding import Finding
 
 POINTS = 450

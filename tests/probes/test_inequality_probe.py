@@ -18,11 +18,13 @@ from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
-from scotoma.probes import inequality_looking, inequality_reference, sources
-from scotoma.probes.inequality import Inequality
-from scotoma.probes.inequality_finding import strongest, verdict
-from scotoma.probes.inequality_reading import FEW_PIXELS, FEW_VALUES, Cell, paired
-from scotoma.probes.probe import Settings
+from scotoma.probes.base import Settings
+from scotoma.probes.inequality import measurements as inequality_looking
+from scotoma.probes.inequality import reference as inequality_reference
+from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, paired
+from scotoma.probes.inequality.probe import Inequality
+from scotoma.probes.inequality.report import strongest, verdict
+from scotoma.probes.transfer import sources
 from scotoma.reference import Reference
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding

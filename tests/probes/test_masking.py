@@ -16,7 +16,7 @@ from scotoma.auditing import draw
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
 from scotoma.models.loading import load_model
-from scotoma.probes.masking_checks import Check, at_least, never_falls, not_behind
+from scotoma.probes.masking.checks import Check, at_least, never_falls, not_behind
 from scotoma.reference import ZOO
 from scotoma.training.loop import Schedule, train
 

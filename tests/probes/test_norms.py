@@ -21,12 +21,12 @@ from scotoma.models.binarise import Binarise
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
-from scotoma.probes.norms import ATTACKS, Norms
-from scotoma.probes.norms_bounds import bounds, read_bounds
-from scotoma.probes.norms_figures import amount
-from scotoma.probes.norms_gradient import PASSES
-from scotoma.probes.norms_reading import Kind, Reading, Tried
-from scotoma.probes.probe import Settings
+from scotoma.probes.base import Settings
+from scotoma.probes.norms.analysis import Kind, Reading, Tried
+from scotoma.probes.norms.bounds import bounds, read_bounds
+from scotoma.probes.norms.figures import amount
+from scotoma.probes.norms.gradients import PASSES
+from scotoma.probes.norms.probe import ATTACKS, Norms
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import median, rate

@@ -6,8 +6,8 @@ from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
-from scotoma.probes.probe import Settings
-from scotoma.probes.robustness import Robustness, verdict
+from scotoma.probes.base import Settings
+from scotoma.probes.robustness.probe import Robustness, verdict
 from scotoma.utils.stats import Rate, rate
 
 THREAT = Threat("linf", 0.02)

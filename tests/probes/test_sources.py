@@ -18,8 +18,8 @@ from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
-from scotoma.probes import sources as module
-from scotoma.probes.sources import FEWEST, MOST, is_held_out, schedule_for, small, sources, together
+from scotoma.probes.transfer import sources as module
+from scotoma.probes.transfer.sources import FEWEST, MOST, is_held_out, schedule_for, small, sources, together
 from scotoma.reference import Reference
 from scotoma.training.loop import Schedule
 

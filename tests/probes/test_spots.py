@@ -8,8 +8,8 @@ from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run, Transform
-from scotoma.probes.probe import Settings
-from scotoma.probes.spots import Scout, Spot, cell, worst
+from scotoma.probes.base import Settings
+from scotoma.probes.blindspots.transformed import Scout, Spot, cell, worst
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.control import Control
 from scotoma.transforms.scale_shift import ScaleShift

@@ -20,10 +20,10 @@ from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
-from scotoma.probes.probe import Settings
-from scotoma.probes.sources import TOGETHER, Source
-from scotoma.probes.transfer import Cell, Maker, Matrix, Transfer, crafting
-from scotoma.probes.transfer_reading import ANY, MISLED, Reading
+from scotoma.probes.base import Settings
+from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
+from scotoma.probes.transfer.probe import Cell, Maker, Matrix, Transfer, crafting
+from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
 from scotoma.results.finding import Finding
 from scotoma.utils.stats import rate

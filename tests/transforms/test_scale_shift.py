@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from scotoma.papers import zhang2019
+from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS
 from scotoma.transforms.scale_shift import ScaleShift
 
 IMAGES = torch.rand((20, 1, 8, 8), generator=torch.Generator().manual_seed(0))
-MOVES = sorted({*zhang2019.MNIST_MOVES, *zhang2019.FASHION_MOVES})
+MOVES = sorted({*MNIST_SHIFTS, *FASHION_SHIFTS})
 
 
 @pytest.mark.parametrize(("alpha", "beta"), MOVES)

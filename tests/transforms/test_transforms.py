@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scotoma.execution.run import name
-from scotoma.probes.sweeps import SWEEPS
+from scotoma.probes.blindspots.grid import SWEEPS
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur

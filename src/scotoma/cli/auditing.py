@@ -97,7 +97,7 @@ def map_blind_spots(
     """Search for the harmless change of the images that costs the most robustness, and write the report."""
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
-    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.transforms import TRANSFORMS
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
@@ -124,8 +124,8 @@ def certify(
     from scotoma.certificates.wasserstein import is_smooth
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
-    from scotoma.probes.certificate import Certificate
-    from scotoma.probes.distributional import Distributional
+    from scotoma.probes.certificates.distributional import Distributional
+    from scotoma.probes.certificates.probe import Certificate
 
     loaded = load_model(model, weights, trust_pickle=trust_pickle)
     probe = Distributional() if is_smooth(loaded.module) else Certificate()

@@ -35,7 +35,7 @@ def reproduce(
 ) -> None:
     """Measure a paper's table or figure again and print ours beside the published numbers."""
     from scotoma.execution.ranks import ranks
-    from scotoma.reproduction.running import reproduce as run
+    from scotoma.papers.running import reproduce as run
 
     finished = run(
         name,
@@ -67,8 +67,8 @@ def list_names(
     from scotoma.attribution import ATTRIBUTIONS
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
+    from scotoma.papers import ITEMS
     from scotoma.probes import PROBES
-    from scotoma.reproduction import ITEMS
     from scotoma.training import AUGMENTATIONS, RECIPES
     from scotoma.transforms import TRANSFORMS
     from scotoma.utils.registry import nearest

@@ -131,8 +131,8 @@ def patch(
     from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.models.loading import load_model
-    from scotoma.patching import patch as close
-    from scotoma.probes.blindspot_map import BlindSpotMap
+    from scotoma.probes.blindspots.map import BlindSpotMap
+    from scotoma.probes.blindspots.patch import patch as close
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 

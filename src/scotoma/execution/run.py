@@ -20,7 +20,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from scotoma import __version__
+from scotoma._version import __version__
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split

@@ -10,7 +10,7 @@ from scotoma.claim import Claim
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import stages
-from scotoma.probes.probe import Probe, Settings
+from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
 
 CHEAP_FIRST = ("robustness", "distance", "divergence", "inequality", "transfer", "masking", "blindspots", "norms")

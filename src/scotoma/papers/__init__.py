@@ -1,1 +1,45 @@
-"""The papers: their tables as data, and how to measure them again."""
+"""Reproductions: the papers' tables and figures, measured again. One class an item, one line here a name."""
+
+from __future__ import annotations
+
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import Table, nearest
+
+ITEMS = Table(
+    "item",
+    {
+        "zhang2019/table1": "papers.zhang2019.divergence:Table1",
+        "zhang2019/table2": "papers.zhang2019.grid:Table2",
+        "zhang2019/table3": "papers.zhang2019.grid:Table3",
+        "zhang2019/figure1": "papers.zhang2019.distance:Figure1",
+        "zhang2019/figure2": "papers.zhang2019.distance:Figure2",
+        "zhang2019/figure3": "papers.zhang2019.distance:Figure3",
+        "zhang2019/figure4": "papers.zhang2019.examples:Figure4",
+        "zhang2019/figure5": "papers.zhang2019.detection:Figure5",
+        "zhang2019/provable": "papers.zhang2019.provable:Provable",
+        "tramer2018/mnist": "papers.tramer2018.mnist:Mnist",
+        "tramer2018/rand-fgsm": "papers.tramer2018.rand_fgsm:RandFGSMTraining",
+        "tramer2018/diagnostics": "papers.tramer2018.diagnostics:Diagnostics",
+        "schott2019/table": "papers.schott2019.table:Norms",
+        "schott2019/bounds": "papers.schott2019.bounds:Bounds",
+        "schott2019/distal": "papers.schott2019.distal:DistalImages",
+        "tramer2018/imagenet": "papers.tramer2018.imagenet:ImageNet",
+        "duan2023/digits": "papers.duan2023.sweeps:Digits",
+        "duan2023/mnist": "papers.duan2023.sweeps:Mnist",
+        "duan2023/cifar": "papers.duan2023.sweeps:Cifar",
+        "duan2023/attributions": "papers.duan2023.attributions:Attributions",
+        "duan2023/remedies": "papers.duan2023.remedies:Remedies",
+    },
+)
+
+BY_NAME = {"tramer2018/imagenet", "duan2023/cifar"}
+"""Items that their paper's name alone does not run: their models train for many hours, or on data that cannot be downloaded."""
+
+
+def chosen(name: str) -> list[str]:
+    """The items that "paper/item" or "paper" names. Raises `InputError`, with the nearest name, where there is none."""
+    found = [item for item in ITEMS if item == name or (item.startswith(f"{name}/") and item not in BY_NAME)]
+    if not found:
+        papers = dict.fromkeys(item.partition("/")[0] for item in ITEMS)
+        raise InputError(f"nothing to reproduce is called {name!r}; {nearest(name, [*papers, *ITEMS])}")
+    return found

@@ -7,13 +7,13 @@ from scotoma.utils.registry import Table
 PROBES = Table(
     "probe",
     {
-        "robustness": "probes.robustness:Robustness",
-        "blindspots": "probes.blindspots:BlindSpots",
-        "distance": "probes.distance:Distance",
-        "divergence": "probes.divergence:Divergence",
-        "norms": "probes.norms:Norms",
-        "inequality": "probes.inequality:Inequality",
-        "transfer": "probes.transfer:Transfer",
-        "masking": "probes.masking:Masking",
+        "robustness": "probes.robustness.probe:Robustness",
+        "blindspots": "probes.blindspots.probe:BlindSpots",
+        "distance": "probes.distance.probe:Distance",
+        "divergence": "probes.divergence.probe:Divergence",
+        "norms": "probes.norms.probe:Norms",
+        "inequality": "probes.inequality.probe:Inequality",
+        "transfer": "probes.transfer.probe:Transfer",
+        "masking": "probes.masking.probe:Masking",
     },
 )

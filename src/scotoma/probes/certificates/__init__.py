@@ -1,0 +1,1 @@
+"""What can be proved, and what harmless changes leave of the proof."""

@@ -1,0 +1,1 @@
+"""Does the claim fail far from the training data?"""

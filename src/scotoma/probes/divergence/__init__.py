@@ -1,0 +1,1 @@
+"""Is the test set drawn from where the training set is?"""

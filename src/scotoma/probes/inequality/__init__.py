@@ -1,0 +1,1 @@
+"""Does a handful of pixels carry the prediction?"""

@@ -1,0 +1,293 @@
+"""What the inequality probe says: the finding from the readings of the audited model and the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scotoma.attribution.ranking import ORDERS
+from scotoma.claim import Claim
+from scotoma.execution.fingerprint import name
+from scotoma.execution.run import Run
+from scotoma.probes.base import columns, percent
+from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, Reading
+from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
+from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
+from scotoma.probes.inequality.reference import Compared
+from scotoma.report.text import norm as written
+from scotoma.results.finding import Finding, Row, Verdict
+from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
+
+BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
+RULE = (
+    f"noise on at most {FEW_VALUES:.1%} of the values, or on one, and occlusions of at most {FEW_PIXELS:.0%} of the pixels, where "
+    "the evidence is and at as many random places; the gap is the difference between the two errors: broken if somewhere the 95% "
+    f"interval of the first error lies above {BROKEN:.0%} and that of the gap above {100 * WIDE:.0f} points, holds if everywhere "
+    f"that of the gap lies below {100 * NARROW:.0f} points, else weak"
+)
+INCOMPLETE = 0.1
+
+
+def describe(
+    question: str,
+    claim: Claim,
+    run: Run,
+    readings: list[Reading],
+    smallest: np.ndarray,
+    shown: Shown,
+    beside: Compared,
+    dropped: int,
+) -> Finding:
+    """The finding.
+
+    Args:
+        readings: of the audited model and, if there is one, the reference, on the same images.
+        smallest: perturbation of each image in the claim's norm, float (n,), infinite where none was found.
+        shown: for the galleries.
+        beside: the reference.
+        dropped: images whose maps say nothing.
+    """
+    audited = readings[0]
+    worst, together = strongest(audited.cells), spearman(audited["gini"], smallest, run.seed)
+    decided = verdict(audited.cells)
+    return Finding(
+        probe="inequality",
+        question=question,
+        verdict=decided,
+        rule=RULE,
+        headline=_headline(decided, readings, worst),
+        numbers=_numbers(claim, readings, worst, together) | {"reference": name(beside.model) if beside.model else None},
+        tables={
+            "gini": [row for reading in readings for row in _ginis(reading)],
+            "noise": [row for reading in readings for row in _noise(reading)],
+            "occlusion": [row for reading in readings for row in _occlusion(reading)],
+            "gaps": [row for reading in readings for row in _gaps(reading)],
+            "shares": [row for reading in readings for row in _shares(reading)],
+            "concentration": [_concentration(reading) for reading in readings],
+            "deletion": [row for reading in readings for row in _deletion(reading)],
+            **{f"error_{kind}": error_rows(readings, kind) for kind in ("I", "II")},
+            "lorenz": lorenz_rows(readings),
+        },
+        figures=figures(readings, shown),
+        notes=_notes(claim, readings, together, beside.why, dropped),
+        images=shown.images,
+    )
+
+
+def verdict(cells: list[Cell]) -> Verdict:
+    """The verdict of `RULE`."""
+    few = [cell for cell in cells if cell.few]
+    if any(cell.error("importance").low > BROKEN and cell.gap.low > WIDE for cell in few):
+        return "broken"
+    return "holds" if all(cell.gap.high < NARROW for cell in few) else "weak"
+
+
+def strongest(cells: list[Cell]) -> Cell:
+    """Of those with few places one that makes the claim broken, if there is one, and of these the one with the widest gap."""
+    few = [cell for cell in cells if cell.few]
+    return max(few, key=lambda cell: (verdict([cell]) == "broken", cell.gap.value))
+
+
+def place(cell: Cell, values: int, pixels: int) -> str:
+    """What is done where it matters most, as the beginning of a sentence."""
+    if cell.attack == "occlusion":
+        return f"Covering the regions that count most, at most {cell.reach:,} of {pixels:,} pixels, in {colour_of(cell)}"
+    which = "most important value" if cell.size == 1 else f"{cell.size:,} most important values"
+    return f"Noise {'added to' if cell.kind == 'I' else 'in place of'} the {which} of {values:,}"
+
+
+def _headline(decided: Verdict, readings: list[Reading], worst: Cell) -> str:
+    lead = {
+        "broken": "A handful of pixels carries the prediction",
+        "weak": "A few pixels carry more of the prediction than others do",
+        "holds": "No handful of pixels carries the prediction",
+    }[decided]
+    plan, error, chance = readings[0].plan, worst.error("importance"), worst.error("random")
+    done = place(worst, plan.values, plan.pixels)
+    told = (
+        f"{lead}. {done} makes the model wrong on {percent(error)}, at random places on {chance.value:.1%}: a gap of "
+        f"{_points(worst.gap)}"
+    )
+    concentrated = f"The Gini coefficient of its evidence is {readings[0]['gini'].mean():.2f}"
+    if len(readings) > 1:
+        same = readings[1].like(worst)
+        told += f"; the naturally trained reference on {same.error('importance').value:.1%} and {same.error('random').value:.1%}"
+        concentrated += f", that of the reference {readings[1]['gini'].mean():.2f}"
+    return f"{told}. {concentrated}."
+
+
+def _points(gap: Estimate) -> str:
+    """A difference of rates in a sentence."""
+    return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f}–{100 * gap.high:.1f})".replace("-", "−")
+
+
+def _numbers(claim: Claim, readings: list[Reading], worst: Cell, together: Correlation) -> dict[str, Any]:
+    """Those of the reference are None where there is none."""
+    audited, reference = readings[0], readings[1] if len(readings) > 1 else None
+    numbers: dict[str, Any] = {}
+    for measure in ("gini", "gini_regional"):
+        own = audited[measure]
+        other = reference[measure] if reference else np.zeros(0)
+        numbers |= columns(measure, mean(own)) | columns(f"{measure}_reference", mean(other))
+        numbers |= columns(f"{measure}_difference", mean(own - other) if reference else mean(other))
+    same = reference.like(worst) if reference else None
+    nothing = Rate(np.nan, np.nan, np.nan, 0)
+    return numbers | {
+        "strongest": _named(worst, audited),
+        **columns("error", worst.error("importance")),
+        **columns("error_random", worst.error("random")),
+        **columns("gap", worst.gap),
+        **columns("error_reference", same.error("importance") if same else nothing),
+        **columns("gap_reference", same.gap if same else Estimate(*nothing)),
+        **columns(f"spearman_gini_{claim.threat.norm}", together),
+        "completeness_error": finite(np.median(audited["incomplete"])),
+        "n": len(audited.table),
+    }
+
+
+def _named(cell: Cell, reading: Reading) -> str:
+    if cell.attack == "noise":
+        return f"noise {cell.kind} on {cell.size} value{'' if cell.size == 1 else 's'}"
+    regions, radius = reading.plan.occlusions[cell.size]
+    return f"occlusion in {colour_of(cell)}, {regions} regions, radius {radius}"
+
+
+def _ginis(reading: Reading) -> list[Row]:
+    block = reading.plan.block
+    return [
+        {
+            "model": reading.name,
+            "over": f"regions of {block}x{block} pixels" if regional else "values",
+            "convention": convention,
+            **columns("gini", mean(reading[name])),
+            "n": len(reading.table),
+        }
+        for name, (regional, convention) in GINIS.items()
+    ]
+
+
+def _noise(reading: Reading) -> list[Row]:
+    return [
+        {
+            "model": reading.name,
+            "type": cell.kind,
+            "order": order,
+            "pixels": cell.size,
+            "share": finite(cell.share),
+            **columns("error", cell.error(order)),
+            "n": len(reading.table),
+        }
+        for cell in reading.cells
+        if cell.attack == "noise"
+        for order in ORDERS
+    ]
+
+
+def _occlusion(reading: Reading) -> list[Row]:
+    """`covered` is the mean over the images that fell, in pixels; `share` what may be covered at most."""
+    rows = []
+    for cell in reading.cells:
+        if cell.attack == "noise":
+            continue
+        regions, radius = reading.plan.occlusions[cell.size]
+        for order in ORDERS:
+            covered = reading.covered(order, cell.kind, cell.size)
+            fell = covered[np.isfinite(covered)]
+            rows.append(
+                {
+                    "model": reading.name,
+                    "colour": cell.kind,
+                    "regions": regions,
+                    "radius": radius,
+                    "order": order,
+                    "share": finite(cell.share),
+                    **columns("error", cell.error(order)),
+                    "covered": finite(fell.mean()) if len(fell) else None,
+                    "n": len(covered),
+                }
+            )
+    return rows
+
+
+def _gaps(reading: Reading) -> list[Row]:
+    return [
+        {
+            "model": reading.name,
+            "attack": _named(cell, reading),
+            "share": finite(cell.share),
+            "error": finite(cell.error("importance").value),
+            "error_random": finite(cell.error("random").value),
+            **columns("gap", cell.gap),
+            "in_verdict": cell.few and reading.name == "audited",
+            "n": len(reading.table),
+        }
+        for cell in reading.cells
+    ]
+
+
+def _shares(reading: Reading) -> list[Row]:
+    """What share of the evidence the values that count most have."""
+    return [
+        {"model": reading.name, "values": count, "share": finite(count / reading.plan.values), **columns("evidence", mean(held))}
+        for count, held in zip(reading.plan.counts, reading["top"].T, strict=True)
+    ]
+
+
+def _concentration(reading: Reading) -> Row:
+    """Beside the Gini coefficient Hoover's index, and how many equal values would be as concentrated (Herfindahl)."""
+    measures = columns("hoover", mean(reading["hoover"])) | columns("effective_values", mean(reading["effective"]))
+    return {"model": reading.name, **measures, "values": reading.plan.values, "n": len(reading.table)}
+
+
+def _deletion(reading: Reading) -> list[Row]:
+    return [
+        {
+            "model": reading.name,
+            "order": order,
+            **columns("deletion", mean(reading[f"deletion {order}"].astype(float))),
+            **columns("insertion", mean(reading[f"insertion {order}"].astype(float))),
+            "n": len(reading.table),
+        }
+        for order in ORDERS
+    ]
+
+
+def _notes(claim: Claim, readings: list[Reading], together: Correlation, why: str, dropped: int) -> tuple[str, ...]:
+    audited, plan = readings[0], readings[0].plan
+    mean_of = f"the {'training' if claim.data.train is not None else 'audited'} data"
+    level, sd = (", ".join(f"{value:.3g}" for value in numbers) for numbers in (plan.mean, plan.sd))
+    sizes = " and ".join(f"{regions} regions with radius {radius}" for regions, radius in plan.occlusions)
+    both = " and the reference" if len(readings) > 1 else ""
+    notes = [
+        f"{why} Both are measured on the same {len(audited.table)} images, which both have right." if both else why,
+        f"Maps are integrated gradients of the label's logit in {plan.steps} steps, from an image of the mean of {mean_of}, "
+        f"{level}: zero in the space to which the paper's models normalise. From black, which most pixels of strokes on black are, "
+        "every model's evidence would look concentrated. Their sums miss what the logit gains by "
+        f"{np.median(audited['incomplete']):.1%} in the median.",
+        "A value is one channel of a pixel; the column pixels counts values. The Gini coefficient is 0 where all count alike and "
+        "near 1 where one has all. Convention absolute takes |a|, positive max(a, 0), both before sums over regions; net takes "
+        "max(sum, 0) after them. The numbers are absolute over values, and net over regions of "
+        f"{plan.block}x{plan.block} pixels. So many equal values as are called effective would be as concentrated.",
+        f"Noise is standard normal where images are normalised (sd {sd}), {plan.draws} draws an image; added (type I) or in place "
+        "of the values (type II), and clipped to [0, 1]. An error is the mean over draws and images, its interval Wilson's over "
+        "images. The gap is paired by image, with the interval of Agresti and Min (2005).",
+        f"Occlusions are told for images of {PAPER_SIDE} pixels a side, as in the paper, and scaled to these: {sizes}. Each is a "
+        "search in up to as many tries as regions times radius, at random places too; covered is the mean number of pixels over "
+        "the images that fell. The colour mean is that of the data, the paper's gray.",
+        "Deletion and insertion are areas under the label's probability as pixels are replaced by the mean or put back: evidence "
+        "in few pixels gives a small deletion and a large insertion beside the random order.",
+    ]
+    if np.median(audited["incomplete"]) > INCOMPLETE:
+        notes.append(
+            "The maps do not account for what the model says, as with gradients that mislead: see the masking probe, and take a "
+            "small gap for no sign of evenly spread evidence."
+        )
+    if dropped:
+        notes.append(f"{dropped} images were left out, since the map of the model{both} is zero or no number there.")
+    if np.isfinite(together.value):
+        notes.append(
+            f"Spearman's correlation of an image's Gini coefficient with its smallest {written(claim.threat.norm)} perturbation is "
+            f"{together.value:.2f}, between {together.low:.2f} and {together.high:.2f} with 95% confidence (n = {together.n})."
+        )
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Do the model's gradients mislead attacks?"""

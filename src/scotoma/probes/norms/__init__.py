@@ -1,0 +1,1 @@
+"""Does the claim hold only in the norm that the model was trained for?"""

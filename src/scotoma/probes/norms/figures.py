@@ -1,0 +1,116 @@
+"""What the norms probe draws: accuracy against distance, and the nearest adversarial image in each norm."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from scotoma.claim import Claim, Threat
+from scotoma.execution.run import Run
+from scotoma.probes.base import columns
+from scotoma.probes.norms.analysis import Kind, Reading
+from scotoma.report.text import norm as written
+from scotoma.results.finding import Curve, Figure, Gallery, Row
+from scotoma.utils.stats import finite
+
+POINTS = 40
+SHOWN = 5
+FAR = 0.9
+"""Share of the broken images whose distances a curve reaches."""
+LINES: dict[str, Kind | None] = {"all attacks": None, "gradient-based": "gradient", "decision-based": "decision"}
+
+
+def amount(bound: Threat) -> str:
+    """A distance in a sentence: "12 pixels", "L2 1.5"."""
+    if bound.norm == "l0":
+        return f"{bound.eps:.0f} pixel{'' if bound.eps == 1 else 's'}"
+    return f"{written(bound.norm)} {bound.eps:.3g}"
+
+
+def curve(read: Reading) -> list[Row]:
+    """Accuracy at distances from 0 to beyond the bound and most of what was found."""
+    far = max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR])) if read.broken.any() else 2 * read.bound.eps
+    if read.bound.norm == "l0":
+        sizes = np.unique(np.linspace(0, np.ceil(far), POINTS + 1).round())
+    else:
+        sizes = np.linspace(0, min(1.0, far) if read.bound.norm == "linf" else far, POINTS + 1)
+    rows = []
+    for name, kind in LINES.items():
+        distances = read.nearest if kind is None else read.by(kind)
+        if distances is not None:
+            rows += [
+                {"attacks": name, "distance": finite(size), **columns("accuracy", read.accuracy(distances, float(size)))}
+                for size in sizes
+            ]
+    return rows
+
+
+def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
+    return [
+        Curve(
+            f"curve_{norm}",
+            f"Share of all test images that are classified correctly and stay so under every perturbation found, against its "
+            f"{written(norm)} size, with 95% intervals. Where the line of decision-based attacks lies clearly below that of "
+            "gradient-based ones, gradients mislead.",
+            table=f"curve_{norm}",
+            x="distance",
+            y="accuracy",
+            low="accuracy_low",
+            high="accuracy_high",
+            group="attacks",
+            x_label="changed pixels" if norm == "l0" else f"{written(norm)} perturbation size",
+            y_label="accuracy",
+            marks={"claimed eps" if norm == claim.threat.norm else "bound": read.bound.eps},
+        )
+        for norm, read in readings.items()
+    ]
+
+
+def chosen(readings: dict[str, Reading]) -> np.ndarray:
+    """A few broken images, from easy to hard: rows of the records. Those that fell in every norm, if there are any."""
+    fell = [read.broken for read in readings.values()]
+    candidates = np.flatnonzero(np.all(fell, axis=0))
+    if not len(candidates):
+        candidates = np.flatnonzero(np.any(fell, axis=0))
+    if not len(candidates):
+        return candidates
+    hardness = np.mean([read.nearest[candidates] / read.bound.eps for read in readings.values()], axis=0)
+    ordered = candidates[np.argsort(hardness, kind="stable")]
+    return ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered))).round().astype(int)]
+
+
+def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndarray:
+    """The images and their nearest examples in each norm, (k, 1 + norms, c, h, w); the image itself where there is none."""
+    index = next(iter(readings.values())).tried[0].records["index"].to_numpy()[shown]
+    originals = run.claim.data.test.images(torch.from_numpy(index)).numpy()
+    grid = np.stack([originals] * (1 + len(readings)), axis=1)
+    for column, read in enumerate(readings.values(), start=1):
+        for number in np.unique(read.finder[shown]):
+            if number >= 0:
+                rows = np.flatnonzero(read.finder[shown] == number)
+                grid[rows, column] = run.examples(read.tried[number].attack, None, index[rows].tolist())[2]
+    return grid
+
+
+def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
+    return Gallery(
+        "examples",
+        "The nearest adversarial images found in each norm, from an image that is easy to break to one that is hard, by the "
+        "mean of its distances in units of the bounds.",
+        images="examples",
+        columns=["original", *map(written, readings)],
+        captions=[[_original(readings, row), *(_example(read, row) for read in readings.values())] for row in shown.tolist()],
+    )
+
+
+def _original(readings: dict[str, Reading], row: int) -> str:
+    records = next(iter(readings.values())).tried[0].records
+    return f"{records['label'][row]}, test image {records['index'][row]}"
+
+
+def _example(read: Reading, row: int) -> str:
+    if not read.broken[row]:
+        return "none found"
+    by = read.tried[read.finder[row]]
+    size = amount(Threat(read.bound.norm, float(read.nearest[row])))
+    return f"{size}, taken for {by.records['adversarial_prediction'][row]}, by {by.name}"

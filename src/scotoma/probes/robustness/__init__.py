@@ -1,0 +1,1 @@
+"""How robust is the model, at every perturbation size?"""

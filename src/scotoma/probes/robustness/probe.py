@@ -1,0 +1,125 @@
+"""How robust is it, at every perturbation size?"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from scotoma.claim import Claim, Threat
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
+from scotoma.probes.base import Settings, columns, percent, sized
+from scotoma.report.text import norm as written
+from scotoma.results.finding import Curve, Finding, Gallery, Verdict
+from scotoma.utils.stats import Rate, finite, rate
+
+HOLDS, BROKEN = 0.15, 0.5
+RULE = (
+    f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
+)
+POINTS = 60
+SHOWN = 6
+
+
+class Robustness:
+    """Accuracy against perturbation size from each image's smallest perturbation; one attack gives every size."""
+
+    question = "How robust is it, at every perturbation size?"
+
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        norm, eps = claim.threat.norm, claim.threat.eps
+        attack = settings.make_attack(claim.threat)
+        records = run.attack(attack, what="robustness")
+        clean = rate((records["prediction"] == records["label"]).to_numpy())
+        success = rate(rec.successes(records, eps, norm))
+        distances = records[norm].to_numpy()
+        robust = rate(rec.beyond(distances, eps))
+        median = float(np.quantile(distances, 0.5, method="lower"))
+        chosen = self._spread(records, claim.threat)
+        return Finding(
+            probe="robustness",
+            question=self.question,
+            verdict=verdict(success),
+            rule=RULE,
+            headline=self._headline(claim, clean, robust, success),
+            numbers={
+                **columns("clean_accuracy", clean),
+                **columns("robust_accuracy", robust),
+                **columns("attack_success", success),
+                f"median_{norm}": finite(median),
+                "n": clean.n,
+                "forwards_per_image": finite(records["forwards"].mean() or 0.0),  # type: ignore[arg-type]
+                "backwards_per_image": finite(records["backwards"].mean() or 0.0),  # type: ignore[arg-type]
+            },
+            tables={"curve": self._curve(distances, claim.threat)},
+            figures=(
+                Curve(
+                    "curve",
+                    "Share of all test images that are classified correctly and stay so under every perturbation found, against "
+                    f"its {written(norm)} size; the band is the 95% interval. Attacks give an upper bound: the truth can only be "
+                    "lower.",
+                    table="curve",
+                    x="eps",
+                    y="robust_accuracy",
+                    low="robust_accuracy_low",
+                    high="robust_accuracy_high",
+                    x_label=f"{written(norm)} perturbation size",
+                    y_label="robust accuracy",
+                    marks={"claimed eps": eps},
+                ),
+                *([self._gallery(chosen, norm)] if len(chosen) else []),
+            ),
+            notes=(
+                f"Attack: {settings.attack}. Every adversarial image was evaluated again in float32 outside the attack. Medians "
+                "count a clean error as 0 and an image that was not broken as infinite.",
+            ),
+            images={"examples": self._images(run, attack, chosen)} if len(chosen) else {},
+        )
+
+    @staticmethod
+    def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
+        size = f"{written(claim.threat.norm)} {claim.threat.eps:g}"
+        if success.n == 0:
+            return "The model classifies none of the audited images correctly, so there is nothing to attack."
+        return (
+            f"Accuracy is {clean.value:.1%} on clean images and at most {robust.value:.1%} within {size}: the attack succeeds on "
+            f"{percent(success)} of those classified correctly."
+        ).replace("of images (", "(")
+
+    @staticmethod
+    def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
+        sizes = np.linspace(0, min(1.0, 2 * threat.eps) if threat.norm == "linf" else 2 * threat.eps, POINTS + 1)
+        return [
+            {"eps": finite(float(size)), **columns("robust_accuracy", rate(rec.beyond(distances, float(size))))} for size in sizes
+        ]
+
+    @staticmethod
+    def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
+        """A few broken images, from the smallest perturbation to the largest inside the threat."""
+        broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(threat.norm, "index")
+        return broken[np.linspace(0, len(broken) - 1, min(SHOWN, len(broken))).round().astype(int)] if len(broken) else broken
+
+    @staticmethod
+    def _images(run: Run, attack, chosen: pl.DataFrame) -> np.ndarray:
+        original, _, adversarial = run.examples(attack, None, chosen["index"].to_list())
+        return np.stack([original, adversarial, 0.5 + (adversarial - original) / 2], axis=1)
+
+    @staticmethod
+    def _gallery(chosen: pl.DataFrame, norm: str) -> Gallery:
+        return Gallery(
+            "examples",
+            "Test images that fall inside the claimed eps, from the smallest perturbation to the largest.",
+            images="examples",
+            columns=["original", "adversarial", "difference (grey is none)"],
+            captions=[
+                [f"{row['label']}", f"taken for {row['adversarial_prediction']}", sized(row, norm)]
+                for row in chosen.iter_rows(named=True)
+            ],
+        )
+
+
+def verdict(success: Rate) -> Verdict:
+    """The verdict of `RULE` on a success rate."""
+    if success.n == 0:
+        return "not applicable"
+    return "holds" if success.high < HOLDS else "broken" if success.low > BROKEN else "weak"

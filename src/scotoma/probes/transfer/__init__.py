@@ -1,0 +1,1 @@
+"""Do adversarial examples of other models fool it?"""

@@ -1,0 +1,96 @@
+"""What the cells of a transfer matrix say of the audited model, image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from scotoma.claim import Claim
+from scotoma.execution import records as rec
+from scotoma.probes.transfer.matrix import Cell, Matrix
+from scotoma.utils.stats import Rate, rate
+
+MISLED = 0.01
+"""Share of images that fall to transferred examples alone, beyond which gradients mislead the white-box attack."""
+
+ANY = "any of them"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the cells say of the audited model. Arrays have one entry for each audited image."""
+
+    claim: Claim
+    matrix: Matrix
+
+    @cached_property
+    def own(self) -> list[Cell]:
+        """Those whose target is the audited model."""
+        return [cell for cell in self.matrix.cells if cell.target == self.claim.model.name]
+
+    @cached_property
+    def foreign(self) -> list[Cell]:
+        """Those of them that were made on other models, seen in training or not."""
+        audited = self.claim.model.sha256
+        others = [name for name, maker in self.matrix.makers.items() if audited not in {model.sha256 for model in maker.members}]
+        return [cell for cell in self.own if cell.source in others]
+
+    @cached_property
+    def held_out(self) -> list[Cell]:
+        return [cell for cell in self.own if cell.held_out]
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Which images are classified correctly, as they are."""
+        white = (self.matrix.white["prediction"] == self.matrix.white["label"]).to_numpy()
+        return self.own[0].right & white
+
+    @cached_property
+    def white(self) -> np.ndarray:
+        """Which images fall to the white-box attack."""
+        return rec.fallen(self.matrix.white, self.claim.threat.eps, self.claim.threat.norm)
+
+    @cached_property
+    def black(self) -> np.ndarray:
+        """Which images fall to an example made on a held-out model."""
+        return self.union(self.held_out)
+
+    @cached_property
+    def others(self) -> np.ndarray:
+        """Which images fall to an example made on any other model."""
+        return self.union(self.foreign)
+
+    @cached_property
+    def only(self) -> np.ndarray:
+        """Which of them do not fall to the white-box attack."""
+        return self.others & ~self.white
+
+    @property
+    def success(self) -> Rate:
+        return self.share(self.black)
+
+    @property
+    def is_misled(self) -> bool:
+        return bool(self.share(self.only).low > MISLED)
+
+    @cached_property
+    def strongest(self) -> Cell:
+        return max(self.held_out, key=lambda cell: cell.success.value)
+
+    @cached_property
+    def weakest(self) -> Cell:
+        return min(self.held_out, key=lambda cell: cell.success.value)
+
+    def share(self, fell: np.ndarray) -> Rate:
+        """Of the images that are classified correctly."""
+        return rate(fell[self.right])
+
+    def standing(self, *fell: np.ndarray) -> Rate:
+        """The share of all images that are right and stay so."""
+        return rate(self.right & ~np.any(fell, axis=0))
+
+    def union(self, cells: list[Cell]) -> np.ndarray:
+        """Which images fall to at least one of the cells."""
+        return np.any([cell.fell for cell in cells], axis=0) if cells else np.zeros_like(self.right)

@@ -1,0 +1,85 @@
+"""How the transfer probe is drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import torch
+
+from scotoma.claim import Claim
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
+from scotoma.probes.transfer.analysis import ANY, Reading
+from scotoma.probes.transfer.matrix import Cell, Matrix
+from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
+
+SHOWN = 6
+
+
+def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
+    """Bars for the audited model, a map of all pairs, and the images `shown`."""
+    heat = Heatmap(
+        "pairs",
+        "Of the images that a target classifies correctly, the share that fall to examples made on a source, by the strongest "
+        "attack of each pair. Where target and source are the same the attack sees the model; the first line is the audited model.",
+        table="pairs",
+        x="source",
+        y="target",
+        value="success",
+        x_label="examples made on",
+        y_label="shown to",
+        value_label="success of the strongest attack",
+        high_is_bad=True,
+    )
+    bars = Bars(
+        "by_source",
+        "How often each attack's examples from each source beat the audited model, with 95% intervals; over the images that it "
+        "classifies correctly.",
+        table="by_source",
+        label="source",
+        series={attack: (attack, f"{attack}_low", f"{attack}_high") for attack in (*read.matrix.attacks, ANY)},
+        y_label="success on the audited model",
+    )
+    return (bars, heat, *([_gallery(read, shown)] if shown else []))
+
+
+def chosen(read: Reading) -> list[tuple[int, Cell]]:
+    """A few images that fall to examples from other models, those that fall to nothing else first, then one a class; each with an
+    attack and source that beats it, one that is not shown yet if possible, the strongest of those."""
+    cells = sorted(read.held_out or read.foreign, key=lambda cell: -cell.success.value if cell.success.n else 0.0)
+    fell = read.union(cells) & read.right
+    labels = read.matrix.white["label"]
+    table = pl.DataFrame({"row": np.arange(len(fell)), "label": labels, "only": read.only, "fell": fell}).filter("fell")
+    table = table.with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
+    shown: list[tuple[int, Cell]] = []
+    for row in table.sort(pl.col("only").not_(), "nth", "label", "row")["row"].head(SHOWN).to_list():
+        used = [cell for _, cell in shown]
+        beating = [cell for cell in cells if cell.fell[row]]
+        shown.append((row, min(beating, key=lambda cell: sum(cell is other for other in used))))
+    return shown
+
+
+def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarray:
+    """Original, example and difference of the images `shown`, (k, 3, c, h, w)."""
+    triples = []
+    for row, cell in shown:
+        index = int(run.indices[row])
+        original = claim.data.test.images(torch.tensor([index]))[0].numpy()
+        made = run.crafted(matrix.attacks[cell.attack], matrix.makers[cell.source].model, "reading")
+        found = pl.concat(unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made)
+        example = found[rec.EXAMPLE].to_numpy().reshape(original.shape)
+        triples.append([original, example, 0.5 + (example - original) / 2])
+    return np.array(triples)
+
+
+def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
+    labels = read.matrix.white["label"]
+    alone = sum(bool(read.only[row]) for row, _ in shown)
+    said = f" The first {alone} stand against the white-box attack." if alone else ""
+    return Gallery(
+        "examples",
+        f"Test images that the audited model classifies correctly, and examples made on other models that it does not.{said}",
+        images="examples",
+        columns=["original", "example", "difference (grey is none)"],
+        captions=[[f"{labels[row]}", f"taken for {cell.answer[row]}", f"{cell.attack} on {cell.source}"] for row, cell in shown],
+    )

@@ -1,0 +1,81 @@
+"""Do examples made on other models beat it?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from scotoma.attacks import takes
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.iterative import IFGSM, MIM
+from scotoma.attacks.single_step import FGSM, RandFGSM
+from scotoma.claim import Claim, Threat
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run
+from scotoma.probes.base import Settings
+from scotoma.probes.transfer import report
+from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
+from scotoma.probes.transfer.sources import Source, sources, together
+from scotoma.results.finding import Finding
+
+
+def crafting(threat: Threat) -> dict[str, Attack]:
+    """The attacks whose examples are transferred, by the names of their rows."""
+    return {
+        "fgsm": FGSM(threat),
+        "rand-fgsm": RandFGSM(threat),
+        "ifgsm": IFGSM(threat, until_fooled=False),
+        "mim": MIM(threat, until_fooled=False),
+        "mim-margin": MIM(threat, until_fooled=False, loss=margin),
+    }
+
+
+class Transfer:
+    """Examples made on other models, shown to the audited one and to each other (Tramer et al. 2018, section 4.2 and Table 4).
+
+    Each attack meets each source once, and its examples are shown to every target. Black-box accuracy is the worst over held-out
+    sources and attacks image by image, not the worst attack's mean.
+    """
+
+    question = "Do examples made on other models beat it?"
+
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        found = sources(claim, run, settings.sources)
+        if not found:
+            return report.no_sources(self.question, claim)
+        # an attack that is itself a transfer does not see the model
+        seeing = replace(settings, attack=Settings.attack) if takes(settings.attack, "sources") else settings
+        white = run.attack(seeing.make_attack(claim.threat), what="the white-box attack")
+        makers = self._makers(claim, found)
+        attacks = crafting(claim.threat)
+        cells = self._cells(claim, run, found, makers, attacks)
+        matrix = Matrix(found, makers, cells, white, seeing.attack, attacks)
+        return report.describe(self.question, claim, run, matrix)
+
+    @staticmethod
+    def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:
+        models = [claim.model, *(source.model for source in found)]
+        makers = {model.name: Maker(model, (model,)) for model in models}
+        held_out = tuple(source.model for source in found if source.held_out)
+        if len(held_out) > 1:
+            joint = together(held_out, len(claim.data.classes))
+            makers[joint.name] = Maker(joint, held_out)
+        return makers
+
+    @staticmethod
+    def _cells(
+        claim: Claim, run: Run, found: tuple[Source, ...], makers: dict[str, Maker], attacks: dict[str, Attack]
+    ) -> list[Cell]:
+        cells, targets = [], [claim.model, *(source.model for source in found)]
+        with run.progress.bar("transferred examples", len(targets) * len(makers) * len(attacks)) as advance:
+            for target in targets:
+                for name, maker in makers.items():
+                    held_out = maker.is_held_out(target)
+                    for attack, make in attacks.items():
+                        what = f"  {attack} on {name}"
+                        frame = run.transferred(make, maker.model, None if target is claim.model else target, what)
+                        right = (frame["prediction"] == frame["label"]).to_numpy()
+                        fell = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
+                        answer = frame["adversarial_prediction"].to_numpy()
+                        cells.append(Cell(target.name, name, attack, held_out, right, fell, answer))
+                        advance(1)
+        return cells

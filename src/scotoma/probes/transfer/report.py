@@ -1,0 +1,166 @@
+"""What the transfer probe says: the finding from its cells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scotoma.claim import Claim
+from scotoma.execution.run import Run
+from scotoma.probes.base import columns, percent
+from scotoma.probes.robustness import probe as robustness
+from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
+from scotoma.probes.transfer.figures import chosen, figures, images
+from scotoma.probes.transfer.matrix import Cell, Matrix
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.stats import rate
+
+RULE = (
+    f"on examples made on held-out models, an image counted if any of them beats it: {robustness.RULE}; gradients mislead the "
+    f"white-box attack if the 95% interval of the share of images that fall to transferred examples alone lies above {MISLED:.0%}; "
+    "not applicable without a held-out model. It speaks of attackers who do not have the model: against those who do, this "
+    "probe never shows robustness"
+)
+POOR = 0.5
+
+
+def no_sources(question: str, claim: Claim) -> Finding:
+    """The finding where there is nothing to make examples on."""
+    why = f"Data {claim.data.name} has no training split to train other models on; name some that you have: --sources MODEL,MODEL."
+    return Finding("transfer", question, "not applicable", RULE, why)
+
+
+def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
+    """The finding of a matrix."""
+    read = Reading(claim, matrix)
+    shown = chosen(read)
+    return Finding(
+        probe="transfer",
+        question=question,
+        verdict=robustness.verdict(read.success) if read.held_out else "not applicable",
+        rule=RULE,
+        headline=_headline(read),
+        numbers=_numbers(read),
+        tables={
+            "sources": _sources(read),
+            "by_source": [_by_source(read, name) for name in matrix.makers],
+            "pairs": _pairs(matrix.cells),
+            "matrix": [_row(cell) for cell in matrix.cells],
+        },
+        figures=figures(read, shown),
+        notes=_notes(read),
+        images={"examples": images(run, claim, matrix, shown)} if shown else {},
+    )
+
+
+def _headline(read: Reading) -> str:
+    if not read.right.any():
+        return "The model classifies none of the audited images correctly, so there is nothing to attack."
+    if not read.held_out:
+        return (
+            "Each source is the model itself or was seen in its training, which says nothing of examples from other models; "
+            "name one that it has not seen: --sources MODEL."
+        )
+    if read.is_misled:
+        left, believed = read.standing(read.white, read.others), read.standing(read.white)
+        return (
+            f"{int(read.only.sum())} of {int(read.right.sum())} images fall to examples made on other models and not to the "
+            f"white-box attack {read.matrix.white_attack}: the model's gradients mislead that attack, and accuracy under attack is "
+            f"at most {left.value:.1%}, not {believed.value:.1%}; attack it without gradients too (--attack square)."
+        )
+    models = sum(source.held_out for source in read.matrix.sources)
+    best = read.strongest
+    made = f"Examples made on {models} other model{'' if models == 1 else 's'} beat it on {percent(read.success)}"
+    white = f"the attack on the model itself succeeds on {read.share(read.white).value:.1%}"
+    if not read.black.any():
+        return f"No example made on {models} other model{'' if models == 1 else 's'} beats it; {white}."
+    return f"{made}, most by {best.attack} on {best.source} ({best.success.value:.1%}); {white}."
+
+
+def _numbers(read: Reading) -> dict[str, Any]:
+    extremes: Row = {}
+    if read.held_out and read.right.any():
+        for word, cell in (("strongest", read.strongest), ("weakest", read.weakest)):
+            extremes |= {f"{word}_source": cell.source, f"{word}_attack": cell.attack, **columns(f"{word}_success", cell.success)}
+    black = read.black if read.held_out else None
+    nothing = rate(np.zeros(0, bool))
+    return {
+        **columns("white_box_accuracy", read.standing(read.white)),
+        **columns("black_box_accuracy", nothing if black is None else read.standing(black)),
+        **columns("white_box_success", read.share(read.white)),
+        **columns("black_box_success", nothing if black is None else read.share(black)),
+        **extremes,
+        "transfer_only": int(read.only.sum()),
+        **columns("transfer_only_share", read.share(read.only)),
+        "misled": read.is_misled,
+        "attacked": int(read.right.sum()),
+        "n": len(read.right),
+    }
+
+
+def _sources(read: Reading) -> list[Row]:
+    rows = []
+    for source in read.matrix.sources:
+        right = next(cell.right for cell in read.matrix.cells if cell.target == source.name)
+        accuracy = columns("accuracy", rate(right))
+        row = {"source": source.name, **accuracy, "n": len(right), "held_out": source.held_out, "trained": source.trained}
+        rows.append(row | {"sha256": source.model.sha256[:16]})
+    return rows
+
+
+def _by_source(read: Reading, name: str) -> Row:
+    """How often each attack's examples from one source beat the audited model, and any of them."""
+    cells = [cell for cell in read.own if cell.source == name]
+    seen = "itself" if name == read.claim.model.name else "" if cells[0].held_out else "seen in training"
+    successes = {cell.attack: cell.success for cell in cells} | {ANY: read.share(read.union(cells))}
+    row: Row = {"source": f"{name} ({seen})" if seen else name, "held_out": cells[0].held_out, "n": cells[0].success.n}
+    return row | {key: value for attack, success in successes.items() for key, value in columns(attack, success).items()}
+
+
+def _row(cell: Cell) -> Row:
+    return {
+        "target": cell.target,
+        "source": cell.source,
+        "attack": cell.attack,
+        **columns("success", cell.success),
+        "n": cell.success.n,
+        "held_out": cell.held_out,
+    }
+
+
+def _pairs(cells: list[Cell]) -> list[Row]:
+    """The strongest attack of each source on each target."""
+    best: dict[tuple[str, str], Cell] = {}
+    for cell in cells:
+        key = cell.target, cell.source
+        if key not in best or cell.success.value > best[key].success.value:
+            best[key] = cell
+    return [_row(cell) for cell in best.values()]
+
+
+def _notes(read: Reading) -> tuple[str, ...]:
+    claim, matrix = read.claim, read.matrix
+    notes = [
+        "Each attack was made once on each source, on all audited images, and its examples shown to every target: fgsm takes one "
+        "step, rand-fgsm one after a random step of half of eps, ifgsm and mim (with momentum) ten, mim-margin ten on the logit "
+        "margin. All steps are taken, also after the source is fooled: an image far across its boundary is likelier to beat "
+        "another model.",
+        f"White-box attack: {matrix.white_attack}, which sees the audited model. Accuracies are shares of all audited images.",
+    ]
+    if "options" not in claim.model.card:
+        notes.append("The audited model has no card that says what it saw in training: any other model counts as held out.")
+    for maker in matrix.makers.values():
+        if len(maker.members) > 1:
+            names = ", ".join(member.name for member in maker.members)
+            notes.append(f"{maker.model.name}: the mean log-probability of {names} as one model.")
+    for source, row in zip(matrix.sources, _sources(read), strict=True):
+        if row["accuracy"] < POOR:
+            notes.append(
+                f"{source.name} classifies only {row['accuracy']:.1%} of the audited images correctly: its examples say little. "
+                "Better models can be named with --sources."
+            )
+        if source.model.sha256 == claim.model.sha256:
+            notes.append(f"{source.name} has the audited model's weights: its examples are white-box examples.")
+        notes += [f"{source.name}: {note}" for note in source.model.notes]
+    return tuple(notes)

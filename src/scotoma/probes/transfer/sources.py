@@ -1,0 +1,213 @@
+"""Other models to make examples on: the user's, reference models that are there, or small networks trained on the spot."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.claim import Claim
+from scotoma.data.dataset import Dataset, Split
+from scotoma.execution.fingerprint import fingerprint
+from scotoma.execution.run import Run
+from scotoma.models.classifier import Classifier
+from scotoma.models.loading import load_model
+from scotoma.probes.base import Settings
+from scotoma.reference import REFERENCES, Reference, find
+from scotoma.training.loop import Schedule
+from scotoma.utils.cache import cache
+
+FEWEST, MOST = 2, 3
+"""Sources that are trained for, and reference models that are used, where the user names none."""
+
+SMALL = ("wong-small", "tramer-d")
+"""Architectures of the networks that are trained on the spot: one of convolutions, one of dense layers alone."""
+
+SMALLEST = 4
+"""Pixels a side that the first of them needs."""
+
+FEW_IMAGES = 10_000
+VALUES = 700_000_000
+"""Pixel values that a training may read: about a minute on two cores."""
+
+WATCHED = 100
+"""Test images on which a training is looked at after every epoch."""
+
+TOGETHER = "all together"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that examples are made on.
+
+    Args:
+        model: looked at on the data; no other of the audit has its name.
+        held_out: whether the audited model is another one and did not see this one in its training, as far as its card tells.
+        trained: how it was trained, for people.
+    """
+
+    model: Classifier
+    held_out: bool
+    trained: str
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+
+def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[Source, ...]:
+    """The sources of an audit; none where the user gave none and the data have no training split.
+
+    Without sources of the user's these are up to `MOST` reference models, trained naturally on the same data, that are in the
+    zoo or in the user's cache, and as many small networks, trained naturally now, as are wanting to `FEWEST`. Those lie in
+    $SCOTOMA_CACHE, else in the user's cache, and are not trained again.
+
+    Args:
+        claim: the audited model, and the data to train on.
+        run: whose progress is shown, and whose folder is used where the cache cannot be written.
+        given: the user's, looked at on the data.
+    """
+    if given:
+        chosen = [(model, _training(model.card)) for model in given]
+    elif claim.data.train is None:
+        return ()
+    else:
+        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):  # building a network draws weights
+            chosen = _found_or_made(claim, run)
+    different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in chosen}
+    names = [claim.model.name, TOGETHER, *(model.name for model, _ in different.values())]
+    return tuple(
+        Source(
+            replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model,
+            is_held_out(claim.model, model),
+            trained,
+        )
+        for model, trained in different.values()
+    )
+
+
+def sources_for(claim: Claim, run: Run, settings: Settings) -> tuple[Classifier, ...]:
+    """The models of `sources`."""
+    return tuple(source.model for source in sources(claim, run, settings.sources))
+
+
+def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
+    """Held-out models, and how each was trained."""
+    chosen = list(islice((found for found in _references(claim) if is_held_out(claim.model, found[0])), MOST))
+    for arch in SMALL:
+        if len(chosen) < FEWEST and (arch != SMALL[0] or min(claim.data.shape[1:]) >= SMALLEST):
+            model = small(arch, claim.data, run)
+            if is_held_out(claim.model, model):
+                chosen.append((model, f"for this probe: {_training(model.card)}"))
+    return chosen
+
+
+def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
+    for name, wanted in REFERENCES.items():
+        if wanted.recipe == "natural" and wanted.data == claim.data.name and (path := find(name)):
+            model = load_model(str(path)).checked(claim.data)
+            yield model, f"reference model: {_training(model.card)}"
+
+
+def is_held_out(audited: Classifier, source: Classifier) -> bool:
+    """Whether the audited model is another one, was not trained on examples of this one and did not start from its weights."""
+    options = audited.card.get("options")
+    seen = options.get("sources") if isinstance(options, dict) else None
+    prefixes = [str(each).rpartition(" ")[2] for each in seen] if isinstance(seen, list) else []
+    known = any(len(prefix) >= 8 and source.sha256.startswith(prefix) for prefix in prefixes)
+    return not known and source.sha256 not in (audited.sha256, audited.card.get("start"))
+
+
+def _training(card: dict[str, Any]) -> str:
+    """How a model was trained, by its card."""
+    try:
+        return f"{card['recipe']}, {card['arch']}, {card['schedule']['epochs']} epochs on {card['data']}"
+    except (KeyError, TypeError):
+        return "not known"
+
+
+def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples on") -> Classifier:
+    """A network of this architecture, trained naturally on the data in about a minute, and kept for the next audit."""
+    assert data.train is not None
+    schedule = schedule_for(len(data.train))
+    recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
+    size = torch.Size(data.shape).numel()
+    part = _Part(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
+    key = hashlib.sha256(json.dumps([data.sha256, asdict(recipe), len(part)], sort_keys=True).encode()).hexdigest()[:16]
+    folder = _folder(run) / key
+    path = folder / f"{arch}.safetensors"
+    with _alone(folder):
+        if not path.exists():
+            few = replace(data, train=part, test=_Part(data.test, WATCHED))
+            with run.progress.bar(f"training {arch} on {data.name}, {what_for}", recipe.batches(few)) as advance:
+                recipe.train(few, path, advance)
+    return load_model(str(path)).checked(data)
+
+
+def schedule_for(images: int) -> Schedule:
+    """As many epochs as make 500 small steps on few images, 1,400 larger ones on many."""
+    steps, batch = (500, 32) if images < FEW_IMAGES else (1400, 128)
+    return Schedule(min(40, max(1, round(steps * batch / images))), batch, peak=2e-3)
+
+
+class _Part:
+    """So many images of a split, drawn at random, read when they are asked for."""
+
+    def __init__(self, split: Split, images: int):
+        self.split, self.shape = split, split.shape
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        self.chosen = order[:images].sort().values
+        self.labels = split.labels[self.chosen]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def images(self, indices: Tensor) -> Tensor:
+        return self.split.images(self.chosen[indices])
+
+
+def _folder(run: Run) -> Path:
+    """Where trained sources are kept: the run folder where the user's cache cannot be written."""
+    folder = cache() / "sources"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return run.store.folder / "sources"
+    return folder if os.access(folder, os.W_OK) else run.store.folder / "sources"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a folder: a second audit waits, and finds what the first one made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def together(models: Sequence[Classifier], classes: int) -> Classifier:
+    """One model of several, whose logits are the mean of their log-probabilities: an ensemble to make examples on (Liu et al.
+    2017, section 4, who take the mean of the probabilities; its gradients vanish where one model is sure)."""
+    digest = hashlib.sha256("".join(model.sha256 for model in models).encode()).hexdigest()
+    return Classifier(_Together([model.module for model in models], classes), TOGETHER, digest)
+
+
+class _Together(nn.Module):
+    def __init__(self, modules: list[nn.Module], classes: int):
+        super().__init__()
+        self.members = nn.ModuleList(modules)
+        self.classes = classes
+
+    def forward(self, images: Tensor) -> Tensor:
+        answers = [member(images).float().log_softmax(1)[:, : self.classes] for member in self.members]
+        return torch.stack(answers).mean(0)

@@ -1,0 +1,144 @@
+"""A budget of time: as much evidence as there is time for, and the next run goes on from there."""
+
+import time
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import nn
+
+import scotoma
+from scotoma.attacks.pgd import PGD
+from scotoma.auditing import make_claim
+from scotoma.claim import Threat
+from scotoma.execution.budget import Budget, OutOfTimeError, spoken
+from scotoma.execution.run import Run
+from scotoma.execution.schedule import CHEAP_FIRST, Answers, ask
+from scotoma.probes.base import Settings
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
+
+THREAT = Threat("linf", 0.1)
+
+
+@dataclass
+class Asks:
+    """A probe that takes so many seconds, and writes down of how many images it was asked."""
+
+    takes: float = 0.0
+    question: str = "Is it?"
+    seen: list[int] = field(default_factory=list)
+
+    def measure(self, claim, run, settings) -> Finding:
+        with run.progress.bar("asking", 1) as advance:
+            time.sleep(self.takes)
+            advance(1)
+        self.seen.append(len(run.indices))
+        return Finding("asks", self.question, "holds", "a rule", f"{len(run.indices)} images", notes=("as it was",))
+
+
+def run_of(folder, linear, digits, budget: Budget | None, limit: int = 300) -> Run:
+    return Run(make_claim(linear, digits, THREAT), folder, limit=limit, budget=budget)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("20 min", 1200), ("1.5h", 5400), ("7", 7), (30, 30), (0.5, 0.5)]
+)
+def test_times_as_people_write_them(text, seconds):
+    assert Budget.parse(text).seconds == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0", "0s", "-5m", "20 m 5", "3d", "nan", "inf"])
+def test_what_is_no_time(text):
+    with pytest.raises(InputError, match=f"--budget {text}: want a time such as 90s, 20m or 2h"):
+        Budget.parse(text)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
+def test_times_in_a_sentence(seconds, text):
+    assert spoken(seconds) == text
+
+
+def test_without_a_budget_every_probe_is_asked_once_of_all_images(tmp_path, linear, digits):
+    run, probes, kept = run_of(tmp_path, linear, digits, None), {"b": Asks(), "a": Asks()}, []
+    answers = ask(probes, run.claim, run, Settings(), kept.append)
+    assert [probe.seen for probe in probes.values()] == [[300], [300]]
+    assert answers.whole
+    assert answers.reached == {"b": 300, "a": 300}
+    assert kept == answers.findings
+    assert answers.findings[0].notes == ("as it was",)
+
+
+def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, digits):
+    order = []
+
+    @dataclass
+    class Named(Asks):
+        name: str = ""
+
+        def measure(self, claim, run, settings) -> Finding:
+            order.append((self.name, len(run.indices)))
+            return super().measure(claim, run, settings)
+
+    names = ("norms", "mine", "robustness", "distance")
+    probes = {name: Named(takes=0.2 if name == "robustness" else 0.0, name=name) for name in names}
+    run = run_of(tmp_path, linear, digits, Budget(60))
+    answers = ask(probes, run.claim, run, Settings(), lambda finding: None)
+    assert answers.whole
+    assert [name for name, n in order if n == 50] == ["robustness", "distance", "norms", "mine"]
+    assert [n for _, n in order] == [50] * 4 + [250] * 4 + [300] * 4
+    assert [name for name, n in order if n == 250][-1] == "robustness"
+    assert answers.findings == [Finding("asks", "Is it?", "holds", "a rule", "300 images", notes=("as it was",))] * 4
+
+
+def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, digits):
+    run = run_of(tmp_path, linear, digits, Budget(1.0))
+    probes = {"slow": Asks(takes=5.0), "robustness": Asks()}
+    began = time.monotonic()
+    answers = ask(probes, run.claim, run, Settings(), lambda finding: None)
+    assert answers.reached == {"slow": 0, "robustness": 50}
+    assert not answers.whole
+    slow, quick = answers.findings
+    assert (slow.probe, slow.verdict, slow.question) == ("slow", "not applicable", "Is it?")
+    assert slow.headline == "Not reached within the budget of 1 s; the same command goes on from here."
+    assert quick.headline == "50 images"
+    assert quick.notes[0].startswith("Measured on 50 of 300 images, drawn at random, within the budget of 1 s")
+    assert "Of 300 images were reached: 50 by robustness; 0 by slow. The" in answers.shortfall(run.budget)
+    assert "reached: 50 by every probe." in Answers([], {"a": 50, "b": 50}, 300).shortfall(run.budget)
+    assert time.monotonic() - began < 20
+
+
+def test_an_attack_ends_in_the_middle_and_leaves_the_model_as_it_was(tmp_path, linear, digits):
+    class Slow(nn.Module):
+        def forward(self, images):
+            time.sleep(0.02)
+            return linear(images)
+
+    module, budget = Slow(), Budget(0.5)
+    run = Run(make_claim(module, digits, THREAT), tmp_path, limit=40, budget=budget)
+    began = time.monotonic()
+    with pytest.raises(OutOfTimeError), run.watched():
+        run.attack(PGD(THREAT, steps=10_000))
+    assert time.monotonic() - began < 20
+    assert not module._forward_pre_hooks
+    assert module(torch.zeros(1, 1, 8, 8)).shape == (1, 10)
+    assert not list((tmp_path / "units").glob("*"))
+
+
+def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, linear):
+    options = {"probes": ["robustness", "distance"], "attack": "fmn-linf", "limit": 120}
+    whole = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "whole", **options)
+    short = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options)
+    assert {finding.verdict for finding in short.findings} == {"not applicable"}
+    assert "The budget of 1 s was over before everything was measured" in short.provenance["notes"][-1]
+    assert short.html.exists()
+    again = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options)
+    assert again.provenance["digest"] == whole.provenance["digest"]
+    assert again.provenance["budget"] == 120
+    assert again.provenance["notes"] == whole.provenance["notes"]
+
+
+def test_the_order_names_every_probe():
+    from scotoma.probes import PROBES
+
+    assert sorted(CHEAP_FIRST) == sorted(PROBES)

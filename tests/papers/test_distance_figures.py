@@ -1,0 +1,94 @@
+"""Figures 1 to 5, on digits: what stands in the rows is what the models and the images give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cdist
+from sklearn.metrics import roc_auc_score
+
+from scotoma.papers.zhang2019 import detection, published
+from scotoma.papers.zhang2019.detection import Figure5
+from scotoma.papers.zhang2019.distance import EXTRACTORS, FIFTHS, MEASURES, SuccessOverDistance
+from scotoma.papers.zhang2019.examples import Figure4
+from scotoma.transforms.scale_shift import ScaleShift
+
+
+class DigitsFigure1(SuccessOverDistance):
+    """Figure 1 of the digits."""
+
+    title = "Figure 1: digits"
+    source = "nowhere"
+    models = ("digits-pgd", "digits-other")
+
+
+class DigitsFigure4(Figure4):
+    """Figure 4 of the digits."""
+
+    models = ("digits-pgd",)
+
+
+class DigitsFigure5(Figure5):
+    """Figure 5 of the digits."""
+
+    models = ("digits-pgd",)
+
+
+def test_success_over_distance_has_both_extractors(context):
+    with context(limit=60) as here:
+        rows, finding = DigitsFigure1().measure(here, "figure1")
+        fell = here.run("digits-pgd").records["linf"].to_numpy() <= 0.1 + 1e-6
+    assert finding.verdict in ("reproduced", "differs")
+    assert finding.numbers["extractor"] == "digits-other"
+    for which, key in EXTRACTORS.items():
+        mine = [each for each in rows if each["extractor"] == which]
+        overall = next(each for each in mine if each["measure"] == "rank correlation")
+        assert overall["ours"] == finding.numbers[f"{key}spearman"]
+        assert overall["published"] is None
+        assert {each["measure"] for each in mine if each["left"] is None} == {*MEASURES, *FIFTHS}
+        far = next(each for each in mine if each["measure"] == "success, farthest fifth")
+        assert (far["ours"], far["n"]) == (finding.numbers[f"{key}farthest_fifth_success"], 12)
+        bins = [each for each in mine if each["left"] is not None]
+        assert sum(each["n"] for each in bins) == 60
+        assert sum(each["n"] * (each["ours"] or 0) for each in bins) == pytest.approx(fell.sum(), abs=0.01)
+    negative = all(finding.numbers[f"{key}spearman_high"] < 0 for key in EXTRACTORS.values())
+    assert (finding.verdict == "reproduced") == negative
+
+
+@pytest.mark.parametrize("place", [{(1.0, 0.0): 0.2, (0.9, 0.0): 0.1}, {(0.9, 0.0): 0.1, (1.0, 0.0): 0.2}])
+def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, place):
+    monkeypatch.setitem(published.FIGURE4, "digits", place)
+    with context() as here:
+        rows, finding = DigitsFigure4().measure(here, "figure4")
+        model = here.model("digits-pgd").module
+    medians = [each["ours"] for each in rows if each["measure"] == "median L-inf distance"]
+    assert (finding.verdict == "reproduced") == (medians[0] > medians[1])
+    examples = [each for each in rows if "example" in each["measure"]]
+    assert [each["published"] for each in examples] == list(place.values())
+    inputs, adversarial = finding.images["digits"]
+    with torch.no_grad():
+        before, after = (model(torch.from_numpy(images)).argmax(1) for images in (inputs, adversarial))
+    assert (before != after).all()
+    assert len(set(before.tolist())) == 1
+    distance = abs(adversarial - inputs).max((1, 2, 3))
+    assert distance.tolist() == pytest.approx([each["ours"] for each in examples], abs=1e-6)
+
+
+def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
+    monkeypatch.setitem(published.FIGURE5, "digits", (0.7, 0.0))
+    monkeypatch.setattr(detection, "NEIGHBOURS", 1)
+    with context() as here:
+        rows, finding = DigitsFigure5().measure(here, "figure5")
+        run = here.run("digits-pgd")
+        train, test = run.features(digits.train, None), run.features(digits.test, None)
+        moved = run.features(digits.test, None, transform=ScaleShift(0.7, 0.0))
+    near, far = (cdist(points, train).min(1) for points in (test, moved))
+    expected = roc_auc_score(np.repeat([1, 0], len(near)), np.concatenate([far, near]))
+    found = {each["measure"]: each for each in rows}
+    assert found["AUROC of distance"]["ours"] == pytest.approx(expected, abs=1e-4)
+    assert found["median distance, moved"]["ours"] == pytest.approx(np.quantile(far, 0.5, method="lower"), rel=1e-4)
+    assert (finding.verdict == "reproduced") == (
+        found["AUROC of distance"]["low"] > 0.3 and found["AUROC of distance"]["high"] < 0.7
+    )
+    assert sum(line["share"] for line in finding.tables["digits"]) == pytest.approx(2, abs=1e-4)

@@ -1,0 +1,303 @@
+"""A sweep of two small models of the digits: what stands in its rows is what maps, noise and squares give."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from scotoma.attribution import ATTRIBUTIONS
+from scotoma.attribution.integrated_gradients import IntegratedGradients
+from scotoma.attribution.noise import InductiveNoise
+from scotoma.attribution.occlusion import InductiveOcclusion
+from scotoma.claim import Threat
+from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.execution.sampling import shuffled
+from scotoma.metrics.inequality import CONVENTIONS, global_gini, regional_gini
+from scotoma.papers import BY_NAME, ITEMS, chosen
+from scotoma.papers.duan2023 import channels, common, examination, measured, published
+from scotoma.papers.duan2023.attributions import Attributions
+from scotoma.papers.duan2023.examination import NOISED, Examination, counts, middle
+from scotoma.papers.duan2023.measured import measure, robust
+from scotoma.papers.duan2023.remedies import NATURAL, PLAIN, Remedies
+from scotoma.papers.duan2023.study import Study, size
+from scotoma.papers.duan2023.sweeps import Cifar, Digits, Mnist
+from scotoma.papers.item import SUMMARY, Context
+from scotoma.papers.running import Reproduction
+from scotoma.reference import REFERENCES, Reference
+from scotoma.report.figures import draw
+from scotoma.training.loop import Schedule
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
+
+LIMIT = 15
+UNIT = 20
+EPOCHS = {"tiny-natural": 3, "tiny-early": 2}
+MODELS = {name: Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(epochs, 64)) for name, epochs in EPOCHS.items()}
+MODELS["tiny-pgd"] = Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(12))
+MEAN, SD = 0.303, 0.377
+
+
+class Tiny(Study):
+    """Natural training and one size."""
+
+    title = "Digits"
+    source = "nowhere"
+    sweep = {"natural": "tiny-natural", "0.1": "tiny-pgd"}
+
+
+class TinyAttributions(Attributions):
+    """The same models."""
+
+    ways = Tiny.sweep
+
+
+class TinyRemedies(Remedies):
+    """And one more."""
+
+    ways = {"digits": {NATURAL: "tiny-natural", PLAIN: "tiny-pgd", "Early": "tiny-early"}}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits, digits_model) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copy(digits_model, folder / "tiny-pgd.safetensors")
+    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"))
+    for name in EPOCHS:  # the log's evaluations on all test images would take longer than the training
+        torch.manual_seed(0)
+        MODELS[name].train(few, folder / f"{name}.safetensors", lambda batches: None)
+    return folder
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
+    for name, wanted in MODELS.items():
+        monkeypatch.setitem(REFERENCES, name, wanted)
+    monkeypatch.setattr(measured, "UNIT", UNIT)
+    monkeypatch.setattr(examination, "NOISE_DRAWS", 2)
+    monkeypatch.setattr(examination, "CENTRE_DRAWS", 1)
+    monkeypatch.setattr(Examination, "of", classmethod(_quick))
+    return lambda **changes: Context(tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes)
+
+
+_WHOLE = Examination.of.__func__  # type: ignore[attr-defined]
+
+
+def _quick(cls: type[Examination], data: Dataset, method: str = "integrated-gradients") -> Examination:
+    """With maps that take no time."""
+    made = _WHOLE(cls, data, method)
+    fewer = {name: 4 for name in ("steps", "samples") if hasattr(made.method, name)}
+    return replace(made, method=replace(made.method, **fewer))
+
+
+def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
+    with context() as here:
+        found = measure(here, Tiny.sweep)
+        index = common(here, Tiny().models)
+        module = here.model("tiny-pgd").module
+    each = found["0.1"]
+    assert each.frame["index"].to_list() == found["natural"].frame["index"].to_list() == index.tolist()
+    assert len(each) == LIMIT
+    images, labels = digits.test.images(index), digits.test.labels[index]
+    for model in found.values():
+        with torch.no_grad():
+            assert (model.run.model(images).argmax(1) == labels).all()
+    mean, sd = channels(digits)
+    maps = IntegratedGradients(baseline=mean, steps=4)(module, images, labels)
+    for convention in CONVENTIONS:
+        assert each.gini("regional", convention) == pytest.approx(regional_gini(maps, convention).numpy(), abs=1e-3)
+    for convention in CONVENTIONS[:2]:
+        assert each.gini("global", convention) == pytest.approx(global_gini(maps, convention).numpy(), abs=1e-3)
+    random = Randomness(0, index, "duan2023 examination")
+    noise = InductiveNoise(draws=2, mean=mean, sd=sd, counts=each.counts)(module, images, labels, maps, random.fork(1))
+    for (order, kind), wrong in noise.wrong.items():
+        for number, k in enumerate(each.counts):
+            assert (each.noise(kind, order, k) == wrong[..., number].float().mean(1).numpy()).mean() > 0.9, "all but near ties"
+    fell = InductiveOcclusion(*each.settings[0], "black")(module, images, labels, maps).fell
+    assert (each.occlusion(0, "black") == fell.float().numpy()).mean() > 0.9, "all but near ties"
+    assert each.noise("II", "importance", each.counts[-1]).mean() > each.noise("II", "random", each.counts[-1]).mean()
+
+
+def test_what_was_examined_serves_more_images_and_other_items(context, digits, monkeypatch):
+    with context() as here:
+        few = measure(here, Tiny.sweep)["0.1"].frame
+    looked = []
+    look = Examination.__call__
+    monkeypatch.setattr(Examination, "__call__", lambda self, *args: looked.append(1) or look(self, *args))
+    with context(limit=LIMIT - 5) as here:
+        fewer = measure(here, Tiny.sweep)["0.1"].frame
+        other = measure(here, {"0.1": "tiny-pgd"})["0.1"].frame
+    assert not looked
+    assert few[: LIMIT - 5].equals(fewer)
+    assert len(set(few["index"]) & set(other["index"])) > 0.5 * len(fewer)
+    with context(limit=LIMIT + UNIT) as here:
+        more = measure(here, Tiny.sweep)["0.1"].frame
+    order = shuffled(len(digits.test), 0).tolist()
+    units = [order.index(frame["index"][-1]) // UNIT for frame in (few, more)]
+    assert len(looked) == len(Tiny.sweep) * (units[1] - units[0]) > 0, "what was not looked at before"
+    assert more[:LIMIT].equals(few)
+
+
+def test_the_study(context, tmp_path, capsys):
+    with context() as here:
+        rows, finding = Tiny().measure(here, "tiny")
+    assert {line["n"] for line in rows if "test images" not in line["measure"]} == {LIMIT}
+    assert {line["published"] for line in rows} == {None}
+    keys = [tuple(value for key, value in line.items() if key not in ("ours", "low", "high", "n")) for line in rows]
+    assert len(set(keys)) == len(keys)
+    by = {(line["trained for"], line["measure"], line["convention"]): line for line in rows if line["convention"]}
+    for eps in Tiny.sweep:
+        line = next(line for line in finding.tables[SUMMARY] if line["model"] == eps)
+        assert line["gini"] == by[eps, "global Gini", "absolute"]["ours"]
+        assert line["regional"] == by[eps, "regional Gini", "net"]["ours"]
+        assert line["gini_low"] < line["gini"] < line["gini_high"]
+    checks = finding.tables["checks"]
+    assert finding.verdict == ("reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs")
+    assert finding.numbers["checks_held"] == sum(line["outcome"] == "holds" for line in checks)
+    for figure in finding.figures:
+        assert "<svg" in draw(figure, finding)
+    shown = finding.images["maps"]
+    assert shown.shape == (4, 1 + 2, 3, 8, 8)
+    assert finding.images["covered"].shape == (4, 1 + 2 * 3, 1, 8, 8)
+    assert 0 <= shown.min() < 0.9
+    assert shown.max() <= 1
+    assert len(finding.tables["published_gini"]) == len(published.GINI)
+    Reproduction("duan2023/tiny", tmp_path, rows, finding).show()
+    printed = capsys.readouterr().out
+    for says in ("natural", "Noise II", "Random squares", finding.verdict):
+        assert says in printed
+
+
+def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
+    with context() as here:
+        _, finding = Tiny().measure(here, "tiny")
+        modules = [here.model(name).module for name in Tiny.sweep.values() for _ in range(3)]
+    gallery, shown = finding.figures[-1], finding.images["covered"]
+    fell = 0
+    for row, captions in enumerate(gallery.captions):  # type: ignore[union-attr]
+        for column, (module, caption) in enumerate(zip(modules, captions[1:], strict=True), 1):
+            image = torch.from_numpy(shown[row, column])[None]
+            if caption == "stands":
+                assert np.array_equal(shown[row, column], shown[row, 0])
+                continue
+            with torch.no_grad():
+                assert digits.classes[int(module(image).argmax())] == caption.partition(",")[0]
+            assert digits.classes[int(module(torch.from_numpy(shown[row, :1])).argmax())] != caption.partition(",")[0]
+            fell += 1
+    assert fell
+
+
+def test_published_figures_stand_beside_the_convention_that_they_fit(context):
+    class Named(Tiny):
+        sweep = {"natural": "tiny-natural", "8/255": "tiny-pgd"}
+        published = ("CIFAR-10", "ResNet-18")
+
+    with context() as here:
+        rows, finding = Named().measure(here, "named")
+    given = {(line["trained for"], line["measure"], line["convention"]): line["published"] for line in rows if line["published"]}
+    assert given == {
+        ("natural", "global Gini", "absolute"): 0.58,
+        ("natural", "regional Gini", "net"): 0.79,
+        ("8/255", "global Gini", "absolute"): 0.73,
+        ("8/255", "regional Gini", "net"): 0.88,
+    }
+    assert finding.numbers["published"] == 4
+    assert size("8/255") == pytest.approx(8 / 255)
+
+
+def test_all_methods_of_attribution(context):
+    with context() as here:
+        rows, finding = TinyAttributions().measure(here, "attributions")
+    assert {line["method"] for line in rows} == set(ATTRIBUTIONS)
+    assert len(finding.tables[SUMMARY]) == 2 * len(list(ATTRIBUTIONS))
+    ginis = {(line["method"], line["trained for"]): line["ours"] for line in rows if line["measure"] == "global Gini"}
+    assert len(set(ginis.values())) == len(ginis), "each method has maps of its own"
+    assert ginis["smoothgrad", "natural"] > ginis["integrated-gradients", "natural"], "squares are less equal"
+    assert len(finding.tables["checks"]) == len(list(ATTRIBUTIONS)) * (1 + 2 + 2)
+    assert [line["gini"] for line in finding.tables["published"] if line["method"] == "smoothgrad"] == [0.75, 0.98]
+    for figure in finding.figures:
+        assert "<svg" in draw(figure, finding)
+
+
+def test_remedies_stand_beside_plain_training(context, digits):
+    with context(attack="pgd") as here:
+        rows, finding = TinyRemedies().measure(here, "remedies")
+        stood = robust(here, "tiny-pgd", Threat("linf", 0.1))
+        natural = robust(here, "tiny-natural", Threat("linf", 0.1))
+    assert len(stood) == LIMIT
+    assert natural.mean() < stood.mean()
+    by = {(line["training"], line["measure"]): line["ours"] for line in rows if line["order"] is None}
+    assert by[PLAIN, "robust accuracy at 0.1"] == pytest.approx(stood.mean(), abs=1e-5)
+    assert {line["training"] for line in rows} == {NATURAL, PLAIN, "Early"}
+    checks = finding.tables["checks"]
+    assert len(checks) == 1 + 2 * 2 + 3 + 1
+    assert all(line["check"].startswith("Early") for line in checks)
+    assert finding.verdict == ("reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs")
+    for figure in finding.figures:
+        assert "<svg" in draw(figure, finding)
+
+
+def test_an_examination_is_on_standardised_images(digits):
+    mean, sd = channels(digits)
+    assert (mean[0], sd[0]) == pytest.approx((MEAN, SD), abs=0.02)
+    every = digits.train.images(torch.arange(len(digits.train)))
+    assert mean[0] == pytest.approx(float(every.mean()), rel=1e-4)
+    assert sd[0] == pytest.approx(float(every.std()), rel=1e-3)
+    for method in ATTRIBUTIONS:
+        made = Examination.of(digits, method)
+        assert made.method.baseline == mean
+        if method in NOISED:
+            assert made.method.noise == (NOISED[method] * sd[0],)  # type: ignore[attr-defined]
+    assert counts(digits) == (1, 2, 4, 9)
+    assert middle(digits) in counts(digits)
+
+
+def test_channels_of_colour_images():
+    pixels = torch.rand(1500, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1)
+    split = ArraySplit(pixels.numpy(), np.arange(1500) % 2, "colour")
+    mean, sd = channels(from_splits("colour", split, split))
+    assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-4)
+    assert sd == pytest.approx(pixels.std((0, 2, 3)).tolist(), rel=1e-2)
+
+
+def test_models_with_no_right_image_in_common(context, monkeypatch):
+    with context() as here:
+        run = here.run("tiny-natural")
+        told = run.predictions()
+        monkeypatch.setattr(run, "predictions", lambda: told.with_columns(prediction=-1))
+        with pytest.raises(InputError, match="tiny-natural"):
+            common(here, ("tiny-natural", "tiny-pgd"))
+
+
+@pytest.mark.parametrize("item", [Digits, Mnist, Cifar])
+def test_the_sweeps(item):
+    names = list(item.sweep)
+    assert [size(name) for name in names] == sorted({size(name) for name in names})
+    known = [REFERENCES[model] for model in item().models]
+    assert len({(each.data, each.arch) for each in known}) == 1
+    assert known[0].recipe == "natural"
+    assert "natural" not in [each.recipe for each in known[1:]]
+    for name, each in list(zip(names, known, strict=True))[1:]:
+        assert Threat.parse(each.threat).eps == pytest.approx(size(name))
+
+
+def test_remedies_are_trained_for_the_size_of_the_plain_model():
+    for ways in Remedies.ways.values():
+        known = {way: REFERENCES[model] for way, model in ways.items()}
+        assert {(each.data, each.arch, each.threat) for each in known.values()} == {
+            (known[PLAIN].data, known[PLAIN].arch, known[PLAIN].threat)
+        }
+        assert known["Cutout"].augment == ("cutout",)
+        assert known["IGD"].recipe == "igd"
+
+
+def test_the_papers_name_runs_what_trains_in_reach():
+    items = [item for item in ITEMS if item.startswith("duan2023/")]
+    assert set(chosen("duan2023")) == set(items) - BY_NAME
+    assert "duan2023/cifar" not in chosen("duan2023")
+    assert chosen("duan2023/cifar") == ["duan2023/cifar"]

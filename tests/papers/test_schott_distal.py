@@ -1,0 +1,203 @@
+"""Distal adversarials of small models of the digits: rows and images are what the models say, and the rule can fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.distal import Distal, Posterior
+from scotoma.data.dataset import ArraySplit
+from scotoma.models import ARCHITECTURES, synthesis
+from scotoma.models.binarise import Binarise
+from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.nearest_neighbour import NearestNeighbour
+from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.models.vae import ClassVAEs
+from scotoma.papers.item import SUMMARY, Context
+from scotoma.papers.schott2019 import MODELS, sureness
+from scotoma.papers.schott2019.distal import DistalImages
+from scotoma.papers.schott2019.sureness import CLIMB, Sureness, calibrated, uniform
+from scotoma.reference import REFERENCES, Reference
+from scotoma.report.figures import draw
+from scotoma.training.loop import Schedule
+
+LIMIT = 12
+ARCHS = {
+    "CNN": "cnn",
+    "Binary CNN": "binary-cnn",
+    "Nearest neighbour": "nearest-neighbour",
+    "Madry et al.": "small-cnn",
+    "Binary ABS": "binary-abs",
+    "ABS": "abs",
+}
+EPOCHS = {"cnn": 3, "binary-cnn": 3, "small-cnn": 3}
+
+
+class Tiny(DistalImages):
+    """The six models, of the digits."""
+
+    standing = {paper: f"tiny-{arch}" for paper, arch in ARCHS.items()}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, digits) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"))
+    for arch in ARCHS.values():  # the log's evaluations on all test images would take longer than the training
+        torch.manual_seed(0)
+        path, network = folder / f"tiny-{arch}.safetensors", ARCHITECTURES[arch]((1, 8, 8), 10)
+        if arch in EPOCHS:
+            wanted = Reference("natural", "digits", arch, "linf:0.1", Schedule(EPOCHS[arch], 64, peak=3e-3))
+            wanted.train(few, path, lambda batches: None)
+            continue
+        if isinstance(network, NearestNeighbour):
+            network.remember(digits.train)
+        else:
+            _draw_greys(network, digits.train.images(torch.arange(len(digits.train))), digits.train.labels)
+        save_checkpoint(path, network, {"arch": arch, "shape": (1, 8, 8), "classes": 10})
+    return folder
+
+
+def _draw_greys(network: nn.Module, images: Tensor, labels: Tensor) -> None:
+    """Generative models that draw about as bright as the images of their class are, and a floor that suits them."""
+    assert isinstance(network, AnalysisBySynthesis)
+    network.sharpness.fill_(2.0)
+    network.floor.fill_(-16.0)
+    last = [layer for layer in network.vaes.decoder if isinstance(layer, nn.ConvTranspose2d)][-1]
+    assert last.bias is not None
+    means = torch.stack([images[labels == label].mean() for label in range(10)])
+    with torch.no_grad():
+        last.bias.copy_((means / means.max() * 0.9).logit(1e-4))
+
+
+@pytest.fixture
+def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
+    for arch in ARCHS.values():
+        wanted = Reference("natural", "digits", arch, "linf:0.1", Schedule(1))
+        monkeypatch.setitem(REFERENCES, f"tiny-{arch}", wanted)
+    monkeypatch.setattr(sureness, "CLIMB", replace(CLIMB, steps=25))
+    for name, binary in {"synthesis": False, "binary_synthesis": True}.items():
+        monkeypatch.setattr(synthesis, name, partial(_quick, binary))
+    return lambda **changes: Context(tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes)
+
+
+def _quick(binary: bool, shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
+    """Analysis by synthesis whose search for latents takes no time."""
+    return AnalysisBySynthesis(ClassVAEs(shape, classes), binary=binary, samples=100, steps=5)
+
+
+def test_calibration_finds_the_temperature_and_the_worst_explained():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 3, generator=generator)
+    labels = torch.multinomial((5 * logits).softmax(1), 1, generator=generator).squeeze(1)
+    posterior = calibrated(logits, labels)
+    assert posterior.sharpness == pytest.approx(5, rel=0.1)
+    own = posterior.sharpness * logits.gather(1, labels[:, None])
+    assert (own < posterior.floor).float().mean() == pytest.approx(0.01, abs=1e-3)
+
+
+def test_noise_is_uniform_the_same_for_all_and_begins_alike(context):
+    with context() as here:
+        first, second = (here.run(name) for name in ("tiny-cnn", "tiny-binary-cnn"))
+        many, few = uniform(first, 500, "noise"), uniform(second, 3, "noise")
+        assert torch.equal(many[:3], few)
+        assert not torch.equal(uniform(first, 3, "start"), few)
+    assert many.shape == (500, 1, 8, 8)
+    assert many.mean() == pytest.approx(0.5, abs=0.01)
+    assert many.var() == pytest.approx(1 / 12, rel=0.02)
+
+
+def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
+    with context() as here:
+        rows, finding = Tiny().measure(here, "distal")
+        found = {paper: sureness.sureness(here, name) for paper, name in Tiny.standing.items()}
+        modules = {paper: here.model(name).module for paper, name in Tiny.standing.items()}
+        noise = uniform(here.run("tiny-cnn"), LIMIT, "noise")
+    by = {(each["model"], each["measure"]): each for each in rows}
+    assert len(by) == len(rows) == 6 * 8
+    assert {each["published"] for each in rows} == {None}
+    shown = finding.images["distal"]
+    assert shown.shape == (10, 6, 1, 8, 8)
+    reached = {(line["model"], line["target"]): line for line in finding.tables["distal"]}
+    for column, (paper, module) in enumerate(modules.items()):
+        with torch.no_grad():
+            logits = module(noise)
+        largest = found[paper].posterior(logits).amax(1)
+        assert by[paper, "sure of noise"]["ours"] == pytest.approx(float((largest >= 0.9).float().mean()))
+        assert by[paper, "sure of noise"]["n"] == LIMIT
+        softmax = logits.softmax(1).amax(1)
+        assert by[paper, "sure of noise, by the softmax"]["ours"] == pytest.approx(float((softmax >= 0.9).float().mean()))
+        if isinstance(module, AnalysisBySynthesis):
+            assert torch.allclose(module.probabilities(logits).amax(1), largest, atol=1e-5)
+        for target in range(10):
+            line, image = reached[paper, digits.classes[target]], torch.from_numpy(shown[target, column])
+            assert line["reached"] == (line["confidence"] >= 0.9) == (line["steps"] is not None)
+            if not line["reached"]:
+                assert (image == 0.5).all()
+                continue
+            assert line["steps"] <= 25
+            with torch.no_grad():
+                told = found[paper].posterior(module(image[None]))[0]
+            assert float(told[target]) == pytest.approx(line["confidence"], abs=2e-3)
+            nearest = (digits.train.images(torch.arange(len(digits.train))) - image).flatten(1).norm(dim=1).min()
+            assert line["distance_to_data"] == pytest.approx(float(nearest), rel=1e-4)
+            assert f"at {line['confidence']:.2f}" in finding.figures[1].captions[target][column]  # type: ignore[union-attr]
+            if any(isinstance(part, Binarise) for part in module.modules()):
+                assert set(image.unique().tolist()) <= {0.0, 1.0}
+        steps = [line["steps"] for key, line in reached.items() if key[0] == paper and line["reached"]]
+        assert by[paper, "targets reached from noise"]["ours"] == len(steps) / 10
+    assert by["CNN", "targets reached from noise"]["ours"] > 0.5
+    assert by["Binary CNN", "targets reached from noise"]["ours"] > 0.5, "without BPDA no image would move"
+    assert by["Nearest neighbour", "targets reached from noise"]["ours"] == 1
+    assert len(finding.tables[SUMMARY]) == 6
+    assert finding.verdict == ("reproduced" if all(line["holds"] for line in finding.tables["checks"]) else "differs")
+    for figure in finding.figures:
+        assert "<svg" in draw(figure, finding)
+
+    monkeypatch.setattr(Distal, "__call__", lambda *args, **kwargs: pytest.fail("climbed again"))
+    with context() as here:
+        assert Tiny().measure(here, "distal")[0] == rows
+
+
+def made(noise: float, distances: list[float]) -> Sureness:
+    """A model that gives noise this probability, and reaches as many targets as there are distances."""
+    n, lost = len(distances), 10 - len(distances)
+    return Sureness(
+        Posterior(),
+        test=np.full(50, 0.99),
+        noise=np.full(50, noise),
+        softmax=np.full(50, noise),
+        confidence=np.array([0.95] * n + [0.2] * lost),
+        steps=np.array([7.0] * n + [math.inf] * lost),
+        images=np.zeros((10, 1, 8, 8), np.float32),
+        distances=np.array(distances + [0.0] * lost),
+    )
+
+
+@pytest.mark.parametrize(
+    ("noise", "near", "held"),
+    [
+        (0.1, [1.0] * 10, [True, True]),
+        (0.1, [], [True, True]),
+        (0.95, [1.0] * 10, [False, True]),
+        (0.1, [9.0] * 10, [True, False]),
+        (0.1, [1.0, 9.0] * 5, [True, False]),
+    ],
+)
+def test_the_rule(noise: float, near: list[float], held: list[bool]):
+    plain, good = made(0.95, [8.0] * 10), made(0.1, [1.0] * 10)
+    found = {"CNN": plain, "Binary CNN": plain, "Binary ABS": good, "ABS": made(noise, near)}
+    assert [line["holds"] for line in Tiny.checks(found)] == [*held, True, True]
+
+
+def test_the_models_of_mnist():
+    assert DistalImages().models == tuple(MODELS.values())
+    assert set(Tiny.standing) == set(MODELS)

@@ -1,0 +1,74 @@
+"""Patching: from an audit of the digits to a model without that blind spot, and the comparison of the two."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from scotoma.auditing import audit, draw
+from scotoma.models.loading import load_model
+from scotoma.probes.blindspots.map import BlindSpotMap
+from scotoma.probes.blindspots.patch import patch
+from scotoma.training.loop import Schedule
+from scotoma.utils.errors import InputError
+
+SEARCH = BlindSpotMap(("scale-shift", "gamma"), resolution=1, rounds=0, steps=5)
+SHORT = Schedule(epochs=8, batch=64, peak=2e-3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, digits, digits_model) -> Path:
+    """An audit of the digits model with the attack that is cheapest."""
+    folder = tmp_path_factory.mktemp("audit")
+    audit(str(digits_model), digits, "linf:0.1", out=folder, probes=["blindspots"], attack="min-linf")
+    return folder
+
+
+def test_patching_closes_the_blind_spot_and_compares(tmp_path, run, digits, digits_model):
+    model = load_model(str(digits_model))
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    report = patch(model, digits, run, tmp_path, schedule=SHORT, search=SEARCH, command="a command")
+    assert all(torch.equal(value, model.module.state_dict()[name]) for name, value in before.items())
+    finding = report["patch"]
+    rows = finding.tables["changes"]
+    assert rows[0]["family"] == "none"
+    assert {row["family"] for row in rows} == {"none", "scale-shift", "gamma"}
+    trained = [row for row in rows if row["trained_on"]]
+    assert trained
+    assert all(row["family"] == "scale-shift" and row["blind_before"] for row in trained)
+    assert sum(row["success_after"] for row in trained) < 0.8 * sum(row["success_before"] for row in trained)
+    assert finding.numbers["base_success_before"] == rows[0]["success_before"]
+    assert finding.verdict == (
+        "broken" if any(row["blind_after"] for row in trained) else "weak" if any(row["blind_after"] for row in rows) else "holds"
+    )
+    assert report["map"].tables["families"]
+    patched = load_model(str(tmp_path / "model.safetensors"))
+    assert patched.card["recipe"] == "Patched"
+    assert patched.card["start"] == model.sha256
+    assert all("ScaleShift" in spot for spot in patched.card["options"]["spots"])
+    page = (tmp_path / "report.html").read_text()
+    assert "a command" in page
+    assert "patched" in page
+
+    written = (tmp_path / "findings.json").read_bytes()
+    again = patch(model, digits, run, tmp_path, schedule=SHORT, search=SEARCH, command="a command")
+    for report_of in (json.loads(written), json.loads((tmp_path / "findings.json").read_text())):
+        assert report_of["findings"][0]["tables"] == again["patch"].tables
+    assert draw(tmp_path)["patch"].numbers == finding.numbers
+
+
+def test_a_folder_without_an_audit_is_refused(tmp_path, digits, digits_model):
+    (tmp_path / "findings.json").write_text('{"a": 1}')
+    with pytest.raises(InputError, match="not the findings of an audit"):
+        patch(load_model(str(digits_model)), digits, tmp_path, tmp_path / "out", schedule=SHORT)
+    with pytest.raises(InputError, match=r"findings\.json"):
+        patch(load_model(str(digits_model)), digits, tmp_path / "none", tmp_path / "out", schedule=SHORT)
+
+
+def test_another_models_audit_is_refused(tmp_path, run, digits, linear):
+    with pytest.raises(InputError, match="model"):
+        patch(load_model(linear), digits, run, tmp_path, schedule=SHORT, search=SEARCH)
+    assert not (tmp_path / "model.safetensors").exists()
