@@ -63,22 +63,35 @@ class Cost:
         between = clock(images.device)
         self.passes = counted.images // len(images)
         passes(model, images, labels, self.passes)
-        self.maps, self.bare = self.maps + between - started, self.bare + clock(images.device) - between
+        self.maps, self.bare = (
+            self.maps + between - started,
+            self.bare + clock(images.device) - between,
+        )
 
 
 def main() -> None:
     options = parse()
     torch.set_num_threads(1)
-    data = load_data(options.data or ("digits" if options.model == "digits" else "mnist"), options.data_root)
-    classifier = (digits_model() if options.model == "digits" else load_model(options.model)).checked(data)
+    data = load_data(
+        options.data or ("digits" if options.model == "digits" else "mnist"), options.data_root
+    )
+    classifier = (
+        digits_model() if options.model == "digits" else load_model(options.model)
+    ).checked(data)
     device = torch.device(options.device)
     model = classifier.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     indices = torch.arange(min(options.images, len(data.test)))
     images, labels = data.test.images(indices).to(device), data.test.labels[indices].to(device)
-    print(f"{classifier.name}, {len(images)} images of {data.name}, {at_once(images)} at once, one thread, {device}\n")
+    print(
+        f"{classifier.name}, {len(images)} images of {data.name}, {at_once(images)} at once, one thread, {device}\n"
+    )
     few = images[: at_once(images)], labels[: at_once(images)]
-    passes(model, *few, at_once(images) // len(few[0]) * 2)  # what is loaded and allocated once is not the maps'
-    print(f"{'maps':<22}{'passes':>8}{'seconds':>9}{'bare':>9}{'ratio':>8}{'peak MB':>10}{'more':>7}")
+    passes(
+        model, *few, at_once(images) // len(few[0]) * 2
+    )  # what is loaded and allocated once is not the maps'
+    print(
+        f"{'maps':<22}{'passes':>8}{'seconds':>9}{'bare':>9}{'ratio':>8}{'peak MB':>10}{'more':>7}"
+    )
     for name in options.methods.split(","):
         ATTRIBUTIONS[name]()(model, images[:1], labels[:1])
         before, cost = peak(device), Cost()
@@ -86,7 +99,15 @@ def main() -> None:
             cost.add(ATTRIBUTIONS[name](), model, images[rows], labels[rows])
         ratio, reached = cost.maps / cost.bare, peak(device)
         row = f"{name:<22}{cost.passes:>8}{cost.maps:>9.2f}{cost.bare:>9.2f}{ratio:>8.3f}{reached:>10.0f}{reached - before:>7.0f}"
-        print(row + (f"  {'at most' if ratio <= TARGET else 'above'} {TARGET}" if name == TARGETED else ""), flush=True)
+        print(
+            row
+            + (
+                f"  {'at most' if ratio <= TARGET else 'above'} {TARGET}"
+                if name == TARGETED
+                else ""
+            ),
+            flush=True,
+        )
 
 
 def passes(model: nn.Module, images: Tensor, labels: Tensor, count: int) -> None:
@@ -115,12 +136,20 @@ def peak(device: torch.device) -> float:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="zoo/mnist-pgd.safetensors", help="`digits`, or as in `scotoma audit`")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="zoo/mnist-pgd.safetensors", help="`digits`, or as in `scotoma audit`"
+    )
     parser.add_argument("--data", help="(default: digits for the model digits, else mnist)")
     parser.add_argument("--data-root", help="where data sets are")
     parser.add_argument("--images", type=int, default=1000, help="test images (default: 1000)")
-    parser.add_argument("--methods", default=TARGETED, help="names with commas between, of " + ", ".join(ATTRIBUTIONS))
+    parser.add_argument(
+        "--methods",
+        default=TARGETED,
+        help="names with commas between, of " + ", ".join(ATTRIBUTIONS),
+    )
     parser.add_argument("--device", default="cpu", help="(default: cpu)")
     return parser.parse_args()
 

@@ -35,33 +35,54 @@ def main() -> None:
         theirs = foolbox("BoundaryAttack", steps=options.steps or 5000)
     else:
         theirs = foolbox("HopSkipJumpAttack", steps=options.steps or 17, constraint=norm)
-    print(f"\n{'attack':<28}{'fooled':>8}{'median':>9}{'queries':>10}{'seconds':>9}{'in passes':>11}{'queries a second':>18}")
+    print(
+        f"\n{'attack':<28}{'fooled':>8}{'median':>9}{'queries':>10}{'seconds':>9}{'in passes':>11}{'queries a second':>18}"
+    )
     (peer,) = compare(setting, [theirs], 1)
     equal = make(options.attack, threat, queries=round(peer.forwards), tolerance=0.0)
     peer, mine = compare(setting, [theirs, equal], options.repeats)
     print(row("Foolbox", peer, count) + "\n" + row(options.attack, mine, count))
-    faster, bound = mine.forwards / mine.seconds * peer.seconds / peer.forwards, peer.seconds / peer.passes
+    faster, bound = (
+        mine.forwards / mine.seconds * peer.seconds / peer.forwards,
+        peer.seconds / peer.passes,
+    )
     met = mine.median <= peer.median and mine.fooled >= peer.fooled and faster >= SPEED
-    print(f"\nmedian x{mine.median / peer.median:.2f}, {faster:.1f} times Foolbox's queries a second", end=" ")
+    print(
+        f"\nmedian x{mine.median / peer.median:.2f}, {faster:.1f} times Foolbox's queries a second",
+        end=" ",
+    )
     print(f"(target: {SPEED}, bound: {bound:.1f})  {'met' if met else 'MISSED'}\n")
 
     queries, as_near = 250, mine
     while queries < peer.forwards:
-        (as_near,) = compare(setting, [make(options.attack, threat, queries=queries)], options.repeats)
+        (as_near,) = compare(
+            setting, [make(options.attack, threat, queries=queries)], options.repeats
+        )
         print(row(f"{options.attack}, {queries:,} queries", as_near, count), flush=True)
         if as_near.median <= peer.median:
             break
         queries, as_near = queries * 2, mine
     if as_near.median <= peer.median:
-        print(f"as near as Foolbox in {as_near.forwards / peer.forwards:.2f} of its queries and", end=" ")
-        print(f"{as_near.seconds / peer.seconds:.2f} of its time: {peer.seconds / as_near.seconds:.1f} times as fast")
+        print(
+            f"as near as Foolbox in {as_near.forwards / peer.forwards:.2f} of its queries and",
+            end=" ",
+        )
+        print(
+            f"{as_near.seconds / peer.seconds:.2f} of its time: {peer.seconds / as_near.seconds:.1f} times as fast"
+        )
 
 
 def parse() -> Any:
     made = parser(__doc__)
     made.add_argument("--attack", choices=["boundary", "hop-skip-jump"], default="boundary")
-    made.add_argument("--norm", choices=["l2", "linf"], default="l2", help="of hop-skip-jump (default: l2)")
-    made.add_argument("--steps", type=int, help="of Foolbox's attack (default: 5000 of boundary, 17 of hop-skip-jump)")
+    made.add_argument(
+        "--norm", choices=["l2", "linf"], default="l2", help="of hop-skip-jump (default: l2)"
+    )
+    made.add_argument(
+        "--steps",
+        type=int,
+        help="of Foolbox's attack (default: 5000 of boundary, 17 of hop-skip-jump)",
+    )
     return made.parse_args()
 
 

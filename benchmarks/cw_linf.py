@@ -54,7 +54,9 @@ def main() -> None:
     model = digits_model().module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = data.test.images(torch.arange(options.images))
     labels = data.test.labels[: options.images]
-    print(f"digits, small-cnn trained against PGD at {THREAT}; {options.images} images, {options.threads} threads\n")
+    print(
+        f"digits, small-cnn trained against PGD at {THREAT}; {options.images} images, {options.threads} threads\n"
+    )
     print(f"{'attack':<28}{'success':>9}{'median L-inf':>14}{'forwards':>10}{'seconds':>10}")
     contenders = {
         "cw-linf": CarliniWagnerLinf(THREAT),
@@ -66,7 +68,9 @@ def main() -> None:
     results = {}
     for name, attack in contenders.items():
         results[name] = result = measure(attack, model, images, labels)
-        print(f"{name:<28}{result.success:>9.1%}{result.median:>14.4f}{result.forwards:>10.0f}{result.seconds:>10.2f}")
+        print(
+            f"{name:<28}{result.success:>9.1%}{result.median:>14.4f}{result.forwards:>10.0f}{result.seconds:>10.2f}"
+        )
     print()
     mine = results.pop("cw-linf")
     for name, peer in results.items():
@@ -74,9 +78,15 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=100, help="how many test images (default: 100)")
-    parser.add_argument("--art-iterations", type=int, default=300, help="of ART's strong setting (default: 300)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", type=int, default=100, help="how many test images (default: 100)"
+    )
+    parser.add_argument(
+        "--art-iterations", type=int, default=300, help="of ART's strong setting (default: 300)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     return parser.parse_args()
 
@@ -87,11 +97,18 @@ def art(data: Dataset, **options: float) -> Attack:
         from art.attacks.evasion import CarliniLInfMethod
         from art.estimators.classification import PyTorchClassifier
     except ImportError:
-        raise InputError("adversarial-robustness-toolbox is not installed; pip install 'scotoma[peers]'") from None
+        raise InputError(
+            "adversarial-robustness-toolbox is not installed; pip install 'scotoma[peers]'"
+        ) from None
 
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         classifier = PyTorchClassifier(
-            model, nn.CrossEntropyLoss(), data.shape, len(data.classes), clip_values=(0, 1), device_type="cpu"
+            model,
+            nn.CrossEntropyLoss(),
+            data.shape,
+            len(data.classes),
+            clip_values=(0, 1),
+            device_type="cpu",
         )
         method = CarliniLInfMethod(classifier, verbose=False, **options)  # type: ignore[arg-type]
         return torch.from_numpy(method.generate(images.numpy(), labels.numpy()))

@@ -52,19 +52,37 @@ def measure(what: str, queries: int, train: int, dimensions: int) -> dict[str, f
     else:
         for start in range(0, queries, BLOCK):
             np.matmul(asked[start : start + BLOCK], known.T)
-    spent = {"wall": time.perf_counter() - wall, "processor": time.process_time() - processor, "mib": resident("VmHWM") - before}
+    spent = {
+        "wall": time.perf_counter() - wall,
+        "processor": time.process_time() - processor,
+        "mib": resident("VmHWM") - before,
+    }
     if what == "search":
-        exact = [np.sort(np.linalg.norm(known - query.astype(np.float64), axis=1))[:5].mean() for query in asked[:CHECKED]]
+        exact = [
+            np.sort(np.linalg.norm(known - query.astype(np.float64), axis=1))[:5].mean()
+            for query in asked[:CHECKED]
+        ]
         spent["error"] = float(np.max(abs(distances[:CHECKED] / exact - 1)))
     return spent
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--queries", type=int, default=10_000, help="test images (default: 10,000)")
-    parser.add_argument("--train", type=int, default=60_000, help="training images (default: 60,000)")
-    parser.add_argument("--dimensions", type=int, default=1024, help="of the features (default: 1,024)")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "2")), help="CPU threads")
+    parser.add_argument(
+        "--train", type=int, default=60_000, help="training images (default: 60,000)"
+    )
+    parser.add_argument(
+        "--dimensions", type=int, default=1024, help="of the features (default: 1,024)"
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=int(os.environ.get("OMP_NUM_THREADS", "2")),
+        help="CPU threads",
+    )
     parser.add_argument("--only", choices=("search", "product"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     size = (options.queries, options.train, options.dimensions)
@@ -72,17 +90,33 @@ def main() -> None:
         print(json.dumps(measure(options.only, *size)))
         return
     print("{:,} x {:,} x {:,}, {} threads".format(*size, options.threads), flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads), "OPENBLAS_NUM_THREADS": str(options.threads)}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(options.threads),
+        "OPENBLAS_NUM_THREADS": str(options.threads),
+    }
     spent = {}
     for what in ("product", "search"):
         done = subprocess.run(
-            [sys.executable, __file__, *sys.argv[1:], "--only", what], env=environment, check=True, stdout=subprocess.PIPE
+            [sys.executable, __file__, *sys.argv[1:], "--only", what],
+            env=environment,
+            check=True,
+            stdout=subprocess.PIPE,
         )
         spent[what] = json.loads(done.stdout)
-        print("{:<8} {wall:7.1f} s  processor {processor:7.1f} s  {mib:6.0f} MiB".format(what, **spent[what]), flush=True)
+        print(
+            "{:<8} {wall:7.1f} s  processor {processor:7.1f} s  {mib:6.0f} MiB".format(
+                what, **spent[what]
+            ),
+            flush=True,
+        )
     product, search = spent["product"], spent["search"]
     for clock in ("wall", "processor"):
-        report(f"time of the search, share of the product's ({clock})", search[clock] / product[clock], SLOWDOWN)
+        report(
+            f"time of the search, share of the product's ({clock})",
+            search[clock] / product[clock],
+            SLOWDOWN,
+        )
     report("memory beyond the features, MiB", search["mib"], MIB)
     report(f"largest relative error of {CHECKED} queries", search["error"], 1e-6)
 

@@ -36,7 +36,10 @@ Clocks = dict[str, np.ndarray]
 def features(count: int, dimensions: int) -> tuple[np.ndarray, np.ndarray]:
     """float32 (count, dimensions) of one random layer, and the clusters of the points (count,)."""
     rng = np.random.default_rng(0)
-    weight, centres = rng.normal(size=(LATENT, dimensions)), APART * rng.normal(size=(CLASSES, LATENT))
+    weight, centres = (
+        rng.normal(size=(LATENT, dimensions)),
+        APART * rng.normal(size=(CLASSES, LATENT)),
+    )
     labels = rng.integers(0, CLASSES, count)
     points = (centres[labels] + rng.normal(size=(count, LATENT))).astype(np.float32)
     return np.maximum(points @ weight.astype(np.float32), 0), labels
@@ -52,19 +55,32 @@ def timed(part: str, clocks: Clocks) -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--points", type=int, default=70_000, help="training and test points together (default: 70,000)")
-    parser.add_argument("--dimensions", type=int, default=1024, help="of the features (default: 1,024)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=70_000,
+        help="training and test points together (default: 70,000)",
+    )
+    parser.add_argument(
+        "--dimensions", type=int, default=1024, help="of the features (default: 1,024)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when the libraries are loaded
         os.environ[name] = str(options.threads)
     clocks, found = compare(options.points, options.dimensions, options.threads)
     for name, each in found.items():
-        print(f"{name:<30}{each.value:8.3f} ({each.low:.3f} to {each.high:.3f}), null {each.null.mean():.3f}")
+        print(
+            f"{name:<30}{each.value:8.3f} ({each.low:.3f} to {each.high:.3f}), null {each.null.mean():.3f}"
+        )
     for clock, ratio in zip(("wall", "processor"), whole(clocks) / clocks[ALONE], strict=True):
         missed = "" if ratio <= SLOWDOWN else "MISSED"
-        print(f"the whole, share of openTSNE's time ({clock}): {ratio:.2f}  target {SLOWDOWN:g}  {missed}")
+        print(
+            f"the whole, share of openTSNE's time ({clock}): {ratio:.2f}  target {SLOWDOWN:g}  {missed}"
+        )
 
 
 def whole(clocks: Clocks) -> np.ndarray:
@@ -88,7 +104,10 @@ def compare(points: int, dimensions: int, threads: int) -> tuple[Clocks, dict[st
     made, labels = features(points, dimensions)
     held = points // 7
     test, train = np.arange(held), np.arange(held, points)
-    print(f"{len(train):,} training and {held:,} test points in {dimensions:,} dimensions, {threads} threads", flush=True)
+    print(
+        f"{len(train):,} training and {held:,} test points in {dimensions:,} dimensions, {threads} threads",
+        flush=True,
+    )
 
     def classwise(space: np.ndarray, measure: Callable[..., Comparison | None]) -> Comparison:
         found = by_class(space[train], labels[train], space[test], labels[test], measure)

@@ -18,7 +18,14 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 CLASSES = 10
-PACKAGES = ("scotoma", "torch", "foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyautoattack")
+PACKAGES = (
+    "scotoma",
+    "torch",
+    "foolbox",
+    "adversarial-robustness-toolbox",
+    "torchattacks",
+    "pyautoattack",
+)
 
 
 def ours(name: str, threat: Threat, **settings: Any) -> Attack:
@@ -26,7 +33,12 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
     attack = make(name, threat, **settings)
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return attack(model, images, labels, Randomness(0, torch.arange(len(images), device=images.device), name))
+        return attack(
+            model,
+            images,
+            labels,
+            Randomness(0, torch.arange(len(images), device=images.device), name),
+        )
 
     return run
 
@@ -46,8 +58,17 @@ def art(name: str, **settings: Any) -> Attack:
         np.random.seed(0)  # noqa: NPY002 - what ART draws from
         torch.manual_seed(0)
         shape = tuple(images.shape[1:])
-        classifier = PyTorchClassifier(Single(model), nn.CrossEntropyLoss(), shape, CLASSES, clip_values=(0, 1), device_type="cpu")
-        return torch.from_numpy(kind(classifier, **settings).generate(images.numpy(), labels.numpy())).float()
+        classifier = PyTorchClassifier(
+            Single(model),
+            nn.CrossEntropyLoss(),
+            shape,
+            CLASSES,
+            clip_values=(0, 1),
+            device_type="cpu",
+        )
+        return torch.from_numpy(
+            kind(classifier, **settings).generate(images.numpy(), labels.numpy())
+        ).float()
 
     return run
 
@@ -88,7 +109,9 @@ def autoattack(threat: Threat, part: str | None = None, **settings: Any) -> Atta
     runner = {"apgd-ce": "apgd", "apgd-t": "apgd_targeted", "square": "square"}
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        asked: dict[str, Any] = {"version": "custom", "attacks": [part]} if part else {"version": "standard"}
+        asked: dict[str, Any] = (
+            {"version": "custom", "attacks": [part]} if part else {"version": "standard"}
+        )
         peer = AutoAttack(model, norm="Linf", eps=threat.eps, seed=0, device="cpu", **asked)
         for setting, value in settings.items():
             setattr(getattr(peer, runner[part or ""]), setting, value)

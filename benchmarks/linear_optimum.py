@@ -55,8 +55,12 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     problems = [problem(seed, options.images) for seed in range(options.models)]
     optimum = torch.cat([problem[3] for problem in problems])
-    print(f"{options.models} linear models, {len(optimum)} images, {options.threads} threads; mean optimum {optimum.mean():.5f}\n")
-    print(f"{'':<16}{'':>7}{'':>9}{'L-inf':>10}  {'above optimum':^17}  {'forwards an image':^18}{'ms an':>8}")
+    print(
+        f"{options.models} linear models, {len(optimum)} images, {options.threads} threads; mean optimum {optimum.mean():.5f}\n"
+    )
+    print(
+        f"{'':<16}{'':>7}{'':>9}{'L-inf':>10}  {'above optimum':^17}  {'forwards an image':^18}{'ms an':>8}"
+    )
     heads = f"{'attack':<16}{'images':>7}{'success':>9}{'mean':>10}{'mean':>10}{'largest':>9}{'mean':>10}{'most':>9}{'image':>9}"
     print(heads)
     for name, contender in contenders(options.peer_images).items():
@@ -64,10 +68,14 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--models", type=int, default=4, help="random models (default: 4)")
     parser.add_argument("--images", type=int, default=25, help="images of each model (default: 25)")
-    parser.add_argument("--peer-images", type=int, default=2, help="images of each model for ART (default: 2)")
+    parser.add_argument(
+        "--peer-images", type=int, default=2, help="images of each model for ART (default: 2)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     return parser.parse_args()
 
@@ -97,7 +105,9 @@ def contenders(peer_images: int) -> dict[str, Contender]:
 
 def ours(name: str, **options: int) -> Attack:
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return ATTACKS[name](Threat("linf", 0.3), **options)(model, images, labels, Randomness.default(images))
+        return ATTACKS[name](Threat("linf", 0.3), **options)(
+            model, images, labels, Randomness.default(images)
+        )
 
     return attack
 
@@ -115,11 +125,17 @@ def art_carlini(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     from art.attacks.evasion import CarliniLInfMethod
     from art.estimators.classification import PyTorchClassifier
 
-    classifier = PyTorchClassifier(model, nn.CrossEntropyLoss(), SHAPE, CLASSES, clip_values=(0, 1), device_type="cpu")
-    return torch.from_numpy(CarliniLInfMethod(classifier, verbose=False).generate(images.numpy(), labels.numpy()))
+    classifier = PyTorchClassifier(
+        model, nn.CrossEntropyLoss(), SHAPE, CLASSES, clip_values=(0, 1), device_type="cpu"
+    )
+    return torch.from_numpy(
+        CarliniLInfMethod(classifier, verbose=False).generate(images.numpy(), labels.numpy())
+    )
 
 
-def row(name: str, contender: Contender, problems: list[tuple[nn.Sequential, Tensor, Tensor, Tensor]]) -> str:
+def row(
+    name: str, contender: Contender, problems: list[tuple[nn.Sequential, Tensor, Tensor, Tensor]]
+) -> str:
     distances, optima, forwards, seconds = [], [], [], 0.0
     for model, images, labels, optimum in problems:
         images, labels, optimum = (part[: contender.images] for part in (images, labels, optimum))
@@ -128,7 +144,9 @@ def row(name: str, contender: Contender, problems: list[tuple[nn.Sequential, Ten
         adversarial = contender.attack(counted, images, labels)
         seconds += time.perf_counter() - start
         distance = (adversarial - images).abs().flatten(1).amax(1)
-        distances.append(torch.where(model(adversarial).argmax(1) != labels, distance, torch.inf).double())
+        distances.append(
+            torch.where(model(adversarial).argmax(1) != labels, distance, torch.inf).double()
+        )
         optima.append(optimum)
         forwards.append(counted.forwards)
     reached, optimum, passes = torch.cat(distances), torch.cat(optima), torch.cat(forwards)
@@ -139,11 +157,17 @@ def row(name: str, contender: Contender, problems: list[tuple[nn.Sequential, Ten
     most = f"{int(passes.max())}" if contender.images is None else ""
     line = f"{name:<16}{n:>7}{won.float().mean():>9.0%}"
     line += (
-        f"{reached[won].mean():>10.5f}{excess.mean():>10.1%}{excess.max():>9.1%}" if won.any() else f"{'-':>10}{'-':>10}{'-':>9}"
+        f"{reached[won].mean():>10.5f}{excess.mean():>10.1%}{excess.max():>9.1%}"
+        if won.any()
+        else f"{'-':>10}{'-':>10}{'-':>9}"
     )
     line += f"{passes.float().mean():>10.0f}{most:>9}{1000 * seconds / n:>9.1f}"
     if contender.excess is not None:
-        met = bool(won.all()) and excess.mean() <= contender.excess and int(passes.max()) <= (contender.forwards or sys.maxsize)
+        met = (
+            bool(won.all())
+            and excess.mean() <= contender.excess
+            and int(passes.max()) <= (contender.forwards or sys.maxsize)
+        )
         line += "  met" if met else "  MISSED"
     return line
 

@@ -30,16 +30,26 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         wall, processor = time.perf_counter(), time.process_time()
         report = scotoma.audit(
-            chosen.model, "mnist", "linf:0.3", out=folder, probes=["masking"], limit=chosen.images, sources=sources
+            chosen.model,
+            "mnist",
+            "linf:0.3",
+            out=folder,
+            probes=["masking"],
+            limit=chosen.images,
+            sources=sources,
         )
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
     passes = report.provenance["passes"]
     each = IMAGES / chosen.images
-    print(f"{Path(chosen.model).stem}, {chosen.images} images, {torch.get_num_threads()} threads: {report['masking'].headline}")
+    print(
+        f"{Path(chosen.model).stem}, {chosen.images} images, {torch.get_num_threads()} threads: {report['masking'].headline}"
+    )
     print(
         f"attacks: {passes['forwards'] / chosen.images:.0f} forward and {passes['backwards'] / chosen.images:.0f} backward an image"
     )
-    print(f"time {wall:.0f} s, processor {processor:.0f} s; for {IMAGES} images {wall * each:.0f} s (target {TARGET})")
+    print(
+        f"time {wall:.0f} s, processor {processor:.0f} s; for {IMAGES} images {wall * each:.0f} s (target {TARGET})"
+    )
 
 
 if __name__ == "__main__":

@@ -71,20 +71,30 @@ def main() -> None:
     options = parse()
     least = MinLinf.restarts * MinLinf.restart_steps + 10
     if options.steps < least:
-        raise InputError(f"--steps {options.steps} leaves min-linf less than its restarts take; give at least {least}")
+        raise InputError(
+            f"--steps {options.steps} leaves min-linf less than its restarts take; give at least {least}"
+        )
     setting = problem(options, "linf")
     classes = setting.model(setting.images[:1]).shape[1]
     attacks = contenders(options.steps, classes)
     if not pays_in_bf16(setting.model, setting.images):
         del attacks[BF16]
-    rounds = [{name: measure(attack, setting, name == BF16) for name, attack in attacks.items()} for _ in range(options.repeats)]
-    results = {name: min((taken[name] for taken in rounds), key=lambda result: result.processor) for name in attacks}
+    rounds = [
+        {name: measure(attack, setting, name == BF16) for name, attack in attacks.items()}
+        for _ in range(options.repeats)
+    ]
+    results = {
+        name: min((taken[name] for taken in rounds), key=lambda result: result.processor)
+        for name in attacks
+    }
     columns = f"{'forwards':>10}{'backwards':>11}{'processor':>11}{'seconds':>9}{'in passes':>11}"
     print(f"\n{'attack':<22}{'fooled':>8}{'mean':>9}{'median':>9}{columns}")
     for name, result in results.items():
         print(row(name, result))
     mine = results.pop(OURS)
-    print(f"\n{'min-linf against':<22}{'ratio of means':>15}{'95% interval':>18}{'nearer':>9}{'farther':>9}{'time':>8}")
+    print(
+        f"\n{'min-linf against':<22}{'ratio of means':>15}{'95% interval':>18}{'nearer':>9}{'farther':>9}{'time':>8}"
+    )
     for name, peer in results.items():
         print(comparison(name, mine, peer))
     peers = {name: result for name, result in results.items() if name not in (BF16, FULL)}
@@ -94,7 +104,12 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     made = parser(__doc__)
-    made.add_argument("--steps", type=int, default=100, help="gradient steps an image, whose passes all may spend (default: 100)")
+    made.add_argument(
+        "--steps",
+        type=int,
+        default=100,
+        help="gradient steps an image, whose passes all may spend (default: 100)",
+    )
     made.set_defaults(images=50, threads=1, repeats=1)
     return made.parse_args()
 
@@ -132,7 +147,9 @@ def fab(iterations: int, targets: int) -> Attack:
         found = images.clone()
         for target in range(2, max(targets, 1) + 2):
             attack.target_class = target
-            keep_nearer(images, attack.attack_single_run(images, labels, is_targeted=bool(targets)), found)
+            keep_nearer(
+                images, attack.attack_single_run(images, labels, is_targeted=bool(targets)), found
+            )
         return found
 
     return run
@@ -160,7 +177,11 @@ def apgd(iterations: int, warm: bool) -> Attack:
             attack = kind(model, n_iter=max(1, iterations - 1), eps=eps, device=images.device)
             attack.init_hyperparam(images)
             attack.y_target = likely
-            start = images + (found - images).clamp(-eps, eps) if warm and bool(high.isfinite().any()) else None
+            start = (
+                images + (found - images).clamp(-eps, eps)
+                if warm and bool(high.isfinite().any())
+                else None
+            )
             _, stands, _, adversarial = attack.attack_single_run(images, labels, x_init=start)
             found[~stands] = adversarial[~stands]
             high = torch.where(stands, high, size(found - images, "linf"))
@@ -197,8 +218,15 @@ class Capped(Counted):
         owners = torch.arange(len(self.images)) if self.rows is None else self.rows
         logits = super().forward(images)
         distance = size(images.detach() - self.images[owners], "linf")
-        nearer = fooled(logits.detach(), self.labels[owners]) & (distance < self.best[owners]) & ~spent[owners]
-        self.found[owners[nearer]], self.best[owners[nearer]] = images.detach()[nearer], distance[nearer]
+        nearer = (
+            fooled(logits.detach(), self.labels[owners])
+            & (distance < self.best[owners])
+            & ~spent[owners]
+        )
+        self.found[owners[nearer]], self.best[owners[nearer]] = (
+            images.detach()[nearer],
+            distance[nearer],
+        )
         return logits
 
 
@@ -227,8 +255,12 @@ def measure(attack: Attack, setting: Problem, reduced: bool = False) -> Result:
     wrong &= (adversarial.flatten(1).amin(1) >= 0) & (adversarial.flatten(1).amax(1) <= 1)
     distances = torch.where(wrong, size(adversarial - images, "linf"), 1.0).double().numpy()
     # the mean over images, since a peer does not say which image a pass belongs to
-    forwards, backwards = (count.double().mean().item() for count in (counted.forwards, counted.backwards))
-    return Result(distances, wrong.double().mean().item(), forwards, backwards, processor, seconds, sum(spent))
+    forwards, backwards = (
+        count.double().mean().item() for count in (counted.forwards, counted.backwards)
+    )
+    return Result(
+        distances, wrong.double().mean().item(), forwards, backwards, processor, seconds, sum(spent)
+    )
 
 
 def row(name: str, result: Result) -> str:
@@ -240,9 +272,14 @@ def row(name: str, result: Result) -> str:
 
 def comparison(name: str, mine: Result, peer: Result) -> str:
     ratio, low, high = ratio_of_means(mine.distances, peer.distances)
-    nearer, farther = (mine.distances < peer.distances).sum(), (mine.distances > peer.distances).sum()
+    nearer, farther = (
+        (mine.distances < peer.distances).sum(),
+        (mine.distances > peer.distances).sum(),
+    )
     share = f"x{mine.processor / peer.processor:.2f}"
-    return f"{name:<22}{ratio:>15.4f}{f'{low:.4f} to {high:.4f}':>18}{nearer:>9}{farther:>9}{share:>8}"
+    return (
+        f"{name:<22}{ratio:>15.4f}{f'{low:.4f} to {high:.4f}':>18}{nearer:>9}{farther:>9}{share:>8}"
+    )
 
 
 def ratio_of_means(mine: np.ndarray, peer: np.ndarray) -> tuple[float, float, float]:

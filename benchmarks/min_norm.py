@@ -48,13 +48,22 @@ def main() -> None:
     try:
         chosen = {name: PEERS[name] for name in options.attacks.split(",")}
     except KeyError as unknown:
-        raise InputError(f"no benchmark of the attack {unknown}; known: {', '.join(PEERS)}") from None
+        raise InputError(
+            f"no benchmark of the attack {unknown}; known: {', '.join(PEERS)}"
+        ) from None
     setting = problem(options, "l2")
-    print(f"\n{'attack':<28}{'fooled':>8}{'median':>9}{'forwards':>10}{'backwards':>11}{'seconds':>9}{'in passes':>11}")
+    print(
+        f"\n{'attack':<28}{'fooled':>8}{'median':>9}{'forwards':>10}{'backwards':>11}{'seconds':>9}{'in passes':>11}"
+    )
     verdicts = []
     for name, (norm, peers) in chosen.items():
-        peers = [peer for peer in peers if "Bethge" not in peer or importlib.util.find_spec("numba")]
-        attacks = [make(name, Threat(norm, 1), steps=options.steps), *(foolbox(peer, **settings(peer, options)) for peer in peers)]
+        peers = [
+            peer for peer in peers if "Bethge" not in peer or importlib.util.find_spec("numba")
+        ]
+        attacks = [
+            make(name, Threat(norm, 1), steps=options.steps),
+            *(foolbox(peer, **settings(peer, options)) for peer in peers),
+        ]
         mine, *theirs = compare(replace(setting, norm=norm), attacks, options.repeats)
         print(row(name, mine))
         for peer, result in zip(peers, theirs, strict=True):
@@ -76,8 +85,12 @@ def main() -> None:
 
 def parse() -> Any:
     made = parser(__doc__)
-    made.add_argument("--attacks", default=",".join(PEERS), help="names with commas between (default: all)")
-    made.add_argument("--steps", type=int, default=100, help="of both (default: 100, Foolbox's own)")
+    made.add_argument(
+        "--attacks", default=",".join(PEERS), help="names with commas between (default: all)"
+    )
+    made.add_argument(
+        "--steps", type=int, default=100, help="of both (default: 100, Foolbox's own)"
+    )
     return made.parse_args()
 
 

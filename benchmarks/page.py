@@ -60,7 +60,16 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def contest_table(standings: Sequence[Standing]) -> str:
     """All rows of all contests."""
-    heads = ["attack", "library", "fooled", "median distance", "forwards", "backwards", "ms an image", "MiB an image"]
+    heads = [
+        "attack",
+        "library",
+        "fooled",
+        "median distance",
+        "forwards",
+        "backwards",
+        "ms an image",
+        "MiB an image",
+    ]
     heads += ["in passes", "time, ratio", "distance, ratio"]
     rows = []
     for standing in standings:
@@ -70,7 +79,14 @@ def contest_table(standings: Sequence[Standing]) -> str:
             if number and mine and row.result:
                 nearer = ratio(mine.median, row.result.median) if standing.minimal else ""
                 ratios = [ratio(mine.seconds, row.result.seconds), nearer]
-            rows.append(["" if number else standing.title, row.library, *cells(row, standing.minimal), *ratios])
+            rows.append(
+                [
+                    "" if number else standing.title,
+                    row.library,
+                    *cells(row, standing.minimal),
+                    *ratios,
+                ]
+            )
     return table(heads, rows)
 
 
@@ -83,7 +99,9 @@ def cells(row: Row, minimal: bool) -> list[str]:
         (f"{result.median:.4g}" if math.isfinite(result.median) else "none") if minimal else "",
         f"{result.forwards:,.0f}",
         f"{result.backwards:,.0f}",
-        f"{1000 * result.seconds / n:,.3g}" if result.seconds / n < 1 else f"{1000 * result.seconds / n:,.0f}",
+        f"{1000 * result.seconds / n:,.3g}"
+        if result.seconds / n < 1
+        else f"{1000 * result.seconds / n:,.0f}",
         f"{result.memory / n:.2f}",
         f"{result.passes / result.seconds:.0%}",
     ]
@@ -104,8 +122,14 @@ def ratio(mine: float, theirs: float) -> str:
 
 def lost(standings: Sequence[Standing]) -> str:
     """A list of what peers are better at, and of what each costs ours in it; or that there is nothing."""
-    lines = [line for standing in standings for row in standing.rows[1:] for line in _lost(standing, row)]
-    return "**Where a peer wins:**\n\n" + "\n".join(lines) if lines else "No peer is better at any of these."
+    lines = [
+        line for standing in standings for row in standing.rows[1:] for line in _lost(standing, row)
+    ]
+    return (
+        "**Where a peer wins:**\n\n" + "\n".join(lines)
+        if lines
+        else "No peer is better at any of these."
+    )
 
 
 def _lost(standing: Standing, row: Row) -> Iterator[str]:
@@ -115,13 +139,19 @@ def _lost(standing: Standing, row: Row) -> Iterator[str]:
         return
     wins, but = [], []
     if row.hits != first.hits:
-        (wins if row.hits > first.hits else but).append(f"fools {row.hits} of {row.images}, ours {first.hits}")
+        (wins if row.hits > first.hits else but).append(
+            f"fools {row.hits} of {row.images}, ours {first.hits}"
+        )
     if standing.minimal and abs(peer.median - mine.median) > SLIGHT * mine.median:
-        (wins if peer.median < mine.median else but).append(f"median distance {peer.median:.4g}, ours {mine.median:.4g}")
+        (wins if peer.median < mine.median else but).append(
+            f"median distance {peer.median:.4g}, ours {mine.median:.4g}"
+        )
     if peer.seconds < (1 - SLIGHT) * mine.seconds:
         wins.append(f"takes x{peer.seconds / mine.seconds:.2f} of our time")
     if wins:
-        yield f"* {standing.title}: {row.library} {'; '.join(wins)}" + (f" (but {'; '.join(but)})" if but else "")
+        yield f"* {standing.title}: {row.library} {'; '.join(wins)}" + (
+            f" (but {'; '.join(but)})" if but else ""
+        )
 
 
 def write(title: str, text: str, order: Sequence[str], page: Path = PAGE) -> None:

@@ -30,7 +30,9 @@ from scotoma.utils.device import pays_in_bf16
 TARGET = 0.9
 
 
-def share(attack: Callable[..., Tensor], model: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, float]:
+def share(
+    attack: Callable[..., Tensor], model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[float, float]:
     """The passes' share of the time, and the time in seconds."""
     reduced = pays_in_bf16(model, images)
     with clocked(model, clock) as (timed, spent):
@@ -42,10 +44,20 @@ def share(attack: Callable[..., Tensor], model: nn.Module, images: Tensor, label
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a safetensors file of `scotoma train` (default: wong-small at random)")
-    parser.add_argument("--images", type=int, default=128, help="images in the batch (default: 128)")
-    parser.add_argument("--attacks", default=",".join(ATTACKS), help="names with commas between (default: all)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        help="a safetensors file of `scotoma train` (default: wong-small at random)",
+    )
+    parser.add_argument(
+        "--images", type=int, default=128, help="images in the batch (default: 128)"
+    )
+    parser.add_argument(
+        "--attacks", default=",".join(ATTACKS), help="names with commas between (default: all)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -55,13 +67,18 @@ def main() -> None:
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = torch.rand(options.images, 1, 28, 28)
     labels = model(images).argmax(1)
-    print(f"{options.images} images, {options.threads} threads\n{'attack':<12}{'passes':>8}{'seconds':>9}")
+    print(
+        f"{options.images} images, {options.threads} threads\n{'attack':<12}{'passes':>8}{'seconds':>9}"
+    )
     for name in options.attacks.split(","):
         # tiny eps: random images of an untrained network would otherwise fall in the first steps and time only the start
         kind = ATTACKS[name]
         share(kind(Threat("linf", 1e-4)), model, images[:8], labels[:8])
         part, seconds = share(kind(Threat("linf", 1e-4)), model, images, labels)
-        print(f"{name:<12}{part:>8.1%}{seconds:>9.2f}  {'' if part >= TARGET else f'below {TARGET:.0%}'}", flush=True)
+        print(
+            f"{name:<12}{part:>8.1%}{seconds:>9.2f}  {'' if part >= TARGET else f'below {TARGET:.0%}'}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -56,13 +56,26 @@ class Result:
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """With the options that say which problem."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--model", default="digits", help="digits (trained on the spot), FILE.safetensors or file.py:function")
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--model",
+        default="digits",
+        help="digits (trained on the spot), FILE.safetensors or file.py:function",
+    )
     made.add_argument("--data", default="digits", help="a data set (default: digits)")
-    made.add_argument("--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)")
+    made.add_argument(
+        "--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)"
+    )
     made.add_argument("--images", type=int, default=100, help="how many test images (default: 100)")
     made.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    made.add_argument("--repeats", type=int, default=2, help="runs of each attack, of which the fastest counts (default: 2)")
+    made.add_argument(
+        "--repeats",
+        type=int,
+        default=2,
+        help="runs of each attack, of which the fastest counts (default: 2)",
+    )
     return made
 
 
@@ -71,14 +84,18 @@ def problem(options: argparse.Namespace, norm: str) -> Problem:
     torch.set_num_threads(options.threads)
     keep_memory()  # as audits do; the peers have it as well
     data = load_data(options.data, options.data_root)
-    classifier = (digits_model() if options.model == "digits" else load_model(options.model)).checked(data)
+    classifier = (
+        digits_model() if options.model == "digits" else load_model(options.model)
+    ).checked(data)
     model = classifier.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     count = min(options.images, len(data.test.labels))
     images, labels = data.test.images(torch.arange(count)), data.test.labels[:count]
     with torch.no_grad():
         right = model(images).argmax(1) == labels
     if not right.any():
-        raise InputError(f"{classifier.name} has none of the {count} images right; nothing to attack")
+        raise InputError(
+            f"{classifier.name} has none of the {count} images right; nothing to attack"
+        )
     print(f"{classifier.name}, {int(right.sum())} images of {data.name}, {options.threads} threads")
     return Problem(model, images[right], labels[right], norm)
 
@@ -95,7 +112,12 @@ def foolbox(name: str, epsilon: float | None = None, **settings: Any) -> Attack:
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         torch.manual_seed(0)
-        return attack.run(PyTorchModel(model, bounds=(0, 1), device="cpu"), images, fb.criteria.Misclassification(labels), **ball)
+        return attack.run(
+            PyTorchModel(model, bounds=(0, 1), device="cpu"),
+            images,
+            fb.criteria.Misclassification(labels),
+            **ball,
+        )
 
     return run
 
@@ -120,12 +142,24 @@ def measure(attack: Attack, problem: Problem) -> Result:
     with torch.no_grad():
         wrong = problem.model(adversarial).argmax(1) != labels
     distance = size(adversarial - images, problem.norm)
-    inside = (adversarial.flatten(1).amin(1) >= -TOLERANCE) & (adversarial.flatten(1).amax(1) <= 1 + TOLERANCE)
+    inside = (adversarial.flatten(1).amin(1) >= -TOLERANCE) & (
+        adversarial.flatten(1).amax(1) <= 1 + TOLERANCE
+    )
     wrong &= inside & (distance <= problem.eps + TOLERANCE)
     distance = torch.where(wrong, distance, torch.inf)
     # the mean over images, since a peer does not say which image a pass belongs to
-    forwards, backwards = (count.float().mean().item() for count in (counted.forwards, counted.backwards))
-    return Result(wrong.float().mean().item(), distance.median().item(), forwards, backwards, seconds, sum(spent), memory[0])
+    forwards, backwards = (
+        count.float().mean().item() for count in (counted.forwards, counted.backwards)
+    )
+    return Result(
+        wrong.float().mean().item(),
+        distance.median().item(),
+        forwards,
+        backwards,
+        seconds,
+        sum(spent),
+        memory[0],
+    )
 
 
 def clock() -> float:
@@ -134,7 +168,9 @@ def clock() -> float:
 
 
 @contextmanager
-def clocked(model: nn.Module, clock: Callable[[], float] = time.perf_counter) -> Iterator[tuple[nn.Module, list[float]]]:
+def clocked(
+    model: nn.Module, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[tuple[nn.Module, list[float]]]:
     """The model, and the seconds of each of its forward passes and of each backward pass through PyTorch."""
     spent: list[float] = []
 

@@ -51,14 +51,29 @@ LABELLED = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", default="2000,10000", help="files in the folder (default: 2000,10000)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--images", default="2000,10000", help="files in the folder (default: 2000,10000)"
+    )
     parser.add_argument("--classes", default="10,100,1000", help="classes (default: 10,100,1000)")
     parser.add_argument("--dimensions", default="64,256", help="of the features (default: 64,256)")
-    parser.add_argument("--train", type=int, default=200_000, help="training points of the search (default: 200,000)")
+    parser.add_argument(
+        "--train",
+        type=int,
+        default=200_000,
+        help="training points of the search (default: 200,000)",
+    )
     parser.add_argument("--queries", type=int, default=4000, help="of the search (default: 4,000)")
-    parser.add_argument("--ranks", default="", help="processes of torch.distributed.run that share an audit (default: none)")
-    parser.add_argument("--shared", type=int, default=10_000, help="test images of that audit (default: 10,000)")
+    parser.add_argument(
+        "--ranks",
+        default="",
+        help="processes of torch.distributed.run that share an audit (default: none)",
+    )
+    parser.add_argument(
+        "--shared", type=int, default=10_000, help="test images of that audit (default: 10,000)"
+    )
     parser.add_argument("--only", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
@@ -72,12 +87,19 @@ def main() -> None:
             asked = [sys.executable, __file__, *sys.argv[1:], "--only", what, size]
             done = subprocess.run(asked, env=environment, check=True, stdout=subprocess.PIPE)
             told = json.loads(done.stdout.splitlines()[-1])
-            print(f"{int(size):>9,} {what}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()), flush=True)
+            print(
+                f"{int(size):>9,} {what}: "
+                + ", ".join(f"{name} {value:.4g}" for name, value in told.items()),
+                flush=True,
+            )
     alone = 0.0
     for count in map(int, filter(None, options.ranks.split(","))):
         seconds = ranks(count, options.shared, environment)
         alone = alone or seconds * count
-        print(f"{count:>9,} ranks: {seconds:.1f} s, efficiency {alone / seconds / count:.2f}", flush=True)
+        print(
+            f"{count:>9,} ranks: {seconds:.1f} s, efficiency {alone / seconds / count:.2f}",
+            flush=True,
+        )
 
 
 @contextmanager
@@ -152,8 +174,15 @@ def classes(count: int) -> dict[str, float]:
         counted = Counted(model, LABELLED, pictures.device, False)
         attack = ATTACKS[name](Threat("linf", 0.01))
         with measured(told, name):
-            attack(counted, pictures.clone(), labels, generator=Randomness(0, torch.arange(LABELLED), name))
-        told[f"{name} passes an image"] = float((counted.forwards + counted.backwards).float().mean())
+            attack(
+                counted,
+                pictures.clone(),
+                labels,
+                generator=Randomness(0, torch.arange(LABELLED), name),
+            )
+        told[f"{name} passes an image"] = float(
+            (counted.forwards + counted.backwards).float().mean()
+        )
     return told
 
 
@@ -174,12 +203,18 @@ def dimensions(count: int, train: int, queries: int) -> dict[str, float]:
         told |= {"recall": found.recall.value, "recall low": found.recall.low}
     told["mean excess"] = float((found.distance / exact - 1).mean())
     cells = approximate._cells(train, queries)
-    index = approximate._built(known, known[:: max(1, train // (64 * cells))], np.zeros(count, np.float32), cells)
+    index = approximate._built(
+        known, known[:: max(1, train // (64 * cells))], np.zeros(count, np.float32), cells
+    )
     index.nprobe = 8
     start = time.process_time()
     index.search(asked, 16)
     scanned = 2 * train * queries * count * 8 / cells / (time.process_time() - start) / 1e9
-    return told | {"cells": cells, "index GFlop/s": scanned, "slowness": told["exact GFlop/s"] / scanned}
+    return told | {
+        "cells": cells,
+        "index GFlop/s": scanned,
+        "slowness": told["exact GFlop/s"] / scanned,
+    }
 
 
 def clustered(count: int, wide: int, seed: int) -> np.ndarray:
@@ -190,7 +225,9 @@ def clustered(count: int, wide: int, seed: int) -> np.ndarray:
     random, made = np.random.default_rng(seed), np.empty((count, wide), np.float32)
     for start in range(0, count, 10_000):
         here = made[start : start + 10_000]
-        points = centres[random.integers(CLUSTERS, size=len(here))] + random.normal(size=(len(here), LATENT))
+        points = centres[random.integers(CLUSTERS, size=len(here))] + random.normal(
+            size=(len(here), LATENT)
+        )
         here[:] = np.maximum(points.astype(np.float32) @ weight + bias, 0)
     return made
 
@@ -201,18 +238,53 @@ def ranks(count: int, images: int, environment: dict[str, str]) -> float:
     file = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
     digits, random = load_data("digits"), np.random.default_rng(0)
     rows = torch.from_numpy(random.integers(len(digits.test), size=images))
-    noisy = digits.test.images(rows).numpy() + random.normal(scale=0.02, size=(images, *digits.shape))
+    noisy = digits.test.images(rows).numpy() + random.normal(
+        scale=0.02, size=(images, *digits.shape)
+    )
     with tempfile.TemporaryDirectory() as made:
         data, test = Path(made) / "digits.npz", noisy.clip(0, 1).astype(np.float32)
-        np.savez(data, x_train=test[:100], y_train=digits.test.labels[rows][:100], x_test=test, y_test=digits.test.labels[rows])
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "scotoma"]
-        asked = ["audit", str(file), "--data", f"npz:{data}", "--threat", str(THREAT), "--probes", "robustness"]
+        np.savez(
+            data,
+            x_train=test[:100],
+            y_train=digits.test.labels[rows][:100],
+            x_test=test,
+            y_test=digits.test.labels[rows],
+        )
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(count),
+            "-m",
+            "scotoma",
+        ]
+        asked = [
+            "audit",
+            str(file),
+            "--data",
+            f"npz:{data}",
+            "--threat",
+            str(THREAT),
+            "--probes",
+            "robustness",
+        ]
         start = time.perf_counter()
-        subprocess.run([*launch, *asked, "--out", f"{made}/run"], check=True, env=environment, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*launch, *asked, "--out", f"{made}/run"],
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
         return time.perf_counter() - start
 
 
-PARTS: dict[str, Callable[..., dict[str, float]]] = {"images": images, "classes": classes, "dimensions": dimensions}
+PARTS: dict[str, Callable[..., dict[str, float]]] = {
+    "images": images,
+    "classes": classes,
+    "dimensions": dimensions,
+}
 
 if __name__ == "__main__":
     main()

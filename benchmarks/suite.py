@@ -80,7 +80,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     names = options.sections.split(",")
     if unknown := [name for name in names if name not in SECTIONS]:
-        raise InputError(f"--sections: no section {', '.join(unknown)}; known: {', '.join(SECTIONS)}")
+        raise InputError(
+            f"--sections: no section {', '.join(unknown)}; known: {', '.join(SECTIONS)}"
+        )
     order = [title for title, _ in SECTIONS.values()]
     with threadpool_limits(options.threads):
         for name in names:
@@ -98,14 +100,31 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     usual = ",".join(name for name in SECTIONS if name not in LONG)
-    parser.add_argument("--sections", default=usual, help=f"names with commas between (default: {usual}; also: {', '.join(LONG)})")
-    parser.add_argument("--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)")
-    parser.add_argument("--images", type=int, default=40, help="of the digits, at most (default: 40)")
-    parser.add_argument("--mnist-images", type=int, default=20, help="of MNIST, at most (default: 20)")
+    parser.add_argument(
+        "--sections",
+        default=usual,
+        help=f"names with commas between (default: {usual}; also: {', '.join(LONG)})",
+    )
+    parser.add_argument(
+        "--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=40, help="of the digits, at most (default: 40)"
+    )
+    parser.add_argument(
+        "--mnist-images", type=int, default=20, help="of MNIST, at most (default: 20)"
+    )
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--page", type=Path, default=page.PAGE, help="the page to write (default: docs/benchmarks.md)")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        default=page.PAGE,
+        help="the page to write (default: docs/benchmarks.md)",
+    )
     return parser.parse_args()
 
 
@@ -118,25 +137,45 @@ def attacks(said: str, setting: Problem, contests: Iterable[Contest]) -> str:
 def compete(contest: Contest, setting: Problem) -> Standing:
     """Run ours and every peer; a peer that fails has its error for a row."""
     few = slice(0, contest.images)
-    setting = replace(setting, images=setting.images[few], labels=setting.labels[few], norm=contest.threat.norm, eps=contest.eps)
+    setting = replace(
+        setting,
+        images=setting.images[few],
+        labels=setting.labels[few],
+        norm=contest.threat.norm,
+        eps=contest.eps,
+    )
     themes.warm_up(setting)
     failed: dict[str, str] = {}
-    results = {library: attempt(attack, setting, library, failed) for library, attack in contest.peers.items()}
+    results = {
+        library: attempt(attack, setting, library, failed)
+        for library, attack in contest.peers.items()
+    }
     first = next(iter(results.values()))
     mine = contest.ours(round(first.forwards) if contest.as_asked and first else None)
     results = {"**ours**": measure(mine, setting)} | results
     for library, attack in {"**ours**": mine, **contest.peers}.items():
         once = results[library]
         if once and once.seconds < QUICK:
-            results[library] = min(once, measure(attack, setting), key=lambda result: result.seconds)
-    rows = [Row(library, len(setting.images), result, failed.get(library, "")) for library, result in results.items()]
+            results[library] = min(
+                once, measure(attack, setting), key=lambda result: result.seconds
+            )
+    rows = [
+        Row(library, len(setting.images), result, failed.get(library, ""))
+        for library, result in results.items()
+    ]
     for row in rows:
-        told = f"{row.result.fooled:>7.0%}{row.result.median:>10.4g}{row.result.seconds:>9.2f} s" if row.result else row.failure
+        told = (
+            f"{row.result.fooled:>7.0%}{row.result.median:>10.4g}{row.result.seconds:>9.2f} s"
+            if row.result
+            else row.failure
+        )
         print(f"{contest.title[:44]:<46}{row.library:<20}{told}", flush=True)
     return Standing(contest.title, not contest.fixed, rows)
 
 
-def attempt(attack: Attack, setting: Problem, library: str, failed: dict[str, str]) -> Result | None:
+def attempt(
+    attack: Attack, setting: Problem, library: str, failed: dict[str, str]
+) -> Result | None:
     try:
         return measure(attack, setting)
     except Exception as error:  # whatever another library raises is its result

@@ -54,13 +54,18 @@ class Loop:
         self.samples = bank.samples
         self.decoders = [decoder_of(model.vaes, label) for label in range(model.vaes.classes)]
         latents = self.samples.view(-1, LATENT, 1, 1)
-        self.made = [torch.cat([decoder(part) for part in latents.split(100)]) for decoder in self.decoders]
+        self.made = [
+            torch.cat([decoder(part) for part in latents.split(100)]) for decoder in self.decoders
+        ]
         self.costs = model.beta / 2 * self.samples.square().sum(1)
 
     def losses(self, images: Tensor) -> Tensor:
         """(n, classes)."""
         classes = range(self.model.vaes.classes)
-        return torch.tensor([[self.loss(image, label) for label in classes] for image in images]) * self.model.scales
+        return (
+            torch.tensor([[self.loss(image, label) for label in classes] for image in images])
+            * self.model.scales
+        )
 
     def loss(self, image: Tensor, label: int) -> float:
         missed = (self.made[label] - image).square().sum((1, 2, 3))
@@ -92,7 +97,10 @@ def decoder_of(vaes: ClassVAEs, label: int) -> nn.Sequential:
         else:
             layers.append(layer)
             continue
-        weights = {name: value.chunk(vaes.classes)[label] if value.ndim else value for name, value in layer.state_dict().items()}
+        weights = {
+            name: value.chunk(vaes.classes)[label] if value.ndim else value
+            for name, value in layer.state_dict().items()
+        }
         alone.load_state_dict(weights)
         layers.append(alone)
     return nn.Sequential(*layers).eval().requires_grad_(False)
@@ -106,7 +114,9 @@ def main() -> None:
     if options.memory:
         model(images)
         return
-    print(f"{options.images} images of {data.name}, {model.samples:,} samples, {model.steps} steps, {options.threads} threads\n")
+    print(
+        f"{options.images} images of {data.name}, {model.samples:,} samples, {model.steps} steps, {options.threads} threads\n"
+    )
     start = time.perf_counter()
     model(images[:1])
     print(f"the samples' images, once: {time.perf_counter() - start:.1f} s\n")
@@ -122,7 +132,9 @@ def main() -> None:
 
     print(f"{'':<42}{'seconds':>9}{'times as fast':>15}")
     print(f"{f'loop, {len(few)} images scaled to {len(images)}':<42}{looped:>9.2f}{1:>15}")
-    print(f"{'batched, every class searched to the end':<42}{finished_seconds:>9.2f}{looped / finished_seconds:>15.1f}")
+    print(
+        f"{'batched, every class searched to the end':<42}{finished_seconds:>9.2f}{looped / finished_seconds:>15.1f}"
+    )
     print(f"{'batched':<42}{seconds:>9.2f}{looped / seconds:>15.1f}\n")
     met(f"{looped / seconds:.1f} times as fast (target: {SPEED})", looped / seconds >= SPEED)
     same = int((expected.argmin(1) == batched[: len(few)].argmin(1)).sum())
@@ -130,19 +142,36 @@ def main() -> None:
     for rank, what in enumerate(("smallest loss", "second smallest")):
         told = apart(expected.sort(1).values[:, rank], batched[: len(few)].sort(1).values[:, rank])
         print(f"{what:<42}differs by up to {told}")
-    print(f"{'all losses, searched to the end':<42}differ by up to {apart(expected, finished[: len(few)])}")
+    print(
+        f"{'all losses, searched to the end':<42}differ by up to {apart(expected, finished[: len(few)])}"
+    )
     peak = peak_memory(options)
     met(f"peak memory {peak:.2f} GiB (target: {MEMORY})", peak <= MEMORY)
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", choices=["mnist", "digits"], help="(default: mnist where it is, else digits)")
-    parser.add_argument("--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)")
-    parser.add_argument("--images", type=int, default=100, help="how many test images (default: 100)")
-    parser.add_argument("--loop-images", type=int, default=4, help="how many of them the loop is timed on (default: 4)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", choices=["mnist", "digits"], help="(default: mnist where it is, else digits)"
+    )
+    parser.add_argument(
+        "--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=100, help="how many test images (default: 100)"
+    )
+    parser.add_argument(
+        "--loop-images",
+        type=int,
+        default=4,
+        help="how many of them the loop is timed on (default: 4)",
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--memory", action="store_true", help="predict in batches and end, in silence")
+    parser.add_argument(
+        "--memory", action="store_true", help="predict in batches and end, in silence"
+    )
     return parser.parse_args()
 
 
@@ -157,10 +186,15 @@ def load(name: str | None, root: Path | None) -> tuple[Dataset, AnalysisBySynthe
         except InputError:
             if name:
                 raise
-    file, digits = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-abs.safetensors", load_data("digits")
+    file, digits = (
+        Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-abs.safetensors",
+        load_data("digits"),
+    )
     if not file.exists():
         print(f"training the digits model into {file}")
-        train("abs", digits, "abs", Threat("l2", 1.5), file, schedule=Schedule(epochs=20, peak=3e-3))
+        train(
+            "abs", digits, "abs", Threat("l2", 1.5), file, schedule=Schedule(epochs=20, peak=3e-3)
+        )
     return digits, explains(load_model(str(file)).module)
 
 

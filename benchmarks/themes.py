@@ -48,7 +48,9 @@ PROFILED = {
 
 def asked(options: argparse.Namespace, model: str, data: str, images: int) -> argparse.Namespace:
     """What `peers.problem` wants to know."""
-    return argparse.Namespace(model=model, data=data, images=images, data_root=options.data_root, threads=options.threads)
+    return argparse.Namespace(
+        model=model, data=data, images=images, data_root=options.data_root, threads=options.threads
+    )
 
 
 def warm_up(setting: Problem) -> None:
@@ -65,7 +67,9 @@ def passes(options: argparse.Namespace) -> str:
         for name, threat in PROFILED.items():
             settings = {"queries": 1000} if takes(name, "queries") else {}
             attack = ATTACKS[name](threat, **settings)
-            part, seconds = passes_benchmark.share(attack, setting.model, setting.images, setting.labels)
+            part, seconds = passes_benchmark.share(
+                attack, setting.model, setting.images, setting.labels
+            )
             held = part >= passes_benchmark.TARGET
             missed += not held
             rows.append([arch, name, f"{part:.1%}", f"{seconds:.2f}", "" if held else "below"])
@@ -136,7 +140,13 @@ def distance(options: argparse.Namespace) -> str:
         + f"The largest relative error of {distance_benchmark.CHECKED} of them against float64 is {search['error']:.1e}."
     )
     rows = [
-        [name, "", f"{spent['processor']:.2f}", f"{spent['mib']:,.0f}", f"{spent['processor'] / product['processor']:.2f}"]
+        [
+            name,
+            "",
+            f"{spent['processor']:.2f}",
+            f"{spent['mib']:,.0f}",
+            f"{spent['processor'] / product['processor']:.2f}",
+        ]
         for name, spent in (("matrix product", product), ("ours", search))
     ]
     return f"{said}\n\n{table(['work', '', 'processor seconds', 'MiB beyond the features', 'time, ratio'], rows)}"
@@ -152,7 +162,10 @@ def divergence(options: argparse.Namespace) -> str:
         f"null distributions, beside openTSNE's embedding alone; {points:,} points of 1,024 features. At most "
         f"{divergence_benchmark.SLOWDOWN:g} times its time is the claim, on 70,000 points: on few, the other parts weigh more."
     )
-    rows = [[part, "", f"{spent[1]:.1f}", f"{spent[1] / alone[1]:.2f}"] for part, spent in clocks.items()]
+    rows = [
+        [part, "", f"{spent[1]:.1f}", f"{spent[1] / alone[1]:.2f}"]
+        for part, spent in clocks.items()
+    ]
     rows.append(["**ours, in all**", "", f"{whole[1]:.1f}", f"{whole[1] / alone[1]:.2f}"])
     return f"{said}\n\n{table(['part', '', 'processor seconds', 'time, ratio'], rows)}"
 
@@ -166,9 +179,20 @@ def attribution(options: argparse.Namespace) -> str:
         cost = attribution_benchmark.Cost()
         ATTRIBUTIONS[name]()(setting.model, setting.images[:1], setting.labels[:1])
         for part in torch.arange(len(setting.images)).split(at_once(setting.images)):
-            cost.add(ATTRIBUTIONS[name](), setting.model, setting.images[part], setting.labels[part])
+            cost.add(
+                ATTRIBUTIONS[name](), setting.model, setting.images[part], setting.labels[part]
+            )
         each = partial("{:.2f}".format)
-        rows.append([name, "", f"{cost.passes}", each(cost.maps), each(cost.bare), each(cost.maps / cost.bare)])
+        rows.append(
+            [
+                name,
+                "",
+                f"{cost.passes}",
+                each(cost.maps),
+                each(cost.bare),
+                each(cost.maps / cost.bare),
+            ]
+        )
     said = (
         f"Maps beside as many bare forward and backward passes; {len(setting.images)} images of MNIST, `madry-mnist`. At most "
         f"{attribution_benchmark.TARGET} times their time is the claim for integrated gradients."
@@ -181,7 +205,14 @@ def training(options: argparse.Namespace) -> str:
     schedule = Schedule(epochs=4, peak=3e-3)
     mine, theirs = training_benchmark.race(load_data("mnist", options.data_root), "pgd", schedule)
     rows = [
-        [name, "", f"{each.accuracy:.1%}", f"{each.epochs}", f"{each.seconds:.0f}", f"{each.seconds / theirs.seconds:.2f}"]
+        [
+            name,
+            "",
+            f"{each.accuracy:.1%}",
+            f"{each.epochs}",
+            f"{each.seconds:.0f}",
+            f"{each.seconds / theirs.seconds:.2f}",
+        ]
         for name, each in (("straightforward loop", theirs), ("ours", mine))
     ]
     said = (

@@ -22,7 +22,14 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 from scotoma.utils import device as engine
 
-ATTACKS = {"pgd": "linf", "min-linf": "linf", "ddn": "l2", "fmn-linf": "linf", "square": "linf", "strong": "linf"}
+ATTACKS = {
+    "pgd": "linf",
+    "min-linf": "linf",
+    "ddn": "l2",
+    "fmn-linf": "linf",
+    "square": "linf",
+    "strong": "linf",
+}
 """The main attacks and their norms."""
 
 
@@ -47,7 +54,9 @@ def throughput(attack: Attack, setting: Problem) -> Throughput:
     start = clock(images.device)
     attack(counted, images, labels)
     spent = clock(images.device) - start
-    forwards, backwards = (round(float(count.float().mean())) for count in (counted.forwards, counted.backwards))
+    forwards, backwards = (
+        round(float(count.float().mean())) for count in (counted.forwards, counted.backwards)
+    )
     bare(setting, 1, 1, reduced)
     start = clock(images.device)
     bare(setting, forwards, backwards, reduced)
@@ -77,19 +86,27 @@ def clock(device: torch.device) -> float:
 
 def on(device: torch.device, setting: Problem) -> Problem:
     images = setting.images.to(device, memory_format=torch.channels_last)
-    return replace(setting, model=setting.model.to(device), images=images, labels=setting.labels.to(device))
+    return replace(
+        setting, model=setting.model.to(device), images=images, labels=setting.labels.to(device)
+    )
 
 
 def main() -> None:
     made = parser(__doc__)
-    made.add_argument("--device", default=str(engine.default_device()), help="(default: the accelerator, else cpu)")
+    made.add_argument(
+        "--device",
+        default=str(engine.default_device()),
+        help="(default: the accelerator, else cpu)",
+    )
     made.add_argument("--eps", type=float, default=0.2, help="L-inf size (default: 0.2)")
     options = made.parse_args()
     setting = on(torch.device(options.device), problem(options, "linf"))
     print(f"\n{'attack':<12}{'passes a second':>18}{'bare':>14}{'share':>9}")
     for name, norm in ATTACKS.items():
         found = throughput(ours(name, Threat(norm, options.eps)), setting)
-        print(f"{name:<12}{found.attack:>18,.0f}{found.bare:>14,.0f}{found.share:>9.1%}", flush=True)
+        print(
+            f"{name:<12}{found.attack:>18,.0f}{found.bare:>14,.0f}{found.share:>9.1%}", flush=True
+        )
 
 
 if __name__ == "__main__":

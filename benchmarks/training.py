@@ -57,7 +57,10 @@ class Watch:
 
     def __call__(self, epoch: int, accuracy: float | None) -> None:
         seconds = clock() - self.start
-        print(f"{self.name:<10} epoch {epoch:>2}: {accuracy or 0:.1%} after {seconds:.0f} s", flush=True)
+        print(
+            f"{self.name:<10} epoch {epoch:>2}: {accuracy or 0:.1%} after {seconds:.0f} s",
+            flush=True,
+        )
         if (accuracy or 0) >= ENOUGH or epoch == self.epochs:
             raise Reached(accuracy or 0, epoch, seconds)
 
@@ -83,7 +86,15 @@ def ours(data: Dataset, recipe: str, schedule: Schedule) -> None:
         watch(epoch.epoch, epoch.robust_accuracy)
 
     with tempfile.TemporaryDirectory() as folder:
-        train(recipe, data, ARCH, THREAT, Path(folder) / "model.safetensors", schedule=schedule, log=log)
+        train(
+            recipe,
+            data,
+            ARCH,
+            THREAT,
+            Path(folder) / "model.safetensors",
+            schedule=schedule,
+            log=log,
+        )
 
 
 def plain(data: Dataset, schedule: Schedule) -> None:
@@ -100,7 +111,10 @@ def plain(data: Dataset, schedule: Schedule) -> None:
             progress = (epoch + number / len(batches)) / schedule.epochs
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(progress)
-            images, labels = data.train.images(indices).to(device), data.train.labels[indices].to(device)
+            images, labels = (
+                data.train.images(indices).to(device),
+                data.train.labels[indices].to(device),
+            )
             adversarial = pgd(model, images, labels, THREAT.eps * min(1.0, progress / RISE))
             optimizer.zero_grad()
             F.cross_entropy(model(adversarial), labels).backward()
@@ -119,11 +133,19 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data-root", type=Path, help="where downloaded data sets are (default: $SCOTOMA_DATA)"
+    )
     parser.add_argument("--recipe", default="pgd", help="ours (default: pgd)")
-    parser.add_argument("--epochs", type=int, default=6, help="of the schedule of both (default: 6)")
-    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate of both (default: 0.003)")
+    parser.add_argument(
+        "--epochs", type=int, default=6, help="of the schedule of both (default: 6)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=3e-3, help="highest learning rate of both (default: 0.003)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -131,7 +153,9 @@ def main() -> None:
     mine, theirs = race(load_data("mnist", options.data_root), options.recipe, schedule)
     for name, each in ((options.recipe, mine), ("plain loop", theirs)):
         there = "" if each.accuracy >= ENOUGH else f"  never {ENOUGH:.0%}"
-        print(f"{name:<10} {each.accuracy:.1%} after {each.epochs} epochs and {each.seconds:.0f} s{there}")
+        print(
+            f"{name:<10} {each.accuracy:.1%} after {each.epochs} epochs and {each.seconds:.0f} s{there}"
+        )
     print(f"time x{mine.seconds / theirs.seconds:.2f}")
 
 

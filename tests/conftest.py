@@ -51,7 +51,11 @@ def grey(digits) -> Dataset:
     """The digits in [0.3, 0.7], far enough from black and white for small perturbations never to meet them."""
 
     def flat(split) -> ArraySplit:
-        return ArraySplit((0.3 + 0.4 * split.images(torch.arange(len(split)))).numpy(), split.labels.numpy(), "grey")
+        return ArraySplit(
+            (0.3 + 0.4 * split.images(torch.arange(len(split)))).numpy(),
+            split.labels.numpy(),
+            "grey",
+        )
 
     return from_splits("grey", flat(digits.train), flat(digits.test))
 

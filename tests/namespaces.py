@@ -16,7 +16,9 @@ LINK = "wire"
 """The name of the interface to the other node."""
 
 needs_namespaces = pytest.mark.skipif(
-    shutil.which("ip") is None or subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode != 0,
+    shutil.which("ip") is None
+    or subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True).returncode
+    != 0,
     reason="needs network namespaces",
 )
 
@@ -32,7 +34,20 @@ def two_nodes() -> Iterator[tuple[str, str]]:
     try:
         for name in names:
             ip("netns", "add", name)
-        ip("-n", names[0], "link", "add", LINK, "type", "veth", "peer", "name", LINK, "netns", names[1])
+        ip(
+            "-n",
+            names[0],
+            "link",
+            "add",
+            LINK,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            LINK,
+            "netns",
+            names[1],
+        )
         for host, name in enumerate(names, 1):
             ip("-n", name, "addr", "add", f"10.211.0.{host}/24", "dev", LINK)
             ip("-n", name, "link", "set", LINK, "up")

@@ -26,7 +26,9 @@ ATTACKING = ["robustness", "blindspots", "distance"]
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("audit") / "run"
     probes = [QUICK if probe == "norms" else probe for probe in PROBES]
-    return scotoma.audit(str(digits_model), "digits", "linf:0.1", out=out, probes=probes, attack="fmn-linf", limit=80)
+    return scotoma.audit(
+        str(digits_model), "digits", "linf:0.1", out=out, probes=probes, attack="fmn-linf", limit=80
+    )
 
 
 def entry(found: dict[str, Any], probe: str) -> dict[str, Any]:
@@ -35,13 +37,21 @@ def entry(found: dict[str, Any], probe: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def found(report):
-    return json.loads((report.folder / "findings.json").read_text(), parse_constant=lambda text: pytest.fail(f"{text} in JSON"))
+    return json.loads(
+        (report.folder / "findings.json").read_text(),
+        parse_constant=lambda text: pytest.fail(f"{text} in JSON"),
+    )
 
 
 def test_findings_have_the_schema_that_other_tools_read(found):
     assert list(found) == ["schema", "claim", "findings", "provenance"]
     assert found["schema"] == 1
-    assert found["claim"] == {"model": "digits-pgd", "data": "digits", "threat": {"norm": "linf", "eps": 0.1}, "n": 80}
+    assert found["claim"] == {
+        "model": "digits-pgd",
+        "data": "digits",
+        "threat": {"norm": "linf", "eps": 0.1},
+        "n": 80,
+    }
     assert [finding["probe"] for finding in found["findings"]] == list(PROBES)
     for finding in found["findings"]:
         assert list(finding) == ["probe", "verdict", "rule", "headline", "numbers", "tables"]
@@ -51,17 +61,27 @@ def test_findings_have_the_schema_that_other_tools_read(found):
 
 
 def test_the_numbers_that_the_schema_promises(found):
-    robustness, blindspots, distance, divergence, norms, transfer = (entry(found, probe) for probe in PROBED)
+    robustness, blindspots, distance, divergence, norms, transfer = (
+        entry(found, probe) for probe in PROBED
+    )
     assert {"clean_accuracy", "robust_accuracy", "median_linf"} <= robustness["numbers"].keys()
     assert robustness["tables"]["curve"]
     assert {"spearman", "spearman_low", "spearman_high"} <= distance["numbers"].keys()
     assert distance["tables"]["bins"]
     assert {"kl", "kl_null", "knn_kl", "auc"} <= divergence["numbers"].keys()
     assert len(divergence["tables"]["classes"]) == 10
-    assert {f"{what}_{norm}" for what in ("median", "accuracy") for norm in ("l0", "l2", "linf")} <= norms["numbers"].keys()
-    assert {"norm", "attack", "median", "accuracy", "found_minimum"} <= norms["tables"]["attacks"][0].keys()
-    assert {"white_box_accuracy", "black_box_accuracy", "transfer_only"} <= transfer["numbers"].keys()
-    assert {"target", "source", "attack", "success", "n", "held_out"} <= transfer["tables"]["matrix"][0].keys()
+    assert {
+        f"{what}_{norm}" for what in ("median", "accuracy") for norm in ("l0", "l2", "linf")
+    } <= norms["numbers"].keys()
+    assert {"norm", "attack", "median", "accuracy", "found_minimum"} <= norms["tables"]["attacks"][
+        0
+    ].keys()
+    assert {"white_box_accuracy", "black_box_accuracy", "transfer_only"} <= transfer[
+        "numbers"
+    ].keys()
+    assert {"target", "source", "attack", "success", "n", "held_out"} <= transfer["tables"][
+        "matrix"
+    ][0].keys()
     for row in blindspots["tables"]["grid"]:
         assert {"alpha", "beta", "n", "accuracy", "success_eps", "success_alpha_eps"} <= row.keys()
         assert row["n"] == 80
@@ -74,7 +94,9 @@ def test_probes_agree_on_the_test_set_itself(found):
     base = blindspots["tables"]["grid"][0]
     assert (base["alpha"], base["beta"]) == (1, 0)
     assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
-    assert base["success_eps"] == base["success_alpha_eps"] == robustness["numbers"]["attack_success"]
+    assert (
+        base["success_eps"] == base["success_alpha_eps"] == robustness["numbers"]["attack_success"]
+    )
     bins = distance["tables"]["bins"]
     fell = sum(row["n"] * (row["rate"] or 0) for row in bins)
     assert fell / sum(row["n"] for row in bins) == pytest.approx(base["success_eps"], abs=1e-5)
@@ -87,7 +109,13 @@ def test_probes_agree_on_the_test_set_itself(found):
 def test_the_records_are_a_frame(report):
     frame = report.records
     assert isinstance(frame, pl.DataFrame)
-    assert frame.filter(pl.col("attack").str.starts_with("FMN(")).select("attack", "transform").unique().height == 7
+    assert (
+        frame.filter(pl.col("attack").str.starts_with("FMN("))
+        .select("attack", "transform")
+        .unique()
+        .height
+        == 7
+    )
     assert len(frame) == 80 * frame.select("attack", "transform").unique().height
     expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
     assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
@@ -99,7 +127,9 @@ def test_the_report_is_drawn_again_to_the_byte_without_the_model(report):
     before = [file.read_bytes() for file in files]
     again = draw(report.folder)
     assert [file.read_bytes() for file in files] == before
-    assert [finding.headline for finding in again.findings] == [finding.headline for finding in report.findings]
+    assert [finding.headline for finding in again.findings] == [
+        finding.headline for finding in report.findings
+    ]
     assert again["distance"].tables == report["distance"].tables
 
 
@@ -115,7 +145,9 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
 
 def test_a_report_of_two_audits_is_refused(tmp_path, linear):
     out = tmp_path / "run"
-    held = scotoma.audit(linear, "digits", "linf:0.1", out=out, probes=["robustness"], attack="fmn-linf", limit=20)
+    held = scotoma.audit(
+        linear, "digits", "linf:0.1", out=out, probes=["robustness"], attack="fmn-linf", limit=20
+    )
     path = out / "findings" / "robustness.json"
     path.write_text(path.read_text().replace(held["robustness"].headline, "All is well."))
     with pytest.raises(InputError, match="the robustness probe was run again"):
@@ -127,7 +159,12 @@ def test_a_report_of_two_audits_is_refused(tmp_path, linear):
 
 def test_any_module_from_python(linear):
     report = scotoma.audit(
-        linear, data="digits", threat="linf:0.1", attack="fmn-linf", limit=30, probes=["robustness", "robustness"]
+        linear,
+        data="digits",
+        threat="linf:0.1",
+        attack="fmn-linf",
+        limit=30,
+        probes=["robustness", "robustness"],
     )
     assert [finding.probe for finding in report.findings] == ["robustness"]
     assert report.html.exists()
@@ -139,7 +176,9 @@ def test_any_module_from_python(linear):
 
 def test_without_a_training_split_some_questions_cannot_be_asked(tmp_path, digits, linear):
     data = Dataset(**vars(digits) | {"train": None})
-    report = scotoma.audit(linear, data, "linf:0.1", out=tmp_path / "run", attack="fmn-linf", limit=30)
+    report = scotoma.audit(
+        linear, data, "linf:0.1", out=tmp_path / "run", attack="fmn-linf", limit=30
+    )
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
     assert verdicts["distance"] == "not applicable"
     assert "no training split" in report["distance"].headline
@@ -160,7 +199,15 @@ class Wrong(nn.Module):
 @pytest.mark.parametrize("limit", [1, 2, 5, 30])
 def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
     for name, model in {"right": linear, "wrong": Wrong(linear)}.items():
-        report = scotoma.audit(model, "digits", "linf:0.1", out=tmp_path / name, probes=ATTACKING, attack="fmn-linf", limit=limit)
+        report = scotoma.audit(
+            model,
+            "digits",
+            "linf:0.1",
+            out=tmp_path / name,
+            probes=ATTACKING,
+            attack="fmn-linf",
+            limit=limit,
+        )
         assert "nan" not in " ".join(finding.headline for finding in report.findings)
         if name == "wrong":
             assert {finding.verdict for finding in report.findings} == {"not applicable"}
@@ -175,9 +222,20 @@ def test_an_attack_that_never_succeeds_breaks_nothing(tmp_path, digits):
 
         def forward(self, images):
             nearest = torch.cdist(images.flatten(1), known).argmin(1)
-            return nn.functional.one_hot(digits.test.labels[nearest], 10).float() * 9 + 0 * images.sum()
+            return (
+                nn.functional.one_hot(digits.test.labels[nearest], 10).float() * 9
+                + 0 * images.sum()
+            )
 
-    report = scotoma.audit(Nearest(), "digits", "linf:0.01", out=tmp_path / "run", probes=ATTACKING, attack="pgd", limit=40)
+    report = scotoma.audit(
+        Nearest(),
+        "digits",
+        "linf:0.01",
+        out=tmp_path / "run",
+        probes=ATTACKING,
+        attack="pgd",
+        limit=40,
+    )
     assert report["robustness"].numbers["median_linf"] is None
     assert report["distance"].numbers["spearman"] is None
     assert any("radient" in note for note in report.provenance["notes"])
@@ -194,7 +252,15 @@ def test_probabilities_and_randomness_are_named_in_the_report(tmp_path, linear, 
             return (self.module(images) + 0.2 * torch.randn(len(images), 10)).softmax(1)
 
     reports = [
-        scotoma.audit(Odd(), "digits", "linf:0.1", out=tmp_path / name, attack="fmn-linf", probes=["robustness"], limit=30)
+        scotoma.audit(
+            Odd(),
+            "digits",
+            "linf:0.1",
+            out=tmp_path / name,
+            attack="fmn-linf",
+            probes=["robustness"],
+            limit=30,
+        )
         for name in "ab"
     ]
     reports[0].show()
@@ -214,7 +280,10 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
         ({"attack": "fmn-lin"}, "did you mean 'fmn-linf'"),
         ({"limit": 0}, "at least one image"),
         ({"seed": -1}, "--seed"),
-        ({"threat": "l1:5"}, "audits are of L-inf and L2 claims; to attack in L1 write scotoma attack fmn-l1"),
+        (
+            {"threat": "l1:5"},
+            "audits are of L-inf and L2 claims; to attack in L1 write scotoma attack fmn-l1",
+        ),
         ({"threat": "l0:5"}, "to attack in L0 write scotoma attack sigma-zero"),
         ({"threat": "l2:0.5", "attack": "fmn-linf"}, "attack fmn-linf is for linf, not for l2"),
         ({"sources": ["missing.safetensors"]}, "missing.safetensors: no such file"),

@@ -40,7 +40,9 @@ def test_every_probe_answers(report):
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
     assert list(verdicts) == [*ASKED, "map", "certificate"]
     assert verdicts.pop("certificate") == "not applicable"
-    assert report["certificate"].headline == "The bound is one in L-inf, and the claim is one in L2."
+    assert (
+        report["certificate"].headline == "The bound is one in L-inf, and the claim is one in L2."
+    )
     assert "not applicable" not in verdicts.values()
     assert verdicts["masking"] == "holds"
     assert verdicts["robustness"] == "weak"
@@ -53,7 +55,11 @@ def test_probes_agree_on_the_test_set_itself(report):
     base = report["blindspots"].tables["grid"][0]
     assert base["success_eps"] == base["success_alpha_eps"] == robust["attack_success"]
     assert report["map"].numbers["base_robust_eps"] == robust["robust_accuracy"]
-    assert report["norms"].numbers["accuracy_l2"] == report["transfer"].numbers["white_box_accuracy"] == robust["robust_accuracy"]
+    assert (
+        report["norms"].numbers["accuracy_l2"]
+        == report["transfer"].numbers["white_box_accuracy"]
+        == robust["robust_accuracy"]
+    )
     assert report["norms"].numbers["median_l2"] == robust["median_l2"]
     assert report["norms"].numbers["bounds"]["l2"] == EPS
     assert [row["claimed"] for row in report["norms"].tables["norms"]] == [False, True, False]
@@ -67,7 +73,9 @@ def test_rates_are_those_of_the_records(report):
     assert len(frame) == report["robustness"].numbers["n"]
     stands = frame["l2"] > EPS + 1e-6
     assert report["robustness"].numbers["robust_accuracy"] == pytest.approx(stands.mean(), abs=1e-5)
-    assert report["robustness"].numbers["median_l2"] == pytest.approx(frame["l2"].quantile(0.5, "lower"), rel=1e-5)
+    assert report["robustness"].numbers["median_l2"] == pytest.approx(
+        frame["l2"].quantile(0.5, "lower"), rel=1e-5
+    )
 
 
 def test_a_smaller_size_after_a_change_breaks_no_more(report):
@@ -112,7 +120,18 @@ def test_galleries_show_what_lies_within_eps(report):
 def test_the_command_line_takes_l2_claims(scotoma, tmp_path, digits_model):
     out = tmp_path / "run"
     ended = scotoma(
-        "audit", digits_model, "--data", "digits", "--threat", "l2:0.4", "--probes", "robustness", "--limit", 20, "--out", out
+        "audit",
+        digits_model,
+        "--data",
+        "digits",
+        "--threat",
+        "l2:0.4",
+        "--probes",
+        "robustness",
+        "--limit",
+        20,
+        "--out",
+        out,
     )
     assert (ended.code, ended.err) == (0, "")
     numbers = json.loads((out / "findings.json").read_text())["findings"][0]["numbers"]

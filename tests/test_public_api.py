@@ -16,7 +16,9 @@ import scotoma
 
 def fresh(code: str) -> str:
     """What the code prints in a new interpreter."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def test_namespaces_and_functions_can_be_completed():

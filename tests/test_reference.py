@@ -25,7 +25,11 @@ TINY = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1, batch
 @pytest.fixture
 def places(tmp_path, monkeypatch) -> dict[str, Path]:
     """A zoo, a cache and a folder of the user's, all empty; and a reference model that is in none."""
-    found = {"mine": tmp_path / "mine", "zoo": tmp_path / "zoo", "cache": tmp_path / "cache" / "models"}
+    found = {
+        "mine": tmp_path / "mine",
+        "zoo": tmp_path / "zoo",
+        "cache": tmp_path / "cache" / "models",
+    }
     for folder in found.values():
         folder.mkdir(parents=True)
     monkeypatch.setattr(ref, "ZOO", found["zoo"])
@@ -34,7 +38,9 @@ def places(tmp_path, monkeypatch) -> dict[str, Path]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in REFERENCES if (ref.ZOO / f"{name}.safetensors").exists()])
+@pytest.mark.parametrize(
+    "name", [name for name in REFERENCES if (ref.ZOO / f"{name}.safetensors").exists()]
+)
 def test_the_zoo_holds_what_the_table_says(name):
     path = ref.ZOO / f"{name}.safetensors"
     card, wanted = load_model(str(path)).card, REFERENCES[name]
@@ -42,9 +48,17 @@ def test_the_zoo_holds_what_the_table_says(name):
         key: getattr(wanted, key) for key in ("recipe", "data", "arch", "threat")
     }
     assert card["schedule"].items() <= asdict(wanted.schedule).items()
-    assert card.get("augment", []) == [repr(AUGMENTATIONS[augmentation]()) for augmentation in wanted.augment]
-    defaults = {field.name: field.default for field in fields(RECIPES[wanted.recipe]) if field.name != "threat"}
-    sources = [source.split()[0] for source in card["options"].pop("sources", [])]  # a name and the beginning of a hash
+    assert card.get("augment", []) == [
+        repr(AUGMENTATIONS[augmentation]()) for augmentation in wanted.augment
+    ]
+    defaults = {
+        field.name: field.default
+        for field in fields(RECIPES[wanted.recipe])
+        if field.name != "threat"
+    }
+    sources = [
+        source.split()[0] for source in card["options"].pop("sources", [])
+    ]  # a name and the beginning of a hash
     assert sources == list(wanted.sources)
     assert card["options"].items() <= (defaults | wanted.options).items()
 
@@ -72,8 +86,12 @@ def test_a_missing_model_is_trained_once_and_told_before(places, digits, where):
     torch.manual_seed(3)
     seconds_to_train(TINY, digits)
     assert torch.equal(torch.rand(2), expected), "the trial leaves the caller's random numbers"
-    made = reference("digits-tiny", digits, folder=folder, say=lambda line: told.append((line, path.exists())))
-    again = reference("digits-tiny", digits, folder=folder, say=lambda line: told.append((line, path.exists())))
+    made = reference(
+        "digits-tiny", digits, folder=folder, say=lambda line: told.append((line, path.exists()))
+    )
+    again = reference(
+        "digits-tiny", digits, folder=folder, say=lambda line: told.append((line, path.exists()))
+    )
     assert path.exists()
     assert again.sha256 == made.sha256
     assert len(told) == 1
@@ -102,7 +120,9 @@ def test_a_model_without_training_is_made_at_once_and_kept(places, digits, monke
     made = reference("digits-nearest", digits, progress=Bars(), say=told.append)
     assert (places["cache"] / "digits-nearest.safetensors").exists()
     assert set(shown) == {("training digits-nearest", 0)}
-    assert told == ["digits-nearest is not there yet: it is made at once (nearest-neighbour: digits, without any training)"]
+    assert told == [
+        "digits-nearest is not there yet: it is made at once (nearest-neighbour: digits, without any training)"
+    ]
     images, labels = digits.train.images(torch.arange(50)), digits.train.labels[:50]
     assert torch.equal(made.module(images).argmax(1), labels)
     assert made.module(images).amax(1).eq(0).all(), "float16 has lost nothing of the images"
@@ -145,7 +165,11 @@ def family(places, monkeypatch) -> dict[str, Path]:
     """Two reference models, one that learns from them, and one that learns from that one."""
     first = replace(TINY, threat="linf:0.1")
     taught = replace(TINY, recipe="ensemble", sources=("digits-tiny", "digits-other"))
-    models = {"digits-other": first, "digits-taught": taught, "digits-second": replace(taught, sources=("digits-taught",))}
+    models = {
+        "digits-other": first,
+        "digits-taught": taught,
+        "digits-second": replace(taught, sources=("digits-taught",)),
+    }
     for name, wanted in models.items():
         monkeypatch.setitem(REFERENCES, name, wanted)
     return places
@@ -154,9 +178,18 @@ def family(places, monkeypatch) -> dict[str, Path]:
 def test_sources_are_trained_first_and_once(family, digits):
     folder, told = family["mine"], []
     reference("digits-other", digits, folder=folder)
-    assert missing(["digits-second", "digits-tiny"], folder) == ["digits-tiny", "digits-taught", "digits-second"]
+    assert missing(["digits-second", "digits-tiny"], folder) == [
+        "digits-tiny",
+        "digits-taught",
+        "digits-second",
+    ]
     assert missing(["digits-other"], folder) == []
-    made = reference("digits-second", digits, folder=folder, say=lambda line: told.append((line, len(list(folder.glob("*.log*"))))))
+    made = reference(
+        "digits-second",
+        digits,
+        folder=folder,
+        say=lambda line: told.append((line, len(list(folder.glob("*.log*"))))),
+    )
     assert [(line.split()[0], there) for line, there in told[:-1]] == [
         ("digits-tiny", 1),
         ("digits-taught", 1),
@@ -165,7 +198,10 @@ def test_sources_are_trained_first_and_once(family, digits):
     assert re.match(r"these 3 models take about \d+ s together", told[-1][0])
     taught = load_model(str(folder / "digits-taught.safetensors"))
     assert made.card["options"]["sources"] == [f"digits-taught {taught.sha256[:16]}"]
-    assert [source.split()[0] for source in taught.card["options"]["sources"]] == ["digits-tiny", "digits-other"]
+    assert [source.split()[0] for source in taught.card["options"]["sources"]] == [
+        "digits-tiny",
+        "digits-other",
+    ]
     assert taught.card["options"]["step"] == "fgsm"
     assert missing(REFERENCES["digits-second"].sources, folder) == []
 
@@ -203,7 +239,11 @@ def test_model_b_is_held_out():
 def test_models_of_a_sweep_differ_in_the_threat_alone():
     """And from their remedies in the remedy alone."""
     tenths = ("01", "02", "03")
-    for family, sizes in {"mnist-small-pgd": tenths, "digits-pgd": tenths, "cifar-pgd": ("1", "2", "4")}.items():
+    for family, sizes in {
+        "mnist-small-pgd": tenths,
+        "digits-pgd": tenths,
+        "cifar-pgd": ("1", "2", "4"),
+    }.items():
         sweep = [REFERENCES[f"{family}-{size}"] for size in sizes]
         assert len({wanted.threat for wanted in sweep}) == len(sweep)
         assert all(replace(wanted, threat=sweep[0].threat) == sweep[0] for wanted in sweep)
@@ -213,7 +253,9 @@ def test_models_of_a_sweep_differ_in_the_threat_alone():
         assert replace(REFERENCES[f"{family}-pgd-cutout"], augment=()) == full
         assert replace(REFERENCES[f"{family}-igd"], recipe="pgd", sources=()) == full
     natural, robust = REFERENCES["cifar-natural"], REFERENCES["cifar-robust"]
-    assert replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255", schedule=robust.schedule) == robust
+    assert (
+        replace(REFERENCES["cifar-pgd-4"], threat="linf:8/255", schedule=robust.schedule) == robust
+    )
     assert natural.arch == robust.arch
 
 

@@ -23,7 +23,10 @@ def test_every_file_loads_and_stands_in_the_list(path: Path):
     card = load_model(str(path)).card
     row = re.search(rf"`{path.name}`.*", (ZOO / "README.md").read_text())
     assert row, f"{path.name} is missing in zoo/README.md"
-    assert f"--arch {card['arch']} --threat {card['threat']} --epochs {card['schedule']['epochs']}" in row[0]
+    assert (
+        f"--arch {card['arch']} --threat {card['threat']} --epochs {card['schedule']['epochs']}"
+        in row[0]
+    )
     assert f"{card['accuracy']:.1%}" in row[0]
     robust = card["robust_accuracy"]
     assert ("–" if robust is None else f"{robust:.1%}") in row[0]
@@ -39,7 +42,9 @@ def test_mnist_pgd_is_robust_on_the_test_set_and_blind_beside_it(mnist: Dataset)
     images, labels = images[right][:64], labels[right][:64]
 
     def success(moved: torch.Tensor, eps: float) -> float:
-        adversarial = MinLinf(Threat("linf", eps), steps=60, restarts=0, until=eps)(model, moved, labels)
+        adversarial = MinLinf(Threat("linf", eps), steps=60, restarts=0, until=eps)(
+            model, moved, labels
+        )
         near = (adversarial - moved).abs().flatten(1).amax(1) <= eps + TOLERANCE
         with torch.no_grad():
             return float((fooled(model(adversarial), labels) & near).float().mean())

@@ -42,7 +42,17 @@ _HOMES = {
     "load_model": "models.loading",
 }
 
-_NAMESPACES = ("attacks", "attribution", "certificates", "data", "metrics", "models", "probes", "training", "transforms")
+_NAMESPACES = (
+    "attacks",
+    "attribution",
+    "certificates",
+    "data",
+    "metrics",
+    "models",
+    "probes",
+    "training",
+    "transforms",
+)
 
 __all__ = [
     "Claim",

@@ -38,7 +38,16 @@ from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings
 from scotoma.probes.norms.bounds import read_bounds
 from scotoma.report.text import norm
-from scotoma.results.finding import Bars, Boxes, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.results.finding import (
+    Bars,
+    Boxes,
+    Curve,
+    Finding,
+    Gallery,
+    Heatmap,
+    RateOverHistogram,
+    Scatter,
+)
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 
@@ -46,7 +55,10 @@ SCHEMA = 1
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
 RECORDS = "records.parquet"
-FIGURES = {kind.__name__: kind for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)}
+FIGURES = {
+    kind.__name__: kind
+    for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)
+}
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,12 @@ class Report:
         from rich.table import Table
 
         colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
-        table = Table(title=describe_claim(self.claim), title_justify="left", title_style="bold", show_lines=True)
+        table = Table(
+            title=describe_claim(self.claim),
+            title_justify="left",
+            title_style="bold",
+            show_lines=True,
+        )
         for heading in ("probe", "verdict", "what was found"):
             table.add_column(heading)
         for finding in self.findings:
@@ -149,16 +166,33 @@ def audit(
     threat = Threat.parse(threat)
     if threat.norm not in AUDITED:
         known = f"scotoma attack {'fmn-l1' if threat.norm == 'l1' else 'sigma-zero'}"
-        raise InputError(f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm(threat.norm)} write {known}")
+        raise InputError(
+            f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm(threat.norm)} write {known}"
+        )
     chosen = read_bounds(bounds, threat)
-    options = {"out": out and str(out), "probes": probes, "layer": layer, "limit": limit, "attack": attack, "seed": seed}
-    options |= {"budget": budget, "extractor": extractor, "sources": sources, "bounds": [*map(str, chosen)], "reference": reference}
+    options = {
+        "out": out and str(out),
+        "probes": probes,
+        "layer": layer,
+        "limit": limit,
+        "attack": attack,
+        "seed": seed,
+    }
+    options |= {
+        "budget": budget,
+        "extractor": extractor,
+        "sources": sources,
+        "bounds": [*map(str, chosen)],
+        "reference": reference,
+    }
     claim = make_claim(model, data, threat)
     asked = dict(_named(probe) for probe in probes or PROBES)
     other = None if extractor is None else load_model(extractor).checked(claim.data)
     given = read_sources(sources, claim.data)
     natural = None if reference is None else load_model(reference).checked(claim.data)
-    settings = Settings(attack, layer, other, given, chosen, natural, declared_gradient(claim.model.module))
+    settings = Settings(
+        attack, layer, other, given, chosen, natural, declared_gradient(claim.model.module)
+    )
     settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
     if out is None and ranks().world > 1:
         raise InputError("out: name a folder that all processes share")
@@ -168,11 +202,19 @@ def audit(
         if layer is not None:
             for each in (claim.model, other) if other else (claim.model,):
                 try:
-                    run.features(claim.data.test, layer, torch.arange(1), model=each)  # before hours of attacks
+                    run.features(
+                        claim.data.test, layer, torch.arange(1), model=each
+                    )  # before hours of attacks
                 except InputError as error:
                     raise InputError(f"{each.name}: {error}") from None
         leads = ranks().leads
-        answers = ask(asked, claim, run, settings, lambda finding: save_finding(folder, finding) if leads else None)
+        answers = ask(
+            asked,
+            claim,
+            run,
+            settings,
+            lambda finding: save_finding(folder, finding) if leads else None,
+        )
         if not leads:
             return _published_by_the_first(folder)
         for finding in answers.findings:
@@ -186,16 +228,35 @@ def audit(
         }
         provenance = {
             "command": command or repeat(model, data, claim.threat, **options),
-            "notes": [*claim.model.notes, *([] if answers.whole else [answers.shortfall(time_left)])],
+            "notes": [
+                *claim.model.notes,
+                *([] if answers.whole else [answers.shortfall(time_left)]),
+            ],
             "seed": seed,
             **({"budget": time_left.seconds} if time_left.seconds else {}),
             "attack": attack,
             "gradient": settings.gradient,
             **({"bounds": list(map(str, chosen))} if chosen else {}),
             "model": {"sha256": claim.model.sha256, **claim.model.card},
-            **({"extractor": {"name": other.name, "sha256": other.sha256, **other.card}} if other else {}),
-            **({"reference": {"name": natural.name, "sha256": natural.sha256, **natural.card}} if natural else {}),
-            **({"sources": {name(source): {"sha256": source.sha256, **source.card} for source in given}} if given else {}),
+            **(
+                {"extractor": {"name": other.name, "sha256": other.sha256, **other.card}}
+                if other
+                else {}
+            ),
+            **(
+                {"reference": {"name": natural.name, "sha256": natural.sha256, **natural.card}}
+                if natural
+                else {}
+            ),
+            **(
+                {
+                    "sources": {
+                        name(source): {"sha256": source.sha256, **source.card} for source in given
+                    }
+                }
+                if given
+                else {}
+            ),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
@@ -222,7 +283,11 @@ def _published_by_the_first(folder: Path) -> Report:
 
 
 def _named(probe: str | Probe) -> tuple[str, Probe]:
-    return (probe, PROBES[probe]()) if isinstance(probe, str) else (type(probe).__name__.lower(), probe)
+    return (
+        (probe, PROBES[probe]())
+        if isinstance(probe, str)
+        else (type(probe).__name__.lower(), probe)
+    )
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -239,7 +304,9 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
 
 
-def publish(folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]) -> Report:
+def publish(
+    folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]
+) -> Report:
     """Write findings.json and the report of findings that `save_finding` has kept in `folder`.
 
     Args:
@@ -249,11 +316,15 @@ def publish(folder: Path, claim: dict[str, Any], findings: list[Finding], proven
         provenance: how they were made; a digest of the findings is added.
     """
     held = {"schema": SCHEMA, "claim": claim, "findings": [public(finding) for finding in findings]}
-    write_json(folder / "findings.json", held | {"provenance": {**provenance, "digest": digest(findings)}})
+    write_json(
+        folder / "findings.json", held | {"provenance": {**provenance, "digest": digest(findings)}}
+    )
     return draw(folder)
 
 
-def make_claim(model: nn.Module | Classifier | str, data: str | Dataset, threat: str | Threat) -> Claim:
+def make_claim(
+    model: nn.Module | Classifier | str, data: str | Dataset, threat: str | Threat
+) -> Claim:
     """The claim, with the model looked at on the data (`Classifier.checked`)."""
     threat = Threat.parse(threat)
     loaded = load_data(data)
@@ -281,17 +352,24 @@ def read_report(folder: Path) -> Report:
     held = read_json(folder / "findings.json")
     schema = held.get("schema") if isinstance(held, dict) else None
     if schema != SCHEMA:
-        raise InputError(f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}")
+        raise InputError(
+            f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}"
+        )
     findings = [read_finding(folder, entry["probe"]) for entry in held["findings"]]
     for finding, entry in zip(findings, held["findings"], strict=True):
         if public(finding) != entry:
-            raise InputError(f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; finish it first")
+            raise InputError(
+                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; finish it first"
+            )
     return Report(folder, held["claim"], findings, held["provenance"])
 
 
 def public(finding: Finding) -> dict[str, Any]:
     """A finding as other tools read it."""
-    return {key: getattr(finding, key) for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")}
+    return {
+        key: getattr(finding, key)
+        for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")
+    }
 
 
 def digest(findings: list[Finding]) -> str:
@@ -305,7 +383,9 @@ def save_finding(folder: Path, finding: Finding) -> None:
     images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
     write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
     plain = asdict(replace(finding, images={}, figures=()))
-    plain["figures"] = [{"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures]
+    plain["figures"] = [
+        {"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures
+    ]
     write_json(folder / "findings" / f"{finding.probe}.json", plain)
 
 
@@ -330,7 +410,9 @@ def repeat(model: Any, data: str | Dataset, threat: Threat, **options: Any) -> s
         plain = isinstance(given, str | int | float)
         return repr(given) if plain else getattr(given, "name", type(given).__name__)
 
-    given = {key: value for key, value in options.items() if value is not None and value not in ((), [])}
+    given = {
+        key: value for key, value in options.items() if value is not None and value not in ((), [])
+    }
     rest = "".join(f", {key}={told(value)}" for key, value in given.items())
     source = data if isinstance(data, str) else data.name
     return f"scotoma.audit({told(model)}, data={source!r}, threat={str(threat)!r}{rest})"

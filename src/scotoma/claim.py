@@ -36,11 +36,17 @@ class Threat:
 
     def __post_init__(self):
         if self.norm not in NORMS:
-            raise InputError(f"unknown norm {self.norm!r} in the threat; {nearest(self.norm, NORMS)}")
+            raise InputError(
+                f"unknown norm {self.norm!r} in the threat; {nearest(self.norm, NORMS)}"
+            )
         if self.norm == "linf" and not 0 < self.eps <= 1:
-            raise InputError(f"eps is {self.eps:g} in the threat; images are in [0, 1], so it must lie in (0, 1]")
+            raise InputError(
+                f"eps is {self.eps:g} in the threat; images are in [0, 1], so it must lie in (0, 1]"
+            )
         if self.norm == "l0" and self.eps != int(self.eps):
-            raise InputError(f"eps is {self.eps:g} in the threat; L0 counts pixels, so it must be a whole number")
+            raise InputError(
+                f"eps is {self.eps:g} in the threat; L0 counts pixels, so it must be a whole number"
+            )
         if not 0 < self.eps < math.inf:
             raise InputError(f"eps is {self.eps:g} in the threat; want a number above 0")
 
@@ -51,12 +57,16 @@ class Threat:
             return text
         norm, colon, size = text.partition(":")
         if not colon:
-            raise InputError(f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or linf:8/255")
+            raise InputError(
+                f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or linf:8/255"
+            )
         numerator, slash, denominator = size.partition("/")
         try:
             eps = float(numerator) / (float(denominator) if slash else 1.0)
         except (ValueError, ZeroDivisionError):
-            raise InputError(f"eps {size!r} in threat {text!r} is not a number; write 0.3 or 8/255") from None
+            raise InputError(
+                f"eps {size!r} in threat {text!r} is not a number; write 0.3 or 8/255"
+            ) from None
         return cls(norm, eps)
 
     def __str__(self) -> str:
@@ -72,11 +82,17 @@ class Threat:
 
         change = images - originals
         if self.norm == "l2":
-            change *= self.eps / change.flatten(1).norm(dim=1).clamp_min(self.eps)[:, None, None, None]
+            change *= (
+                self.eps / change.flatten(1).norm(dim=1).clamp_min(self.eps)[:, None, None, None]
+            )
         elif self.norm == "l1":  # Duchi et al. 2008, Figure 1: what all values must give up
             sizes = change.flatten(1).abs().sort(1, descending=True).values
-            surplus = (sizes.cumsum(1) - self.eps) / torch.arange(1, sizes.shape[1] + 1, device=sizes.device)
-            less = surplus.gather(1, (sizes > surplus).sum(1, keepdim=True) - 1).clamp_min(0)[:, :, None, None]
+            surplus = (sizes.cumsum(1) - self.eps) / torch.arange(
+                1, sizes.shape[1] + 1, device=sizes.device
+            )
+            less = surplus.gather(1, (sizes > surplus).sum(1, keepdim=True) - 1).clamp_min(0)[
+                :, :, None, None
+            ]
             change = change.sign() * (change.abs() - less).clamp_min_(0)
         else:
             sizes = change.abs().amax(1, keepdim=True)
@@ -92,8 +108,12 @@ class Threat:
         if self.norm != "l2":
             raise InputError(f"threat {self}: there are steepest steps in L-inf and L2 only")
         flat = gradient.flatten(1)
-        direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)  # the square of a small gradient would be 0
-        return (direction * (self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30))).view_as(gradient)
+        direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(
+            1e-38
+        )  # the square of a small gradient would be 0
+        return (
+            direction * (self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30))
+        ).view_as(gradient)
 
 
 @dataclass(frozen=True)

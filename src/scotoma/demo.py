@@ -22,7 +22,9 @@ def demo(out: Path, seed: int = 0) -> Report:
     if not model.exists():
         total = -(-len(data.train or ()) // SCHEDULE.batch) * SCHEDULE.epochs
         with progress.bar("training small-cnn with PGD on the digits", total) as advance:
-            train("pgd", data, "small-cnn", THREAT, model, schedule=SCHEDULE, seed=seed, step=advance)
+            train(
+                "pgd", data, "small-cnn", THREAT, model, schedule=SCHEDULE, seed=seed, step=advance
+            )
     report = audit(str(model), data, THREAT, out=out, seed=seed, progress=progress)
     report.show()
     return report

@@ -49,7 +49,13 @@ class Reference:
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
 
-    def train(self, data: Dataset, out: Path, step: Callable[[int], None], sources: Sequence[Classifier] = ()) -> None:
+    def train(
+        self,
+        data: Dataset,
+        out: Path,
+        step: Callable[[int], None],
+        sources: Sequence[Classifier] = (),
+    ) -> None:
         """Train it into the file `out`, given the models that `sources` names; a training that was stopped goes on."""
         threat, schedule = Threat.parse(self.threat), self.schedule
         train(
@@ -72,14 +78,31 @@ class Reference:
 
     def batches(self, data: Dataset) -> int:
         """Of its whole training."""
-        return -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs if self.has_steps else 0
+        return (
+            -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs
+            if self.has_steps
+            else 0
+        )
 
 
-_CIFAR: dict[str, Any] = {"data": "cifar-10", "arch": "resnet9", "threat": "linf:8/255", "augment": ("crop-flip",)}
+_CIFAR: dict[str, Any] = {
+    "data": "cifar-10",
+    "arch": "resnet9",
+    "threat": "linf:8/255",
+    "augment": ("crop-flip",),
+}
 _SGD = Schedule(peak=0.2, decay=5e-4, optimizer="sgd")
-_DIGITS: dict[str, Any] = {"data": "digits", "arch": "small-cnn", "schedule": Schedule(40, 64, peak=3e-3)}
+_DIGITS: dict[str, Any] = {
+    "data": "digits",
+    "arch": "small-cnn",
+    "schedule": Schedule(40, 64, peak=3e-3),
+}
 """Under a minute each."""
-_SMALL: dict[str, Any] = {"data": "mnist", "arch": "wong-small", "schedule": Schedule(12, 64, peak=2e-3)}
+_SMALL: dict[str, Any] = {
+    "data": "mnist",
+    "arch": "wong-small",
+    "schedule": Schedule(12, 64, peak=2e-3),
+}
 """A sweep in which nothing but the training's images differs: one network, as many epochs, minutes each."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
@@ -99,19 +122,31 @@ REFERENCES = {
     "mnist-natural": Reference("natural", "mnist", "madry-mnist", "linf:0.3", Schedule(5)),
     "mnist-pgd": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(18)),
     "mnist-small-natural": Reference("natural", threat="linf:0.3", **_SMALL),
-    **{f"mnist-small-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_SMALL) for tenths in (1, 2, 3)},
+    **{
+        f"mnist-small-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_SMALL)
+        for tenths in (1, 2, 3)
+    },
     "mnist-small-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_SMALL),
-    "mnist-small-igd": Reference("igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL),
+    "mnist-small-igd": Reference(
+        "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
+    ),
     "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
-    **{f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS) for tenths in (1, 2, 3)},
+    **{
+        f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS)
+        for tenths in (1, 2, 3)
+    },
     "digits-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_DIGITS),
     "digits-igd": Reference("igd", threat="linf:0.3", sources=("digits-natural",), **_DIGITS),
-    "fashion-natural": Reference("natural", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(8)),
+    "fashion-natural": Reference(
+        "natural", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(8)
+    ),
     "fashion-pgd": Reference("pgd", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(12)),
     "cifar-natural": Reference("natural", schedule=replace(_SGD, epochs=8), **_CIFAR),
     "cifar-robust": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **_CIFAR),
     **{
-        f"cifar-pgd-{levels}": Reference("n-fgsm", schedule=replace(_SGD, epochs=5), **{**_CIFAR, "threat": f"linf:{levels}/255"})
+        f"cifar-pgd-{levels}": Reference(
+            "n-fgsm", schedule=replace(_SGD, epochs=5), **{**_CIFAR, "threat": f"linf:{levels}/255"}
+        )
         for levels in (1, 2, 4)
     },
     "mnist-wong": Reference("wong", "mnist", "wong-small", "linf:0.1", Schedule(3, 50)),
@@ -120,9 +155,15 @@ REFERENCES = {
     "fashion-wrm": Reference("wrm", "fashion-mnist", "wrm", "linf:0.1", Schedule(1)),
     **{arch: _on_mnist("natural", arch) for arch in _TRAMER},
     **{f"{arch}-fgsm": _on_mnist("fgsm", arch) for arch in _TRAMER},
-    **{f"{arch}-ensemble{epochs}": _on_mnist("ensemble", arch, epochs, **_ENSEMBLE) for arch in _TRAMER for epochs in (6, 12)},
+    **{
+        f"{arch}-ensemble{epochs}": _on_mnist("ensemble", arch, epochs, **_ENSEMBLE)
+        for arch in _TRAMER
+        for epochs in (6, 12)
+    },
     "tramer-a-rand-fgsm": _on_mnist("rand-fgsm", "tramer-a"),
-    "mnist-nearest-neighbour": Reference("nearest-neighbour", "mnist", "nearest-neighbour", "l2:1.5", Schedule(0)),
+    "mnist-nearest-neighbour": Reference(
+        "nearest-neighbour", "mnist", "nearest-neighbour", "l2:1.5", Schedule(0)
+    ),
     "mnist-cnn": Reference("natural", "mnist", "cnn", "l2:1.5", Schedule(6)),
     "mnist-binary-cnn": Reference("natural", "mnist", "binary-cnn", "linf:0.3", Schedule(6)),
     "mnist-abs": Reference("abs", "mnist", "abs", "l2:1.5", Schedule(30, peak=3e-3)),
@@ -132,7 +173,11 @@ REFERENCES = {
     "imagenet-held-out": Reference("natural", arch="resnet101", **_IMAGENET),
     "imagenet-step-ll": Reference("step-ll", arch="resnet50", **_IMAGENET),
     "imagenet-ensemble": Reference(
-        "ensemble", arch="resnet50", options={"step": "step-ll"}, sources=("imagenet-natural",), **_IMAGENET
+        "ensemble",
+        arch="resnet50",
+        options={"step": "step-ll"},
+        sources=("imagenet-natural",),
+        **_IMAGENET,
     ),
 }
 """Each is the file NAME.safetensors in zoo/, if it is there."""
@@ -183,7 +228,9 @@ def fetch(
     for name in lacking:
         wanted = recipe_of(name)
         if not wanted.has_steps:
-            say(f"{name} is not there yet: it is made at once ({wanted.recipe}: {data(name).name}, without any training)")
+            say(
+                f"{name} is not there yet: it is made at once ({wanted.recipe}: {data(name).name}, without any training)"
+            )
             continue
         seconds = seconds_to_train(wanted, data(name))
         total += seconds
@@ -192,7 +239,9 @@ def fetch(
             f"epochs) takes about {spoken(seconds)}, less if it was begun before"
         )
     if len(lacking) > 1:
-        say(f"these {len(lacking)} models take about {spoken(total)} together; the same command goes on where it was stopped")
+        say(
+            f"these {len(lacking)} models take about {spoken(total)} together; the same command goes on where it was stopped"
+        )
     for name in lacking:
         wanted = recipe_of(name)
         path = (folder or cache() / "models") / f"{name}.safetensors"
@@ -238,8 +287,12 @@ def seconds_to_train(wanted: Reference, data: Dataset) -> float:
         # of random weights, which take as long as any
         sources = [_untrained(source, data) for source in wanted.sources]
         path = Path(folder) / "trial.safetensors"
-        short.train(replace(data, train=few), path, lambda steps: ticks.append(time.monotonic()), sources)
-    after = time.monotonic() - ticks[-1]  # an evaluation after the epoch and one of the stored weights
+        short.train(
+            replace(data, train=few), path, lambda steps: ticks.append(time.monotonic()), sources
+        )
+    after = (
+        time.monotonic() - ticks[-1]
+    )  # an evaluation after the epoch and one of the stored weights
     # the first tick comes before the first batch, which pays for what is done only once
     batch = (ticks[-1] - ticks[1]) / (len(ticks) - 2) if len(ticks) > 2 else ticks[-1] - ticks[0]
     return wanted.batches(data) * batch + (wanted.schedule.epochs + 1) * after / 2

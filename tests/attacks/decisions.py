@@ -53,7 +53,9 @@ class Constant(nn.Module):
         return torch.tensor([0.0, 1.0, 0.5]).repeat(len(images), 1)
 
 
-def problem(n: int, shape: tuple[int, int, int] = SHAPE, classes: int = 5, seed: int = 0) -> tuple[Exact, Tensor, Tensor]:
+def problem(
+    n: int, shape: tuple[int, int, int] = SHAPE, classes: int = 5, seed: int = 0
+) -> tuple[Exact, Tensor, Tensor]:
     """A linear model, and images of its classes that are farther from the boundary than rounding."""
     model, images = Exact(shape, classes, seed), saturated_images(n, shape, seed, share=0.6)
     logits = model(images)
@@ -66,7 +68,9 @@ def _slopes(model: Exact, images: Tensor, labels: Tensor) -> tuple[Tensor, Tenso
     """How the margin towards each class depends on the values, (n, classes, values), and what it lacks, (n, classes)."""
     logits = model(images)
     lack = logits.gather(1, labels[:, None]) - logits
-    lack = (lack + GUARD * logits.abs().amax(1, keepdim=True)).scatter(1, labels[:, None], torch.inf)
+    lack = (lack + GUARD * logits.abs().amax(1, keepdim=True)).scatter(
+        1, labels[:, None], torch.inf
+    )
     return model.weight[None] - model.weight[labels][:, None], lack
 
 
@@ -106,7 +110,9 @@ def contract(attack: Attack, norm: str, share: float) -> Iterator[Counted]:
         labels = labels.clone()
         labels[:3] = (labels[:3] + 1) % 5
         counted = Counted(model, len(images), images.device)
-        adversarial = attack(counted, images, labels, generator=Randomness(1, torch.arange(len(images))))
+        adversarial = attack(
+            counted, images, labels, generator=Randomness(1, torch.arange(len(images)))
+        )
         assert torch.equal(images, before)
         assert adversarial.shape == images.shape
         assert adversarial.dtype == images.dtype
@@ -136,7 +142,9 @@ def knows_no_batch(attack: Attack) -> None:
     turned = attack(model, backwards, labels[order], generator=Randomness(3, order))
     assert torch.allclose(turned, together[order], atol=1e-5)
     for i in range(len(images)):
-        alone = attack(model, images[i : i + 1], labels[i : i + 1], generator=Randomness(3, torch.tensor([i])))
+        alone = attack(
+            model, images[i : i + 1], labels[i : i + 1], generator=Randomness(3, torch.tensor([i]))
+        )
         assert torch.allclose(alone[0], together[i], atol=1e-5)
 
 

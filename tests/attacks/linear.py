@@ -10,16 +10,22 @@ def linear_model(shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn
     """Random weights and no bias."""
     layer = nn.Linear(shape[0] * shape[1] * shape[2], classes)
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed)))
+        layer.weight.copy_(
+            torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(seed))
+        )
         layer.bias.zero_()
     return nn.Sequential(nn.Flatten(), layer).requires_grad_(False).eval()
 
 
-def saturated_images(n: int, shape: tuple[int, int, int], seed: int = 0, share: float = 0.9) -> Tensor:
+def saturated_images(
+    n: int, shape: tuple[int, int, int], seed: int = 0, share: float = 0.9
+) -> Tensor:
     """Uniform noise, `share` of whose pixels are 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand((n, *shape), generator=generator)
-    return torch.where(torch.rand(images.shape, generator=generator) < share, images.round(), images)
+    return torch.where(
+        torch.rand(images.shape, generator=generator) < share, images.round(), images
+    )
 
 
 def boxed_optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:

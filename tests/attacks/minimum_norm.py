@@ -22,7 +22,9 @@ class Torn(nn.Module):
         return (self.model(images) + 0 * first.sqrt()).masked_fill(first > 0.5, torch.nan)
 
 
-def open_problem(n: int, shape: tuple[int, int, int] = SHAPE, classes: int = 2) -> tuple[Exact, Tensor, Tensor]:
+def open_problem(
+    n: int, shape: tuple[int, int, int] = SHAPE, classes: int = 2
+) -> tuple[Exact, Tensor, Tensor]:
     """A linear model, and grey images so near its boundary that the box is out of the way."""
     model = Exact(shape, classes)
     layer = model.model[1]

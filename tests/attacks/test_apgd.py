@@ -40,19 +40,27 @@ def test_checkpoints_of_short_attacks_lie_inside():
 
 @pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 10)])
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.001, True), (0.999, False)])
-def test_finds_the_optimum_of_linear_models(attack: type, classes: int, factor: float, succeeds: bool):
+def test_finds_the_optimum_of_linear_models(
+    attack: type, classes: int, factor: float, succeeds: bool
+):
     """The cross-entropy of many classes pulls towards all of them at once: its maximum is the optimum only between two."""
     model, images, labels = problem(8, classes)
-    for image, label, optimum in zip(images, labels, boxed_optimum(model, images, labels).tolist(), strict=True):
+    for image, label, optimum in zip(
+        images, labels, boxed_optimum(model, images, labels).tolist(), strict=True
+    ):
         adversarial = attack(Threat("linf", factor * optimum))(model, image[None], label[None])
         assert bool(fooled(model(adversarial), label[None])) is succeeds
 
 
 @pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 5)])
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.003, True), (0.999, False)])
-def test_finds_the_optimum_of_linear_models_in_l2(attack: type, classes: int, factor: float, succeeds: bool):
+def test_finds_the_optimum_of_linear_models_in_l2(
+    attack: type, classes: int, factor: float, succeeds: bool
+):
     model, images, labels = exact_problem(8, SHAPE, classes)
-    for image, label, optimum in zip(images, labels, l2_optimum(model, images, labels).tolist(), strict=True):
+    for image, label, optimum in zip(
+        images, labels, l2_optimum(model, images, labels).tolist(), strict=True
+    ):
         adversarial = attack(Threat("l2", factor * optimum))(model, image[None], label[None])
         assert bool(fooled(model(adversarial), label[None])) is succeeds
         assert size(adversarial - image, "l2").item() <= factor * optimum * (1 + TOLERANCE)
@@ -96,7 +104,9 @@ def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: ty
     assert torch.equal(moved, won & ~wrong)
 
 
-@pytest.mark.parametrize(("attack", "options", "starts"), [(APGDCE, {}, 3), (APGDT, {"targets": 2}, 6)])
+@pytest.mark.parametrize(
+    ("attack", "options", "starts"), [(APGDCE, {}, 3), (APGDT, {"targets": 2}, 6)]
+)
 def test_passes(attack: type, options: dict, starts: int):
     """Wrong images cost one forward, those that stand all iterations, fooled ones something between: they leave at once."""
     model, images, labels = problem(40)
@@ -105,7 +115,9 @@ def test_passes(attack: type, options: dict, starts: int):
     optimum = boxed_optimum(model, images, labels)
     eps = float(optimum[5:].median())
     counted = Counted(model, len(images), images.device)
-    adversarial = attack(Threat("linf", eps), steps=10, restarts=3, **options)(counted, images, labels)
+    adversarial = attack(Threat("linf", eps), steps=10, restarts=3, **options)(
+        counted, images, labels
+    )
     won = fooled(model(adversarial), labels)
     assert counted.forwards[:5].tolist() == [1] * 5
     assert counted.backwards[:5].tolist() == [0] * 5
@@ -122,7 +134,9 @@ def test_passes(attack: type, options: dict, starts: int):
 def test_restarts_only_add_successes(attack: type):
     model, (images, labels) = digits_model(), digits_images(200)
     threat = Threat("linf", 0.15)
-    one, three = (attack(threat, steps=2, restarts=restarts)(model, images, labels) for restarts in (1, 3))
+    one, three = (
+        attack(threat, steps=2, restarts=restarts)(model, images, labels) for restarts in (1, 3)
+    )
     first, more = fooled(model(one), labels), fooled(model(three), labels)
     assert not (first & ~more).any()
     assert more.sum() > first.sum()
@@ -132,7 +146,9 @@ def test_restarts_only_add_successes(attack: type):
 def test_seed_decides(attack: type):
     model, (images, labels) = digits_model(), digits_images(40)
     run = attack(Threat("linf", 0.3), steps=10)
-    results = [run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)]
+    results = [
+        run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)
+    ]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -162,7 +178,9 @@ def test_a_constant_model_leaves_images_unchanged(attack: type):
     assert isinstance(layer, nn.Linear)
     layer.weight.zero_()
     layer.bias.copy_(torch.arange(10.0))
-    assert torch.equal(attack(Threat("linf", 0.3), steps=10)(model, images, torch.full((4,), 9)), images)
+    assert torch.equal(
+        attack(Threat("linf", 0.3), steps=10)(model, images, torch.full((4,), 9)), images
+    )
 
 
 class Undefined(nn.Module):
@@ -210,13 +228,26 @@ def test_as_strong_as_the_reference(name: str):
     model, (images, labels) = digits_model(), digits_images(150)
     right = model(images).argmax(1) == labels
     images, labels = images[right], labels[right]
-    settings = {"n_restarts": 1, "n_iter": 50, "eps": 0.15, "norm": "Linf", "seed": 0, "device": "cpu", "verbose": False}
+    settings = {
+        "n_restarts": 1,
+        "n_iter": 50,
+        "eps": 0.15,
+        "norm": "Linf",
+        "seed": 0,
+        "device": "cpu",
+        "verbose": False,
+    }
     if name == "ce":
         theirs = reference.APGDAttack(model, loss="ce", **settings).perturb(images, labels)
         ours = APGDCE(Threat("linf", 0.15), steps=50)(model, images, labels)
     else:
-        theirs = reference.APGDAttack_targeted(model, n_target_classes=9, **settings).perturb(images, labels)
+        theirs = reference.APGDAttack_targeted(model, n_target_classes=9, **settings).perturb(
+            images, labels
+        )
         ours = APGDT(Threat("linf", 0.15), steps=50)(model, images, labels)
-    rates = [(model(adversarial).argmax(1) == labels).float().mean().item() for adversarial in (ours, theirs)]
+    rates = [
+        (model(adversarial).argmax(1) == labels).float().mean().item()
+        for adversarial in (ours, theirs)
+    ]
     assert 0.1 < rates[1] < 0.95
     assert rates[0] <= rates[1] + 0.01

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Exact, Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from decisions import (
+    Exact,
+    Quantised,
+    gives_up,
+    keeps_its_promises,
+    knows_no_batch,
+    l2_optimum,
+    problem,
+)
 from trained import digits_images, digits_model
 
 from scotoma.attacks.boundary import Boundary
@@ -29,9 +37,12 @@ def test_gives_up():
 
 
 @pytest.mark.parametrize(
-    ("shape", "queries", "factor"), [((1, 6, 6), 1500, 1.02), ((1, 8, 8), 2000, 1.04), ((3, 6, 6), 3000, 1.06)]
+    ("shape", "queries", "factor"),
+    [((1, 6, 6), 1500, 1.02), ((1, 8, 8), 2000, 1.04), ((3, 6, 6), 3000, 1.06)],
 )
-def test_comes_near_the_optimum_of_linear_models(shape: tuple[int, int, int], queries: int, factor: float):
+def test_comes_near_the_optimum_of_linear_models(
+    shape: tuple[int, int, int], queries: int, factor: float
+):
     """Of two classes: with more, the nearest boundary is not the one that it is on."""
     model, images, labels = problem(20, shape, classes=2)
     adversarial = Boundary(L2, queries=queries)(model, images, labels)
@@ -44,10 +55,14 @@ def test_comes_near_the_optimum_of_linear_models(shape: tuple[int, int, int], qu
 def test_comes_near_the_optimum_where_the_box_is_far():
     """Nothing is cut off there, which would bring proposals nearer by itself."""
     model = Exact((1, 6, 6), 2)
-    images = torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)).mul_(0.02).add_(0.49)
+    images = (
+        torch.rand(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)).mul_(0.02).add_(0.49)
+    )
     labels = model(images).argmax(1)
     optimum = l2_optimum(model, images, labels)
-    assert optimum.max() < 0.45  # no value is farther than that from where it began, and 0 and 1 are
+    assert (
+        optimum.max() < 0.45
+    )  # no value is farther than that from where it began, and 0 and 1 are
     adversarial = Boundary(L2, queries=1500)(model, images, labels)
     ratio = size(adversarial - images, "l2") / optimum
     assert ratio.min() > 1 - 1e-3
@@ -56,12 +71,19 @@ def test_comes_near_the_optimum_where_the_box_is_far():
 
 def test_more_queries_come_nearer_and_the_tolerance_saves_some():
     model, images, labels = problem(20, classes=2)
-    counted = {tolerance: Counted(model, len(images), images.device) for tolerance in (0.0, 0.03, 0.5)}
+    counted = {
+        tolerance: Counted(model, len(images), images.device) for tolerance in (0.0, 0.03, 0.5)
+    }
     ends = {
-        tolerance: size(Boundary(L2, 2000, tolerance=tolerance)(each, images, labels) - images, "l2")
+        tolerance: size(
+            Boundary(L2, 2000, tolerance=tolerance)(each, images, labels) - images, "l2"
+        )
         for tolerance, each in counted.items()
     }
-    assert size(Boundary(L2, queries=300)(model, images, labels) - images, "l2").mean() > 1.02 * ends[0.0].mean()
+    assert (
+        size(Boundary(L2, queries=300)(model, images, labels) - images, "l2").mean()
+        > 1.02 * ends[0.0].mean()
+    )
     assert ends[0.0].mean() <= ends[0.03].mean() < 1.006 * ends[0.0].mean()
     assert ends[0.03].mean() < ends[0.5].mean()
     assert (counted[0.0].forwards >= 1999).all()  # a direction and its opposite together

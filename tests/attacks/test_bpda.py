@@ -37,7 +37,9 @@ def gradient(module: nn.Module, images: Tensor, weight: Tensor) -> Tensor:
     """Of the outputs times `weight`, as an attack inside BPDA gets it."""
     seen = []
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         leaf = images.clone().requires_grad_()
         out = model(leaf)
         with torch.no_grad():
@@ -102,8 +104,14 @@ STEPS: dict[str, tuple[Callable[[Tensor], Tensor], float | Callable[[Tensor], Te
     "minus": (lambda x: 1.0 - (x >= C).int(), -1),
     "not": (lambda x: (~(x >= C)).float(), -1),
     "where": (lambda x: torch.where(x >= C, 0.75, 0.25), 0.5),
-    "where of images": (lambda x: torch.where(x >= C, 3 * x, -x), lambda x: torch.where(x >= C, 3.0, -1.0) + 4 * x),
-    "where with keywords": (lambda x: torch.where(x >= C, input=torch.ones_like(x), other=torch.zeros_like(x)), 1),
+    "where of images": (
+        lambda x: torch.where(x >= C, 3 * x, -x),
+        lambda x: torch.where(x >= C, 3.0, -1.0) + 4 * x,
+    ),
+    "where with keywords": (
+        lambda x: torch.where(x >= C, input=torch.ones_like(x), other=torch.zeros_like(x)),
+        1,
+    ),
     "the method where": (lambda x: x.where(x >= C, 0.0), lambda x: (x >= C).float() + x),
     "where of whole numbers": (lambda x: torch.where(x >= C, 2, 0).float(), 2),
     "masked_fill": (lambda x: torch.ones_like(x).masked_fill(x < C, -1.0), 2),
@@ -125,10 +133,14 @@ def test_steps_keep_their_values_and_get_a_slope(name: str):
     images = torch.cat([saturated_images(3, (2, 4, 4)), torch.full((1, 2, 4, 4), C)])
     weight = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
     expected = slope(images) if callable(slope) else torch.full_like(images, slope)
-    assert torch.allclose(gradient(Stepped(step, nn.Identity()), images, weight), weight * expected, atol=1e-6)
+    assert torch.allclose(
+        gradient(Stepped(step, nn.Identity()), images, weight), weight * expected, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("name", ["ge float", "round", "where", "whole numbers", "not", "times image", "masked_fill"])
+@pytest.mark.parametrize(
+    "name", ["ge float", "round", "where", "whole numbers", "not", "times image", "masked_fill"]
+)
 def test_exported_programs_are_looked_into(name: str):
     step, slope = STEPS[name]
     images = saturated_images(3, (2, 4, 4))
@@ -151,12 +163,20 @@ def test_values_that_are_not_finite_are_kept():
     leaf = images.clone().requires_grad_()
     seen = []
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         seen.append(model(leaf).detach())
         return images
 
-    BPDA(attack)(Stepped(lambda x: torch.where(x >= 2.0, x, odd), nn.Identity()), images, torch.zeros(2, dtype=torch.int64))
-    assert torch.equal(seen[0].view(torch.int32), odd.expand_as(images).contiguous().view(torch.int32))
+    BPDA(attack)(
+        Stepped(lambda x: torch.where(x >= 2.0, x, odd), nn.Identity()),
+        images,
+        torch.zeros(2, dtype=torch.int64),
+    )
+    assert torch.equal(
+        seen[0].view(torch.int32), odd.expand_as(images).contiguous().view(torch.int32)
+    )
 
 
 def test_a_model_without_steps_is_unchanged():
@@ -165,15 +185,22 @@ def test_a_model_without_steps_is_unchanged():
     assert torch.equal(BPDA(attack)(model, images, labels), attack(model, images, labels))
     weight = torch.rand(len(images), 10)
     leaf = images.clone().requires_grad_()
-    assert torch.equal(gradient(model, images, weight), torch.autograd.grad((model(leaf) * weight).sum(), leaf)[0])
+    assert torch.equal(
+        gradient(model, images, weight), torch.autograd.grad((model(leaf) * weight).sum(), leaf)[0]
+    )
 
 
-@pytest.mark.parametrize("name", ["ge float", "round", "sign", "where", "whole numbers", "masked_fill"])
+@pytest.mark.parametrize(
+    "name", ["ge float", "round", "sign", "where", "whole numbers", "masked_fill"]
+)
 def test_pgd_wins_only_with_bpda(name: str):
     model, (images, _) = Stepped(STEPS[name][0], digits_model()), digits_images(60)
     labels = model(images).argmax(1)
     attack = PGD(Threat("linf", 0.5), steps=20)
-    seeing, blind = (fooled(model(a(model, images, labels)), labels).float().mean() for a in (BPDA(attack), attack))
+    seeing, blind = (
+        fooled(model(a(model, images, labels)), labels).float().mean()
+        for a in (BPDA(attack), attack)
+    )
     assert seeing > 0.9
     assert blind < 0.5
 
@@ -183,7 +210,9 @@ def test_every_pass_is_charged_to_its_image():
     model = Stepped(lambda x: (x >= C).float(), digits_model())
     counts = []
     for attack in (PGD(THREAT, steps=6), BPDA(PGD(THREAT, steps=6))):
-        counted = Counted(Stepped(lambda x: 0 * x, linear_model((1, 8, 8), 10)), len(images), images.device)
+        counted = Counted(
+            Stepped(lambda x: 0 * x, linear_model((1, 8, 8), 10)), len(images), images.device
+        )
         attack(counted, images, torch.zeros(len(images), dtype=torch.int64))
         counts.append((counted.forwards.tolist(), counted.backwards.tolist()))
     assert counts[0] == counts[1]
@@ -195,9 +224,14 @@ def test_every_pass_is_charged_to_its_image():
 
 
 def test_an_oracle_within_narrows():
-    model, (images, labels) = Counted(Stepped(lambda x: x.round(), digits_model()), 6, torch.device("cpu"), True), digits_images(6)
+    model, (images, labels) = (
+        Counted(Stepped(lambda x: x.round(), digits_model()), 6, torch.device("cpu"), True),
+        digits_images(6),
+    )
 
-    def attack(inner: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def attack(
+        inner: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         assert isinstance(inner, PerImage)
         assert inner.reduced
         Oracle(inner, labels).narrow(torch.tensor([4, 1])).ascent(images[[4, 1]], cross_entropy)

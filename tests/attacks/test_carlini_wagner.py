@@ -116,10 +116,14 @@ def test_gradients_that_are_not_numbers_do_no_harm():
 
 def test_an_image_does_not_depend_on_its_batch():
     model, images, labels = problem(8)
-    together = CarliniWagnerLinf(THREAT)(model, images, labels, Randomness(1, torch.arange(len(images))))
+    together = CarliniWagnerLinf(THREAT)(
+        model, images, labels, Randomness(1, torch.arange(len(images)))
+    )
     one = torch.tensor([5])
     alone = CarliniWagnerLinf(THREAT)(model, images[one], labels[one], Randomness(1, one))
-    torch.testing.assert_close(distance(together[one], images[one]), distance(alone, images[one]), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        distance(together[one], images[one]), distance(alone, images[one]), rtol=0.02, atol=0
+    )
 
 
 def test_the_noise_belongs_to_the_image():
@@ -128,7 +132,9 @@ def test_the_noise_belongs_to_the_image():
     twins, answers = images[first], labels[first]
     same = CarliniWagnerLinf(THREAT)(model, twins, answers, Randomness(0, first))
     other = CarliniWagnerLinf(THREAT)(model, twins, answers, Randomness(0, torch.arange(4)))
-    torch.testing.assert_close(distance(same, twins), distance(same, twins)[:1].expand(4), rtol=0.02, atol=0)
+    torch.testing.assert_close(
+        distance(same, twins), distance(same, twins)[:1].expand(4), rtol=0.02, atol=0
+    )
     assert not torch.equal(other[0], other[1])
 
 

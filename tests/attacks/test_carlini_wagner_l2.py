@@ -51,14 +51,19 @@ def test_comes_near_the_optimum_of_linear_models_whatever_the_scale_of_logits(sc
 
 def test_comes_near_the_optimum_where_the_box_is_far_and_in_colour():
     model, images, labels = open_problem(20, (3, 4, 4), classes=5)
-    ratio = size(CarliniWagnerL2(L2)(model, images, labels) - images, "l2") / l2_optimum(model, images, labels)
+    ratio = size(CarliniWagnerL2(L2)(model, images, labels) - images, "l2") / l2_optimum(
+        model, images, labels
+    )
     assert ratio.min() > 1 - 1e-4
     assert ratio.mean() < 1.03
 
 
 def test_more_searches_come_nearer():
     model, (images, labels) = digits_model(), digits_images(20)
-    distances = [size(CarliniWagnerL2(L2, searches=n)(model, images, labels) - images, "l2") for n in (2, 5, 9)]
+    distances = [
+        size(CarliniWagnerL2(L2, searches=n)(model, images, labels) - images, "l2")
+        for n in (2, 5, 9)
+    ]
     few, more, most = (distance.where(distance > 0, torch.inf) for distance in distances)
     assert (more <= few).all()
     assert (most <= more).all()
@@ -92,7 +97,10 @@ def test_nearer_than_another_implementation_with_as_many_steps():
     attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=9, steps=100)
     _, theirs, won = attack(peer, images, labels, epsilons=None)
     counted = Counted(model, len(images), images.device)
-    near, far = size(CarliniWagnerL2(L2)(counted, images, labels) - images, "l2"), size(theirs - images, "l2")
+    near, far = (
+        size(CarliniWagnerL2(L2)(counted, images, labels) - images, "l2"),
+        size(theirs - images, "l2"),
+    )
     far[~won] = torch.inf
     assert near.min() > 0
     assert counted.forwards.float().mean() <= 900  # the other spends 9 times 100 on every image

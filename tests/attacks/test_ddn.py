@@ -90,7 +90,11 @@ def test_stretches_exactly_where_nothing_is_cut_off_and_not_beyond_the_box():
     delta = torch.tensor([3.0, 0, -4, 0]).view(1, 1, 2, 2).repeat(3, 1, 1, 1)
     delta[2] = 0
     stretched = stretch(delta, clean, torch.tensor([0.25, 100, 1]))
-    assert stretched.flatten(1).tolist() == [pytest.approx([0.15, 0, -0.2, 0]), [0.5, 0, -0.5, 0], [0, 0, 0, 0]]
+    assert stretched.flatten(1).tolist() == [
+        pytest.approx([0.15, 0, -0.2, 0]),
+        [0.5, 0, -0.5, 0],
+        [0, 0, 0, 0],
+    ]
 
 
 def test_as_near_as_another_implementation():

@@ -33,7 +33,9 @@ def test_keeps_only_what_is_nearer():
     assert torch.equal(search.distance[[0, 1, 3]], distance[[0, 1, 3]])
 
 
-def test_many_images_are_asked_about_in_parts_and_charged_to_their_own(monkeypatch: pytest.MonkeyPatch):
+def test_many_images_are_asked_about_in_parts_and_charged_to_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+):
     search, counted = begun(5)
     sizes = []
 
@@ -62,7 +64,10 @@ def test_repeated_images_have_the_random_numbers_of_each_time():
     again = torch.cat([random.uniform(like[:n]) for random in times])
     assert torch.equal(repeated.random.narrow(keep).uniform(like[:4]), again[keep])
     last = torch.tensor([n + 1])
-    assert torch.equal(repeated.random.narrow(last).fork(7).uniform(like[:1]), times[1].fork(7).uniform(like[:n])[1:2])
+    assert torch.equal(
+        repeated.random.narrow(last).fork(7).uniform(like[:1]),
+        times[1].fork(7).uniform(like[:n])[1:2],
+    )
     assert torch.equal(repeated.clean, search.clean.repeat(2, 1, 1, 1))
     assert repeated.rows.tolist() == [*range(n), *range(n)]
     assert repeated.distance.isinf().all()

@@ -78,7 +78,10 @@ def test_comes_near_the_linf_optimum_inside_the_box():
 
 def test_the_overshoot_costs_nothing():
     model, images, labels = open_problem(20)
-    exact, far = (size(DeepFool(L2, overshoot=share)(model, images, labels) - images, "l2") for share in (0.0, 0.2))
+    exact, far = (
+        size(DeepFool(L2, overshoot=share)(model, images, labels) - images, "l2")
+        for share in (0.0, 0.2)
+    )
     assert torch.allclose(exact, far, rtol=2e-3)
     raw = size(DeepFool(L2, overshoot=0.2, halvings=0)(model, images, labels) - images, "l2")
     assert torch.allclose(raw, 1.2 * exact, rtol=2e-3)
@@ -93,7 +96,10 @@ def test_only_the_likeliest_classes_are_looked_at():
     layer.bias.copy_(torch.tensor([0, -0.3, -0.5]) - layer.weight.sum(1) / 2)
     assert (model(images).argsort(1, descending=True) == torch.arange(3)).all()
     counted = {classes: Counted(model, len(images), images.device) for classes in (1, 2, 3)}
-    none, one, two = (size(DeepFool(L2, classes=n, returns=0)(counted[n], images, labels) - images, "l2") for n in (1, 2, 3))
+    none, one, two = (
+        size(DeepFool(L2, classes=n, returns=0)(counted[n], images, labels) - images, "l2")
+        for n in (1, 2, 3)
+    )
     assert not none.any()
     assert counted[2].backwards.tolist() == [1] * len(images)
     assert counted[3].backwards.tolist() == [2] * len(images)
@@ -140,7 +146,9 @@ def test_returns_shorten_and_end_at_the_foot_of_the_perpendicular(threat: Threat
 
     def straightness(delta: torch.Tensor) -> torch.Tensor:
         slope = (images + delta - 0.5).flatten(1) @ curvature
-        return torch.cosine_similarity(delta.flatten(1), slope.sign() if threat.norm == "linf" else slope)
+        return torch.cosine_similarity(
+            delta.flatten(1), slope.sign() if threat.norm == "linf" else slope
+        )
 
     assert straightness(last).mean() > 0.995
     assert straightness(first).mean() < 0.98
@@ -151,14 +159,22 @@ def test_nearer_than_another_implementation_in_fewer_passes():
     model, (images, labels) = digits_model(), digits_images(100)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
-    for threat, kind in ((L2, foolbox.attacks.L2DeepFoolAttack), (LINF, foolbox.attacks.LinfDeepFoolAttack)):
+    for threat, kind in (
+        (L2, foolbox.attacks.L2DeepFoolAttack),
+        (LINF, foolbox.attacks.LinfDeepFoolAttack),
+    ):
         theirs, ours = (Counted(model, len(images), images.device) for _ in range(2))
         peer = foolbox.PyTorchModel(theirs.eval(), bounds=(0, 1), device="cpu")
         _, other, won = kind(steps=50)(peer, images, labels, epsilons=None)
-        far, near = size(other - images, threat.norm), size(DeepFool(threat)(ours, images, labels) - images, threat.norm)
+        far, near = (
+            size(other - images, threat.norm),
+            size(DeepFool(threat)(ours, images, labels) - images, threat.norm),
+        )
         assert won.all()
         assert near.min() > 0
         # pairs, since medians of 100 images differ by 3% with the weights that each processor rounds in its own way
         assert (near / far).log().mean().exp() < 0.985
         assert near.mean() < 0.98 * far.mean()
-        assert (ours.forwards + ours.backwards).sum() < 0.7 * (theirs.forwards + theirs.backwards).sum()
+        assert (ours.forwards + ours.backwards).sum() < 0.7 * (
+            theirs.forwards + theirs.backwards
+        ).sum()

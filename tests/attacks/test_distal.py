@@ -33,7 +33,9 @@ def noise(n: int, shape: tuple[int, int, int] = SHAPE) -> Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def confidence(model: nn.Module, images: Tensor, targets: Tensor, posterior: Posterior | None = None) -> Tensor:
+def confidence(
+    model: nn.Module, images: Tensor, targets: Tensor, posterior: Posterior | None = None
+) -> Tensor:
     with torch.no_grad():
         return (posterior or Posterior())(model(images)).gather(1, targets[:, None]).squeeze(1)
 
@@ -70,7 +72,9 @@ def test_reaches_every_class_of_a_network_inside_the_box():
     assert images.max() <= 1
     assert (confidence(model, start, TARGETS, SHARP) < 0.9).sum() >= 8
     assert (confidence(model, images, TARGETS, SHARP) >= 0.9).all()
-    assert (images[:, None] - images).flatten(2).norm(dim=2).add(torch.eye(10)).min() > 0.5, "ten different images"
+    assert (images[:, None] - images).flatten(2).norm(dim=2).add(torch.eye(10)).min() > 0.5, (
+        "ten different images"
+    )
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (3, 5, 4)])
@@ -81,11 +85,15 @@ def test_two_classes_of_a_linear_model_are_surest_in_a_corner(shape: tuple[int, 
     corner = (slope > 0).float().view(1, *shape)
     best = float(confidence(model, corner, torch.tensor([1])))
     target = torch.tensor([1])
-    sure = Distal(confidence=0.999999, rate=1.0)(model, noise(1, shape).to(memory_format=torch.channels_last), target)
+    sure = Distal(confidence=0.999999, rate=1.0)(
+        model, noise(1, shape).to(memory_format=torch.channels_last), target
+    )
     assert torch.allclose(sure, corner, atol=1e-4)
     assert float(confidence(model, sure, target)) == pytest.approx(best, rel=1e-4)
     few = Distal(confidence=0.999999, rate=0.1, steps=3, momentum=0)(model, noise(1, shape), target)
-    assert 0.15 < float((few - noise(1, shape)).norm()) < 0.3 + 1e-5, "three steps of 0.1, less what the box holds back"
+    assert 0.15 < float((few - noise(1, shape)).norm()) < 0.3 + 1e-5, (
+        "three steps of 0.1, less what the box holds back"
+    )
 
 
 def test_sure_images_do_not_move_and_cost_one_pass():
@@ -110,14 +118,18 @@ def test_climbs_out_of_a_flat_posterior(depth: float):
     """Where no class comes near the floor, p is the same for all, and in float32 its gradient is 0."""
     model, posterior = Goals(0.0, 0.5, 1.0), Posterior(sharpness=depth, floor=-depth)
     targets = torch.tensor([0, 1, 2])
-    assert confidence(model, noise(3), targets, posterior).tolist() == pytest.approx([1 / 3] * 3, abs=1e-6)
+    assert confidence(model, noise(3), targets, posterior).tolist() == pytest.approx(
+        [1 / 3] * 3, abs=1e-6
+    )
     images = Distal(posterior=posterior)(model, noise(3), targets)
     assert (confidence(model, images, targets, posterior) >= 0.9).all()
     distance = (images - torch.tensor([0, 0.5, 1])[:, None, None, None]).flatten(1).norm(dim=1)
     assert (distance < 1).all(), "p >= 0.9 only where the squared distance is below 1"
     careless = Distal()(model, noise(3), targets)
     assert (confidence(model, careless, targets) >= 0.9).all()
-    assert (confidence(model, careless, targets, posterior) < 0.9).all(), "the softmax is sure much farther away"
+    assert (confidence(model, careless, targets, posterior) < 0.9).all(), (
+        "the softmax is sure much farther away"
+    )
 
 
 def test_the_posterior_is_that_of_analysis_by_synthesis():
@@ -128,7 +140,9 @@ def test_the_posterior_is_that_of_analysis_by_synthesis():
     assert torch.allclose(mine[2], torch.tensor([1 / 3] * 3))
     assert torch.allclose(Posterior()(logits), logits.softmax(1))
     assert torch.allclose(Posterior(0.5)(logits), (logits / 2).softmax(1))
-    each = torch.tensor([math.exp(-2) + math.exp(-5), math.exp(-4) + math.exp(-5), math.exp(-6) + math.exp(-5)])
+    each = torch.tensor(
+        [math.exp(-2) + math.exp(-5), math.exp(-4) + math.exp(-5), math.exp(-6) + math.exp(-5)]
+    )
     assert torch.allclose(Posterior(2.0, -5.0)(logits[:1])[0], each / each.sum())
 
 
@@ -140,7 +154,9 @@ def test_what_is_climbed_rises_with_the_posterior():
     order = logits[:, 0].argsort()
     for values in (posterior(logits)[:, 0], posterior.above_floor(logits, classes)):
         assert (values[order].diff() >= -1e-6).all()
-    assert torch.allclose(Posterior().above_floor(logits, classes), logits.log_softmax(1)[:, 0], atol=1e-5)
+    assert torch.allclose(
+        Posterior().above_floor(logits, classes), logits.log_softmax(1)[:, 0], atol=1e-5
+    )
 
 
 def test_the_surest_image_is_kept_when_it_overshoots():
@@ -148,8 +164,13 @@ def test_the_surest_image_is_kept_when_it_overshoots():
     model, target = Goals(0.0, 0.5, 1.0), torch.tensor([1])
     start = torch.full((1, *SHAPE), 0.9)
     posterior = Posterior(0.05)
-    paths = [Distal(confidence=0.999999999, rate=1.5, steps=steps, posterior=posterior) for steps in range(25)]
-    found = [float(confidence(model, path(model, start, target), target, posterior)) for path in paths]
+    paths = [
+        Distal(confidence=0.999999999, rate=1.5, steps=steps, posterior=posterior)
+        for steps in range(25)
+    ]
+    found = [
+        float(confidence(model, path(model, start, target), target, posterior)) for path in paths
+    ]
     assert all(later >= earlier for earlier, later in pairwise(found))
     assert found[-1] > found[0]
 
@@ -207,14 +228,23 @@ def test_knows_no_batch():
     together = attack(model, start, targets)
     alone = [attack(model, start[i : i + 1], targets[i : i + 1]) for i in range(6)]
     assert torch.allclose(together, torch.cat(alone), atol=1e-5)
-    turned = attack(model, start.flip(0).contiguous(memory_format=torch.channels_last), targets.flip(0))
+    turned = attack(
+        model, start.flip(0).contiguous(memory_format=torch.channels_last), targets.flip(0)
+    )
     assert torch.allclose(together, turned.flip(0), atol=1e-5)
     assert attack(model, start[:0], targets[:0]).shape == (0, 3, 6, 6)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"confidence": 1.0}, {"confidence": 0.0}, {"confidence": math.nan}, {"steps": -1}, {"rate": 0.0}, {"momentum": 1.0}],
+    [
+        {"confidence": 1.0},
+        {"confidence": 0.0},
+        {"confidence": math.nan},
+        {"steps": -1},
+        {"rate": 0.0},
+        {"momentum": 1.0},
+    ],
 )
 def test_refuses_what_makes_no_sense(settings: dict):
     with pytest.raises(InputError, match="want"):

@@ -30,18 +30,27 @@ class Smooth(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], classes: int = 5):
         super().__init__()
-        self.first, self.second = Exact(shape, 20), nn.Linear(20, classes).double().requires_grad_(False)
-        self.second.weight.copy_(torch.randn(classes, 20, generator=torch.Generator().manual_seed(1)))
+        self.first, self.second = (
+            Exact(shape, 20),
+            nn.Linear(20, classes).double().requires_grad_(False),
+        )
+        self.second.weight.copy_(
+            torch.randn(classes, 20, generator=torch.Generator().manual_seed(1))
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return self.second((self.first(images) / 10).sin())
 
 
-def gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, times: int = 1, **settings: object) -> Tensor:
+def gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, times: int = 1, **settings: object
+) -> Tensor:
     """The gradient that an attack inside `Estimated` gets the last of so many `times`."""
     seen = []
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         assert generator is not None
         assert isinstance(model, PerImage)
         assert not model.reduced
@@ -58,7 +67,9 @@ def gradients(model: nn.Module, images: Tensor, labels: Tensor, loss: Loss, time
 @pytest.mark.parametrize("shape", [(1, 6, 6), (3, 5, 4)])
 @pytest.mark.parametrize("loss", [margin, cross_entropy])
 @pytest.mark.parametrize("step", [0.1, 1.0])
-def test_is_exact_on_linear_models_up_to_the_edge(shape: tuple[int, int, int], loss: Loss, step: float):
+def test_is_exact_on_linear_models_up_to_the_edge(
+    shape: tuple[int, int, int], loss: Loss, step: float
+):
     model, images, labels = problem(9, shape)
     assert ((images == 0) | (images == 1)).float().mean() > 0.5
     exact = Oracle(model, labels).ascent(images, loss).gradient
@@ -72,7 +83,10 @@ def test_is_near_autograd_on_a_smooth_model_the_nearer_the_smaller_the_step():
     labels = model(images).argmax(1)
     exact = Oracle(model, labels).ascent(images, cross_entropy).gradient
     errors = [
-        float((gradients(model, images, labels, cross_entropy, step=step) - exact).norm() / exact.norm())
+        float(
+            (gradients(model, images, labels, cross_entropy, step=step) - exact).norm()
+            / exact.norm()
+        )
         for step in (0.2, 0.1, 0.01)
     ]
     assert errors[0] > 3 * errors[1] > 30 * errors[2], "central differences: the square of the step"
@@ -99,7 +113,9 @@ def test_an_image_alone_is_as_in_a_batch(directions: int | None):
     numbers = Randomness(5, torch.arange(len(images)))
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
-        alone = attack(model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i])))
+        alone = attack(
+            model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i]))
+        )
         assert torch.allclose(alone[0], together[i], atol=1e-4)
 
 
@@ -137,7 +153,9 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
 def test_never_in_reduced_precision():
     model, images, labels = problem(3)
     counted = Counted(model, len(images), images.device, reduced=True)
-    assert torch.allclose(gradients(counted, images, labels, margin), gradients(model, images, labels, margin))
+    assert torch.allclose(
+        gradients(counted, images, labels, margin), gradients(model, images, labels, margin)
+    )
 
 
 def test_an_attack_within_an_attack_is_charged_for_its_images():
@@ -145,7 +163,9 @@ def test_an_attack_within_an_attack_is_charged_for_its_images():
     counted = Counted(model, len(images), images.device)
     chosen = torch.tensor([4, 1])
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         inner = narrow(model, chosen)
         first = Oracle(inner, labels[chosen])
         first.narrow(torch.tensor([1])).ascent(images[chosen[1:]], margin)
@@ -174,7 +194,10 @@ def test_pgd_wins_where_rounding_hides_the_gradient():
     model = Quantised(digits_model())
     labels = model(images).argmax(1)
     attack = PGD(Threat("linf", 0.4), steps=6)
-    blind, seeing = (fooled(model(a(model, images, labels)), labels).float().mean() for a in (attack, Estimated(attack)))
+    blind, seeing = (
+        fooled(model(a(model, images, labels)), labels).float().mean()
+        for a in (attack, Estimated(attack))
+    )
     assert seeing > blind + 0.3
     assert seeing > 0.8
 

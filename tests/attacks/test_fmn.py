@@ -25,7 +25,9 @@ L2, L1 = FMNL2(Threat("l2", 1)), FMNL1(Threat("l1", 5))
 FAR = pytest.mark.parametrize("attack", [L2, L1], ids=["l2", "l1"])
 
 
-def problem(shape: tuple[int, int, int], n: int, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:
+def problem(
+    shape: tuple[int, int, int], n: int, seed: int = 0
+) -> tuple[nn.Sequential, Tensor, Tensor]:
     """Images further from the boundary than rounding, where distances of 1e-6 mean something."""
     model, images = linear_model(shape, 10, seed), saturated_images(n, shape, seed)
     logits = model(images)
@@ -61,7 +63,9 @@ def test_results_lie_in_range_and_only_fooled_images_move():
 def test_more_steps_come_nearer():
     model, (images, labels) = digits_model(), digits_images(60)
     right = ~fooled(model(images), labels)
-    short, long = (distance(FMN(THREAT, steps)(model, images, labels), images)[right] for steps in (10, 100))
+    short, long = (
+        distance(FMN(THREAT, steps)(model, images, labels), images)[right] for steps in (10, 100)
+    )
     assert (long > 0).all()
     assert long.median() <= short[short > 0].median()
 
@@ -79,7 +83,9 @@ def test_every_step_is_one_pass_each_way_and_wrong_images_leave():
 
 def test_repeats_itself():
     model, (images, labels) = digits_model(), digits_images(30)
-    assert torch.equal(FMN(THREAT, steps=20)(model, images, labels), FMN(THREAT, steps=20)(model, images, labels))
+    assert torch.equal(
+        FMN(THREAT, steps=20)(model, images, labels), FMN(THREAT, steps=20)(model, images, labels)
+    )
 
 
 def test_an_image_alone_is_as_in_a_batch():
@@ -87,7 +93,11 @@ def test_an_image_alone_is_as_in_a_batch():
     together = FMN(THREAT)(model, images, labels)
     for i in range(len(images)):
         alone = FMN(THREAT)(model, images[i : i + 1], labels[i : i + 1])
-        assert torch.allclose(distance(alone, images[i : i + 1]), distance(together[i : i + 1], images[i : i + 1]), rtol=1e-3)
+        assert torch.allclose(
+            distance(alone, images[i : i + 1]),
+            distance(together[i : i + 1], images[i : i + 1]),
+            rtol=1e-3,
+        )
 
 
 def test_no_images_and_images_all_wrong():
@@ -139,7 +149,9 @@ def test_as_near_as_another_implementation():
     assert near.median() <= 1.02 * far.median()
 
 
-@pytest.mark.parametrize(("name", "norm"), [("fmn-linf", "linf"), ("fmn-l2", "l2"), ("fmn-l1", "l1")])
+@pytest.mark.parametrize(
+    ("name", "norm"), [("fmn-linf", "linf"), ("fmn-l2", "l2"), ("fmn-l1", "l1")]
+)
 def test_each_norm_has_its_own(name: str, norm: str):
     for other in ("linf", "l2", "l1"):
         threat = Threat(other, 0.5)
@@ -221,7 +233,9 @@ def test_projects_on_the_l1_ball_and_the_box_as_a_solver_does():
     delta = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     radius = torch.linspace(0.1, 3, 12, dtype=torch.float64)
     projected = project_l1(delta, clean, radius)
-    for one, x, bound, result in zip(delta.flatten(1), clean.flatten(1), radius, projected.flatten(1), strict=True):
+    for one, x, bound, result in zip(
+        delta.flatten(1), clean.flatten(1), radius, projected.flatten(1), strict=True
+    ):
         sign, room = one.sign(), torch.where(one > 0, 1 - x, x)
         target = one.abs().numpy()
         solution = minimize(

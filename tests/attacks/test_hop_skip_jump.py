@@ -33,9 +33,15 @@ def test_gives_up():
 
 @pytest.mark.parametrize(("norm", "factor"), [("l2", 1.06), ("linf", 1.15)])
 @pytest.mark.parametrize("shape", [(1, 6, 6), (1, 8, 8)])
-def test_comes_near_the_optimum_of_linear_models(norm: str, factor: float, shape: tuple[int, int, int]):
+def test_comes_near_the_optimum_of_linear_models(
+    norm: str, factor: float, shape: tuple[int, int, int]
+):
     model, images, labels = problem(20, shape, classes=2)
-    optimum = l2_optimum(model, images, labels) if norm == "l2" else boxed_optimum(model.model, images, labels)
+    optimum = (
+        l2_optimum(model, images, labels)
+        if norm == "l2"
+        else boxed_optimum(model.model, images, labels)
+    )
     adversarial = HopSkipJump(Threat(norm, 1), queries=2500)(model, images, labels)
     ratio = size(adversarial - images, norm) / optimum
     assert fooled(model(adversarial), labels).all()
@@ -48,7 +54,8 @@ def test_more_queries_come_nearer_and_are_nearly_all_used(norm: str):
     model, images, labels = problem(20)
     counted = Counted(model, len(images), images.device)
     less, more = (
-        size(HopSkipJump(Threat(norm, 1), queries)(counted, images, labels) - images, norm).mean() for queries in (400, 3000)
+        size(HopSkipJump(Threat(norm, 1), queries)(counted, images, labels) - images, norm).mean()
+        for queries in (400, 3000)
     )
     assert more < less
     assert counted.forwards.min() > 0.8 * 3400
@@ -78,7 +85,9 @@ def test_breaks_a_model_without_gradient(norm: str, share: float):
     """And comes nearer than its start: probes move out until they cross the steps between grey levels."""
     model, (images, labels) = Quantised(digits_model()), digits_images(40)
     right = ~fooled(model(images), labels)
-    start, end = (HopSkipJump(Threat(norm, 1), queries)(model, images, labels) for queries in (300, 2000))
+    start, end = (
+        HopSkipJump(Threat(norm, 1), queries)(model, images, labels) for queries in (300, 2000)
+    )
     assert fooled(model(end), labels)[right].all()
     assert torch.equal((end != images).flatten(1).any(1), right)
     assert size(end - images, norm)[right].mean() < share * size(start - images, norm)[right].mean()
@@ -93,7 +102,9 @@ def test_nearer_than_another_implementation(norm: str):
     peer = Counted(model, len(images), images.device).eval()
     attack = foolbox.attacks.HopSkipJumpAttack(steps=6, constraint=norm)
     torch.manual_seed(0)
-    _, theirs, won = attack(foolbox.PyTorchModel(peer, bounds=(0, 1), device="cpu"), images, labels, epsilons=None)
+    _, theirs, won = attack(
+        foolbox.PyTorchModel(peer, bounds=(0, 1), device="cpu"), images, labels, epsilons=None
+    )
     ours = HopSkipJump(Threat(norm, 1), queries=1000)(model, images, labels)
     assert won.all()
     assert fooled(model(ours), labels).all()

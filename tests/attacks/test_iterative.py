@@ -26,9 +26,13 @@ def test_ifgsm_is_the_loop_of_the_paper(threat: Threat):
     x = images
     for _ in range(4):
         leaf = x.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf), labels, reduction="sum"), leaf)
+        (gradient,) = torch.autograd.grad(
+            F.cross_entropy(model(leaf), labels, reduction="sum"), leaf
+        )
         x = threat.project(x + threat.steepest(gradient) / 4, images)
-    assert torch.allclose(IFGSM(threat, steps=4, until_fooled=False)(model, images, labels), x, atol=1e-5)
+    assert torch.allclose(
+        IFGSM(threat, steps=4, until_fooled=False)(model, images, labels), x, atol=1e-5
+    )
 
 
 def test_iter_ll_keeps_the_class_that_was_least_likely_at_first():
@@ -45,18 +49,26 @@ def test_momentum_adds_up_normalised_gradients():
     model = linear_model((1, 5, 5), 2)
     images = torch.rand((6, 1, 5, 5), generator=torch.Generator().manual_seed(0))
     labels = model(images).argmax(1)
-    momentum, plain = (kind(LINF, until_fooled=False)(model, images, labels) for kind in (MIM, IFGSM))
+    momentum, plain = (
+        kind(LINF, until_fooled=False)(model, images, labels) for kind in (MIM, IFGSM)
+    )
     assert torch.allclose(momentum, plain, atol=1e-6)
     model, (images, labels) = digits_model(), digits_images(30)
     plain = IFGSM(LINF, until_fooled=False)(model, images, labels)
-    assert torch.allclose(MIM(LINF, decay=0.0, until_fooled=False)(model, images, labels), plain, atol=1e-6)
-    assert not torch.allclose(MIM(LINF, until_fooled=False)(model, images, labels), plain, atol=1e-3)
+    assert torch.allclose(
+        MIM(LINF, decay=0.0, until_fooled=False)(model, images, labels), plain, atol=1e-6
+    )
+    assert not torch.allclose(
+        MIM(LINF, until_fooled=False)(model, images, labels), plain, atol=1e-3
+    )
 
 
 def test_one_step_is_fgsm():
     model, (images, labels) = digits_model(), digits_images(20)
     assert torch.allclose(
-        IFGSM(LINF, steps=1, until_fooled=False)(model, images, labels), FGSM(LINF)(model, images, labels), atol=1e-6
+        IFGSM(LINF, steps=1, until_fooled=False)(model, images, labels),
+        FGSM(LINF)(model, images, labels),
+        atol=1e-6,
     )
 
 
@@ -67,11 +79,15 @@ def test_contract(name: str, threat: Threat):
     counted = Counted(model, 80, images.device)
     found = ATTACKS[name](threat)(counted, images, labels)
     change = (found - images).flatten(1)
-    assert (change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)).max() <= threat.eps + TOLERANCE
+    assert (
+        change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)
+    ).max() <= threat.eps + TOLERANCE
     assert found.min() >= 0
     assert found.max() <= 1
     wrong, won = fooled(model(images), labels), fooled(model(found), labels)
-    assert torch.equal((found != images).flatten(1).any(1), won & ~wrong), "unchanged where wrong already or not fooled"
+    assert torch.equal((found != images).flatten(1).any(1), won & ~wrong), (
+        "unchanged where wrong already or not fooled"
+    )
     assert (won & ~wrong).any()
     assert counted.backwards[~won].unique().tolist() == [10]
     assert counted.backwards[won].max() <= 10

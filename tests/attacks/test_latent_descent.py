@@ -71,7 +71,9 @@ def test_batches_change_nothing():
     made = model()
     labels = made(images).argmax(1)
     whole = LatentDescent(L2)(made, images, labels)
-    parts = [LatentDescent(L2)(made, images[part], labels[part]) for part in torch.arange(40).split(7)]
+    parts = [
+        LatentDescent(L2)(made, images[part], labels[part]) for part in torch.arange(40).split(7)
+    ]
     assert torch.allclose(whole, torch.cat(parts), atol=1e-5)
 
 

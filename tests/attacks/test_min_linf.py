@@ -39,7 +39,10 @@ def test_restarts_towards_other_classes_only_shrink_the_perturbation():
     model = digits_model()
     images, labels = digits_images(100)
     one = distance(MinLinf(THREAT, steps=30, restarts=0)(model, images, labels), images)
-    more = distance(MinLinf(THREAT, steps=30 + 9 * 20, restarts=9, restart_steps=20)(model, images, labels), images)
+    more = distance(
+        MinLinf(THREAT, steps=30 + 9 * 20, restarts=9, restart_steps=20)(model, images, labels),
+        images,
+    )
     assert (more <= one).all()
     assert more.mean() < 0.99 * one.mean()
 
@@ -47,7 +50,10 @@ def test_restarts_towards_other_classes_only_shrink_the_perturbation():
 def test_images_leave_once_they_are_near_enough():
     model = digits_model()
     images, labels = digits_images(60)
-    full, short = Counted(model, len(images), images.device), Counted(model, len(images), images.device)
+    full, short = (
+        Counted(model, len(images), images.device),
+        Counted(model, len(images), images.device),
+    )
     smallest = distance(MinLinf(THREAT)(full, images, labels), images)
     until = float(smallest.median())
     stopped = distance(MinLinf(THREAT, until=until)(short, images, labels), images)
@@ -64,7 +70,9 @@ def test_same_seed_same_images_and_an_image_alone_as_in_a_batch():
     together = attack(model, images, labels, Randomness(3, torch.arange(8)))
     assert torch.equal(together, attack(model, images, labels, Randomness(3, torch.arange(8))))
     for row in (0, 5):
-        alone = attack(model, images[row : row + 1], labels[row : row + 1], Randomness(3, torch.tensor([row])))
+        alone = attack(
+            model, images[row : row + 1], labels[row : row + 1], Randomness(3, torch.tensor([row]))
+        )
         assert torch.allclose(alone[0], together[row], atol=1e-5)
 
 
@@ -76,7 +84,9 @@ def test_wrong_images_and_unbreakable_models_are_left_alone():
     with torch.no_grad():
         constant[1].weight.zero_()  # type: ignore[union-attr, operator]
     labels = constant(images).argmax(1)
-    assert torch.equal(MinLinf(THREAT, steps=10, restarts=1, restart_steps=5)(constant, images, labels), images)
+    assert torch.equal(
+        MinLinf(THREAT, steps=10, restarts=1, restart_steps=5)(constant, images, labels), images
+    )
     assert MinLinf(THREAT)(model, images[:0], wrong[:0]).shape == (0, 1, 8, 8)
 
 

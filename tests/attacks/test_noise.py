@@ -36,12 +36,17 @@ def test_breaks_a_model_without_gradient(norm: str):
     for attack in ATTACKS:
         adversarial = attack(Threat(norm, 1))(model, images, labels)
         assert fooled(model(adversarial), labels)[right].float().mean() > 0.9
-        assert torch.equal(size(adversarial - images, norm) > 0, fooled(model(adversarial), labels) & right)
+        assert torch.equal(
+            size(adversarial - images, norm) > 0, fooled(model(adversarial), labels) & right
+        )
 
 
 def test_noise_is_never_nearer_than_the_optimum_and_nearer_with_more_draws():
     model, images, labels = problem(20)
-    few, many = (size(GaussianNoise(Threat("l2", 1), draws)(model, images, labels) - images, "l2") for draws in (10, 200))
+    few, many = (
+        size(GaussianNoise(Threat("l2", 1), draws)(model, images, labels) - images, "l2")
+        for draws in (10, 200)
+    )
     won = few > 0
     assert won.float().mean() > 0.5
     assert (many[many > 0] > l2_optimum(model, images, labels)[many > 0] - 1e-5).all()
@@ -58,7 +63,9 @@ class Brightness(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         mean = images.mean((1, 2, 3))
-        return torch.stack([torch.zeros_like(mean), mean - self.limit, 1 - self.limit - mean], dim=1)
+        return torch.stack(
+            [torch.zeros_like(mean), mean - self.limit, 1 - self.limit - mean], dim=1
+        )
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 4)])
@@ -69,13 +76,17 @@ def test_contrast_finds_how_far_to_go_to_which_grey(shape: tuple[int, int, int])
     mean = images.mean((1, 2, 3))
     for norm in Contrast.norms:
         greys = torch.linspace(0, 1, GREYS)[:, None]
-        shares = torch.where(greys > 0.8, (0.8 - mean) / (greys - mean), (mean - 0.2) / (mean - greys))
+        shares = torch.where(
+            greys > 0.8, (0.8 - mean) / (greys - mean), (mean - 0.2) / (mean - greys)
+        )
         usable = ((greys < 0.2) | (greys > 0.8)) & (shares <= 1)
         far = torch.stack([size(grey - images, norm) for grey in greys[:, 0]])
         expected = (shares * far).masked_fill(~usable, torch.inf).amin(0)
         adversarial = Contrast(Threat(norm, 1))(Brightness(0.8), images, labels)
         assert fooled(Brightness(0.8)(adversarial), labels).all()
-        assert size(adversarial - images, norm).tolist() == pytest.approx(expected.tolist(), rel=0.015)
+        assert size(adversarial - images, norm).tolist() == pytest.approx(
+            expected.tolist(), rel=0.015
+        )
 
 
 def test_contrast_draws_no_random_numbers():

@@ -28,8 +28,13 @@ def test_the_gradient_of_the_margin_is_a_difference_of_weights():
     logits = model(images)
     order = logits.argsort(1, descending=True)
     ascent = Oracle(model, order[:, 0]).ascent(images, margin)
-    assert torch.allclose(ascent.gradient.flatten(1), layer.weight[order[:, 1]] - layer.weight[order[:, 0]])
-    assert torch.allclose(ascent.loss, logits.gather(1, order[:, 1:2]).squeeze(1) - logits.gather(1, order[:, :1]).squeeze(1))
+    assert torch.allclose(
+        ascent.gradient.flatten(1), layer.weight[order[:, 1]] - layer.weight[order[:, 0]]
+    )
+    assert torch.allclose(
+        ascent.loss,
+        logits.gather(1, order[:, 1:2]).squeeze(1) - logits.gather(1, order[:, :1]).squeeze(1),
+    )
     assert not ascent.fooled.any()
     assert Oracle(model, order[:, 1]).ascent(images, margin).fooled.all()
     assert Oracle(model, order[:, 1]).fooled(images).all()
@@ -46,7 +51,9 @@ def test_the_jacobian_is_the_gradient_of_each_loss_for_one_forward_pass_in_all()
         return logits[:, :3] - logits.gather(1, labels[:, None])
 
     gradient, loss, wrong = oracle.jacobian(images[1::2], losses)
-    assert torch.allclose(gradient.flatten(2), layer.weight[None, :3] - layer.weight[oracle.labels][:, None])
+    assert torch.allclose(
+        gradient.flatten(2), layer.weight[None, :3] - layer.weight[oracle.labels][:, None]
+    )
     assert torch.allclose(loss, losses(model.model(images[1::2]), oracle.labels))
     assert not wrong.any()
     assert model.forwards.tolist() == [0, 1, 0, 1, 0, 1]
@@ -123,7 +130,11 @@ def test_a_counted_model_answers_as_the_model():
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in ATTACKS if "linf" in getattr(ATTACKS[name], "norms", ("linf",)) and name != "latent-descent"],
+    [
+        name
+        for name in ATTACKS
+        if "linf" in getattr(ATTACKS[name], "norms", ("linf",)) and name != "latent-descent"
+    ],
 )
 def test_every_attack_takes_gradients_that_are_expanded_or_not_finite(name: str):
     class Brightness(nn.Module):
@@ -136,7 +147,9 @@ def test_every_attack_takes_gradients_that_are_expanded_or_not_finite(name: str)
     images = torch.full((6, 1, 4, 4), 0.45)
     labels = torch.ones(6, dtype=torch.int64)
     kind, threat = ATTACKS[name], Threat("linf", 0.1)
-    attack = kind(threat, sources=(Classifier.of(Brightness()),)) if name == "transfer" else kind(threat)
+    attack = (
+        kind(threat, sources=(Classifier.of(Brightness()),)) if name == "transfer" else kind(threat)
+    )
     adversarial = attack(Brightness(), images, labels)
     assert adversarial.isfinite().all()
     assert ((adversarial >= 0) & (adversarial <= 1)).all()

@@ -29,7 +29,9 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.001, True), (0.999, False)])
 def test_finds_the_optimum_between_two_classes(factor: float, succeeds: bool):
     model, images, labels = problem(12, classes=2)
-    for image, label, optimum in zip(images, labels, boxed_optimum(model, images, labels).tolist(), strict=True):
+    for image, label, optimum in zip(
+        images, labels, boxed_optimum(model, images, labels).tolist(), strict=True
+    ):
         adversarial = PGD(Threat("linf", factor * optimum))(model, image[None], label[None])
         assert bool(fooled(model(adversarial), label[None])) is succeeds
 
@@ -64,7 +66,9 @@ def test_passes():
     optimum = boxed_optimum(model, images, labels)
     eps = float(optimum[5:].median())
     counted = Counted(model, len(images), images.device)
-    won = fooled(model(PGD(Threat("linf", eps), steps=10, restarts=3)(counted, images, labels)), labels)
+    won = fooled(
+        model(PGD(Threat("linf", eps), steps=10, restarts=3)(counted, images, labels)), labels
+    )
     assert counted.forwards[:5].tolist() == [1] * 5
     assert counted.backwards[:5].tolist() == [0] * 5
     assert (~won).any()
@@ -75,7 +79,9 @@ def test_passes():
 
 def test_restarts_only_add_successes():
     model, (images, labels) = digits_model(), digits_images(100)
-    one, five = (PGD(Threat("linf", 0.2), steps=3, restarts=n)(model, images, labels) for n in (1, 5))
+    one, five = (
+        PGD(Threat("linf", 0.2), steps=3, restarts=n)(model, images, labels) for n in (1, 5)
+    )
     first, more = fooled(model(one), labels), fooled(model(five), labels)
     assert not (first & ~more).any()
     assert more.sum() > first.sum()
@@ -85,7 +91,9 @@ def test_step_size_is_obeyed():
     """One step of a tenth of eps ends within a tenth of eps of its random start, which the first draw tells."""
     model, images, labels = problem(8)
     eps, step_size = 0.5, 0.05
-    start = Threat("linf", eps).project(images + eps * (2 * Randomness(0, torch.arange(8)).uniform(images) - 1), images)
+    start = Threat("linf", eps).project(
+        images + eps * (2 * Randomness(0, torch.arange(8)).uniform(images) - 1), images
+    )
     adversarial = PGD(Threat("linf", eps), steps=1, step_size=step_size)(model, images, labels)
     moved = distance(adversarial, images) > 0
     assert moved.any()
@@ -95,7 +103,9 @@ def test_step_size_is_obeyed():
 def test_seed_decides():
     model, (images, labels) = digits_model(), digits_images(40)
     run = PGD(Threat("linf", 0.3), steps=10)
-    results = [run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)]
+    results = [
+        run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)
+    ]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 

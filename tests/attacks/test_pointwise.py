@@ -83,7 +83,9 @@ def test_reaches_nearly_the_fewest_pixels_of_linear_models(channels: int, factor
 
 def test_restarts_only_help():
     model, images, labels = problem(30, (1, 8, 8), classes=3)
-    one, many = (size(Pointwise(L0, restarts)(model, images, labels) - images, "l0") for restarts in (1, 10))
+    one, many = (
+        size(Pointwise(L0, restarts)(model, images, labels) - images, "l0") for restarts in (1, 10)
+    )
     assert (many <= one).all()
     assert many.mean() < one.mean()
 
@@ -134,7 +136,10 @@ def test_a_start_that_does_not_fool_leaves_the_image():
 def test_values_are_bisected_for_l2():
     model, (images, labels) = digits_model(), digits_images(60)
     right = ~fooled(model(images), labels)
-    whole, part = (Pointwise(Threat(norm, 1), restarts=3)(model, images, labels)[right] for norm in ("l0", "l2"))
+    whole, part = (
+        Pointwise(Threat(norm, 1), restarts=3)(model, images, labels)[right]
+        for norm in ("l0", "l2")
+    )
     near, far = (size(each - images[right], "l2") for each in (part, whole))
     assert near.mean() < 0.95 * far.mean()
     assert size(part - images[right], "l0").mean() >= size(whole - images[right], "l0").mean()

@@ -35,7 +35,10 @@ def test_only_pixels_that_cross_have_moved_and_just_across():
     crossed = (near[won] >= 0.5) != (images[won] >= 0.5)
     assert torch.equal(moved, crossed)
     assert ((near[won] - 0.5).abs()[moved] < 2e-3).all()
-    assert ((near - images)[won].flatten(1).norm(dim=1) < 0.9 * (far - images)[won].flatten(1).norm(dim=1)).float().mean() > 0.8
+    assert (
+        (near - images)[won].flatten(1).norm(dim=1)
+        < 0.9 * (far - images)[won].flatten(1).norm(dim=1)
+    ).float().mean() > 0.8
 
 
 def test_what_was_not_fooled_stays_and_passes_are_charged():
@@ -54,5 +57,7 @@ def test_an_image_alone_is_as_in_a_batch():
     attack, numbers = Refined(BPDA(DDN(L2))), Randomness(5, torch.arange(len(images)))
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
-        alone = attack(model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i])))
+        alone = attack(
+            model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i]))
+        )
         assert torch.allclose(alone[0], together[i], atol=1e-6)

@@ -11,8 +11,13 @@ from scotoma.attacks.min_linf import MinLinf
 from scotoma.claim import Threat
 
 
-@pytest.mark.parametrize(("kind", "threat", "optimum"), [(MinLinf, Threat("linf", 1), 0.125), (MinL2, Threat("l2", 1), 1.0)])
-def test_restarts_go_to_the_class_that_is_nearest_not_to_the_likeliest(kind, threat: Threat, optimum: float):
+@pytest.mark.parametrize(
+    ("kind", "threat", "optimum"),
+    [(MinLinf, Threat("linf", 1), 0.125), (MinL2, Threat("l2", 1), 1.0)],
+)
+def test_restarts_go_to_the_class_that_is_nearest_not_to_the_likeliest(
+    kind, threat: Threat, optimum: float
+):
     # class 1 leads at the image and its boundary is the farther one: its logit hardly moves; that of 2 is at 1 / 8 a pixel
     layer = nn.Linear(64, 4)
     with torch.no_grad():

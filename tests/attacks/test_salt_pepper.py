@@ -37,7 +37,9 @@ def test_more_noise_is_the_same_noise_and_more():
     images = torch.full((4, 3, 5, 5), 0.5)
     attack = SaltPepper(L0)
     drawn = attack.draw(images, Randomness.default(images), 0)
-    levels = [attack.place(images, drawn, torch.full((4,), share)) for share in (0.0, 0.3, 0.6, 1.0)]
+    levels = [
+        attack.place(images, drawn, torch.full((4,), share)) for share in (0.0, 0.3, 0.6, 1.0)
+    ]
     assert torch.equal(levels[0], images)
     for less, more in pairwise(levels):
         assert torch.equal(torch.where(less != 0.5, less, more), more)
@@ -50,7 +52,9 @@ def test_more_draws_come_nearer_and_none_below_the_optimum():
     model, images, labels = problem(20)
     optimum = l0_optimum(model, images, labels)
     counted = Counted(model, len(images), images.device)
-    few, many = (size(SaltPepper(L0, draws)(counted, images, labels) - images, "l0") for draws in (5, 200))
+    few, many = (
+        size(SaltPepper(L0, draws)(counted, images, labels) - images, "l0") for draws in (5, 200)
+    )
     won = few > 0
     assert won.float().mean() > 0.5
     assert (many[many > 0] >= optimum[many > 0]).all()
@@ -70,8 +74,15 @@ class White(nn.Module):
 def test_persistence_is_for_images_that_no_draw_fools_and_ends_when_one_does():
     images, labels = torch.zeros(200, 1, 4, 4), torch.zeros(200, dtype=torch.int64)
     counted = {persistence: Counted(White(), 200, images.device) for persistence in (0, 300)}
-    few, many = (SaltPepper(L0, 5, persistence)(model, images, labels) for persistence, model in counted.items())
-    moved, brief, long = (few != images).flatten(1).any(1), counted[0].forwards, counted[300].forwards
+    few, many = (
+        SaltPepper(L0, 5, persistence)(model, images, labels)
+        for persistence, model in counted.items()
+    )
+    moved, brief, long = (
+        (few != images).flatten(1).any(1),
+        counted[0].forwards,
+        counted[300].forwards,
+    )
     assert 0 < moved.float().mean() < 0.5
     assert (many != images).flatten(1).any(1).float().mean() > 0.95
     assert torch.equal(long[moved], brief[moved])

@@ -20,8 +20,13 @@ from scotoma.utils.errors import InputError
 THREAT = Threat("l0", 12)
 
 
-@pytest.mark.parametrize(("shape", "classes", "most"), [((1, 12, 12), 2, 1.03), ((3, 10, 10), 4, 1.12), ((1, 28, 28), 3, 1.04)])
-def test_few_more_than_the_optimum_of_linear_models(shape: tuple[int, int, int], classes: int, most: float):
+@pytest.mark.parametrize(
+    ("shape", "classes", "most"),
+    [((1, 12, 12), 2, 1.03), ((3, 10, 10), 4, 1.12), ((1, 28, 28), 3, 1.04)],
+)
+def test_few_more_than_the_optimum_of_linear_models(
+    shape: tuple[int, int, int], classes: int, most: float
+):
     assert ratio(SigmaZero(THREAT), shape, classes) < most
     assert ratio(SigmaZero(THREAT, refine=False), shape, classes) < most + 0.05
 
@@ -35,7 +40,10 @@ def test_promises():
 
 def test_refining_only_takes_pixels_back():
     model, images, labels, _ = hard(20, (2, 8, 8), 4)
-    rough, fine = (SigmaZero(THREAT, steps=40, refine=refine)(model, images, labels) for refine in (False, True))
+    rough, fine = (
+        SigmaZero(THREAT, steps=40, refine=refine)(model, images, labels)
+        for refine in (False, True)
+    )
     assert not ((fine != images).any(1) & ~(rough != images).any(1)).any()
     assert (size(fine - images, "l0") < size(rough - images, "l0")).any()
 
@@ -52,7 +60,10 @@ def test_fewer_pixels_than_pointwise_on_a_robust_network():
     model, (images, labels) = digits_model(), digits_images(60)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
-    ours, theirs = (attack(model, images, labels) for attack in (SigmaZero(THREAT), Pointwise(THREAT, restarts=1)))
+    ours, theirs = (
+        attack(model, images, labels)
+        for attack in (SigmaZero(THREAT), Pointwise(THREAT, restarts=1))
+    )
     assert fooled(model(ours), labels).all()
     ours, theirs = (size(x - images, "l0").mean() for x in (ours, theirs))
     assert ours < 0.85 * theirs

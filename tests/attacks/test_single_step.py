@@ -43,7 +43,9 @@ def test_fgsm_is_one_step_along_the_gradient(threat: Threat):
     model, images = linear_model(SHAPE, 5), grey_images(7)
     labels = model(images).argmax(1)
     step = FGSM(threat)(model, images, labels) - images
-    assert torch.allclose(step, threat.eps * unit(gradient(model, images, labels), threat), atol=1e-6)
+    assert torch.allclose(
+        step, threat.eps * unit(gradient(model, images, labels), threat), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("threat", THREATS, ids=str)
@@ -51,7 +53,9 @@ def test_step_ll_goes_towards_the_least_likely_class(threat: Threat):
     model, images = linear_model(SHAPE, 5), grey_images(7)
     logits = model(images)
     step = StepLL(threat)(model, images, logits.argmax(1)) - images
-    assert torch.allclose(step, -threat.eps * unit(gradient(model, images, logits.argmin(1)), threat), atol=1e-6)
+    assert torch.allclose(
+        step, -threat.eps * unit(gradient(model, images, logits.argmin(1)), threat), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("threat", THREATS, ids=str)
@@ -63,7 +67,9 @@ def test_a_random_step_of_half_comes_first(kind, threat: Threat):
     step = kind(threat)(model, images, labels, Randomness(5, torch.arange(40))) - images
     direct = threat.eps * unit(gradient(model, images, labels), threat)
     random = step - direct / 2
-    size = random.flatten(1).abs().amax(1) if threat.norm == "linf" else random.flatten(1).norm(dim=1)
+    size = (
+        random.flatten(1).abs().amax(1) if threat.norm == "linf" else random.flatten(1).norm(dim=1)
+    )
     assert torch.allclose(size, torch.tensor(threat.eps / 2), atol=1e-5)
     assert abs(random.sign().mean()) < 0.05
     assert not torch.equal(random[0].sign(), random[1].sign())
@@ -85,15 +91,21 @@ def test_the_random_step_is_cut_to_the_range():
 def test_inside_ball_and_range_at_the_price_of_one_gradient(name: str, threat: Threat):
     model, (images, labels) = digits_model(), digits_images(60)
     counted = Counted(model, 60, images.device)
-    found = ATTACKS[name](threat)(counted, images, labels, generator=Randomness(0, torch.arange(60)))
+    found = ATTACKS[name](threat)(
+        counted, images, labels, generator=Randomness(0, torch.arange(60))
+    )
     change = (found - images).flatten(1)
-    assert (change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)).max() <= threat.eps + TOLERANCE
+    assert (
+        change.abs().amax(1) if threat.norm == "linf" else change.norm(dim=1)
+    ).max() <= threat.eps + TOLERANCE
     assert found.min() >= 0
     assert found.max() <= 1
     assert counted.forwards.tolist() == [1] * 60
     assert counted.backwards.tolist() == [1] * 60
     nearer = (margin(model(found), labels) > margin(model(images), labels)).float().mean()
-    assert nearer > (0.6 if name.endswith("ll") else 0.9), "the least likely class is not the nearest"
+    assert nearer > (0.6 if name.endswith("ll") else 0.9), (
+        "the least likely class is not the nearest"
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,14 +114,18 @@ def test_an_image_does_not_depend_on_its_batch(name: str):
     attack = ATTACKS[name](Threat("linf", 0.2))
     whole = attack(model, images, labels, generator=Randomness(7, torch.arange(12)))
     for i in (0, 5, 11):
-        alone = attack(model, images[i : i + 1], labels[i : i + 1], generator=Randomness(7, torch.tensor([i])))
+        alone = attack(
+            model, images[i : i + 1], labels[i : i + 1], generator=Randomness(7, torch.tensor([i]))
+        )
         assert torch.allclose(whole[i], alone[0], atol=1e-6)
 
 
 def test_another_loss_and_a_share_of_nothing():
     model, (images, labels) = digits_model(), digits_images(20)
     threat = Threat("linf", 0.1)
-    assert torch.equal(RandFGSM(threat, alpha=0.0)(model, images, labels), FGSM(threat)(model, images, labels))
+    assert torch.equal(
+        RandFGSM(threat, alpha=0.0)(model, images, labels), FGSM(threat)(model, images, labels)
+    )
     by_margin = replace(FGSM(threat), loss=margin)(model, images, labels)
     assert not torch.equal(by_margin, FGSM(threat)(model, images, labels))
 

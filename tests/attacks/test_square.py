@@ -52,7 +52,9 @@ def test_asks_for_no_gradient_and_stays_inside():
     fell = fooled(model(adversarial), labels)
     assert torch.equal(adversarial[~fell], images[~fell])
     assert 0 < fell.float().mean() < 1
-    assert torch.equal(adversarial, Square(threat, queries=300)(model, images, labels, Randomness.default(images)))
+    assert torch.equal(
+        adversarial, Square(threat, queries=300)(model, images, labels, Randomness.default(images))
+    )
 
 
 def test_a_zero_gradient_stops_pgd_but_not_square_nor_strong():

@@ -26,7 +26,9 @@ def test_promises(kind: type[Paths], norm: str):
 def test_other_images_are_of_many_kinds_and_in_range():
     images = torch.rand(30, 3, 12, 8, generator=torch.Generator().manual_seed(0))
     random = Randomness.default(images)
-    uniform, salt, smooth, moved = (other(images, random.fork(number), number) for number in range(4))
+    uniform, salt, smooth, moved = (
+        other(images, random.fork(number), number) for number in range(4)
+    )
     for end in (uniform, salt, smooth, moved):
         assert end.shape == images.shape
         assert end.min() >= 0
@@ -36,7 +38,9 @@ def test_other_images_are_of_many_kinds_and_in_range():
     assert steps < 0.7 * rough
     # the same values elsewhere, all channels of a pixel together
     assert torch.equal(moved.flatten(2).sort(2).values, images.flatten(2).sort(2).values)
-    assert torch.allclose(moved.sum(1).flatten(1).sort(1).values, images.sum(1).flatten(1).sort(1).values)
+    assert torch.allclose(
+        moved.sum(1).flatten(1).sort(1).values, images.sum(1).flatten(1).sort(1).values
+    )
     assert (moved != images).flatten(1).any(1).float().mean() > 0.9
 
 
@@ -51,7 +55,10 @@ def test_points_on_the_way(norm: str):
     assert torch.equal(retracted(images, ends, 0 * far, norm), images)
     if norm == "linf":
         assert torch.equal(
-            half, Threat("linf", 1).project(ends.minimum(images + far[:, None, None, None] / 2), images).maximum(half)
+            half,
+            Threat("linf", 1)
+            .project(ends.minimum(images + far[:, None, None, None] / 2), images)
+            .maximum(half),
         )
         inside = (ends - images).abs() <= far[:, None, None, None] / 2
         assert torch.equal(half[inside], ends[inside])

@@ -22,13 +22,19 @@ THREAT = Threat("linf", 0.12)
 L2 = Threat("l2", 0.5)
 
 
-@pytest.mark.parametrize("search", [MinLinf(THREAT, steps=240, restarts=4, restart_steps=40), MinL2(L2)], ids=["linf", "l2"])
+@pytest.mark.parametrize(
+    "search",
+    [MinLinf(THREAT, steps=240, restarts=4, restart_steps=40), MinL2(L2)],
+    ids=["linf", "l2"],
+)
 def test_breaks_what_its_parts_break(search: MinLinf | MinL2):
     model, threat = digits_model(), search.threat
     images, labels = digits_images(150)
 
     def falls(adversarial: torch.Tensor) -> torch.Tensor:
-        return fooled(model(adversarial), labels) & (size(adversarial - images, threat.norm) <= threat.eps + TOLERANCE)
+        return fooled(model(adversarial), labels) & (
+            size(adversarial - images, threat.norm) <= threat.eps + TOLERANCE
+        )
 
     strong = falls(Strong(threat)(model, images, labels))
     for part in (search, APGDT(threat, steps=50)):
@@ -57,7 +63,9 @@ def test_charges_every_pass_to_its_image():
     assert (counted.forwards[right] >= 240).all()
     assert (counted.forwards[~right] <= 3).all()  # each attack looks at the image before it leaves
     assert (counted.backwards[right] >= 240).all()
-    assert (counted.backwards <= counted.forwards + RANKED).all()  # several an image where classes are put in order
+    assert (
+        counted.backwards <= counted.forwards + RANKED
+    ).all()  # several an image where classes are put in order
     assert (counted.backwards[~right] == 0).all()
 
 

@@ -61,7 +61,12 @@ def test_more_sources_find_no_less(source):
     random = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     other = Classifier.of(random, "random")
     counts = [
-        fooled(model(Transfer(THREAT, sources)(model, images, labels, Randomness(0, torch.arange(80)))), labels).sum()
+        fooled(
+            model(
+                Transfer(THREAT, sources)(model, images, labels, Randomness(0, torch.arange(80)))
+            ),
+            labels,
+        ).sum()
         for sources in ((other,), (other, source))
     ]
     assert counts[0] <= counts[1]

@@ -21,8 +21,13 @@ from scotoma.utils.errors import InputError
 THREAT = Threat("l0", 12)
 
 
-@pytest.mark.parametrize(("shape", "classes", "most"), [((1, 12, 12), 2, 1.001), ((3, 10, 10), 4, 1.04), ((1, 28, 28), 3, 1.02)])
-def test_hardly_more_than_the_optimum_of_linear_models(shape: tuple[int, int, int], classes: int, most: float):
+@pytest.mark.parametrize(
+    ("shape", "classes", "most"),
+    [((1, 12, 12), 2, 1.001), ((3, 10, 10), 4, 1.04), ((1, 28, 28), 3, 1.02)],
+)
+def test_hardly_more_than_the_optimum_of_linear_models(
+    shape: tuple[int, int, int], classes: int, most: float
+):
     assert ratio(VFGA(THREAT), shape, classes) < most
     assert ratio(VFGA(THREAT, refine=False), shape, classes) < most + 0.02
 

@@ -21,7 +21,12 @@ def digits_model() -> nn.Module:
     with tempfile.TemporaryDirectory() as folder:
         schedule = Schedule(epochs=6, peak=3e-3)
         model = train(
-            "pgd", load_data("digits"), "small-cnn", Threat("linf", 0.2), Path(folder) / "digits.safetensors", schedule=schedule
+            "pgd",
+            load_data("digits"),
+            "small-cnn",
+            Threat("linf", 0.2),
+            Path(folder) / "digits.safetensors",
+            schedule=schedule,
         )
     freeze(model)
     return model

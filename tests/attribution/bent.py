@@ -14,7 +14,10 @@ def network(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> nn.Sequential
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(
-            nn.Conv2d(shape[0], 6, 3, padding=1), nn.Softplus(), nn.Flatten(), nn.Linear(6 * shape[1] * shape[2], CLASSES)
+            nn.Conv2d(shape[0], 6, 3, padding=1),
+            nn.Softplus(),
+            nn.Flatten(),
+            nn.Linear(6 * shape[1] * shape[2], CLASSES),
         )
     return model.eval().requires_grad_(False)
 
@@ -23,14 +26,20 @@ def flat(shape: tuple[int, int, int] = SHAPE) -> tuple[nn.Sequential, Tensor]:
     """A linear model at random, frozen, and its weights (classes, c, h, w)."""
     layer = nn.Linear(shape[0] * shape[1] * shape[2], CLASSES)
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0)))
-    return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(False), layer.weight.detach().view(-1, *shape)
+        layer.weight.copy_(
+            torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0))
+        )
+    return nn.Sequential(nn.Flatten(), layer).eval().requires_grad_(
+        False
+    ), layer.weight.detach().view(-1, *shape)
 
 
 def batch(n: int, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Images and labels at random."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand((n, *shape), generator=generator), torch.randint(0, CLASSES, (n,), generator=generator)
+    return torch.rand((n, *shape), generator=generator), torch.randint(
+        0, CLASSES, (n,), generator=generator
+    )
 
 
 class Watched(nn.Module):

@@ -35,7 +35,9 @@ class Widest(nn.Module):
 
     def __init__(self, shape: tuple[int, int, int], classes: int = 4, seed: int = 0):
         super().__init__()
-        weight = torch.randn(shape[0] * shape[1] * shape[2], classes, generator=torch.Generator().manual_seed(seed))
+        weight = torch.randn(
+            shape[0] * shape[1] * shape[2], classes, generator=torch.Generator().manual_seed(seed)
+        )
         self.register_buffer("weight", weight - weight.mean(0))
         self.most = 0
 
@@ -44,7 +46,9 @@ class Widest(nn.Module):
         return images.flatten(1) @ self.get_buffer("weight")
 
 
-def linear_problem(n: int, shape: tuple[int, int, int], seed: int = 0) -> tuple[Widest, Tensor, Tensor, Tensor]:
+def linear_problem(
+    n: int, shape: tuple[int, int, int], seed: int = 0
+) -> tuple[Widest, Tensor, Tensor, Tensor]:
     """A linear model, images that it has right, their labels, and gradient times input of the label's margin to the mean logit."""
     model = Widest(shape, seed=seed)
     images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed + 1))

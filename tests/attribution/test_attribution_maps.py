@@ -32,7 +32,9 @@ def test_integrated_gradients_are_complete(kind: str):
     model, (images, labels) = network(), batch(8)
     method = IntegratedGradients(kind)
     gap = logit(model, images, labels) - logit(model, method.origin(images), labels)
-    torch.testing.assert_close(method(model, images, labels).sum((1, 2, 3)), gap, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        method(model, images, labels).sum((1, 2, 3)), gap, atol=1e-5, rtol=1e-4
+    )
     assert gap.abs().min() > 1e-4
 
 
@@ -42,7 +44,9 @@ def test_integrated_gradients_are_the_integral():
     expected, exact = torch.zeros_like(images, dtype=torch.float64), network().double()
     for alpha in (torch.arange(2000) + 0.5) / 2000:
         expected += gradient(exact, alpha * images.double(), labels) * images / 2000
-    torch.testing.assert_close(IntegratedGradients()(model, images, labels).double(), expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(
+        IntegratedGradients()(model, images, labels).double(), expected, atol=1e-6, rtol=1e-4
+    )
 
 
 def test_a_saturated_logit_still_has_integrated_gradients():
@@ -55,13 +59,18 @@ def test_a_saturated_logit_still_has_integrated_gradients():
 
     images, labels = torch.full((1, *SHAPE), 0.8), torch.zeros(1, dtype=torch.int64)
     assert not InputXGradient()(Capped(), images, labels).any()
-    assert float(IntegratedGradients()(Capped(), images, labels).sum()) == pytest.approx(0.2, abs=0.01)
+    assert float(IntegratedGradients()(Capped(), images, labels).sum()) == pytest.approx(
+        0.2, abs=0.01
+    )
 
 
 def test_input_times_gradient_is_captums():
     model, (images, labels) = network(), batch(6)
     maps = InputXGradient()(model, images, labels)
-    assert torch.equal(maps, captum.attr.InputXGradient(model).attribute(images.clone().requires_grad_(), target=labels))
+    assert torch.equal(
+        maps,
+        captum.attr.InputXGradient(model).attribute(images.clone().requires_grad_(), target=labels),
+    )
     torch.testing.assert_close(maps, images * gradient(model, images, labels))
 
 
@@ -74,7 +83,10 @@ def test_gradient_shap_of_a_linear_model():
     assert error.max() < 4 * 0.5 / 2000**0.5
     assert error.max() > 0
     silent = GradientShap(samples=2, noise=0)(model, images, labels) / whole
-    assert all(min(abs(share - want) for want in (0, 0.5, 1)) < 1e-4 for share in silent.flatten(1).mean(1).tolist())
+    assert all(
+        min(abs(share - want) for want in (0, 0.5, 1)) < 1e-4
+        for share in silent.flatten(1).mean(1).tolist()
+    )
 
 
 def test_gradient_shap_is_captums_with_the_same_draws(monkeypatch):
@@ -90,7 +102,9 @@ def test_gradient_shap_is_captums_with_the_same_draws(monkeypatch):
     monkeypatch.setattr(np.random, "choice", lambda pool, size: np.array(starts))
     monkeypatch.setattr(np.random, "uniform", lambda low, high, size: np.array(alphas))
     pool = torch.cat([torch.zeros_like(images), images])
-    theirs = captum.attr.GradientShap(model).attribute(images, pool, n_samples=samples, stdevs=0.01, target=labels)
+    theirs = captum.attr.GradientShap(model).attribute(
+        images, pool, n_samples=samples, stdevs=0.01, target=labels
+    )
     torch.testing.assert_close(GradientShap()(model, images, labels), theirs, atol=1e-6, rtol=1e-4)
     assert 10 < sum(starts) < 40
 
@@ -103,7 +117,13 @@ def test_smoothgrad_is_captums_with_the_same_noise(monkeypatch):
     monkeypatch.setattr(torch, "normal", lambda mean, deviation: next(draws))
     tunnel = captum.attr.NoiseTunnel(captum.attr.IntegratedGradients(model))
     theirs = tunnel.attribute(
-        images, nt_type="smoothgrad_sq", nt_samples=20, nt_samples_batch_size=1, stdevs=0.2, target=labels, n_steps=50
+        images,
+        nt_type="smoothgrad_sq",
+        nt_samples=20,
+        nt_samples_batch_size=1,
+        stdevs=0.2,
+        target=labels,
+        n_steps=50,
     )
     assert isinstance(theirs, Tensor)
     maps = SmoothGrad()(model, images, labels)

@@ -14,7 +14,12 @@ from scotoma.attribution.method import Attribution, at_once
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
-PASSES = {"integrated-gradients": 50, "input-x-gradient": 1, "gradient-shap": 50, "smoothgrad": 1000}
+PASSES = {
+    "integrated-gradients": 50,
+    "input-x-gradient": 1,
+    "gradient-shap": 50,
+    "smoothgrad": 1000,
+}
 BASELINES = ["black", "gray", "white", "mean", (0.1, 0.5, 0.9)]
 
 
@@ -46,7 +51,9 @@ def test_the_table_names_the_four():
 def test_a_linear_model_gives_weight_times_way(name: str, kind: str | tuple[float, ...]):
     (model, weight), (images, labels) = flat(), batch(9)
     maps = make(name, baseline=kind)(model, images, labels)
-    torch.testing.assert_close(maps, weight[labels] * (images - baseline(kind, images)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        maps, weight[labels] * (images - baseline(kind, images)), atol=1e-5, rtol=1e-4
+    )
     assert (maps < 0).any()
     assert (maps > 0).any()
 
@@ -57,7 +64,10 @@ def test_maps_do_not_depend_on_the_split(name: str):
     random = Randomness(5, torch.arange(11))
     whole = quick(name)(model, images, labels, random)
     for size in (1, 4):
-        parts = [quick(name)(model, images[rows], labels[rows], Randomness(5, rows)) for rows in torch.arange(11).split(size)]
+        parts = [
+            quick(name)(model, images[rows], labels[rows], Randomness(5, rows))
+            for rows in torch.arange(11).split(size)
+        ]
         torch.testing.assert_close(torch.cat(parts), whole, atol=1e-6, rtol=1e-5)
     assert torch.equal(quick(name)(model, images, labels, random), whole)
 
@@ -71,7 +81,9 @@ def test_noise_is_the_generators(name: str):
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(9)
     assert torch.equal(quick(name)(model, images, labels, Randomness(0, torch.arange(3))), first)
-    assert (quick(name)(model, images, labels, Randomness(1, torch.arange(3))) - first).abs().max() > 1e-4
+    assert (
+        quick(name)(model, images, labels, Randomness(1, torch.arange(3))) - first
+    ).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("name", ATTRIBUTIONS)
@@ -151,7 +163,11 @@ def test_a_model_without_gradient_has_no_map(name: str):
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("integrated-gradients", {"baseline": "blue"}, "baseline 'blue': want black, gray, white, mean"),
+        (
+            "integrated-gradients",
+            {"baseline": "blue"},
+            "baseline 'blue': want black, gray, white, mean",
+        ),
         ("input-x-gradient", {"baseline": (0.5, 2.0)}, r"want values in \[0, 1\]"),
         ("input-x-gradient", {"baseline": (0.5, float("nan"))}, r"want values in \[0, 1\]"),
         ("integrated-gradients", {"steps": 0}, "0 steps"),
@@ -166,7 +182,8 @@ def test_bad_settings(name: str, settings: dict, message: str):
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("integrated-gradients", {"baseline": (0.5,)}), ("gradient-shap", {"noise": (0.1, 0.1)})]
+    ("name", "settings"),
+    [("integrated-gradients", {"baseline": (0.5,)}), ("gradient-shap", {"noise": (0.1, 0.1)})],
 )
 def test_values_for_other_channels(name: str, settings: dict):
     with pytest.raises(InputError, match="but the images have 3 channels"):
@@ -185,7 +202,11 @@ def test_standardised_space_is_a_baseline_and_a_noise(name: str):
         def forward(self, z: Tensor) -> Tensor:
             return model(z * columns[1] + columns[0])
 
-    noise = {} if name in ("integrated-gradients", "input-x-gradient") else {"noise": tuple((0.2 * deviation).tolist())}
+    noise = (
+        {}
+        if name in ("integrated-gradients", "input-x-gradient")
+        else {"noise": tuple((0.2 * deviation).tolist())}
+    )
     ours = quick(name, baseline=tuple(mean.tolist()), **noise)(model, images, labels)
     theirs = quick(name, **({"noise": 0.2} if noise else {}))(Back(), standardised, labels)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)

@@ -24,11 +24,15 @@ def streams(n: int, seed: int = 3) -> Randomness:
 
 @pytest.mark.parametrize("shape", [(1, 4, 5), SHAPE])
 @pytest.mark.parametrize("fractions", [FRACTIONS, (0.1, 0.35, 0.4)])
-def test_curves_are_those_of_images_made_by_hand(fractions: tuple[float, ...], shape: tuple[int, int, int]):
+def test_curves_are_those_of_images_made_by_hand(
+    fractions: tuple[float, ...], shape: tuple[int, int, int]
+):
     model, images, labels, attribution = linear_problem(6, shape)
     baseline = tuple(0.1 * (c + 1) for c in range(shape[0]))
     colour = torch.tensor(baseline).view(-1, 1, 1)
-    curves = deletion_and_insertion(model, images, labels, attribution, fractions, baseline, streams(6))
+    curves = deletion_and_insertion(
+        model, images, labels, attribution, fractions, baseline, streams(6)
+    )
     counts = sorted({0, 20} | {round(20 * f) for f in fractions})
     for order in ("importance", "reverse"):
         for kind in KINDS:
@@ -40,9 +44,13 @@ def test_curves_are_those_of_images_made_by_hand(fractions: tuple[float, ...], s
                     first = torch.zeros(20, dtype=torch.bool)
                     first[ranked[:k]] = True
                     first = first.view(shape[1:])
-                    x = torch.where(first if kind == "deletion" else ~first, colour, images[i])[None]
+                    x = torch.where(first if kind == "deletion" else ~first, colour, images[i])[
+                        None
+                    ]
                     logits = model(x)
-                    assert torch.isclose(curve.probability[i, column], logits.softmax(1)[0, labels[i]], atol=1e-6)
+                    assert torch.isclose(
+                        curve.probability[i, column], logits.softmax(1)[0, labels[i]], atol=1e-6
+                    )
                     assert curve.right[i, column] != fooled(logits, labels[i : i + 1])[0]
 
 
@@ -64,7 +72,9 @@ def test_where_one_pixel_decides_it_is_removed_first_or_last():
     attribution = random_map(4, (1, 4, 4)).clamp(-1, 1)
     attribution[:, 0, 1, 2] = 2
     each = [k / 16 for k in range(17)]
-    curves = deletion_and_insertion(OnePixel(1, 2, 0.5), images, labels, attribution, each, generator=streams(4))
+    curves = deletion_and_insertion(
+        OnePixel(1, 2, 0.5), images, labels, attribution, each, generator=streams(4)
+    )
     right = {key: curve.right for key, curve in curves.items()}
     assert torch.equal(curves["importance", "deletion"].accuracy, torch.tensor([1.0] + [0] * 16))
     assert torch.equal(curves["reverse", "deletion"].accuracy, torch.tensor([1.0] * 16 + [0]))
@@ -75,7 +85,11 @@ def test_where_one_pixel_decides_it_is_removed_first_or_last():
 
 
 def test_area_is_the_mean_of_the_probability_over_the_fractions():
-    curve = Curve(torch.tensor([0.0, 0.25, 1]), torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5], [0, 1, 0]]), torch.ones(3, 3).bool())
+    curve = Curve(
+        torch.tensor([0.0, 0.25, 1]),
+        torch.tensor([[1.0, 0, 0], [0.5, 0.5, 0.5], [0, 1, 0]]),
+        torch.ones(3, 3).bool(),
+    )
     assert torch.allclose(curve.area, torch.tensor([0.125, 0.5, 0.5]))
 
 
@@ -110,8 +124,12 @@ def test_both_orders_by_importance_break_ties_alike():
     each = [k / 36 for k in range(37)]
     curves = deletion_and_insertion(model, images, labels, attribution, each, generator=streams(5))
     for order, back in (("importance", "reverse"), ("reverse", "importance")):
-        assert torch.equal(curves[order, "insertion"].probability.flip(1), curves[back, "deletion"].probability)
-    asymmetric = deletion_and_insertion(model, images, labels, attribution, each[:9], generator=streams(5))
+        assert torch.equal(
+            curves[order, "insertion"].probability.flip(1), curves[back, "deletion"].probability
+        )
+    asymmetric = deletion_and_insertion(
+        model, images, labels, attribution, each[:9], generator=streams(5)
+    )
     for key, curve in asymmetric.items():
         assert torch.allclose(curve.probability[:, :9], curves[key].probability[:, :9], atol=1e-6)
 
@@ -129,13 +147,17 @@ def test_no_split_changes_an_answer_and_no_batch_is_too_large():
     whole = deletion_and_insertion(model, images, labels, attribution, generator=streams(13))
     for batch in (1, 6, 50, 1000):
         model.most = 0
-        part = deletion_and_insertion(model, images, labels, attribution, generator=streams(13), batch=batch)
+        part = deletion_and_insertion(
+            model, images, labels, attribution, generator=streams(13), batch=batch
+        )
         assert model.most <= batch
         for key, curve in whole.items():
             assert torch.allclose(part[key].probability, curve.probability, atol=1e-6)
             assert torch.equal(part[key].right, curve.right)
     rows = torch.tensor([9, 1])
-    part = deletion_and_insertion(model, images[rows], labels[rows], attribution[rows], generator=Randomness(3, rows))
+    part = deletion_and_insertion(
+        model, images[rows], labels[rows], attribution[rows], generator=Randomness(3, rows)
+    )
     for key, curve in whole.items():
         assert torch.allclose(part[key].probability, curve.probability[rows], atol=1e-6)
 

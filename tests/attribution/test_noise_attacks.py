@@ -11,7 +11,13 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
-from scotoma.attribution.noise import IMAGENET_MEAN, IMAGENET_SD, SHARES, InductiveNoise, default_counts
+from scotoma.attribution.noise import (
+    IMAGENET_MEAN,
+    IMAGENET_SD,
+    SHARES,
+    InductiveNoise,
+    default_counts,
+)
 from scotoma.attribution.ranking import ORDERS, by_pixel, places, ranking
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
@@ -26,7 +32,9 @@ def streams(n: int, seed: int = 3) -> Randomness:
 
 @pytest.mark.parametrize("kind", ["I", "II"])
 @pytest.mark.parametrize("unit", ["values", "pixels"])
-def test_where_one_pixel_decides_importance_breaks_at_one_and_reverse_at_the_end(unit: str, kind: str):
+def test_where_one_pixel_decides_importance_breaks_at_one_and_reverse_at_the_end(
+    unit: str, kind: str
+):
     images = torch.full((5, 1, 4, 4), 0.4)
     attribution = random_map(5, (1, 4, 4)).clamp(-1, 1)
     attribution[:, 0, 2, 1] = 2
@@ -46,20 +54,31 @@ def test_where_one_pixel_decides_importance_breaks_at_one_and_reverse_at_the_end
 def test_random_places_hit_a_pixel_as_often_as_they_should_and_differ_by_draw():
     images = torch.full((40, 1, 4, 4), 0.4)
     noise = InductiveNoise((4, 8), draws=50, orders=("random",), types=("II",))
-    wrong = noise(OnePixel(0, 0, 0.4), images, torch.zeros(40, dtype=torch.int64), torch.zeros_like(images)).wrong["random", "II"]
+    wrong = noise(
+        OnePixel(0, 0, 0.4), images, torch.zeros(40, dtype=torch.int64), torch.zeros_like(images)
+    ).wrong["random", "II"]
     rates = wrong.float().mean((0, 1))
-    assert (rates - torch.tensor([0.25, 0.5])).abs().max() < 0.04  # three standard errors of 2,000 are 0.034 at most
-    assert wrong.float().mean(1).std(0).max() < 0.15  # and no image keeps its places from draw to draw
+    assert (
+        rates - torch.tensor([0.25, 0.5])
+    ).abs().max() < 0.04  # three standard errors of 2,000 are 0.034 at most
+    assert (
+        wrong.float().mean(1).std(0).max() < 0.15
+    )  # and no image keeps its places from draw to draw
 
 
 @pytest.mark.parametrize("unit", ["values", "pixels"])
 @pytest.mark.parametrize("noise", ["gaussian", "uniform"])
 def test_answers_are_those_of_single_images_noised_by_hand(noise: str, unit: str):
     model, images, labels, attribution = linear_problem(4, SHAPE)
-    attack = InductiveNoise((2, 7, 20), draws=3, unit=unit, noise=noise, mean=(0.5, 0.4, 0.3), sd=(0.2, 0.3, 0.5))
+    attack = InductiveNoise(
+        (2, 7, 20), draws=3, unit=unit, noise=noise, mean=(0.5, 0.4, 0.3), sd=(0.2, 0.3, 0.5)
+    )
     random = streams(4)
     found = attack(model, images, labels, attribution, random)
-    mean, sd = torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1), torch.tensor((0.2, 0.3, 0.5)).view(3, 1, 1)
+    mean, sd = (
+        torch.tensor((0.5, 0.4, 0.3)).view(3, 1, 1),
+        torch.tensor((0.2, 0.3, 0.5)).view(3, 1, 1),
+    )
     scores = by_pixel(attribution) if unit == "pixels" else attribution.flatten(1)
     for i in range(4):
         one = random.narrow(torch.tensor([i]))
@@ -103,9 +122,14 @@ def test_noise_stays_in_range_and_touches_nothing_else(noise: str, kind: str):
 
 def test_the_scale_of_noise_is_that_of_the_normalisation():
     images = torch.full((400, 3, 8, 8), 0.5)
-    attack = InductiveNoise(mean=tuple(0.5 + 0.1 * m for m in IMAGENET_MEAN), sd=tuple(s / 5 for s in IMAGENET_SD))
+    attack = InductiveNoise(
+        mean=tuple(0.5 + 0.1 * m for m in IMAGENET_MEAN), sd=tuple(s / 5 for s in IMAGENET_SD)
+    )
     drawn, everywhere = attack.draw(images, streams(400)), torch.ones(1, 1, 1, dtype=torch.bool)
-    for kind, centre in (("I", torch.full((3,), 0.5)), ("II", 0.5 + 0.1 * torch.tensor(IMAGENET_MEAN))):
+    for kind, centre in (
+        ("I", torch.full((3,), 0.5)),
+        ("II", 0.5 + 0.1 * torch.tensor(IMAGENET_MEAN)),
+    ):
         noised = attack.perturb(images, everywhere, drawn, kind)
         assert torch.allclose(noised.mean((0, 2, 3)), centre, atol=2e-3)
         assert torch.allclose(noised.std((0, 2, 3)), torch.tensor(IMAGENET_SD) / 5, rtol=0.02)
@@ -128,7 +152,9 @@ class Noting(nn.Module):
 def test_all_channels_of_a_pixel_are_noised_together_or_each_for_itself(unit: str, values: int):
     model, images, labels, attribution = linear_problem(3, SHAPE)
     noting = Noting(model)
-    InductiveNoise((1, 4), orders=("importance",), types=("II",), unit=unit)(noting, images, labels, attribution)
+    InductiveNoise((1, 4), orders=("importance",), types=("II",), unit=unit)(
+        noting, images, labels, attribution
+    )
     changed = torch.cat(noting.asked).view(2, *images.shape) != images
     assert changed.sum((2, 3, 4)).tolist() == [[values] * 3, [4 * values] * 3]
     best = (by_pixel(attribution) if unit == "pixels" else attribution.flatten(1)).argmax(1)
@@ -175,7 +201,9 @@ def test_importance_goes_before_chance_and_chance_before_reverse():
 
 def test_a_map_of_zeros_is_as_good_as_chance():
     model, images, labels, _ = linear_problem(300, SHAPE)
-    found = InductiveNoise((10, 30), draws=4, types=("II",))(model, images, labels, torch.zeros_like(images))
+    found = InductiveNoise((10, 30), draws=4, types=("II",))(
+        model, images, labels, torch.zeros_like(images)
+    )
     rates = [found.wrong[order, "II"].float().mean((0, 1)) for order in ORDERS]
     assert max(float((rate - rates[1]).abs().max()) for rate in rates) < 0.06
 
@@ -185,11 +213,15 @@ def test_ranking_puts_ties_at_random_and_reverse_is_importance_backwards():
     ranked = ranking(scores, "importance", streams(500))
     assert (ranked[:, 0] == 1).all()
     assert (ranked[:, -1] == 3).all()
-    assert torch.bincount(ranked[:, 1], minlength=6)[[0, 2, 4, 5]].min() > 90  # 125 each, give or take three times 10
+    assert (
+        torch.bincount(ranked[:, 1], minlength=6)[[0, 2, 4, 5]].min() > 90
+    )  # 125 each, give or take three times 10
     assert torch.equal(ranking(scores, "reverse", streams(500)), ranked.flip(1))
     assert torch.equal(places(ranked).gather(1, ranked), torch.arange(6).expand(500, 6))
     zeros = torch.zeros_like(scores)
-    assert torch.equal(ranking(zeros, "importance", streams(500)), ranking(zeros, "random", streams(500)))
+    assert torch.equal(
+        ranking(zeros, "importance", streams(500)), ranking(zeros, "random", streams(500))
+    )
 
 
 def test_default_counts_are_the_papers_shares():
@@ -198,14 +230,19 @@ def test_default_counts_are_the_papers_shares():
     assert default_counts(16) == (1, 2)
     model, images, labels, attribution = linear_problem(2, SHAPE)
     assert InductiveNoise()(model, images, labels, attribution).counts == default_counts(90)
-    assert InductiveNoise(unit="pixels")(model, images, labels, attribution).counts == default_counts(30)
+    assert InductiveNoise(unit="pixels")(
+        model, images, labels, attribution
+    ).counts == default_counts(30)
 
 
 def test_inputs_may_lie_in_memory_in_any_way_and_are_left_alone():
     model, images, labels, attribution = linear_problem(5, SHAPE)
     attack, before = InductiveNoise((4,), draws=2), images.clone()
     plain = attack(model, images, labels, attribution)
-    last = images.to(memory_format=torch.channels_last), attribution.to(memory_format=torch.channels_last)
+    last = (
+        images.to(memory_format=torch.channels_last),
+        attribution.to(memory_format=torch.channels_last),
+    )
     strided = attack(model, last[0], labels, last[1])
     assert all(torch.equal(plain.wrong[key], strided.wrong[key]) for key in plain.wrong)
     assert torch.equal(images, before)

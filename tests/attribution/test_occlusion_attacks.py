@@ -46,7 +46,12 @@ def centres_by_hand(attack: InductiveOcclusion, attribution: np.ndarray) -> list
 
 
 def search_by_hand(
-    attack: InductiveOcclusion, model: nn.Module, image: Tensor, label: Tensor, centres: list[tuple[int, int]], colour: Tensor
+    attack: InductiveOcclusion,
+    model: nn.Module,
+    image: Tensor,
+    label: Tensor,
+    centres: list[tuple[int, int]],
+    colour: Tensor,
 ) -> tuple[bool, int, int, float]:
     """Try every cover in turn, as the text and the authors' code do."""
     if fooled(model(image[None]), label[None])[0]:
@@ -67,10 +72,14 @@ def search_by_hand(
 @pytest.mark.parametrize("shape", [(1, 6, 6), SHAPE, (3, 8, 8)])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("centres", CENTRES)
-def test_finds_what_trying_every_cover_in_turn_finds(centres: str, order: str, shape: tuple[int, int, int]):
+def test_finds_what_trying_every_cover_in_turn_finds(
+    centres: str, order: str, shape: tuple[int, int, int]
+):
     model, images, labels, attribution = linear_problem(600, shape)
     ranked = margin(model(images), labels).argsort()
-    chosen = torch.cat([ranked[:30], ranked[-30:]])  # the surest, of which some stand, and the least sure
+    chosen = torch.cat(
+        [ranked[:30], ranked[-30:]]
+    )  # the surest, of which some stand, and the least sure
     images, labels, attribution = images[chosen], labels[chosen], attribution[chosen]
     labels[-4:] = (labels[-4:] + 1) % 4  # wrong before anything is covered
     attack = InductiveOcclusion(3, 2, centres=centres, block=3, order=order)
@@ -83,7 +92,12 @@ def test_finds_what_trying_every_cover_in_turn_finds(centres: str, order: str, s
         if order != "random":
             assert where == centres_by_hand(attack, attribution[i].numpy())
         fell, n, r, covered = search_by_hand(attack, model, images[i], labels[i], where, colour[i])
-        assert (found.fell[i], found.regions[i], found.radius[i], found.covered[i]) == (fell, n, r, covered)
+        assert (found.fell[i], found.regions[i], found.radius[i], found.covered[i]) == (
+            fell,
+            n,
+            r,
+            covered,
+        )
         kinds.add((fell, n))
     assert len(kinds) >= 4  # wrong, stands, falls to one square, falls to more
     assert found.fell[-4:].all()
@@ -95,7 +109,9 @@ def test_returned_images_are_what_it_says_of_them(centres: str):
     model, images, labels, attribution = linear_problem(50, SHAPE)
     labels[:4] = (labels[:4] + 1) % 4
     before = images.clone()
-    found = InductiveOcclusion(4, 3, centres=centres, block=3, colour=0.25)(model, images, labels, attribution)
+    found = InductiveOcclusion(4, 3, centres=centres, block=3, colour=0.25)(
+        model, images, labels, attribution
+    )
     assert torch.equal(images, before)
     assert torch.equal(fooled(model(found.images), labels), found.fell)
     changed = (found.images != images).any(1)
@@ -117,18 +133,32 @@ def test_the_order_of_the_search(centres: str):
 
 @pytest.mark.parametrize(
     ("at", "pixels"),
-    [((4, 4), (4, 16, 36)), ((0, 0), (1, 4, 9)), ((7, 7), (4, 9, 16)), ((3, 7), (4, 12, 24)), ((3, 0), (2, 8, 18))],
+    [
+        ((4, 4), (4, 16, 36)),
+        ((0, 0), (1, 4, 9)),
+        ((7, 7), (4, 9, 16)),
+        ((3, 7), (4, 12, 24)),
+        ((3, 0), (2, 8, 18)),
+    ],
 )
-def test_squares_are_as_in_the_authors_code_and_cut_at_the_border(at: tuple[int, int], pixels: tuple[int, int, int]):
+def test_squares_are_as_in_the_authors_code_and_cut_at_the_border(
+    at: tuple[int, int], pixels: tuple[int, int, int]
+):
     """Rows i - r to i + r - 1 of 8: all 2r about 4, the first r about 0, r + 1 about 7."""
     attribution = torch.zeros(1, 1, 8, 8)
     attribution[0, 0, *at] = 1
     images, labels = torch.ones(1, 1, 8, 8), torch.tensor([0])
     attack = InductiveOcclusion(1, 3, 0.0, "pixel")
     for radius, covered in enumerate(pixels, 1):
-        model = Total(torch.ones(1, 8, 8), 64 - covered + 0.5)  # falls when so many pixels are black
+        model = Total(
+            torch.ones(1, 8, 8), 64 - covered + 0.5
+        )  # falls when so many pixels are black
         found = attack(model, images, labels, attribution)
-        assert (found.regions.item(), found.radius.item(), found.covered.item()) == (1, radius, covered)
+        assert (found.regions.item(), found.radius.item(), found.covered.item()) == (
+            1,
+            radius,
+            covered,
+        )
     model = Total(torch.ones(1, 8, 8), 64 - pixels[-1] - 0.5)
     assert not attack(model, images, labels, attribution).fell
 
@@ -137,7 +167,9 @@ def test_squares_about_blocks_cover_them_exactly():
     attribution = torch.zeros(1, 3, 8, 8)
     attribution[0, :, 4:, :4] = 1
     images, labels = torch.ones(1, 3, 8, 8), torch.tensor([0])
-    found = InductiveOcclusion(1, 2, 0.0, block=4)(Total(torch.ones(3, 8, 8), 3 * 48 + 0.5), images, labels, attribution)
+    found = InductiveOcclusion(1, 2, 0.0, block=4)(
+        Total(torch.ones(3, 8, 8), 3 * 48 + 0.5), images, labels, attribution
+    )
     assert (found.images == 0).all(1)[0, 4:, :4].all()
     assert found.covered.item() == 16
 
@@ -146,7 +178,9 @@ def test_overlapping_squares_count_once():
     attribution = torch.zeros(1, 1, 8, 8)
     attribution[0, 0, 4, 4], attribution[0, 0, 4, 5] = 2, 1
     model = Total(torch.ones(1, 8, 8), 64 - 6 + 0.5)
-    found = InductiveOcclusion(2, 1, 0.0, "pixel")(model, torch.ones(1, 1, 8, 8), torch.tensor([0]), attribution)
+    found = InductiveOcclusion(2, 1, 0.0, "pixel")(
+        model, torch.ones(1, 1, 8, 8), torch.tensor([0]), attribution
+    )
     assert (found.regions.item(), found.covered.item()) == (2, 6)
 
 
@@ -155,8 +189,12 @@ def test_where_one_pixel_decides_importance_breaks_at_once_and_reverse_only_when
     attribution = random_map(6, (1, 6, 6)).clamp(-1, 1)
     attribution[:, 0, 2, 3] = 2
     model = OnePixel(2, 3, 0.5)
-    found = with_controls(InductiveOcclusion(36, 1, "white", "pixel"), model, images, labels, attribution, streams(6))
-    assert not any(found[order][0].fell.any() for order in ORDERS)  # the image's own white is the gray it is
+    found = with_controls(
+        InductiveOcclusion(36, 1, "white", "pixel"), model, images, labels, attribution, streams(6)
+    )
+    assert not any(
+        found[order][0].fell.any() for order in ORDERS
+    )  # the image's own white is the gray it is
     attack = InductiveOcclusion(36, 1, 1.0, "pixel")
     found = with_controls(attack, model, images, labels, attribution, streams(6), draws=3)
     assert [len(found[order]) for order in ORDERS] == [1, 3, 1]
@@ -184,7 +222,9 @@ def test_no_split_changes_an_answer_and_no_batch_is_too_large(centres: str, orde
     whole = attack(model, images, labels, attribution, streams(23))
     for batch in (1, 4, 9, 100):
         model.most = 0
-        assert same(replace(attack, batch=batch)(model, images, labels, attribution, streams(23)), whole)
+        assert same(
+            replace(attack, batch=batch)(model, images, labels, attribution, streams(23)), whole
+        )
         assert model.most <= batch
     rows = torch.tensor([20, 3, 8])
     part = attack(model, images[rows], labels[rows], attribution[rows], Randomness(3, rows))
@@ -196,9 +236,14 @@ def test_images_leave_when_they_fall():
     labels[:5] = (labels[:5] + 1) % 4
     attack = InductiveOcclusion(3, 3, block=2)
     counted = Counted(model, 40, images.device)
-    found = replace(attack, batch=1)(counted, images, labels, attribution)  # alone in its batch: no try is in vain
+    found = replace(attack, batch=1)(
+        counted, images, labels, attribution
+    )  # alone in its batch: no try is in vain
     tries = torch.where(found.fell, (found.regions - 1) * 3 + found.radius, 9)
-    assert torch.equal(counted.forwards, torch.where(found.regions + found.radius > 0, 1 + tries, torch.where(found.fell, 1, 10)))
+    assert torch.equal(
+        counted.forwards,
+        torch.where(found.regions + found.radius > 0, 1 + tries, torch.where(found.fell, 1, 10)),
+    )
     counted = Counted(model, 40, images.device)
     replace(attack, batch=40)(counted, images, labels, attribution)
     assert (counted.forwards[:5] == 1).all()
@@ -208,17 +253,29 @@ def test_images_leave_when_they_fall():
 
 def test_a_map_of_zeros_is_as_good_as_chance():
     model, images, labels, _ = linear_problem(30, SHAPE)
-    found = with_controls(InductiveOcclusion(4, 2, block=2), model, images, labels, torch.zeros_like(images), streams(30))
+    found = with_controls(
+        InductiveOcclusion(4, 2, block=2),
+        model,
+        images,
+        labels,
+        torch.zeros_like(images),
+        streams(30),
+    )
     attack = InductiveOcclusion(4, 2, block=2, order="random")
     assert same(found["importance"][0], found["random"][0])
-    assert same(found["random"][0], attack(model, images, labels, torch.zeros_like(images), streams(30).fork(0)))
+    assert same(
+        found["random"][0],
+        attack(model, images, labels, torch.zeros_like(images), streams(30).fork(0)),
+    )
 
 
 @pytest.mark.parametrize("name", [*COLOURS, 0.3, (0.1, 0.2, 0.3)])
 def test_colours(name: Colour):
     images = 0.1 + 0.8 * torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     flat = images.flatten(1)
-    expected = {"black": flat.amin(1), "white": flat.amax(1), "gray": torch.full((4,), 0.5)}.get(str(name))
+    expected = {"black": flat.amin(1), "white": flat.amax(1), "gray": torch.full((4,), 0.5)}.get(
+        str(name)
+    )
     colour = fill(images, name)
     assert colour.shape == (4, 3, 1, 1)
     if expected is not None:
@@ -256,7 +313,9 @@ def test_inputs_may_lie_in_memory_in_any_way():
 def test_bad_options(options: dict, word: str):
     model, images, labels, attribution = linear_problem(2, SHAPE)
     with pytest.raises(InputError, match=word):
-        InductiveOcclusion(**{"regions": 2, "radius": 2, **options})(model, images, labels, attribution)
+        InductiveOcclusion(**{"regions": 2, "radius": 2, **options})(
+            model, images, labels, attribution
+        )
 
 
 def test_bad_maps():

@@ -124,7 +124,9 @@ def test_linear_program_and_truth_lie_above(seed):
     centre, radius = bound(read_network(model, (1, 1, 5)), image, torch.tensor([0]), eps)
     least = (centre - radius)[0].numpy()
     inside = (image + eps * (2 * torch.rand(200_000, 1, 1, 5, generator=generator) - 1)).clamp(0, 1)
-    corners = (image + eps * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 5).view(-1, 1, 1, 5)).clamp(0, 1)
+    corners = (
+        image + eps * torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 5).view(-1, 1, 1, 5)
+    ).clamp(0, 1)
     logits = model(torch.cat([inside, corners]))
     reached = (logits[:, :1] - logits).amin(0).numpy()
     x = image.double().flatten().numpy()
@@ -140,7 +142,10 @@ def test_linear_program_and_truth_lie_above(seed):
 
 
 def test_the_strip_holds_the_relu():
-    low, high = torch.tensor([-1.0, -2.0, 0.5, -0.5, 0.0, -1.0]), torch.tensor([1.0, 0.5, 2.0, -0.1, 0.0, 0.0])
+    low, high = (
+        torch.tensor([-1.0, -2.0, 0.5, -0.5, 0.0, -1.0]),
+        torch.tensor([1.0, 0.5, 2.0, -0.1, 0.0, 0.0]),
+    )
     strip = Strip.between(low, high)
     for share in torch.linspace(0, 1, 21):
         z = low + share * (high - low)
@@ -160,12 +165,17 @@ def test_many_projections_come_near():
     near, far = (
         max(
             ((estimate[1] - exact[1]).abs().max() / exact[1].max()).item()
-            for estimate in [bound(network, images, labels, 0.1, projections, torch.Generator().manual_seed(s)) for s in range(3)]
+            for estimate in [
+                bound(network, images, labels, 0.1, projections, torch.Generator().manual_seed(s))
+                for s in range(3)
+            ]
         )
         for projections in (2001, 5)
     )
     assert near < 0.03 < far
-    repeated = [bound(network, images, labels, 0.1, 5, torch.Generator().manual_seed(0)) for _ in range(2)]
+    repeated = [
+        bound(network, images, labels, 0.1, 5, torch.Generator().manual_seed(0)) for _ in range(2)
+    ]
     assert torch.equal(repeated[0][1], repeated[1][1])
 
 
@@ -177,7 +187,14 @@ def test_the_gradient_is_that_of_finite_differences(projections):
     labels = torch.tensor([0, 1])
 
     def loss() -> torch.Tensor:
-        centre, radius = bound(read_network(model, shape), images, labels, 0.1, projections, torch.Generator().manual_seed(0))
+        centre, radius = bound(
+            read_network(model, shape),
+            images,
+            labels,
+            0.1,
+            projections,
+            torch.Generator().manual_seed(0),
+        )
         return F.cross_entropy(radius - centre, labels)
 
     loss().backward()
@@ -191,7 +208,9 @@ def test_the_gradient_is_that_of_finite_differences(projections):
             down = loss()
             parameter += 1e-6 * direction
         assert parameter.grad is not None
-        assert ((up - down) / 2e-6).item() == pytest.approx((parameter.grad * direction).sum().item(), rel=1e-3, abs=1e-7)
+        assert ((up - down) / 2e-6).item() == pytest.approx(
+            (parameter.grad * direction).sum().item(), rel=1e-3, abs=1e-7
+        )
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +218,11 @@ def provable(tmp_path_factory, digits) -> nn.Module:
     """wong-small after a few seconds of provable training on the digits."""
     out = tmp_path_factory.mktemp("wong") / "digits.safetensors"
     schedule = Schedule(epochs=5, batch=64, peak=5e-3)
-    return train("wong", digits, "wong-small", Threat("linf", 0.1), out, schedule=schedule).eval().requires_grad_(False)
+    return (
+        train("wong", digits, "wong-small", Threat("linf", 0.1), out, schedule=schedule)
+        .eval()
+        .requires_grad_(False)
+    )
 
 
 def test_no_attack_succeeds_inside_a_certified_ball(digits, provable):
@@ -213,9 +236,16 @@ def test_no_attack_succeeds_inside_a_certified_ball(digits, provable):
         assert 0.3 < stands.float().mean() < 0.99
         assert right[stands].all()
         threat = Threat("linf", eps)
-        attacks = [PGD(threat, steps=50, restarts=2), APGDT(threat, steps=30), Square(threat, queries=300)]
+        attacks = [
+            PGD(threat, steps=50, restarts=2),
+            APGDT(threat, steps=30),
+            Square(threat, queries=300),
+        ]
         fell = torch.zeros(n, dtype=torch.bool)
-        for found in (nearest, *(attack(provable, images[right], labels[right]) for attack in attacks)):
+        for found in (
+            nearest,
+            *(attack(provable, images[right], labels[right]) for attack in attacks),
+        ):
             wrong = provable(found).argmax(1) != labels[right]
             inside = (found - images[right]).abs().flatten(1).amax(1) <= eps + TOLERANCE
             fell[right.nonzero().squeeze(1)] |= wrong & inside

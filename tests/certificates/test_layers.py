@@ -26,10 +26,21 @@ def answer(network, images: torch.Tensor) -> torch.Tensor:
     "model",
     [
         nn.Sequential(nn.Flatten(), nn.Linear(84, 3)),
-        nn.Sequential(Standardise(), nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)),
         nn.Sequential(
-            nn.Sequential(nn.Conv2d(2, 4, (2, 3), stride=(2, 1), padding=(0, 1), bias=False), nn.ReLU()),
-            nn.Sequential(nn.Identity(), nn.Flatten(), nn.Dropout(), nn.Linear(72, 5), nn.ReLU(), nn.Linear(5, 3)),
+            Standardise(), nn.Conv2d(2, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)
+        ),
+        nn.Sequential(
+            nn.Sequential(
+                nn.Conv2d(2, 4, (2, 3), stride=(2, 1), padding=(0, 1), bias=False), nn.ReLU()
+            ),
+            nn.Sequential(
+                nn.Identity(),
+                nn.Flatten(),
+                nn.Dropout(),
+                nn.Linear(72, 5),
+                nn.ReLU(),
+                nn.Linear(5, 3),
+            ),
         ).eval(),
         nn.Sequential(nn.Conv2d(2, 5, 3), nn.ReLU(), nn.Conv2d(5, 3, (5, 4))),
     ],
@@ -37,20 +48,24 @@ def answer(network, images: torch.Tensor) -> torch.Tensor:
 )
 def test_the_layers_that_were_read_give_the_same_logits(model):
     images = torch.rand(5, *SHAPE)
-    assert torch.allclose(answer(read_network(model, SHAPE), images), model(images).flatten(1), atol=1e-5)
+    assert torch.allclose(
+        answer(read_network(model, SHAPE), images), model(images).flatten(1), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", ["wong-small", "wong-large"])
 def test_the_networks_of_provable_training_can_be_read(name):
     model = ARCHITECTURES[name]((1, 12, 12), 10)
     images = torch.rand(3, 1, 12, 12)
-    assert torch.allclose(answer(read_network(model, (1, 12, 12)), images), model(images), atol=1e-5)
+    assert torch.allclose(
+        answer(read_network(model, (1, 12, 12)), images), model(images), atol=1e-5
+    )
 
 
 def test_scaled_pixels_stay_between_their_ends():
-    centre, radius = read_network(nn.Sequential(Standardise(), nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)).box(
-        torch.full((1, 1, 2, 2), 0.25), torch.full((1, 1, 2, 2), 0.75)
-    )
+    centre, radius = read_network(
+        nn.Sequential(Standardise(), nn.Flatten(), nn.Linear(4, 2)), (1, 2, 2)
+    ).box(torch.full((1, 1, 2, 2), 0.25), torch.full((1, 1, 2, 2), 0.75))
     assert torch.equal(centre, torch.zeros(1, 1, 2, 2))
     assert torch.equal(radius, torch.ones(1, 1, 2, 2))
 
@@ -58,20 +73,52 @@ def test_scaled_pixels_stay_between_their_ends():
 @pytest.mark.parametrize(
     ("model", "says"),
     [
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)), "a layer MaxPool2d"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)), "a layer BatchNorm2d"),
+        (
+            nn.Sequential(nn.Conv2d(2, 4, 3), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)),
+            "a layer MaxPool2d",
+        ),
+        (
+            nn.Sequential(
+                nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)
+            ),
+            "a layer BatchNorm2d",
+        ),
         (nn.Sequential(nn.Flatten(), nn.Linear(84, 5), nn.ELU(), nn.Linear(5, 3)), "a layer ELU"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(84, 5), nn.Linear(5, 3)), "two layers without a ReLU"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(84, 5), nn.Linear(5, 3)),
+            "two layers without a ReLU",
+        ),
         (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(84, 5)), "a layer ReLU"),
         (nn.Sequential(nn.Flatten(), nn.Linear(84, 5), nn.ReLU()), "no dense layer at its end"),
         (nn.Sequential(), "no dense layer at its end"),
         (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten()), "no dense layer at its end"),
         (nn.Sequential(nn.Linear(6, 5)), "not given the flattened maps"),
         (nn.Sequential(nn.Flatten(0), nn.Linear(84, 5)), "a layer Flatten"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)), "Conv2d"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)), "Conv2d"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(168, 3)), "Conv2d"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3, padding_mode="circular"), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)), "Conv2d"),
+        (
+            nn.Sequential(
+                nn.Conv2d(2, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3)
+            ),
+            "Conv2d",
+        ),
+        (
+            nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3)),
+            "Conv2d",
+        ),
+        (
+            nn.Sequential(
+                nn.Conv2d(2, 4, 3, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(168, 3)
+            ),
+            "Conv2d",
+        ),
+        (
+            nn.Sequential(
+                nn.Conv2d(2, 4, 3, padding_mode="circular"),
+                nn.ReLU(),
+                nn.Flatten(),
+                nn.Linear(80, 3),
+            ),
+            "Conv2d",
+        ),
         (nn.Linear(84, 3), "not given the flattened maps"),
         (nn.ReLU(), "a layer ReLU"),
     ],

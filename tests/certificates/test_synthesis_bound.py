@@ -39,10 +39,16 @@ class Lines(AnalysisBySynthesis):
     def synthesise(self, images: Tensor, beta: float | None = None) -> synthesis.Synthesis:
         beta = self.beta if beta is None else beta
         ahead = images.flatten(1)[:, None] - self.starts
-        latents = (ahead * self.ways).sum(2, keepdim=True) / (self.ways.square().sum(1, keepdim=True) + beta / 2 + 1e-12)
+        latents = (ahead * self.ways).sum(2, keepdim=True) / (
+            self.ways.square().sum(1, keepdim=True) + beta / 2 + 1e-12
+        )
         made = self.starts + latents * self.ways
-        losses = (images.flatten(1)[:, None] - made).square().sum(2) + beta / 2 * latents.square().sum(2)
-        return synthesis.Synthesis(losses * self.scales, latents, made.view(*made.shape[:2], *PLANE))
+        losses = (images.flatten(1)[:, None] - made).square().sum(
+            2
+        ) + beta / 2 * latents.square().sum(2)
+        return synthesis.Synthesis(
+            losses * self.scales, latents, made.view(*made.shape[:2], *PLANE)
+        )
 
 
 def lines(scales: tuple[float, ...] | None = None, beta: float = 1.0) -> AnalysisBySynthesis:
@@ -57,7 +63,9 @@ def grid(side: int) -> Tensor:
     return torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1).view(-1, *PLANE)
 
 
-def flat_model(levels: tuple[float, ...], scales: tuple[float, ...] | None = None) -> AnalysisBySynthesis:
+def flat_model(
+    levels: tuple[float, ...], scales: tuple[float, ...] | None = None
+) -> AnalysisBySynthesis:
     """Class k draws the flat image of grey level `levels[k]` whatever the latent, so that the best latent is 0."""
     vaes = ClassVAEs(SHAPE, len(levels))
     convolutions = [layer for layer in vaes.decoder if isinstance(layer, nn.ConvTranspose2d)]
@@ -96,7 +104,9 @@ def digits_abs(digits: Dataset) -> AnalysisBySynthesis:
 def test_between_flat_images_it_is_the_distance_to_the_midpoint(priors: bool):
     images = flat(0.0, 0.1, 0.25, 0.9, 0.5)
     expected = torch.tensor([0.15, 0.05, 0.1, 0.25, 0.15]) * 8  # sixty-four pixels
-    assert torch.allclose(lower_bounds(flat_model((0.0, 0.3, 1.0)), images, priors=priors), expected, atol=2e-3)
+    assert torch.allclose(
+        lower_bounds(flat_model((0.0, 0.3, 1.0)), images, priors=priors), expected, atol=2e-3
+    )
 
 
 def test_scales_move_the_edge():
@@ -125,7 +135,10 @@ def test_the_bound_is_where_its_condition_ends(scales: tuple[float, ...] | None,
                 low, high = 0.0, t
                 for _ in range(50):
                     eps = (low + high) / 2
-                    stable = made.scales[label] * ((a + eps) ** 2 + kappa) < made.scales[other] * (t - eps) ** 2
+                    stable = (
+                        made.scales[label] * ((a + eps) ** 2 + kappa)
+                        < made.scales[other] * (t - eps) ** 2
+                    )
                     low, high = (eps, high) if stable else (low, eps)
                 ends.append(low)
             assert float(bounds[row]) == pytest.approx(min(ends), abs=1e-5)
@@ -165,7 +178,9 @@ def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
     made, images = digits_abs(digits), digits.test.images(torch.arange(20))
     labels = made(images).argmax(1)
     found = DDN(L2, steps=40)(made, images, labels)
-    distances = torch.where(made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf)
+    distances = torch.where(
+        made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
+    )
     assert distances.isfinite().sum() >= 15
     for priors in (False, True):
         bounds = lower_bounds(made, images, priors=priors)
@@ -174,12 +189,19 @@ def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
 
 
 def test_batches_and_wrappers_change_nothing():
-    made, images = flat_model((0.0, 0.3, 1.0)), torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
+    made, images = (
+        flat_model((0.0, 0.3, 1.0)),
+        torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0)),
+    )
     bounds = lower_bounds(made, images)
-    assert torch.allclose(torch.cat([lower_bounds(made, each[None]) for each in images]), bounds, atol=1e-4)
+    assert torch.allclose(
+        torch.cat([lower_bounds(made, each[None]) for each in images]), bounds, atol=1e-4
+    )
     assert torch.equal(lower_bounds(nn.Sequential(nn.Identity(), made), images), bounds)
     assert torch.equal(lower_bounds(Counted(made, 3, images.device), images), bounds)
-    assert torch.allclose(lower_bounds(made, images.to(memory_format=torch.channels_last)), bounds, atol=1e-4)
+    assert torch.allclose(
+        lower_bounds(made, images.to(memory_format=torch.channels_last)), bounds, atol=1e-4
+    )
 
 
 def test_asking_leaves_the_model_as_it_was():
@@ -204,7 +226,9 @@ def test_classes_that_lost_the_race_are_searched_to_the_end(monkeypatch):
     monkeypatch.setattr(synthesis, "RACE", {0: 1.0})
     raced, label = lower_bounds(made, images, priors=True), made(images).argmax(1)
     made.race = False
-    same = made(images).argmax(1) == label  # a race as hard as this one may be won by the wrong class
+    same = (
+        made(images).argmax(1) == label
+    )  # a race as hard as this one may be won by the wrong class
     assert same.sum() > 5
     assert torch.allclose(lower_bounds(made, images, priors=True)[same], raced[same], atol=1e-5)
 

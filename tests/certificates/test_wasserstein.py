@@ -68,7 +68,10 @@ def test_a_higher_price_moves_less_and_no_move_is_worth_more():
         phi = losses(model(found), labels) - gamma * (found - images).flatten(1).square().sum(1)
         for _ in range(200):
             other = images + 0.5 * torch.randn(images.shape) * torch.rand(30, 1, 1, 1)
-            assert (losses(model(other), labels) - gamma * (other - images).flatten(1).square().sum(1) <= phi + 1e-4).all()
+            assert (
+                losses(model(other), labels) - gamma * (other - images).flatten(1).square().sum(1)
+                <= phi + 1e-4
+            ).all()
         distances.append((found - images).flatten(1).square().sum(1).mean().item())
     assert distances[0] > distances[1] > distances[2] > 0
 
@@ -77,8 +80,12 @@ def test_targets_leave_equal_parts_for_the_wrong_classes():
     logits = torch.randn(5, 10, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([0, 3, 9, 1, 1])
     target = torch.full((5, 10), 0.1 / 9).scatter(1, labels[:, None], 0.9)
-    assert torch.allclose(losses(logits, labels, 0.1), -(target * logits.log_softmax(1)).sum(1), atol=1e-5)
-    assert torch.allclose(losses(logits, labels), -logits.log_softmax(1).gather(1, labels[:, None])[:, 0], atol=1e-5)
+    assert torch.allclose(
+        losses(logits, labels, 0.1), -(target * logits.log_softmax(1)).sum(1), atol=1e-5
+    )
+    assert torch.allclose(
+        losses(logits, labels), -logits.log_softmax(1).gather(1, labels[:, None])[:, 0], atol=1e-5
+    )
 
 
 def test_curvature_is_the_largest_eigenvalue():
@@ -88,7 +95,8 @@ def test_curvature_is_the_largest_eigenvalue():
     found = curvature(model, images, labels, steps=300, generator=torch.Generator().manual_seed(1))
     for image, label, value in zip(images, labels, found, strict=True):
         hessian = torch.autograd.functional.hessian(
-            lambda x, label=label: losses(model(x.view(1, 1, 3, 3)), label[None]).sum(), image.flatten()
+            lambda x, label=label: losses(model(x.view(1, 1, 3, 3)), label[None]).sum(),
+            image.flatten(),
         )
         spectrum = torch.linalg.eigvalsh(hessian)  # type: ignore[arg-type]
         assert value <= spectrum[-1] + 1e-4

@@ -9,7 +9,9 @@ from torch import nn
 from scotoma.models.resnet import Standardise
 
 
-def matrices(model: nn.Sequential, shape: tuple[int, int, int]) -> list[tuple[np.ndarray, np.ndarray]]:
+def matrices(
+    model: nn.Sequential, shape: tuple[int, int, int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases of the affine maps between ReLUs, over flattened maps, the scaling of pixels folded in."""
     stages, part = [], []
     size = shape
@@ -44,7 +46,9 @@ def dual(stages: list, bounds: list, low: np.ndarray, high: np.ndarray, c: np.nd
     raise AssertionError
 
 
-def layer_bounds(stages: list, low: np.ndarray, high: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+def layer_bounds(
+    stages: list, low: np.ndarray, high: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Lower and upper bounds of the input of every ReLU, layer by layer."""
     bounds: list = []
     for depth in range(len(stages) - 1):
@@ -69,7 +73,9 @@ def relaxed(stages: list, bounds: list, low: np.ndarray, high: np.ndarray, c: np
     """The linear program that the dual bounds from below: the best lower bound from the convex hull of every ReLU."""
     from scipy.optimize import linprog
 
-    sizes = [len(low)] + [len(bias) for _, bias in stages for _ in "zy"]  # x, then z and y = relu(z) a stage
+    sizes = [len(low)] + [
+        len(bias) for _, bias in stages for _ in "zy"
+    ]  # x, then z and y = relu(z) a stage
     starts = np.cumsum([0, *sizes])
     total = int(starts[-2])  # the last stage has no ReLU
     equal, equal_to, below, below_to = [], [], [], []

@@ -27,7 +27,13 @@ def told(ended, says: str) -> None:
 
 
 def in_a_process(*args: object, cwd: Path) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "scotoma", *map(str, args)], capture_output=True, text=True, cwd=cwd, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "scotoma", *map(str, args)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -35,7 +41,12 @@ def audit(scotoma, digits_model, tmp_path, monkeypatch):
     """An audit that would go well, in an empty folder, with some of its arguments changed."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*more: object, model: object = digits_model, data: object = "digits", threat: str = "linf:0.1"):
+    def run(
+        *more: object,
+        model: object = digits_model,
+        data: object = "digits",
+        threat: str = "linf:0.1",
+    ):
         options = {"--attack": "fmn-linf", "--limit": 10, "--out": "run"}
         options |= dict(zip(more[::2], more[1::2], strict=True))
         rest = [item for pair in options.items() for item in pair]
@@ -103,7 +114,10 @@ def test_logits(audit, tmp_path, logits, says):
         ({"x_test": np.full((20, 8, 8), np.nan, np.float32)}, "pixels reach"),
         ({"x_test": np.zeros((20, 9, 8), np.float32)}, "test images (1, 9, 8)"),
         (
-            {"x_test": np.zeros((20, 28, 28), np.float32), "x_train": np.zeros((20, 28, 28), np.float32)},
+            {
+                "x_test": np.zeros((20, 28, 28), np.float32),
+                "x_train": np.zeros((20, 28, 28), np.float32),
+            },
             "cannot take images of 1x28x28",
         ),
         ({"y_test": np.arange(20) - 1}, "labels reach from -1"),
@@ -112,12 +126,17 @@ def test_logits(audit, tmp_path, logits, says):
 )
 def test_images_and_labels(audit, tmp_path, change, says):
     images, labels = np.zeros((20, 8, 8), np.float32), np.arange(20) % 10
-    np.savez(tmp_path / "mine.npz", **{"x_train": images, "y_train": labels, "x_test": images, "y_test": labels} | change)
+    np.savez(
+        tmp_path / "mine.npz",
+        **{"x_train": images, "y_train": labels, "x_test": images, "y_test": labels} | change,
+    )
     told(audit(data="npz:mine.npz"), says)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("eps", ["0", "-0.1", "1.5", "8/0", "-8/255", "nan", "inf", "much", "", "1/2/3"])
+@pytest.mark.parametrize(
+    "eps", ["0", "-0.1", "1.5", "8/0", "-8/255", "nan", "inf", "much", "", "1/2/3"]
+)
 def test_eps(audit, tmp_path, eps):
     told(audit(threat=f"linf:{eps}"), "eps")
     assert not (tmp_path / "run").exists()
@@ -160,8 +179,14 @@ def test_other_names(audit, scotoma, tmp_path, digits_model):
     told(scotoma("train", "pgd", *common, *train, "--option", "steps"), "write it as NAME=VALUE")
     told(scotoma("train", "pgd", *common, *train, "--option", "steps=2.5"), "want a whole number")
     told(scotoma("train", "ensemble", *common, *train), "give --sources MODEL,MODEL")
-    told(scotoma("train", "ensemble", *common, *train, "--sources", "missing.safetensors"), "missing.safetensors")
-    told(scotoma("train", "pgd", *common, *train, "--sources", "missing.safetensors"), "no option 'sources'")
+    told(
+        scotoma("train", "ensemble", *common, *train, "--sources", "missing.safetensors"),
+        "missing.safetensors",
+    )
+    told(
+        scotoma("train", "pgd", *common, *train, "--sources", "missing.safetensors"),
+        "no option 'sources'",
+    )
     told(scotoma("list", "attack"), "did you mean 'attacks'?")
     told(scotoma("adit"), "audit")
     told(scotoma("audit", digits_model), "--data")
@@ -175,7 +200,16 @@ def test_no_training_split(audit, scotoma, tmp_path):
     ended = audit(data="npz:mine.npz")
     assert (ended.code, ended.err) == (0, "")
     assert "not applicable" in ended.out
-    train = ("--data", "npz:mine.npz", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "a.safetensors")
+    train = (
+        "--data",
+        "npz:mine.npz",
+        "--arch",
+        "small-cnn",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "a.safetensors",
+    )
     told(scotoma("train", "pgd", *train), "no training split")
 
 
@@ -215,12 +249,38 @@ def test_a_full_disk(tmp_path, digits_model, command):
     """A limit on the size of files stands for it: the write fails in the same place with another number."""
     common = ("--data", "digits", "--threat", "linf:0.1")
     args = {
-        "audit": ("audit", digits_model, *common, "--attack", "fmn-linf", "--limit", 20, "--out", "run"),
+        "audit": (
+            "audit",
+            digits_model,
+            *common,
+            "--attack",
+            "fmn-linf",
+            "--limit",
+            20,
+            "--out",
+            "run",
+        ),
         "attack": ("attack", "fmn-linf", digits_model, *common, "--limit", 20, "--out", "run"),
-        "train": ("train", "natural", *common, "--arch", "small-cnn", "--epochs", 1, "--out", "a.safetensors"),
+        "train": (
+            "train",
+            "natural",
+            *common,
+            "--arch",
+            "small-cnn",
+            "--epochs",
+            1,
+            "--out",
+            "a.safetensors",
+        ),
     }[command]
     line = shlex.join([sys.executable, "-m", "scotoma", *map(str, args)])
-    done = subprocess.run(["bash", "-c", f"ulimit -f 2; {line}"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 2; {line}"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("scotoma: ")
     assert done.stderr.count("\n") == 1

@@ -17,7 +17,18 @@ def test_certify_chooses_by_the_network(scotoma, tmp_path, monkeypatch, activati
         "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
         f"    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.{activation}(), nn.Linear(8, 10))\n"
     )
-    given = ("certify", "net.py:build", "--data", "digits", "--threat", "linf:0.001", "--limit", 20, "--out", "run")
+    given = (
+        "certify",
+        "net.py:build",
+        "--data",
+        "digits",
+        "--threat",
+        "linf:0.001",
+        "--limit",
+        20,
+        "--out",
+        "run",
+    )
     ended = scotoma(*given, "--attack", "pgd")
     assert (ended.code, ended.err) == (0, "")
     (finding,) = json.loads((tmp_path / "run" / "findings.json").read_text())["findings"]

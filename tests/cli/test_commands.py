@@ -15,7 +15,12 @@ from scotoma.transforms import TRANSFORMS
 def test_help_is_quick():
     """Half a second is promised; here CPU time, best of three, with room for a busy machine."""
     code = "import os, scotoma.cli\ntry: scotoma.cli.main()\nfinally: print(sum(os.times()[:2]))"
-    runs = [subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True) for _ in range(3)]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
+        )
+        for _ in range(3)
+    ]
     times = [float(run.stdout.splitlines()[-1]) for run in runs]
     assert min(times) < 1.0
 
@@ -39,19 +44,44 @@ def test_list(scotoma):
 def test_train_audit_report(scotoma, tmp_path, monkeypatch):
     """The road that the README tells, with little of everything."""
     monkeypatch.chdir(tmp_path)
-    train = ("train", "natural", "--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "new/m.safetensors")
+    train = (
+        "train",
+        "natural",
+        "--data",
+        "digits",
+        "--arch",
+        "small-cnn",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "new/m.safetensors",
+    )
     ended = scotoma(*train, "--epochs", 2, "--batch", 64, "--half")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[-1] == "model: new/m.safetensors"
     assert load_checkpoint(tmp_path / "new" / "m.safetensors")[1]["schedule"]["epochs"] == 2
 
-    audit = ("audit", "new/m.safetensors", "--data", "digits", "--threat", "linf:0.1", "--out", "run", "--limit", 20)
+    audit = (
+        "audit",
+        "new/m.safetensors",
+        "--data",
+        "digits",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "run",
+        "--limit",
+        20,
+    )
     audit = (*audit, "--attack", "fmn-linf", "--probes", "robustness, distance")
     ended = scotoma(*audit)
     assert (ended.code, ended.err) == (0, "")
     found = json.loads((tmp_path / "run" / "findings.json").read_text())
     assert [finding["probe"] for finding in found["findings"]] == ["robustness", "distance"]
-    assert found["provenance"]["command"] == "scotoma " + " ".join(map(str, audit[:-1])) + " 'robustness, distance'"
+    assert (
+        found["provenance"]["command"]
+        == "scotoma " + " ".join(map(str, audit[:-1])) + " 'robustness, distance'"
+    )
 
     page = (tmp_path / "run" / "report.html").read_bytes()
     (tmp_path / "new" / "m.safetensors").unlink()
@@ -71,13 +101,20 @@ def test_map(scotoma, tmp_path, monkeypatch, digits_model):
     assert [row["family"] for row in finding["tables"]["families"]] == ["none", "blur", "gamma"]
     for name in TRANSFORMS:
         assert name in scotoma("list", "transforms").out
-    ended = scotoma("map", digits_model, "--data", "digits", "--threat", "linf:0.1", "--families", "blurr")
-    assert (ended.code, ended.err) == (2, "scotoma: unknown transform 'blurr'; did you mean 'blur'?\n")
+    ended = scotoma(
+        "map", digits_model, "--data", "digits", "--threat", "linf:0.1", "--families", "blurr"
+    )
+    assert (ended.code, ended.err) == (
+        2,
+        "scotoma: unknown transform 'blurr'; did you mean 'blur'?\n",
+    )
 
 
 def test_attack(scotoma, tmp_path, monkeypatch, digits_model):
     monkeypatch.chdir(tmp_path)
-    ended = scotoma("attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30)
+    ended = scotoma(
+        "attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30
+    )
     assert (ended.code, ended.err) == (0, "")
     path = tmp_path / "runs" / "pgd-digits-pgd" / "pgd.parquet"
     assert ended.out.splitlines()[-1] == f"records: {path.relative_to(tmp_path)}"
@@ -85,5 +122,10 @@ def test_attack(scotoma, tmp_path, monkeypatch, digits_model):
     assert len(frame) == 30
     assert frame["linf"].filter(frame["success"]).max() <= 0.1 + 1e-6  # type: ignore[operator]
     started = time.monotonic()
-    assert scotoma("attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30).out == ended.out
+    assert (
+        scotoma(
+            "attack", "pgd", digits_model, "--data", "digits", "--threat", "linf:0.1", "--limit", 30
+        ).out
+        == ended.out
+    )
     assert time.monotonic() - started < 5

@@ -15,7 +15,16 @@ from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
 
-BLIND = ("boundary", "hop-skip-jump", "pointwise", "salt-pepper", "gaussian-noise", "contrast", "square", "transfer")
+BLIND = (
+    "boundary",
+    "hop-skip-jump",
+    "pointwise",
+    "salt-pepper",
+    "gaussian-noise",
+    "contrast",
+    "square",
+    "transfer",
+)
 ROUNDED = """
 import torch
 from torch import nn
@@ -49,7 +58,19 @@ def test_what_a_step_hides_is_found(scotoma, here, digits_model):
     success, names = {}, {}
     for how in ("exact", "estimate", "bpda"):
         ended = scotoma(
-            *("attack", "pgd", "rounded.py:build", "--data", "digits", "--threat", "linf:0.4", "--limit", 20, "--gradient", how)
+            *(
+                "attack",
+                "pgd",
+                "rounded.py:build",
+                "--data",
+                "digits",
+                "--threat",
+                "linf:0.4",
+                "--limit",
+                20,
+                "--gradient",
+                how,
+            )
         )
         assert (ended.code, ended.err) == (0, "")
         label = "pgd" if how == "exact" else f"pgd-{how}"
@@ -73,9 +94,22 @@ def test_what_a_step_hides_is_found(scotoma, here, digits_model):
 
 def test_refused(scotoma, here, digits_model):
     def told(*args: object) -> str:
-        threat = {"pointwise": "l0:5", "salt-pepper": "l0:5", "boundary": "l2:1"}.get(str(args[0]), "linf:0.1")
+        threat = {"pointwise": "l0:5", "salt-pepper": "l0:5", "boundary": "l2:1"}.get(
+            str(args[0]), "linf:0.1"
+        )
         sources = ("--sources", digits_model) if args[0] == "transfer" else ()
-        ended = scotoma("attack", args[0], digits_model, "--data", "digits", "--threat", threat, "--gradient", args[1], *sources)
+        ended = scotoma(
+            "attack",
+            args[0],
+            digits_model,
+            "--data",
+            "digits",
+            "--threat",
+            threat,
+            "--gradient",
+            args[1],
+            *sources,
+        )
         assert (ended.code, ended.out) == (2, "")
         assert ended.err.startswith("scotoma: ")
         assert ended.err.count("\n") == 1
@@ -83,8 +117,13 @@ def test_refused(scotoma, here, digits_model):
 
     for name in BLIND:
         for how in ("estimate", "bpda"):
-            assert f"attack {name} follows no gradients of the model; leave --gradient {how} away" in told(name, how)
-    assert "unknown gradient 'estimated' in --gradient; did you mean 'estimate'?" in told("pgd", "estimated")
+            assert (
+                f"attack {name} follows no gradients of the model; leave --gradient {how} away"
+                in told(name, how)
+            )
+    assert "unknown gradient 'estimated' in --gradient; did you mean 'estimate'?" in told(
+        "pgd", "estimated"
+    )
     assert "known: exact, estimate, bpda" in told("square", "")
     assert list(here.iterdir()) == []
 

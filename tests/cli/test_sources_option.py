@@ -39,7 +39,19 @@ def told(ended, says: str) -> None:
 
 
 def test_audit(scotoma, here, digits_model, other):
-    args = ("audit", digits_model, *COMMON, "--out", "run", "--attack", "fmn-linf", "--probes", "transfer", "--sources", other)
+    args = (
+        "audit",
+        digits_model,
+        *COMMON,
+        "--out",
+        "run",
+        "--attack",
+        "fmn-linf",
+        "--probes",
+        "transfer",
+        "--sources",
+        other,
+    )
     ended = scotoma(*args)
     assert (ended.code, ended.err) == (0, "")
     found = json.loads((here / "run" / "findings.json").read_text())
@@ -56,11 +68,15 @@ def test_audit(scotoma, here, digits_model, other):
 
 
 def test_attack(scotoma, here, digits_model, other):
-    ended = scotoma("attack", "transfer", digits_model, *COMMON, "--sources", f"{other},{digits_model}")
+    ended = scotoma(
+        "attack", "transfer", digits_model, *COMMON, "--sources", f"{other},{digits_model}"
+    )
     assert (ended.code, ended.err) == (0, "")
     frame = pl.read_parquet(here / "runs" / "transfer-digits-pgd" / "transfer.parquet")
     (name,) = frame["attack"].unique()
-    names = ", ".join(f"{path.stem} {load_model(str(path)).sha256[:8]}" for path in (other, digits_model))
+    names = ", ".join(
+        f"{path.stem} {load_model(str(path)).sha256[:8]}" for path in (other, digits_model)
+    )
     assert name == f"Transfer(threat=Threat(norm='linf', eps=0.1), sources=({names}), steps=20)"
     fewer = scotoma("attack", "transfer", digits_model, *COMMON, "--sources", other)
     assert fewer.code == 0
@@ -68,7 +84,9 @@ def test_attack(scotoma, here, digits_model, other):
 
 
 def test_bad_sources(scotoma, here, digits_model, other):
-    (here / "odd.py").write_text("from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(9, 10))\n")
+    (here / "odd.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(9, 10))\n"
+    )
     for sources, says in (
         ("missing.safetensors", "missing.safetensors: no such file"),
         (f"{other},missing.safetensors", "missing.safetensors: no such file"),
@@ -78,14 +96,22 @@ def test_bad_sources(scotoma, here, digits_model, other):
         told(scotoma("audit", digits_model, *COMMON, "--out", "run", "--sources", sources), says)
         told(scotoma("attack", "transfer", digits_model, *COMMON, "--sources", sources), says)
     told(scotoma("attack", "transfer", digits_model, *COMMON), "give --sources MODEL,MODEL")
-    told(scotoma("audit", digits_model, *COMMON, "--attack", "transfer"), "give --sources MODEL,MODEL")
-    told(scotoma("attack", "fgsm", digits_model, *COMMON, "--sources", other), "attack fgsm takes no --sources")
+    told(
+        scotoma("audit", digits_model, *COMMON, "--attack", "transfer"),
+        "give --sources MODEL,MODEL",
+    )
+    told(
+        scotoma("attack", "fgsm", digits_model, *COMMON, "--sources", other),
+        "attack fgsm takes no --sources",
+    )
     assert [path.name for path in here.iterdir() if path.name != "__pycache__"] == ["odd.py"]
 
 
 def test_other_norms(scotoma, here, digits_model):
     def attack(name: str, threat: str):
-        return scotoma("attack", name, digits_model, "--data", "digits", "--limit", 60, "--threat", threat)
+        return scotoma(
+            "attack", name, digits_model, "--data", "digits", "--limit", 60, "--threat", threat
+        )
 
     ended = attack("fgsm", "l2:1.5")
     assert (ended.code, ended.err) == (0, "")
@@ -96,8 +122,14 @@ def test_other_norms(scotoma, here, digits_model):
     assert f"attack success at l2:1.5: {len(fell) / len(right):.1%}" in ended.out
     assert 0 < len(fell) < len(right)
     assert "median smallest L2 perturbation" in ended.out
-    told(attack("min-linf", "l2:1.5"), "attack min-linf is for linf, not for l2; attacks for l2: fgsm")
+    told(
+        attack("min-linf", "l2:1.5"),
+        "attack min-linf is for linf, not for l2; attacks for l2: fgsm",
+    )
     told(attack("fgsm", "l1:10"), "attack fgsm is for linf and l2, not for l1")
-    told(scotoma("audit", digits_model, "--data", "digits", "--threat", "l1:5", "--out", "run"), "audits are of L-inf and L2")
+    told(
+        scotoma("audit", digits_model, "--data", "digits", "--threat", "l1:5", "--out", "run"),
+        "audits are of L-inf and L2",
+    )
     assert not (here / "run").exists()
     assert [path.name for path in (here / "runs").iterdir()] == ["fgsm-digits-pgd"]

@@ -20,12 +20,18 @@ from scotoma.utils.errors import InputError
 def batch(n: int, seed: int) -> dict[bytes, Any]:
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (n, 3072), np.uint8)
-    return {b"data": pixels, b"labels": generator.integers(0, 10, n).tolist(), b"batch_label": b"a batch"}
+    return {
+        b"data": pixels,
+        b"labels": generator.integers(0, 10, n).tolist(),
+        b"batch_label": b"a batch",
+    }
 
 
 def contents() -> dict[str, bytes]:
     """The six files, ten images each, as Python 2 wrote them: protocol 2."""
-    return {name: pickle.dumps(batch(10, seed), protocol=2) for seed, name in enumerate((*TRAIN, TEST))}
+    return {
+        name: pickle.dumps(batch(10, seed), protocol=2) for seed, name in enumerate((*TRAIN, TEST))
+    }
 
 
 def unpacked(root: Path) -> Path:
@@ -59,7 +65,9 @@ def test_archives_are_read_in_place(tmp_path, ending):
     assert images[3, 1, 2, 4].item() == pytest.approx(held[b"data"][3, 1024 + 2 * 32 + 4] / 255)
     unpacked(tmp_path / "open" / "cifar-10")
     assert load_data("cifar-10", tmp_path / "open").sha256 == data.sha256
-    assert sorted(path.name for path in (tmp_path / "cifar-10").iterdir()) == [f"cifar-10-python.tar.{ending}"]
+    assert sorted(path.name for path in (tmp_path / "cifar-10").iterdir()) == [
+        f"cifar-10-python.tar.{ending}"
+    ]
 
 
 def test_the_archive_is_read_by_the_environment_too(tmp_path, monkeypatch):
@@ -84,7 +92,10 @@ class Attack:
         ({b"data": np.zeros((2, 3071), np.uint8), b"labels": [1, 2]}, "no images of CIFAR-10"),
         ({b"data": np.zeros((2, 3072), np.float32), b"labels": [1, 2]}, "no images of CIFAR-10"),
         ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1]}, "no labels for its 2 images"),
-        ({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, "cat"]}, "no labels for its 2 images"),
+        (
+            {b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, "cat"]},
+            "no labels for its 2 images",
+        ),
         ([1, 2], "no images of CIFAR-10"),
     ],
     ids=["code", "path", "objects", "width", "floats", "few labels", "names", "list"],
@@ -96,7 +107,9 @@ def test_what_is_not_plain_data_is_refused(held, complaint):
 
 def test_every_protocol_of_plain_data_is_read():
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        if protocol < 5:  # a buffer of protocol 5 needs a function of numpy's own, which no published file asks for
+        if (
+            protocol < 5
+        ):  # a buffer of protocol 5 needs a function of numpy's own, which no published file asks for
             images, labels = parse_batch(pickle.dumps(batch(4, 0), protocol=protocol), "a file")
             assert images.shape == (4, 3, 32, 32)
             assert labels.tolist() == batch(4, 0)[b"labels"]

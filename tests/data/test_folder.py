@@ -35,18 +35,27 @@ def test_classes_labels_and_pixels(tmp_path):
     (tmp_path / "test/.cache").mkdir()
     data = load_data(f"folder:{tmp_path}")
     assert data.train is not None
-    assert (data.classes, data.shape, len(data.test), len(data.train)) == (("ant", "cat", "dog"), (1, 6, 5), 3, 1)
+    assert (data.classes, data.shape, len(data.test), len(data.train)) == (
+        ("ant", "cat", "dog"),
+        (1, 6, 5),
+        3,
+        1,
+    )
     assert data.test.labels.tolist() == [1, 1, 2]
     got = data.test.images(torch.tensor([2, 0]))
     assert got.dtype == torch.float32
-    assert torch.equal(got[:, 0], torch.from_numpy(np.stack([GREY // 2, 255 - GREY]).astype(np.float32) / 255))
+    assert torch.equal(
+        got[:, 0], torch.from_numpy(np.stack([GREY // 2, 255 - GREY]).astype(np.float32) / 255)
+    )
 
 
 def test_colour_and_no_training_split(tmp_path):
     save(tmp_path / "test/0/a.png", COLOUR)
     data = load_data(f"folder:{tmp_path}")
     assert data.train is None
-    assert torch.equal(only(tmp_path), torch.from_numpy(COLOUR.transpose(2, 0, 1).astype(np.float32) / 255))
+    assert torch.equal(
+        only(tmp_path), torch.from_numpy(COLOUR.transpose(2, 0, 1).astype(np.float32) / 255)
+    )
 
 
 def test_grey_files_among_colour_become_colour(tmp_path):
@@ -54,7 +63,9 @@ def test_grey_files_among_colour_become_colour(tmp_path):
     save(tmp_path / "test/1/b.png", COLOUR)
     data = load_data(f"folder:{tmp_path}")
     assert data.shape == (3, 6, 5)
-    assert torch.equal(only(tmp_path), torch.from_numpy(GREY.astype(np.float32) / 255).expand(3, 6, 5))
+    assert torch.equal(
+        only(tmp_path), torch.from_numpy(GREY.astype(np.float32) / 255).expand(3, 6, 5)
+    )
 
 
 def test_sixteen_bits_are_not_clipped(tmp_path):

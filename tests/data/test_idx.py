@@ -15,7 +15,12 @@ from scotoma.utils.errors import InputError
 
 
 def idx(array: np.ndarray) -> bytes:
-    return b"\0\0\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        b"\0\0\x08"
+        + bytes([array.ndim])
+        + struct.pack(f">{array.ndim}I", *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 @pytest.fixture
@@ -29,7 +34,9 @@ def write(folder: Path, arrays: list[np.ndarray], zipped: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, array in zip(FILES, arrays, strict=True):
         content = idx(array)
-        (folder / (name + ".gz" * zipped)).write_bytes(gzip.compress(content) if zipped else content)
+        (folder / (name + ".gz" * zipped)).write_bytes(
+            gzip.compress(content) if zipped else content
+        )
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -39,7 +46,10 @@ def test_reads_gzipped_and_plain(tmp_path, arrays, zipped, name):
     data = load_data(name, tmp_path)
     assert data.train is not None
     assert (len(data.train), len(data.test), data.shape, len(data.classes)) == (7, 3, (1, 5, 4), 10)
-    assert torch.equal(data.test.images(torch.tensor([2, 0])), torch.from_numpy(arrays[2][[2, 0], None] / 255).float())
+    assert torch.equal(
+        data.test.images(torch.tensor([2, 0])),
+        torch.from_numpy(arrays[2][[2, 0], None] / 255).float(),
+    )
     assert data.test.labels.tolist() == [9, 0, 4]
 
 
@@ -82,7 +92,17 @@ WHOLE = idx(np.zeros((3, 5, 4)))
         ("x.gz", gzip.compress(WHOLE)[:-9], "cannot be read"),
         ("x.gz", gzip.compress(WHOLE)[:11] + b"\xff" * 30, "cannot be read"),
     ],
-    ids=["empty", "picture", "half-header", "no-size", "short", "long", "not-gzip", "cut-gzip", "damaged-gzip"],
+    ids=[
+        "empty",
+        "picture",
+        "half-header",
+        "no-size",
+        "short",
+        "long",
+        "not-gzip",
+        "cut-gzip",
+        "damaged-gzip",
+    ],
 )
 def test_broken_files_are_refused(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
@@ -139,7 +159,10 @@ def test_published_files(name, means, counts):
     assert data.train is not None
     assert (len(data.train), len(data.test), data.shape) == (60000, 10000, (1, 28, 28))
     for split, mean in zip((data.train, data.test), means, strict=True):
-        total = sum(split.images(rows).double().sum().item() for rows in torch.arange(len(split)).split(10000))
+        total = sum(
+            split.images(rows).double().sum().item()
+            for rows in torch.arange(len(split)).split(10000)
+        )
         assert total / (784 * len(split)) == pytest.approx(mean, abs=6e-6)
     assert tuple(torch.bincount(data.test.labels).tolist()) == counts
     if name == "mnist":

@@ -38,12 +38,22 @@ def test_layouts_and_types(tmp_path, images, expected):
     assert got.dtype == torch.float32
     assert torch.allclose(got, torch.from_numpy(expected / 255).float(), atol=1e-7)
     assert data.train is None
-    assert (data.name, data.shape, data.classes) == ("npz:mine.npz", expected.shape[1:], ("0", "1", "2"))
+    assert (data.name, data.shape, data.classes) == (
+        "npz:mine.npz",
+        expected.shape[1:],
+        ("0", "1", "2"),
+    )
 
 
 @pytest.mark.parametrize("kind", ["u1", "i2", "i8", "u8", ">i4"])
 def test_label_types(tmp_path, kind):
-    data = load(tmp_path, x_test=GREY, y_test=LABELS.astype(kind), x_train=GREY[:4], y_train=np.array([5, 0, 0, 1]))
+    data = load(
+        tmp_path,
+        x_test=GREY,
+        y_test=LABELS.astype(kind),
+        x_train=GREY[:4],
+        y_train=np.array([5, 0, 0, 1]),
+    )
     assert data.test.labels.dtype == torch.int64
     assert data.test.labels.tolist() == LABELS.tolist()
     assert data.train is not None
@@ -81,7 +91,10 @@ NAN = np.where(np.arange(10) == 3, np.nan, FLOATS)
         ({"x_test": GREY}, "y_test"),
         ({"images": GREY, "labels": LABELS}, "images.*labels.*want x_test"),
         ({"x_test": GREY, "y_test": LABELS, "x_train": GREY}, "x_train with y_train or neither"),
-        ({"x_test": GREY, "y_test": LABELS, "x_train": BYTES, "y_train": LABELS}, "training images are"),
+        (
+            {"x_test": GREY, "y_test": LABELS, "x_train": BYTES, "y_train": LABELS},
+            "training images are",
+        ),
         ({"x_test": GREY.astype(object), "y_test": LABELS}, "plain arrays.*[Oo]bject"),
     ],
 )
@@ -100,7 +113,15 @@ def test_bad_files_are_refused(tmp_path):
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[60:90] = bytes(30)
-    for content in (b"", b"PK", b"hello", whole[:-20], whole[: len(whole) // 2], bytes(damaged), b"\x80\x04]\x94."):
+    for content in (
+        b"",
+        b"PK",
+        b"hello",
+        whole[:-20],
+        whole[: len(whole) // 2],
+        bytes(damaged),
+        b"\x80\x04]\x94.",
+    ):
         path.write_bytes(content)
         with pytest.raises(InputError, match="not a whole NumPy archive"):
             load_data(f"npz:{path}")

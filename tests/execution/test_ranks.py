@@ -44,7 +44,9 @@ def units(count: int, done: list, pause: float = 0.0) -> list[Unit]:
         time.sleep(pause)
         return pl.DataFrame({"square": [number**2]})
 
-    return [Unit({"number": number}, lambda number=number: compute(number)) for number in range(count)]
+    return [
+        Unit({"number": number}, lambda number=number: compute(number)) for number in range(count)
+    ]
 
 
 @pytest.mark.parametrize("world", [2, 4])
@@ -64,7 +66,11 @@ def test_each_unit_is_computed_once_and_all_ranks_read_all_of_them(tmp_path, wor
 
 def test_one_table_is_computed_by_one_rank_while_the_others_wait(tmp_path):
     done = []
-    found = together(tmp_path / "run", 3, lambda store: store.unit({"a": 1}, units(1, done, 0.3)[0].compute)["square"].item())
+    found = together(
+        tmp_path / "run",
+        3,
+        lambda store: store.unit({"a": 1}, units(1, done, 0.3)[0].compute)["square"].item(),
+    )
     assert found == [0, 0, 0]
     assert len(done) == 1
 
@@ -74,7 +80,9 @@ def test_work_within_work_does_not_wait_for_itself(tmp_path):
 
     def work(store: Store) -> int:
         def outer() -> pl.DataFrame:
-            return pl.DataFrame({"sum": [sum(table["square"].item() for table in store.each(units(4, inner)))]})
+            return pl.DataFrame(
+                {"sum": [sum(table["square"].item() for table in store.each(units(4, inner)))]}
+            )
 
         return store.unit({"outer": True}, outer)["sum"].item()
 
@@ -115,13 +123,18 @@ def test_a_folder_that_another_machine_does_not_see_is_told(tmp_path, monkeypatc
     shared = HashStore()
     Store(tmp_path / "here", CLAIM, None, Group(0, 2, shared))
     Group(0, 2, shared).done(f"opened {tmp_path / 'there'}")
-    with pytest.raises(InputError, match="there: is not the same folder for all machines; choose an --out that they share"):
+    with pytest.raises(
+        InputError,
+        match="there: is not the same folder for all machines; choose an --out that they share",
+    ):
         Store(tmp_path / "there", CLAIM, None, Group(1, 2, shared))
 
 
 def test_the_folder_is_held_for_all_ranks_by_the_one_that_leads(tmp_path):
     shared = HashStore()
-    leader, other = (Store(tmp_path / "run", CLAIM, None, Group(rank, 2, shared)) for rank in range(2))
+    leader, other = (
+        Store(tmp_path / "run", CLAIM, None, Group(rank, 2, shared)) for rank in range(2)
+    )
     with leader.locked(), other.locked():
         second = Store(tmp_path / "run", CLAIM)
         with pytest.raises(InputError, match="another audit is writing there"), second.locked():
@@ -171,7 +184,11 @@ def test_another_run_of_the_same_processes_begins_anew(tmp_path):
         store.ranks.leave()
 
     assert together(tmp_path / "run", 2, work) == [None, None]
-    assert Counter(number for number, _ in first) == Counter(number for number, _ in second) == Counter(range(4))
+    assert (
+        Counter(number for number, _ in first)
+        == Counter(number for number, _ in second)
+        == Counter(range(4))
+    )
 
 
 def test_processes_that_are_started_again_do_not_take_old_words_for_new():

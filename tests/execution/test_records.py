@@ -18,7 +18,9 @@ THREAT = Threat("linf", 0.1)
 LIMIT = 60
 
 
-def make_run(model: nn.Module | str, data: Dataset, folder, limit: int | None = LIMIT, seed: int = 0) -> Run:
+def make_run(
+    model: nn.Module | str, data: Dataset, folder, limit: int | None = LIMIT, seed: int = 0
+) -> Run:
     return Run(make_claim(model, data, THREAT), folder, limit=limit, seed=seed)
 
 
@@ -30,7 +32,9 @@ def with_examples(run: Run, attack, transform=None) -> pl.DataFrame:
 
 @pytest.mark.parametrize("transform", [None, ScaleShift(0.8, 0.1)])
 def test_every_success_is_one_alone_in_plain_float32(tmp_path, digits_model, digits, transform):
-    frame = with_examples(make_run(str(digits_model), digits, tmp_path), FMN(THREAT, steps=30), transform)
+    frame = with_examples(
+        make_run(str(digits_model), digits, tmp_path), FMN(THREAT, steps=30), transform
+    )
     plain = load_model(str(digits_model)).module
     originals = digits.test.images(torch.tensor(frame["index"].to_list()))
     originals = transform(originals) if transform else originals
@@ -105,7 +109,9 @@ def test_an_attack_cannot_touch_the_originals(tmp_path, digits, linear):
     frame = with_examples(make_run(linear, digits, tmp_path), vandal)
     fell = frame.filter("success")
     assert len(fell)
-    assert fell["linf"].min() == pytest.approx(0.5, abs=0.1)  # measured from the image, not from what became of it
+    assert fell["linf"].min() == pytest.approx(
+        0.5, abs=0.1
+    )  # measured from the image, not from what became of it
     honest = digits.test.labels[torch.tensor(frame["index"].to_list())]
     assert frame["label"].to_list() == honest.tolist()
 
@@ -131,8 +137,15 @@ def test_who_falls_in_each_norm():
             "l0": [3.0, 4.0, 40.0, np.inf, 0.0],
         }
     )
-    for norm, eps, fell in (("linf", 0.1, [0, 1]), ("l2", 1.5, [0, 2]), ("l1", 300.0, [0, 2]), ("l0", 3.0, [0])):
-        assert np.flatnonzero(records.fallen(frame, eps, norm)).tolist() == fell, "a clean error falls to nothing"
+    for norm, eps, fell in (
+        ("linf", 0.1, [0, 1]),
+        ("l2", 1.5, [0, 2]),
+        ("l1", 300.0, [0, 2]),
+        ("l0", 3.0, [0]),
+    ):
+        assert np.flatnonzero(records.fallen(frame, eps, norm)).tolist() == fell, (
+            "a clean error falls to nothing"
+        )
         assert records.successes(frame, eps, norm).tolist() == [i in fell for i in range(4)]
 
 
@@ -143,7 +156,9 @@ def test_a_result_with_a_graph_is_taken_for_what_it_is(tmp_path, digits, linear)
     assert not with_examples(make_run(linear, digits, tmp_path), attached)["success"].any()
 
 
-@pytest.mark.parametrize("returned", [lambda images: images[1:], lambda images: images.numpy(), lambda images: None])
+@pytest.mark.parametrize(
+    "returned", [lambda images: images[1:], lambda images: images.numpy(), lambda images: None]
+)
 def test_a_wrong_shape_is_told(tmp_path, digits, linear, returned):
     run = make_run(linear, digits, tmp_path)
     with pytest.raises(InputError, match=r"returned .* for images of shape"):
@@ -158,7 +173,10 @@ def test_a_success_must_win_by_more_than_rounding():
 
     images = torch.zeros(2, 1, 2, 2)
     adversarial = images.clone()
-    adversarial[0, 0, 0, 0], adversarial[1, 0, 0, 0] = 0.502, 0.6  # wins by 2e-6 and by 1e-4 of the largest logit
+    adversarial[0, 0, 0, 0], adversarial[1, 0, 0, 0] = (
+        0.502,
+        0.6,
+    )  # wins by 2e-6 and by 1e-4 of the largest logit
     zeros = torch.zeros(2, dtype=torch.int64)
     frame = records.measure(Tie(), torch.arange(2), images, zeros, adversarial, (zeros, zeros))
     assert frame["success"].to_list() == [False, True]
@@ -171,7 +189,9 @@ def test_logits_that_break_on_one_image_are_told(tmp_path, digits):
             self.layer = nn.Linear(64, 10)
 
         def forward(self, images):
-            bad = (images - digits.test.images(torch.tensor([40]))).flatten(1).abs().sum(1, keepdim=True) == 0
+            bad = (images - digits.test.images(torch.tensor([40]))).flatten(1).abs().sum(
+                1, keepdim=True
+            ) == 0
             return self.layer(images.flatten(1)).masked_fill(bad, torch.nan)
 
     with pytest.raises(InputError, match="NaN or infinite logits for test image 40"):

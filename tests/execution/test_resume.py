@@ -80,7 +80,15 @@ def check(tmp_path: Path, arguments: list[str], kills: list[tuple[int, float]]) 
 
 
 def test_kill_9_and_again(tmp_path, digits_model, scotoma, monkeypatch):
-    arguments = command(digits_model, "--attack", "fmn-linf", "--limit", "100", "--probes", "robustness,blindspots,distance")
+    arguments = command(
+        digits_model,
+        "--attack",
+        "fmn-linf",
+        "--limit",
+        "100",
+        "--probes",
+        "robustness,blindspots,distance",
+    )
     (tmp_path / "undisturbed").mkdir()
     monkeypatch.chdir(tmp_path / "undisturbed")
     assert scotoma(*arguments).code == 0

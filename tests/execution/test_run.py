@@ -32,14 +32,22 @@ def make_run(model, data, folder, limit: int | None = 60, seed: int = 0) -> Run:
 
 
 def test_the_same_work_gives_the_same_records(tmp_path, digits, digits_model):
-    first, again = (make_run(str(digits_model), digits, tmp_path / name).attack(PGD(THREAT, steps=5)) for name in "ab")
+    first, again = (
+        make_run(str(digits_model), digits, tmp_path / name).attack(PGD(THREAT, steps=5))
+        for name in "ab"
+    )
     assert first.equals(again)
-    assert not first.equals(make_run(str(digits_model), digits, tmp_path / "c", seed=1).attack(PGD(THREAT, steps=5)))
+    assert not first.equals(
+        make_run(str(digits_model), digits, tmp_path / "c", seed=1).attack(PGD(THREAT, steps=5))
+    )
 
 
 def test_an_image_has_the_same_record_whatever_the_limit(tmp_path, digits, linear):
     columns = pl.exclude("l1", "l2", "linf", "margin")
-    few, many = (make_run(linear, digits, tmp_path / str(n), n).attack(PGD(THREAT, steps=10)) for n in (40, 300))
+    few, many = (
+        make_run(linear, digits, tmp_path / str(n), n).attack(PGD(THREAT, steps=10))
+        for n in (40, 300)
+    )
     both = many.join(few.select("index"), on="index", how="semi")
     assert len(both) == 40
     assert both.select(columns).equals(few.select(columns))
@@ -82,7 +90,15 @@ def test_more_images_take_up_the_work_on_fewer(tmp_path, digits, linear):
 
 
 @pytest.mark.parametrize(
-    ("n", "sizes"), [(1, [1]), (50, [50]), (51, [50, 1]), (250, [50, 200]), (251, [50, 200, 1]), (700, [50, 200, 250, 200])]
+    ("n", "sizes"),
+    [
+        (1, [1]),
+        (50, [50]),
+        (51, [50, 1]),
+        (250, [50, 200]),
+        (251, [50, 200, 1]),
+        (700, [50, 200, 250, 200]),
+    ],
 )
 def test_work_units_are_whole_but_the_last(n, sizes):
     parts = units(torch.arange(n))
@@ -91,7 +107,14 @@ def test_work_units_are_whole_but_the_last(n, sizes):
 
 
 @pytest.mark.parametrize(
-    ("n", "ends"), [(30, [30]), (50, [50]), (60, [50, 60]), (250, [50, 250]), (2100, [50, 250, 500, 1000, 2000, 2100])]
+    ("n", "ends"),
+    [
+        (30, [30]),
+        (50, [50]),
+        (60, [50, 60]),
+        (250, [50, 250]),
+        (2100, [50, 250, 500, 1000, 2000, 2100]),
+    ],
 )
 def test_stages_are_whole_work_units(n, ends):
     assert stages(n) == ends
@@ -111,14 +134,20 @@ def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear)
 
 
 def test_examples_are_those_of_the_records(tmp_path, digits, linear):
-    run, attack, move = make_run(linear, digits, tmp_path), FMN(THREAT, steps=20), ScaleShift(0.9, 0.05)
+    run, attack, move = (
+        make_run(linear, digits, tmp_path),
+        FMN(THREAT, steps=20),
+        ScaleShift(0.9, 0.05),
+    )
     fell = run.attack(attack, move).filter("success").tail(3)
     wanted = fell["index"].to_list()[::-1]
     original, moved, adversarial = run.examples(attack, move, wanted)
     images = digits.test.images(torch.tensor(wanted))
     assert torch.equal(torch.tensor(original), images)
     assert torch.equal(torch.tensor(moved), move(images))
-    assert abs(adversarial - moved).max((1, 2, 3)).tolist() == pytest.approx(fell["linf"].to_list()[::-1], abs=1e-6)
+    assert abs(adversarial - moved).max((1, 2, 3)).tolist() == pytest.approx(
+        fell["linf"].to_list()[::-1], abs=1e-6
+    )
     assert torch.equal(digits.test.images(torch.tensor(wanted)), images)
 
 
@@ -209,7 +238,9 @@ def test_many_features_lie_in_a_file_that_goes_with_them(tmp_path, digits, linea
     assert sorted(tmp_path.rglob("*")) == files
 
 
-def test_a_randomised_model_is_reproducible_and_leaves_the_callers_numbers(tmp_path, digits, linear):
+def test_a_randomised_model_is_reproducible_and_leaves_the_callers_numbers(
+    tmp_path, digits, linear
+):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -257,8 +288,13 @@ def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
     assert len(run.records) == 8
 
 
-def test_examples_are_made_on_every_image_and_shown_to_any_model(tmp_path, digits, linear, digits_model):
-    run, source = make_run(str(digits_model), digits, tmp_path, None), load_model(linear).checked(digits)
+def test_examples_are_made_on_every_image_and_shown_to_any_model(
+    tmp_path, digits, linear, digits_model
+):
+    run, source = (
+        make_run(str(digits_model), digits, tmp_path, None),
+        load_model(linear).checked(digits),
+    )
     crafted = list(run.crafted(FGSM(THREAT), source))
     assert [len(unit) for unit in crafted] == [50, 200, 250]
     made = pl.concat(crafted)
@@ -266,7 +302,9 @@ def test_examples_are_made_on_every_image_and_shown_to_any_model(tmp_path, digit
     assert set(made["forwards"]) == set(made["backwards"]) == {1}
     images, labels = digits.test.images(run.indices), digits.test.labels[run.indices]
     examples = FGSM(THREAT)(linear, images, labels)
-    assert torch.allclose(torch.tensor(made["adversarial"].to_numpy()).view_as(images), examples, atol=1e-6)
+    assert torch.allclose(
+        torch.tensor(made["adversarial"].to_numpy()).view_as(images), examples, atol=1e-6
+    )
     for target in (None, source):
         model = target or run.claim.model
         frame = run.transferred(FGSM(THREAT), source, target)
@@ -294,7 +332,11 @@ def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_
     source = load_model(str(digits_model)).checked(digits)
     whole = make_run(linear, digits, tmp_path / "a").transferred(RandFGSM(THREAT), source)
     monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 7)
-    assert make_run(linear, digits, tmp_path / "b").transferred(RandFGSM(THREAT), source)["success"].equals(whole["success"])
+    assert (
+        make_run(linear, digits, tmp_path / "b")
+        .transferred(RandFGSM(THREAT), source)["success"]
+        .equals(whole["success"])
+    )
     fewer = make_run(linear, digits, tmp_path / "c", 30).transferred(RandFGSM(THREAT), source)
     kept = whole.join(fewer.select("index"), on="index", how="semi")
     assert kept["success"].equals(fewer["success"])
@@ -302,7 +344,10 @@ def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_
 
 def test_a_randomised_target_is_reproducible(tmp_path, digits, linear, digits_model):
     source = load_model(str(digits_model)).checked(digits)
-    frames = [make_run(Noisy(linear), digits, tmp_path / name).transferred(FGSM(THREAT), source) for name in "ab"]
+    frames = [
+        make_run(Noisy(linear), digits, tmp_path / name).transferred(FGSM(THREAT), source)
+        for name in "ab"
+    ]
     assert frames[0].equals(frames[1])
 
 
@@ -311,10 +356,14 @@ def test_a_source_that_breaks_is_named(tmp_path, digits, linear):
 
     class Breaks(nn.Module):
         def forward(self, images):
-            return linear(images) / (images - digits.test.images(run.indices[-1:])).flatten(1).abs().sum(1, keepdim=True)
+            return linear(images) / (images - digits.test.images(run.indices[-1:])).flatten(
+                1
+            ).abs().sum(1, keepdim=True)
 
     source = load_model(Breaks()).checked(digits)
-    with pytest.raises(InputError, match=f"Breaks returns NaN or infinite logits for test image {run.indices[-1]}"):
+    with pytest.raises(
+        InputError, match=f"Breaks returns NaN or infinite logits for test image {run.indices[-1]}"
+    ):
         run.transferred(FGSM(THREAT), source, source)
 
 

@@ -34,7 +34,14 @@ class Asks:
             time.sleep(self.takes)
             advance(1)
         self.seen.append(len(run.indices))
-        return Finding("asks", self.question, "holds", "a rule", f"{len(run.indices)} images", notes=("as it was",))
+        return Finding(
+            "asks",
+            self.question,
+            "holds",
+            "a rule",
+            f"{len(run.indices)} images",
+            notes=("as it was",),
+        )
 
 
 def run_of(folder, linear, digits, budget: Budget | None, limit: int = 300) -> Run:
@@ -42,7 +49,8 @@ def run_of(folder, linear, digits, budget: Budget | None, limit: int = 300) -> R
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("20 min", 1200), ("1.5h", 5400), ("7", 7), (30, 30), (0.5, 0.5)]
+    ("text", "seconds"),
+    [("90s", 90), ("20m", 1200), ("20 min", 1200), ("1.5h", 5400), ("7", 7), (30, 30), (0.5, 0.5)],
 )
 def test_times_as_people_write_them(text, seconds):
     assert Budget.parse(text).seconds == seconds
@@ -54,7 +62,9 @@ def test_what_is_no_time(text):
         Budget.parse(text)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (720, "12 min"), (12600, "3.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (40, "40 s"), (720, "12 min"), (12600, "3.5 h")]
+)
 def test_times_in_a_sentence(seconds, text):
     assert spoken(seconds) == text
 
@@ -88,7 +98,10 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
     assert [name for name, n in order if n == 50] == ["robustness", "distance", "norms", "mine"]
     assert [n for _, n in order] == [50] * 4 + [250] * 4 + [300] * 4
     assert [name for name, n in order if n == 250][-1] == "robustness"
-    assert answers.findings == [Finding("asks", "Is it?", "holds", "a rule", "300 images", notes=("as it was",))] * 4
+    assert (
+        answers.findings
+        == [Finding("asks", "Is it?", "holds", "a rule", "300 images", notes=("as it was",))] * 4
+    )
 
 
 def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, digits):
@@ -100,11 +113,19 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     assert not answers.whole
     slow, quick = answers.findings
     assert (slow.probe, slow.verdict, slow.question) == ("slow", "not applicable", "Is it?")
-    assert slow.headline == "Not reached within the budget of 1 s; the same command goes on from here."
+    assert (
+        slow.headline == "Not reached within the budget of 1 s; the same command goes on from here."
+    )
     assert quick.headline == "50 images"
-    assert quick.notes[0].startswith("Measured on 50 of 300 images, drawn at random, within the budget of 1 s")
-    assert "Of 300 images were reached: 50 by robustness; 0 by slow. The" in answers.shortfall(run.budget)
-    assert "reached: 50 by every probe." in Answers([], {"a": 50, "b": 50}, 300).shortfall(run.budget)
+    assert quick.notes[0].startswith(
+        "Measured on 50 of 300 images, drawn at random, within the budget of 1 s"
+    )
+    assert "Of 300 images were reached: 50 by robustness; 0 by slow. The" in answers.shortfall(
+        run.budget
+    )
+    assert "reached: 50 by every probe." in Answers([], {"a": 50, "b": 50}, 300).shortfall(
+        run.budget
+    )
     assert time.monotonic() - began < 20
 
 
@@ -128,11 +149,17 @@ def test_an_attack_ends_in_the_middle_and_leaves_the_model_as_it_was(tmp_path, l
 def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, linear):
     options = {"probes": ["robustness", "distance"], "attack": "fmn-linf", "limit": 120}
     whole = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "whole", **options)
-    short = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options)
+    short = scotoma.audit(
+        linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options
+    )
     assert {finding.verdict for finding in short.findings} == {"not applicable"}
-    assert "The budget of 1 s was over before everything was measured" in short.provenance["notes"][-1]
+    assert (
+        "The budget of 1 s was over before everything was measured" in short.provenance["notes"][-1]
+    )
     assert short.html.exists()
-    again = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options)
+    again = scotoma.audit(
+        linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options
+    )
     assert again.provenance["digest"] == whole.provenance["digest"]
     assert again.provenance["budget"] == 120
     assert again.provenance["notes"] == whole.provenance["notes"]

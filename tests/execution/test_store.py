@@ -18,7 +18,9 @@ def test_the_same_claim_opens_again_and_another_is_refused(tmp_path):
     Store(tmp_path / "run", CLAIM)
     Store(tmp_path / "run", CLAIM)
     before = (tmp_path / "run" / "claim.json").read_bytes()
-    with pytest.raises(InputError, match=r"another claim \(threat 'linf:0.1' there, 'linf:0.2' here\)"):
+    with pytest.raises(
+        InputError, match=r"another claim \(threat 'linf:0.1' there, 'linf:0.2' here\)"
+    ):
         Store(tmp_path / "run", CLAIM | {"threat": "linf:0.2"})
     assert (tmp_path / "run" / "claim.json").read_bytes() == before
 
@@ -88,7 +90,11 @@ def test_units_of_garbage_are_computed_again(tmp_path):
     store.unit({"seed": 0}, lambda: TABLE)
     (path,) = store.units.iterdir()
     whole = path.read_bytes()
-    for content in (rng.bytes(500), whole[:4] + rng.bytes(len(whole) - 8) + whole[-4:], b"PAR1" * 100):
+    for content in (
+        rng.bytes(500),
+        whole[:4] + rng.bytes(len(whole) - 8) + whole[-4:],
+        b"PAR1" * 100,
+    ):
         path.write_bytes(content)
         assert store.unit({"seed": 0}, lambda: TABLE).equals(TABLE)
 
@@ -107,7 +113,10 @@ def test_a_second_process_is_refused(tmp_path):
     with store.locked():
         pass
     other = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / ".lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / ".lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with other:
         assert other.stdout is not None

@@ -40,15 +40,23 @@ class Ripple(nn.Module):
     def grey(self, n: int, shape: Shape = SHAPE) -> Tensor:
         """Images about 1/2, all of them at the same place of the ripple."""
         noise = 0.1 * torch.rand((n, len(self.weight)), generator=torch.Generator().manual_seed(0))
-        return (0.5 + noise - (noise @ self.across)[:, None] * self.across / len(self.weight)).view(n, *shape)
+        return (0.5 + noise - (noise @ self.across)[:, None] * self.across / len(self.weight)).view(
+            n, *shape
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - 0.5) @ self.weight - 1 + self.height * torch.sin(self.frequency * ((x - 0.5) @ self.across))
+        return (
+            (x - 0.5) @ self.weight
+            - 1
+            + self.height * torch.sin(self.frequency * ((x - 0.5) @ self.across))
+        )
 
 
 def weight(shape: Shape = SHAPE, seed: int = 0) -> Tensor:
     """Normal numbers, as many with either sign, (d,)."""
-    values = torch.randn(math.prod(shape), generator=torch.Generator().manual_seed(seed)).abs() + 0.1
+    values = (
+        torch.randn(math.prod(shape), generator=torch.Generator().manual_seed(seed)).abs() + 0.1
+    )
     return values * (1 - 2 * (torch.arange(len(values)) % 2))
 
 

@@ -20,13 +20,20 @@ def clustered() -> tuple[np.ndarray, np.ndarray]:
     """6,000 training points and 400 queries, each near one of 40 centres, far from the origin."""
     rng = np.random.default_rng(0)
     centres = rng.normal(50, 3, (40, 16))
-    train, queries = ((centres[rng.integers(40, size=n)] + rng.normal(0, 1, (n, 16))).astype(np.float32) for n in (6000, 400))
+    train, queries = (
+        (centres[rng.integers(40, size=n)] + rng.normal(0, 1, (n, 16))).astype(np.float32)
+        for n in (6000, 400)
+    )
     return train, queries
 
 
 def shares(train: np.ndarray, queries: np.ndarray, found: np.ndarray) -> np.ndarray:
     """How much larger the mean distances are than those of brute force."""
-    return found / np.sort(cdist(queries.astype(np.float64), train.astype(np.float64)), 1)[:, :5].mean(1) - 1
+    return (
+        found
+        / np.sort(cdist(queries.astype(np.float64), train.astype(np.float64)), 1)[:, :5].mean(1)
+        - 1
+    )
 
 
 def test_clusters_are_searched_by_an_index_whose_recall_is_stated(clustered):
@@ -40,7 +47,9 @@ def test_clusters_are_searched_by_an_index_whose_recall_is_stated(clustered):
     assert excess.mean() < 0.01
     exact = np.mean(abs(excess) < 1e-6)
     assert exact == pytest.approx(1, abs=0.2)
-    assert exact >= 1 - 5 * (1 - found.recall.low), "one missed neighbour of five changes a query's mean"
+    assert exact >= 1 - 5 * (1 - found.recall.low), (
+        "one missed neighbour of five changes a query's mean"
+    )
 
 
 def test_the_recall_stated_is_that_of_the_search(clustered, monkeypatch):
@@ -91,7 +100,11 @@ def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
     monkeypatch.setattr(approximate, "SHOWN", 20)
     asked = []
     search = approximate.nearest_distances
-    monkeypatch.setattr(approximate, "nearest_distances", lambda *given: asked.append(len(given[1])) or search(*given))
+    monkeypatch.setattr(
+        approximate,
+        "nearest_distances",
+        lambda *given: asked.append(len(given[1])) or search(*given),
+    )
     found = nearest_neighbours(train, queries)
     assert asked[0] == 300, "for the recall"
     assert 5 <= asked[1] <= 100, "what an index does not find is searched exactly"

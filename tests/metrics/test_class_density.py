@@ -14,7 +14,9 @@ def gaussians(n: int) -> tuple[np.ndarray, np.ndarray, list]:
     for mean in (np.zeros(6), np.full(6, 2.0)):
         mixing = rng.normal(size=(6, 6)) + 2 * np.eye(6)
         known.append(multivariate_normal(mean, mixing @ mixing.T))  # type: ignore[arg-type]
-    train = np.concatenate([gaussian.rvs(n, random_state=rng) for gaussian in known]).astype(np.float32)
+    train = np.concatenate([gaussian.rvs(n, random_state=rng) for gaussian in known]).astype(
+        np.float32
+    )
     return train, np.repeat([0, 1], n), known
 
 
@@ -30,7 +32,9 @@ def test_each_image_is_taken_under_its_own_class():
     train, labels, _ = gaussians(500)
     queries, classes = train[::50], np.arange(20) % 2
     apart = [class_log_density(train, labels, queries, np.full(20, label)) for label in (0, 1)]
-    assert class_log_density(train, labels, queries, classes) == pytest.approx(np.where(classes == 0, *apart))
+    assert class_log_density(train, labels, queries, classes) == pytest.approx(
+        np.where(classes == 0, *apart)
+    )
 
 
 def test_fewer_images_than_dimensions():
@@ -40,7 +44,10 @@ def test_fewer_images_than_dimensions():
     near, far = train[:5] + np.float32(0.01), train[:5] + np.float32(3)
     classes = np.zeros(5, int)
     labels = np.arange(40) % 4
-    assert (class_log_density(train, labels, near, classes) > class_log_density(train, labels, far, classes)).all()
+    assert (
+        class_log_density(train, labels, near, classes)
+        > class_log_density(train, labels, far, classes)
+    ).all()
 
 
 def test_classes_of_one_image_and_of_none():
@@ -52,4 +59,6 @@ def test_classes_of_one_image_and_of_none():
 
 def test_features_that_are_all_the_same():
     train = np.ones((30, 4), np.float32)
-    assert np.isfinite(class_log_density(train, np.zeros(30, int), train[:2], np.zeros(2, int))).all()
+    assert np.isfinite(
+        class_log_density(train, np.zeros(30, int), train[:2], np.zeros(2, int))
+    ).all()

@@ -27,22 +27,31 @@ def test_a_test_set_from_the_same_distribution_and_a_moved_one():
     assert same.test_points.shape == (120, 2)
     assert list(same.classes) == [0, 1]
     for label, found in same.classes.items():
-        points = same.train_points[train[1] == label], same.test_points[np.repeat([0, 1], 60) == label]
+        points = (
+            same.train_points[train[1] == label],
+            same.test_points[np.repeat([0, 1], 60) == label],
+        )
         assert found.value == kde_divergence(*points)
         assert len(found.null) == DRAWS
-    assert same.mean.value == pytest.approx(np.mean([found.value for found in same.classes.values()]))
+    assert same.mean.value == pytest.approx(
+        np.mean([found.value for found in same.classes.values()])
+    )
 
 
 def test_the_null_and_the_error_are_those_of_the_sizes_compared():
     rng = np.random.default_rng(0)
     values, nulls, errors = [], [], []
     for seed in range(30):
-        found = kde_comparison(rng.normal(size=(200, 2)), rng.normal(size=(100, 2)), (seed,), draws=DRAWS)
+        found = kde_comparison(
+            rng.normal(size=(200, 2)), rng.normal(size=(100, 2)), (seed,), draws=DRAWS
+        )
         assert found is not None
         values.append(found.value)
         errors.append(found.error)
         nulls.append(found.null.mean())
-    fresh = [kde_divergence(rng.normal(size=(100, 2)), rng.normal(size=(100, 2))) for _ in range(100)]
+    fresh = [
+        kde_divergence(rng.normal(size=(100, 2)), rng.normal(size=(100, 2))) for _ in range(100)
+    ]
     assert np.mean(nulls) == pytest.approx(np.mean(fresh), rel=0.12)
     assert np.std(values) < np.mean(errors) < 2 * np.std(values)
 

@@ -36,7 +36,9 @@ def test_bandwidth_is_that_of_scipy():
 
 def test_the_divergence_is_that_of_scipy_on_a_fine_grid():
     p, q = samples()
-    assert kde_divergence(p, q, floor=1e-100, margin=8) == pytest.approx(direct(p, q, 250), rel=1e-8)
+    assert kde_divergence(p, q, floor=1e-100, margin=8) == pytest.approx(
+        direct(p, q, 250), rel=1e-8
+    )
 
 
 def test_the_tails_are_those_of_scipy_where_a_fourier_transform_would_have_only_rounding():
@@ -52,7 +54,9 @@ def test_the_density_is_exact_down_to_exp_minus_270_and_small_below():
     rng = np.random.default_rng(0)
     points, widths = rng.normal(size=(5000, 2)), np.array([0.3, 0.5])
     x, y = np.linspace(-10, 10, 12), np.linspace(-14.5, 14.5, 13)
-    distances = (((np.stack(np.meshgrid(x, y, indexing="ij"), -1)[:, :, None] - points) / widths) ** 2).sum(-1) / 2
+    distances = (
+        ((np.stack(np.meshgrid(x, y, indexing="ij"), -1)[:, :, None] - points) / widths) ** 2
+    ).sum(-1) / 2
     logs = logsumexp(-distances, axis=2)
     found = np.log(kde_on_grid(points, widths, x, y))
     exact = logs > -270
@@ -107,7 +111,13 @@ PLANE = RNG.normal(size=(30, 2))
 
 @pytest.mark.parametrize(
     "other",
-    [PLANE[:2], np.zeros((0, 2)), np.ones((9, 2)), RNG.normal(size=(9, 1)) * [[1, 2]], 1e-7 * PLANE],
+    [
+        PLANE[:2],
+        np.zeros((0, 2)),
+        np.ones((9, 2)),
+        RNG.normal(size=(9, 1)) * [[1, 2]],
+        1e-7 * PLANE,
+    ],
     ids=["two points", "no points", "one place", "a line", "much narrower"],
 )
 def test_what_has_no_spread_has_no_divergence(other):

@@ -11,7 +11,9 @@ from scotoma.utils.errors import InputError
 def clusters() -> tuple[np.ndarray, np.ndarray]:
     """Three groups of points in ten dimensions, 40 each, far from the origin."""
     labels = np.repeat([0, 1, 2], 40)
-    return (1000 + np.random.default_rng(0).normal(6 * labels[:, None], 1, (120, 10))).astype(np.float32), labels
+    return (1000 + np.random.default_rng(0).normal(6 * labels[:, None], 1, (120, 10))).astype(
+        np.float32
+    ), labels
 
 
 def test_neighbours_in_the_plane_are_of_the_same_group_and_progress_is_told(clusters):
@@ -42,7 +44,11 @@ def test_any_number_of_threads_gives_the_same_points(clusters, monkeypatch):
 
 @pytest.mark.parametrize(
     "features",
-    [np.repeat(np.eye(5), 8, axis=0), np.arange(40.0)[:, None], np.random.default_rng(0).normal(size=(5, 3))],
+    [
+        np.repeat(np.eye(5), 8, axis=0),
+        np.arange(40.0)[:, None],
+        np.random.default_rng(0).normal(size=(5, 3)),
+    ],
     ids=["duplicates", "one feature", "five points"],
 )
 def test_odd_features(features):

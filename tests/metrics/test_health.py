@@ -33,9 +33,15 @@ def test_sizes_on_a_linear_model(shape: tuple[int, int, int]):
     found = health(linear(w), images, zeros(7))
     chance = torch.sigmoid((images.flatten(1) - 0.5) @ w - 1).double()
     for sizes, scale in ((found.margin, torch.ones(7)), (found.cross_entropy, chance)):
-        for measured, expected in zip(sizes, (w.abs().mean(), w.abs().max(), w.abs().sum(), w.norm(), 10 / len(w)), strict=True):
+        for measured, expected in zip(
+            sizes,
+            (w.abs().mean(), w.abs().max(), w.abs().sum(), w.norm(), 10 / len(w)),
+            strict=True,
+        ):
             factor = 1 if measured is sizes.zeros else scale
-            assert torch.allclose(measured, torch.as_tensor(factor * expected).double().expand(7), rtol=1e-5)
+            assert torch.allclose(
+                measured, torch.as_tensor(factor * expected).double().expand(7), rtol=1e-5
+            )
     assert flags(found) == only(7)
 
 
@@ -99,7 +105,9 @@ def test_values_that_are_not_finite_belong_to_their_image():
 
 
 def test_a_gradient_that_overflows_is_broken_though_a_sure_model_hides_it_from_the_cross_entropy():
-    found = health(TwoClass(lambda x: 1e20 * (1e20 * (x - x.detach()).sum(1)) - 20), grey(3), zeros(3))
+    found = health(
+        TwoClass(lambda x: 1e20 * (1e20 * (x - x.detach()).sum(1)) - 20), grey(3), zeros(3)
+    )
     assert found.cross_entropy.l1.isfinite().all()
     assert flags(found) == only(3, "broken")
 
@@ -131,7 +139,9 @@ def test_any_split_gives_the_same(monkeypatch):
     whole = health(model, images, zeros(11))
     monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 4)
     split = health(model, images, zeros(11))
-    for one, other in zip((*whole.margin, *whole.cross_entropy), (*split.margin, *split.cross_entropy), strict=True):
+    for one, other in zip(
+        (*whole.margin, *whole.cross_entropy), (*split.margin, *split.cross_entropy), strict=True
+    ):
         assert torch.allclose(one, other, rtol=1e-4)
     assert flags(split) == only(11)
 

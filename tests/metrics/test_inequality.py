@@ -79,8 +79,12 @@ def test_gini_of_normal_noise():
 def test_regional_gini_of_normal_noise_tells_the_conventions_apart():
     """Sums of 768 amounts are nearly equal; half of the net sums of noise are below 0, whatever the size of a region."""
     maps = noise(20, (3, 224, 224))
-    regional = {convention: float(regional_gini(maps, convention).mean()) for convention in CONVENTIONS}
-    spread = math.sqrt((math.pi / 2 - 1) / 768)  # relative, of a sum of |a|; a normal's Gini is spread / sqrt(pi)
+    regional = {
+        convention: float(regional_gini(maps, convention).mean()) for convention in CONVENTIONS
+    }
+    spread = math.sqrt(
+        (math.pi / 2 - 1) / 768
+    )  # relative, of a sum of |a|; a normal's Gini is spread / sqrt(pi)
     assert regional["absolute"] == pytest.approx(spread / math.sqrt(math.pi), rel=0.05)
     spread = math.sqrt((math.pi - 1) / 768)  # of max(a, 0): mean 1 / sqrt(2 pi), mean square 1/2
     assert regional["positive"] == pytest.approx(spread / math.sqrt(math.pi), rel=0.05)
@@ -92,14 +96,18 @@ def test_a_measure_knows_neither_scale_nor_order():
     moved = values[:, torch.randperm(64, generator=torch.Generator().manual_seed(1))]
     for measure in (gini, hoover, herfindahl, lorenz):
         for factor in (1e-30, 1.0, 1e30):
-            torch.testing.assert_close(measure(moved * factor), measure(values), atol=1e-6, rtol=1e-5)
+            torch.testing.assert_close(
+                measure(moved * factor), measure(values), atol=1e-6, rtol=1e-5
+            )
 
 
 def test_parts_of_the_work_are_put_together_in_order(monkeypatch):
     values = heavy(13, 64)
     whole = gini(values), lorenz(values), top_share(values, [1, 5])
     monkeypatch.setattr(inequality, "HELD", 200)
-    for measured, expected in zip((gini(values), lorenz(values), top_share(values, [1, 5])), whole, strict=True):
+    for measured, expected in zip(
+        (gini(values), lorenz(values), top_share(values, [1, 5])), whole, strict=True
+    ):
         torch.testing.assert_close(measured, expected, atol=1e-14, rtol=1e-14)
     assert gini(heavy(0, 64)).shape == (0,)
     assert lorenz(heavy(0, 64)).shape == (0, 101)
@@ -109,7 +117,13 @@ def test_parts_of_the_work_are_put_together_in_order(monkeypatch):
 def test_what_is_not_finite_is_nan_for_its_image_alone(bad: float):
     values = heavy(3, 10)
     values[1, 4] = bad
-    for measured in (gini(values), hoover(values), herfindahl(values), lorenz(values)[:, 1], top_share(values, [3])[:, 0]):
+    for measured in (
+        gini(values),
+        hoover(values),
+        herfindahl(values),
+        lorenz(values)[:, 1],
+        top_share(values, [3])[:, 0],
+    ):
         assert measured.isnan().tolist() == [False, True, False]
     maps = noise(2, (1, 8, 8))
     maps[0, 0, 3, 3] = math.nan
@@ -122,14 +136,18 @@ def test_lorenz_curve_of_known_amounts():
     assert curve.tolist() == pytest.approx([0, 0.1, 0.3, 0.6, 1], abs=1e-15)
     between = lorenz(torch.tensor([[0.0, 1.0]]), 5)[0]
     assert between.tolist() == pytest.approx([0, 0, 0, 0.5, 1], abs=1e-15)
-    assert lorenz(torch.zeros(1, 7), 4)[0].tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-12)
+    assert lorenz(torch.zeros(1, 7), 4)[0].tolist() == pytest.approx(
+        [0, 1 / 3, 2 / 3, 1], abs=1e-12
+    )
     assert lorenz(torch.ones(1, 1), 2)[0].tolist() == [0, 1]
 
 
 def test_gini_is_twice_the_area_above_the_lorenz_curve():
     values = heavy(5, 60)
     curve = lorenz(values, 61)
-    torch.testing.assert_close(gini(values), 1 - 2 * torch.trapezoid(curve, dx=1 / 60, dim=1), atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        gini(values), 1 - 2 * torch.trapezoid(curve, dx=1 / 60, dim=1), atol=1e-12, rtol=1e-12
+    )
     assert (curve.diff(dim=1) >= -1e-15).all()
     assert (curve.diff(n=2, dim=1) >= -1e-12).all()
 
@@ -154,11 +172,16 @@ def test_top_share():
     assert shares[0].tolist() == pytest.approx([0, 0.5, 0.9, 1, 1])
     assert shares[1].tolist() == pytest.approx([0, 0.25, 0.5, 1, 1])
     ordered = heavy(4, 60)
-    torch.testing.assert_close(top_share(ordered, [15])[:, 0], 1 - lorenz(ordered, 61)[:, 45], atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(
+        top_share(ordered, [15])[:, 0], 1 - lorenz(ordered, 61)[:, 45], atol=1e-12, rtol=1e-12
+    )
     assert top_share(values, []).shape == (2, 0)
 
 
-@pytest.mark.parametrize(("height", "width", "block"), [(224, 224, 16), (32, 32, 4), (28, 28, 4), (8, 8, 2), (1, 1, 1), (64, 8, 2)])
+@pytest.mark.parametrize(
+    ("height", "width", "block"),
+    [(224, 224, 16), (32, 32, 4), (28, 28, 4), (8, 8, 2), (1, 1, 1), (64, 8, 2)],
+)
 def test_default_blocks(height: int, width: int, block: int):
     assert default_block(height, width) == block
 
@@ -184,14 +207,20 @@ def test_regions_are_sums_over_blocks_and_channels(convention: str):
     torch.testing.assert_close(amounts(maps, convention, 4), expected, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(regional_gini(maps, convention, 4), gini(expected))
     turned = maps.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
-    torch.testing.assert_close(regional_gini(turned, convention), regional_gini(maps, convention, 2))
+    torch.testing.assert_close(
+        regional_gini(turned, convention), regional_gini(maps, convention, 2)
+    )
 
 
 def test_the_conventions_differ_as_they_say():
     """One region of +3 and -2, one of +1: shares 5:1, 3:1 and 1:1."""
     maps = torch.zeros(1, 1, 2, 4)
     maps[0, 0, 0, 0], maps[0, 0, 1, 1], maps[0, 0, 0, 2] = 3, -2, 1
-    assert [amounts(maps, convention, 2)[0].tolist() for convention in CONVENTIONS] == [[5, 1], [3, 1], [1, 1]]
+    assert [amounts(maps, convention, 2)[0].tolist() for convention in CONVENTIONS] == [
+        [5, 1],
+        [3, 1],
+        [1, 1],
+    ]
 
 
 @pytest.mark.parametrize("block", [3, 4, 5, 7, 100])
@@ -201,7 +230,9 @@ def test_other_sides_are_cut_into_equal_parts(block: int):
     sums = amounts(maps, "absolute", block)
     assert sums.shape[1] == max(1, round(11 / block)) * max(1, round(9 / block))
     torch.testing.assert_close(sums.sum(1), maps.double().sum((1, 2, 3)))
-    assert float(regional_gini(torch.ones(1, 1, 11, 9), "absolute", block)) == pytest.approx(0, abs=1e-12)
+    assert float(regional_gini(torch.ones(1, 1, 11, 9), "absolute", block)) == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_a_pixel_on_the_line_is_shared_by_area():
@@ -221,7 +252,10 @@ def test_single_pixels_add_up_channels():
         (lambda: gini(torch.tensor([[1.0, -1.0]])), "amounts below 0"),
         (lambda: gini(torch.ones(3)), r"shape \(3,\)"),
         (lambda: gini(torch.ones(3, 0)), "want"),
-        (lambda: global_gini(torch.ones(1, 1, 2, 2), "signed"), "convention 'signed': want absolute, positive, net"),
+        (
+            lambda: global_gini(torch.ones(1, 1, 2, 2), "signed"),
+            "convention 'signed': want absolute, positive, net",
+        ),
         (lambda: regional_gini(torch.ones(1, 1, 2, 2), block=0), "block of 0 pixels"),
         (lambda: lorenz(torch.ones(1, 2), 1), "1 points"),
         (lambda: top_share(torch.ones(1, 2), [3, -1]), "top -1"),

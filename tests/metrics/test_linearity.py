@@ -35,7 +35,9 @@ def test_a_linear_model_is_linear(threat: Threat, shape: tuple[int, int, int]):
     found = linearity(model, images, zeros(20), threat, restarts=1)
     gain = threat.eps * float(w.abs().sum() if threat is LINF else w.norm())
     assert torch.allclose(found.clean, losses(model, images, zeros(20)))
-    assert torch.allclose(found.single, F.softplus((images.flatten(1) - 0.5) @ w - 1 + gain), atol=1e-5)
+    assert torch.allclose(
+        found.single, F.softplus((images.flatten(1) - 0.5) @ w - 1 + gain), atol=1e-5
+    )
     assert torch.allclose(found.iterated, found.single, atol=1e-5)
     assert torch.allclose(found.cosine, torch.ones(20, dtype=torch.float64), atol=1e-5)
     assert found.ratio == pytest.approx((1, 1, 1, 20), abs=1e-5)
@@ -67,7 +69,10 @@ def test_the_attacks_give_the_same(threat: Threat):
     found = linearity(model, images, labels, threat, steps=8)
     single = FGSM(threat)(model, images, labels)
     paths = [
-        IFGSM(threat, steps=steps, step_size=threat.eps / 8, until_fooled=False)(model, images, labels) for steps in range(1, 9)
+        IFGSM(threat, steps=steps, step_size=threat.eps / 8, until_fooled=False)(
+            model, images, labels
+        )
+        for steps in range(1, 9)
     ]
     heights = torch.stack([losses(model, x, labels) for x in (images, *paths)])
     assert torch.allclose(found.single, losses(model, single, labels), atol=1e-5)
@@ -82,7 +87,14 @@ def test_more_starts_find_more_and_the_seed_decides():
     model, images = bent(), grey(30)
     labels = model(images).argmax(1)
     none, some, same, other = (
-        linearity(model, images, labels, LINF, restarts=restarts, random=Randomness(seed, torch.arange(30)))
+        linearity(
+            model,
+            images,
+            labels,
+            LINF,
+            restarts=restarts,
+            random=Randomness(seed, torch.arange(30)),
+        )
         for restarts, seed in ((0, 0), (3, 0), (3, 0), (3, 1))
     )
     assert (some.iterated >= none.iterated).all()
@@ -98,7 +110,9 @@ def test_any_split_gives_the_same(monkeypatch):
     whole = linearity(model, images, labels, L2, restarts=4)
     assert (whole.iterated > linearity(model, images, labels, L2).iterated)[[7, 2]].all()
     monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 4)
-    split = linearity(model, images.contiguous(memory_format=torch.channels_last), labels, L2, restarts=4)
+    split = linearity(
+        model, images.contiguous(memory_format=torch.channels_last), labels, L2, restarts=4
+    )
     part = torch.tensor([7, 2])
     alone = linearity(model, images[part], labels[part], L2, restarts=4, random=Randomness(0, part))
     for name in ("clean", "single", "iterated", "cosine"):
@@ -116,7 +130,9 @@ def test_passes_and_weights():
     assert counted.backwards.tolist() == [10] * 6
     linearity(counted, images, zeros(6), LINF, restarts=1)
     assert counted.forwards.tolist() == [12 + 12 + 11] * 6
-    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
+    )
 
 
 def test_one_step_of_one_is_the_single_step():

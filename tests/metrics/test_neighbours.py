@@ -48,9 +48,14 @@ def test_neighbours_that_the_matrix_product_cannot_tell_apart(blocks, doubted, m
     rng = np.random.default_rng(0)
     centres = np.array([[1000.0], [-1000.0]])
     train, queries = (
-        (np.repeat(centres, n, 0) + rng.normal(0, 0.05, (2 * n, 20))).astype(np.float32)[rng.permutation(2 * n)] for n in (300, 40)
+        (np.repeat(centres, n, 0) + rng.normal(0, 0.05, (2 * n, 20))).astype(np.float32)[
+            rng.permutation(2 * n)
+        ]
+        for n in (300, 40)
     )
-    assert mean_neighbour_distance(train, queries) == pytest.approx(brute_force(train, queries, 5), rel=1e-6)
+    assert mean_neighbour_distance(train, queries) == pytest.approx(
+        brute_force(train, queries, 5), rel=1e-6
+    )
     assert doubted == [80]
 
 
@@ -59,7 +64,10 @@ def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
     """Of each block only what is nearer than before may be kept, near duplicates and blocks of fewer than k points among them."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 10, (30, 12))
-    train, queries = ((centres[rng.integers(30, size=n)] + rng.normal(0, spread, (n, 12))).astype(np.float32) for n in (900, 70))
+    train, queries = (
+        (centres[rng.integers(30, size=n)] + rng.normal(0, spread, (n, 12))).astype(np.float32)
+        for n in (900, 70)
+    )
     train[500:520] = train[:20]
     ends = [0, 3, 4, 200, 640, 900]
     parts = (train[start:end] for start, end in pairwise(ends))
@@ -104,9 +112,13 @@ def test_memory_does_not_grow_with_the_training_set():
 def test_more_duplicates_than_candidates():
     rng = np.random.default_rng(0)
     image = rng.normal(3, 1, (1, 30)).astype(np.float32)
-    train = np.concatenate([np.repeat(image, 100, 0), rng.normal(3, 1, (50, 30)).astype(np.float32)])
+    train = np.concatenate(
+        [np.repeat(image, 100, 0), rng.normal(3, 1, (50, 30)).astype(np.float32)]
+    )
     queries = np.concatenate([image, image + np.float32(1e-3)])
-    assert mean_neighbour_distance(train, queries) == pytest.approx(brute_force(train, queries, 5), rel=1e-6)
+    assert mean_neighbour_distance(train, queries) == pytest.approx(
+        brute_force(train, queries, 5), rel=1e-6
+    )
 
 
 def test_a_training_image_is_at_distance_zero():

@@ -9,7 +9,9 @@ from scotoma.metrics.resampling import Comparison, average, compare
 def test_the_standard_error_is_that_of_a_mean_and_the_null_is_as_wide():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 400), rng.normal(0.5, 2, 200)])
-    found = compare(400, 200, lambda a, b: float(values[b].mean() - values[a].mean()), (0,), draws=2000)
+    found = compare(
+        400, 200, lambda a, b: float(values[b].mean() - values[a].mean()), (0,), draws=2000
+    )
     assert found is not None
     assert found.value == pytest.approx(0.5, abs=0.4)
     assert found.error == pytest.approx(math.sqrt(1 / 400 + 4 / 200), rel=0.1)
@@ -46,7 +48,9 @@ def test_the_same_seed_gives_the_same_draws():
     def measure(first: np.ndarray, second: np.ndarray) -> float:
         return float(first[0])
 
-    one, two, other = (compare(50, 20, measure, seed, draws=10) for seed in ((0, 1), (0, 1), (0, 2)))
+    one, two, other = (
+        compare(50, 20, measure, seed, draws=10) for seed in ((0, 1), (0, 1), (0, 2))
+    )
     assert one is not None
     assert two is not None
     assert other is not None

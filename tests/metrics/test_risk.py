@@ -13,7 +13,10 @@ from scotoma.utils.stats import Z95
 def test_the_area_under_the_roc_curve(decimals):
     """Rounding to whole numbers makes ties."""
     rng = np.random.default_rng(0)
-    positives, negatives = rng.normal(1, 1, 150).round(decimals), rng.normal(0, 1, 350).round(decimals)
+    positives, negatives = (
+        rng.normal(1, 1, 150).round(decimals),
+        rng.normal(0, 1, 350).round(decimals),
+    )
     found = auroc(positives, negatives, seed=0)
     expected = roc_auc_score([1] * 150 + [0] * 350, [*positives, *negatives])
     assert found.value == pytest.approx(expected)
@@ -23,7 +26,9 @@ def test_the_area_under_the_roc_curve(decimals):
     assert found != auroc(positives, negatives, seed=1)
 
 
-@pytest.mark.parametrize(("positives", "value"), [([3.0, 4.0], 1.0), ([-1.0, 0.0], 0.0), ([1.0, 1.0], 0.5)])
+@pytest.mark.parametrize(
+    ("positives", "value"), [([3.0, 4.0], 1.0), ([-1.0, 0.0], 0.0), ([1.0, 1.0], 0.5)]
+)
 def test_areas_known_without_doubt(positives, value):
     found = auroc(np.array(positives), np.ones(5), seed=0)
     assert found[:3] == (value, value, value)
@@ -34,12 +39,16 @@ def test_the_interval_is_as_wide_as_theory_says():
     rng = np.random.default_rng(0)
     positives, negatives = rng.normal(size=200), rng.normal(size=300)
     found = auroc(positives, negatives, seed=0)
-    assert found.high - found.low == pytest.approx(2 * Z95 * math.sqrt(501 / (12 * 200 * 300)), rel=0.15)
+    assert found.high - found.low == pytest.approx(
+        2 * Z95 * math.sqrt(501 / (12 * 200 * 300)), rel=0.15
+    )
 
 
 def test_scores_of_the_same_images_are_drawn_together():
     before = np.random.default_rng(0).normal(size=400)
-    paired, apart = (auroc(before + 0.05, before, seed=0, paired=paired) for paired in (True, False))
+    paired, apart = (
+        auroc(before + 0.05, before, seed=0, paired=paired) for paired in (True, False)
+    )
     assert paired.value == apart.value
     assert paired.low > 0.5 > apart.low
     assert (paired.n, apart.n) == (400, 800)
@@ -48,12 +57,18 @@ def test_scores_of_the_same_images_are_drawn_together():
 def table(counts: dict[float, tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and outcomes of a table: input to (times it fell, times it did not)."""
     inputs = [
-        (value, fell) for value, (yes, no) in counts.items() for fell, times in ((True, yes), (False, no)) for _ in range(times)
+        (value, fell)
+        for value, (yes, no) in counts.items()
+        for fell, times in ((True, yes), (False, no))
+        for _ in range(times)
     ]
     return np.array([[value] for value, _ in inputs]), np.array([fell for _, fell in inputs])
 
 
-@pytest.mark.parametrize("counts", [{0.0: (10, 30), 1.0: (25, 15)}, {0.0: (0, 40), 1.0: (40, 0)}, {2.0: (0, 9), 5.0: (3, 30)}])
+@pytest.mark.parametrize(
+    "counts",
+    [{0.0: (10, 30), 1.0: (25, 15)}, {0.0: (0, 40), 1.0: (40, 0)}, {2.0: (0, 9), 5.0: (3, 30)}],
+)
 def test_a_table_of_two_by_two(counts):
     """Firth's penalty then adds half an image to each cell (Firth 1993, section 3): finite though one input decides all."""
     inputs, fell = table(counts)
@@ -62,8 +77,12 @@ def test_a_table_of_two_by_two(counts):
     odds = math.log(c / d) - math.log(a / b)
     ((slope, low, high, n),) = fit.slopes()
     assert slope == pytest.approx(odds * fit.scale[0] / (max(counts) - min(counts)), rel=1e-6)
-    assert fit.log_odds(np.array([[value] for value in counts])) == pytest.approx([math.log(a / b), math.log(c / d)])
-    variance = sum(1 / (sum(cell) - 1) / math.prod(np.array(cell) / sum(cell)) for cell in ((a, b), (c, d)))
+    assert fit.log_odds(np.array([[value] for value in counts])) == pytest.approx(
+        [math.log(a / b), math.log(c / d)]
+    )
+    variance = sum(
+        1 / (sum(cell) - 1) / math.prod(np.array(cell) / sum(cell)) for cell in ((a, b), (c, d))
+    )
     assert (high - low) / slope == pytest.approx(2 * Z95 * math.sqrt(variance) / odds, rel=1e-5)
     assert n == len(fell)
 
@@ -71,7 +90,9 @@ def test_a_table_of_two_by_two(counts):
 def test_slopes_are_found_again():
     rng = np.random.default_rng(0)
     inputs = rng.normal([5, -2], [3, 0.1], (20_000, 2))
-    fell = rng.random(20_000) < expit(-2 + 0.5 * (inputs[:, 0] - 5) / 3 - 1.5 * (inputs[:, 1] + 2) / 0.1)
+    fell = rng.random(20_000) < expit(
+        -2 + 0.5 * (inputs[:, 0] - 5) / 3 - 1.5 * (inputs[:, 1] + 2) / 0.1
+    )
     for found, true in zip(Logistic.fit(inputs, fell).slopes(), (0.5, -1.5), strict=True):
         assert found.value == pytest.approx(true, abs=0.08)
         assert found.high - found.low < 0.2
@@ -82,14 +103,21 @@ def test_inputs_that_decide_everything_or_nothing_leave_slopes_finite():
     margin = rng.normal(size=300)
     fit = Logistic.fit(np.column_stack([margin, np.ones(300), 1e6 * margin]), margin < 0)
     assert all(math.isfinite(end) for slope in fit.slopes() for end in slope[:3])
-    assert ((fit.log_odds(np.column_stack([margin, np.ones(300), 1e6 * margin])) > 0) == (margin < 0)).mean() > 0.95
+    assert (
+        (fit.log_odds(np.column_stack([margin, np.ones(300), 1e6 * margin])) > 0) == (margin < 0)
+    ).mean() > 0.95
 
 
 def images(weights: tuple[float, float, float], n: int = 1500) -> tuple[np.ndarray, ...]:
     """Distance, margin, density and whether an image falls, by known log odds."""
     rng = np.random.default_rng(1)
     distance, margin, density = rng.normal(size=(3, n))
-    return distance, margin, density, rng.random(n) < expit(-1 + np.stack([distance, -margin, -density], 1) @ weights)
+    return (
+        distance,
+        margin,
+        density,
+        rng.random(n) < expit(-1 + np.stack([distance, -margin, -density], 1) @ weights),
+    )
 
 
 def test_together_they_tell_more_than_each_alone():
@@ -102,7 +130,9 @@ def test_together_they_tell_more_than_each_alone():
         assert found.scores["risk"].low > found.scores[name].value > 0.5
     best = roc_auc_score(fell, distance - 1.5 * margin - 0.5 * density)
     assert found.scores["risk"].value == pytest.approx(best, abs=0.005)
-    assert found.gain.value == pytest.approx(found.scores["risk"].value - found.scores["margin"].value)
+    assert found.gain.value == pytest.approx(
+        found.scores["risk"].value - found.scores["margin"].value
+    )
     assert 0 < found.gain.low < found.gain.value < found.gain.high
     assert {score.n for score in found.scores.values()} == {1500}
 

@@ -12,7 +12,13 @@ from torch import Tensor
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.metrics.subspace import ORDERS, adversarial_directions, directions, orders_within, survival
+from scotoma.metrics.subspace import (
+    ORDERS,
+    adversarial_directions,
+    directions,
+    orders_within,
+    survival,
+)
 from scotoma.utils import device as engine
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
@@ -40,12 +46,16 @@ def written(gradient: Tensor, threat: Threat, order: int, at_once: int = 7) -> T
 @THREATS
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("shape", "share"), [(LARGE, 1.0), (LARGE, 0.3), ((1, 10, 11), 0.5)])
-def test_directions_are_orthogonal_and_of_size_eps(threat: Threat, order: int, shape: Shape, share: float):
+def test_directions_are_orthogonal_and_of_size_eps(
+    threat: Threat, order: int, shape: Shape, share: float
+):
     found = written(gradients(3, shape, share), threat, order)
     assert found.shape == (3, order, math.prod(shape))
     products = found @ found.transpose(1, 2)
     squared = threat.eps**2 * (math.prod(shape) // order * order if threat is LINF else 1)
-    assert torch.allclose(products, (squared * torch.eye(order)).double().expand_as(products), atol=1e-6 * squared)
+    assert torch.allclose(
+        products, (squared * torch.eye(order)).double().expand_as(products), atol=1e-6 * squared
+    )
     if threat is LINF:
         assert torch.allclose(found.abs().amax(2), torch.tensor(0.1).double())
         left_out = (found == 0).all(1).sum(1)
@@ -61,7 +71,9 @@ def test_mean_alignment_in_linf(order: int):
     rest = gradient[0].numel() % order
     assert bool(rest) is (order in (64, 100))
     left_out = gradient.flatten(1).abs().sort(1).values[:, :rest].sum(1).double()
-    assert torch.allclose(aligned.mean(1), bound - LINF.eps * left_out / math.sqrt(order), rtol=1e-5)
+    assert torch.allclose(
+        aligned.mean(1), bound - LINF.eps * left_out / math.sqrt(order), rtol=1e-5
+    )
     assert aligned.min() > 0
 
 
@@ -76,10 +88,16 @@ def test_each_alignment_in_l2(order: int):
 @THREATS
 def test_a_constant_gradient_and_none(threat: Threat):
     """Signs alone are their own L2 gradient, and a gradient of zeros leaves every sign to chance."""
-    for gradient in (torch.ones(2, *LARGE), torch.full((2, *LARGE), -1e-30), torch.zeros(2, *LARGE)):
+    for gradient in (
+        torch.ones(2, *LARGE),
+        torch.full((2, *LARGE), -1e-30),
+        torch.zeros(2, *LARGE),
+    ):
         found = written(gradient, threat, 16)
         products = found @ found.transpose(1, 2)
-        assert torch.allclose(products / products[0, 0, 0], torch.eye(16).double().expand_as(products), atol=1e-5)
+        assert torch.allclose(
+            products / products[0, 0, 0], torch.eye(16).double().expand_as(products), atol=1e-5
+        )
     assert not torch.allclose(found[0], found[1])
     assert abs(float(found.sign().mean())) < 0.02
 
@@ -100,7 +118,9 @@ def test_the_threshold_of_a_linear_model_with_equal_weights(order: int, factor: 
     shape = (1, 120, 120)
     eps = factor * math.sqrt(order) * 5.0 / (0.1 * 14_400)
     model = linear(weight(shape).sign() * 0.1, margin=5.0)
-    counts = adversarial_directions(model, torch.full((2, *shape), 0.5), zeros(2), Threat("linf", eps), [order])
+    counts = adversarial_directions(
+        model, torch.full((2, *shape), 0.5), zeros(2), Threat("linf", eps), [order]
+    )
     assert counts.tolist() == [[order if factor > 1 else 0]] * 2
 
 
@@ -109,7 +129,9 @@ def test_the_threshold_of_any_linear_model_in_l2(factor: float):
     """w^T r is eps ||w|| / sqrt(k), whatever the weights: with eps between two thresholds the smaller orders fool, all of them."""
     w = weight(LARGE)
     eps = factor * math.sqrt(36) * 1.0 / float(w.norm())
-    counts = adversarial_directions(linear(w), torch.full((4, *LARGE), 0.5), zeros(4), Threat("l2", eps), orders_within(len(w)))
+    counts = adversarial_directions(
+        linear(w), torch.full((4, *LARGE), 0.5), zeros(4), Threat("l2", eps), orders_within(len(w))
+    )
     assert counts.tolist() == [[4, 16, 36 if factor > 1 else 0, 0, 0]] * 4
 
 
@@ -121,7 +143,13 @@ def test_which_directions_fool_a_linear_model_with_any_weights():
     threat, random = Threat("linf", 0.05), Randomness(3, torch.arange(12))
     counts = adversarial_directions(model, images, zeros(12), threat, random=random)
     for column, order in enumerate(ORDERS):
-        parts = directions(w.view(1, *shape).expand(12, -1, -1, -1), threat, order, random.fork(order), at_once=order)
+        parts = directions(
+            w.view(1, *shape).expand(12, -1, -1, -1),
+            threat,
+            order,
+            random.fork(order),
+            at_once=order,
+        )
         gain = next(iter(parts)).flatten(2) @ w
         fools = (images.flatten(1) - 0.5) @ w - 0.6 + gain > 0
         assert counts[:, column].tolist() == fools.sum(0).tolist()
@@ -134,7 +162,9 @@ def test_black_and_white_pixels_are_clipped():
     w = weight(shape).abs()
     threat, random = Threat("linf", 0.3), Randomness.default(torch.zeros(5, *shape))
     images = torch.zeros(5, *shape)
-    parts = directions(w.view(1, *shape).expand(5, -1, -1, -1), threat, order, random.fork(order), order)
+    parts = directions(
+        w.view(1, *shape).expand(5, -1, -1, -1), threat, order, random.fork(order), order
+    )
     rises = next(iter(parts)).flatten(2).clamp(0, 1) @ w
     threshold = float(rises.median()) + 1e-4
     model = TwoClass(lambda x: x @ w - threshold)
@@ -144,15 +174,24 @@ def test_black_and_white_pixels_are_clipped():
 
 def test_a_model_whose_cross_entropy_vanishes_can_be_asked_by_its_margin():
     w = weight(LARGE)
-    model, images, threat = linear(w, scale=1000), torch.full((3, *LARGE), 0.5), Threat("l2", 10 / float(w.norm()))
+    model, images, threat = (
+        linear(w, scale=1000),
+        torch.full((3, *LARGE), 0.5),
+        Threat("l2", 10 / float(w.norm())),
+    )
     assert not adversarial_directions(linear(w, 9.9, 1000), images, zeros(3), threat, [4]).any()
-    assert (adversarial_directions(model, images, zeros(3), threat, [4, 16], loss=margin) == torch.tensor([4, 16])).all()
+    assert (
+        adversarial_directions(model, images, zeros(3), threat, [4, 16], loss=margin)
+        == torch.tensor([4, 16])
+    ).all()
 
 
 def test_a_model_without_gradient_is_tried_in_random_directions():
     """A step function of the mean: random signs do not reach it."""
     model = TwoClass(lambda x: torch.sign(x.mean(1) - 0.55))
-    assert not adversarial_directions(model, torch.full((3, *SHAPE), 0.5), zeros(3), LINF, [4, 16, 64]).any()
+    assert not adversarial_directions(
+        model, torch.full((3, *SHAPE), 0.5), zeros(3), LINF, [4, 16, 64]
+    ).any()
 
 
 @THREATS
@@ -164,11 +203,20 @@ def test_any_split_gives_the_same(monkeypatch, threat: Threat):
     assert len(whole.unique()) > 3
     for batch in (1, 4, 100):
         monkeypatch.setattr(engine, "batch_size", lambda device, pixels, batch=batch: batch)
-        assert torch.equal(adversarial_directions(model, images, labels, threat, [36, 4], random), whole)
+        assert torch.equal(
+            adversarial_directions(model, images, labels, threat, [36, 4], random), whole
+        )
     part = torch.tensor([7, 2])
-    alone = adversarial_directions(model, images[part], labels[part], threat, [4], random.narrow(part))
+    alone = adversarial_directions(
+        model, images[part], labels[part], threat, [4], random.narrow(part)
+    )
     assert torch.equal(alone, whole[part, 1:])
-    assert not torch.equal(adversarial_directions(model, images, labels, threat, [36, 4], Randomness(6, torch.arange(11))), whole)
+    assert not torch.equal(
+        adversarial_directions(
+            model, images, labels, threat, [36, 4], Randomness(6, torch.arange(11))
+        ),
+        whole,
+    )
 
 
 def test_no_batch_is_larger_than_allowed_and_passes_are_charged(monkeypatch):
@@ -202,6 +250,17 @@ def test_images_need_as_many_values_as_directions():
 
 def test_survival_is_of_the_largest_count():
     counts = torch.tensor([[4, 3], [0, 0], [1, 2], [0, 7]])
-    assert survival(counts, 8) == [rate((torch.tensor([4, 0, 2, 7]) >= k).numpy()) for k in range(1, 9)]
-    assert [share.value for share in survival(counts, 8)] == [0.75, 0.75, 0.5, 0.5, 0.25, 0.25, 0.25, 0]
+    assert survival(counts, 8) == [
+        rate((torch.tensor([4, 0, 2, 7]) >= k).numpy()) for k in range(1, 9)
+    ]
+    assert [share.value for share in survival(counts, 8)] == [
+        0.75,
+        0.75,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+        0.25,
+        0,
+    ]
     assert math.isnan(survival(counts[:0], 2)[1].value)

@@ -33,7 +33,13 @@ def products(first: Tensor, second: Tensor) -> Tensor:
 @pytest.mark.parametrize("shape", [SHAPE, (3, 5, 5)])
 def test_directions_are_orthogonal_and_of_unit_size(threat: Threat, zeroed: float, shape: Shape):
     gradient = normal(20, shape, 0, zeroed)
-    for other in (normal(20, shape, 1), normal(20, shape, 1, 0.5), torch.zeros(20, *shape), gradient, -gradient):
+    for other in (
+        normal(20, shape, 1),
+        normal(20, shape, 1, 0.5),
+        torch.zeros(20, *shape),
+        gradient,
+        -gradient,
+    ):
         first, second = plane(gradient, other, threat, Randomness.default(gradient))
         assert first.shape == second.shape == gradient.shape
         assert products(first, second).abs().max() < 1e-6
@@ -52,21 +58,28 @@ def test_signs_are_the_best_of_all_that_are_orthogonal():
     gradient, other = normal(50, (1, 2, 3), 0), normal(50, (1, 2, 3), 1)
     _, second = plane(gradient, other, LINF, Randomness.default(gradient))
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 6)
-    gain = (other.flatten(1) @ signs.T).masked_fill(gradient.sign().flatten(1) @ signs.T != 0, -torch.inf)
+    gain = (other.flatten(1) @ signs.T).masked_fill(
+        gradient.sign().flatten(1) @ signs.T != 0, -torch.inf
+    )
     assert torch.allclose(products(second, other), gain.amax(1).double())
 
 
 def test_in_l2_it_is_what_is_left_of_the_other_gradient():
     gradient, other = normal(9, SHAPE, 0), normal(9, SHAPE, 1)
     first, second = plane(gradient, other, L2, Randomness.default(gradient))
-    back = products(other, first)[:, None] * first.flatten(1) + products(other, second)[:, None] * second.flatten(1)
+    back = products(other, first)[:, None] * first.flatten(1) + products(other, second)[
+        :, None
+    ] * second.flatten(1)
     assert torch.allclose(back, other.flatten(1).double(), atol=1e-5)
 
 
 @THREATS
 def test_without_another_gradient_it_is_random_and_belongs_to_the_image(threat: Threat):
     gradient = normal(30, SHAPE, 0)
-    drawn = [plane(gradient, torch.zeros_like(gradient), threat, Randomness(seed, torch.arange(30)))[1] for seed in (0, 0, 1)]
+    drawn = [
+        plane(gradient, torch.zeros_like(gradient), threat, Randomness(seed, torch.arange(30)))[1]
+        for seed in (0, 0, 1)
+    ]
     assert torch.equal(drawn[0], drawn[1])
     assert products(drawn[0], drawn[2]).abs().mean() < 0.3 * products(drawn[0], drawn[0]).mean()
     assert (drawn[0].mean((1, 2, 3)).abs() < 0.5).all()
@@ -77,7 +90,12 @@ def test_without_another_gradient_it_is_random_and_belongs_to_the_image(threat: 
 
 @THREATS
 def test_one_value_leaves_no_second_direction(threat: Threat):
-    first, second = plane(torch.full((1, 1, 1, 1), 3.0), torch.ones(1, 1, 1, 1), threat, Randomness.default(torch.ones(1)))
+    first, second = plane(
+        torch.full((1, 1, 1, 1), 3.0),
+        torch.ones(1, 1, 1, 1),
+        threat,
+        Randomness.default(torch.ones(1)),
+    )
     assert first.flatten().tolist() == pytest.approx([1])
     assert second.flatten().tolist() == [0]
 
@@ -102,8 +120,12 @@ def test_the_plane_of_two_linear_models(threat: Threat):
     """The other model's gradient spans the second axis: the margin is linear in both, with known slopes."""
     w, v = weight(seed=0), weight(seed=1).flip(0)
     images = grey(3)
-    found = surface(linear(w), images, zeros(3), threat, reach=0.02, steps=3, source=linear(v), loss=margin)
-    first, second = plane(w.view(1, *SHAPE), v.view(1, *SHAPE), threat, Randomness.default(images[:1]))
+    found = surface(
+        linear(w), images, zeros(3), threat, reach=0.02, steps=3, source=linear(v), loss=margin
+    )
+    first, second = plane(
+        w.view(1, *SHAPE), v.view(1, *SHAPE), threat, Randomness.default(images[:1])
+    )
     slopes = [float(products(w.view(1, *SHAPE), direction)) for direction in (first, second)]
     height = (images.flatten(1) - 0.5) @ w - 1
     expected = height[:, None, None] + found.at[:, None] * slopes[0] + found.at * slopes[1]
@@ -134,7 +156,13 @@ def test_images_at_the_edge_are_not_clipped():
 @pytest.mark.parametrize("kill", [torch.sign, Tensor.detach], ids=["sign", "detach"])
 def test_without_a_gradient_the_first_axis_is_level(kill):
     w = weight()
-    found = surface(TwoClass(lambda x: kill((x - 0.5) @ w)), torch.full((2, *SHAPE), 0.5), zeros(2), LINF, steps=3)
+    found = surface(
+        TwoClass(lambda x: kill((x - 0.5) @ w)),
+        torch.full((2, *SHAPE), 0.5),
+        zeros(2),
+        LINF,
+        steps=3,
+    )
     assert torch.allclose(found.losses, found.losses[:, :1].expand_as(found.losses), atol=1e-5)
     assert found.losses.std() > 0.01
 

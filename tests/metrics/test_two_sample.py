@@ -5,7 +5,13 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
 
-from scotoma.metrics.two_sample import Neighbours, area, classifier_comparison, intrinsic_dimension, knn_comparison
+from scotoma.metrics.two_sample import (
+    Neighbours,
+    area,
+    classifier_comparison,
+    intrinsic_dimension,
+    knn_comparison,
+)
 
 
 def gaussian(n: int, d: int, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -22,7 +28,10 @@ def brute_force(first: np.ndarray, second: np.ndarray, dimension: float, k: int 
 
 @pytest.mark.parametrize("offset", [0.0, 300.0])
 def test_brute_force_on_all_points_and_on_parts(offset):
-    train, test = gaussian(200, 6) + np.float32(offset), gaussian(90, 6, 0.3, 1.2) + np.float32(offset)
+    train, test = (
+        gaussian(200, 6) + np.float32(offset),
+        gaussian(90, 6, 0.3, 1.2) + np.float32(offset),
+    )
     points = np.concatenate([train, test])
     near = Neighbours.find(train, test)
     rng = np.random.default_rng(0)
@@ -38,14 +47,21 @@ def test_brute_force_on_all_points_and_on_parts(offset):
 @pytest.mark.parametrize(("d", "shift", "scale"), [(1, 0.0, 1.0), (2, 1.0, 1.0), (3, 0.5, 1.5)])
 def test_two_gaussians(d, shift, scale):
     closed = d * (math.log(scale) + (1 + shift**2) / (2 * scale**2) - 0.5)
-    near = Neighbours.find(gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), kept=(20, 20))
-    assert near.divergence(np.arange(3000), np.arange(3000, 5000)) == pytest.approx(closed, abs=0.15)
+    near = Neighbours.find(
+        gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), kept=(20, 20)
+    )
+    assert near.divergence(np.arange(3000), np.arange(3000, 5000)) == pytest.approx(
+        closed, abs=0.15
+    )
 
 
 def test_features_on_a_plane_in_space_count_as_two_dimensional():
     plane = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
     train, test = gaussian(1000, 2), gaussian(800, 2, 1.0, seed=1)
-    flat, embedded = (Neighbours.find(*pair, kept=(20, 20)) for pair in ((train, test), (train @ plane, test @ plane)))
+    flat, embedded = (
+        Neighbours.find(*pair, kept=(20, 20))
+        for pair in ((train, test), (train @ plane, test @ plane))
+    )
     assert embedded.dimension == pytest.approx(2, rel=0.05)
     values = [near.divergence(np.arange(1000), np.arange(1000, 1800)) for near in (flat, embedded)]
     assert values == pytest.approx([1, 1], abs=0.2)
@@ -84,7 +100,9 @@ def test_the_same_distribution_and_another():
 def test_duplicates_do_not_make_it_infinite():
     train, test = gaussian(300, 4), gaussian(100, 4, seed=1)
     plain = knn_comparison(train, test)
-    copies = knn_comparison(np.concatenate([train, train[:40], train[:40]]), np.concatenate([test, train[:20]]))
+    copies = knn_comparison(
+        np.concatenate([train, train[:40], train[:40]]), np.concatenate([test, train[:20]])
+    )
     assert plain is not None
     assert copies is not None
     assert copies.value == pytest.approx(plain.value, abs=0.4)
@@ -128,6 +146,8 @@ def test_a_classifier_tells_a_moved_test_set_and_not_another_draw():
 
 
 def test_features_that_are_all_the_same_tell_nothing():
-    found = classifier_comparison(np.ones((30, 3), np.float32), np.ones((20, 3), np.float32), draws=3)
+    found = classifier_comparison(
+        np.ones((30, 3), np.float32), np.ones((20, 3), np.float32), draws=3
+    )
     assert found.value == 0.5
     assert (found.null == 0.5).all()

@@ -13,7 +13,9 @@ from scotoma.utils.errors import InputError
 
 
 @pytest.mark.parametrize(
-    ("arch", "parameters", "convolutions"), [("resnet50", 25_557_032, 53), ("resnet101", 44_549_160, 104)], ids=["50", "101"]
+    ("arch", "parameters", "convolutions"),
+    [("resnet50", 25_557_032, 53), ("resnet101", 44_549_160, 104)],
+    ids=["50", "101"],
 )
 def test_the_size_on_imagenet(arch, parameters, convolutions):
     with torch.device("meta"):
@@ -30,7 +32,10 @@ def test_stages_halve_the_image():
         part.register_forward_hook(lambda part, _, out: sizes.update({part: tuple(out.shape[1:])}))
     images = torch.rand(2, 3, 64, 64)
     assert model(images).shape == (2, 5)
-    stages = [sizes[model.get_submodule(name)] for name in ("stem", "stage1", "stage2", "stage3", "stage4")]
+    stages = [
+        sizes[model.get_submodule(name)]
+        for name in ("stem", "stage1", "stage2", "stage3", "stage4")
+    ]
     assert stages == [(64, 16, 16), (256, 16, 16), (512, 8, 8), (1024, 4, 4), (2048, 2, 2)]
     assert default_layer(model, images) == "input of fc"
     assert torch.equal(features(model, images), features(model, images, "pool"))

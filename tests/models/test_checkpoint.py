@@ -28,7 +28,9 @@ def test_half_precision_comes_back_as_float32(tmp_path, net, images):
     again, _ = load_checkpoint(tmp_path / "a.safetensors")
     assert {value.dtype for value in again.state_dict().values()} == {torch.float32}
     assert torch.equal(again(images), net.half().float()(images))
-    assert (tmp_path / "a.safetensors").stat().st_size < 0.6 * (tmp_path / "b.safetensors").stat().st_size
+    assert (tmp_path / "a.safetensors").stat().st_size < 0.6 * (
+        tmp_path / "b.safetensors"
+    ).stat().st_size
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path, net, monkeypatch):
@@ -69,12 +71,18 @@ def test_damaged_cards_are_refused(tmp_path, net, card, says):
 
 def same(tensors, net) -> bool:
     wanted = net.state_dict()
-    return tensors.keys() == wanted.keys() and all(torch.equal(tensors[name], wanted[name]) for name in wanted)
+    return tensors.keys() == wanted.keys() and all(
+        torch.equal(tensors[name], wanted[name]) for name in wanted
+    )
 
 
 @pytest.mark.parametrize("key", [None, "state_dict", "model_state_dict", "model", "net"])
 def test_wrappings_are_taken_off(tmp_path, net, key):
-    content = net.state_dict() if key is None else {key: net.state_dict(), "epoch": 3, "optimizer": {"lr": 0.1}}
+    content = (
+        net.state_dict()
+        if key is None
+        else {key: net.state_dict(), "epoch": 3, "optimizer": {"lr": 0.1}}
+    )
     torch.save(content, tmp_path / "a.pt")
     assert same(read_weights(tmp_path / "a.pt"), net)
 
@@ -90,7 +98,9 @@ def test_prefixes_are_taken_off(tmp_path, net, prefix):
 def test_a_prefix_that_the_model_has_itself_stays(net, tmp_path):
     wrapped = nn.Sequential()
     wrapped.module = net
-    fit_weights(wrapped, {name: value * 0 for name, value in wrapped.state_dict().items()}, tmp_path)
+    fit_weights(
+        wrapped, {name: value * 0 for name, value in wrapped.state_dict().items()}, tmp_path
+    )
     assert not any(value.any() for value in net.state_dict().values())
 
 

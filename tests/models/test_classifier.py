@@ -45,7 +45,10 @@ def replaced(logits, value):
         (lambda logits: replaced(logits, torch.nan), "NaN or infinite logits"),
         (lambda logits: replaced(logits, -torch.inf), "NaN or infinite logits"),
         (lambda logits: logits[:, :7], "tells 7 classes apart, but digits has labels up to 9"),
-        (lambda logits: logits[:, 0], r"returns \(32,\) for 32 images; want logits of shape \(32, classes\)"),
+        (
+            lambda logits: logits[:, 0],
+            r"returns \(32,\) for 32 images; want logits of shape \(32, classes\)",
+        ),
         (lambda logits: logits[:, :, None, None], r"returns \(32, 10, 1, 1\)"),
         (lambda logits: logits.T, r"returns \(10, 32\)"),
         (lambda logits: (logits, logits), "returns tuple"),
@@ -64,7 +67,9 @@ def test_unusable_answers_are_one_line(after, says):
 
 def test_images_of_another_size_are_told(digits):
     classifier = Classifier.of(ARCHITECTURES["small-cnn"]((1, 28, 28), 10), "mine")
-    with pytest.raises(InputError, match="mine cannot take images of 1x8x8 from digits: mat1 and mat2"):
+    with pytest.raises(
+        InputError, match="mine cannot take images of 1x8x8 from digits: mat1 and mat2"
+    ):
         classifier.checked(digits)
     with pytest.raises(InputError, match="cannot take images of 1x8x8"):
         Classifier.of(ARCHITECTURES["small-cnn"]((3, 8, 8), 10)).checked(digits)
@@ -116,7 +121,9 @@ def test_a_randomised_model_becomes_the_mean_of_draws(images):
     torch.manual_seed(7)
     net = Then(before=noise)
     torch.manual_seed(7)
-    assert torch.allclose(first, torch.stack([net(images) for _ in range(DRAWS)]).mean(0), atol=1e-6)
+    assert torch.allclose(
+        first, torch.stack([net(images) for _ in range(DRAWS)]).mean(0), atol=1e-6
+    )
 
 
 def test_random_probabilities_are_averaged_before_the_logarithm(images):
@@ -160,7 +167,9 @@ def test_noise_that_is_the_same_each_time_is_noted():
 
 
 def test_dropout_and_batch_norm_are_silent_in_eval_mode(digits):
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)).train()
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)
+    ).train()
     assert Classifier.of(net).checked(digits).notes == ()
 
 

@@ -11,7 +11,9 @@ from scotoma.models.features import default_layer, features
 from scotoma.utils.errors import InputError
 
 
-@pytest.mark.parametrize(("arch", "width"), [("small-cnn", 128), ("madry-mnist", 1024), ("wong-small", 100)])
+@pytest.mark.parametrize(
+    ("arch", "width"), [("small-cnn", 128), ("madry-mnist", 1024), ("wong-small", 100)]
+)
 def test_the_default_is_the_first_dense_layer_after_its_relu(arch, width, images):
     net = ARCHITECTURES[arch]((1, 8, 8), 10)
     h = features(net, images, None)
@@ -79,7 +81,9 @@ def test_wrappers_are_seen_through(net, images):
     wrapped = LogProbabilities(MeanOfDraws(nn.Sequential(net, nn.Softmax(1)), 3))
     assert torch.allclose(features(wrapped, images, None), features(net, images, None))
     assert torch.allclose(features(wrapped, images, "0.conv2"), features(net, images, "conv2"))
-    assert torch.allclose(features(wrapped, images, "logits"), net(images).log_softmax(1), atol=1e-5)
+    assert torch.allclose(
+        features(wrapped, images, "logits"), net(images).log_softmax(1), atol=1e-5
+    )
     assert default_layer(wrapped) == default_layer(wrapped, images) == "input of 0.fc2"
 
 

@@ -57,7 +57,9 @@ def test_the_hash_follows_the_weights(net):
 
 
 def test_our_own_file(tmp_path, net, images):
-    save_checkpoint(tmp_path / "digits-natural.safetensors", net, CARD | {"recipe": "natural"}, torch.float16)
+    save_checkpoint(
+        tmp_path / "digits-natural.safetensors", net, CARD | {"recipe": "natural"}, torch.float16
+    )
     loaded = load_model(str(tmp_path / "digits-natural.safetensors"))
     assert (loaded.name, loaded.card["recipe"]) == ("digits-natural", "natural")
     assert loaded.module(images).dtype == torch.float32
@@ -66,7 +68,9 @@ def test_our_own_file(tmp_path, net, images):
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 def test_code_with_weights(tmp_path, net, images, code, name):
-    save_file(net.state_dict(), tmp_path / name) if name.endswith("s") else torch.save(net.state_dict(), tmp_path / name)
+    save_file(net.state_dict(), tmp_path / name) if name.endswith("s") else torch.save(
+        net.state_dict(), tmp_path / name
+    )
     loaded = load_model(code, tmp_path / name)
     assert loaded.name == "mine.py:build"
     assert torch.equal(loaded.module(images), net(images))
@@ -85,7 +89,9 @@ def test_weights_that_want_trust(tmp_path, net, images, code):
     torch.save(net, tmp_path / "w.pt")
     with pytest.raises(InputError, match="--trust-pickle"):
         load_model(code, tmp_path / "w.pt")
-    assert torch.equal(load_model(code, tmp_path / "w.pt", trust_pickle=True).module(images), net(images))
+    assert torch.equal(
+        load_model(code, tmp_path / "w.pt", trust_pickle=True).module(images), net(images)
+    )
 
 
 def test_weights_where_they_do_not_belong(tmp_path, net, images):
@@ -128,7 +134,9 @@ def test_exported_programs_want_trust_and_are_quiet(tmp_path, net, images, digit
 
 def test_an_exported_program_could_run_code(tmp_path, net, images):
     """Why they want trust: torch evaluates the expressions of sizes. When this fails, the rule can be eased."""
-    path = export(net, tmp_path / "good.pt2", images, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+    path = export(
+        net, tmp_path / "good.pt2", images, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+    )
     trap = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
     with zipfile.ZipFile(path) as good, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as evil:
         for entry in good.infolist():
@@ -220,6 +228,8 @@ def test_programs_with_damaged_entries(tmp_path, net, images, kind, capfd):
 
 def test_loading_is_not_paid_for_at_import():
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, scotoma.models; assert 'torch' not in sys.modules"], capture_output=True, text=True
+        [sys.executable, "-c", "import sys, scotoma.models; assert 'torch' not in sys.modules"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr

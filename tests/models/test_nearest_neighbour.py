@@ -43,7 +43,9 @@ def test_the_gradient_points_to_the_neighbour():
     (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
     assert torch.allclose(gradient.flatten(1).norm(dim=1), torch.ones(3))
     with torch.no_grad():
-        assert (model(x + 0.01 * gradient)[:, 1] - model(x)[:, 1]).allclose(torch.tensor(0.01), atol=1e-4)
+        assert (model(x + 0.01 * gradient)[:, 1] - model(x)[:, 1]).allclose(
+            torch.tensor(0.01), atol=1e-4
+        )
     x = known.images(torch.arange(3)).requires_grad_()
     (gradient,) = torch.autograd.grad(model(x).sum(), x)
     assert gradient.isfinite().all()
@@ -73,4 +75,6 @@ def test_it_is_trained_saved_and_read_again(digits: Dataset, tmp_path: Path):
 
 def test_only_its_own_architecture(digits: Dataset, tmp_path: Path):
     with pytest.raises(InputError, match="--arch nearest-neighbour"):
-        train("nearest-neighbour", digits, "small-cnn", Threat("l2", 1.5), tmp_path / "m.safetensors")
+        train(
+            "nearest-neighbour", digits, "small-cnn", Threat("l2", 1.5), tmp_path / "m.safetensors"
+        )

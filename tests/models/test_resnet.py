@@ -21,7 +21,11 @@ def test_w32_10_has_the_size_and_layers_of_the_challenge():
     assert sum(weight.numel() for weight in model.parameters()) == 45_901_914
 
 
-@pytest.mark.parametrize("build", [resnet9, lambda s, c: madry_cifar(s, c, units=1, widths=(4, 8, 8, 16))], ids=["resnet9", "w32"])
+@pytest.mark.parametrize(
+    "build",
+    [resnet9, lambda s, c: madry_cifar(s, c, units=1, widths=(4, 8, 8, 16))],
+    ids=["resnet9", "w32"],
+)
 def test_features_are_the_pooled_channels(build):
     torch.manual_seed(0)
     model = build(SHAPE, 7).eval()

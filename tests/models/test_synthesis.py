@@ -69,7 +69,11 @@ def test_windows_are_those_of_the_paper():
         if isinstance(layer, nn.ConvTranspose2d)
     ]
     assert windows == [(32, (4, 4), 1), (16, (5, 5), 2), (16, (5, 5), 2), (1, (4, 4), 1)]
-    encoder = [(layer.kernel_size[0], layer.stride[0]) for layer in made.encoder if isinstance(layer, nn.Conv2d)]
+    encoder = [
+        (layer.kernel_size[0], layer.stride[0])
+        for layer in made.encoder
+        if isinstance(layer, nn.Conv2d)
+    ]
     assert encoder == [(5, 1), (4, 2), (3, 2), (5, 1)]
 
 
@@ -112,13 +116,17 @@ def test_the_search_is_that_of_adam():
     assert bank is not None
     for row in range(3):
         for label in range(3):
-            pairs = (x[row] - bank.images[label].view(-1, *SMALL)).square().sum((1, 2, 3)) + bank.samples.square().sum(1) / 2
+            pairs = (x[row] - bank.images[label].view(-1, *SMALL)).square().sum(
+                (1, 2, 3)
+            ) + bank.samples.square().sum(1) / 2
             z = bank.samples[pairs.argmin()].clone().requires_grad_()
             optimizer = torch.optim.Adam([z], made.rate)
             for _ in range(made.steps):
                 optimizer.zero_grad()
                 turns = z.expand(1, 3, -1)
-                loss = (x[row] - made.vaes.decode(turns)[0, label]).square().sum() + z.square().sum() / 2
+                loss = (
+                    x[row] - made.vaes.decode(turns)[0, label]
+                ).square().sum() + z.square().sum() / 2
                 loss.backward()
                 optimizer.step()
             made_image = made.vaes.decode(z.expand(1, 3, -1))[0, label]
@@ -237,7 +245,9 @@ def test_calibration_makes_the_labels_likeliest():
     made = model()
     x = made.vaes.decode(torch.randn(60, 3, LATENT, generator=torch.Generator().manual_seed(2)))
     labels = torch.arange(60) % 3
-    x = x[torch.arange(60), labels] + 0.1 * torch.randn(60, *SMALL, generator=torch.Generator().manual_seed(3))
+    x = x[torch.arange(60), labels] + 0.1 * torch.randn(
+        60, *SMALL, generator=torch.Generator().manual_seed(3)
+    )
     x = x.clamp(0, 1)
     made.calibrate(x, labels)
     chosen = float(made.sharpness)

@@ -23,7 +23,9 @@ class Net(nn.Module):
 def folder(root, width):
     root.mkdir()
     (root / "layers.py").write_text(LAYERS.format(width=width))
-    (root / "mine.py").write_text("from layers import Net\ndef build():\n    return Net()\nready = Net()\n")
+    (root / "mine.py").write_text(
+        "from layers import Net\ndef build():\n    return Net()\nready = Net()\n"
+    )
     return root / "mine.py"
 
 
@@ -72,7 +74,9 @@ def test_a_file_named_as_a_library_does_not_replace_it(tmp_path):
 
 def test_a_dotted_module_in_the_working_folder(tmp_path, monkeypatch):
     folder(tmp_path / "scotoma_test_package", 10)
-    (tmp_path / "scotoma_test_package" / "mine.py").write_text("from .layers import Net\ndef build():\n    return Net()\n")
+    (tmp_path / "scotoma_test_package" / "mine.py").write_text(
+        "from .layers import Net\ndef build():\n    return Net()\n"
+    )
     monkeypatch.chdir(tmp_path)
     loaded = load_model("scotoma_test_package.mine:build")
     assert loaded.name == "scotoma_test_package.mine:build"
@@ -86,10 +90,22 @@ def test_a_dotted_module_in_the_working_folder(tmp_path, monkeypatch):
         ("def build():\n    pass", "biuld", "no function 'biuld'; did you mean 'build'"),
         ("build = 3", "build", "build is int, not a function"),
         ("def build(size):\n    pass", "build", r"build\(\) raised TypeError: .*'size'"),
-        ("def build():\n    raise KeyError('weights\\nlost')", "build", r"build\(\) raised KeyError: "),
-        ("def build():\n    raise OSError('one\\ntwo')", "build", r"build\(\) raised OSError: one$"),
+        (
+            "def build():\n    raise KeyError('weights\\nlost')",
+            "build",
+            r"build\(\) raised KeyError: ",
+        ),
+        (
+            "def build():\n    raise OSError('one\\ntwo')",
+            "build",
+            r"build\(\) raised OSError: one$",
+        ),
         ("def build(:", "build", "importing it raised SyntaxError"),
-        ("import no_such_library", "build", "importing it raised ModuleNotFoundError: No module named 'no_such_library'"),
+        (
+            "import no_such_library",
+            "build",
+            "importing it raised ModuleNotFoundError: No module named 'no_such_library'",
+        ),
         ("import sys\nsys.exit(2)", "build", "importing it raised SystemExit: 2"),
         (
             "from torch import nn\ndef build():\n    return nn.LazyLinear(10)",
@@ -113,7 +129,10 @@ def test_code_that_fails_is_one_line(tmp_path, code, function, says):
     ("spec", "says"),
     [
         ("nowhere/mine.py:build", "nowhere/mine.py: no such file"),
-        ("scotoma_no_package.mine:build", "raised ModuleNotFoundError: No module named 'scotoma_no_package'"),
+        (
+            "scotoma_no_package.mine:build",
+            "raised ModuleNotFoundError: No module named 'scotoma_no_package'",
+        ),
         ("scotoma.models:ARCHITECTURES", "is Table, not a function"),
         ("scotoma.models.small_cnn:smal_cnn", "did you mean 'small_cnn'"),
         ("mine.pt:a b", "want file.py:FUNCTION"),
@@ -145,7 +164,9 @@ def build():
     return Net()
 """
     hashes = []
-    for number, (old, new) in enumerate([("", ""), ("", ""), ("0.5", "0.6"), ("0.1", "0.2"), ("images * 2", "images * 3")]):
+    for number, (old, new) in enumerate(
+        [("", ""), ("", ""), ("0.5", "0.6"), ("0.1", "0.2"), ("images * 2", "images * 3")]
+    ):
         file = tmp_path / f"mine{number}.py"
         file.write_text(code.replace(old, new) if old else code)
         hashes.append(load_model(f"{file}:build").sha256)

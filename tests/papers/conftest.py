@@ -26,9 +26,13 @@ def models(tmp_path, monkeypatch, digits_model) -> Path:
     shutil.copy(digits_model, folder / "digits-pgd.safetensors")
     torch.manual_seed(0)
     card = {"arch": "small-cnn", "shape": (1, 8, 8), "classes": 10}
-    save_checkpoint(folder / "digits-other.safetensors", ARCHITECTURES["small-cnn"]((1, 8, 8), 10), card)
+    save_checkpoint(
+        folder / "digits-other.safetensors", ARCHITECTURES["small-cnn"]((1, 8, 8), 10), card
+    )
     for name in ("digits-pgd", "digits-other"):
-        monkeypatch.setitem(REFERENCES, name, Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(10)))
+        monkeypatch.setitem(
+            REFERENCES, name, Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(10))
+        )
     return folder
 
 
@@ -37,6 +41,8 @@ def context(tmp_path, models) -> Callable[..., Context]:
     """A context that attacks a few digits."""
 
     def make(**changes) -> Context:
-        return Context(tmp_path / "runs", **{"attack": "fmn-linf", "limit": LIMIT, "models": models} | changes)
+        return Context(
+            tmp_path / "runs", **{"attack": "fmn-linf", "limit": LIMIT, "models": models} | changes
+        )
 
     return make

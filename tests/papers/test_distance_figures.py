@@ -51,12 +51,16 @@ def test_success_over_distance_has_both_extractors(context):
         assert (far["ours"], far["n"]) == (finding.numbers[f"{key}farthest_fifth_success"], 12)
         bins = [each for each in mine if each["left"] is not None]
         assert sum(each["n"] for each in bins) == 60
-        assert sum(each["n"] * (each["ours"] or 0) for each in bins) == pytest.approx(fell.sum(), abs=0.01)
+        assert sum(each["n"] * (each["ours"] or 0) for each in bins) == pytest.approx(
+            fell.sum(), abs=0.01
+        )
     negative = all(finding.numbers[f"{key}spearman_high"] < 0 for key in EXTRACTORS.values())
     assert (finding.verdict == "reproduced") == negative
 
 
-@pytest.mark.parametrize("place", [{(1.0, 0.0): 0.2, (0.9, 0.0): 0.1}, {(0.9, 0.0): 0.1, (1.0, 0.0): 0.2}])
+@pytest.mark.parametrize(
+    "place", [{(1.0, 0.0): 0.2, (0.9, 0.0): 0.1}, {(0.9, 0.0): 0.1, (1.0, 0.0): 0.2}]
+)
 def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, place):
     monkeypatch.setitem(published.FIGURE4, "digits", place)
     with context() as here:
@@ -68,7 +72,9 @@ def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, p
     assert [each["published"] for each in examples] == list(place.values())
     inputs, adversarial = finding.images["digits"]
     with torch.no_grad():
-        before, after = (model(torch.from_numpy(images)).argmax(1) for images in (inputs, adversarial))
+        before, after = (
+            model(torch.from_numpy(images)).argmax(1) for images in (inputs, adversarial)
+        )
     assert (before != after).all()
     assert len(set(before.tolist())) == 1
     distance = abs(adversarial - inputs).max((1, 2, 3))
@@ -87,7 +93,9 @@ def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
     expected = roc_auc_score(np.repeat([1, 0], len(near)), np.concatenate([far, near]))
     found = {each["measure"]: each for each in rows}
     assert found["AUROC of distance"]["ours"] == pytest.approx(expected, abs=1e-4)
-    assert found["median distance, moved"]["ours"] == pytest.approx(np.quantile(far, 0.5, method="lower"), rel=1e-4)
+    assert found["median distance, moved"]["ours"] == pytest.approx(
+        np.quantile(far, 0.5, method="lower"), rel=1e-4
+    )
     assert (finding.verdict == "reproduced") == (
         found["AUROC of distance"]["low"] > 0.3 and found["AUROC of distance"]["high"] < 0.7
     )

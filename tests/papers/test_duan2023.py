@@ -8,7 +8,17 @@ from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import SHARES
 from scotoma.papers.duan2023 import published
-from scotoma.papers.duan2023.published import COUNTS, EPS, GINI, NOISE_I, OCCLUSION, RANDOM_NOISE, SETTINGS, TABLE3, VALUES
+from scotoma.papers.duan2023.published import (
+    COUNTS,
+    EPS,
+    GINI,
+    NOISE_I,
+    OCCLUSION,
+    RANDOM_NOISE,
+    SETTINGS,
+    TABLE3,
+    VALUES,
+)
 
 
 def test_every_column_has_a_figure():
@@ -35,7 +45,10 @@ def test_the_claims_that_are_checked_here_hold_in_the_papers_own_tables():
 
 
 def test_tables_repeat_one_another():
-    for column, line in ((0, TABLE3["integrated-gradients"][0]), (-1, TABLE3["integrated-gradients"][1])):
+    for column, line in (
+        (0, TABLE3["integrated-gradients"][0]),
+        (-1, TABLE3["integrated-gradients"][1]),
+    ):
         for colour in COLOURS:
             assert getattr(line, colour) == OCCLUSION[SETTINGS[0], colour][column]
 

@@ -47,11 +47,18 @@ def test_the_interval_covers_the_difference(draws):
 
 
 def test_a_check_holds_beyond_chance_only():
-    for above, holds, contrary in ((0.1, False, False), (0.105, False, False), (0.2, True, False), (0.02, False, True)):
+    for above, holds, contrary in (
+        (0.1, False, False),
+        (0.105, False, False),
+        (0.2, True, False),
+        (0.02, False, True),
+    ):
         check = more_errors("more", "m", ("a", share(above)), ("b", share(0.1)))
         assert (check.holds, check.contrary) == (holds, contrary)
         assert check.row["n"] == N
-        assert check.row["outcome"] == ("holds" if holds else "the opposite" if contrary else "not beyond chance")
+        assert check.row["outcome"] == (
+            "holds" if holds else "the opposite" if contrary else "not beyond chance"
+        )
     assert more_errors("kept", "m", ("a", share(0.1)), ("b", share(0.1)), slack=0.02).holds
     assert more_errors("kept", "m", ("a", share(0.05)), ("b", share(0.1)), slack=0.02).contrary
     values = np.linspace(0.4, 0.6, N)
@@ -67,7 +74,9 @@ def test_a_gap_is_what_importance_adds():
     assert check.holds
     assert wider_gap("wider", "m", narrow, wide).contrary
     # all that a robust model's larger errors come to if the order adds nothing
-    assert not wider_gap("wider", "m", ("robust", share(0.9), share(0.9)), ("natural", share(0.3), share(0.3))).holds
+    assert not wider_gap(
+        "wider", "m", ("robust", share(0.9), share(0.9)), ("natural", share(0.3), share(0.3))
+    ).holds
 
 
 @dataclass
@@ -96,13 +105,21 @@ class Model:
 def sweep(**changes: Any) -> Found:
     """Three models as the paper finds them, the last one changed."""
     last = {"gini_": 0.8, "noise_": (0.9, 0.5), "squares": (0.7, 0.3)} | changes
-    models = {"natural": Model(0.6, (0.3, 0.2), (0.2, 0.1)), "0.1": Model(0.7, (0.5, 0.3), (0.4, 0.2)), "0.2": Model(**last)}
+    models = {
+        "natural": Model(0.6, (0.3, 0.2), (0.2, 0.1)),
+        "0.1": Model(0.7, (0.5, 0.3), (0.4, 0.2)),
+        "0.2": Model(**last),
+    }
     return cast("dict[str, Measured]", models)
 
 
 def failing(found: Found) -> set[str]:
     """The first word of the claims that do not hold."""
-    return {check.claim.split()[0] + " " + check.claim.split()[1] for check in claims.of_sweep(found) if not check.holds}
+    return {
+        check.claim.split()[0] + " " + check.claim.split()[1]
+        for check in claims.of_sweep(found)
+        if not check.holds
+    }
 
 
 def test_what_the_paper_finds_is_a_reproduction():

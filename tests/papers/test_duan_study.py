@@ -38,7 +38,10 @@ from scotoma.utils.random import Randomness
 LIMIT = 15
 UNIT = 20
 EPOCHS = {"tiny-natural": 3, "tiny-early": 2}
-MODELS = {name: Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(epochs, 64)) for name, epochs in EPOCHS.items()}
+MODELS = {
+    name: Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(epochs, 64))
+    for name, epochs in EPOCHS.items()
+}
 MODELS["tiny-pgd"] = Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(12))
 MEAN, SD = 0.303, 0.377
 
@@ -67,8 +70,15 @@ class TinyRemedies(Remedies):
 def trained(tmp_path_factory, digits, digits_model) -> Path:
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(digits_model, folder / "tiny-pgd.safetensors")
-    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"))
-    for name in EPOCHS:  # the log's evaluations on all test images would take longer than the training
+    few = replace(
+        digits,
+        test=ArraySplit(
+            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
+        ),
+    )
+    for (
+        name
+    ) in EPOCHS:  # the log's evaluations on all test images would take longer than the training
         torch.manual_seed(0)
         MODELS[name].train(few, folder / f"{name}.safetensors", lambda batches: None)
     return folder
@@ -82,13 +92,17 @@ def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
     monkeypatch.setattr(examination, "NOISE_DRAWS", 2)
     monkeypatch.setattr(examination, "CENTRE_DRAWS", 1)
     monkeypatch.setattr(Examination, "of", classmethod(_quick))
-    return lambda **changes: Context(tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes)
+    return lambda **changes: Context(
+        tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes
+    )
 
 
 _WHOLE = Examination.of.__func__  # type: ignore[attr-defined]
 
 
-def _quick(cls: type[Examination], data: Dataset, method: str = "integrated-gradients") -> Examination:
+def _quick(
+    cls: type[Examination], data: Dataset, method: str = "integrated-gradients"
+) -> Examination:
     """With maps that take no time."""
     made = _WHOLE(cls, data, method)
     fewer = {name: 4 for name in ("steps", "samples") if hasattr(made.method, name)}
@@ -101,7 +115,9 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
         index = common(here, Tiny().models)
         module = here.model("tiny-pgd").module
     each = found["0.1"]
-    assert each.frame["index"].to_list() == found["natural"].frame["index"].to_list() == index.tolist()
+    assert (
+        each.frame["index"].to_list() == found["natural"].frame["index"].to_list() == index.tolist()
+    )
     assert len(each) == LIMIT
     images, labels = digits.test.images(index), digits.test.labels[index]
     for model in found.values():
@@ -110,17 +126,28 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
     mean, sd = channels(digits)
     maps = IntegratedGradients(baseline=mean, steps=4)(module, images, labels)
     for convention in CONVENTIONS:
-        assert each.gini("regional", convention) == pytest.approx(regional_gini(maps, convention).numpy(), abs=1e-3)
+        assert each.gini("regional", convention) == pytest.approx(
+            regional_gini(maps, convention).numpy(), abs=1e-3
+        )
     for convention in CONVENTIONS[:2]:
-        assert each.gini("global", convention) == pytest.approx(global_gini(maps, convention).numpy(), abs=1e-3)
+        assert each.gini("global", convention) == pytest.approx(
+            global_gini(maps, convention).numpy(), abs=1e-3
+        )
     random = Randomness(0, index, "duan2023 examination")
-    noise = InductiveNoise(draws=2, mean=mean, sd=sd, counts=each.counts)(module, images, labels, maps, random.fork(1))
+    noise = InductiveNoise(draws=2, mean=mean, sd=sd, counts=each.counts)(
+        module, images, labels, maps, random.fork(1)
+    )
     for (order, kind), wrong in noise.wrong.items():
         for number, k in enumerate(each.counts):
-            assert (each.noise(kind, order, k) == wrong[..., number].float().mean(1).numpy()).mean() > 0.9, "all but near ties"
+            assert (
+                each.noise(kind, order, k) == wrong[..., number].float().mean(1).numpy()
+            ).mean() > 0.9, "all but near ties"
     fell = InductiveOcclusion(*each.settings[0], "black")(module, images, labels, maps).fell
     assert (each.occlusion(0, "black") == fell.float().numpy()).mean() > 0.9, "all but near ties"
-    assert each.noise("II", "importance", each.counts[-1]).mean() > each.noise("II", "random", each.counts[-1]).mean()
+    assert (
+        each.noise("II", "importance", each.counts[-1]).mean()
+        > each.noise("II", "random", each.counts[-1]).mean()
+    )
 
 
 def test_what_was_examined_serves_more_images_and_other_items(context, digits, monkeypatch):
@@ -128,7 +155,9 @@ def test_what_was_examined_serves_more_images_and_other_items(context, digits, m
         few = measure(here, Tiny.sweep)["0.1"].frame
     looked = []
     look = Examination.__call__
-    monkeypatch.setattr(Examination, "__call__", lambda self, *args: looked.append(1) or look(self, *args))
+    monkeypatch.setattr(
+        Examination, "__call__", lambda self, *args: looked.append(1) or look(self, *args)
+    )
     with context(limit=LIMIT - 5) as here:
         fewer = measure(here, Tiny.sweep)["0.1"].frame
         other = measure(here, {"0.1": "tiny-pgd"})["0.1"].frame
@@ -139,7 +168,9 @@ def test_what_was_examined_serves_more_images_and_other_items(context, digits, m
         more = measure(here, Tiny.sweep)["0.1"].frame
     order = shuffled(len(digits.test), 0).tolist()
     units = [order.index(frame["index"][-1]) // UNIT for frame in (few, more)]
-    assert len(looked) == len(Tiny.sweep) * (units[1] - units[0]) > 0, "what was not looked at before"
+    assert len(looked) == len(Tiny.sweep) * (units[1] - units[0]) > 0, (
+        "what was not looked at before"
+    )
     assert more[:LIMIT].equals(few)
 
 
@@ -148,16 +179,25 @@ def test_the_study(context, tmp_path, capsys):
         rows, finding = Tiny().measure(here, "tiny")
     assert {line["n"] for line in rows if "test images" not in line["measure"]} == {LIMIT}
     assert {line["published"] for line in rows} == {None}
-    keys = [tuple(value for key, value in line.items() if key not in ("ours", "low", "high", "n")) for line in rows]
+    keys = [
+        tuple(value for key, value in line.items() if key not in ("ours", "low", "high", "n"))
+        for line in rows
+    ]
     assert len(set(keys)) == len(keys)
-    by = {(line["trained for"], line["measure"], line["convention"]): line for line in rows if line["convention"]}
+    by = {
+        (line["trained for"], line["measure"], line["convention"]): line
+        for line in rows
+        if line["convention"]
+    }
     for eps in Tiny.sweep:
         line = next(line for line in finding.tables[SUMMARY] if line["model"] == eps)
         assert line["gini"] == by[eps, "global Gini", "absolute"]["ours"]
         assert line["regional"] == by[eps, "regional Gini", "net"]["ours"]
         assert line["gini_low"] < line["gini"] < line["gini_high"]
     checks = finding.tables["checks"]
-    assert finding.verdict == ("reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs")
+    assert finding.verdict == (
+        "reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs"
+    )
     assert finding.numbers["checks_held"] == sum(line["outcome"] == "holds" for line in checks)
     for figure in finding.figures:
         assert "<svg" in draw(figure, finding)
@@ -187,7 +227,10 @@ def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
                 continue
             with torch.no_grad():
                 assert digits.classes[int(module(image).argmax())] == caption.partition(",")[0]
-            assert digits.classes[int(module(torch.from_numpy(shown[row, :1])).argmax())] != caption.partition(",")[0]
+            assert (
+                digits.classes[int(module(torch.from_numpy(shown[row, :1])).argmax())]
+                != caption.partition(",")[0]
+            )
             fell += 1
     assert fell
 
@@ -199,7 +242,11 @@ def test_published_figures_stand_beside_the_convention_that_they_fit(context):
 
     with context() as here:
         rows, finding = Named().measure(here, "named")
-    given = {(line["trained for"], line["measure"], line["convention"]): line["published"] for line in rows if line["published"]}
+    given = {
+        (line["trained for"], line["measure"], line["convention"]): line["published"]
+        for line in rows
+        if line["published"]
+    }
     assert given == {
         ("natural", "global Gini", "absolute"): 0.58,
         ("natural", "regional Gini", "net"): 0.79,
@@ -215,11 +262,19 @@ def test_all_methods_of_attribution(context):
         rows, finding = TinyAttributions().measure(here, "attributions")
     assert {line["method"] for line in rows} == set(ATTRIBUTIONS)
     assert len(finding.tables[SUMMARY]) == 2 * len(list(ATTRIBUTIONS))
-    ginis = {(line["method"], line["trained for"]): line["ours"] for line in rows if line["measure"] == "global Gini"}
+    ginis = {
+        (line["method"], line["trained for"]): line["ours"]
+        for line in rows
+        if line["measure"] == "global Gini"
+    }
     assert len(set(ginis.values())) == len(ginis), "each method has maps of its own"
-    assert ginis["smoothgrad", "natural"] > ginis["integrated-gradients", "natural"], "squares are less equal"
+    assert ginis["smoothgrad", "natural"] > ginis["integrated-gradients", "natural"], (
+        "squares are less equal"
+    )
     assert len(finding.tables["checks"]) == len(list(ATTRIBUTIONS)) * (1 + 2 + 2)
-    assert [line["gini"] for line in finding.tables["published"] if line["method"] == "smoothgrad"] == [0.75, 0.98]
+    assert [
+        line["gini"] for line in finding.tables["published"] if line["method"] == "smoothgrad"
+    ] == [0.75, 0.98]
     for figure in finding.figures:
         assert "<svg" in draw(figure, finding)
 
@@ -231,13 +286,17 @@ def test_remedies_stand_beside_plain_training(context, digits):
         natural = robust(here, "tiny-natural", Threat("linf", 0.1))
     assert len(stood) == LIMIT
     assert natural.mean() < stood.mean()
-    by = {(line["training"], line["measure"]): line["ours"] for line in rows if line["order"] is None}
+    by = {
+        (line["training"], line["measure"]): line["ours"] for line in rows if line["order"] is None
+    }
     assert by[PLAIN, "robust accuracy at 0.1"] == pytest.approx(stood.mean(), abs=1e-5)
     assert {line["training"] for line in rows} == {NATURAL, PLAIN, "Early"}
     checks = finding.tables["checks"]
     assert len(checks) == 1 + 2 * 2 + 3 + 1
     assert all(line["check"].startswith("Early") for line in checks)
-    assert finding.verdict == ("reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs")
+    assert finding.verdict == (
+        "reproduced" if all(line["outcome"] == "holds" for line in checks) else "differs"
+    )
     for figure in finding.figures:
         assert "<svg" in draw(figure, finding)
 
@@ -258,7 +317,9 @@ def test_an_examination_is_on_standardised_images(digits):
 
 
 def test_channels_of_colour_images():
-    pixels = torch.rand(1500, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5, 0.1]).view(3, 1, 1)
+    pixels = torch.rand(1500, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [1.0, 0.5, 0.1]
+    ).view(3, 1, 1)
     split = ArraySplit(pixels.numpy(), np.arange(1500) % 2, "colour")
     mean, sd = channels(from_splits("colour", split, split))
     assert mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), rel=1e-4)

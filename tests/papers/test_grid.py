@@ -28,7 +28,9 @@ def as_published(table: tuple[Cell, ...], eps: float) -> list[Attacked]:
     ]
 
 
-@pytest.mark.parametrize(("item", "eps"), [(Table2(), 0.3), (Table3(), 0.1)], ids=["table2", "table3"])
+@pytest.mark.parametrize(
+    ("item", "eps"), [(Table2(), 0.3), (Table3(), 0.1)], ids=["table2", "table3"]
+)
 def test_the_papers_own_figures_are_a_reproduction(item, eps):
     cells = as_published(item.cells, eps)
     assert item.missing(cells) == []
@@ -46,7 +48,9 @@ def test_the_papers_own_figures_are_a_reproduction(item, eps):
 )
 def test_each_bound_of_table_2(cell, changes, says):
     cells = as_published(published.TABLE2, 0.3)
-    cells[cell] = replace(cells[cell], **{name: printed_rate(value) for name, value in changes.items()})
+    cells[cell] = replace(
+        cells[cell], **{name: printed_rate(value) for name, value in changes.items()}
+    )
     assert [text for text in Table2().missing(cells) if says in text]
 
 
@@ -95,7 +99,9 @@ def test_rows_are_what_the_moved_images_give(context, digits):
             (0.05, "success", 0.09),
         ]
         everything = digits.test.images(torch.arange(len(digits.test)))
-        for each, images in zip(rows[::2], (everything, ScaleShift(0.9, 0.05)(everything)), strict=False):
+        for each, images in zip(
+            rows[::2], (everything, ScaleShift(0.9, 0.05)(everything)), strict=False
+        ):
             with torch.no_grad():
                 right = model(images).argmax(1) == digits.test.labels
             assert each["ours"] == pytest.approx(right.float().mean().item(), abs=1e-5)
@@ -128,7 +134,9 @@ def test_fewer_images_are_among_the_more_and_are_right(context, digits):
 class BlindMnist(Table2):
     """The corners of Table 2 that a quick look wants."""
 
-    cells = tuple(cell for cell in published.TABLE2 if (cell.alpha, cell.beta) in ((1.0, 0.0), (0.8, 0.1)))
+    cells = tuple(
+        cell for cell in published.TABLE2 if (cell.alpha, cell.beta) in ((1.0, 0.0), (0.8, 0.1))
+    )
 
 
 def test_the_blind_spot_of_mnist(tmp_path, mnist):

@@ -40,7 +40,14 @@ class Robust:
             row({"data": "digits", "eps": 0.1}, "success", rate(fell), 0.125),
             row({"data": "digits", "eps": None}, "smallest", Rate(np.inf, np.nan, np.nan, 1)),
         ]
-        return rows, Finding(name, self.title, "differs", "differs by design", "It differs.", tables={"more": [{"a": 1}]})
+        return rows, Finding(
+            name,
+            self.title,
+            "differs",
+            "differs by design",
+            "It differs.",
+            tables={"more": [{"a": 1}]},
+        )
 
 
 class Plain(Robust):
@@ -62,8 +69,13 @@ def tiny(monkeypatch, models):
 
 def test_an_item_writes_rows_and_a_report(tmp_path, tiny):
     out = tmp_path / "out"
-    (done,) = reproduce("tiny2030/table7", out, limit=30, models=tiny, command="scotoma reproduce tiny2030/table7")
-    held = json.loads((out / "reproduction.json").read_text(), parse_constant=lambda text: pytest.fail(f"{text} in JSON"))
+    (done,) = reproduce(
+        "tiny2030/table7", out, limit=30, models=tiny, command="scotoma reproduce tiny2030/table7"
+    )
+    held = json.loads(
+        (out / "reproduction.json").read_text(),
+        parse_constant=lambda text: pytest.fail(f"{text} in JSON"),
+    )
     assert list(held) == ["paper", "item", "rows"]
     assert (held["paper"], held["item"]) == ("tiny2030", "table7")
     assert [list(each) for each in held["rows"]] == [COLUMNS, COLUMNS]
@@ -90,7 +102,9 @@ def test_an_item_writes_rows_and_a_report(tmp_path, tiny):
 def test_a_paper_writes_a_folder_an_item_and_shares_the_work(tmp_path, tiny, monkeypatch):
     asked = []
     attack = Run._attack_batch
-    monkeypatch.setattr(Run, "_attack_batch", lambda self, *args: asked.append(1) or attack(self, *args))
+    monkeypatch.setattr(
+        Run, "_attack_batch", lambda self, *args: asked.append(1) or attack(self, *args)
+    )
     out = tmp_path / "out"
     done = reproduce("tiny2030", out, limit=30, models=tiny)
     assert [each.name for each in done] == ["tiny2030/table7", "tiny2030/figure1"]
@@ -164,20 +178,29 @@ def test_what_cannot_be_used_is_told_before_anything_is_written(tmp_path, tiny):
 
 def test_names_of_items():
     assert chosen("zhang2019/table2") == ["zhang2019/table2"]
-    assert len(chosen("zhang2019")) == len([name for name in ITEMS if name.startswith("zhang2019/")])
+    assert len(chosen("zhang2019")) == len(
+        [name for name in ITEMS if name.startswith("zhang2019/")]
+    )
     with pytest.raises(InputError):
         chosen("zhang")
 
 
 def test_agreement_counts_published_figures_inside_our_intervals():
     inside, outside = Rate(0.5, 0.4, 0.6, 100), Rate(0.1, 0.05, 0.2, 100)
-    rows = [row({}, "a", inside, 0.6), row({}, "a", outside, 0.3), row({}, "a", inside), row({}, "a", number({}, "kl", 5), 0.5)]
+    rows = [
+        row({}, "a", inside, 0.6),
+        row({}, "a", outside, 0.3),
+        row({}, "a", inside),
+        row({}, "a", number({}, "kl", 5), 0.5),
+    ]
     assert agreement(rows) == (1, 2)
     assert rows[3]["ours"] is None
 
 
 def test_a_table_that_is_too_wide_is_told_in_several_that_begin_with_the_same_column():
-    rows = [{"model": f"model {i}", **{f"measure_{j}": i + j / 7 for j in range(6)}} for i in range(3)]
+    rows = [
+        {"model": f"model {i}", **{f"measure_{j}": i + j / 7 for j in range(6)}} for i in range(3)
+    ]
     every = columns(rows)
     assert side_by_side(every, 200) == [every]
     parts = side_by_side(every, 40)

@@ -50,18 +50,29 @@ class Tiny(DistalImages):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, digits) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"))
-    for arch in ARCHS.values():  # the log's evaluations on all test images would take longer than the training
+    few = replace(
+        digits,
+        test=ArraySplit(
+            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
+        ),
+    )
+    for arch in (
+        ARCHS.values()
+    ):  # the log's evaluations on all test images would take longer than the training
         torch.manual_seed(0)
         path, network = folder / f"tiny-{arch}.safetensors", ARCHITECTURES[arch]((1, 8, 8), 10)
         if arch in EPOCHS:
-            wanted = Reference("natural", "digits", arch, "linf:0.1", Schedule(EPOCHS[arch], 64, peak=3e-3))
+            wanted = Reference(
+                "natural", "digits", arch, "linf:0.1", Schedule(EPOCHS[arch], 64, peak=3e-3)
+            )
             wanted.train(few, path, lambda batches: None)
             continue
         if isinstance(network, NearestNeighbour):
             network.remember(digits.train)
         else:
-            _draw_greys(network, digits.train.images(torch.arange(len(digits.train))), digits.train.labels)
+            _draw_greys(
+                network, digits.train.images(torch.arange(len(digits.train))), digits.train.labels
+            )
         save_checkpoint(path, network, {"arch": arch, "shape": (1, 8, 8), "classes": 10})
     return folder
 
@@ -86,7 +97,9 @@ def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
     monkeypatch.setattr(sureness, "CLIMB", replace(CLIMB, steps=25))
     for name, binary in {"synthesis": False, "binary_synthesis": True}.items():
         monkeypatch.setattr(synthesis, name, partial(_quick, binary))
-    return lambda **changes: Context(tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes)
+    return lambda **changes: Context(
+        tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes
+    )
 
 
 def _quick(binary: bool, shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
@@ -131,14 +144,21 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
         with torch.no_grad():
             logits = module(noise)
         largest = found[paper].posterior(logits).amax(1)
-        assert by[paper, "sure of noise"]["ours"] == pytest.approx(float((largest >= 0.9).float().mean()))
+        assert by[paper, "sure of noise"]["ours"] == pytest.approx(
+            float((largest >= 0.9).float().mean())
+        )
         assert by[paper, "sure of noise"]["n"] == LIMIT
         softmax = logits.softmax(1).amax(1)
-        assert by[paper, "sure of noise, by the softmax"]["ours"] == pytest.approx(float((softmax >= 0.9).float().mean()))
+        assert by[paper, "sure of noise, by the softmax"]["ours"] == pytest.approx(
+            float((softmax >= 0.9).float().mean())
+        )
         if isinstance(module, AnalysisBySynthesis):
             assert torch.allclose(module.probabilities(logits).amax(1), largest, atol=1e-5)
         for target in range(10):
-            line, image = reached[paper, digits.classes[target]], torch.from_numpy(shown[target, column])
+            line, image = (
+                reached[paper, digits.classes[target]],
+                torch.from_numpy(shown[target, column]),
+            )
             assert line["reached"] == (line["confidence"] >= 0.9) == (line["steps"] is not None)
             if not line["reached"]:
                 assert (image == 0.5).all()
@@ -147,18 +167,29 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
             with torch.no_grad():
                 told = found[paper].posterior(module(image[None]))[0]
             assert float(told[target]) == pytest.approx(line["confidence"], abs=2e-3)
-            nearest = (digits.train.images(torch.arange(len(digits.train))) - image).flatten(1).norm(dim=1).min()
+            nearest = (
+                (digits.train.images(torch.arange(len(digits.train))) - image)
+                .flatten(1)
+                .norm(dim=1)
+                .min()
+            )
             assert line["distance_to_data"] == pytest.approx(float(nearest), rel=1e-4)
             assert f"at {line['confidence']:.2f}" in finding.figures[1].captions[target][column]  # type: ignore[union-attr]
             if any(isinstance(part, Binarise) for part in module.modules()):
                 assert set(image.unique().tolist()) <= {0.0, 1.0}
-        steps = [line["steps"] for key, line in reached.items() if key[0] == paper and line["reached"]]
+        steps = [
+            line["steps"] for key, line in reached.items() if key[0] == paper and line["reached"]
+        ]
         assert by[paper, "targets reached from noise"]["ours"] == len(steps) / 10
     assert by["CNN", "targets reached from noise"]["ours"] > 0.5
-    assert by["Binary CNN", "targets reached from noise"]["ours"] > 0.5, "without BPDA no image would move"
+    assert by["Binary CNN", "targets reached from noise"]["ours"] > 0.5, (
+        "without BPDA no image would move"
+    )
     assert by["Nearest neighbour", "targets reached from noise"]["ours"] == 1
     assert len(finding.tables[SUMMARY]) == 6
-    assert finding.verdict == ("reproduced" if all(line["holds"] for line in finding.tables["checks"]) else "differs")
+    assert finding.verdict == (
+        "reproduced" if all(line["holds"] for line in finding.tables["checks"]) else "differs"
+    )
     for figure in finding.figures:
         assert "<svg" in draw(figure, finding)
 

@@ -30,7 +30,11 @@ class Few(Norms):
 def found(context: Callable[..., Context]) -> tuple[list, object, dict[str, Measured]]:
     with context(limit=LIMIT) as held:
         rows, finding = Few().measure(held, "table")
-        return rows, finding, {name: measure(held, STANDING[name]) for name in ("CNN", "Nearest neighbour")}
+        return (
+            rows,
+            finding,
+            {name: measure(held, STANDING[name]) for name in ("CNN", "Nearest neighbour")},
+        )
 
 
 def test_published_curves_fall_and_their_medians_are_where_half_is_left():
@@ -40,7 +44,9 @@ def test_published_curves_fall_and_their_medians_are_where_half_is_left():
             assert list(printed.distances) == sorted(printed.distances)
             below = sum(distance <= published.BOUNDS[norm].eps for distance in printed.distances)
             left = 1.0 if not below else published.LEVELS[below - 1]
-            assert printed.accuracy <= left + 1e-9, "accuracy at the bound lies below the last level reached before it"
+            assert printed.accuracy <= left + 1e-9, (
+                "accuracy at the bound lies below the last level reached before it"
+            )
             assert printed.accuracy >= left - 0.2
     assert published.CURVES["l2"]["ABS"].median == 2.24
 
@@ -51,14 +57,22 @@ def test_rows_are_those_of_the_attacks(found):
     for paper, each in measured.items():
         for norm, read in each.readings.items():
             keys = {"model": paper, "norm": norm}
-            (distance,) = [line for line in rows if line["measure"] == "median distance" and keys.items() <= line.items()]
+            (distance,) = [
+                line
+                for line in rows
+                if line["measure"] == "median distance" and keys.items() <= line.items()
+            ]
             nearest = np.min([tried.records[norm].to_numpy() for tried in read.tried], axis=0)
             expected = median(np.where(each.right, nearest, 0.0)).value
             assert distance["ours"] == pytest.approx(expected, abs=1e-6)
             assert distance["published"] == published.CURVES[norm][paper].median
-            of_attacks = [line for line in finding.tables["attacks"] if keys.items() <= line.items()]
+            of_attacks = [
+                line for line in finding.tables["attacks"] if keys.items() <= line.items()
+            ]
             assert [line["attack"] for line in of_attacks] == [tried.name for tried in read.tried]
-            assert distance["ours"] <= min(line["median"] for line in of_attacks if line["median"] is not None)
+            assert distance["ours"] <= min(
+                line["median"] for line in of_attacks if line["median"] is not None
+            )
     assert {line["model"] for line in finding.tables["summary"]} == set(MODELS)
     assert finding.verdict == "differs", "a model stands no further than itself"
 
@@ -72,7 +86,9 @@ def test_examples_are_the_nearest_ones(found):
     index = each.readings["linf"].tried[0].records["index"].to_list()
     for line, captions in zip(shown, gallery.captions, strict=True):
         row = index.index(int(captions[0].removeprefix("test image ")))
-        assert np.abs(line[1] - line[0]).max() == pytest.approx(each.readings["linf"].nearest[row], abs=1e-5)
+        assert np.abs(line[1] - line[0]).max() == pytest.approx(
+            each.readings["linf"].nearest[row], abs=1e-5
+        )
 
 
 def test_a_claim_holds_where_most_images_agree(found):

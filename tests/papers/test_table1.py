@@ -17,7 +17,14 @@ class Known:
         assert points is None, "the paper measured all images"
 
     def measure(self, claim, run, settings) -> Finding:
-        values = {"kl": 0.3, "kl_low": 0.2, "kl_high": 0.4, "auc": 0.5, "auc_low": 0.45, "auc_high": 0.55}
+        values = {
+            "kl": 0.3,
+            "kl_low": 0.2,
+            "kl_high": 0.4,
+            "auc": 0.5,
+            "auc_low": 0.45,
+            "auc_high": 0.55,
+        }
         return Finding("divergence", "", "holds", "", "", numbers=values)
 
 
@@ -36,12 +43,23 @@ def test_a_row_of_table_1(context, digits, monkeypatch):
         linf = here.run("digits-pgd").records["linf"].to_numpy()
     by = {each["measure"]: each for each in rows}
     assert set(by) == {DIVERGENCE, "success", "accuracy", *BEYOND}
-    assert (by[DIVERGENCE]["ours"], by[DIVERGENCE]["low"], by[DIVERGENCE]["high"]) == (0.3, 0.2, 0.4)
-    assert [by[measure]["published"] for measure in (DIVERGENCE, "success", "accuracy")] == [0.25, 0.1, 0.9]
+    assert (by[DIVERGENCE]["ours"], by[DIVERGENCE]["low"], by[DIVERGENCE]["high"]) == (
+        0.3,
+        0.2,
+        0.4,
+    )
+    assert [by[measure]["published"] for measure in (DIVERGENCE, "success", "accuracy")] == [
+        0.25,
+        0.1,
+        0.9,
+    ]
     assert {by[measure]["published"] for measure in BEYOND} == {None}
     assert by["k-NN K-L divergence"]["ours"] is None, "what the probe cannot tell is null"
     with torch.no_grad():
-        right = model(digits.test.images(torch.arange(len(digits.test)))).argmax(1) == digits.test.labels
+        right = (
+            model(digits.test.images(torch.arange(len(digits.test)))).argmax(1)
+            == digits.test.labels
+        )
     assert by["accuracy"]["ours"] == pytest.approx(right.float().mean().item(), abs=1e-5)
     assert by["success"]["ours"] == pytest.approx((linf <= 0.1 + 1e-6).mean(), abs=1e-5)
     assert by["success"]["n"] == len(linf) == here.limit
@@ -51,7 +69,12 @@ def test_a_row_of_table_1(context, digits, monkeypatch):
 
 @pytest.mark.parametrize(
     ("values", "rises"),
-    [([0.05, 0.1, 0.6], True), ([0.1, 0.05, 0.6], False), ([0.1, 0.1, 0.6], False), ([0.05, 0.1, None], False)],
+    [
+        ([0.05, 0.1, 0.6], True),
+        ([0.1, 0.05, 0.6], False),
+        ([0.1, 0.1, 0.6], False),
+        ([0.05, 0.1, None], False),
+    ],
 )
 def test_the_order_of_the_paper(values, rises):
     assert Table1._rises([{"ours": value} for value in values]) == rises

@@ -3,13 +3,24 @@
 import pytest
 
 from scotoma.papers.tramer2018 import published
-from scotoma.papers.tramer2018.published import COSINE, FIGURE2, LOSS_RATIO, NETWORKS, SOURCES, TABLE1, TABLE2, TABLE4
+from scotoma.papers.tramer2018.published import (
+    COSINE,
+    FIGURE2,
+    LOSS_RATIO,
+    NETWORKS,
+    SOURCES,
+    TABLE1,
+    TABLE2,
+    TABLE4,
+)
 
 
 def test_every_figure_is_a_rate_of_a_network():
     for table in (TABLE1, TABLE2, TABLE4, LOSS_RATIO, COSINE):
         assert set(table) <= set(NETWORKS)
-    every = [value for table in (TABLE1, TABLE2) for row in table.values() for value in row] + list(LOSS_RATIO.values())
+    every = [value for table in (TABLE1, TABLE2) for row in table.values() for value in row] + list(
+        LOSS_RATIO.values()
+    )
     assert all(0 < value < 1 for value in every)
     # percentages with one digit
     assert all(value * 1000 == pytest.approx(round(value * 1000), abs=1e-6) for value in every)

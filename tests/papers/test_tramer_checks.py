@@ -27,7 +27,9 @@ def test_a_paired_difference_and_its_interval():
     assert (found.value, found.n) == (pytest.approx(0.2), N)
     assert 0.15 < found.low < found.value < found.high < 0.25
     back = paired(b, a)
-    assert (back.value, back.low, back.high) == pytest.approx((-found.value, -found.high, -found.low))
+    assert (back.value, back.low, back.high) == pytest.approx(
+        (-found.value, -found.high, -found.low)
+    )
     # the same rates on other images are far less certain
     spread = paired(a, np.roll(b, N // 2))
     assert spread.value == pytest.approx(0.2)
@@ -50,7 +52,9 @@ def test_the_interval_covers_the_difference(p, q):
     covered, n, tries = 0, 100, 1500
     for _ in range(tries):
         common = random.random(n)  # correlated as two models on the same images are
-        a, b = (np.where(random.random(n) < 0.5, common, random.random(n)) < rate for rate in (p, q))
+        a, b = (
+            np.where(random.random(n) < 0.5, common, random.random(n)) < rate for rate in (p, q)
+        )
         found = paired(a, b)
         covered += found.low <= p - q <= found.high
     assert covered / tries > 0.93
@@ -61,17 +65,35 @@ def test_a_check_holds_beyond_noise_only():
         check = more_often("more", "m", ("a", share(larger)), ("b", share(0.1)), "s")
         assert check.holds == holds
         assert check.row["holds"] == holds
-        assert (check.row["error"], check.row["against"], check.row["n"]) == (pytest.approx(larger, abs=1e-3), 0.1, N)
+        assert (check.row["error"], check.row["against"], check.row["n"]) == (
+            pytest.approx(larger, abs=1e-3),
+            0.1,
+            N,
+        )
     for value, holds in ((0.5, False), (0.52, False), (0.6, True)):
         assert more_than("above", "m", ("a", share(value)), 0.5).holds == holds
 
 
-def errors(model: str, own: dict[str, float], met: dict[str, dict[str, float]], clean: float = 0.01) -> Errors:
+def errors(
+    model: str, own: dict[str, float], met: dict[str, dict[str, float]], clean: float = 0.01
+) -> Errors:
     """Errors at these rates."""
     roles = dict.fromkeys(met, HELD_OUT) | {"mine": SAME, "taught": SEEN}
-    transferred = {(source, attack): share(value) for source, attacks in met.items() for attack, value in attacks.items()}
-    transferred |= {(source, attack): share(0.99) for source in ("mine", "taught") for attack in ("FGSM", "MIM")}
-    return Errors(model, share(clean), {attack: share(value) for attack, value in own.items()}, transferred, roles)
+    transferred = {
+        (source, attack): share(value)
+        for source, attacks in met.items()
+        for attack, value in attacks.items()
+    }
+    transferred |= {
+        (source, attack): share(0.99) for source in ("mine", "taught") for attack in ("FGSM", "MIM")
+    }
+    return Errors(
+        model,
+        share(clean),
+        {attack: share(value) for attack, value in own.items()},
+        transferred,
+        roles,
+    )
 
 
 def stepped(**changes: float) -> Errors:
@@ -92,7 +114,11 @@ def failing(single: Errors, other: Errors) -> list[tuple[str, str | None]]:
     """The first word that tells which claim fails, and the source."""
     made = claims.of_network(FGSM_SUITE, "fgsm", single, [other])
     assert len(made) == 1 + 1 + 2 + 1
-    return [(check.claim.partition(":")[2].split()[0], check.source) for check in made if not check.holds]
+    return [
+        (check.claim.partition(":")[2].split()[0], check.source)
+        for check in made
+        if not check.holds
+    ]
 
 
 def test_what_the_paper_finds_is_a_reproduction():
@@ -119,7 +145,10 @@ def test_only_what_is_held_out_counts_as_black_box():
 
 def test_the_worst_is_taken_image_by_image():
     clean = share(0)
-    met = {("s", "FGSM"): np.array([True, False, False, False]), ("s", "MIM"): np.array([False, True, False, False])}
+    met = {
+        ("s", "FGSM"): np.array([True, False, False, False]),
+        ("s", "MIM"): np.array([False, True, False, False]),
+    }
     model = Errors("m", clean[:4], {}, met, {"s": HELD_OUT})
     assert model.black_box().tolist() == [True, True, False, False]
     assert model.largest_transfer().sum() == 1

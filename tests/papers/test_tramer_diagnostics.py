@@ -45,7 +45,9 @@ def test_the_figures_of_a_model_on_digits(context, digits):
     assert (norm["n"], norm["published"]) == (LIMIT, None)
     assert 0 < ours["digits-pgd", "loss ratio", None]["ours"] <= 1.01
     for eps in (0.025, 0.0625, 0.1):
-        shares = [ours["digits-pgd", f"at least {k} adversarial directions", eps]["ours"] for k in MANY]
+        shares = [
+            ours["digits-pgd", f"at least {k} adversarial directions", eps]["ours"] for k in MANY
+        ]
         assert shares == sorted(shares, reverse=True)
     drawn = [figure.table for figure in finding.figures if isinstance(figure, Curve)]
     assert drawn == [table for table in finding.tables if table.startswith("directions")]
@@ -59,8 +61,13 @@ def test_what_was_found_is_not_looked_for_again(context, monkeypatch):
         found = diagnose(here, "digits-pgd", (1.0,))
         assert len(found.norms) == LIMIT
         assert len(found.directions[0.1]) <= LIMIT
-    monkeypatch.setattr("scotoma.papers.tramer2018.diagnosis.linearity", lambda *args: pytest.fail("again"))
-    monkeypatch.setattr("scotoma.papers.tramer2018.diagnosis.adversarial_directions", lambda *args: pytest.fail("again"))
+    monkeypatch.setattr(
+        "scotoma.papers.tramer2018.diagnosis.linearity", lambda *args: pytest.fail("again")
+    )
+    monkeypatch.setattr(
+        "scotoma.papers.tramer2018.diagnosis.adversarial_directions",
+        lambda *args: pytest.fail("again"),
+    )
     monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("again"))
     with context(limit=LIMIT) as here:
         again = diagnose(here, "digits-pgd", (1.0,))
@@ -76,8 +83,12 @@ def test_a_model_that_forgets_the_image(tmp_path, monkeypatch):
     net = small_cnn((1, 8, 8), 10)
     with torch.no_grad():
         net.fc2.weight.zero_()  # type: ignore[union-attr, operator]
-    save_checkpoint(folder / "flat.safetensors", net, {"arch": "small-cnn", "shape": (1, 8, 8), "classes": 10})
-    monkeypatch.setitem(REFERENCES, "flat", Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1)))
+    save_checkpoint(
+        folder / "flat.safetensors", net, {"arch": "small-cnn", "shape": (1, 8, 8), "classes": 10}
+    )
+    monkeypatch.setitem(
+        REFERENCES, "flat", Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1))
+    )
     with Context(tmp_path / "runs", limit=LIMIT, models=folder) as here:
         found = diagnose(here, "flat", (1.0,))
     assert found.norm.value == 0
@@ -91,7 +102,12 @@ def diagnosis(ratio: float, cosine: float, some: float, n: int = 200) -> Diagnos
     noise = torch.linspace(-0.01, 0.01, n)
     single, cosines = ratio + noise, cosine + noise
     steps = Linearity(torch.zeros(n), single, torch.ones(n), cosines)
-    return Diagnosis(steps, np.linspace(0.1, 0.2, n), {0.1: np.zeros(n, int), 0.3: (np.arange(n) < some * n).astype(int)}, (4,))
+    return Diagnosis(
+        steps,
+        np.linspace(0.1, 0.2, n),
+        {0.1: np.zeros(n, int), 0.3: (np.arange(n) < some * n).astype(int)},
+        (4,),
+    )
 
 
 @pytest.mark.parametrize(
@@ -105,7 +121,11 @@ def diagnosis(ratio: float, cosine: float, some: float, n: int = 200) -> Diagnos
     ],
 )
 def test_the_papers_own_figures_are_a_reproduction_and_each_can_fail(fgsm, fails):
-    found = {"natural": diagnosis(0.19, 0.13, 0.9), "fgsm": diagnosis(*fgsm), "ensemble": diagnosis(0.18, 0.1, 0.9)}
+    found = {
+        "natural": diagnosis(0.19, 0.13, 0.9),
+        "fgsm": diagnosis(*fgsm),
+        "ensemble": diagnosis(0.18, 0.1, 0.9),
+    }
     failing = [line["check"] for line in Diagnostics.checks(found) if not line["holds"]]
     assert (not failing) if fails is None else any(check.startswith(fails) for check in failing)
 

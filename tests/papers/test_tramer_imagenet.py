@@ -40,18 +40,32 @@ def shrink(monkeypatch, **archs: str) -> None:
     """The reference models of ImageNet after an epoch, in other architectures."""
     for name, wanted in REFERENCES.items():
         if name.startswith("imagenet-"):
-            small = replace(wanted, schedule=Schedule(1, 16, optimizer="sgd"), arch=archs.get(wanted.arch, wanted.arch))
+            small = replace(
+                wanted,
+                schedule=Schedule(1, 16, optimizer="sgd"),
+                arch=archs.get(wanted.arch, wanted.arch),
+            )
             monkeypatch.setitem(REFERENCES, name, small)
 
 
 def run(scotoma, tmp_path, root) -> dict:
     """What the command writes."""
     out, models = tmp_path / "out", tmp_path / "models"
-    ended = scotoma("reproduce", ITEM, "--data-root", root, "--models", models, "--limit", 4, "--out", out)
+    ended = scotoma(
+        "reproduce", ITEM, "--data-root", root, "--models", models, "--limit", 4, "--out", out
+    )
     assert ended.code == 0, ended.err
     told = [line.split()[0] for line in ended.err.splitlines()]
-    assert told == ["imagenet-natural", "imagenet-step-ll", "imagenet-ensemble", "imagenet-held-out", "these"]
-    assert {path.stem for path in models.glob("*.safetensors")} == {name for name in REFERENCES if name.startswith("imagenet-")}
+    assert told == [
+        "imagenet-natural",
+        "imagenet-step-ll",
+        "imagenet-ensemble",
+        "imagenet-held-out",
+        "these",
+    ]
+    assert {path.stem for path in models.glob("*.safetensors")} == {
+        name for name in REFERENCES if name.startswith("imagenet-")
+    }
     assert "ImageNet" in ended.out
     assert (out / "report.html").exists()
     return json.loads((out / "reproduction.json").read_text())
@@ -63,25 +77,56 @@ def check(held: dict) -> None:
     assert all(each["n"] == 4 for each in rows if each["measure"] != "loss ratio")
 
     def printed(measure: str, **where: str) -> dict[str, float]:
-        found = [each for each in rows if each["measure"] == measure and where.items() <= each.items()]
-        return {f"{each['network']} {each['training']}": each["published"] for each in found if each["published"] is not None}
+        found = [
+            each for each in rows if each["measure"] == measure and where.items() <= each.items()
+        ]
+        return {
+            f"{each['network']} {each['training']}": each["published"]
+            for each in found
+            if each["published"] is not None
+        }
 
     v3, v3adv, ens3 = (published.TABLE4[network] for network in ("v3", "v3adv", "v3adv-ens3"))
     names = ("ResNet-50 natural", "ResNet-50 step-ll", "ResNet-50 ensemble", "ResNet-101 natural")
     lines = zip(names, (v3, v3adv, ens3), strict=False)
-    assert printed("clean error") == {name: errors.clean for name, errors in zip(names, (v3, v3adv, ens3), strict=False)}
+    assert printed("clean error") == {
+        name: errors.clean for name, errors in zip(names, (v3, v3adv, ens3), strict=False)
+    }
     assert printed("black-box error") == {name: errors.black_box for name, errors in lines}
     step_ll = printed("white-box error", attack="Step-LL")
     assert step_ll == dict(zip(names, (0.696, 0.266, 0.300, 0.602), strict=True))
-    assert printed("white-box error", attack="R+Step-LL") == {names[0]: 0.8, names[1]: 0.648, names[3]: 0.705}
+    assert printed("white-box error", attack="R+Step-LL") == {
+        names[0]: 0.8,
+        names[1]: 0.648,
+        names[3]: 0.705,
+    }
     assert printed("loss ratio") == dict(zip(names, (0.19, 0.07, 0.13), strict=False))
-    assert printed("black-box error, top-5") == dict(zip(names, (0.245, 0.174, 0.112), strict=False))
+    assert printed("black-box error, top-5") == dict(
+        zip(names, (0.245, 0.174, 0.112), strict=False)
+    )
     table1 = [each for each in rows if each["measure"] == "error, Table 1"]
     assert len(table1) == 9
-    assert {each["published"] for each in table1} == {0.602, 0.392, 0.311, 0.438, 0.696, 0.364, 0.363, 0.356, 0.266}
-    own = next(each for each in table1 if (each["training"], each["source"]) == ("step-ll", "imagenet-step-ll"))
+    assert {each["published"] for each in table1} == {
+        0.602,
+        0.392,
+        0.311,
+        0.438,
+        0.696,
+        0.364,
+        0.363,
+        0.356,
+        0.266,
+    }
+    own = next(
+        each
+        for each in table1
+        if (each["training"], each["source"]) == ("step-ll", "imagenet-step-ll")
+    )
     white = next(
-        each for each in rows if (each["training"], each["attack"], each["measure"]) == ("step-ll", "Step-LL", "white-box error")
+        each
+        for each in rows
+        if (each["training"], each["attack"], each["measure"])
+        == ("step-ll", "Step-LL", "white-box error")
     )
     assert (own["ours"], own["published"]) == (white["ours"], white["published"])
 
@@ -115,7 +160,12 @@ def test_the_folder_itself_may_be_the_root(tmp_path, root, monkeypatch):
     for place in (root, root / "imagenet"):
         with Context(tmp_path / "runs", data_root=place) as here:
             data = here.data("imagenet-natural")
-            assert (data.name, len(data.test), len(data.classes), data.shape) == ("folder:imagenet", 12, CLASSES, (3, 32, 32))
+            assert (data.name, len(data.test), len(data.classes), data.shape) == (
+                "folder:imagenet",
+                12,
+                CLASSES,
+                (3, 32, 32),
+            )
     monkeypatch.setenv("SCOTOMA_DATA", str(root))
     with Context(tmp_path / "runs") as here:
         assert here.data("imagenet-natural").sha256 == data.sha256
@@ -134,6 +184,8 @@ def test_held_out_is_held_out():
     taught = {source for name in item.models for source in REFERENCES[name].sources}
     assert taught == set(item.seen)
     assert not taught & set(item.held_out)
-    assert {REFERENCES[name].arch for name in item.held_out} & {REFERENCES[name].arch for name in taught} == set()
+    assert {REFERENCES[name].arch for name in item.held_out} & {
+        REFERENCES[name].arch for name in taught
+    } == set()
     assert {REFERENCES[name].threat for name in item.models} == {"linf:16/256"}
     assert set(item.counterparts) == set(item.models)

@@ -39,7 +39,9 @@ WAYS = {
     "tiny-cnn-rand": ("rand-fgsm", "small-cnn", ()),
 }
 MODELS = {
-    name: Reference(recipe, "digits", arch, f"linf:{EPS}", Schedule(2, 32, peak=3e-3), sources=sources)
+    name: Reference(
+        recipe, "digits", arch, f"linf:{EPS}", Schedule(2, 32, peak=3e-3), sources=sources
+    )
     for name, (recipe, arch, sources) in WAYS.items()
 }
 
@@ -51,7 +53,9 @@ class Tiny(Study):
     source = "nowhere"
     suite = FGSM_SUITE
     recipe = "fgsm"
-    networks = {"small": {"natural": "tiny-cnn", "fgsm": "tiny-cnn-fgsm", "ensemble": "tiny-cnn-ensemble"}}
+    networks = {
+        "small": {"natural": "tiny-cnn", "fgsm": "tiny-cnn-fgsm", "ensemble": "tiny-cnn-ensemble"}
+    }
     held_out = ("tiny-out",)
     seen = ("tiny-seen", "tiny-cnn")
 
@@ -65,8 +69,18 @@ class TinyRand(RandFGSMTraining):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, digits) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"))
-    for name, wanted in MODELS.items():  # the log's evaluations on all test images would take longer than the training
+    few = replace(
+        digits,
+        test=ArraySplit(
+            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
+        ),
+    )
+    for (
+        name,
+        wanted,
+    ) in (
+        MODELS.items()
+    ):  # the log's evaluations on all test images would take longer than the training
         sources = [load_model(str(folder / f"{source}.safetensors")) for source in wanted.sources]
         wanted.train(few, folder / f"{name}.safetensors", lambda batches: None, sources)
     return folder
@@ -76,7 +90,9 @@ def trained(tmp_path_factory, digits) -> Path:
 def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
     for name, wanted in MODELS.items():
         monkeypatch.setitem(REFERENCES, name, wanted)
-    return lambda **changes: Context(tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes)
+    return lambda **changes: Context(
+        tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes
+    )
 
 
 def wrong(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
@@ -86,14 +102,30 @@ def wrong(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
 
 def test_errors_are_those_of_the_attacked_images(context, digits):
     with context() as here:
-        met = measure(here, "tiny-cnn-fgsm", Tiny.suite.white_box, Tiny.suite.black_box, Tiny.held_out, Tiny.seen)
-        indices = torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:LIMIT].sort().values
+        met = measure(
+            here,
+            "tiny-cnn-fgsm",
+            Tiny.suite.white_box,
+            Tiny.suite.black_box,
+            Tiny.held_out,
+            Tiny.seen,
+        )
+        indices = (
+            torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:LIMIT]
+            .sort()
+            .values
+        )
         images, labels = digits.test.images(indices), digits.test.labels[indices]
         target, threat = here.model("tiny-cnn-fgsm").module, Threat("linf", EPS)
         clean = wrong(target, images, labels)
         assert (met.clean == clean).all()
-        assert (met.own["FGSM"] == clean | wrong(target, FGSM(threat)(target, images, labels), labels)).all()
-        for name, attack in {"FGSM": FGSM(threat), "I-FGSM": IFGSM(threat, until_fooled=False)}.items():
+        assert (
+            met.own["FGSM"] == clean | wrong(target, FGSM(threat)(target, images, labels), labels)
+        ).all()
+        for name, attack in {
+            "FGSM": FGSM(threat),
+            "I-FGSM": IFGSM(threat, until_fooled=False),
+        }.items():
             for source in ("tiny-out", "tiny-seen", "tiny-cnn"):
                 shown = attack(here.model(source).module, images, labels)
                 assert (met.transferred[source, name] == clean | wrong(target, shown, labels)).all()
@@ -104,19 +136,36 @@ def test_errors_are_those_of_the_attacked_images(context, digits):
 def test_the_study_measures_every_model_and_makes_examples_once(context, monkeypatch):
     made = []
     craft = Run._craft_batch
-    monkeypatch.setattr(Run, "_craft_batch", lambda self, *args: made.append(1) or craft(self, *args))
+    monkeypatch.setattr(
+        Run, "_craft_batch", lambda self, *args: made.append(1) or craft(self, *args)
+    )
     with context() as here:
         rows, finding = Tiny().measure(here, "tiny")
     units_ = len(units(torch.arange(LIMIT)))
-    assert len(made) == units_ * 3 * len(FGSM_SUITE.black_box), "one batch for each unit, source and attack"
-    assert Tiny().models == ("tiny-cnn", "tiny-cnn-fgsm", "tiny-cnn-ensemble", "tiny-out", "tiny-seen")
+    assert len(made) == units_ * 3 * len(FGSM_SUITE.black_box), (
+        "one batch for each unit, source and attack"
+    )
+    assert Tiny().models == (
+        "tiny-cnn",
+        "tiny-cnn-fgsm",
+        "tiny-cnn-ensemble",
+        "tiny-out",
+        "tiny-seen",
+    )
     assert {each["n"] for each in rows} == {LIMIT}
     assert {each["published"] for each in rows} == {None}
-    by = {(each["training"], each["measure"], each["source"], each["attack"]): each["ours"] for each in rows}
+    by = {
+        (each["training"], each["measure"], each["source"], each["attack"]): each["ours"]
+        for each in rows
+    }
     assert len(by) == len(rows)
     matrix = finding.tables["matrix"]
     for training, model in Tiny.networks["small"].items():
-        held = [line["error"] for line in matrix if line["model"] == model and line["source_is"] == HELD_OUT]
+        held = [
+            line["error"]
+            for line in matrix
+            if line["model"] == model and line["source_is"] == HELD_OUT
+        ]
         assert len(held) == len(FGSM_SUITE.black_box)
         worst = by[training, "black-box error", "held out", "worst"]
         assert by[training, "clean error", None, None] <= max(held) <= worst <= 1
@@ -124,12 +173,16 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
         assert by[training, "black-box error", "tiny-out", "worst"] == worst
         own = [by[training, "white-box error", None, attack] for attack in FGSM_SUITE.white_box]
         assert by[training, "white-box error", None, "worst"] >= max(own)
-        line = next(line for line in finding.tables["summary"] if line["model"] == f"small, {training}")
+        line = next(
+            line for line in finding.tables["summary"] if line["model"] == f"small, {training}"
+        )
         assert (line["own_single_step"], line["black_box"]) == (own[0], worst)
-    assert not [line for line in matrix if line["model"] == line["source"]], "no model is its own source"
-    assert {(line["model"], line["source_is"]) for line in matrix if line["source"] == "tiny-seen"} == {
-        (model, SEEN) for model in Tiny.networks["small"].values()
-    }
+    assert not [line for line in matrix if line["model"] == line["source"]], (
+        "no model is its own source"
+    )
+    assert {
+        (line["model"], line["source_is"]) for line in matrix if line["source"] == "tiny-seen"
+    } == {(model, SEEN) for model in Tiny.networks["small"].values()}
     checks = finding.tables["checks"]
     assert [line["source"] for line in checks] == [None, "tiny-out", "tiny-out", None]
     assert finding.verdict == ("reproduced" if all(line["holds"] for line in checks) else "differs")
@@ -148,7 +201,13 @@ def test_a_summary_is_printed_in_place_of_many_rows(context, tmp_path, capsys):
         rows, finding = Tiny().measure(here, "tiny")
     Reproduction("tiny2018/tiny", tmp_path, rows, finding).show()
     printed = capsys.readouterr().out
-    for says in ("small, natural", "small, ensemble", "Own single step", "Black box", finding.verdict):
+    for says in (
+        "small, natural",
+        "small, ensemble",
+        "Own single step",
+        "Black box",
+        finding.verdict,
+    ):
         assert says in printed
     assert "strongest one" not in printed
 
@@ -158,8 +217,15 @@ def test_the_networks_of_mnist():
     assert len(item.models) == 4 * 4 + 2
     assert set(item.models) <= set(REFERENCES)
     for network, trainings in item.networks.items():
-        assert {REFERENCES[model].arch for model in trainings.values()} == {f"tramer-{network.lower()}"}
-        assert [REFERENCES[model].recipe for model in trainings.values()] == ["natural", "fgsm", "ensemble", "ensemble"]
+        assert {REFERENCES[model].arch for model in trainings.values()} == {
+            f"tramer-{network.lower()}"
+        }
+        assert [REFERENCES[model].recipe for model in trainings.values()] == [
+            "natural",
+            "fgsm",
+            "ensemble",
+            "ensemble",
+        ]
         taught = {source for model in trainings.values() for source in REFERENCES[model].sources}
         assert taught == set(item.seen)
     assert not set(item.seen) & set(item.held_out)
@@ -203,8 +269,12 @@ def test_training_on_a_random_step(context):
 
 
 @pytest.mark.parametrize(
-    ("trained_low", "iterated_high", "as_published"), [(0.93, 0.2, True), (0.89, 0.2, False), (0.93, 0.47, False)]
+    ("trained_low", "iterated_high", "as_published"),
+    [(0.93, 0.2, True), (0.89, 0.2, False), (0.93, 0.47, False)],
 )
 def test_the_rule_of_random_step_training(trained_low, iterated_high, as_published):
-    rates = {"R+FGSM": Rate(0.95, trained_low, 1.0, 100), "PGD-20": Rate(0.18, 0.0, iterated_high, 100)}
+    rates = {
+        "R+FGSM": Rate(0.95, trained_low, 1.0, 100),
+        "PGD-20": Rate(0.18, 0.0, iterated_high, 100),
+    }
     assert RandFGSMTraining.as_published(rates) == as_published

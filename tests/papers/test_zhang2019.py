@@ -33,4 +33,6 @@ def test_figures_show_cells_of_the_tables():
         assert FIGURE5[data] in grid
         distances = list(FIGURE4[data].values())
         assert distances == sorted(distances, reverse=True)
-        assert contrast_shifts(data) == grid == tuple((cell.alpha, cell.beta) for cell in tables[data])
+        assert (
+            contrast_shifts(data) == grid == tuple((cell.alpha, cell.beta) for cell in tables[data])
+        )

@@ -44,8 +44,14 @@ class Hole(nn.Module):
         mark, grey = images[:, 0, 10:14, 2:6].mean((1, 2)), images[:, 0, 10:14, 10:14].mean((1, 2))
         contrast = (white - black).clamp(min=0.01)
         alpha, beta = contrast / RANGE, (white + black - 1) / 2
-        height = torch.exp(-((alpha - self.centre[0]) ** 2 + (2 * (beta - self.centre[1])) ** 2) / (2 * WIDTH**2))
-        position = (mark - black) / contrast - 0.5 + self.depth * height * ((grey - black) / contrast - 0.5)
+        height = torch.exp(
+            -((alpha - self.centre[0]) ** 2 + (2 * (beta - self.centre[1])) ** 2) / (2 * WIDTH**2)
+        )
+        position = (
+            (mark - black) / contrast
+            - 0.5
+            + self.depth * height * ((grey - black) / contrast - 0.5)
+        )
         return torch.stack([-position, position], 1)
 
     def falls(self, alpha: float, beta: float, eps: float) -> float:

@@ -15,13 +15,17 @@ from scotoma.probes.base import Settings
 OVERSHOOT = 1e-4
 
 
-def optimum(model: nn.Sequential, images: Tensor, labels: Tensor, norm: str = "linf") -> tuple[Tensor, Tensor]:
+def optimum(
+    model: nn.Sequential, images: Tensor, labels: Tensor, norm: str = "linf"
+) -> tuple[Tensor, Tensor]:
     """The least distance (n,) at which a linear model is wrong by twice what guards against rounding, and the class j that it falls
     to: the least over j of margin_j / |w_j - w_label|, in L1 for L-inf distances and in L2 for those. The box is far away."""
     layer = model[1]
     assert isinstance(layer, nn.Linear)
     logits = model(images)
-    slope = (layer.weight[None] - layer.weight[labels][:, None]).norm(p=1 if norm == "linf" else 2, dim=2)
+    slope = (layer.weight[None] - layer.weight[labels][:, None]).norm(
+        p=1 if norm == "linf" else 2, dim=2
+    )
     guard = 2 * GUARD * logits.abs().amax(1, keepdim=True)
     distance = (logits.gather(1, labels[:, None]) - logits + guard) / slope
     return distance.scatter(1, labels[:, None], torch.inf).clamp_min(0).min(1)  # type: ignore[return-value]
@@ -41,7 +45,9 @@ class Exact:
         layer = linear[1]
         assert isinstance(layer, nn.Linear)
         slope = (layer.weight[target] - layer.weight[labels]).view_as(images)
-        return images + (1 + OVERSHOOT) * distance[:, None, None, None] * Threat(self.norm, 1).steepest(slope)
+        return images + (1 + OVERSHOOT) * distance[:, None, None, None] * Threat(
+            self.norm, 1
+        ).steepest(slope)
 
 
 class ExactSettings(Settings):

@@ -20,7 +20,9 @@ PROBE = BlindSpotMap(("scale-shift", "blur"), resolution=4, lowest=0.6, rounds=1
 
 
 def find(out, model, data, probe: BlindSpotMap) -> Finding:
-    return scotoma.audit(model, data, f"linf:{EPS}", out=out, probes=[probe], attack="min-linf")["map"]
+    return scotoma.audit(model, data, f"linf:{EPS}", out=out, probes=[probe], attack="min-linf")[
+        "map"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,9 @@ def test_the_known_blind_spot_is_found(finding):
     assert numbers["worst_family"] == "scale-shift"
     assert numbers["worst_parameters"] == pytest.approx({"alpha": 0.7, "beta": 0.05}, abs=0.03)
     assert numbers["worst_accuracy"] == numbers["base_accuracy"] == 1
-    assert numbers["worst_success_alpha_eps"] == pytest.approx(2 * Hole(DEPTH).falls(0.7, 0.05, EPS), abs=0.05)
+    assert numbers["worst_success_alpha_eps"] == pytest.approx(
+        2 * Hole(DEPTH).falls(0.7, 0.05, EPS), abs=0.05
+    )
     assert numbers["base_success_eps"] < 0.1
     assert numbers["n"] == 100
 
@@ -72,9 +76,14 @@ def test_the_strong_attack_is_where_it_matters(finding):
 def test_between_the_cells_the_search_goes_on(tmp_path):
     probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=40)
     found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01), probe)
-    assert found.numbers["worst_parameters"] == pytest.approx({"alpha": 0.7, "beta": 0.05}, abs=0.03)
+    assert found.numbers["worst_parameters"] == pytest.approx(
+        {"alpha": 0.7, "beta": 0.05}, abs=0.03
+    )
     plane, refined = found.tables["plane"], found.tables["refined"]
-    assert min(row["robust_alpha_eps"] for row in refined) < min(row["robust_alpha_eps"] for row in plane) - 0.3
+    assert (
+        min(row["robust_alpha_eps"] for row in refined)
+        < min(row["robust_alpha_eps"] for row in plane) - 0.3
+    )
     cells = [(row["alpha"], row["beta"]) for row in plane + refined]
     assert len(set(cells)) == len(cells)
     assert all(0.6 <= alpha <= 1 and abs(beta) <= (1 - alpha) / 2 + 1e-9 for alpha, beta in cells)
@@ -97,23 +106,36 @@ def test_families_stand_beside_their_controls(finding):
     assert base["success_eps"] == finding.numbers["base_success_eps"]
     assert [row["family"] for row in families] == ["scale-shift", "blur"]
     for row in families:
-        for rate in ("accuracy", "success_eps", "success_alpha_eps", "control_accuracy", "control_success_eps"):
+        for rate in (
+            "accuracy",
+            "success_eps",
+            "success_alpha_eps",
+            "control_accuracy",
+            "control_success_eps",
+        ):
             assert 0 <= row[f"{rate}_low"] <= row[rate] <= row[f"{rate}_high"] <= 1
         assert row["mean_change"] > 0
         assert row["success_alpha_eps"] <= row["success_eps"]
     assert families[1]["success_alpha_eps"] == families[1]["success_eps"]
     assert {row["family"] for row in finding.tables["sweeps"]} == {"blur"}
-    assert families[1]["transform"] in [row["transform"] for row in finding.tables["sweeps"] if row["harmless"]]
+    assert families[1]["transform"] in [
+        row["transform"] for row in finding.tables["sweeps"] if row["harmless"]
+    ]
 
 
 def test_it_is_drawn_again_to_the_byte(finding, folder):
     files = [folder / "report.html", *sorted((folder / "figures").iterdir())]
-    assert {"map-robust.svg", "map-accuracy.svg", "map-families.svg", "map-worst.svg"} <= {file.name for file in files}
+    assert {"map-robust.svg", "map-accuracy.svg", "map-families.svg", "map-worst.svg"} <= {
+        file.name for file in files
+    }
     before = [file.read_bytes() for file in files]
     again = draw(folder)["map"]
     assert [file.read_bytes() for file in files] == before
     assert again.tables == finding.tables
-    assert json.loads((folder / "findings.json").read_text())["findings"][0]["numbers"] == finding.numbers
+    assert (
+        json.loads((folder / "findings.json").read_text())["findings"][0]["numbers"]
+        == finding.numbers
+    )
     assert finding.images["worst"].shape[1:] == (3, 1, 16, 16)
 
 
@@ -129,7 +151,9 @@ def test_a_model_that_is_never_right(tmp_path, digits, linear):
         def forward(self, input):
             return -super().forward(input)
 
-    report = scotoma.audit(Wrong(*linear), digits, "linf:0.1", out=tmp_path / "run", probes=[BlindSpotMap()], limit=20)
+    report = scotoma.audit(
+        Wrong(*linear), digits, "linf:0.1", out=tmp_path / "run", probes=[BlindSpotMap()], limit=20
+    )
     assert report["map"].verdict == "not applicable"
 
 
@@ -140,11 +164,20 @@ def test_families_must_be_known():
         BlindSpotMap(())
 
 
-def spot(success: tuple[float, float], scaled: tuple[float, float] | None = None, transform=None, accuracy: float = 0.98):
+def spot(
+    success: tuple[float, float],
+    scaled: tuple[float, float] | None = None,
+    transform=None,
+    accuracy: float = 0.98,
+):
     def rate(low: float, high: float) -> Rate:
         return Rate((low + high) / 2, low, high, 100)
 
-    kind = SimpleNamespace(transform=transform, accuracy=Rate(accuracy, 0, 1, 100), contrast=getattr(transform, "alpha", 1))
+    kind = SimpleNamespace(
+        transform=transform,
+        accuracy=Rate(accuracy, 0, 1, 100),
+        contrast=getattr(transform, "alpha", 1),
+    )
     kind.success, kind.scaled = rate(*success), rate(*(scaled or success))
     return kind
 
@@ -167,8 +200,14 @@ def test_the_verdict_at_the_edges_of_its_rule(base, changed, expected):
 
 def test_the_headline_is_one_sentence():
     base = spot((0.06, 0.14), accuracy=0.99)
-    blurred, moved = spot((0.2, 0.4), None, Blur(0.6), 0.986), spot((0.5, 0.7), (0.3, 0.5), ScaleShift(0.9, 0.05), 0.995)
-    right, never = spot((0.0, 0.1), accuracy=0.9), SimpleNamespace(success=Rate(float("nan"), 0, 1, 0))
+    blurred, moved = (
+        spot((0.2, 0.4), None, Blur(0.6), 0.986),
+        spot((0.5, 0.7), (0.3, 0.5), ScaleShift(0.9, 0.05), 0.995),
+    )
+    right, never = (
+        spot((0.0, 0.1), accuracy=0.9),
+        SimpleNamespace(success=Rate(float("nan"), 0, 1, 0)),
+    )
     assert headline(base, Family("blur", blurred, right)) == (  # type: ignore[arg-type]
         "Blur of sigma 0.6 px costs 0.4% of accuracy and the attack succeeds on 30.0% of images (20.0–40.0%) within eps; on the "
         "test set itself on 10.0%, after a random change of that size on 5.0% (accuracy 90.0%)."

@@ -33,18 +33,31 @@ def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey, thr
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
         right = linear_grey(images).argmax(1) == grey.test.labels
-        distance = optimum(linear_grey, images, grey.test.labels, threat.norm)[0][right] * (1 + OVERSHOOT)
+        distance = optimum(linear_grey, images, grey.test.labels, threat.norm)[0][right] * (
+            1 + OVERSHOOT
+        )
         assert row["n"] == 500
         assert row["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-5)
         assert row["attacked"] == right.sum()
         # two images in a thousand may lie on the edge, where rounding decides
-        assert row["success_eps"] == pytest.approx((distance <= threat.eps).float().mean().item(), abs=0.0045)
-        assert row["success_alpha_eps"] == pytest.approx((distance <= row["alpha"] * threat.eps).float().mean().item(), abs=0.0045)
+        assert row["success_eps"] == pytest.approx(
+            (distance <= threat.eps).float().mean().item(), abs=0.0045
+        )
+        assert row["success_alpha_eps"] == pytest.approx(
+            (distance <= row["alpha"] * threat.eps).float().mean().item(), abs=0.0045
+        )
 
 
 def test_the_grid_has_the_columns_that_other_tools_read(finding):
     rates = ("accuracy", "success_eps", "success_alpha_eps")
-    expected = ["move", "alpha", "beta", "n", "attacked", *(f"{name}{end}" for name in rates for end in ("", "_low", "_high"))]
+    expected = [
+        "move",
+        "alpha",
+        "beta",
+        "n",
+        "attacked",
+        *(f"{name}{end}" for name in rates for end in ("", "_low", "_high")),
+    ]
     for row in finding.tables["grid"]:
         assert sorted(row) == sorted(expected)
 
@@ -64,7 +77,9 @@ class Brittle(nn.Module):
 
     def forward(self, images):
         lifted = images.amin((1, 2, 3)) > 0.03
-        return torch.where(lifted[:, None], self.module(images), self.module((images > 0.53).float()))
+        return torch.where(
+            lifted[:, None], self.module(images), self.module((images > 0.53).float())
+        )
 
 
 def test_a_model_that_is_only_brittle_after_a_move_is_found_out(tmp_path, digits, linear):
@@ -80,11 +95,25 @@ def test_a_model_that_is_only_brittle_after_a_move_is_found_out(tmp_path, digits
     assert finding.images["worst"].shape[1:] == (3, 1, 8, 8)
 
 
-def cell(accuracy: float, eps: tuple[float, float], scaled: tuple[float, float], n: int = 100, alpha: float = 0.9) -> Cell:
+def cell(
+    accuracy: float,
+    eps: tuple[float, float],
+    scaled: tuple[float, float],
+    n: int = 100,
+    alpha: float = 0.9,
+) -> Cell:
     def made(low: float, high: float) -> Rate:
         return Rate((low + high) / 2, low, high, n)
 
-    return Cell(alpha, 0.0, lambda: None, pl.DataFrame(), Rate(accuracy, 0, 1, 100), made(*eps), made(*scaled))  # type: ignore[arg-type]
+    return Cell(
+        alpha,
+        0.0,
+        lambda: None,
+        pl.DataFrame(),
+        Rate(accuracy, 0, 1, 100),
+        made(*eps),
+        made(*scaled),
+    )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

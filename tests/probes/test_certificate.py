@@ -34,7 +34,11 @@ def test_what_is_not_certified_falls_where_both_are_exact(finding):
     for row in finding.tables["grid"]:
         for size in ("eps", "alpha_eps"):
             # the guards of attack and bound leave out an image or two at the edge
-            assert row[f"robust_accuracy_{size}"] - 0.006 <= row[f"certified_accuracy_{size}"] <= row[f"robust_accuracy_{size}"]
+            assert (
+                row[f"robust_accuracy_{size}"] - 0.006
+                <= row[f"certified_accuracy_{size}"]
+                <= row[f"robust_accuracy_{size}"]
+            )
             assert 0.1 < row[f"certified_accuracy_{size}"] < 0.9
 
 
@@ -52,11 +56,22 @@ def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey):
 
 def test_the_finding_has_what_other_tools_read(finding):
     json.dumps([finding.numbers, finding.tables], allow_nan=False)
-    rates = [f"{name}_{size}" for name in ("certified_accuracy", "robust_accuracy", "success") for size in ("eps", "alpha_eps")]
+    rates = [
+        f"{name}_{size}"
+        for name in ("certified_accuracy", "robust_accuracy", "success")
+        for size in ("eps", "alpha_eps")
+    ]
     ends = [f"{name}{end}" for name in ("accuracy", *rates) for end in ("", "_low", "_high")]
     for row in finding.tables["grid"]:
-        assert sorted(row) == sorted(["move", "alpha", "beta", "n", "attacked", "contradictions", *ends])
-    for name in ("certified_accuracy", "worst_certified_accuracy_eps", "worst_certified_accuracy_alpha_eps", "lost"):
+        assert sorted(row) == sorted(
+            ["move", "alpha", "beta", "n", "attacked", "contradictions", *ends]
+        )
+    for name in (
+        "certified_accuracy",
+        "worst_certified_accuracy_eps",
+        "worst_certified_accuracy_alpha_eps",
+        "lost",
+    ):
         low, value, high = (finding.numbers[f"{name}{end}"] for end in ("_low", "", "_high"))
         assert 0 <= low <= value <= high <= 1
 
@@ -65,13 +80,19 @@ def test_a_repeated_audit_reads_its_certificates(tmp_path, grey, linear_grey, mo
     claim = make_claim(linear_grey, grey, THREAT)
     findings = []
     for _ in range(2):
-        findings.append(Certificate().measure(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings()))
+        findings.append(
+            Certificate().measure(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
+        )
         monkeypatch.setattr(certificate, "certified", None)
     assert findings[0].tables == findings[1].tables
 
 
 def test_a_wrong_certificate_is_shouted(tmp_path, grey, linear_grey, monkeypatch):
-    monkeypatch.setattr(certificate, "certified", lambda network, images, labels, eps: torch.ones(len(images), dtype=torch.bool))
+    monkeypatch.setattr(
+        certificate,
+        "certified",
+        lambda network, images, labels, eps: torch.ones(len(images), dtype=torch.bool),
+    )
     claim = make_claim(linear_grey, grey, THREAT)
     finding = Certificate().measure(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
     assert finding.verdict == "broken"
@@ -82,7 +103,9 @@ def test_a_wrong_certificate_is_shouted(tmp_path, grey, linear_grey, monkeypatch
 
 def test_networks_without_a_bound_are_told(tmp_path, digits):
     torch.manual_seed(0)
-    pooled = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    pooled = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10)
+    )
     claim = make_claim(pooled, digits, THREAT)
     finding = Certificate().measure(claim, Run(claim, tmp_path / "run", limit=5), Settings())
     assert finding.verdict == "not applicable"
@@ -92,14 +115,22 @@ def test_networks_without_a_bound_are_told(tmp_path, digits):
 def test_nothing_to_lose(tmp_path, digits):
     torch.manual_seed(0)
     claim = make_claim(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, Threat("linf", 0.9))
-    finding = Certificate().measure(claim, Run(claim, tmp_path / "run", limit=20), Settings(attack="pgd"))
+    finding = Certificate().measure(
+        claim, Run(claim, tmp_path / "run", limit=20), Settings(attack="pgd")
+    )
     assert finding.verdict == "not applicable"
     assert "nothing to lose" in finding.headline
 
 
 def ground(certified: int, n: int = 100) -> Ground:
     index = list(range(n))
-    proofs = pl.DataFrame({"index": index, "eps": [i < certified for i in index], "alpha_eps": [i < certified for i in index]})
+    proofs = pl.DataFrame(
+        {
+            "index": index,
+            "eps": [i < certified for i in index],
+            "alpha_eps": [i < certified for i in index],
+        }
+    )
     return Ground(Spot(None, 0.0, lambda: None, pl.DataFrame(), THREAT), proofs)  # type: ignore[arg-type]
 
 

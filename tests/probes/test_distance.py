@@ -34,7 +34,9 @@ def truth(grey, linear_grey) -> tuple[np.ndarray, np.ndarray]:
     """Mean distance to the five nearest training images, and smallest perturbation, of what the model has right."""
     train, test = (split.images(torch.arange(len(split))) for split in (grey.train, grey.test))
     smallest, _ = optimum(linear_grey, test, grey.test.labels)
-    nearest = np.sort(cdist(test.flatten(1).double().numpy(), train.flatten(1).double().numpy()), 1)[:, :5].mean(1)
+    nearest = np.sort(
+        cdist(test.flatten(1).double().numpy(), train.flatten(1).double().numpy()), 1
+    )[:, :5].mean(1)
     right = (linear_grey(test).argmax(1) == grey.test.labels).numpy()
     return nearest[right], smallest.double().numpy()[right]
 
@@ -62,8 +64,12 @@ def test_a_claim_in_l2_is_correlated_by_distances_in_l2(tmp_path, grey, linear_g
     right = linear_grey(images).argmax(1) == grey.test.labels
     smallest = optimum(linear_grey, images, grey.test.labels, "l2")[0][right].numpy()
     assert finding.numbers["spearman"] == pytest.approx(spearmanr(truth[0], smallest)[0], abs=1e-3)
-    assert finding.numbers["spearman"] != pytest.approx(spearmanr(*truth)[0], abs=1e-3), "that of distances in L-inf"
-    assert sorted(row["l2"] for row in finding.tables["points"]) == pytest.approx(np.sort(smallest), rel=2e-3)
+    assert finding.numbers["spearman"] != pytest.approx(spearmanr(*truth)[0], abs=1e-3), (
+        "that of distances in L-inf"
+    )
+    assert sorted(row["l2"] for row in finding.tables["points"]) == pytest.approx(
+        np.sort(smallest), rel=2e-3
+    )
     fell = sum(row["n"] * (row["rate"] or 0) for row in finding.tables["bins"])
     assert fell == pytest.approx((smallest <= 0.1).sum(), abs=2)
     (points,) = (figure for figure in finding.figures if isinstance(figure, Scatter))
@@ -73,7 +79,9 @@ def test_a_claim_in_l2_is_correlated_by_distances_in_l2(tmp_path, grey, linear_g
 def test_the_fifths_and_the_bins_are_those_of_the_distances(finding, truth):
     distance, smallest = truth
     far = np.argsort(distance)[-(len(distance) // 5) :]
-    assert finding.numbers["farthest_fifth_success"] == pytest.approx((smallest[far] <= THREAT.eps).mean(), abs=0.02)
+    assert finding.numbers["farthest_fifth_success"] == pytest.approx(
+        (smallest[far] <= THREAT.eps).mean(), abs=0.02
+    )
     bins = finding.tables["bins"]
     assert len(bins) == BINS
     assert sum(row["n"] for row in bins) == len(distance)
@@ -98,11 +106,20 @@ def test_distance_as_a_detector_of_a_harmless_change(finding, grey, linear_grey,
     n = len(moved)
     expected = roc_auc_score([1] * n + [0] * n, [*moved, *truth[0]])
     assert finding.numbers["auroc_moved"] == pytest.approx(expected, abs=1e-5)
-    assert finding.numbers["auroc_moved_low"] <= finding.numbers["auroc_moved"] <= finding.numbers["auroc_moved_high"]
+    assert (
+        finding.numbers["auroc_moved_low"]
+        <= finding.numbers["auroc_moved"]
+        <= finding.numbers["auroc_moved_high"]
+    )
     rows = finding.tables["moved"]
-    assert [row["images"] for row in rows] == ["original"] * SHIFT_BINS + [str(ScaleShift(0.7, 0))] * SHIFT_BINS
+    assert [row["images"] for row in rows] == ["original"] * SHIFT_BINS + [
+        str(ScaleShift(0.7, 0))
+    ] * SHIFT_BINS
     assert sum(row["share"] for row in rows) == pytest.approx(2, abs=1e-4)
-    means = [sum(row["share"] * row["distance"] for row in half) for half in (rows[:SHIFT_BINS], rows[SHIFT_BINS:])]
+    means = [
+        sum(row["share"] * row["distance"] for row in half)
+        for half in (rows[:SHIFT_BINS], rows[SHIFT_BINS:])
+    ]
     assert means == pytest.approx([truth[0].mean(), moved.mean()], rel=0.02)
 
 
@@ -110,11 +127,20 @@ def test_what_foretells_success(finding, truth):
     distance, smallest = truth
     numbers, fell = finding.numbers, smallest <= THREAT.eps
     assert numbers["auroc_distance"] == pytest.approx(roc_auc_score(fell, distance), abs=1e-3)
-    assert numbers["auroc_margin"] > numbers["auroc_distance"], "of a linear model the margin decides"
+    assert numbers["auroc_margin"] > numbers["auroc_distance"], (
+        "of a linear model the margin decides"
+    )
     assert numbers["auroc_risk"] >= numbers["auroc_margin"] - 0.02
-    assert numbers["auroc_risk_over_margin"] == pytest.approx(numbers["auroc_risk"] - numbers["auroc_margin"], abs=1e-5)
+    assert numbers["auroc_risk_over_margin"] == pytest.approx(
+        numbers["auroc_risk"] - numbers["auroc_margin"], abs=1e-5
+    )
     assert numbers["slope_margin_high"] < 0
-    assert [row["score"] for row in finding.tables["risk"]] == ["risk", "margin", "distance", "density"]
+    assert [row["score"] for row in finding.tables["risk"]] == [
+        "risk",
+        "margin",
+        "distance",
+        "density",
+    ]
     for row in finding.tables["risk"]:
         assert row["n"] == numbers["n"]
         assert row["auroc"] == numbers[f"auroc_{row['score']}"]
@@ -129,13 +155,17 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
     monkeypatch.setattr(distance, "EXACT", 1000)
     claim = make_claim(linear_grey, grey, THREAT)
     settings = ExactSettings(extractor=load_model(tripled()).checked(grey))
-    first, again = (Distance().measure(claim, Run(claim, tmp_path / "run"), settings) for _ in range(2))
+    first, again = (
+        Distance().measure(claim, Run(claim, tmp_path / "run"), settings) for _ in range(2)
+    )
     assert again == first, "the recall too is kept in the run folder"
     recall = first.numbers["recall"]
     assert 0.95 <= first.numbers["recall_low"] <= recall <= first.numbers["recall_high"] <= 1
     assert first.numbers["extractor_recall"] >= 0.95
     own, other = first.notes[-2:]
-    assert own.startswith(f"Approximate search in input of 1: recall of the 5 nearest {recall:.3f} (0.9")
+    assert own.startswith(
+        f"Approximate search in input of 1: recall of the 5 nearest {recall:.3f} (0.9"
+    )
     assert "300 queries" in own
     assert "in input of 2 of Sequential" in other
     assert first.numbers["spearman"] == pytest.approx(finding.numbers["spearman"], abs=0.02)
@@ -144,7 +174,14 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
 def test_too_few_successes_to_foretell(tmp_path, grey, linear_grey):
     claim = make_claim(linear_grey, grey, Threat("linf", 1e-6))
     finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
-    for name in ("auroc_risk", "auroc_margin", "auroc_distance", "auroc_density", "slope_distance", "slope_margin_low"):
+    for name in (
+        "auroc_risk",
+        "auroc_margin",
+        "auroc_distance",
+        "auroc_density",
+        "slope_distance",
+        "slope_margin_low",
+    ):
         assert finding.numbers[name] is None
     assert "risk" not in finding.tables
     assert "fewer than 20 successes" in finding.notes[-1]
@@ -163,13 +200,22 @@ def tripled(scale: float = 3.0) -> nn.Module:
 def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, finding):
     claim = make_claim(linear_grey, grey, THREAT)
     run = Run(claim, tmp_path / "other")
-    both = Distance().measure(claim, run, ExactSettings(extractor=load_model(tripled()).checked(grey)))
+    both = Distance().measure(
+        claim, run, ExactSettings(extractor=load_model(tripled()).checked(grey))
+    )
     own = {name: value for name, value in both.numbers.items() if not name.startswith("extractor")}
     assert own == finding.numbers
     assert both.headline == finding.headline
     assert both.numbers["extractor"] == "Sequential"
     assert both.numbers["extractor_layer"] == "input of 2"
-    for name in ("spearman", "spearman_within_margin_low", "slope_distance", "auroc_risk", "auroc_density", "auroc_moved"):
+    for name in (
+        "spearman",
+        "spearman_within_margin_low",
+        "slope_distance",
+        "auroc_risk",
+        "auroc_density",
+        "auroc_moved",
+    ):
         assert both.numbers[f"extractor_{name}"] == pytest.approx(own[name], abs=2e-3)
     for name in ("bins", "fifths", "moved", "points", "risk"):
         assert len(both.tables[f"extractor_{name}"]) == len(both.tables[name])
@@ -177,7 +223,9 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
         assert other["distance"] == pytest.approx(3 * mine["distance"], rel=1e-3)
         assert other["linf"] == mine["linf"]
     names = [figure.name for figure in both.figures]
-    assert names == [f"{key}{name}" for name in ("bins", "points", "moved", "risk") for key in ("", "extractor_")]
+    assert names == [
+        f"{key}{name}" for name in ("bins", "points", "moved", "risk") for key in ("", "extractor_")
+    ]
     assert "of Sequential, which is not the model under attack" in both.figures[1].caption
     assert all(draw(figure, both).startswith("<?xml") for figure in both.figures)
 
@@ -185,7 +233,9 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
 def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_grey, monkeypatch):
     searches, read = [], []
     search, features = distance.nearest_neighbours, Run.features
-    monkeypatch.setattr(distance, "nearest_neighbours", lambda *given: searches.append(1) or search(*given))
+    monkeypatch.setattr(
+        distance, "nearest_neighbours", lambda *given: searches.append(1) or search(*given)
+    )
 
     def counted(run: Run, split, *given, **options):
         read.append(split is grey.train)
@@ -196,7 +246,9 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
 
     def measure(extractor: nn.Module | None) -> Finding:
         other = load_model(extractor).checked(grey) if extractor else None
-        return Distance().measure(claim, Run(claim, tmp_path / "run", limit=100), ExactSettings(extractor=other))
+        return Distance().measure(
+            claim, Run(claim, tmp_path / "run", limit=100), ExactSettings(extractor=other)
+        )
 
     wide = tripled()
     first = measure(wide)
@@ -215,8 +267,21 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
 
 def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
     code = tmp_path / "other.py"
-    code.write_text("from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))\n")
-    given = ["audit", digits_model, "--data", "digits", "--threat", "linf:0.1", "--attack", "fmn-linf", "--limit", 60]
+    code.write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))\n"
+    )
+    given = [
+        "audit",
+        digits_model,
+        "--data",
+        "digits",
+        "--threat",
+        "linf:0.1",
+        "--attack",
+        "fmn-linf",
+        "--limit",
+        60,
+    ]
     given += ["--probes", "distance", "--extractor", f"{code}:build"]
     done = scotoma(*given, "--out", tmp_path / "run")
     assert done.code == 0, done.err
@@ -230,7 +295,14 @@ def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
 def test_an_extractor_from_python(tmp_path, digits, linear):
     def audit(extractor):
         return api.audit(
-            linear, "digits", "linf:0.1", out=tmp_path / "run", probes=["distance"], attack="pgd", limit=30, extractor=extractor
+            linear,
+            "digits",
+            "linf:0.1",
+            out=tmp_path / "run",
+            probes=["distance"],
+            attack="pgd",
+            limit=30,
+            extractor=extractor,
         )
 
     other = tripled()
@@ -268,13 +340,21 @@ def rates(near: tuple[float, float], far: tuple[float, float]) -> tuple[Rate, Ra
     ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
-    assert Distance._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100)) == expected
+    assert (
+        Distance._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100))
+        == expected
+    )
 
 
 def test_what_is_not_known_is_not_said():
     nothing = Correlation(math.nan, math.nan, math.nan, 0)
     fades = Correlation(-0.5, -0.6, -0.4, 100)
-    for overall, within in ((nothing, nothing), (fades, nothing), (fades, fades), (Correlation(0.1, -0.1, 0.2, 9), nothing)):
+    for overall, within in (
+        (nothing, nothing),
+        (fades, nothing),
+        (fades, fades),
+        (Correlation(0.1, -0.1, 0.2, 9), nothing),
+    ):
         headline = Distance._headline(*rates((0, 0.1), (0.2, 0.4)), overall, within)
         assert "nan" not in headline
         assert headline.endswith(".")

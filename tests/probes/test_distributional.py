@@ -53,12 +53,20 @@ def test_the_certificate_is_tight_at_the_images_that_it_is_made_of(finding, digi
     found = transport(smooth.module, images, labels, GAMMA)
     numbers = finding.numbers
     assert numbers["gamma"] == GAMMA
-    assert numbers["tight_rho"] == pytest.approx((found - images).flatten(1).square().sum(1).mean().item(), rel=1e-4)
-    assert numbers["tight_loss"] == pytest.approx(losses(smooth.module(found), labels).mean().item(), rel=1e-4)
-    assert numbers["tight_loss"] == pytest.approx(numbers["phi"] + GAMMA * numbers["tight_rho"], rel=1e-4)
+    assert numbers["tight_rho"] == pytest.approx(
+        (found - images).flatten(1).square().sum(1).mean().item(), rel=1e-4
+    )
+    assert numbers["tight_loss"] == pytest.approx(
+        losses(smooth.module(found), labels).mean().item(), rel=1e-4
+    )
+    assert numbers["tight_loss"] == pytest.approx(
+        numbers["phi"] + GAMMA * numbers["tight_rho"], rel=1e-4
+    )
 
 
-def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(finding, digits, smooth):
+def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(
+    finding, digits, smooth
+):
     chosen = shuffled(len(digits.train), 0)[:N].sort().values
     images, labels = digits.train.images(chosen), digits.train.labels[chosen]
     leaf = images.clone().requires_grad_()
@@ -67,18 +75,31 @@ def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(find
     norm = leaf.grad.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None, None]
     tightest = float("inf")
     for size in (0.0, 0.1, 0.3, 1.0, 3.0):
-        for direction in (leaf.grad / norm, leaf.grad / norm.mean(), leaf.grad.sign() / 8, torch.randn_like(images) / 8):
+        for direction in (
+            leaf.grad / norm,
+            leaf.grad / norm.mean(),
+            leaf.grad.sign() / 8,
+            torch.randn_like(images) / 8,
+        ):
             moved = images + size * direction
             rho = (moved - images).flatten(1).square().sum(1).mean().item()
-            slack = GAMMA * rho + finding.numbers["phi"] - losses(smooth.module(moved), labels).mean().item()
+            slack = (
+                GAMMA * rho
+                + finding.numbers["phi"]
+                - losses(smooth.module(moved), labels).mean().item()
+            )
             assert slack >= -1e-5
             tightest = min(tightest, slack)
     assert tightest < 0.5, "the bound says something"
 
 
 def test_the_curve_rises_and_lies_above_what_is_found(finding):
-    allowed = [row for row in finding.tables["curve"] if row["series"] == "allowed by the certificate"]
-    reached = [row for row in finding.tables["curve"] if row["series"] != "allowed by the certificate"]
+    allowed = [
+        row for row in finding.tables["curve"] if row["series"] == "allowed by the certificate"
+    ]
+    reached = [
+        row for row in finding.tables["curve"] if row["series"] != "allowed by the certificate"
+    ]
     losses_allowed = [row["loss"] for row in allowed]
     assert losses_allowed == sorted(losses_allowed)
     assert [row["rho"] for row in reached] == sorted(row["rho"] for row in reached)
@@ -101,9 +122,13 @@ def test_an_ascent_that_finds_no_maximum_is_found_out(tmp_path, digits, smooth, 
 def test_where_it_does_not_apply(tmp_path, digits, smooth, linear):
     relu = nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU(), nn.Linear(5, 10))
     alone = Dataset(digits.name, digits.test, None, digits.classes, digits.sha256)
-    for number, (model, data, says) in enumerate([(relu, digits, "smooth"), (smooth, alone, "no training images")]):
+    for number, (model, data, says) in enumerate(
+        [(relu, digits, "smooth"), (smooth, alone, "no training images")]
+    ):
         claim = make_claim(model, data, THREAT)
-        finding = Distributional().measure(claim, Run(claim, tmp_path / str(number), limit=5), Settings())
+        finding = Distributional().measure(
+            claim, Run(claim, tmp_path / str(number), limit=5), Settings()
+        )
         assert finding.verdict == "not applicable"
         assert says in finding.headline
 
@@ -113,7 +138,12 @@ def shifted(alpha: float, right: float, distance: float, loss: float) -> Shifted
 
     n = 100
     values = {"moved_loss": loss, "moved_distance": distance, "loss": loss, "distance": distance}
-    frame = pl.DataFrame({"right": [i < right for i in range(n)], **{name: [value] * n for name, value in values.items()}})
+    frame = pl.DataFrame(
+        {
+            "right": [i < right for i in range(n)],
+            **{name: [value] * n for name, value in values.items()},
+        }
+    )
     return Shifted(alpha, 0.0, frame)
 
 

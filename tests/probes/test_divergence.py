@@ -25,7 +25,9 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("divergence") / "run"
 
 
-def measure(folder, data: Dataset, model: nn.Module | None = None, points: int | None = POINTS) -> Finding:
+def measure(
+    folder, data: Dataset, model: nn.Module | None = None, points: int | None = POINTS
+) -> Finding:
     """The finding in the pixels: they are the input of the model's one layer."""
     size = math.prod(data.shape)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(size, len(data.classes)))
@@ -44,7 +46,11 @@ def found(folder, digits) -> Finding:
 def test_digits_are_drawn_from_where_the_training_set_is(found):
     numbers = found.numbers
     assert found.verdict == "holds"
-    assert (numbers["training_images"], numbers["test_images"], numbers["classes"]) == (POINTS, POINTS, 10)
+    assert (numbers["training_images"], numbers["test_images"], numbers["classes"]) == (
+        POINTS,
+        POINTS,
+        10,
+    )
     assert numbers["layer"] == "input of 1"
     for name in ("kl", "knn_kl", "auc"):
         assert numbers[f"{name}_low"] <= numbers[name] <= numbers[f"{name}_high"]

@@ -79,7 +79,14 @@ def dusk() -> Dataset:
     return two_classes(dark + 0.2 * labels.view(-1, 1, 1, 1), labels)
 
 
-def measure(folder: Path, model, data: Dataset, probe: Inequality = TINY, settings: Settings | None = None, **run) -> Finding:
+def measure(
+    folder: Path,
+    model,
+    data: Dataset,
+    probe: Inequality = TINY,
+    settings: Settings | None = None,
+    **run,
+) -> Finding:
     claim = make_claim(model, data, "linf:0.1")
     return probe.measure(claim, Run(claim, folder, **run), settings or Settings(attack="fgsm"))
 
@@ -95,7 +102,11 @@ def even(tmp_path_factory, dusk) -> Finding:
 
 
 def row(finding: Finding, table: str, **wanted) -> dict:
-    (found,) = [each for each in finding.tables[table] if all(each[key] == value for key, value in wanted.items())]
+    (found,) = [
+        each
+        for each in finding.tables[table]
+        if all(each[key] == value for key, value in wanted.items())
+    ]
     return found
 
 
@@ -108,10 +119,17 @@ def test_where_one_pixel_decides_it_is_broken(decided):
     assert numbers["gini_regional"] == pytest.approx(1 - 1 / 49, abs=1e-6)
     assert numbers["completeness_error"] < 1e-4
     for k in (3, 104):
-        assert row(decided, "noise", model="audited", type="II", order="importance", pixels=k)["error"] > 0.8
-        assert row(decided, "noise", model="audited", type="II", order="reverse", pixels=k)["error"] == 0
+        assert (
+            row(decided, "noise", model="audited", type="II", order="importance", pixels=k)["error"]
+            > 0.8
+        )
+        assert (
+            row(decided, "noise", model="audited", type="II", order="reverse", pixels=k)["error"]
+            == 0
+        )
     black = {
-        order: row(decided, "occlusion", colour="black", regions=5, radius=1, order=order) for order in ("importance", "reverse")
+        order: row(decided, "occlusion", colour="black", regions=5, radius=1, order=order)
+        for order in ("importance", "reverse")
     }
     assert black["importance"]["error"] > 0.8, "every bright image, since black is dark"
     assert black["importance"]["covered"] == 4, "one square of radius 1"
@@ -128,7 +146,9 @@ def test_where_evidence_is_spread_evenly_it_holds(even):
     assert even.numbers["gini"] == pytest.approx(1 / 6, abs=0.01)
     assert all(each["error"] == 0 for each in even.tables["noise"])
     assert all(each["gap"] == 0 for each in even.tables["gaps"] if each["in_verdict"])
-    assert all(each["gap_high"] > 0 for each in even.tables["gaps"]), "no image fell, but there are few"
+    assert all(each["gap_high"] > 0 for each in even.tables["gaps"]), (
+        "no image fell, but there are few"
+    )
 
 
 def test_deletion_is_quick_where_one_pixel_decides(decided, even):
@@ -141,13 +161,48 @@ def test_deletion_is_quick_where_one_pixel_decides(decided, even):
 def test_the_numbers_and_tables_that_the_schema_promises(decided):
     json.dumps(public(decided), allow_nan=False)
     for name in ("gini", "gini_regional", "error", "error_random", "gap"):
-        assert decided.numbers[f"{name}_low"] <= decided.numbers[name] <= decided.numbers[f"{name}_high"]
-    assert {"type", "order", "pixels", "error", "error_low", "error_high", "n", "model"} <= decided.tables["noise"][0].keys()
-    assert {"colour", "regions", "radius", "order", "error", "covered", "n", "model"} <= decided.tables["occlusion"][0].keys()
+        assert (
+            decided.numbers[f"{name}_low"]
+            <= decided.numbers[name]
+            <= decided.numbers[f"{name}_high"]
+        )
+    assert {
+        "type",
+        "order",
+        "pixels",
+        "error",
+        "error_low",
+        "error_high",
+        "n",
+        "model",
+    } <= decided.tables["noise"][0].keys()
+    assert {
+        "colour",
+        "regions",
+        "radius",
+        "order",
+        "error",
+        "covered",
+        "n",
+        "model",
+    } <= decided.tables["occlusion"][0].keys()
     assert len(decided.tables["noise"]) == 2 * 5 * 3
-    assert {(each["regions"], each["radius"]) for each in decided.tables["occlusion"]} == {(5, 1), (10, 2)}
-    assert {each["convention"] for each in decided.tables["gini"]} == {"absolute", "positive", "net"}
-    assert [figure.name for figure in decided.figures] == ["noise_I", "noise_II", "covers", "lorenz", "maps"]
+    assert {(each["regions"], each["radius"]) for each in decided.tables["occlusion"]} == {
+        (5, 1),
+        (10, 2),
+    }
+    assert {each["convention"] for each in decided.tables["gini"]} == {
+        "absolute",
+        "positive",
+        "net",
+    }
+    assert [figure.name for figure in decided.figures] == [
+        "noise_I",
+        "noise_II",
+        "covers",
+        "lorenz",
+        "maps",
+    ]
     for figure in decided.figures:
         assert "no data" not in draw(figure, decided)
     assert decided.images["maps"].shape == (5, 2, 3, SIDE, SIDE)
@@ -168,7 +223,13 @@ def test_maps_show_the_pixel_that_counts_and_covers_hide_it(decided):
 
 def test_without_a_card_there_is_no_reference_and_it_is_told_how_to_give_one(decided):
     assert decided.numbers["reference"] is None
-    for name in ("gini_reference", "gini_regional_reference", "gini_difference", "error_reference", "gap_reference"):
+    for name in (
+        "gini_reference",
+        "gini_regional_reference",
+        "gini_difference",
+        "error_reference",
+        "gap_reference",
+    ):
         assert decided.numbers[name] is None
     assert {each["model"] for each in decided.tables["noise"]} == {"audited"}
     assert "--reference" in decided.notes[0]
@@ -179,20 +240,36 @@ def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot)
 
     class Half(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            evidence = 5 * (images[:, 0].mean((1, 2)) - 0.4) + 5 * (images[:, 0, PLACE, PLACE] - 0.7).relu()
+            evidence = (
+                5 * (images[:, 0].mean((1, 2)) - 0.4)
+                + 5 * (images[:, 0, PLACE, PLACE] - 0.7).relu()
+            )
             return torch.stack([-evidence, evidence], 1)
 
     other = load_model(Half()).checked(spot)
-    finding = measure(tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=other))
+    finding = measure(
+        tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=other)
+    )
     bright = int((spot.test.labels == 1).sum())
     assert finding.numbers["n"] == min(40, bright)
-    few = measure(tmp_path / "few", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=other), limit=20)
+    few = measure(
+        tmp_path / "few",
+        OnePixelDecides(),
+        spot,
+        settings=Settings(attack="fgsm", reference=other),
+        limit=20,
+    )
     assert few.numbers["n"] < 20
     for table in ("gini", "noise", "occlusion", "gaps", "shares", "deletion", "concentration"):
-        rows = {name: [each for each in finding.tables[table] if each["model"] == name] for name in ("audited", "reference")}
+        rows = {
+            name: [each for each in finding.tables[table] if each["model"] == name]
+            for name in ("audited", "reference")
+        }
         assert len(rows["audited"]) == len(rows["reference"]) > 0
     numbers = finding.numbers
-    assert numbers["gini_difference"] == pytest.approx(numbers["gini"] - numbers["gini_reference"], abs=1e-5)
+    assert numbers["gini_difference"] == pytest.approx(
+        numbers["gini"] - numbers["gini_reference"], abs=1e-5
+    )
     assert numbers["gini_reference"] < numbers["gini"]
     assert numbers["reference"].startswith("Half ")
     assert "the naturally trained reference on" in finding.headline
@@ -201,22 +278,33 @@ def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot)
 
 def test_two_models_that_are_the_same_give_the_same_numbers(tmp_path, spot):
     same = load_model(OnePixelDecides()).checked(spot)
-    finding = measure(tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=same))
+    finding = measure(
+        tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=same)
+    )
     for table in ("gini", "noise", "occlusion", "gaps", "deletion"):
-        held = {name: [each for each in finding.tables[table] if each["model"] == name] for name in ("audited", "reference")}
+        held = {
+            name: [each for each in finding.tables[table] if each["model"] == name]
+            for name in ("audited", "reference")
+        }
         for mine, other in zip(held["audited"], held["reference"], strict=True):
             kept = {key: value for key, value in mine.items() if key not in ("model", "in_verdict")}
-            assert kept == {key: value for key, value in other.items() if key not in ("model", "in_verdict")}
+            assert kept == {
+                key: value for key, value in other.items() if key not in ("model", "in_verdict")
+            }
 
 
-def test_a_small_model_with_a_card_is_compared_with_one_trained_now(tmp_path, digits, digits_model, monkeypatch):
+def test_a_small_model_with_a_card_is_compared_with_one_trained_now(
+    tmp_path, digits, digits_model, monkeypatch
+):
     claim = make_claim(str(digits_model), digits, "linf:0.1")
     run = Run(claim, tmp_path / "run", limit=20)
     monkeypatch.setattr(sources, "schedule_for", lambda images: Schedule(1, 256))
     made = inequality_reference.compared(claim, run)
     assert made.model is not None
     assert (made.model.card["recipe"], made.model.card["arch"]) == ("natural", "small-cnn")
-    assert made.why.startswith("The reference was trained for this probe: small-cnn on digits, naturally, 1 epoch.")
+    assert made.why.startswith(
+        "The reference was trained for this probe: small-cnn on digits, naturally, 1 epoch."
+    )
     monkeypatch.setattr(inequality_reference, "MOST_IMAGES", 100)
     none = inequality_reference.compared(claim, run)
     assert none.model is None
@@ -225,13 +313,20 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(tmp_path, di
 
 def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, monkeypatch):
     monkeypatch.setenv("SCOTOMA_CACHE", str(tmp_path / "cache"))
-    run = Run(make_claim(str(digits_model), digits, "linf:0.1"), tmp_path / "run", limit=20, budget=Budget(1e-9))
+    run = Run(
+        make_claim(str(digits_model), digits, "linf:0.1"),
+        tmp_path / "run",
+        limit=20,
+        budget=Budget(1e-9),
+    )
     with pytest.raises(OutOfTimeError):
         inequality_reference.compared(run.claim, run)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_a_reference_model_that_is_there_comes_before_a_training(tmp_path, digits, digits_model, monkeypatch):
+def test_a_reference_model_that_is_there_comes_before_a_training(
+    tmp_path, digits, digits_model, monkeypatch
+):
     path = tmp_path / "twin.safetensors"
     train("natural", digits, "small-cnn", Threat("linf", 0.1), path, schedule=Schedule(1, 256))
     known = {
@@ -240,7 +335,9 @@ def test_a_reference_model_that_is_there_comes_before_a_training(tmp_path, digit
         "twin": Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1)),
     }
     monkeypatch.setattr(inequality_reference, "REFERENCES", known)
-    monkeypatch.setattr(inequality_reference, "find", lambda name: path if name == "twin" else Path("missing"))
+    monkeypatch.setattr(
+        inequality_reference, "find", lambda name: path if name == "twin" else Path("missing")
+    )
     claim = make_claim(str(digits_model), digits, "linf:0.1")
     found = inequality_reference.compared(claim, Run(claim, tmp_path / "run", limit=20))
     assert found.model is not None
@@ -251,16 +348,29 @@ def test_a_reference_model_that_is_there_comes_before_a_training(tmp_path, digit
 def test_from_python_with_a_reference(tmp_path, digits, linear):
     other = nn.Sequential(*linear.children(), nn.Softsign())
     options = {"probes": [Inequality(images=10, steps=4, draws=1)], "attack": "fgsm", "limit": 20}
-    report = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", reference=other, **options)
+    report = scotoma.audit(
+        linear, "digits", "linf:0.1", out=tmp_path / "run", reference=other, **options
+    )
     assert report.provenance["reference"]["sha256"] == load_model(other).sha256
     assert report["inequality"].numbers["gini_difference"] is not None
     assert "reference=Sequential" in report.provenance["command"]
     assert "Does a handful of pixels" in report.html.read_text()
 
 
-def test_a_reference_that_cannot_be_used_is_told_before_the_work(scotoma, tmp_path, monkeypatch, digits_model):
+def test_a_reference_that_cannot_be_used_is_told_before_the_work(
+    scotoma, tmp_path, monkeypatch, digits_model
+):
     monkeypatch.chdir(tmp_path)
-    options = ("--data", "digits", "--threat", "linf:0.1", "--out", "run", "--reference", "missing.safetensors")
+    options = (
+        "--data",
+        "digits",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "run",
+        "--reference",
+        "missing.safetensors",
+    )
     ended = scotoma("audit", digits_model, *options)
     assert (ended.code, ended.out) == (2, "")
     assert "missing.safetensors" in ended.err
@@ -309,7 +419,13 @@ def test_the_smallest_perturbations_are_those_of_the_robustness_probe(tmp_path, 
     finding = Inequality(images=60, steps=4, draws=1).measure(claim, run, settings)
     assert run.records.height == records.height
     numbers = finding.numbers
-    assert -1 <= numbers["spearman_gini_linf_low"] <= numbers["spearman_gini_linf"] <= numbers["spearman_gini_linf_high"] <= 1
+    assert (
+        -1
+        <= numbers["spearman_gini_linf_low"]
+        <= numbers["spearman_gini_linf"]
+        <= numbers["spearman_gini_linf_high"]
+        <= 1
+    )
 
 
 def test_images_in_colour(tmp_path):
@@ -328,7 +444,9 @@ def test_images_in_colour(tmp_path):
     for figure in finding.figures:
         draw(figure, finding)
     (level,) = [note for note in finding.notes if note.startswith("Maps are")]
-    assert level.partition("training data, ")[2].partition(":")[0].count(",") == 2, "one mean a channel"
+    assert level.partition("training data, ")[2].partition(":")[0].count(",") == 2, (
+        "one mean a channel"
+    )
 
 
 def test_one_image_and_none(tmp_path, spot):
@@ -366,10 +484,17 @@ def test_images_of_which_the_map_says_nothing_are_left_out(tmp_path, spot):
     assert finding.numbers["gini"] == pytest.approx(1 - 1 / SIDE**2, abs=1e-6)
 
 
-def cell(importance: float, random: float, n: int = 100, share: float = 0.01, attack: str = "noise") -> Cell:
+def cell(
+    importance: float, random: float, n: int = 100, share: float = 0.01, attack: str = "noise"
+) -> Cell:
     """The first images fall."""
-    fell = {order: np.arange(n) < round(rate * n) for order, rate in (("importance", importance), ("random", random))}
-    return Cell(attack, "II", 5, 5, share, {order: each.astype(float) for order, each in fell.items()})
+    fell = {
+        order: np.arange(n) < round(rate * n)
+        for order, rate in (("importance", importance), ("random", random))
+    }
+    return Cell(
+        attack, "II", 5, 5, share, {order: each.astype(float) for order, each in fell.items()}
+    )
 
 
 @pytest.mark.parametrize(
@@ -407,7 +532,10 @@ def test_the_interval_of_a_gap():
     """Agresti and Min 2005: half an image more in each cell of the two by two table."""
     for only_importance, only_random, n in ((30, 5, 100), (0, 0, 40), (7, 7, 20)):
         differences = np.zeros(n)
-        differences[:only_importance], differences[only_importance : only_importance + only_random] = 1, -1
+        (
+            differences[:only_importance],
+            differences[only_importance : only_importance + only_random],
+        ) = 1, -1
         b, c, total = only_importance + 0.5, only_random + 0.5, n + 2
         half = 1.959964 * math.sqrt(b + c - (b - c) ** 2 / total) / total
         found = paired(differences)

@@ -31,14 +31,23 @@ def others(digits, tmp_path_factory) -> list[str]:
     made = []
     for arch in ("wong-small", "tramer-d"):
         made.append(str(folder / f"{arch}.safetensors"))
-        train("natural", digits, arch, Threat.parse(THREAT), folder / f"{arch}.safetensors", schedule=Schedule(8, 32, 2e-3))
+        train(
+            "natural",
+            digits,
+            arch,
+            Threat.parse(THREAT),
+            folder / f"{arch}.safetensors",
+            schedule=Schedule(8, 32, 2e-3),
+        )
     return made
 
 
 @pytest.fixture(scope="module")
 def natural(digits, tmp_path_factory):
     path = tmp_path_factory.mktemp("natural") / "natural.safetensors"
-    train("natural", digits, "small-cnn", Threat.parse(THREAT), path, schedule=Schedule(8, 64, 3e-3))
+    train(
+        "natural", digits, "small-cnn", Threat.parse(THREAT), path, schedule=Schedule(8, 64, 3e-3)
+    )
     return path
 
 
@@ -114,7 +123,12 @@ def test_nor_does_a_pgd_trained_one(ask, digits_model):
 def test_fgsm_training_hides_it(digits, ask, tmp_path):
     """The degenerate minimum of the paper: a network that withstands its own step and hardly any other."""
     path = tmp_path / "fgsm.safetensors"
-    few = replace(digits, test=ArraySplit(digits.test.images(torch.arange(10)).numpy(), digits.test.labels[:10].numpy(), "few"))
+    few = replace(
+        digits,
+        test=ArraySplit(
+            digits.test.images(torch.arange(10)).numpy(), digits.test.labels[:10].numpy(), "few"
+        ),
+    )
     train("fgsm", few, "tramer-d", Threat("linf", 0.3), path, schedule=Schedule(120, 64))
     finding = ask(str(path), threat="linf:0.3")
     assert finding.numbers["masked"] is True
@@ -126,7 +140,12 @@ def test_fgsm_training_hides_it(digits, ask, tmp_path):
 
 def test_fgsm_training_hides_it_on_mnist(mnist, ask):
     """The paper's degenerate minimum, in the reference network D of dense layers."""
-    finding = ask(str(ZOO / "tramer-d-fgsm.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")])
+    finding = ask(
+        str(ZOO / "tramer-d-fgsm.safetensors"),
+        mnist,
+        "linf:0.3",
+        [str(ZOO / "tramer-b.safetensors")],
+    )
     assert finding.numbers["masked"] is True
     assert "A random step first does not help a single step" in failed(finding)
     assert finding.numbers["loss_ratio"] < 0.3
@@ -135,14 +154,26 @@ def test_fgsm_training_hides_it_on_mnist(mnist, ask):
 @pytest.mark.parametrize("name", ["tramer-d", "mnist-pgd"])
 def test_mnist_networks_that_do_not(mnist, ask, name):
     finding = ask(
-        str(ZOO / f"{name}.safetensors"), mnist, "linf:0.3", [str(ZOO / "tramer-b.safetensors")], limit=50, attack="strong"
+        str(ZOO / f"{name}.safetensors"),
+        mnist,
+        "linf:0.3",
+        [str(ZOO / "tramer-b.safetensors")],
+        limit=50,
+        attack="strong",
     )
     assert failed(finding) == set()
 
 
 def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
     """Trained at L-inf 0.3: steps within L2 1.5 find little, a search that comes in from outside half of all images."""
-    finding = ask(str(ZOO / "mnist-pgd.safetensors"), mnist, "l2:1.5", [str(ZOO / "tramer-b.safetensors")], 20, "min-l2")
+    finding = ask(
+        str(ZOO / "mnist-pgd.safetensors"),
+        mnist,
+        "l2:1.5",
+        [str(ZOO / "tramer-b.safetensors")],
+        20,
+        "min-l2",
+    )
     assert OWN in failed(finding)
     assert finding.verdict == "broken"
 
@@ -163,7 +194,9 @@ def test_what_is_written(ask, natural, tmp_path):
     assert success["the audit's own"] > 0.3, "it ends with random search"
     assert not checks[OWN]["passed"]
     assert success["transferred"] >= success["transferred single step"] > 0
-    assert [row["k"] for row in finding.tables["subspace"]] == list(range(1, 65)), "64 pixels have no room for 100 directions"
+    assert [row["k"] for row in finding.tables["subspace"]] == list(range(1, 65)), (
+        "64 pixels have no room for 100 directions"
+    )
     assert len(finding.tables["wide"]) == len(finding.tables["close"]) == 41**2
     json.dumps(finding.tables, allow_nan=False)
     report = draw(tmp_path / "run")
@@ -174,7 +207,9 @@ def test_what_is_written(ask, natural, tmp_path):
 
 def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path):
     alone = replace(digits, train=None)
-    finding = scotoma.audit(str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30)["masking"]
+    finding = scotoma.audit(
+        str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30
+    )["masking"]
     assert finding.numbers["checks"] == 11
     assert any("--sources" in note for note in finding.notes)
 
@@ -182,7 +217,10 @@ def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path)
 def test_a_model_that_is_always_wrong(ask, digits):
     class Wrong(torch.nn.Module):
         def forward(self, images):
-            return torch.zeros(len(images), 11).index_fill(1, torch.tensor([10]), 1.0) + 0 * images.sum()
+            return (
+                torch.zeros(len(images), 11).index_fill(1, torch.tensor([10]), 1.0)
+                + 0 * images.sum()
+            )
 
     finding = ask(Wrong())
     assert finding.verdict == "not applicable"
@@ -209,7 +247,9 @@ def test_shares_and_their_rules():
     assert not_behind("a", own=mask(60), other=mask(100)).passed, "20% of 200 may be 15%"
     even = not_behind("a", own=mask(100), other=~mask(100))
     assert even.share.value == 0
-    assert even.share.high == pytest.approx(1.96 / n**0.5, abs=1e-3), "every pair speaks, half for each side"
+    assert even.share.high == pytest.approx(1.96 / n**0.5, abs=1e-3), (
+        "every pair speaks, half for each side"
+    )
     assert at_least("a", strong=mask(50), weak=mask(40)).failing.sum() == 0
     assert at_least("a", strong=mask(40), weak=mask(50)).failing.sum() == 10
     falls = never_falls("a", [mask(10), mask(30), mask(20)])

@@ -80,24 +80,38 @@ def truth(norm: str) -> np.ndarray:
 
 @pytest.fixture
 def measure(tmp_path):
-    def measure(data, model, probe: Norms | None = None, settings: Settings | None = None, limit: int | None = None) -> Finding:
+    def measure(
+        data,
+        model,
+        probe: Norms | None = None,
+        settings: Settings | None = None,
+        limit: int | None = None,
+    ) -> Finding:
         claim = make_claim(model, data, CLAIM)
         settings = settings or Settings("fmn-linf")
-        return (probe or Norms(queries=300)).measure(claim, Run(claim, tmp_path / "run", limit=limit), settings)
+        return (probe or Norms(queries=300)).measure(
+            claim, Run(claim, tmp_path / "run", limit=limit), settings
+        )
 
     return measure
 
 
 def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure, around_grey):
     between = {"l0": 6, "l2": float(np.mean(np.sort(truth("l2"))[24:26])), "linf": CLAIM.eps}
-    finding = measure(around_grey, Linear(), settings=Settings("fmn-linf", bounds=(Threat("l0", 6), Threat("l2", between["l2"]))))
+    finding = measure(
+        around_grey,
+        Linear(),
+        settings=Settings("fmn-linf", bounds=(Threat("l0", 6), Threat("l2", between["l2"]))),
+    )
     numbers = finding.numbers
     assert numbers["n"] == len(SIZES)
     assert numbers["attacked"] == len(SIZES) - WRONG
     for norm, bound in between.items():
         assert numbers["bounds"][norm] == pytest.approx(bound)
         known = truth(norm)
-        assert numbers[f"median_{norm}"] == pytest.approx(median(known).value, rel=0 if norm == "l0" else 0.01)
+        assert numbers[f"median_{norm}"] == pytest.approx(
+            median(known).value, rel=0 if norm == "l0" else 0.01
+        )
         expected = rate(known > bound)
         assert 0 < expected.value < 0.6
         assert numbers[f"accuracy_{norm}"] == pytest.approx(expected.value, abs=1e-6)
@@ -115,16 +129,30 @@ def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure
 def test_every_attack_has_its_row(measure, around_grey):
     finding = measure(around_grey, Linear(), settings=Settings("min-linf"))
     rows = {(row["norm"], row["attack"]): row for row in finding.tables["attacks"]}
-    assert list(rows) == [(norm, name) for norm, names in ATTACKS.items() for name in names if name != "latent-descent"]
+    assert list(rows) == [
+        (norm, name)
+        for norm, names in ATTACKS.items()
+        for name in names
+        if name != "latent-descent"
+    ]
     for (norm, name), row in rows.items():
-        decision = name in ("pointwise", "salt-pepper", "boundary", "gaussian-noise", "contrast", "hop-skip-jump")
+        decision = name in (
+            "pointwise",
+            "salt-pepper",
+            "boundary",
+            "gaussian-noise",
+            "contrast",
+            "hop-skip-jump",
+        )
         assert row["kind"] == ("decision" if decision else "gradient")
         assert (row["backwards_per_image"] == 0) == decision
         assert row["forwards_per_image"] > 0
         assert row["median"] is None or row["median"] >= finding.numbers[f"median_{norm}"]
         assert row["accuracy"] >= finding.numbers[f"accuracy_{norm}"]
     for norm in ATTACKS:
-        assert sum(row["found_minimum"] for row in rows.values() if row["norm"] == norm) == pytest.approx(1, abs=1e-5)
+        assert sum(
+            row["found_minimum"] for row in rows.values() if row["norm"] == norm
+        ) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +182,11 @@ def test_a_model_that_is_never_right(measure, around_grey):
         def forward(self, images: Tensor) -> Tensor:
             return -super().forward(images)
 
-    swapped = ArraySplit(around_grey.test.images(torch.arange(9, 20)).numpy(), around_grey.test.labels[9:20].numpy(), "few")
+    swapped = ArraySplit(
+        around_grey.test.images(torch.arange(9, 20)).numpy(),
+        around_grey.test.labels[9:20].numpy(),
+        "few",
+    )
     finding = measure(from_splits("few", swapped, swapped), Wrong(), Norms(FEW))
     assert finding.verdict == "not applicable"
     assert "classifies none" in finding.headline
@@ -168,15 +200,23 @@ def test_a_model_that_is_never_right(measure, around_grey):
 def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_path):
     class Known(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
-            return torch.tensor([[1.0, 0.0]]).repeat(len(images), 1) + 0 * images.mean((1, 2, 3))[:, None]
+            return (
+                torch.tensor([[1.0, 0.0]]).repeat(len(images), 1)
+                + 0 * images.mean((1, 2, 3))[:, None]
+            )
 
     finding = measure(around_grey, Known(), Norms(FEW))
     right = int((around_grey.test.labels == 0).sum())
     assert finding.numbers["attacked"] == right
     assert finding.numbers["accuracy_l2"] == pytest.approx(right / len(SIZES), abs=1e-5)
     assert finding.images == {}
-    assert any("neither slopes in the place of steps nor differences of logits" in note for note in finding.notes)
-    zeros = ArraySplit(around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros")
+    assert any(
+        "neither slopes in the place of steps nor differences of logits" in note
+        for note in finding.notes
+    )
+    zeros = ArraySplit(
+        around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros"
+    )
     claim = make_claim(Known(), replace(around_grey, test=zeros, sha256="zeros"), CLAIM)
     finding = Norms(FEW).measure(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
     assert [finding.numbers[f"median_{norm}"] for norm in FEW] == [None] * 3
@@ -221,7 +261,9 @@ def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
         assert row["gradient"] == "exact"
         assert row["masked"]
         assert row["decision_nearer_low"] > 0.5
-        assert row["gradient_median"] is None or row["decision_median"] < 0.9 * row["gradient_median"]
+        assert (
+            row["gradient_median"] is None or row["decision_median"] < 0.9 * row["gradient_median"]
+        )
         assert finding.numbers[f"decision_nearer_{row['norm']}"] == row["decision_nearer"]
     assert [row["norm"] for row in finding.tables["masking"]] == ["l0", "l2", "linf"]
     assert len(re.findall("its gradients mislead attacks", finding.headline)) == 3
@@ -236,7 +278,9 @@ def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digit
     rows = {(row["attack"], row["gradient"]): row for row in finding.tables["attacks"]}
     assert (rows["fmn-linf", "exact"]["median"], rows["fmn-linf", "exact"]["accuracy"]) == (None, 1)
     assert 0.05 < rows["fmn-linf", "bpda"]["median"] < 0.5
-    assert [(row["gradient"], row["masked"]) for row in finding.tables["masking"]] == [("bpda", False)] * 3
+    assert [(row["gradient"], row["masked"]) for row in finding.tables["masking"]] == [
+        ("bpda", False)
+    ] * 3
     assert sum("zero at each of" in note and "(BPDA)" in note for note in finding.notes) == 1
 
 
@@ -249,7 +293,9 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
         if row["kind"] == "gradient":
             assert row["gradient"] == "estimate"
             assert row["backwards_per_image"] == 0
-            order = 4 * 40 if row["attack"] == "min-linf" else 0  # nine gradients to put classes in order count as five steps
+            order = (
+                4 * 40 if row["attack"] == "min-linf" else 0
+            )  # nine gradients to put classes in order count as five steps
             assert 15 * PASSES < row["forwards_per_image"] <= 30 * PASSES + 40 + order
             assert row["median"] is not None
     assert gradients(finding)["the audit's own", "linf"] == {None}
@@ -263,7 +309,13 @@ def test_a_model_says_which_gradients_it_needs(measure, around_grey, model, grad
     finding = measure(around_grey, nn.Sequential(nn.Identity(), model), Norms(FEW))
     for norm in FEW:
         assert gradients(finding)["gradient", norm] == {gradient}
-    assert sum(note.startswith("The model says that its logits have no useful gradient") for note in finding.notes) == 1
+    assert (
+        sum(
+            note.startswith("The model says that its logits have no useful gradient")
+            for note in finding.notes
+        )
+        == 1
+    )
 
 
 def test_binarised_images_are_only_moved_to_the_threshold(measure, around_grey):
@@ -296,7 +348,10 @@ def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
     data = replace(digits, test=split, name="synthesised", sha256="synthesised")
     finding = measure(data, model, Norms({"l2": ("latent-descent", "fmn-l2")}, steps=2), limit=4)
     rows = {row["attack"]: row for row in finding.tables["attacks"] if row["norm"] == "l2"}
-    assert (rows["latent-descent"]["kind"], rows["latent-descent"]["gradient"]) == ("decision", None)
+    assert (rows["latent-descent"]["kind"], rows["latent-descent"]["gradient"]) == (
+        "decision",
+        None,
+    )
     assert rows["latent-descent"]["median"] > 0
     assert rows["fmn-l2"]["gradient"] == "bpda"
     assert rows["fmn-l2"]["backwards_per_image"] > 0
@@ -312,7 +367,16 @@ def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, d
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("norms") / "run"
     names, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
-    return scotoma.audit(str(digits_model), "digits", CLAIM, out=out, probes=names, attack="min-linf", bounds=given, limit=60)
+    return scotoma.audit(
+        str(digits_model),
+        "digits",
+        CLAIM,
+        out=out,
+        probes=names,
+        attack="min-linf",
+        bounds=given,
+        limit=60,
+    )
 
 
 def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digits_model):
@@ -331,7 +395,9 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
         assert told[0] == label
         change = (tiles[1:] - tiles[0]).abs().flatten(1)
         sizes = [float((change[0] > 1e-6).sum()), float(change[1].norm()), float(change[2].max())]
-        for norm, size, answer, caption in zip(("l0", "l2", "linf"), sizes, told[1:], row[1:], strict=True):
+        for norm, size, answer, caption in zip(
+            ("l0", "l2", "linf"), sizes, told[1:], row[1:], strict=True
+        ):
             assert answer != label
             assert caption.startswith(f"{amount(Threat(norm, size))}, taken for {answer}, by ")
             assert caption.rpartition("by ")[2] in ATTACKS[norm]
@@ -354,16 +420,28 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
     monkeypatch.setattr(Run, "_attack_batch", refuse)
     probes, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
     again = scotoma.audit(
-        str(digits_model), "digits", CLAIM, out=report.folder, probes=probes, attack="min-linf", bounds=given, limit=60
+        str(digits_model),
+        "digits",
+        CLAIM,
+        out=report.folder,
+        probes=probes,
+        attack="min-linf",
+        bounds=given,
+        limit=60,
     )
     assert again.provenance["digest"] == report.provenance["digest"]
 
 
-def reading(bound: Threat, found: dict[tuple[str, Kind], list[float]], right: list[bool]) -> Reading:
+def reading(
+    bound: Threat, found: dict[tuple[str, Kind], list[float]], right: list[bool]
+) -> Reading:
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return images
 
-    tried = (Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values})) for (name, kind), values in found.items())
+    tried = (
+        Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
+        for (name, kind), values in found.items()
+    )
     return Reading(bound, tuple(tried), np.array(right))
 
 
@@ -380,12 +458,18 @@ def test_what_a_reading_counts():
         [True] * 4 + [False, True],
     )
     assert read.nearest.tolist() == [1, 0.5, 3, never, 0, 0.899]
-    assert read.finder.tolist() == [0, 3, 2, -1, -1, 2], "the first of those that tie; none for a clean error or a failure"
-    assert read.accuracy() == rate(np.array([False, False, True, True, False, False])), "a distance at the bound is inside"
+    assert read.finder.tolist() == [0, 3, 2, -1, -1, 2], (
+        "the first of those that tie; none for a clean error or a failure"
+    )
+    assert read.accuracy() == rate(np.array([False, False, True, True, False, False])), (
+        "a distance at the bound is inside"
+    )
     assert read.success == rate(np.array([True, True, False, False, True]))
     assert read.median == 0.899
     nearer = np.array([False, False, True, True])
-    assert read.decision_nearer == rate(nearer), "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
+    assert read.decision_nearer == rate(nearer), (
+        "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
+    )
     assert not read.is_masked
     alone = reading(Threat("l2", 1.0), {("a", "gradient"): [never, never, 1.0]}, [True] * 3)
     assert alone.median == never
@@ -410,15 +494,25 @@ def named(data: Dataset, name: str, shape: tuple[int, int, int]) -> Dataset:
     ],
 )
 def test_the_bounds_of_data(around_grey, name, shape, expected):
-    data, flat = named(around_grey, name, shape), nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 2))
+    data, flat = (
+        named(around_grey, name, shape),
+        nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(shape)), 2)),
+    )
 
     def told(threat: Threat, *chosen: Threat) -> dict[str, float]:
-        return {norm: bound.eps for norm, bound in bounds(make_claim(flat, data, threat), chosen).items()}
+        return {
+            norm: bound.eps
+            for norm, bound in bounds(make_claim(flat, data, threat), chosen).items()
+        }
 
     assert told(Threat("l1", 3.0)) == pytest.approx(expected)
     assert told(Threat("linf", 0.07)) == pytest.approx(expected | {"linf": 0.07})
-    assert told(Threat("l2", 0.7), Threat("l2", 9), Threat("l0", 3)) == pytest.approx(expected | {"l2": 0.7, "l0": 3})
-    assert told(Threat("linf", 0.07), Threat("l2", 9), Threat("l2", 8)) == pytest.approx(expected | {"l2": 8, "linf": 0.07})
+    assert told(Threat("l2", 0.7), Threat("l2", 9), Threat("l0", 3)) == pytest.approx(
+        expected | {"l2": 0.7, "l0": 3}
+    )
+    assert told(Threat("linf", 0.07), Threat("l2", 9), Threat("l2", 8)) == pytest.approx(
+        expected | {"l2": 8, "linf": 0.07}
+    )
 
 
 def test_bounds_are_read_and_refused():
@@ -431,7 +525,10 @@ def test_bounds_are_read_and_refused():
         (["l3:1"], "--bounds: unknown norm 'l3'"),
         (["l1:3"], "--bounds l1:3: L1 is not measured"),
         (["l2:1", "l0:3", "l2:2"], "--bounds l2:1,l2:2: L2 is given twice"),
-        (["linf:0.3"], "--bounds linf:0.3: the claim is one in L-inf, and its own bound counts: --threat linf:0.1"),
+        (
+            ["linf:0.3"],
+            "--bounds linf:0.3: the claim is one in L-inf, and its own bound counts: --threat linf:0.1",
+        ),
     ):
         with pytest.raises(InputError, match=says):
             read_bounds(given, CLAIM)
@@ -440,6 +537,9 @@ def test_bounds_are_read_and_refused():
 def test_an_unknown_attack_is_told_before_any_work(tmp_path, around_grey, monkeypatch):
     monkeypatch.setattr(Run, "attack", lambda *_, **__: pytest.fail("attacked"))
     claim = make_claim(Linear(), around_grey, CLAIM)
-    for attacks, says in (({"linf": ("fmn-linf",), "l2": ("dnn",)}, "did you mean 'ddn'"), ({"l0": ("ddn",)}, "ddn is for l2")):
+    for attacks, says in (
+        ({"linf": ("fmn-linf",), "l2": ("dnn",)}, "did you mean 'ddn'"),
+        ({"l0": ("ddn",)}, "ddn is for l2"),
+    ):
         with pytest.raises(InputError, match=says):
             Norms(attacks).measure(claim, Run(claim, tmp_path / "run"), Settings("fmn-linf"))

@@ -23,7 +23,9 @@ SHORT = Schedule(epochs=8, batch=64, peak=2e-3)
 def run(tmp_path_factory, digits, digits_model) -> Path:
     """An audit of the digits model with the attack that is cheapest."""
     folder = tmp_path_factory.mktemp("audit")
-    audit(str(digits_model), digits, "linf:0.1", out=folder, probes=["blindspots"], attack="min-linf")
+    audit(
+        str(digits_model), digits, "linf:0.1", out=folder, probes=["blindspots"], attack="min-linf"
+    )
     return folder
 
 
@@ -31,7 +33,9 @@ def test_patching_closes_the_blind_spot_and_compares(tmp_path, run, digits, digi
     model = load_model(str(digits_model))
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     report = patch(model, digits, run, tmp_path, schedule=SHORT, search=SEARCH, command="a command")
-    assert all(torch.equal(value, model.module.state_dict()[name]) for name, value in before.items())
+    assert all(
+        torch.equal(value, model.module.state_dict()[name]) for name, value in before.items()
+    )
     finding = report["patch"]
     rows = finding.tables["changes"]
     assert rows[0]["family"] == "none"
@@ -39,10 +43,16 @@ def test_patching_closes_the_blind_spot_and_compares(tmp_path, run, digits, digi
     trained = [row for row in rows if row["trained_on"]]
     assert trained
     assert all(row["family"] == "scale-shift" and row["blind_before"] for row in trained)
-    assert sum(row["success_after"] for row in trained) < 0.8 * sum(row["success_before"] for row in trained)
+    assert sum(row["success_after"] for row in trained) < 0.8 * sum(
+        row["success_before"] for row in trained
+    )
     assert finding.numbers["base_success_before"] == rows[0]["success_before"]
     assert finding.verdict == (
-        "broken" if any(row["blind_after"] for row in trained) else "weak" if any(row["blind_after"] for row in rows) else "holds"
+        "broken"
+        if any(row["blind_after"] for row in trained)
+        else "weak"
+        if any(row["blind_after"] for row in rows)
+        else "holds"
     )
     assert report["map"].tables["families"]
     patched = load_model(str(tmp_path / "model.safetensors"))
@@ -65,7 +75,13 @@ def test_a_folder_without_an_audit_is_refused(tmp_path, digits, digits_model):
     with pytest.raises(InputError, match="not the findings of an audit"):
         patch(load_model(str(digits_model)), digits, tmp_path, tmp_path / "out", schedule=SHORT)
     with pytest.raises(InputError, match=r"findings\.json"):
-        patch(load_model(str(digits_model)), digits, tmp_path / "none", tmp_path / "out", schedule=SHORT)
+        patch(
+            load_model(str(digits_model)),
+            digits,
+            tmp_path / "none",
+            tmp_path / "out",
+            schedule=SHORT,
+        )
 
 
 def test_another_models_audit_is_refused(tmp_path, run, digits, linear):

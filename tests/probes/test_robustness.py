@@ -37,12 +37,18 @@ def test_the_curve_of_a_linear_model_is_exact(tmp_path, grey, linear_grey, truth
     for row in curve:
         near = np.abs(truth * (1 + OVERSHOOT) - row["eps"]) < 1e-5
         if row["eps"] == 0 or not near.any():
-            assert row["robust_accuracy"] == pytest.approx((truth * (1 + OVERSHOOT) > row["eps"]).mean(), abs=1e-6)
+            assert row["robust_accuracy"] == pytest.approx(
+                (truth * (1 + OVERSHOOT) > row["eps"]).mean(), abs=1e-6
+            )
     numbers = finding.numbers
     assert numbers["clean_accuracy"] == pytest.approx((truth > 0).mean())
     assert numbers["robust_accuracy"] == pytest.approx((truth > THREAT.eps).mean(), abs=2e-3)
-    assert numbers["attack_success"] == pytest.approx((truth[truth > 0] <= THREAT.eps).mean(), abs=2e-3)
-    assert numbers["median_linf"] == pytest.approx(np.quantile(truth, 0.5, method="lower"), rel=2 * OVERSHOOT)
+    assert numbers["attack_success"] == pytest.approx(
+        (truth[truth > 0] <= THREAT.eps).mean(), abs=2e-3
+    )
+    assert numbers["median_linf"] == pytest.approx(
+        np.quantile(truth, 0.5, method="lower"), rel=2 * OVERSHOOT
+    )
     assert numbers["n"] == 500
 
 
@@ -52,7 +58,9 @@ def test_the_default_attack_finds_nearly_that(tmp_path, grey, linear_grey, truth
     assert 0 <= numbers["robust_accuracy"] - (truth > THREAT.eps).mean() < 0.01
 
 
-def test_a_claim_in_l2_is_measured_by_the_distances_to_the_nearest_hyperplanes(tmp_path, grey, linear_grey):
+def test_a_claim_in_l2_is_measured_by_the_distances_to_the_nearest_hyperplanes(
+    tmp_path, grey, linear_grey
+):
     images = grey.test.images(torch.arange(len(grey.test)))
     distance, _ = optimum(linear_grey, images, grey.test.labels, "l2")
     right = linear_grey(images).argmax(1) == grey.test.labels
@@ -60,13 +68,19 @@ def test_a_claim_in_l2_is_measured_by_the_distances_to_the_nearest_hyperplanes(t
     for settings, slack in ((ExactSettings(), 2e-3), (Settings(), 0.01)):
         finding = measure(tmp_path, grey, linear_grey, settings, L2)
         numbers = finding.numbers
-        assert numbers["median_l2"] == pytest.approx(np.quantile(truth, 0.5, method="lower"), rel=0.01)
+        assert numbers["median_l2"] == pytest.approx(
+            np.quantile(truth, 0.5, method="lower"), rel=0.01
+        )
         assert numbers["robust_accuracy"] == pytest.approx((truth > L2.eps).mean(), abs=slack)
-        assert numbers["attack_success"] == pytest.approx((truth[truth > 0] <= L2.eps).mean(), abs=slack)
+        assert numbers["attack_success"] == pytest.approx(
+            (truth[truth > 0] <= L2.eps).mean(), abs=slack
+        )
         assert 0.1 < numbers["attack_success"] < 0.9
         assert "median_linf" not in numbers
         assert "within L2 0.1" in finding.headline
-    sizes = np.linalg.norm((finding.images["examples"][:, 1] - finding.images["examples"][:, 0]).reshape(6, -1), axis=1)
+    sizes = np.linalg.norm(
+        (finding.images["examples"][:, 1] - finding.images["examples"][:, 0]).reshape(6, -1), axis=1
+    )
     assert (np.diff(sizes) >= 0).all()
     assert sizes[-1] <= L2.eps + 1e-6
 
@@ -84,7 +98,13 @@ def test_examples_go_from_the_smallest_perturbation_to_the_largest(tmp_path, gre
 
 @pytest.mark.parametrize(
     ("high", "low", "expected"),
-    [(0.1499, 0.0, "holds"), (0.15, 0.0, "weak"), (0.9, 0.5, "weak"), (0.9, 0.5001, "broken"), (0.4, 0.2, "weak")],
+    [
+        (0.1499, 0.0, "holds"),
+        (0.15, 0.0, "weak"),
+        (0.9, 0.5, "weak"),
+        (0.9, 0.5001, "broken"),
+        (0.4, 0.2, "weak"),
+    ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(high, low, expected):
     assert verdict(Rate((low + high) / 2, low, high, 100)) == expected

@@ -19,7 +19,15 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.transfer import sources as module
-from scotoma.probes.transfer.sources import FEWEST, MOST, is_held_out, schedule_for, small, sources, together
+from scotoma.probes.transfer.sources import (
+    FEWEST,
+    MOST,
+    is_held_out,
+    schedule_for,
+    small,
+    sources,
+    together,
+)
 from scotoma.reference import Reference
 from scotoma.training.loop import Schedule
 
@@ -29,8 +37,12 @@ THREAT = Threat("linf", 0.1)
 @pytest.fixture
 def few(digits) -> Dataset:
     """So few digits that a training takes a moment."""
-    train = ArraySplit(digits.train.images(torch.arange(64)).numpy(), digits.train.labels[:64].numpy(), "few")
-    test = ArraySplit(digits.test.images(torch.arange(40)).numpy(), digits.test.labels[:40].numpy(), "few")
+    train = ArraySplit(
+        digits.train.images(torch.arange(64)).numpy(), digits.train.labels[:64].numpy(), "few"
+    )
+    test = ArraySplit(
+        digits.test.images(torch.arange(40)).numpy(), digits.test.labels[:40].numpy(), "few"
+    )
     return from_splits("few", train, test, digits.classes)
 
 
@@ -89,7 +101,9 @@ def test_two_small_networks_are_trained_once(tmp_path, few, cache, trainings):
 
 
 def test_other_data_are_other_networks(tmp_path, few, cache, trainings):
-    turned = ArraySplit(few.train.images(torch.arange(64)).flip(3).numpy(), few.train.labels.numpy(), "few")  # type: ignore[union-attr]
+    turned = ArraySplit(
+        few.train.images(torch.arange(64)).flip(3).numpy(), few.train.labels.numpy(), "few"
+    )  # type: ignore[union-attr]
     for data in (few, from_splits("few", turned, few.test, few.classes)):  # type: ignore[arg-type]
         small("wong-small", data, start(data, tmp_path / data.sha256, dense(0))[1])
     assert trainings == ["wong-small"] * 2
@@ -99,21 +113,26 @@ def test_of_many_images_a_part_is_read(tmp_path, few, cache, monkeypatch):
     monkeypatch.setattr(module, "VALUES", 2 * 64 * 40)
     read = []
     images = few.train.images  # type: ignore[union-attr]
-    monkeypatch.setattr(few.train, "images", lambda indices: read.append(indices) or images(indices))
+    monkeypatch.setattr(
+        few.train, "images", lambda indices: read.append(indices) or images(indices)
+    )
     small("wong-small", few, start(few, tmp_path / "run", dense(0))[1])
     assert torch.cat(read).unique().numel() == 40
     assert torch.cat(read).numel() == 2 * 40
 
 
 @pytest.mark.parametrize(
-    ("images", "epochs", "batch"), [(1297, 12, 32), (60_000, 3, 128), (50_000, 4, 128), (10, 40, 32), (10**7, 1, 128)]
+    ("images", "epochs", "batch"),
+    [(1297, 12, 32), (60_000, 3, 128), (50_000, 4, 128), (10, 40, 32), (10**7, 1, 128)],
 )
 def test_how_long_a_training_is(images, epochs, batch):
     schedule = schedule_for(images)
     assert (schedule.epochs, schedule.batch) == (epochs, batch)
 
 
-def test_a_second_audit_waits_for_the_training_of_the_first(tmp_path, few, cache, trainings, monkeypatch):
+def test_a_second_audit_waits_for_the_training_of_the_first(
+    tmp_path, few, cache, trainings, monkeypatch
+):
     """Whoever holds the lock has put the file there by the time that it is let go."""
     run = start(few, tmp_path / "run", dense(0))[1]
     made = small("wong-small", few, run)
@@ -140,7 +159,10 @@ def test_where_the_cache_cannot_be_written_the_run_folder_is_used(tmp_path, few,
 
 def test_images_too_small_for_convolutions(tmp_path, cache, trainings):
     rng = np.random.default_rng(0)
-    train, test = (ArraySplit(rng.random((40, 1, 3, 3), np.float32), np.arange(40) % 2, "tiny") for _ in range(2))
+    train, test = (
+        ArraySplit(rng.random((40, 1, 3, 3), np.float32), np.arange(40) % 2, "tiny")
+        for _ in range(2)
+    )
     claim, run = start(from_splits("tiny", train, test), tmp_path / "run", dense(0, 9, 2))
     assert [source.name for source in sources(claim, run)] == ["tramer-d"]
 
@@ -164,7 +186,9 @@ def shelf(tmp_path, few, cache, monkeypatch) -> dict[str, Path]:
         references[name] = Reference(recipe, data, "small-cnn", "linf:0.1", Schedule(1, 64))
         if name.startswith("natural"):
             files[name] = tmp_path / "shelf" / f"{name}.safetensors"
-            replace(references[name], schedule=Schedule(1, 32 + number)).train(few, files[name], lambda steps: None)
+            replace(references[name], schedule=Schedule(1, 32 + number)).train(
+                few, files[name], lambda steps: None
+            )
     monkeypatch.setattr(module, "REFERENCES", references)
     monkeypatch.setattr(module, "find", lambda name: files.get(name))
     return files
@@ -186,7 +210,9 @@ def test_reference_models_that_are_there_come_first(tmp_path, few, shelf, traini
 def test_reference_models_that_the_audited_one_is_or_saw_are_left(tmp_path, few, shelf, trainings):
     audited = load_model(str(shelf["natural-0"]))
     second = load_model(str(shelf["natural-1"]))
-    seeing = replace(audited, card=audited.card | {"options": {"sources": [f"natural-1 {second.sha256[:16]}"]}})
+    seeing = replace(
+        audited, card=audited.card | {"options": {"sources": [f"natural-1 {second.sha256[:16]}"]}}
+    )
     claim, run = start(few, tmp_path / "run", seeing)
     assert [source.name for source in sources(claim, run)] == ["natural-2", "natural-3"]
     assert len(sources(claim, run)) == FEWEST

@@ -17,7 +17,13 @@ from scotoma.transforms.scale_shift import ScaleShift
 MOVE = ScaleShift(0.5, 0.1)
 
 
-def spot(sizes: list[float], wrong: int = 0, transform: Transform | None = MOVE, change: float = 0.1, norm: str = "linf") -> Spot:
+def spot(
+    sizes: list[float],
+    wrong: int = 0,
+    transform: Transform | None = MOVE,
+    change: float = 0.1,
+    norm: str = "linf",
+) -> Spot:
     """Images with these smallest perturbations (infinite: none was found), and some that are wrong before the attack."""
     n = len(sizes) + wrong
     frame = pl.DataFrame(
@@ -54,7 +60,11 @@ def test_harmless_is_one_point_of_accuracy_and_no_more():
 
 def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equals():
     base = spot([0.05] * 50 + [0.3] * 50, transform=None)
-    weak, large, small = spot([0.05, 0.3] * 50), spot([0.05] * 100, change=0.3), spot([0.05] * 100, change=0.2)
+    weak, large, small = (
+        spot([0.05, 0.3] * 50),
+        spot([0.05] * 100, change=0.3),
+        spot([0.05] * 100, change=0.2),
+    )
     harmful = spot([0.05] * 90, wrong=10, change=0.01)
     assert worst([base, weak, large, small, harmful], base) is small
     assert worst([base, weak, harmful], base) is weak
@@ -75,7 +85,11 @@ def test_cells_and_contrast():
     assert cell(None) == (1.0, 0.0)
     assert cell(MOVE) == (0.5, 0.1)
     assert spot([0.1], transform=Control(MOVE)).contrast == 0.5
-    assert spot([0.1], transform=Control(Blur(1.0))).contrast == spot([0.1], transform=None).contrast == 1
+    assert (
+        spot([0.1], transform=Control(Blur(1.0))).contrast
+        == spot([0.1], transform=None).contrast
+        == 1
+    )
 
 
 def test_the_scout_attacks_what_it_says(tmp_path, digits, linear):

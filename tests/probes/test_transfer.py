@@ -49,7 +49,9 @@ def tilted(linear: nn.Sequential, seed: int, by: float = 0.3) -> nn.Sequential:
     assert isinstance(given, nn.Linear)
     draws = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        layer.weight.copy_(given.weight + by * torch.randn(10, 64, generator=draws) * given.weight.std())
+        layer.weight.copy_(
+            given.weight + by * torch.randn(10, 64, generator=draws) * given.weight.std()
+        )
         layer.bias.copy_(given.bias)
     return nn.Sequential(nn.Flatten(), layer)
 
@@ -59,7 +61,9 @@ def named(model: nn.Module | str, name: str, data: Dataset, **card) -> Classifie
     return replace(loaded, name=name, card=loaded.card | card).checked(data)
 
 
-def run_of(folder, data: Dataset, model: nn.Module | Classifier | str, limit: int | None = 80) -> Run:
+def run_of(
+    folder, data: Dataset, model: nn.Module | Classifier | str, limit: int | None = 80
+) -> Run:
     return Run(make_claim(model, data, THREAT), folder, limit=limit)
 
 
@@ -68,7 +72,11 @@ def measure(run: Run, *given: Classifier, attack: str = "pgd") -> Finding:
 
 
 def success(finding: Finding, target: str, source: str, attack: str) -> float:
-    (row,) = (row for row in finding.tables["matrix"] if (row["target"], row["source"], row["attack"]) == (target, source, attack))
+    (row,) = (
+        row
+        for row in finding.tables["matrix"]
+        if (row["target"], row["source"], row["attack"]) == (target, source, attack)
+    )
     return row["success"]
 
 
@@ -85,13 +93,26 @@ def finding(tmp_path, digits, linear, others) -> Finding:
 def test_every_source_meets_every_target(finding):
     names = ["audited", "tilted-1", "tilted-2"]
     rows = finding.tables["matrix"]
-    assert [(row["target"], row["source"], row["attack"]) for row in rows] == list(product(names, [*names, TOGETHER], ATTACKS))
+    assert [(row["target"], row["source"], row["attack"]) for row in rows] == list(
+        product(names, [*names, TOGETHER], ATTACKS)
+    )
     held_out = {(row["target"], row["source"]) for row in rows if row["held_out"]}
-    assert held_out == {*((a, b) for a, b in product(names, names) if a != b), ("audited", TOGETHER)}
+    assert held_out == {
+        *((a, b) for a, b in product(names, names) if a != b),
+        ("audited", TOGETHER),
+    }
     assert [row["source"] for row in finding.tables["sources"]] == names[1:]
-    assert [row["source"] for row in finding.tables["by_source"]] == ["audited (itself)", *names[1:], TOGETHER]
+    assert [row["source"] for row in finding.tables["by_source"]] == [
+        "audited (itself)",
+        *names[1:],
+        TOGETHER,
+    ]
     for row in finding.tables["pairs"]:
-        cells = [cell for cell in rows if (cell["target"], cell["source"]) == (row["target"], row["source"])]
+        cells = [
+            cell
+            for cell in rows
+            if (cell["target"], cell["source"]) == (row["target"], row["source"])
+        ]
         assert row in cells
         assert row["success"] == max(cell["success"] for cell in cells)
     for row in finding.tables["by_source"]:
@@ -110,17 +131,25 @@ def test_the_rates_are_those_of_the_gradient_taken_by_hand(digits, linear, other
         expected = (models[target](example).argmax(1) != labels)[right].float().mean()
         assert success(finding, target, source, "fgsm") == pytest.approx(float(expected), abs=1e-5)
     for row in finding.tables["sources"]:
-        assert row["accuracy"] == pytest.approx(float((models[row["source"]](images).argmax(1) == labels).float().mean()), abs=1e-5)
+        assert row["accuracy"] == pytest.approx(
+            float((models[row["source"]](images).argmax(1) == labels).float().mean()), abs=1e-5
+        )
 
 
 def test_accuracies_are_of_each_images_worst(tmp_path, digits, linear, others):
     run = run_of(tmp_path / "run", digits, linear)
     numbers = measure(run, *others).numbers
-    by_image = run.records.filter(pl.col("attack").str.contains(r"on (tilted|all together)")).group_by("index")
-    worst = by_image.agg(fell=pl.col("success").any(), right=(pl.col("prediction") == pl.col("label")).all())
+    by_image = run.records.filter(
+        pl.col("attack").str.contains(r"on (tilted|all together)")
+    ).group_by("index")
+    worst = by_image.agg(
+        fell=pl.col("success").any(), right=(pl.col("prediction") == pl.col("label")).all()
+    )
     assert len(worst) == 80
     assert numbers["black_box_accuracy"] == pytest.approx((worst["right"] & ~worst["fell"]).mean())
-    assert numbers["black_box_success"] == pytest.approx(worst.filter("right")["fell"].mean(), abs=1e-5)
+    assert numbers["black_box_success"] == pytest.approx(
+        worst.filter("right")["fell"].mean(), abs=1e-5
+    )
     white = run.records.filter(pl.col("attack").str.starts_with("PGD"))
     stands = (white["prediction"] == white["label"]) & ~white["success"]
     assert numbers["white_box_accuracy"] == pytest.approx(stands.mean())
@@ -132,9 +161,16 @@ def test_a_copy_of_the_model_makes_its_white_box_examples(tmp_path, digits, digi
     run = run_of(tmp_path / "run", digits, str(digits_model))
     finding = measure(run, named(str(digits_model), "copy", digits))
     for attack in ATTACKS:
-        assert success(finding, "digits-pgd", "copy", attack) == success(finding, "digits-pgd", "digits-pgd", attack)
-    white, copied = run.attack(FGSM(THREAT)), run.transferred(FGSM(THREAT), named(str(digits_model), "copy", digits))
-    assert copied.drop("attack", "forwards", "backwards").equals(white.drop("attack", "forwards", "backwards"))
+        assert success(finding, "digits-pgd", "copy", attack) == success(
+            finding, "digits-pgd", "digits-pgd", attack
+        )
+    white, copied = (
+        run.attack(FGSM(THREAT)),
+        run.transferred(FGSM(THREAT), named(str(digits_model), "copy", digits)),
+    )
+    assert copied.drop("attack", "forwards", "backwards").equals(
+        white.drop("attack", "forwards", "backwards")
+    )
     assert not any(row["held_out"] for row in finding.tables["matrix"])
     assert finding.verdict == "not applicable"
     assert "--sources" in finding.headline
@@ -147,9 +183,13 @@ def test_a_source_that_knows_nothing_is_told_and_breaks_little(tmp_path, digits,
     torch.manual_seed(0)
     noise = named(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "noise", digits)
     finding = measure(run_of(tmp_path / "run", digits, linear), noise, others[0])
-    known, unknown = (success(finding, "Sequential", name, "fgsm") for name in ("tilted-1", "noise"))
+    known, unknown = (
+        success(finding, "Sequential", name, "fgsm") for name in ("tilted-1", "noise")
+    )
     assert unknown < 0.1 < known
-    assert [note.split()[0] for note in finding.notes if "its examples say little" in note] == ["noise"]
+    assert [note.split()[0] for note in finding.notes if "its examples say little" in note] == [
+        "noise"
+    ]
     assert finding.numbers["black_box_success"] >= known, "the worst is not spoilt by it"
 
 
@@ -158,7 +198,9 @@ def test_sources_seen_in_training_do_not_count(tmp_path, digits, linear, others)
     audited = named(linear, "audited", digits, options={"sources": seen})
     finding = measure(run_of(tmp_path / "run", digits, audited), *others)
     assert [row["held_out"] for row in finding.tables["sources"]] == [False, True]
-    counted = [row for row in finding.tables["matrix"] if row["target"] == "audited" and row["held_out"]]
+    counted = [
+        row for row in finding.tables["matrix"] if row["target"] == "audited" and row["held_out"]
+    ]
     assert {row["source"] for row in counted} == {"tilted-2"}, "no ensemble of one"
     assert finding.numbers["strongest_source"] == "tilted-2"
     assert finding.tables["by_source"][1]["source"] == "tilted-1 (seen in training)"
@@ -169,7 +211,9 @@ def test_sources_seen_in_training_do_not_count(tmp_path, digits, linear, others)
 
 @pytest.fixture
 def masked(tmp_path, digits, linear, others) -> Finding:
-    return measure(run_of(tmp_path / "run", digits, named(Rounded(linear), "rounded", digits)), *others)
+    return measure(
+        run_of(tmp_path / "run", digits, named(Rounded(linear), "rounded", digits)), *others
+    )
 
 
 def test_masked_gradients_are_found_out(masked, tmp_path, digits, linear, others):
@@ -200,7 +244,9 @@ def test_the_gallery_begins_with_what_the_white_box_attack_missed(masked, digits
         assert caption[1] != f"taken for {caption[0]}"
 
 
-def test_each_source_is_attacked_once_for_all_targets(tmp_path, digits, linear, others, monkeypatch):
+def test_each_source_is_attacked_once_for_all_targets(
+    tmp_path, digits, linear, others, monkeypatch
+):
     asked = []
     craft = Run._craft_batch
 
@@ -235,8 +281,15 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkey
         measure(run_of(tmp_path / "run", digits, linear, 300), *others)
     units = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()}
     finding = measure(run_of(tmp_path / "run", digits, linear, 300), *others)
-    assert len(asked) == 3 * 4 * len(ATTACKS) + 1, "units of 50, 200 and 50 images; only the one that was stopped is made again"
-    assert units.items() <= {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()}.items()
+    assert len(asked) == 3 * 4 * len(ATTACKS) + 1, (
+        "units of 50, 200 and 50 images; only the one that was stopped is made again"
+    )
+    assert (
+        units.items()
+        <= {
+            path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()
+        }.items()
+    )
     assert (finding.numbers, finding.tables) == (undisturbed.numbers, undisturbed.tables)
 
 
@@ -260,7 +313,11 @@ def test_nothing_right(tmp_path, digits, linear, others):
 
 def test_one_image_and_a_source_with_more_classes(tmp_path, digits, linear):
     wide = named(nn.Sequential(*linear, nn.ConstantPad1d((0, 3), -50.0)), "wide", digits)
-    finding = measure(run_of(tmp_path / "run", digits, linear, 1), wide, named(tilted(linear, 1), "tilted", digits))
+    finding = measure(
+        run_of(tmp_path / "run", digits, linear, 1),
+        wide,
+        named(tilted(linear, 1), "tilted", digits),
+    )
     assert finding.numbers["n"] == 1
     assert any(note.startswith("wide: The model tells 13 classes apart") for note in finding.notes)
     assert "nan" not in finding.headline
@@ -273,25 +330,36 @@ def test_an_attack_that_does_not_see_the_model_is_no_white_box(tmp_path, digits,
 
 # What a matrix means, from cells made by hand.
 
-MODELS = {name: Classifier(nn.Identity(), name, name * 8) for name in ("audited", "first", "second")}
+MODELS = {
+    name: Classifier(nn.Identity(), name, name * 8) for name in ("audited", "first", "second")
+}
 
 
-def cell(source: str, fell: list[int], held_out: bool = True, n: int = 10, attack: str = "fgsm") -> Cell:
+def cell(
+    source: str, fell: list[int], held_out: bool = True, n: int = 10, attack: str = "fgsm"
+) -> Cell:
     hit = np.isin(np.arange(n), fell)
     return Cell("audited", source, attack, held_out, np.ones(n, bool), hit, hit.astype(int))
 
 
 def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -> Reading:
-    frame = pl.DataFrame({"label": [0] * n, "prediction": [0] * n, "success": [i in white for i in range(n)]})
+    frame = pl.DataFrame(
+        {"label": [0] * n, "prediction": [0] * n, "success": [i in white for i in range(n)]}
+    )
     frame = frame.with_columns(linf=pl.when("success").then(0.05).otherwise(np.inf))
     makers = {name: Maker(model, (model,)) for name, model in MODELS.items()}
     sources = tuple(Source(MODELS[name], True, "") for name in ("first", "second"))
-    return Reading(Claim(MODELS["audited"], digits, THREAT), Matrix(sources, makers, cells, frame, "pgd", crafting(THREAT)))
+    return Reading(
+        Claim(MODELS["audited"], digits, THREAT),
+        Matrix(sources, makers, cells, frame, "pgd", crafting(THREAT)),
+    )
 
 
 def test_the_worst_is_taken_image_by_image(digits):
     read = reading(
-        digits, [cell("first", [0, 1, 2]), cell("second", [2, 3, 4]), cell("audited", [9], held_out=False)], [0, 1, 2, 5]
+        digits,
+        [cell("first", [0, 1, 2]), cell("second", [2, 3, 4]), cell("audited", [9], held_out=False)],
+        [0, 1, 2, 5],
     )
     assert read.success.value == 0.5
     assert read.standing(read.black).value == 0.5
@@ -317,7 +385,14 @@ def test_gradients_mislead_beyond_the_rule_alone(digits, n):
 def test_the_report(tmp_path, digits, linear, others):
     given = [others[0], tilted(linear, 5)]
     report = scotoma.audit(
-        linear, digits, "linf:0.1", out=tmp_path / "run", probes=["transfer"], attack="pgd", limit=40, sources=given
+        linear,
+        digits,
+        "linf:0.1",
+        out=tmp_path / "run",
+        probes=["transfer"],
+        attack="pgd",
+        limit=40,
+        sources=given,
     )
     page = report.html.read_text()
     finding = report["transfer"]
@@ -327,8 +402,13 @@ def test_the_report(tmp_path, digits, linear, others):
     assert finding.headline in page.replace("&#39;", "'")
     assert draw(report.folder).html.read_text() == page
     tilt = load_model(given[1])
-    assert [source["sha256"] for source in report.provenance["sources"].values()] == [others[0].sha256, tilt.sha256]
-    assert list(report.provenance["sources"]) == [f"{model.name} {model.sha256[:8]}" for model in (others[0], tilt)]
+    assert [source["sha256"] for source in report.provenance["sources"].values()] == [
+        others[0].sha256,
+        tilt.sha256,
+    ]
+    assert list(report.provenance["sources"]) == [
+        f"{model.name} {model.sha256[:8]}" for model in (others[0], tilt)
+    ]
     assert report.provenance["command"].endswith(", sources=[tilted-1, Sequential])")
     assert report.provenance["passes"]["backwards"] == report.records["backwards"].sum()
     assert len(report.records) == 40 * (1 + 4 * len(ATTACKS))

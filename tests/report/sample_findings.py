@@ -6,11 +6,18 @@ import numpy as np
 
 from scotoma.results.finding import Bars, Curve, Finding, Gallery, RateOverHistogram, Row, Scatter
 
-CLAIM = {"model": "mnist-challenge", "data": "digits", "threat": {"norm": "linf", "eps": 0.3}, "n": 500}
+CLAIM = {
+    "model": "mnist-challenge",
+    "data": "digits",
+    "threat": {"norm": "linf", "eps": 0.3},
+    "n": 500,
+}
 
 PROVENANCE = {
     "command": "scotoma audit --model zoo/mnist-challenge.safetensors --data digits --threat linf:0.3 --seed 0 --n 500",
-    "notes": ["The model was saved without its name; it was read as the small CNN, since every tensor fits."],
+    "notes": [
+        "The model was saved without its name; it was read as the small CNN, since every tensor fits."
+    ],
     "model": {"name": "mnist-challenge", "sha256": "9f2c" * 16, "parameters": 3274634},
     "data": {"sha256": "01ab" * 16, "train": 1297, "test": 500},
     "seed": 20190,
@@ -37,7 +44,16 @@ def robustness() -> Finding:
     for attack, values in rates.items():
         for size, rate in zip(eps, values, strict=True):
             low, high = interval(rate, 0.02)
-            curve.append({"attack": attack, "eps": size, "robust_accuracy": rate, "low": low, "high": high, "n": 500})
+            curve.append(
+                {
+                    "attack": attack,
+                    "eps": size,
+                    "robust_accuracy": rate,
+                    "low": low,
+                    "high": high,
+                    "n": 500,
+                }
+            )
     return Finding(
         probe="robustness",
         question="How robust is it, at every perturbation size?",
@@ -68,7 +84,10 @@ def robustness() -> Finding:
                 marks={"claimed eps": 0.3},
             ),
         ),
-        notes=("The worst case takes, image by image, the strongest of all attacks.", "PGD: 40 steps of 0.01, 5 random starts."),
+        notes=(
+            "The worst case takes, image by image, the strongest of all attacks.",
+            "PGD: 40 steps of 0.01, 5 random starts.",
+        ),
     )
 
 
@@ -127,7 +146,10 @@ def blindspots() -> Finding:
                 caption="Images that the model reads rightly before and after the move, until the attack.",
                 images="examples",
                 columns=["original", "moved", "attacked", "difference"],
-                captions=[[f"{i}, right", f"{i}, right", f"read as {i + 3}, L-inf 0.240", "of both"] for i in range(3)],
+                captions=[
+                    [f"{i}, right", f"{i}, right", f"read as {i + 3}, L-inf 0.240", "of both"]
+                    for i in range(3)
+                ],
             ),
         ),
         images={"examples": tiles(3, 4, 1, 8)},
@@ -143,7 +165,17 @@ def distance() -> Finding:
     for left, right, n, rate in zip(edges[:-1], edges[1:], counts, rates, strict=True):
         low, high = interval(rate, 0.6 / max(n, 1) ** 0.5)
         share = n / sum(counts)
-        bins.append({"left": left, "right": right, "n": n, "share": share, "rate": rate, "low": low, "high": high})
+        bins.append(
+            {
+                "left": left,
+                "right": right,
+                "n": n,
+                "share": share,
+                "rate": rate,
+                "low": low,
+                "high": high,
+            }
+        )
     points: list[Row] = [
         {
             "index": i,
@@ -178,7 +210,9 @@ def distance() -> Finding:
                 y_label="minimal perturbation (L-inf)",
             ),
         ),
-        notes=("Distances are in the embedding of the model's last hidden layer, mean over 5 neighbours.",),
+        notes=(
+            "Distances are in the embedding of the model's last hidden layer, mean over 5 neighbours.",
+        ),
     )
 
 

@@ -16,13 +16,26 @@ from sample_findings import blindspots, distance, findings, robustness, tiles
 
 from scotoma.report.figures import draw
 from scotoma.report.svg import for_page
-from scotoma.results.finding import Bars, Curve, Finding, Gallery, Heatmap, RateOverHistogram, Row, Scatter
+from scotoma.results.finding import (
+    Bars,
+    Curve,
+    Finding,
+    Gallery,
+    Heatmap,
+    RateOverHistogram,
+    Row,
+    Scatter,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def described(tables: dict[str, list[Row]] | None = None, images: dict[str, np.ndarray] | None = None) -> Finding:
-    return Finding("probe", "Question?", "holds", "rule", "Headline.", tables=tables or {}, images=images or {})
+def described(
+    tables: dict[str, list[Row]] | None = None, images: dict[str, np.ndarray] | None = None
+) -> Finding:
+    return Finding(
+        "probe", "Question?", "holds", "rule", "Headline.", tables=tables or {}, images=images or {}
+    )
 
 
 def texts(document: str) -> list[str]:
@@ -32,7 +45,10 @@ def texts(document: str) -> list[str]:
 def embedded(document: str) -> list[np.ndarray]:
     """The pixels of the pictures in a drawing, (h, w, 4), 0 to 255."""
     pictures = re.findall(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)", document)
-    return [np.array(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")) for picture in pictures]
+    return [
+        np.array(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA"))
+        for picture in pictures
+    ]
 
 
 def path_starts(document: str, colour: str) -> int:
@@ -52,7 +68,9 @@ def test_every_drawing_is_xml_with_a_title_and_a_description(finding):
 
 def test_text_stays_text_in_a_generic_font():
     document = draw(robustness().figures[0], robustness())
-    assert {"perturbation size (L-inf)", "robust accuracy", "claimed eps", "PGD, 40 steps"} <= set(texts(document))
+    assert {"perturbation size (L-inf)", "robust accuracy", "claimed eps", "PGD, 40 steps"} <= set(
+        texts(document)
+    )
     assert set(re.findall(r"font-family: ([^;\"]*)", document)) == {"sans-serif"}
 
 
@@ -71,7 +89,9 @@ def test_the_readers_own_matplotlib_style_changes_nothing_and_is_left_as_it_was(
 
 
 def test_names_are_drawn_as_they_are():
-    rows = [{"group": group, "x": x, "y": 0.5} for group in ("$\\alpha$ <b>", "a & b") for x in (0, 1)]
+    rows = [
+        {"group": group, "x": x, "y": 0.5} for group in ("$\\alpha$ <b>", "a & b") for x in (0, 1)
+    ]
     figure = Curve("c", "<i>caption</i>", "t", "x", "y", "x $", "y", group="group")
     assert {"$\\alpha$ <b>", "a & b", "x $"} <= set(texts(draw(figure, described({"t": rows}))))
 
@@ -79,7 +99,9 @@ def test_names_are_drawn_as_they_are():
 def test_a_null_in_a_curve_is_a_gap():
     def strokes(values: list[float | None]) -> int:
         rows = [{"x": x, "y": y} for x, y in enumerate(values)]
-        return path_starts(draw(Curve("c", "c", "t", "x", "y", "x", "y"), described({"t": rows})), "#0072b2")
+        return path_starts(
+            draw(Curve("c", "c", "t", "x", "y", "x", "y"), described({"t": rows})), "#0072b2"
+        )
 
     whole, broken = strokes([0.9, 0.8, 0.7, 0.6, 0.5]), strokes([0.9, 0.8, None, 0.6, 0.5])
     assert broken == whole + 1
@@ -95,7 +117,16 @@ def test_a_long_curve_has_few_markers(points: int):
 
 def test_marks_that_are_near_each_other_stand_on_different_lines():
     rows = [{"x": x, "y": x} for x in (0.0, 1.0)]
-    figure = Curve("c", "c", "t", "x", "y", "x", "y", marks={"first mark": 0.5, "second mark": 0.52, "far": 1.0})
+    figure = Curve(
+        "c",
+        "c",
+        "t",
+        "x",
+        "y",
+        "x",
+        "y",
+        marks={"first mark": 0.5, "second mark": 0.52, "far": 1.0},
+    )
     document = ElementTree.fromstring(draw(figure, described({"t": rows})))
     places = {text.text: text.get("y") for text in document.iter(f"{SVG}text")}
     assert places["first mark"] != places["second mark"]
@@ -105,8 +136,13 @@ def test_marks_that_are_near_each_other_stand_on_different_lines():
 def test_bars_are_as_long_as_their_rates_and_a_null_is_a_dash():
     rows = [{"l": "whole", "v": 1.0}, {"l": "half", "v": 0.5}, {"l": "none", "v": None}]
     rows = [row | {"lo": row["v"], "hi": row["v"]} for row in rows]
-    document = draw(Bars("b", "b", "t", "l", {"rate": ("v", "lo", "hi")}, "rate"), described({"t": rows}))
-    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2', document)
+    document = draw(
+        Bars("b", "b", "t", "l", {"rate": ("v", "lo", "hi")}, "rate"), described({"t": rows})
+    )
+    bars = re.findall(
+        r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2',
+        document,
+    )
     whole, half = (float(right) - float(left) for left, right in bars if right != left)
     assert half == pytest.approx(whole / 2, rel=1e-4)
     assert "–" in texts(document)
@@ -144,14 +180,26 @@ def test_points_of_each_group_have_a_colour_and_a_name():
     in_legend = 1
     for colour, count in (("#0072b2", 3), ("#d55e00", 6)):
         assert len(re.findall(rf'<use [^>]*style="fill: {colour}', document)) == count + in_legend
-    missing = draw(Scatter("s", "s", "t", "x", "y", "x", "y", group="set"), described({"t": [*rows, rows[0] | {"y": None}]}))
+    missing = draw(
+        Scatter("s", "s", "t", "x", "y", "x", "y", group="set"),
+        described({"t": [*rows, rows[0] | {"y": None}]}),
+    )
     assert {"training", "test", "not reached"} <= set(texts(missing))
 
 
 def test_bars_that_are_no_rates_have_an_axis_that_fits():
-    rows = [{"l": "large", "v": 7.0, "lo": 6.5, "hi": 8.0}, {"l": "small", "v": 3.5, "lo": None, "hi": None}]
-    document = draw(Bars("b", "b", "t", "l", {"nats": ("v", "lo", "hi")}, "nats", rates=False), described({"t": rows}))
-    bars = re.findall(r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2', document)
+    rows = [
+        {"l": "large", "v": 7.0, "lo": 6.5, "hi": 8.0},
+        {"l": "small", "v": 3.5, "lo": None, "hi": None},
+    ]
+    document = draw(
+        Bars("b", "b", "t", "l", {"nats": ("v", "lo", "hi")}, "nats", rates=False),
+        described({"t": rows}),
+    )
+    bars = re.findall(
+        r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2',
+        document,
+    )
     large, small = (float(right) - float(left) for left, right in bars)
     assert small == pytest.approx(large / 2, rel=1e-4)
     assert "8" in texts(document)
@@ -159,7 +207,9 @@ def test_bars_that_are_no_rates_have_an_axis_that_fits():
 
 def test_nothing_is_said_of_points_that_were_not_reached_when_all_were():
     rows = [{"x": 1.0, "y": 0.4}, {"x": 2.0, "y": 0.8}]
-    assert "not reached" not in texts(draw(Scatter("s", "s", "t", "x", "y", "x", "y"), described({"t": rows})))
+    assert "not reached" not in texts(
+        draw(Scatter("s", "s", "t", "x", "y", "x", "y"), described({"t": rows}))
+    )
 
 
 def plane(values: list[list[float | None]]) -> list[Row]:
@@ -175,10 +225,17 @@ def plane(values: list[list[float | None]]) -> list[Row]:
 def test_the_cells_of_a_heat_map_have_their_colours_places_and_numbers():
     figure = Heatmap("m", "m", "t", "x", "y", "v", "contrast", "background", "robust accuracy")
     rows = plane([[1.0, 0.5], [0.0, None]])
-    document = draw(figure, described({"t": [*rows, {"x": 0.1, "y": 0.5, "v": None, "harmless": False}]}))
+    document = draw(
+        figure, described({"t": [*rows, {"x": 0.1, "y": 0.5, "v": None, "harmless": False}]})
+    )
     assert document == draw(figure, described({"t": rows})), "null is as blank as no row"
-    cells = re.findall(r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff', document)
-    (x, y, high), (right, _, _), (_, up, low) = ((float(a), float(b), colour) for a, b, colour in cells)
+    cells = re.findall(
+        r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff',
+        document,
+    )
+    (x, y, high), (right, _, _), (_, up, low) = (
+        (float(a), float(b), colour) for a, b, colour in cells
+    )
     assert right > x
     assert up < y, "the larger y is higher"
     assert (high, low) == ("#00629b", "#c44e00")
@@ -188,12 +245,29 @@ def test_the_cells_of_a_heat_map_have_their_colours_places_and_numbers():
 
 
 def test_the_border_of_a_heat_map_goes_once_around_its_region():
-    figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate", region="harmless", marks={"worst": (0.15, 0.0)})
+    figure = Heatmap(
+        "m",
+        "m",
+        "t",
+        "x",
+        "y",
+        "v",
+        "x",
+        "y",
+        "rate",
+        region="harmless",
+        marks={"worst": (0.15, 0.0)},
+    )
 
     def sides(values: list[list[float | None]]) -> int:
         document = draw(figure, described({"t": plane(values)}))
         assert {"harmless", "worst"} <= set(texts(document))
-        return len(re.findall(r'<path d="M [\d.]+ [\d.]+ \nL [\d.]+ [\d.]+ \n?" clip-path[^>]*stroke: #15181d', document))
+        return len(
+            re.findall(
+                r'<path d="M [\d.]+ [\d.]+ \nL [\d.]+ [\d.]+ \n?" clip-path[^>]*stroke: #15181d',
+                document,
+            )
+        )
 
     assert sides([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]) == 4
     assert sides([[1.0, 1.0, 0.0], [1.0, None, 0.0]]) == 8
@@ -202,19 +276,30 @@ def test_the_border_of_a_heat_map_goes_once_around_its_region():
 
 def test_a_wide_heat_map_has_no_numbers_in_its_cells():
     rows = plane([[0.25] * 30, [0.75] * 30])
-    words = texts(draw(Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate"), described({"t": rows})))
+    words = texts(
+        draw(Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate"), described({"t": rows}))
+    )
     assert not {"25.0", "75.0"} & set(words)
 
 
-CELL = r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff'
+CELL = (
+    r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff'
+)
 
 
 def test_a_heat_map_over_names_reads_like_a_table():
     rows = [
         {"to": to, "from": of, "v": v}
-        for to, of, v in [("b", "x", 0.0), ("b", "a", 1.0), ("a", "x", 0.25), ("a", "long-name", 1.0)]
+        for to, of, v in [
+            ("b", "x", 0.0),
+            ("b", "a", 1.0),
+            ("a", "x", 0.25),
+            ("a", "long-name", 1.0),
+        ]
     ]
-    figure = Heatmap("m", "m", "t", "from", "to", "v", "made on", "shown to", "success", high_is_bad=True)
+    figure = Heatmap(
+        "m", "m", "t", "from", "to", "v", "made on", "shown to", "success", high_is_bad=True
+    )
     document = draw(figure, described({"t": rows}))
     cells = [(float(x), float(y), colour) for x, y, colour in re.findall(CELL, document)]
     assert len(cells) == 4, "a pair without a row is blank"
@@ -225,14 +310,27 @@ def test_a_heat_map_over_names_reads_like_a_table():
     assert (none, all_) == ("#00629b", "#c44e00"), "much success is bad"
     tree = ElementTree.fromstring(document)
     places = {text.text: (text.get("x"), text.get("y")) for text in tree.iter(f"{SVG}text")}
-    assert {"a", "b", "x", "long-name", "made on", "shown to", "success", "0.0", "100.0", "25.0"} <= set(places)
+    assert {
+        "a",
+        "b",
+        "x",
+        "long-name",
+        "made on",
+        "shown to",
+        "success",
+        "0.0",
+        "100.0",
+        "25.0",
+    } <= set(places)
 
 
 def test_a_heat_map_of_any_numbers_has_a_scale_of_its_own():
     figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "loss", rates=False)
 
     def shown(values: list[float | None]) -> tuple[list[str], list[str]]:
-        document = draw(figure, described({"t": [{"x": i, "y": 0, "v": v} for i, v in enumerate(values)]}))
+        document = draw(
+            figure, described({"t": [{"x": i, "y": 0, "v": v} for i, v in enumerate(values)]})
+        )
         return [colour for _, _, colour in re.findall(CELL, document)], texts(document)
 
     colours, words = shown([-3.0, 0.25, 12.5, None])
@@ -248,9 +346,17 @@ def test_a_heat_map_of_any_numbers_has_a_scale_of_its_own():
 def test_numbers_can_be_read_on_every_colour():
     figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate")
     document = draw(figure, described({"t": plane([[0.0, 0.25, 0.5, 0.75, 1.0]])}))
-    written = re.findall(r'style="[^"]*fill: (#15181d|#fdfdfd)[^"]*"[^>]*>([\d.]+)</text>', document)
+    written = re.findall(
+        r'style="[^"]*fill: (#15181d|#fdfdfd)[^"]*"[^>]*>([\d.]+)</text>', document
+    )
     colours = {number: colour for colour, number in written}
-    assert colours == {"0.0": "#fdfdfd", "25.0": "#15181d", "50.0": "#15181d", "75.0": "#15181d", "100.0": "#fdfdfd"}
+    assert colours == {
+        "0.0": "#fdfdfd",
+        "25.0": "#15181d",
+        "50.0": "#15181d",
+        "75.0": "#15181d",
+        "100.0": "#fdfdfd",
+    }
 
 
 def test_tiles_keep_their_pixels_and_their_grey_levels():
@@ -261,16 +367,24 @@ def test_tiles_keep_their_pixels_and_their_grey_levels():
     assert "image-rendering:pixelated" in document.replace(" ", "")
     first = finding.images["examples"][0, 0, 0]
     # Matplotlib writes the rows of a picture from the bottom up and turns it over in the drawing.
-    drawn = min((pictures[0], pictures[0][::-1]), key=lambda picture: np.abs(picture[..., 0] / 255 - first).max())
+    drawn = min(
+        (pictures[0], pictures[0][::-1]),
+        key=lambda picture: np.abs(picture[..., 0] / 255 - first).max(),
+    )
     assert drawn.shape == (8, 8, 4)
     np.testing.assert_allclose(drawn[..., 0] / 255, first, atol=0.51 / 255)
 
 
 def test_colour_tiles_keep_their_colours():
     images = tiles(1, 2, 3, 6)
-    document = draw(Gallery("g", "g", "g", ["a", "b"], [["one", "two"]]), described(images={"g": images}))
+    document = draw(
+        Gallery("g", "g", "g", ["a", "b"], [["one", "two"]]), described(images={"g": images})
+    )
     first = images[0, 0].transpose(1, 2, 0)
-    differences = [np.abs(turned[..., :3] / 255 - first).max() for turned in (embedded(document)[0], embedded(document)[0][::-1])]
+    differences = [
+        np.abs(turned[..., :3] / 255 - first).max()
+        for turned in (embedded(document)[0], embedded(document)[0][::-1])
+    ]
     assert min(differences) < 0.51 / 255
 
 
@@ -287,14 +401,18 @@ def test_colour_tiles_keep_their_colours():
     ids=lambda figure: type(figure).__name__,
 )
 def test_an_empty_table_says_so(figure):
-    assert texts(draw(figure, described({"t": []}, {"g": np.zeros((0, 1, 1, 8, 8))}))) == ["no data to draw"]
+    assert texts(draw(figure, described({"t": []}, {"g": np.zeros((0, 1, 1, 8, 8))}))) == [
+        "no data to draw"
+    ]
 
 
 def test_all_null_is_drawn_too():
     nothing = {"x": 1.0, "y": None, "low": None, "high": None}
     finding = described({"t": [nothing, nothing | {"x": 2.0}]})
     assert "not reached" in texts(draw(Scatter("s", "s", "t", "x", "y", "x", "y"), finding))
-    assert "robust" in texts(draw(Curve("c", "c", "t", "x", "y", "x", "robust", "low", "high"), finding))
+    assert "robust" in texts(
+        draw(Curve("c", "c", "t", "x", "y", "x", "robust", "low", "high"), finding)
+    )
 
 
 def test_a_missing_column_is_an_error():

@@ -9,12 +9,26 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from sample_findings import CLAIM, PROVENANCE, blindspots, distance, findings, inequality, robustness
+from sample_findings import (
+    CLAIM,
+    PROVENANCE,
+    blindspots,
+    distance,
+    findings,
+    inequality,
+    robustness,
+)
 
 from scotoma.report.html import FOLDED_ROWS, write_report
 from scotoma.results.finding import Curve, Finding
 
-FIGURES = ["blindspots-examples", "blindspots-moves", "distance-bins", "distance-points", "robustness-curve"]
+FIGURES = [
+    "blindspots-examples",
+    "blindspots-moves",
+    "distance-bins",
+    "distance-points",
+    "robustness-curve",
+]
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
 
@@ -83,7 +97,9 @@ def test_the_page_needs_nothing_else(source, page):
         if key in ("src", "href", "xlink:href", "srcset", "data", "action")
     ]
     assert references
-    assert all((value or "").startswith(("#", "data:image/png;base64,")) for _, value in references), references
+    assert all(
+        (value or "").startswith(("#", "data:image/png;base64,")) for _, value in references
+    ), references
     assert "@import" not in source
     assert not re.findall(r"url\((?!#)", source)
 
@@ -91,15 +107,21 @@ def test_the_page_needs_nothing_else(source, page):
 def test_links_and_labels_find_their_targets(page):
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert [name for name, times in Counter(ids).items() if times > 1] == []
-    wanted = {(attributes["href"] or "")[1:] for name, attributes in page.elements if name == "a" and "href" in attributes}
-    wanted |= {attributes["aria-labelledby"] or "" for _, attributes in page.elements if "aria-labelledby" in attributes}
+    wanted = {
+        (attributes["href"] or "")[1:]
+        for name, attributes in page.elements
+        if name == "a" and "href" in attributes
+    }
+    wanted |= {
+        attributes["aria-labelledby"] or ""
+        for _, attributes in page.elements
+        if "aria-labelledby" in attributes
+    }
     assert {"probe-robustness", "probe-inequality", "verdicts"} <= wanted <= set(ids)
 
 
 def test_the_claim_is_one_plain_sentence(page):
-    claim = (
-        "Claim: mnist-challenge, on digits, is right under every L-inf perturbation of size up to 0.3. Audited on 500 test images."
-    )
+    claim = "Claim: mnist-challenge, on digits, is right under every L-inf perturbation of size up to 0.3. Audited on 500 test images."
     assert claim in page.text
 
 
@@ -116,13 +138,24 @@ def test_every_probe_says_its_verdict_in_words_twice_with_its_rule(page):
         assert page.text.count(finding.headline) == 2
         assert finding.rule in page.text
         assert all(note in page.text for note in finding.notes)
-    badges = Counter(attributes["class"] for _, attributes in page.elements if "badge" in (attributes.get("class") or ""))
-    assert badges == {"badge holds": 2, "badge broken": 2, "badge weak": 2, "badge not-applicable": 2}
+    badges = Counter(
+        attributes["class"]
+        for _, attributes in page.elements
+        if "badge" in (attributes.get("class") or "")
+    )
+    assert badges == {
+        "badge holds": 2,
+        "badge broken": 2,
+        "badge weak": 2,
+        "badge not-applicable": 2,
+    }
 
 
 def test_every_figure_is_in_the_page_with_its_caption(page):
     assert page.count("figure") == page.count("figcaption") == 5
-    for number, figure in enumerate((figure for finding in findings() for figure in finding.figures), start=1):
+    for number, figure in enumerate(
+        (figure for finding in findings() for figure in finding.figures), start=1
+    ):
         assert f"Figure {number}. {figure.caption}" in page.text
 
 
@@ -149,23 +182,33 @@ def test_numbers_are_set_for_people(page):
 def test_provenance_is_complete_and_its_warnings_come_first(page):
     assert page.text.index(PROVENANCE["notes"][0]) < page.text.index("Verdicts")
     assert f"Repeat this audit {PROVENANCE['command']}" in page.text
-    for words in ("SHA-256" + "9f2c" * 16, "Train1297", "Seed20190", "Torch2.6.0", "Devicecpu", "Digest" + "77aa" * 16):
+    for words in (
+        "SHA-256" + "9f2c" * 16,
+        "Train1297",
+        "Seed20190",
+        "Torch2.6.0",
+        "Devicecpu",
+        "Digest" + "77aa" * 16,
+    ):
         assert words in page.text
 
 
 def test_each_figure_is_a_drawing_and_its_data_beside_the_page(folder):
     names = sorted(path.name for path in (folder / "figures").iterdir())
     assert names == sorted(f"{name}.{kind}" for name in FIGURES for kind in ("csv", "svg"))
-    assert all((folder / "figures" / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml") for name in FIGURES)
+    assert all(
+        (folder / "figures" / f"{name}.svg").read_text(encoding="utf-8").startswith("<?xml")
+        for name in FIGURES
+    )
 
 
 def test_the_data_of_a_figure_are_its_table(folder):
     expected = robustness().tables["curve"]
     written = read(folder / "figures" / "robustness-curve.csv")
     assert [row["attack"] for row in written] == [row["attack"] for row in expected]
-    assert [float(row["robust_accuracy"]) if row["robust_accuracy"] else None for row in written] == [
-        row["robust_accuracy"] for row in expected
-    ]
+    assert [
+        float(row["robust_accuracy"]) if row["robust_accuracy"] else None for row in written
+    ] == [row["robust_accuracy"] for row in expected]
     points = read(folder / "figures" / "distance-points.csv")
     assert [row["index"] for row in points if row["linf"] == ""] == [
         str(row["index"]) for row in distance().tables["points"] if row["linf"] is None
@@ -192,9 +235,13 @@ def test_everything_is_escaped(tmp_path):
     evil = "<script>alert('&')</script>"
     rows = [{evil: evil, "x": x, "y": 0.5} for x in (0, 1)] + [{evil: "other", "x": 0, "y": 0.1}]
     figure = Curve("curve", evil, "t", "x", "y", evil, evil, group=evil, marks={evil: 0.5})
-    finding = Finding("probe", evil, "weak", evil, evil, {evil: evil}, {"t": rows}, (figure,), (evil,))
+    finding = Finding(
+        "probe", evil, "weak", evil, evil, {evil: evil}, {"t": rows}, (figure,), (evil,)
+    )
     claim = CLAIM | {"model": evil, "data": evil}
-    path = write_report(tmp_path, claim, [finding], {"notes": [evil], "command": evil, evil: {evil: evil}})
+    path = write_report(
+        tmp_path, claim, [finding], {"notes": [evil], "command": evil, evil: {evil: evil}}
+    )
     page = Page(path.read_text(encoding="utf-8"))
     assert page.count("script") == 0
     assert page.text.count("alert('&')") >= 15

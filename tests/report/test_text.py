@@ -46,7 +46,13 @@ def test_scalars(value, written):
 
 
 def test_numbers_of_a_column_share_their_decimals():
-    table = columns([{"eps": 0.1, "n": 5, "attack": "PGD"}, {"eps": 0.125, "n": None, "attack": None}, {"eps": None, "late": 1.5}])
+    table = columns(
+        [
+            {"eps": 0.1, "n": 5, "attack": "PGD"},
+            {"eps": 0.125, "n": None, "attack": None},
+            {"eps": None, "late": 1.5},
+        ]
+    )
     assert [(column.heading, column.cells, column.numeric) for column in table] == [
         ("eps", ["0.100", "0.125", "–"], True),
         ("n", ["5", "–", "–"], True),
@@ -57,7 +63,13 @@ def test_numbers_of_a_column_share_their_decimals():
 
 def test_an_interval_stands_beside_its_number():
     rate, low, other = key_numbers(
-        {"rate": 0.5, "rate_low": 0.46, "rate_high": 0.5417, "only_low": 1, "x": {"y": {"z": [1, None]}}}
+        {
+            "rate": 0.5,
+            "rate_low": 0.46,
+            "rate_high": 0.5417,
+            "only_low": 1,
+            "x": {"y": {"z": [1, None]}},
+        }
     )[:3]
     assert (rate.name, rate.value, rate.interval) == ("Rate", "0.500", "0.460–0.542")
     assert (low.name, low.value, low.interval) == ("Only low", "1", "")
@@ -70,14 +82,19 @@ def test_a_number_without_a_value_keeps_its_ends():
 
 
 def test_definitions_nest_and_leave_whole_numbers_plain():
-    model, seed = definitions({"model": {"sha256": "ab", "weights": {"bytes": 1234567}}, "seed": 20190})
+    model, seed = definitions(
+        {"model": {"sha256": "ab", "weights": {"bytes": 1234567}}, "seed": 20190}
+    )
     assert [entry.name for entry in model.entries] == ["SHA-256", "Weights"]
     assert model.entries[1].entries[0].value == "1234567"
     assert seed.value == "20190"
 
 
 def test_a_table_folds_the_ends_of_an_interval_into_its_value():
-    rows = [{"n": 5, "rate": 0.5, "rate_low": 0.25, "rate_high": 0.75}, {"n": 0, "rate": None, "rate_low": None, "rate_high": None}]
+    rows = [
+        {"n": 5, "rate": 0.5, "rate_low": 0.25, "rate_high": 0.75},
+        {"n": 0, "rate": None, "rate_low": None, "rate_high": None},
+    ]
     made = columns(rows)
     assert [column.heading for column in made] == ["n", "Rate"]
     assert made[1].cells == ["0.50 (0.25–0.75)", "–"]

@@ -38,7 +38,9 @@ def test_scale_shift_is_affine_stays_in_range_and_leaves_some_images():
     assert alpha[alpha < 1 - 1e-6].max() > 0.95
     assert low.min() >= 0
     assert high.max() <= 1
-    assert torch.allclose(moved, images * alpha.view(-1, 1, 1, 1) + low.view(-1, 1, 1, 1), atol=1e-6)
+    assert torch.allclose(
+        moved, images * alpha.view(-1, 1, 1, 1) + low.view(-1, 1, 1, 1), atol=1e-6
+    )
     stayed = (moved == images).flatten(1).all(1).float().mean().item()
     assert 0.4 < stayed < 0.6
     assert (low[alpha < 0.8] > 0.15).any()

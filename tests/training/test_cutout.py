@@ -13,7 +13,10 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.mark.parametrize(("side", "shape"), [(4, (3, 7, 9)), (3, (1, 6, 5)), (1, (1, 3, 3)), (9, (1, 4, 4)), (None, (2, 8, 8))])
+@pytest.mark.parametrize(
+    ("side", "shape"),
+    [(4, (3, 7, 9)), (3, (1, 6, 5)), (1, (1, 3, 3)), (9, (1, 4, 4)), (None, (2, 8, 8))],
+)
 def test_every_centre_is_drawn_and_its_square_alone_is_black(side, shape):
     _, height, width = shape
     images = torch.full((40 * height * width, *shape), 0.5)
@@ -57,13 +60,17 @@ def test_colours():
 def test_any_layout_and_no_dependence_on_what_the_images_show():
     images = torch.rand(12, 3, 8, 8, generator=generator())
     wanted = Cutout()(images, generator())
-    assert torch.equal(Cutout()(images.contiguous(memory_format=torch.channels_last), generator()), wanted)
+    assert torch.equal(
+        Cutout()(images.contiguous(memory_format=torch.channels_last), generator()), wanted
+    )
     assert torch.equal(Cutout()(images.flip(3).flip(3), generator()), wanted)
     one = Cutout()(images[:1], generator())
     assert one.shape == (1, 3, 8, 8)
 
 
-@pytest.mark.parametrize(("values", "says"), [({"side": 0}, "1 pixel or more"), ({"colour": 1.5}, "in \\[0, 1\\]")])
+@pytest.mark.parametrize(
+    ("values", "says"), [({"side": 0}, "1 pixel or more"), ({"colour": 1.5}, "in \\[0, 1\\]")]
+)
 def test_what_cannot_be(values, says):
     with pytest.raises(InputError, match=says):
         Cutout(**values)

@@ -29,7 +29,10 @@ def test_each_batch_takes_one_source_or_the_model_itself(digits, sources, step, 
     model = small_cnn(digits.shape, 10)
     images = digits.test.images(torch.arange(20))
     unused = torch.Generator()
-    wanted = [plain(THREAT).perturb(module, images, unused) for module in (sources[0].module, sources[1].module, model)]
+    wanted = [
+        plain(THREAT).perturb(module, images, unused)
+        for module in (sources[0].module, sources[1].module, model)
+    ]
     generator, drawn = torch.Generator().manual_seed(0), []
     for _ in range(90):
         made = EnsembleTraining(THREAT, sources, step).perturb(model, images, generator)
@@ -41,12 +44,22 @@ def test_each_batch_takes_one_source_or_the_model_itself(digits, sources, step, 
 def test_sources_stay_as_they_are_and_stand_on_the_card(tmp_path, digits, sources):
     before = [source.module.state_dict()["conv1.weight"].clone() for source in sources]
     out = tmp_path / "m.safetensors"
-    train("ensemble", digits, "small-cnn", THREAT, out, schedule=Schedule(1), options={"sources": sources})
+    train(
+        "ensemble",
+        digits,
+        "small-cnn",
+        THREAT,
+        out,
+        schedule=Schedule(1),
+        options={"sources": sources},
+    )
     for source, weight in zip(sources, before, strict=True):
         assert torch.equal(source.module.state_dict()["conv1.weight"], weight)
         assert not source.module.training
     _, card = load_checkpoint(out)
-    assert card["options"]["sources"] == [f"{source.name} {source.sha256[:16]}" for source in sources]
+    assert card["options"]["sources"] == [
+        f"{source.name} {source.sha256[:16]}" for source in sources
+    ]
 
 
 def test_what_cannot_be(sources):

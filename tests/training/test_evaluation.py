@@ -39,7 +39,15 @@ def test_a_linear_model_is_linear(digits, linear):
     found = evaluate(linear, digits.test, THREAT, torch.device("cpu"))
     assert torch.equal(torch.get_rng_state(), state)
     with torch.no_grad():
-        right = (linear(digits.test.images(torch.arange(len(digits.test)))).argmax(1) == digits.test.labels).float().mean().item()
+        right = (
+            (
+                linear(digits.test.images(torch.arange(len(digits.test)))).argmax(1)
+                == digits.test.labels
+            )
+            .float()
+            .mean()
+            .item()
+        )
     assert found.accuracy == pytest.approx(right, abs=1e-6)
     assert found.robust_accuracy is not None
     assert found.single_step_accuracy is not None

@@ -28,7 +28,9 @@ def generator() -> torch.Generator:
 
 
 def igd(teacher: nn.Module, weight: float = 1.0, **more) -> InputGradientDistillation:
-    return InputGradientDistillation(THREAT, sources=(Classifier.of(teacher, "teacher"),), weight=weight, **more)
+    return InputGradientDistillation(
+        THREAT, sources=(Classifier.of(teacher, "teacher"),), weight=weight, **more
+    )
 
 
 def linear(seed: int, pixels: int = 64, classes: int = 10) -> nn.Sequential:
@@ -48,7 +50,9 @@ def test_on_linear_models_it_is_the_cosine_of_the_classes_weights(batch):
     rows = F.cosine_similarity(student[1].weight, teacher[1].weight)  # type: ignore[arg-type]
     assert cosines.dtype == torch.float32
     assert torch.allclose(cosines, rows[labels], atol=1e-6)
-    assert torch.allclose(igd(linear(1)).alignment(student, images, labels), torch.ones(len(images)))
+    assert torch.allclose(
+        igd(linear(1)).alignment(student, images, labels), torch.ones(len(images))
+    )
 
 
 def test_the_loss_is_adversarial_training_and_the_weighted_rest_to_a_cosine_of_one(batch):
@@ -65,7 +69,9 @@ def test_the_weights_are_given_the_derivative_of_the_cosine(batch):
     """Second order, against finite differences in float64, on a network that is smooth."""
     images, labels = batch[0][:4].double(), batch[1][:4]
     torch.manual_seed(0)
-    student = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(108, 10)).double()
+    student = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.Softplus(), nn.Flatten(), nn.Linear(108, 10)
+    ).double()
     recipe = igd(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Tanh()).double())
     weight = student[0].weight
     recipe.alignment(student, images, labels).sum().backward()
@@ -77,7 +83,9 @@ def test_the_weights_are_given_the_derivative_of_the_cosine(batch):
         moved.append(recipe.alignment(student, images, labels).sum().item())
         with torch.no_grad():
             weight -= step * direction  # type: ignore[operator]
-    assert (weight.grad * direction).sum().item() == pytest.approx((moved[0] - moved[1]) / 6e-3, rel=0.02)  # type: ignore[operator]
+    assert (weight.grad * direction).sum().item() == pytest.approx(
+        (moved[0] - moved[1]) / 6e-3, rel=0.02
+    )  # type: ignore[operator]
 
 
 def test_weight_0_is_pgd_training(batch):
@@ -95,9 +103,23 @@ def test_weight_0_is_pgd_training(batch):
 def test_in_the_training_loop_beside_cutout(tmp_path, digits):
     teacher = Classifier.of(linear(1), "teacher")
     options, out = {"sources": (teacher,), "steps": 2}, tmp_path / "m.safetensors"
-    train("igd", digits, "small-cnn", THREAT, out, schedule=Schedule(1, 512), options=options, augment=("cutout",))
+    train(
+        "igd",
+        digits,
+        "small-cnn",
+        THREAT,
+        out,
+        schedule=Schedule(1, 512),
+        options=options,
+        augment=("cutout",),
+    )
     _, card = load_checkpoint(out)
-    assert card["options"] == {"steps": 2, "warmup": 0.3, "sources": [f"teacher {teacher.sha256[:16]}"], "weight": 1.0}
+    assert card["options"] == {
+        "steps": 2,
+        "warmup": 0.3,
+        "sources": [f"teacher {teacher.sha256[:16]}"],
+        "weight": 1.0,
+    }
     assert card["augment"] == [repr(Cutout())]
 
 
@@ -110,7 +132,9 @@ def fitted(recipe: Recipe, digits: Dataset, seed: int) -> nn.Module:
     random = generator()
     for step in range(80):
         rows = torch.arange(64) + 64 * (step % 5)
-        loss = recipe(model, digits.train.images(rows), digits.train.labels[rows], step / 80, random)
+        loss = recipe(
+            model, digits.train.images(rows), digits.train.labels[rows], step / 80, random
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -137,7 +161,9 @@ def test_training_turns_gradients_to_the_teachers_and_leaves_the_teacher(digits)
 def test_batch_normalisation_pooling_and_bf16(half):
     torch.manual_seed(0)
     student, teacher = (resnet9((3, 16, 16), 4, width=4) for _ in range(2))
-    images = torch.rand(6, 3, 16, 16, generator=generator()).contiguous(memory_format=torch.channels_last)
+    images = torch.rand(6, 3, 16, 16, generator=generator()).contiguous(
+        memory_format=torch.channels_last
+    )
     labels = torch.arange(6) % 4
     student.train()
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -145,7 +171,10 @@ def test_batch_normalisation_pooling_and_bf16(half):
     assert loss.dtype == torch.float32
     loss.backward()
     # the last bias moves no input gradient, but the cross-entropy
-    assert all(weight.grad is not None and bool(weight.grad.isfinite().all()) for weight in student.parameters())
+    assert all(
+        weight.grad is not None and bool(weight.grad.isfinite().all())
+        for weight in student.parameters()
+    )
     assert images.grad is None
     assert not images.requires_grad
     assert all(weight.grad is None for weight in teacher.parameters())
@@ -178,8 +207,14 @@ class Flat(nn.Module):
     ("teacher", "says"),
     [
         (linear(1, pixels=784), "teacher teacher of recipe igd cannot take images of 1x8x8"),
-        (linear(1, classes=9), "for 32 images of 10 classes; give one that was trained on the same data"),
-        (linear(1, classes=100), "for 32 images of 10 classes; give one that was trained on the same data"),
+        (
+            linear(1, classes=9),
+            "for 32 images of 10 classes; give one that was trained on the same data",
+        ),
+        (
+            linear(1, classes=100),
+            "for 32 images of 10 classes; give one that was trained on the same data",
+        ),
         (Constant(), "no gradient by images"),
         (Flat(), "no gradient by images"),
     ],

@@ -46,11 +46,29 @@ def test_a_stopped_training_ends_with_the_same_weights(tmp_path, few, recipe):
     steps = []
     for log in (stop_after(1), stop_after(2)):
         with pytest.raises(StopError):
-            train(recipe, few, "small-cnn", THREAT, tmp_path / "parts.safetensors", schedule=SHORT, log=log)
+            train(
+                recipe,
+                few,
+                "small-cnn",
+                THREAT,
+                tmp_path / "parts.safetensors",
+                schedule=SHORT,
+                log=log,
+            )
         assert not (tmp_path / "parts.safetensors").exists()
-    train(recipe, few, "small-cnn", THREAT, tmp_path / "parts.safetensors", schedule=SHORT, step=steps.append)
+    train(
+        recipe,
+        few,
+        "small-cnn",
+        THREAT,
+        tmp_path / "parts.safetensors",
+        schedule=SHORT,
+        step=steps.append,
+    )
     assert steps == [8, 1, 1, 1, 1], "two epochs of four batches were done"
-    whole, parts = (read_safetensors(tmp_path / f"{name}.safetensors") for name in ("whole", "parts"))
+    whole, parts = (
+        read_safetensors(tmp_path / f"{name}.safetensors") for name in ("whole", "parts")
+    )
     assert whole[1] == parts[1]
     for name, value in whole[0].items():
         assert torch.equal(value, parts[0][name]), name
@@ -62,12 +80,24 @@ def test_a_stopped_training_ends_with_the_same_weights(tmp_path, few, recipe):
 
 def test_the_card_tells_what_was_trained(tmp_path, few):
     out = tmp_path / "new" / "folder" / "a.safetensors"
-    model = train("pgd", few, "small-cnn", Threat.parse("linf:8/255"), out, schedule=SHORT, seed=3, options={"steps": 2})
+    model = train(
+        "pgd",
+        few,
+        "small-cnn",
+        Threat.parse("linf:8/255"),
+        out,
+        schedule=SHORT,
+        seed=3,
+        options={"steps": 2},
+    )
     again, card = load_checkpoint(out)
     images = few.test.images(torch.arange(10))
     with torch.no_grad():
         assert torch.allclose(again(images), model(images), atol=1e-5)
-    told = {key: card[key] for key in ("recipe", "arch", "threat", "data", "data_sha256", "seed", "shape", "classes")}
+    told = {
+        key: card[key]
+        for key in ("recipe", "arch", "threat", "data", "data_sha256", "seed", "shape", "classes")
+    }
     assert told == {
         "recipe": "pgd",
         "arch": "small-cnn",
@@ -81,7 +111,12 @@ def test_the_card_tells_what_was_trained(tmp_path, few):
     assert card["options"] == {"steps": 2, "warmup": 0.3}
     assert card["schedule"]["epochs"] == 3
     with torch.no_grad():
-        right = (again(few.test.images(torch.arange(100))).argmax(1) == few.test.labels).float().mean().item()
+        right = (
+            (again(few.test.images(torch.arange(100))).argmax(1) == few.test.labels)
+            .float()
+            .mean()
+            .item()
+        )
     assert card["accuracy"] == pytest.approx(right, abs=1e-6)
     assert 0 <= card["robust_accuracy"] <= card["accuracy"]
 
@@ -95,12 +130,24 @@ def test_half_precision(tmp_path, few):
     assert sizes[True] < 0.55 * sizes[False]
     model, card = load_checkpoint(tmp_path / "True.safetensors")
     with torch.no_grad():
-        right = (model(few.test.images(torch.arange(100))).argmax(1) == few.test.labels).float().mean().item()
+        right = (
+            (model(few.test.images(torch.arange(100))).argmax(1) == few.test.labels)
+            .float()
+            .mean()
+            .item()
+        )
     assert card["accuracy"] == pytest.approx(right, abs=1e-6)
 
 
 def test_pgd_training_makes_robust_what_natural_training_does_not(tmp_path, digits, digits_model):
-    natural = train("natural", digits, "small-cnn", THREAT, tmp_path / "n", schedule=Schedule(epochs=4, batch=64, peak=3e-3))
+    natural = train(
+        "natural",
+        digits,
+        "small-cnn",
+        THREAT,
+        tmp_path / "n",
+        schedule=Schedule(epochs=4, batch=64, peak=3e-3),
+    )
     robust, card = load_checkpoint(digits_model)
     images, labels = digits.test.images(torch.arange(200)), digits.test.labels[:200]
     stands = []
@@ -152,7 +199,9 @@ def test_what_cannot_be_used_is_told(tmp_path, few, change, says):
 
 def test_no_training_split(tmp_path, few):
     with pytest.raises(InputError, match="no training split"):
-        train("natural", Dataset(**vars(few) | {"train": None}), "small-cnn", THREAT, tmp_path / "a")
+        train(
+            "natural", Dataset(**vars(few) | {"train": None}), "small-cnn", THREAT, tmp_path / "a"
+        )
 
 
 def test_the_file_to_write_is_a_folder(tmp_path, few):
@@ -166,7 +215,11 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
         train("natural", few, "small-cnn", THREAT, out, schedule=SHORT, log=stop_after(1))
     (checkpoint,) = tmp_path.glob("*.checkpoint")
     before = checkpoint.read_bytes()
-    changes: list[dict[str, Any]] = [{"seed": 1}, {"schedule": Schedule(epochs=4)}, {"recipe": "pgd"}]
+    changes: list[dict[str, Any]] = [
+        {"seed": 1},
+        {"schedule": Schedule(epochs=4)},
+        {"recipe": "pgd"},
+    ]
     for change in changes:
         given: dict[str, Any] = {
             "recipe": "natural",
@@ -186,7 +239,14 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
 
 def test_a_training_that_diverges_is_told(tmp_path, few):
     with pytest.raises(InputError, match="diverged; lower --rate"):
-        train("natural", few, "small-cnn", THREAT, tmp_path / "a", schedule=Schedule(epochs=4, peak=1e30))
+        train(
+            "natural",
+            few,
+            "small-cnn",
+            THREAT,
+            tmp_path / "a",
+            schedule=Schedule(epochs=4, peak=1e30),
+        )
     assert not (tmp_path / "a").exists()
 
 

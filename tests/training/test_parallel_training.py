@@ -53,13 +53,18 @@ RECIPES: dict[str, str | None] = {
 @pytest.mark.parametrize("turns", [1, 2, 4, 7])
 def test_shares_add_up_to_the_gradient_of_the_whole_batch(turns, world, together):
     torch.manual_seed(turns)
-    images, labels = torch.rand(turns * together, 1, 3, 3, dtype=torch.float64), torch.randint(4, (turns * together,))
+    images, labels = (
+        torch.rand(turns * together, 1, 3, 3, dtype=torch.float64),
+        torch.randint(4, (turns * together,)),
+    )
     step = Step(nn.Sequential(nn.Flatten(), nn.Linear(9, 4)).double(), Natural(THREAT))
 
     def gradient(rows: torch.Tensor, share: float) -> torch.Tensor:
         step.zero_grad()
         (step(images[rows], labels[rows], 0.0, torch.Generator()) * share).backward()
-        return torch.cat([weight.grad.flatten() for weight in step.parameters() if weight.grad is not None])
+        return torch.cat(
+            [weight.grad.flatten() for weight in step.parameters() if weight.grad is not None]
+        )
 
     batch = torch.randperm(len(images))
     shares = [Team(rank, world).share(batch, together) for rank in range(world)]
@@ -104,25 +109,52 @@ def test_evaluation_is_dealt_out(digits, linear):
     stood, steps = sum(parts[::2]), sum(parts[1::2])
     assert torch.is_tensor(stood)
     assert torch.is_tensor(steps)
-    assert (stood / 101).tolist() == pytest.approx([alone.accuracy, alone.robust_accuracy, alone.single_step_accuracy])
+    assert (stood / 101).tolist() == pytest.approx(
+        [alone.accuracy, alone.robust_accuracy, alone.single_step_accuracy]
+    )
     assert steps.tolist() == pytest.approx([alone.loss_ratio, alone.cosine], rel=1e-5)
 
 
 def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
-    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--epochs", "1", "--batch", "100"]
+    options = [
+        "--data",
+        "digits",
+        "--arch",
+        "small-cnn",
+        "--threat",
+        "linf:0.1",
+        "--epochs",
+        "1",
+        "--batch",
+        "100",
+    ]
     pace = ["--optimizer", "sgd", "--rate", "0.05", "--out", "two.safetensors"]
     command = [*COMMAND, "-m", "scotoma", "train", "natural", *options, *pace]
-    environment = ENVIRONMENT | {"ATEN_CPU_CAPABILITY": "default"}  # float32: bf16 rounds by 100 times what is asserted
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    environment = ENVIRONMENT | {
+        "ATEN_CPU_CAPABILITY": "default"
+    }  # float32: bf16 rounds by 100 times what is asserted
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     line, last = done.stdout.splitlines()
     assert line.startswith("epoch 1: loss ")
     assert last == "model: two.safetensors"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["two.safetensors", "two.safetensors.log.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "two.safetensors",
+        "two.safetensors.log.jsonl",
+    ]
 
     monkeypatch.setattr(engine, "has_bf16", lambda device: False)
-    train("natural", digits, "small-cnn", THREAT, tmp_path / "one", schedule=Schedule(1, 100, 0.05, 0.0, "sgd"))
+    train(
+        "natural",
+        digits,
+        "small-cnn",
+        THREAT,
+        tmp_path / "one",
+        schedule=Schedule(1, 100, 0.05, 0.0, "sgd"),
+    )
     one, two = (tmp_path / name for name in ("one", "two.safetensors"))
     weights = read_safetensors(two)[0]
     for name, value in read_safetensors(one)[0].items():
@@ -130,7 +162,10 @@ def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
     (_, card), (_, other) = load_checkpoint(one), load_checkpoint(two)
     assert other["processes"] == 2
     assert other["accuracy"] == pytest.approx(card["accuracy"], abs=0.005)
-    losses = [json.loads((tmp_path / f"{name}.log.jsonl").read_text())["loss"] for name in ("one", "two.safetensors")]
+    losses = [
+        json.loads((tmp_path / f"{name}.log.jsonl").read_text())["loss"]
+        for name in ("one", "two.safetensors")
+    ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -143,22 +178,43 @@ def test_every_recipe_keeps_two_processes_together(tmp_path):
         mine, theirs = first[recipe], second[recipe]
         assert mine["weights"] == theirs["weights"], recipe
         assert mine["state"] == theirs["state"], recipe
-        assert len(set(mine["weights"])) == len(mine["weights"]) == (0 if recipe == "nearest-neighbour" else 2), "every step moves"
-        assert (mine["epochs"], theirs["epochs"]) == (len(mine["weights"]) // 2, 0), "only the first process logs"
-        assert digest(read_safetensors(tmp_path / f"{recipe}.safetensors")[0]) == mine["state"], recipe
+        assert (
+            len(set(mine["weights"]))
+            == len(mine["weights"])
+            == (0 if recipe == "nearest-neighbour" else 2)
+        ), "every step moves"
+        assert (mine["epochs"], theirs["epochs"]) == (len(mine["weights"]) // 2, 0), (
+            "only the first process logs"
+        )
+        assert digest(read_safetensors(tmp_path / f"{recipe}.safetensors")[0]) == mine["state"], (
+            recipe
+        )
     for told in (first, second):
         assert told["diverged"].endswith("the training diverged; lower --rate")
-        assert told["differ"].startswith("rank 1 was given another training than rank 0 (its seed);")
+        assert told["differ"].startswith(
+            "rank 1 was given another training than rank 0 (its seed);"
+        )
         assert told["mean"] == {"running_mean": 0.5, "constant": told["rank"]}
         assert told["told"] == "rank 0"
         assert told["again"] == [2, 2]
 
 
 def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
-    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "two.safetensors"]
+    options = [
+        "--data",
+        "digits",
+        "--arch",
+        "small-cnn",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "two.safetensors",
+    ]
     command = [*COMMAND, "-m", "scotoma", "train", "natural", *options]
     environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "nowhere"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("scotoma: "))
     assert line.startswith("scotoma: processes do not reach each other (")
@@ -168,23 +224,45 @@ def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
-    options = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1", "--out", "two.safetensors"]
+    options = [
+        "--data",
+        "digits",
+        "--arch",
+        "small-cnn",
+        "--threat",
+        "linf:0.1",
+        "--out",
+        "two.safetensors",
+    ]
     pace = ["--epochs", "12", "--batch", "64", "--rate", "3e-3"]
     command = [*COMMAND, "--max-restarts", "1", "-m", "scotoma", "train", "pgd", *options, *pace]
     log = tmp_path / "two.safetensors.log.jsonl"
     with (tmp_path / "told").open("w") as told:
-        process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=told, stderr=subprocess.DEVNULL)
-        while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=ENVIRONMENT, stdout=told, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and not (
+            log.exists() and len(log.read_text().splitlines()) >= 3
+        ):
             time.sleep(0.02)
-        (victim,) = (child for child in children(process.pid) if f"\0RANK={rank}\0" in started_with(child))
+        (victim,) = (
+            child for child in children(process.pid) if f"\0RANK={rank}\0" in started_with(child)
+        )
         os.kill(victim, signal.SIGKILL)
         assert process.wait(500) == 0
     lines = (tmp_path / "told").read_text().splitlines()
     epochs = [line.split(":")[0] for line in lines if line.startswith("epoch ")]
-    assert len(set(epochs)) == len(epochs) >= 11, "no epoch is trained twice; the line of one may be lost"
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(range(1, 13))
+    assert len(set(epochs)) == len(epochs) >= 11, (
+        "no epoch is trained twice; the line of one may be lost"
+    )
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(
+        range(1, 13)
+    )
     assert not (tmp_path / "two.safetensors.checkpoint").exists()
-    (_, card), (_, one) = load_checkpoint(tmp_path / "two.safetensors"), load_checkpoint(digits_model)
+    (_, card), (_, one) = (
+        load_checkpoint(tmp_path / "two.safetensors"),
+        load_checkpoint(digits_model),
+    )
     for accuracy in ("accuracy", "robust_accuracy"):
         assert card[accuracy] == pytest.approx(one[accuracy], abs=0.06)
 
@@ -207,7 +285,9 @@ def few() -> Dataset:
     """31 images: batches of 30 leave one, of which the second process has none."""
     digits = load_data("digits")
     assert digits.train is not None
-    rows = torch.stack([(digits.train.labels == label).nonzero()[:4, 0] for label in range(10)], 1).flatten()[:31]
+    rows = torch.stack(
+        [(digits.train.labels == label).nonzero()[:4, 0] for label in range(10)], 1
+    ).flatten()[:31]
     train, test = (
         ArraySplit(split.images(which).numpy(), split.labels[which].numpy(), "few")
         for split, which in ((digits.train, rows), (digits.test, torch.arange(15)))
@@ -235,14 +315,29 @@ def main(folder: Path) -> None:
             seen.clear()
             epochs: list[int] = []
             out = folder / f"{name}.safetensors"
-            given = {"schedule": Schedule(1, 30, 1e-2), "log": lambda line: epochs.append(line.epoch)} | given
+            given = {
+                "schedule": Schedule(1, 30, 1e-2),
+                "log": lambda line: epochs.append(line.epoch),
+            } | given
             model = train(recipe, data, arch, THREAT, out, team=team, **given)
-            told[name] = {"weights": list(seen), "state": digest(model.state_dict()), "epochs": len(epochs)}
+            told[name] = {
+                "weights": list(seen),
+                "state": digest(model.state_dict()),
+                "epochs": len(epochs),
+            }
 
         for recipe, arch in RECIPES.items():
-            run(recipe, arch, recipe, options={"sources": (source,)} if recipe in ("ensemble", "igd") else {})
+            run(
+                recipe,
+                arch,
+                recipe,
+                options={"sources": (source,)} if recipe in ("ensemble", "igd") else {},
+            )
         run(Patched(THREAT, (ScaleShift(0.7, 0.1),)), None, "patched", start=source)
-        for name, change in {"diverged": {"schedule": Schedule(4, 30, 1e30)}, "differ": {"seed": team.rank}}.items():
+        for name, change in {
+            "diverged": {"schedule": Schedule(4, 30, 1e30)},
+            "differ": {"seed": team.rank},
+        }.items():
             try:
                 run("natural", "small-cnn", name, **change)
             except InputError as error:

@@ -38,14 +38,18 @@ def test_half_of_the_batch_is_moved_and_its_ball_shrinks_with_the_contrast(grey,
     Patched(THREAT, (spot,), steps=5)(model, images, labels, 0.9, torch.Generator().manual_seed(0))
     stay, moved = model.seen
     assert 0.9 * THREAT.eps < distance(stay, images[10:]) <= THREAT.eps + TOLERANCE
-    assert 0.9 * 0.7 * THREAT.eps < distance(moved, spot(images[:10])) <= 0.7 * THREAT.eps + TOLERANCE
+    assert (
+        0.9 * 0.7 * THREAT.eps < distance(moved, spot(images[:10])) <= 0.7 * THREAT.eps + TOLERANCE
+    )
 
 
 def test_the_ball_around_moved_images_grows_and_the_other_does_not(grey, linear_grey):
     images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
     spot = Gamma(0.8)
     model = Recorder(linear_grey)
-    Patched(THREAT, (spot,), warmup=0.4)(model, images, labels, 0.1, torch.Generator().manual_seed(0))
+    Patched(THREAT, (spot,), warmup=0.4)(
+        model, images, labels, 0.1, torch.Generator().manual_seed(0)
+    )
     stay, moved = model.seen
     assert distance(stay, images[10:]) > 0.9 * THREAT.eps
     assert distance(moved, spot(images[:10])) <= THREAT.eps / 4 + TOLERANCE

@@ -7,7 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.training.single_step import FastTraining, FGSMTraining, RandFGSMTraining, StepLLTraining
+from scotoma.training.single_step import (
+    FastTraining,
+    FGSMTraining,
+    RandFGSMTraining,
+    StepLLTraining,
+)
 
 THREAT = Threat("linf", 0.1)
 
@@ -56,7 +61,9 @@ def test_half_of_the_loss_is_on_clean_images(linear_grey, batch, recipe):
     images, labels = batch
     made = recipe(THREAT).perturb(linear_grey, images, generator())
     loss = recipe(THREAT)(linear_grey, images, labels, 0.5, generator())
-    clean, adversarial = (F.cross_entropy(linear_grey(each), labels).item() for each in (images, made))
+    clean, adversarial = (
+        F.cross_entropy(linear_grey(each), labels).item() for each in (images, made)
+    )
     assert loss.item() == pytest.approx((clean + adversarial) / 2, rel=1e-5)
     assert clean != pytest.approx(adversarial, rel=1e-3)
 

@@ -44,7 +44,9 @@ def test_the_loss_is_the_evidence_bound_of_the_images_own_class(digits: Dataset)
     generator = torch.Generator().manual_seed(3)
     loss = Synthesis(L2, beta=0.5)(model, images, labels, 0.0, generator)
     with torch.no_grad():
-        made, mean, log_variance = model.vaes(images.view(2, 10, *digits.shape), torch.Generator().manual_seed(3))
+        made, mean, log_variance = model.vaes(
+            images.view(2, 10, *digits.shape), torch.Generator().manual_seed(3)
+        )
     total = 0.0
     for row in range(20):
         own = (row // 10, row % 10)
@@ -62,7 +64,10 @@ def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path):
     assert isinstance(model, AnalysisBySynthesis)
     assert card["arch"] == "abs"
     assert card["accuracy"] > 0.85
-    losses = [json.loads(line)["loss"] for line in out.with_name("abs.safetensors.log.jsonl").read_text().splitlines()]
+    losses = [
+        json.loads(line)["loss"]
+        for line in out.with_name("abs.safetensors.log.jsonl").read_text().splitlines()
+    ]
     assert losses[-1] < 0.6 * losses[0]
     images = digits.test.images(torch.arange(40))
     noise = torch.rand(40, *digits.shape, generator=torch.Generator().manual_seed(0))
@@ -71,6 +76,15 @@ def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path):
 
 def test_bad_input_is_told(digits: Dataset, tmp_path: Path):
     with pytest.raises(InputError, match="--arch abs"):
-        train("abs", digits, "small-cnn", L2, tmp_path / "a.safetensors", schedule=Schedule(epochs=1))
+        train(
+            "abs", digits, "small-cnn", L2, tmp_path / "a.safetensors", schedule=Schedule(epochs=1)
+        )
     with pytest.raises(InputError, match="--batch 8"):
-        train("abs", digits, None, L2, tmp_path / "a.safetensors", schedule=Schedule(epochs=1, batch=8))
+        train(
+            "abs",
+            digits,
+            None,
+            L2,
+            tmp_path / "a.safetensors",
+            schedule=Schedule(epochs=1, batch=8),
+        )

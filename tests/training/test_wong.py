@@ -59,17 +59,24 @@ def test_eps_grows_from_a_tenth(monkeypatch, batch, model):
 def test_projections_and_bf16_hardly_change_the_loss(batch, model):
     images, labels = batch
     exact = Wong(THREAT, projections=None)(model, images, labels, 0.9, generator()).item()
-    assert Wong(THREAT, projections=501)(model, images, labels, 0.9, generator()).item() == pytest.approx(exact, rel=0.05)
+    assert Wong(THREAT, projections=501)(
+        model, images, labels, 0.9, generator()
+    ).item() == pytest.approx(exact, rel=0.05)
     with engine.autocast(torch.device("cpu")):
         loss = Wong(THREAT)(model, images, labels, 0.9, generator())
     assert loss.item() == pytest.approx(exact, rel=0.1)
     loss.backward()
-    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters())
+    assert all(
+        weight.grad is not None and weight.grad.isfinite().all() for weight in model.parameters()
+    )
 
 
 def test_the_same_generator_gives_the_same_loss(batch, model):
     images, labels = batch
-    first, again, other = (Wong(THREAT)(model, images, labels, 0.9, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        Wong(THREAT)(model, images, labels, 0.9, torch.Generator().manual_seed(seed))
+        for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 

@@ -17,7 +17,9 @@ def test_quarter_turns_are_exact(quarters):
 
 @pytest.mark.parametrize("degrees", [-15.0, 3.0, 40.0])
 def test_it_is_the_bilinear_rotation_of_scipy(degrees):
-    expected = ndimage.rotate(IMAGES.double().numpy(), degrees, axes=(3, 2), reshape=False, order=1, mode="nearest")
+    expected = ndimage.rotate(
+        IMAGES.double().numpy(), degrees, axes=(3, 2), reshape=False, order=1, mode="nearest"
+    )
     np.testing.assert_allclose(Rotate(degrees)(IMAGES).numpy(), expected, atol=1e-6)
 
 

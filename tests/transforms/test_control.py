@@ -10,7 +10,15 @@ from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.transforms.texture import Texture
 
-CHANGES = [ScaleShift(0.5, 0.25), ScaleShift(0.7, -0.15), Gamma(0.4), Blur(0.3), Rotate(15.0), Translate(2.0, 0.0), Texture(0.05)]
+CHANGES = [
+    ScaleShift(0.5, 0.25),
+    ScaleShift(0.7, -0.15),
+    Gamma(0.4),
+    Blur(0.3),
+    Rotate(15.0),
+    Translate(2.0, 0.0),
+    Texture(0.05),
+]
 
 
 @pytest.fixture
@@ -49,7 +57,9 @@ def test_what_finds_no_room_goes_elsewhere():
     """All changed pixels turn over wholly: doubled changes do not fit where they go."""
     images = (torch.rand((4, 1, 10, 10), generator=torch.Generator().manual_seed(0)) > 0.5).float()
     changed = Control(Translate(1.0, 0.0))(images)
-    assert torch.allclose(sizes(changed, images), sizes(Translate(1.0, 0.0)(images), images), rtol=1e-4)
+    assert torch.allclose(
+        sizes(changed, images), sizes(Translate(1.0, 0.0)(images), images), rtol=1e-4
+    )
 
 
 def test_seeds(images):

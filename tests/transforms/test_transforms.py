@@ -13,7 +13,15 @@ from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.transforms.texture import Texture
 
-IDENTITIES = [ScaleShift(1.0, 0.0), Gamma(1.0), Blur(0.0), Rotate(0.0), Translate(0.0, 0.0), Texture(0.0), Control(Blur(0.0))]
+IDENTITIES = [
+    ScaleShift(1.0, 0.0),
+    Gamma(1.0),
+    Blur(0.0),
+    Rotate(0.0),
+    Translate(0.0, 0.0),
+    Texture(0.0),
+    Control(Blur(0.0)),
+]
 CHANGES = [
     ScaleShift(0.8, 0.1),
     Gamma(0.5),

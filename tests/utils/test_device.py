@@ -29,7 +29,8 @@ def faults(asked: str) -> int:
 
 
 @pytest.mark.skipif(
-    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="needs glibc, whose memory it keeps"
+    sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"),
+    reason="needs glibc, whose memory it keeps",
 )
 def test_freed_memory_is_used_again_without_asking_the_system():
     assert faults("engine.keep_memory()") < 0.1 * faults("")

@@ -20,7 +20,10 @@ def test_nested_bars_show_what_is_done_and_then_disappear(terminal, capsys):
         with progress.bar("inner", 10) as inner:
             inner(4)
             assert progress._bars is not None
-            assert [(task.description, task.completed) for task in progress._bars.tasks] == [("outer", 1), ("inner", 4)]
+            assert [(task.description, task.completed) for task in progress._bars.tasks] == [
+                ("outer", 1),
+                ("inner", 4),
+            ]
         assert [task.description for task in progress._bars.tasks] == ["outer"]
     assert progress._bars is None
     captured = capsys.readouterr()
@@ -30,7 +33,11 @@ def test_nested_bars_show_what_is_done_and_then_disappear(terminal, capsys):
 
 def test_an_error_inside_closes_every_bar(terminal):
     progress = Progress()
-    with pytest.raises(RuntimeError, match="inside"), progress.bar("outer", 1), progress.bar("inner", 1):
+    with (
+        pytest.raises(RuntimeError, match="inside"),
+        progress.bar("outer", 1),
+        progress.bar("inner", 1),
+    ):
         raise RuntimeError("inside")
     assert progress._bars is None
     with progress.bar("again", 1) as advance:

@@ -30,7 +30,9 @@ def test_numbers_follow_the_image_through_any_order_and_split():
     assert torch.equal(torch.cat(parts, 1), whole)
 
 
-@pytest.mark.parametrize("keep", [torch.tensor([4, 0, 2]), torch.tensor([True, False, True, False, True])])
+@pytest.mark.parametrize(
+    "keep", [torch.tensor([4, 0, 2]), torch.tensor([True, False, True, False, True])]
+)
 def test_narrowing_goes_on_where_the_stream_was(keep: Tensor):
     whole = draws(1, torch.arange(5))
     random = Randomness(1, torch.arange(5))
@@ -46,12 +48,19 @@ def test_narrowing_leaves_the_original_stream_alone():
 
 
 def test_default_numbers_rows_from_zero():
-    assert torch.equal(Randomness.default(images(3)).uniform(images(3)), draws(0, torch.arange(3))[0])
+    assert torch.equal(
+        Randomness.default(images(3)).uniform(images(3)), draws(0, torch.arange(3))[0]
+    )
 
 
 def test_seed_purpose_image_and_draw_all_matter():
     base = draws(0, torch.arange(2))
-    others = [draws(1, torch.arange(2))[0], draws(0, torch.arange(2), "other")[0], draws(0, torch.arange(2) + 2)[0], base[1]]
+    others = [
+        draws(1, torch.arange(2))[0],
+        draws(0, torch.arange(2), "other")[0],
+        draws(0, torch.arange(2) + 2)[0],
+        base[1],
+    ]
     assert all((other == base[0]).float().mean() < 0.01 for other in others)
     assert (base[0, 0] == base[0, 1]).float().mean() < 0.01
 
@@ -75,7 +84,11 @@ def test_uniform_numbers_fill_the_interval_evenly():
 
 def test_neighbouring_images_pixels_and_draws_are_uncorrelated():
     values = draws(3, torch.arange(1000)).flatten(2) - 0.5
-    pairs = [(values[:, :-1], values[:, 1:]), (values[:, :, :-1], values[:, :, 1:]), (values[:1], values[1:])]
+    pairs = [
+        (values[:, :-1], values[:, 1:]),
+        (values[:, :, :-1], values[:, :, 1:]),
+        (values[:1], values[1:]),
+    ]
     for a, b in pairs:
         correlation = 12 * float((a * b).mean())
         assert abs(correlation) < 4 / math.sqrt(a.numel())

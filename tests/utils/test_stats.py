@@ -56,7 +56,9 @@ def test_censored_values_tie_at_the_top():
     assert spearman(x, y, 0).value == pytest.approx(spearmanr(x, [1, 2, 3, 9, 9])[0])
 
 
-@pytest.mark.parametrize("y", [np.full(9, np.inf), np.full(9, 0.25), np.append(np.arange(8.0), np.nan)])
+@pytest.mark.parametrize(
+    "y", [np.full(9, np.inf), np.full(9, 0.25), np.append(np.arange(8.0), np.nan)]
+)
 def test_no_ranks_no_correlation(y):
     for pair in ((np.arange(9.0), y), (y, np.arange(9.0))):
         found = spearman(*pair, 0)

@@ -70,8 +70,12 @@ def make(name: str, threat: Threat, **settings: Any) -> Any:
     if threat.norm not in _norms(kind):
         able = [other for other in ATTACKS if threat.norm in _norms(ATTACKS[other])]
         known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is yet"
-        raise InputError(f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}")
-    return kind(threat, **{setting: value for setting, value in settings.items() if takes(name, setting)})
+        raise InputError(
+            f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}"
+        )
+    return kind(
+        threat, **{setting: value for setting, value in settings.items() if takes(name, setting)}
+    )
 
 
 def takes(name: str, setting: str) -> bool:

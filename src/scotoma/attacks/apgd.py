@@ -42,7 +42,9 @@ class _APGD(ABC):
     steps: int = 100
     restarts: int = 1
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         oracle = Oracle(model, labels)
@@ -171,7 +173,9 @@ class _Climb(Active):
     @classmethod
     def at_random(cls, standing: _Standing, goal: Tensor, threat: Threat) -> _Climb:
         clean = standing.clean
-        x = threat.project(standing.random.uniform(clean).mul_(2).sub_(1).mul_(threat.eps).add_(clean), clean)
+        x = threat.project(
+            standing.random.uniform(clean).mul_(2).sub_(1).mul_(threat.eps).add_(clean), clean
+        )
         number = torch.zeros(len(x), device=x.device)
         return cls(
             oracle=standing.oracle,
@@ -194,7 +198,9 @@ class _Climb(Active):
         """Keep the best point so far, and the direction there, so that going back to it costs no pass."""
         better = self.loss > self.best_loss
         self.best_loss = torch.where(better, self.loss, self.best_loss)
-        chosen = _wide(better.float())  # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
+        chosen = _wide(
+            better.float()
+        )  # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
         self.best.lerp_(self.x, chosen)
         self.best_direction.lerp_(self.direction, chosen)
 

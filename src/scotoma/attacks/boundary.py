@@ -63,7 +63,9 @@ class Boundary:
     sides: tuple[int, ...] = (1, 3)
     tolerance: float = 0.03
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, generator)
@@ -87,7 +89,9 @@ class Boundary:
             kind = state.step.argmax(1)
             if walked % EXPLORED == 0:
                 kind.fill_(walked // EXPLORED % len(self.sides))
-            noise = smoothed(centred(state.drawn[:, walked % DRAWN]).view_as(state.clean), kind, self.sides)
+            noise = smoothed(
+                centred(state.drawn[:, walked % DRAWN]).view_as(state.clean), kind, self.sides
+            )
             state.move(noise.flatten(1), kind[:, None])
             walked += 1
 
@@ -104,7 +108,9 @@ class _State(Search):
         n, step = len(self), self.step.gather(1, kind)
         proposals = self._propose(noise, step)
         distance = (proposals - self.clean).flatten(2).norm(dim=2)
-        fooled = self.ask(proposals.flatten(0, 1), torch.arange(n, device=step.device).repeat(2)).view(2, n)
+        fooled = self.ask(
+            proposals.flatten(0, 1), torch.arange(n, device=step.device).repeat(2)
+        ).view(2, n)
         success = fooled & (distance < self.distance)
         distance, which = distance.masked_fill(~success, torch.inf).min(0)
         rows = distance.isfinite().nonzero().squeeze(1)

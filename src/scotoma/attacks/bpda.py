@@ -22,14 +22,55 @@ RISING = {"gt", "ge", "greater", "greater_equal"}
 FALLING = {"lt", "le", "less", "less_equal"}
 """Comparisons: their 0 and 1 rise or fall as fast as the difference that they look at."""
 NOT, AND, OR = (
-    {f"logical_{word}", f"bitwise_{word}", operator} for word, operator in (("not", "invert"), ("and", "and"), ("or", "or"))
+    {f"logical_{word}", f"bitwise_{word}", operator}
+    for word, operator in (("not", "invert"), ("and", "and"), ("or", "or"))
 )
-CASTS = {"to", "to_copy", "type", "type_as", "float", "double", "half", "bfloat16", "int", "long", "short", "char", "byte"}
+CASTS = {
+    "to",
+    "to_copy",
+    "type",
+    "type_as",
+    "float",
+    "double",
+    "half",
+    "bfloat16",
+    "int",
+    "long",
+    "short",
+    "char",
+    "byte",
+}
 SHAPES = {
-    *("view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "permute", "transpose", "movedim", "getitem"),
+    *(
+        "view",
+        "reshape",
+        "flatten",
+        "squeeze",
+        "unsqueeze",
+        "expand",
+        "expand_as",
+        "permute",
+        "transpose",
+        "movedim",
+        "getitem",
+    ),
     *("clone", "contiguous", "repeat", "cat", "stack", "sum"),
 }
-ARITHMETIC = {"add", "sub", "mul", "div", "radd", "rsub", "rmul", "rdiv", "truediv", "rtruediv", "neg", "clamp", "clip"}
+ARITHMETIC = {
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "radd",
+    "rsub",
+    "rmul",
+    "rdiv",
+    "truediv",
+    "rtruediv",
+    "neg",
+    "clamp",
+    "clip",
+}
 """Functions of whole numbers or bool that are differentiated as of real ones."""
 
 
@@ -47,10 +88,14 @@ class BPDA(Wrapped):
         attack: any attack that follows gradients.
     """
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """What the attack returns, (n, c, h, w)."""
         reduced = isinstance(model, PerImage) and model.reduced
-        return self.attack(_Sloped(model, len(images), images.device, reduced), images, labels, generator=generator)
+        return self.attack(
+            _Sloped(model, len(images), images.device, reduced), images, labels, generator=generator
+        )
 
 
 class _Sloped(PerImage):
@@ -71,9 +116,13 @@ class _StraightThrough(TorchFunctionMode):
     gradient. What is computed from it has that gradient as soon as it is of real numbers again.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").partition(".")[0]  # an exported program's have a suffix
+        name = getattr(func, "__name__", "").partition(".")[
+            0
+        ]  # an exported program's have a suffix
         if not args or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         if name == "__setitem__" and _is_mask(*args):
@@ -86,7 +135,9 @@ class _StraightThrough(TorchFunctionMode):
     @staticmethod
     def _in_place(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
         if name in STAIRS and _follows(args[0]):
-            func(args[0].detach(), *args[1:], **kwargs)  # changes the values, and autograd does not see it
+            func(
+                args[0].detach(), *args[1:], **kwargs
+            )  # changes the values, and autograd does not see it
             return args[0]
         if name in ARITHMETIC | {"masked_fill"} and any(map(_has_shadow, args)):
             before = args[0].clone()  # what autograd needs of it is about to change
@@ -112,12 +163,19 @@ def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
         left, right = map(_lit, (*args, *kwargs.values()))
         if _follows(left) or _follows(right):
             return _shadowed(result, -1 * right + left if name in RISING else -1 * left + right)
-    elif name in CASTS and _follows(args[0]) and not result.is_floating_point() and result.dtype != torch.bool:
+    elif (
+        name in CASTS
+        and _follows(args[0])
+        and not result.is_floating_point()
+        and result.dtype != torch.bool
+    ):
         return _shadowed(result, args[0])
     elif name in ("where", "masked_fill"):
         return _chosen(result, name, args, kwargs)
     elif slope := _slope(func, name, args, kwargs):
-        return _straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
+        return (
+            _straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
+        )
     return result
 
 
@@ -125,7 +183,11 @@ def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tens
     """What gives the gradient to a function of tensors with shadows, None where there are none or it cannot be."""
     if name in ARITHMETIC and any(map(_has_shadow, args)):
         return lambda: func(*map(_lit, args), **kwargs)
-    if name in AND | OR and any(map(_has_shadow, args)) and all(value.dtype == torch.bool for value in args):
+    if (
+        name in AND | OR
+        and any(map(_has_shadow, args))
+        and all(value.dtype == torch.bool for value in args)
+    ):
         left, right = map(_lit, args)
         return lambda: left * right if name in AND else left + right - left * right
     first = args[0] if isinstance(args[0], tuple | list) else args[:1]
@@ -135,7 +197,9 @@ def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tens
         return lambda: first[0].shadow
     if name in NOT and first[0].dtype == torch.bool:
         return lambda: 1 - first[0].shadow
-    if name in SHAPES and not any(isinstance(value, torch.dtype) for value in (*args, *kwargs.values())):
+    if name in SHAPES and not any(
+        isinstance(value, torch.dtype) for value in (*args, *kwargs.values())
+    ):
         lit = _lit(args[0]) if isinstance(args[0], Tensor) else [_lit(value) for value in args[0]]
         return lambda: func(lit, *args[1:], **kwargs)
     return None
@@ -143,7 +207,10 @@ def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tens
 
 def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
     """`where` or `masked_fill`: what is chosen has its own gradient, and how the choice depends on the image is added."""
-    first, second, third = (*args, *(kwargs[key] for key in ("condition", "mask", "input", "other", "value") if key in kwargs))
+    first, second, third = (
+        *args,
+        *(kwargs[key] for key in ("condition", "mask", "input", "other", "value") if key in kwargs),
+    )
     if name == "masked_fill":
         condition, yes, no = second, third, first
     elif first.dtype == torch.bool:
@@ -153,7 +220,11 @@ def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
     if not _has_shadow(condition):
         return result
     slope = condition.shadow * (_number(yes, condition.shadow) - _number(no, condition.shadow))
-    return _Straight.apply(result, slope.to(result.dtype)) if result.is_floating_point() else _shadowed(result, slope)  # type: ignore[return-value]
+    return (
+        _Straight.apply(result, slope.to(result.dtype))
+        if result.is_floating_point()
+        else _shadowed(result, slope)
+    )  # type: ignore[return-value]
 
 
 class _Straight(torch.autograd.Function):
@@ -189,7 +260,12 @@ def _has_shadow(value: Any) -> bool:
 
 def _is_mask(tensor: Tensor, index: Any, value: Any) -> bool:
     """Whether what is written is one number, where a comparison says."""
-    return _has_shadow(index) and index.dtype == torch.bool and index.shape == tensor.shape and not isinstance(value, Tensor)
+    return (
+        _has_shadow(index)
+        and index.dtype == torch.bool
+        and index.shape == tensor.shape
+        and not isinstance(value, Tensor)
+    )
 
 
 def _lit(value: Any) -> Any:

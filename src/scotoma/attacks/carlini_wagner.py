@@ -80,10 +80,14 @@ class CarliniWagnerLinf:
     least_push: float = 0.1
     until: float = 0.0
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images (n, c, h, w) in [0, 1]; unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
-        state = self._first_start(Oracle(model, labels), images, generator or Randomness.default(images))
+        state = self._first_start(
+            Oracle(model, labels), images, generator or Randomness.default(images)
+        )
         state.drop(state.oracle.fooled(images))
         while len(state):
             gradient, hinge, fooled = state.oracle.ascent(state.x, _hinge)
@@ -99,7 +103,10 @@ class CarliniWagnerLinf:
             self._raise_const(state, lost.nonzero().squeeze(1), gradient, fooled)
             state.begin_solve((won | lost).nonzero().squeeze(1))
 
-            self._step(state, beyond.sign_().copysign_(delta).addcmul_(_column(state.const), gradient, value=-1))
+            self._step(
+                state,
+                beyond.sign_().copysign_(delta).addcmul_(_column(state.const), gradient, value=-1),
+            )
             self._next_start(state)
         return found
 
@@ -147,7 +154,9 @@ class CarliniWagnerLinf:
         state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
         rate = (self.step_share * state.tau).clamp_(max=self.learning_rate)
         rate *= (1 - SECOND_MOMENT**state.age).sqrt_() / (1 - FIRST_MOMENT**state.age)
-        state.x.addcdiv_(_column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1).clamp_(0, 1)
+        state.x.addcdiv_(
+            _column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
+        ).clamp_(0, 1)
 
     def _next_start(self, state: _State) -> None:
         """Images whose start is finished go on to the second, or leave."""

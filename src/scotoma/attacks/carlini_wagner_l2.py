@@ -68,7 +68,9 @@ class CarliniWagnerL2:
     tolerance: float = 0.005
     softness: float = 0.2
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         if not len(images):
@@ -76,7 +78,9 @@ class CarliniWagnerL2:
         state, soft = self._begin(Oracle(model, labels), images), soft_margin(self.softness)
 
         def hinge(logits: Tensor, labels: Tensor) -> Tensor:
-            return torch.where(state.best.isinf(), soft(logits, labels), guarded_margin(logits, labels)).clamp(max=0)
+            return torch.where(
+                state.best.isinf(), soft(logits, labels), guarded_margin(logits, labels)
+            ).clamp(max=0)
 
         while len(state):
             gradient, margin, fooled = state.oracle.ascent(state.x, hinge)
@@ -101,7 +105,9 @@ class CarliniWagnerL2:
             best=math.inf * one,
             mean=torch.zeros_like(images),
             square=torch.zeros_like(images),
-            const=(2 * (-margin / steepness).clamp_min(NEAREST) / steepness).clamp_(max=LARGEST_CONST),
+            const=(2 * (-margin / steepness).clamp_min(NEAREST) / steepness).clamp_(
+                max=LARGEST_CONST
+            ),
             low=0 * one,
             high=math.inf * one,
             lowest=math.inf * one,
@@ -124,18 +130,29 @@ class CarliniWagnerL2:
         state.age += 1
         state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
-        rate = self.learning_rate * (1 - SECOND_MOMENT**state.age).sqrt_() / (1 - FIRST_MOMENT**state.age)
-        state.x.addcdiv_(column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1).clamp_(0, 1)
+        rate = (
+            self.learning_rate
+            * (1 - SECOND_MOMENT**state.age).sqrt_()
+            / (1 - FIRST_MOMENT**state.age)
+        )
+        state.x.addcdiv_(
+            column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
+        ).clamp_(0, 1)
 
     def _next_solve(self, state: _State, ended: Tensor, found: Tensor) -> None:
         """Images at the indices `ended` go on with another c, or leave."""
         if not len(ended):
             return
         const, solved = state.const[ended], state.solved[ended]
-        low, high = torch.where(solved, state.low[ended], const), torch.where(solved, const, state.high[ended])
+        low, high = (
+            torch.where(solved, state.low[ended], const),
+            torch.where(solved, const, state.high[ended]),
+        )
         between = torch.where(low > 0, (low * high).sqrt(), high / self.const_factor)
         state.low[ended], state.high[ended] = low, high
-        state.const[ended] = torch.where(high.isinf(), self.const_factor * low, between).clamp_(max=LARGEST_CONST)
+        state.const[ended] = torch.where(high.isinf(), self.const_factor * low, between).clamp_(
+            max=LARGEST_CONST
+        )
         state.number[ended] += 1
         warm = column(state.number[ended] >= self.cold)
         state.x[ended] = torch.where(warm, found[state.rows[ended]], state.clean[ended])

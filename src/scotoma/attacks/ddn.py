@@ -9,7 +9,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.core.nearest import HUGE, TINY, Nearest, column, cosine, inwards, size, soft_margin
+from scotoma.attacks.core.nearest import (
+    HUGE,
+    TINY,
+    Nearest,
+    column,
+    cosine,
+    inwards,
+    size,
+    soft_margin,
+)
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
@@ -53,14 +62,23 @@ class DDN:
     gamma: tuple[float, float] = (0.8, 0.001)
     softness: tuple[float, float] = (0.3, 0.001)
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), "l2")
         state = Sphere(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
         state.drop(state.oracle.fooled(images))
-        descend(state, self.steps, lambda progress: soft_margin(cosine(self.softness, progress)), self.alpha, self.gamma, found)
+        descend(
+            state,
+            self.steps,
+            lambda progress: soft_margin(cosine(self.softness, progress)),
+            self.alpha,
+            self.gamma,
+            found,
+        )
         return found
 
 
@@ -113,7 +131,9 @@ class Sphere(Nearest):
             closer = self.eps * (1 - CLOSING)
             closer = torch.where(closer < LEAST * self.diameter, self.diameter, closer)
             failed = torch.where(self.best.isinf(), closer, failed)
-        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed).minimum(self.diameter)
+        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed).minimum(
+            self.diameter
+        )
 
     def move(self, gradient: Tensor, alpha: float) -> None:
         """One step of length alpha, then to the sphere; none where gradient and perturbation are zero."""

@@ -53,13 +53,17 @@ class DeepFool:
     halvings: int = 10
     returns: int = 3
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Fooling images, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found, oracle = images.clone(), Oracle(model, labels)
         if not len(images):
             return found
         logits = oracle.logits(images)
-        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
+            dim=1, descending=True, stable=True
+        )
         state = _State(oracle, images, likely[:, : min(self.classes, logits.shape[1]) - 1])
         state.drop(fooled(logits, labels))
         self._search(state, found)
@@ -71,7 +75,9 @@ class DeepFool:
             rows, other = oracle.rows, images.clone()
             self._search(self._foot(oracle, images[rows], found[rows]), other)
             nearer = self._shorten(oracle, images[rows], other[rows])
-            before, after = (size(each - images[rows], self.threat.norm) for each in (found[rows], nearer))
+            before, after = (
+                size(each - images[rows], self.threat.norm) for each in (found[rows], nearer)
+            )
             won = (after > 0) & (after < before)
             found[rows[won]] = nearer[won]
             oracle = oracle.narrow(won)
@@ -91,7 +97,9 @@ class DeepFool:
         n, k = leads.shape
         slopes = inwards(slopes, state.x[:, None])
         steepness = size(slopes.flatten(0, 1), DUAL[self.threat.norm]).view(n, k)
-        distances = (-leads / steepness).nan_to_num_(torch.inf).masked_fill_(steepness == 0, torch.inf)
+        distances = (
+            (-leads / steepness).nan_to_num_(torch.inf).masked_fill_(steepness == 0, torch.inf)
+        )
         distance, nearest = distances.min(1)
         rows = torch.arange(n, device=nearest.device)
         state.x = self._beyond(state.x, slopes[rows, nearest], steepness[rows, nearest], distance)
@@ -105,7 +113,11 @@ class DeepFool:
 
     def _foot(self, oracle: Oracle, clean: Tensor, found: Tensor) -> _State:
         """A search from the point nearest to `clean` on the boundary as it is linearised at the fooling images `found`."""
-        leading = oracle.logits(found).scatter(1, oracle.labels[:, None], -torch.inf).argmax(1, keepdim=True)
+        leading = (
+            oracle.logits(found)
+            .scatter(1, oracle.labels[:, None], -torch.inf)
+            .argmax(1, keepdim=True)
+        )
         state = _State(oracle, found, leading)
         slopes, leads, _ = oracle.jacobian(found, state.leads)
         slope = inwards(slopes[:, 0], clean)
@@ -116,7 +128,11 @@ class DeepFool:
 
     def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
         """The fooling images `far`, as near to `clean` on the line between as bisection gets them."""
-        near, low, high = far, torch.zeros(len(far), device=far.device), torch.ones(len(far), device=far.device)
+        near, low, high = (
+            far,
+            torch.zeros(len(far), device=far.device),
+            torch.ones(len(far), device=far.device),
+        )
         for _ in range(self.halvings if len(far) else 0):
             middle = (low + high) / 2
             probe = torch.lerp(clean, far, column(middle))

@@ -80,12 +80,18 @@ class Distal:
 
     def __post_init__(self):
         if not 0 < self.confidence < 1:
-            raise InputError(f"confidence {self.confidence:g} of distal images: want a probability between 0 and 1")
+            raise InputError(
+                f"confidence {self.confidence:g} of distal images: want a probability between 0 and 1"
+            )
         if self.steps < 0 or not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
             given = f"{self.steps} steps of length {self.rate:g} with momentum {self.momentum:g}"
-            raise InputError(f"{given} to distal images: want at least 0 steps, a length above 0 and a momentum in [0, 1)")
+            raise InputError(
+                f"{given} to distal images: want at least 0 steps, a length above 0 and a momentum in [0, 1)"
+            )
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The image that was surest on the way, (n, c, h, w).
 
         Args:
@@ -100,7 +106,9 @@ class Distal:
         for left in range(self.steps, -1, -1):
             if not len(state):
                 break
-            uphill, sure, _ = state.oracle.ascent(state.images, partial(self._height, below=enough if left else -math.inf))
+            uphill, sure, _ = state.oracle.ascent(
+                state.images, partial(self._height, below=enough if left else -math.inf)
+            )
             surer = sure > surest[state.rows]
             found[state.rows[surer]], surest[state.rows[surer]] = state.images[surer], sure[surer]
             largest = uphill.flatten(1).abs().amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)

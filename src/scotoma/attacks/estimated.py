@@ -44,21 +44,37 @@ class Estimated(Wrapped):
 
     def __post_init__(self):
         if not 0 < self.step <= 1:
-            raise InputError(f"step {self.step:g} of an estimated gradient: want a number in (0, 1]")
+            raise InputError(
+                f"step {self.step:g} of an estimated gradient: want a number in (0, 1]"
+            )
         if self.directions is not None and self.directions < 1:
-            raise InputError(f"{self.directions} directions for an estimated gradient: want at least 1")
+            raise InputError(
+                f"{self.directions} directions for an estimated gradient: want at least 1"
+            )
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """What the attack returns, (n, c, h, w)."""
         random = generator or Randomness.default(images)
-        estimating = _Estimating(model, len(images), images.device, self.step, self.directions, random.fork(STREAM))
+        estimating = _Estimating(
+            model, len(images), images.device, self.step, self.directions, random.fork(STREAM)
+        )
         return self.attack(estimating, images, labels, generator=random)
 
 
 class _Estimating(PerImage):
     """The model's own logits, with estimated gradients."""
 
-    def __init__(self, model: nn.Module, size: int, device: torch.device, step: float, directions: int | None, random: Randomness):
+    def __init__(
+        self,
+        model: nn.Module,
+        size: int,
+        device: torch.device,
+        step: float,
+        directions: int | None,
+        random: Randomness,
+    ):
         super().__init__(model, size, device)
         self.step = step
         self.directions = directions
@@ -83,7 +99,9 @@ class _Estimating(PerImage):
             gradient.index_add_(0, at, share)
         return gradient.div_(self.directions or 1)
 
-    def _directions(self, images: Tensor, owners: Tensor, sloped: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def _directions(
+        self, images: Tensor, owners: Tensor, sloped: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Blocks of directions (m, c, h, w) and, int64 (m,), of which of the images; of all images in `sloped`."""
         values = images[0].numel()
         most = engine.batch_size(images.device, values)
@@ -98,7 +116,10 @@ class _Estimating(PerImage):
                 for first in range(0, self.directions, DRAWN):
                     count = min(DRAWN, self.directions - first)
                     chance = random.uniform(images.new_empty(len(at), count, *images.shape[1:]))
-                    yield at.repeat_interleave(count), (chance < 0.5).float().mul_(2).sub_(1).flatten(0, 1)
+                    yield (
+                        at.repeat_interleave(count),
+                        (chance < 0.5).float().mul_(2).sub_(1).flatten(0, 1),
+                    )
 
     def _streams(self, at: Tensor, owners: Tensor) -> Iterator[tuple[Randomness, Tensor]]:
         """The random numbers of the images `at`, grouped by how many gradients were estimated before; most often one group."""

@@ -54,7 +54,9 @@ class FMN:
     softness: tuple[float, float] = (0.2, 0.001)
     far: bool = True
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         norm = self.threat.norm
         found = images.clone()
@@ -64,7 +66,9 @@ class FMN:
         state.drop(state.oracle.fooled(images))
         for step in range(self.steps if len(state) else 0):
             progress = step / max(self.steps - 1, 1)
-            alpha, gamma, softness = (cosine(ends, progress) for ends in (self.alpha, self.gamma, self.softness))
+            alpha, gamma, softness = (
+                cosine(ends, progress) for ends in (self.alpha, self.gamma, self.softness)
+            )
             gradient, loss, fooled = state.oracle.ascent(state.x, soft_margin(softness))
             if self.far and not step:
                 state.x.add_(gradient.sign_()).clamp_(0, 1)
@@ -113,7 +117,11 @@ class _State(Nearest):
     def resize(self, boundary: Tensor, fooled: Tensor, gamma: float) -> None:
         """Before the first success a little beyond `boundary`, then below the best or outwards again."""
         failed = torch.where(self.best.isfinite(), self.eps, boundary) * (1 + gamma)
-        self.eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed).clamp_min_(LEAST).minimum(self.diameter)
+        self.eps = (
+            torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed)
+            .clamp_min_(LEAST)
+            .minimum(self.diameter)
+        )
 
     def move(self, gradient: Tensor, alpha: float, norm: str) -> None:
         """One step of L2 length alpha, projected on ball and box; none where the gradient is zero."""
@@ -124,7 +132,9 @@ class _State(Nearest):
             x = x.clamp_(self.clean - eps, self.clean + eps)
         elif norm == "l2":
             delta = x - self.clean
-            x = delta.mul_((eps / column(size(delta, norm)).clamp_min(TINY)).clamp_(max=1)).add_(self.clean)
+            x = delta.mul_((eps / column(size(delta, norm)).clamp_min(TINY)).clamp_(max=1)).add_(
+                self.clean
+            )
         else:
             x = project_l1(x - self.clean, self.clean, self.eps).add_(self.clean)
         self.x = x.clamp_(0, 1)
@@ -143,7 +153,9 @@ def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
 
     def excess(amount: Tensor) -> Tensor:
         """Of the norm over the radius, (n, 1), where every value gives up the amount (n, 1)."""
-        return torch.sub(sizes, amount, out=kept).clamp_(zero, room).sum(1, keepdim=True).sub_(limit)
+        return (
+            torch.sub(sizes, amount, out=kept).clamp_(zero, room).sum(1, keepdim=True).sub_(limit)
+        )
 
     half = sizes.amax(1, keepdim=True) / 2
     amount = half.clone()

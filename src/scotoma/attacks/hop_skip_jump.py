@@ -60,7 +60,9 @@ class HopSkipJump:
     probes: int = 100
     sides: tuple[int, ...] = (1, 3)
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, generator)
@@ -84,18 +86,30 @@ class HopSkipJump:
         """In which direction the model is fooled, (n, c, h, w), from random probes around x (section III-C, eq. 16)."""
         values = state.clean[0].numel()
         radius = state.scale * size(state.x - state.clean, "l2") / math.sqrt(values)
-        kind, normal, share = state.progress.argmax(1), torch.empty_like(state.x), torch.empty_like(radius)
+        kind, normal, share = (
+            state.progress.argmax(1),
+            torch.empty_like(state.x),
+            torch.empty_like(radius),
+        )
         group = max(1, engine.batch_size(state.x.device, values) // BLOCK)
         for rows in torch.arange(len(state), device=state.x.device).split(group):
             x, stream = state.x[rows, None], random.narrow(rows)
-            moves, fooling, fools = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0]), torch.zeros_like(radius[rows])
+            moves, fooling, fools = (
+                torch.zeros_like(x[:, 0]),
+                torch.zeros_like(x[:, 0]),
+                torch.zeros_like(radius[rows]),
+            )
             for first in range(0, probes, BLOCK):
                 count = min(BLOCK, probes - first)
                 drawn = directions(stream, x[:, 0], BLOCK)[:, :count]
                 noise = smoothed(centred(drawn).unflatten(2, x.shape[2:]), kind[rows], self.sides)
                 length = radius[rows, None] / noise.flatten(2).norm(dim=2).clamp_min_(TINY)
                 probe = (x + noise * length[:, :, None, None, None]).clamp_(0, 1)
-                fooled = state.ask(probe.flatten(0, 1), rows.repeat_interleave(count)).view(-1, count).to(x.dtype)
+                fooled = (
+                    state.ask(probe.flatten(0, 1), rows.repeat_interleave(count))
+                    .view(-1, count)
+                    .to(x.dtype)
+                )
                 move = probe.sub_(x)
                 moves += move.sum(1)
                 fooling += (move * fooled[:, :, None, None, None]).sum(1)
@@ -103,7 +117,9 @@ class HopSkipJump:
             mean = fools / probes
             # without the mean there is nothing left where all agree; towards those that fool, away from those that do not
             agree = column((mean == 0) | (mean == 1))
-            normal[rows] = torch.where(agree, moves * column(2 * mean - 1), fooling - column(mean) * moves)
+            normal[rows] = torch.where(
+                agree, moves * column(2 * mean - 1), fooling - column(mean) * moves
+            )
             share[rows] = mean
         state.scale *= torch.where(share < SPREAD[0], 0.5, torch.where(share > SPREAD[1], 2.0, 1.0))
         return normal
@@ -111,8 +127,16 @@ class HopSkipJump:
     def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
         """Jump along the normal and back to the boundary, where that comes nearer."""
         norm, before = self.threat.norm, state.distance.clone()
-        normal = normal.sign() if norm == "linf" else normal / column(size(normal, "l2").clamp_min_(TINY))
-        ends, length, rows = state.x.clone(), state.distance.clone(), torch.arange(len(state), device=normal.device)
+        normal = (
+            normal.sign()
+            if norm == "linf"
+            else normal / column(size(normal, "l2").clamp_min_(TINY))
+        )
+        ends, length, rows = (
+            state.x.clone(),
+            state.distance.clone(),
+            torch.arange(len(state), device=normal.device),
+        )
         for _ in range(JUMPS):
             if not len(rows):
                 break
@@ -120,12 +144,19 @@ class HopSkipJump:
             fooled = state.ask(retracted(state.clean[rows], end, GAIN * before[rows], norm), rows)
             ends[rows[fooled]] = end[fooled]
             length, rows = length / 2, rows[~fooled]
-        landed = torch.ones_like(before, dtype=torch.bool).index_fill_(0, rows, False).nonzero().squeeze(1)
+        landed = (
+            torch.ones_like(before, dtype=torch.bool)
+            .index_fill_(0, rows, False)
+            .nonzero()
+            .squeeze(1)
+        )
         reach, place = GAIN * before[landed], partial(retracted, norm=norm)
         x = place(state.clean[landed], ends[landed], reach)
         x, _ = state.bisect(landed, x, place, ends[landed], reach, halvings)
         state.keep(landed, x, norm)
-        state.progress.scatter_(1, state.progress.argmax(1, keepdim=True), (before / state.distance)[:, None])
+        state.progress.scatter_(
+            1, state.progress.argmax(1, keepdim=True), (before / state.distance)[:, None]
+        )
 
 
 @dataclass

@@ -35,7 +35,9 @@ class IFGSM:
     loss: Loss = cross_entropy
     until_fooled: bool = True
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w); with `until_fooled` unchanged where the model is wrong already or could not be
         fooled."""
         length = (self.step_size or self.threat.eps / self.steps) / self.threat.eps
@@ -43,13 +45,17 @@ class IFGSM:
         oracle = Oracle(model, labels)
         state = _State(oracle, images, images, torch.zeros_like(images), self._aim(oracle, images))
         for _ in range(self.steps):
-            gradient, _, fooled = state.oracle.ascent(state.x, lambda logits, _: self.loss(logits, state.aim))
+            gradient, _, fooled = state.oracle.ascent(
+                state.x, lambda logits, _: self.loss(logits, state.aim)
+            )
             state.direction = self._direction(state.direction, gradient)
             if self.until_fooled:
                 state.finish(fooled, state.x, found)
                 if not len(state):
                     return found
-            state.x = self.threat.project(state.x + length * self.threat.steepest(state.direction), state.clean)
+            state.x = self.threat.project(
+                state.x + length * self.threat.steepest(state.direction), state.clean
+            )
         if not self.until_fooled:
             return state.x
         state.finish(state.oracle.fooled(state.x), state.x, found)

@@ -43,14 +43,18 @@ class LatentDescent:
     steps: int = 50
     halvings: int = 10
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled.
 
         Raises:
             InputError: a model that reconstructs nothing.
         """
         synthesiser = self._synthesiser(model)
-        threshold = synthesiser.binarise.threshold if isinstance(synthesiser.binarise, Binarise) else None
+        threshold = (
+            synthesiser.binarise.threshold if isinstance(synthesiser.binarise, Binarise) else None
+        )
         found, ends = images.clone(), images.clone()
         reach = images.new_zeros(len(images))
         with _watched(synthesiser) as seen:
@@ -59,19 +63,37 @@ class LatentDescent:
             for step in range(1, self.steps + 1):
                 if not len(state):
                     break
-                x = _place(state.clean, state.goal, column(images.new_full((len(state),), step / self.steps)), threshold)
+                x = _place(
+                    state.clean,
+                    state.goal,
+                    column(images.new_full((len(state),), step / self.steps)),
+                    threshold,
+                )
                 rows, goal = state.rows, state.goal
                 won = self._ask(state, x, seen)
-                found[rows[won]], ends[rows[won]], reach[rows[won]] = x[won], goal[won], step / self.steps
+                found[rows[won]], ends[rows[won]], reach[rows[won]] = (
+                    x[won],
+                    goal[won],
+                    step / self.steps,
+                )
         rows = (reach > 0).nonzero().squeeze(1)
-        self._draw_back(Oracle(model, labels).narrow(rows), images[rows], ends[rows], reach[rows], threshold, found)
+        self._draw_back(
+            Oracle(model, labels).narrow(rows),
+            images[rows],
+            ends[rows],
+            reach[rows],
+            threshold,
+            found,
+        )
         return found
 
     @staticmethod
     def _synthesiser(model: nn.Module) -> AnalysisBySynthesis:
         found = inside(model)
         if found is None:
-            raise InputError("attack latent-descent needs a model that reconstructs images: --arch abs or binary-abs")
+            raise InputError(
+                "attack latent-descent needs a model that reconstructs images: --arch abs or binary-abs"
+            )
         return found
 
     @staticmethod
@@ -86,7 +108,13 @@ class LatentDescent:
         return won
 
     def _draw_back(
-        self, oracle: Oracle, clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None, found: Tensor
+        self,
+        oracle: Oracle,
+        clean: Tensor,
+        goal: Tensor,
+        reach: Tensor,
+        threshold: float | None,
+        found: Tensor,
     ) -> None:
         """Bisection between the last point that did not fool and the first that did."""
         low, high = reach - 1 / self.steps, reach
@@ -109,7 +137,10 @@ def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) 
     x = clean.lerp(goal, reach).clamp_(0, 1)
     if threshold is None:
         return x
-    above, below = x >= threshold, torch.nextafter(clean.new_tensor(threshold), clean.new_tensor(0.0))
+    above, below = (
+        x >= threshold,
+        torch.nextafter(clean.new_tensor(threshold), clean.new_tensor(0.0)),
+    )
     return torch.where(above == (clean >= threshold), clean, torch.where(above, threshold, below))
 
 

@@ -57,16 +57,22 @@ class MinLinf(Restarted[_State]):
     def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> _State:
         wide = images.new_full((len(images),), self.radius)
         nothing = torch.full_like(wide, torch.inf)
-        return _State(oracle, images, images, nothing, random, likely, oracle.labels, wide, wide, wide)
+        return _State(
+            oracle, images, images, nothing, random, likely, oracle.labels, wide, wide, wide
+        )
 
     def _search(self, state: _State, steps: int, loss: Loss, found: Tensor) -> None:
         """One descent from a random point of the ball."""
         if not len(state):
             return
         state.radius = state.best.clamp(max=self.radius)
-        state.shrink = torch.full_like(state.radius, WIDEST_SHRINK / 2 if loss is margin else FINEST_SHRINK)
+        state.shrink = torch.full_like(
+            state.radius, WIDEST_SHRINK / 2 if loss is margin else FINEST_SHRINK
+        )
         state.failures = torch.zeros_like(state.radius)
-        state.x = state.clean + (2 * state.random.uniform(state.clean) - 1).mul_(column(state.radius))
+        state.x = state.clean + (2 * state.random.uniform(state.clean) - 1).mul_(
+            column(state.radius)
+        )
         state.x.clamp_(0, 1)
         for step in range(steps + 1):
             last = step == steps

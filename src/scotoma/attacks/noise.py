@@ -33,7 +33,9 @@ class GaussianNoise(Paths):
         return images.new_full((len(images),), 1.0 if self.threat.norm == "linf" else self.largest)
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
-        return 2 * random.uniform(images) - 1 if self.threat.norm == "linf" else random.normal(images)
+        return (
+            2 * random.uniform(images) - 1 if self.threat.norm == "linf" else random.normal(images)
+        )
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         return (images + column(reach) * drawn).clamp_(0, 1)

@@ -33,22 +33,30 @@ class PGD:
     restarts: int = 1
     loss: Loss = cross_entropy
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         eps = self.threat.eps
         stride = self.step_size / eps if self.step_size else 2.5 / self.steps
         found = images.clone()
-        state = _State(Oracle(model, labels), generator or Randomness.default(images), images, images)
+        state = _State(
+            Oracle(model, labels), generator or Randomness.default(images), images, images
+        )
         state.drop(state.oracle.fooled(images))
         for _ in range(self.restarts if len(state) else 0):
-            state.x = self.threat.project(state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean)
+            state.x = self.threat.project(
+                state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean
+            )
             for _ in range(self.steps):
                 gradient, _, fooled = state.oracle.ascent(state.x, self.loss)
                 state.finish(fooled, state.x, found)
                 if not len(state):
                     return found
                 gradient = gradient[~fooled] if len(gradient) > len(state) else gradient
-                state.x = self.threat.project(state.x + self.threat.steepest(gradient).mul_(stride), state.clean)
+                state.x = self.threat.project(
+                    state.x + self.threat.steepest(gradient).mul_(stride), state.clean
+                )
             state.finish(state.oracle.fooled(state.x), state.x, found)
             if not len(state):
                 return found

@@ -52,7 +52,9 @@ class Pointwise:
     restarts: int = 10
     draws: int = 20
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, generator)
@@ -65,7 +67,12 @@ class Pointwise:
         return found
 
     def search(
-        self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, generator: Randomness | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        start: Tensor,
+        generator: Randomness | None = None,
     ) -> Tensor:
         """The same, once, from images `start` (n, c, h, w) in [0, 1] instead of noise; unchanged where `start` does not fool."""
         found = images.clone()
@@ -91,7 +98,9 @@ class Pointwise:
         best.scatter_reduce_(0, search.rows, distance, "amin")
         nearest = (distance == best[search.rows]).nonzero().squeeze(1)
         rows, place = search.rows[nearest], torch.arange(len(nearest), device=best.device)
-        first = torch.full_like(best, len(nearest), dtype=torch.int64).scatter_reduce_(0, rows, place, "amin")
+        first = torch.full_like(best, len(nearest), dtype=torch.int64).scatter_reduce_(
+            0, rows, place, "amin"
+        )
         chosen = nearest[first[rows] == place]  # one attempt an image, where several tie
         found[search.rows[chosen]] = search.x[chosen]
 
@@ -101,7 +110,11 @@ def _blocks(search: Search) -> None:
     changed, rank = _ranked(search)
     total = changed.sum(1)
     zero = torch.zeros_like(total)
-    place, doubtful, kept = zero, zero.clone(), zero.clone()  # doubtful: so many pixels from `place` on hold one that must stay
+    place, doubtful, kept = (
+        zero,
+        zero.clone(),
+        zero.clone(),
+    )  # doubtful: so many pixels from `place` on hold one that must stay
     rows = (total > 0).nonzero().squeeze(1)
     while len(rows):
         at, all_, doubt, stay = (part[rows] for part in (place, total, doubtful, kept))
@@ -113,7 +126,11 @@ def _blocks(search: Search) -> None:
         doubt = torch.where(free, (doubt - block).clamp_min(0), block)
         must = doubt == 1
         at = at + torch.where(free, block, 0) + must.long()
-        place[rows], kept[rows], doubtful[rows] = at, stay + must.long(), torch.where(must, 0, doubt)
+        place[rows], kept[rows], doubtful[rows] = (
+            at,
+            stay + must.long(),
+            torch.where(must, 0, doubt),
+        )
         rows = rows[at < all_]
 
 
@@ -149,9 +166,13 @@ def _values(search: Search, norm: str) -> None:
             x, mask = search.x[part], (rank[part] == number).view(-1, 1, *search.x.shape[2:])
 
             def place(clean: Tensor, x: Tensor, reach: Tensor, mask: Tensor = mask) -> Tensor:
-                return torch.where(mask, clean + reach[:, None, None, None] * (x - clean), x).clamp_(0, 1)
+                return torch.where(
+                    mask, clean + reach[:, None, None, None] * (x - clean), x
+                ).clamp_(0, 1)
 
-            search.x[part], _ = search.bisect(part, x, place, x, torch.ones_like(before[part]), HALVINGS)
+            search.x[part], _ = search.bisect(
+                part, x, place, x, torch.ones_like(before[part]), HALVINGS
+            )
         rows = rows[(size(search.x - search.clean, norm) < WORTH * before)[rows]]
         if not len(rows):
             return

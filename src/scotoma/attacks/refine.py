@@ -27,19 +27,27 @@ class Refined(Wrapped):
         attack: whose `threat` names the norm.
     """
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The examples, (n, c, h, w), none farther than the attack's."""
         random = generator or Randomness.default(images)
         found = self.attack(model, images, labels, generator=random)
         rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
         if len(rows):
             clean, own = images[rows], random.narrow(rows).fork(STREAM)
-            nearer = Pointwise(self.threat).search(narrow(model, rows), clean, labels[rows], found[rows], own)
-            found[rows] = torch.where((nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows])
+            nearer = Pointwise(self.threat).search(
+                narrow(model, rows), clean, labels[rows], found[rows], own
+            )
+            found[rows] = torch.where(
+                (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows]
+            )
         return found
 
 
-def take_back(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness) -> None:
+def take_back(
+    model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness
+) -> None:
     """Take changed pixels of `found` back, in place, until none that is left can be; the others may go to the edge of the box."""
     rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
     if not len(rows):

@@ -51,12 +51,22 @@ class SigmaZero:
     adaption: float = 0.01
     refine: bool = True
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
         tau = self.threshold * one
-        state = _State(Oracle(model, labels), images, images.clone(), torch.inf * one, zeros, zeros.clone(), tau)
+        state = _State(
+            Oracle(model, labels),
+            images,
+            images.clone(),
+            torch.inf * one,
+            zeros,
+            zeros.clone(),
+            tau,
+        )
         state.drop(state.oracle.fooled(images))
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))
@@ -98,7 +108,9 @@ class _State(Nearest):
         self.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         self.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
         rate *= (1 - SECOND_MOMENT**age) ** 0.5 / (1 - FIRST_MOMENT**age)
-        self.x = self.x.addcdiv(self.mean, self.square.sqrt().add_(STABILITY), value=-rate).clamp_(0, 1)
+        self.x = self.x.addcdiv(self.mean, self.square.sqrt().add_(STABILITY), value=-rate).clamp_(
+            0, 1
+        )
 
     def threshold(self) -> None:
         """Take the pixels back that changed by less than tau."""

@@ -26,7 +26,9 @@ class FGSM:
     threat: Threat
     loss: Loss = cross_entropy
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w)."""
         gradient = Oracle(model, labels).ascent(images, self.loss).gradient
         return self.threat.project(images + self.threat.steepest(gradient), images)
@@ -60,12 +62,16 @@ class RandFGSM:
     alpha: float = 0.5
     loss: Loss = cross_entropy
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w)."""
         noise = (generator or Randomness.default(images)).normal(images)
         start = (images + self.alpha * self.threat.steepest(noise)).clamp_(0, 1)
         gradient = Oracle(model, labels).ascent(start, self.loss).gradient
-        return self.threat.project(start + (1 - self.alpha) * self.threat.steepest(gradient), images)
+        return self.threat.project(
+            start + (1 - self.alpha) * self.threat.steepest(gradient), images
+        )
 
 
 @dataclass(frozen=True)

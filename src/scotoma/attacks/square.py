@@ -40,19 +40,27 @@ class Square:
     queries: int = 5000
     share: float = 0.8
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         random = generator or Randomness.default(images)
         stripes = (random.uniform(images[:, :, :1]) < 0.5).to(images).mul_(2).sub_(1)
         return self.search(model, images, labels, images + self.threat.eps * stripes, random)
 
-    def search(self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, random: Randomness) -> Tensor:
+    def search(
+        self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, random: Randomness
+    ) -> Tensor:
         """The same from another start than vertical stripes: `start` is projected into the threat."""
         found = images.clone()
-        upper, lower = (self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1))
+        upper, lower = (
+            self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1)
+        )
         x = self.threat.project(start, images).contiguous()
         nothing = torch.full_like(labels, -torch.inf, dtype=torch.float32)
-        state = _State(Oracle(model, labels), random, upper, lower, x, gain=nothing, chances=nothing)
+        state = _State(
+            Oracle(model, labels), random, upper, lower, x, gain=nothing, chances=nothing
+        )
         state.drop(state.oracle.fooled(images))
         proposal = state.x
         for query in range(self.queries):
@@ -68,8 +76,12 @@ class Square:
             state.drop(done)
             if len(state):
                 if query % DRAWN == 0:
-                    state.chances = state.random.uniform(state.x.new_empty(len(state), DRAWN, 2 + images.shape[1]))
-                proposal = self._propose(state, state.chances[:, query % DRAWN], self._side(query, images.shape[-2:]))
+                    state.chances = state.random.uniform(
+                        state.x.new_empty(len(state), DRAWN, 2 + images.shape[1])
+                    )
+                proposal = self._propose(
+                    state, state.chances[:, query % DRAWN], self._side(query, images.shape[-2:])
+                )
         return found
 
     def _side(self, query: int, size: torch.Size) -> int:

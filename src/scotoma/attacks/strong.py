@@ -43,11 +43,17 @@ class Strong:
     threat: Threat
     until: float = 0.0
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         random = generator or Randomness.default(images)
         found = self._search(model, images, labels, random.fork(0))
-        sizes = (self.threat.eps, self.until) if 0 < self.until < self.threat.eps else (self.threat.eps,)
+        sizes = (
+            (self.threat.eps, self.until)
+            if 0 < self.until < self.threat.eps
+            else (self.threat.eps,)
+        )
         balls = [Threat(self.threat.norm, eps) for eps in sizes]
         attacks = [attack for ball in balls for attack in self._further(ball)]
         for number, attack in enumerate(attacks, start=1):
@@ -66,12 +72,21 @@ class Strong:
 
     @staticmethod
     def _improve(
-        attack: APGDT | Square, model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness
+        attack: APGDT | Square,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        found: Tensor,
+        random: Randomness,
     ) -> None:
         """Attack what has no adversarial image within the attack's eps, but one a little farther or none; `found` keeps it."""
         eps = attack.threat.eps
         distance = size(found - images, attack.threat.norm)
-        stands = ((distance == 0) | ((distance > eps + TOLERANCE) & (distance < NEAR * eps))).nonzero().squeeze(1)
+        stands = (
+            ((distance == 0) | ((distance > eps + TOLERANCE) & (distance < NEAR * eps)))
+            .nonzero()
+            .squeeze(1)
+        )
         if not len(stands):
             return
         part = narrow(model, stands), images[stands], labels[stands]

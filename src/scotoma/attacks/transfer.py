@@ -34,9 +34,13 @@ class Transfer:
 
     def __post_init__(self):
         if not self.sources:
-            raise InputError("attack transfer needs models to make examples on; give --sources MODEL,MODEL")
+            raise InputError(
+                "attack transfer needs models to make examples on; give --sources MODEL,MODEL"
+            )
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where no example fooled the model."""
         random = generator or Randomness.default(images)
         found = images.clone()
@@ -46,14 +50,22 @@ class Transfer:
                 break
             rows = oracle.rows
             make = MIM(self.threat, self.steps, until_fooled=False)
-            examples = craft(make, source, images[rows], labels[rows], random.narrow(rows).fork(number))
+            examples = craft(
+                make, source, images[rows], labels[rows], random.narrow(rows).fork(number)
+            )
             fooled = oracle.fooled(examples)
             found[rows[fooled]] = examples[fooled]
             oracle = oracle.narrow(~fooled)
         return found
 
 
-def craft(attack: Callable[..., Tensor], source: Classifier, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+def craft(
+    attack: Callable[..., Tensor],
+    source: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    random: Randomness,
+) -> Tensor:
     """What an attack makes of the images on another model, (n, c, h, w)."""
     module = source.module.to(images.device)
     return attack(module, images, labels, generator=random)

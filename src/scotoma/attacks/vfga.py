@@ -48,19 +48,28 @@ class VFGA:
     limit: int | None = None
     refine: bool = True
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         random = generator or Randomness.default(images)
         found = images.clone()
         loss = soft_margin(self.softness)
-        state = _State(Oracle(model, labels), random, images.contiguous(), torch.zeros_like(images[:, 0], dtype=torch.bool))
+        state = _State(
+            Oracle(model, labels),
+            random,
+            images.contiguous(),
+            torch.zeros_like(images[:, 0], dtype=torch.bool),
+        )
         state.drop(state.oracle.fooled(images))
         area = state.changed[:1].numel()
         for _ in range(area if self.limit is None else min(self.limit, area)):
             if not len(state):
                 break
             gradient = state.oracle.ascent(state.x, loss).gradient
-            promise = torch.where(gradient > 0, gradient * (1 - state.x), -gradient * state.x).sum(1)
+            promise = torch.where(gradient > 0, gradient * (1 - state.x), -gradient * state.x).sum(
+                1
+            )
             promise = promise.masked_fill(state.changed, -1).flatten(1)
             best, chosen = promise.topk(min(self.pixels, area), dim=1)
             going = best[:, 0] > 0  # else nothing is left, or there is no gradient
@@ -85,11 +94,18 @@ class VFGA:
         new = new.permute(0, 1, 3, 2).flatten(1, 2).clamp_(0, 1)  # (n, trials, c)
         pixel = chosen.repeat(1, self.samples + 1)
 
-        gain, wins = torch.empty(pixel.shape, device=old.device), torch.empty(pixel.shape, dtype=torch.bool, device=old.device)
+        gain, wins = (
+            torch.empty(pixel.shape, device=old.device),
+            torch.empty(pixel.shape, dtype=torch.bool, device=old.device),
+        )
         trials = pixel.shape[1]
         most = max(1, engine.batch_size(old.device, state.x[0].numel()) // trials)
         for rows in torch.arange(n, device=old.device).split(most):
-            x = _with_pixels(state.x[rows].repeat_interleave(trials, 0), pixel[rows].flatten(), new[rows].flatten(0, 1))
+            x = _with_pixels(
+                state.x[rows].repeat_interleave(trials, 0),
+                pixel[rows].flatten(),
+                new[rows].flatten(0, 1),
+            )
             oracle = state.oracle.narrow(rows.repeat_interleave(trials))
             logits = oracle.logits(x)
             gain[rows] = loss(logits, oracle.labels).view(-1, trials)
@@ -97,7 +113,11 @@ class VFGA:
         vote = gain.masked_fill(gain.isnan(), -torch.inf).masked_fill(wins, torch.inf).argmax(1)
         row = torch.arange(n, device=old.device)
         state.x = _with_pixels(state.x.clone(), pixel[row, vote], new[row, vote])
-        state.changed = state.changed.flatten(1).scatter(1, pixel[row, vote][:, None], True).view_as(state.changed)
+        state.changed = (
+            state.changed.flatten(1)
+            .scatter(1, pixel[row, vote][:, None], True)
+            .view_as(state.changed)
+        )
         return wins[row, vote]
 
 

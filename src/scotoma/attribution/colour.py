@@ -34,7 +34,9 @@ def fill(images: Tensor, colour: Colour) -> Tensor:
         colour = 0.5
     numbers = colour if isinstance(colour, tuple) else (colour,) * channels
     if len(numbers) != channels:
-        raise InputError(f"a colour of {len(numbers)} numbers for images of {channels} channels; give one a channel")
+        raise InputError(
+            f"a colour of {len(numbers)} numbers for images of {channels} channels; give one a channel"
+        )
     if not all(math.isfinite(number) and 0 <= number <= 1 for number in numbers):
         raise InputError(f"colour {colour} is not in [0, 1]; divide by 255 if it is in 0-255")
     return images.new_tensor(numbers).view(1, channels, 1, 1).expand(n, channels, 1, 1)

@@ -78,7 +78,9 @@ def deletion_and_insertion(
     """
     check(images, attribution)
     if not all(0 <= fraction <= 1 for fraction in fractions):
-        raise InputError(f"fractions {', '.join(map(str, fractions))} of the pixels; want numbers in [0, 1]")
+        raise InputError(
+            f"fractions {', '.join(map(str, fractions))} of the pixels; want numbers in [0, 1]"
+        )
     if batch is not None and batch < 1:
         raise InputError(f"a batch of {batch} images; want at least 1")
     pixels = images.shape[2:].numel()
@@ -89,14 +91,21 @@ def deletion_and_insertion(
     random = generator or Randomness.default(images)
     batch = batch or engine.batch_size(images.device, images.shape[1:].numel())
     steps = torch.tensor(removed, device=images.device)
-    said = {order: _removed(Oracle(model, labels), images, attribution, order, steps, baseline, random, batch) for order in ORDERS}
+    said = {
+        order: _removed(
+            Oracle(model, labels), images, attribution, order, steps, baseline, random, batch
+        )
+        for order in ORDERS
+    }
     share = torch.tensor(counts, device=images.device) / pixels
     gone = torch.tensor([removed.index(count) for count in counts], device=images.device)
     left = torch.tensor([removed.index(pixels - count) for count in counts], device=images.device)
     curves = {}
     for order in ORDERS:
         curves[order, "deletion"] = Curve(share, *(part[:, gone] for part in said[order]))
-        curves[order, "insertion"] = Curve(share, *(part[:, left] for part in said[_BACKWARDS[order]]))
+        curves[order, "insertion"] = Curve(
+            share, *(part[:, left] for part in said[_BACKWARDS[order]])
+        )
     return curves
 
 
@@ -117,8 +126,12 @@ def _removed(
     if not len(images):
         return probability, right
     for rows in torch.arange(len(images), device=images.device).split(max(1, batch // len(steps))):
-        own = random.narrow(rows).fork(int(order == "random"))  # both orders by importance break ties alike
-        place = places(ranking(by_pixel(attribution[rows]), order, own)).view(-1, 1, *images.shape[2:])
+        own = random.narrow(rows).fork(
+            int(order == "random")
+        )  # both orders by importance break ties alike
+        place = places(ranking(by_pixel(attribution[rows]), order, own)).view(
+            -1, 1, *images.shape[2:]
+        )
         for columns in torch.arange(len(steps), device=images.device).split(batch):
             mask = place < steps[columns].view(-1, 1, 1, 1, 1)
             owners = oracle.narrow(rows.repeat(len(columns)))

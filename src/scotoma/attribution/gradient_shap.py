@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scotoma.attribution.method import Attribution, Score, at_once, by_channel, check_count, check_noise
+from scotoma.attribution.method import (
+    Attribution,
+    Score,
+    at_once,
+    by_channel,
+    check_count,
+    check_noise,
+)
 from scotoma.utils.random import Randomness
 
 
@@ -40,14 +47,19 @@ class GradientShap(Attribution):
         method, deviation = Saliency(score), by_channel(self.noise, images, "noise")
         total, room = torch.zeros_like(images), max(1, at_once(images) // len(images))
         for first in range(0, self.samples, room):
-            drawn = [self._draw(images, origin, deviation, random) for _ in range(min(room, self.samples - first))]
+            drawn = [
+                self._draw(images, origin, deviation, random)
+                for _ in range(min(room, self.samples - first))
+            ]
             points, ways = (torch.cat(parts) for parts in zip(*drawn, strict=True))
             slopes = method.attribute(points.requires_grad_(), abs=False)
             total += (ways * slopes).view(-1, *images.shape).sum(0)
         return total / self.samples
 
     @staticmethod
-    def _draw(images: Tensor, origin: Tensor, deviation: Tensor, random: Randomness) -> tuple[Tensor, Tensor]:
+    def _draw(
+        images: Tensor, origin: Tensor, deviation: Tensor, random: Randomness
+    ) -> tuple[Tensor, Tensor]:
         """A point for each image, and the way from b to x' on which it lies."""
         noisy = images + deviation * random.normal(images)
         one = images[:, :1, :1, :1]

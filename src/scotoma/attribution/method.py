@@ -44,11 +44,15 @@ class Attribution(ABC):
     def __post_init__(self):
         if isinstance(self.baseline, str):
             if self.baseline not in (*LEVELS, MEAN):
-                raise InputError(f"baseline {self.baseline!r}: want {', '.join(LEVELS)}, {MEAN}, or one value for each channel")
+                raise InputError(
+                    f"baseline {self.baseline!r}: want {', '.join(LEVELS)}, {MEAN}, or one value for each channel"
+                )
         elif not all(0 <= value <= 1 for value in self.baseline):
             raise InputError(f"baseline {self.baseline}: want values in [0, 1]")
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """Maps float32 (n, c, h, w), of the sign of the evidence: above 0 for the label, below 0 against it.
 
         An image's map does not depend on the others beyond rounding, nor do its random numbers; nothing is clipped. Passes are in
@@ -65,9 +69,15 @@ class Attribution(ABC):
         """
         random = generator or Randomness.default(images)
         maps = torch.empty_like(images, memory_format=torch.contiguous_format)
-        for rows in torch.arange(len(images), device=images.device).split(at_once(images)) if len(images) else ():
+        for rows in (
+            torch.arange(len(images), device=images.device).split(at_once(images))
+            if len(images)
+            else ()
+        ):
             part = images[rows].detach()
-            maps[rows] = self.explain(_scored(model, labels[rows]), part, self.origin(part), random.narrow(rows)).detach()
+            maps[rows] = self.explain(
+                _scored(model, labels[rows]), part, self.origin(part), random.narrow(rows)
+            ).detach()
         return maps
 
     @abstractmethod
@@ -86,13 +96,17 @@ class Attribution(ABC):
 def by_channel(values: float | tuple[float, ...], images: Tensor, name: str) -> Tensor:
     """One number, or one for each channel, as a tensor that broadcasts over images (n, c, h, w)."""
     if isinstance(values, tuple) and len(values) != images.shape[1]:
-        raise InputError(f"{name} has {len(values)} values, but the images have {images.shape[1]} channels")
+        raise InputError(
+            f"{name} has {len(values)} values, but the images have {images.shape[1]} channels"
+        )
     return torch.as_tensor(values, dtype=images.dtype, device=images.device).view(-1, 1, 1)
 
 
 def check_noise(noise: float | tuple[float, ...]) -> None:
     """Raises `InputError` where a standard deviation is below 0 or not finite."""
-    if not all(0 <= value < float("inf") for value in (noise if isinstance(noise, tuple) else (noise,))):
+    if not all(
+        0 <= value < float("inf") for value in (noise if isinstance(noise, tuple) else (noise,))
+    ):
         raise InputError(f"noise {noise}: want standard deviations of at least 0")
 
 
@@ -112,7 +126,9 @@ def _scored(model: nn.Module, labels: Tensor) -> Score:
     def score(points: Tensor) -> Tensor:
         logits = model(points).float()
         if not logits.requires_grad:
-            raise InputError("no gradient reaches the images from the logits: the model has no attribution maps")
+            raise InputError(
+                "no gradient reaches the images from the logits: the model has no attribution maps"
+            )
         return logits.gather(1, labels.repeat(len(points) // len(labels))[:, None]).sum()[None]
 
     return score

@@ -91,11 +91,20 @@ class InductiveNoise:
             raise InputError(f"{self.draws} draws of noise; want at least 1")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"a batch of {self.batch} images; want at least 1")
-        if not all(0 < sd < math.inf for sd in _numbers(self.sd)) or not all(map(math.isfinite, _numbers(self.mean))):
-            raise InputError(f"normalisation by mean {self.mean} and sd {self.sd}; want finite numbers, and an sd above 0")
+        if not all(0 < sd < math.inf for sd in _numbers(self.sd)) or not all(
+            map(math.isfinite, _numbers(self.mean))
+        ):
+            raise InputError(
+                f"normalisation by mean {self.mean} and sd {self.sd}; want finite numbers, and an sd above 0"
+            )
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, attribution: Tensor, generator: Randomness | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        attribution: Tensor,
+        generator: Randomness | None = None,
     ) -> NoiseErrors:
         """Whether the model is wrong on each image under each noise, as `Oracle.fooled` says.
 
@@ -127,20 +136,38 @@ class InductiveNoise:
         width = max(1, batch // len(counts))
         for rows in torch.arange(len(images), device=images.device).split(width):
             clean, own = images[rows], random.narrow(rows)
-            scores = by_pixel(attribution[rows]) if self.unit == "pixels" else attribution[rows].flatten(1)
-            place = {order: places(ranking(scores, order, own.fork(0)))[None] for order in self.orders if order != "random"}
-            for numbers in torch.arange(self.draws, device=images.device).split(max(1, width // len(rows))):
+            scores = (
+                by_pixel(attribution[rows])
+                if self.unit == "pixels"
+                else attribution[rows].flatten(1)
+            )
+            place = {
+                order: places(ranking(scores, order, own.fork(0)))[None]
+                for order in self.orders
+                if order != "random"
+            }
+            for numbers in torch.arange(self.draws, device=images.device).split(
+                max(1, width // len(rows))
+            ):
                 streams = [own.fork(1 + number) for number in numbers.tolist()]
                 drawn = torch.stack([self.draw(clean, stream) for stream in streams])
                 if "random" in self.orders:
-                    place["random"] = torch.stack([places(ranking(scores, "random", stream.fork(0))) for stream in streams])
-                for order, some in product(self.orders, torch.arange(len(counts), device=images.device).split(batch)):
-                    mask = (place[order] < limits[some].view(-1, 1, 1, 1)).unflatten(3, (-1, *images.shape[2:]))
+                    place["random"] = torch.stack(
+                        [places(ranking(scores, "random", stream.fork(0))) for stream in streams]
+                    )
+                for order, some in product(
+                    self.orders, torch.arange(len(counts), device=images.device).split(batch)
+                ):
+                    mask = (place[order] < limits[some].view(-1, 1, 1, 1)).unflatten(
+                        3, (-1, *images.shape[2:])
+                    )
                     owners = oracle.narrow(rows.repeat(len(some) * len(streams)))
                     for kind in self.types:
                         noised = self.perturb(clean, mask, drawn, kind)
                         fooled = owners.fooled(noised.flatten(0, 2)).view(noised.shape[:3])
-                        wrong[order, kind][rows[:, None, None], numbers[:, None], some] = fooled.permute(2, 1, 0)
+                        wrong[order, kind][rows[:, None, None], numbers[:, None], some] = (
+                            fooled.permute(2, 1, 0)
+                        )
         return NoiseErrors(counts, wrong)
 
     def draw(self, images: Tensor, random: Randomness) -> Tensor:
@@ -158,7 +185,10 @@ class InductiveNoise:
         mean, sd = _by_channel(self.mean, images), _by_channel(self.sd, images)
         standard = (images - mean) / sd
         if self.noise == "uniform":
-            low, high = standard.amin((1, 2, 3), keepdim=True), standard.amax((1, 2, 3), keepdim=True)
+            low, high = (
+                standard.amin((1, 2, 3), keepdim=True),
+                standard.amax((1, 2, 3), keepdim=True),
+            )
             drawn = low + (high - low) * drawn
             noised = (standard + drawn if kind == "I" else drawn).clamp(low, high)
         else:
@@ -169,7 +199,9 @@ class InductiveNoise:
         parts = images.shape[2:].numel() * (1 if self.unit == "pixels" else images.shape[1])
         counts = default_counts(parts) if self.counts is None else tuple(self.counts)
         if not counts or not all(1 <= k <= parts for k in counts):
-            raise InputError(f"noise on {list(counts)} {self.unit} of images that have {parts}; give numbers from 1 to {parts}")
+            raise InputError(
+                f"noise on {list(counts)} {self.unit} of images that have {parts}; give numbers from 1 to {parts}"
+            )
         return counts
 
 
@@ -181,5 +213,7 @@ def _by_channel(value: float | tuple[float, ...], images: Tensor) -> Tensor:
     """(1, 1, 1) or (c, 1, 1)."""
     numbers = _numbers(value)
     if len(numbers) not in (1, images.shape[1]):
-        raise InputError(f"normalisation by {len(numbers)} numbers for images of {images.shape[1]} channels; give one a channel")
+        raise InputError(
+            f"normalisation by {len(numbers)} numbers for images of {images.shape[1]} channels; give one a channel"
+        )
     return images.new_tensor(numbers).view(-1, 1, 1)

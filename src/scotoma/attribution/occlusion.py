@@ -85,7 +85,12 @@ class InductiveOcclusion:
                 raise InputError(f"occlusion with {name} {value}; want at least 1")
 
     def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, attribution: Tensor, generator: Randomness | None = None
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        attribution: Tensor,
+        generator: Randomness | None = None,
     ) -> Occluded:
         """What the search finds for each image. Wrong is what `Oracle.fooled` says.
 
@@ -108,9 +113,13 @@ class InductiveOcclusion:
         infinite = torch.full((len(images),), torch.inf, device=images.device)
         found = Occluded(images.clone(), zeros.bool(), zeros, zeros.clone(), infinite)
         steps = torch.tensor(self.steps, device=images.device)
-        for rows in torch.arange(len(images), device=images.device).split(batch) if len(images) else ():
+        for rows in (
+            torch.arange(len(images), device=images.device).split(batch) if len(images) else ()
+        ):
             centres = self.places(attribution[rows], random.narrow(rows))
-            reach = [_reach(centre, size) for centre, size in zip(centres, images.shape[2:], strict=True)]
+            reach = [
+                _reach(centre, size) for centre, size in zip(centres, images.shape[2:], strict=True)
+            ]
             search = _Search(Oracle(model, labels[rows], rows), images[rows], colour[rows], *reach)
             search.run(steps, batch, found)
         return found
@@ -119,7 +128,11 @@ class InductiveOcclusion:
     def steps(self) -> list[tuple[int, int]]:
         """The (n, r) in the order in which they are tried."""
         numbers, radii = range(1, self.regions + 1), range(1, self.radius + 1)
-        return list(product(numbers, radii)) if self.centres == "regional" else [(n, r) for r, n in product(radii, numbers)]
+        return (
+            list(product(numbers, radii))
+            if self.centres == "regional"
+            else [(n, r) for r, n in product(radii, numbers)]
+        )
 
     def places(self, attribution: Tensor, random: Randomness) -> tuple[Tensor, Tensor]:
         """Rows and columns of the centres, in the order in which they are covered, int64 (n, regions) each.
@@ -130,11 +143,15 @@ class InductiveOcclusion:
         block = self.block or default_block(height, width)
         scores, columns = by_pixel(attribution), width
         if self.centres == "regional":
-            total = F.avg_pool2d(attribution.sum(1, keepdim=True), block, ceil_mode=True, divisor_override=1)
+            total = F.avg_pool2d(
+                attribution.sum(1, keepdim=True), block, ceil_mode=True, divisor_override=1
+            )
             columns, scores = total.shape[3], total.flatten(1)
         if self.regions > scores.shape[1]:
             what = f"blocks of {block}x{block}" if self.centres == "regional" else "pixels"
-            raise InputError(f"occlusion of {self.regions} regions on images with {scores.shape[1]} {what}; give fewer regions")
+            raise InputError(
+                f"occlusion of {self.regions} regions on images with {scores.shape[1]} {what}; give fewer regions"
+            )
         first = ranking(scores, self.order, random.fork(0))[:, : self.regions]
         row, column = first // columns, first % columns
         if self.centres == "regional":
@@ -202,7 +219,9 @@ class _Search(Active):
         number, radius = (part.view(-1, 1, 1, 1) for part in steps.unbind(1))
         used = torch.arange(self.down.shape[1], device=steps.device).view(1, 1, -1, 1) < number
         down, across = (self.down <= radius) & used, self.across <= radius
-        return (down.float().transpose(2, 3) @ across.float()) > 0  # in how many squares a pixel lies
+        return (
+            down.float().transpose(2, 3) @ across.float()
+        ) > 0  # in how many squares a pixel lies
 
 
 def _middle(number: Tensor, block: int, size: int) -> Tensor:

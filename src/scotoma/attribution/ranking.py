@@ -28,7 +28,9 @@ def ranking(scores: Tensor, order: str, random: Randomness) -> Tensor:
     shuffled = random.uniform(scores).argsort(dim=1, stable=True)
     if order == "random":
         return shuffled
-    ranked = shuffled.gather(1, scores.gather(1, shuffled).argsort(dim=1, descending=True, stable=True))
+    ranked = shuffled.gather(
+        1, scores.gather(1, shuffled).argsort(dim=1, descending=True, stable=True)
+    )
     return ranked if order == "importance" else ranked.flip(1)
 
 
@@ -50,7 +52,9 @@ def check(images: Tensor, attribution: Tensor) -> None:
             f"attribution of shape {tuple(attribution.shape)} for images of {tuple(images.shape)}; want one number for each value"
         )
     if not bool(attribution.isfinite().all()):
-        raise InputError("attribution is NaN or infinite somewhere and ranks nothing; check the gradients that it is made of")
+        raise InputError(
+            "attribution is NaN or infinite somewhere and ranks nothing; check the gradients that it is made of"
+        )
 
 
 def known(name: str, names: tuple[str, ...], what: str) -> str:

@@ -8,7 +8,14 @@ import torch
 from torch import Tensor
 
 from scotoma.attribution.integrated_gradients import integrate
-from scotoma.attribution.method import Attribution, Score, at_once, by_channel, check_count, check_noise
+from scotoma.attribution.method import (
+    Attribution,
+    Score,
+    at_once,
+    by_channel,
+    check_count,
+    check_noise,
+)
 from scotoma.utils.random import Randomness
 
 

@@ -41,7 +41,9 @@ class Strip:
     def between(cls, low: Tensor, high: Tensor) -> Strip:
         """The strip for inputs between `low` and `high`."""
         unstable = (low < 0) & (high > 0)
-        slope = torch.where(unstable, high / torch.where(unstable, high - low, 1), (low >= 0).to(low))
+        slope = torch.where(
+            unstable, high / torch.where(unstable, high - low, 1), (low >= 0).to(low)
+        )
         return cls(slope, torch.where(unstable, -low * slope / 2, 0))
 
 
@@ -67,7 +69,9 @@ class View:
         """What is seen of the input of `layer` when this is seen of its output: transposed weights."""
         (height, width), lead = self.rows.shape[5:], self.rows.shape[:4]
         if height * width == 1:
-            rows = (self.rows.flatten(4) @ layer.weight.flatten(1)).unflatten(-1, layer.weight.shape[1:])
+            rows = (self.rows.flatten(4) @ layer.weight.flatten(1)).unflatten(
+                -1, layer.weight.shape[1:]
+            )
         elif layer.weight.shape[1] <= FEW:
             taps = layer.weight.flatten(1).T @ self.rows.flatten(5).flatten(0, 3)
             kernel, stride = layer.weight.shape[2:], layer.stride
@@ -78,7 +82,9 @@ class View:
             rows = F.conv_transpose2d(maps, layer.weight, stride=layer.stride).unflatten(0, lead)
         if self.positions == (1, 1):  # a single window need not stick out
             (height, width), (down, right) = layer.before, layer.padding
-            return View(rows[..., down : down + height, right : right + width], (1, 1), (1, 1), (0, 0))
+            return View(
+                rows[..., down : down + height, right : right + width], (1, 1), (1, 1), (0, 0)
+            )
         stride = self.stride[0] * layer.stride[0], self.stride[1] * layer.stride[1]
         padding = (
             self.padding[0] * layer.stride[0] + layer.padding[0],
@@ -88,7 +94,12 @@ class View:
 
     def past(self, slope: Tensor) -> View:
         """The same of the input of ReLUs with these slopes."""
-        return View(self.rows * self._windows(slope)[:, :, :, None], self.positions, self.stride, self.padding)
+        return View(
+            self.rows * self._windows(slope)[:, :, :, None],
+            self.positions,
+            self.stride,
+            self.padding,
+        )
 
     def size(self, radius: Tensor) -> Tensor:
         """Sum of |coefficient| * radius over each window, (n, units, height, width), for a radius (n, c, h, w)."""
@@ -106,7 +117,9 @@ class View:
         return windows[:, :, : self.positions[0], : self.positions[1]].permute(0, 2, 3, 1, 4, 5)
 
 
-def radius(view: View, layers: Sequence[Convolution], strips: Sequence[Strip], pixels: Tensor) -> Tensor:
+def radius(
+    view: View, layers: Sequence[Convolution], strips: Sequence[Strip], pixels: Tensor
+) -> Tensor:
     """How far units stray from their centre, (n, units, height, width).
 
     Args:
@@ -194,7 +207,9 @@ def bound(
         centre = centre * strips[-1].slope + strips[-1].error
     classes = torch.eye(len(last.weight), dtype=images.dtype, device=images.device)
     differences = (classes[labels][:, None] - classes)[:, None, None, :, :, None, None]
-    radii = radius(View(differences, (1, 1), (1, 1), (0, 0)).through(last), hidden, strips, pixels).flatten(1)
+    radii = radius(
+        View(differences, (1, 1), (1, 1), (0, 0)).through(last), hidden, strips, pixels
+    ).flatten(1)
     logits = last(centre).flatten(1)
     return logits.gather(1, labels[:, None]) - logits, radii
 
@@ -207,7 +222,10 @@ def certified(network: Network, images: Tensor, labels: Tensor, eps: float) -> T
     terms, far more than rounding can move it. False says nothing.
     """
     # an accelerator would round products to 10 bits
-    with torch.autocast(images.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with (
+        torch.autocast(images.device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
         centre, radii = bound(network, images, labels, eps + TOLERANCE)
     stands = centre - radii > GUARD * (centre.abs() + radii)
     return stands.scatter(1, labels[:, None], True).all(1)

@@ -79,7 +79,11 @@ def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
                 if layers and not rectified:
                     raise _unknown("two layers without a ReLU between them")
                 rectified = False
-                layers.append(_dense(part, shape, flat) if isinstance(part, nn.Linear) else _convolution(part, shape, flat))
+                layers.append(
+                    _dense(part, shape, flat)
+                    if isinstance(part, nn.Linear)
+                    else _convolution(part, shape, flat)
+                )
                 shape = (len(layers[-1].weight), *layers[-1].after)
             case _:
                 raise _unknown(f"a layer {type(part).__name__}")
@@ -100,10 +104,14 @@ def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Co
         raise _unknown(f"the layer {part}")
     sizes = [
         (size + 2 * padding - kernel) // stride + 1
-        for size, padding, kernel, stride in zip(shape[1:], part.padding, part.kernel_size, part.stride, strict=True)
+        for size, padding, kernel, stride in zip(
+            shape[1:], part.padding, part.kernel_size, part.stride, strict=True
+        )
     ]
     stride: Pair = part.stride  # type: ignore[assignment]
-    return Convolution(part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, part.padding)  # type: ignore[arg-type]
+    return Convolution(
+        part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, part.padding
+    )  # type: ignore[arg-type]
 
 
 def _unknown(what: str) -> InputError:

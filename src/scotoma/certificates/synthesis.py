@@ -40,13 +40,21 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
     """
     synthesiser = inside(model)
     if synthesiser is None:
-        raise InputError("the bound from synthesis needs a model that reconstructs images: --arch abs")
+        raise InputError(
+            "the bound from synthesis needs a model that reconstructs images: --arch abs"
+        )
     if isinstance(synthesiser.binarise, Binarise):
-        raise InputError("the bound from synthesis is not defined for a model that binarises its input; use --arch abs")
+        raise InputError(
+            "the bound from synthesis is not defined for a model that binarises its input; use --arch abs"
+        )
     own = _explained(model, synthesiser, images)
     whole = copy.copy(synthesiser)
     whole.race = False  # a class that has lost the race has not been searched to the end
-    found = [own, whole.synthesise(images, beta=0.0), *([whole.synthesise(images)] if priors else [])]
+    found = [
+        own,
+        whole.synthesise(images, beta=0.0),
+        *([whole.synthesise(images)] if priors else []),
+    ]
     missed = torch.stack([(images[:, None] - each.images).flatten(2).norm(dim=2) for each in found])
     costs = torch.stack([synthesiser.beta / 2 * each.latents.square().sum(2) for each in found])
     label = own.losses.argmin(1, keepdim=True)
@@ -77,12 +85,17 @@ def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tenso
     def see(_module: nn.Module, _given: Any, made: Any) -> None:
         found.append(made)
 
-    handles = (synthesiser.register_forward_pre_hook(show), synthesiser.explanation.register_forward_hook(see))
+    handles = (
+        synthesiser.register_forward_pre_hook(show),
+        synthesiser.explanation.register_forward_hook(see),
+    )
     try:
         model(images)
     finally:
         for handle in handles:
             handle.remove()
     if not torch.equal(torch.cat(shown), images):
-        raise InputError("the bound from synthesis is not known for a model that changes images before it explains them")
+        raise InputError(
+            "the bound from synthesis is not known for a model that changes images before it explains them"
+        )
     return Synthesis(*map(torch.cat, zip(*found, strict=True)))

@@ -19,7 +19,17 @@ GAMMA = 0.5 / 1.3
 """The authors' price of a squared L2 distance of 1 on MNIST."""
 
 SMOOTH = (
-    *(nn.Conv2d, nn.Linear, nn.Flatten, nn.Identity, nn.Dropout, nn.BatchNorm2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, Standardise),
+    *(
+        nn.Conv2d,
+        nn.Linear,
+        nn.Flatten,
+        nn.Identity,
+        nn.Dropout,
+        nn.BatchNorm2d,
+        nn.AvgPool2d,
+        nn.AdaptiveAvgPool2d,
+        Standardise,
+    ),
     *(nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid),
 )
 
@@ -37,7 +47,12 @@ def losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
 
 
 def transport(
-    model: nn.Module, images: Tensor, labels: Tensor, gamma: float = GAMMA, steps: int = 15, smoothing: float = 0.0
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    gamma: float = GAMMA,
+    steps: int = 15,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """Images (n, c, h, w) moved up loss(x') - gamma ||x' - x||^2, the inner problem (Sinha et al. 2018, Algorithm 1).
 
@@ -61,7 +76,11 @@ def transport(
 
 
 def curvature(
-    model: nn.Module, images: Tensor, labels: Tensor, steps: int = 20, generator: torch.Generator | None = None
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int = 20,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Largest curvature of the loss at each image, (n,): a lower estimate of the largest eigenvalue of its Hessian.
 
@@ -70,7 +89,9 @@ def curvature(
     """
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(losses(model(leaf), labels).sum(), leaf, create_graph=True)
+        (gradient,) = torch.autograd.grad(
+            losses(model(leaf), labels).sum(), leaf, create_graph=True
+        )
     direction = torch.randn(images.shape, generator=generator, device=images.device)
     largest = images.new_full((len(images),), -torch.inf)
     for _ in range(steps):

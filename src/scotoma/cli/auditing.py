@@ -36,10 +36,14 @@ def audit(
     model: Model,
     data: Data,
     threat: ThreatOption,
-    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
-        "runs/audit"
-    ),
-    probes: Annotated[str | None, typer.Option(help="Names with commas between; see `scotoma list probes` [default: all].")] = None,
+    out: Annotated[
+        Path,
+        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+    ] = Path("runs/audit"),
+    probes: Annotated[
+        str | None,
+        typer.Option(help="Names with commas between; see `scotoma list probes` [default: all]."),
+    ] = None,
     attack: AttackOption = "strong",
     layer: Layer = None,
     extractor: Extractor = None,
@@ -66,7 +70,9 @@ def audit(
         attack=attack,
         layer=layer,
         extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
-        sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)] if sources else (),
+        sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)]
+        if sources
+        else (),
         bounds=names(bounds) if bounds else (),
         reference=None if reference is None else load_model(reference, trust_pickle=trust_pickle),
         limit=limit,
@@ -80,14 +86,20 @@ def map_blind_spots(
     model: Model,
     data: Data,
     threat: ThreatOption,
-    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
-        "runs/map"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+    ] = Path("runs/map"),
     families: Annotated[
-        str | None, typer.Option(help="Names with commas between; see `scotoma list transforms` [default: all].")
+        str | None,
+        typer.Option(
+            help="Names with commas between; see `scotoma list transforms` [default: all]."
+        ),
     ] = None,
     attack: AttackOption = "strong",
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps of the cheap attack that searches.")] = 20,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Gradient steps of the cheap attack that searches.")
+    ] = 20,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -102,7 +114,16 @@ def map_blind_spots(
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
     loaded = load_model(model, weights, trust_pickle=trust_pickle)
-    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[search], attack=attack, limit=limit, seed=seed)
+    show_audit(
+        loaded,
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=[search],
+        attack=attack,
+        limit=limit,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -110,9 +131,10 @@ def certify(
     model: Model,
     data: Data,
     threat: ThreatOption,
-    out: Annotated[Path, typer.Option(help="The run folder; the same command continues a run that was stopped.")] = Path(
-        "runs/certify"
-    ),
+    out: Annotated[
+        Path,
+        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+    ] = Path("runs/certify"),
     attack: AttackOption = "strong",
     limit: Limit = None,
     weights: Weights = None,
@@ -129,7 +151,16 @@ def certify(
 
     loaded = load_model(model, weights, trust_pickle=trust_pickle)
     probe = Distributional() if is_smooth(loaded.module) else Certificate()
-    show_audit(loaded, load_data(data, data_root), threat, out=out, probes=[probe], attack=attack, limit=limit, seed=seed)
+    show_audit(
+        loaded,
+        load_data(data, data_root),
+        threat,
+        out=out,
+        probes=[probe],
+        attack=attack,
+        limit=limit,
+        seed=seed,
+    )
 
 
 @app.command()
@@ -138,14 +169,20 @@ def attack(
     model: Model,
     data: Data,
     threat: ThreatOption,
-    out: Annotated[Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")
+    ] = None,
     sources: Annotated[
-        str | None, typer.Option(metavar="MODEL,MODEL", help="Other models, on which attack transfer makes its examples.")
+        str | None,
+        typer.Option(
+            metavar="MODEL,MODEL", help="Other models, on which attack transfer makes its examples."
+        ),
     ] = None,
     gradient: Annotated[
         str,
         typer.Option(
-            metavar="HOW", help="exact; estimate, by differences of logits; or bpda, through rounding and comparisons as if smooth."
+            metavar="HOW",
+            help="exact; estimate, by differences of logits; or bpda, through rounding and comparisons as if smooth.",
         ),
     ] = "exact",
     limit: Limit = None,
@@ -167,7 +204,9 @@ def attack(
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no --sources; attack transfer does")
-    claim = make_claim(load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat)
+    claim = make_claim(
+        load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat
+    )
     given = read_sources(names(sources), claim.data, trust_pickle) if sources else ()
     chosen = with_gradient(make(name, claim.threat, sources=given), gradient)
     label = name if gradient == "exact" else f"{name}-{gradient}"

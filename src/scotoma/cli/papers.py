@@ -19,16 +19,29 @@ from scotoma.utils.errors import InputError
 
 @app.command()
 def reproduce(
-    name: Annotated[str, typer.Argument(help="PAPER/ITEM or PAPER, for example zhang2019/table2; see `scotoma list papers`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="PAPER/ITEM or PAPER, for example zhang2019/table2; see `scotoma list papers`."
+        ),
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder; the same command continues there [default: runs/PAPER, runs/PAPER/ITEM]."),
+        typer.Option(
+            help="The folder; the same command continues there [default: runs/PAPER, runs/PAPER/ITEM]."
+        ),
     ] = None,
-    attack: Annotated[str | None, typer.Option(help="See `scotoma list attacks` [default: the paper's].")] = None,
-    limit: Annotated[int | None, typer.Option(help="Attack so many images [default: as many as the paper].")] = None,
+    attack: Annotated[
+        str | None, typer.Option(help="See `scotoma list attacks` [default: the paper's].")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Attack so many images [default: as many as the paper].")
+    ] = None,
     models: Annotated[
         Path | None,
-        typer.Option(help="Where reference models are looked for first, and written when they must be trained [default: a cache]."),
+        typer.Option(
+            help="Where reference models are looked for first, and written when they must be trained [default: a cache]."
+        ),
     ] = None,
     seed: Seed = 0,
     data_root: DataRoot = None,

@@ -29,28 +29,49 @@ if TYPE_CHECKING:
 def train(
     recipe: Annotated[str, typer.Argument(help="natural, pgd ...; see `scotoma list recipes`.")],
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="The safetensors file to write [default: runs/ARCH-RECIPE-DATA].")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The safetensors file to write [default: runs/ARCH-RECIPE-DATA]."),
+    ] = None,
     arch: Annotated[
-        str | None, typer.Option(help="small-cnn, madry-mnist ...; see `scotoma list models` [default: the recipe's own].")
+        str | None,
+        typer.Option(
+            help="small-cnn, madry-mnist ...; see `scotoma list models` [default: the recipe's own]."
+        ),
     ] = None,
     threat: Annotated[
-        str | None, typer.Option(help="Norm and size, for example linf:0.3 or linf:8/255 [default: the recipe's own].")
+        str | None,
+        typer.Option(
+            help="Norm and size, for example linf:0.3 or linf:8/255 [default: the recipe's own]."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Passes over the training images [default: 10, more on small data].")
+        int | None,
+        typer.Option(
+            min=1, help="Passes over the training images [default: 10, more on small data]."
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
-    rate: Annotated[float | None, typer.Option(min=0, help="Highest learning rate [default: 0.001, or the recipe's own].")] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0, help="Highest learning rate [default: 0.001, or the recipe's own]."),
+    ] = None,
     optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
-    augment: Annotated[str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")] = "",
+    augment: Annotated[
+        str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")
+    ] = "",
     sources: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL,MODEL", help="Trained models that the recipe takes examples from (ensemble), or its teacher (igd)."
+            metavar="MODEL,MODEL",
+            help="Trained models that the recipe takes examples from (ensemble), or its teacher (igd).",
         ),
     ] = None,
-    option: Annotated[list[str] | None, typer.Option(help="A hyper-parameter of the recipe, NAME=VALUE; may be repeated.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(help="A hyper-parameter of the recipe, NAME=VALUE; may be repeated."),
+    ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
@@ -76,12 +97,22 @@ def train(
     loaded = load_data(data, data_root)
     if sources:
         known(recipe, "sources")
-        options["sources"] = tuple(load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources))
+        options["sources"] = tuple(
+            load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources)
+        )
     images = len(loaded.train or ())
     pace = (batch, rate or getattr(kind, "rate", 1e-3), decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
-    steps = 0 if hasattr(kind, "fit") else -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
-    out = out or Path("runs") / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
+    steps = (
+        0
+        if hasattr(kind, "fit")
+        else -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
+    )
+    out = (
+        out
+        or Path("runs")
+        / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
+    )
 
     with joined() as team, shown().bar(f"training {arch}", steps) as advance:
         run(
@@ -109,17 +140,24 @@ def patch(
     run: Annotated[
         Path,
         typer.Option(
-            "--run", "--audit", help="The folder of an audit of this model; under torchrun write --audit, for it has a --run-path."
+            "--run",
+            "--audit",
+            help="The folder of an audit of this model; under torchrun write --audit, for it has a --run-path.",
         ),
     ],
     data: Data,
-    out: Annotated[Path, typer.Option(help="The folder to write; the same command continues what was stopped.")] = Path(
-        "runs/patch"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The folder to write; the same command continues what was stopped.")
+    ] = Path("runs/patch"),
     families: Annotated[
-        str | None, typer.Option(help="Searched before and after; see `scotoma list transforms` [default: all].")
+        str | None,
+        typer.Option(
+            help="Searched before and after; see `scotoma list transforms` [default: all]."
+        ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Of fine-tuning [default: 3, more on small data].")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of fine-tuning [default: 3, more on small data].")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 5e-4,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
@@ -142,7 +180,9 @@ def patch(
         loaded,
         run,
         out,
-        schedule=Schedule(epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate),
+        schedule=Schedule(
+            epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate
+        ),
         search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
         half=half,
         progress=shown(),

@@ -38,8 +38,15 @@ def cifar10(root: Path | None = None) -> Dataset:
     """
     path = _locate(root)
     batches = _read_folder(path) if path.is_dir() else _read_archive(path)
-    images, labels = (np.concatenate(parts) for parts in zip(*(batches[name] for name in TRAIN), strict=True))
-    return from_splits("cifar-10", ArraySplit(images, labels, "cifar-10"), ArraySplit(*batches[TEST], "cifar-10"), CLASSES)
+    images, labels = (
+        np.concatenate(parts) for parts in zip(*(batches[name] for name in TRAIN), strict=True)
+    )
+    return from_splits(
+        "cifar-10",
+        ArraySplit(images, labels, "cifar-10"),
+        ArraySplit(*batches[TEST], "cifar-10"),
+        CLASSES,
+    )
 
 
 def parse_batch(content: bytes, source: str) -> Batch:
@@ -53,12 +60,28 @@ def parse_batch(content: bytes, source: str) -> Batch:
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise InputError(f"{source}: not a whole pickle ({type(error).__name__}); fetch it again") from None
-    pixels, labels = (held.get(key) for key in (b"data", b"labels")) if isinstance(held, dict) else (None, None)
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape != (len(pixels), 3 * 32 * 32):
-        raise InputError(f"{source}: holds no images of CIFAR-10 (bytes of shape (n, 3072) under b'data')")
-    if not isinstance(labels, list) or len(labels) != len(pixels) or not all(type(label) is int for label in labels):
-        raise InputError(f"{source}: holds no labels for its {len(pixels)} images (a list of integers under b'labels')")
+        raise InputError(
+            f"{source}: not a whole pickle ({type(error).__name__}); fetch it again"
+        ) from None
+    pixels, labels = (
+        (held.get(key) for key in (b"data", b"labels")) if isinstance(held, dict) else (None, None)
+    )
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.shape != (len(pixels), 3 * 32 * 32)
+    ):
+        raise InputError(
+            f"{source}: holds no images of CIFAR-10 (bytes of shape (n, 3072) under b'data')"
+        )
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(pixels)
+        or not all(type(label) is int for label in labels)
+    ):
+        raise InputError(
+            f"{source}: holds no labels for its {len(pixels)} images (a list of integers under b'labels')"
+        )
     return pixels.reshape(-1, *SHAPE), np.array(labels, np.int64)
 
 
@@ -74,7 +97,9 @@ class _PlainData(pickle.Unpickler):
             ("_codecs", "encode"): _encode,
         }
         if (module, name) not in allowed:
-            raise InputError(f"a pickle that asks for {module}.{name}, which plain data does not; it is not opened")
+            raise InputError(
+                f"a pickle that asks for {module}.{name}, which plain data does not; it is not opened"
+            )
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> NoReturn:
@@ -108,7 +133,9 @@ def _read_folder(folder: Path) -> dict[str, Batch]:
         try:
             content = (folder / name).read_bytes()
         except OSError as error:
-            raise InputError(f"{folder / name}: cannot be read ({error.strerror}); unpack {ARCHIVES[0]} again") from None
+            raise InputError(
+                f"{folder / name}: cannot be read ({error.strerror}); unpack {ARCHIVES[0]} again"
+            ) from None
         batches[name] = parse_batch(content, str(folder / name))
     return batches
 
@@ -116,15 +143,23 @@ def _read_folder(folder: Path) -> dict[str, Batch]:
 def _read_archive(path: Path) -> dict[str, Batch]:
     batches: dict[str, Batch] = {}
     try:
-        with tarfile.open(path, "r|*") as archive:  # one pass: to go back in a compressed file is to read it again
+        with tarfile.open(
+            path, "r|*"
+        ) as archive:  # one pass: to go back in a compressed file is to read it again
             for member in archive:
                 folder, _, name = member.name.removeprefix("./").rpartition("/")
-                if folder == FOLDER and name in (*TRAIN, TEST) and (file := archive.extractfile(member)):
+                if (
+                    folder == FOLDER
+                    and name in (*TRAIN, TEST)
+                    and (file := archive.extractfile(member))
+                ):
                     batches[name] = parse_batch(file.read(), f"{path}: {name}")
     except (tarfile.TarError, OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: not a whole archive ({error}); fetch it again") from None
     if missing := [name for name in (*TRAIN, TEST) if name not in batches]:
-        raise InputError(f"{path}: there is no {FOLDER}/{missing[0]} in this archive; fetch it from {URL}")
+        raise InputError(
+            f"{path}: there is no {FOLDER}/{missing[0]} in this archive; fetch it from {URL}"
+        )
     return batches
 
 
@@ -139,11 +174,17 @@ def _locate(root: Path | None) -> Path:
         if Path(named).resolve().name == FOLDER:
             return Path(named)
         if root is not None:
-            raise InputError(f"{root / 'cifar-10'}: no {ARCHIVES[0]} there; fetch it from {URL} or leave out --data-root")
+            raise InputError(
+                f"{root / 'cifar-10'}: no {ARCHIVES[0]} there; fetch it from {URL} or leave out --data-root"
+            )
     import pooch
 
     try:
-        return Path(pooch.retrieve(URL, f"sha256:{SHA256}", ARCHIVES[0], cache() / "cifar-10", progressbar=True))
+        return Path(
+            pooch.retrieve(
+                URL, f"sha256:{SHA256}", ARCHIVES[0], cache() / "cifar-10", progressbar=True
+            )
+        )
     except (OSError, ValueError) as error:
         raise InputError(
             f"cifar-10: {ARCHIVES[0]} is not in $SCOTOMA_DATA and could not be downloaded ({type(error).__name__}); "

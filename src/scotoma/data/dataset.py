@@ -42,9 +42,13 @@ class ArraySplit:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, source: str):
         if images.ndim != 4:
-            raise InputError(f"{source}: images have shape {images.shape}; want (n, channels, height, width)")
+            raise InputError(
+                f"{source}: images have shape {images.shape}; want (n, channels, height, width)"
+            )
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-            raise InputError(f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers")
+            raise InputError(
+                f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers"
+            )
         if images.size == 0:
             raise InputError(f"{source}: there are no images (shape {images.shape})")
         if images.dtype.kind not in "fiub":
@@ -57,7 +61,9 @@ class ArraySplit:
                     f"{source}: pixels reach from {low:g} to {high:g}; want floats in [0, 1] or uint8 (normalise inside the model)"
                 )
         if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
-            raise InputError(f"{source}: labels reach from {labels.min()} to {labels.max()}; classes are numbered from 0")
+            raise InputError(
+                f"{source}: labels reach from {labels.min()} to {labels.max()}; classes are numbered from 0"
+            )
         self._images = torch.from_numpy(images)
         self.labels = torch.from_numpy(labels.astype(np.int64))
         self.shape: tuple[int, int, int] = images.shape[1:]
@@ -95,11 +101,15 @@ class Dataset:
         return self.test.shape
 
 
-def from_splits(name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None) -> Dataset:
+def from_splits(
+    name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None
+) -> Dataset:
     """A data set of two splits in memory, checked to fit each other."""
     splits = [test] if train is None else [train, test]
     if len({split.shape for split in splits}) > 1:
-        raise InputError(f"{name}: training images are {splits[0].shape}, test images {splits[1].shape}")
+        raise InputError(
+            f"{name}: training images are {splits[0].shape}, test images {splits[1].shape}"
+        )
     count = 1 + max(int(split.labels.max()) for split in splits)
     names = classes or tuple(str(label) for label in range(count))
     if count > len(names):

@@ -75,7 +75,13 @@ def folder(path: Path) -> Dataset:
     (width, height) = next(iter(kinds))
     shape = (1 if grey else 3, height, width)
     splits = {part: FolderSplit(path / part, *files[part], shape) for part in parts}
-    return Dataset(f"folder:{path.resolve().name}", splits["test"], splits.get("train"), classes, digest.hexdigest())
+    return Dataset(
+        f"folder:{path.resolve().name}",
+        splits["test"],
+        splits.get("train"),
+        classes,
+        digest.hexdigest(),
+    )
 
 
 def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
@@ -84,7 +90,11 @@ def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
     counts = []
     for name in classes:
         held = sorted(os.listdir(folder / name)) if (folder / name).is_dir() else []  # noqa: PTH208
-        images = [f"{name}/{file}" for file in held if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")]
+        images = [
+            f"{name}/{file}"
+            for file in held
+            if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
+        ]
         names += images
         counts.append(len(images))
     if not names:
@@ -103,7 +113,9 @@ def _header(path: Path) -> tuple[bytes, tuple[int, int], str]:
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
     if mode in ("I", "F"):
-        raise InputError(f"{path}: has pixels of 32 bits, whose range is not known; save it with 8 or 16 bits")
+        raise InputError(
+            f"{path}: has pixels of 32 bits, whose range is not known; save it with 8 or 16 bits"
+        )
     return content, size, mode
 
 
@@ -115,7 +127,9 @@ def _pixels(path: Path) -> np.ndarray:
         with Image.open(path) as image:
             if image.mode in DEEP:  # Pillow would clip these at 255
                 return (np.asarray(image, np.float32) / 65535)[None]
-            pixels = np.asarray(image.convert("L" if image.mode in GREY else "RGB"), np.float32) / 255
+            pixels = (
+                np.asarray(image.convert("L" if image.mode in GREY else "RGB"), np.float32) / 255
+            )
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

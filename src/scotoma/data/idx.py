@@ -84,8 +84,13 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
 
-def _read(name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]) -> Dataset:
-    arrays = [read_idx(_locate(name, root, url, file, sha256)) for file, sha256 in zip(FILES, hashes, strict=True)]
+def _read(
+    name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]
+) -> Dataset:
+    arrays = [
+        read_idx(_locate(name, root, url, file, sha256))
+        for file, sha256 in zip(FILES, hashes, strict=True)
+    ]
     train, test = (ArraySplit(arrays[i][:, None], arrays[i + 1], name) for i in (0, 2))
     return from_splits(name, train, test, classes)
 
@@ -102,7 +107,9 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
             if path.is_file():
                 return path
         if root is not None:
-            raise InputError(f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or leave out --data-root")
+            raise InputError(
+                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or leave out --data-root"
+            )
     import pooch
 
     try:

@@ -22,11 +22,23 @@ def npz(path: Path) -> Dataset:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError) as error:
-        raise InputError(f"{path}: not a whole NumPy archive of plain arrays ({str(error).partition(chr(10))[0]})") from None
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        BadZipFile,
+        zlib.error,
+        AttributeError,
+        TypeError,
+    ) as error:
+        raise InputError(
+            f"{path}: not a whole NumPy archive of plain arrays ({str(error).partition(chr(10))[0]})"
+        ) from None
     missing = [key for key in ("x_test", "y_test") if key not in arrays]
     if missing or ("x_train" in arrays) != ("y_train" in arrays):
-        raise InputError(f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither")
+        raise InputError(
+            f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither"
+        )
     train = _split(arrays, "train", path) if "x_train" in arrays else None
     return from_splits(f"npz:{path.name}", train, _split(arrays, "test", path))
 
@@ -38,5 +50,7 @@ def _split(arrays: dict[str, np.ndarray], part: str, path: Path) -> ArraySplit:
     elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if images.ndim != 4 or images.shape[1] not in (1, 3):
-        raise InputError(f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels")
+        raise InputError(
+            f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels"
+        )
     return ArraySplit(images, labels, source)

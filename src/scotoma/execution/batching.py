@@ -37,12 +37,16 @@ class Workbench:
 
     def _pays_in_bf16(self, module: nn.Module) -> bool:
         with self._seeded():
-            return engine.pays_in_bf16(module, self._place(self.claim.data.test.images(torch.arange(1))))
+            return engine.pays_in_bf16(
+                module, self._place(self.claim.data.test.images(torch.arange(1)))
+            )
 
     def _place(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)
 
-    def _batches(self, indices: Tensor, work: Callable[[Tensor], T], advance: Callable[[int], None]) -> list[T]:
+    def _batches(
+        self, indices: Tensor, work: Callable[[Tensor], T], advance: Callable[[int], None]
+    ) -> list[T]:
         """The results of `work` on batches of equal size, halved from then on when memory runs out."""
         results, start = [], 0
         while start < len(indices):
@@ -54,7 +58,9 @@ class Workbench:
                 if not _is_lack_of_memory(error):
                     raise
                 if len(batch) == 1:
-                    raise InputError(f"one image of {self.claim.data.name} does not fit into the memory of {self.device}") from None
+                    raise InputError(
+                        f"one image of {self.claim.data.name} does not fit into the memory of {self.device}"
+                    ) from None
                 self.batch_size = -(-len(batch) // 2)
                 continue
             start += len(batch)
@@ -69,7 +75,9 @@ class Workbench:
             yield
 
 
-def ask(attack: Attack, model: Counted, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+def ask(
+    attack: Attack, model: Counted, images: Tensor, labels: Tensor, random: Randomness
+) -> Tensor:
     """What the attack makes of the images; `InputError` where it is no such images."""
     shape = tuple(images.shape)
     found = attack(model, images, labels, generator=random)
@@ -83,11 +91,17 @@ def finite(logits: Tensor, indices: Tensor, model: Classifier) -> Tensor:
     """These logits of test images, if they are numbers."""
     if not logits.isfinite().all():
         first = indices[int(logits.isfinite().all(1).logical_not().nonzero()[0])]
-        raise InputError(f"model {model.name} returns NaN or infinite logits for test image {int(first)}")
+        raise InputError(
+            f"model {model.name} returns NaN or infinite logits for test image {int(first)}"
+        )
     return logits
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
     """Python's, an accelerator's, or that of torch on a CPU, which is a plain RuntimeError."""
     kinds = (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, kinds) or "allocate memory" in str(error) or "not enough memory" in str(error)
+    return (
+        isinstance(error, kinds)
+        or "allocate memory" in str(error)
+        or "not enough memory" in str(error)
+    )

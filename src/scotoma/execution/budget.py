@@ -41,7 +41,11 @@ class Budget:
     @property
     def left(self) -> float | None:
         """Seconds that remain for measuring; below 0 once they are over."""
-        return None if self.seconds is None else self.started + self.seconds * (1 - KEPT) - time.monotonic()
+        return (
+            None
+            if self.seconds is None
+            else self.started + self.seconds * (1 - KEPT) - time.monotonic()
+        )
 
     def check(self) -> None:
         """Raise `OutOfTimeError` where nothing is left."""

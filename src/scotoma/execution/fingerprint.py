@@ -29,7 +29,11 @@ def name(thing: Any) -> str:
 
 
 def _settings(thing: Any) -> dict[str, Any]:
-    return {field.name: _plain(getattr(thing, field.name)) for field in fields(thing)} if _is_instance(thing) else {}
+    return (
+        {field.name: _plain(getattr(thing, field.name)) for field in fields(thing)}
+        if _is_instance(thing)
+        else {}
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -49,7 +53,9 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
     if _is_instance(value):
-        inside = ", ".join(f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value))
+        inside = ", ".join(
+            f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value)
+        )
         return f"{type(value).__qualname__}({inside})"
     return getattr(value, "__qualname__", None) or repr(value)
 

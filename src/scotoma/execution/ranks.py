@@ -66,7 +66,10 @@ class Group(Ranks):
         from torch.distributed import DistStoreError
 
         try:
-            self.store.wait([f"done {name}"], LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01)))
+            self.store.wait(
+                [f"done {name}"],
+                LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01)),
+            )
         except DistStoreError:
             return False
         return True

@@ -18,7 +18,10 @@ EXAMPLE = "adversarial"
 def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
     """float32 logits (n, classes) that do not depend on the batch: an image whose two best classes are nearly tied, so that
     rounding could decide, is evaluated alone."""
-    with torch.autocast(images.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+    with (
+        torch.autocast(images.device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+    ):
         logits = model(images).float()
         top = logits.topk(2, dim=1).values
         tied = (top[:, 0] - top[:, 1]) < 10 * GUARD * logits.abs().amax(1)
@@ -49,12 +52,19 @@ def measure(
     attacked = verified_logits(model, adversarial)
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
-    wrong = margin(attacked, labels) > GUARD / 2 * attacked.abs().amax(1)  # attacks keep the whole guard; false for NaN
+    wrong = margin(attacked, labels) > GUARD / 2 * attacked.abs().amax(
+        1
+    )  # attacks keep the whole guard; false for NaN
     success = correct & valid & attacked.isfinite().all(1) & wrong
     delta = (adversarial - images).abs()
     moved = delta.amax(1).flatten(1) > TOLERANCE
     flat = delta.flatten(1)
-    distances = {"l0": moved.sum(1).float(), "l1": flat.sum(1), "l2": flat.norm(dim=1), "linf": flat.amax(1)}
+    distances = {
+        "l0": moved.sum(1).float(),
+        "l1": flat.sum(1),
+        "l2": flat.norm(dim=1),
+        "linf": flat.amax(1),
+    }
     missed = torch.where(correct, torch.inf, 0.0)
     columns = {
         "index": indices,
@@ -68,7 +78,9 @@ def measure(
         "backwards": passes[1],
     }
     frame = pl.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
-    examples = pl.Series(EXAMPLE, adversarial.flatten(1).cpu().numpy(), dtype=pl.Array(pl.Float32, flat.shape[1]))
+    examples = pl.Series(
+        EXAMPLE, adversarial.flatten(1).cpu().numpy(), dtype=pl.Array(pl.Float32, flat.shape[1])
+    )
     return frame.with_columns(pl.when(pl.col("success")).then(examples).alias(EXAMPLE))
 
 

@@ -97,14 +97,23 @@ class Run(Workbench):
     def records(self) -> pl.DataFrame:
         """All records so far, one row an image, attack and transform: the columns of `records.measure` without the images,
         and `attack` and `transform`."""
-        return pl.concat(self._done.values()).sort("attack", "transform", "index") if self._done else pl.DataFrame()
+        return (
+            pl.concat(self._done.values()).sort("attack", "transform", "index")
+            if self._done
+            else pl.DataFrame()
+        )
 
     @property
     def passes(self) -> dict[str, int]:
         """Forward and backward passes of all records so far."""
-        return {kind: sum(int(frame[kind].sum()) for frame in self._done.values()) for kind in ("forwards", "backwards")}
+        return {
+            kind: sum(int(frame[kind].sum()) for frame in self._done.values())
+            for kind in ("forwards", "backwards")
+        }
 
-    def attack(self, attack: Attack, transform: Transform | None = None, what: str = "attacking") -> pl.DataFrame:
+    def attack(
+        self, attack: Attack, transform: Transform | None = None, what: str = "attacking"
+    ) -> pl.DataFrame:
         """Records of an attack on every audited image, after `transform`; see `records.measure` for the columns."""
         wanted = pl.exclude(records.EXAMPLE)
         frame = pl.concat([unit.select(wanted) for unit in self._units(attack, transform, what)])
@@ -120,15 +129,23 @@ class Run(Workbench):
         """
         chosen = pl.DataFrame({"index": indices})
         wanted = pl.col("index").is_in(indices)
-        kept = pl.concat([unit.filter(wanted) for unit in self._units(attack, transform, "reading")]).select(
-            "index", records.EXAMPLE
-        )
-        adversarial = chosen.join(kept, on="index", maintain_order="left")[records.EXAMPLE].to_numpy()
+        kept = pl.concat(
+            [unit.filter(wanted) for unit in self._units(attack, transform, "reading")]
+        ).select("index", records.EXAMPLE)
+        adversarial = chosen.join(kept, on="index", maintain_order="left")[
+            records.EXAMPLE
+        ].to_numpy()
         originals = self.claim.data.test.images(torch.tensor(indices))
         moved = transform(originals) if transform else originals
-        return originals.numpy(), moved.numpy(), np.stack(list(adversarial)).reshape(originals.shape)
+        return (
+            originals.numpy(),
+            moved.numpy(),
+            np.stack(list(adversarial)).reshape(originals.shape),
+        )
 
-    def crafted(self, attack: Attack, source: Classifier, what: str = "crafting") -> Iterator[pl.DataFrame]:
+    def crafted(
+        self, attack: Attack, source: Classifier, what: str = "crafting"
+    ) -> Iterator[pl.DataFrame]:
         """What an attack makes of every audited image on `source`, fooled there or not: one table a work unit, made once for all
         the models that it is tried on.
 
@@ -138,21 +155,39 @@ class Run(Workbench):
         module = self._module(source)
         reduced = self.reduced if source is self.claim.model else self._pays_in_bf16(module)
         search = "bf16" if reduced else "float32"
-        config = {"kind": "crafted", "attack": describe(attack), "seed": self.seed, "search": search}
+        config = {
+            "kind": "crafted",
+            "attack": describe(attack),
+            "seed": self.seed,
+            "search": search,
+        }
 
         def compute(indices: Tensor) -> pl.DataFrame:
             with self._seeded():
-                return pl.concat(self._batches(indices, partial(self._craft_batch, attack, module, reduced), lambda images: None))
+                return pl.concat(
+                    self._batches(
+                        indices,
+                        partial(self._craft_batch, attack, module, reduced),
+                        lambda images: None,
+                    )
+                )
 
         with self.progress.bar(what, len(self.indices)) as advance:
             parts = units(self.indices)
-            work = [Unit({**config, **self._identity(indices, source)}, partial(compute, indices)) for indices in parts]
+            work = [
+                Unit({**config, **self._identity(indices, source)}, partial(compute, indices))
+                for indices in parts
+            ]
             for indices, unit in zip(parts, self.store.each(work), strict=True):
                 yield unit
                 advance(len(indices))
 
     def transferred(
-        self, attack: Attack, source: Classifier, target: Classifier | None = None, what: str = "transferring"
+        self,
+        attack: Attack,
+        source: Classifier,
+        target: Classifier | None = None,
+        what: str = "transferring",
     ) -> pl.DataFrame:
         """Records of what `crafted` made on `source` when it is shown to `target`, None for the audited model; see
         `records.measure` for the columns. Passes are those on the source. On the audited model they are among `records`, as
@@ -161,21 +196,33 @@ class Run(Workbench):
         module, clean = self._module(model), self._clean(model)
         split, frames, start = self.claim.data.test, [], 0
         for unit in self.crafted(attack, source, what):
-            held = {column: torch.from_numpy(unit[column].to_numpy(writable=True)) for column in unit.columns}
+            held = {
+                column: torch.from_numpy(unit[column].to_numpy(writable=True))
+                for column in unit.columns
+            }
             told = clean[start : start + len(unit)]
 
-            def show(rows: Tensor, held: dict[str, Tensor] = held, told: Tensor = told) -> pl.DataFrame:
+            def show(
+                rows: Tensor, held: dict[str, Tensor] = held, told: Tensor = told
+            ) -> pl.DataFrame:
                 indices = held["index"][rows]
-                images, labels = self._place(split.images(indices)), split.labels[indices].to(self.device)
+                images, labels = (
+                    self._place(split.images(indices)),
+                    split.labels[indices].to(self.device),
+                )
                 shown = self._place(held[records.EXAMPLE][rows].view_as(images))
                 passes = held["forwards"][rows], held["backwards"][rows]
-                return records.measure(module, indices, images, labels, shown, passes, told[rows]).drop(records.EXAMPLE)
+                return records.measure(
+                    module, indices, images, labels, shown, passes, told[rows]
+                ).drop(records.EXAMPLE)
 
             with self._seeded():
                 frames += self._batches(torch.arange(len(unit)), show, lambda images: None)
             start += len(unit)
         label = f"{name(attack)} on {name(source)}"
-        frame = pl.concat(frames).with_columns(pl.lit(label).alias("attack"), pl.lit(name(None)).alias("transform"))
+        frame = pl.concat(frames).with_columns(
+            pl.lit(label).alias("attack"), pl.lit(name(None)).alias("transform")
+        )
         if target is None:
             self._done[label, name(None)] = frame
         return frame
@@ -205,7 +252,11 @@ class Run(Workbench):
         def read(rows: Tensor) -> None:
             nonlocal held
             images = split.images(indices[rows])
-            read = features(module, self._place(transform(images) if transform else images), layer).cpu().numpy()
+            read = (
+                features(module, self._place(transform(images) if transform else images), layer)
+                .cpu()
+                .numpy()
+            )
             if held is None:
                 held = self._room((len(indices), read.shape[1]))
             held[int(rows[0]) : int(rows[-1]) + 1] = read
@@ -223,14 +274,22 @@ class Run(Workbench):
             return np.memmap(file, np.float32, "w+", shape=shape)
 
     def table(
-        self, kind: str, config: dict[str, Any], compute: Callable[[], pl.DataFrame], model: Classifier | None = None
+        self,
+        kind: str,
+        config: dict[str, Any],
+        compute: Callable[[], pl.DataFrame],
+        model: Classifier | None = None,
     ) -> pl.DataFrame:
         """A table of a probe's own, computed once for this claim, these images, `config` and, if another `model` than the audited
         one has a part in it, that model."""
         other = {"extractor": fingerprint(model)} if model else {}
-        return self.store.unit({"kind": kind, **config, **other, **self._identity(self.indices)}, compute)
+        return self.store.unit(
+            {"kind": kind, **config, **other, **self._identity(self.indices)}, compute
+        )
 
-    def examine(self, what: str, config: dict[str, Any], look: Look, model: Classifier | None = None) -> pl.DataFrame:
+    def examine(
+        self, what: str, config: dict[str, Any], look: Look, model: Classifier | None = None
+    ) -> pl.DataFrame:
         """What `look` sees at the audited images that the model has right, computed once: `index`, and the columns of `look`.
 
         Args:
@@ -241,11 +300,19 @@ class Run(Workbench):
         """
 
         def see(indices: Tensor) -> pl.DataFrame:
-            images, labels = self._place(split.images(indices)), split.labels[indices].to(self.device)
+            images, labels = (
+                self._place(split.images(indices)),
+                split.labels[indices].to(self.device),
+            )
             random = Randomness(self.seed, indices.to(self.device), what)
-            seen = {name: column.detach().cpu().numpy() for name, column in look(self.model, images, labels, random).items()}
+            seen = {
+                name: column.detach().cpu().numpy()
+                for name, column in look(self.model, images, labels, random).items()
+            }
             rows = len(next(iter(seen.values())))
-            return pl.DataFrame({"index": indices.repeat_interleave(rows // len(indices)).numpy(), **seen})
+            return pl.DataFrame(
+                {"index": indices.repeat_interleave(rows // len(indices)).numpy(), **seen}
+            )
 
         def compute(part: Tensor) -> pl.DataFrame:
             right = part[correct[part]]
@@ -256,10 +323,19 @@ class Run(Workbench):
 
         split, parts, frames = self.claim.data.test, units(self.indices), []
         correct = torch.zeros(len(split), dtype=torch.bool)
-        correct[self.indices] = self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]
-        config = {"kind": what, **config, "seed": self.seed, **({"extractor": fingerprint(model)} if model else {})}
+        correct[self.indices] = (
+            self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]
+        )
+        config = {
+            "kind": what,
+            **config,
+            "seed": self.seed,
+            **({"extractor": fingerprint(model)} if model else {}),
+        }
         with self.progress.bar(f"examining: {what}", len(self.indices)) as advance:
-            work = [Unit({**config, **self._identity(part)}, partial(compute, part)) for part in parts]
+            work = [
+                Unit({**config, **self._identity(part)}, partial(compute, part)) for part in parts
+            ]
             for part, frame in zip(parts, self.store.each(work), strict=True):
                 frames.append(frame)
                 advance(len(part))
@@ -273,13 +349,20 @@ class Run(Workbench):
         def answer(batch: Tensor) -> np.ndarray:
             images = split.images(batch)
             return (
-                records.verified_logits(self.model, self._place(transform(images) if transform else images)).argmax(1).cpu().numpy()
+                records.verified_logits(
+                    self.model, self._place(transform(images) if transform else images)
+                )
+                .argmax(1)
+                .cpu()
+                .numpy()
             )
 
         def compute() -> pl.DataFrame:
             with self.progress.bar("classifying", len(everything)) as advance, self._seeded():
                 found = np.concatenate(self._batches(everything, answer, advance))
-            return pl.DataFrame({"index": everything.numpy(), "label": split.labels.numpy(), "prediction": found})
+            return pl.DataFrame(
+                {"index": everything.numpy(), "label": split.labels.numpy(), "prediction": found}
+            )
 
         config = {"kind": "predictions", "transform": describe(transform) if transform else None}
         return self.store.unit({**config, **self._identity(everything)}, compute)
@@ -306,7 +389,9 @@ class Run(Workbench):
         other.indices = indices
         return other
 
-    def _units(self, attack: Attack, transform: Transform | None, what: str) -> Iterator[pl.DataFrame]:
+    def _units(
+        self, attack: Attack, transform: Transform | None, what: str
+    ) -> Iterator[pl.DataFrame]:
         """The records of each work unit, with the images."""
         labels = {"attack": name(attack), "transform": name(transform) if transform else "none"}
         config = {
@@ -322,16 +407,27 @@ class Run(Workbench):
             def compute(number: int) -> pl.DataFrame:
                 told.add(number)
                 with self._seeded():
-                    frame = pl.concat(self._batches(parts[number], partial(self._attack_batch, attack, transform), advance))
-                return frame.with_columns(pl.lit(value).alias(column) for column, value in labels.items())
+                    frame = pl.concat(
+                        self._batches(
+                            parts[number], partial(self._attack_batch, attack, transform), advance
+                        )
+                    )
+                return frame.with_columns(
+                    pl.lit(value).alias(column) for column, value in labels.items()
+                )
 
-            work = [Unit({**config, **self._identity(part)}, partial(compute, number)) for number, part in enumerate(parts)]
+            work = [
+                Unit({**config, **self._identity(part)}, partial(compute, number))
+                for number, part in enumerate(parts)
+            ]
             for number, unit in enumerate(self.store.each(work)):
                 if number not in told:
                     advance(len(parts[number]))
                 yield unit
 
-    def _attack_batch(self, attack: Attack, transform: Transform | None, indices: Tensor) -> pl.DataFrame:
+    def _attack_batch(
+        self, attack: Attack, transform: Transform | None, indices: Tensor
+    ) -> pl.DataFrame:
         """Attack the images that the model has right and measure the results."""
         split = self.claim.data.test
         images = split.images(indices)
@@ -342,16 +438,22 @@ class Run(Workbench):
         counted = Counted(self.model, len(right), self.device, self.reduced)
         adversarial = images.clone()
         if len(right):
-            random = Randomness(self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}")
+            random = Randomness(
+                self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}"
+            )
             adversarial[right] = ask(attack, counted, images[right], labels[right], random)
         passes = []
         for counts in (counted.forwards, counted.backwards):
             spread = torch.zeros_like(labels)
             spread[right] = counts
             passes.append(spread)
-        return records.measure(self.model, indices, images, labels, adversarial, (passes[0], passes[1]))
+        return records.measure(
+            self.model, indices, images, labels, adversarial, (passes[0], passes[1])
+        )
 
-    def _craft_batch(self, attack: Attack, module: nn.Module, reduced: bool, indices: Tensor) -> pl.DataFrame:
+    def _craft_batch(
+        self, attack: Attack, module: nn.Module, reduced: bool, indices: Tensor
+    ) -> pl.DataFrame:
         """Attack all images on a source and measure nothing."""
         images = self._place(self.claim.data.test.images(indices))
         labels = self.claim.data.test.labels[indices].to(self.device)
@@ -361,7 +463,9 @@ class Run(Workbench):
         columns = {"index": indices, "forwards": counted.forwards, "backwards": counted.backwards}
         frame = pl.DataFrame({column: values.cpu().numpy() for column, values in columns.items()})
         flat = found.flatten(1).float().cpu().numpy()
-        return frame.with_columns(pl.Series(records.EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1])))
+        return frame.with_columns(
+            pl.Series(records.EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
+        )
 
     def _clean(self, model: Classifier) -> Tensor:
         """float32 logits (n, classes) of the audited images, kept for the model that was asked for last."""
@@ -369,10 +473,18 @@ class Run(Workbench):
             module, split = self._module(model), self.claim.data.test
 
             def answer(batch: Tensor) -> Tensor:
-                return finite(records.verified_logits(module, self._place(split.images(batch))), batch, model)
+                return finite(
+                    records.verified_logits(module, self._place(split.images(batch))), batch, model
+                )
 
             with self._seeded():
-                told = torch.cat([row for part in units(self.indices) for row in self._batches(part, answer, lambda images: None)])
+                told = torch.cat(
+                    [
+                        row
+                        for part in units(self.indices)
+                        for row in self._batches(part, answer, lambda images: None)
+                    ]
+                )
             self._told = model, self.indices, told
         return self._told[2]
 

@@ -13,7 +13,16 @@ from scotoma.execution.sampling import stages
 from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
 
-CHEAP_FIRST = ("robustness", "distance", "divergence", "inequality", "transfer", "masking", "blindspots", "norms")
+CHEAP_FIRST = (
+    "robustness",
+    "distance",
+    "divergence",
+    "inequality",
+    "transfer",
+    "masking",
+    "blindspots",
+    "norms",
+)
 """Before anything was measured. `distance` takes the records of `robustness`."""
 
 
@@ -33,15 +42,26 @@ class Answers:
     def shortfall(self, budget: Budget) -> str:
         """What was not reached, in a sentence."""
         numbers = sorted(set(self.reached.values()), reverse=True)
-        names = {n: ", ".join(name for name, reached in self.reached.items() if reached == n) for n in numbers}
-        reached = "; ".join(f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers)
+        names = {
+            n: ", ".join(name for name, reached in self.reached.items() if reached == n)
+            for n in numbers
+        }
+        reached = "; ".join(
+            f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers
+        )
         return (
             f"The budget of {spoken(budget.seconds or 0)} was over before everything was measured. Of {self.images:,} images "
             f"were reached: {reached}. The same command goes on from there."
         )
 
 
-def ask(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings, keep: Callable[[Finding], None]) -> Answers:
+def ask(
+    asked: Mapping[str, Probe],
+    claim: Claim,
+    run: Run,
+    settings: Settings,
+    keep: Callable[[Finding], None],
+) -> Answers:
     """Ask each probe of all audited images, or of as many as there is time for.
 
     Within a budget all are asked of the first 50 images, then of 250, and so on (`order.stages`), those first that were quick
@@ -72,10 +92,14 @@ def ask(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings, 
             )
             finding = found[name][0]
             found[name] = replace(finding, notes=(note, *finding.notes)), n
-    return Answers([found[name][0] for name in asked], {name: found[name][1] for name in asked}, total)
+    return Answers(
+        [found[name][0] for name in asked], {name: found[name][1] for name in asked}, total
+    )
 
 
-def _answers(asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings) -> Iterator[tuple[str, Finding, int]]:
+def _answers(
+    asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
+) -> Iterator[tuple[str, Finding, int]]:
     """Name, finding, and images of each probe at each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
     ends = stages(total) if limited else [total]

@@ -42,7 +42,13 @@ class Store:
         group: the processes that share the run; None is those that `torchrun` started.
     """
 
-    def __init__(self, folder: Path, claim: dict[str, Any], budget: Budget | None = None, group: Ranks | None = None):
+    def __init__(
+        self,
+        folder: Path,
+        claim: dict[str, Any],
+        budget: Budget | None = None,
+        group: Ranks | None = None,
+    ):
         self.folder = folder
         self.units = folder / "units"
         self.budget = budget or Budget()
@@ -54,7 +60,9 @@ class Store:
             return
         self.ranks.wait(opened)
         if not seen((folder / "claim.json").exists):
-            raise InputError(f"{folder}: is not the same folder for all machines; choose an --out that they share")
+            raise InputError(
+                f"{folder}: is not the same folder for all machines; choose an --out that they share"
+            )
         self._open(claim)
 
     def _open(self, claim: dict[str, Any]) -> None:
@@ -69,7 +77,9 @@ class Store:
                     "choose another --out"
                 )
         elif folder.is_dir() and any(not _is_partial(path, held) for path in folder.iterdir()):
-            raise InputError(f"{folder}: is not empty and not a run of scotoma; choose another --out")
+            raise InputError(
+                f"{folder}: is not empty and not a run of scotoma; choose another --out"
+            )
         else:
             write_json(held, claim)
 
@@ -86,7 +96,9 @@ class Store:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(f"{self.folder}: another audit is writing there; wait for it or choose another --out") from None
+                raise InputError(
+                    f"{self.folder}: another audit is writing there; wait for it or choose another --out"
+                ) from None
             for left in self.units.glob(".*"):  # by a run that was killed while it wrote
                 left.unlink()
             self.ranks.done(held)
@@ -106,7 +118,10 @@ class Store:
             if not self.ranks.wait(self._name(unit), self.budget.left):
                 raise OutOfTimeError
             found: list[pl.DataFrame | None] = []
-            if seen(lambda: found.append(self._read(unit)) or found[-1] is not None) and found[-1] is not None:
+            if (
+                seen(lambda: found.append(self._read(unit)) or found[-1] is not None)
+                and found[-1] is not None
+            ):
                 return found[-1]
         return self._computed(unit)
 
@@ -209,7 +224,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; is {path.parent} the folder of a finished run?") from None
+        raise InputError(
+            f"{path}: no such file; is {path.parent} the folder of a finished run?"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
 

@@ -13,7 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.metrics.neighbours import blocks, candidate_distances, check, nearest_distances, proposals
+from scotoma.metrics.neighbours import (
+    blocks,
+    candidate_distances,
+    check,
+    nearest_distances,
+    proposals,
+)
 from scotoma.utils.stats import Rate, rate
 
 EXACT = 1_000_000
@@ -73,7 +79,9 @@ def _by_index(train: np.ndarray, queries: np.ndarray, k: int) -> Neighbours | No
     cells = _cells(len(train), len(queries))
     chosen = np.sort(random.choice(len(train), min(SHOWN * cells, len(train)), replace=False))
     shown = train[chosen]
-    centre = shown.mean(0, dtype=np.float64).astype(np.float32)  # far from the origin float32 cannot tell cells apart
+    centre = shown.mean(0, dtype=np.float64).astype(
+        np.float32
+    )  # far from the origin float32 cannot tell cells apart
     index = _built(train, shown - centre, centre, cells)
 
     def nearest(asked: np.ndarray) -> np.ndarray:

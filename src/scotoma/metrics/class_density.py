@@ -11,7 +11,9 @@ FITTED = 100_000
 """Training images that tell the components, evenly spread where there are more, and that are projected at once."""
 
 
-def class_log_density(train: np.ndarray, labels: np.ndarray, queries: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def class_log_density(
+    train: np.ndarray, labels: np.ndarray, queries: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
     """Log density of images under the training images of one class each, mostly the class that it is taken for.
 
     The features are projected on their first principal components (at most `COMPONENTS`). There each class is a Gaussian with
@@ -31,10 +33,18 @@ def class_log_density(train: np.ndarray, labels: np.ndarray, queries: np.ndarray
     from sklearn.decomposition import PCA
 
     components = PCA(min(COMPONENTS, *train.shape), svd_solver="randomized", random_state=0)
-    with np.errstate(invalid="ignore"):  # features that are all the same have no share of variance to explain
-        components.fit(train if len(train) <= FITTED else train[np.linspace(0, len(train) - 1, FITTED, dtype=np.int64)])
+    with np.errstate(
+        invalid="ignore"
+    ):  # features that are all the same have no share of variance to explain
+        components.fit(
+            train
+            if len(train) <= FITTED
+            else train[np.linspace(0, len(train) - 1, FITTED, dtype=np.int64)]
+        )
     parts = range(0, len(train), FITTED)
-    known = np.concatenate([components.transform(train[start : start + FITTED]) for start in parts]).astype(np.float64)
+    known = np.concatenate(
+        [components.transform(train[start : start + FITTED]) for start in parts]
+    ).astype(np.float64)
     asked = components.transform(queries).astype(np.float64)
     # nothing beside the data's own variance, but the covariance of a single image needs it
     floor = (1e-6 * known.var(0).mean() + 1e-12) * np.eye(known.shape[1])

@@ -77,12 +77,19 @@ def divergence(
     with progress.bar("densities", len(shared)) as advance:
         classes = by_class(train, train_labels, test, test_labels, measure, seed, advance)
     if not classes:
-        raise InputError(f"no class has {FEWEST} training and {FEWEST} test images whose features differ")
+        raise InputError(
+            f"no class has {FEWEST} training and {FEWEST} test images whose features differ"
+        )
     return Divergences(classes, train, test)
 
 
 def kde_comparison(
-    train: np.ndarray, test: np.ndarray, seed: Sequence[int] = (0,), *, floor: float | None = None, draws: int = DRAWS
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: Sequence[int] = (0,),
+    *,
+    floor: float | None = None,
+    draws: int = DRAWS,
 ) -> Comparison | None:
     """`kde_divergence` from the training to the test points of one class, (n, 2) and (m, 2), with its error and null (`compare`).
 
@@ -90,7 +97,11 @@ def kde_comparison(
     """
     points = np.concatenate([train, test])
     return compare(
-        len(train), len(test), lambda first, second: kde_divergence(points[first], points[second], floor=floor), seed, draws
+        len(train),
+        len(test),
+        lambda first, second: kde_divergence(points[first], points[second], floor=floor),
+        seed,
+        draws,
     )
 
 
@@ -106,12 +117,19 @@ def by_class(
     """What `measure` makes of the training and test points of each class and a seed; without the classes where that is None."""
     found = {}
     for label in shared_classes(train_labels, test_labels):
-        found[label] = measure(train[train_labels == label], test[test_labels == label], (seed, label))
+        found[label] = measure(
+            train[train_labels == label], test[test_labels == label], (seed, label)
+        )
         advance(1)
     return {label: comparison for label, comparison in found.items() if comparison is not None}
 
 
 def shared_classes(train_labels: np.ndarray, test_labels: np.ndarray) -> list[int]:
     """The classes with at least 20 points in both sets, ascending."""
-    counts = [dict(zip(*np.unique(labels, return_counts=True), strict=True)) for labels in (train_labels, test_labels)]
-    return sorted(int(label) for label in counts[0] if min(count.get(label, 0) for count in counts) >= FEWEST)
+    counts = [
+        dict(zip(*np.unique(labels, return_counts=True), strict=True))
+        for labels in (train_labels, test_labels)
+    ]
+    return sorted(
+        int(label) for label in counts[0] if min(count.get(label, 0) for count in counts) >= FEWEST
+    )

@@ -23,7 +23,12 @@ FLATTEST = 1e-12
 
 
 def kde_divergence(
-    p: np.ndarray, q: np.ndarray, *, floor: float | None = None, spacing: float = SPACING, margin: float = MARGIN
+    p: np.ndarray,
+    q: np.ndarray,
+    *,
+    floor: float | None = None,
+    spacing: float = SPACING,
+    margin: float = MARGIN,
 ) -> float:
     """K-L divergence in nats from the Gaussian kernel density of `p` to that of `q`: the integral of p log(p / q).
 
@@ -46,11 +51,16 @@ def kde_divergence(
     if both is None:
         return math.nan
     samples, widths = both
-    nodes = [_nodes(np.concatenate([sample[:, i] for sample in samples]), widths[:, i], spacing, margin) for i in range(2)]
+    nodes = [
+        _nodes(np.concatenate([sample[:, i] for sample in samples]), widths[:, i], spacing, margin)
+        for i in range(2)
+    ]
     if nodes[0][2] * nodes[1][2] > NODES:
         return math.nan
     axes = [np.linspace(low, high, count) for low, high, count in nodes]
-    first, second = (kde_on_grid(sample, width, *axes) for sample, width in zip(samples, widths, strict=True))
+    first, second = (
+        kde_on_grid(sample, width, *axes) for sample, width in zip(samples, widths, strict=True)
+    )
     first /= first.sum()
     floor = 1 / (len(q) + 1) if floor is None else floor
     second *= (1 - floor) / second.sum()
@@ -73,7 +83,8 @@ def kde_on_grid(points: np.ndarray, widths: np.ndarray, x: np.ndarray, y: np.nda
     for start in range(0, len(points), POINTS):
         block = points[start : start + POINTS]
         along_x, along_y = (
-            np.exp(-np.minimum(((nodes[:, None] - block[:, i]) / widths[i]) ** 2 / 2, DEEPEST)) for i, nodes in enumerate((x, y))
+            np.exp(-np.minimum(((nodes[:, None] - block[:, i]) / widths[i]) ** 2 / 2, DEEPEST))
+            for i, nodes in enumerate((x, y))
         )
         total += along_x @ along_y.T
     return total
@@ -100,7 +111,9 @@ def _axis_parallel(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], np.n
     return [p @ axes, q @ axes], np.stack([np.ones(2), np.sqrt(squares)])
 
 
-def _nodes(points: np.ndarray, widths: np.ndarray, spacing: float, margin: float) -> tuple[float, float, int]:
+def _nodes(
+    points: np.ndarray, widths: np.ndarray, spacing: float, margin: float
+) -> tuple[float, float, int]:
     """First and last node of an axis, and how many."""
     low, high = points.min() - margin * widths.max(), points.max() + margin * widths.max()
     return low, high, math.ceil((high - low) / (spacing * widths.min())) + 1

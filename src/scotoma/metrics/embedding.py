@@ -17,7 +17,11 @@ EVERY = 25
 
 
 def embed(
-    features: np.ndarray, *, perplexity: float = PERPLEXITY, seed: int = 0, advance: Callable[[int], None] | None = None
+    features: np.ndarray,
+    *,
+    perplexity: float = PERPLEXITY,
+    seed: int = 0,
+    advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """t-SNE of all points together in two dimensions.
 
@@ -42,7 +46,9 @@ def embed(
     from openTSNE.affinity import PerplexityBasedNN
     from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    centred = np.ascontiguousarray(features - features.mean(0, dtype=np.float64).astype(np.float32), np.float32)
+    centred = np.ascontiguousarray(
+        features - features.mean(0, dtype=np.float64).astype(np.float32), np.float32
+    )
     if not np.isfinite(centred).all():
         raise InputError("features are NaN or infinite; choose another --layer")
     largest = np.abs(centred).max()

@@ -28,7 +28,9 @@ def regular_hadamard(order: int) -> Tensor:
         if order == 4 * u * u:
             return _williamson(u)
     if order < 16 or order % 4:
-        raise InputError(f"no regular Hadamard matrix of order {order} is made here; take 4, 16, 36, 64, 100, or 4 times one")
+        raise InputError(
+            f"no regular Hadamard matrix of order {order} is made here; take 4, 16, 36, 64, 100, or 4 times one"
+        )
     return torch.kron(_williamson(1), regular_hadamard(order // 4))
 
 

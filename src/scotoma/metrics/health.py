@@ -33,7 +33,13 @@ class Sizes(NamedTuple):
     def of(cls, gradient: Tensor) -> Sizes:
         """The sizes of gradients (n, c, h, w)."""
         sizes = gradient.flatten(1).abs().double()  # the square of a small float32 would be 0
-        return cls(sizes.mean(1), sizes.amax(1), sizes.sum(1), sizes.norm(dim=1), (sizes == 0).double().mean(1))
+        return cls(
+            sizes.mean(1),
+            sizes.amax(1),
+            sizes.sum(1),
+            sizes.norm(dim=1),
+            (sizes == 0).double().mean(1),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,11 @@ class Health:
         It is about (1 - p) times the margin's, p being the label's probability, and 1 - p is rounded: below `RESOLUTION` nothing
         is left of it but what the wrong classes contribute, or nothing at all.
         """
-        return ~self.broken & (self.margin.l1 > 0) & (self.cross_entropy.l1 <= RESOLUTION * self.margin.l1)
+        return (
+            ~self.broken
+            & (self.margin.l1 > 0)
+            & (self.cross_entropy.l1 <= RESOLUTION * self.margin.l1)
+        )
 
 
 def health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
@@ -80,7 +90,10 @@ def health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
         labels: int64 (n,).
     """
     batch = engine.batch_size(images.device, images.shape[1:].numel())
-    parts = [_look(model, images[rows], labels[rows]) for rows in torch.arange(len(images), device=images.device).split(batch)]
+    parts = [
+        _look(model, images[rows], labels[rows])
+        for rows in torch.arange(len(images), device=images.device).split(batch)
+    ]
     entropies, margins, missing, randomised = zip(*parts, strict=True)
     return Health(_joined(entropies), _joined(margins), torch.cat(missing), torch.cat(randomised))
 
@@ -98,7 +111,9 @@ def _look(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Sizes, Size
     return Sizes.of(entropy), Sizes.of(first), missing, randomised | _differ(first, second)
 
 
-def _gradients(model: nn.Module, images: Tensor, labels: Tensor, *losses: Loss) -> tuple[Tensor, Sequence[Tensor | None]]:
+def _gradients(
+    model: nn.Module, images: Tensor, labels: Tensor, *losses: Loss
+) -> tuple[Tensor, Sequence[Tensor | None]]:
     """Logits, and the gradient of each loss by the images as it is; None where the graph is cut."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
@@ -106,7 +121,10 @@ def _gradients(model: nn.Module, images: Tensor, labels: Tensor, *losses: Loss) 
         if not logits.requires_grad:
             return logits, [None for _ in losses]
         sums = [loss(logits, labels).sum() for loss in losses]
-        gradients = [torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)[0] for total in sums]
+        gradients = [
+            torch.autograd.grad(total, leaf, retain_graph=True, allow_unused=True)[0]
+            for total in sums
+        ]
     return logits.detach(), gradients
 
 

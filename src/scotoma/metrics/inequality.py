@@ -37,7 +37,9 @@ def global_gini(maps: Tensor, convention: str = "absolute") -> Tensor:
 def regional_gini(maps: Tensor, convention: str = "absolute", block: int | None = None) -> Tensor:
     """The Gini coefficient over the regions of each map (n, c, h, w), float64 (n,); `block` as in `amounts`, None means
     `default_block`."""
-    return gini(amounts(maps, convention, default_block(*maps.shape[2:]) if block is None else block))
+    return gini(
+        amounts(maps, convention, default_block(*maps.shape[2:]) if block is None else block)
+    )
 
 
 def default_block(height: int, width: int) -> int:
@@ -107,7 +109,9 @@ def top_share(values: Tensor, counts: Sequence[int]) -> Tensor:
 def _gini(shares: Tensor) -> Tensor:
     m = shares.shape[1]
     below = torch.arange(m, 0, -1, dtype=shares.dtype, device=shares.device)
-    return ((m + 1 - 2 * (shares.sort(1).values @ below)) / m).clamp(0, 1)  # rounding would leave it just below 0
+    return ((m + 1 - 2 * (shares.sort(1).values @ below)) / m).clamp(
+        0, 1
+    )  # rounding would leave it just below 0
 
 
 def _lorenz(shares: Tensor, points: int) -> Tensor:
@@ -129,7 +133,9 @@ def _measured(values: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
     """A measure of float64 shares (n, m), of as many images at once as are sorted in bounded memory."""
     if values.ndim != 2 or not values.shape[1]:
         raise InputError(f"amounts of shape {tuple(values.shape)}: want (images, amounts)")
-    return torch.cat([measure(_shares(part)) for part in values.split(max(1, HELD // values.shape[1]))])
+    return torch.cat(
+        [measure(_shares(part)) for part in values.split(max(1, HELD // values.shape[1]))]
+    )
 
 
 def _shares(values: Tensor) -> Tensor:
@@ -138,14 +144,18 @@ def _shares(values: Tensor) -> Tensor:
         raise InputError("amounts below 0 have no inequality; take `amounts` of a map first")
     values = values.double()
     largest = values.amax(1, keepdim=True)
-    scaled = torch.where(largest == 0, 1, values / largest)  # sums of the smallest and largest numbers stay finite
+    scaled = torch.where(
+        largest == 0, 1, values / largest
+    )  # sums of the smallest and largest numbers stay finite
     return scaled / scaled.sum(1, keepdim=True)
 
 
 def _regions(maps: Tensor, block: int) -> Tensor:
     """Sums over channels and regions, float64 (n, regions)."""
     rows, columns = (_parts(side, block).to(maps.device) for side in maps.shape[2:])
-    return torch.einsum("ih,nhw,jw->nij", rows, maps.sum(1, dtype=torch.float64), columns).flatten(1)
+    return torch.einsum("ih,nhw,jw->nij", rows, maps.sum(1, dtype=torch.float64), columns).flatten(
+        1
+    )
 
 
 def _parts(side: int, block: int) -> Tensor:

@@ -80,12 +80,16 @@ def linearity(
     return Linearity(*map(torch.cat, zip(*measured, strict=True)))
 
 
-def _measure(oracle: Oracle, images: Tensor, threat: Threat, steps: int, restarts: int, random: Randomness) -> tuple[Tensor, ...]:
+def _measure(
+    oracle: Oracle, images: Tensor, threat: Threat, steps: int, restarts: int, random: Randomness
+) -> tuple[Tensor, ...]:
     """The fields of `Linearity` of a batch."""
     gradient, clean, _ = oracle.ascent(images, cross_entropy)
     step = threat.steepest(gradient)
     single = threat.project(images + step, images)
-    last, iterated = _climb(oracle, threat.project(images + step / steps, images), images, threat, steps - 1, 1 / steps)
+    last, iterated = _climb(
+        oracle, threat.project(images + step / steps, images), images, threat, steps - 1, 1 / steps
+    )
     iterated = iterated.fmax(clean)
     for _ in range(restarts):
         start = threat.project(images + threat.eps * (2 * random.uniform(images) - 1), images)
@@ -93,7 +97,9 @@ def _measure(oracle: Oracle, images: Tensor, threat: Threat, steps: int, restart
     return clean, _loss(oracle, single), iterated, _cosine(single - images, last - images)
 
 
-def _climb(oracle: Oracle, x: Tensor, images: Tensor, threat: Threat, steps: int, stride: float) -> tuple[Tensor, Tensor]:
+def _climb(
+    oracle: Oracle, x: Tensor, images: Tensor, threat: Threat, steps: int, stride: float
+) -> tuple[Tensor, Tensor]:
     """Where `steps` of `stride` times eps lead from `x`, and the highest loss on the way, both ends included."""
     highest = torch.full((len(x),), math.nan, device=x.device)  # which fmax takes for no number
     for _ in range(steps):

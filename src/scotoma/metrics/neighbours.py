@@ -20,7 +20,9 @@ BLOCK = (256, 8192)
 """Queries and training points at once in the search in double precision."""
 
 
-def mean_neighbour_distance(train: np.ndarray | Iterable[np.ndarray], queries: np.ndarray, k: int = 5) -> np.ndarray:
+def mean_neighbour_distance(
+    train: np.ndarray | Iterable[np.ndarray], queries: np.ndarray, k: int = 5
+) -> np.ndarray:
     """Equation 2 of Zhang et al. 2019 with p = 2: the mean Euclidean distance to the k nearest training points.
 
     Exact search over the whole training set, not by class; see `nearest_distances`.
@@ -31,7 +33,9 @@ def mean_neighbour_distance(train: np.ndarray | Iterable[np.ndarray], queries: n
     return nearest_distances(train, queries, k).mean(1)
 
 
-def nearest_distances(train: np.ndarray | Iterable[np.ndarray], queries: np.ndarray, k: int) -> np.ndarray:
+def nearest_distances(
+    train: np.ndarray | Iterable[np.ndarray], queries: np.ndarray, k: int
+) -> np.ndarray:
     """Euclidean distances to the k nearest training points, exact.
 
     The training points are seen once, block after block, and of each block only what is nearer than before is kept: memory holds
@@ -71,7 +75,9 @@ def check(values: np.ndarray) -> None:
     """Raise `InputError` where features have no distance."""
     largest = max(values.max(), -values.min())
     if not largest < LARGEST:  # NaN fails this as well
-        raise InputError(f"features reach {largest:g}, too large to measure distances; choose another --layer")
+        raise InputError(
+            f"features reach {largest:g}, too large to measure distances; choose another --layer"
+        )
 
 
 def proposals(k: int) -> int:
@@ -79,7 +85,9 @@ def proposals(k: int) -> int:
     return 2 * k + 6
 
 
-def candidate_distances(train: np.ndarray, queries: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+def candidate_distances(
+    train: np.ndarray, queries: np.ndarray, candidates: np.ndarray
+) -> np.ndarray:
     """Distances float64 (m, kept) to each query's candidates, rows of `train` (m, kept), from the differences; infinite for -1."""
     distances = np.empty(candidates.shape)
     block = max(1, GATHERED // (candidates.shape[1] * train.shape[1]))
@@ -96,7 +104,9 @@ def _nearest_with(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -
 
     kept = min(proposals(nearest.shape[1]), len(train))
     centre = train.mean(0, dtype=np.float64).astype(np.float32)
-    centred = queries - centre  # distances stay, and what cancels in |a|^2 - 2ab + |b|^2 becomes small
+    centred = (
+        queries - centre
+    )  # distances stay, and what cancels in |a|^2 - 2ab + |b|^2 becomes small
     estimates, candidates = faiss.knn(centred, train - centre, kept)
     lengths = np.linalg.norm(centred, axis=1)
 
@@ -115,11 +125,15 @@ def _nearest_with(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -
     if kept < len(train):
         after = found[:, -1]
         unproven = np.flatnonzero(after**2 > estimates[:, -1] - error(after))
-        found[unproven] = nearer(unproven, _candidates_in_double(train, queries[unproven], centre, kept))
+        found[unproven] = nearer(
+            unproven, _candidates_in_double(train, queries[unproven], centre, kept)
+        )
     return found
 
 
-def _candidates_in_double(train: np.ndarray, queries: np.ndarray, centre: np.ndarray, kept: int) -> np.ndarray:
+def _candidates_in_double(
+    train: np.ndarray, queries: np.ndarray, centre: np.ndarray, kept: int
+) -> np.ndarray:
     """Indices (m, kept) of the nearest training points by a float64 matrix product."""
     found = np.empty((len(queries), kept), np.int64)
     many, wide = BLOCK
@@ -130,10 +144,14 @@ def _candidates_in_double(train: np.ndarray, queries: np.ndarray, centre: np.nda
         for first in range(0, len(train), wide):
             points = train[first : first + wide].astype(np.float64) - centre
             here = np.broadcast_to(np.arange(first, first + len(points)), (len(block), len(points)))
-            squares = np.hstack([squares, (points**2).sum(1) - 2 * block @ points.T])  # |q|^2 is the same for all
+            squares = np.hstack(
+                [squares, (points**2).sum(1) - 2 * block @ points.T]
+            )  # |q|^2 is the same for all
             indices = np.hstack([indices, here])
             if squares.shape[1] > kept:
                 best = np.argpartition(squares, kept - 1, axis=1)[:, :kept]
-                squares, indices = (np.take_along_axis(held, best, axis=1) for held in (squares, indices))
+                squares, indices = (
+                    np.take_along_axis(held, best, axis=1) for held in (squares, indices)
+                )
         found[start : start + many] = indices
     return found

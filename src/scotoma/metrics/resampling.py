@@ -53,7 +53,9 @@ class Comparison:
         return bool(self.matched.mean() > self.null.max())
 
 
-def compare(n: int, m: int, measure: Measure, seed: Sequence[int], draws: int = DRAWS) -> Comparison | None:
+def compare(
+    n: int, m: int, measure: Measure, seed: Sequence[int], draws: int = DRAWS
+) -> Comparison | None:
     """A measure of n training and m test points.
 
     The standard error is the spread over random halves of both samples, drawn without replacement: twice the variance of the

@@ -62,10 +62,15 @@ class Logistic:
         """Of each input: the change of the log odds for a change by one standard deviation, with Wald's interval."""
         half = Z95 * np.sqrt(np.diag(self.covariance))
         ends = zip(self.coefficients[1:], half[1:], strict=True)
-        return [Estimate(float(value), float(value - by), float(value + by), self.n) for value, by in ends]
+        return [
+            Estimate(float(value), float(value - by), float(value + by), self.n)
+            for value, by in ends
+        ]
 
 
-def auroc(positives: np.ndarray, negatives: np.ndarray, seed: int, *, paired: bool = False) -> Estimate:
+def auroc(
+    positives: np.ndarray, negatives: np.ndarray, seed: int, *, paired: bool = False
+) -> Estimate:
     """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counting half.
 
     Args:
@@ -73,14 +78,21 @@ def auroc(positives: np.ndarray, negatives: np.ndarray, seed: int, *, paired: bo
         seed: of the bootstrap (percentile interval).
         paired: both are scores of the same images, which are then drawn together.
     """
-    return _interval(_areas(positives, negatives, seed, paired), len(positives) if paired else len(positives) + len(negatives))
+    return _interval(
+        _areas(positives, negatives, seed, paired),
+        len(positives) if paired else len(positives) + len(negatives),
+    )
 
 
-def _areas(positives: np.ndarray, negatives: np.ndarray, seed: int, paired: bool = False) -> np.ndarray:
+def _areas(
+    positives: np.ndarray, negatives: np.ndarray, seed: int, paired: bool = False
+) -> np.ndarray:
     """The area, then that of each resample. The same numbers of images and the same seed draw the same images."""
     generator = np.random.default_rng(seed)
     order = negatives.argsort()
-    below, up_to = (np.searchsorted(negatives, positives, side, sorter=order) for side in ("left", "right"))
+    below, up_to = (
+        np.searchsorted(negatives, positives, side, sorter=order) for side in ("left", "right")
+    )
     areas = np.empty(1 + RESAMPLES)
     ups, downs = np.ones(len(positives)), np.ones(len(negatives))
     for i in range(len(areas)):
@@ -113,7 +125,9 @@ class Risk(NamedTuple):
     """Of risk over margin, on the same resamples."""
 
 
-def risk(distance: np.ndarray, margin: np.ndarray, density: np.ndarray, fell: np.ndarray, seed: int) -> Risk | None:
+def risk(
+    distance: np.ndarray, margin: np.ndarray, density: np.ndarray, fell: np.ndarray, seed: int
+) -> Risk | None:
     """How well success of the attack is told from each score alone and from all three together.
 
     The joint score is a logistic regression; an image's score comes from a fit without its fold (stratified, seeded). Alone,
@@ -135,9 +149,16 @@ def risk(distance: np.ndarray, margin: np.ndarray, density: np.ndarray, fell: np
     if min(fell.sum(), (~fell).sum()) < FEWEST:
         return None
     joint = np.empty(len(fell))
-    for learnt, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(inputs, fell):
+    for learnt, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(
+        inputs, fell
+    ):
         joint[held_out] = Logistic.fit(inputs[learnt], fell[learnt]).log_odds(inputs[held_out])
-    scores = {"risk": joint, "margin": inputs[:, 1], "distance": inputs[:, 0], "density": inputs[:, 2]}
+    scores = {
+        "risk": joint,
+        "margin": inputs[:, 1],
+        "distance": inputs[:, 0],
+        "density": inputs[:, 2],
+    }
     areas = {name: _areas(score[fell], score[~fell], seed) for name, score in scores.items()}
     return Risk(
         {name: _interval(values, len(fell)) for name, values in areas.items()},

@@ -26,7 +26,9 @@ def orders_within(values: int) -> tuple[int, ...]:
     return tuple(order for order in ORDERS if order <= values)
 
 
-def directions(gradient: Tensor, threat: Threat, order: int, random: Randomness, at_once: int = 1) -> Iterator[Tensor]:
+def directions(
+    gradient: Tensor, threat: Threat, order: int, random: Randomness, at_once: int = 1
+) -> Iterator[Tensor]:
     """`order` orthogonal perturbations of size eps for each image, `at_once` at a time, (p, n, c, h, w).
 
     The d values of an image are split at random into blocks of the same size, and perturbation i goes with the gradient g or
@@ -50,8 +52,12 @@ def directions(gradient: Tensor, threat: Threat, order: int, random: Randomness,
     flat = gradient.flatten(1)
     size = flat.shape[1] // order
     if not size:
-        raise InputError(f"{order} orthogonal directions need images of as many values, these have {flat.shape[1]}")
-    sign = torch.where(flat == 0, (random.uniform(flat) < 0.5).to(flat).mul_(2).sub_(1), flat.sign())
+        raise InputError(
+            f"{order} orthogonal directions need images of as many values, these have {flat.shape[1]}"
+        )
+    sign = torch.where(
+        flat == 0, (random.uniform(flat) < 0.5).to(flat).mul_(2).sub_(1), flat.sign()
+    )
     left_out = flat.abs().sort(dim=1, stable=True).indices[:, : flat.shape[1] - size * order]
     place = random.uniform(flat).scatter_(1, left_out, 1.0).argsort(dim=1, stable=True).argsort(1)
     block = (place // size).clamp_max(order)
@@ -63,10 +69,14 @@ def directions(gradient: Tensor, threat: Threat, order: int, random: Randomness,
     length = (size * order) ** -0.5
     centre = length * sign.masked_fill(block == order, 0)
     axis = centre + threat.steepest(gradient).flatten(1) / threat.eps
-    scale = 2 / axis.square().sum(1, keepdim=True)  # never small: the signs of the centre are the gradient's
+    scale = 2 / axis.square().sum(
+        1, keepdim=True
+    )  # never small: the signs of the centre are the gradient's
     for rows in signs.split(at_once):
         basis = length * rows[:, block] * sign
-        turned = scale * (basis * axis).sum(2, keepdim=True) * axis - basis  # half a turn about the axis
+        turned = (
+            scale * (basis * axis).sum(2, keepdim=True) * axis - basis
+        )  # half a turn about the axis
         yield (threat.eps * turned).unflatten(2, gradient.shape[1:])
 
 

@@ -68,9 +68,15 @@ def surface(
     for rows in torch.arange(len(images), device=images.device).split(batch):
         clean, part, own = images[rows], oracle.narrow(rows), random.narrow(rows)
         gradient = part.ascent(clean, loss).gradient
-        other = Oracle(source, part.labels).ascent(clean, loss).gradient if source else torch.zeros_like(clean)
+        other = (
+            Oracle(source, part.labels).ascent(clean, loss).gradient
+            if source
+            else torch.zeros_like(clean)
+        )
         first, second = plane(gradient, other, threat, own)
-        for points in torch.arange(len(grid), device=images.device).split(max(1, batch // len(rows))):
+        for points in torch.arange(len(grid), device=images.device).split(
+            max(1, batch // len(rows))
+        ):
             e1, e2 = grid[points].T[..., None, None, None, None]
             several = oracle.narrow(rows.repeat(len(points)))
             logits = several.logits((clean + e1 * first + e2 * second).flatten(0, 1))
@@ -78,7 +84,9 @@ def surface(
     return found
 
 
-def plane(gradient: Tensor, other: Tensor, threat: Threat, random: Randomness) -> tuple[Tensor, Tensor]:
+def plane(
+    gradient: Tensor, other: Tensor, threat: Threat, random: Randomness
+) -> tuple[Tensor, Tensor]:
     """A direction of unit size along each gradient, and one orthogonal to it; both (n, c, h, w).
 
     In L-inf they are vectors of signs: that of `gradient`, and among the vectors of signs orthogonal to it the one along
@@ -95,9 +103,13 @@ def plane(gradient: Tensor, other: Tensor, threat: Threat, random: Randomness) -
         first, wanted = gradient.flatten(1).sign(), other.flatten(1)
         second = _half_opposed(first, torch.where(wanted == 0, FAINT * noise, wanted))
     else:
-        first, wanted = (threat.steepest(each).flatten(1) / threat.eps for each in (gradient, other))
+        first, wanted = (
+            threat.steepest(each).flatten(1) / threat.eps for each in (gradient, other)
+        )
         left = _rejected(wanted, first)
-        second = torch.where(left.norm(dim=1, keepdim=True) > PARALLEL, left, _rejected(noise, first))
+        second = torch.where(
+            left.norm(dim=1, keepdim=True) > PARALLEL, left, _rejected(noise, first)
+        )
         second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return first.view_as(gradient), second.to(gradient).view_as(gradient)
 

@@ -28,7 +28,12 @@ FLATTEST = 1e-4
 
 
 def knn_comparison(
-    train: np.ndarray, test: np.ndarray, seed: Sequence[int] = (0,), *, k: int = NEIGHBOURS, draws: int = DRAWS
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: Sequence[int] = (0,),
+    *,
+    k: int = NEIGHBOURS,
+    draws: int = DRAWS,
 ) -> Comparison | None:
     """The k-nearest-neighbour K-L divergence from training to test features of one class, with its error and null.
 
@@ -41,12 +46,17 @@ def knn_comparison(
         None where there are too few points, or too many of them at distance zero from each other.
     """
     generator = np.random.default_rng(seed)
-    train, test = _cut(train, UNEVEN * len(test), generator), _cut(test, UNEVEN * len(train), generator)
+    train, test = (
+        _cut(train, UNEVEN * len(test), generator),
+        _cut(test, UNEVEN * len(train), generator),
+    )
     n, m = len(train), len(test)
     if min(n, m) < 2:
         return None
     held = min(m, n // 2)
-    near = Neighbours.find(train, test, k, (_kept(k, held / n, n - 1), _kept(k, min(held, m // 2) / m, m)))
+    near = Neighbours.find(
+        train, test, k, (_kept(k, held / n, n - 1), _kept(k, min(held, m // 2) / m, m))
+    )
     return compare(n, m, near.divergence, seed, draws) if math.isfinite(near.dimension) else None
 
 
@@ -68,7 +78,13 @@ class Neighbours:
     """Intrinsic dimension of the training points, see `intrinsic_dimension`."""
 
     @classmethod
-    def find(cls, train: np.ndarray, test: np.ndarray, k: int = NEIGHBOURS, kept: tuple[int, int] | None = None) -> Neighbours:
+    def find(
+        cls,
+        train: np.ndarray,
+        test: np.ndarray,
+        k: int = NEIGHBOURS,
+        kept: tuple[int, int] | None = None,
+    ) -> Neighbours:
         """Exact search; distances are taken from differences, not from a matrix product, which cancels for near points.
 
         Args:
@@ -81,7 +97,9 @@ class Neighbours:
         n, m = len(train), len(test)
         kept = kept or (n - 1, m)
         centre = train.mean(0, dtype=np.float64).astype(np.float32)
-        train, test = (np.ascontiguousarray(points - centre, np.float32) for points in (train, test))
+        train, test = (
+            np.ascontiguousarray(points - centre, np.float32) for points in (train, test)
+        )
         within, distances = _sorted(train, train, nearest_others(train, kept[0])[0])
         across, further = _sorted(train, test, faiss.knn(train, test, kept[1])[1])
         indices, distances = np.hstack([within, across + n]), np.hstack([distances, further])
@@ -100,7 +118,11 @@ class Neighbours:
         """
         logs = np.log(self._distance(first, second)) - np.log(self._distance(first, first))
         known = logs[np.isfinite(logs)]
-        return self.dimension * float(known.mean()) + math.log(len(second) / (len(first) - 1)) if known.size else math.nan
+        return (
+            self.dimension * float(known.mean()) + math.log(len(second) / (len(first) - 1))
+            if known.size
+            else math.nan
+        )
 
     def _distance(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Distance of each of `points` to its k-th nearest of `others`; NaN where fewer were kept."""
@@ -176,7 +198,9 @@ def area(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
 
     points, labels = np.concatenate([first, second]), np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return float(cross_val_score(LogisticRegression(), points, labels, cv=folds, scoring="roc_auc").mean())
+    return float(
+        cross_val_score(LogisticRegression(), points, labels, cv=folds, scoring="roc_auc").mean()
+    )
 
 
 def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -187,7 +211,9 @@ def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generato
     points = StandardScaler().fit_transform(np.concatenate([train, test]))
     if not points.any():
         return points[:, :1]
-    pca = PCA(min(COMPONENTS, *points.shape), random_state=int(generator.integers(2**31))).fit(points)
+    pca = PCA(min(COMPONENTS, *points.shape), random_state=int(generator.integers(2**31))).fit(
+        points
+    )
     scales = np.sqrt(pca.explained_variance_)
     kept = scales > FLATTEST * scales.max()
     return pca.transform(points)[:, kept] / scales[kept]
@@ -195,7 +221,11 @@ def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generato
 
 def _cut(points: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
     """At most so many of the points, at random."""
-    return points if len(points) <= most else points[np.sort(generator.permutation(len(points))[:most])]
+    return (
+        points
+        if len(points) <= most
+        else points[np.sort(generator.permutation(len(points))[:most])]
+    )
 
 
 def _kept(k: int, share: float, most: int) -> int:
@@ -203,13 +233,17 @@ def _kept(k: int, share: float, most: int) -> int:
     return min(most, max(DIMENSION_NEIGHBOURS, math.ceil(SPARE * k / share)))
 
 
-def _sorted(queries: np.ndarray, points: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _sorted(
+    queries: np.ndarray, points: np.ndarray, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Neighbours (n, kept) of each query by their distance in double precision, and these distances."""
     distances = np.empty(indices.shape)
     block = max(1, GATHERED // (indices.shape[1] * queries.shape[1]))
     for start in range(0, len(queries), block):
         here = slice(start, start + block)
         difference = points[indices[here]] - queries[here, None]
-        distances[here] = np.sqrt(np.einsum("ijk,ijk->ij", difference, difference, dtype=np.float64))
+        distances[here] = np.sqrt(
+            np.einsum("ijk,ijk->ij", difference, difference, dtype=np.float64)
+        )
     order = distances.argsort(1, kind="stable")
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)

@@ -35,7 +35,9 @@ class Bottleneck(nn.Module):
             *_convolution(width, outputs, 1),
         )
         same = stride == 1 and inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
+        self.shortcut = (
+            nn.Identity() if same else nn.Sequential(*_convolution(inputs, outputs, 1, stride))
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         return F.relu(self.shortcut(images) + self.body(images))
@@ -57,7 +59,9 @@ def resnet101(shape: Shape, classes: int) -> nn.Sequential:
 def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn.Sequential:
     channels, height, width = shape
     if min(height, width) < LEAST:
-        raise InputError(f"--arch {arch}: its strides need images of at least {LEAST}x{LEAST}, these are {height}x{width}")
+        raise InputError(
+            f"--arch {arch}: its strides need images of at least {LEAST}x{LEAST}, these are {height}x{width}"
+        )
     stages, inputs = OrderedDict(), 64
     for stage, count in enumerate(units):
         size = 64 * 2**stage
@@ -69,7 +73,9 @@ def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn
     model = nn.Sequential(
         OrderedDict(
             standardise=Standardise(),
-            stem=nn.Sequential(*_convolution(channels, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)),
+            stem=nn.Sequential(
+                *_convolution(channels, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
+            ),
             **stages,
             pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
             fc=nn.Linear(inputs, classes),
@@ -83,5 +89,7 @@ def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn
     return model
 
 
-def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> tuple[nn.Module, nn.Module]:
+def _convolution(
+    inputs: int, outputs: int, size: int, stride: int = 1
+) -> tuple[nn.Module, nn.Module]:
     return nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False), nn.BatchNorm2d(outputs)

@@ -38,7 +38,9 @@ def file_format(path: Path) -> Format:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_dir():
-        raise InputError(f"{path}: is a folder; give a model file, file.py:FUNCTION or package.module:FUNCTION")
+        raise InputError(
+            f"{path}: is a folder; give a model file, file.py:FUNCTION or package.module:FUNCTION"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -71,7 +73,9 @@ def _zip_format(path: Path) -> Format:
     raise InputError(f"{path}: a zip file, but neither TorchScript, torch.export nor saved weights")
 
 
-def save_checkpoint(path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None) -> None:
+def save_checkpoint(
+    path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
     """Write the weights whole or not at all.
 
     Args:
@@ -80,7 +84,10 @@ def save_checkpoint(path: Path, model: nn.Module, card: dict[str, Any], dtype: t
         dtype: store floating-point weights in this type.
     """
     weights = {
-        name: value.detach().cpu().to(dtype if dtype and value.is_floating_point() else value.dtype).contiguous()
+        name: value.detach()
+        .cpu()
+        .to(dtype if dtype and value.is_floating_point() else value.dtype)
+        .contiguous()
         for name, value in model.state_dict().items()
     }
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -112,12 +119,16 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         card = json.loads(metadata[KEY])
         arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
         if arch is None:
-            raise InputError("trained from code that is not in the file; give that code: my_model.py:build --weights FILE")
+            raise InputError(
+                "trained from code that is not in the file; give that code: my_model.py:build --weights FILE"
+            )
         model = ARCHITECTURES[arch](shape, classes)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path}: its card is damaged ({type(error).__name__}: {reason(error)}); train it again") from None
+        raise InputError(
+            f"{path}: its card is damaged ({type(error).__name__}: {reason(error)}); train it again"
+        ) from None
     fit_weights(model, tensors, path)
     return model, card
 
@@ -138,13 +149,17 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
         case "pickle":
             return _state_dict(_unpickle(path, trust_pickle), path)
         case kind:
-            raise InputError(f"{path}: is a whole model ({kind}), not weights; give it as the model, without --weights")
+            raise InputError(
+                f"{path}: is a whole model ({kind}), not weights; give it as the model, without --weights"
+            )
 
 
 def _unpickle(path: Path, trust_pickle: bool) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about other pickle protocols; if they matter, an error follows
+            warnings.simplefilter(
+                "ignore"
+            )  # about other pickle protocols; if they matter, an error follows
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -155,7 +170,9 @@ def _unpickle(path: Path, trust_pickle: bool) -> Any:
             "if you trust it, add --trust-pickle"
         ) from None
     except Exception as error:  # a trusted pickle may raise anything
-        raise InputError(f"{path}: the weights cannot be read ({type(error).__name__}: {reason(error)})") from None
+        raise InputError(
+            f"{path}: the weights cannot be read ({type(error).__name__}: {reason(error)})"
+        ) from None
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -175,9 +192,15 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
 
 def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load `tensors` into `model`. Raises `InputError` naming the first tensor that does not fit."""
-    wanted = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    wanted = {
+        name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)
+    }
     for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors) and not all(name.startswith(prefix) for name in wanted):
+        if (
+            tensors
+            and all(name.startswith(prefix) for name in tensors)
+            and not all(name.startswith(prefix) for name in wanted)
+        ):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     problems = [f"lacks {name}" for name in wanted if name not in tensors]
     problems += [f"has {name}, which the model has not" for name in tensors if name not in wanted]
@@ -191,10 +214,15 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
         raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{rest}")
     try:
         model.load_state_dict(
-            {name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype) for name, value in tensors.items()}
+            {
+                name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype)
+                for name, value in tensors.items()
+            }
         )
     except RuntimeError as error:
-        raise InputError(f"{path}: the tensors do not fit the architecture: {reason(error)}") from None
+        raise InputError(
+            f"{path}: the tensors do not fit the architecture: {reason(error)}"
+        ) from None
 
 
 def _is_open(wanted: Tensor) -> bool:

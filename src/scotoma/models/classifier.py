@@ -44,7 +44,9 @@ class Classifier:
         """Freeze a module in place and hash its structure, its code and its weights."""
         name = name or type(module).__name__
         if any(is_lazy(value) for value in chain(module.parameters(), module.buffers())):
-            raise InputError(f"model {name} has lazy layers without weights yet; run it once on an image, or give --weights")
+            raise InputError(
+                f"model {name} has lazy layers without weights yet; run it once on an image, or give --weights"
+            )
         freeze(module)
         digest = hashlib.sha256(str(module).encode())
         for line in _structure(module):
@@ -52,7 +54,9 @@ class Classifier:
         for key, value in sorted({**dict(module.named_buffers()), **module.state_dict()}.items()):
             if isinstance(value, Tensor):
                 digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+                digest.update(
+                    value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                )
         return cls(module, name, digest.hexdigest(), card=card or {})
 
     def checked(self, data: Dataset) -> Classifier:
@@ -83,7 +87,9 @@ class Classifier:
                 f"The model tells {logits.shape[1]} classes apart, but {data.name} has {len(data.classes)}: class numbers must "
                 "mean the same in both."
             )
-        if spread > SAME_BATCH * largest:  # then `alone` differs too, which says nothing about the batch
+        if (
+            spread > SAME_BATCH * largest
+        ):  # then `alone` differs too, which says nothing about the batch
             notes.append(
                 f"The model is randomised: the same image gets different logits (they differ by up to {spread:.3g}). Attacks and "
                 f"predictions use the mean of {DRAWS} draws."
@@ -102,7 +108,11 @@ class Classifier:
             module = LogProbabilities(module)
         if gradient is None or not bool(gradient.isfinite().all() and gradient.any()):
             kind = (
-                "No gradient" if gradient is None else "A gradient of zeros" if gradient.isfinite().all() else "A gradient of NaN"
+                "No gradient"
+                if gradient is None
+                else "A gradient of zeros"
+                if gradient.isfinite().all()
+                else "A gradient of NaN"
             )
             notes.append(
                 f"{kind} reaches the images from the logits: attacks that follow gradients cannot see this model, and that they "
@@ -122,16 +132,22 @@ class Classifier:
                     "torch.export.export(model, (images,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
                 ) from None
             shape = "x".join(map(str, data.shape))
-            raise InputError(f"model {self.name} cannot take images of {shape} from {data.name}: {reason(error)}") from None
+            raise InputError(
+                f"model {self.name} cannot take images of {shape} from {data.name}: {reason(error)}"
+            ) from None
         if not torch.equal(given, images):
-            raise InputError(f"model {self.name} changes the images that it is given; write x = x - 0.5, not x -= 0.5")
+            raise InputError(
+                f"model {self.name} changes the images that it is given; write x = x - 0.5, not x -= 0.5"
+            )
         if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise InputError(
                 f"model {self.name} returns {got} for {len(images)} images; want logits of shape ({len(images)}, classes)"
             )
         if not torch.isfinite(logits).all():
-            raise InputError(f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale")
+            raise InputError(
+                f"model {self.name} returns NaN or infinite logits on {data.name}; check weights and scale"
+            )
         if logits.shape[1] < len(data.classes):
             raise InputError(
                 f"model {self.name} tells {logits.shape[1]} classes apart, but {data.name} has labels up to {len(data.classes) - 1}"
@@ -140,7 +156,9 @@ class Classifier:
 
     def _wants_other_batch(self, images: Tensor, why: str) -> bool:
         """Whether it failed on the number of images and not on the images."""
-        if re.search(r"(size\(\)|shape)\[0\]", why):  # an exported program's guard on its first dimension
+        if re.search(
+            r"(size\(\)|shape)\[0\]", why
+        ):  # an exported program's guard on its first dimension
             return True
         for size in {1, 2, 4, 8, 16, 32} - {len(images)}:
             with contextlib.suppress(Exception), torch.no_grad():
@@ -158,7 +176,9 @@ class Classifier:
                     return None
                 return torch.autograd.grad(logits.float().amax(1).sum(), leaf, allow_unused=True)[0]
         except Exception as error:
-            raise InputError(f"model {self.name} has no gradient by images of {data.name}: {reason(error)}") from None
+            raise InputError(
+                f"model {self.name} has no gradient by images of {data.name}: {reason(error)}"
+            ) from None
 
 
 class LogProbabilities(nn.Module):
@@ -186,7 +206,9 @@ class MeanOfDraws(nn.Module):
 
 def freeze(module: nn.Module) -> None:
     """Eval mode and no weight gradients: attacks need gradients of images alone."""
-    with contextlib.suppress(NotImplementedError):  # an exported program keeps the mode that it was exported in
+    with contextlib.suppress(
+        NotImplementedError
+    ):  # an exported program keeps the mode that it was exported in
         module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)
@@ -206,7 +228,11 @@ def _structure(module: nn.Module) -> Iterator[str]:
     common = vars(nn.Module()).keys()
     kinds: dict[type, None] = {}
     for name, part in module.named_modules():
-        settings = {key: value for key, value in vars(part).items() if key not in common and _is_plain(value)}
+        settings = {
+            key: value
+            for key, value in vars(part).items()
+            if key not in common and _is_plain(value)
+        }
         yield f"{name} {type(part).__qualname__} {settings} {getattr(part, 'code', '')}"
         kinds.update(dict.fromkeys(type(part).__mro__))
     for kind in kinds:

@@ -60,7 +60,9 @@ class Decoder:
         made = self._end(made).add_(self.final.bias).sigmoid_()
         missed = made - images
         slope = missed.mul(2).mul_(made).mul_(1 - made)
-        for layer, output in zip((self.final, *reversed(self.middle)), reversed(outputs), strict=True):
+        for layer, output in zip(
+            (self.final, *reversed(self.middle)), reversed(outputs), strict=True
+        ):
             slope = F.conv2d(_last(slope), layer.weight, stride=layer.stride)
             slope.mul_(output.clamp_(max=0).add_(1))  # the ELU's: 1 above 0, its output + 1 below
         return missed.flatten(1).square().sum(1), slope.flatten(1) @ self.first.weight.T
@@ -69,7 +71,10 @@ class Decoder:
         return _last((latents @ self.first.weight).view(-1, *self.small))
 
     def _end(self, made: Tensor) -> Tensor:
-        return F.pixel_shuffle(F.conv2d(made, self.blocks, stride=self.block, padding=self.final.weight.shape[-1] - 1), self.block)
+        return F.pixel_shuffle(
+            F.conv2d(made, self.blocks, stride=self.block, padding=self.final.weight.shape[-1] - 1),
+            self.block,
+        )
 
 
 class Decoders:
@@ -85,7 +90,13 @@ class Decoders:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (n, classes, c, h, w) from latents (n, classes, LATENT); autograd sees every step."""
-        return torch.stack([decoder.decode(part) for decoder, part in zip(self.each, latents.unbind(1), strict=True)], 1)
+        return torch.stack(
+            [
+                decoder.decode(part)
+                for decoder, part in zip(self.each, latents.unbind(1), strict=True)
+            ],
+            1,
+        )
 
     def slope(self, images: Tensor, latents: Tensor, counts: list[int]) -> tuple[Tensor, Tensor]:
         """|x - G(z)|^2, (m,), and its gradient by z, (m, LATENT), of m pairs of an image (m, c, h, w) and a latent (m, LATENT), of
@@ -109,7 +120,9 @@ def _blocks(weight: Tensor, side: int) -> Tensor:
     """For a transposed convolution with stride 1 and weights (inputs, channels, k, k), the weights of a convolution that makes
     blocks of `side` x `side` pixels as channels, (channels * side * side, inputs, k + side - 1, k + side - 1)."""
     turned = weight.flip(2, 3).transpose(0, 1)
-    places = [(left, side - 1 - left, top, side - 1 - top) for top in range(side) for left in range(side)]
+    places = [
+        (left, side - 1 - left, top, side - 1 - top) for top in range(side) for left in range(side)
+    ]
     return torch.stack([F.pad(turned, place) for place in places], 1).flatten(0, 1)
 
 
@@ -123,12 +136,20 @@ def _folded(vaes: ClassVAEs) -> list[list[Layer]]:
     for layer in vaes.decoder:
         if isinstance(layer, nn.ConvTranspose2d):
             assert layer.bias is not None
-            layers.append(Layer(layer.weight.detach(), layer.bias.detach().view(1, -1, 1, 1), layer.stride))
+            layers.append(
+                Layer(layer.weight.detach(), layer.bias.detach().view(1, -1, 1, 1), layer.stride)
+            )
         elif isinstance(layer, nn.BatchNorm2d):
             layers.append(_scaled(layers.pop(), layer, vaes.classes))
-    apart = [zip(layer.weight.chunk(vaes.classes), layer.bias.chunk(vaes.classes, 1), strict=True) for layer in layers]
+    apart = [
+        zip(layer.weight.chunk(vaes.classes), layer.bias.chunk(vaes.classes, 1), strict=True)
+        for layer in layers
+    ]
     return [
-        [Layer(weight, bias, layer.stride) for (weight, bias), layer in zip(of_class, layers, strict=True)]
+        [
+            Layer(weight, bias, layer.stride)
+            for (weight, bias), layer in zip(of_class, layers, strict=True)
+        ]
         for of_class in zip(*apart, strict=True)
     ]
 
@@ -139,6 +160,10 @@ def _scaled(layer: Layer, norm: nn.BatchNorm2d, classes: int) -> Layer:
     assert norm.running_var is not None
     gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
     inputs = len(layer.weight) // classes
-    weight = layer.weight * gain.view(classes, 1, -1).expand(-1, inputs, -1).reshape(len(layer.weight), -1, 1, 1)
-    bias = (layer.bias - norm.running_mean.view(1, -1, 1, 1)) * gain.view(1, -1, 1, 1) + norm.bias.detach().view(1, -1, 1, 1)
+    weight = layer.weight * gain.view(classes, 1, -1).expand(-1, inputs, -1).reshape(
+        len(layer.weight), -1, 1, 1
+    )
+    bias = (layer.bias - norm.running_mean.view(1, -1, 1, 1)) * gain.view(
+        1, -1, 1, 1
+    ) + norm.bias.detach().view(1, -1, 1, 1)
     return Layer(weight, bias, layer.stride)

@@ -42,7 +42,9 @@ def features(classifier_module: nn.Module, images: Tensor, layer: str | None = N
     if layer is not None:
         names = [name for name, _ in module.named_modules() if name]
         if layer not in names:
-            raise InputError(f"the model has no layer {layer!r}; {nearest(layer, [*names, LOGITS, PIXELS])}")
+            raise InputError(
+                f"the model has no layer {layer!r}; {nearest(layer, [*names, LOGITS, PIXELS])}"
+            )
     total = sum(_read(module, images, layer)[1] for _ in range(draws))
     assert isinstance(total, Tensor)
     return total / draws if draws > 1 else total
@@ -82,13 +84,18 @@ def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Te
 
     def see(name: str, value: Any) -> None:
         seen.clear()
-        seen[name] = value.clone() if isinstance(value, Tensor) else value  # the next layer may work in place
+        seen[name] = (
+            value.clone() if isinstance(value, Tensor) else value
+        )  # the next layer may work in place
 
     handles = []
     try:
         for name, part in module.named_modules():
             if layer is None and isinstance(part, nn.Linear):
-                hook = partial(lambda name, _, args, kwargs: see(name, next(iter((*args, *kwargs.values())))), name)
+                hook = partial(
+                    lambda name, _, args, kwargs: see(name, next(iter((*args, *kwargs.values())))),
+                    name,
+                )
                 handles.append(part.register_forward_pre_hook(hook, with_kwargs=True))
             elif layer is not None and name == layer:
                 handles.append(_watch_output(part, partial(see, name)))
@@ -98,12 +105,18 @@ def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Te
         for handle in handles:
             handle.remove()
     if not seen:
-        what = "no nn.Linear layer of the model runs" if layer is None else f"layer {layer!r} does not run"
+        what = (
+            "no nn.Linear layer of the model runs"
+            if layer is None
+            else f"layer {layer!r} does not run"
+        )
         raise InputError(f"{what} where it can be looked into; {ELSE}")
     ((name, value),) = seen.items()
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(images):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise InputError(f"layer {name!r} gives {got} for {len(images)} images, not a row for each; {ELSE}")
+        raise InputError(
+            f"layer {name!r} gives {got} for {len(images)} images, not a row for each; {ELSE}"
+        )
     return name or "the model", value.float().flatten(1)
 
 

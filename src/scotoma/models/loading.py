@@ -19,7 +19,12 @@ from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
 
-def load_model(spec: str | nn.Module | Classifier, weights: str | Path | None = None, *, trust_pickle: bool = False) -> Classifier:
+def load_model(
+    spec: str | nn.Module | Classifier,
+    weights: str | Path | None = None,
+    *,
+    trust_pickle: bool = False,
+) -> Classifier:
     """A model, frozen and in eval mode.
 
     Args:
@@ -36,7 +41,9 @@ def load_model(spec: str | nn.Module | Classifier, weights: str | Path | None = 
     """
     if isinstance(spec, Classifier):
         if weights is not None:
-            raise InputError(f"{weights}: model {spec.name} has its weights already; --weights goes with file.py:FUNCTION")
+            raise InputError(
+                f"{weights}: model {spec.name} has its weights already; --weights goes with file.py:FUNCTION"
+            )
         return spec
     if isinstance(spec, nn.Module):
         module, name = spec, None
@@ -44,7 +51,9 @@ def load_model(spec: str | nn.Module | Classifier, weights: str | Path | None = 
         path = Path(spec).expanduser()
         if path.exists() or ":" not in str(spec):
             if weights is not None:
-                raise InputError(f"{path}: has its weights inside; --weights goes with code: file.py:FUNCTION --weights FILE")
+                raise InputError(
+                    f"{path}: has its weights inside; --weights goes with code: file.py:FUNCTION --weights FILE"
+                )
             return _from_file(path, trust_pickle)
         from scotoma.models.user_code import build
 
@@ -73,27 +82,37 @@ def _from_file(path: Path, trust_pickle: bool) -> Classifier:
             )
     # Such a program holds constants that are neither parameters nor buffers: only the file has them all.
     with path.open("rb") as file:
-        return replace(Classifier.of(module, path.stem), sha256=hashlib.file_digest(file, "sha256").hexdigest())
+        return replace(
+            Classifier.of(module, path.stem), sha256=hashlib.file_digest(file, "sha256").hexdigest()
+        )
 
 
 def _torchscript(path: Path) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # torch advises its users to export; this file is there
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # torch advises its users to export; this file is there
         try:
             return torch.jit.load(path, map_location="cpu")
         except Exception as error:
-            raise InputError(f"{path}: this TorchScript file cannot be loaded ({reason(error)})") from None
+            raise InputError(
+                f"{path}: this TorchScript file cannot be loaded ({reason(error)})"
+            ) from None
 
 
 def _exported(path: Path, trust_pickle: bool) -> nn.Module:
     if not trust_pickle:
         # torch.export.load reads some entries with pickle and evaluates size expressions as Python.
-        raise InputError(f"{path}: a torch.export file can run any code when it is opened; if you trust it, add --trust-pickle")
+        raise InputError(
+            f"{path}: a torch.export file can run any code when it is opened; if you trust it, add --trust-pickle"
+        )
     try:
         with path.open("rb") as file, _quiet_logs():
             return torch.export.load(file).module()
     except Exception as error:
-        raise InputError(f"{path}: this torch.export file cannot be loaded ({reason(error)})") from None
+        raise InputError(
+            f"{path}: this torch.export file cannot be loaded ({reason(error)})"
+        ) from None
 
 
 @contextmanager

@@ -37,7 +37,10 @@ class NearestNeighbour(nn.Module):
         rows = torch.arange(len(split)).split(READ)
         self.labels = split.labels.clone()
         as_bytes = [(split.images(part) * 255).round_().to(torch.uint8) for part in rows]
-        whole = all(torch.equal(made.float().div_(255), split.images(part)) for made, part in zip(as_bytes, rows, strict=True))
+        whole = all(
+            torch.equal(made.float().div_(255), split.images(part))
+            for made, part in zip(as_bytes, rows, strict=True)
+        )
         self.images = torch.cat(as_bytes if whole else [split.images(part) for part in rows])
         self._kept.places = None
         return self
@@ -45,7 +48,9 @@ class NearestNeighbour(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits (n, classes); a class without images is as far as the diameter of the box."""
         if not len(self.labels):
-            raise InputError("this nearest neighbour remembers no images yet: scotoma train nearest-neighbour --data DATA")
+            raise InputError(
+                "this nearest neighbour remembers no images yet: scotoma train nearest-neighbour --data DATA"
+            )
         flat = images.flatten(1).float()
         nearest = self._search(flat.detach())
         diameter = flat.shape[1] ** 0.5
@@ -57,10 +62,14 @@ class NearestNeighbour(nn.Module):
     def _search(self, flat: Tensor) -> Tensor:
         """Which training image of each class is nearest, int64 (n, classes); -1 where the class has none."""
         if self._kept.places is None:
-            self._kept.places = [(self.labels == label).nonzero().squeeze(1) for label in range(self.classes)]
+            self._kept.places = [
+                (self.labels == label).nonzero().squeeze(1) for label in range(self.classes)
+            ]
             self._kept.pixels = [self._pixels(rows) for rows in self._kept.places]
         best = flat.new_full((len(flat), self.classes), -1, dtype=torch.int64)
-        for label, (rows, pixels) in enumerate(zip(self._kept.places, self._kept.pixels, strict=True)):
+        for label, (rows, pixels) in enumerate(
+            zip(self._kept.places, self._kept.pixels, strict=True)
+        ):
             if len(rows):
                 best[:, label] = rows[_nearest(pixels, flat)]
         return best
@@ -73,7 +82,9 @@ class NearestNeighbour(nn.Module):
         self._kept.places = None
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
         for name in ("images", "labels"):
             if prefix + name in state_dict:
                 setattr(self, name, state_dict[prefix + name].clone())

@@ -23,7 +23,9 @@ class StandardiseEach(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
-        least = flat.shape[1] ** -0.5  # of the deviation, so that a blank image divides by something
+        least = (
+            flat.shape[1] ** -0.5
+        )  # of the deviation, so that a blank image divides by something
         # the challenge works on 0..255, where `least` stands beside deviations 255 times as large
         deviation = flat.std(1, correction=0).clamp_min(least / 255)
         return (images - flat.mean(1)[:, None, None, None]) / deviation[:, None, None, None]
@@ -47,7 +49,9 @@ def resnet9(shape: tuple[int, int, int], classes: int, width: int = 32) -> nn.Se
     """
 
     def block(inputs: int, outputs: int) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+        return nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+        )
 
     def residual(channels: int) -> Residual:
         return Residual(nn.Sequential(block(channels, channels), block(channels, channels)))
@@ -91,7 +95,10 @@ class PreActivation(nn.Module):
 
 
 def madry_cifar(
-    shape: tuple[int, int, int], classes: int, units: int = 5, widths: tuple[int, ...] = (16, 160, 320, 640)
+    shape: tuple[int, int, int],
+    classes: int,
+    units: int = 5,
+    widths: tuple[int, ...] = (16, 160, 320, 640),
 ) -> nn.Sequential:
     """w32-10, the network of the CIFAR-10 challenge (Madry et al. 2018): five pre-activation units in each of three stages.
 
@@ -102,7 +109,12 @@ def madry_cifar(
     for stage, (inputs, outputs) in enumerate(pairwise(widths)):
         stages[f"stage{stage + 1}"] = nn.Sequential(
             *(
-                PreActivation(outputs if unit else inputs, outputs, 2 if stage and not unit else 1, first=not (stage or unit))
+                PreActivation(
+                    outputs if unit else inputs,
+                    outputs,
+                    2 if stage and not unit else 1,
+                    first=not (stage or unit),
+                )
                 for unit in range(units)
             )
         )
@@ -118,7 +130,9 @@ def madry_cifar(
     )
     for part in model.modules():
         if isinstance(part, nn.Conv2d):
-            nn.init.normal_(part.weight, std=(2 / (part.weight[0, 0].numel() * part.out_channels)) ** 0.5)
+            nn.init.normal_(
+                part.weight, std=(2 / (part.weight[0, 0].numel() * part.out_channels)) ** 0.5
+            )
         elif isinstance(part, nn.BatchNorm2d):
             part.momentum = 0.1  # the challenge's decay of 0.9
         elif isinstance(part, nn.Linear):

@@ -34,7 +34,9 @@ def binary_cnn(shape: Shape, classes: int) -> nn.Sequential:
 def _layers(shape: Shape, classes: int) -> OrderedDict[str, nn.Module]:
     channels, *sides = shape
     if min(sides) < 8:
-        raise InputError(f"--arch cnn: its filters need images of at least 8x8, these are {sides[0]}x{sides[1]}")
+        raise InputError(
+            f"--arch cnn: its filters need images of at least 8x8, these are {sides[0]}x{sides[1]}"
+        )
     filters = FILTERS if min(sides) >= SMALLEST else ((FILTERS[0][0], 3, 1), FILTERS[1])
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, (width, window, stride) in enumerate(filters, 1):

@@ -130,7 +130,10 @@ class AnalysisBySynthesis(nn.Module):
             bank = self._prepared(seen.device)
             together = TOGETHER if seen.device.type == "cpu" else max(1, len(seen))
             starts = bank.nearest(seen.detach())
-            parts = [self._explain(bank, beta, *part) for part in zip(seen.split(together), starts.split(together), strict=True)]
+            parts = [
+                self._explain(bank, beta, *part)
+                for part in zip(seen.split(together), starts.split(together), strict=True)
+            ]
             return Synthesis(*map(torch.cat, zip(*parts, strict=True)))
 
     def draw(self, seed: int) -> None:
@@ -170,14 +173,21 @@ class AnalysisBySynthesis(nn.Module):
         found = latents.transpose(0, 1).flatten(0, 1)  # of the pair class * n + image
         race = RACE if self.race and beta == self.beta else {}
         pairs, z = torch.arange(len(found), device=found.device), found.clone()
-        mean, square, seen, counts = torch.zeros_like(z), torch.zeros_like(z), images.repeat(classes, 1, 1, 1), [n] * classes
+        mean, square, seen, counts = (
+            torch.zeros_like(z),
+            torch.zeros_like(z),
+            images.repeat(classes, 1, 1, 1),
+            [n] * classes,
+        )
         for step in range(self.steps):
             missed, slope = bank.decoders.slope(seen, z, counts)
             if step in race:
                 losses = (missed + beta / 2 * z.square().sum(1)) * self.scales[pairs // n]
                 stay = _in_race(losses, pairs, n, classes, race[step])
                 found[pairs] = z
-                pairs, z, mean, square, seen, slope = (part[stay] for part in (pairs, z, mean, square, seen, slope))
+                pairs, z, mean, square, seen, slope = (
+                    part[stay] for part in (pairs, z, mean, square, seen, slope)
+                )
                 counts = torch.bincount(pairs // n, minlength=classes).tolist()
             slope.add_(z, alpha=beta)
             mean.lerp_(slope, 1 - BETAS[0])
@@ -197,7 +207,9 @@ class AnalysisBySynthesis(nn.Module):
             (slope,) = torch.autograd.grad(losses.sum(), z, create_graph=True)
             mean = torch.lerp(mean, slope, 1 - BETAS[0])
             square = BETAS[1] * square + (1 - BETAS[1]) * slope.square()
-            sizes = (square / (1 - BETAS[1] ** step) + STABILITY**2).sqrt()  # inside the root, whose own slope at 0 is infinite
+            sizes = (
+                square / (1 - BETAS[1] ** step) + STABILITY**2
+            ).sqrt()  # inside the root, whose own slope at 0 is infinite
             z = z - self.rate / (1 - BETAS[0] ** step) * mean / sizes
             z = z * (self.radius / z.norm(dim=2, keepdim=True).clamp_min(self.radius))
         return z
@@ -215,9 +227,14 @@ class _Bank:
     @torch.no_grad()
     def __init__(self, vaes: ClassVAEs, samples: int, beta: float, seed: int, device: torch.device):
         self.decoders = Decoders(vaes)
-        drawn = torch.randn(round(samples / (1 - DROPPED)), LATENT, generator=torch.Generator().manual_seed(seed))
+        drawn = torch.randn(
+            round(samples / (1 - DROPPED)), LATENT, generator=torch.Generator().manual_seed(seed)
+        )
         self.samples = drawn[drawn.norm(dim=1).argsort()[:samples]].to(device)
-        parts = [[decoder.decode(part).flatten(1) for part in self.samples.split(CACHED)] for decoder in self.decoders.each]
+        parts = [
+            [decoder.decode(part).flatten(1) for part in self.samples.split(CACHED)]
+            for decoder in self.decoders.each
+        ]
         self.images = torch.stack([torch.cat(of_class) for of_class in parts])
         self.offsets = self.images.square().sum(2) + beta / 2 * self.samples.square().sum(1)
 
@@ -237,7 +254,9 @@ def _losses(bank: _Bank, beta: float, images: Tensor, latents: Tensor) -> tuple[
 
 def _in_race(losses: Tensor, pairs: Tensor, n: int, classes: int, lead: float) -> Tensor:
     """Which pairs are among the `BEST` of their image, or within `lead` times its best; `losses` are theirs."""
-    table = losses.new_full((classes * n,), torch.inf).index_copy_(0, pairs, losses).view(classes, n)
+    table = (
+        losses.new_full((classes * n,), torch.inf).index_copy_(0, pairs, losses).view(classes, n)
+    )
     best = table.topk(min(BEST, classes), dim=0, largest=False).values
     return losses <= torch.maximum(best[0] * lead, best[-1])[pairs % n]
 

@@ -89,5 +89,7 @@ def _convolutions(shape: Shape, classes: int, filters: int, size: int) -> nn.Seq
 
 def _at_least(arch: str, shape: Shape, pixels: int) -> Shape:
     if min(shape[1:]) < pixels:
-        raise InputError(f"--arch {arch}: its filters need images of at least {pixels}x{pixels}, these are {shape[1]}x{shape[2]}")
+        raise InputError(
+            f"--arch {arch}: its filters need images of at least {pixels}x{pixels}, these are {shape[1]}x{shape[2]}"
+        )
     return shape

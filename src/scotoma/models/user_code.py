@@ -34,28 +34,49 @@ def build(spec: str) -> tuple[nn.Module, str]:
     source, _, function = spec.rpartition(":")
     path = Path(source).expanduser()
     in_file = path.suffix == ".py"
-    if not function.isidentifier() or not (in_file or all(part.isidentifier() for part in source.split("."))):
-        raise InputError(f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION or a model file that exists")
+    if not function.isidentifier() or not (
+        in_file or all(part.isidentifier() for part in source.split("."))
+    ):
+        raise InputError(
+            f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION or a model file that exists"
+        )
     if in_file and not path.is_file():
         raise InputError(f"{path}: no such file (from model {spec!r})")
     name = f"{path.name}:{function}" if in_file else spec
     with _importing_from(path.resolve().parent if in_file else Path.cwd()):
-        module = _run(lambda: _execute(path.resolve()) if in_file else importlib.import_module(source), f"{source}: importing it")
+        module = _run(
+            lambda: _execute(path.resolve()) if in_file else importlib.import_module(source),
+            f"{source}: importing it",
+        )
         maker = _find(module, function, source)
         model = maker if isinstance(maker, nn.Module) else _run(maker, f"{source}: {function}()")
     if not isinstance(model, nn.Module):
-        raise InputError(f"{source}: {function}() returned {type(model).__name__}; want a torch.nn.Module")
+        raise InputError(
+            f"{source}: {function}() returned {type(model).__name__}; want a torch.nn.Module"
+        )
     return model, name
 
 
 def _find(module: ModuleType, function: str, source: str) -> Callable[[], Any]:
     found = getattr(module, function, None)
     if found is None:
-        own = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        here = [name for name in own if getattr(vars(module)[name], "__module__", None) == module.__name__]
-        raise InputError(f"{source}: has no function {function!r}; {nearest(function, here or own)}")
+        own = [
+            name
+            for name, value in vars(module).items()
+            if callable(value) and not name.startswith("_")
+        ]
+        here = [
+            name
+            for name in own
+            if getattr(vars(module)[name], "__module__", None) == module.__name__
+        ]
+        raise InputError(
+            f"{source}: has no function {function!r}; {nearest(function, here or own)}"
+        )
     if not callable(found):
-        raise InputError(f"{source}: {function} is {type(found).__name__}, not a function that returns a torch.nn.Module")
+        raise InputError(
+            f"{source}: {function} is {type(found).__name__}, not a function that returns a torch.nn.Module"
+        )
     return found
 
 
@@ -64,7 +85,10 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         return call()
     except InputError:
         raise
-    except (Exception, SystemExit) as error:  # a script that parses arguments when it is imported exits
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # a script that parses arguments when it is imported exits
         raise InputError(f"{what} raised {type(error).__name__}: {reason(error)}") from error
 
 
@@ -101,9 +125,19 @@ def _importing_from(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(str(folder))
-        _neighbours.update({name: folder for name in set(sys.modules) - before if _lies_in(sys.modules[name], folder)})
+        _neighbours.update(
+            {
+                name: folder
+                for name in set(sys.modules) - before
+                if _lies_in(sys.modules[name], folder)
+            }
+        )
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
     where = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
-    return where is not None and Path(where).is_relative_to(folder) and "site-packages" not in Path(where).parts
+    return (
+        where is not None
+        and Path(where).is_relative_to(folder)
+        and "site-packages" not in Path(where).parts
+    )

@@ -24,7 +24,9 @@ class Windows(NamedTuple):
     scale: int
 
 
-LARGE = Windows(((32, 5, 1), (32, 4, 2), (64, 3, 2)), ((16, 5, 2), (16, 5, 2), (0, 4, 1)), margin=12, scale=4)
+LARGE = Windows(
+    ((32, 5, 1), (32, 4, 2), (64, 3, 2)), ((16, 5, 2), (16, 5, 2), (0, 4, 1)), margin=12, scale=4
+)
 """The authors' own, made for 28x28 pixels; for sides that are a multiple of 4."""
 SMALL = Windows(((32, 3, 1), (64, 4, 2)), ((16, 4, 2), (0, 3, 1)), margin=4, scale=2)
 """For images of 8 to 14 pixels a side, an even number."""
@@ -52,7 +54,10 @@ class ClassVAEs(nn.Module):
                 "on, and even ones from 8 to 14"
             )
         self.shape, self.classes = shape, classes
-        first = ((sides[0] - windows.margin) // windows.scale, (sides[1] - windows.margin) // windows.scale)
+        first = (
+            (sides[0] - windows.margin) // windows.scale,
+            (sides[1] - windows.margin) // windows.scale,
+        )
         self.encoder = nn.Sequential(_encoder(windows, channels, classes, sides))
         self.decoder = nn.Sequential(_decoder(windows, channels, classes, first))
 
@@ -74,21 +79,31 @@ class ClassVAEs(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Images (n, classes, c, h, w) from latents (n, classes, LATENT), each class by its own decoder."""
-        return self.decoder(latents.flatten(1)[:, :, None, None]).view(len(latents), self.classes, *self.shape)
+        return self.decoder(latents.flatten(1)[:, :, None, None]).view(
+            len(latents), self.classes, *self.shape
+        )
 
 
-def _encoder(windows: Windows, channels: int, classes: int, sides: list[int]) -> OrderedDict[str, nn.Module]:
+def _encoder(
+    windows: Windows, channels: int, classes: int, sides: list[int]
+) -> OrderedDict[str, nn.Module]:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, (width, window, stride) in enumerate(windows.encoder, 1):
-        layers[f"conv{number}"] = nn.Conv2d(classes * channels, classes * width, window, stride, groups=classes)
+        layers[f"conv{number}"] = nn.Conv2d(
+            classes * channels, classes * width, window, stride, groups=classes
+        )
         layers[f"norm{number}"] = nn.BatchNorm2d(classes * width)
         layers[f"elu{number}"] = nn.ELU()
         channels, sides = width, [(side - window) // stride + 1 for side in sides]
-    layers["latent"] = nn.Conv2d(classes * channels, classes * 2 * LATENT, (sides[0], sides[1]), groups=classes)
+    layers["latent"] = nn.Conv2d(
+        classes * channels, classes * 2 * LATENT, (sides[0], sides[1]), groups=classes
+    )
     return layers
 
 
-def _decoder(windows: Windows, channels: int, classes: int, first: tuple[int, int]) -> OrderedDict[str, nn.Module]:
+def _decoder(
+    windows: Windows, channels: int, classes: int, first: tuple[int, int]
+) -> OrderedDict[str, nn.Module]:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     width = LATENT
     for number, (following, window, stride) in enumerate(((32, first, 1), *windows.decoder), 1):

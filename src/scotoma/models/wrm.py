@@ -22,7 +22,9 @@ def wrm(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """
     channels, height, width = shape
     if min(height, width) < SMALLEST:
-        raise InputError(f"wrm needs images of at least {SMALLEST}x{SMALLEST} pixels, not {height}x{width}")
+        raise InputError(
+            f"wrm needs images of at least {SMALLEST}x{SMALLEST} pixels, not {height}x{width}"
+        )
     sizes = [(side // 2 - 6) // 2 + 1 - 4 for side in (height, width)]
     return nn.Sequential(
         OrderedDict(

@@ -38,8 +38,14 @@ BY_NAME = {"tramer2018/imagenet", "duan2023/cifar"}
 
 def chosen(name: str) -> list[str]:
     """The items that "paper/item" or "paper" names. Raises `InputError`, with the nearest name, where there is none."""
-    found = [item for item in ITEMS if item == name or (item.startswith(f"{name}/") and item not in BY_NAME)]
+    found = [
+        item
+        for item in ITEMS
+        if item == name or (item.startswith(f"{name}/") and item not in BY_NAME)
+    ]
     if not found:
         papers = dict.fromkeys(item.partition("/")[0] for item in ITEMS)
-        raise InputError(f"nothing to reproduce is called {name!r}; {nearest(name, [*papers, *ITEMS])}")
+        raise InputError(
+            f"nothing to reproduce is called {name!r}; {nearest(name, [*papers, *ITEMS])}"
+        )
     return found

@@ -83,7 +83,9 @@ class Context:
         """The reference model `name`, trained where it is not there yet."""
         if name not in self.models:
             data = self.data(name)
-            found = reference(name, data, folder=self._places[0], progress=self.progress, say=self._say)
+            found = reference(
+                name, data, folder=self._places[0], progress=self.progress, say=self._say
+            )
             self.models[name] = found.checked(data)
         return self.models[name]
 

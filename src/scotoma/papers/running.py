@@ -46,17 +46,37 @@ class Reproduction:
 
         summary = self.finding.tables.get(SUMMARY)
         rows = without_intervals(summary) if summary else shown(self.rows)
-        columns = [column for column in text.columns(rows) if len(set(column.cells)) > 1 or column.heading in ALWAYS]
+        columns = [
+            column
+            for column in text.columns(rows)
+            if len(set(column.cells)) > 1 or column.heading in ALWAYS
+        ]
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
-        for title, part in zip_longest([self.finding.question], side_by_side(columns, console.width)):
-            table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+        for title, part in zip_longest(
+            [self.finding.question], side_by_side(columns, console.width)
+        ):
+            table = Table(
+                title=title,
+                title_justify="left",
+                title_style="bold",
+                box=SIMPLE_HEAD,
+                pad_edge=False,
+            )
             for column in part:
-                table.add_column(column.heading, justify="right" if column.numeric else "left", no_wrap=column.numeric)
+                table.add_column(
+                    column.heading,
+                    justify="right" if column.numeric else "left",
+                    no_wrap=column.numeric,
+                )
             for cells in zip(*(column.cells for column in part), strict=True):
                 table.add_row(*cells)
             console.print(table)
         colour = {"reproduced": "green", "differs": "yellow"}.get(self.finding.verdict, "dim")
-        console.print(f"[{colour}]{self.finding.verdict}[/]: {self.finding.headline}", soft_wrap=True, highlight=False)
+        console.print(
+            f"[{colour}]{self.finding.verdict}[/]: {self.finding.headline}",
+            soft_wrap=True,
+            highlight=False,
+        )
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)
 
 
@@ -100,12 +120,23 @@ def reproduce(
     home = Path("runs") / paper
     top = (home / single if single else home) if out is None else Path(out).expanduser()
     work = (home if out is None else top) / "runs"
-    if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or (top / "reproduction.json").exists()):
+    if (
+        top.exists()
+        and any(top.iterdir())
+        and not ((top / "runs").is_dir() or (top / "reproduction.json").exists())
+    ):
         raise InputError(f"{top}: is not empty and not a reproduction; choose another --out")
     started, clock = datetime.now(UTC), time.monotonic()
     progress = progress or Silent()
     with Context(
-        work, attack=attack, limit=limit, seed=seed, models=models, data_root=data_root, progress=progress, say=say
+        work,
+        attack=attack,
+        limit=limit,
+        seed=seed,
+        models=models,
+        data_root=data_root,
+        progress=progress,
+        say=say,
     ) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
         needed = dict.fromkeys(model for item in items.values() for model in item.models)
@@ -119,17 +150,20 @@ def reproduce(
                 finished.append(_measure(each, item, context, folder, command))
                 advance(1)
         if not single and ranks().leads:
-            lead = (
-                f"{len(items)} items of {paper}, measured again on models that this project trained. Each has a folder of its own."
-            )
-            when = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 1)}
+            lead = f"{len(items)} items of {paper}, measured again on models that this project trained. Each has a folder of its own."
+            when = {
+                "started": started.isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - clock, 1),
+            }
             provenance = _provenance(context, tuple(needed), command) | when
             write_reproduction(top, paper, lead, [each.finding for each in finished], provenance)
     ranks().leave()
     return finished
 
 
-def _measure(name: str, item: Item, context: Context, folder: Path, command: str | None) -> Reproduction:
+def _measure(
+    name: str, item: Item, context: Context, folder: Path, command: str | None
+) -> Reproduction:
     started, clock = datetime.now(UTC), time.monotonic()
     paper, _, short = name.partition("/")
     rows, finding = item.measure(context, short)
@@ -137,10 +171,17 @@ def _measure(name: str, item: Item, context: Context, folder: Path, command: str
     if not ranks().leads:
         return Reproduction(name, folder, rows, finding)
     write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
-    when = {"started": started.isoformat(timespec="seconds"), "seconds": round(time.monotonic() - clock, 1)}
+    when = {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - clock, 1),
+    }
     provenance = _provenance(context, item.models, command) | when
     write_reproduction(
-        folder, item.title, f"{item.source}, measured again on models that this project trained.", [finding], provenance
+        folder,
+        item.title,
+        f"{item.source}, measured again on models that this project trained.",
+        [finding],
+        provenance,
     )
     return Reproduction(name, folder, rows, finding)
 
@@ -169,7 +210,10 @@ def shown(rows: list[Row]) -> list[Row]:
 
 def without_intervals(rows: list[Row]) -> list[Row]:
     """A wide table that fits a terminal; the intervals stand in the report."""
-    return [{key: value for key, value in row.items() if not key.endswith(("_low", "_high"))} for row in rows]
+    return [
+        {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        for row in rows
+    ]
 
 
 PIPED = 120

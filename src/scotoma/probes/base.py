@@ -71,7 +71,11 @@ class Probe(Protocol):
 
 def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
     """A value with its interval as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
-    return {name: finite(rate.value), f"{name}_low": finite(rate.low), f"{name}_high": finite(rate.high)}
+    return {
+        name: finite(rate.value),
+        f"{name}_low": finite(rate.low),
+        f"{name}_high": finite(rate.high),
+    }
 
 
 def percent(rate: Rate) -> str:

@@ -43,8 +43,14 @@ def boxes(figure: Boxes, finding: Finding) -> Canvas:
     for i in range(len(labels)):
         missing = float(np.isinf(reach[of == i]).mean())
         if missing:
-            axes.annotate(f"∞ {missing:.0%}", (i, top), ha="center", va="bottom", fontsize=9, color=MUTED)
-    axes.set(ylim=(min(0.0, float(finite.min())) if finite.size else 0, top), ylabel=figure.y_label, xticks=[])
+            axes.annotate(
+                f"∞ {missing:.0%}", (i, top), ha="center", va="bottom", fontsize=9, color=MUTED
+            )
+    axes.set(
+        ylim=(min(0.0, float(finite.min())) if finite.size else 0, top),
+        ylabel=figure.y_label,
+        xticks=[],
+    )
     axes.grid(False, axis="x")
     width = max(6, WIDE // max(1, len(labels)) - 2)
     for i, label in enumerate(labels):
@@ -55,5 +61,7 @@ def boxes(figure: Boxes, finding: Finding) -> Canvas:
 
 
 def _box(found: np.ndarray, top: float) -> dict[str, Any]:
-    low, first, middle, third, high = np.minimum(np.quantile(found, SHARES, method="inverted_cdf"), top)
+    low, first, middle, third, high = np.minimum(
+        np.quantile(found, SHARES, method="inverted_cdf"), top
+    )
     return {"whislo": low, "q1": first, "med": middle, "q3": third, "whishi": high}

@@ -16,7 +16,17 @@ from scotoma.report.gallery import gallery
 from scotoma.report.heatmap import heatmap
 from scotoma.report.plot import MARKERS, axes_of, beside, legend, values
 from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
-from scotoma.results.finding import Bars, Boxes, Curve, Figure, Finding, Gallery, Heatmap, RateOverHistogram, Scatter
+from scotoma.results.finding import (
+    Bars,
+    Boxes,
+    Curve,
+    Figure,
+    Finding,
+    Gallery,
+    Heatmap,
+    RateOverHistogram,
+    Scatter,
+)
 
 LINES = ("-", "--", "-.", ":")
 LABEL_LETTERS = 30
@@ -33,8 +43,16 @@ def draw(figure: Figure, finding: Finding) -> str:
 
     Raises `KeyError` when it names a table, a column or an array that the finding does not have.
     """
-    drawn = finding.images[figure.images] if isinstance(figure, Gallery) else finding.tables[figure.table]
-    return render(lambda: _canvas(figure, finding) if len(drawn) else _nothing(), title(figure), figure.caption)
+    drawn = (
+        finding.images[figure.images]
+        if isinstance(figure, Gallery)
+        else finding.tables[figure.table]
+    )
+    return render(
+        lambda: _canvas(figure, finding) if len(drawn) else _nothing(),
+        title(figure),
+        figure.caption,
+    )
 
 
 def _nothing() -> Canvas:
@@ -98,7 +116,9 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
             markevery=max(1, len(members) // MARKED),
             clip_on=False,
         )
-    _from_zero(axes, *(values(rows, column) for column in (figure.y, figure.low, figure.high) if column))
+    _from_zero(
+        axes, *(values(rows, column) for column in (figure.y, figure.low, figure.high) if column)
+    )
     _marks(axes, figure.marks)
     if figure.group and len(groups) > 1:
         legend(canvas, lines, [str(group) for group in groups])
@@ -140,19 +160,32 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
     canvas, axes = axes_of(0.95 + row_height * max(len(rows), 2))
     for i, (value, low, high) in enumerate(figure.series.values()):
         rates, y = values(rows, value), np.arange(len(rows)) - 0.4 + thick * (i + 0.5)
-        axes.barh(y, np.nan_to_num(rates), thick * 0.86, color=PALETTE[i % len(PALETTE)], linewidth=0)
+        axes.barh(
+            y, np.nan_to_num(rates), thick * 0.86, color=PALETTE[i % len(PALETTE)], linewidth=0
+        )
         below, above = rates - values(rows, low), values(rows, high) - rates
         known = np.isfinite(below) & np.isfinite(above)
         spread = np.maximum(0, [below[known], above[known]])
-        axes.errorbar(rates[known], y[known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=2)
+        axes.errorbar(
+            rates[known], y[known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=2
+        )
         for missing in y[np.isnan(rates)]:
-            axes.annotate("–", (0, missing), xytext=(4, 0), textcoords="offset points", va="center", color=MUTED)
+            axes.annotate(
+                "–",
+                (0, missing),
+                xytext=(4, 0),
+                textcoords="offset points",
+                va="center",
+                color=MUTED,
+            )
     axes.set(xlim=(0, 1.01 if figure.rates else None), xlabel=figure.y_label, yticks=[])
     for row, label in enumerate(labels):
         beside(axes, row, label)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     if len(figure.series) > 1:
-        handles = [Patch(color=PALETTE[i % len(PALETTE)], linewidth=0) for i in range(len(figure.series))]
+        handles = [
+            Patch(color=PALETTE[i % len(PALETTE)], linewidth=0) for i in range(len(figure.series))
+        ]
         legend(canvas, handles, list(figure.series))
     return canvas
 
@@ -160,7 +193,9 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
 @_canvas.register
 def _rate_over_histogram(figure: RateOverHistogram, finding: Finding) -> Canvas:
     rows = finding.tables[figure.table]
-    left, right, rate, low, high, share = (values(rows, name) for name in ("left", "right", "rate", "low", "high", "share"))
+    left, right, rate, low, high, share = (
+        values(rows, name) for name in ("left", "right", "rate", "low", "high", "share")
+    )
     canvas = Canvas(figsize=(WIDTH, 4.1), layout="constrained")
     upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     centre = (left + right) / 2
@@ -169,7 +204,9 @@ def _rate_over_histogram(figure: RateOverHistogram, finding: Finding) -> Canvas:
     upper.hlines(rate, left, right, color=PALETTE[0], linewidth=1.8)
     upper.plot(centre, rate, "o", color=PALETTE[0], markersize=4, clip_on=False)
     upper.set(ylim=(0, 1.02), ylabel=figure.y_label)
-    lower.bar(left, np.nan_to_num(share), right - left, align="edge", color=MUTED, alpha=0.55, linewidth=0)
+    lower.bar(
+        left, np.nan_to_num(share), right - left, align="edge", color=MUTED, alpha=0.55, linewidth=0
+    )
     lower.set(xlabel=figure.x_label, ylabel="share of images")
     lower.grid(False, axis="x")
     canvas.align_ylabels([upper, lower])
@@ -183,13 +220,25 @@ def _scatter(figure: Scatter, finding: Finding) -> Canvas:
     canvas, axes = axes_of(3.4)
     reached = np.isfinite(y)
     # Thousands of points as vector marks would make the page heavy; they become one picture, the text around stays text.
-    style: dict[str, Any] = {"linestyle": "none", "markeredgewidth": 0, "rasterized": len(rows) > MANY_POINTS}
+    style: dict[str, Any] = {
+        "linestyle": "none",
+        "markeredgewidth": 0,
+        "rasterized": len(rows) > MANY_POINTS,
+    }
     groups = list(dict.fromkeys(row[figure.group] for row in rows)) if figure.group else ["reached"]
     place = np.array([groups.index(row[figure.group]) if figure.group else 0 for row in rows])
     drawn = []
     for i in range(len(groups)):
         chosen = reached & (place == i)
-        drawn += axes.plot(x[chosen], y[chosen], "o", color=PALETTE[i % len(PALETTE)], markersize=4, alpha=0.55, **style)
+        drawn += axes.plot(
+            x[chosen],
+            y[chosen],
+            "o",
+            color=PALETTE[i % len(PALETTE)],
+            markersize=4,
+            alpha=0.55,
+            **style,
+        )
     _from_zero(axes, y)
     if not reached.all():
         above = axes.get_xaxis_transform()

@@ -19,8 +19,12 @@ from scotoma.report.text import number
 from scotoma.results.finding import Finding, Heatmap, Row
 
 # Heat maps keep their colours in a dark page, so these are none of those that follow it.
-BAD_TO_GOOD = LinearSegmentedColormap.from_list("rates", ("#c44e00", "#f2c9a1", "#f4f2ec", "#a5cbe4", "#00629b"), N=20)
-LOW_TO_HIGH = LinearSegmentedColormap.from_list("values", ("#f4f2ec", "#a5cbe4", "#00629b", "#002c47"))
+BAD_TO_GOOD = LinearSegmentedColormap.from_list(
+    "rates", ("#c44e00", "#f2c9a1", "#f4f2ec", "#a5cbe4", "#00629b"), N=20
+)
+LOW_TO_HIGH = LinearSegmentedColormap.from_list(
+    "values", ("#f4f2ec", "#a5cbe4", "#00629b", "#002c47")
+)
 ON_CELLS, ON_DARK_CELLS = "#15181d", "#fdfdfd"
 DARK = 0.5
 """Lightness of a cell, between 0 and 1, below which text on it is white."""
@@ -47,7 +51,11 @@ class _Side:
         given = [row[column] for row in rows]
         if any(isinstance(value, str) for value in given):
             names = list(dict.fromkeys(str(value) for value in given))
-            return cls(np.arange(len(names), dtype=float), np.array([names.index(str(value)) for value in given]), names)
+            return cls(
+                np.arange(len(names), dtype=float),
+                np.array([names.index(str(value)) for value in given]),
+                names,
+            )
         at, of = np.unique(values(rows, column), return_inverse=True)
         return cls(at, of, None)
 
@@ -62,7 +70,9 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
     across, up = _edges(x.at), _edges(y.at)
     colours, scale = _colours(figure, shown[np.isfinite(shown)])
     gaps = PAPER if len(y.at) <= MOST_LINES else "face"
-    cells = axes.pcolormesh(across, up, np.ma.masked_invalid(shown), cmap=colours, norm=scale, edgecolors=gaps)
+    cells = axes.pcolormesh(
+        across, up, np.ma.masked_invalid(shown), cmap=colours, norm=scale, edgecolors=gaps
+    )
     if len(x.at) <= WRITTEN_COLUMNS:
         for i, j in np.argwhere(np.isfinite(shown)):
             value = shown[i, j]
@@ -73,13 +83,25 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
     if figure.region:
         inside = np.zeros(shown.shape, bool)
         inside[y.of, x.of] = [bool(row[figure.region]) for row in rows]
-        axes.add_collection(LineCollection(_border(inside, across, up), colors=ON_CELLS, linewidths=2))
-        handles.append(Line2D([], [], color=INK, linewidth=2, label=figure.region.replace("_", " ")))
+        axes.add_collection(
+            LineCollection(_border(inside, across, up), colors=ON_CELLS, linewidths=2)
+        )
+        handles.append(
+            Line2D([], [], color=INK, linewidth=2, label=figure.region.replace("_", " "))
+        )
     for i, (label, (at, height)) in enumerate(figure.marks.items()):
-        ring: dict[str, Any] = {"marker": MARKERS[i % len(MARKERS)], "fillstyle": "none", "linestyle": "none"}
-        axes.plot(at, height, **ring, color=ON_DARK_CELLS, markersize=13, markeredgewidth=4, zorder=3)
+        ring: dict[str, Any] = {
+            "marker": MARKERS[i % len(MARKERS)],
+            "fillstyle": "none",
+            "linestyle": "none",
+        }
+        axes.plot(
+            at, height, **ring, color=ON_DARK_CELLS, markersize=13, markeredgewidth=4, zorder=3
+        )
         axes.plot(at, height, **ring, color=ON_CELLS, markersize=13, markeredgewidth=2, zorder=3)
-        handles.append(Line2D([], [], **ring, color=INK, markersize=8, markeredgewidth=1.5, label=label))
+        handles.append(
+            Line2D([], [], **ring, color=INK, markersize=8, markeredgewidth=1.5, label=label)
+        )
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     axes.grid(False)
     _name(axes, x.names, y.names)

@@ -45,7 +45,9 @@ class Section:
         return f"probe-{self.finding.probe}"
 
 
-def write_report(folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]) -> Path:
+def write_report(
+    folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]
+) -> Path:
     """Write `folder/report.html`, one file that needs nothing else, and every figure beside it.
 
     Each figure is also `folder/figures/<probe>-<name>.svg`, and what it draws a `.csv` of that name: the table of the finding,
@@ -61,12 +63,23 @@ def write_report(folder: Path, claim: dict[str, Any], findings: list[Finding], p
     Returns:
         The path of the page. Raises `KeyError` when a figure names a table, a column or an array that is not there.
     """
-    words = {"title": "Robustness audit", "about": f"{claim['model']} on {claim['data']}", "each": "probe", "whole": "audit"}
-    claimed = {"claim": claim, "norm": text.norm(claim["threat"]["norm"]), "size": _size(claim["threat"])}
+    words = {
+        "title": "Robustness audit",
+        "about": f"{claim['model']} on {claim['data']}",
+        "each": "probe",
+        "whole": "audit",
+    }
+    claimed = {
+        "claim": claim,
+        "norm": text.norm(claim["threat"]["norm"]),
+        "size": _size(claim["threat"]),
+    }
     return _write_page(folder, findings, provenance, **words, **claimed)
 
 
-def write_reproduction(folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]) -> Path:
+def write_reproduction(
+    folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]
+) -> Path:
     """Write the page of a paper's items measured again, and the figures beside it, as `write_report` does.
 
     Args:
@@ -80,7 +93,9 @@ def write_reproduction(folder: Path, title: str, lead: str, findings: list[Findi
     return _write_page(folder, findings, provenance, **words, claim=None, lead=lead)
 
 
-def _write_page(folder: Path, findings: list[Finding], provenance: dict[str, Any], **front: Any) -> Path:
+def _write_page(
+    folder: Path, findings: list[Finding], provenance: dict[str, Any], **front: Any
+) -> Path:
     folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     sections, drawn = [], 0
@@ -100,7 +115,9 @@ def _write_page(folder: Path, findings: list[Finding], provenance: dict[str, Any
         tally=_tally(findings),
         notes=provenance.get("notes", []),
         command=provenance.get("command"),
-        provenance=text.definitions({key: value for key, value in provenance.items() if key not in ("notes", "command")}),
+        provenance=text.definitions(
+            {key: value for key, value in provenance.items() if key not in ("notes", "command")}
+        ),
         folded_rows=FOLDED_ROWS,
     )
     path = folder / "report.html"
@@ -128,13 +145,19 @@ def _section(folder: Path, finding: Finding, drawn: int) -> Section:
         element = Markup(svg.for_page(document, f"{stem}"))  # The drawing escapes its own text.
         columns = len(figure.columns) if isinstance(figure, Gallery) and figure.captions else 0
         drawings.append(Drawing(drawn + i, element, figure.caption, columns))
-    tables = [(text.humanise(name), len(rows), text.columns(rows)) for name, rows in finding.tables.items() if rows]
+    tables = [
+        (text.humanise(name), len(rows), text.columns(rows))
+        for name, rows in finding.tables.items()
+        if rows
+    ]
     return Section(finding, text.key_numbers(finding.numbers), drawings, tables)
 
 
 def _write_csv(path: Path, figure: Figure, finding: Finding) -> None:
     if isinstance(figure, Gallery):
-        rows: list[Row] = [dict(zip(figure.columns, captions, strict=True)) for captions in figure.captions]
+        rows: list[Row] = [
+            dict(zip(figure.columns, captions, strict=True)) for captions in figure.captions
+        ]
         names = figure.columns
     else:
         rows = finding.tables[figure.table]

@@ -66,7 +66,11 @@ def render(draw: Callable[[], Canvas], title: str, description: str) -> str:
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         stream = io.StringIO()
-        draw().savefig(stream, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        draw().savefig(
+            stream,
+            format="svg",
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
+        )
     drawing = stream.getvalue()
     # Matplotlib's rule for "*" would reach every drawing of a page; inherited attributes say the same.
     drawing = _LEAKING_STYLE.sub("", drawing[drawing.index("<svg") :], count=1)

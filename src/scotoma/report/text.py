@@ -15,7 +15,16 @@ SIGNIFICANT = 4
 DECIMALS = 4
 INTERVAL_DECIMALS = 3
 
-_TERMS = {"linf": "L-inf", "l0": "L0", "l1": "L1", "l2": "L2", "sha256": "SHA-256", "pgd": "PGD", "fgsm": "FGSM", "auroc": "AUROC"}
+_TERMS = {
+    "linf": "L-inf",
+    "l0": "L0",
+    "l1": "L1",
+    "l2": "L2",
+    "sha256": "SHA-256",
+    "pgd": "PGD",
+    "fgsm": "FGSM",
+    "auroc": "AUROC",
+}
 _TERMS |= {name: name for name in ("n", "p", "eps")}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -79,8 +88,13 @@ def columns(rows: Sequence[Row]) -> list[Column]:
     for name in ranged:
         together = [row.get(end) for end in (name, f"{name}_low", f"{name}_high") for row in rows]
         column = _column(name, together, INTERVAL_DECIMALS, rounded=True)
-        value, low, high = (column.cells[part * len(rows) : (part + 1) * len(rows)] for part in range(3))
-        cells = [f"{v} ({a}–{b})" if NONE not in (a, b) else v for v, a, b in zip(value, low, high, strict=True)]
+        value, low, high = (
+            column.cells[part * len(rows) : (part + 1) * len(rows)] for part in range(3)
+        )
+        cells = [
+            f"{v} ({a}–{b})" if NONE not in (a, b) else v
+            for v, a, b in zip(value, low, high, strict=True)
+        ]
         made[name] = Column(column.heading, cells, column.numeric)
     return [made[name] for name in names if name not in folded]
 
@@ -88,10 +102,16 @@ def columns(rows: Sequence[Row]) -> list[Column]:
 def _column(name: str, values: list[Any], most: int = DECIMALS, rounded: bool = False) -> Column:
     present = [value for value in values if value is not None]
     numeric = bool(present) and all(_is_number(value) for value in present)
-    return Column(humanise(name), aligned(values, most, rounded) if numeric else [_cell(value) for value in values], numeric)
+    return Column(
+        humanise(name),
+        aligned(values, most, rounded) if numeric else [_cell(value) for value in values],
+        numeric,
+    )
 
 
-def aligned(values: Sequence[float | None], most: int = DECIMALS, rounded: bool = False) -> list[str]:
+def aligned(
+    values: Sequence[float | None], most: int = DECIMALS, rounded: bool = False
+) -> list[str]:
     """Numbers with as many decimals as the one that needs most of them, at most `most`.
 
     A number that would need a power of ten leaves all of them as they are, or is `rounded` to what the largest one needs.
@@ -102,12 +122,20 @@ def aligned(values: Sequence[float | None], most: int = DECIMALS, rounded: bool 
     largest = max(abs(value) for value in values if value is not None)
     if any("×" in text for text in texts) and not (rounded and 10**-most <= largest < 1e6):
         return texts
-    decimals = min(most, max(most if "×" in text else len(text.partition(".")[2]) for text in texts))
-    return [NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−") for value in values]
+    decimals = min(
+        most, max(most if "×" in text else len(text.partition(".")[2]) for text in texts)
+    )
+    return [
+        NONE if value is None else f"{value:,.{decimals}f}".replace("-", "−") for value in values
+    ]
 
 
 def _cell(value: Any) -> str:
-    return ", ".join(scalar(item) for item in value) if isinstance(value, list | tuple) else scalar(value)
+    return (
+        ", ".join(scalar(item) for item in value)
+        if isinstance(value, list | tuple)
+        else scalar(value)
+    )
 
 
 @dataclass(frozen=True)

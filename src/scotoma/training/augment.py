@@ -76,7 +76,11 @@ class Cutout:
             return (along >= 0) & (along < side)
 
         square = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
-        return torch.where(square, images.mean((0, 2, 3), keepdim=True) if self.colour is None else self.colour, images)
+        return torch.where(
+            square,
+            images.mean((0, 2, 3), keepdim=True) if self.colour is None else self.colour,
+            images,
+        )
 
 
 @dataclass(frozen=True)

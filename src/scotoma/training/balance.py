@@ -29,10 +29,14 @@ def balanced_order(labels: Tensor, classes: int, batch: int, generator: torch.Ge
     need = -(-len(labels) // batch) * each
     members = [(labels == label).nonzero().squeeze(1) for label in range(classes)]
     if empty := [str(label) for label, rows in enumerate(members) if not len(rows)]:
-        raise InputError(f"there are no training images of class {', '.join(empty)}, and every batch is to hold some")
+        raise InputError(
+            f"there are no training images of class {', '.join(empty)}, and every batch is to hold some"
+        )
     return torch.stack([_dealt(rows, need, generator) for rows in members], 1).flatten()
 
 
 def _dealt(rows: Tensor, need: int, generator: torch.Generator) -> Tensor:
     rounds = -(-need // len(rows))
-    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)])[:need]
+    return torch.cat([rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)])[
+        :need
+    ]

@@ -72,7 +72,9 @@ def evaluate(
     attacks = (PGD(threat, steps=STEPS), FGSM(threat)) if attacked else ()
     rows = torch.arange(min(images, len(split)))
     stood = torch.zeros(1 + len(attacks), dtype=torch.int64, device=device)
-    for part in rows[team.rank :: team.world].split(engine.batch_size(device, math.prod(split.shape))):
+    for part in rows[team.rank :: team.world].split(
+        engine.batch_size(device, math.prod(split.shape))
+    ):
         batch, labels = _read(split, part, device)
         random = Randomness(0, part.to(device))
         seen = [batch, *(attack(model, batch, labels, random) for attack in attacks)]
@@ -91,7 +93,9 @@ def evaluate(
 
 
 def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    return split.images(rows).to(device, memory_format=torch.channels_last), split.labels[rows].to(device)
+    return split.images(rows).to(device, memory_format=torch.channels_last), split.labels[rows].to(
+        device
+    )
 
 
 def overfitting(history: Sequence[Evaluation], last: Evaluation) -> str | None:

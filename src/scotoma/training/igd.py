@@ -47,9 +47,20 @@ class InputGradientDistillation(PGDTraining):
         if not 0 <= self.weight < math.inf:
             raise InputError(f"weight {self.weight:g} of recipe igd; want a number from 0")
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         loss = super().__call__(model, images, labels, progress, generator)
-        return loss + self.weight * (1 - self.alignment(model, images, labels).mean()) if self.weight else loss
+        return (
+            loss + self.weight * (1 - self.alignment(model, images, labels).mean())
+            if self.weight
+            else loss
+        )
 
     def alignment(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Cosine of the model's and the teacher's gradient of the true class's logit by each image, float32 (n,) in [-1, 1].
@@ -70,15 +81,23 @@ class InputGradientDistillation(PGDTraining):
             logits = teacher.module.to(images.device)(leaf)
         except Exception as error:  # the user's code may raise anything
             shape = "x".join(map(str, images.shape[1:]))
-            raise InputError(f"teacher {teacher.name} of recipe igd cannot take images of {shape}: {reason(error)}") from None
+            raise InputError(
+                f"teacher {teacher.name} of recipe igd cannot take images of {shape}: {reason(error)}"
+            ) from None
         if logits.shape != (len(images), classes):
             raise InputError(
                 f"teacher {teacher.name} of recipe igd returns {tuple(logits.shape)} for {len(images)} images of {classes} "
                 "classes; give one that was trained on the same data"
             )
-        gradient = torch.autograd.grad(_of_class(logits, labels), leaf)[0] if logits.requires_grad else torch.zeros(())
+        gradient = (
+            torch.autograd.grad(_of_class(logits, labels), leaf)[0]
+            if logits.requires_grad
+            else torch.zeros(())
+        )
         if not bool(gradient.isfinite().all() and gradient.any()):
-            raise InputError(f"teacher {teacher.name} of recipe igd has no gradient by images to follow; give a network that has")
+            raise InputError(
+                f"teacher {teacher.name} of recipe igd has no gradient by images to follow; give a network that has"
+            )
         return gradient
 
 

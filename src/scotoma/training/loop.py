@@ -60,12 +60,23 @@ class Schedule:
 
     def __post_init__(self):
         if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"unknown optimizer {self.optimizer!r}; {nearest(self.optimizer, list(OPTIMIZERS))}")
+            raise InputError(
+                f"unknown optimizer {self.optimizer!r}; {nearest(self.optimizer, list(OPTIMIZERS))}"
+            )
 
     @classmethod
-    def for_images(cls, images: int, batch: int = 128, peak: float = 1e-3, decay: float = 0.0, optimizer: str = "adam") -> Schedule:
+    def for_images(
+        cls,
+        images: int,
+        batch: int = 128,
+        peak: float = 1e-3,
+        decay: float = 0.0,
+        optimizer: str = "adam",
+    ) -> Schedule:
         """Ten epochs, or on a small training split as many as make `LEAST_STEPS` steps."""
-        return cls(max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak, decay, optimizer)
+        return cls(
+            max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak, decay, optimizer
+        )
 
     def rate(self, progress: float) -> float:
         """Learning rate when `progress` in [0, 1] of the training is done."""
@@ -134,7 +145,9 @@ def train(
         model.to(device)  # what it remembers of the images came from the CPU
         schedule = replace(schedule, epochs=0)
     weights = list(model.parameters()) or [torch.zeros(0)]  # an optimizer wants some
-    optimizer = OPTIMIZERS[schedule.optimizer](weights, lr=schedule.peak, weight_decay=schedule.decay)
+    optimizer = OPTIMIZERS[schedule.optimizer](
+        weights, lr=schedule.peak, weight_decay=schedule.decay
+    )
     identity = {
         "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
         "options": told(adversary),
@@ -149,13 +162,24 @@ def train(
     }
     checkpoint = out.with_name(out.name + ".checkpoint")
     team.agree(identity)
-    history = resumption.resume(team.told(partial(resumption.content, checkpoint)), checkpoint, identity, model, optimizer)
+    history = resumption.resume(
+        team.told(partial(resumption.content, checkpoint)), checkpoint, identity, model, optimizer
+    )
     step_loss = team.parallel(Step(model, adversary), strays=start is not None)
     together = len(data.classes) if getattr(adversary, "balanced", False) else 1
     size = batch_size(adversary, schedule, len(data.classes))
     batches = math.ceil(len(data.train) / size)
     tested = min(getattr(adversary, "evaluated", IMAGES), len(data.test))
-    judge = partial(evaluate, model, data.test, threat, device, tested, attacked=not hasattr(adversary, "evaluated"), team=team)
+    judge = partial(
+        evaluate,
+        model,
+        data.test,
+        threat,
+        device,
+        tested,
+        attacked=not hasattr(adversary, "evaluated"),
+        team=team,
+    )
     total = batches * schedule.epochs
     step(batches * len(history))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -163,7 +187,9 @@ def train(
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
         starts = torch.Generator(device).manual_seed(team.seed(seed, epoch, 1))
         order = _order(adversary, data, size, generator)
-        torch.manual_seed(team.seed(seed, epoch, 2))  # for layers that draw: the same after a resumption
+        torch.manual_seed(
+            team.seed(seed, epoch, 2)
+        )  # for layers that draw: the same after a resumption
         model.train()
         losses = []
         for batch, whole in enumerate(order.split(size)):
@@ -178,16 +204,27 @@ def train(
             with engine.autocast(device):
                 loss = step_loss(images, labels, done / total, starts) * share
             optimizer.zero_grad(set_to_none=True)
-            (loss * team.world).backward()  # ranks take the mean of their gradients, and this is to be the sum
+            (
+                loss * team.world
+            ).backward()  # ranks take the mean of their gradients, and this is to be the sum
             optimizer.step()
             losses.append(loss.detach())
             step(1)
         loss = float(team.total(torch.stack(losses)).mean())
         if not math.isfinite(loss):
-            raise InputError(f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate")
+            raise InputError(
+                f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate"
+            )
         team.average_statistics(model)
         measured = judge()
-        history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=overfitting(history, measured)))
+        history.append(
+            Epoch(
+                **asdict(measured),
+                epoch=epoch + 1,
+                loss=loss,
+                overfitting=overfitting(history, measured),
+            )
+        )
         if team.leads:
             resumption.save(checkpoint, identity, model, optimizer, history)
             lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
@@ -207,12 +244,15 @@ def train(
         **asdict(final),
         **({"processes": team.world} if team.world > 1 else {}),
         "overfitting": next((line.overfitting for line in history if line.overfitting), None),
-        "evaluated": f"first {tested} test images" + ("" if final.robust_accuracy is None else f"; robust under PGD-{STEPS}"),
+        "evaluated": f"first {tested} test images"
+        + ("" if final.robust_accuracy is None else f"; robust under PGD-{STEPS}"),
     }
     try:
         save_checkpoint(out, model, card, torch.float16 if half else None)
     except SafetensorError as error:  # how it tells of a full disk
-        raise InputError(f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint") from None
+        raise InputError(
+            f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint"
+        ) from None
     checkpoint.unlink(missing_ok=True)
     return model
 
@@ -222,7 +262,9 @@ def batch_size(recipe: Any, schedule: Schedule, classes: int) -> int:
     if not getattr(recipe, "balanced", False):
         return schedule.batch
     if schedule.batch < classes:
-        raise InputError(f"--batch {schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more")
+        raise InputError(
+            f"--batch {schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more"
+        )
     return schedule.batch // classes * classes
 
 

@@ -26,12 +26,30 @@ class PGDTraining:
     steps: int = 7
     warmup: float = 0.3
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        return F.cross_entropy(model(self.perturb(model, images, labels, progress, generator)).float(), labels)
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        return F.cross_entropy(
+            model(self.perturb(model, images, labels, progress, generator)).float(), labels
+        )
 
-    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         """The adversarial images to learn from, (n, c, h, w)."""
-        threat = Threat(self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup))
+        threat = Threat(
+            self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
+        )
         start = torch.rand(images.shape, generator=generator, device=images.device)
         x = threat.project(images + threat.eps * (2 * start - 1), images)
         for _ in range(self.steps):

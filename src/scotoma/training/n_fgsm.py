@@ -29,13 +29,33 @@ class NoiseFGSM:
     noise: float = 2.0
     warmup: float = 0.1
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        return F.cross_entropy(model(self.perturb(model, images, labels, progress, generator)).float(), labels)
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        return F.cross_entropy(
+            model(self.perturb(model, images, labels, progress, generator)).float(), labels
+        )
 
-    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         """The adversarial images to learn from, (n, c, h, w), up to (noise + 1) eps from the images given."""
         eps = self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
-        start = torch.rand(images.shape, generator=generator, device=images.device).contiguous(memory_format=torch.channels_last)
-        leaf = start.mul_(2).sub_(1).mul_(self.noise * eps).add_(images).clamp_(0, 1).requires_grad_()
+        start = torch.rand(images.shape, generator=generator, device=images.device).contiguous(
+            memory_format=torch.channels_last
+        )
+        leaf = (
+            start.mul_(2).sub_(1).mul_(self.noise * eps).add_(images).clamp_(0, 1).requires_grad_()
+        )
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
         return (leaf.detach() + eps * gradient.sign()).clamp_(0, 1)

@@ -29,5 +29,12 @@ class Remembering:
             raise InputError("recipe nearest-neighbour goes with --arch nearest-neighbour")
         model.remember(split)
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         raise InputError("recipe nearest-neighbour has no steps")

@@ -46,7 +46,9 @@ class Step(nn.Module):
         self.weights = nn.ParameterList(model.parameters())
         self._loss = partial(recipe, model)
 
-    def forward(self, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def forward(
+        self, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator
+    ) -> Tensor:
         return self._loss(images, labels, progress, generator)
 
 
@@ -178,6 +180,8 @@ def _device(local: int) -> torch.device:
     if not torch.cuda.is_available():
         return torch.device("cpu")
     if local >= torch.cuda.device_count():
-        raise InputError(f"--nproc-per-node: there are {torch.cuda.device_count()} CUDA devices here; start as many processes")
+        raise InputError(
+            f"--nproc-per-node: there are {torch.cuda.device_count()} CUDA devices here; start as many processes"
+        )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -35,16 +35,29 @@ class Patched:
     steps: int = 7
     warmup: float = 0.3
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         moved = round(self.share * len(images))
         parts = [(images[moved:], labels[moved:], 1.0, 1e-3)]
         if moved:
-            number = int(torch.randint(len(self.spots), (1,), generator=generator, device=generator.device))
+            number = int(
+                torch.randint(len(self.spots), (1,), generator=generator, device=generator.device)
+            )
             spot = self.spots[number]
             parts.append((spot(images[:moved]), labels[:moved], contrast(spot), self.warmup))
         loss = images.new_zeros(())
         for batch, classes, scale, warmup in parts:
-            inner = PGDTraining(Threat(self.threat.norm, scale * self.threat.eps), self.steps, warmup)
+            inner = PGDTraining(
+                Threat(self.threat.norm, scale * self.threat.eps), self.steps, warmup
+            )
             if len(batch):
-                loss = loss + inner(model, batch, classes, progress, generator) * (len(batch) / len(images))
+                loss = loss + inner(model, batch, classes, progress, generator) * (
+                    len(batch) / len(images)
+                )
         return loss

@@ -17,7 +17,14 @@ class Recipe(Protocol):
     mode; a recipe that needs no steps has `fit(model, split)`, which is called before.
     """
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         """The loss to descend, a scalar whose gradient reaches the weights.
 
         Args:

@@ -16,7 +16,13 @@ from scotoma.training.evaluation import Epoch
 from scotoma.utils.errors import InputError
 
 
-def save(path: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer, history: list[Epoch]) -> None:
+def save(
+    path: Path,
+    identity: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[Epoch],
+) -> None:
     """Write the checkpoint whole or not at all. `identity` says which training it is of, as JSON."""
     state = {
         "identity": json.dumps(identity),
@@ -35,7 +41,11 @@ def content(path: Path) -> bytes | None:
 
 
 def resume(
-    content: bytes | None, path: Path, identity: dict[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
+    content: bytes | None,
+    path: Path,
+    identity: dict[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
 ) -> list[Epoch]:
     """The epochs that are done, with model and optimizer as they were; none without content.
 
@@ -47,9 +57,13 @@ def resume(
     try:
         state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:
-        raise InputError(f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again") from None
+        raise InputError(
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again"
+        ) from None
     if not isinstance(state, dict) or state.get("identity") != json.dumps(identity):
-        raise InputError(f"{path}: the checkpoint of another training; delete it or choose another --out")
+        raise InputError(
+            f"{path}: the checkpoint of another training; delete it or choose another --out"
+        )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     return [Epoch(**line) for line in state["history"]]

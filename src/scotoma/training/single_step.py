@@ -22,7 +22,14 @@ class _HalfAdversarial(ABC):
 
     threat: Threat
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         adversarial = self.perturb(model, images, generator)
         return F.cross_entropy(model(torch.cat([images, adversarial])).float(), labels.repeat(2))
 
@@ -87,13 +94,37 @@ class FastTraining:
     step: float = 1.25
     warmup: float = 0.1
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
-        return F.cross_entropy(model(self.perturb(model, images, labels, progress, generator)).float(), labels)
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        return F.cross_entropy(
+            model(self.perturb(model, images, labels, progress, generator)).float(), labels
+        )
 
-    def perturb(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def perturb(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         """The adversarial images to learn from, (n, c, h, w) inside the threat."""
-        threat = Threat(self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup))
-        start = torch.rand(images.shape, generator=generator, device=images.device).mul_(2).sub_(1).mul_(threat.eps).add_(images)
+        threat = Threat(
+            self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
+        )
+        start = (
+            torch.rand(images.shape, generator=generator, device=images.device)
+            .mul_(2)
+            .sub_(1)
+            .mul_(threat.eps)
+            .add_(images)
+        )
         leaf = threat.project(start, images).requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
         return threat.project(leaf.detach() + self.step * threat.steepest(gradient), images)

@@ -43,9 +43,18 @@ class Synthesis:
         device = model.floor.device
         model.calibrate(split.images(rows).to(device), split.labels[rows].to(device))
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         if not isinstance(model, AnalysisBySynthesis):
-            raise InputError("recipe abs trains --arch abs or binary-abs, whose classes have a generative model each")
+            raise InputError(
+                "recipe abs trains --arch abs or binary-abs, whose classes have a generative model each"
+            )
         classes = model.vaes.classes
         turns = images.contiguous().view(-1, classes, *images.shape[1:])
         made, mean, log_variance = model.vaes(model.binarise(turns), generator)

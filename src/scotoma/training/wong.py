@@ -32,7 +32,14 @@ class Wong:
     warmup: float = 0.4
     projections: int | None = 21
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         eps = self.threat.eps * min(1.0, 0.1 + 0.9 * progress / self.warmup)
         network = read_network(model, tuple(images.shape[1:]))  # type: ignore[arg-type]
         centre, radius = bound(network, images, labels, eps, self.projections, generator)

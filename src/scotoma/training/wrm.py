@@ -30,6 +30,13 @@ class WRM:
     steps: int = 15
     smoothing: float = 0.1
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, progress: float, generator: torch.Generator) -> Tensor:
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        progress: float,
+        generator: torch.Generator,
+    ) -> Tensor:
         moved = transport(model, images, labels, self.gamma, self.steps, self.smoothing)
         return losses(model(moved), labels, self.smoothing).mean()

@@ -47,7 +47,11 @@ class Translate:
 
     def __str__(self) -> str:
         ways = ((self.right, "right", "left"), (self.down, "down", "up"))
-        parts = [f"{abs(pixels):g} px {ahead if pixels > 0 else back}" for pixels, ahead, back in ways if pixels]
+        parts = [
+            f"{abs(pixels):g} px {ahead if pixels > 0 else back}"
+            for pixels, ahead, back in ways
+            if pixels
+        ]
         return f"shift by {' and '.join(parts) or 'nothing'}"
 
 
@@ -65,5 +69,7 @@ def _resample(images: Tensor, matrix: Matrix) -> Tensor:
         device=images.device,
     )
     grid = F.affine_grid(scaled.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-    moved = F.grid_sample(images.double(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    moved = F.grid_sample(
+        images.double(), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return moved.to(images.dtype).clamp_(0, 1)

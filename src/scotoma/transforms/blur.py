@@ -24,11 +24,16 @@ class Blur:
 
     def __call__(self, images: Tensor) -> Tensor:
         radius = int(REACH * self.sigma + 0.5)
-        kernel = [math.exp(-((k / self.sigma) ** 2) / 2) if k else 1.0 for k in range(-radius, radius + 1)]
+        kernel = [
+            math.exp(-((k / self.sigma) ** 2) / 2) if k else 1.0 for k in range(-radius, radius + 1)
+        ]
         for dim, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
             wide, size = F.pad(images, padding, mode="replicate"), images.shape[dim]
             # a sum of shifted images: a convolution rounds differently in batches of different sizes
-            shifted = (wide.narrow(dim, k, size) * (weight / sum(kernel)) for k, weight in enumerate(kernel))
+            shifted = (
+                wide.narrow(dim, k, size) * (weight / sum(kernel))
+                for k, weight in enumerate(kernel)
+            )
             images = sum(shifted, images.new_zeros(()))
         return images.clamp(0, 1)
 

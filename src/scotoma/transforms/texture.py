@@ -28,7 +28,9 @@ class Texture:
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        coarse = torch.randn((1, 1, PATCHES, PATCHES), generator=torch.Generator().manual_seed(self.seed))
+        coarse = torch.randn(
+            (1, 1, PATCHES, PATCHES), generator=torch.Generator().manual_seed(self.seed)
+        )
         pattern = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
         pattern = (pattern - pattern.min()) / (pattern.max() - pattern.min())
         return (images + self.strength * (1 - images) * pattern.to(images)).clamp_(0, 1)

@@ -55,7 +55,9 @@ def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
     The answer follows from the hardware and from the model's multiplications an image, not from a clock: the same run on
     the same kind of machine searches in the same precision. A module with a true attribute `precise` wants none of it.
     """
-    if not has_bf16(images.device) or any(getattr(part, "precise", False) for part in model.modules()):
+    if not has_bf16(images.device) or any(
+        getattr(part, "precise", False) for part in model.modules()
+    ):
         return False
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 _MASK = {bits: (1 << (64 - bits)) - 1 for bits in (27, 30, 31)}
-_GOLDEN, _MIX1, _MIX2 = (n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_GOLDEN, _MIX1, _MIX2 = (
+    n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
 class Randomness:

@@ -20,7 +20,11 @@ class Rate(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%}, n = {self.n})" if self.n else "no images"
+        return (
+            f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%}, n = {self.n})"
+            if self.n
+            else "no images"
+        )
 
 
 def rate(successes: np.ndarray) -> Rate:
@@ -33,7 +37,9 @@ def rate(successes: np.ndarray) -> Rate:
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
     low, high = (centre - half) / scale, (centre + half) / scale
-    return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)  # at 0 and 1 rounding would leave p outside
+    return Rate(
+        p, max(0.0, min(p, low)), min(1.0, max(p, high)), n
+    )  # at 0 and 1 rounding would leave p outside
 
 
 class Median(NamedTuple):
@@ -53,7 +59,12 @@ def median(values: np.ndarray) -> Median:
     ordered = np.sort(values)
     reach = Z95 * math.sqrt(n) / 2
     low, high = math.floor(n / 2 - reach) - 1, math.ceil(n / 2 + reach)
-    return Median(float(ordered[(n - 1) // 2]), float(ordered[max(0, low)]), float(ordered[min(n - 1, high)]), n)
+    return Median(
+        float(ordered[(n - 1) // 2]),
+        float(ordered[max(0, low)]),
+        float(ordered[min(n - 1, high)]),
+        n,
+    )
 
 
 class Estimate(NamedTuple):
@@ -83,7 +94,9 @@ class Correlation(NamedTuple):
     n: int
 
 
-def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Correlation:
+def spearman(
+    x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None
+) -> Correlation:
     """Rank correlation of `x` and `y`, ranked within each stratum; censored values are infinite and tie.
 
     Args:
@@ -92,8 +105,14 @@ def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None 
         strata: (n,) integers; correlations within strata are averaged, weighted by their sizes. None is one stratum. One of
             fewer than three images, or where either value is the same for all, has no correlation and does not count.
     """
-    groups = [np.arange(len(x))] if strata is None else [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    groups = [group for group in groups if len(group) > 2 and _varies(x[group]) and _varies(y[group])]
+    groups = (
+        [np.arange(len(x))]
+        if strata is None
+        else [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    )
+    groups = [
+        group for group in groups if len(group) > 2 and _varies(x[group]) and _varies(y[group])
+    ]
     if not groups:
         return Correlation(math.nan, math.nan, math.nan, 0)
     generator = np.random.default_rng(seed)

@@ -39,4 +39,8 @@ class Active:
         keep = (~done).nonzero().squeeze(1)
         for field in fields(self):
             part = getattr(self, field.name)
-            setattr(self, field.name, part.index_select(0, keep) if isinstance(part, Tensor) else part.narrow(keep))
+            setattr(
+                self,
+                field.name,
+                part.index_select(0, keep) if isinstance(part, Tensor) else part.narrow(keep),
+            )

@@ -13,7 +13,11 @@ from scotoma.attacks.estimated import Estimated
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
-GRADIENTS: dict[str, Callable[[Any], Callable[..., Tensor]]] = {"exact": lambda attack: attack, "estimate": Estimated, "bpda": BPDA}
+GRADIENTS: dict[str, Callable[[Any], Callable[..., Tensor]]] = {
+    "exact": lambda attack: attack,
+    "estimate": Estimated,
+    "bpda": BPDA,
+}
 FALLBACKS = ("estimate", "bpda")
 """What a module may declare, the one that serves every model first."""
 
@@ -24,9 +28,13 @@ def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[...,
     Raises `InputError` for another name, and where the attack follows no gradients of the model (`follows_gradients`).
     """
     if gradient not in GRADIENTS:
-        raise InputError(f"unknown gradient {gradient!r} in --gradient; {nearest(gradient, list(GRADIENTS))}")
+        raise InputError(
+            f"unknown gradient {gradient!r} in --gradient; {nearest(gradient, list(GRADIENTS))}"
+        )
     if gradient != "exact" and not follows_gradients(attack):
-        raise InputError(f"attack {_name(attack)} follows no gradients of the model; leave --gradient {gradient} away")
+        raise InputError(
+            f"attack {_name(attack)} follows no gradients of the model; leave --gradient {gradient} away"
+        )
     return GRADIENTS[gradient](attack)
 
 
@@ -36,7 +44,11 @@ def declared_gradient(model: nn.Module) -> str:
     A class of modules whose outputs have no useful gradient says `gradient: ClassVar = "bpda"`, as `Binarise` does, or "estimate"
     where no slope can stand in for what it does; it speaks for every model that it is part of.
     """
-    said = {getattr(type(part), "gradient", None) for part in model.modules() if isinstance(part, nn.Module)}
+    said = {
+        getattr(type(part), "gradient", None)
+        for part in model.modules()
+        if isinstance(part, nn.Module)
+    }
     return next((fallback for fallback in FALLBACKS if fallback in said), "exact")
 
 

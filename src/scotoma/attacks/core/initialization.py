@@ -57,7 +57,9 @@ class FewPixels(Paths):
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         order = random.uniform(images[:, :1])
         noise = random.uniform(images[:, :1]).round().expand_as(images)
-        return torch.cat([order, noise if number < self.draws else other(images, random, number)], 1)
+        return torch.cat(
+            [order, noise if number < self.draws else other(images, random, number)], 1
+        )
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         return torch.where(drawn[:, :1] < column(reach), drawn[:, 1:], images)
@@ -72,7 +74,9 @@ def other(images: Tensor, random: Randomness, number: int) -> Tensor:
         return (random.uniform(images[:, :1]) < density).to(images).expand_as(images)
     if number % 4 == 2:
         coarse = random.normal(images.new_empty(*images.shape[:2], BLOBS, BLOBS))
-        return F.interpolate(coarse, images.shape[-2:], mode="bilinear").mul_(2).add_(0.5).clamp_(0, 1)
+        return (
+            F.interpolate(coarse, images.shape[-2:], mode="bilinear").mul_(2).add_(0.5).clamp_(0, 1)
+        )
     return _moved(images, random.uniform(images.new_empty(len(images), 4)))
 
 
@@ -84,6 +88,9 @@ def _moved(images: Tensor, chance: Tensor) -> Tensor:
         return torch.where(mirror[:, None] < 0.5, index, -index) % length
 
     _, _, height, width = images.shape
-    rows, columns = places(height, chance[:, 0], chance[:, 1]), places(width, chance[:, 2], chance[:, 3])
+    rows, columns = (
+        places(height, chance[:, 0], chance[:, 1]),
+        places(width, chance[:, 2], chance[:, 3]),
+    )
     images = images.gather(2, rows[:, None, :, None].expand_as(images))
     return images.gather(3, columns[:, None, None, :].expand_as(images))

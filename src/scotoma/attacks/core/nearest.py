@@ -32,7 +32,13 @@ def size(delta: Tensor, norm: str) -> Tensor:
     if norm == "l0":
         return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
     flat = delta.flatten(1)
-    return flat.abs().amax(1) if norm == "linf" else flat.norm(dim=1) if norm == "l2" else flat.abs().sum(1)
+    return (
+        flat.abs().amax(1)
+        if norm == "linf"
+        else flat.norm(dim=1)
+        if norm == "l2"
+        else flat.abs().sum(1)
+    )
 
 
 def inwards(gradient: Tensor, x: Tensor) -> Tensor:
@@ -59,7 +65,9 @@ def soft_margin(softness: float) -> Loss:
         lead = wrong.detach().amax(1, keepdim=True)
         fixed = logits.detach()
         heat = (softness * fixed.std(1, keepdim=True, correction=0)).clamp_min(TINY)
-        soft = lead + heat * (((wrong - lead) / heat).logsumexp(1, keepdim=True) - math.log(logits.shape[1] - 1))
+        soft = lead + heat * (
+            ((wrong - lead) / heat).logsumexp(1, keepdim=True) - math.log(logits.shape[1] - 1)
+        )
         return (soft - logits.gather(1, label)).squeeze(1) - GUARD * fixed.abs().amax(1)
 
     def two(logits: Tensor, labels: Tensor) -> Tensor:

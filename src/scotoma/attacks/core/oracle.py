@@ -60,7 +60,9 @@ class Oracle:
 
     def ascent(self, images: Tensor, loss: Loss) -> Ascent:
         """One forward and one backward pass, through the inputs alone."""
-        gradients, losses, fooled = self._gradients(images, lambda logits, labels: loss(logits, labels)[:, None])
+        gradients, losses, fooled = self._gradients(
+            images, lambda logits, labels: loss(logits, labels)[:, None]
+        )
         return Ascent(gradients[0], losses[:, 0], fooled)
 
     def jacobian(self, images: Tensor, losses: Loss) -> Ascent:
@@ -76,9 +78,15 @@ class Oracle:
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
             last = losses.shape[1] - 1
-            gradients = [_gradient(losses[:, number], leaf, number < last) for number in range(last + 1)]
+            gradients = [
+                _gradient(losses[:, number], leaf, number < last) for number in range(last + 1)
+            ]
         logits = logits.detach()
-        return gradients, losses.detach(), self._confirm(images, logits) if reduced else fooled(logits, self.labels)
+        return (
+            gradients,
+            losses.detach(),
+            self._confirm(images, logits) if reduced else fooled(logits, self.labels),
+        )
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
         """Which images are fooled in float32, asked only of those that are, or nearly are, by `logits` of reduced precision."""
@@ -97,7 +105,9 @@ def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
     gradient = None
     if losses.requires_grad:
         gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=again)[0]
-    if gradient is None:  # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
+    if (
+        gradient is None
+    ):  # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
         return torch.zeros_like(leaf, requires_grad=False)
     if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
         gradient = gradient.clone(memory_format=torch.contiguous_format)
@@ -129,7 +139,9 @@ class PerImage(nn.Module):
     def whose(self, images: Tensor) -> Tensor:
         """Which image of the whole batch each of those belongs to that the model is asked about now, int64."""
         rows, self.rows = self.rows, None
-        if rows is None or len(rows) != len(images):  # an attack that does not say: the images in turn
+        if rows is None or len(rows) != len(
+            images
+        ):  # an attack that does not say: the images in turn
             rows = torch.arange(len(images), device=images.device) % len(self.owners)
         return self.owners[rows]
 

@@ -45,7 +45,9 @@ class Paths(ABC):
     draws: int = 100
     persistence: int = 0
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, generator)
@@ -87,7 +89,9 @@ class Paths(ABC):
 def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
     """The point on the way from each image straight to its end whose distance in `norm` is `reach`, or the end."""
     change = ends - images
-    return (images + change * column((reach / size(change, norm).clamp_min_(TINY)).clamp_(max=1))).clamp_(0, 1)
+    return (
+        images + change * column((reach / size(change, norm).clamp_min_(TINY)).clamp_(max=1))
+    ).clamp_(0, 1)
 
 
 def retracted(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:

@@ -69,17 +69,23 @@ class Restarted(ABC, Generic[State]):
     restarts: int
     restart_steps: int
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    ) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         found = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
-        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
+            dim=1, descending=True, stable=True
+        )
         state = self._begin(oracle, generator or Randomness.default(images), images, likely)
         state.drop(~(margin(logits, labels) <= 0))  # which holds for what is not a number, too
         classes = logits.shape[1] - 1
         ranked = min(classes, RANKED) if 0 < self.restarts < classes else 0
-        first = max(1, self.steps - self.restarts * self.restart_steps - (ranked and ranked // 2 + 1))
+        first = max(
+            1, self.steps - self.restarts * self.restart_steps - (ranked and ranked // 2 + 1)
+        )
         self._search(state, first, margin, found)
         if ranked and len(state):
             state.rank(ranked, found, DUAL[self.threat.norm])

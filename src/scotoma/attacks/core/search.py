@@ -37,12 +37,22 @@ class Search(Active):
     """queries so far, int64 (n,)"""
 
     @classmethod
-    def begin(cls, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness | None) -> Search:
+    def begin(
+        cls, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness | None
+    ) -> Search:
         """The images that the model has right."""
         images = images.contiguous()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         random = random or Randomness.default(images)
-        search = cls(Oracle(model, labels), random, images, images.clone(), infinity, infinity.clone(), torch.zeros_like(labels))
+        search = cls(
+            Oracle(model, labels),
+            random,
+            images,
+            images.clone(),
+            infinity,
+            infinity.clone(),
+            torch.zeros_like(labels),
+        )
         search.drop(search.ask(images))
         return search
 
@@ -68,7 +78,9 @@ class Search(Active):
         if reach is not None:
             self.reach[rows] = reach[nearer]
 
-    def bisect(self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int) -> tuple[Tensor, Tensor]:
+    def bisect(
+        self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int
+    ) -> tuple[Tensor, Tensor]:
         """Follow the paths `drawn` of the images `rows` inwards, from `x` at `reach` to the x and reach returned; both fool."""
         clean, low = self.clean[rows], torch.zeros_like(reach)
         for _ in range(halvings if len(rows) else 0):
@@ -86,7 +98,15 @@ class Search(Active):
         clean = self.clean.repeat(times, 1, 1, 1)
         rows = torch.arange(n, device=clean.device).repeat(times)
         streams = _Streams(random, [n] * times)
-        return Search(self.oracle.narrow(rows), streams, clean, clean.clone(), infinity, infinity.clone(), self.spent[rows])
+        return Search(
+            self.oracle.narrow(rows),
+            streams,
+            clean,
+            clean.clone(),
+            infinity,
+            infinity.clone(),
+            self.spent[rows],
+        )
 
     def become(self, kind: Callable[..., S], **more: Tensor) -> S:
         """The same with the further fields `more`, as the state of an attack's next part."""
@@ -112,4 +132,9 @@ class _Streams(Randomness):
         return _Streams(streams, [len(part) for part in parts])
 
     def uniform(self, like: Tensor) -> Tensor:
-        return torch.cat([stream.uniform(part) for stream, part in zip(self.streams, like.split(self.counts), strict=True)])
+        return torch.cat(
+            [
+                stream.uniform(part)
+                for stream, part in zip(self.streams, like.split(self.counts), strict=True)
+            ]
+        )

@@ -27,14 +27,20 @@ def common(context: Context, models: tuple[str, ...], n: int = published.IMAGES)
     order = shuffled(len(right), context.seed)
     found = order[right[order]][: min(context.limit or n, n)]
     if not len(found):
-        raise InputError(f"no test image is one that {', '.join(models)} all have right: there is nothing to compare them on")
+        raise InputError(
+            f"no test image is one that {', '.join(models)} all have right: there is nothing to compare them on"
+        )
     return found
 
 
 def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel over the training images: what the paper standardises images with."""
     split = data.train or data.test
-    total, squares, values = torch.zeros(data.shape[0]).double(), torch.zeros(data.shape[0]).double(), 0
+    total, squares, values = (
+        torch.zeros(data.shape[0]).double(),
+        torch.zeros(data.shape[0]).double(),
+        0,
+    )
     for rows in torch.arange(len(split)).split(1000):
         images = split.images(rows).double()
         total, squares = total + images.sum((0, 2, 3)), squares + images.square().sum((0, 2, 3))

@@ -41,7 +41,9 @@ class Attributions:
             for method in ATTRIBUTIONS:
                 found[method] = measure(context, self.ways, method, IMAGES)
                 advance(1)
-        every = [(method, eps, each) for method, of_it in found.items() for eps, each in of_it.items()]
+        every = [
+            (method, eps, each) for method, of_it in found.items() for eps, each in of_it.items()
+        ]
         rows = [line for named in every for line in _rows(*named)]
         checks = self.checks(found)
         held = sum(check.holds for check in checks)
@@ -80,7 +82,10 @@ class Attributions:
         for method, of_it in found.items():
             (first, natural), (last, robust) = of_it.items()
             where = f"{method}: {first}, {last}"
-            made += [*claims.unequal(of_it, first, last, where=where), *claims.led(robust, f"{method}: {last}")]
+            made += [
+                *claims.unequal(of_it, first, last, where=where),
+                *claims.led(robust, f"{method}: {last}"),
+            ]
             made += claims.gap(natural, robust, where)
         order = list(dict.fromkeys(check.claim for check in made))
         return sorted(made, key=lambda check: order.index(check.claim))
@@ -92,11 +97,29 @@ def _rows(method: str, eps: str, each: Measured) -> list[Row]:
     for order in COMPARED:
         for kind in TYPES:
             which = {"type": kind, "order": order}
-            rows.append(row(keys | which, f"error under noise on {each.middle} values", rate(each.noise(kind, order))))
+            rows.append(
+                row(
+                    keys | which,
+                    f"error under noise on {each.middle} values",
+                    rate(each.noise(kind, order)),
+                )
+            )
         for colour in COLOURS:
             errors = rate(each.occlusion(0, colour, order))
-            rows.append(row(keys | {"colour": colour, "order": order}, f"error under {claims.told(*each.settings[0])}", errors))
-        rows.append(row(keys | {"order": order}, "area under deletion", mean(each.frame[f"deletion {order}"].to_numpy())))
+            rows.append(
+                row(
+                    keys | {"colour": colour, "order": order},
+                    f"error under {claims.told(*each.settings[0])}",
+                    errors,
+                )
+            )
+        rows.append(
+            row(
+                keys | {"order": order},
+                "area under deletion",
+                mean(each.frame[f"deletion {order}"].to_numpy()),
+            )
+        )
     return rows
 
 
@@ -111,7 +134,10 @@ def _summary(method: str, eps: str, each: Measured) -> Row:
 
 
 def _deletion(method: str, eps: str, each: Measured) -> Row:
-    areas = {order: columns(f"area_{order}", mean(each.frame[f"deletion {order}"].to_numpy())) for order in COMPARED}
+    areas = {
+        order: columns(f"area_{order}", mean(each.frame[f"deletion {order}"].to_numpy()))
+        for order in COMPARED
+    }
     return {"model": f"{method}, {eps}", **areas["importance"], **areas["random"], "n": len(each)}
 
 
@@ -143,12 +169,18 @@ def _ginis() -> Bars:
 
 
 def _errors() -> Bars:
-    series = {f"type {kind}, {name}": f"{column}_{kind}" for kind in TYPES for name, column in NOISED.items()}
+    series = {
+        f"type {kind}, {name}": f"{column}_{kind}"
+        for kind in TYPES
+        for name, column in NOISED.items()
+    }
     return Bars(
         "noise",
         "Error under Gaussian noise on the most important and on random values, by method and model, with 95% intervals.",
         table=SUMMARY,
         label="model",
-        series={name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()},
+        series={
+            name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()
+        },
         y_label="error",
     )

@@ -48,20 +48,43 @@ class Check:
         words = {"check": self.claim, "where": self.where}
         for name, (what, value) in {"value": self.larger, "against": self.smaller}.items():
             words |= {f"{name}_of": what, name: round(value, 6)}
-        outcome = "holds" if self.holds else "the opposite" if self.contrary else "not beyond chance"
-        return words | columns("difference", self.difference) | {"n": self.difference.n, "outcome": outcome}
+        outcome = (
+            "holds" if self.holds else "the opposite" if self.contrary else "not beyond chance"
+        )
+        return (
+            words
+            | columns("difference", self.difference)
+            | {"n": self.difference.n, "outcome": outcome}
+        )
 
 
-def larger(claim: str, where: str, first: tuple[str, np.ndarray], second: tuple[str, np.ndarray]) -> Check:
+def larger(
+    claim: str, where: str, first: tuple[str, np.ndarray], second: tuple[str, np.ndarray]
+) -> Check:
     """Whether a measure is larger in one place than in another; both are (n,), the same images in the same order."""
     (a, above), (b, below) = first, second
-    return Check(claim, where, (a, float(above.mean())), (b, float(below.mean())), mean(above - below))
+    return Check(
+        claim, where, (a, float(above.mean())), (b, float(below.mean())), mean(above - below)
+    )
 
 
-def more_errors(claim: str, where: str, first: tuple[str, np.ndarray], second: tuple[str, np.ndarray], slack: float = 0.0) -> Check:
+def more_errors(
+    claim: str,
+    where: str,
+    first: tuple[str, np.ndarray],
+    second: tuple[str, np.ndarray],
+    slack: float = 0.0,
+) -> Check:
     """The same of errors in [0, 1]."""
     (a, above), (b, below) = first, second
-    return Check(claim, where, (a, float(above.mean())), (b, float(below.mean())), paired(above - below), slack)
+    return Check(
+        claim,
+        where,
+        (a, float(above.mean())),
+        (b, float(below.mean())),
+        paired(above - below),
+        slack,
+    )
 
 
 def wider_gap(
@@ -73,7 +96,13 @@ def wider_gap(
     """Whether one difference of errors is larger than another."""
     (a, *one), (b, *two) = first, second
     wide, narrow = one[0] - one[1], two[0] - two[1]
-    return Check(claim, where, (a, float(wide.mean())), (b, float(narrow.mean())), paired(wide - narrow, most=2.0))
+    return Check(
+        claim,
+        where,
+        (a, float(wide.mean())),
+        (b, float(narrow.mean())),
+        paired(wide - narrow, most=2.0),
+    )
 
 
 def paired(differences: np.ndarray, most: float = 1.0) -> Estimate:
@@ -87,4 +116,6 @@ def paired(differences: np.ndarray, most: float = 1.0) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, 0)
     value, added = float(differences.mean()), np.append(differences, [most, -most])
     centre, reach = float(added.mean()), Z95 * float(added.std()) / math.sqrt(n + 2)
-    return Estimate(value, max(-most, min(value, centre - reach)), min(most, max(value, centre + reach)), n)
+    return Estimate(
+        value, max(-most, min(value, centre - reach)), min(most, max(value, centre + reach)), n
+    )

@@ -18,7 +18,12 @@ def of_sweep(found: Found) -> list[Check]:
     names = list(found)
     first, last = names[0], names[-1]
     steps = list(pairwise(names)) + ([(first, last)] if len(names) > 2 else [])
-    made = [check for over in published.FITS for low, high in steps for check in unequal(found, low, high, over)]
+    made = [
+        check
+        for over in published.FITS
+        for low, high in steps
+        for check in unequal(found, low, high, over)
+    ]
     natural, robust = found[first], found[last]
     return [
         *made,
@@ -29,7 +34,9 @@ def of_sweep(found: Found) -> list[Check]:
     ]
 
 
-def unequal(found: Found, low: str, high: str, over: str = "global", where: str | None = None) -> Iterator[Check]:
+def unequal(
+    found: Found, low: str, high: str, over: str = "global", where: str | None = None
+) -> Iterator[Check]:
     """Attribution is more unequal after training at the larger size; None tells both sizes."""
     convention = published.FITS[over]
     yield larger(
@@ -97,7 +104,8 @@ def outcome(checks: list[Check]) -> str:
     said = f"{held} of {len(checks)} comparisons are as the paper claims"
     contrary = [check for check in checks if check.contrary]
     against = [
-        _against([check for check in contrary if check.claim == claim]) for claim in dict.fromkeys(c.claim for c in contrary)
+        _against([check for check in contrary if check.claim == claim])
+        for claim in dict.fromkeys(c.claim for c in contrary)
     ]
     open_ = len(checks) - held - len(contrary)
     if open_:

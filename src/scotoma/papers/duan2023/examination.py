@@ -14,7 +14,15 @@ from scotoma.attribution.method import Attribution
 from scotoma.attribution.noise import InductiveNoise
 from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
 from scotoma.data.dataset import Dataset
-from scotoma.metrics.inequality import CONVENTIONS, amounts, gini, global_gini, hoover, lorenz, regional_gini
+from scotoma.metrics.inequality import (
+    CONVENTIONS,
+    amounts,
+    gini,
+    global_gini,
+    hoover,
+    lorenz,
+    regional_gini,
+)
 from scotoma.papers.duan2023 import channels, published
 from scotoma.utils.random import Randomness
 
@@ -65,7 +73,9 @@ class Examination:
             mean,
         )
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         maps = self.method(model, images, labels, random.fork(0))
         columns = unequal(maps)
         for number, noise in enumerate(self.noises, 1):
@@ -74,13 +84,19 @@ class Examination:
                 for k, share in zip(found.counts, wrong.float().mean(1).T, strict=True):
                     columns[noise_column(noise.noise, kind, order, k)] = share
         for number, occlusion in enumerate(self.occlusions, 1 + len(self.noises)):
-            controls = with_controls(occlusion, model, images, labels, maps, random.fork(number), self.centres)
+            controls = with_controls(
+                occlusion, model, images, labels, maps, random.fork(number), self.centres
+            )
             for order, drawn in controls.items():
                 name = occlusion_column(occlusion, order)
-                columns[f"error {name}"] = torch.stack([each.fell.float() for each in drawn]).mean(0)
+                columns[f"error {name}"] = torch.stack([each.fell.float() for each in drawn]).mean(
+                    0
+                )
                 columns[f"covered {name}"] = drawn[0].covered
         last = random.fork(1 + len(self.noises) + len(self.occlusions))
-        for (order, kind), curve in deletion_and_insertion(model, images, labels, maps, baseline=self.fill, generator=last).items():
+        for (order, kind), curve in deletion_and_insertion(
+            model, images, labels, maps, baseline=self.fill, generator=last
+        ).items():
             columns[f"{kind} {order}"] = curve.area
         return columns
 
@@ -116,7 +132,9 @@ def colour_of(occlusion: InductiveOcclusion) -> str:
 def counts(data: Dataset) -> tuple[int, ...]:
     """The paper's counts of sub-pixels as shares of an image, at least 1 and without repetition."""
     values = torch.Size(data.shape).numel()
-    return tuple(sorted({max(1, round(count * values / published.VALUES)) for count in published.COUNTS}))
+    return tuple(
+        sorted({max(1, round(count * values / published.VALUES)) for count in published.COUNTS})
+    )
 
 
 def middle(data: Dataset) -> int:

@@ -67,17 +67,25 @@ class Measured:
     @property
     def settings(self) -> list[tuple[int, int]]:
         """(regions, radius) of occlusion, the smaller first."""
-        return list(dict.fromkeys((each.regions, each.radius) for each in self.examination.occlusions))
+        return list(
+            dict.fromkeys((each.regions, each.radius) for each in self.examination.occlusions)
+        )
 
     def gini(self, over: str = "global", convention: str = "absolute") -> np.ndarray:
         """Gini coefficients, (n,)."""
         return self.frame[gini_column(over, convention)].to_numpy()
 
-    def noise(self, kind: str, order: str = "importance", k: int | None = None, noise: str = "gaussian") -> np.ndarray:
+    def noise(
+        self, kind: str, order: str = "importance", k: int | None = None, noise: str = "gaussian"
+    ) -> np.ndarray:
         """The share of draws under which each image is wrong, (n,); None is `middle`."""
-        return self.frame[noise_column(noise, kind, order, self.middle if k is None else k)].to_numpy()
+        return self.frame[
+            noise_column(noise, kind, order, self.middle if k is None else k)
+        ].to_numpy()
 
-    def occlusion(self, setting: int, colour: str, order: str = "importance", what: str = "error") -> np.ndarray:
+    def occlusion(
+        self, setting: int, colour: str, order: str = "importance", what: str = "error"
+    ) -> np.ndarray:
         """The share of draws in which each image fell, or how many pixels were "covered" in the first, (n,).
 
         Args:
@@ -115,10 +123,16 @@ def measure(
         frames = []
         with context.progress.bar(f"  {model}, {method}", last + 1) as advance:
             for unit in order[: UNIT * (last // UNIT + 1)].split(UNIT):
-                frames.append(run.on(unit.sort().values).examine("duan2023 examination", describe(examination), examination))
+                frames.append(
+                    run.on(unit.sort().values).examine(
+                        "duan2023 examination", describe(examination), examination
+                    )
+                )
                 advance(len(unit))
         every = pl.concat([frame for frame in frames if len(frame)])
-        wanted = pl.DataFrame({"index": chosen.numpy()}).join(every, on="index", maintain_order="left")
+        wanted = pl.DataFrame({"index": chosen.numpy()}).join(
+            every, on="index", maintain_order="left"
+        )
         found[name] = Measured(model, run.on(chosen), wanted, examination)
     return found
 
@@ -126,7 +140,11 @@ def measure(
 def robust(context: Context, model: str, threat: Threat, n: int = published.IMAGES) -> np.ndarray:
     """Which of the first n test images of the random order a model has right under attack, bool (n,)."""
     run = context.run(model)
-    drawn = run.on(shuffled(len(run.claim.data.test), run.seed)[: min(context.limit or n, n)].sort().values)
-    records = drawn.attack(make(context.attack or ATTACK, threat), what=f"  attacking {model}").sort("index")
+    drawn = run.on(
+        shuffled(len(run.claim.data.test), run.seed)[: min(context.limit or n, n)].sort().values
+    )
+    records = drawn.attack(
+        make(context.attack or ATTACK, threat), what=f"  attacking {model}"
+    ).sort("index")
     right = (records["prediction"] == records["label"]).to_numpy()
     return right & ~fallen(records, threat.eps, threat.norm)

@@ -36,7 +36,9 @@ class Pictures:
     method: Attribution
     occlusions: tuple[InductiveOcclusion, ...]
 
-    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         maps = self.method(model, images, labels, random.fork(0))
         columns = {"map": maps.flatten(1)}
         for number, occlusion in enumerate(self.occlusions, 1):
@@ -62,18 +64,31 @@ def pictures(found: Found) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]]:
     originals = split.images(index).numpy()
     labels = [first.run.claim.data.classes[label] for label in split.labels[index].tolist()]
     looks = {name: _look(each, index) for name, each in found.items()}
-    colour = originals if originals.shape[1] == 3 else np.repeat(originals.mean(1, keepdims=True), 3, axis=1)
+    colour = (
+        originals
+        if originals.shape[1] == 3
+        else np.repeat(originals.mean(1, keepdims=True), 3, axis=1)
+    )
     maps = [_drawn(looks[name]["map"].reshape(originals.shape)) for name in names]
     titles = [f"test image {at}: {label}" for at, label in zip(index.tolist(), labels, strict=True)]
     ginis = [[f"Gini {found[name].gini()[row]:.2f}" for name in names] for row in range(len(index))]
     ends = dict.fromkeys((names[0], names[-1]))
-    covered = [looks[name][f"covered {each}"].reshape(originals.shape) for name in ends for each in COLOURS]
+    covered = [
+        looks[name][f"covered {each}"].reshape(originals.shape) for name in ends for each in COLOURS
+    ]
     became = [
-        [_became(looks[name], each, row, first.run.claim.data.classes) for name in ends for each in COLOURS]
+        [
+            _became(looks[name], each, row, first.run.claim.data.classes)
+            for name in ends
+            for each in COLOURS
+        ]
         for row in range(len(index))
     ]
     regions, radius = first.settings[-1]
-    arrays = {"maps": np.stack([colour, *maps], axis=1), "covered": np.stack([originals, *covered], axis=1)}
+    arrays = {
+        "maps": np.stack([colour, *maps], axis=1),
+        "covered": np.stack([originals, *covered], axis=1),
+    }
     return arrays, (
         Gallery(
             "maps",
@@ -97,7 +112,9 @@ def pictures(found: Found) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]]:
 
 def _look(each: Measured, index: Tensor) -> dict[str, np.ndarray]:
     largest = each.settings[-1]
-    occlusions = tuple(made for made in each.examination.occlusions if (made.regions, made.radius) == largest)
+    occlusions = tuple(
+        made for made in each.examination.occlusions if (made.regions, made.radius) == largest
+    )
     look = Pictures(each.examination.method, tuple(map(replace, occlusions)))
     frame = each.run.on(index).examine("duan2023 pictures", describe(look), look)
     return {name: frame[name].to_numpy() for name in frame.columns}

@@ -50,7 +50,12 @@ class Remedies:
     title = "Cutout and input gradient distillation beside plain PGD training"
     source = "Duan et al. 2023, appendix on Cutout; Dong et al. 2023 (arXiv 2305.09305)"
     ways: dict[str, dict[str, str]] = {
-        "digits": {NATURAL: "digits-natural", PLAIN: "digits-pgd-03", "Cutout": "digits-pgd-cutout", "IGD": "digits-igd"},
+        "digits": {
+            NATURAL: "digits-natural",
+            PLAIN: "digits-pgd-03",
+            "Cutout": "digits-pgd-cutout",
+            "IGD": "digits-igd",
+        },
         "MNIST": {
             NATURAL: "mnist-small-natural",
             PLAIN: "mnist-small-pgd-03",
@@ -70,9 +75,18 @@ class Remedies:
             for data, ways in self.ways.items():
                 threat = Threat.parse(recipe_of(ways[PLAIN]).threat)
                 found = measure(context, ways)
-                every[data] = Ways(found, {way: robust(context, model, threat) for way, model in ways.items()}, threat)
+                every[data] = Ways(
+                    found,
+                    {way: robust(context, model, threat) for way, model in ways.items()},
+                    threat,
+                )
                 advance(1)
-        rows = [line for data, ways in every.items() for way in ways.found for line in _rows(data, way, ways)]
+        rows = [
+            line
+            for data, ways in every.items()
+            for way in ways.found
+            for line in _rows(data, way, ways)
+        ]
         checks = [check for data, ways in every.items() for check in of_ways(data, ways)]
         held = sum(check.holds for check in checks)
         first = next(iter(every.values()))
@@ -86,13 +100,18 @@ class Remedies:
             ),
             headline=f"{' '.join(_told(data, ways) for data, ways in every.items())} {claims.outcome(checks)}",
             numbers={
-                **{f"n_{data}": len(next(iter(ways.found.values()))) for data, ways in every.items()},
+                **{
+                    f"n_{data}": len(next(iter(ways.found.values())))
+                    for data, ways in every.items()
+                },
                 "checks": len(checks),
                 "checks_held": held,
                 "checks_contrary": sum(check.contrary for check in checks),
             },
             tables={
-                SUMMARY: [_summary(data, way, ways) for data, ways in every.items() for way in ways.found],
+                SUMMARY: [
+                    _summary(data, way, ways) for data, ways in every.items() for way in ways.found
+                ],
                 "checks": [check.row for check in checks],
             },
             figures=(_bars(),),
@@ -124,7 +143,12 @@ def of_ways(data: str, ways: Ways) -> Iterator[Check]:
 
 
 def _less_unequal(data: str, way: str, plain: Measured, mended: Measured) -> Iterator[Check]:
-    yield larger(f"{way} lowers the global Gini coefficient", data, (PLAIN, plain.gini()), (way, mended.gini()))
+    yield larger(
+        f"{way} lowers the global Gini coefficient",
+        data,
+        (PLAIN, plain.gini()),
+        (way, mended.gini()),
+    )
 
 
 def _less_exposed(data: str, way: str, plain: Measured, mended: Measured) -> Iterator[Check]:
@@ -163,11 +187,23 @@ def _rows(data: str, way: str, ways: Ways) -> list[Row]:
     for order in ("importance", "random"):
         for kind in TYPES:
             which = {"type": kind, "order": order}
-            rows.append(row(keys | which, f"error under noise on {each.middle} values", rate(each.noise(kind, order))))
+            rows.append(
+                row(
+                    keys | which,
+                    f"error under noise on {each.middle} values",
+                    rate(each.noise(kind, order)),
+                )
+            )
         for number, setting in enumerate(each.settings):
             for colour in COLOURS:
                 which = {"colour": colour, "order": order}
-                rows.append(row(keys | which, f"error under {claims.told(*setting)}", rate(each.occlusion(number, colour, order))))
+                rows.append(
+                    row(
+                        keys | which,
+                        f"error under {claims.told(*setting)}",
+                        rate(each.occlusion(number, colour, order)),
+                    )
+                )
     return rows
 
 
@@ -200,6 +236,8 @@ def _bars() -> Bars:
         "Robust accuracy, Gini coefficient, and errors under noise and black squares where the map says, with 95% intervals.",
         table=SUMMARY,
         label="model",
-        series={name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()},
+        series={
+            name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()
+        },
         y_label="accuracy, Gini coefficient or error",
     )

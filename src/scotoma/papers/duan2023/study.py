@@ -43,7 +43,9 @@ class Study:
         checks = claims.of_sweep(found)
         arrays, galleries = pictures(found)
         held, inside = sum(check.holds for check in checks), agreement(rows)
-        compared = dict(zip(("published_inside", "published"), inside, strict=True)) if inside[1] else {}
+        compared = (
+            dict(zip(("published_inside", "published"), inside, strict=True)) if inside[1] else {}
+        )
         return rows, Finding(
             probe=name,
             question=self.title,
@@ -61,10 +63,17 @@ class Study:
                 SUMMARY: [summary({"model": eps}, each) for eps, each in found.items()],
                 "checks": [check.row for check in checks],
                 "gini": [line for eps, each in found.items() for line in _gini(eps, each)],
-                **{f"noise_{kind}": [line for each in _ends(found) for line in _noise(*each, kind)] for kind in TYPES},
-                "occlusion": [line for eps, each in found.items() for line in _occlusion(eps, each)],
                 **{
-                    f"occlusion_{number}": [line for eps, each in found.items() for line in _by_size(eps, each, number)]
+                    f"noise_{kind}": [line for each in _ends(found) for line in _noise(*each, kind)]
+                    for kind in TYPES
+                },
+                "occlusion": [
+                    line for eps, each in found.items() for line in _occlusion(eps, each)
+                ],
+                **{
+                    f"occlusion_{number}": [
+                        line for eps, each in found.items() for line in _by_size(eps, each, number)
+                    ]
                     for number in range(2)
                 },
                 "lorenz": [line for eps, each in found.items() for line in _lorenz(eps, each)],
@@ -77,12 +86,22 @@ class Study:
         )
 
     def _rows(self, eps: str, each: Measured) -> list[Row]:
-        keys: Row = {"trained for": eps, **dict.fromkeys(("noise", "type", "k", "squares", "colour", "order", "convention"))}
+        keys: Row = {
+            "trained for": eps,
+            **dict.fromkeys(("noise", "type", "k", "squares", "colour", "order", "convention")),
+        }
         rows = [row(keys, "clean accuracy, all test images", each.accuracy)]
         for over, used in {"global": CONVENTIONS[:2], "regional": CONVENTIONS}.items():
             for convention in used:
                 printed = self._published(eps, over) if published.FITS[over] == convention else None
-                rows.append(row(keys | {"convention": convention}, f"{over} Gini", mean(each.gini(over, convention)), printed))
+                rows.append(
+                    row(
+                        keys | {"convention": convention},
+                        f"{over} Gini",
+                        mean(each.gini(over, convention)),
+                        printed,
+                    )
+                )
         for made in each.examination.noises:
             for kind in made.types:
                 for order in made.orders:
@@ -93,7 +112,11 @@ class Study:
         for number, (regions, radius) in enumerate(each.settings):
             for colour in COLOURS:
                 for order in ORDERS:
-                    which = {"squares": f"{regions} of radius {radius}", "colour": colour, "order": order}
+                    which = {
+                        "squares": f"{regions} of radius {radius}",
+                        "colour": colour,
+                        "order": order,
+                    }
                     errors = rate(each.occlusion(number, colour, order))
                     rows.append(row(keys | which, "error under occlusion", errors))
         return rows
@@ -116,7 +139,9 @@ class Study:
         )
 
     def _notes(self, found: Found) -> tuple[str, ...]:
-        return ("The paper's own figures are of other networks on ImageNet and CIFAR-10; they stand in tables of their own.",)
+        return (
+            "The paper's own figures are of other networks on ImageNet and CIFAR-10; they stand in tables of their own.",
+        )
 
 
 def how(context: Context, found: Found) -> tuple[str, ...]:
@@ -143,14 +168,18 @@ def how(context: Context, found: Found) -> tuple[str, ...]:
 def trained(found: Found) -> str:
     """How each model was trained, in a sentence."""
     ways = {each.model: recipe_of(each.model) for each in found.values()}
-    return ", ".join(f"{name} {way.recipe}, {way.schedule.epochs} epochs" for name, way in ways.items())
+    return ", ".join(
+        f"{name} {way.recipe}, {way.schedule.epochs} epochs" for name, way in ways.items()
+    )
 
 
 def summary(keys: Row, each: Measured) -> Row:
     """A model in a line: errors at the middle count, and under the larger setting of black squares."""
     last = len(each.settings) - 1
     line = keys | columns("accuracy", each.accuracy)
-    line |= columns("gini", mean(each.gini())) | columns("regional", mean(each.gini("regional", published.FITS["regional"])))
+    line |= columns("gini", mean(each.gini())) | columns(
+        "regional", mean(each.gini("regional", published.FITS["regional"]))
+    )
     for kind in TYPES:
         for column, order in {f"noise_{kind}": "importance", f"random_{kind}": "random"}.items():
             line |= columns(column, rate(each.noise(kind, order)))
@@ -167,7 +196,12 @@ def size(eps: str) -> float:
 def published_gini() -> list[Row]:
     """Table 1 of the paper."""
     return [
-        {"data": data, "network": network, "over": over, **dict(zip(published.EPS, values, strict=True))}
+        {
+            "data": data,
+            "network": network,
+            "over": over,
+            **dict(zip(published.EPS, values, strict=True)),
+        }
         for (data, network, over), values in published.GINI.items()
     ]
 
@@ -175,7 +209,11 @@ def published_gini() -> list[Row]:
 def published_occlusion() -> list[Row]:
     """Table 2 of the paper."""
     return [
-        {"squares": f"{regions} of radius {radius}", "colour": colour, **dict(zip(published.EPS, values, strict=True))}
+        {
+            "squares": f"{regions} of radius {radius}",
+            "colour": colour,
+            **dict(zip(published.EPS, values, strict=True)),
+        }
         for ((regions, radius), colour), values in published.OCCLUSION.items()
     ]
 
@@ -186,7 +224,9 @@ def _ends(found: Found) -> list[tuple[str, Measured]]:
 
 
 def _gini(eps: str, each: Measured) -> list[Row]:
-    taken = [("global", convention) for convention in CONVENTIONS[:2]] + [("regional", convention) for convention in CONVENTIONS]
+    taken = [("global", convention) for convention in CONVENTIONS[:2]] + [
+        ("regional", convention) for convention in CONVENTIONS
+    ]
     if each.run.claim.data.shape[0] > 1:  # else pixels are sub-pixels
         taken += [("pixels", convention) for convention in CONVENTIONS[::2]]
     return [
@@ -215,7 +255,12 @@ def _gini(eps: str, each: Measured) -> list[Row]:
 
 def _noise(eps: str, each: Measured, kind: str) -> list[Row]:
     return [
-        {"model": f"{eps}, {order}", "k": k, **columns("error", rate(each.noise(kind, order, k))), "n": len(each)}
+        {
+            "model": f"{eps}, {order}",
+            "k": k,
+            **columns("error", rate(each.noise(kind, order, k))),
+            "n": len(each),
+        }
         for order in ORDERS
         for k in each.counts
     ]
@@ -240,7 +285,11 @@ def _occlusion(eps: str, each: Measured) -> list[Row]:
 
 def _by_size(eps: str, each: Measured, number: int) -> list[Row]:
     return [
-        {"line": f"{colour}, {order}", "eps": size(eps), **columns("error", rate(each.occlusion(number, colour, order)))}
+        {
+            "line": f"{colour}, {order}",
+            "eps": size(eps),
+            **columns("error", rate(each.occlusion(number, colour, order))),
+        }
         for order in COMPARED
         for colour in COLOURS
     ]

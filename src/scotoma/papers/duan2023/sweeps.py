@@ -11,7 +11,12 @@ class Digits(Study):
 
     title = "Inequality of attribution on the embedded digits, by size of L-inf training"
     source = "Duan et al. 2023, Tables 1 and 2 and Figures 2 to 4, on other data"
-    sweep = {"natural": "digits-natural", "0.1": "digits-pgd-01", "0.2": "digits-pgd-02", "0.3": "digits-pgd-03"}
+    sweep = {
+        "natural": "digits-natural",
+        "0.1": "digits-pgd-01",
+        "0.2": "digits-pgd-02",
+        "0.3": "digits-pgd-03",
+    }
 
 
 class Mnist(Study):

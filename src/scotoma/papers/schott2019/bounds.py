@@ -39,7 +39,10 @@ class Bounds(Study):
         ]
         keys = {"model": LINE}
         rows = [
-            *(row({"model": paper}, "median L2 distance", median(values)) for paper, values in distances.items()),
+            *(
+                row({"model": paper}, "median L2 distance", median(values))
+                for paper, values in distances.items()
+            ),
             row(keys, "mean L2 size", mean(lower[right])),
             row(keys, "median L2 size", median(lower[right])),
             row(keys, "images with an adversarial one below it", crossed),
@@ -50,7 +53,11 @@ class Bounds(Study):
             verdict="reproduced" if not (~stands[right]).any() else "differs",
             rule="reproduced if no adversarial image was found nearer than the estimate where ABS is right at first, else differs",
             headline=_headline(lower[right], distances[BOUNDED], crossed),
-            numbers={"n": len(index), "mean_lower_bound": finite(mean(lower[right]).value), "crossed": finite(crossed.value)},
+            numbers={
+                "n": len(index),
+                "mean_lower_bound": finite(mean(lower[right]).value),
+                "crossed": finite(crossed.value),
+            },
             tables={"distances": table},
             figures=(
                 Boxes(
@@ -82,7 +89,11 @@ def _lower(each: Measured, index: np.ndarray) -> np.ndarray:
 
 
 def _headline(lower: np.ndarray, distances: np.ndarray, crossed: Rate) -> str:
-    said = "none of its adversarial images lies nearer" if not crossed.value else f"{crossed.value:.1%} of its images fell nearer"
+    said = (
+        "none of its adversarial images lies nearer"
+        if not crossed.value
+        else f"{crossed.value:.1%} of its images fell nearer"
+    )
     return (
         f"ABS should stand up to an L2 distance of {mean(lower).value:.2f} on average, by the estimate; attacks bring it to "
         f"{median(distances).value:.2f} in the median, and {said}."

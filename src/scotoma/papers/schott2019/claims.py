@@ -33,26 +33,48 @@ class Check:
     @property
     def row(self) -> Row:
         """As a line of the table `checks`."""
-        words = {"claim": self.claim, "norm": self.norm, "model": self.model, "against": self.against}
-        return words | columns("share", self.share) | {"n": finite(self.share.n), "holds": self.holds}
+        words = {
+            "claim": self.claim,
+            "norm": self.norm,
+            "model": self.model,
+            "against": self.against,
+        }
+        return (
+            words | columns("share", self.share) | {"n": finite(self.share.n), "holds": self.holds}
+        )
 
 
 def checks(found: dict[str, Measured]) -> list[Check]:
     """All of them, for models by the paper's names."""
-    return [*_largest("l2", "ABS", found), *_largest("l0", "ABS", found), *_largest("linf", "Binary ABS", found), *_trained(found)]
+    return [
+        *_largest("l2", "ABS", found),
+        *_largest("l0", "ABS", found),
+        *_largest("linf", "Binary ABS", found),
+        *_trained(found),
+    ]
 
 
 def _largest(norm: str, model: str, found: dict[str, Measured]) -> Iterator[Check]:
     """One of the two generative models stands further than each that is none."""
     for other in found:
         if "ABS" not in other:
-            yield _further(f"{model} stands further than models that do not generate", norm, model, other, found)
+            yield _further(
+                f"{model} stands further than models that do not generate",
+                norm,
+                model,
+                other,
+                found,
+            )
 
 
 def _trained(found: dict[str, Measured]) -> Iterator[Check]:
     """Training in one norm carries over to no other."""
     yield _further(
-        "PGD training in L-inf makes a model fall to fewer pixels than natural training", "l0", "CNN", "Madry et al.", found
+        "PGD training in L-inf makes a model fall to fewer pixels than natural training",
+        "l0",
+        "CNN",
+        "Madry et al.",
+        found,
     )
     for norm in ("l2", "l0"):
         nearer = found["Madry et al."].readings[norm].decision_nearer

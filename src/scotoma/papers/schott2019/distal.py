@@ -55,7 +55,11 @@ class DistalImages(Study):
                 SUMMARY: [_summary(paper, each) for paper, each in found.items()],
                 "checks": checks,
                 "noise": [_quantiles(paper, each) for paper, each in found.items()],
-                "distal": [line for paper, each in found.items() for line in _images(context, self.standing[paper], paper, each)],
+                "distal": [
+                    line
+                    for paper, each in found.items()
+                    for line in _images(context, self.standing[paper], paper, each)
+                ],
             },
             figures=(_bars(), _gallery(context, self.standing, found)),
             notes=_notes(context, found),
@@ -70,14 +74,30 @@ class DistalImages(Study):
             low, high = (_of_noise(found[paper]) for paper in (generative, plain))
             near, far = (_distance(found[paper]) for paper in (generative, plain))
             lines += [
-                _check(f"sure of noise: {generative} below {plain}", low, high, bool(low.high < high.low)),
-                _check(f"distance of distal images: {generative} below {plain}", near, far, not near.n or near.high < far.low),
+                _check(
+                    f"sure of noise: {generative} below {plain}",
+                    low,
+                    high,
+                    bool(low.high < high.low),
+                ),
+                _check(
+                    f"distance of distal images: {generative} below {plain}",
+                    near,
+                    far,
+                    not near.n or near.high < far.low,
+                ),
             ]
         return lines
 
 
 def _check(what: str, low: Measured, high: Measured, holds: bool) -> Row:
-    return {"check": what, **columns("lower", low), **columns("higher", high), "n": low.n, "holds": holds}  # type: ignore[arg-type]
+    return {
+        "check": what,
+        **columns("lower", low),
+        **columns("higher", high),
+        "n": low.n,
+        "holds": holds,
+    }  # type: ignore[arg-type]
 
 
 def _of_noise(each: Sureness) -> Rate:
@@ -120,13 +140,30 @@ def _summary(paper: str, each: Sureness) -> Row:
 def _quantiles(paper: str, each: Sureness) -> Row:
     """Of the largest probability of an image of noise, and the posterior by which it is told."""
     known = {"posterior": each.noise, "softmax": each.softmax}
-    shown = {f"{kind}_{q:.0%}": finite(np.quantile(values, q)) for kind, values in known.items() for q in QUANTILES}
-    return {"model": paper, "n": len(each.noise), **shown, "sharpness": each.posterior.sharpness, "floor": each.posterior.floor}
+    shown = {
+        f"{kind}_{q:.0%}": finite(np.quantile(values, q))
+        for kind, values in known.items()
+        for q in QUANTILES
+    }
+    return {
+        "model": paper,
+        "n": len(each.noise),
+        **shown,
+        "sharpness": each.posterior.sharpness,
+        "floor": each.posterior.floor,
+    }
 
 
 def _images(context: Context, model: str, paper: str, each: Sureness) -> list[Row]:
     """One image a target."""
-    found = zip(context.data(model).classes, each.sure, each.confidence, each.steps, each.distances, strict=True)
+    found = zip(
+        context.data(model).classes,
+        each.sure,
+        each.confidence,
+        each.steps,
+        each.distances,
+        strict=True,
+    )
     return [
         {
             "model": paper,
@@ -153,7 +190,9 @@ def _bars() -> Bars:
         "is, of test images for comparison, and of the targets that gradient ascent from noise reaches.",
         table=SUMMARY,
         label="model",
-        series={label: (column, f"{column}_low", f"{column}_high") for label, column in series.items()},
+        series={
+            label: (column, f"{column}_low", f"{column}_high") for label, column in series.items()
+        },
         y_label="share that it is sure of",
     )
 
@@ -178,7 +217,9 @@ def _gallery(context: Context, standing: dict[str, str], found: Found) -> Galler
         f"for the binary models. Grey where {CLIMB.steps} steps did not lead to one, with the confidence that was reached.",
         images="distal",
         columns=list(found),
-        captions=[[caption(each, target) for each in found.values()] for target in range(len(classes))],
+        captions=[
+            [caption(each, target) for each in found.values()] for target in range(len(classes))
+        ],
     )
 
 

@@ -46,10 +46,16 @@ def examples(found: dict[str, Measured]) -> tuple[dict[str, np.ndarray], list[Ga
 def _chosen(found: dict[str, Measured]) -> np.ndarray:
     reads = [read for each in found.values() for read in each.readings.values()]
     fell = np.flatnonzero(np.all([read.broken for read in reads], axis=0))
-    hardness = np.mean([read.nearest[fell].argsort().argsort() for read in reads], axis=0) if len(fell) else fell
+    hardness = (
+        np.mean([read.nearest[fell].argsort().argsort() for read in reads], axis=0)
+        if len(fell)
+        else fell
+    )
     ordered = fell[np.argsort(hardness, kind="stable")]
     return (
-        ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered)) + 2).round().astype(int)[1:-1]]
+        ordered[
+            np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered)) + 2).round().astype(int)[1:-1]
+        ]
         if len(ordered)
         else ordered
     )

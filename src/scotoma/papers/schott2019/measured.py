@@ -41,5 +41,7 @@ def measure(context: Context, model: str) -> Measured:
     run = drawn(context, model)
     slow = inside(run.claim.model.module) is not None
     queries = FEWER if slow else QUERIES
-    readings, gradients = Norms(bounds=tuple(published.BOUNDS.values()), queries=queries).readings(run.claim, run)
+    readings, gradients = Norms(bounds=tuple(published.BOUNDS.values()), queries=queries).readings(
+        run.claim, run
+    )
     return Measured(model, run, readings, gradients, queries)

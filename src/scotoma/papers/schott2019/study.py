@@ -22,7 +22,9 @@ class Study:
     def models(self) -> tuple[str, ...]:
         return tuple(self.standing.values())
 
-    def of_each(self, context: Context, measure: Callable[[Context, str], Found]) -> dict[str, Found]:
+    def of_each(
+        self, context: Context, measure: Callable[[Context, str], Found]
+    ) -> dict[str, Found]:
         """What `measure` finds of each reference model, by the paper's names."""
         found: dict[str, Found] = {}
         with context.progress.bar(self.title, len(self.standing)) as advance:

@@ -69,7 +69,9 @@ def sureness(context: Context, model: str) -> Sureness:
     posterior = _posterior(run, fitted)
     test = _logits(run.on(kept), "test images", run.claim.data.test.images(kept))
     noise = _logits(run, f"{n} images of noise", uniform(run, n, "noise"))
-    climbed = _climbed(run, Distal(CLIMB.confidence, CLIMB.steps, CLIMB.rate, CLIMB.momentum, posterior))
+    climbed = _climbed(
+        run, Distal(CLIMB.confidence, CLIMB.steps, CLIMB.rate, CLIMB.momentum, posterior)
+    )
     confidence = posterior(_tensor(climbed["logits"])).diagonal().numpy()
     return Sureness(
         posterior,
@@ -86,7 +88,9 @@ def sureness(context: Context, model: str) -> Sureness:
 def uniform(run: Run, n: int, purpose: str) -> Tensor:
     """Images of uniform noise (n, c, h, w), the same for every model of the data and, the first of them, for any n."""
     rows = torch.arange(n)
-    return Randomness(run.seed, rows, f"schott2019 {purpose}").uniform(torch.empty(n, *run.claim.data.shape))
+    return Randomness(run.seed, rows, f"schott2019 {purpose}").uniform(
+        torch.empty(n, *run.claim.data.shape)
+    )
 
 
 def calibrated(logits: Tensor, labels: Tensor) -> Posterior:
@@ -97,7 +101,9 @@ def calibrated(logits: Tensor, labels: Tensor) -> Posterior:
     """
     likelihoods = [F.cross_entropy(sharpness * logits, labels) for sharpness in SHARPNESSES]
     sharpness = float(SHARPNESSES[int(torch.stack(likelihoods).argmin())])
-    return Posterior(sharpness, float((sharpness * logits.gather(1, labels[:, None])).quantile(EXPLAINED)))
+    return Posterior(
+        sharpness, float((sharpness * logits.gather(1, labels[:, None])).quantile(EXPLAINED))
+    )
 
 
 def _posterior(run: Run, fitted: Tensor) -> Posterior:
@@ -105,7 +111,9 @@ def _posterior(run: Run, fitted: Tensor) -> Posterior:
     if isinstance(run.model, AnalysisBySynthesis):
         return Posterior(1.0, float(run.model.floor))
     split = run.claim.data.test
-    return calibrated(_logits(run.on(fitted), "calibration", split.images(fitted)), split.labels[fitted])
+    return calibrated(
+        _logits(run.on(fitted), "calibration", split.images(fitted)), split.labels[fitted]
+    )
 
 
 def _logits(run: Run, what: str, images: Tensor) -> Tensor:
@@ -113,10 +121,14 @@ def _logits(run: Run, what: str, images: Tensor) -> Tensor:
 
     def compute() -> pl.DataFrame:
         with torch.no_grad():
-            told = torch.cat([run.model(part.to(run.device)).float().cpu() for part in images.split(UNIT)])
+            told = torch.cat(
+                [run.model(part.to(run.device)).float().cpu() for part in images.split(UNIT)]
+            )
         return pl.DataFrame({"logits": _column(told)})
 
-    return _tensor(run.table("schott2019 logits", {"of": what, "seed": run.seed}, compute)["logits"])
+    return _tensor(
+        run.table("schott2019 logits", {"of": what, "seed": run.seed}, compute)["logits"]
+    )
 
 
 def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
@@ -135,7 +147,9 @@ def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
             seen = (binarise(images) if binarise else images).flatten(1).cpu()
         return pl.DataFrame(
             {
-                "steps": (counted.forwards - 1).cpu().numpy(),  # the first pass is at the noise itself
+                "steps": (counted.forwards - 1)
+                .cpu()
+                .numpy(),  # the first pass is at the noise itself
                 "logits": _column(logits),
                 "seen": _column(seen),
                 "distance": _from_data(run, seen),

@@ -54,11 +54,21 @@ class Norms(Study):
             tables={
                 SUMMARY: [_summary(model, each) for model, each in found.items()],
                 "checks": [check.row for check in checks],
-                "attacks": [line for model, each in found.items() for line in _attacks(model, each)],
-                **{f"medians_{norm}": [_medians(model, each, norm) for model, each in found.items()] for norm in published.BOUNDS},
+                "attacks": [
+                    line for model, each in found.items() for line in _attacks(model, each)
+                ],
+                **{
+                    f"medians_{norm}": [
+                        _medians(model, each, norm) for model, each in found.items()
+                    ]
+                    for norm in published.BOUNDS
+                },
                 **{f"curve_{norm}": _curve(found, norm) for norm in published.BOUNDS},
             },
-            figures=(*(figure for norm in published.BOUNDS for figure in _figures(norm)), *galleries),
+            figures=(
+                *(figure for norm in published.BOUNDS for figure in _figures(norm)),
+                *galleries,
+            ),
             notes=_notes(context, found),
             images=shown,
         )
@@ -70,7 +80,9 @@ def _rows(model: str, each: Measured) -> list[Row]:
     for norm, read in each.readings.items():
         printed, keys = published.CURVES[norm][model], {"model": model, "norm": norm}
         rows.append(row(keys, "median distance", median(read.nearest), printed.median))
-        rows.append(row(keys, f"accuracy at {amount(read.bound)}", read.accuracy(), printed.accuracy))
+        rows.append(
+            row(keys, f"accuracy at {amount(read.bound)}", read.accuracy(), printed.accuracy)
+        )
     return rows
 
 
@@ -93,11 +105,19 @@ def _attacks(model: str, each: Measured) -> list[Row]:
     rows = []
     for norm, read in each.readings.items():
         for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
-            keys = {"model": model, "norm": norm, "attack": tried.name, "kind": tried.kind, "gradient": tried.gradient}
+            keys = {
+                "model": model,
+                "norm": norm,
+                "attack": tried.name,
+                "kind": tried.kind,
+                "gradient": tried.gradient,
+            }
             measured = {
                 "median": finite(median(distances).value),
                 **columns("accuracy", read.accuracy(distances)),
-                "found_minimum": finite((read.finder == number).sum() / read.broken.sum()) if read.broken.any() else None,
+                "found_minimum": finite((read.finder == number).sum() / read.broken.sum())
+                if read.broken.any()
+                else None,
                 "n": len(distances),
             }
             rows.append(keys | measured)
@@ -107,13 +127,23 @@ def _attacks(model: str, each: Measured) -> list[Row]:
 def _medians(model: str, each: Measured, norm: str) -> Row:
     ours = median(each.readings[norm].nearest)
     printed = published.CURVES[norm][model].median
-    return {"model": model, **columns("median", ours), "published": printed, "published_low": None, "published_high": None}
+    return {
+        "model": model,
+        **columns("median", ours),
+        "published": printed,
+        "published_low": None,
+        "published_high": None,
+    }
 
 
 def _curve(found: Found, norm: str) -> list[Row]:
     sizes = np.linspace(0, FAR[norm], POINTS + 1)
     return [
-        {"model": model, "distance": finite(size), **columns("accuracy", each.readings[norm].accuracy(size=float(size)))}
+        {
+            "model": model,
+            "distance": finite(size),
+            **columns("accuracy", each.readings[norm].accuracy(size=float(size))),
+        }
         for model, each in found.items()
         for size in (np.unique(sizes.round()) if norm == "l0" else sizes)
     ]
@@ -167,7 +197,8 @@ def _notes(context: Context, found: Found) -> tuple[str, ...]:
     slow = [model for model, each in found.items() if inside(each.run.claim.model.module)]
     queries = {each.queries for each in found.values()}
     told = " and ".join(
-        f"{each:,} for {', '.join(model for model in found if found[model].queries == each)}" for each in sorted(queries)
+        f"{each:,} for {', '.join(model for model in found if found[model].queries == each)}"
+        for each in sorted(queries)
     )
     notes = [
         f"{n:,} test images drawn at random (seed {context.seed}), the same for every model. The distance of an image is the "

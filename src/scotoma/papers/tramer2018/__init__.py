@@ -13,7 +13,9 @@ IMAGES = 1000
 def drawn(context: Context, model: str) -> Run:
     """A model's run on test images drawn at random, the same ones for all models of the data."""
     run = context.run(model)
-    return run.on(shuffled(len(run.claim.data.test), run.seed)[: context.limit or IMAGES].sort().values)
+    return run.on(
+        shuffled(len(run.claim.data.test), run.seed)[: context.limit or IMAGES].sort().values
+    )
 
 
 def how(context: Context, n: int) -> str:

@@ -43,15 +43,25 @@ class Check:
         words = {"check": self.claim, "model": self.model, "source": self.source}
         for name, (what, value) in {"error": self.larger, "against": self.smaller}.items():
             words |= {f"{name}_of": what, name: round(value, 6)}
-        return words | columns("difference", self.difference) | {"n": self.difference.n, "holds": self.holds}
+        return (
+            words
+            | columns("difference", self.difference)
+            | {"n": self.difference.n, "holds": self.holds}
+        )
 
 
 def more_often(
-    claim: str, model: str, larger: tuple[str, np.ndarray], smaller: tuple[str, np.ndarray], source: str | None = None
+    claim: str,
+    model: str,
+    larger: tuple[str, np.ndarray],
+    smaller: tuple[str, np.ndarray],
+    source: str | None = None,
 ) -> Check:
     """Whether images are wrong in one place more often than in another; both are bool (n,), the same images in the same order."""
     (first, a), (second, b) = larger, smaller
-    return Check(claim, model, source, (first, float(a.mean())), (second, float(b.mean())), paired(a, b))
+    return Check(
+        claim, model, source, (first, float(a.mean())), (second, float(b.mean())), paired(a, b)
+    )
 
 
 def more_than(claim: str, model: str, larger: tuple[str, np.ndarray], share: float) -> Check:
@@ -74,4 +84,6 @@ def paired(a: np.ndarray, b: np.ndarray) -> Estimate:
     p, q = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     reach = Z95 * math.sqrt((p + q - (p - q) ** 2) / (n + 2))
     value = (only_a - only_b) / n
-    return Estimate(value, max(-1.0, min(value, p - q - reach)), min(1.0, max(value, p - q + reach)), n)
+    return Estimate(
+        value, max(-1.0, min(value, p - q - reach)), min(1.0, max(value, p - q + reach)), n
+    )

@@ -66,18 +66,31 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     run = drawn(context, model)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
     lines = _by_unit(run, "linearity", {"steps": STEPS}, lambda *batch: _lines(run, *batch))
-    steps = Linearity(*(torch.from_numpy(lines[field.name].to_numpy(writable=True)) for field in fields(Linearity)))
+    steps = Linearity(
+        *(
+            torch.from_numpy(lines[field.name].to_numpy(writable=True))
+            for field in fields(Linearity)
+        )
+    )
     found = {}
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
         few = run.on(run.right(min(len(run.indices), published.FIGURE2.images)))
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
-        work = _by_unit(few, "directions", config, lambda *batch, size=size: _directions(run, size, orders, *batch))
+        work = _by_unit(
+            few,
+            "directions",
+            config,
+            lambda *batch, size=size: _directions(run, size, orders, *batch),
+        )
         found[size.eps] = work["directions"].to_numpy()
     return Diagnosis(steps, lines["norm"].to_numpy(), found, orders)
 
 
 def _by_unit(
-    run: Run, kind: str, config: dict[str, Any], work: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
+    run: Run,
+    kind: str,
+    config: dict[str, Any],
+    work: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]],
 ) -> pl.DataFrame:
     """Columns of values for a run's images, kept unit by unit; `work` maps indices, images and labels to them."""
     frames, split = [], run.claim.data.test
@@ -85,8 +98,17 @@ def _by_unit(
         for indices in run.indices.split(UNIT):
 
             def compute(indices: Tensor = indices) -> pl.DataFrame:
-                found = work(indices, split.images(indices).to(run.device), split.labels[indices].to(run.device))
-                return pl.DataFrame({name: values.cpu().numpy() for name, values in {"index": indices, **found}.items()})
+                found = work(
+                    indices,
+                    split.images(indices).to(run.device),
+                    split.labels[indices].to(run.device),
+                )
+                return pl.DataFrame(
+                    {
+                        name: values.cpu().numpy()
+                        for name, values in {"index": indices, **found}.items()
+                    }
+                )
 
             frames.append(run.on(indices).table(f"tramer2018 {kind}", config, compute))
             advance(len(indices))
@@ -103,4 +125,8 @@ def _directions(
     run: Run, size: Threat, orders: tuple[int, ...], indices: Tensor, images: Tensor, labels: Tensor
 ) -> dict[str, Tensor]:
     random = Randomness(run.seed, indices.to(run.device), "adversarial directions")
-    return {"directions": adversarial_directions(run.model, images, labels, size, orders, random).amax(1)}
+    return {
+        "directions": adversarial_directions(run.model, images, labels, size, orders, random).amax(
+            1
+        )
+    }

@@ -45,7 +45,9 @@ class Diagnostics:
         held = sum(check["holds"] for check in checks)
         fgsm = found["fgsm"]
         directions = {f"directions_{eps:.3g}": _shares(found, eps) for eps in fgsm.directions}
-        return [line for training in found for line in self._rows(context, training, found[training])], Finding(
+        return [
+            line for training in found for line in self._rows(context, training, found[training])
+        ], Finding(
             probe=name,
             question=self.title,
             verdict="reproduced" if held == len(checks) else "differs",
@@ -68,7 +70,9 @@ class Diagnostics:
                 **directions,
                 "imagenet_in_the_paper": [_printed(network) for network in published.LOSS_RATIO],
             },
-            figures=tuple(_curve(eps, table) for eps, table in zip(fgsm.directions, directions, strict=True)),
+            figures=tuple(
+                _curve(eps, table) for eps, table in zip(fgsm.directions, directions, strict=True)
+            ),
             notes=self._notes(context, fgsm),
         )
 
@@ -82,10 +86,19 @@ class Diagnostics:
             "loss ratio: fgsm below natural": (fgsm.steps.ratio, natural.steps.ratio),
             "loss ratio: fgsm below ensemble": (fgsm.steps.ratio, ensemble.steps.ratio),
             "cosine: fgsm below natural": (fgsm.steps.mean_cosine, natural.steps.mean_cosine),
-            "images with an adversarial direction: fgsm below natural": (some["fgsm"], some["natural"]),
+            "images with an adversarial direction: fgsm below natural": (
+                some["fgsm"],
+                some["natural"],
+            ),
         }
         return [
-            {"check": what, **columns("lower", low), **columns("higher", high), "n": low.n, "holds": bool(low.high < high.low)}
+            {
+                "check": what,
+                **columns("lower", low),
+                **columns("higher", high),
+                "n": low.n,
+                "holds": bool(low.high < high.low),
+            }
             for what, (low, high) in compared.items()
         ]
 
@@ -94,7 +107,9 @@ class Diagnostics:
         data = context.data(model).name
 
         def line(measure: str, value: Measured, eps: float | None = None) -> Row:
-            return row({"data": data, "model": model, "eps": finite(eps) if eps else None}, measure, value)
+            return row(
+                {"data": data, "model": model, "eps": finite(eps) if eps else None}, measure, value
+            )
 
         rows = [
             line("loss ratio", each.steps.ratio),
@@ -102,7 +117,9 @@ class Diagnostics:
             line("gradient norm", each.norm),
         ]
         for eps, counts in each.directions.items():
-            rows += [line(f"at least {k} adversarial directions", rate(counts >= k), eps) for k in MANY]
+            rows += [
+                line(f"at least {k} adversarial directions", rate(counts >= k), eps) for k in MANY
+            ]
         return rows
 
     def _summary(self, training: str, each: Diagnosis) -> Row:
@@ -122,7 +139,9 @@ class Diagnostics:
     def _notes(self, context: Context, found: Diagnosis) -> tuple[str, ...]:
         paper = published.FIGURE2
         (k, share), (first, second) = paper.natural, published.GRADIENT_NORMS
-        sizes, orders = (", ".join(f"{each:.3g}" for each in those) for those in (found.directions, found.orders))
+        sizes, orders = (
+            ", ".join(f"{each:.3g}" for each in those) for those in (found.directions, found.orders)
+        )
         return (
             f"Losses, cosines and gradients on {len(found.norms):,} test images drawn at random (seed {context.seed}). The "
             f"iterated attack takes {STEPS} steps of eps / {STEPS}. Norms are L2, of the cross-entropy's gradient by the image.",
@@ -146,7 +165,12 @@ def _failing(checks: list[Row]) -> str:
 def _shares(found: Found, eps: float) -> list[Row]:
     """P(at least k directions) against k."""
     return [
-        {"training": training, "k": k, **columns("share", rate(each.directions[eps] >= k)), "n": len(each.directions[eps])}
+        {
+            "training": training,
+            "k": k,
+            **columns("share", rate(each.directions[eps] >= k)),
+            "n": len(each.directions[eps]),
+        }
         for training, each in found.items()
         for k in DRAWN
     ]
@@ -178,4 +202,7 @@ def _printed(network: str) -> Row:
 
 def _each(found: Found, value: Callable[[Diagnosis], Estimate]) -> str:
     estimates = {training: value(each) for training, each in found.items()}
-    return ", ".join(f"{training} {each.value:.2f} ({each.low:.2f} to {each.high:.2f})" for training, each in estimates.items())
+    return ", ".join(
+        f"{training} {each.value:.2f} ({each.low:.2f} to {each.high:.2f})"
+        for training, each in estimates.items()
+    )

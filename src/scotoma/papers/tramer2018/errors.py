@@ -56,16 +56,22 @@ class Errors:
 
     def white_box(self, attacks: Iterable[str] | None = None) -> np.ndarray:
         """Under the worst of some or all attacks on itself, image by image."""
-        return self._worst(wrong for attack, wrong in self.own.items() if attacks is None or attack in attacks)
+        return self._worst(
+            wrong for attack, wrong in self.own.items() if attacks is None or attack in attacks
+        )
 
     def black_box(self, sources: Iterable[str] | None = None) -> np.ndarray:
         """Under the worst of all attacks on some or all held-out sources, image by image."""
         wanted = self.held_out if sources is None else sources
-        return self._worst(wrong for (source, _), wrong in self.transferred.items() if source in wanted)
+        return self._worst(
+            wrong for (source, _), wrong in self.transferred.items() if source in wanted
+        )
 
     def largest_transfer(self) -> np.ndarray:
         """Under the one pair of held-out source and attack that has most errors: the paper's black-box error."""
-        pairs = [wrong for (source, _), wrong in self.transferred.items() if source in self.held_out]
+        pairs = [
+            wrong for (source, _), wrong in self.transferred.items() if source in self.held_out
+        ]
         return max(pairs, key=np.count_nonzero, default=self.clean)
 
     def _worst(self, wrong: Iterable[np.ndarray]) -> np.ndarray:
@@ -73,7 +79,12 @@ class Errors:
 
 
 def measure(
-    context: Context, model: str, attacks: Attacks, transferred: Attacks, held_out: tuple[str, ...], seen: tuple[str, ...]
+    context: Context,
+    model: str,
+    attacks: Attacks,
+    transferred: Attacks,
+    held_out: tuple[str, ...],
+    seen: tuple[str, ...],
 ) -> Errors:
     """A model's errors. The examples of each source and attack are made once for all models.
 
@@ -87,22 +98,39 @@ def measure(
     """
     clean, own = white_box(context, model, attacks)
     common = drawn(context, held_out[0])
-    roles = {source: role(source, model, seen) for source in dict.fromkeys((*held_out, *seen)) if source != model}
-    met = {(source, name): transfer(context, common, source, model, make) for source in roles for name, make in transferred.items()}
+    roles = {
+        source: role(source, model, seen)
+        for source in dict.fromkeys((*held_out, *seen))
+        if source != model
+    }
+    met = {
+        (source, name): transfer(context, common, source, model, make)
+        for source in roles
+        for name, make in transferred.items()
+    }
     return Errors(model, clean, own, met, roles)
 
 
-def white_box(context: Context, model: str, attacks: Attacks) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def white_box(
+    context: Context, model: str, attacks: Attacks
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The errors of a model without an attack, and under each on itself and the one that was asked for; bool (n,)."""
     run, asked = drawn(context, model), dict(attacks)
     if context.attack:
         asked[context.attack] = Settings(context.attack).make_attack
-    told = run.predictions().join(pl.DataFrame({"index": run.indices.numpy()}), on="index", maintain_order="right")
-    own = {name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}")) for name, make in asked.items()}
+    told = run.predictions().join(
+        pl.DataFrame({"index": run.indices.numpy()}), on="index", maintain_order="right"
+    )
+    own = {
+        name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
+        for name, make in asked.items()
+    }
     return (told["prediction"] != told["label"]).to_numpy(), own
 
 
-def transfer(context: Context, common: Run, source: str, model: str, make: Make, top: int = 1) -> np.ndarray:
+def transfer(
+    context: Context, common: Run, source: str, model: str, make: Make, top: int = 1
+) -> np.ndarray:
     """The errors of a model on the examples that an attack makes on another, bool (n,).
 
     Args:
@@ -124,7 +152,11 @@ def transfer(context: Context, common: Run, source: str, model: str, make: Make,
         return pl.DataFrame({"index": common.indices.numpy(), "wrong": wrong})
 
     config = {"attack": describe(attack), "seed": common.seed, "top": top}
-    return drawn(context, model).table("tramer2018 transfer", config, compute, context.model(source))["wrong"].to_numpy()
+    return (
+        drawn(context, model)
+        .table("tramer2018 transfer", config, compute, context.model(source))["wrong"]
+        .to_numpy()
+    )
 
 
 def role(source: str, model: str, seen: tuple[str, ...]) -> str:
@@ -138,10 +170,16 @@ def role(source: str, model: str, seen: tuple[str, ...]) -> str:
 
 def _wrong(records: pl.DataFrame) -> np.ndarray:
     """Images that the model has wrong before the attack or after it."""
-    return records.select((pl.col("prediction") != pl.col("label")) | pl.col("success")).to_series().to_numpy()
+    return (
+        records.select((pl.col("prediction") != pl.col("label")) | pl.col("success"))
+        .to_series()
+        .to_numpy()
+    )
 
 
-def _below_top(common: Run, attack: Attack, source: Classifier, model: Classifier, top: int) -> np.ndarray:
+def _below_top(
+    common: Run, attack: Attack, source: Classifier, model: Classifier, top: int
+) -> np.ndarray:
     """Examples whose label is not among the `top` classes, bool (n,)."""
     wrong, split, module = [], common.claim.data.test, model.module.to(common.device)
     for unit in common.crafted(attack, source):

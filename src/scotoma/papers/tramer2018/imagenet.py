@@ -22,12 +22,18 @@ TOP = 5
 class ImageNet(Study):
     """Tables 1, 2 and 4 and the loss ratio on a folder of ImageNet; run when it is named. Needs --data-root and days on a GPU."""
 
-    title = "ImageNet: white-box and transferred attacks after natural, Step-LL and ensemble training"
+    title = (
+        "ImageNet: white-box and transferred attacks after natural, Step-LL and ensemble training"
+    )
     source = "Tramer et al. 2018, Tables 1, 2 and 4 and section 4.1"
     suite = STEP_LL_SUITE
     recipe = "step-ll"
     networks = {
-        "ResNet-50": {"natural": "imagenet-natural", "step-ll": "imagenet-step-ll", "ensemble": "imagenet-ensemble"},
+        "ResNet-50": {
+            "natural": "imagenet-natural",
+            "step-ll": "imagenet-step-ll",
+            "ensemble": "imagenet-ensemble",
+        },
         "ResNet-101": {"natural": "imagenet-held-out"},
     }
     held_out = ("imagenet-held-out",)
@@ -47,7 +53,11 @@ class ImageNet(Study):
             figures["Step-LL"], figures["R+Step-LL"] = published.TABLE2[network]
         if network in published.TABLE4:
             printed = published.TABLE4[network]
-            figures |= {"clean error": printed.clean, "Step-LL": printed.step_ll, "black-box error": printed.black_box}
+            figures |= {
+                "clean error": printed.clean,
+                "Step-LL": printed.step_ll,
+                "black-box error": printed.black_box,
+            }
         return figures.get(measured)
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
@@ -61,7 +71,9 @@ class ImageNet(Study):
         """Step-LL made on one model and shown to another, as far as the paper's table has their counterparts."""
         single, rows = self.suite.single, []
         make, common = self.suite.black_box[single], drawn(context, self.held_out[0])
-        known = [model for model, network in self.counterparts.items() if network in published.TABLE1]
+        known = [
+            model for model, network in self.counterparts.items() if network in published.TABLE1
+        ]
         for model in known:
             for source in known:
                 if source == model:
@@ -70,7 +82,9 @@ class ImageNet(Study):
                     wrong = transfer(context, common, source, model, make)
                 column = published.SOURCES.index(self.counterparts[source])
                 printed = published.TABLE1[self.counterparts[model]][column]
-                rows.append(row(self._keys(model, source, single), "error, Table 1", rate(wrong), printed))
+                rows.append(
+                    row(self._keys(model, source, single), "error, Table 1", rate(wrong), printed)
+                )
         return rows
 
     def _top(self, context: Context) -> list[Row]:
@@ -83,25 +97,46 @@ class ImageNet(Study):
                     for source in self.held_out
                     for make in self.suite.black_box.values()
                 ]
-                keys, printed = self._keys(model, "held out", "strongest one"), published.TABLE4[network].black_box_top5
-                rows.append(row(keys, "black-box error, top-5", rate(max(met, key=np.count_nonzero)), printed))
+                keys, printed = (
+                    self._keys(model, "held out", "strongest one"),
+                    published.TABLE4[network].black_box_top5,
+                )
+                rows.append(
+                    row(
+                        keys,
+                        "black-box error, top-5",
+                        rate(max(met, key=np.count_nonzero)),
+                        printed,
+                    )
+                )
         return rows
 
     def _loss_ratios(self, context: Context) -> list[Row]:
         return [
-            row(self._keys(model), "loss ratio", diagnose(context, model).steps.ratio, published.LOSS_RATIO[network])
+            row(
+                self._keys(model),
+                "loss ratio",
+                diagnose(context, model).steps.ratio,
+                published.LOSS_RATIO[network],
+            )
             for model, network in self.counterparts.items()
             if network in published.LOSS_RATIO
         ]
 
     def _keys(self, model: str, source: str | None = None, attack: str | None = None) -> Row:
         network, training = next(
-            (network, training) for network, of_it in self.networks.items() for training, each in of_it.items() if each == model
+            (network, training)
+            for network, of_it in self.networks.items()
+            for training, each in of_it.items()
+            if each == model
         )
         return {"network": network, "training": training, "source": source, "attack": attack}
 
     def _notes(self, context: Context) -> tuple[str, ...]:
-        pairs = ", ".join(f"{model} beside {published.NETWORKS[network]}" for model, network in self.counterparts.items())
+        pairs = ", ".join(
+            f"{model} beside {published.NETWORKS[network]}"
+            for model, network in self.counterparts.items()
+        )
         recipe = recipe_of(self.models[0])
         return (
             *super()._notes(context),

@@ -6,7 +6,12 @@ from scotoma.papers.item import Context
 from scotoma.papers.tramer2018.study import Study
 from scotoma.papers.tramer2018.suites import FGSM_SUITE
 
-TRAININGS = {"natural": "", "fgsm": "-fgsm", "ensemble, 6 epochs": "-ensemble6", "ensemble, 12 epochs": "-ensemble12"}
+TRAININGS = {
+    "natural": "",
+    "fgsm": "-fgsm",
+    "ensemble, 6 epochs": "-ensemble6",
+    "ensemble, 12 epochs": "-ensemble12",
+}
 """And what stands behind the network's name in the reference model's."""
 
 
@@ -17,7 +22,10 @@ class Mnist(Study):
     source = "Tramer et al. 2018, appendix on MNIST"
     suite = FGSM_SUITE
     recipe = "fgsm"
-    networks = {letter.upper(): {way: f"tramer-{letter}{end}" for way, end in TRAININGS.items()} for letter in "abcd"}
+    networks = {
+        letter.upper(): {way: f"tramer-{letter}{end}" for way, end in TRAININGS.items()}
+        for letter in "abcd"
+    }
     held_out = ("tramer-b", "mnist-natural", "mnist-pgd")
     seen = ("tramer-a", "tramer-c", "tramer-d")
 

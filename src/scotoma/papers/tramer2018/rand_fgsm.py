@@ -13,7 +13,10 @@ from scotoma.results.finding import Bars, Finding, Row
 from scotoma.utils.stats import Rate, rate
 
 TRAINED_ON, ITERATED = "R+FGSM", "PGD-20"
-PRINTED = {TRAINED_ON: f"above {published.RAND_FGSM_ACCURACY:.0%}", ITERATED: f"{published.RAND_FGSM_PGD_ACCURACY:.1%}"}
+PRINTED = {
+    TRAINED_ON: f"above {published.RAND_FGSM_ACCURACY:.0%}",
+    ITERATED: f"{published.RAND_FGSM_PGD_ACCURACY:.1%}",
+}
 
 
 class RandFGSMTraining:
@@ -43,7 +46,12 @@ class RandFGSMTraining:
                 f"{PRINTED[TRAINED_ON]} and {PRINTED[ITERATED]}."
             ),
             numbers={"n": n, **columns("difference", paired(own[ITERATED], own[TRAINED_ON]))},
-            tables={"accuracy": [{"attack": attack, **columns("accuracy", found), "n": n} for attack, found in rates.items()]},
+            tables={
+                "accuracy": [
+                    {"attack": attack, **columns("accuracy", found), "n": n}
+                    for attack, found in rates.items()
+                ]
+            },
             figures=(
                 Bars(
                     "accuracy",

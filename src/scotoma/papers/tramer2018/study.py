@@ -47,7 +47,11 @@ class Study:
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         found = self._errors(context)
-        every = [(network, training, met) for network, of_it in found.items() for training, met in of_it.items()]
+        every = [
+            (network, training, met)
+            for network, of_it in found.items()
+            for training, met in of_it.items()
+        ]
         rows = [each for named in every for each in self._rows(*named)]
         checks = self.checks(found)
         n, held = len(every[0][2].clean), sum(check.holds for check in checks)
@@ -75,7 +79,9 @@ class Study:
             check
             for trainings in found.values()
             if self.recipe in trainings
-            for check in claims.of_network(self.suite, self.recipe, trainings[self.recipe], _ensembles({"": trainings}))
+            for check in claims.of_network(
+                self.suite, self.recipe, trainings[self.recipe], _ensembles({"": trainings})
+            )
         ]
         order = list(dict.fromkeys(check.claim for check in made))
         return sorted(made, key=lambda check: order.index(check.claim))
@@ -86,25 +92,46 @@ class Study:
             for network, trainings in self.networks.items():
                 found[network] = {}
                 for training, model in trainings.items():
-                    met = measure(context, model, self.suite.white_box, self.suite.black_box, self.held_out, self.seen)
+                    met = measure(
+                        context,
+                        model,
+                        self.suite.white_box,
+                        self.suite.black_box,
+                        self.held_out,
+                        self.seen,
+                    )
                     found[network][training] = met
                     advance(1)
         return found
 
     def _rows(self, network: str, training: str, met: Errors) -> list[Row]:
-        def line(measured: str, wrong: np.ndarray, published: float | None = None, **where: str) -> Row:
+        def line(
+            measured: str, wrong: np.ndarray, published: float | None = None, **where: str
+        ) -> Row:
             keys = {"network": network, "training": training, "source": None, "attack": None}
             return row(keys | where, measured, rate(wrong), published)
 
         rows = [line("clean error", met.clean, self.published(met.model, "clean error"))]
         for attack, wrong in met.own.items():
-            rows.append(line("white-box error", wrong, self.published(met.model, attack), attack=attack))
+            rows.append(
+                line("white-box error", wrong, self.published(met.model, attack), attack=attack)
+            )
         rows.append(line("white-box error", met.white_box(), attack="worst"))
         for source in met.held_out:
-            rows.append(line("black-box error", met.black_box([source]), source=source, attack="worst"))
+            rows.append(
+                line("black-box error", met.black_box([source]), source=source, attack="worst")
+            )
         if met.held_out:
             most = self.published(met.model, "black-box error")
-            rows.append(line("black-box error", met.largest_transfer(), most, source="held out", attack="strongest one"))
+            rows.append(
+                line(
+                    "black-box error",
+                    met.largest_transfer(),
+                    most,
+                    source="held out",
+                    attack="strongest one",
+                )
+            )
             rows.append(line("black-box error", met.black_box(), source="held out", attack="worst"))
         return rows
 
@@ -116,7 +143,9 @@ class Study:
             "clean": met.clean,
             "own_single_step": met.own[single],
             "random_step": met.own[self.suite.random],
-            "transferred_single_step": np.logical_or.reduce([met.clean, *transferred]) if transferred else None,
+            "transferred_single_step": np.logical_or.reduce([met.clean, *transferred])
+            if transferred
+            else None,
             "black_box": met.black_box() if transferred else None,
             "iterated": met.white_box(self.suite.iterated),
         }
@@ -126,7 +155,11 @@ class Study:
         return line | {"n": len(met.clean)}
 
     def _bars(self) -> Bars:
-        single, random, iterated = self.suite.single, self.suite.random, " or ".join(self.suite.iterated)
+        single, random, iterated = (
+            self.suite.single,
+            self.suite.random,
+            " or ".join(self.suite.iterated),
+        )
         series = {
             f"own {single}": "own_single_step",
             random: "random_step",
@@ -139,16 +172,26 @@ class Study:
             f"and under {iterated} on the model itself (iterated), with 95% intervals.",
             table="summary",
             label="model",
-            series={name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()},
+            series={
+                name: (column, f"{column}_low", f"{column}_high") for name, column in series.items()
+            },
             y_label="error",
         )
 
     def _headline(self, found: Found, checks: list[Check]) -> str:
         single, random = self.suite.single, self.suite.random
-        stepped = [trainings[self.recipe] for trainings in found.values() if self.recipe in trainings]
+        stepped = [
+            trainings[self.recipe] for trainings in found.values() if self.recipe in trainings
+        ]
         ensembles = _ensembles(found)
-        after = {"single": [met.own[single] for met in stepped], "random": [met.own[random] for met in stepped]}
-        after |= {"black": [met.black_box() for met in stepped], "ensemble": [met.black_box() for met in ensembles]}
+        after = {
+            "single": [met.own[single] for met in stepped],
+            "random": [met.own[random] for met in stepped],
+        }
+        after |= {
+            "black": [met.black_box() for met in stepped],
+            "ensemble": [met.black_box() for met in ensembles],
+        }
         falls = [met.white_box(self.suite.iterated) for met in ensembles]
         return (
             f"After {self.recipe} training the error is {_span(after['single'])} under {single}, {_span(after['random'])} under "
@@ -170,7 +213,12 @@ class Study:
 
 
 def _ensembles(found: Found) -> list[Errors]:
-    return [met for of_it in found.values() for training, met in of_it.items() if training.startswith(ENSEMBLE)]
+    return [
+        met
+        for of_it in found.values()
+        for training, met in of_it.items()
+        if training.startswith(ENSEMBLE)
+    ]
 
 
 def _failing(checks: list[Check]) -> str:

@@ -47,7 +47,12 @@ STEP_LL_SUITE = Suite(
     single="Step-LL",
     random="R+Step-LL",
     iterated=("Iter-LL", "PGD-20"),
-    white_box={"Step-LL": StepLL, "R+Step-LL": RandStepLL, "Iter-LL": IterLL, "PGD-20": partial(PGD, steps=20)},
+    white_box={
+        "Step-LL": StepLL,
+        "R+Step-LL": RandStepLL,
+        "Iter-LL": IterLL,
+        "PGD-20": partial(PGD, steps=20),
+    },
     black_box={
         "FGSM": FGSM,
         "Step-LL": StepLL,

@@ -42,7 +42,9 @@ class Figure5:
             for which, values in (("original", original), ("moved", moved)):
                 rows.append(row(keys, f"median distance, {which}", median(values)))
             hidden.append(max(found.high, 1 - found.low) < DETECTOR)
-            parts.append(f"{data} at ({alpha:g}, {beta:g}) {found.value:.3f} ({found.low:.3f} to {found.high:.3f})")
+            parts.append(
+                f"{data} at ({alpha:g}, {beta:g}) {found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+            )
             tables[data] = _histogram(original, moved, f"alpha {alpha:g}, beta {beta:g}")
             figures.append(_curve(data, model))
         return rows, Finding(
@@ -73,7 +75,9 @@ def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
         train, original = run.features(data.train, None), run.features(data.test, None)
         moved = run.features(data.test, None, transform=change)
         distance = mean_neighbour_distance(train, np.concatenate([original, moved]), NEIGHBOURS)
-        return pl.DataFrame({"original": distance[: len(original)], "moved": distance[len(original) :]})
+        return pl.DataFrame(
+            {"original": distance[: len(original)], "moved": distance[len(original) :]}
+        )
 
     table = run.table("moved distance", {"change": describe(change), "k": NEIGHBOURS}, compute)
     return table["original"].to_numpy(), table["moved"].to_numpy()
@@ -87,7 +91,10 @@ def _histogram(original: np.ndarray, moved: np.ndarray, change: str) -> list[Row
     for images, distances in {"original": original, change: moved}.items():
         share = np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
         middles = zip((edges[1:] + edges[:-1]) / 2, share, strict=True)
-        rows += [{"images": images, "distance": finite(middle), "share": finite(value)} for middle, value in middles]
+        rows += [
+            {"images": images, "distance": finite(middle), "share": finite(value)}
+            for middle, value in middles
+        ]
     return rows
 
 

@@ -40,7 +40,9 @@ class SuccessOverDistance:
         found = Distance().measure(run.claim, narrow, asked)
         if found.verdict == "not applicable":
             return [], replace(found, probe=name, question=self.title, rule=RULE)
-        rows = [each for which in EXTRACTORS for each in self._rows(found, which, run.claim.data.name)]
+        rows = [
+            each for which in EXTRACTORS for each in self._rows(found, which, run.claim.data.name)
+        ]
         falls = all((found.numbers[f"{key}spearman_high"] or 0) < 0 for key in EXTRACTORS.values())
         return rows, replace(
             found,
@@ -56,10 +58,18 @@ class SuccessOverDistance:
     def _rows(found: Finding, which: str, data: str) -> list[Row]:
         key, n = EXTRACTORS[which], found.numbers["n"]
         keys = {"data": data, "extractor": which, "left": None, "right": None}
-        rows = [row(keys, measure, number(found.numbers, f"{key}{name}", n)) for measure, name in MEASURES.items()]
-        rows += [row(keys, measure, success(found.tables[f"{key}fifths"][place])) for measure, place in FIFTHS.items()]
+        rows = [
+            row(keys, measure, number(found.numbers, f"{key}{name}", n))
+            for measure, name in MEASURES.items()
+        ]
+        rows += [
+            row(keys, measure, success(found.tables[f"{key}fifths"][place]))
+            for measure, place in FIFTHS.items()
+        ]
         for each in found.tables[f"{key}bins"]:
-            rows.append(row(keys | {"left": each["left"], "right": each["right"]}, "success", success(each)))
+            rows.append(
+                row(keys | {"left": each["left"], "right": each["right"]}, "success", success(each))
+            )
         return rows
 
     @staticmethod
@@ -89,7 +99,11 @@ class SuccessOverDistance:
 
 def success(part: Row) -> Measured:
     """The rate in a row of the distance probe's bins or fifths."""
-    return number({"rate": part["rate"], "rate_low": part["low"], "rate_high": part["high"]}, "rate", part["n"])
+    return number(
+        {"rate": part["rate"], "rate_low": part["low"], "rate_high": part["high"]},
+        "rate",
+        part["n"],
+    )
 
 
 class Figure1(SuccessOverDistance):

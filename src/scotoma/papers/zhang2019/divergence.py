@@ -38,11 +38,23 @@ class Table1:
                 rows += self._measure(context, model)
                 advance(1)
         inside, of = agreement(rows)
-        orders = {measure: [each for each in rows if each["measure"] == measure] for measure in (DIVERGENCE, "success")}
+        orders = {
+            measure: [each for each in rows if each["measure"] == measure]
+            for measure in (DIVERGENCE, "success")
+        }
         kept = {measure: self._rises(measured) for measure, measured in orders.items()}
-        order = {measure: "in the paper's order" if holds else "not in the paper's order" for measure, holds in kept.items()}
-        divergences = ", ".join(f"{each['data']} {scalar(each['ours'])} ({each['published']})" for each in orders[DIVERGENCE])
-        successes = ", ".join(f"{each['data']} {scalar(each['ours'])} ({each['published']})" for each in orders["success"])
+        order = {
+            measure: "in the paper's order" if holds else "not in the paper's order"
+            for measure, holds in kept.items()
+        }
+        divergences = ", ".join(
+            f"{each['data']} {scalar(each['ours'])} ({each['published']})"
+            for each in orders[DIVERGENCE]
+        )
+        successes = ", ".join(
+            f"{each['data']} {scalar(each['ours'])} ({each['published']})"
+            for each in orders["success"]
+        )
         return rows, Finding(
             probe=name,
             question=self.title,
@@ -84,12 +96,19 @@ class Table1:
         claim, data = run.claim, context.data(model).name
         divergence, success, accuracy = published.TABLE1[data]
         found = Divergence(points=None).measure(claim, run, asked).numbers
-        records = run.on(run.right(images(context))).attack(asked.make_attack(claim.threat), what=f"  {model}")
+        records = run.on(run.right(images(context))).attack(
+            asked.make_attack(claim.threat), what=f"  {model}"
+        )
         told, n = run.predictions(), len(claim.data.test)
         keys = {"data": data}
         return [
             row(keys, DIVERGENCE, number(found, "kl", n), divergence),
-            row(keys, "success", rate(rec.successes(records, claim.threat.eps, claim.threat.norm)), success),
+            row(
+                keys,
+                "success",
+                rate(rec.successes(records, claim.threat.eps, claim.threat.norm)),
+                success,
+            ),
             row(keys, "accuracy", rate((told["prediction"] == told["label"]).to_numpy()), accuracy),
             *(row(keys, measure, number(found, key, n)) for measure, key in BEYOND.items()),
         ]
@@ -107,8 +126,14 @@ class Table1:
                 measure = each["measure"]
                 printed = printed_rate(each["published"])
                 line = wide.setdefault(each["data"], {"data": each["data"]})
-                line |= {measure: each["ours"], f"{measure}_low": each["low"], f"{measure}_high": each["high"]}
-                line |= {f"published_{measure}{end}": getattr(printed, key) for end, key in ENDS.items()}
+                line |= {
+                    measure: each["ours"],
+                    f"{measure}_low": each["low"],
+                    f"{measure}_high": each["high"],
+                }
+                line |= {
+                    f"published_{measure}{end}": getattr(printed, key) for end, key in ENDS.items()
+                }
         return list(wide.values())
 
 

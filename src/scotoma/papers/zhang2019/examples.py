@@ -45,7 +45,10 @@ class Figure4:
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows, shown, galleries, falls, parts = [], {}, [], [], []
         for model in self.models:
-            cells = [self._attack(context, model, *cell) for cell in published.FIGURE4[context.data(model).name].items()]
+            cells = [
+                self._attack(context, model, *cell)
+                for cell in published.FIGURE4[context.data(model).name].items()
+            ]
             data = context.data(model).name
             for cell in cells:
                 keys = {"data": data, "alpha": cell.alpha, "beta": cell.beta}
@@ -55,8 +58,15 @@ class Figure4:
                 shown[data], captions = self._images(cells, index)
                 rows += self._example_rows(cells, index, data)
                 galleries.append(self._gallery(data, cells, captions))
-            falls.append(all(before.distance.value > after.distance.value for before, after in pairwise(cells)))
-            medians = ", ".join(f"{cell.distance.value:.3f} at ({cell.alpha:g}, {cell.beta:g})" for cell in cells)
+            falls.append(
+                all(
+                    before.distance.value > after.distance.value
+                    for before, after in pairwise(cells)
+                )
+            )
+            medians = ", ".join(
+                f"{cell.distance.value:.3f} at ({cell.alpha:g}, {cell.beta:g})" for cell in cells
+            )
             parts.append(f"on {data} {medians}")
         return rows, Finding(
             probe=name,
@@ -78,13 +88,19 @@ class Figure4:
         )
 
     @staticmethod
-    def _attack(context: Context, model: str, place: tuple[float, float], published: float) -> Moved:
+    def _attack(
+        context: Context, model: str, place: tuple[float, float], published: float
+    ) -> Moved:
         alpha, beta = place
         run, transform = context.run(model), move(alpha, beta)
         narrow = run.on(run.right(images(context), transform))
         attack = settings(context).make_attack(run.claim.threat)
-        records = rec.correct(narrow.attack(attack, transform, what=f"  {model}, alpha {alpha:g}, beta {beta:g}"))
-        return Moved(alpha, beta, published, attack, narrow, records, median(records["linf"].to_numpy()))
+        records = rec.correct(
+            narrow.attack(attack, transform, what=f"  {model}, alpha {alpha:g}, beta {beta:g}")
+        )
+        return Moved(
+            alpha, beta, published, attack, narrow, records, median(records["linf"].to_numpy())
+        )
 
     @staticmethod
     def _example(cells: list[Moved]) -> int | None:
@@ -101,12 +117,19 @@ class Figure4:
         """Two rows, inputs over adversarial images, a column a place; and what stands under them."""
         columns, captions = [], []
         for cell in cells:
-            _, moved, adversarial = cell.run.examples(cell.attack, move(cell.alpha, cell.beta), [index])
+            _, moved, adversarial = cell.run.examples(
+                cell.attack, move(cell.alpha, cell.beta), [index]
+            )
             columns.append([moved[0], adversarial[0]])
             found = cell.records.row(by_predicate=pl.col("index") == index, named=True)
-            label, taken = (cell.run.claim.data.classes[found[name]] for name in ("label", "adversarial_prediction"))
+            label, taken = (
+                cell.run.claim.data.classes[found[name]]
+                for name in ("label", "adversarial_prediction")
+            )
             captions.append([label, f"taken for {taken}, L-inf {found['linf']:.3f}"])
-        return np.stack([np.stack(column) for column in columns], axis=1), [list(line) for line in zip(*captions, strict=True)]
+        return np.stack([np.stack(column) for column in columns], axis=1), [
+            list(line) for line in zip(*captions, strict=True)
+        ]
 
     @staticmethod
     def _example_rows(cells: list[Moved], index: int, data: str) -> list[Row]:

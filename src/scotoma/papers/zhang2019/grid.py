@@ -54,7 +54,9 @@ class Grid(ABC):
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         cells = self._attack(context)
-        rows = [each for cell in cells for each in self._rows(cell, context.data(self.models[0]).name)]
+        rows = [
+            each for cell in cells for each in self._rows(cell, context.data(self.models[0]).name)
+        ]
         problems = [*self.missing(cells), *disorder(cells)]
         inside, of = agreement(rows)
         first, last = cells[0], max(cells, key=lambda cell: cell.paper.success)
@@ -73,9 +75,19 @@ class Grid(ABC):
                 f"{percent(min(cell.accuracy.value for cell in cells))} or more in every cell. {inside} of {of} published figures "
                 "lie in our intervals."
             ),
-            numbers={"published_inside": inside, "published": of, "attacked": min(cell.success.n for cell in cells)},
-            tables={"grid": [self._wide(cell) for cell in cells], "what_differs": [{"difference": text} for text in problems]},
-            figures=(self._bars("success_eps", "success at eps"), self._bars("success_alpha_eps", "success at alpha·eps")),
+            numbers={
+                "published_inside": inside,
+                "published": of,
+                "attacked": min(cell.success.n for cell in cells),
+            },
+            tables={
+                "grid": [self._wide(cell) for cell in cells],
+                "what_differs": [{"difference": text} for text in problems],
+            },
+            figures=(
+                self._bars("success_eps", "success at eps"),
+                self._bars("success_alpha_eps", "success at alpha·eps"),
+            ),
             notes=(
                 how(context),
                 "Accuracy is over all test images after x' = alpha x + beta on [-0.5, 0.5]. After a move the attack leaves an "
@@ -90,11 +102,17 @@ class Grid(ABC):
             for cell in self.cells:
                 transform = move(cell.alpha, cell.beta)
                 told = run.predictions(transform)
-                attack = asked.make_attack(run.claim.threat, until=cell.alpha * eps if transform else 0.0)
+                attack = asked.make_attack(
+                    run.claim.threat, until=cell.alpha * eps if transform else 0.0
+                )
                 what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
-                records = run.on(run.right(images(context), transform)).attack(attack, transform, what)
+                records = run.on(run.right(images(context), transform)).attack(
+                    attack, transform, what
+                )
                 accuracy = rate((told["prediction"] == told["label"]).to_numpy())
-                success, scaled = (rate(rec.successes(records, size, "linf")) for size in (eps, cell.alpha * eps))
+                success, scaled = (
+                    rate(rec.successes(records, size, "linf")) for size in (eps, cell.alpha * eps)
+                )
                 cells.append(Attacked(cell, eps, accuracy, success, scaled))
                 advance(1)
         return cells
@@ -108,7 +126,9 @@ class Grid(ABC):
         ]
         if cell.paper.scaled is not None:
             threshold = round(cell.paper.alpha * cell.eps, 6)
-            rows.append(row(keys | {"threshold": threshold}, "success", cell.scaled, cell.paper.scaled))
+            rows.append(
+                row(keys | {"threshold": threshold}, "success", cell.scaled, cell.paper.scaled)
+            )
         return rows
 
     @staticmethod
@@ -117,7 +137,10 @@ class Grid(ABC):
         for name, column in COLUMNS.items():
             printed = getattr(cell.paper, name)
             row |= columns(column, getattr(cell, name))
-            row |= columns(f"published_{column}", printed_rate(cell.paper.success if printed is None else printed))
+            row |= columns(
+                f"published_{column}",
+                printed_rate(cell.paper.success if printed is None else printed),
+            )
         return row
 
     @staticmethod
@@ -129,7 +152,8 @@ class Grid(ABC):
             table="grid",
             label="move",
             series={
-                who: (column, f"{column}_low", f"{column}_high") for who, column in (("ours", name), ("paper", f"published_{name}"))
+                who: (column, f"{column}_low", f"{column}_high")
+                for who, column in (("ours", name), ("paper", f"published_{name}"))
             },
             y_label=label,
         )
@@ -152,8 +176,19 @@ class Table2(Grid):
         for cell in cells:
             alpha, beta = cell.paper.alpha, cell.paper.beta
             if alpha <= 0.8 or (alpha, beta) == (0.9, 0.05):
-                wanted.append(("success", cell, cell.success.value, 0.99 if (alpha, beta) == (0.7, 0.15) else 0.85))
-        return [f"{what} at ({cell.label}) is {value:.1%}, not {least:.1%}" for what, cell, value, least in wanted if value < least]
+                wanted.append(
+                    (
+                        "success",
+                        cell,
+                        cell.success.value,
+                        0.99 if (alpha, beta) == (0.7, 0.15) else 0.85,
+                    )
+                )
+        return [
+            f"{what} at ({cell.label}) is {value:.1%}, not {least:.1%}"
+            for what, cell, value, least in wanted
+            if value < least
+        ]
 
 
 class Table3(Grid):
@@ -176,7 +211,9 @@ class Table3(Grid):
             if cell.accuracy.value < first.accuracy.value - 0.01
         ]
         if last.success.value < 5 * first.success.value:
-            found.append(f"success rises from {first.success.value:.1%} to {last.success.value:.1%} only")
+            found.append(
+                f"success rises from {first.success.value:.1%} to {last.success.value:.1%} only"
+            )
         return found
 
 
@@ -195,10 +232,14 @@ def disorder(cells: list[Attacked]) -> list[str]:
     found = []
     for name in ("success", "scaled"):
         column = [(cell, getattr(cell.paper, name), getattr(cell, name).value) for cell in cells]
-        column = [(cell, printed_rate(paper), ours) for cell, paper, ours in column if paper is not None]
+        column = [
+            (cell, printed_rate(paper), ours) for cell, paper, ours in column if paper is not None
+        ]
         for low, paper_low, ours_low in column:
             for high, paper_high, ours_high in column:
                 if paper_low.high < paper_high.low and ours_low > ours_high:
                     what = "eps" if name == "success" else "alpha·eps"
-                    found.append(f"success at {what} is higher at ({low.label}) than at ({high.label}), in the paper lower")
+                    found.append(
+                        f"success at {what} is higher at ({low.label}) than at ({high.label}), in the paper lower"
+                    )
     return found

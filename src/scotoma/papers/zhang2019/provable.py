@@ -46,13 +46,29 @@ class Provable:
                 tables[model] = grid
                 for figure in found.figures:
                     figures.append(self._named(figure, model))
-                    shown |= {model: found.images[figure.images]} if isinstance(figure, Gallery) else {}
+                    shown |= (
+                        {model: found.images[figure.images]} if isinstance(figure, Gallery) else {}
+                    )
                 shifted = self._shifted(context, model)
-                rows += [each for cell in shifted.tables.get("grid", []) for each in self._losses(context, model, cell)]
-                tables |= {f"{model}-{table}": shifted.tables[table] for table in ("grid", "curve") if table in shifted.tables}
-                figures += [self._named(figure, f"{model}-curve") for figure in shifted.figures if isinstance(figure, Curve)]
+                rows += [
+                    each
+                    for cell in shifted.tables.get("grid", [])
+                    for each in self._losses(context, model, cell)
+                ]
+                tables |= {
+                    f"{model}-{table}": shifted.tables[table]
+                    for table in ("grid", "curve")
+                    if table in shifted.tables
+                }
+                figures += [
+                    self._named(figure, f"{model}-curve")
+                    for figure in shifted.figures
+                    if isinstance(figure, Curve)
+                ]
                 worst = self._worst(grid)
-                blind.append(worst["success_alpha_eps_low"] > grid[0]["success_eps_high"] if worst else False)
+                blind.append(
+                    worst["success_alpha_eps_low"] > grid[0]["success_eps_high"] if worst else False
+                )
                 parts.append(self._sentence(model, grid[0], worst))
                 advance(1)
         return rows, Finding(
@@ -98,7 +114,10 @@ class Provable:
     @classmethod
     def _losses(cls, context: Context, model: str, cell: Row) -> list[Row]:
         keys = cls._keys(context, model, cell)
-        return [row(keys, measure, number(cell, column, cell["n"])) for measure, column in LOSSES.items()]
+        return [
+            row(keys, measure, number(cell, column, cell["n"]))
+            for measure, column in LOSSES.items()
+        ]
 
     @classmethod
     def _rows(cls, context: Context, model: str, cell: Row) -> list[Row]:
@@ -109,21 +128,33 @@ class Provable:
                 rows.append(row(keys | {"threshold": eps}, measure, number(cell, full, cell[n])))
                 if cell["alpha"] != 1:
                     threshold = round(cell["alpha"] * eps, 6)
-                    rows.append(row(keys | {"threshold": threshold}, measure, number(cell, scaled, cell[n])))
+                    rows.append(
+                        row(keys | {"threshold": threshold}, measure, number(cell, scaled, cell[n]))
+                    )
         return rows
 
     @staticmethod
     def _worst(grid: list[Row]) -> Row | None:
         """The harmless move with the highest success at alpha eps."""
         base, *moved = grid
-        harmless = [cell for cell in moved if cell["attacked"] and cell["accuracy"] >= base["accuracy"] - HARMLESS - 1e-9]
-        return max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None) if base["attacked"] else None
+        harmless = [
+            cell
+            for cell in moved
+            if cell["attacked"] and cell["accuracy"] >= base["accuracy"] - HARMLESS - 1e-9
+        ]
+        return (
+            max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
+            if base["attacked"]
+            else None
+        )
 
     @staticmethod
     def _sentence(model: str, base: Row, worst: Row | None) -> str:
         def rates(cell: Row, end: str) -> str:
             certified = cell.get(f"certified_accuracy_{end}")
-            return f"{cell[f'success_{end}']:.1%}" + ("" if certified is None else f" ({certified:.1%} certified)")
+            return f"{cell[f'success_{end}']:.1%}" + (
+                "" if certified is None else f" ({certified:.1%} certified)"
+            )
 
         if worst is None:
             return f"{model}: no move on the grid is harmless."

@@ -32,10 +32,16 @@ class Cell:
 
 def _cell(alpha: float, beta: float, *percent: float | None) -> Cell:
     """A cell as printed, in percent."""
-    return Cell(alpha, beta, *(value if value is None else round(value / 100, 6) for value in percent))  # type: ignore[arg-type]
+    return Cell(
+        alpha, beta, *(value if value is None else round(value / 100, 6) for value in percent)
+    )  # type: ignore[arg-type]
 
 
-TABLE1 = {"fashion-mnist": (0.046, 0.064, 0.861), "mnist": (0.119, 0.097, 0.982), "cifar-10": (0.571, 0.379, 0.870)}
+TABLE1 = {
+    "fashion-mnist": (0.046, 0.064, 0.861),
+    "mnist": (0.119, 0.097, 0.982),
+    "cifar-10": (0.571, 0.379, 0.870),
+}
 """Average K-L divergence between training and test set, attack success, accuracy, by data set."""
 
 TABLE2 = (

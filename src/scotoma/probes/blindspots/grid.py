@@ -8,7 +8,15 @@ from scotoma.transforms.blur import Blur
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.texture import Texture
 
-MNIST_SHIFTS = ((1.0, 0.0), (0.9, 0.0), (0.9, 0.05), (0.8, 0.0), (0.8, 0.1), (0.7, 0.0), (0.7, 0.15))
+MNIST_SHIFTS = (
+    (1.0, 0.0),
+    (0.9, 0.0),
+    (0.9, 0.05),
+    (0.8, 0.0),
+    (0.8, 0.1),
+    (0.7, 0.0),
+    (0.7, 0.15),
+)
 """(alpha, beta) on the scale [-0.5, 0.5], as in Table 2 of Zhang et al. 2019; every beta above 0 is (1 - alpha) / 2, which keeps
 white at white."""
 
@@ -27,7 +35,11 @@ SWEEPS: dict[str, tuple[Transform, ...]] = {
     "gamma": tuple(Gamma(exponent) for exponent in (0.4, 0.6, 0.8, 1.25, 1.75, 2.5)),
     "blur": tuple(Blur(sigma) for sigma in (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)),
     "rotate": tuple(Rotate(degrees) for degrees in (-15, -10, -5, 5, 10, 15)),
-    "translate": tuple(Translate(pixels * right, pixels * down) for pixels in (0.5, 1.0, 2.0) for right, down in WAYS),
+    "translate": tuple(
+        Translate(pixels * right, pixels * down)
+        for pixels in (0.5, 1.0, 2.0)
+        for right, down in WAYS
+    ),
     "texture": tuple(Texture(strength) for strength in (0.05, 0.1, 0.15, 0.2, 0.3)),
 }
 """Family, a name of `TRANSFORMS`, to its transforms. Only what costs at most a point of accuracy counts."""

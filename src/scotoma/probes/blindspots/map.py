@@ -76,7 +76,11 @@ class BlindSpotMap:
     def _grid(self) -> list[tuple[float, float]]:
         """(alpha, beta) with |beta| at most (1 - alpha) / 2: a triangle in which no pixel leaves the range."""
         step = self._step
-        return [(_plain(1 - i * step), _plain(j * step / 2)) for i in range(self.resolution + 1) for j in range(-i, i + 1)]
+        return [
+            (_plain(1 - i * step), _plain(j * step / 2))
+            for i in range(self.resolution + 1)
+            for j in range(-i, i + 1)
+        ]
 
     @property
     def _step(self) -> float:
@@ -97,8 +101,16 @@ class BlindSpotMap:
                 if centre is None:
                     break
                 alpha, beta = cell(centre.transform)
-                around = [(_plain(alpha + i * step), _plain(beta + j * step / 2)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-                inside = [(a, b) for a, b in around if self.lowest <= a < 1 and abs(b) <= (1 - a) / 2 + TOLERANCE]
+                around = [
+                    (_plain(alpha + i * step), _plain(beta + j * step / 2))
+                    for i in (-1, 0, 1)
+                    for j in (-1, 0, 1)
+                ]
+                inside = [
+                    (a, b)
+                    for a, b in around
+                    if self.lowest <= a < 1 and abs(b) <= (1 - a) / 2 + TOLERANCE
+                ]
                 tried += [scout.cheap(move(*at), advance) for at in inside if at not in known]
                 known.update(inside)
         return tried

@@ -56,12 +56,16 @@ class Found:
     def lowest(self) -> Family | None:
         """The family whose worst harmless change leaves the lowest robust accuracy."""
         chosen = worst(self.verified, self.base)
-        return next((family for family in self.families if family.worst and family.worst is chosen), None)
+        return next(
+            (family for family in self.families if family.worst and family.worst is chosen), None
+        )
 
 
 def nothing_right(question: str) -> Finding:
     """The finding on a model that is never right."""
-    why = "The model classifies none of the audited images correctly, so there is nothing to attack."
+    why = (
+        "The model classifies none of the audited images correctly, so there is nothing to attack."
+    )
     return Finding(PROBE, question, "not applicable", RULE, why)
 
 
@@ -105,9 +109,17 @@ def headline(base: Spot, lowest: Family | None) -> str:
     spot = lowest.worst
     cost = base.accuracy.value - spot.accuracy.value
     price = f"costs {cost:.1%} of accuracy" if cost > 0 else "costs no accuracy"
-    within = f" within eps, on {spot.scaled.value:.1%} within alpha·eps" if spot.contrast < 1 else " within eps"
+    within = (
+        f" within eps, on {spot.scaled.value:.1%} within alpha·eps"
+        if spot.contrast < 1
+        else " within eps"
+    )
     change, control = str(spot.transform), lowest.control
-    random = f"on {control.success.value:.1%} (accuracy {control.accuracy.value:.1%})" if control.success.n else "none is right"
+    random = (
+        f"on {control.success.value:.1%} (accuracy {control.accuracy.value:.1%})"
+        if control.success.n
+        else "none is right"
+    )
     return (
         f"{change[0].upper()}{change[1:]} {price} and the attack succeeds on {percent(spot.success)}{within}; on the test set "
         f"itself on {base.success.value:.1%}, after a random change of that size {random}."
@@ -176,12 +188,19 @@ def _tables(found: Found) -> dict[str, list[Row]]:
         for spot in spots
     ]
     families = [_family(Family("none", found.base, None)), *map(_family, found.families)]
-    return {"families": families, "plane": on_the_plane(found.plane), "refined": on_the_plane(found.refined), "sweeps": sweeps}
+    return {
+        "families": families,
+        "plane": on_the_plane(found.plane),
+        "refined": on_the_plane(found.refined),
+        "sweeps": sweeps,
+    }
 
 
 def _family(family: Family) -> Row:
     spot, control = family.worst, family.control
-    change = "the test set itself" if spot and spot.transform is None else spot and str(spot.transform)
+    change = (
+        "the test set itself" if spot and spot.transform is None else spot and str(spot.transform)
+    )
     return {
         "family": family.name,
         "change": change or f"{family.name}: none is harmless",
@@ -216,7 +235,9 @@ def _figures(found: Found) -> tuple[Figure, ...]:
     )
     if not found.plane:
         return (bars,)
-    worst_cells = [cell(spot.transform) for spot in found.verified if isinstance(spot.transform, ScaleShift)]
+    worst_cells = [
+        cell(spot.transform) for spot in found.verified if isinstance(spot.transform, ScaleShift)
+    ]
     robust = Heatmap(
         "robust",
         "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta on [-0.5, 0.5]. Beyond the "
@@ -232,7 +253,11 @@ def _figures(found: Found) -> tuple[Figure, ...]:
         marks={"worst harmless change": worst_cells[0]} if worst_cells else {},
     )
     caption = "Accuracy in percent without an attack, on the same plane."
-    return bars, robust, replace(robust, name="accuracy", caption=caption, value="accuracy", value_label="accuracy")
+    return (
+        bars,
+        robust,
+        replace(robust, name="accuracy", caption=caption, value="accuracy", value_label="accuracy"),
+    )
 
 
 def _gallery(shown: list[tuple[Spot, Row]]) -> Gallery:
@@ -243,7 +268,11 @@ def _gallery(shown: list[tuple[Spot, Row]]) -> Gallery:
         images="worst",
         columns=["original", "changed", "adversarial"],
         captions=[
-            [f"{row['label']}", f"{spot.transform}", f"taken for {row['adversarial_prediction']}, {sized(row, spot.threat.norm)}"]
+            [
+                f"{row['label']}",
+                f"{spot.transform}",
+                f"taken for {row['adversarial_prediction']}, {sized(row, spot.threat.norm)}",
+            ]
             for spot, row in shown
         ],
     )

@@ -44,7 +44,11 @@ class Search:
     def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> Search:
         scout = Scout(run.claim, run, settings, search.steps)
         moves = [move(*cell) for cell in contrast_shifts(run.claim.data.name)]
-        return cls(scout, search.search(scout), tuple(scout.strong(each) for each in moves if each is not None))
+        return cls(
+            scout,
+            search.search(scout),
+            tuple(scout.strong(each) for each in moves if each is not None),
+        )
 
     @property
     def base(self) -> Spot:
@@ -52,12 +56,24 @@ class Search:
 
     def worst(self) -> dict[Transform, str]:
         """The worst harmless change of each family, and its family."""
-        return {family.worst.transform: family.name for family in self.found.families if family.worst and family.worst.transform}
+        return {
+            family.worst.transform: family.name
+            for family in self.found.families
+            if family.worst and family.worst.transform
+        }
 
     def blind(self) -> tuple[Transform, ...]:
         """The moves of scale-shift that are blind spots: what to train on."""
-        plane = [family.worst for family in self.found.families if family.worst and family.name == map_report.PLANE]
-        chosen = (spot.transform for spot in (*self.grid, *plane) if spot.transform and is_blind(spot, self.base))
+        plane = [
+            family.worst
+            for family in self.found.families
+            if family.worst and family.name == map_report.PLANE
+        ]
+        chosen = (
+            spot.transform
+            for spot in (*self.grid, *plane)
+            if spot.transform and is_blind(spot, self.base)
+        )
         return tuple(dict.fromkeys(chosen))
 
 
@@ -111,7 +127,13 @@ def patch(
         ) from None
 
     def begin(classifier: Classifier, folder: Path) -> Run:
-        run = Run(Claim(classifier.checked(data), data, threat), folder, limit=n, seed=seed, progress=progress)
+        run = Run(
+            Claim(classifier.checked(data), data, threat),
+            folder,
+            limit=n,
+            seed=seed,
+            progress=progress,
+        )
         locks.enter_context(run.store.locked())
         return run
 
@@ -126,7 +148,9 @@ def patch(
         path = out / "model.safetensors"
         if group.leads and not path.exists():
             recipe = Patched(threat, spots, steps=steps)
-            with progress.bar("fine-tuning", -(-len(data.train or ()) // schedule.batch) * schedule.epochs) as advance:
+            with progress.bar(
+                "fine-tuning", -(-len(data.train or ()) // schedule.batch) * schedule.epochs
+            ) as advance:
                 train(
                     recipe,
                     data,
@@ -147,7 +171,9 @@ def patch(
         new = begin(_load(path, model), out / "after")
         after = Search.of(new, settings, search)
         changes = list(_changes(before, after, spots))
-        described = map_report.describe(after.found, search.question, new, settings.attack, search.steps)
+        described = map_report.describe(
+            after.found, search.question, new, settings.attack, search.steps
+        )
     if group.leads:
         findings = [patch_report.describe(changes, spots, settings.attack), described]
         for each in findings:
@@ -191,6 +217,13 @@ def _load(path: Path, model: Classifier) -> Classifier:
 def _changes(before: Search, after: Search, spots: tuple[Transform, ...]) -> Iterable[Change]:
     """The test set itself, the grid, and the worst of each family on either model, all attacked on both."""
     yield Change("none", False, before.base, after.base)
-    families = {spot.transform: map_report.PLANE for spot in before.grid} | before.worst() | after.worst()
+    families = (
+        {spot.transform: map_report.PLANE for spot in before.grid} | before.worst() | after.worst()
+    )
     for transform, family in families.items():
-        yield Change(family, transform in spots, before.scout.strong(transform), after.scout.strong(transform))
+        yield Change(
+            family,
+            transform in spots,
+            before.scout.strong(transform),
+            after.scout.strong(transform),
+        )

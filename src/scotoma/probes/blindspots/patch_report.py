@@ -62,7 +62,10 @@ def describe(changes: list[Change], spots: tuple[Transform, ...], attack: str) -
                 "moves of scale-shift marked with a star were trained on, the other changes were not.",
                 table="changes",
                 label="label",
-                series={when: (f"success_{when}", f"success_{when}_low", f"success_{when}_high") for when in ("before", "after")},
+                series={
+                    when: (f"success_{when}", f"success_{when}_low", f"success_{when}_high")
+                    for when in ("before", "after")
+                },
                 y_label="attack success rate",
             ),
         ),
@@ -76,7 +79,11 @@ def describe(changes: list[Change], spots: tuple[Transform, ...], attack: str) -
 
 def _worst(changes: list[Change]) -> Change | None:
     """The change under which the new model falls most often."""
-    return max(changes, key=lambda change: (change.after.scaled.value, change.before.scaled.value), default=None)
+    return max(
+        changes,
+        key=lambda change: (change.after.scaled.value, change.before.scaled.value),
+        default=None,
+    )
 
 
 def _both(name: str, change: Change | None, read: Callable[[Spot], object]) -> Row:

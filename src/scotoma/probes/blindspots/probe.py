@@ -59,7 +59,9 @@ class BlindSpots:
                 advance(1)
         base, moved = cells[0], cells[1:]
         harmless = [cell for cell in moved if self._is_harmless(cell, base)]
-        worst = max(harmless, key=lambda cell: (cell.scaled.value, cell.success.value), default=base)
+        worst = max(
+            harmless, key=lambda cell: (cell.scaled.value, cell.success.value), default=base
+        )
         chosen = self._chosen(worst, claim.threat)
         return Finding(
             probe="blindspots",
@@ -111,7 +113,9 @@ class BlindSpots:
         attack = settings.make_attack(claim.threat, until=alpha * eps if transform else 0.0)
         records = run.attack(attack, transform, what=f"  alpha {alpha:g}, beta {beta:g}")
         accuracy = rate((records["prediction"] == records["label"]).to_numpy())
-        success, scaled = (rate(rec.successes(records, size, claim.threat.norm)) for size in (eps, alpha * eps))
+        success, scaled = (
+            rate(rec.successes(records, size, claim.threat.norm)) for size in (eps, alpha * eps)
+        )
         return Cell(alpha, beta, attack, records, accuracy, success, scaled)
 
     @staticmethod
@@ -164,7 +168,9 @@ class BlindSpots:
 
     @staticmethod
     def _images(run: Run, worst: Cell, chosen: pl.DataFrame) -> np.ndarray:
-        return np.stack(run.examples(worst.attack, worst.transform, chosen["index"].to_list()), axis=1)
+        return np.stack(
+            run.examples(worst.attack, worst.transform, chosen["index"].to_list()), axis=1
+        )
 
     @staticmethod
     def _gallery(worst: Cell, chosen: pl.DataFrame, norm: str) -> Gallery:
@@ -175,7 +181,11 @@ class BlindSpots:
             images="worst",
             columns=["original", "moved", "adversarial"],
             captions=[
-                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, {sized(row, norm)}"]
+                [
+                    f"{row['label']}",
+                    "still right",
+                    f"taken for {row['adversarial_prediction']}, {sized(row, norm)}",
+                ]
                 for row in chosen.iter_rows(named=True)
             ],
         )

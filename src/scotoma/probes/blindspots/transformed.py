@@ -118,7 +118,9 @@ class Scout:
     def cheap(self, transform: Transform | None, advance: Advance) -> Spot:
         """One minimum-norm search of a few steps, which leaves an image at alpha·eps: it serves both sizes."""
         threat = self.claim.threat
-        search = SEARCHES[threat.norm](threat, steps=self.steps, restarts=0, until=contrast(transform) * threat.eps)
+        search = SEARCHES[threat.norm](
+            threat, steps=self.steps, restarts=0, until=contrast(transform) * threat.eps
+        )
         spot = self._attack(search, transform)
         advance(1)
         return spot
@@ -130,7 +132,13 @@ class Scout:
 
     def _attack(self, attack: Attack, transform: Transform | None) -> Spot:
         frame = self.run.attack(attack, transform, what=f"  {transform or 'the test set itself'}")
-        return Spot(transform, self._change(transform) if transform else 0.0, attack, frame, self.claim.threat)
+        return Spot(
+            transform,
+            self._change(transform) if transform else 0.0,
+            attack,
+            frame,
+            self.claim.threat,
+        )
 
     def _change(self, transform: Transform) -> float:
         """Mean absolute change of a pixel over the audited images."""

@@ -48,7 +48,9 @@ class Held:
     def farthest(self) -> Shifted:
         """The harmless move that shifts the images most; the test set itself where none is harmless."""
         harmless = [found for found in self.moved if found.is_harmless(self.base)]
-        return max(harmless, key=lambda found: found.mean("moved_distance").value, default=self.base)
+        return max(
+            harmless, key=lambda found: found.mean("moved_distance").value, default=self.base
+        )
 
     @property
     def reach(self) -> float:
@@ -77,22 +79,32 @@ class Distributional:
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         train, test = claim.data.train, claim.data.test
         if train is None:
-            return self._inapplicable(f"{claim.data.name} has no training images, around which the certificate holds.")
+            return self._inapplicable(
+                f"{claim.data.name} has no training images, around which the certificate holds."
+            )
         if not is_smooth(run.model):
-            return self._inapplicable("The network is no sequence of smooth layers, so the certificate does not hold.")
+            return self._inapplicable(
+                "The network is no sequence of smooth layers, so the certificate does not hold."
+            )
         gamma = float(claim.model.card.get("options", {}).get("gamma", GAMMA))
         chosen = shuffled(len(train), run.seed)[: len(run.indices)].sort().values
         grid = contrast_shifts(claim.data.name)
         with run.progress.bar("distributional certificate", 1 + len(grid) + len(PRICES)) as advance:
             trained = shift(run, train, chosen, 1.0, 0.0, gamma)
             advance(1)
-            base, *moved = [shift(run, test, run.indices, alpha, beta, gamma) for alpha, beta in grid]
+            base, *moved = [
+                shift(run, test, run.indices, alpha, beta, gamma) for alpha, beta in grid
+            ]
             advance(len(grid))
-            attacked = [shift(run, test, run.indices, 1.0, 0.0, factor * gamma) for factor in PRICES]
+            attacked = [
+                shift(run, test, run.indices, 1.0, 0.0, factor * gamma) for factor in PRICES
+            ]
         attacked = sorted([*attacked, base], key=lambda found: found.mean("distance").value)
         line = Line(gamma, mean(trained.worth(gamma)))
         guess = math.log(len(claim.data.classes))
-        return self._finding(Held(line, trained, base, attacked, moved, curved_share(run, gamma), guess))
+        return self._finding(
+            Held(line, trained, base, attacked, moved, curved_share(run, gamma), guess)
+        )
 
     def _inapplicable(self, why: str) -> Finding:
         return Finding("distributional", self.question, "not applicable", RULE, why)
@@ -130,7 +142,9 @@ class Distributional:
             tables={
                 "curve": self._curve(held),
                 "grid": [self._row(found, line) for found in (base, *held.moved)],
-                "points": [row for found in (base, *held.moved) for row in self._points(found, line)],
+                "points": [
+                    row for found in (base, *held.moved) for row in self._points(found, line)
+                ],
             },
             figures=(
                 Curve(
@@ -189,7 +203,9 @@ class Distributional:
     @staticmethod
     def _curve(held: Held) -> list[Row]:
         line = held.line
-        most = max(found.mean("distance").value for found in (held.trained, *held.attacked, *held.moved))
+        most = max(
+            found.mean("distance").value for found in (held.trained, *held.attacked, *held.moved)
+        )
         allowed = [
             {
                 "series": "allowed by the certificate",
@@ -201,7 +217,11 @@ class Distributional:
             for rho in np.linspace(0, most, POINTS)
         ]
         reached = [
-            {"series": "test set, attacked", "rho": finite(found.mean("distance").value), **columns("loss", found.mean("loss"))}
+            {
+                "series": "test set, attacked",
+                "rho": finite(found.mean("distance").value),
+                **columns("loss", found.mean("loss")),
+            }
             for found in held.attacked
         ]
         return allowed + reached
@@ -229,5 +249,11 @@ class Distributional:
         for series, end in (("moved", "moved_"), ("moved and attacked", "")):
             rho, loss = (found.mean(f"{end}{column}").value for column in ("distance", "loss"))
             points.append({"series": series, "rho": finite(rho), "loss": finite(loss)})
-            points.append({"series": "allowed by the certificate", "rho": finite(rho), "loss": finite(line.at(rho))})
+            points.append(
+                {
+                    "series": "allowed by the certificate",
+                    "rho": finite(rho),
+                    "loss": finite(line.at(rho)),
+                }
+            )
         return points

@@ -70,7 +70,9 @@ class Certificate:
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.threat.norm != "linf":
-            return self._inapplicable(f"The bound is one in L-inf, and the claim is one in {written(claim.threat.norm)}.")
+            return self._inapplicable(
+                f"The bound is one in L-inf, and the claim is one in {written(claim.threat.norm)}."
+            )
         try:
             network = read_network(run.model, claim.data.shape)
         except InputError as error:
@@ -78,13 +80,21 @@ class Certificate:
         grounds, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("certificates", len(grid)) as advance:
             for alpha, beta in grid:
-                grounds.append(self._ground(claim, run, settings, network, alpha, move(alpha, beta)))
+                grounds.append(
+                    self._ground(claim, run, settings, network, alpha, move(alpha, beta))
+                )
                 advance(1)
         base, moved = grounds[0], grounds[1:]
         if base.certified.value == 0:
-            return self._inapplicable(f"The bound certifies none of {base.certified.n} test images, so there is nothing to lose.")
+            return self._inapplicable(
+                f"The bound certifies none of {base.certified.n} test images, so there is nothing to lose."
+            )
         harmless = [ground for ground in moved if ground.spot.is_harmless(base.spot)]
-        worst = min(harmless, key=lambda ground: (ground.scaled.value, ground.spot.robust_scaled.value), default=base)
+        worst = min(
+            harmless,
+            key=lambda ground: (ground.scaled.value, ground.spot.robust_scaled.value),
+            default=base,
+        )
         chosen = self._fallen(base, worst)
         contradictions = sum(ground.contradictions for ground in grounds)
         alpha, beta = cell(worst.spot.transform)
@@ -148,7 +158,13 @@ class Certificate:
         )
 
     def _ground(
-        self, claim: Claim, run: Run, settings: Settings, network: Network, alpha: float, transform: Transform | None
+        self,
+        claim: Claim,
+        run: Run,
+        settings: Settings,
+        network: Network,
+        alpha: float,
+        transform: Transform | None,
     ) -> Ground:
         eps, split = claim.threat.eps, claim.data.test
         attack = settings.make_attack(claim.threat, until=alpha * eps if transform else 0.0)
@@ -173,10 +189,19 @@ class Certificate:
                 for part in positions.split(run.batch_size):
                     proofs[:, part.numpy()] = prove(run.indices[part])
                     advance(len(part))
-            return pl.DataFrame({"index": run.indices.numpy(), "eps": proofs[0], "alpha_eps": proofs[1]})
+            return pl.DataFrame(
+                {"index": run.indices.numpy(), "eps": proofs[0], "alpha_eps": proofs[1]}
+            )
 
-        config = {"bound": "dual", "transform": describe(transform) if transform else None, "sizes": [eps, alpha * eps]}
-        return Ground(Spot(transform, 0.0, attack, records, claim.threat), run.table("certificates", config, compute))
+        config = {
+            "bound": "dual",
+            "transform": describe(transform) if transform else None,
+            "sizes": [eps, alpha * eps],
+        }
+        return Ground(
+            Spot(transform, 0.0, attack, records, claim.threat),
+            run.table("certificates", config, compute),
+        )
 
     def _inapplicable(self, why: str) -> Finding:
         return Finding("certificate", self.question, "not applicable", RULE, why)
@@ -185,7 +210,11 @@ class Certificate:
     def _verdict(base: Ground, harmless: list[Ground]) -> Verdict:
         if any(ground.scaled.high < LEFT * base.certified.value for ground in harmless):
             return "broken"
-        return "weak" if any(ground.scaled.high < base.certified.low for ground in harmless) else "holds"
+        return (
+            "weak"
+            if any(ground.scaled.high < base.certified.low for ground in harmless)
+            else "holds"
+        )
 
     @staticmethod
     def _headline(base: Ground, worst: Ground, contradictions: int) -> str:
@@ -240,7 +269,9 @@ class Certificate:
     @staticmethod
     def _images(run: Run, worst: Ground, chosen: pl.DataFrame) -> np.ndarray:
         spot = worst.spot
-        return np.stack(run.examples(spot.attack, spot.transform, chosen["index"].to_list()), axis=1)
+        return np.stack(
+            run.examples(spot.attack, spot.transform, chosen["index"].to_list()), axis=1
+        )
 
     @staticmethod
     def _gallery(worst: Ground, chosen: pl.DataFrame) -> Gallery:
@@ -252,7 +283,11 @@ class Certificate:
             images="fallen",
             columns=["certified", "moved", "adversarial"],
             captions=[
-                [f"{row['label']}", "still right", f"taken for {row['adversarial_prediction']}, {sized(row, 'linf')}"]
+                [
+                    f"{row['label']}",
+                    "still right",
+                    f"taken for {row['adversarial_prediction']}, {sized(row, 'linf')}",
+                ]
                 for row in chosen.iter_rows(named=True)
             ],
         )

@@ -59,19 +59,30 @@ class Line:
 
     def crossings(self, sets: Sequence[Shifted]) -> int:
         """How many sets, moved or transported, have a mean loss above what is allowed, by more than both intervals."""
-        points = [(found.mean(f"{end}distance"), found.mean(f"{end}loss")) for found in sets for end in ("", "moved_")]
+        points = [
+            (found.mean(f"{end}distance"), found.mean(f"{end}loss"))
+            for found in sets
+            for end in ("", "moved_")
+        ]
         return sum(loss.low > self.gamma * rho.value + self.phi.high for rho, loss in points)
 
 
-def shift(run: Run, split: Split, indices: Tensor, alpha: float, beta: float, gamma: float) -> Shifted:
+def shift(
+    run: Run, split: Split, indices: Tensor, alpha: float, beta: float, gamma: float
+) -> Shifted:
     """Move images of a split of the run's data and transport them at the price `gamma`; computed once for a run folder."""
     transform = move(alpha, beta)
 
     def compute() -> pl.DataFrame:
         frames = []
-        with run.progress.bar(f"  {transform or 'no move'}, gamma {gamma:.3g}", len(indices)) as advance:
+        with run.progress.bar(
+            f"  {transform or 'no move'}, gamma {gamma:.3g}", len(indices)
+        ) as advance:
             for batch in indices.split(run.batch_size):
-                images, labels = split.images(batch).to(run.device), split.labels[batch].to(run.device)
+                images, labels = (
+                    split.images(batch).to(run.device),
+                    split.labels[batch].to(run.device),
+                )
                 moved = transform(images) if transform else images
                 found = transport(run.model, moved, labels, gamma)
                 with torch.no_grad():
@@ -83,7 +94,11 @@ def shift(run: Run, split: Split, indices: Tensor, alpha: float, beta: float, ga
                     "loss": losses(worst, labels),
                     "distance": (found - images).flatten(1).square().sum(1),
                 }
-                frames.append(pl.DataFrame({name: value.double().cpu().numpy() for name, value in values.items()}))
+                frames.append(
+                    pl.DataFrame(
+                        {name: value.double().cpu().numpy() for name, value in values.items()}
+                    )
+                )
                 advance(len(batch))
         return pl.concat(frames)
 
@@ -99,15 +114,23 @@ def curved_share(run: Run, gamma: float) -> float:
     def compute() -> pl.DataFrame:
         images, labels = split.images(sample).to(run.device), split.labels[sample].to(run.device)
         generator = torch.Generator(run.device).manual_seed(run.seed)
-        found = curvature(run.model, transport(run.model, images, labels, gamma), labels, generator=generator)
+        found = curvature(
+            run.model, transport(run.model, images, labels, gamma), labels, generator=generator
+        )
         return pl.DataFrame({"curvature": found.cpu().numpy()})
 
-    table = run.table("curvature", {"gamma": gamma, "seed": run.seed, "images": len(sample)}, compute)
+    table = run.table(
+        "curvature", {"gamma": gamma, "seed": run.seed, "images": len(sample)}, compute
+    )
     return float(np.mean(table["curvature"].to_numpy() > 2 * gamma))
 
 
 def beaten(base: Shifted, moved: Sequence[Shifted], gamma: float) -> int:
     """Images for which a move, transported or not, is worth more than the maximum found for the image itself."""
     maximum = base.worth(gamma)
-    others = np.max([each.worth(gamma, alone) for each in (base, *moved) for alone in (False, True)], 0)
-    return int((others > maximum + 1e-3 * (1 + abs(maximum))).sum())  # ascent comes near a maximum, not to it
+    others = np.max(
+        [each.worth(gamma, alone) for each in (base, *moved) for alone in (False, True)], 0
+    )
+    return int(
+        (others > maximum + 1e-3 * (1 + abs(maximum))).sum()
+    )  # ascent comes near a maximum, not to it

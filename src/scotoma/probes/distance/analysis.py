@@ -98,7 +98,11 @@ class Proximity:
         slopes = [UNKNOWN, UNKNOWN]
         if self.risk:
             slopes = Logistic.fit(np.column_stack([self.distance, self.margin]), self.fell).slopes()
-        scores = self.risk.scores if self.risk else dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
+        scores = (
+            self.risk.scores
+            if self.risk
+            else dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
+        )
         named: dict[str, Rate | Correlation | Estimate] = {
             "spearman": self.overall,
             "spearman_within_margin": self.within,
@@ -111,7 +115,11 @@ class Proximity:
             "auroc_moved": self.detection,
             **({"recall": self.recall} if self.recall else {}),
         }
-        return {name: value for key, known in named.items() for name, value in columns(f"{self.key}{key}", known).items()}
+        return {
+            name: value
+            for key, known in named.items()
+            for name, value in columns(f"{self.key}{key}", known).items()
+        }
 
     def notes(self) -> tuple[str, ...]:
         """What a reader has to know of how the distances were found."""
@@ -125,14 +133,24 @@ class Proximity:
 
     def tables(self) -> dict[str, list[Row]]:
         """Tables of the finding."""
-        tables = {"bins": self._bins(), "fifths": self._fifths(), "points": self._points(), "moved": self._shift()}
+        tables = {
+            "bins": self._bins(),
+            "fifths": self._fifths(),
+            "points": self._points(),
+            "moved": self._shift(),
+        }
         if self.risk:
-            tables["risk"] = [{"score": name, **columns("auroc", score), "n": score.n} for name, score in self.risk.scores.items()]
+            tables["risk"] = [
+                {"score": name, **columns("auroc", score), "n": score.n}
+                for name, score in self.risk.scores.items()
+            ]
         return {f"{self.key}{name}": rows for name, rows in tables.items()}
 
     def figures(self) -> list[Figure]:
         """Figures of the finding: those of two extractors stand side by side in the same order."""
-        bins, points, moved, risks = (f"{self.key}{name}" for name in ("bins", "points", "moved", "risk"))
+        bins, points, moved, risks = (
+            f"{self.key}{name}" for name in ("bins", "points", "moved", "risk")
+        )
         figures: list[Figure] = [
             RateOverHistogram(
                 bins,
@@ -198,17 +216,29 @@ class Proximity:
     def _fifths(self) -> list[Row]:
         members = [self.fifths == i for i in range(FIFTHS)]
         return [
-            {"fifth": i, "mean_distance": finite(self.distance[chosen].mean()), **self._rated(chosen)}
+            {
+                "fifth": i,
+                "mean_distance": finite(self.distance[chosen].mean()),
+                **self._rated(chosen),
+            }
             for i, chosen in enumerate(members, start=1)
         ]
 
     def _rated(self, chosen: np.ndarray) -> Row:
         success = rate(self.fell[chosen])
-        return {"n": success.n, "rate": finite(success.value), "low": finite(success.low), "high": finite(success.high)}
+        return {
+            "n": success.n,
+            "rate": finite(success.value),
+            "low": finite(success.low),
+            "high": finite(success.high),
+        }
 
     def _points(self) -> list[Row]:
         shown = np.linspace(0, len(self.distance) - 1, min(POINTS, len(self.distance))).astype(int)
-        return [{"distance": finite(self.distance[i], 4), self.norm: finite(self.smallest[i], 4)} for i in shown]
+        return [
+            {"distance": finite(self.distance[i], 4), self.norm: finite(self.smallest[i], 4)}
+            for i in shown
+        ]
 
     def _shift(self) -> list[Row]:
         """Both histograms over the same bins, each bin at its middle."""
@@ -218,5 +248,8 @@ class Proximity:
         for images, distances in {"original": self.distance, self.change: self.moved}.items():
             share = np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
             middles = zip((edges[1:] + edges[:-1]) / 2, share, strict=True)
-            rows += [{"images": images, "distance": finite(middle), "share": finite(value)} for middle, value in middles]
+            rows += [
+                {"images": images, "distance": finite(middle), "share": finite(value)}
+                for middle, value in middles
+            ]
         return rows

@@ -43,11 +43,15 @@ class Distance:
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.data.train is None:
-            return self._not_applicable(f"Data {claim.data.name} has no training split to measure distances to.")
+            return self._not_applicable(
+                f"Data {claim.data.name} has no training split to measure distances to."
+            )
         own = settings.feature_layer(claim.model, claim.data)
         records = run.attack(settings.make_attack(claim.threat), what="distance")
         if len(rec.correct(records)) < FIFTHS:
-            return self._not_applicable(f"The model classifies only {len(rec.correct(records))} of the audited images correctly.")
+            return self._not_applicable(
+                f"The model classifies only {len(rec.correct(records))} of the audited images correctly."
+            )
         seen = [self._proximity(claim, run, records, own)]
         extractor = {}
         if settings.extractor:
@@ -72,7 +76,11 @@ class Distance:
                 **{name: value for other in seen[1:] for name, value in other.numbers().items()},
             },
             tables={name: rows for each in seen for name, rows in each.tables().items()},
-            figures=tuple(figure for kind in zip(*(each.figures() for each in seen), strict=True) for figure in kind),
+            figures=tuple(
+                figure
+                for kind in zip(*(each.figures() for each in seen), strict=True)
+                for figure in kind
+            ),
             notes=(*self._notes(first), *(note for each in seen for note in each.notes())),
         )
 
@@ -81,16 +89,34 @@ class Distance:
 
     @classmethod
     def _proximity(
-        cls, claim: Claim, run: Run, records: pl.DataFrame, layer: tuple[str | None, str], extractor: Classifier | None = None
+        cls,
+        claim: Claim,
+        run: Run,
+        records: pl.DataFrame,
+        layer: tuple[str | None, str],
+        extractor: Classifier | None = None,
     ) -> Proximity:
         change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
-        config = {"layer": layer[0], "k": NEIGHBOURS, "change": describe(change), "components": COMPONENTS, "exact": EXACT}
-        placed = run.table("distance", config, lambda: cls._place(claim, run, records, layer[0], change, extractor), extractor)
+        config = {
+            "layer": layer[0],
+            "k": NEIGHBOURS,
+            "change": describe(change),
+            "components": COMPONENTS,
+            "exact": EXACT,
+        }
+        placed = run.table(
+            "distance",
+            config,
+            lambda: cls._place(claim, run, records, layer[0], change, extractor),
+            extractor,
+        )
         attacked = rec.correct(records)
         table = attacked.join(placed, on="index", maintain_order="left")
         return Proximity(
             key="extractor_" if extractor else "",
-            where=f"{layer[1]} of {extractor.name}, which is not the model under attack" if extractor else layer[1],
+            where=f"{layer[1]} of {extractor.name}, which is not the model under attack"
+            if extractor
+            else layer[1],
             neighbours=NEIGHBOURS,
             change=str(change),
             **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin")},
@@ -103,7 +129,12 @@ class Distance:
 
     @staticmethod
     def _place(
-        claim: Claim, run: Run, records: pl.DataFrame, layer: str | None, change: ScaleShift, extractor: Classifier | None
+        claim: Claim,
+        run: Run,
+        records: pl.DataFrame,
+        layer: str | None,
+        change: ScaleShift,
+        extractor: Classifier | None,
     ) -> pl.DataFrame:
         """Where the audited images lie among the training data: distance, the same after `change`, and density.
 
@@ -120,8 +151,12 @@ class Distance:
                 "index": run.indices.numpy(),
                 "distance": found.distance[: len(test)],
                 "moved": found.distance[len(test) :],
-                "recall": pl.Series([found.recall and found.recall._asdict()] * len(test), dtype=RECALL),
-                "density": class_log_density(train, claim.data.train.labels.numpy(), test, predictions),
+                "recall": pl.Series(
+                    [found.recall and found.recall._asdict()] * len(test), dtype=RECALL
+                ),
+                "density": class_log_density(
+                    train, claim.data.train.labels.numpy(), test, predictions
+                ),
             }
         )
 
@@ -142,8 +177,14 @@ class Distance:
         if overall.high >= 0:
             return f"{spread}; that robustness fades with distance is not shown (rank correlation {overall.value:.2f})."
         if math.isnan(within.value):
-            return f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f})."
-        beyond = "more than the margin explains" if within.high < 0 else "but the margin alone could explain it"
+            return (
+                f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f})."
+            )
+        beyond = (
+            "more than the margin explains"
+            if within.high < 0
+            else "but the margin alone could explain it"
+        )
         return (
             f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f}), {beyond} "
             f"({within.value:.2f} at equal margin)."
@@ -156,7 +197,10 @@ class Distance:
             f"margin ({STRATA} of them) is what distance tells beyond the margin."
         )
         if not seen.risk:
-            return beyond, f"With fewer than {FEWEST} successes or failures of the attack no slopes and no risk are fitted."
+            return (
+                beyond,
+                f"With fewer than {FEWEST} successes or failures of the attack no slopes and no risk are fitted.",
+            )
         return (
             beyond,
             "The slopes say the same without strata: the change of the log odds of success for one standard deviation of distance "

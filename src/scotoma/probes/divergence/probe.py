@@ -22,7 +22,14 @@ from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Found, Measure
 from scotoma.results.finding import Finding
 
 DRAWN = pl.List(pl.Float64)
-SCHEMA = {"measure": pl.String, "label": pl.Int64, "value": pl.Float64, "error": pl.Float64, "matched": DRAWN, "null": DRAWN}
+SCHEMA = {
+    "measure": pl.String,
+    "label": pl.Int64,
+    "value": pl.Float64,
+    "error": pl.Float64,
+    "matched": DRAWN,
+    "null": DRAWN,
+}
 
 Features = Callable[[str], np.ndarray]
 """From "training" or "test" to the features of the images drawn, float32 (n, d)."""
@@ -46,24 +53,37 @@ class Divergence:
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.data.train is None:
-            return self._not_applicable(f"Data {claim.data.name} has no training split to compare the test set with.")
+            return self._not_applicable(
+                f"Data {claim.data.name} has no training split to compare the test set with."
+            )
         splits = {"training": claim.data.train, "test": claim.data.test}
         drawn = {name: self._draw(split, run.seed) for name, split in splits.items()}
         labels = {name: split.labels[drawn[name]].numpy() for name, split in splits.items()}
         if not shared_classes(labels["training"], labels["test"]):
-            return self._not_applicable(f"No class has {FEWEST} training and {FEWEST} test images among those measured.")
+            return self._not_applicable(
+                f"No class has {FEWEST} training and {FEWEST} test images among those measured."
+            )
         layer, where = settings.feature_layer(claim.model, claim.data)
 
         @cache
         def features(name: str) -> np.ndarray:
             return run.features(splits[name], layer, drawn[name])
 
-        config = {"layer": layer, "points": self.points, "perplexity": self.perplexity, "seed": run.seed}
+        config = {
+            "layer": layer,
+            "points": self.points,
+            "perplexity": self.perplexity,
+            "seed": run.seed,
+        }
         plane = run.table("embedding", config, lambda: self._embed(run, features, drawn, labels))
-        compared = run.table("divergence", config | {"draws": DRAWS}, lambda: self._compare(run, features, plane))
+        compared = run.table(
+            "divergence", config | {"draws": DRAWS}, lambda: self._compare(run, features, plane)
+        )
         found = self._read(compared)
         if not found["kl"]:
-            return self._not_applicable(f"The features of the images ({where}) do not differ enough within any class.")
+            return self._not_applicable(
+                f"The features of the images ({where}) do not differ enough within any class."
+            )
         return Measured(claim.data.classes, plane, found, where, self.perplexity).finding()
 
     def _not_applicable(self, why: str) -> Finding:
@@ -73,7 +93,13 @@ class Divergence:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
         return order[: self.points].sort().values
 
-    def _embed(self, run: Run, features: Features, drawn: dict[str, torch.Tensor], labels: dict[str, np.ndarray]) -> pl.DataFrame:
+    def _embed(
+        self,
+        run: Run,
+        features: Features,
+        drawn: dict[str, torch.Tensor],
+        labels: dict[str, np.ndarray],
+    ) -> pl.DataFrame:
         both = np.concatenate([features(name) for name in drawn])
         with run.progress.bar(f"t-SNE of {len(both):,} images", ITERATIONS) as advance:
             points = embed(both, perplexity=self.perplexity, seed=run.seed, advance=advance)
@@ -93,15 +119,28 @@ class Divergence:
         (train, train_labels), (test, test_labels) = placed(plane)
         classes = len(shared_classes(train_labels, test_labels))
         with run.progress.bar("divergence of densities", classes) as advance:
-            found = {"kl": by_class(train, train_labels, test, test_labels, kde_comparison, run.seed, advance)}
+            found = {
+                "kl": by_class(
+                    train, train_labels, test, test_labels, kde_comparison, run.seed, advance
+                )
+            }
         if found["kl"]:
             train, test = features("training"), features("test")
             with run.progress.bar("divergence by neighbours", classes) as advance:
-                found["knn_kl"] = by_class(train, train_labels, test, test_labels, knn_comparison, run.seed, advance)
+                found["knn_kl"] = by_class(
+                    train, train_labels, test, test_labels, knn_comparison, run.seed, advance
+                )
             with run.progress.bar("telling sets apart", DRAWS + 1) as advance:
                 found["auc"] = {ALL: classifier_comparison(train, test, run.seed, advance=advance)}
-        rows = [(name, label, vars(each)) for name, classes in found.items() for label, each in classes.items()]
-        return pl.DataFrame([{"measure": name, "label": label, **fields} for name, label, fields in rows], schema=SCHEMA)
+        rows = [
+            (name, label, vars(each))
+            for name, classes in found.items()
+            for label, each in classes.items()
+        ]
+        return pl.DataFrame(
+            [{"measure": name, "label": label, **fields} for name, label, fields in rows],
+            schema=SCHEMA,
+        )
 
     @staticmethod
     def _read(table: pl.DataFrame) -> Found:

@@ -65,7 +65,9 @@ class Measured:
 
     def finding(self) -> Finding:
         """The finding of the probe."""
-        means = {name: average(list(classes.values())) for name, classes in self.found.items() if classes}
+        means = {
+            name: average(list(classes.values())) for name, classes in self.found.items() if classes
+        }
         rows = self._classes()
         return Finding(
             probe="divergence",
@@ -74,7 +76,11 @@ class Measured:
             rule=RULE,
             headline=headline(means),
             numbers={
-                **{key: value for name, mean in means.items() for key, value in columns(name, mean).items()},
+                **{
+                    key: value
+                    for name, mean in means.items()
+                    for key, value in columns(name, mean).items()
+                },
                 "training_images": sum(row["n_train"] for row in rows),
                 "test_images": sum(row["n_test"] for row in rows),
                 "classes": len(self.found["kl"]),
@@ -117,7 +123,11 @@ class Measured:
         (_, train), (_, test) = placed(self.plane)
         rows = []
         for label, name in enumerate(self.classes):
-            row: Row = {"class": name, "n_train": int((train == label).sum()), "n_test": int((test == label).sum())}
+            row: Row = {
+                "class": name,
+                "n_train": int((train == label).sum()),
+                "n_test": int((test == label).sum()),
+            }
             for measure in ("kl", "knn_kl"):
                 row |= columns(measure, self.found[measure].get(label, NOTHING))
             rows.append(row)
@@ -125,9 +135,14 @@ class Measured:
 
     def _choices(self) -> list[Row]:
         (train, train_labels), (test, test_labels) = placed(self.plane)
-        pairs = [(train[train_labels == label], test[test_labels == label]) for label in self.found["kl"]]
+        pairs = [
+            (train[train_labels == label], test[test_labels == label]) for label in self.found["kl"]
+        ]
         return [
-            {"choice": name, "kl": finite(np.mean([kde_divergence(*pair, **choice) for pair in pairs]))}
+            {
+                "choice": name,
+                "kl": finite(np.mean([kde_divergence(*pair, **choice) for pair in pairs])),
+            }
             for name, choice in CHOICES.items()
         ]
 
@@ -138,11 +153,21 @@ class Measured:
             places = np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int)
             shown = points.sort("label", maintain_order=True)[places]
             for label, x, y in shown.select("label", "x", "y").iter_rows():
-                rows.append({"set": name, "class": self.classes[label], "x": finite(x, 4), "y": finite(y, 4)})
+                rows.append(
+                    {
+                        "set": name,
+                        "class": self.classes[label],
+                        "x": finite(x, 4),
+                        "y": finite(y, 4),
+                    }
+                )
         return rows
 
     def _notes(self, rows: list[Row]) -> tuple[str, ...]:
-        without = {measure: [row["class"] for row in rows if row[measure] is None] for measure in ("kl", "knn_kl")}
+        without = {
+            measure: [row["class"] for row in rows if row[measure] is None]
+            for measure in ("kl", "knn_kl")
+        }
         duplicated = [name for name in without["knn_kl"] if name not in without["kl"]]
         return (
             "Choices that the paper leaves open: two dimensions; one t-SNE of all classes and both sets together (openTSNE, "
@@ -161,8 +186,16 @@ class Measured:
             f"AUC is that of a cross-validated logistic regression on {COMPONENTS} principal components of the standardised "
             f"features, with at most {SIDE} images of each set and all classes together, so that it also sees classes that are "
             "more frequent in one.",
-            *([f"Left out for want of images or of spread: {', '.join(without['kl'])}."] if without["kl"] else []),
-            *([f"Without knn_kl, for want of images that differ: {', '.join(duplicated)}."] if duplicated else []),
+            *(
+                [f"Left out for want of images or of spread: {', '.join(without['kl'])}."]
+                if without["kl"]
+                else []
+            ),
+            *(
+                [f"Without knn_kl, for want of images that differ: {', '.join(duplicated)}."]
+                if duplicated
+                else []
+            ),
         )
 
 
@@ -173,17 +206,28 @@ BOUNDS = {"kl": (0.0, np.inf), "knn_kl": (-np.inf, np.inf), "auc": (0.0, 1.0)}
 def columns(name: str, measured: Comparison) -> dict[str, Any]:
     """A measure as `name` with its interval, `name_matched` and `name_null` with the range of their draws."""
     ends = np.clip([measured.low, measured.high], *BOUNDS[name])
-    found = {name: finite(measured.value), f"{name}_low": finite(ends[0]), f"{name}_high": finite(ends[1])}
+    found = {
+        name: finite(measured.value),
+        f"{name}_low": finite(ends[0]),
+        f"{name}_high": finite(ends[1]),
+    }
     for kind in ("null",) if name == "auc" else ("matched", "null"):
         draws, key = getattr(measured, kind), f"{name}_{kind}"
-        found |= {key: finite(draws.mean()), f"{key}_low": finite(draws.min()), f"{key}_high": finite(draws.max())}
+        found |= {
+            key: finite(draws.mean()),
+            f"{key}_low": finite(draws.min()),
+            f"{key}_high": finite(draws.max()),
+        }
     return found
 
 
 def verdict(means: dict[str, Comparison]) -> Verdict:
     """The verdict of `RULE`."""
     beyond = {name: mean for name, mean in means.items() if mean.beyond_null}
-    far = [mean.low > FAR_AUC if name == "auc" else mean.excess > FAR_KL for name, mean in beyond.items()]
+    far = [
+        mean.low > FAR_AUC if name == "auc" else mean.excess > FAR_KL
+        for name, mean in beyond.items()
+    ]
     return "broken" if any(far) else "weak" if beyond else "holds"
 
 
@@ -191,9 +235,18 @@ def headline(means: dict[str, Comparison]) -> str:
     """What was found and what to do, for a reader of nothing else."""
     kl, auc = means["kl"], means["auc"]
     said, advice = {
-        "holds": ("as near to the training data as other training images do", "results on them stand for data like it"),
-        "weak": ("a little farther from the training data than other training images do", "expect somewhat less robustness there"),
-        "broken": ("far from the training data", "robustness learnt there need not reach them; train on images like them"),
+        "holds": (
+            "as near to the training data as other training images do",
+            "results on them stand for data like it",
+        ),
+        "weak": (
+            "a little farther from the training data than other training images do",
+            "expect somewhat less robustness there",
+        ),
+        "broken": (
+            "far from the training data",
+            "robustness learnt there need not reach them; train on images like them",
+        ),
     }[verdict(means)]
     return (
         f"Test images lie {said} (K-L divergence {kl.matched.mean():.3f}, within the training set {kl.null.mean():.3f}; a "

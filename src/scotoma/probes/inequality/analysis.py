@@ -43,7 +43,9 @@ class Cell:
     @property
     def few(self) -> bool:
         """Whether it is no more than a handful: what the verdict looks at."""
-        return self.reach == 1 or self.share <= (FEW_VALUES if self.attack == "noise" else FEW_PIXELS)
+        return self.reach == 1 or self.share <= (
+            FEW_VALUES if self.attack == "noise" else FEW_PIXELS
+        )
 
     def error(self, order: str) -> Rate:
         """Wilson's interval of the mean over images; too wide, if anything, where an image has several draws."""
@@ -77,17 +79,36 @@ class Reading:
         plan, cells = self.plan, []
         for kind in TYPES:
             for column, count in enumerate(plan.counts):
-                wrong = {order: self[f"noise {order} {kind}"][:, column].astype(float) for order in ORDERS}
+                wrong = {
+                    order: self[f"noise {order} {kind}"][:, column].astype(float)
+                    for order in ORDERS
+                }
                 cells.append(Cell("noise", kind, count, count, count / plan.values, wrong))
         for colour in plan.colours:
             for number in range(len(plan.occlusions)):
-                wrong = {order: np.isfinite(self.covered(order, colour, number)).astype(float) for order in ORDERS}
-                cells.append(Cell("occlusion", colour, number, plan.reach(number), plan.reach(number) / plan.pixels, wrong))
+                wrong = {
+                    order: np.isfinite(self.covered(order, colour, number)).astype(float)
+                    for order in ORDERS
+                }
+                cells.append(
+                    Cell(
+                        "occlusion",
+                        colour,
+                        number,
+                        plan.reach(number),
+                        plan.reach(number) / plan.pixels,
+                        wrong,
+                    )
+                )
         return cells
 
     def like(self, cell: Cell) -> Cell:
         """The same cell of this model."""
-        return next(each for each in self.cells if (each.attack, each.kind, each.size) == (cell.attack, cell.kind, cell.size))
+        return next(
+            each
+            for each in self.cells
+            if (each.attack, each.kind, each.size) == (cell.attack, cell.kind, cell.size)
+        )
 
 
 def paired(differences: np.ndarray) -> Estimate:
@@ -97,6 +118,10 @@ def paired(differences: np.ndarray) -> Estimate:
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     centre = float(differences.sum()) / (n + 2)
-    half = Z95 * math.sqrt(max(0.0, (float(np.square(differences).sum()) + 1) / (n + 2) - centre**2) / (n + 2))
+    half = Z95 * math.sqrt(
+        max(0.0, (float(np.square(differences).sum()) + 1) / (n + 2) - centre**2) / (n + 2)
+    )
     value = float(differences.mean())
-    return Estimate(value, max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n)
+    return Estimate(
+        value, max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half)), n
+    )

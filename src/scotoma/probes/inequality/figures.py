@@ -37,7 +37,11 @@ class Shown:
     @property
     def images(self) -> dict[str, np.ndarray]:
         """The arrays of the galleries, (rows, columns, 3, h, w) in [0, 1]."""
-        found = {"maps": np.stack([self._originals(self.maps[0]), *(self._maps(table) for table in self.maps)], axis=1)}
+        found = {
+            "maps": np.stack(
+                [self._originals(self.maps[0]), *(self._maps(table) for table in self.maps)], axis=1
+            )
+        }
         if self.covers is not None:
             _, height, width = self.split.shape
             seen = [self.covers[f"image {order}"].to_numpy() for order in ("importance", "random")]
@@ -46,7 +50,9 @@ class Shown:
         return found
 
     def _originals(self, table: pl.DataFrame) -> np.ndarray:
-        return _coloured(self.split.images(torch.from_numpy(table["index"].to_numpy(writable=True))).numpy())
+        return _coloured(
+            self.split.images(torch.from_numpy(table["index"].to_numpy(writable=True))).numpy()
+        )
 
     def _maps(self, table: pl.DataFrame) -> np.ndarray:
         """Each map on its own scale: its largest value has the full colour."""
@@ -77,7 +83,9 @@ def covers_to_show(audited: Reading, cell: Cell) -> Tensor:
 
 def lorenz_rows(readings: list[Reading]) -> list[Row]:
     """Mean Lorenz curves, and the line of equal shares."""
-    lines = {reading.name: reading["lorenz"].mean(0) for reading in readings} | {EVEN: np.array([0.0, 1.0])}
+    lines = {reading.name: reading["lorenz"].mean(0) for reading in readings} | {
+        EVEN: np.array([0.0, 1.0])
+    }
     return [
         {"model": name, "values": finite(place / (len(line) - 1)), "evidence": finite(value)}
         for name, line in lines.items()
@@ -137,16 +145,28 @@ def _errors(kind: str) -> Curve:
 
 
 def _maps(readings: list[Reading], shown: Shown) -> Gallery:
-    ginis = [dict(zip(reading.table["index"], reading["gini"], strict=True)) for reading in readings]
+    ginis = [
+        dict(zip(reading.table["index"], reading["gini"], strict=True)) for reading in readings
+    ]
     index = shown.maps[0]["index"].to_list()
     return Gallery(
         "maps",
         "What counts for the label (blue) and against it (orange), from the image whose evidence is spread most evenly to the one "
         "where it is most concentrated. Each map has its own scale.",
         images="maps",
-        columns=["image", *(f"{reading.name} model" if reading.name == "audited" else reading.name for reading in readings)],
+        columns=[
+            "image",
+            *(
+                f"{reading.name} model" if reading.name == "audited" else reading.name
+                for reading in readings
+            ),
+        ],
         captions=[
-            [f"{int(shown.split.labels[row])}, test image {row}", *(f"Gini {gini[row]:.2f}" for gini in ginis)] for row in index
+            [
+                f"{int(shown.split.labels[row])}, test image {row}",
+                *(f"Gini {gini[row]:.2f}" for gini in ginis),
+            ]
+            for row in index
         ],
     )
 

@@ -19,7 +19,15 @@ from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
 from scotoma.execution.run import Look, Run
-from scotoma.metrics.inequality import amounts, default_block, gini, herfindahl, hoover, lorenz, top_share
+from scotoma.metrics.inequality import (
+    amounts,
+    default_block,
+    gini,
+    herfindahl,
+    hoover,
+    lorenz,
+    top_share,
+)
 from scotoma.utils.random import Randomness
 
 WHAT = "inequality"
@@ -91,13 +99,24 @@ class Plan:
         regions, radius = self.occlusions[number]
         return min(self.pixels, regions * (2 * radius) ** 2)
 
-    def maps(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> tuple[Tensor, Tensor]:
+    def maps(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> tuple[Tensor, Tensor]:
         """Attribution of the labels (n, c, h, w), of zeros where it is not finite, and which images it says nothing of, (n,)."""
         maps = IntegratedGradients(self.mean, self.steps)(model, images, labels, random.fork(0))
         maps = torch.where(maps.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), maps, 0)
         return maps, ~(maps != 0).flatten(1).any(1)
 
-    def occluded(self, model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, random: Randomness, number: int, name: str):
+    def occluded(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        maps: Tensor,
+        random: Randomness,
+        number: int,
+        name: str,
+    ):
         """By order, what the occlusion of that number and colour finds."""
         regions, radius = self.occlusions[number]
         attack = InductiveOcclusion(regions, radius, self.colours[name])
@@ -105,14 +124,20 @@ class Plan:
         return {order: each[0] for order, each in found.items()}
 
 
-def plan(claim: Claim, run: Run, steps: int, draws: int, occlusions: Sequence[tuple[int, int]]) -> Plan:
+def plan(
+    claim: Claim, run: Run, steps: int, draws: int, occlusions: Sequence[tuple[int, int]]
+) -> Plan:
     """The plan for the data of a claim; `occlusions` are the paper's, for images of 224 pixels a side."""
     shape = claim.data.shape
     height, width = shape[1:]
     side, block = min(height, width), default_block(height, width)
     blocks = math.ceil(height / block) * math.ceil(width / block)
-    scaled = dict.fromkeys((min(n, blocks), max(1, round(r * side / PAPER_SIDE))) for n, r in occlusions)
-    told = run.table("level", {"images": IMAGES_OF_A_MEAN, "seed": run.seed}, lambda: _level(claim, run))
+    scaled = dict.fromkeys(
+        (min(n, blocks), max(1, round(r * side / PAPER_SIDE))) for n, r in occlusions
+    )
+    told = run.table(
+        "level", {"images": IMAGES_OF_A_MEAN, "seed": run.seed}, lambda: _level(claim, run)
+    )
     mean, sd = (tuple(round(float(value), 6) for value in told[name]) for name in ("mean", "sd"))
     return Plan(shape, mean, sd, steps, draws, tuple(scaled))
 
@@ -126,23 +151,35 @@ def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -
     ORDER" and "insertion ORDER", areas.
     """
 
-    def see(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def see(
+        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         model = other(images.device) if other else model
         maps, mute = plan.maps(model, images, labels, random)
         seen = {"mute": mute, "incomplete": _incomplete(model, images, labels, maps, plan.mean)}
         for name, (regional, convention) in GINIS.items():
             seen[name] = gini(amounts(maps, convention, plan.block if regional else None))
         held = amounts(maps)
-        seen |= {"hoover": hoover(held), "effective": 1 / herfindahl(held), "lorenz": lorenz(held, POINTS)}
+        seen |= {
+            "hoover": hoover(held),
+            "effective": 1 / herfindahl(held),
+            "lorenz": lorenz(held, POINTS),
+        }
         seen["top"] = top_share(held, plan.counts)
         noise = InductiveNoise(plan.counts, plan.draws, mean=plan.mean, sd=plan.sd)
         wrong = noise(model, images, labels, maps, random.fork(1)).wrong
-        seen |= {f"noise {order} {kind}": each.float().mean(1) for (order, kind), each in wrong.items()}
+        seen |= {
+            f"noise {order} {kind}": each.float().mean(1) for (order, kind), each in wrong.items()
+        }
         for colour in plan.colours:
             for number in range(len(plan.occlusions)):
                 found = plan.occluded(model, images, labels, maps, random, number, colour)
-                seen |= {f"cover {order} {colour} {number}": found[order].covered for order in ORDERS}
-        curves = deletion_and_insertion(model, images, labels, maps, baseline=plan.mean, generator=random.fork(3))
+                seen |= {
+                    f"cover {order} {colour} {number}": found[order].covered for order in ORDERS
+                }
+        curves = deletion_and_insertion(
+            model, images, labels, maps, baseline=plan.mean, generator=random.fork(3)
+        )
         return seen | {f"{kind} {order}": curve.area for (order, kind), curve in curves.items()}
 
     return see
@@ -151,7 +188,9 @@ def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -
 def look_at_maps(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Look:
     """The map of each image, summed over channels: "map" (n, h w)."""
 
-    def see(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def see(
+        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         maps, _ = plan.maps(other(images.device) if other else model, images, labels, random)
         return {"map": maps.sum(1).flatten(1)}
 
@@ -162,10 +201,14 @@ def look_at_covers(plan: Plan, number: int, colour: str) -> Look:
     """What the audited model is shown by that occlusion: "image ORDER" (n, c h w), and regions, radius, covered and what it is
     taken for, each by order."""
 
-    def see(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def see(
+        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         maps, _ = plan.maps(model, images, labels, random)
         seen: dict[str, Tensor] = {}
-        for order, found in plan.occluded(model, images, labels, maps, random, number, colour).items():
+        for order, found in plan.occluded(
+            model, images, labels, maps, random, number, colour
+        ).items():
             with torch.no_grad():
                 prediction = model(found.images).argmax(1)
             seen |= {
@@ -180,11 +223,15 @@ def look_at_covers(plan: Plan, number: int, colour: str) -> Look:
     return see
 
 
-def _incomplete(model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, mean: tuple[float, ...]) -> Tensor:
+def _incomplete(
+    model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, mean: tuple[float, ...]
+) -> Tensor:
     """The difference between a map's sum and what the label's logit gains from baseline to image, as a share of the gain."""
     origin = fill(images, mean).expand_as(images)
     with torch.no_grad():
-        ends = [model(each).gather(1, labels[:, None]).squeeze(1).double() for each in (images, origin)]
+        ends = [
+            model(each).gather(1, labels[:, None]).squeeze(1).double() for each in (images, origin)
+        ]
     gain = ends[0] - ends[1]
     return (maps.double().flatten(1).sum(1) - gain).abs() / gain.abs().clamp_min(1e-12)
 

@@ -18,7 +18,14 @@ from scotoma.probes.base import Settings
 from scotoma.probes.inequality import report
 from scotoma.probes.inequality.analysis import Reading
 from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
-from scotoma.probes.inequality.measurements import WHAT, Plan, look, look_at_covers, look_at_maps, plan
+from scotoma.probes.inequality.measurements import (
+    WHAT,
+    Plan,
+    look,
+    look_at_covers,
+    look_at_maps,
+    plan,
+)
 from scotoma.probes.inequality.reference import compared
 from scotoma.probes.norms.gradients import choose_gradients
 from scotoma.results.finding import Finding
@@ -51,23 +58,37 @@ class Inequality:
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         gradients = choose_gradients(claim, run)
         if gradients.why:
-            return self._not_applicable(f"{gradients.why}, so that there are no maps of what counts.")
+            return self._not_applicable(
+                f"{gradients.why}, so that there are no maps of what counts."
+            )
         beside = compared(claim, run, settings.reference)
         reference = beside.model
         chosen = self._chosen(run, reference)
         if not len(chosen):
             both = " and the reference" if reference else ""
-            return self._not_applicable(f"The model{both} classifies none of the audited images correctly.")
+            return self._not_applicable(
+                f"The model{both} classifies none of the audited images correctly."
+            )
         planned = plan(claim, run, self.steps, self.draws, self.occlusions)
         readings = self._readings(run, planned, chosen, reference)
         if not len(readings[0].table):
-            return self._not_applicable("The maps of what counts are zero, or no numbers, on every image.")
+            return self._not_applicable(
+                "The maps of what counts are zero, or no numbers, on every image."
+            )
         norm = claim.threat.norm
-        records = run.attack(settings.make_attack(claim.threat), what="robustness").select("index", norm)
-        smallest = readings[0].table.select("index").join(records, on="index", how="left", maintain_order="left")[norm]
+        records = run.attack(settings.make_attack(claim.threat), what="robustness").select(
+            "index", norm
+        )
+        smallest = (
+            readings[0]
+            .table.select("index")
+            .join(records, on="index", how="left", maintain_order="left")[norm]
+        )
         shown = self._shown(run, claim, planned, readings, reference)
         dropped = len(chosen) - len(readings[0].table)
-        return report.describe(self.question, claim, run, readings, smallest.to_numpy(), shown, beside, dropped)
+        return report.describe(
+            self.question, claim, run, readings, smallest.to_numpy(), shown, beside, dropped
+        )
 
     def _not_applicable(self, why: str) -> Finding:
         return Finding("inequality", self.question, "not applicable", report.RULE, why)
@@ -75,9 +96,16 @@ class Inequality:
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
         """Audited images that the model and the reference have right, int64, the first in the order of the run."""
 
-        def see(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+        def see(
+            model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+        ) -> dict[str, Tensor]:
             with torch.no_grad():
-                return {"right": (on(reference)(images.device) if reference else model)(images).argmax(1) == labels}
+                return {
+                    "right": (on(reference)(images.device) if reference else model)(images).argmax(
+                        1
+                    )
+                    == labels
+                }
 
         table = run.examine("right", {}, see, reference)
         if not len(table):
@@ -86,35 +114,51 @@ class Inequality:
         right[table.filter("right")["index"].to_numpy(writable=True)] = True
         return run.indices[right[run.indices]][: self.images]
 
-    def _readings(self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None) -> list[Reading]:
+    def _readings(
+        self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None
+    ) -> list[Reading]:
         """Of the audited model and, if there is one, the reference, on those images of which the maps of all say something."""
         models = {"audited": None} | ({"reference": reference} if reference else {})
         # with those between them that the reference has wrong, so that more images go on from the same work units
         examined = run.on(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
         wanted = pl.col("index").is_in(chosen.tolist())
         tables = {
-            name: examined.examine(WHAT, planned.config, look(planned, on(model) if model else None), model).filter(wanted)
+            name: examined.examine(
+                WHAT, planned.config, look(planned, on(model) if model else None), model
+            ).filter(wanted)
             for name, model in models.items()
         }
         said = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
-        return [Reading(name, planned, table.filter(pl.Series(said))) for name, table in tables.items()]
+        return [
+            Reading(name, planned, table.filter(pl.Series(said))) for name, table in tables.items()
+        ]
 
     @staticmethod
-    def _shown(run: Run, claim: Claim, planned: Plan, readings: list[Reading], reference: Classifier | None) -> Shown:
+    def _shown(
+        run: Run, claim: Claim, planned: Plan, readings: list[Reading], reference: Classifier | None
+    ) -> Shown:
         """The images of the galleries."""
 
-        def seen(index: Tensor, what: dict, look: Look, model: Classifier | None = None) -> pl.DataFrame:
+        def seen(
+            index: Tensor, what: dict, look: Look, model: Classifier | None = None
+        ) -> pl.DataFrame:
             table = run.on(index.sort().values).examine(WHAT, planned.config | what, look, model)
-            return pl.DataFrame({"index": index.numpy()}).join(table, on="index", how="inner", maintain_order="left")
+            return pl.DataFrame({"index": index.numpy()}).join(
+                table, on="index", how="inner", maintain_order="left"
+            )
 
         index = maps_to_show(readings[0])
         maps = [seen(index, {"shown": "maps"}, look_at_maps(planned))]
         if reference:
-            maps.append(seen(index, {"shown": "maps"}, look_at_maps(planned, on(reference)), reference))
+            maps.append(
+                seen(index, {"shown": "maps"}, look_at_maps(planned, on(reference)), reference)
+            )
         cell = cover_to_show(readings[0])
         fell = covers_to_show(readings[0], cell)
         what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
-        covers = seen(fell, what, look_at_covers(planned, cell.size, cell.kind)) if len(fell) else None
+        covers = (
+            seen(fell, what, look_at_covers(planned, cell.size, cell.kind)) if len(fell) else None
+        )
         return Shown(claim.data.test, maps, cell, covers)
 
 

@@ -57,7 +57,8 @@ def describe(
         verdict=decided,
         rule=RULE,
         headline=_headline(decided, readings, worst),
-        numbers=_numbers(claim, readings, worst, together) | {"reference": name(beside.model) if beside.model else None},
+        numbers=_numbers(claim, readings, worst, together)
+        | {"reference": name(beside.model) if beside.model else None},
         tables={
             "gini": [row for reading in readings for row in _ginis(reading)],
             "noise": [row for reading in readings for row in _noise(reading)],
@@ -119,10 +120,14 @@ def _headline(decided: Verdict, readings: list[Reading], worst: Cell) -> str:
 
 def _points(gap: Estimate) -> str:
     """A difference of rates in a sentence."""
-    return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f}–{100 * gap.high:.1f})".replace("-", "−")
+    return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f}–{100 * gap.high:.1f})".replace(
+        "-", "−"
+    )
 
 
-def _numbers(claim: Claim, readings: list[Reading], worst: Cell, together: Correlation) -> dict[str, Any]:
+def _numbers(
+    claim: Claim, readings: list[Reading], worst: Cell, together: Correlation
+) -> dict[str, Any]:
     """Those of the reference are None where there is none."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
     numbers: dict[str, Any] = {}
@@ -229,15 +234,27 @@ def _gaps(reading: Reading) -> list[Row]:
 def _shares(reading: Reading) -> list[Row]:
     """What share of the evidence the values that count most have."""
     return [
-        {"model": reading.name, "values": count, "share": finite(count / reading.plan.values), **columns("evidence", mean(held))}
+        {
+            "model": reading.name,
+            "values": count,
+            "share": finite(count / reading.plan.values),
+            **columns("evidence", mean(held)),
+        }
         for count, held in zip(reading.plan.counts, reading["top"].T, strict=True)
     ]
 
 
 def _concentration(reading: Reading) -> Row:
     """Beside the Gini coefficient Hoover's index, and how many equal values would be as concentrated (Herfindahl)."""
-    measures = columns("hoover", mean(reading["hoover"])) | columns("effective_values", mean(reading["effective"]))
-    return {"model": reading.name, **measures, "values": reading.plan.values, "n": len(reading.table)}
+    measures = columns("hoover", mean(reading["hoover"])) | columns(
+        "effective_values", mean(reading["effective"])
+    )
+    return {
+        "model": reading.name,
+        **measures,
+        "values": reading.plan.values,
+        "n": len(reading.table),
+    }
 
 
 def _deletion(reading: Reading) -> list[Row]:
@@ -253,14 +270,20 @@ def _deletion(reading: Reading) -> list[Row]:
     ]
 
 
-def _notes(claim: Claim, readings: list[Reading], together: Correlation, why: str, dropped: int) -> tuple[str, ...]:
+def _notes(
+    claim: Claim, readings: list[Reading], together: Correlation, why: str, dropped: int
+) -> tuple[str, ...]:
     audited, plan = readings[0], readings[0].plan
     mean_of = f"the {'training' if claim.data.train is not None else 'audited'} data"
     level, sd = (", ".join(f"{value:.3g}" for value in numbers) for numbers in (plan.mean, plan.sd))
-    sizes = " and ".join(f"{regions} regions with radius {radius}" for regions, radius in plan.occlusions)
+    sizes = " and ".join(
+        f"{regions} regions with radius {radius}" for regions, radius in plan.occlusions
+    )
     both = " and the reference" if len(readings) > 1 else ""
     notes = [
-        f"{why} Both are measured on the same {len(audited.table)} images, which both have right." if both else why,
+        f"{why} Both are measured on the same {len(audited.table)} images, which both have right."
+        if both
+        else why,
         f"Maps are integrated gradients of the label's logit in {plan.steps} steps, from an image of the mean of {mean_of}, "
         f"{level}: zero in the space to which the paper's models normalise. From black, which most pixels of strokes on black are, "
         "every model's evidence would look concentrated. Their sums miss what the logit gains by "
@@ -284,7 +307,9 @@ def _notes(claim: Claim, readings: list[Reading], together: Correlation, why: st
             "small gap for no sign of evenly spread evidence."
         )
     if dropped:
-        notes.append(f"{dropped} images were left out, since the map of the model{both} is zero or no number there.")
+        notes.append(
+            f"{dropped} images were left out, since the map of the model{both} is zero or no number there."
+        )
     if np.isfinite(together.value):
         notes.append(
             f"Spearman's correlation of an image's Gini coefficient with its smallest {written(claim.threat.norm)} perturbation is "

@@ -51,7 +51,9 @@ class Evidence:
         fell, flags = self.fell, {name: self.gradients[name].to_numpy() for name in FLAGS}
         gradient = fell["iterated"] | fell["many restarts"]
         checks = [
-            Check("A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]),
+            Check(
+                "A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]
+            ),
             Check("The loss has a gradient where the margin has one", flags["flat"]),
             Check("The same image has the same gradient twice", flags["randomised"]),
             Check(
@@ -74,14 +76,22 @@ class Evidence:
         ]
         if self.sources:
             checks += [
-                at_least("Its own gradient breaks what other models' examples break", gradient, fell["transferred"]),
+                at_least(
+                    "Its own gradient breaks what other models' examples break",
+                    gradient,
+                    fell["transferred"],
+                ),
                 not_behind(
-                    "Its own single step breaks as much as another model's", fell["single step"], fell["transferred single step"]
+                    "Its own single step breaks as much as another model's",
+                    fell["single step"],
+                    fell["transferred single step"],
                 ),
             ]
         return [
             *checks,
             never_falls("Success does not fall as eps grows", list(self.by_size.values())),
             never_falls("Success does not fall with more steps", list(self.by_steps.values())),
-            Check(f"At eps {max(self.by_size):g} everything breaks", ~self.by_size[max(self.by_size)]),
+            Check(
+                f"At eps {max(self.by_size):g} everything breaks", ~self.by_size[max(self.by_size)]
+            ),
         ]

@@ -57,7 +57,14 @@ class Masking:
         others = [source for source in sources(claim, run, settings.sources) if source.held_out]
         return finding(self.question, self._gather(claim, run, settings, right, others))
 
-    def _gather(self, claim: Claim, run: Run, settings: Settings, gradients: pl.DataFrame, sources: Sequence[Source]) -> Evidence:
+    def _gather(
+        self,
+        claim: Claim,
+        run: Run,
+        settings: Settings,
+        gradients: pl.DataFrame,
+        sources: Sequence[Source],
+    ) -> Evidence:
         threat, index = claim.threat, gradients["index"].to_numpy()
 
         def fell(attack: Attack, size: Threat, what: str) -> np.ndarray:
@@ -75,10 +82,16 @@ class Masking:
         broken |= self._transferred(run, threat, sources, index)
         values = int(np.prod(claim.data.shape))
         whole = 1.0 if threat.norm == "linf" else math.sqrt(values)
-        balls = [Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole]
+        balls = [
+            Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole
+        ]
         by_size = {ball.eps: fell(PGD(ball, steps=20), ball, f"eps {ball.eps:g}") for ball in balls}
         # the ball around the whole box has the same images in every norm, and steps in L-inf reach them best
-        by_size[whole] = fell(PGD(Threat("linf", 1.0), steps=50, restarts=2), Threat(threat.norm, whole), f"eps {whole:g}")
+        by_size[whole] = fell(
+            PGD(Threat("linf", 1.0), steps=50, restarts=2),
+            Threat(threat.norm, whole),
+            f"eps {whole:g}",
+        )
         by_steps = {steps: fell(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS}
         steps, random = self._linearity(run, threat)
         worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
@@ -93,42 +106,58 @@ class Masking:
             random,
             gradients=gradients,
             orders=orders,
-            subspace=self._subspace(run.on(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders),
+            subspace=self._subspace(
+                run.on(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders
+            ),
             drawn=int(index[worst]),
             surfaces=self._surfaces(run, claim, int(index[worst]), sources),
             sources=tuple(source.name for source in sources),
         )
 
     @staticmethod
-    def _transferred(run: Run, threat: Threat, sources: Sequence[Source], index: np.ndarray) -> dict[str, np.ndarray]:
+    def _transferred(
+        run: Run, threat: Threat, sources: Sequence[Source], index: np.ndarray
+    ) -> dict[str, np.ndarray]:
         """Who falls to any example of the sources, and to the single step of the best of them."""
         if not sources:
             return {}
         single, every = [], []
         for source in sources:
             for name, attack in crafting(threat).items():
-                records = run.transferred(attack, source.model, what=f"masking: {name} on {source.name}")
+                records = run.transferred(
+                    attack, source.model, what=f"masking: {name} on {source.name}"
+                )
                 every.append(fallen(records, index, threat))
                 if name == "fgsm":
                     single.append(every[-1])
         best = max(single, key=np.sum)
-        return {"transferred": reduce(np.logical_or, every, np.zeros(len(index), dtype=bool)), "transferred single step": best}
+        return {
+            "transferred": reduce(np.logical_or, every, np.zeros(len(index), dtype=bool)),
+            "transferred single step": best,
+        }
 
     @staticmethod
     def _linearity(run: Run, threat: Threat) -> tuple[Linearity, np.ndarray]:
-        def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+        def look(
+            model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+        ) -> dict[str, Tensor]:
             found = linearity(model, images, labels, threat, **LINEARITY, random=random)
             step = threat.project(images + threat.steepest(random.fork(1).normal(images)), images)
             beside = cross_entropy(Oracle(model, labels).logits(step), labels)
             return {**vars(found), "random": beside}
 
         table = run.examine("linearity", {"threat": str(threat), **LINEARITY}, look)
-        held = {field.name: torch.from_numpy(table[field.name].to_numpy(writable=True)) for field in fields(Linearity)}
+        held = {
+            field.name: torch.from_numpy(table[field.name].to_numpy(writable=True))
+            for field in fields(Linearity)
+        }
         return Linearity(**held), table["random"].to_numpy()
 
     @staticmethod
     def _subspace(few: Run, claim: Claim, orders: tuple[int, ...]) -> np.ndarray:
-        def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+        def look(
+            model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+        ) -> dict[str, Tensor]:
             counts = adversarial_directions(model, images, labels, claim.threat, orders, random)
             return {str(order): counts[:, column] for column, order in enumerate(orders)}
 
@@ -136,14 +165,20 @@ class Masking:
         return table.select(map(str, orders)).to_numpy()
 
     @staticmethod
-    def _surfaces(run: Run, claim: Claim, index: int, sources: Sequence[Source]) -> dict[str, pl.DataFrame]:
+    def _surfaces(
+        run: Run, claim: Claim, index: int, sources: Sequence[Source]
+    ) -> dict[str, pl.DataFrame]:
         """The loss around the image whose single step finds the smallest share of what many steps find."""
         source = sources[0].model if sources else None
 
         def draw(reach: float) -> Callable[..., dict[str, Tensor]]:
-            def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+            def look(
+                model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+            ) -> dict[str, Tensor]:
                 module = source.module.to(images.device) if source else None
-                at, losses = surface(model, images, labels, claim.threat, reach, source=module, random=random)
+                at, losses = surface(
+                    model, images, labels, claim.threat, reach, source=module, random=random
+                )
                 e1, e2 = torch.cartesian_prod(at, at).T
                 return {"e1": e1, "e2": e2, "loss": losses[0].flatten()}
 
@@ -152,7 +187,9 @@ class Masking:
         reaches = {"wide": claim.threat.eps, "close": CLOSE * claim.threat.eps}
         here = run.on(torch.tensor([index]))
         return {
-            name: here.examine("surface", {"threat": str(claim.threat), "reach": reach}, draw(reach), source)
+            name: here.examine(
+                "surface", {"threat": str(claim.threat), "reach": reach}, draw(reach), source
+            )
             for name, reach in reaches.items()
         }
 
@@ -165,8 +202,15 @@ def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarr
     return rec.fallen(records.filter(pl.col("index").is_in(index)), within.eps, within.norm)
 
 
-def _health(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+def _health(
+    model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+) -> dict[str, Tensor]:
     found = health(model, images, labels)
     flags = {name: getattr(found, name) for name in FLAGS if name != "flat"}
     flat = (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0)
-    return {**flags, "flat": flat, "cross_entropy": found.cross_entropy.l2, "margin": found.margin.l2}
+    return {
+        **flags,
+        "flat": flat,
+        "cross_entropy": found.cross_entropy.l2,
+        "margin": found.margin.l2,
+    }

@@ -30,7 +30,9 @@ def finding(question: str, evidence: Evidence) -> Finding:
     """The finding on what was measured."""
     checks = evidence.checks()
     failed = [check for check in checks if not check.passed]
-    verdict: Verdict = "broken" if failed else "weak" if any(check.notable for check in checks) else "holds"
+    verdict: Verdict = (
+        "broken" if failed else "weak" if any(check.notable for check in checks) else "holds"
+    )
     gradients, n = evidence.gradients, len(evidence.index)
     directions = survival(torch.from_numpy(evidence.subspace), max(evidence.orders))
     return Finding(
@@ -52,10 +54,22 @@ def finding(question: str, evidence: Evidence) -> Finding:
         },
         tables={
             "checks": [_check(evidence, check) for check in checks],
-            "attacks": [{"attack": name, **columns("success", rate(fell)), "n": n} for name, fell in evidence.fell.items()],
-            "eps": [{"eps": finite(size), **columns("success", rate(fell)), "n": n} for size, fell in evidence.by_size.items()],
-            "steps": [{"steps": steps, **columns("success", rate(fell)), "n": n} for steps, fell in evidence.by_steps.items()],
-            "subspace": [{"k": k, **columns("share", share), "n": share.n} for k, share in enumerate(directions, start=1)],
+            "attacks": [
+                {"attack": name, **columns("success", rate(fell)), "n": n}
+                for name, fell in evidence.fell.items()
+            ],
+            "eps": [
+                {"eps": finite(size), **columns("success", rate(fell)), "n": n}
+                for size, fell in evidence.by_size.items()
+            ],
+            "steps": [
+                {"steps": steps, **columns("success", rate(fell)), "n": n}
+                for steps, fell in evidence.by_steps.items()
+            ],
+            "subspace": [
+                {"k": k, **columns("share", share), "n": share.n}
+                for k, share in enumerate(directions, start=1)
+            ],
             **{name: table.drop("index").to_dicts() for name, table in evidence.surfaces.items()},
         },
         figures=_figures(evidence),
@@ -66,7 +80,9 @@ def finding(question: str, evidence: Evidence) -> Finding:
 def _check(evidence: Evidence, check: Check) -> Row:
     """A row of the table of checks; `images` are the first test images that fail."""
     failing = evidence.index[check.failing]
-    share = Rate(*(max(value, 0.0) for value in check.share[:3]), n=check.share.n)  # more excused than failing is none failing
+    share = Rate(
+        *(max(value, 0.0) for value in check.share[:3]), n=check.share.n
+    )  # more excused than failing is none failing
     more = f" and {len(failing) - LISTED} more" if len(failing) > LISTED else ""
     return {
         "check": check.name,

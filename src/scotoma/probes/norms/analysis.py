@@ -85,7 +85,12 @@ class Reading:
 
     def accuracy(self, distances: np.ndarray | None = None, size: float | None = None) -> Rate:
         """The share of all images that are right and stay so at `size`, the bound where it is None; of `nearest`, or of others."""
-        return rate(beyond(self.nearest if distances is None else distances, self.bound.eps if size is None else size))
+        return rate(
+            beyond(
+                self.nearest if distances is None else distances,
+                self.bound.eps if size is None else size,
+            )
+        )
 
     @cached_property
     def success(self) -> Rate:

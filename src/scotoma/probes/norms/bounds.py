@@ -48,12 +48,16 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
         except InputError as error:
             raise InputError(f"--bounds: {error}") from None
         if bound.norm not in MEASURED:
-            raise InputError(f"--bounds {bound}: {norm(bound.norm)} is not measured; give l0, l2 or linf")
+            raise InputError(
+                f"--bounds {bound}: {norm(bound.norm)} is not measured; give l0, l2 or linf"
+            )
         if bound.norm == claimed.norm:
             raise InputError(
                 f"--bounds {bound}: the claim is one in {norm(bound.norm)}, and its own bound counts: --threat {claimed}"
             )
         if bound.norm in read:
-            raise InputError(f"--bounds {read[bound.norm]},{bound}: {norm(bound.norm)} is given twice; leave one away")
+            raise InputError(
+                f"--bounds {read[bound.norm]},{bound}: {norm(bound.norm)} is given twice; leave one away"
+            )
         read[bound.norm] = bound
     return tuple(read.values())

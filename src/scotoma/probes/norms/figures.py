@@ -17,7 +17,11 @@ POINTS = 40
 SHOWN = 5
 FAR = 0.9
 """Share of the broken images whose distances a curve reaches."""
-LINES: dict[str, Kind | None] = {"all attacks": None, "gradient-based": "gradient", "decision-based": "decision"}
+LINES: dict[str, Kind | None] = {
+    "all attacks": None,
+    "gradient-based": "gradient",
+    "decision-based": "decision",
+}
 
 
 def amount(bound: Threat) -> str:
@@ -29,7 +33,11 @@ def amount(bound: Threat) -> str:
 
 def curve(read: Reading) -> list[Row]:
     """Accuracy at distances from 0 to beyond the bound and most of what was found."""
-    far = max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR])) if read.broken.any() else 2 * read.bound.eps
+    far = (
+        max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR]))
+        if read.broken.any()
+        else 2 * read.bound.eps
+    )
     if read.bound.norm == "l0":
         sizes = np.unique(np.linspace(0, np.ceil(far), POINTS + 1).round())
     else:
@@ -39,7 +47,11 @@ def curve(read: Reading) -> list[Row]:
         distances = read.nearest if kind is None else read.by(kind)
         if distances is not None:
             rows += [
-                {"attacks": name, "distance": finite(size), **columns("accuracy", read.accuracy(distances, float(size)))}
+                {
+                    "attacks": name,
+                    "distance": finite(size),
+                    **columns("accuracy", read.accuracy(distances, float(size))),
+                }
                 for size in sizes
             ]
     return rows
@@ -74,7 +86,9 @@ def chosen(readings: dict[str, Reading]) -> np.ndarray:
         candidates = np.flatnonzero(np.any(fell, axis=0))
     if not len(candidates):
         return candidates
-    hardness = np.mean([read.nearest[candidates] / read.bound.eps for read in readings.values()], axis=0)
+    hardness = np.mean(
+        [read.nearest[candidates] / read.bound.eps for read in readings.values()], axis=0
+    )
     ordered = candidates[np.argsort(hardness, kind="stable")]
     return ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered))).round().astype(int)]
 
@@ -88,7 +102,9 @@ def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndar
         for number in np.unique(read.finder[shown]):
             if number >= 0:
                 rows = np.flatnonzero(read.finder[shown] == number)
-                grid[rows, column] = run.examples(read.tried[number].attack, None, index[rows].tolist())[2]
+                grid[rows, column] = run.examples(
+                    read.tried[number].attack, None, index[rows].tolist()
+                )[2]
     return grid
 
 
@@ -99,7 +115,10 @@ def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
         "mean of its distances in units of the bounds.",
         images="examples",
         columns=["original", *map(written, readings)],
-        captions=[[_original(readings, row), *(_example(read, row) for read in readings.values())] for row in shown.tolist()],
+        captions=[
+            [_original(readings, row), *(_example(read, row) for read in readings.values())]
+            for row in shown.tolist()
+        ],
     )
 
 

@@ -33,7 +33,11 @@ class Gradients:
 
     def given_to(self, attack: Attack) -> Attack:
         """The attack with these gradients."""
-        return Estimated(attack, directions=DIRECTIONS) if self.name == "estimate" else with_gradient(attack, self.name)
+        return (
+            Estimated(attack, directions=DIRECTIONS)
+            if self.name == "estimate"
+            else with_gradient(attack, self.name)
+        )
 
     def steps(self, steps: int | None, queries: int) -> int | None:
         """How many an attack may take: `steps` where that is given; else, of estimated gradients, as many as `queries` pay for."""
@@ -47,7 +51,9 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     BPDA and differences of logits that gives another."""
     said = declared_gradient(claim.model.module)
     if said != "exact":
-        return Gradients(said, "The model says that its logits have no useful gradient by the image")
+        return Gradients(
+            said, "The model says that its logits have no useful gradient by the image"
+        )
     few = run.on(run.indices[:LOOKED])
 
     def seen(name: str) -> list[bool]:
@@ -65,10 +71,14 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
 def _moves(gradients: Gradients) -> Look:
     """Whether the gradient of the margin is anything but zero, bool (n,)."""
 
-    def look(model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> dict[str, Tensor]:
+    def look(
+        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
         seen: list[Tensor] = []
 
-        def ask(model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None) -> Tensor:
+        def ask(
+            model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+        ) -> Tensor:
             seen.append(Oracle(model, labels).ascent(images, margin).gradient)
             return images
 

@@ -63,25 +63,41 @@ class Norms:
         steps = gradients.steps(self.steps, self.queries)
         return report.describe(self.question, claim, run, readings, gradients, self.queries, steps)
 
-    def readings(self, claim: Claim, run: Run, settings: Settings | None = None) -> tuple[dict[str, Reading], Gradients]:
+    def readings(
+        self, claim: Claim, run: Run, settings: Settings | None = None
+    ) -> tuple[dict[str, Reading], Gradients]:
         """What the attacks found, by norm, and which gradients they were given; without settings the audit's own attack is none of
         them."""
         told = bounds(claim, (*self.bounds, *(settings.bounds if settings else ())))
         gradients = choose_gradients(claim, run)
         made = {norm: self._made(settings, bound, claim, gradients) for norm, bound in told.items()}
         tried = {
-            norm: tuple(Tried(*one, run.attack(one[-1], what=f"{one[0]} in {norm}")) for one in attacks)
+            norm: tuple(
+                Tried(*one, run.attack(one[-1], what=f"{one[0]} in {norm}")) for one in attacks
+            )
             for norm, attacks in made.items()
         }
         # a randomised model has other images right whenever it is asked
-        every = [(each.records["prediction"] == each.records["label"]).to_numpy() for attacks in tried.values() for each in attacks]
+        every = [
+            (each.records["prediction"] == each.records["label"]).to_numpy()
+            for attacks in tried.values()
+            for each in attacks
+        ]
         right = np.all(every, axis=0)
-        return {norm: Reading(told[norm], attacks, right) for norm, attacks in tried.items() if attacks}, gradients
+        return {
+            norm: Reading(told[norm], attacks, right) for norm, attacks in tried.items() if attacks
+        }, gradients
 
-    def _made(self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients) -> list[Made]:
+    def _made(
+        self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients
+    ) -> list[Made]:
         """The attacks of one norm; latent descent on models that reconstruct images only."""
         generative = inside(claim.model.module) is not None
-        names = [name for name in self.attacks.get(bound.norm, ()) if name != "latent-descent" or generative]
+        names = [
+            name
+            for name in self.attacks.get(bound.norm, ())
+            if name != "latent-descent" or generative
+        ]
         made = [self._one(name, bound, gradients) for name in names]
         if settings is not None and bound == claim.threat:
             own = settings.gradient if follows_gradients(settings.attack) else None
@@ -93,10 +109,14 @@ class Norms:
         if not follows_gradients(name):
             attack = make(name, bound, queries=self.queries)
             if isinstance(attack, Pointwise):
-                attack = replace(attack, restarts=max(1, min(attack.restarts, self.queries // RESTARTS)))
+                attack = replace(
+                    attack, restarts=max(1, min(attack.restarts, self.queries // RESTARTS))
+                )
             return name, "decision", None, attack
         steps = gradients.steps(self.steps, self.queries)
-        fewer = {} if steps is None else {setting: steps // share for setting, share in STEPS.items()}
+        fewer = (
+            {} if steps is None else {setting: steps // share for setting, share in STEPS.items()}
+        )
         attack = gradients.given_to(make(name, bound, queries=self.queries, **fewer))
         across_steps = gradients.name == "bpda" and bound.norm == "l2"
         return name, "gradient", gradients.name, Refined(attack) if across_steps else attack

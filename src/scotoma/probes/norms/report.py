@@ -38,11 +38,19 @@ INSTEAD = {
 
 
 def describe(
-    question: str, claim: Claim, run: Run, readings: dict[str, Reading], gradients: Gradients, queries: int, steps: int | None
+    question: str,
+    claim: Claim,
+    run: Run,
+    readings: dict[str, Reading],
+    gradients: Gradients,
+    queries: int,
+    steps: int | None,
 ) -> Finding:
     """The finding of the readings, by norm; `queries` and `steps` are what attacks were told."""
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
-    verdicts: dict[str, Verdict] = {norm: robustness.verdict(read.success) for norm, read in others.items()}
+    verdicts: dict[str, Verdict] = {
+        norm: robustness.verdict(read.success) for norm, read in others.items()
+    }
     shown = chosen(readings)
     return Finding(
         probe="norms",
@@ -54,7 +62,9 @@ def describe(
         tables={
             "norms": [_norm(claim, read) for read in readings.values()],
             "attacks": [row for read in readings.values() for row in _attacks(read)],
-            "masking": [_masking(read) for read in readings.values() if read.decision_nearer is not None],
+            "masking": [
+                _masking(read) for read in readings.values() if read.decision_nearer is not None
+            ],
             **{f"curve_{norm}": curve(read) for norm, read in readings.items()},
         },
         figures=(*([gallery(readings, shown)] if len(shown) else []), *curves(claim, readings)),
@@ -75,7 +85,9 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
     if "not applicable" in verdicts.values():
         return "The model classifies none of the audited images correctly, so there is nothing to attack."
     if not verdicts:
-        return f"No attack was tried in another norm than the claim's, {written(claim.threat.norm)}."
+        return (
+            f"No attack was tried in another norm than the claim's, {written(claim.threat.norm)}."
+        )
     worst = _worst(verdicts.values())
     norms = [norm for norm, verdict in verdicts.items() if verdict == worst]
     names = " and ".join(map(written, norms))
@@ -102,7 +114,9 @@ def _told(read: Reading) -> str:
 
 def _misled(read: Reading) -> str:
     assert read.decision_nearer is not None
-    which = "its gradients" if read.gradient == "exact" else "the gradients that stand in for its own"
+    which = (
+        "its gradients" if read.gradient == "exact" else "the gradients that stand in for its own"
+    )
     return (
         f"In {written(read.bound.norm)} {which} mislead attacks: on {percent(read.decision_nearer)} attacks that see "
         "decisions alone come clearly nearer, so that gradient attacks alone would overstate it."
@@ -110,12 +124,17 @@ def _misled(read: Reading) -> str:
 
 
 def _numbers(readings: dict[str, Reading]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {f"median_{norm}": finite(read.median) for norm, read in readings.items()}
+    numbers: dict[str, Any] = {
+        f"median_{norm}": finite(read.median) for norm, read in readings.items()
+    }
     for norm, read in readings.items():
         numbers |= columns(f"accuracy_{norm}", read.accuracy())
     for norm, read in readings.items():
         if read.decision_nearer is not None:
-            numbers |= {**columns(f"decision_nearer_{norm}", read.decision_nearer), f"masked_{norm}": read.is_masked}
+            numbers |= {
+                **columns(f"decision_nearer_{norm}", read.decision_nearer),
+                f"masked_{norm}": read.is_masked,
+            }
     first = next(iter(readings.values()))
     bounds = {norm: finite(read.bound.eps) for norm, read in readings.items()}
     return numbers | {"bounds": bounds, "attacked": int(first.right.sum()), "n": len(first.right)}
@@ -147,7 +166,10 @@ def _attacks(read: Reading) -> list[Row]:
             **columns("accuracy", read.accuracy(distances)),
             "found_minimum": finite((read.finder == number).sum() / broken) if broken else None,
         }
-        passes = {f"{kind}_per_image": finite(each.records[kind].to_numpy().mean()) for kind in ("forwards", "backwards")}
+        passes = {
+            f"{kind}_per_image": finite(each.records[kind].to_numpy().mean())
+            for kind in ("forwards", "backwards")
+        }
         rows.append(row | passes)
     return rows
 
@@ -168,8 +190,16 @@ def _masking(read: Reading) -> Row:
     }
 
 
-def _notes(claim: Claim, readings: dict[str, Reading], gradients: Gradients, queries: int, steps: int | None) -> tuple[str, ...]:
-    sizes = ", ".join(amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm)
+def _notes(
+    claim: Claim,
+    readings: dict[str, Reading],
+    gradients: Gradients,
+    queries: int,
+    steps: int | None,
+) -> tuple[str, ...]:
+    sizes = ", ".join(
+        amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm
+    )
     notes = [
         f"Bounds: {sizes}; in the norm of the claim its own. Others can be given with --bounds. L0 counts pixels, all channels of "
         "one together. Decision-based attacks that are told when to stop had "

@@ -14,9 +14,7 @@ from scotoma.results.finding import Curve, Finding, Gallery, Verdict
 from scotoma.utils.stats import Rate, finite, rate
 
 HOLDS, BROKEN = 0.15, 0.5
-RULE = (
-    f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
-)
+RULE = f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
 POINTS = 60
 SHOWN = 6
 
@@ -88,16 +86,28 @@ class Robustness:
 
     @staticmethod
     def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
-        sizes = np.linspace(0, min(1.0, 2 * threat.eps) if threat.norm == "linf" else 2 * threat.eps, POINTS + 1)
+        sizes = np.linspace(
+            0, min(1.0, 2 * threat.eps) if threat.norm == "linf" else 2 * threat.eps, POINTS + 1
+        )
         return [
-            {"eps": finite(float(size)), **columns("robust_accuracy", rate(rec.beyond(distances, float(size))))} for size in sizes
+            {
+                "eps": finite(float(size)),
+                **columns("robust_accuracy", rate(rec.beyond(distances, float(size)))),
+            }
+            for size in sizes
         ]
 
     @staticmethod
     def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
         """A few broken images, from the smallest perturbation to the largest inside the threat."""
-        broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(threat.norm, "index")
-        return broken[np.linspace(0, len(broken) - 1, min(SHOWN, len(broken))).round().astype(int)] if len(broken) else broken
+        broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(
+            threat.norm, "index"
+        )
+        return (
+            broken[np.linspace(0, len(broken) - 1, min(SHOWN, len(broken))).round().astype(int)]
+            if len(broken)
+            else broken
+        )
 
     @staticmethod
     def _images(run: Run, attack, chosen: pl.DataFrame) -> np.ndarray:

@@ -34,7 +34,11 @@ class Reading:
     def foreign(self) -> list[Cell]:
         """Those of them that were made on other models, seen in training or not."""
         audited = self.claim.model.sha256
-        others = [name for name, maker in self.matrix.makers.items() if audited not in {model.sha256 for model in maker.members}]
+        others = [
+            name
+            for name, maker in self.matrix.makers.items()
+            if audited not in {model.sha256 for model in maker.members}
+        ]
         return [cell for cell in self.own if cell.source in others]
 
     @cached_property

@@ -37,7 +37,10 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
         "classifies correctly.",
         table="by_source",
         label="source",
-        series={attack: (attack, f"{attack}_low", f"{attack}_high") for attack in (*read.matrix.attacks, ANY)},
+        series={
+            attack: (attack, f"{attack}_low", f"{attack}_high")
+            for attack in (*read.matrix.attacks, ANY)
+        },
         y_label="success on the audited model",
     )
     return (bars, heat, *([_gallery(read, shown)] if shown else []))
@@ -46,13 +49,20 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
 def chosen(read: Reading) -> list[tuple[int, Cell]]:
     """A few images that fall to examples from other models, those that fall to nothing else first, then one a class; each with an
     attack and source that beats it, one that is not shown yet if possible, the strongest of those."""
-    cells = sorted(read.held_out or read.foreign, key=lambda cell: -cell.success.value if cell.success.n else 0.0)
+    cells = sorted(
+        read.held_out or read.foreign,
+        key=lambda cell: -cell.success.value if cell.success.n else 0.0,
+    )
     fell = read.union(cells) & read.right
     labels = read.matrix.white["label"]
-    table = pl.DataFrame({"row": np.arange(len(fell)), "label": labels, "only": read.only, "fell": fell}).filter("fell")
+    table = pl.DataFrame(
+        {"row": np.arange(len(fell)), "label": labels, "only": read.only, "fell": fell}
+    ).filter("fell")
     table = table.with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
     shown: list[tuple[int, Cell]] = []
-    for row in table.sort(pl.col("only").not_(), "nth", "label", "row")["row"].head(SHOWN).to_list():
+    for row in (
+        table.sort(pl.col("only").not_(), "nth", "label", "row")["row"].head(SHOWN).to_list()
+    ):
         used = [cell for _, cell in shown]
         beating = [cell for cell in cells if cell.fell[row]]
         shown.append((row, min(beating, key=lambda cell: sum(cell is other for other in used))))
@@ -66,7 +76,9 @@ def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]
         index = int(run.indices[row])
         original = claim.data.test.images(torch.tensor([index]))[0].numpy()
         made = run.crafted(matrix.attacks[cell.attack], matrix.makers[cell.source].model, "reading")
-        found = pl.concat(unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made)
+        found = pl.concat(
+            unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made
+        )
         example = found[rec.EXAMPLE].to_numpy().reshape(original.shape)
         triples.append([original, example, 0.5 + (example - original) / 2])
     return np.array(triples)
@@ -81,5 +93,8 @@ def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
         f"Test images that the audited model classifies correctly, and examples made on other models that it does not.{said}",
         images="examples",
         columns=["original", "example", "difference (grey is none)"],
-        captions=[[f"{labels[row]}", f"taken for {cell.answer[row]}", f"{cell.attack} on {cell.source}"] for row, cell in shown],
+        captions=[
+            [f"{labels[row]}", f"taken for {cell.answer[row]}", f"{cell.attack} on {cell.source}"]
+            for row, cell in shown
+        ],
     )

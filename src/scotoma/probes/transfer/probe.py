@@ -43,7 +43,11 @@ class Transfer:
         if not found:
             return report.no_sources(self.question, claim)
         # an attack that is itself a transfer does not see the model
-        seeing = replace(settings, attack=Settings.attack) if takes(settings.attack, "sources") else settings
+        seeing = (
+            replace(settings, attack=Settings.attack)
+            if takes(settings.attack, "sources")
+            else settings
+        )
         white = run.attack(seeing.make_attack(claim.threat), what="the white-box attack")
         makers = self._makers(claim, found)
         attacks = crafting(claim.threat)
@@ -63,16 +67,24 @@ class Transfer:
 
     @staticmethod
     def _cells(
-        claim: Claim, run: Run, found: tuple[Source, ...], makers: dict[str, Maker], attacks: dict[str, Attack]
+        claim: Claim,
+        run: Run,
+        found: tuple[Source, ...],
+        makers: dict[str, Maker],
+        attacks: dict[str, Attack],
     ) -> list[Cell]:
         cells, targets = [], [claim.model, *(source.model for source in found)]
-        with run.progress.bar("transferred examples", len(targets) * len(makers) * len(attacks)) as advance:
+        with run.progress.bar(
+            "transferred examples", len(targets) * len(makers) * len(attacks)
+        ) as advance:
             for target in targets:
                 for name, maker in makers.items():
                     held_out = maker.is_held_out(target)
                     for attack, make in attacks.items():
                         what = f"  {attack} on {name}"
-                        frame = run.transferred(make, maker.model, None if target is claim.model else target, what)
+                        frame = run.transferred(
+                            make, maker.model, None if target is claim.model else target, what
+                        )
                         right = (frame["prediction"] == frame["label"]).to_numpy()
                         fell = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
                         answer = frame["adversarial_prediction"].to_numpy()

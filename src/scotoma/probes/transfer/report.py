@@ -82,7 +82,11 @@ def _numbers(read: Reading) -> dict[str, Any]:
     extremes: Row = {}
     if read.held_out and read.right.any():
         for word, cell in (("strongest", read.strongest), ("weakest", read.weakest)):
-            extremes |= {f"{word}_source": cell.source, f"{word}_attack": cell.attack, **columns(f"{word}_success", cell.success)}
+            extremes |= {
+                f"{word}_source": cell.source,
+                f"{word}_attack": cell.attack,
+                **columns(f"{word}_success", cell.success),
+            }
     black = read.black if read.held_out else None
     nothing = rate(np.zeros(0, bool))
     return {
@@ -104,7 +108,13 @@ def _sources(read: Reading) -> list[Row]:
     for source in read.matrix.sources:
         right = next(cell.right for cell in read.matrix.cells if cell.target == source.name)
         accuracy = columns("accuracy", rate(right))
-        row = {"source": source.name, **accuracy, "n": len(right), "held_out": source.held_out, "trained": source.trained}
+        row = {
+            "source": source.name,
+            **accuracy,
+            "n": len(right),
+            "held_out": source.held_out,
+            "trained": source.trained,
+        }
         rows.append(row | {"sha256": source.model.sha256[:16]})
     return rows
 
@@ -112,10 +122,24 @@ def _sources(read: Reading) -> list[Row]:
 def _by_source(read: Reading, name: str) -> Row:
     """How often each attack's examples from one source beat the audited model, and any of them."""
     cells = [cell for cell in read.own if cell.source == name]
-    seen = "itself" if name == read.claim.model.name else "" if cells[0].held_out else "seen in training"
+    seen = (
+        "itself"
+        if name == read.claim.model.name
+        else ""
+        if cells[0].held_out
+        else "seen in training"
+    )
     successes = {cell.attack: cell.success for cell in cells} | {ANY: read.share(read.union(cells))}
-    row: Row = {"source": f"{name} ({seen})" if seen else name, "held_out": cells[0].held_out, "n": cells[0].success.n}
-    return row | {key: value for attack, success in successes.items() for key, value in columns(attack, success).items()}
+    row: Row = {
+        "source": f"{name} ({seen})" if seen else name,
+        "held_out": cells[0].held_out,
+        "n": cells[0].success.n,
+    }
+    return row | {
+        key: value
+        for attack, success in successes.items()
+        for key, value in columns(attack, success).items()
+    }
 
 
 def _row(cell: Cell) -> Row:
@@ -149,7 +173,9 @@ def _notes(read: Reading) -> tuple[str, ...]:
         f"White-box attack: {matrix.white_attack}, which sees the audited model. Accuracies are shares of all audited images.",
     ]
     if "options" not in claim.model.card:
-        notes.append("The audited model has no card that says what it saw in training: any other model counts as held out.")
+        notes.append(
+            "The audited model has no card that says what it saw in training: any other model counts as held out."
+        )
     for maker in matrix.makers.values():
         if len(maker.members) > 1:
             names = ", ".join(member.name for member in maker.members)
@@ -161,6 +187,8 @@ def _notes(read: Reading) -> tuple[str, ...]:
                 "Better models can be named with --sources."
             )
         if source.model.sha256 == claim.model.sha256:
-            notes.append(f"{source.name} has the audited model's weights: its examples are white-box examples.")
+            notes.append(
+                f"{source.name} has the audited model's weights: its examples are white-box examples."
+            )
         notes += [f"{source.name}: {note}" for note in source.model.notes]
     return tuple(notes)

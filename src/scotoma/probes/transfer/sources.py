@@ -82,13 +82,17 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
     elif claim.data.train is None:
         return ()
     else:
-        with torch.random.fork_rng([run.device] if run.device.type == "cuda" else []):  # building a network draws weights
+        with torch.random.fork_rng(
+            [run.device] if run.device.type == "cuda" else []
+        ):  # building a network draws weights
             chosen = _found_or_made(claim, run)
     different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in chosen}
     names = [claim.model.name, TOGETHER, *(model.name for model, _ in different.values())]
     return tuple(
         Source(
-            replace(model, name=f"{model.name} {model.sha256[:8]}") if names.count(model.name) > 1 else model,
+            replace(model, name=f"{model.name} {model.sha256[:8]}")
+            if names.count(model.name) > 1
+            else model,
             is_held_out(claim.model, model),
             trained,
         )
@@ -103,7 +107,9 @@ def sources_for(claim: Claim, run: Run, settings: Settings) -> tuple[Classifier,
 
 def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
     """Held-out models, and how each was trained."""
-    chosen = list(islice((found for found in _references(claim) if is_held_out(claim.model, found[0])), MOST))
+    chosen = list(
+        islice((found for found in _references(claim) if is_held_out(claim.model, found[0])), MOST)
+    )
     for arch in SMALL:
         if len(chosen) < FEWEST and (arch != SMALL[0] or min(claim.data.shape[1:]) >= SMALLEST):
             model = small(arch, claim.data, run)
@@ -143,13 +149,17 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
     recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
     size = torch.Size(data.shape).numel()
     part = _Part(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
-    key = hashlib.sha256(json.dumps([data.sha256, asdict(recipe), len(part)], sort_keys=True).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        json.dumps([data.sha256, asdict(recipe), len(part)], sort_keys=True).encode()
+    ).hexdigest()[:16]
     folder = _folder(run) / key
     path = folder / f"{arch}.safetensors"
     with _alone(folder):
         if not path.exists():
             few = replace(data, train=part, test=_Part(data.test, WATCHED))
-            with run.progress.bar(f"training {arch} on {data.name}, {what_for}", recipe.batches(few)) as advance:
+            with run.progress.bar(
+                f"training {arch} on {data.name}, {what_for}", recipe.batches(few)
+            ) as advance:
                 recipe.train(few, path, advance)
     return load_model(str(path)).checked(data)
 
@@ -209,5 +219,7 @@ class _Together(nn.Module):
         self.classes = classes
 
     def forward(self, images: Tensor) -> Tensor:
-        answers = [member(images).float().log_softmax(1)[:, : self.classes] for member in self.members]
+        answers = [
+            member(images).float().log_softmax(1)[:, : self.classes] for member in self.members
+        ]
         return torch.stack(answers).mean(0)
