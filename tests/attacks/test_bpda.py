@@ -234,7 +234,9 @@ def test_an_oracle_within_narrows():
     ) -> Tensor:
         assert isinstance(inner, PerImage)
         assert inner.reduced
-        Oracle(inner, labels).narrow(torch.tensor([4, 1])).ascent(images[[4, 1]], cross_entropy)
+        Oracle(inner, labels).select(torch.tensor([4, 1])).value_and_grad(
+            images[[4, 1]], cross_entropy
+        )
         return images
 
     BPDA(attack)(model, images, labels)

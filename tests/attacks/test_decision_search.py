@@ -62,10 +62,10 @@ def test_repeated_images_have_the_random_numbers_of_each_time():
     assert torch.equal(repeated.random.uniform(like), expected)
     keep = torch.tensor([1, 2, n, n + 3])
     again = torch.cat([random.uniform(like[:n]) for random in times])
-    assert torch.equal(repeated.random.narrow(keep).uniform(like[:4]), again[keep])
+    assert torch.equal(repeated.random.select(keep).uniform(like[:4]), again[keep])
     last = torch.tensor([n + 1])
     assert torch.equal(
-        repeated.random.narrow(last).fork(7).uniform(like[:1]),
+        repeated.random.select(last).fork(7).uniform(like[:1]),
         times[1].fork(7).uniform(like[:n])[1:2],
     )
     assert torch.equal(repeated.clean, search.clean.repeat(2, 1, 1, 1))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.core.losses import cross_entropy, fooled, margin
-from scotoma.attacks.core.oracle import Counted, Oracle, PerImage, narrow
+from scotoma.attacks.core.oracle import Counted, Oracle, PerImage, select
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.fmn import FMN
 from scotoma.attacks.pgd import PGD
@@ -54,11 +54,11 @@ def gradients(
         assert generator is not None
         assert isinstance(model, PerImage)
         assert not model.reduced
-        seen.extend(Oracle(model, labels).ascent(images, loss) for _ in range(times))
+        seen.extend(Oracle(model, labels).value_and_grad(images, loss) for _ in range(times))
         return images
 
     Estimated(attack, **settings)(model, images, labels)  # type: ignore[arg-type]
-    exact = Oracle(model, labels).ascent(images, loss)
+    exact = Oracle(model, labels).value_and_grad(images, loss)
     assert torch.equal(seen[-1].loss, exact.loss)
     assert torch.equal(seen[-1].fooled, exact.fooled)
     return seen[-1].gradient
@@ -72,7 +72,7 @@ def test_is_exact_on_linear_models_up_to_the_edge(
 ):
     model, images, labels = problem(9, shape)
     assert ((images == 0) | (images == 1)).float().mean() > 0.5
-    exact = Oracle(model, labels).ascent(images, loss).gradient
+    exact = Oracle(model, labels).value_and_grad(images, loss).gradient
     assert torch.allclose(gradients(model, images, labels, loss, step=step), exact, atol=1e-5)
     turned = images.to(memory_format=torch.channels_last)
     assert torch.allclose(gradients(model, turned, labels, loss, step=step), exact, atol=1e-5)
@@ -81,7 +81,7 @@ def test_is_exact_on_linear_models_up_to_the_edge(
 def test_is_near_autograd_on_a_smooth_model_the_nearer_the_smaller_the_step():
     model, images = Smooth((2, 5, 5)), saturated_images(8, (2, 5, 5), share=0.0).clamp(0.2, 0.8)
     labels = model(images).argmax(1)
-    exact = Oracle(model, labels).ascent(images, cross_entropy).gradient
+    exact = Oracle(model, labels).value_and_grad(images, cross_entropy).gradient
     errors = [
         float(
             (gradients(model, images, labels, cross_entropy, step=step) - exact).norm()
@@ -95,7 +95,7 @@ def test_is_near_autograd_on_a_smooth_model_the_nearer_the_smaller_the_step():
 
 def test_random_directions_are_right_on_average():
     model, images, labels = problem(6, (1, 4, 4))
-    exact = Oracle(model, labels).ascent(images, margin).gradient
+    exact = Oracle(model, labels).value_and_grad(images, margin).gradient
     few, many = (gradients(model, images, labels, margin, directions=k) for k in (40, 4000))
     far, near = (float((found - exact).norm() / exact.norm()) for found in (few, many))
     assert near < 0.1
@@ -114,7 +114,7 @@ def test_an_image_alone_is_as_in_a_batch(directions: int | None):
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
         alone = attack(
-            model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i]))
+            model, images[i : i + 1], labels[i : i + 1], generator=numbers.select(torch.tensor([i]))
         )
         assert torch.allclose(alone[0], together[i], atol=1e-4)
 
@@ -166,9 +166,9 @@ def test_an_attack_within_an_attack_is_charged_for_its_images():
     def attack(
         model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
     ) -> Tensor:
-        inner = narrow(model, chosen)
+        inner = select(model, chosen)
         first = Oracle(inner, labels[chosen])
-        first.narrow(torch.tensor([1])).ascent(images[chosen[1:]], margin)
+        first.select(torch.tensor([1])).value_and_grad(images[chosen[1:]], margin)
         inner(images[chosen])  # an attack that does not say
         return images
 

@@ -27,7 +27,7 @@ def test_the_gradient_of_the_margin_is_a_difference_of_weights():
     assert isinstance(layer, nn.Linear)
     logits = model(images)
     order = logits.argsort(1, descending=True)
-    ascent = Oracle(model, order[:, 0]).ascent(images, margin)
+    ascent = Oracle(model, order[:, 0]).value_and_grad(images, margin)
     assert torch.allclose(
         ascent.gradient.flatten(1), layer.weight[order[:, 1]] - layer.weight[order[:, 0]]
     )
@@ -36,7 +36,7 @@ def test_the_gradient_of_the_margin_is_a_difference_of_weights():
         logits.gather(1, order[:, 1:2]).squeeze(1) - logits.gather(1, order[:, :1]).squeeze(1),
     )
     assert not ascent.fooled.any()
-    assert Oracle(model, order[:, 1]).ascent(images, margin).fooled.all()
+    assert Oracle(model, order[:, 1]).value_and_grad(images, margin).fooled.all()
     assert Oracle(model, order[:, 1]).fooled(images).all()
 
 
@@ -45,7 +45,7 @@ def test_the_jacobian_is_the_gradient_of_each_loss_for_one_forward_pass_in_all()
     layer = model.model[1]  # type: ignore[index]
     assert isinstance(layer, nn.Linear)
     labels = model.model(images).argmax(1)
-    oracle = Oracle(model, labels).narrow(torch.tensor([1, 3, 5]))
+    oracle = Oracle(model, labels).select(torch.tensor([1, 3, 5]))
 
     def losses(logits: Tensor, labels: Tensor) -> Tensor:
         return logits[:, :3] - logits.gather(1, labels[:, None])
@@ -62,7 +62,9 @@ def test_the_jacobian_is_the_gradient_of_each_loss_for_one_forward_pass_in_all()
 
 def test_ascent_leaves_the_images_alone():
     images = saturated_images(3, SHAPE)
-    Oracle(linear_model(SHAPE, 5), torch.zeros(3, dtype=torch.int64)).ascent(images, cross_entropy)
+    Oracle(linear_model(SHAPE, 5), torch.zeros(3, dtype=torch.int64)).value_and_grad(
+        images, cross_entropy
+    )
     assert not images.requires_grad
     assert images.grad is None
 
@@ -82,10 +84,10 @@ def test_passes_are_charged_to_their_images_after_narrowing():
     model, images = counted(6), saturated_images(6, SHAPE)
     oracle = Oracle(model, torch.zeros(6, dtype=torch.int64))
     oracle.logits(images)
-    odd = oracle.narrow(torch.tensor([1, 3, 5]))
-    odd.ascent(images[[1, 3, 5]], cross_entropy)
-    last = odd.narrow(torch.tensor([False, False, True]))
-    last.ascent(images[5:], margin)
+    odd = oracle.select(torch.tensor([1, 3, 5]))
+    odd.value_and_grad(images[[1, 3, 5]], cross_entropy)
+    last = odd.select(torch.tensor([False, False, True]))
+    last.value_and_grad(images[5:], margin)
     last.fooled(images[5:])
     assert last.rows.tolist() == [5]
     assert model.forwards.tolist() == [1, 2, 1, 2, 1, 4]
@@ -99,7 +101,7 @@ def test_passes_are_charged_after_the_active_set_drops():
     state.drop(torch.zeros(3, dtype=torch.bool))
     state.oracle.logits(images[state.rows])
     state.drop(torch.tensor([False, True, False]))
-    state.oracle.ascent(images[state.rows], cross_entropy)
+    state.oracle.value_and_grad(images[state.rows], cross_entropy)
     assert state.rows.tolist() == [1, 3]
     assert model.forwards.tolist() == [0, 2, 1, 2]
     assert model.backwards.tolist() == [0, 1, 0, 1]
@@ -167,6 +169,6 @@ def test_a_cut_graph_has_no_gradient_while_weights_have():
             return self.layer(images.detach().flatten(1).round())
 
     images, labels = torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
-    found = Oracle(Cut(), labels).ascent(images, cross_entropy)
+    found = Oracle(Cut(), labels).value_and_grad(images, cross_entropy)
     assert torch.equal(found.gradient, torch.zeros_like(images))
     assert found.loss.isfinite().all()

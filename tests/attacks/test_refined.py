@@ -58,6 +58,6 @@ def test_an_image_alone_is_as_in_a_batch():
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
         alone = attack(
-            model, images[i : i + 1], labels[i : i + 1], generator=numbers.narrow(torch.tensor([i]))
+            model, images[i : i + 1], labels[i : i + 1], generator=numbers.select(torch.tensor([i]))
         )
         assert torch.allclose(alone[0], together[i], atol=1e-6)

@@ -81,7 +81,7 @@ def test_answers_are_those_of_single_images_noised_by_hand(noise: str, unit: str
     )
     scores = by_pixel(attribution) if unit == "pixels" else attribution.flatten(1)
     for i in range(4):
-        one = random.narrow(torch.tensor([i]))
+        one = random.select(torch.tensor([i]))
         for draw in range(3):
             own = one.fork(1 + draw)
             z = (images[i] - mean) / sd

@@ -280,8 +280,8 @@ def test_predictions_are_of_all_test_images_and_made_once(tmp_path, digits, line
 
 def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
     run = make_run(linear, digits, tmp_path, 5)
-    chosen = run.right(8)
-    frame = run.on(chosen).attack(FMN(THREAT, steps=5))
+    chosen = run.correct_indices(8)
+    frame = run.subset(chosen).attack(FMN(THREAT, steps=5))
     assert frame["index"].to_list() == chosen.tolist()
     assert (frame["prediction"] == frame["label"]).all()
     assert len(run.indices) == 5

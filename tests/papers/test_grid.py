@@ -108,7 +108,7 @@ def test_rows_are_what_the_moved_images_give(context, digits):
             assert each["n"] == len(digits.test)
         run = here.run("digits-pgd")
         transform = ScaleShift(0.9, 0.05)
-        chosen = run.right(here.limit, transform)
+        chosen = run.correct_indices(here.limit, transform)
         assert len(chosen) == here.limit == rows[3]["n"]
         records = run.records.filter(transform=str(repr(transform)))
         assert sorted(records["index"]) == chosen.tolist()
@@ -122,11 +122,11 @@ def test_rows_are_what_the_moved_images_give(context, digits):
 def test_fewer_images_are_among_the_more_and_are_right(context, digits):
     with context() as here:
         run = here.run("digits-pgd")
-        few, many = (run.right(n) for n in (10, 30))
+        few, many = (run.correct_indices(n) for n in (10, 30))
         assert set(few.tolist()) < set(many.tolist())
         told = run.predictions()
         wrong = set(told.filter(told["prediction"] != told["label"])["index"])
-        everyone = run.right(10**6)
+        everyone = run.correct_indices(10**6)
         assert len(everyone) == len(digits.test) - len(wrong)
         assert not wrong & set(everyone.tolist())
 

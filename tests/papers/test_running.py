@@ -34,7 +34,7 @@ class Robust:
     def measure(self, context: Context, name: str):
         run = context.run("digits-pgd")
         attack = Settings(context.attack or "fmn-linf").make_attack(run.claim.threat)
-        records = run.on(run.right(context.limit or 50)).attack(attack)
+        records = run.subset(run.correct_indices(context.limit or 50)).attack(attack)
         fell = (records["linf"] <= 0.1).to_numpy()
         rows = [
             row({"data": "digits", "eps": 0.1}, "success", rate(fell), 0.125),

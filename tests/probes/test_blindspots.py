@@ -108,12 +108,12 @@ def cell(
     return Cell(
         alpha,
         0.0,
-        lambda: None,
+        lambda: None,  # type: ignore[arg-type]
         pl.DataFrame(),
         Rate(accuracy, 0, 1, 100),
         made(*eps),
         made(*scaled),
-    )  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize(

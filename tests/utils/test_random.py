@@ -37,13 +37,13 @@ def test_narrowing_goes_on_where_the_stream_was(keep: Tensor):
     whole = draws(1, torch.arange(5))
     random = Randomness(1, torch.arange(5))
     random.uniform(images(5))
-    narrowed = random.narrow(keep)
+    narrowed = random.select(keep)
     assert torch.equal(narrowed.uniform(images(3)), whole[1][keep])
 
 
 def test_narrowing_leaves_the_original_stream_alone():
     random = Randomness(1, torch.arange(5))
-    random.narrow(torch.tensor([0])).uniform(images(1))
+    random.select(torch.tensor([0])).uniform(images(1))
     assert torch.equal(random.uniform(images(5)), draws(1, torch.arange(5))[0])
 
 

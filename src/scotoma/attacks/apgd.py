@@ -84,7 +84,7 @@ class _APGD(ABC):
         climb = _Climb.at_random(standing, standing.goals[:, start], self.threat)
         judged, marks = 0, checkpoints(self.steps)
         for step in range(self.steps):
-            gradient, value, done = climb.oracle.ascent(climb.x, loss)
+            gradient, value, done = climb.oracle.value_and_grad(climb.x, loss)
             climb.rises += value > climb.loss
             climb.loss, climb.direction = value, self.threat.steepest(gradient)
             harvest(done)

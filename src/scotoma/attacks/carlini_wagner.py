@@ -90,7 +90,7 @@ class CarliniWagnerLinf:
         )
         state.drop(state.oracle.fooled(images))
         while len(state):
-            gradient, hinge, fooled = state.oracle.ascent(state.x, _hinge)
+            gradient, hinge, fooled = state.oracle.value_and_grad(state.x, _hinge)
             delta = state.x - state.clean
             size = delta.abs()
             distance = size.flatten(1).amax(1)

@@ -83,7 +83,7 @@ class CarliniWagnerL2:
             ).clamp(max=0)
 
         while len(state):
-            gradient, margin, fooled = state.oracle.ascent(state.x, hinge)
+            gradient, margin, fooled = state.oracle.value_and_grad(state.x, hinge)
             delta = state.x - state.clean
             distance = size(delta, "l2")
             state.keep(fooled, distance, found)
@@ -95,7 +95,7 @@ class CarliniWagnerL2:
 
     def _begin(self, oracle: Oracle, images: Tensor) -> _State:
         """Of the images that are right and have a gradient."""
-        gradient, margin, wrong = oracle.ascent(images, guarded_margin)
+        gradient, margin, wrong = oracle.value_and_grad(images, guarded_margin)
         steepness = size(inwards(gradient, images), "l2")
         one = images.new_ones(len(images))
         state = _State(

@@ -100,7 +100,7 @@ def descend(
     """
     for step in range(steps if len(state) else 0):
         progress = step / max(steps - 1, 1)
-        gradient, _, fooled = state.oracle.ascent(state.x, loss(progress))
+        gradient, _, fooled = state.oracle.value_and_grad(state.x, loss(progress))
         state.keep(fooled, size(state.x - state.clean, "l2"), found)
         state.resize(fooled, cosine(gamma, progress), closing=step >= PATIENCE)
         arrived = state.best < until

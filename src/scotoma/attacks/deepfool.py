@@ -67,7 +67,7 @@ class DeepFool:
         state = _State(oracle, images, likely[:, : min(self.classes, logits.shape[1]) - 1])
         state.drop(fooled(logits, labels))
         self._search(state, found)
-        oracle = oracle.narrow((found != images).flatten(1).any(1))
+        oracle = oracle.select((found != images).flatten(1).any(1))
         found[oracle.rows] = self._shorten(oracle, images[oracle.rows], found[oracle.rows])
         for _ in range(self.returns):
             if not len(oracle):
@@ -80,7 +80,7 @@ class DeepFool:
             )
             won = (after > 0) & (after < before)
             found[rows[won]] = nearer[won]
-            oracle = oracle.narrow(won)
+            oracle = oracle.select(won)
         return found
 
     def _search(self, state: _State, found: Tensor) -> None:

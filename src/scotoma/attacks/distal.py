@@ -106,7 +106,7 @@ class Distal:
         for left in range(self.steps, -1, -1):
             if not len(state):
                 break
-            uphill, sure, _ = state.oracle.ascent(
+            uphill, sure, _ = state.oracle.value_and_grad(
                 state.images, partial(self._height, below=enough if left else -math.inf)
             )
             surer = sure > surest[state.rows]

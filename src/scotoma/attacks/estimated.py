@@ -127,7 +127,7 @@ class _Estimating(PerImage):
         self.drawn[owners[at]] = before + 1
         for number in before.unique().tolist():
             group = at[before == number]
-            yield self.random.narrow(owners[group]).fork(number), group
+            yield self.random.select(owners[group]).fork(number), group
 
 
 class _Logits(torch.autograd.Function):

@@ -69,7 +69,7 @@ class FMN:
             alpha, gamma, softness = (
                 cosine(ends, progress) for ends in (self.alpha, self.gamma, self.softness)
             )
-            gradient, loss, fooled = state.oracle.ascent(state.x, soft_margin(softness))
+            gradient, loss, fooled = state.oracle.value_and_grad(state.x, soft_margin(softness))
             if self.far and not step:
                 state.x.add_(gradient.sign_()).clamp_(0, 1)
                 continue

@@ -93,7 +93,7 @@ class HopSkipJump:
         )
         group = max(1, engine.batch_size(state.x.device, values) // BLOCK)
         for rows in torch.arange(len(state), device=state.x.device).split(group):
-            x, stream = state.x[rows, None], random.narrow(rows)
+            x, stream = state.x[rows, None], random.select(rows)
             moves, fooling, fools = (
                 torch.zeros_like(x[:, 0]),
                 torch.zeros_like(x[:, 0]),

@@ -45,7 +45,7 @@ class IFGSM:
         oracle = Oracle(model, labels)
         state = _State(oracle, images, images, torch.zeros_like(images), self._aim(oracle, images))
         for _ in range(self.steps):
-            gradient, _, fooled = state.oracle.ascent(
+            gradient, _, fooled = state.oracle.value_and_grad(
                 state.x, lambda logits, _: self.loss(logits, state.aim)
             )
             state.direction = self._direction(state.direction, gradient)

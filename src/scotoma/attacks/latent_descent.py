@@ -78,7 +78,7 @@ class LatentDescent:
                 )
         rows = (reach > 0).nonzero().squeeze(1)
         self._draw_back(
-            Oracle(model, labels).narrow(rows),
+            Oracle(model, labels).select(rows),
             images[rows],
             ends[rows],
             reach[rows],

@@ -80,7 +80,7 @@ class MinLinf(Restarted[_State]):
                 fooled = state.oracle.fooled(state.x)
                 gradient = state.x
             else:
-                gradient, _, fooled = state.oracle.ascent(state.x, loss)
+                gradient, _, fooled = state.oracle.value_and_grad(state.x, loss)
             self._adapt(state, fooled, found)
             if last:
                 break

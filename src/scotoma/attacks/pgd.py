@@ -49,7 +49,7 @@ class PGD:
                 state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean
             )
             for _ in range(self.steps):
-                gradient, _, fooled = state.oracle.ascent(state.x, self.loss)
+                gradient, _, fooled = state.oracle.value_and_grad(state.x, self.loss)
                 state.finish(fooled, state.x, found)
                 if not len(state):
                     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.core.oracle import Oracle, narrow
+from scotoma.attacks.core.oracle import Oracle, select
 from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.claim import Threat
@@ -35,9 +35,9 @@ class Refined(Wrapped):
         found = self.attack(model, images, labels, generator=random)
         rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
         if len(rows):
-            clean, own = images[rows], random.narrow(rows).fork(STREAM)
+            clean, own = images[rows], random.select(rows).fork(STREAM)
             nearer = Pointwise(self.threat).search(
-                narrow(model, rows), clean, labels[rows], found[rows], own
+                select(model, rows), clean, labels[rows], found[rows], own
             )
             found[rows] = torch.where(
                 (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows]
@@ -52,10 +52,10 @@ def take_back(
     rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
     if not len(rows):
         return
-    part = narrow(model, rows), images[rows], labels[rows]
+    part = select(model, rows), images[rows], labels[rows]
     start = found[rows]
     delta = start - part[1]
     corner = torch.where(delta == 0, start, (delta > 0).to(start))
     fooled = Oracle(part[0], part[2]).fooled(corner)
     start[fooled] = corner[fooled]
-    found[rows] = Pointwise(Threat("l0", 1)).search(*part, start, random.narrow(rows))
+    found[rows] = Pointwise(Threat("l0", 1)).search(*part, start, random.select(rows))

@@ -70,7 +70,7 @@ class SigmaZero:
         state.drop(state.oracle.fooled(images))
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))
-            gradient, _, fooled = state.oracle.ascent(state.x, _hinge)
+            gradient, _, fooled = state.oracle.value_and_grad(state.x, _hinge)
             state.keep(fooled, size(state.x - state.clean, "l0"), found)
             state.descend(self._downhill(gradient, state.x - state.clean), rate, step + 1)
             state.tau = (state.tau + self.adaption * rate * torch.where(fooled, 1, -1)).clamp_(0, 1)

@@ -30,7 +30,7 @@ class FGSM:
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
     ) -> Tensor:
         """Images inside the threat, (n, c, h, w)."""
-        gradient = Oracle(model, labels).ascent(images, self.loss).gradient
+        gradient = Oracle(model, labels).value_and_grad(images, self.loss).gradient
         return self.threat.project(images + self.threat.steepest(gradient), images)
 
 
@@ -68,7 +68,7 @@ class RandFGSM:
         """Images inside the threat, (n, c, h, w)."""
         noise = (generator or Randomness.default(images)).normal(images)
         start = (images + self.alpha * self.threat.steepest(noise)).clamp_(0, 1)
-        gradient = Oracle(model, labels).ascent(start, self.loss).gradient
+        gradient = Oracle(model, labels).value_and_grad(start, self.loss).gradient
         return self.threat.project(
             start + (1 - self.alpha) * self.threat.steepest(gradient), images
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.core.nearest import size
-from scotoma.attacks.core.oracle import narrow
+from scotoma.attacks.core.oracle import select
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.square import Square
@@ -89,10 +89,10 @@ class Strong:
         )
         if not len(stands):
             return
-        part = narrow(model, stands), images[stands], labels[stands]
+        part = select(model, stands), images[stands], labels[stands]
         if isinstance(attack, Square):
-            inside = attack.search(*part, found[stands], random.narrow(stands))
+            inside = attack.search(*part, found[stands], random.select(stands))
         else:
-            inside = attack(*part, random.narrow(stands))
+            inside = attack(*part, random.select(stands))
         fell = (inside != images[stands]).flatten(1).any(1)
         found[stands[fell]] = inside[fell]

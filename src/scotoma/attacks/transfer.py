@@ -51,11 +51,11 @@ class Transfer:
             rows = oracle.rows
             make = MIM(self.threat, self.steps, until_fooled=False)
             examples = craft(
-                make, source, images[rows], labels[rows], random.narrow(rows).fork(number)
+                make, source, images[rows], labels[rows], random.select(rows).fork(number)
             )
             fooled = oracle.fooled(examples)
             found[rows[fooled]] = examples[fooled]
-            oracle = oracle.narrow(~fooled)
+            oracle = oracle.select(~fooled)
         return found
 
 

@@ -66,7 +66,7 @@ class VFGA:
         for _ in range(area if self.limit is None else min(self.limit, area)):
             if not len(state):
                 break
-            gradient = state.oracle.ascent(state.x, loss).gradient
+            gradient = state.oracle.value_and_grad(state.x, loss).gradient
             promise = torch.where(gradient > 0, gradient * (1 - state.x), -gradient * state.x).sum(
                 1
             )
@@ -106,7 +106,7 @@ class VFGA:
                 pixel[rows].flatten(),
                 new[rows].flatten(0, 1),
             )
-            oracle = state.oracle.narrow(rows.repeat_interleave(trials))
+            oracle = state.oracle.select(rows.repeat_interleave(trials))
             logits = oracle.logits(x)
             gain[rows] = loss(logits, oracle.labels).view(-1, trials)
             wins[rows] = fooled(logits, oracle.labels).view(-1, trials)

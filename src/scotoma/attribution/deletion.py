@@ -126,7 +126,7 @@ def _removed(
     if not len(images):
         return probability, right
     for rows in torch.arange(len(images), device=images.device).split(max(1, batch // len(steps))):
-        own = random.narrow(rows).fork(
+        own = random.select(rows).fork(
             int(order == "random")
         )  # both orders by importance break ties alike
         place = places(ranking(by_pixel(attribution[rows]), order, own)).view(
@@ -134,7 +134,7 @@ def _removed(
         )
         for columns in torch.arange(len(steps), device=images.device).split(batch):
             mask = place < steps[columns].view(-1, 1, 1, 1, 1)
-            owners = oracle.narrow(rows.repeat(len(columns)))
+            owners = oracle.select(rows.repeat(len(columns)))
             logits = owners.logits(torch.where(mask, colour[rows], images[rows]).flatten(0, 1))
             chosen = logits.softmax(1).gather(1, owners.labels[:, None])
             block = (rows[:, None], columns)

@@ -76,7 +76,7 @@ class Attribution(ABC):
         ):
             part = images[rows].detach()
             maps[rows] = self.explain(
-                _scored(model, labels[rows]), part, self.origin(part), random.narrow(rows)
+                _scored(model, labels[rows]), part, self.origin(part), random.select(rows)
             ).detach()
         return maps
 

@@ -135,7 +135,7 @@ class InductiveNoise:
             return NoiseErrors(counts, wrong)
         width = max(1, batch // len(counts))
         for rows in torch.arange(len(images), device=images.device).split(width):
-            clean, own = images[rows], random.narrow(rows)
+            clean, own = images[rows], random.select(rows)
             scores = (
                 by_pixel(attribution[rows])
                 if self.unit == "pixels"
@@ -161,7 +161,7 @@ class InductiveNoise:
                     mask = (place[order] < limits[some].view(-1, 1, 1, 1)).unflatten(
                         3, (-1, *images.shape[2:])
                     )
-                    owners = oracle.narrow(rows.repeat(len(some) * len(streams)))
+                    owners = oracle.select(rows.repeat(len(some) * len(streams)))
                     for kind in self.types:
                         noised = self.perturb(clean, mask, drawn, kind)
                         fooled = owners.fooled(noised.flatten(0, 2)).view(noised.shape[:3])

@@ -116,7 +116,7 @@ class InductiveOcclusion:
         for rows in (
             torch.arange(len(images), device=images.device).split(batch) if len(images) else ()
         ):
-            centres = self.places(attribution[rows], random.narrow(rows))
+            centres = self.places(attribution[rows], random.select(rows))
             reach = [
                 _reach(centre, size) for centre, size in zip(centres, images.shape[2:], strict=True)
             ]
@@ -204,7 +204,7 @@ class _Search(Active):
             mask = self.mask(some)
             images = torch.where(mask[:, :, None], self.colour, self.clean)
             owners = torch.arange(len(self), device=steps.device).repeat(len(some))
-            fooled = self.oracle.narrow(owners).fooled(images.flatten(0, 1)).view(len(some), -1)
+            fooled = self.oracle.select(owners).fooled(images.flatten(0, 1)).view(len(some), -1)
             done = fooled.any(0)
             image = done.nonzero().squeeze(1)
             step = fooled.to(torch.uint8).argmax(0)[image]

@@ -109,9 +109,8 @@ def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Co
         )
     ]
     stride: Pair = part.stride  # type: ignore[assignment]
-    return Convolution(
-        part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, part.padding
-    )  # type: ignore[arg-type]
+    padding: Pair = part.padding  # type: ignore[assignment]
+    return Convolution(part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, padding)
 
 
 def _unknown(what: str) -> InputError:

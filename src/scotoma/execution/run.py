@@ -287,7 +287,7 @@ class Run(Workbench):
             {"kind": kind, **config, **other, **self._identity(self.indices)}, compute
         )
 
-    def examine(
+    def map_images(
         self, what: str, config: dict[str, Any], look: Look, model: Classifier | None = None
     ) -> pl.DataFrame:
         """What `look` sees at the audited images that the model has right, computed once: `index`, and the columns of `look`.
@@ -367,7 +367,7 @@ class Run(Workbench):
         config = {"kind": "predictions", "transform": describe(transform) if transform else None}
         return self.store.unit({**config, **self._identity(everything)}, compute)
 
-    def right(self, n: int, transform: Transform | None = None) -> Tensor:
+    def correct_indices(self, n: int, transform: Transform | None = None) -> Tensor:
         """Test images that the model has right after `transform`: the first `n` of a random order, or all where there are fewer.
 
         int64, ascending. The order belongs to the seed, so that fewer images are among the more, also after another transform.
@@ -383,7 +383,7 @@ class Run(Workbench):
         with self.budget.watching(self.model):
             yield
 
-    def on(self, indices: Tensor) -> Run:
+    def subset(self, indices: Tensor) -> Run:
         """This run on other test images, int64; the records of both are in either's."""
         other = copy.copy(self)
         other.indices = indices

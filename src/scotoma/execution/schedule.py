@@ -106,7 +106,7 @@ def _answers(
     order = sorted(asked, key=_usual) if limited else list(asked)
     with run.progress.bar("probes", len(asked) * len(ends)) as advance:
         for n in ends:
-            part, seconds = run if n == total else run.on(run.indices[:n]), {}
+            part, seconds = run if n == total else run.subset(run.indices[:n]), {}
             for name in order:
                 began = time.monotonic()
                 yield name, asked[name].measure(claim, part, settings), n

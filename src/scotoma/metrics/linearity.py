@@ -74,7 +74,7 @@ def linearity(
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
     batch = engine.batch_size(images.device, images.shape[1:].numel())
     measured = [
-        _measure(oracle.narrow(rows), images[rows], threat, steps, restarts, random.narrow(rows))
+        _measure(oracle.select(rows), images[rows], threat, steps, restarts, random.select(rows))
         for rows in torch.arange(len(images), device=images.device).split(batch)
     ]
     return Linearity(*map(torch.cat, zip(*measured, strict=True)))
@@ -84,7 +84,7 @@ def _measure(
     oracle: Oracle, images: Tensor, threat: Threat, steps: int, restarts: int, random: Randomness
 ) -> tuple[Tensor, ...]:
     """The fields of `Linearity` of a batch."""
-    gradient, clean, _ = oracle.ascent(images, cross_entropy)
+    gradient, clean, _ = oracle.value_and_grad(images, cross_entropy)
     step = threat.steepest(gradient)
     single = threat.project(images + step, images)
     last, iterated = _climb(
@@ -103,7 +103,7 @@ def _climb(
     """Where `steps` of `stride` times eps lead from `x`, and the highest loss on the way, both ends included."""
     highest = torch.full((len(x),), math.nan, device=x.device)  # which fmax takes for no number
     for _ in range(steps):
-        gradient, loss, _ = oracle.ascent(x, cross_entropy)
+        gradient, loss, _ = oracle.value_and_grad(x, cross_entropy)
         highest = highest.fmax(loss)
         x = threat.project(x + threat.steepest(gradient).mul_(stride), images)
     return x, highest.fmax(_loss(oracle, x))

@@ -113,12 +113,12 @@ def adversarial_directions(
         return counts
     for rows in torch.arange(len(images), device=images.device).split(batch):
         clean = images[rows]
-        gradient = oracle.narrow(rows).ascent(clean, loss).gradient
+        gradient = oracle.select(rows).value_and_grad(clean, loss).gradient
         for column, order in enumerate(orders):
-            own = random.narrow(rows).fork(order)
+            own = random.select(rows).fork(order)
             for moves in directions(gradient, threat, order, own, max(1, batch // len(rows))):
                 moved = (clean + moves).clamp_(0, 1).flatten(0, 1)
-                fooled = oracle.narrow(rows.repeat(len(moves))).fooled(moved)
+                fooled = oracle.select(rows.repeat(len(moves))).fooled(moved)
                 counts[rows, column] += fooled.view(len(moves), -1).sum(0)
     return counts
 

@@ -66,10 +66,10 @@ def surface(
         return found
     batch = engine.batch_size(images.device, images.shape[1:].numel())
     for rows in torch.arange(len(images), device=images.device).split(batch):
-        clean, part, own = images[rows], oracle.narrow(rows), random.narrow(rows)
-        gradient = part.ascent(clean, loss).gradient
+        clean, part, own = images[rows], oracle.select(rows), random.select(rows)
+        gradient = part.value_and_grad(clean, loss).gradient
         other = (
-            Oracle(source, part.labels).ascent(clean, loss).gradient
+            Oracle(source, part.labels).value_and_grad(clean, loss).gradient
             if source
             else torch.zeros_like(clean)
         )
@@ -78,7 +78,7 @@ def surface(
             max(1, batch // len(rows))
         ):
             e1, e2 = grid[points].T[..., None, None, None, None]
-            several = oracle.narrow(rows.repeat(len(points)))
+            several = oracle.select(rows.repeat(len(points)))
             logits = several.logits((clean + e1 * first + e2 * second).flatten(0, 1))
             losses[points[:, None], rows] = loss(logits, several.labels).view(len(points), -1)
     return found

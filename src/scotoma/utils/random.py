@@ -37,7 +37,7 @@ class Randomness:
         """Seed 0, rows numbered from 0: what an attack uses when it is given none."""
         return cls(0, torch.arange(len(images), device=images.device))
 
-    def narrow(self, keep: Tensor) -> Randomness:
+    def select(self, keep: Tensor) -> Randomness:
         """The streams of the rows in `keep` (a mask or indices), at the point where they are."""
         narrowed = object.__new__(Randomness)
         narrowed._keys, narrowed._draws = self._keys[keep], self._draws

@@ -13,7 +13,7 @@ from scotoma.attacks.core.oracle import Oracle
 class Active:
     """Per-image state of an attack, narrowed together so that a finished image leaves the batch at once.
 
-    Subclasses add fields; each is a tensor with a row an image, or has a `narrow` of its own.
+    Subclasses add fields; each is a tensor with a row an image, or has a `select` of its own.
     """
 
     oracle: Oracle
@@ -42,5 +42,5 @@ class Active:
             setattr(
                 self,
                 field.name,
-                part.index_select(0, keep) if isinstance(part, Tensor) else part.narrow(keep),
+                part.index_select(0, keep) if isinstance(part, Tensor) else part.select(keep),
             )

@@ -19,7 +19,7 @@ DOUBT = 2**-7
 """Margins nearer to 0 than this share of the largest logit are asked again in float32: about the rounding of bf16."""
 
 
-class Ascent(NamedTuple):
+class ValueAndGrad(NamedTuple):
     """What one forward and backward pass tells, or one forward and k backward passes."""
 
     gradient: Tensor
@@ -31,7 +31,7 @@ class Ascent(NamedTuple):
 
 
 class Oracle:
-    """A model and the labels of the images under attack; `narrow` keeps those that are still open.
+    """A model and the labels of the images under attack; `select` keeps those that are still open.
 
     Every pass is charged to its images when the model counts (`Counted`). Where the model allows reduced precision, gradients
     are taken in it, but whether an image is fooled is always said in float32.
@@ -45,7 +45,7 @@ class Oracle:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def narrow(self, keep: Tensor) -> Oracle:
+    def select(self, keep: Tensor) -> Oracle:
         """The same model on the images in `keep` (a mask or indices)."""
         return Oracle(self.model, self.labels[keep], self.rows[keep])
 
@@ -58,17 +58,17 @@ class Oracle:
         """Which images get a label other than theirs."""
         return fooled(self.logits(images), self.labels)
 
-    def ascent(self, images: Tensor, loss: Loss) -> Ascent:
+    def value_and_grad(self, images: Tensor, loss: Loss) -> ValueAndGrad:
         """One forward and one backward pass, through the inputs alone."""
         gradients, losses, fooled = self._gradients(
             images, lambda logits, labels: loss(logits, labels)[:, None]
         )
-        return Ascent(gradients[0], losses[:, 0], fooled)
+        return ValueAndGrad(gradients[0], losses[:, 0], fooled)
 
-    def jacobian(self, images: Tensor, losses: Loss) -> Ascent:
+    def jacobian(self, images: Tensor, losses: Loss) -> ValueAndGrad:
         """One forward pass and one backward pass for each of the k losses of an image."""
         gradients, *rest = self._gradients(images, losses)
-        return Ascent(torch.stack(gradients, 1), *rest)
+        return ValueAndGrad(torch.stack(gradients, 1), *rest)
 
     def _gradients(self, images: Tensor, loss: Loss) -> tuple[list[Tensor], Tensor, Tensor]:
         """The gradient of each loss, the losses (n, k), and which images are fooled."""
@@ -93,7 +93,7 @@ class Oracle:
         likely = (margin(logits, self.labels) > -DOUBT * logits.abs().amax(1)).nonzero().squeeze(1)
         confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         if len(likely):
-            confirmed[likely] = self.narrow(likely).fooled(images.index_select(0, likely))
+            confirmed[likely] = self.select(likely).fooled(images.index_select(0, likely))
         return confirmed
 
     def _forward(self, images: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class PerImage(nn.Module):
         self.rows: Tensor | None = None
         self.owners = torch.arange(size, device=device)
 
-    def narrow(self, keep: Tensor) -> Self:
+    def select(self, keep: Tensor) -> Self:
         """The same for an attack that is given only the images in `keep`."""
         part = copy.copy(self)
         part.owners, part.rows = self.owners[keep], None
@@ -175,6 +175,6 @@ def answer(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
     return model(images)
 
 
-def narrow(model: nn.Module, keep: Tensor) -> nn.Module:
+def select(model: nn.Module, keep: Tensor) -> nn.Module:
     """The model for an attack within an attack, which is given only the images in `keep`."""
-    return model.narrow(keep) if isinstance(model, PerImage) else model
+    return model.select(keep) if isinstance(model, PerImage) else model

@@ -64,7 +64,7 @@ class Paths(ABC):
             if not len(rows):
                 return
             clean = search.clean[rows]
-            drawn = self.draw(clean, random.narrow(rows).fork(number), number)
+            drawn = self.draw(clean, random.select(rows).fork(number), number)
             untried = self.longest(clean) * LEVELS[number // self.kinds % len(LEVELS)]
             reach = torch.where(unbroken[rows], untried, NEARER * search.reach[rows])
             x = self.place(clean, drawn, reach)

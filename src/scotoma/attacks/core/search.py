@@ -62,12 +62,12 @@ class Search(Active):
             self.spent += 1
         else:
             self.spent.index_add_(0, rows, torch.ones_like(rows))
-        oracle = self.oracle if rows is None else self.oracle.narrow(rows)
+        oracle = self.oracle if rows is None else self.oracle.select(rows)
         most = engine.batch_size(x.device, self.clean[:1].numel() or 1)
         if len(x) <= most:
             return oracle.fooled(x)
         parts = torch.arange(len(x), device=x.device).split(most)
-        return torch.cat([oracle.narrow(part).fooled(x[part]) for part in parts])
+        return torch.cat([oracle.select(part).fooled(x[part]) for part in parts])
 
     def keep(self, rows: Tensor, x: Tensor, norm: str, reach: Tensor | None = None) -> None:
         """Remember those of `x` that are nearer to the images `rows` than before; all of them fool."""
@@ -99,7 +99,7 @@ class Search(Active):
         rows = torch.arange(n, device=clean.device).repeat(times)
         streams = _Streams(random, [n] * times)
         return Search(
-            self.oracle.narrow(rows),
+            self.oracle.select(rows),
             streams,
             clean,
             clean.clone(),
@@ -123,12 +123,12 @@ class _Streams(Randomness):
     def fork(self, number: int) -> _Streams:
         return _Streams([stream.fork(number) for stream in self.streams], self.counts)
 
-    def narrow(self, keep: Tensor) -> _Streams:
+    def select(self, keep: Tensor) -> _Streams:
         parts, first = [], 0
         for count in self.counts:
             parts.append(keep[(keep >= first) & (keep < first + count)] - first)
             first += count
-        streams = [stream.narrow(part) for stream, part in zip(self.streams, parts, strict=True)]
+        streams = [stream.select(part) for stream, part in zip(self.streams, parts, strict=True)]
         return _Streams(streams, [len(part) for part in parts])
 
     def uniform(self, like: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ NOISED = {"gradient-shap": 0.01, "smoothgrad": 0.2}
 
 @dataclass(frozen=True)
 class Examination:
-    """A look (see `Run.examine`) at images that the model has right.
+    """A look (see `Run.map_images`) at images that the model has right.
 
     Args:
         method: of attribution.

@@ -124,7 +124,7 @@ def measure(
         with context.progress.bar(f"  {model}, {method}", last + 1) as advance:
             for unit in order[: UNIT * (last // UNIT + 1)].split(UNIT):
                 frames.append(
-                    run.on(unit.sort().values).examine(
+                    run.subset(unit.sort().values).map_images(
                         "duan2023 examination", describe(examination), examination
                     )
                 )
@@ -133,14 +133,14 @@ def measure(
         wanted = pl.DataFrame({"index": chosen.numpy()}).join(
             every, on="index", maintain_order="left"
         )
-        found[name] = Measured(model, run.on(chosen), wanted, examination)
+        found[name] = Measured(model, run.subset(chosen), wanted, examination)
     return found
 
 
 def robust(context: Context, model: str, threat: Threat, n: int = published.IMAGES) -> np.ndarray:
     """Which of the first n test images of the random order a model has right under attack, bool (n,)."""
     run = context.run(model)
-    drawn = run.on(
+    drawn = run.subset(
         shuffled(len(run.claim.data.test), run.seed)[: min(context.limit or n, n)].sort().values
     )
     records = drawn.attack(

@@ -116,7 +116,7 @@ def _look(each: Measured, index: Tensor) -> dict[str, np.ndarray]:
         made for made in each.examination.occlusions if (made.regions, made.radius) == largest
     )
     look = Pictures(each.examination.method, tuple(map(replace, occlusions)))
-    frame = each.run.on(index).examine("duan2023 pictures", describe(look), look)
+    frame = each.run.subset(index).map_images("duan2023 pictures", describe(look), look)
     return {name: frame[name].to_numpy() for name in frame.columns}
 
 

@@ -23,6 +23,6 @@ MODELS = {
 def drawn(context: Context, model: str, n: int = IMAGES) -> Run:
     """A model's run on test images drawn at random, the same ones for all models."""
     run = context.run(model)
-    return run.on(
+    return run.subset(
         shuffled(len(run.claim.data.test), run.seed)[: min(context.limit or n, n)].sort().values
     )

@@ -93,11 +93,11 @@ class DistalImages(Study):
 def _check(what: str, low: Measured, high: Measured, holds: bool) -> Row:
     return {
         "check": what,
-        **columns("lower", low),
-        **columns("higher", high),
+        **columns("lower", low),  # type: ignore[arg-type]
+        **columns("higher", high),  # type: ignore[arg-type]
         "n": low.n,
         "holds": holds,
-    }  # type: ignore[arg-type]
+    }
 
 
 def _of_noise(each: Sureness) -> Rate:

@@ -67,7 +67,7 @@ def sureness(context: Context, model: str) -> Sureness:
     n = min(context.limit or NOISE, NOISE, len(order) // 2)
     kept, fitted = order[:n], order[n : n + CALIBRATED]
     posterior = _posterior(run, fitted)
-    test = _logits(run.on(kept), "test images", run.claim.data.test.images(kept))
+    test = _logits(run.subset(kept), "test images", run.claim.data.test.images(kept))
     noise = _logits(run, f"{n} images of noise", uniform(run, n, "noise"))
     climbed = _climbed(
         run, Distal(CLIMB.confidence, CLIMB.steps, CLIMB.rate, CLIMB.momentum, posterior)
@@ -112,7 +112,7 @@ def _posterior(run: Run, fitted: Tensor) -> Posterior:
         return Posterior(1.0, float(run.model.floor))
     split = run.claim.data.test
     return calibrated(
-        _logits(run.on(fitted), "calibration", split.images(fitted)), split.labels[fitted]
+        _logits(run.subset(fitted), "calibration", split.images(fitted)), split.labels[fitted]
     )
 
 

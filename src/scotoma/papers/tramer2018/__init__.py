@@ -13,7 +13,7 @@ IMAGES = 1000
 def drawn(context: Context, model: str) -> Run:
     """A model's run on test images drawn at random, the same ones for all models of the data."""
     run = context.run(model)
-    return run.on(
+    return run.subset(
         shuffled(len(run.claim.data.test), run.seed)[: context.limit or IMAGES].sort().values
     )
 

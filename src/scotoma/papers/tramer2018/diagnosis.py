@@ -74,7 +74,7 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     )
     found = {}
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
-        few = run.on(run.right(min(len(run.indices), published.FIGURE2.images)))
+        few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2.images)))
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
         work = _by_unit(
             few,
@@ -110,7 +110,7 @@ def _by_unit(
                     }
                 )
 
-            frames.append(run.on(indices).table(f"tramer2018 {kind}", config, compute))
+            frames.append(run.subset(indices).table(f"tramer2018 {kind}", config, compute))
             advance(len(indices))
     return pl.concat(frames)
 

@@ -35,7 +35,7 @@ class SuccessOverDistance:
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         attacked, extractor = self.models
         run = context.run(attacked)
-        narrow = run.on(run.right(images(context)))
+        narrow = run.subset(run.correct_indices(images(context)))
         asked = replace(settings(context), extractor=context.model(extractor))
         found = Distance().measure(run.claim, narrow, asked)
         if found.verdict == "not applicable":

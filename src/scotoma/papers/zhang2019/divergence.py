@@ -96,7 +96,7 @@ class Table1:
         claim, data = run.claim, context.data(model).name
         divergence, success, accuracy = published.TABLE1[data]
         found = Divergence(points=None).measure(claim, run, asked).numbers
-        records = run.on(run.right(images(context))).attack(
+        records = run.subset(run.correct_indices(images(context))).attack(
             asked.make_attack(claim.threat), what=f"  {model}"
         )
         told, n = run.predictions(), len(claim.data.test)

@@ -93,7 +93,7 @@ class Figure4:
     ) -> Moved:
         alpha, beta = place
         run, transform = context.run(model), move(alpha, beta)
-        narrow = run.on(run.right(images(context), transform))
+        narrow = run.subset(run.correct_indices(images(context), transform))
         attack = settings(context).make_attack(run.claim.threat)
         records = rec.correct(
             narrow.attack(attack, transform, what=f"  {model}, alpha {alpha:g}, beta {beta:g}")

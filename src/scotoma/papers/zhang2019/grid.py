@@ -106,7 +106,7 @@ class Grid(ABC):
                     run.claim.threat, until=cell.alpha * eps if transform else 0.0
                 )
                 what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
-                records = run.on(run.right(images(context), transform)).attack(
+                records = run.subset(run.correct_indices(images(context), transform)).attack(
                     attack, transform, what
                 )
                 accuracy = rate((told["prediction"] == told["label"]).to_numpy())

@@ -176,4 +176,4 @@ class Provable:
 def drawn(context: Context, model: str) -> Run:
     """A model's run on the images drawn at random."""
     run = context.run(model)
-    return run.on(shuffled(len(run.claim.data.test), run.seed)[: images(context)].sort().values)
+    return run.subset(shuffled(len(run.claim.data.test), run.seed)[: images(context)].sort().values)

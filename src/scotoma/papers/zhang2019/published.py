@@ -32,9 +32,8 @@ class Cell:
 
 def _cell(alpha: float, beta: float, *percent: float | None) -> Cell:
     """A cell as printed, in percent."""
-    return Cell(
-        alpha, beta, *(value if value is None else round(value / 100, 6) for value in percent)
-    )  # type: ignore[arg-type]
+    rates = [value if value is None else round(value / 100, 6) for value in percent]
+    return Cell(alpha, beta, *rates)  # type: ignore[arg-type]
 
 
 TABLE1 = {

@@ -143,7 +143,7 @@ def plan(
 
 
 def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Look:
-    """Everything that is measured on the audited model, or on another one, as `Run.examine` takes it.
+    """Everything that is measured on the audited model, or on another one, as `Run.map_images` takes it.
 
     Columns: mute (the map says nothing); incomplete (by what share a map fails to sum to what it should); those of `GINIS`;
     hoover, effective (how many equal values would be as concentrated), lorenz, top; "noise ORDER TYPE" (n, counts), the share of

@@ -107,7 +107,7 @@ class Inequality:
                     == labels
                 }
 
-        table = run.examine("right", {}, see, reference)
+        table = run.map_images("right", {}, see, reference)
         if not len(table):
             return torch.zeros(0, dtype=torch.int64)
         right = torch.zeros(len(run.claim.data.test), dtype=torch.bool)
@@ -120,10 +120,10 @@ class Inequality:
         """Of the audited model and, if there is one, the reference, on those images of which the maps of all say something."""
         models = {"audited": None} | ({"reference": reference} if reference else {})
         # with those between them that the reference has wrong, so that more images go on from the same work units
-        examined = run.on(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
+        examined = run.subset(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
         wanted = pl.col("index").is_in(chosen.tolist())
         tables = {
-            name: examined.examine(
+            name: examined.map_images(
                 WHAT, planned.config, look(planned, on(model) if model else None), model
             ).filter(wanted)
             for name, model in models.items()
@@ -142,7 +142,9 @@ class Inequality:
         def seen(
             index: Tensor, what: dict, look: Look, model: Classifier | None = None
         ) -> pl.DataFrame:
-            table = run.on(index.sort().values).examine(WHAT, planned.config | what, look, model)
+            table = run.subset(index.sort().values).map_images(
+                WHAT, planned.config | what, look, model
+            )
             return pl.DataFrame({"index": index.numpy()}).join(
                 table, on="index", how="inner", maintain_order="left"
             )

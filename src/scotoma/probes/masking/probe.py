@@ -50,7 +50,7 @@ class Masking:
     question = "Do its gradients lie to the attack?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        right = run.examine("gradients", {}, _health)
+        right = run.map_images("gradients", {}, _health)
         if not len(right):
             why = "The model classifies none of the audited images correctly, so there is nothing to attack."
             return Finding("masking", self.question, "not applicable", RULE, why)
@@ -107,7 +107,7 @@ class Masking:
             gradients=gradients,
             orders=orders,
             subspace=self._subspace(
-                run.on(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders
+                run.subset(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders
             ),
             drawn=int(index[worst]),
             surfaces=self._surfaces(run, claim, int(index[worst]), sources),
@@ -146,7 +146,7 @@ class Masking:
             beside = cross_entropy(Oracle(model, labels).logits(step), labels)
             return {**vars(found), "random": beside}
 
-        table = run.examine("linearity", {"threat": str(threat), **LINEARITY}, look)
+        table = run.map_images("linearity", {"threat": str(threat), **LINEARITY}, look)
         held = {
             field.name: torch.from_numpy(table[field.name].to_numpy(writable=True))
             for field in fields(Linearity)
@@ -161,7 +161,9 @@ class Masking:
             counts = adversarial_directions(model, images, labels, claim.threat, orders, random)
             return {str(order): counts[:, column] for column, order in enumerate(orders)}
 
-        table = few.examine("subspace", {"threat": str(claim.threat), "orders": list(orders)}, look)
+        table = few.map_images(
+            "subspace", {"threat": str(claim.threat), "orders": list(orders)}, look
+        )
         return table.select(map(str, orders)).to_numpy()
 
     @staticmethod
@@ -185,9 +187,9 @@ class Masking:
             return look
 
         reaches = {"wide": claim.threat.eps, "close": CLOSE * claim.threat.eps}
-        here = run.on(torch.tensor([index]))
+        here = run.subset(torch.tensor([index]))
         return {
-            name: here.examine(
+            name: here.map_images(
                 "surface", {"threat": str(claim.threat), "reach": reach}, draw(reach), source
             )
             for name, reach in reaches.items()

@@ -54,11 +54,13 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
         return Gradients(
             said, "The model says that its logits have no useful gradient by the image"
         )
-    few = run.on(run.indices[:LOOKED])
+    few = run.subset(run.indices[:LOOKED])
 
     def seen(name: str) -> list[bool]:
         """Where it is anything but zero, of those of the images that the model has right."""
-        table = few.examine(f"{name} gradient", {"directions": DIRECTIONS}, _moves(Gradients(name)))
+        table = few.map_images(
+            f"{name} gradient", {"directions": DIRECTIONS}, _moves(Gradients(name))
+        )
         return table["moves"].to_list() if len(table) else []
 
     own = seen("exact")
@@ -79,7 +81,7 @@ def _moves(gradients: Gradients) -> Look:
         def ask(
             model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
         ) -> Tensor:
-            seen.append(Oracle(model, labels).ascent(images, margin).gradient)
+            seen.append(Oracle(model, labels).value_and_grad(images, margin).gradient)
             return images
 
         gradients.given_to(ask)(model, images, labels, generator=random)
