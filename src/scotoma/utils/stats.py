@@ -85,6 +85,46 @@ def mean(values: np.ndarray) -> Estimate:
     return Estimate(centre, centre - half, centre + half, len(values))
 
 
+ADDED = {"wald": (0, 0), "agresti-min": (2, 1), "bonett-price": (2, 2)}
+"""Images that an interval of a paired difference adds, and how many of them lie at an extreme."""
+
+
+def paired_difference(
+    first: np.ndarray, second: np.ndarray, most: float = 1.0, interval: str = "bonett-price"
+) -> Estimate:
+    """Return the mean of `first - second`, two values of each image, with its 95% interval.
+
+    Added images give the interval a width where all differences agree; half of those at an extreme
+    lie at `most`, half at `-most`, the others at 0.
+
+    Args:
+        first: bool or numbers (n,).
+        second: the same images in the same order, (n,).
+        most: the largest difference possible.
+        interval: a key of `ADDED`.
+
+    Returns:
+        The estimate; NaN if n is 0.
+
+    Source:
+        Bonett and Price (2012), Agresti and Min (2005), for differences of proportions.
+
+    Example:
+        >>> paired_difference(np.array([1, 1, 1, 0]), np.array([0, 0, 1, 0])).value
+        0.5
+    """
+    n, (added, extreme) = len(first), ADDED[interval]
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    differences = np.subtract(first, second, dtype=float)
+    value, total = float(differences.mean()), n + added
+    centre = float(differences.sum()) / total
+    square = (float(np.square(differences).sum()) + extreme * most**2) / total
+    half = Z95 * math.sqrt(max(0.0, square - centre**2) / total)
+    low, high = min(value, centre - half), max(value, centre + half)
+    return Estimate(value, max(-most, low), min(most, high), n)
+
+
 class Correlation(NamedTuple):
     """Spearman's rank correlation with its 95% bootstrap interval; NaN where it is undefined."""
 
