@@ -31,7 +31,7 @@ from libraries import versions
 from page import Row, Standing
 from peers import Attack, Problem, Result, measure, problem
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import default_device, has_bf16
 from scotoma.utils.errors import InputError
 
 Contests = Callable[[Threat, Threat], Iterable[Contest]]
@@ -186,11 +186,11 @@ def attempt(
 
 def machine(threads: int) -> str:
     """What the figures of a section were measured on, in general terms, and with what."""
-    device = engine.default_device()
+    device = default_device()
     kind = f"{os.cpu_count()} cores of a CPU, {threads} thread{'s' if threads > 1 else ''}"
     if device.type == "cuda":
         kind += f", {torch.cuda.get_device_name(device)}"
-    bf16 = "with" if engine.has_bf16(torch.device("cpu")) else "without"
+    bf16 = "with" if has_bf16(torch.device("cpu")) else "without"
     return f"*{kind}, {bf16} bf16 arithmetic. {versions()}.*"
 
 

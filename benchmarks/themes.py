@@ -29,7 +29,7 @@ from scotoma.attribution.method import at_once
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.training.loop import Schedule
-from scotoma.utils import device as engine
+from scotoma.utils.device import default_device, pays_in_bf16
 from scotoma.utils.errors import InputError
 
 ZOO = Path(__file__).resolve().parents[1] / "zoo"
@@ -55,7 +55,7 @@ def asked(options: argparse.Namespace, model: str, data: str, images: int) -> ar
 
 def warm_up(setting: Problem) -> None:
     """Kernels are chosen at the first pass of a shape: that is nobody's time."""
-    throughput_benchmark.bare(setting, 2, 1, engine.pays_in_bf16(setting.model, setting.images))
+    throughput_benchmark.bare(setting, 2, 1, pays_in_bf16(setting.model, setting.images))
 
 
 def passes(options: argparse.Namespace) -> str:
@@ -85,7 +85,7 @@ def passes(options: argparse.Namespace) -> str:
 
 def throughput(options: argparse.Namespace) -> str:
     """The attacks' passes a second beside those of a loop of bare passes."""
-    device = engine.default_device()
+    device = default_device()
     if device.type == "cpu":
         raise InputError("no accelerator is at hand")
     found = problem(asked(options, str(ZOO / "mnist-pgd.safetensors"), "mnist", 1000), "linf")

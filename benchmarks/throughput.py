@@ -20,7 +20,7 @@ from libraries import ours
 from peers import Attack, Problem, parser, problem
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import autocast, default_device, pays_in_bf16
 
 ATTACKS = {
     "pgd": "linf",
@@ -48,7 +48,7 @@ class Throughput:
 def throughput(attack: Attack, setting: Problem) -> Throughput:
     """Measured on the device that model and images are on, after a run that warms up."""
     images, labels = setting.images, setting.labels
-    reduced = engine.pays_in_bf16(setting.model, images)
+    reduced = pays_in_bf16(setting.model, images)
     attack(Counted(setting.model, len(images), images.device, reduced).eval(), images, labels)
     counted = Counted(setting.model, len(images), images.device, reduced).eval()
     start = clock(images.device)
@@ -69,7 +69,7 @@ def bare(setting: Problem, forwards: int, backwards: int, reduced: bool) -> None
     """So many passes over the whole batch, gradients in reduced precision where an attack takes them so."""
     for _ in range(backwards):
         leaf = setting.images.detach().requires_grad_()
-        with engine.autocast(leaf.device, enabled=reduced):
+        with autocast(leaf.device, enabled=reduced):
             logits = setting.model(leaf)
         torch.autograd.grad(logits.float().gather(1, setting.labels[:, None]).sum(), leaf)
     with torch.no_grad():
@@ -95,7 +95,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument(
         "--device",
-        default=str(engine.default_device()),
+        default=str(default_device()),
         help="(default: the accelerator, else cpu)",
     )
     made.add_argument("--eps", type=float, default=0.2, help="L-inf size (default: 0.2)")

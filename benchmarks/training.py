@@ -28,7 +28,7 @@ from scotoma.data.dataset import Dataset
 from scotoma.models import ARCHITECTURES
 from scotoma.training.evaluation import Epoch, evaluate
 from scotoma.training.loop import Schedule, train
-from scotoma.utils import device as engine
+from scotoma.utils.device import default_device
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.3)
@@ -100,7 +100,7 @@ def ours(data: Dataset, recipe: str, schedule: Schedule) -> None:
 def plain(data: Dataset, schedule: Schedule) -> None:
     assert data.train is not None
     torch.manual_seed(0)
-    device = engine.default_device()
+    device = default_device()
     model = ARCHITECTURES[ARCH](data.shape, len(data.classes)).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=schedule.peak)
     watch = Watch("plain loop", schedule.epochs)

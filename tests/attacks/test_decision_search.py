@@ -9,7 +9,6 @@ from torch import Tensor
 
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.core.search import Search
-from scotoma.utils import device as engine
 from scotoma.utils.random import Randomness
 
 
@@ -46,7 +45,7 @@ def test_many_images_are_asked_about_in_parts_and_charged_to_their_own(
     rows = torch.tensor([0, 0, 0, 2, 4, 4, 4, 4])
     other = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     whole = search.ask(other, rows)
-    monkeypatch.setattr(engine, "batch_size", lambda _device, _pixels: 3)
+    monkeypatch.setattr("scotoma.attacks.core.search.batch_size", lambda _device, _pixels: 3)
     assert torch.equal(search.ask(other, rows), whole)
     assert sizes == [8, 3, 3, 2]
     assert search.spent.tolist() == counted.forwards.tolist() == [7, 1, 3, 1, 9]

@@ -140,7 +140,7 @@ def test_blocks_of_any_size_give_the_same(monkeypatch):
         asked.append(pixels)
         return 14
 
-    monkeypatch.setattr("scotoma.utils.device.batch_size", small)
+    monkeypatch.setattr("scotoma.attacks.estimated.batch_size", small)
     sizes = []
     handle = model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     parts = gradients(model, images, labels, cross_entropy)

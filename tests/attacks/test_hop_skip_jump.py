@@ -14,7 +14,6 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.hop_skip_jump import HopSkipJump
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
 
 
 @pytest.mark.parametrize("norm", HopSkipJump.norms)
@@ -74,7 +73,7 @@ def test_how_probes_are_split_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     def watch(_module: object, inputs: tuple[Tensor]) -> None:
         sizes.append(len(inputs[0]))
 
-    monkeypatch.setattr(engine, "batch_size", small)
+    monkeypatch.setattr("scotoma.attacks.hop_skip_jump.batch_size", small)
     model.register_forward_pre_hook(watch)
     assert torch.allclose(attack(model, images, labels), whole, atol=1e-5)
     assert max(sizes) <= 20

@@ -21,7 +21,6 @@ from scotoma.models.loading import load_model
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils import device as engine
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
@@ -203,7 +202,7 @@ def test_other_errors_are_not_swallowed(tmp_path, digits, linear):
 
 
 def test_features_are_halved_too(tmp_path, digits, linear, monkeypatch):
-    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 64)
+    monkeypatch.setattr("scotoma.execution.batching.batch_size", lambda device, pixels: 64)
     run = make_run(linear, digits, tmp_path, 50)
     whole = run.features(digits.test, None, run.indices)
     forward = linear[0].forward
@@ -331,7 +330,7 @@ def test_on_the_model_itself_examples_are_those_of_the_attack(tmp_path, digits, 
 def test_examples_do_not_depend_on_the_batches(tmp_path, digits, linear, digits_model, monkeypatch):
     source = load_model(str(digits_model)).checked(digits)
     whole = make_run(linear, digits, tmp_path / "a").transferred(RandFGSM(THREAT), source)
-    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 7)
+    monkeypatch.setattr("scotoma.execution.batching.batch_size", lambda device, pixels: 7)
     assert (
         make_run(linear, digits, tmp_path / "b")
         .transferred(RandFGSM(THREAT), source)["success"]

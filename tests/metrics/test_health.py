@@ -11,7 +11,6 @@ from known_surfaces import SHAPE, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor, nn
 
 from scotoma.metrics.health import RESOLUTION, Health, health
-from scotoma.utils import device as engine
 
 FLAGS = ("missing", "zero", "broken", "saturated", "randomised")
 
@@ -137,7 +136,7 @@ def test_tiny_gradients_keep_their_length():
 def test_any_split_gives_the_same(monkeypatch):
     model, images = bent(), grey(11)
     whole = health(model, images, zeros(11))
-    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 4)
+    monkeypatch.setattr("scotoma.metrics.health.batch_size", lambda device, pixels: 4)
     split = health(model, images, zeros(11))
     for one, other in zip(
         (*whole.margin, *whole.cross_entropy), (*split.margin, *split.cross_entropy), strict=True

@@ -15,7 +15,6 @@ from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.metrics.linearity import Linearity, linearity
-from scotoma.utils import device as engine
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)
@@ -109,7 +108,7 @@ def test_any_split_gives_the_same(monkeypatch):
     labels = model(images).argmax(1)
     whole = linearity(model, images, labels, L2, restarts=4)
     assert (whole.iterated > linearity(model, images, labels, L2).iterated)[[7, 2]].all()
-    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 4)
+    monkeypatch.setattr("scotoma.metrics.linearity.batch_size", lambda device, pixels: 4)
     split = linearity(
         model, images.contiguous(memory_format=torch.channels_last), labels, L2, restarts=4
     )

@@ -19,7 +19,6 @@ from scotoma.metrics.subspace import (
     orders_within,
     survival,
 )
-from scotoma.utils import device as engine
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import rate
@@ -202,7 +201,9 @@ def test_any_split_gives_the_same(monkeypatch, threat: Threat):
     whole = adversarial_directions(model, images, labels, threat, [36, 4], random)
     assert len(whole.unique()) > 3
     for batch in (1, 4, 100):
-        monkeypatch.setattr(engine, "batch_size", lambda device, pixels, batch=batch: batch)
+        monkeypatch.setattr(
+            "scotoma.metrics.subspace.batch_size", lambda device, pixels, batch=batch: batch
+        )
         assert torch.equal(
             adversarial_directions(model, images, labels, threat, [36, 4], random), whole
         )
@@ -220,7 +221,7 @@ def test_any_split_gives_the_same(monkeypatch, threat: Threat):
 
 
 def test_no_batch_is_larger_than_allowed_and_passes_are_charged(monkeypatch):
-    monkeypatch.setattr(engine, "batch_size", lambda device, pixels: 10)
+    monkeypatch.setattr("scotoma.metrics.subspace.batch_size", lambda device, pixels: 10)
     largest = 0
 
     def function(x: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 from scotoma.attacks.core.losses import margin
 from scotoma.claim import Threat
 from scotoma.metrics.surface import CLOSE, plane, surface
-from scotoma.utils import device as engine
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
@@ -172,7 +171,9 @@ def test_any_split_gives_the_same(monkeypatch, threat: Threat):
     model, images = bent(), grey(5)
     whole = surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
     for batch in (1, 2, 17):
-        monkeypatch.setattr(engine, "batch_size", lambda device, pixels, batch=batch: batch)
+        monkeypatch.setattr(
+            "scotoma.metrics.surface.batch_size", lambda device, pixels, batch=batch: batch
+        )
         split = surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
         assert torch.allclose(split.losses, whole.losses, atol=1e-4)
 

@@ -27,7 +27,6 @@ from scotoma.training.natural import Natural
 from scotoma.training.parallel import Step, Team, joined
 from scotoma.training.patched import Patched
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils import device as engine
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
@@ -146,7 +145,7 @@ def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
         "two.safetensors.log.jsonl",
     ]
 
-    monkeypatch.setattr(engine, "has_bf16", lambda device: False)
+    monkeypatch.setattr("scotoma.utils.device.has_bf16", lambda device: False)
     train(
         "natural",
         digits,

@@ -12,7 +12,7 @@ from scotoma.models.small_cnn import small_cnn
 from scotoma.models.wong import wong_small
 from scotoma.training import wong
 from scotoma.training.wong import Wong
-from scotoma.utils import device as engine
+from scotoma.utils.device import autocast
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
@@ -62,7 +62,7 @@ def test_projections_and_bf16_hardly_change_the_loss(batch, model):
     assert Wong(THREAT, projections=501)(
         model, images, labels, 0.9, generator()
     ).item() == pytest.approx(exact, rel=0.05)
-    with engine.autocast(torch.device("cpu")):
+    with autocast(torch.device("cpu")):
         loss = Wong(THREAT)(model, images, labels, 0.9, generator())
     assert loss.item() == pytest.approx(exact, rel=0.1)
     loss.backward()

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from scotoma.utils import device as engine
+from scotoma.utils.device import keep_memory
 
 LAYERS = """
 import resource, torch
-from scotoma.utils import device as engine
+from scotoma.utils.device import keep_memory
 {asked}
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -33,9 +33,9 @@ def faults(asked: str) -> int:
     reason="needs glibc, whose memory it keeps",
 )
 def test_freed_memory_is_used_again_without_asking_the_system():
-    assert faults("engine.keep_memory()") < 0.1 * faults("")
+    assert faults("keep_memory()") < 0.1 * faults("")
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    engine.keep_memory.__wrapped__()
+    keep_memory.__wrapped__()

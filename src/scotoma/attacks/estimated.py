@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.oracle import PerImage, answer
 from scotoma.attacks.core.wrapper import Wrapped
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -104,7 +104,7 @@ class _Estimating(PerImage):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Blocks of directions (m, c, h, w) and, int64 (m,), of which of the images; of all images in `sloped`."""
         values = images[0].numel()
-        most = engine.batch_size(images.device, values)
+        most = batch_size(images.device, values)
         if self.directions is None:
             for pair in torch.arange(len(sloped) * values, device=images.device).split(most // 2):
                 one = torch.zeros((len(pair), values), device=images.device)

@@ -16,7 +16,7 @@ from scotoma.attacks.core.nearest import TINY, column, size
 from scotoma.attacks.core.path_search import retracted
 from scotoma.attacks.core.search import Search
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 BLOCK = 16
@@ -91,7 +91,7 @@ class HopSkipJump:
             torch.empty_like(state.x),
             torch.empty_like(radius),
         )
-        group = max(1, engine.batch_size(state.x.device, values) // BLOCK)
+        group = max(1, batch_size(state.x.device, values) // BLOCK)
         for rows in torch.arange(len(state), device=state.x.device).split(group):
             x, stream = state.x[rows, None], random.select(rows)
             moves, fooling, fools = (

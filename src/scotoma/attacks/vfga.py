@@ -14,7 +14,7 @@ from scotoma.attacks.core.nearest import soft_margin
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.refine import take_back
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 
@@ -99,7 +99,7 @@ class VFGA:
             torch.empty(pixel.shape, dtype=torch.bool, device=old.device),
         )
         trials = pixel.shape[1]
-        most = max(1, engine.batch_size(old.device, state.x[0].numel()) // trials)
+        most = max(1, batch_size(old.device, state.x[0].numel()) // trials)
         for rows in torch.arange(n, device=old.device).split(most):
             x = _with_pixels(
                 state.x[rows].repeat_interleave(trials, 0),

@@ -12,7 +12,7 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.colour import Colour, fill
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, places, ranking
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -70,7 +70,7 @@ def deletion_and_insertion(
         fractions: of the pixels, each in [0, 1]; 0 and 1 are added.
         baseline: colour of what is removed.
         generator: of the random order, one an image, and of ties.
-        batch: how many images the model is asked about at once; None asks the engine.
+        batch: how many images the model is asked about at once; None fits the device.
 
     Raises:
         InputError: the attribution is not finite or not of the shape of the images, a fraction is outside [0, 1], the batch is
@@ -89,7 +89,7 @@ def deletion_and_insertion(
     counts = sorted({0, pixels} | {int(fraction * pixels + 0.5) for fraction in fractions})
     removed = sorted({*counts, *(pixels - count for count in counts)})
     random = generator or Randomness.default(images)
-    batch = batch or engine.batch_size(images.device, images.shape[1:].numel())
+    batch = batch or batch_size(images.device, images.shape[1:].numel())
     steps = torch.tensor(removed, device=images.device)
     said = {
         order: _removed(

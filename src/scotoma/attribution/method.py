@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -119,7 +119,7 @@ def check_count(count: int, name: str) -> None:
 def at_once(images: Tensor) -> int:
     """How many images of this size go through the model at once."""
     values = max(1, images.shape[1:].numel())
-    return max(1, min(engine.batch_size(images.device, values), MOST_VALUES // values))
+    return max(1, min(batch_size(images.device, values), MOST_VALUES // values))
 
 
 def _scored(model: nn.Module, labels: Tensor) -> Score:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, known, places, ranking
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -64,7 +64,7 @@ class InductiveNoise:
             `IMAGENET_MEAN` and `IMAGENET_SD` averaged over the channels.
         orders: some of `ORDERS`.
         types: some of `TYPES`.
-        batch: how many images the model is asked about at once; None asks the engine.
+        batch: how many images the model is asked about at once; None fits the device.
 
     Raises:
         InputError: a name that is not known, or numbers that cannot be used.
@@ -124,7 +124,7 @@ class InductiveNoise:
         oracle, random = Oracle(model, labels), generator or Randomness.default(images)
         counts = self._counts(images)
         limits = torch.tensor(counts, device=images.device)
-        batch = self.batch or engine.batch_size(images.device, images.shape[1:].numel() or 1)
+        batch = self.batch or batch_size(images.device, images.shape[1:].numel() or 1)
         shape = (len(images), self.draws, len(counts))
         wrong = {
             (order, kind): torch.zeros(shape, dtype=torch.bool, device=images.device)

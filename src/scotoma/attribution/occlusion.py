@@ -15,7 +15,7 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.attribution.colour import Colour, fill
 from scotoma.attribution.ranking import ORDERS, by_pixel, check, known, ranking
 from scotoma.metrics.inequality import default_block
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -62,7 +62,7 @@ class InductiveOcclusion:
         block: side of the blocks of "regional", which are cut at the edge; None is `default_block`, as in the paper 16 for 224x224
             and 4 for 32x32.
         order: one of `ORDERS`.
-        batch: how many images the model is asked about at once; None asks the engine.
+        batch: how many images the model is asked about at once; None fits the device.
 
     Raises:
         InputError: a name that is not known, or a number below 1.
@@ -108,7 +108,7 @@ class InductiveOcclusion:
         check(images, attribution)
         colour = fill(images, self.colour)
         random = generator or Randomness.default(images)
-        batch = self.batch or engine.batch_size(images.device, images.shape[1:].numel() or 1)
+        batch = self.batch or batch_size(images.device, images.shape[1:].numel() or 1)
         zeros = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         infinite = torch.full((len(images),), torch.inf, device=images.device)
         found = Occluded(images.clone(), zeros.bool(), zeros, zeros.clone(), infinite)

@@ -14,7 +14,7 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.models.classifier import Classifier
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size, default_device, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -26,20 +26,18 @@ class Workbench:
     """Where the models of a claim's audit are asked: `device`, and the `batch_size` that fits there."""
 
     def __init__(self, claim: Claim, seed: int):
-        engine.keep_memory()
+        keep_memory()
         self.claim = claim
         self.seed = seed
-        self.device = engine.default_device()
-        self.batch_size = engine.batch_size(self.device, math.prod(claim.data.shape))
+        self.device = default_device()
+        self.batch_size = batch_size(self.device, math.prod(claim.data.shape))
 
     def _module(self, model: Classifier) -> nn.Module:
         return model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _pays_in_bf16(self, module: nn.Module) -> bool:
         with self._seeded():
-            return engine.pays_in_bf16(
-                module, self._place(self.claim.data.test.images(torch.arange(1)))
-            )
+            return pays_in_bf16(module, self._place(self.claim.data.test.images(torch.arange(1))))
 
     def _place(self, images: Tensor) -> Tensor:
         return images.to(self.device, memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import cross_entropy, margin
 from scotoma.attacks.core.oracle import Loss
 from scotoma.models.classifier import SAME_BATCH
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 
 RESOLUTION = torch.finfo(torch.float32).eps
 """Shares of 1 below which a probability cannot be told from 1."""
@@ -89,7 +89,7 @@ def health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
         images: (n, c, h, w) in [0, 1].
         labels: int64 (n,).
     """
-    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    batch = batch_size(images.device, images.shape[1:].numel())
     parts = [
         _look(model, images[rows], labels[rows])
         for rows in torch.arange(len(images), device=images.device).split(batch)

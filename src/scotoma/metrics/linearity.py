@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import RESAMPLES, Estimate
 
@@ -72,7 +72,7 @@ def linearity(
         random: of the starts.
     """
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
-    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    batch = batch_size(images.device, images.shape[1:].numel())
     measured = [
         _measure(oracle.select(rows), images[rows], threat, steps, restarts, random.select(rows))
         for rows in torch.arange(len(images), device=images.device).split(batch)

@@ -12,7 +12,7 @@ from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.claim import Threat
 from scotoma.metrics.hadamard import regular_hadamard
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Rate, rate
@@ -107,7 +107,7 @@ def adversarial_directions(
         InputError: an order that `directions` does not take.
     """
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
-    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    batch = batch_size(images.device, images.shape[1:].numel())
     counts = torch.zeros(len(images), len(orders), dtype=torch.int64, device=images.device)
     if not len(images):
         return counts

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.claim import Threat
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 CLOSE = 1 / 16
@@ -64,7 +64,7 @@ def surface(
     found = Surface(at, losses.T.unflatten(1, (len(at), len(at))))
     if not len(images):
         return found
-    batch = engine.batch_size(images.device, images.shape[1:].numel())
+    batch = batch_size(images.device, images.shape[1:].numel())
     for rows in torch.arange(len(images), device=images.device).split(batch):
         clean, part, own = images[rows], oracle.select(rows), random.select(rows)
         gradient = part.value_and_grad(clean, loss).gradient

@@ -16,7 +16,7 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import Split
 from scotoma.metrics.linearity import linearity
 from scotoma.training.parallel import ALONE, Team
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import finite
 
@@ -72,9 +72,7 @@ def evaluate(
     attacks = (PGD(threat, steps=STEPS), FGSM(threat)) if attacked else ()
     rows = torch.arange(min(images, len(split)))
     stood = torch.zeros(1 + len(attacks), dtype=torch.int64, device=device)
-    for part in rows[team.rank :: team.world].split(
-        engine.batch_size(device, math.prod(split.shape))
-    ):
+    for part in rows[team.rank :: team.world].split(batch_size(device, math.prod(split.shape))):
         batch, labels = _read(split, part, device)
         random = Randomness(0, part.to(device))
         seen = [batch, *(attack(model, batch, labels, random) for attack in attacks)]

@@ -29,7 +29,7 @@ from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitt
 from scotoma.training.options import make, told
 from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
-from scotoma.utils import device as engine
+from scotoma.utils.device import autocast, default_device, keep_memory
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -136,8 +136,8 @@ def train(
     if start is None:
         arch = arch or getattr(adversary, "arch", None)
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
-    device = team.device or engine.default_device()
-    engine.keep_memory()
+    device = team.device or default_device()
+    keep_memory()
     torch.manual_seed(seed)
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):
@@ -201,7 +201,7 @@ def train(
             for augmentation in augmentations:
                 images = augmentation(images, starts).contiguous(memory_format=torch.channels_last)
             labels = data.train.labels[indices].to(device)
-            with engine.autocast(device):
+            with autocast(device):
                 loss = step_loss(images, labels, done / total, starts) * share
             optimizer.zero_grad(set_to_none=True)
             (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import fooled, margin
-from scotoma.utils import device as engine
+from scotoma.utils.device import autocast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) and labels (n,) to one loss an image (n,), or for `Oracle.jacobian` to several (n, k)."""
@@ -74,7 +74,7 @@ class Oracle:
         """The gradient of each loss, the losses (n, k), and which images are fooled."""
         leaf = images.detach().requires_grad_()
         reduced = isinstance(self.model, PerImage) and self.model.reduced
-        with torch.enable_grad(), engine.autocast(images.device, enabled=reduced):
+        with torch.enable_grad(), autocast(images.device, enabled=reduced):
             logits = self._forward(leaf)
             losses = loss(logits, self.labels)
             last = losses.shape[1] - 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.utils import device as engine
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 Place = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -63,7 +63,7 @@ class Search(Active):
         else:
             self.spent.index_add_(0, rows, torch.ones_like(rows))
         oracle = self.oracle if rows is None else self.oracle.select(rows)
-        most = engine.batch_size(x.device, self.clean[:1].numel() or 1)
+        most = batch_size(x.device, self.clean[:1].numel() or 1)
         if len(x) <= most:
             return oracle.fooled(x)
         parts = torch.arange(len(x), device=x.device).split(most)
