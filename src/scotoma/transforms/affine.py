@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
+WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+"""Right, left, down and up."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Rotate:
 
     def __str__(self) -> str:
         return f"rotation by {self.degrees:g} degrees"
+
+    @classmethod
+    def sweep(cls) -> tuple[Rotate, ...]:
+        """Strengths that `scotoma map` tries; only harmless ones count."""
+        return tuple(map(cls, (-15, -10, -5, 5, 10, 15)))
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,11 @@ class Translate:
             if pixels
         ]
         return f"shift by {' and '.join(parts) or 'nothing'}"
+
+    @classmethod
+    def sweep(cls) -> tuple[Translate, ...]:
+        """Strengths that `scotoma map` tries; only harmless ones count."""
+        return tuple(cls(p * x, p * y) for p in (0.5, 1.0, 2.0) for x, y in WAYS)
 
 
 def _resample(images: Tensor, matrix: Matrix) -> Tensor:

@@ -39,3 +39,8 @@ class Blur:
 
     def __str__(self) -> str:
         return f"blur of sigma {self.sigma:g} px"
+
+    @classmethod
+    def sweep(cls) -> tuple[Blur, ...]:
+        """Strengths that `scotoma map` tries; only harmless ones count."""
+        return tuple(map(cls, (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)))

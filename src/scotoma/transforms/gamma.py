@@ -22,3 +22,8 @@ class Gamma:
 
     def __str__(self) -> str:
         return f"gamma {self.exponent:g}"
+
+    @classmethod
+    def sweep(cls) -> tuple[Gamma, ...]:
+        """Strengths that `scotoma map` tries; only harmless ones count."""
+        return tuple(map(cls, (0.4, 0.6, 0.8, 1.25, 1.75, 2.5)))

@@ -37,3 +37,8 @@ class Texture:
 
     def __str__(self) -> str:
         return f"texture of strength {self.strength:g}"
+
+    @classmethod
+    def sweep(cls) -> tuple[Texture, ...]:
+        """Strengths that `scotoma map` tries; only harmless ones count."""
+        return tuple(map(cls, (0.05, 0.1, 0.15, 0.2, 0.3)))

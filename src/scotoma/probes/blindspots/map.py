@@ -8,7 +8,6 @@ from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots import map_report
-from scotoma.probes.blindspots.grid import SWEEPS
 from scotoma.probes.blindspots.map_report import PLANE, Family, Found
 from scotoma.probes.blindspots.probe import move
 from scotoma.probes.blindspots.transformed import Scout, Spot, cell, worst
@@ -23,7 +22,7 @@ class BlindSpotMap:
     """A search for the harmless change with the lowest robust accuracy: Zhang et al. 2019, section 3.3, beyond their grid.
 
     A cheap attack meets every cell of the (alpha, beta) plane of scale-shift and every strength of the other families
-    (`SWEEPS`). Round the worst harmless cell the plane is searched on finer grids. The worst harmless change of each
+    (its `sweep`). Round the worst harmless cell the plane is searched on finer grids. The worst harmless change of each
     family, and its random control, then meet the audit's attack.
 
     Args:
@@ -117,8 +116,9 @@ class BlindSpotMap:
 
     @staticmethod
     def _sweep(scout: Scout, family: str) -> list[Spot]:
-        with scout.run.progress.bar(f" {family}", len(SWEEPS[family])) as advance:
-            return [scout.cheap(transform, advance) for transform in SWEEPS[family]]
+        sweep = TRANSFORMS[family].sweep()
+        with scout.run.progress.bar(f" {family}", len(sweep)) as advance:
+            return [scout.cheap(transform, advance) for transform in sweep]
 
     @staticmethod
     def _verify(scout: Scout, family: str, spot: Spot | None) -> Family:
