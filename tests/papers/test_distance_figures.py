@@ -8,10 +8,15 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.metrics import roc_auc_score
 
-from scotoma.papers.zhang2019 import detection, published
-from scotoma.papers.zhang2019.detection import Figure5
-from scotoma.papers.zhang2019.distance import EXTRACTORS, FIFTHS, MEASURES, SuccessOverDistance
-from scotoma.papers.zhang2019.examples import Figure4
+from scotoma.papers.zhang2019 import figures, published
+from scotoma.papers.zhang2019.figures import (
+    EXTRACTORS,
+    FIFTHS,
+    MEASURES,
+    Figure4,
+    Figure5,
+    SuccessOverDistance,
+)
 from scotoma.transforms.scale_shift import ScaleShift
 
 
@@ -83,7 +88,7 @@ def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, p
 
 def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
     monkeypatch.setitem(published.FIGURE5, "digits", (0.7, 0.0))
-    monkeypatch.setattr(detection, "NEIGHBOURS", 1)
+    monkeypatch.setattr(figures, "NEIGHBOURS", 1)
     with context() as here:
         rows, finding = DigitsFigure5().measure(here, "figure5")
         run = here.run("digits-pgd")

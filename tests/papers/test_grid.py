@@ -9,7 +9,7 @@ import torch
 
 from scotoma.papers.item import Context
 from scotoma.papers.zhang2019 import published
-from scotoma.papers.zhang2019.grid import Attacked, Grid, Table2, Table3, disorder, printed_rate
+from scotoma.papers.zhang2019.tables import Attacked, Grid, Table2, Table3, disorder, printed_rate
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.transforms.scale_shift import ScaleShift
 

@@ -193,7 +193,7 @@ def test_agreement_counts_published_figures_inside_our_intervals():
         row({}, "a", inside),
         row({}, "a", number({}, "kl", 5), 0.5),
     ]
-    assert agreement(rows) == (1, 2)
+    assert agreement(rows) == {"published_inside": 1, "published": 2}
     assert rows[3]["ours"] is None
 
 

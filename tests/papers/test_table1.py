@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scotoma.papers.zhang2019 import divergence, published
-from scotoma.papers.zhang2019.divergence import BEYOND, DIVERGENCE, Table1
+from scotoma.papers.zhang2019 import published, tables
+from scotoma.papers.zhang2019.tables import BEYOND, DIVERGENCE, Table1
 from scotoma.results.finding import Finding
 
 
@@ -35,7 +35,7 @@ class DigitsTable1(Table1):
 
 
 def test_a_row_of_table_1(context, digits, monkeypatch):
-    monkeypatch.setattr(divergence, "Divergence", Known)
+    monkeypatch.setattr(tables, "Divergence", Known)
     monkeypatch.setitem(published.TABLE1, "digits", (0.25, 0.1, 0.9))
     with context() as here:
         rows, finding = DigitsTable1().measure(here, "table1")

@@ -1,4 +1,4 @@
-"""Reproductions: the papers' tables and figures, measured again. One class an item, one line here a name."""
+"""Tables and figures of the papers, measured again: one class for each item, one line here."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from scotoma.utils.registry import Table, nearest
 ITEMS = Table(
     "item",
     {
-        "zhang2019/table1": "papers.zhang2019.divergence:Table1",
-        "zhang2019/table2": "papers.zhang2019.grid:Table2",
-        "zhang2019/table3": "papers.zhang2019.grid:Table3",
-        "zhang2019/figure1": "papers.zhang2019.distance:Figure1",
-        "zhang2019/figure2": "papers.zhang2019.distance:Figure2",
-        "zhang2019/figure3": "papers.zhang2019.distance:Figure3",
-        "zhang2019/figure4": "papers.zhang2019.examples:Figure4",
-        "zhang2019/figure5": "papers.zhang2019.detection:Figure5",
+        "zhang2019/table1": "papers.zhang2019.tables:Table1",
+        "zhang2019/table2": "papers.zhang2019.tables:Table2",
+        "zhang2019/table3": "papers.zhang2019.tables:Table3",
+        "zhang2019/figure1": "papers.zhang2019.figures:Figure1",
+        "zhang2019/figure2": "papers.zhang2019.figures:Figure2",
+        "zhang2019/figure3": "papers.zhang2019.figures:Figure3",
+        "zhang2019/figure4": "papers.zhang2019.figures:Figure4",
+        "zhang2019/figure5": "papers.zhang2019.figures:Figure5",
         "zhang2019/provable": "papers.zhang2019.provable:Provable",
         "tramer2018/mnist": "papers.tramer2018.mnist:Mnist",
         "tramer2018/rand-fgsm": "papers.tramer2018.rand_fgsm:RandFGSMTraining",
@@ -33,19 +33,19 @@ ITEMS = Table(
 )
 
 BY_NAME = {"tramer2018/imagenet", "duan2023/cifar"}
-"""Items that their paper's name alone does not run: their models train for many hours, or on data that cannot be downloaded."""
+"""Items that only their own name runs: their models train for many hours, or on data that cannot be
+downloaded."""
 
 
 def chosen(name: str) -> list[str]:
-    """The items that "paper/item" or "paper" names. Raises `InputError`, with the nearest name, where there is none."""
-    found = [
-        item
-        for item in ITEMS
-        if item == name or (item.startswith(f"{name}/") and item not in BY_NAME)
-    ]
-    if not found:
+    """Return the items that "paper/item" or "paper" names.
+
+    Raises `InputError`, with the nearest name, if there are none.
+    """
+    whole = [item for item in ITEMS if item.startswith(f"{name}/") and item not in BY_NAME]
+    items = [name] if name in ITEMS else whole
+    if not items:
         papers = dict.fromkeys(item.partition("/")[0] for item in ITEMS)
-        raise InputError(
-            f"nothing to reproduce is called {name!r}; {nearest(name, [*papers, *ITEMS])}"
-        )
-    return found
+        hint = nearest(name, [*papers, *ITEMS])
+        raise InputError(f"nothing to reproduce is called {name!r}; {hint}")
+    return items

@@ -1,41 +1,49 @@
-"""What an item of a paper is, and what it may use to measure itself again."""
+"""What an item of a paper is, and what it measures itself with."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeVar
+
+import polars as pl
 
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
+from scotoma.papers.checks import RULE, Check, Measured, outcome
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
-from scotoma.utils.stats import Estimate, finite
+from scotoma.utils.stats import Estimate, Rate, finite, rate
 
 SUMMARY = "summary"
-"""The table of an item's finding that is printed in place of its rows, where these are many."""
+"""Name of the table that is printed in place of an item's rows, if the item has one."""
+
+K, V, R = TypeVar("K"), TypeVar("V"), TypeVar("R")
 
 
 class Context:
-    """Models, data and runs of a reproduction; entered, it holds its run folders against other processes.
+    """Models, data and runs of a reproduction; leaving it releases the locks on its run folders.
 
     Args:
-        folder: holds the run of each model NAME in NAME; items share it, so that no image is attacked twice.
-        attack: a name of `ATTACKS`; None is the paper's.
-        limit: how many images an item attacks; None is as many as the paper did.
-        seed: of the draw of images and of every attack.
-        models: where reference models are looked for first and written.
-        data_root: where data sets lie.
-        progress: where to show how far it is.
-        say: is told what takes long before it begins.
+        folder: holds the run of each model in a folder of its name. Items share these runs, so no
+            image is attacked twice.
+        attack: a name of `ATTACKS`; None means the paper's attack.
+        limit: number of images that an item attacks; None means as many as in the paper.
+        seed: seed for the choice of images and for every attack.
+        models: folder of the reference models; missing ones are trained into it.
+        data_root: folder of the data sets.
+        progress: shows progress bars.
+        say: called with a line before work that takes long.
     """
 
     def __init__(
@@ -50,16 +58,13 @@ class Context:
         progress: Progress | None = None,
         say: Callable[[str], None] = lambda line: None,
     ):
-        self.folder = folder
-        self.attack = attack
-        self.limit = limit
-        self.seed = seed
+        self.folder, self.attack, self.limit, self.seed = folder, attack, limit, seed
         self.progress = progress or Silent()
         self.runs: dict[str, Run] = {}
         self.models: dict[str, Classifier] = {}
         self._data: dict[str, Dataset] = {}
-        self._places = (models, data_root)
-        self._say = say
+        self._root = data_root
+        self._options: Any = {"folder": models, "progress": self.progress, "say": say}
         self._locks = ExitStack()
 
     def __enter__(self) -> Context:
@@ -69,28 +74,25 @@ class Context:
         self._locks.close()
 
     def data(self, name: str) -> Dataset:
-        """The data set that the reference model `name` was trained on."""
+        """Return the data set that the reference model `name` was trained on."""
         source = recipe_of(name).data
         if source not in self._data:
-            self._data[source] = load_data(_located(source, self._places[1]), self._places[1])
+            self._data[source] = load_data(_located(source, self._root), self._root)
         return self._data[source]
 
     def prepare(self, names: Iterable[str]) -> None:
-        """Train those reference models that are not there yet, after telling how long all of them take."""
-        fetch(names, self.data, folder=self._places[0], progress=self.progress, say=self._say)
+        """Train the reference models that are missing, after announcing the total time."""
+        fetch(names, self.data, **self._options)
 
     def model(self, name: str) -> Classifier:
-        """The reference model `name`, trained where it is not there yet."""
+        """Return the reference model `name`, training it if it is missing."""
         if name not in self.models:
             data = self.data(name)
-            found = reference(
-                name, data, folder=self._places[0], progress=self.progress, say=self._say
-            )
-            self.models[name] = found.checked(data)
+            self.models[name] = reference(name, data, **self._options).checked(data)
         return self.models[name]
 
     def run(self, name: str) -> Run:
-        """The run of the claim that the reference model `name` was trained for, on all test images."""
+        """Return the run of the claim that a reference model was trained for, on all test images."""
         if name not in self.runs:
             claim = Claim(self.model(name), self.data(name), Threat.parse(recipe_of(name).threat))
             run = Run(claim, self.folder / name, seed=self.seed, progress=self.progress)
@@ -98,77 +100,128 @@ class Context:
             self.runs[name] = run
         return self.runs[name]
 
+    def drawn(self, name: str, n: int) -> Run:
+        """Return the run of a reference model on n random test images, alike for all its data's models."""
+        run = self.run(name)
+        order = shuffled(len(run.claim.data.test), run.seed)
+        return run.subset(order[:n].sort().values)
+
+    def each(self, what: str, over: Mapping[K, V], work: Callable[[V], R]) -> dict[K, R]:
+        """Return the results of `work` on every value of `over`, under a progress bar."""
+        results: dict[K, R] = {}
+        with self.progress.bar(what, len(over)) as advance:
+            for key, value in over.items():
+                results[key] = work(value)
+                advance(1)
+        return results
+
 
 def _located(source: str, root: Path | None) -> str:
-    """What `load_data` reads: "folder:NAME" of a reference model lies below the folder of data sets, as all other data.
+    """Return what `load_data` reads: "folder:NAME" lies below the folder of data sets.
 
-    Raises `InputError` where it does not.
+    Raises `InputError` if it does not.
     """
     kind, _, name = source.partition(":")
     if kind != "folder":
         return source
     home = Path(root or os.environ.get("SCOTOMA_DATA", ".")).expanduser()
     places = [home / name, *([home] if home.resolve().name == name else [])]
-    found = next((place for place in places if (place / "test").is_dir()), None)
-    if found is None:
-        raise InputError(
-            f"{places[0]}: no images there; {name} cannot be downloaded: put it into FOLDER/{name} as train/CLASS/IMAGE and "
-            "test/CLASS/IMAGE, all of one size, and give --data-root FOLDER"
-        )
-    return f"folder:{found}"
+    for place in places:
+        if (place / "test").is_dir():
+            return f"folder:{place}"
+    raise InputError(
+        f"{places[0]}: no images there; {name} cannot be downloaded: put its images, all of one "
+        f"size, into FOLDER/{name} as train/CLASS/IMAGE and test/CLASS/IMAGE, and give "
+        "--data-root FOLDER"
+    )
 
 
-class Item(Protocol):
+class Item(ABC):
     """A table or a figure of a paper."""
 
     title: str
-    """As a heading of the report."""
+    """Heading of the report."""
     source: str
-    """Where in which paper it stands."""
-    models: tuple[str, ...]
-    """The reference models that it measures."""
+    """Paper, and where in it the item stands."""
+    models: Sequence[str]
+    """Names of the reference models that are measured."""
 
+    @abstractmethod
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        """Measure it again.
+        """Measure the item again.
 
         Args:
             context: what to measure with.
-            name: of the finding.
+            name: name of the finding.
 
         Returns:
-            Rows made by `row`, each a figure of ours beside the paper's, and a finding whose verdict is "reproduced",
-            "differs" or "not applicable".
+            Rows made by `row`, each a number of ours beside the paper's, and a finding whose
+            verdict is "reproduced", "differs" or "not applicable".
         """
-        ...
 
+    def finding(
+        self, name: str, agrees: bool, rule: str, headline: str, *notes: str, **parts: Any
+    ) -> Finding:
+        """Return the finding of this item.
 
-class Measured(Protocol):
-    """A value with its 95% interval over n: `stats.Rate`, `stats.Correlation`, `geometry.risk.Estimate`."""
+        Args:
+            name: name of the finding.
+            agrees: whether the verdict is "reproduced" rather than "differs".
+            rule: the condition of the verdict.
+            headline: one or two sentences.
+            notes: sentences on how it was measured.
+            parts: further fields of `Finding`.
+        """
+        verdict = "reproduced" if agrees else "differs"
+        rule = f"reproduced if {rule}; else differs"
+        return Finding(name, self.title, verdict, rule, headline, notes=notes, **parts)
 
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def n(self) -> int: ...
+    def by_checks(
+        self,
+        name: str,
+        checks: list[Check],
+        headline: str,
+        *notes: str,
+        rule: str = f"every line of the table of checks holds: {RULE}",
+        numbers: dict[str, Any],
+        summary: list[Row],
+        tables: dict[str, list[Row]] | None = None,
+        **parts: Any,
+    ) -> Finding:
+        """Return the finding of this item, decided by comparisons; see `finding`."""
+        numbers = numbers | {"checks": len(checks), "checks_held": sum(c.holds for c in checks)}
+        lines = {SUMMARY: summary, "checks": [check.row for check in checks], **(tables or {})}
+        agrees, headline = all(check.holds for check in checks), f"{headline} {outcome(checks)}"
+        parts |= {"numbers": numbers, "tables": lines}
+        return self.finding(name, agrees, rule, headline, *notes, **parts)
 
 
 def row(keys: Row, measure: str, ours: Measured, published: float | None = None) -> Row:
-    """A figure of ours beside the paper's, which is None where the paper prints none. `keys` say which figure it is."""
+    """Return a number of ours beside the paper's.
+
+    Args:
+        keys: say which number it is.
+        measure: what is measured.
+        ours: our value with its interval.
+        published: the paper's value; None if the paper prints none.
+    """
     interval = {"ours": finite(ours.value), "low": finite(ours.low), "high": finite(ours.high)}
     return {**keys, "measure": measure, **interval, "n": ours.n, "published": published}
 
 
-def number(numbers: dict[str, Any], name: str, n: int) -> Measured:
-    """A number of a probe's finding, with its interval where it has one."""
-    value, low, high = (numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    value, low, high = (math.nan if given is None else given for given in (value, low, high))
-    return Estimate(value, low, high, n)
+def number(numbers: Row, name: str, n: int) -> Measured:
+    """Return a number of a probe's finding, with its interval if it has one."""
+    ends = (numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
+    return Estimate(*(math.nan if value is None else value for value in ends), n)
 
 
-def agreement(rows: list[Row]) -> tuple[int, int]:
-    """How many published figures lie inside our intervals, of how many."""
-    both = [each for each in rows if each["published"] is not None and each["low"] is not None]
-    return sum(each["low"] <= each["published"] <= each["high"] for each in both), len(both)
+def accuracy(frame: pl.DataFrame) -> Rate:
+    """Return the accuracy before any attack, from records or predictions."""
+    return rate((frame["prediction"] == frame["label"]).to_numpy())
+
+
+def agreement(rows: list[Row]) -> dict[str, int]:
+    """Count the published numbers, and those that lie inside our intervals; {} if there are none."""
+    both = [each for each in rows if None not in (each["published"], each["low"])]
+    inside = sum(each["low"] <= each["published"] <= each["high"] for each in both)
+    return {"published_inside": inside, "published": len(both)} if both else {}

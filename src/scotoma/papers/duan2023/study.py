@@ -42,7 +42,7 @@ class Study:
         rows = [line for eps, each in found.items() for line in self._rows(eps, each)]
         checks = claims.of_sweep(found)
         arrays, galleries = pictures(found)
-        held, inside = sum(check.holds for check in checks), agreement(rows)
+        held, inside = sum(check.holds for check in checks), (*agreement(rows).values(), 0, 0)[:2]
         compared = (
             dict(zip(("published_inside", "published"), inside, strict=True)) if inside[1] else {}
         )

@@ -63,7 +63,7 @@ class ImageNet(Study):
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows, finding = super().measure(context, name)
         rows = [*rows, *self._table1(context), *self._top(context), *self._loss_ratios(context)]
-        inside, published = agreement(rows)
+        inside, published = (*agreement(rows).values(), 0, 0)[:2]
         numbers = finding.numbers | {"published": published, "published_inside": inside}
         return rows, replace(finding, numbers=numbers)
 

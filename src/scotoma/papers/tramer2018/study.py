@@ -55,7 +55,7 @@ class Study:
         rows = [each for named in every for each in self._rows(*named)]
         checks = self.checks(found)
         n, held = len(every[0][2].clean), sum(check.holds for check in checks)
-        inside, published = agreement(rows)
+        inside, published = (*agreement(rows).values(), 0, 0)[:2]
         compared = {"published": published, "published_inside": inside} if published else {}
         return rows, Finding(
             probe=name,

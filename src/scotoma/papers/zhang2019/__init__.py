@@ -1,4 +1,4 @@
-"""Zhang et al. 2019, measured again. The attack is Carlini and Wagner's unless another is asked for."""
+"""Zhang et al. 2019, measured again. The attack is Carlini and Wagner's unless the user names another."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ ATTACK = "cw-linf"
 
 
 def settings(context: Context) -> Settings:
-    """The attack that was asked for, or the paper's."""
+    """Return settings with the user's attack or the paper's."""
     return Settings(context.attack or ATTACK)
 
 
 def images(context: Context) -> int:
-    """How many correctly classified images are attacked."""
+    """Return the number of correctly classified images that are attacked."""
     return context.limit or published.IMAGES
 
 
 def how(context: Context) -> str:
-    """The attack and the images in a sentence for the report."""
+    """Return a sentence on the attack and the images."""
     return (
-        f"Attack: {context.attack or ATTACK}, on the first {images(context):,} images of a random order that the model classifies "
-        "correctly; the paper's is cw-linf on 2,000. Rates come with 95% Wilson intervals."
+        f"Attack: {context.attack or ATTACK}, on the first {images(context):,} images of a random "
+        "order that the model classifies correctly; the paper's is cw-linf on 2,000. Rates come "
+        "with 95% Wilson intervals."
     )

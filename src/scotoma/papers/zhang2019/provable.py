@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scotoma.execution.run import Run
-from scotoma.execution.sampling import shuffled
-from scotoma.papers.item import Context, number, row
+from scotoma.papers.item import Context, Item, number, row
 from scotoma.papers.zhang2019 import images, settings
 from scotoma.probes.blindspots.probe import HARMLESS, BlindSpots
 from scotoma.probes.certificates.distributional import Distributional
@@ -17,7 +15,7 @@ MEASURES = {
     "certified accuracy": ("certified_accuracy_eps", "certified_accuracy_alpha_eps", "n"),
     "success": ("success_eps", "success_alpha_eps", "attacked"),
 }
-"""Columns of the probes' grids at eps and at alpha eps, and that of n."""
+"""Columns of the probes' grids at eps, at alpha·eps, and of the number of images."""
 
 LOSSES = {
     "mean loss": "loss",
@@ -28,7 +26,7 @@ LOSSES = {
 """Columns of the distributional probe's grid."""
 
 
-class Provable:
+class Provable(Item):
     """Certified accuracy and attack success of the provable defences, on scaled and shifted images."""
 
     title = "The provable defences: certified accuracy and attack success"
@@ -36,75 +34,58 @@ class Provable:
     models = ("mnist-wong", "fashion-wong", "mnist-wrm", "fashion-wrm")
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        rows, tables, parts, blind = [], {}, [], []
-        figures, shown = [], {}
+        rows: list[Row] = []
+        tables, parts, blind, figures, arrays = {}, [], [], [], {}
         with context.progress.bar(self.title, len(self.models)) as advance:
             for model in self.models:
-                found = self._ask(context, model)
-                grid = found.tables["grid"]
-                rows += [each for cell in grid for each in self._rows(context, model, cell)]
-                tables[model] = grid
-                for figure in found.figures:
-                    figures.append(self._named(figure, model))
-                    shown |= (
-                        {model: found.images[figure.images]} if isinstance(figure, Gallery) else {}
-                    )
-                shifted = self._shifted(context, model)
-                rows += [
-                    each
-                    for cell in shifted.tables.get("grid", [])
-                    for each in self._losses(context, model, cell)
-                ]
-                tables |= {
-                    f"{model}-{table}": shifted.tables[table]
-                    for table in ("grid", "curve")
-                    if table in shifted.tables
-                }
-                figures += [
-                    self._named(figure, f"{model}-curve")
-                    for figure in shifted.figures
-                    if isinstance(figure, Curve)
-                ]
-                worst = self._worst(grid)
-                blind.append(
-                    worst["success_alpha_eps_low"] > grid[0]["success_eps_high"] if worst else False
-                )
-                parts.append(self._sentence(model, grid[0], worst))
+                spots, shifted = self._probed(context, model)
+                grid = spots.tables["grid"]
+                rows += [line for cell in grid for line in self._rows(context, model, cell)]
+                lost = shifted.tables.get("grid", [])
+                rows += [line for cell in lost for line in self._losses(context, model, cell)]
+                tables |= {model: grid}
+                tables |= {f"{model}-{table}": lines for table, lines in shifted.tables.items()}
+                figures += [self._named(figure, model) for figure in spots.figures]
+                curves = (figure for figure in shifted.figures if isinstance(figure, Curve))
+                figures += [self._named(figure, f"{model}-curve") for figure in curves]
+                arrays |= {model: array for array in spots.images.values()}
+                base, worst = grid[0], self._worst(grid)
+                higher = worst and worst["success_alpha_eps_low"] > base["success_eps_high"]
+                blind.append(bool(higher))
+                parts.append(self._sentence(model, base, worst))
                 advance(1)
-        return rows, Finding(
-            probe=name,
-            question=self.title,
-            verdict="reproduced" if all(blind) else "differs",
-            rule=(
-                f"reproduced if for every model some move that costs at most {HARMLESS:.0%} of accuracy lifts success at alpha·eps "
-                "above the interval of success on the test set itself; else differs"
-            ),
-            headline=" ".join(parts),
+        return rows, self.finding(
+            name,
+            all(blind),
+            f"for every model some transform that costs at most {HARMLESS:.0%} of accuracy lifts "
+            "the attack success rate at alpha·eps above its interval on the test set itself",
+            " ".join(parts),
+            f"Attack: {settings(context).attack}, on {images(context):,} test images drawn at "
+            "random. Attack success rates are over those that the model classifies correctly, all "
+            "other rates over all of them.",
+            "The paper's numbers are unknown to us.",
+            "Certified accuracy is that of the dual bound, at eps and at alpha·eps. The networks "
+            "of Sinha et al. have ELUs, to which the bound does not apply. Their own certificate "
+            "bounds the mean loss at a distance from the training data rather than the prediction "
+            "of an image. It is shown beside the mean loss of the transformed images, and beside "
+            "the mean loss of the same images attacked at the same cost.",
             tables=tables,
             figures=tuple(figures),
-            notes=(
-                f"Attack: {settings(context).attack}, on {images(context):,} test images drawn at random. Rates of success are "
-                "over those that the model classifies correctly, all others over all of them.",
-                "Published figures are unknown to us: ours stand alone.",
-                "Certified accuracy is that of the dual bound, at eps and at alpha·eps. The networks of Sinha et al. have ELUs, "
-                "which it does not know. Their own certificate bounds the mean loss at a distance from the training data, not the "
-                "label of an image: here beside the mean loss of the moved images, and of the same attacked at the same price.",
-            ),
-            images=shown,
+            images=arrays,
         )
 
     @staticmethod
-    def _ask(context: Context, model: str) -> Finding:
-        """The certificate probe's finding; the blindspots probe's where there is no bound."""
-        run, asked = drawn(context, model), settings(context)
-        found = Certificate().measure(run.claim, run, asked)
-        return found if found.tables else BlindSpots().measure(run.claim, run, asked)
+    def _probed(context: Context, model: str) -> tuple[Finding, Finding]:
+        """Return two findings: of the certificate or blindspots probe, and of the distributional.
 
-    @staticmethod
-    def _shifted(context: Context, model: str) -> Finding:
-        """The distributional probe's finding, without tables where the certificate of Sinha et al. does not apply."""
-        run = drawn(context, model)
-        return Distributional().measure(run.claim, run, settings(context))
+        The second has no tables if the certificate of Sinha et al. does not apply.
+        """
+        run, chosen = context.drawn(model, images(context)), settings(context)
+        found = Certificate().measure(run.claim, run, chosen)
+        spots = found if found.tables else BlindSpots().measure(run.claim, run, chosen)
+        shifted = Distributional().measure(run.claim, run, chosen)
+        kept = {name: shifted.tables[name] for name in ("grid", "curve") if name in shifted.tables}
+        return spots, replace(shifted, tables=kept)
 
     @staticmethod
     def _keys(context: Context, model: str, cell: Row) -> Row:
@@ -113,67 +94,49 @@ class Provable:
 
     @classmethod
     def _losses(cls, context: Context, model: str, cell: Row) -> list[Row]:
-        keys = cls._keys(context, model, cell)
-        return [
-            row(keys, measure, number(cell, column, cell["n"]))
-            for measure, column in LOSSES.items()
-        ]
+        keys, n = cls._keys(context, model, cell), cell["n"]
+        return [row(keys, measure, number(cell, column, n)) for measure, column in LOSSES.items()]
 
     @classmethod
     def _rows(cls, context: Context, model: str, cell: Row) -> list[Row]:
         eps, keys = context.run(model).claim.threat.eps, cls._keys(context, model, cell)
         rows = [row(keys, "accuracy", number(cell, "accuracy", cell["n"]))]
         for measure, (full, scaled, n) in MEASURES.items():
-            if full in cell:
-                rows.append(row(keys | {"threshold": eps}, measure, number(cell, full, cell[n])))
-                if cell["alpha"] != 1:
-                    threshold = round(cell["alpha"] * eps, 6)
-                    rows.append(
-                        row(keys | {"threshold": threshold}, measure, number(cell, scaled, cell[n]))
-                    )
+            sizes = {eps: full} | ({} if cell["alpha"] == 1 else {cell["alpha"] * eps: scaled})
+            for size, column in sizes.items() if full in cell else ():
+                at = keys | {"threshold": eps if size == eps else round(size, 6)}
+                rows.append(row(at, measure, number(cell, column, cell[n])))
         return rows
 
     @staticmethod
     def _worst(grid: list[Row]) -> Row | None:
-        """The harmless move with the highest success at alpha eps."""
-        base, *moved = grid
-        harmless = [
-            cell
-            for cell in moved
-            if cell["attacked"] and cell["accuracy"] >= base["accuracy"] - HARMLESS - 1e-9
-        ]
-        return (
-            max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
-            if base["attacked"]
-            else None
-        )
+        """Return the harmless transform with the highest attack success rate at alpha·eps."""
+        base, *changed = grid
+        least = base["accuracy"] - HARMLESS - 1e-9
+        harmless = [c for c in changed if c["attacked"] and c["accuracy"] >= least]
+        if not base["attacked"]:
+            return None
+        return max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
 
     @staticmethod
     def _sentence(model: str, base: Row, worst: Row | None) -> str:
         def rates(cell: Row, end: str) -> str:
             certified = cell.get(f"certified_accuracy_{end}")
-            return f"{cell[f'success_{end}']:.1%}" + (
-                "" if certified is None else f" ({certified:.1%} certified)"
-            )
+            known = "" if certified is None else f" (certified accuracy {certified:.1%})"
+            return f"{cell[f'success_{end}']:.1%}{known}"
 
         if worst is None:
-            return f"{model}: no move on the grid is harmless."
+            return f"{model}: no transform on the grid is harmless."
         return (
-            f"{model}: success of the attack rises from {rates(base, 'eps')} to {rates(worst, 'alpha_eps')} within alpha·eps at "
-            f"({worst['move']})."
+            f"{model}: the attack success rate rises from {rates(base, 'eps')} to "
+            f"{rates(worst, 'alpha_eps')} at alpha·eps, after ({worst['move']})."
         )
 
     @staticmethod
     def _named(figure: Figure, model: str) -> Figure:
-        """A probe's figure among those of other models."""
+        """Return a probe's figure under a name that other models' figures do not have."""
         caption = f"{model}. {figure.caption}"
         if isinstance(figure, Bars | Curve):
             return replace(figure, name=model, table=model, caption=caption)
         assert isinstance(figure, Gallery)
         return replace(figure, name=f"{model}-images", images=model, caption=caption)
-
-
-def drawn(context: Context, model: str) -> Run:
-    """A model's run on the images drawn at random."""
-    run = context.run(model)
-    return run.subset(shuffled(len(run.claim.data.test), run.seed)[: images(context)].sort().values)

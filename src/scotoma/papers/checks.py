@@ -1,0 +1,159 @@
+"""Claims of a paper as comparisons, each with the interval that decides it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from scotoma.probes.base import columns
+from scotoma.results.finding import Row
+from scotoma.utils.stats import Estimate, mean, paired_difference
+
+
+class Measured(Protocol):
+    """A value with its 95% interval over n images: `Rate`, `Median`, `Correlation`, `Estimate`."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def n(self) -> int: ...
+
+
+RULE = "the 95% interval of the difference, paired by image, lies above 0"
+
+Values = tuple[str, np.ndarray]
+"""What is compared, in words, and its values, (n,)."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim of a paper, compared.
+
+    Args:
+        claim: a sentence.
+        cells: cells of the table of checks: what is compared, and the values.
+        holds: whether the measurement agrees beyond chance.
+        contrary: whether it says the opposite beyond chance.
+        difference: with its 95% interval, if that is what decides.
+    """
+
+    claim: str
+    cells: Row
+    holds: bool
+    contrary: bool = False
+    difference: Estimate | None = None
+
+    @property
+    def row(self) -> Row:
+        """Line of the table of checks."""
+        unsure = "the opposite" if self.contrary else "not beyond chance"
+        return {"check": self.claim, **self.cells, "outcome": "holds" if self.holds else unsure}
+
+    @property
+    def where(self) -> str:
+        """Names of what is compared, for a sentence."""
+        names = (value for name, value in self.cells.items() if name in ("where", "model"))
+        return ", ".join(filter(None, names))
+
+
+def decided(
+    claim: str,
+    where: Row,
+    first: tuple[str, float],
+    second: tuple[str, float],
+    difference: Estimate,
+    slack: float = 0.0,
+) -> Check:
+    """Return the check that a difference lies above -slack.
+
+    Args:
+        claim: a sentence.
+        where: cells that say what it is about.
+        first: name and value of what should be larger.
+        second: name and value of what should be smaller.
+        difference: of the two, with its 95% interval.
+        slack: by how much the first may be smaller.
+    """
+    cells: Row = {**where, "value_of": first[0], "value": round(first[1], 6)}
+    cells |= {"against_of": second[0], "against": round(second[1], 6)}
+    cells |= columns("difference", difference) | {"n": difference.n}
+    contrary = difference.high < -slack
+    return Check(claim, cells, difference.low > -slack, contrary, difference)
+
+
+def _both(first: Values, second: Values) -> list[tuple[str, float]]:
+    return [(name, float(values.mean())) for name, values in (first, second)]
+
+
+def larger(claim: str, where: Row, first: Values, second: Values) -> Check:
+    """Check that a measure is larger in one place than in another, on the same images."""
+    difference = mean(first[1] - second[1])
+    return decided(claim, where, *_both(first, second), difference)
+
+
+def more_errors(
+    claim: str, where: Row, first: Values, second: Values, slack: float = 0.0, most: float = 1.0
+) -> Check:
+    """Check that values of at most `most`, such as errors, are larger; see `decided`."""
+    difference = paired_difference(first[1], second[1], most)
+    return decided(claim, where, *_both(first, second), difference, slack)
+
+
+def wider_gap(
+    claim: str,
+    where: Row,
+    first: tuple[str, np.ndarray, np.ndarray],
+    second: tuple[str, np.ndarray, np.ndarray],
+) -> Check:
+    """Check that one difference of errors is larger than another; see `decided`."""
+    wide, narrow = ((name, above - below) for name, above, below in (first, second))
+    return more_errors(claim, where, wide, narrow, most=2.0)
+
+
+def apart(claim: str, low: Measured, high: Measured) -> Check:
+    """Check that one value lies below another, and that their 95% intervals do not meet.
+
+    If `low` is over no images, the claim holds.
+    """
+    cells = columns("lower", low) | columns("higher", high) | {"n": low.n}  # type: ignore[arg-type]
+    return Check(claim, cells, bool(not low.n or low.high < high.low))
+
+
+def in_order(checks: list[Check]) -> list[Check]:
+    """Sort checks by claim, claims in the order in which they first appear."""
+    claims = list(dict.fromkeys(check.claim for check in checks))
+    return sorted(checks, key=lambda check: claims.index(check.claim))
+
+
+def outcome(checks: list[Check]) -> str:
+    """Return sentences that say how many claims hold, and which do not."""
+    held = sum(check.holds for check in checks)
+    said = f"{held} of {len(checks)} comparisons agree with the paper."
+    opposite = [check for check in checks if check.contrary]
+    unsure = [check for check in checks if not (check.holds or check.contrary)]
+    for words, some in {"The opposite holds for": opposite, "Not decided": unsure}.items():
+        if some:
+            claims = dict.fromkeys(check.claim for check in some)
+            listed = (_named([c for c in some if c.claim == claim]) for claim in claims)
+            said += f" {words}: {'; '.join(listed)}."
+    return said
+
+
+def _named(checks: list[Check]) -> str:
+    """Return a claim, what was compared, and the range of the differences."""
+    places = list(dict.fromkeys(check.where for check in checks if check.where))
+    where = "; ".join(places) if len(places) < 4 else f"{len(places)} comparisons"
+    known = [check.difference for check in checks if check.difference]
+    spread = ""
+    if len(known) == 1:
+        spread = f": {known[0].value:+.3f} ({known[0].low:+.3f} to {known[0].high:+.3f})"
+    elif known:
+        values = [each.value for each in known]
+        spread = f": {min(values):+.3f} to {max(values):+.3f}"
+    return f"{checks[0].claim}{f' ({where})' if where else ''}{spread}"

@@ -1,0 +1,323 @@
+"""Figures 1 to 3: success against distance. Figure 4: blind-spot images. Figure 5: detecting them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+
+from scotoma.execution import records as rec
+from scotoma.execution.run import Attack, Run, describe
+from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.risk import auroc
+from scotoma.papers.checks import Measured
+from scotoma.papers.figures import curve
+from scotoma.papers.item import Context, Item, number, row
+from scotoma.papers.zhang2019 import how, images, published, settings
+from scotoma.probes.blindspots.probe import move
+from scotoma.probes.distance.probe import NEIGHBOURS, Distance
+from scotoma.results.finding import Finding, Gallery, Row
+from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import Median, finite, median
+
+EXTRACTORS = {"robust": "", "natural": "extractor_"}
+"""Models whose features are used, with the prefix of their numbers and tables in the finding of the
+distance probe."""
+
+MEASURES = {
+    "rank correlation": "spearman",
+    "rank correlation at equal margin": "spearman_within_margin",
+    "slope of distance": "slope_distance",
+    "slope of margin": "slope_margin",
+}
+FIFTHS = {"success, nearest fifth": 0, "success, farthest fifth": -1}
+FALLING = (
+    "distance and smallest perturbation have a negative rank correlation whose interval excludes "
+    "zero, in the features of the robust and of the natural model"
+)
+
+
+class SuccessOverDistance(Item):
+    """Success of attacks on a robust model against distance in its features and a natural model's."""
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        attacked, extractor = self.models
+        run = context.run(attacked)
+        few = run.subset(run.correct_indices(images(context)))
+        chosen = replace(settings(context), extractor=context.model(extractor))
+        distance = Distance().measure(run.claim, few, chosen)
+        numbers = distance.numbers
+        if distance.verdict == "not applicable":
+            return [], replace(distance, probe=name, question=self.title, rule=FALLING)
+        data, keys = run.claim.data.name, EXTRACTORS.values()
+        rows = [line for which in EXTRACTORS for line in self._rows(distance, which, data)]
+        headline = "; ".join(self._said(numbers, which) for which in EXTRACTORS)
+        return rows, self.finding(
+            name,
+            all((numbers[f"{key}spearman_high"] or 0) < 0 for key in keys),
+            FALLING,
+            f"{headline[0].upper()}{headline[1:]}.",
+            how(context),
+            "The paper prints curves and no numbers.",
+            *distance.notes,
+            numbers=numbers,
+            tables=distance.tables,
+            figures=distance.figures,
+            images=distance.images,
+        )
+
+    @staticmethod
+    def _rows(distance: Finding, which: str, data: str) -> list[Row]:
+        key, numbers, tables = EXTRACTORS[which], distance.numbers, distance.tables
+        keys = {"data": data, "extractor": which, "left": None, "right": None}
+        values = {name: number(numbers, key + at, numbers["n"]) for name, at in MEASURES.items()}
+        values |= {name: success(tables[f"{key}fifths"][at]) for name, at in FIFTHS.items()}
+        return [row(keys, measure, value) for measure, value in values.items()] + [
+            row(keys | {"left": each["left"], "right": each["right"]}, "success", success(each))
+            for each in tables[f"{key}bins"]
+        ]
+
+    @staticmethod
+    def _said(numbers: Row, which: str) -> str:
+        key = EXTRACTORS[which]
+        near, far = (numbers[f"{key}{end}_fifth_success"] for end in ("nearest", "farthest"))
+        overall, within = numbers[f"{key}spearman"], numbers[f"{key}spearman_within_margin"]
+        low, high = numbers[f"{key}spearman_low"], numbers[f"{key}spearman_high"]
+        known = "undefined" if overall is None else f"{overall:.2f} ({low:.2f} to {high:.2f})"
+        beyond = "" if within is None else f", {within:.2f} at equal margin"
+        return (
+            f"in the {which} model's features, the attack success rate is {near:.1%} in the "
+            f"nearest fifth and {far:.1%} in the farthest, and the rank correlation of distance "
+            f"and smallest perturbation is {known}{beyond}"
+        )
+
+
+def success(part: Row) -> Measured:
+    """Return the rate in a line of the distance probe's bins or fifths."""
+    rates = {"rate": part["rate"], "rate_low": part["low"], "rate_high": part["high"]}
+    return number(rates, "rate", part["n"])
+
+
+class Figure1(SuccessOverDistance):
+    """Attack success against distance to the training data on MNIST."""
+
+    title = "Figure 1: success against distance on MNIST"
+    source = "Zhang et al. 2019, section 4.2, Figure 1"
+    models = ("mnist-pgd", "mnist-natural")
+
+
+class Figure2(SuccessOverDistance):
+    """Attack success against distance to the training data on Fashion-MNIST."""
+
+    title = "Figure 2: success against distance on Fashion-MNIST"
+    source = "Zhang et al. 2019, section 4.2, Figure 2"
+    models = ("fashion-pgd", "fashion-natural")
+
+
+class Figure3(SuccessOverDistance):
+    """Attack success against distance to the training data on CIFAR-10."""
+
+    title = "Figure 3: success against distance on CIFAR-10"
+    source = "Zhang et al. 2019, section 4.2, Figure 3"
+    models = ("cifar-robust", "cifar-natural")
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """The smallest perturbations after one (alpha, beta); `run` has the attacked images."""
+
+    alpha: float
+    beta: float
+    published: float
+    attack: Attack
+    run: Run
+    records: pl.DataFrame
+    distance: Median
+
+    @property
+    def label(self) -> str:
+        return f"alpha {self.alpha:g}, beta {self.beta:g}"
+
+    def keys(self, data: str) -> Row:
+        return {"data": data, "alpha": self.alpha, "beta": self.beta}
+
+
+class Figure4(Item):
+    """Blind-spot images and the adversarial images near them."""
+
+    title = "Figure 4: examples of the blind-spot attack"
+    source = "Zhang et al. 2019, section 4.4, Figure 4"
+    models = ("fashion-pgd", "mnist-pgd")
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        rows: list[Row] = []
+        arrays, galleries, falls, parts = {}, [], [], []
+        for model in self.models:
+            data = context.data(model).name
+            places = published.FIGURE4[data].items()
+            cells = [self._attack(context, model, *place) for place in places]
+            rows += [row(c.keys(data), "median L-inf distance", c.distance) for c in cells]
+            index = self._example(cells)
+            if index is not None:
+                arrays[data], captions = self._images(cells, index)
+                rows += [self._example_row(cell, index, data) for cell in cells]
+                galleries.append(self._gallery(data, cells, captions))
+            falls += [a.distance.value > b.distance.value for a, b in pairwise(cells)]
+            medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
+            parts.append(f"on {data} {', '.join(medians)}")
+        return rows, self.finding(
+            name,
+            all(falls),
+            "on both data sets the median distance falls from one (alpha, beta) to the next, as "
+            "the distances of the paper's examples do",
+            f"The median L-inf distance of the nearest adversarial image is {', '.join(parts)}.",
+            how(context),
+            "The paper's distances are those of the one image that it shows at each (alpha, beta), "
+            "so they cannot be compared with our medians. Our example is the image whose distance "
+            "at (1, 0) is nearest to the median. Medians are over all attacked images; an image "
+            "without an adversarial one counts as infinite.",
+            figures=tuple(galleries),
+            images=arrays,
+        )
+
+    @staticmethod
+    def _attack(
+        context: Context, model: str, place: tuple[float, float], published: float
+    ) -> Transformed:
+        run, transform = context.run(model), move(*place)
+        few = run.subset(run.correct_indices(images(context), transform))
+        attack = settings(context).make_attack(run.claim.threat)
+        what = f"  {model}, alpha {place[0]:g}, beta {place[1]:g}"
+        records = rec.correct(few.attack(attack, transform, what=what))
+        distance = median(records["linf"].to_numpy())
+        return Transformed(*place, published, attack, few, records, distance)
+
+    @staticmethod
+    def _example(cells: list[Transformed]) -> int | None:
+        """Return the image broken everywhere whose first distance is nearest to the first median."""
+        first, *others = (cell.records.filter("success").select("index", "linf") for cell in cells)
+        for other in others:
+            first = first.join(other, on="index", how="semi")
+        if first.is_empty():
+            return None
+        return first.sort((pl.col("linf") - cells[0].distance.value).abs(), "index")["index"][0]
+
+    @staticmethod
+    def _images(cells: list[Transformed], index: int) -> tuple[np.ndarray, list[list[str]]]:
+        """Return inputs above adversarial images, a column for each cell, and their captions."""
+        columns, captions = [], []
+        for cell in cells:
+            pair = cell.run.examples(cell.attack, move(cell.alpha, cell.beta), [index])[1:]
+            columns.append(np.concatenate(pair))
+            record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
+            classes = cell.run.claim.data.classes
+            taken = classes[record["adversarial_prediction"]]
+            text = f"classified as {taken}, L-inf {record['linf']:.3f}"
+            captions.append([classes[record["label"]], text])
+        return np.stack(columns, axis=1), [list(line) for line in zip(*captions, strict=True)]
+
+    @staticmethod
+    def _example_row(cell: Transformed, index: int, data: str) -> Row:
+        distance = float(cell.records.filter(index=index)["linf"][0])
+        ours = Median(distance, np.nan, np.nan, 1)
+        return row(cell.keys(data), "L-inf distance of the example", ours, cell.published)
+
+    @staticmethod
+    def _gallery(data: str, cells: list[Transformed], captions: list[list[str]]) -> Gallery:
+        printed = ", ".join(f"{cell.published:.3f}" for cell in cells)
+        caption = (
+            f"A transformed test image of {data}, above the adversarial image near it. The "
+            f"distances of the paper's examples are {printed}."
+        )
+        return Gallery(data, caption, data, [cell.label for cell in cells], captions)
+
+
+DETECTOR = 0.7
+"""Smallest area under the ROC curve of an acceptable detector (Hosmer and Lemeshow)."""
+BINS = 30
+TAIL = 0.995
+"""Quantile of the distance beyond which images join the last bin."""
+
+
+class Figure5(Item):
+    """Distances to the training data before and after a scale and shift."""
+
+    title = "Figure 5: distances of original and scaled images"
+    source = "Zhang et al. 2019, section 4.4, Figure 5"
+    models = ("mnist-pgd", "fashion-pgd")
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        rows: list[Row] = []
+        tables, figures, parts, hidden = {}, [], [], []
+        for model in self.models:
+            run = context.run(model)
+            data = run.claim.data.name
+            alpha, beta = published.FIGURE5[data]
+            original, moved = _distances(run, ScaleShift(alpha, beta))
+            auc = auroc(moved, original, run.seed, paired=True)
+            keys = {"data": data, "alpha": alpha, "beta": beta}
+            rows += [
+                row(keys, "AUROC of distance", auc),
+                row(keys, "median distance, original", median(original)),
+                row(keys, "median distance, moved", median(moved)),
+            ]
+            hidden.append(max(auc.high, 1 - auc.low) < DETECTOR)
+            interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
+            parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")
+            tables[data] = _histogram(original, moved, f"alpha {alpha:g}, beta {beta:g}")
+            caption = (
+                f"Distances to the training data of the test images of {data} and of their "
+                f"transformed copies, in the features of {model}."
+            )
+            labels = ("distance to the training data", "share of images")
+            plain = {"low": None, "high": None}
+            figures.append(curve(data, caption, "distance", "share", "images", labels, **plain))
+        return rows, self.finding(
+            name,
+            all(hidden),
+            "on both data sets distance is no acceptable detector of the change: the interval of "
+            f"its AUROC lies inside {1 - DETECTOR:.1f} to {DETECTOR:.1f} (0.5 is chance; below it, "
+            "images come nearer)",
+            "As a detector of the change, the distance to the training data has an AUROC of "
+            f"{' and '.join(parts)}.",
+            f"All test images; mean Euclidean distance to the {NEIGHBOURS} nearest training images "
+            "in the features of the robust model, which have the scale of the paper's axes. The "
+            "paper prints curves and no numbers, and judges by eye. The interval is bootstrapped "
+            "over pairs of a test image and its transformed copy.",
+            tables=tables,
+            figures=tuple(figures),
+        )
+
+
+def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances to the training data of all test images and of their transformed copies."""
+    data = run.claim.data
+
+    def compute() -> pl.DataFrame:
+        assert data.train is not None
+        train, original = run.features(data.train, None), run.features(data.test, None)
+        moved = run.features(data.test, None, transform=change)
+        distance = mean_neighbour_distance(train, np.concatenate([original, moved]), NEIGHBOURS)
+        n = len(original)
+        return pl.DataFrame({"original": distance[:n], "moved": distance[n:]})
+
+    table = run.table("moved distance", {"change": describe(change), "k": NEIGHBOURS}, compute)
+    return table["original"].to_numpy(), table["moved"].to_numpy()
+
+
+def _histogram(original: np.ndarray, moved: np.ndarray, change: str) -> list[Row]:
+    """Return shares of images over common bins, each bin at its middle."""
+    both = np.concatenate([original, moved])
+    edges = np.linspace(both.min(), np.quantile(both, TAIL), BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    shares = {
+        images: np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
+        for images, distances in {"original": original, change: moved}.items()
+    }
+    return [
+        {"images": images, "distance": finite(middle), "share": finite(value)}
+        for images, share in shares.items()
+        for middle, value in zip(middles, share, strict=True)
+    ]

@@ -1,0 +1,297 @@
+"""Table 1: divergence of the test set and attack success. Tables 2 and 3: the blind-spot attack."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from scotoma.execution import records as rec
+from scotoma.papers.checks import Measured
+from scotoma.papers.figures import bars
+from scotoma.papers.item import Context, Item, accuracy, agreement, number, row
+from scotoma.papers.zhang2019 import how, images, published, settings
+from scotoma.papers.zhang2019.published import Cell
+from scotoma.probes.base import columns
+from scotoma.probes.blindspots.probe import move
+from scotoma.probes.divergence.probe import Divergence
+from scotoma.report.text import scalar
+from scotoma.results.finding import Bars, Finding, Row
+from scotoma.utils.stats import Rate, rate
+
+DIVERGENCE = "K-L divergence"
+BEYOND = {
+    "K-L divergence at equal sizes": "kl_matched",
+    "K-L divergence within the training set": "kl_null",
+    "k-NN K-L divergence": "knn_kl",
+    "k-NN K-L divergence at equal sizes": "knn_kl_matched",
+    "k-NN K-L divergence within the training set": "knn_kl_null",
+    "AUC of a classifier": "auc",
+    "AUC of a classifier within the training set": "auc_null",
+}
+"""Measures that the paper does not have, with their names in the divergence probe's numbers."""
+
+
+class Table1(Item):
+    """K-L divergence between training and test set, attack success and accuracy of three data sets."""
+
+    title = "Table 1: divergence of the test set, attack success and accuracy"
+    source = "Zhang et al. 2019, section 4.3, Table 1"
+    models = ("fashion-pgd", "mnist-pgd", "cifar-robust")
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        each = dict(zip(self.models, self.models, strict=True))
+        measured = context.each(self.title, each, lambda model: self._measure(context, model))
+        rows = [line for lines in measured.values() for line in lines]
+        said, orders = [], []
+        for measure in (DIVERGENCE, "success"):
+            lines = [line for line in rows if line["measure"] == measure]
+            orders.append(self._rises(lines))
+            values = (f"{e['data']} {scalar(e['ours'])} ({e['published']})" for e in lines)
+            order = "in" if orders[-1] else "not in"
+            said.append(f"{', '.join(values)}, {order} the paper's order")
+        series = {
+            f"{measure}, {who}": f"{start}{measure}"
+            for measure in ("success", "accuracy")
+            for who, start in {"ours": "", "paper": "published_"}.items()
+        }
+        caption = (
+            "Attack success rate at eps and accuracy, ours and the paper's, with 95% intervals."
+        )
+        return rows, self.finding(
+            name,
+            all(orders),
+            "K-L divergence and attack success each rise from Fashion-MNIST over MNIST to CIFAR-10",
+            f"Ours (published): K-L divergence {said[0]}; attack success rate {said[1]}.",
+            how(context),
+            "The divergence is measured by the divergence probe on all training and test images, "
+            "in the features of the robust model, and averaged over classes. Its value within the "
+            "training set, between parts of equal sizes, is what sampling alone gives.",
+            numbers=agreement(rows),
+            tables={"data": self._wide(rows)},
+            figures=(bars("rates", caption, series, "rate", table="data", label="data"),),
+        )
+
+    @staticmethod
+    def _measure(context: Context, model: str) -> list[Row]:
+        run, chosen = context.run(model), settings(context)
+        claim, keys = run.claim, {"data": context.data(model).name}
+        divergence, success, clean = published.TABLE1[keys["data"]]
+        numbers = Divergence(points=None).measure(claim, run, chosen).numbers
+        attack, n = chosen.make_attack(claim.threat), len(claim.data.test)
+        attacked = run.subset(run.correct_indices(images(context)))
+        records = attacked.attack(attack, what=f"  {model}")
+        broken = rec.successes(records, claim.threat.eps, claim.threat.norm)
+        return [
+            row(keys, DIVERGENCE, number(numbers, "kl", n), divergence),
+            row(keys, "success", rate(broken), success),
+            row(keys, "accuracy", accuracy(run.predictions()), clean),
+            *(row(keys, measure, number(numbers, key, n)) for measure, key in BEYOND.items()),
+        ]
+
+    @staticmethod
+    def _rises(rows: list[Row]) -> bool:
+        values = [each["ours"] for each in rows]
+        return None not in values and sorted(set(values)) == values
+
+    @staticmethod
+    def _wide(rows: list[Row]) -> list[Row]:
+        wide: dict[str, Row] = {}
+        for each in rows:
+            if (measure := each["measure"]) in ("success", "accuracy"):
+                ours = {f"{measure}{end}": each[key] for end, key in ENDS.items()}
+                theirs = columns(f"published_{measure}", printed_rate(each["published"]))
+                wide.setdefault(each["data"], {"data": each["data"]}).update(ours | theirs)
+        return list(wide.values())
+
+
+ENDS = {"": "ours", "_low": "low", "_high": "high"}
+COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
+"""Fields of a cell, with their names in the report."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """A cell of ours beside the paper's.
+
+    Args:
+        paper: the paper's cell.
+        eps: the size of the perturbations.
+        accuracy: on all transformed test images.
+        success: attack success rate at eps, on images that are classified correctly.
+        scaled: attack success rate at alpha·eps.
+    """
+
+    paper: Cell
+    eps: float
+    accuracy: Rate
+    success: Rate
+    scaled: Rate
+
+    @property
+    def label(self) -> str:
+        return f"{self.paper.alpha:g}, {self.paper.beta:g}"
+
+
+class Grid(Item):
+    """A table of accuracy and attack success over (alpha, beta)."""
+
+    cells: tuple[Cell, ...]
+    expected: str
+    """What has to hold besides the order, as the rule says it."""
+
+    @abstractmethod
+    def missing(self, cells: list[Attacked]) -> list[str]:
+        """Return the parts of `expected` that do not hold."""
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        each = dict(enumerate(self.cells))
+        cells = [*context.each(self.title, each, lambda c: self._attack(context, c)).values()]
+        data = context.data(self.models[0]).name
+        rows = [line for cell in cells for line in self._rows(cell, data)]
+        problems, agreeing = [*self.missing(cells), *disorder(cells)], agreement(rows)
+        first, last = cells[0], max(cells, key=lambda cell: cell.paper.success)
+        least, attacked = min(c.accuracy.value for c in cells), min(c.success.n for c in cells)
+        return rows, self.finding(
+            name,
+            not problems,
+            f"{self.expected}, and no two cells whose published rates differ beyond their "
+            "intervals (n = 2,000) have the opposite order here, at eps or at alpha·eps",
+            f"The attack success rate at eps rises from {percent(first.success)} on the test set "
+            f"itself to {percent(last.success)} at (alpha, beta) = ({last.label}); in the paper, "
+            f"from {percent(first.paper.success)} to {percent(last.paper.success)}. Accuracy is at "
+            f"least {percent(least)} in every cell. {agreeing['published_inside']} of "
+            f"{agreeing['published']} published numbers lie in our intervals.",
+            how(context),
+            "Accuracy is over all test images after x' = alpha x + beta on [-0.5, 0.5]. After a "
+            "transform, the attack stops for an image once its perturbation is below alpha·eps.",
+            numbers={**agreeing, "attacked": attacked},
+            tables={
+                "grid": [self._wide(cell) for cell in cells],
+                "what_differs": [{"difference": text} for text in problems],
+            },
+            figures=(
+                self._bars("success_eps", "success at eps"),
+                self._bars("success_alpha_eps", "success at alpha·eps"),
+            ),
+        )
+
+    def _attack(self, context: Context, cell: Cell) -> Attacked:
+        run, transform = context.run(self.models[0]), move(cell.alpha, cell.beta)
+        threat, until = run.claim.threat, cell.alpha * run.claim.threat.eps
+        attack = settings(context).make_attack(threat, until=until if transform else 0.0)
+        attacked = run.subset(run.correct_indices(images(context), transform))
+        what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
+        records = attacked.attack(attack, transform, what)
+        rates = (rate(rec.successes(records, size, "linf")) for size in (threat.eps, until))
+        return Attacked(cell, threat.eps, accuracy(run.predictions(transform)), *rates)
+
+    @staticmethod
+    def _rows(cell: Attacked, data: str) -> list[Row]:
+        paper = cell.paper
+        sizes: list[tuple[float | None, str, Measured, float | None]] = [
+            (None, "accuracy", cell.accuracy, paper.accuracy),
+            (cell.eps, "success", cell.success, paper.success),
+        ]
+        if paper.scaled is not None:
+            sizes.append((round(paper.alpha * cell.eps, 6), "success", cell.scaled, paper.scaled))
+        keys = {"data": data, "alpha": paper.alpha, "beta": paper.beta}
+        return [row(keys | {"threshold": size}, *values) for size, *values in sizes]
+
+    @staticmethod
+    def _wide(cell: Attacked) -> Row:
+        line: Row = {"move": cell.label}
+        for field, column in COLUMNS.items():
+            printed = getattr(cell.paper, field)
+            printed = cell.paper.success if printed is None else printed
+            line |= columns(column, getattr(cell, field))
+            line |= columns(f"published_{column}", printed_rate(printed))
+        return line
+
+    @staticmethod
+    def _bars(name: str, label: str) -> Bars:
+        caption = (
+            f"{label[0].upper()}{label[1:]}, ours and the paper's, by (alpha, beta), with 95% "
+            "intervals (the paper's from n = 2,000)."
+        )
+        series = {"ours": name, "paper": f"published_{name}"}
+        return bars(name, caption, series, label, table="grid", label="move")
+
+
+class Table2(Grid):
+    """Accuracy and attack success on scaled and shifted MNIST."""
+
+    title = "Table 2: scaled and shifted MNIST"
+    source = "Zhang et al. 2019, section 4.4, Table 2"
+    models = ("mnist-pgd",)
+    cells = published.TABLE2
+    expected = (
+        "accuracy is at least 97.5% in every cell, the attack success rate at eps is above 85% at "
+        "(0.9, 0.05) and at every alpha up to 0.8, and above 99% at (0.7, 0.15)"
+    )
+
+    def missing(self, cells: list[Attacked]) -> list[str]:
+        wanted = [("accuracy", cell, cell.accuracy.value, 0.975) for cell in cells]
+        for cell in cells:
+            place = (cell.paper.alpha, cell.paper.beta)
+            if place[0] <= 0.8 or place == (0.9, 0.05):
+                least = 0.99 if place == (0.7, 0.15) else 0.85
+                wanted.append(("success", cell, cell.success.value, least))
+        return [
+            f"{what} at ({cell.label}) is {value:.1%}, not {least:.1%}"
+            for what, cell, value, least in wanted
+            if value < least
+        ]
+
+
+class Table3(Grid):
+    """Accuracy and attack success on scaled and shifted Fashion-MNIST."""
+
+    title = "Table 3: scaled and shifted Fashion-MNIST"
+    source = "Zhang et al. 2019, section 4.4, Table 3"
+    models = ("fashion-pgd",)
+    cells = published.TABLE3
+    expected = (
+        "no transform costs more than one point of accuracy, and the attack success rate at eps is "
+        "at least five times as high at (0.9, 0.05) as on the test set itself"
+    )
+
+    def missing(self, cells: list[Attacked]) -> list[str]:
+        accuracy, success = cells[0].accuracy.value, cells[0].success.value
+        last = cells[-1].success.value
+        lost = [
+            f"accuracy falls from {accuracy:.1%} to {cell.accuracy.value:.1%} at ({cell.label})"
+            for cell in cells
+            if cell.accuracy.value < accuracy - 0.01
+        ]
+        rises = f"success rises only from {success:.1%} to {last:.1%}"
+        return lost + ([rises] if last < 5 * success else [])
+
+
+def percent(value: float | Rate) -> str:
+    """Return a rate in percent with the paper's four digits."""
+    return f"{100 * (value.value if isinstance(value, Rate) else value):.4g}%"
+
+
+def printed_rate(value: float, n: int = published.IMAGES) -> Rate:
+    """Return a rate that the paper prints, with the interval of its n images."""
+    return rate(np.arange(n) < round(value * n))
+
+
+def disorder(cells: list[Attacked]) -> list[str]:
+    """Name cells in the opposite order to the published ones, if the published intervals are apart."""
+    problems = []
+    for field, size in {"success": "eps", "scaled": "alpha·eps"}.items():
+        column = [
+            (cell.label, printed_rate(paper), getattr(cell, field).value)
+            for cell in cells
+            if (paper := getattr(cell.paper, field)) is not None
+        ]
+        problems += [
+            f"success at {size} is higher at ({low}) than at ({high}), in the paper lower"
+            for (low, paper_low, ours_low), (high, paper_high, ours_high) in permutations(column, 2)
+            if paper_low.high < paper_high.low and ours_low > ours_high
+        ]
+    return problems
