@@ -9,8 +9,8 @@ import torch
 
 from scotoma.papers.item import Context
 from scotoma.papers.zhang2019 import published
-from scotoma.papers.zhang2019.tables import Attacked, Grid, Table2, Table3, disorder, printed_rate
 from scotoma.papers.zhang2019.published import Cell
+from scotoma.papers.zhang2019.tables import Attacked, Grid, Table2, Table3, disorder, printed_rate
 from scotoma.transforms.scale_shift import ScaleShift
 
 

@@ -92,7 +92,7 @@ class Context:
         return self.models[name]
 
     def run(self, name: str) -> Run:
-        """Return the run of the claim that a reference model was trained for, on all test images."""
+        """Return the run, on all test images, of the claim that a model was trained for."""
         if name not in self.runs:
             claim = Claim(self.model(name), self.data(name), Threat.parse(recipe_of(name).threat))
             run = Run(claim, self.folder / name, seed=self.seed, progress=self.progress)
@@ -101,7 +101,7 @@ class Context:
         return self.runs[name]
 
     def drawn(self, name: str, n: int) -> Run:
-        """Return the run of a reference model on n random test images, alike for all its data's models."""
+        """Return the run of a model on n random test images, the same for models of the same data."""
         run = self.run(name)
         order = shuffled(len(run.claim.data.test), run.seed)
         return run.subset(order[:n].sort().values)

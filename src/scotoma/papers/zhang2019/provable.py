@@ -48,7 +48,8 @@ class Provable(Item):
                 figures += [self._named(figure, model) for figure in spots.figures]
                 curves = (figure for figure in shifted.figures if isinstance(figure, Curve))
                 figures += [self._named(figure, f"{model}-curve") for figure in curves]
-                arrays |= {model: array for array in spots.images.values()}
+                if spots.images:
+                    (arrays[model],) = spots.images.values()
                 base, worst = grid[0], self._worst(grid)
                 higher = worst and worst["success_alpha_eps_low"] > base["success_eps_high"]
                 blind.append(bool(higher))
