@@ -108,6 +108,8 @@ class APGDCE(_APGD):
         restarts: how many random starts; an image that is fooled leaves.
     """
 
+    id: ClassVar[str] = "apgd-ce"
+
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
         return labels[:, None].expand(-1, self.restarts)
 
@@ -127,6 +129,7 @@ class APGDT(_APGD):
         targets: how many of the wrong classes that are likeliest on the clean image are tried; at most all of them.
     """
 
+    id: ClassVar[str] = "apgd-t"
     targets: int = 9
 
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -56,6 +56,7 @@ class Boundary:
             proportion to the angle that is left; at 0.03 hardly half a percent of the distance is.
     """
 
+    id: ClassVar[str] = "boundary"
     norms: ClassVar = ("l2",)
     gradients: ClassVar = False
     threat: Threat

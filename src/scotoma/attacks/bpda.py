@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,8 @@ class BPDA(Wrapped):
     Args:
         attack: any attack that follows gradients.
     """
+
+    id: ClassVar[str] = "bpda"
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class CarliniWagnerLinf:
         until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
     """
 
+    id: ClassVar[str] = "cw-linf"
     threat: Threat
     learning_rate: float = 5e-3
     iterations: int = 1000

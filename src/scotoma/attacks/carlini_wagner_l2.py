@@ -57,6 +57,7 @@ class CarliniWagnerL2:
         softness: of the margin before the first success.
     """
 
+    id: ClassVar[str] = "cw-l2"
     norms: ClassVar = ("l2",)
     threat: Threat
     learning_rate: float = 0.01

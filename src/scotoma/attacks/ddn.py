@@ -55,6 +55,7 @@ class DDN:
         softness: first and last of the margin (`soft_margin`); a cosine between them.
     """
 
+    id: ClassVar[str] = "ddn"
     norms: ClassVar = ("l2",)
     threat: Threat
     steps: int = 100

@@ -45,6 +45,7 @@ class DeepFool:
         returns: at most so many times to the foot; an image that comes no nearer leaves.
     """
 
+    id: ClassVar[str] = "deepfool"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     steps: int = 50

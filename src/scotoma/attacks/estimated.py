@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,7 @@ class Estimated(Wrapped):
         directions: how many random directions; None means every value in turn.
     """
 
+    id: ClassVar[str] = "estimate"
     step: float = 0.1
     directions: int | None = None
 

@@ -46,6 +46,7 @@ class FMN:
             paper begins at the image.
     """
 
+    id: ClassVar[str] = "fmn-linf"
     norms: ClassVar = ("linf",)
     threat: Threat
     steps: int = 100
@@ -92,6 +93,7 @@ class FMNL2(FMN):
         threat, steps, alpha, gamma, softness, far: as in `FMN`.
     """
 
+    id: ClassVar[str] = "fmn-l2"
     norms: ClassVar = ("l2",)
     gamma: tuple[float, float] = (0.5, 0.001)
 
@@ -104,6 +106,7 @@ class FMNL1(FMNL2):
         threat, steps, alpha, gamma, softness, far: as in `FMN`.
     """
 
+    id: ClassVar[str] = "fmn-l1"
     norms: ClassVar = ("l1",)
 
 

@@ -53,6 +53,7 @@ class HopSkipJump:
         sides: of the squares over which the probes' noise is averaged, odd, in pixels; 1 is white noise.
     """
 
+    id: ClassVar[str] = "hop-skip-jump"
     norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
     threat: Threat

@@ -28,6 +28,7 @@ class IFGSM:
             the model says of it: an image far across the boundary is likelier to fool another model too.
     """
 
+    id: ClassVar[str] = "ifgsm"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     steps: int = 10
@@ -79,6 +80,7 @@ class IterLL(IFGSM):
         loss: of the logits and the least likely class.
     """
 
+    id: ClassVar[str] = "iter-ll"
     loss: Loss = towards
 
     def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
@@ -94,6 +96,7 @@ class MIM(IFGSM):
         decay: mu, the share of the last direction that is kept.
     """
 
+    id: ClassVar[str] = "mim"
     decay: float = 1.0
 
     def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ class LatentDescent:
         halvings: of the last step.
     """
 
+    id: ClassVar[str] = "latent-descent"
     norms: ClassVar = ("l2", "linf", "l1")
     gradients: ClassVar = False
     threat: Threat

@@ -43,6 +43,7 @@ class MinL2(Restarted[_State]):
         until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
     """
 
+    id: ClassVar[str] = "min-l2"
     norms: ClassVar = ("l2",)
     threat: Threat
     steps: int = 240

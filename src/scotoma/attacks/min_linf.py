@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ class MinLinf(Restarted[_State]):
         until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
     """
 
+    id: ClassVar[str] = "min-linf"
     threat: Threat
     steps: int = 100
     restarts: int = 2

@@ -26,6 +26,7 @@ class GaussianNoise(Paths):
         largest: standard deviation of the largest Gaussian noise, in pixel units; uniform noise goes to 1.
     """
 
+    id: ClassVar[str] = "gaussian-noise"
     norms: ClassVar = ("linf", "l2", "l1")
     largest: float = 2.0
 
@@ -52,6 +53,7 @@ class Contrast(Paths):
         draws, persistence: as in `Paths`; a draw is a grey level at one size.
     """
 
+    id: ClassVar[str] = "contrast"
     norms: ClassVar = ("linf", "l2", "l1")
     kinds: ClassVar = GREYS
     draws: int = GREYS * len(LEVELS)

@@ -26,6 +26,7 @@ class PGD:
         loss: what is ascended.
     """
 
+    id: ClassVar[str] = "pgd"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     steps: int = 40

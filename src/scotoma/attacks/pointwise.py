@@ -46,6 +46,7 @@ class Pointwise:
         draws: of noise that are tried for a start.
     """
 
+    id: ClassVar[str] = "pointwise"
     norms: ClassVar = ("l0", "l1", "l2")
     gradients: ClassVar = False
     threat: Threat

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ class Refined(Wrapped):
     Args:
         attack: whose `threat` names the norm.
     """
+
+    id: ClassVar[str] = "refined"
 
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None

@@ -24,6 +24,7 @@ class SaltPepper(Paths):
         draws, persistence: as in `Paths`.
     """
 
+    id: ClassVar[str] = "salt-pepper"
     norms: ClassVar = ("l0", "l1", "l2")
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:

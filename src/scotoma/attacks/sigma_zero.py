@@ -42,6 +42,7 @@ class SigmaZero:
         refine: take pixels back in the end.
     """
 
+    id: ClassVar[str] = "sigma-zero"
     norms: ClassVar = ("l0",)
     threat: Threat
     steps: int = 300

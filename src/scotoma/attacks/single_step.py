@@ -22,6 +22,7 @@ class FGSM:
         loss: what the step ascends.
     """
 
+    id: ClassVar[str] = "fgsm"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     loss: Loss = cross_entropy
@@ -42,6 +43,7 @@ class StepLL(FGSM):
         threat: the ball, L-inf or L2.
     """
 
+    id: ClassVar[str] = "step-ll"
     loss: Loss = least_likely
 
 
@@ -57,6 +59,7 @@ class RandFGSM:
         loss: what the second step ascends.
     """
 
+    id: ClassVar[str] = "rand-fgsm"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     alpha: float = 0.5
@@ -83,4 +86,5 @@ class RandStepLL(RandFGSM):
         alpha: length of the random step as a share of eps; the paper's is 1/2.
     """
 
+    id: ClassVar[str] = "rand-step-ll"
     loss: Loss = least_likely

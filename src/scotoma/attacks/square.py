@@ -35,6 +35,7 @@ class Square:
         share: of the image's pixels in the first squares.
     """
 
+    id: ClassVar[str] = "square"
     gradients: ClassVar = False
     threat: Threat
     queries: int = 5000

@@ -39,6 +39,7 @@ class Strong:
             is smaller than this are left; 0 finds each image's smallest.
     """
 
+    id: ClassVar[str] = "strong"
     norms: ClassVar = ("linf", "l2")
     threat: Threat
     until: float = 0.0

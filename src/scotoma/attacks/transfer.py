@@ -26,6 +26,7 @@ class Transfer:
         steps: of momentum iteration on a source (`MIM`), all of them taken.
     """
 
+    id: ClassVar[str] = "transfer"
     norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
     threat: Threat

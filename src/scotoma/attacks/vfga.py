@@ -40,6 +40,7 @@ class VFGA:
         refine: take pixels back in the end.
     """
 
+    id: ClassVar[str] = "vfga"
     norms: ClassVar = ("l0",)
     threat: Threat
     samples: int = 10

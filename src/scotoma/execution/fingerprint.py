@@ -15,9 +15,25 @@ def fingerprint(model: Classifier) -> dict[str, str]:
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """An attack or a transform as JSON: its type and its hyper-parameters, an attack or a transform among them alike; of a model
-    its fingerprint."""
-    return {"type": f"{type(thing).__module__}.{type(thing).__qualname__}", **_settings(thing)}
+    """Return an attack or a transform as JSON: its type and its settings.
+
+    The type is the class's `id` where it has one, so that moving or renaming the class leaves the
+    hash of its work as it is. Attacks and transforms among the settings are described in the same
+    way, models by their fingerprint.
+    """
+    kind = type(thing)
+    return {"type": _id(kind) or f"{kind.__module__}.{kind.__qualname__}", **_settings(thing)}
+
+
+def attack_id(attack: Any) -> str:
+    """Return the name that seeds an attack's random numbers: "pgd", or "bpda(pgd)" if wrapped.
+
+    This is the class's `id`, or the name of a class or a function that has none.
+    """
+    kind = type(attack)
+    own = _id(kind) or getattr(attack, "__qualname__", kind.__qualname__)
+    inner = getattr(attack, "attack", None)
+    return own if inner is None else f"{own}({attack_id(inner)})"
 
 
 def name(thing: Any) -> str:
@@ -26,6 +42,11 @@ def name(thing: Any) -> str:
     if thing is None:
         return "none"
     return _written(thing) if is_dataclass(thing) else getattr(thing, "__qualname__", str(thing))
+
+
+def _id(kind: type) -> str | None:
+    # of the class itself: a subclass that computes something else must not share its work
+    return vars(kind).get("id")
 
 
 def _settings(thing: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from scotoma.data.dataset import Split
 from scotoma.execution import records
 from scotoma.execution.batching import Attack, Workbench, ask, finite
 from scotoma.execution.budget import Budget, Watched
-from scotoma.execution.fingerprint import describe, fingerprint, name
+from scotoma.execution.fingerprint import attack_id, describe, fingerprint, name
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
@@ -439,7 +439,7 @@ class Run(Workbench):
         adversarial = images.clone()
         if len(right):
             random = Randomness(
-                self.seed, indices.to(self.device)[right], f"{name(attack)} {name(transform)}"
+                self.seed, indices.to(self.device)[right], f"{attack_id(attack)} {name(transform)}"
             )
             adversarial[right] = ask(attack, counted, images[right], labels[right], random)
         passes = []
@@ -458,7 +458,7 @@ class Run(Workbench):
         images = self._place(self.claim.data.test.images(indices))
         labels = self.claim.data.test.labels[indices].to(self.device)
         counted = Counted(module, len(indices), self.device, reduced)
-        random = Randomness(self.seed, indices.to(self.device), f"{name(attack)} {name(None)}")
+        random = Randomness(self.seed, indices.to(self.device), f"{attack_id(attack)} {name(None)}")
         found = ask(attack, counted, images.clone(), labels, random)
         columns = {"index": indices, "forwards": counted.forwards, "backwards": counted.backwards}
         frame = pl.DataFrame({column: values.cpu().numpy() for column, values in columns.items()})
