@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from memory import forget_peak, resident
-from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import nearest_distance
 
 SLOWDOWN = 2.0
 MIB = 1024
@@ -48,7 +48,7 @@ def measure(what: str, queries: int, train: int, dimensions: int) -> dict[str, f
     before, wall, processor = resident("VmRSS"), time.perf_counter(), time.process_time()
     distances = np.empty(0)
     if what == "search":
-        distances = mean_neighbour_distance(known, asked)
+        distances = nearest_distance(known, asked)
     else:
         for start in range(0, queries, BLOCK):
             np.matmul(asked[start : start + BLOCK], known.T)

@@ -4,7 +4,7 @@ from scipy.spatial.distance import cdist
 
 from scotoma.metrics import approximate
 from scotoma.metrics.approximate import nearest_neighbours
-from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import nearest_distance
 from scotoma.utils.errors import InputError
 
 
@@ -59,7 +59,7 @@ def test_the_recall_stated_is_that_of_the_search(clustered, monkeypatch):
         monkeypatch.setattr(approximate, name, value)
     found = nearest_neighbours(train, queries, 1)
     assert found.recall is not None
-    truth = mean_neighbour_distance(train, queries, 1)
+    truth = nearest_distance(train, queries, 1)
     assert found.recall.value == pytest.approx(np.mean(found.distance <= truth * (1 + 1e-6)))
     assert 0.3 < found.recall.value < 0.99
 
@@ -77,7 +77,7 @@ def test_without_clusters_search_is_exact():
     train, queries = (rng.normal(size=(n, 100)).astype(np.float32) for n in (4000, 200))
     found = nearest_neighbours(train, queries)
     assert found.recall is None
-    assert (found.distance == mean_neighbour_distance(train, queries)).all()
+    assert (found.distance == nearest_distance(train, queries)).all()
 
 
 @pytest.mark.parametrize(("points", "asked"), [(1000, 400), (6000, 100)])
@@ -85,7 +85,7 @@ def test_search_is_exact_up_to_the_stated_numbers(clustered, points, asked):
     train, queries = clustered[0][:points], clustered[1][:asked]
     found = nearest_neighbours(train, queries)
     assert found.recall is None
-    assert (found.distance == mean_neighbour_distance(train, queries)).all()
+    assert (found.distance == nearest_distance(train, queries)).all()
 
 
 def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from scotoma.metrics.class_density import class_log_density
+from scotoma.metrics.density import class_log_density
 
 RNG_SEED = 0
 

@@ -23,19 +23,20 @@ def test_a_test_set_from_the_same_distribution_and_a_moved_one():
     assert not same.mean.beyond_null
     assert moved.mean.beyond_null
     assert moved.mean.value > 3 * same.mean.value
+    assert list(moved.knn_kl) == [0, 1]
+    assert moved.auc is not None
+    assert moved.auc.beyond_null
     assert same.train_points.shape == (240, 2)
     assert same.test_points.shape == (120, 2)
-    assert list(same.classes) == [0, 1]
-    for label, found in same.classes.items():
+    assert list(same.kl) == [0, 1]
+    for label, found in same.kl.items():
         points = (
             same.train_points[train[1] == label],
             same.test_points[np.repeat([0, 1], 60) == label],
         )
         assert found.value == kde_divergence(*points)
         assert len(found.null) == DRAWS
-    assert same.mean.value == pytest.approx(
-        np.mean([found.value for found in same.classes.values()])
-    )
+    assert same.mean.value == pytest.approx(np.mean([found.value for found in same.kl.values()]))
 
 
 def test_the_null_and_the_error_are_those_of_the_sizes_compared():
@@ -71,4 +72,13 @@ def test_classes_that_cannot_be_measured_are_left_out():
 def test_nothing_to_measure_is_an_error():
     train, test = groups({0: 60, 1: 10}, seed=0), groups({1: 60, 2: 60}, seed=1)
     with pytest.raises(InputError, match="no class has 20 training and 20 test images"):
-        divergence(*train, *test, draws=DRAWS)
+        divergence(*train, *test, draws=DRAWS).mean  # noqa: B018
+
+
+def test_an_embedding_that_is_there_is_not_computed_again():
+    train, test = groups({0: 40, 1: 40}, seed=0), groups({0: 30, 1: 30}, seed=1)
+    first = divergence(*train, *test, draws=4)
+    plane = first.train_points, first.test_points
+    again = divergence(*train, *test, draws=4, plane=plane)
+    assert again.train_points is plane[0]
+    assert again.mean.value == first.mean.value

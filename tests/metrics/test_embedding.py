@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from scotoma.metrics.embedding import ITERATIONS, embed
-from scotoma.metrics.search import nearest_others
+from scotoma.metrics.neighbours import nearest_others
 from scotoma.utils.errors import InputError
 
 

@@ -10,7 +10,7 @@ import torch
 from known_surfaces import SHAPE, TwoClass, bent, grey, linear, weight, zeros
 from torch import Tensor, nn
 
-from scotoma.metrics.health import RESOLUTION, Health, health
+from scotoma.metrics.health import RESOLUTION, Health, gradient_health
 
 FLAGS = ("missing", "zero", "broken", "saturated", "randomised")
 
@@ -29,7 +29,7 @@ def test_sizes_on_a_linear_model(shape: tuple[int, int, int]):
     w = weight(shape)
     w[:10] = 0
     images = grey(7, shape)
-    found = health(linear(w), images, zeros(7))
+    found = gradient_health(linear(w), images, zeros(7))
     chance = torch.sigmoid((images.flatten(1) - 0.5) @ w - 1).double()
     for sizes, scale in ((found.margin, torch.ones(7)), (found.cross_entropy, chance)):
         for measured, expected in zip(
@@ -46,26 +46,26 @@ def test_sizes_on_a_linear_model(shape: tuple[int, int, int]):
 
 def test_a_natural_network_is_sound():
     model = bent()
-    found = health(model, grey(20), zeros(20))
+    found = gradient_health(model, grey(20), zeros(20))
     assert flags(found) == only(20)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_dropout_in_training_is_randomised_and_in_eval_is_not():
     model = nn.Sequential(nn.Dropout(), bent())
-    assert flags(health(model.train(), grey(6), zeros(6))) == only(6, "randomised")
-    assert flags(health(model.eval(), grey(6), zeros(6))) == only(6)
+    assert flags(gradient_health(model.train(), grey(6), zeros(6))) == only(6, "randomised")
+    assert flags(gradient_health(model.eval(), grey(6), zeros(6))) == only(6)
 
 
 def test_noise_that_leaves_the_gradient_alone_is_randomised_too():
     w, calls = weight(), itertools.count()
     model = TwoClass(lambda x: (x - 0.5) @ w - 1 + 0.01 * next(calls))
-    assert flags(health(model, grey(6), zeros(6))) == only(6, "randomised")
+    assert flags(gradient_health(model, grey(6), zeros(6))) == only(6, "randomised")
 
 
 def test_quantised_images_have_a_gradient_of_zeros():
     w = weight()
-    found = health(TwoClass(lambda x: torch.round(4 * x) @ w), grey(5), zeros(5))
+    found = gradient_health(TwoClass(lambda x: torch.round(4 * x) @ w), grey(5), zeros(5))
     assert flags(found) == only(5, "zero")
     assert found.margin.zeros.tolist() == [1] * 5
 
@@ -83,7 +83,7 @@ class Cut(nn.Module):
 
 @pytest.mark.parametrize("trainable", [True, False])
 def test_a_graph_that_is_cut(trainable: bool):
-    found = health(Cut(trainable), grey(5), zeros(5))
+    found = gradient_health(Cut(trainable), grey(5), zeros(5))
     assert flags(found) == only(5, "missing")
     assert found.margin.l2.tolist() == [0] * 5
 
@@ -93,10 +93,14 @@ def test_values_that_are_not_finite_belong_to_their_image():
     w = weight()
     images = grey(6)
     images[1, 0, 0, 0] = 0
-    found = health(TwoClass(lambda x: (x - 0.5) @ w - 1 + x[:, 0].sqrt()), images, zeros(6))
+    found = gradient_health(
+        TwoClass(lambda x: (x - 0.5) @ w - 1 + x[:, 0].sqrt()), images, zeros(6)
+    )
     assert found.broken.tolist() == [False, True, False, False, False, False]
     assert not (found.zero | found.missing | found.saturated | found.randomised).any()
-    found = health(TwoClass(lambda x: (x - 0.5) @ w - 1 + 0 * x[:, 0].sqrt()), images, zeros(6))
+    found = gradient_health(
+        TwoClass(lambda x: (x - 0.5) @ w - 1 + 0 * x[:, 0].sqrt()), images, zeros(6)
+    )
     assert found.broken.tolist() == [False, True, False, False, False, False]
     assert found.margin.l1[0].isfinite()
     assert found.margin.l1[1].isnan()
@@ -104,7 +108,7 @@ def test_values_that_are_not_finite_belong_to_their_image():
 
 
 def test_a_gradient_that_overflows_is_broken_though_a_sure_model_hides_it_from_the_cross_entropy():
-    found = health(
+    found = gradient_health(
         TwoClass(lambda x: 1e20 * (1e20 * (x - x.detach()).sum(1)) - 20), grey(3), zeros(3)
     )
     assert found.cross_entropy.l1.isfinite().all()
@@ -114,30 +118,32 @@ def test_a_gradient_that_overflows_is_broken_though_a_sure_model_hides_it_from_t
 @pytest.mark.parametrize(("share", "saturated"), [(0.8, True), (1.25, False)])
 def test_saturation_begins_where_one_less_the_probability_is_lost(share: float, saturated: bool):
     margin = -math.log(share * RESOLUTION)
-    found = health(linear(weight(), margin), torch.full((1, *SHAPE), 0.5), zeros(1))
+    found = gradient_health(linear(weight(), margin), torch.full((1, *SHAPE), 0.5), zeros(1))
     assert found.cross_entropy.l1[0] > 0
     assert bool(found.saturated) is saturated
 
 
 def test_logits_times_a_thousand_kill_the_cross_entropy_alone():
-    found = health(linear(weight(), margin=8, scale=1000), grey(6), zeros(6))
+    found = gradient_health(linear(weight(), margin=8, scale=1000), grey(6), zeros(6))
     assert flags(found) == only(6, "saturated")
     assert found.cross_entropy.zeros.tolist() == [1] * 6
     assert torch.allclose(found.margin.l1, 1000 * weight().abs().sum().double(), rtol=1e-5)
-    assert flags(health(linear(weight(), margin=-8, scale=1000), grey(6), zeros(6))) == only(6)
+    assert flags(
+        gradient_health(linear(weight(), margin=-8, scale=1000), grey(6), zeros(6))
+    ) == only(6)
 
 
 def test_tiny_gradients_keep_their_length():
     """Squares of 1e-25 are 0 in float32."""
-    found = health(linear(weight(), scale=1e-25), grey(2), zeros(2))
+    found = gradient_health(linear(weight(), scale=1e-25), grey(2), zeros(2))
     assert torch.allclose(found.margin.l2, 1e-25 * weight().norm().double(), rtol=1e-5)
 
 
 def test_any_split_gives_the_same(monkeypatch):
     model, images = bent(), grey(11)
-    whole = health(model, images, zeros(11))
+    whole = gradient_health(model, images, zeros(11))
     monkeypatch.setattr("scotoma.metrics.health.batch_size", lambda device, pixels: 4)
-    split = health(model, images, zeros(11))
+    split = gradient_health(model, images, zeros(11))
     for one, other in zip(
         (*whole.margin, *whole.cross_entropy), (*split.margin, *split.cross_entropy), strict=True
     ):
@@ -146,5 +152,5 @@ def test_any_split_gives_the_same(monkeypatch):
 
 
 def test_no_images():
-    found = health(bent(), grey(0), zeros(0))
+    found = gradient_health(bent(), grey(0), zeros(0))
     assert found.margin.l1.shape == found.missing.shape == found.saturated.shape == (0,)

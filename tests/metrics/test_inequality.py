@@ -14,7 +14,6 @@ from scotoma.metrics.inequality import (
     amounts,
     default_block,
     gini,
-    global_gini,
     herfindahl,
     hoover,
     lorenz,
@@ -71,9 +70,9 @@ def test_gini_of_the_simplest():
 def test_gini_of_normal_noise():
     """sqrt(2) - 1 of the absolute values and 1 / sqrt(2) of the positive part, at the size of an ImageNet image."""
     maps = noise(2, (3, 224, 224))
-    assert global_gini(maps).tolist() == pytest.approx([math.sqrt(2) - 1] * 2, abs=0.003)
-    assert global_gini(maps, "positive").tolist() == pytest.approx([math.sqrt(0.5)] * 2, abs=0.003)
-    assert torch.equal(global_gini(maps, "net"), global_gini(maps, "positive"))
+    assert gini(maps).tolist() == pytest.approx([math.sqrt(2) - 1] * 2, abs=0.003)
+    assert gini(maps, "positive").tolist() == pytest.approx([math.sqrt(0.5)] * 2, abs=0.003)
+    assert torch.equal(gini(maps, "net"), gini(maps, "positive"))
 
 
 def test_regional_gini_of_normal_noise_tells_the_conventions_apart():
@@ -253,7 +252,7 @@ def test_single_pixels_add_up_channels():
         (lambda: gini(torch.ones(3)), r"shape \(3,\)"),
         (lambda: gini(torch.ones(3, 0)), "want"),
         (
-            lambda: global_gini(torch.ones(1, 1, 2, 2), "signed"),
+            lambda: gini(torch.ones(1, 1, 2, 2), "signed"),
             "convention 'signed': want absolute, positive, net",
         ),
         (lambda: regional_gini(torch.ones(1, 1, 2, 2), block=0), "block of 0 pixels"),

@@ -14,7 +14,7 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
-from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)
@@ -31,7 +31,7 @@ def losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def test_a_linear_model_is_linear(threat: Threat, shape: tuple[int, int, int]):
     w = weight(shape)
     model, images = linear(w), grey(20, shape)
-    found = linearity(model, images, zeros(20), threat, restarts=1)
+    found = loss_linearity(model, images, zeros(20), threat, restarts=1)
     gain = threat.eps * float(w.abs().sum() if threat is LINF else w.norm())
     assert torch.allclose(found.clean, losses(model, images, zeros(20)))
     assert torch.allclose(
@@ -49,7 +49,7 @@ def test_a_ripple_that_turns_the_gradient_at_the_image(shape: tuple[int, int, in
     w = weight(shape).sign() * 0.2
     ripple = Ripple(w, step=LINF.eps / 10)
     images = ripple.grey(20, shape)
-    found = linearity(TwoClass(ripple), images, zeros(20), LINF)
+    found = loss_linearity(TwoClass(ripple), images, zeros(20), LINF)
     assert torch.allclose(found.single, found.clean, atol=1e-3)
     # where both agree ten steps, elsewhere eight: the second undoes the first
     gain = 0.2 * LINF.eps * len(w) * (0.5 * 1.0 + 0.5 * 0.8)
@@ -65,7 +65,7 @@ def test_the_attacks_give_the_same(threat: Threat):
     """The highest of all iterates counts, which on a bent loss is not always the last."""
     model, images = bent(frequency=128), grey(30)
     labels = model(images).argmax(1)
-    found = linearity(model, images, labels, threat, steps=8)
+    found = loss_linearity(model, images, labels, threat, steps=8)
     single = FGSM(threat)(model, images, labels)
     paths = [
         IFGSM(threat, steps=steps, step_size=threat.eps / 8, until_fooled=False)(
@@ -86,7 +86,7 @@ def test_more_starts_find_more_and_the_seed_decides():
     model, images = bent(), grey(30)
     labels = model(images).argmax(1)
     none, some, same, other = (
-        linearity(
+        loss_linearity(
             model,
             images,
             labels,
@@ -106,14 +106,16 @@ def test_more_starts_find_more_and_the_seed_decides():
 def test_any_split_gives_the_same(monkeypatch):
     model, images = bent(frequency=32), grey(11)
     labels = model(images).argmax(1)
-    whole = linearity(model, images, labels, L2, restarts=4)
-    assert (whole.iterated > linearity(model, images, labels, L2).iterated)[[7, 2]].all()
+    whole = loss_linearity(model, images, labels, L2, restarts=4)
+    assert (whole.iterated > loss_linearity(model, images, labels, L2).iterated)[[7, 2]].all()
     monkeypatch.setattr("scotoma.metrics.linearity.batch_size", lambda device, pixels: 4)
-    split = linearity(
+    split = loss_linearity(
         model, images.contiguous(memory_format=torch.channels_last), labels, L2, restarts=4
     )
     part = torch.tensor([7, 2])
-    alone = linearity(model, images[part], labels[part], L2, restarts=4, random=Randomness(0, part))
+    alone = loss_linearity(
+        model, images[part], labels[part], L2, restarts=4, random=Randomness(0, part)
+    )
     for name in ("clean", "single", "iterated", "cosine"):
         values = getattr(whole, name)
         assert torch.allclose(getattr(split, name), values, atol=1e-4)
@@ -124,10 +126,10 @@ def test_passes_and_weights():
     """Ten steps cost twelve forward passes and ten backward ones, a restart eleven and ten; weights get no gradient."""
     model, images = bent(), grey(6)
     counted = Counted(model, 6, images.device)
-    linearity(counted, images, zeros(6), LINF)
+    loss_linearity(counted, images, zeros(6), LINF)
     assert counted.forwards.tolist() == [12] * 6
     assert counted.backwards.tolist() == [10] * 6
-    linearity(counted, images, zeros(6), LINF, restarts=1)
+    loss_linearity(counted, images, zeros(6), LINF, restarts=1)
     assert counted.forwards.tolist() == [12 + 12 + 11] * 6
     assert all(
         parameter.requires_grad and parameter.grad is None for parameter in model.parameters()
@@ -136,7 +138,7 @@ def test_passes_and_weights():
 
 def test_one_step_of_one_is_the_single_step():
     model, images = bent(frequency=512), grey(10)
-    found = linearity(model, images, zeros(10), LINF, steps=1)
+    found = loss_linearity(model, images, zeros(10), LINF, steps=1)
     assert (found.single < found.clean).any()
     assert torch.equal(found.iterated, found.single.maximum(found.clean))
     assert torch.allclose(found.cosine, torch.ones_like(found.cosine))
@@ -145,7 +147,7 @@ def test_one_step_of_one_is_the_single_step():
 @pytest.mark.parametrize("kill", [torch.sign, Tensor.detach], ids=["sign", "detach"])
 def test_without_a_gradient_nothing_moves_and_there_is_no_cosine(kill):
     w = weight()
-    found = linearity(TwoClass(lambda x: kill((x - 0.5) @ w) - 2), grey(9), zeros(9), LINF)
+    found = loss_linearity(TwoClass(lambda x: kill((x - 0.5) @ w) - 2), grey(9), zeros(9), LINF)
     assert torch.equal(found.single, found.clean)
     assert torch.equal(found.iterated, found.clean)
     assert found.cosine.isnan().all()
@@ -156,11 +158,11 @@ def test_without_a_gradient_nothing_moves_and_there_is_no_cosine(kill):
 
 def test_logits_times_a_thousand():
     """The cross-entropy of images that the model is sure of is 0, and so is its gradient; of one that is lost it is thousands."""
-    found = linearity(linear(weight(), margin=8, scale=1000), grey(9), zeros(9), LINF)
+    found = loss_linearity(linear(weight(), margin=8, scale=1000), grey(9), zeros(9), LINF)
     assert torch.equal(found.iterated, torch.zeros(9))
     assert math.isnan(found.ratio.value)
     assert found.ratio.n == 9
-    lost = linearity(linear(weight(), margin=-8, scale=1000), grey(9), zeros(9), LINF)
+    lost = loss_linearity(linear(weight(), margin=-8, scale=1000), grey(9), zeros(9), LINF)
     assert lost.clean.min() > 1000
     assert lost.single.isfinite().all()
     assert lost.ratio.value == pytest.approx(1, abs=1e-4)
@@ -172,20 +174,20 @@ def test_losses_that_are_not_numbers_are_left_out():
     images = grey(10)
     images[:4] = 0.75
     model = TwoClass(lambda x: (x - 0.5) @ w - 1 + torch.where(x.amax(1) > 0.65, torch.nan, 0))
-    found = linearity(model, images, zeros(10), Threat("linf", 0.01), restarts=1)
+    found = loss_linearity(model, images, zeros(10), Threat("linf", 0.01), restarts=1)
     assert found.single.isnan().tolist() == [True] * 4 + [False] * 6
     assert found.iterated.isnan().tolist() == found.single.isnan().tolist()
     assert found.ratio.n == 6
     assert found.ratio.value == pytest.approx(1, abs=1e-5)
-    nothing = linearity(model, images[:4], zeros(4), LINF)
+    nothing = loss_linearity(model, images[:4], zeros(4), LINF)
     assert nothing.ratio.n == 0
     assert math.isnan(nothing.ratio.low)
 
 
 def test_one_image_and_none():
     model = bent()
-    assert linearity(model, grey(1), zeros(1), LINF).ratio.n == 1
-    found = linearity(model, grey(0), zeros(0), LINF)
+    assert loss_linearity(model, grey(1), zeros(1), LINF).ratio.n == 1
+    found = loss_linearity(model, grey(0), zeros(0), LINF)
     assert found.clean.shape == (0,)
     assert math.isnan(found.ratio.value)
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from scotoma.metrics import neighbours
-from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import nearest_distance, nearest_others
 from scotoma.utils.errors import InputError
 
 
@@ -34,7 +34,7 @@ def test_brute_force(k, offset, doubted):
     """Far from the origin the expansion of |a - b|^2 loses its digits; the result must not."""
     rng = np.random.default_rng(0)
     train, queries = (rng.normal(offset, 1, (n, 20)).astype(np.float32) for n in (2000, 1100))
-    found = mean_neighbour_distance(train, queries, k)
+    found = nearest_distance(train, queries, k)
     assert found.dtype == np.float64
     assert found == pytest.approx(brute_force(train, queries, k), rel=1e-6)
     assert doubted == [0], "the costly search is for near duplicates only"
@@ -53,7 +53,7 @@ def test_neighbours_that_the_matrix_product_cannot_tell_apart(blocks, doubted, m
         ]
         for n in (300, 40)
     )
-    assert mean_neighbour_distance(train, queries) == pytest.approx(
+    assert nearest_distance(train, queries) == pytest.approx(
         brute_force(train, queries, 5), rel=1e-6
     )
     assert doubted == [80]
@@ -72,10 +72,10 @@ def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
     ends = [0, 3, 4, 200, 640, 900]
     parts = (train[start:end] for start, end in pairwise(ends))
     expected = pytest.approx(brute_force(train, queries, 5), rel=1e-6)
-    assert mean_neighbour_distance(parts, queries) == expected
+    assert nearest_distance(parts, queries) == expected
     monkeypatch.setattr(neighbours, "HELD", 12 * 100)
-    assert mean_neighbour_distance(train, queries) == expected
-    assert mean_neighbour_distance(iter([train]), queries) == expected, "a block too large is cut"
+    assert nearest_distance(train, queries) == expected
+    assert nearest_distance(iter([train]), queries) == expected, "a block too large is cut"
 
 
 def test_blocks_that_are_too_far_are_not_measured(monkeypatch):
@@ -89,7 +89,7 @@ def test_blocks_that_are_too_far_are_not_measured(monkeypatch):
     monkeypatch.setattr(neighbours, "candidate_distances", counted)
     rng = np.random.default_rng(0)
     near, far, queries = (rng.normal(size, 1, (100, 8)).astype(np.float32) for size in (0, 50, 0))
-    mean_neighbour_distance([near, far], queries)
+    nearest_distance([near, far], queries)
     assert measured == [100, 0, 0, 0], "each block, and what the product leaves open"
 
 
@@ -101,7 +101,7 @@ def test_memory_does_not_grow_with_the_training_set():
 
     def most(blocks: int) -> int:
         tracemalloc.start()
-        mean_neighbour_distance((block + np.float32(i) for i in range(blocks)), queries)
+        nearest_distance((block + np.float32(i) for i in range(blocks)), queries)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak
@@ -116,19 +116,19 @@ def test_more_duplicates_than_candidates():
         [np.repeat(image, 100, 0), rng.normal(3, 1, (50, 30)).astype(np.float32)]
     )
     queries = np.concatenate([image, image + np.float32(1e-3)])
-    assert mean_neighbour_distance(train, queries) == pytest.approx(
+    assert nearest_distance(train, queries) == pytest.approx(
         brute_force(train, queries, 5), rel=1e-6
     )
 
 
 def test_a_training_image_is_at_distance_zero():
     train = np.random.default_rng(0).uniform(50, 51, (300, 64)).astype(np.float32)
-    assert (mean_neighbour_distance(train, train[:50], 1) == 0).all()
+    assert (nearest_distance(train, train[:50], 1) == 0).all()
 
 
 def test_fewer_training_images_than_neighbours():
     train = np.array([[0.0, 0.0], [3.0, 4.0]], np.float32)
-    assert mean_neighbour_distance(train, np.zeros((1, 2), np.float32), 5).tolist() == [2.5]
+    assert nearest_distance(train, np.zeros((1, 2), np.float32), 5).tolist() == [2.5]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
@@ -137,4 +137,21 @@ def test_features_that_have_no_distance(value, where):
     features = {"train": np.zeros((30, 3), np.float32), "queries": np.zeros((4, 3), np.float32)}
     features[where][2, 1] = value
     with pytest.raises(InputError, match="features reach"):
-        mean_neighbour_distance(features["train"], features["queries"])
+        nearest_distance(features["train"], features["queries"])
+
+
+def test_nearest_other_points_are_those_of_brute_force():
+    points = np.random.default_rng(0).normal(size=(300, 8)).astype(np.float32)
+    indices, distances = nearest_others(points, 7)
+    exact = cdist(points.astype(float), points.astype(float))
+    np.fill_diagonal(exact, np.inf)
+    assert (indices == exact.argsort(1)[:, :7]).all()
+    np.testing.assert_allclose(distances, np.sort(exact, 1)[:, :7], rtol=1e-4)
+
+
+def test_a_point_with_many_duplicates_is_not_its_own_neighbour():
+    points = np.zeros((30, 3), np.float32)
+    indices, distances = nearest_others(points, 5)
+    assert (indices != np.arange(30)[:, None]).all()
+    assert indices.shape == (30, 5)
+    assert (distances == 0).all()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
 from scotoma.claim import Threat
-from scotoma.metrics.surface import CLOSE, plane, surface
+from scotoma.metrics.surface import CLOSE, loss_surface, plane
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)
@@ -106,7 +106,7 @@ def test_the_loss_of_a_linear_model_rises_along_its_gradient_alone(threat: Threa
     if threat is LINF:
         w = w.sign()  # so that what is orthogonal to the signs is orthogonal to the gradient
     images = grey(4, shape)
-    found = surface(linear(w), images, zeros(4), threat, steps=5)
+    found = loss_surface(linear(w), images, zeros(4), threat, steps=5)
     assert found.at.tolist() == pytest.approx([threat.eps * step / 5 for step in range(-5, 6)])
     gain = found.at * (w.abs().sum() if threat is LINF else w.norm())
     height = (images.flatten(1) - 0.5) @ w - 1
@@ -119,7 +119,7 @@ def test_the_plane_of_two_linear_models(threat: Threat):
     """The other model's gradient spans the second axis: the margin is linear in both, with known slopes."""
     w, v = weight(seed=0), weight(seed=1).flip(0)
     images = grey(3)
-    found = surface(
+    found = loss_surface(
         linear(w), images, zeros(3), threat, reach=0.02, steps=3, source=linear(v), loss=margin
     )
     first, second = plane(
@@ -135,8 +135,8 @@ def test_the_plane_of_two_linear_models(threat: Threat):
 def test_the_middle_is_the_image_and_close_views_lie_in_wide_ones():
     model, images = bent(), grey(3)
     labels = model(images).argmax(1)
-    wide = surface(model, images, labels, LINF, steps=16)
-    close = surface(model, images, labels, LINF, reach=CLOSE * LINF.eps, steps=2)
+    wide = loss_surface(model, images, labels, LINF, steps=16)
+    close = loss_surface(model, images, labels, LINF, reach=CLOSE * LINF.eps, steps=2)
     clean = F.cross_entropy(model(images), labels, reduction="none").detach()
     assert torch.allclose(wide.losses[:, 16, 16], clean, atol=1e-6)
     assert torch.allclose(close.losses[:, ::2, ::2], wide.losses[:, 15:18, 15:18], atol=1e-5)
@@ -147,7 +147,7 @@ def test_the_middle_is_the_image_and_close_views_lie_in_wide_ones():
 def test_images_at_the_edge_are_not_clipped():
     """So that black pixels do not fold the plane."""
     w = weight()
-    found = surface(linear(w), torch.zeros(1, *SHAPE), zeros(1), LINF, steps=2, loss=margin)
+    found = loss_surface(linear(w), torch.zeros(1, *SHAPE), zeros(1), LINF, steps=2, loss=margin)
     slopes = found.losses[0, 1:, 2] - found.losses[0, :-1, 2]
     assert torch.allclose(slopes, (0.05 * w.abs().sum()).expand(4), atol=1e-4)
 
@@ -155,7 +155,7 @@ def test_images_at_the_edge_are_not_clipped():
 @pytest.mark.parametrize("kill", [torch.sign, Tensor.detach], ids=["sign", "detach"])
 def test_without_a_gradient_the_first_axis_is_level(kill):
     w = weight()
-    found = surface(
+    found = loss_surface(
         TwoClass(lambda x: kill((x - 0.5) @ w)),
         torch.full((2, *SHAPE), 0.5),
         zeros(2),
@@ -169,14 +169,14 @@ def test_without_a_gradient_the_first_axis_is_level(kill):
 @THREATS
 def test_any_split_gives_the_same(monkeypatch, threat: Threat):
     model, images = bent(), grey(5)
-    whole = surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
+    whole = loss_surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
     for batch in (1, 2, 17):
         monkeypatch.setattr(
             "scotoma.metrics.surface.batch_size", lambda device, pixels, batch=batch: batch
         )
-        split = surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
+        split = loss_surface(model, images, zeros(5), threat, steps=3, source=bent(frequency=20))
         assert torch.allclose(split.losses, whole.losses, atol=1e-4)
 
 
 def test_no_images():
-    assert surface(bent(), grey(0), zeros(0), LINF, steps=2).losses.shape == (0, 5, 5)
+    assert loss_surface(bent(), grey(0), zeros(0), LINF, steps=2).losses.shape == (0, 5, 5)

@@ -7,10 +7,11 @@ from scipy.stats import norm
 
 from scotoma.metrics.two_sample import (
     Neighbours,
-    area,
     classifier_comparison,
     intrinsic_dimension,
     knn_comparison,
+    knn_divergence,
+    two_sample_auc,
 )
 
 
@@ -50,9 +51,8 @@ def test_two_gaussians(d, shift, scale):
     near = Neighbours.find(
         gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), kept=(20, 20)
     )
-    assert near.divergence(np.arange(3000), np.arange(3000, 5000)) == pytest.approx(
-        closed, abs=0.15
-    )
+    found = near.divergence(np.arange(3000), np.arange(3000, 5000))
+    assert found == pytest.approx(closed, abs=0.15)
 
 
 def test_features_on_a_plane_in_space_count_as_two_dimensional():
@@ -126,7 +126,7 @@ def test_a_much_larger_sample_is_cut_down():
 def test_the_area_between_two_gaussians(shift):
     first, second = gaussian(800, 5), gaussian(800, 5, seed=1)
     second[:, 2] += shift
-    assert area(first, second) == pytest.approx(norm.cdf(shift / math.sqrt(2)), abs=0.035)
+    assert two_sample_auc(first, second) == pytest.approx(norm.cdf(shift / math.sqrt(2)), abs=0.035)
 
 
 def test_a_classifier_tells_a_moved_test_set_and_not_another_draw():
@@ -151,3 +151,10 @@ def test_features_that_are_all_the_same_tell_nothing():
     )
     assert found.value == 0.5
     assert (found.null == 0.5).all()
+
+
+def test_the_divergence_of_all_points_is_the_value_of_the_comparison():
+    train, test = gaussian(200, 3), gaussian(90, 3, 1.0)
+    measured = knn_comparison(train, test, draws=3)
+    assert measured is not None
+    assert knn_divergence(train, test) == measured.value

@@ -18,7 +18,7 @@ from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.sampling import shuffled
-from scotoma.metrics.inequality import CONVENTIONS, global_gini, regional_gini
+from scotoma.metrics.inequality import CONVENTIONS, gini, regional_gini
 from scotoma.papers import BY_NAME, ITEMS, chosen
 from scotoma.papers.duan2023 import channels, common, examination, measured, published
 from scotoma.papers.duan2023.attributions import Attributions
@@ -131,7 +131,7 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
         )
     for convention in CONVENTIONS[:2]:
         assert each.gini("global", convention) == pytest.approx(
-            global_gini(maps, convention).numpy(), abs=1e-3
+            gini(maps, convention).numpy(), abs=1e-3
         )
     random = Randomness(0, index, "duan2023 examination")
     noise = InductiveNoise(draws=2, mean=mean, sd=sd, counts=each.counts)(

@@ -4,7 +4,7 @@
 >>> import scotoma
 >>> maps = torch.zeros(2, 1, 4, 4)
 >>> maps[0, 0, 0, 0], maps[1] = 1.0, 1.0
->>> [round(value, 4) for value in scotoma.metrics.gini(maps).tolist()]
+>>> scotoma.metrics.gini(maps).tolist()
 [0.9375, 0.0]
 """
 
@@ -15,51 +15,59 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from scotoma.metrics.class_divergence import divergence as divergence
+    from scotoma.metrics.class_divergence import kde_comparison as kde_comparison
+    from scotoma.metrics.density import class_log_density as class_log_density
     from scotoma.metrics.density import kde_divergence as kde_divergence
-    from scotoma.metrics.health import health as gradient_health
-    from scotoma.metrics.inequality import global_gini as gini
+    from scotoma.metrics.embedding import embed as embed
+    from scotoma.metrics.health import gradient_health as gradient_health
+    from scotoma.metrics.inequality import gini as gini
+    from scotoma.metrics.inequality import herfindahl as herfindahl
+    from scotoma.metrics.inequality import hoover as hoover
     from scotoma.metrics.inequality import lorenz as lorenz
     from scotoma.metrics.inequality import regional_gini as regional_gini
-    from scotoma.metrics.neighbours import mean_neighbour_distance as nearest_distance
+    from scotoma.metrics.inequality import top_share as top_share
+    from scotoma.metrics.linearity import loss_linearity as loss_linearity
+    from scotoma.metrics.neighbours import nearest_distance as nearest_distance
+    from scotoma.metrics.risk import auroc as auroc
     from scotoma.metrics.subspace import adversarial_directions as adversarial_directions
+    from scotoma.metrics.surface import loss_surface as loss_surface
     from scotoma.metrics.two_sample import classifier_comparison as classifier_comparison
     from scotoma.metrics.two_sample import knn_comparison as knn_comparison
+    from scotoma.metrics.two_sample import knn_divergence as knn_divergence
+    from scotoma.metrics.two_sample import two_sample_auc as two_sample_auc
 
 _HOMES = {
-    "adversarial_directions": "subspace:adversarial_directions",
-    "classifier_comparison": "two_sample:classifier_comparison",
-    "divergence": "class_divergence:divergence",
-    "gini": "inequality:global_gini",
-    "gradient_health": "health:health",
-    "kde_divergence": "density:kde_divergence",
-    "knn_comparison": "two_sample:knn_comparison",
-    "lorenz": "inequality:lorenz",
-    "nearest_distance": "neighbours:mean_neighbour_distance",
-    "regional_gini": "inequality:regional_gini",
+    "adversarial_directions": "subspace",
+    "auroc": "risk",
+    "class_log_density": "density",
+    "classifier_comparison": "two_sample",
+    "divergence": "class_divergence",
+    "embed": "embedding",
+    "gini": "inequality",
+    "gradient_health": "health",
+    "herfindahl": "inequality",
+    "hoover": "inequality",
+    "kde_comparison": "class_divergence",
+    "kde_divergence": "density",
+    "knn_comparison": "two_sample",
+    "knn_divergence": "two_sample",
+    "lorenz": "inequality",
+    "loss_linearity": "linearity",
+    "loss_surface": "surface",
+    "nearest_distance": "neighbours",
+    "regional_gini": "inequality",
+    "top_share": "inequality",
+    "two_sample_auc": "two_sample",
 }
-"""Public name to the module and the function behind it."""
-
-__all__ = [
-    "adversarial_directions",
-    "classifier_comparison",
-    "divergence",
-    "gini",
-    "gradient_health",
-    "kde_divergence",
-    "knn_comparison",
-    "lorenz",
-    "nearest_distance",
-    "regional_gini",
-]
+"""Modules of the public functions."""
 
 
 def __getattr__(name: str) -> Any:
-    # SciPy, scikit-learn and faiss take long to import: each comes with the measurement that needs it
+    # SciPy, scikit-learn and faiss are slow to import: each comes with the function that needs it.
     if name not in _HOMES:
         raise AttributeError(f"module 'scotoma.metrics' has no attribute {name!r}")
-    module, attribute = _HOMES[name].split(":")
-    return getattr(importlib.import_module(f"scotoma.metrics.{module}"), attribute)
+    return getattr(importlib.import_module(f"scotoma.metrics.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*globals(), *_HOMES])

@@ -1,8 +1,9 @@
-"""Gaussian kernel densities of two samples in the plane, and the K-L divergence between them.
+"""Densities of features: Gaussian kernels in the plane, and one Gaussian for each class.
 
-Equation 3 of Zhang et al. 2019 integrates over a grid. A linear map that makes both kernels axis-parallel leaves the divergence
-as it is and turns each kernel into a product of one factor an axis, so that the density at all nodes is one matrix product of
-positive numbers: no binning, and no cancellation that would drown the tails, whose logarithm counts.
+Equation 3 of Zhang et al. 2019 integrates over a grid. A linear map that makes both kernels
+axis-parallel leaves the divergence unchanged and turns each kernel into a product of one factor
+for each axis. The density at all nodes is then one matrix product of positive numbers: there is no
+binning, and no cancellation that would drown the tails, whose logarithm counts.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import numpy as np
 SPACING = 0.5
 MARGIN = 5.0
 DEEPEST = 300.0
-"""Largest exponent of a factor: products of two of them are still normal numbers."""
+"""Largest exponent of a factor: products of two such factors are still normal numbers."""
 NODES = 2**24
 POINTS = 4096
-"""Points whose kernels are held at once."""
+"""Points whose kernels are in memory at once."""
 FLATTEST = 1e-12
-"""A covariance whose eigenvalues have a smaller ratio is singular."""
+"""Ratio of eigenvalues below which a covariance is singular."""
+COMPONENTS = 64
+FITTED = 100_000
+"""Training images that the components are fitted to, evenly spread where there are more; also the
+number that is projected at once."""
 
 
 def kde_divergence(
@@ -30,22 +35,31 @@ def kde_divergence(
     spacing: float = SPACING,
     margin: float = MARGIN,
 ) -> float:
-    """K-L divergence in nats from the Gaussian kernel density of `p` to that of `q`: the integral of p log(p / q).
+    """Return the K-L divergence between Gaussian kernel densities: the integral of p log(p / q).
 
-    Each density has its own bandwidth by Scott's rule: n^(-1/6) times the sample's standard deviations, full covariance. It is
-    integrated over a box around all points, in which both are made to sum to one.
+    Each density has its own bandwidth by Scott's rule: n^(-1/6) standard deviations of the sample,
+    full covariance. Both are normalised to sum to one over a grid in a box around all points.
 
     Args:
-        p, q: points (n, 2) and (m, 2).
-        floor: weight of a uniform density on the box that is mixed into the density of `q`, which bounds the logarithm where `q`
-            has nothing; at least 1e-100. None is 1 / (m + 1): one more point of `q` that may lie anywhere in the box.
-        spacing: of the nodes, in standard deviations of the narrower kernel, an axis. The sum over nodes of a Gaussian of unit
-            width errs by 2 exp(-2 pi^2 / spacing^2).
-        margin: of the box, in standard deviations of the wider kernel.
+        p, q: points in the plane (n, 2) and (m, 2).
+        floor: weight of a uniform density over the box, mixed into the density of `q` to bound the
+            logarithm where `q` has no points; at least 1e-100. None means 1 / (m + 1), the weight
+            of one more point of `q` anywhere in the box.
+        spacing: distance between nodes, in standard deviations of the narrower kernel. The sum
+            over nodes of a Gaussian of unit width errs by 2 exp(-2 pi^2 / spacing^2).
+        margin: distance from the points to the edge of the box, in standard deviations of the
+            wider kernel.
 
     Returns:
-        At least 0; NaN where a sample has no spread in the plane (fewer than three points, points on a line), or where one is so
-        much narrower than the other that the grid would have more than 2^24 nodes.
+        Nats, at least 0. NaN where a sample has no spread in the plane (fewer than three points, or
+        points on a line), or where the bandwidths differ so much that the grid would have more
+        than 2^24 nodes.
+
+    Source: Zhang et al. 2019, equation 3.
+
+    >>> p = np.random.default_rng(0).normal(size=(500, 2))
+    >>> round(kde_divergence(p, p), 2), round(kde_divergence(p, p + 1), 2)
+    (0.0, 1.05)
     """
     both = _axis_parallel(p, q)
     if both is None:
@@ -58,9 +72,8 @@ def kde_divergence(
     if nodes[0][2] * nodes[1][2] > NODES:
         return math.nan
     axes = [np.linspace(low, high, count) for low, high, count in nodes]
-    first, second = (
-        kde_on_grid(sample, width, *axes) for sample, width in zip(samples, widths, strict=True)
-    )
+    pairs = zip(samples, widths, strict=True)
+    first, second = (kde_on_grid(sample, width, *axes) for sample, width in pairs)
     first /= first.sum()
     floor = 1 / (len(q) + 1) if floor is None else floor
     second *= (1 - floor) / second.sum()
@@ -69,15 +82,16 @@ def kde_divergence(
 
 
 def kde_on_grid(points: np.ndarray, widths: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Kernel density at the nodes of a grid, up to a factor.
+    """Return the kernel density at the nodes of a grid, up to a factor.
 
     Args:
         points: (n, 2).
         widths: standard deviations of the kernel along both axes, (2,).
-        x, y: the nodes' coordinates, (a,) and (b,).
+        x, y: coordinates of the nodes, (a,) and (b,).
 
     Returns:
-        float64 (a, b), all positive: exact to rounding down to exp(-270) of a kernel's top, and small below.
+        float64 (a, b), all positive; exact to rounding down to exp(-270) of a kernel's maximum,
+        and small below.
     """
     total = np.zeros((len(x), len(y)))
     for start in range(0, len(points), POINTS):
@@ -91,13 +105,70 @@ def kde_on_grid(points: np.ndarray, widths: np.ndarray, x: np.ndarray, y: np.nda
 
 
 def scott_covariance(points: np.ndarray) -> np.ndarray:
-    """Covariance (2, 2) of the Gaussian kernel by Scott's rule, as scipy has it: n^(-1/(d + 4)) standard deviations, d = 2."""
+    """Return the covariance (2, 2) of the kernel by Scott's rule: n^(-1/6) standard deviations."""
     return np.cov(points.T) * len(points) ** (-2 / 6)
 
 
+def class_log_density(
+    train: np.ndarray, labels: np.ndarray, queries: np.ndarray, classes: np.ndarray
+) -> np.ndarray:
+    """Return the log density of images under the training images of one class each.
+
+    Features are projected on their leading principal components (at most `COMPONENTS`). In that
+    space each class is a Gaussian with its own mean and covariance; the covariance is shrunk by
+    Ledoit and Wolf (2004), so that few images suffice. Unlike the distance to the nearest training
+    images, it measures how unusual an image is for its class.
+
+    Args:
+        train: float32 features (n, d).
+        labels: integers (n,), classes of the training images.
+        queries: float32 features (m, d).
+        classes: integers (m,), the class to evaluate each query under.
+
+    Returns:
+        float64 (m,), natural logarithm; NaN for a class without training images.
+
+    >>> train = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    >>> queries, label = np.array([[0, 0], [9, 9]], np.float32), np.zeros(200, int)
+    >>> centre, outlier = class_log_density(train, label, queries, label[:2])
+    >>> bool(centre > outlier)
+    True
+    """
+    from sklearn.covariance import ledoit_wolf
+    from sklearn.decomposition import PCA
+
+    fitted = train
+    if len(train) > FITTED:
+        fitted = train[np.linspace(0, len(train) - 1, FITTED, dtype=np.int64)]
+    components = PCA(min(COMPONENTS, *train.shape), svd_solver="randomized", random_state=0)
+    with np.errstate(invalid="ignore"):  # constant features have no share of variance to explain
+        components.fit(fitted)
+    starts = range(0, len(train), FITTED)
+    projected = [components.transform(train[start : start + FITTED]) for start in starts]
+    points = np.concatenate(projected).astype(np.float64)
+    places = components.transform(queries).astype(np.float64)
+    # negligible beside the data's variance, but the covariance of a single image needs it
+    floor = (1e-6 * points.var(0).mean() + 1e-12) * np.eye(points.shape[1])
+    density = np.full(len(queries), np.nan)
+    for label in np.unique(classes):
+        members = points[labels == label]
+        if not len(members):
+            continue
+        mean = members.mean(0)
+        covariance = ledoit_wolf(members - mean, assume_centered=True)[0] if len(members) > 1 else 0
+        factor = np.linalg.cholesky(covariance + floor)
+        chosen = classes == label
+        whitened = np.linalg.solve(factor, (places[chosen] - mean).T)
+        log_volume = np.log(np.diag(factor)).sum() + len(mean) / 2 * math.log(2 * math.pi)
+        density[chosen] = -0.5 * (whitened**2).sum(0) - log_volume
+    return density
+
+
 def _axis_parallel(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], np.ndarray] | None:
-    """Both samples in coordinates in which their kernels are axis-parallel, and the kernels' standard deviations (sample, axis);
-    None where a kernel is flat."""
+    """Return both samples in coordinates with axis-parallel kernels, and the kernels' widths.
+
+    Widths are standard deviations (sample, axis). The result is None where a kernel is flat.
+    """
     from scipy.linalg import eigh
 
     if min(len(p), len(q)) < 3:
@@ -114,6 +185,6 @@ def _axis_parallel(p: np.ndarray, q: np.ndarray) -> tuple[list[np.ndarray], np.n
 def _nodes(
     points: np.ndarray, widths: np.ndarray, spacing: float, margin: float
 ) -> tuple[float, float, int]:
-    """First and last node of an axis, and how many."""
+    """Return the first and the last node of an axis and the number of nodes."""
     low, high = points.min() - margin * widths.max(), points.max() + margin * widths.max()
     return low, high, math.ceil((high - low) / (spacing * widths.min())) + 1

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from scotoma.metrics.search import nearest_others
+from scotoma.metrics.neighbours import nearest_others
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 
 PERPLEXITY = 30.0
 EARLY, LATE = 250, 500
@@ -23,32 +24,36 @@ def embed(
     seed: int = 0,
     advance: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """t-SNE of all points together in two dimensions.
+    """Project all points together to two dimensions by t-SNE.
 
-    openTSNE at its defaults: PCA start, 250 iterations with early exaggeration 12 and 500 without, gradients by Barnes-Hut below
-    10,000 points and by interpolation above. Only the neighbours are found exactly, with faiss, so that the result does not
-    depend on the number of threads. Features are not reduced by PCA before.
+    openTSNE runs at its defaults: PCA initialization, 250 iterations with early exaggeration 12 and
+    500 without, gradients by Barnes-Hut below 10,000 points and by interpolation above. Only the
+    neighbours are exact, from faiss, so that the result does not depend on the number of threads.
+    Features are not reduced by PCA first.
 
     Args:
         features: float32 (n, d), n at least 5.
         perplexity: lowered to (n - 1) / 3 where there are too few points for it.
-        seed: of the start.
-        advance: told of the iterations done, `ITERATIONS` in all.
+        seed: seed of the initialization.
+        advance: called with the number of iterations done since the last call; the calls sum to
+            `ITERATIONS`.
 
     Returns:
-        float64 (n, 2); zeros where all features are the same.
+        float64 (n, 2); zeros where all features are equal.
 
     Raises:
         InputError: features are NaN or infinite.
+
+    >>> embed(np.eye(6, dtype=np.float32)).shape
+    (6, 2)
     """
     import torch
-    from openTSNE import TSNE
-    from openTSNE.affinity import PerplexityBasedNN
-    from openTSNE.nearest_neighbors import PrecomputedNeighbors
 
-    centred = np.ascontiguousarray(
-        features - features.mean(0, dtype=np.float64).astype(np.float32), np.float32
-    )
+    use = "the projection by t-SNE"
+    tsne, affinity = require("openTSNE", use), require("openTSNE.affinity", use)
+    nearest = require("openTSNE.nearest_neighbors", use)
+    centre = features.mean(0, dtype=np.float64).astype(np.float32)
+    centred = np.ascontiguousarray(features - centre, np.float32)
     if not np.isfinite(centred).all():
         raise InputError("features are NaN or infinite; choose another --layer")
     largest = np.abs(centred).max()
@@ -59,9 +64,9 @@ def embed(
         centred = np.pad(centred, ((0, 0), (0, 1)))
     perplexity = min(perplexity, (len(features) - 1) / 3)
     threads = torch.get_num_threads()
-    neighbours = PrecomputedNeighbors(*nearest_others(centred, int(3 * perplexity)))
-    affinities = PerplexityBasedNN(perplexity=perplexity, knn_index=neighbours, n_jobs=threads)  # type: ignore[arg-type]
-    tsne = TSNE(
+    index = nearest.PrecomputedNeighbors(*nearest_others(centred, int(3 * perplexity)))
+    affinities = affinity.PerplexityBasedNN(perplexity=perplexity, knn_index=index, n_jobs=threads)
+    method = tsne.TSNE(
         early_exaggeration_iter=EARLY,
         n_iter=LATE,
         n_jobs=threads,
@@ -69,4 +74,4 @@ def embed(
         callbacks=(lambda iteration, error, embedding: advance(EVERY)) if advance else None,
         callbacks_every_iters=EVERY,
     )
-    return np.array(tsne.fit(centred, affinities=affinities))
+    return np.array(method.fit(centred, affinities=affinities))

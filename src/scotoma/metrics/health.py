@@ -1,4 +1,4 @@
-"""Whether a gradient reaches the images, how large it is, and whether it is the same twice."""
+"""Whether a gradient reaches the images, how large it is, and whether it repeats."""
 
 from __future__ import annotations
 
@@ -15,47 +15,43 @@ from scotoma.models.classifier import SAME_BATCH
 from scotoma.utils.device import batch_size
 
 RESOLUTION = torch.finfo(torch.float32).eps
-"""Shares of 1 below which a probability cannot be told from 1."""
+"""Distance from 1 below which float32 rounds a probability to 1."""
 
 
 class Sizes(NamedTuple):
-    """Of one loss's gradient by each image, (n,); not finite where the gradient is not, 0 where there is none."""
+    """Sizes (n,) of a loss's gradient at each image; not finite where it is not, 0 without one."""
 
     mean: Tensor
-    """mean size of its values"""
+    """Mean absolute value."""
     largest: Tensor
     l1: Tensor
     l2: Tensor
     zeros: Tensor
-    """share of its values that are exactly 0"""
+    """Share of values that are exactly 0."""
 
     @classmethod
     def of(cls, gradient: Tensor) -> Sizes:
-        """The sizes of gradients (n, c, h, w)."""
+        """Return the sizes of gradients (n, c, h, w)."""
         sizes = gradient.flatten(1).abs().double()  # the square of a small float32 would be 0
-        return cls(
-            sizes.mean(1),
-            sizes.amax(1),
-            sizes.sum(1),
-            sizes.norm(dim=1),
-            (sizes == 0).double().mean(1),
-        )
+        l2, zeros = sizes.norm(dim=1), (sizes == 0).double().mean(1)
+        return cls(sizes.mean(1), sizes.amax(1), sizes.sum(1), l2, zeros)
 
 
 @dataclass(frozen=True)
 class Health:
-    """The gradients of the cross-entropy and of the margin (`attacks.losses`) by n images, and what may be wrong with them.
+    """Gradients of the cross-entropy and of the margin at n images, and what may be wrong.
 
-    The cross-entropy's gradient vanishes where the model is sure of its answer, whatever it does around the image; the
-    margin's knows no such scale. The flags `missing`, `zero`, `broken` and `saturated` exclude each other.
+    The cross-entropy's gradient vanishes where the model is confident, whatever it does around the
+    image; the margin's does not. The flags `missing`, `zero`, `broken` and `saturated` exclude each
+    other.
     """
 
     cross_entropy: Sizes
     margin: Sizes
     missing: Tensor
-    """bool (n,): the logits do not depend on the images by anything that can be differentiated"""
+    """bool (n,): the logits do not depend on the images in any differentiable way."""
     randomised: Tensor
-    """bool (n,): logits or the margin's gradient differ between two passes by more than rounding"""
+    """bool (n,): logits or the margin's gradient differ between two passes beyond rounding."""
 
     @property
     def broken(self) -> Tensor:
@@ -69,39 +65,43 @@ class Health:
 
     @property
     def saturated(self) -> Tensor:
-        """bool (n,): beside the margin's, the cross-entropy's gradient is below what float32 resolves.
+        """bool (n,): float32 cannot resolve the cross-entropy's gradient beside the margin's.
 
-        It is about (1 - p) times the margin's, p being the label's probability, and 1 - p is rounded: below `RESOLUTION` nothing
-        is left of it but what the wrong classes contribute, or nothing at all.
+        It is about (1 - p) times the margin's, where p is the probability of the label, and 1 - p
+        is rounded: below `RESOLUTION` only the contribution of the wrong classes remains, if any.
         """
-        return (
-            ~self.broken
-            & (self.margin.l1 > 0)
-            & (self.cross_entropy.l1 <= RESOLUTION * self.margin.l1)
-        )
+        faint = self.cross_entropy.l1 <= RESOLUTION * self.margin.l1
+        return ~self.broken & (self.margin.l1 > 0) & faint
 
 
-def health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
-    """Look at the gradients at n images, in two forward and three backward passes.
+def gradient_health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
+    """Measure the gradients at n images, in two forward and three backward passes.
 
     Args:
-        model: in eval mode; gradients are taken by the images alone.
+        model: in eval mode; gradients are those with respect to the images.
         images: (n, c, h, w) in [0, 1].
         labels: int64 (n,).
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> health = gradient_health(model, torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0]))
+    >>> health.missing.tolist(), health.zero.tolist()
+    ([False, False, False], [False, False, False])
     """
     batch = batch_size(images.device, images.shape[1:].numel())
     parts = [
-        _look(model, images[rows], labels[rows])
+        _measure(model, images[rows], labels[rows])
         for rows in torch.arange(len(images), device=images.device).split(batch)
     ]
     entropies, margins, missing, randomised = zip(*parts, strict=True)
     return Health(_joined(entropies), _joined(margins), torch.cat(missing), torch.cat(randomised))
 
 
-def _look(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Sizes, Sizes, Tensor, Tensor]:
-    """The fields of `Health` of a batch."""
+def _measure(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[Sizes, Sizes, Tensor, Tensor]:
+    """Return the fields of `Health` for a batch."""
     logits, (entropy, first) = _gradients(model, images, labels, cross_entropy, margin)
-    # once more the margin's alone: the cross-entropy's would magnify the rounding of large logits
+    # Repeat the margin alone: the cross-entropy would magnify the rounding of large logits.
     again, (second,) = _gradients(model, images, labels, margin)
     randomised = _differ(logits, again)
     missing = torch.full_like(randomised, entropy is None)
@@ -114,7 +114,7 @@ def _look(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Sizes, Size
 def _gradients(
     model: nn.Module, images: Tensor, labels: Tensor, *losses: Loss
 ) -> tuple[Tensor, Sequence[Tensor | None]]:
-    """Logits, and the gradient of each loss by the images as it is; None where the graph is cut."""
+    """Return logits and each loss's gradient at the images, None where the graph is cut."""
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(leaf).float()
@@ -129,7 +129,7 @@ def _gradients(
 
 
 def _differ(first: Tensor, second: Tensor) -> Tensor:
-    """Which rows differ by more than rounding, bool (n,)."""
+    """Return which rows differ beyond rounding, bool (n,)."""
     a, b = first.flatten(1), second.flatten(1)
     near = (b - a).abs() <= SAME_BATCH * a.abs().amax(1, keepdim=True)
     return ~(near | (a == b) | (a.isnan() & b.isnan())).all(1)

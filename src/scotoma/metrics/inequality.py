@@ -1,15 +1,19 @@
-"""How unequally evidence is shared out over an image: Gini coefficient, Lorenz curve and their kin (Duan et al. 2023).
+"""How unequally evidence is distributed over an image: Gini coefficient, Lorenz curve and others.
 
-A map says how much each sub-pixel counts, with a sign; a measure of inequality wants amounts that are not negative. The paper, its
-code and its published numbers do not agree on the way from one to the other, so a number means nothing without its convention:
+A map gives each sub-pixel a signed importance; a measure of inequality needs amounts of at least 0.
+The paper (Duan et al. 2023), its code and its published numbers convert one to the other in
+different ways, so a number means something only with its convention:
 
-* "absolute", |a|: evidence for and against the label alike; the paper's text. A global Gini of normal noise is 0.41.
-* "positive", max(a, 0), then summed by region: evidence for the label; the published code. Of normal noise 0.71.
-* "net", summed by region, then max(sum, 0): regions whose evidence is for the label on balance; the one that published regional
-  numbers fit. The same as "positive" for single sub-pixels, which have nothing to balance.
+* "absolute", |a|: evidence for and against the label alike; the paper's text. A global Gini
+  coefficient of normal noise is 0.41.
+* "positive", max(a, 0), then summed by region: evidence for the label; the published code. Normal
+  noise has 0.71.
+* "net", summed by region, then max(sum, 0): regions whose evidence is for the label on balance; it
+  fits the published regional numbers. It equals "positive" for single sub-pixels.
 
-Every measure takes amounts (n, m) of n images and gives float64 numbers, one or several an image. Amounts that are all 0 count as
-equal: their Gini coefficient is 0. An image with a value that is not finite gets NaN.
+Every measure takes amounts (n, m) of n images or maps (n, c, h, w), which become amounts by
+`amounts`, and returns float64 numbers, one or several for each image. Amounts that are all 0 count
+as equal: their Gini coefficient is 0. An image with a value that is not finite gets NaN.
 """
 
 from __future__ import annotations
@@ -24,83 +28,153 @@ from scotoma.utils.errors import InputError
 
 CONVENTIONS = ("absolute", "positive", "net")
 POINTS = 101
-"""Of a Lorenz curve: one for each per cent."""
+"""Points of a Lorenz curve: one for each per cent."""
 HELD = 2**22
 """Amounts that are sorted at once."""
 
 
-def global_gini(maps: Tensor, convention: str = "absolute") -> Tensor:
-    """The Gini coefficient over all sub-pixels (c h w values) of each map (n, c, h, w), float64 (n,)."""
-    return gini(amounts(maps, convention))
+def gini(values: Tensor, convention: str = "absolute") -> Tensor:
+    """Return the Gini coefficient of each map: 0 where evidence is equal, near 1 in one place.
+
+    The coefficient is (m + 1 - 2 sum of (m + 1 - i) v_i / sum of v_i) / m over the ascending
+    amounts v_1 to v_m; it is 1 - 1/m where one amount has all.
+
+    Args:
+        values: maps (n, c, h, w) of either sign, measured over all c h w sub-pixels; or amounts
+            (n, m) of at least 0.
+        convention: how maps become amounts: "absolute", "positive" or "net" (see the module).
+
+    Returns:
+        float64 (n,) in [0, 1].
+
+    Raises:
+        InputError: amounts below 0, another shape or another convention.
+
+    Source: Duan et al. 2023.
+
+    >>> maps = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[1.0, 1.0], [-1.0, 1.0]]]])
+    >>> gini(maps).tolist()
+    [0.75, 0.0]
+    """
+    return _measured(values, _gini, convention)
 
 
 def regional_gini(maps: Tensor, convention: str = "absolute", block: int | None = None) -> Tensor:
-    """The Gini coefficient over the regions of each map (n, c, h, w), float64 (n,); `block` as in `amounts`, None means
-    `default_block`."""
-    return gini(
-        amounts(maps, convention, default_block(*maps.shape[2:]) if block is None else block)
-    )
+    """Return the Gini coefficient over the regions of each map (n, c, h, w), float64 (n,).
+
+    Args:
+        maps: maps of either sign.
+        convention: see `gini`.
+        block: side of a region in pixels, see `amounts`; None means `default_block`.
+
+    >>> maps = torch.zeros(1, 1, 8, 8)
+    >>> maps[..., :2, :2] = 1.0
+    >>> round(regional_gini(maps, block=2).item(), 4)
+    0.9375
+    """
+    block = default_block(*maps.shape[2:]) if block is None else block
+    return gini(amounts(maps, convention, block))
 
 
 def default_block(height: int, width: int) -> int:
-    """The side of a region in pixels: the power of two nearest to the root of the smaller side. 16 for 224 and 4 for 32, as in the
-    paper; 4 for 28, 2 for 8."""
+    """Return the side of a region: the power of two nearest to the root of the smaller side.
+
+    It is 16 for 224 pixels and 4 for 32, as in the paper; 4 for 28 and 2 for 8.
+    """
     return 1 << ((min(height, width) - 1).bit_length() // 2)
 
 
 def amounts(maps: Tensor, convention: str = "absolute", block: int | None = None) -> Tensor:
-    """What the measures below are taken of: amounts of at least 0, (n, m).
+    """Return the amounts of at least 0, (n, m), that the measures are computed from.
 
     Args:
         maps: (n, c, h, w), of either sign.
-        convention: "absolute", "positive" or "net", see above.
-        block: None for each of the c h w sub-pixels, else regions of about `block` x `block` pixels over all channels. A side that
-            is no multiple of the block is cut into round(side / block) equal parts, and a pixel that lies in two of them is shared
-            out by area: regions stay equally large and no evidence is lost or made up. 1 is pixels.
+        convention: "absolute", "positive" or "net" (see the module).
+        block: None for each of the c h w sub-pixels, else regions of about `block` x `block` pixels
+            over all channels. A side that is no multiple of the block is cut into
+            round(side / block) equal parts, and a pixel that lies in two of them is shared by
+            area: regions stay equally large and the evidence keeps its sum. 1 is pixels.
 
     Raises:
         InputError: an unknown convention, or a block below 1.
     """
     if convention not in CONVENTIONS:
         raise InputError(f"convention {convention!r}: want {', '.join(CONVENTIONS)}")
-    if block is None:
-        return (maps.abs() if convention == "absolute" else maps.clamp_min(0)).flatten(1)
-    if block < 1:
+    if block is not None and block < 1:
         raise InputError(f"block of {block} pixels: want at least 1")
-    if convention == "net":
+    if block is not None and convention == "net":
         return _regions(maps, block).clamp_min(0)
-    return _regions(maps.abs() if convention == "absolute" else maps.clamp_min(0), block)
-
-
-def gini(values: Tensor) -> Tensor:
-    """(1/m) (m + 1 - 2 sum of (m + 1 - i) v_i / sum of v_i) over ascending v_1 to v_m, float64 (n,).
-
-    0 where all amounts are equal, 1 - 1/m where one has all.
-    """
-    return _measured(values, _gini)
+    positive = maps.abs() if convention == "absolute" else maps.clamp_min(0)
+    return positive.flatten(1) if block is None else _regions(positive, block)
 
 
 def hoover(values: Tensor) -> Tensor:
-    """What share would have to change hands until all amounts were equal, float64 (n,); from 0 to 1 - 1/m."""
+    """Return the share of the total that would have to move until all amounts were equal.
+
+    Args:
+        values: amounts (n, m) or maps, see `gini`.
+
+    Returns:
+        float64 (n,), from 0 to 1 - 1/m.
+
+    >>> hoover(torch.tensor([[0.0, 0.0, 3.0, 3.0]])).item()
+    0.5
+    """
     return _measured(values, lambda shares: (shares - 1 / shares.shape[1]).abs().sum(1) / 2)
 
 
 def herfindahl(values: Tensor) -> Tensor:
-    """Sum of squared shares (Herfindahl-Hirschman), float64 (n,); from 1/m to 1. Its inverse is how many equal amounts would be as
-    concentrated."""
+    """Return the sum of squared shares (Herfindahl-Hirschman index).
+
+    Its inverse is the number of equal amounts that would be as concentrated.
+
+    Args:
+        values: amounts (n, m) or maps, see `gini`.
+
+    Returns:
+        float64 (n,), from 1/m to 1.
+
+    >>> herfindahl(torch.tensor([[0.0, 0.0, 3.0, 3.0]])).item()
+    0.5
+    """
     return _measured(values, lambda shares: shares.square().sum(1))
 
 
 def lorenz(values: Tensor, points: int = POINTS) -> Tensor:
-    """The Lorenz curve of each image, float64 (n, points): at j / (points - 1) the share that so large a part of the amounts, the
-    smallest first, has together. Linear between amounts, from 0 to 1; curves of images are averaged point by point."""
+    """Return the Lorenz curve of each image.
+
+    The curve gives, at j / (points - 1), the share of the total that this fraction of the amounts,
+    the smallest first, has together. It is linear between amounts and runs from 0 to 1. Average
+    the curves of several images point by point.
+
+    Args:
+        values: amounts (n, m) or maps, see `gini`.
+        points: points of the curve, at least 2.
+
+    Returns:
+        float64 (n, points).
+
+    >>> lorenz(torch.tensor([[4.0, 0.0, 3.0, 1.0]]), points=5).tolist()
+    [[0.0, 0.0, 0.125, 0.5, 1.0]]
+    """
     if points < 2:
         raise InputError(f"{points} points of a Lorenz curve: want at least 2")
     return _measured(values, lambda shares: _lorenz(shares, points))
 
 
 def top_share(values: Tensor, counts: Sequence[int]) -> Tensor:
-    """What share the k largest amounts have together, float64 (n, len(counts)), for each k in `counts`; 1 for k of m or more."""
+    """Return the share of the total that the k largest amounts have, for each k in `counts`.
+
+    Args:
+        values: amounts (n, m) or maps, see `gini`.
+        counts: numbers k of at least 0; the share is 1 for k of m or more.
+
+    Returns:
+        float64 (n, len(counts)).
+
+    >>> top_share(torch.tensor([[1.0, 5.0, 0.0, 2.0]]), [1, 2]).tolist()
+    [[0.625, 0.875]]
+    """
     if min(counts, default=0) < 0:
         raise InputError(f"top {min(counts)} amounts: want at least 0")
     return _measured(values, lambda shares: _top_share(shares, counts))
@@ -109,9 +183,8 @@ def top_share(values: Tensor, counts: Sequence[int]) -> Tensor:
 def _gini(shares: Tensor) -> Tensor:
     m = shares.shape[1]
     below = torch.arange(m, 0, -1, dtype=shares.dtype, device=shares.device)
-    return ((m + 1 - 2 * (shares.sort(1).values @ below)) / m).clamp(
-        0, 1
-    )  # rounding would leave it just below 0
+    # without the clamp rounding can leave it just below 0
+    return ((m + 1 - 2 * (shares.sort(1).values @ below)) / m).clamp(0, 1)
 
 
 def _lorenz(shares: Tensor, points: int) -> Tensor:
@@ -129,37 +202,40 @@ def _top_share(shares: Tensor, counts: Sequence[int]) -> Tensor:
     return curve[:, [min(m, k) for k in counts]]
 
 
-def _measured(values: Tensor, measure: Callable[[Tensor], Tensor]) -> Tensor:
-    """A measure of float64 shares (n, m), of as many images at once as are sorted in bounded memory."""
+def _measured(
+    values: Tensor, measure: Callable[[Tensor], Tensor], convention: str = "absolute"
+) -> Tensor:
+    """Apply a measure to float64 shares (n, m), in parts that are sorted in bounded memory."""
+    if values.ndim == 4:
+        values = amounts(values, convention)
     if values.ndim != 2 or not values.shape[1]:
-        raise InputError(f"amounts of shape {tuple(values.shape)}: want (images, amounts)")
-    return torch.cat(
-        [measure(_shares(part)) for part in values.split(max(1, HELD // values.shape[1]))]
-    )
+        raise InputError(
+            f"amounts of shape {tuple(values.shape)}: want (images, amounts) or maps (n, c, h, w)"
+        )
+    parts = values.split(max(1, HELD // values.shape[1]))
+    return torch.cat([measure(_shares(part)) for part in parts])
 
 
 def _shares(values: Tensor) -> Tensor:
-    """Amounts over their sum; equal where all are 0, NaN where one is not finite."""
+    """Return amounts over their sum; equal where all are 0, NaN where one is not finite."""
     if (values < 0).any():
         raise InputError("amounts below 0 have no inequality; take `amounts` of a map first")
     values = values.double()
     largest = values.amax(1, keepdim=True)
-    scaled = torch.where(
-        largest == 0, 1, values / largest
-    )  # sums of the smallest and largest numbers stay finite
+    # Scaled first, so that sums of the smallest and of the largest numbers stay finite.
+    scaled = torch.where(largest == 0, 1, values / largest)
     return scaled / scaled.sum(1, keepdim=True)
 
 
 def _regions(maps: Tensor, block: int) -> Tensor:
-    """Sums over channels and regions, float64 (n, regions)."""
-    rows, columns = (_parts(side, block).to(maps.device) for side in maps.shape[2:])
-    return torch.einsum("ih,nhw,jw->nij", rows, maps.sum(1, dtype=torch.float64), columns).flatten(
-        1
-    )
+    """Sum over channels and regions, float64 (n, regions)."""
+    rows, columns = (_overlap(side, block).to(maps.device) for side in maps.shape[2:])
+    sums = torch.einsum("ih,nhw,jw->nij", rows, maps.sum(1, dtype=torch.float64), columns)
+    return sums.flatten(1)
 
 
-def _parts(side: int, block: int) -> Tensor:
-    """What share of each pixel of a side lies in each of its equal parts, float64 (parts, side)."""
+def _overlap(side: int, block: int) -> Tensor:
+    """Return the share of each pixel in each equal part of a side, float64 (parts, side)."""
     count = max(1, math.floor(side / block + 0.5))
     edges = torch.arange(count + 1, dtype=torch.float64) * side / count
     pixels = torch.arange(side, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""How much of the loss in a ball one gradient step finds, beside an iterated ascent (Tramer et al. 2018)."""
+"""How much of the loss in a ball one gradient step reaches, beside an iterated ascent."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ from scotoma.utils.stats import RESAMPLES, Estimate
 
 @dataclass(frozen=True)
 class Linearity:
-    """Of each image, (n,): cross-entropies, and how much the two perturbations agree.
+    """Cross-entropies (n,) at images and after perturbations, and how these perturbations agree.
 
-    A loss that is linear in the ball has a ratio and a cosine of 1. Both fall towards 0 where the gradient at the image points
-    elsewhere than the loss rises. A model without gradients moves no image: its ratio is 1, and it has no cosine.
+    A loss that is linear in the ball has a ratio and a cosine of 1. Both fall towards 0 where the
+    gradient at the image does not point to where the loss rises. A model without gradients leaves
+    every image unchanged: its ratio is 1, and it has no cosine.
     """
 
     clean: Tensor
-    """at the image itself"""
+    """Loss at the image itself."""
     single: Tensor
-    """after one step to the edge of the ball (FGSM)"""
+    """Loss after one step to the edge of the ball (FGSM)."""
     iterated: Tensor
-    """the highest met by iterated steps, from the image itself and from each random start"""
+    """Highest loss during iterated steps, from the image itself and from each random start."""
     cosine: Tensor
-    """between the perturbations of one step and of all steps from the image itself; NaN where either is 0"""
+    """Cosine between the perturbations of one step and of all steps from the image itself; NaN
+    where either is 0."""
 
     @property
     def ratio(self) -> Estimate:
         """Mean loss of the single step over that of the iterated ascent; NaN where the latter is 0.
 
-        The interval is bootstrapped over images. Those with a loss that is not finite are left out of it, and of n.
+        The interval is bootstrapped over images; those with a loss that is not finite do not count.
         """
         return _ratio_of_means(self.single, self.iterated)
 
     @property
     def mean_cosine(self) -> Estimate:
-        """Over the images that have a cosine, with its bootstrap interval; NaN where none has."""
+        """Mean cosine over the images that have one, with its bootstrap interval; else NaN."""
         return _ratio_of_means(self.cosine, torch.ones_like(self.cosine))
 
 
-def linearity(
+def loss_linearity(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -57,19 +59,26 @@ def linearity(
     restarts: int = 0,
     random: Randomness | None = None,
 ) -> Linearity:
-    """Compare one gradient step with many, in `steps` (1 + `restarts`) passes an image and two or three more.
+    """Compare one gradient step with many: the loss ratio and the cosine of Tramer et al. 2018.
 
-    From the image itself steps are eps / steps long, as in the paper; from a random start 2.5 eps / steps, as in PGD. No image
-    leaves early, whatever its label.
+    It takes `steps` (1 + `restarts`) passes for each image and two or three more. From the image
+    itself steps are eps / steps long, as in the paper; from a random start 2.5 eps / steps, as in
+    PGD. No image stops early, whatever its label.
 
     Args:
-        model: in eval mode; gradients are taken by the images alone.
+        model: in eval mode; gradients are those with respect to the images.
         images: (n, c, h, w) in [0, 1].
         labels: int64 (n,).
         threat: the ball, L-inf or L2.
-        steps: of each ascent, at least 1.
+        steps: steps of each ascent, at least 1.
         restarts: ascents from random starts.
-        random: of the starts.
+        random: random numbers for the starts.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images, labels = torch.full((2, 1, 2, 2), 0.5), torch.tensor([0, 1])
+    >>> measured = loss_linearity(model, images, labels, Threat("linf", 0.1))
+    >>> round(measured.ratio.value, 3), round(measured.mean_cosine.value, 3)
+    (1.0, 1.0)
     """
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
     batch = batch_size(images.device, images.shape[1:].numel())
@@ -83,13 +92,12 @@ def linearity(
 def _measure(
     oracle: Oracle, images: Tensor, threat: Threat, steps: int, restarts: int, random: Randomness
 ) -> tuple[Tensor, ...]:
-    """The fields of `Linearity` of a batch."""
+    """Return the fields of `Linearity` for a batch."""
     gradient, clean, _ = oracle.value_and_grad(images, cross_entropy)
     step = threat.steepest(gradient)
     single = threat.project(images + step, images)
-    last, iterated = _climb(
-        oracle, threat.project(images + step / steps, images), images, threat, steps - 1, 1 / steps
-    )
+    start = threat.project(images + step / steps, images)
+    last, iterated = _climb(oracle, start, images, threat, steps - 1, 1 / steps)
     iterated = iterated.fmax(clean)
     for _ in range(restarts):
         start = threat.project(images + threat.eps * (2 * random.uniform(images) - 1), images)
@@ -100,8 +108,8 @@ def _measure(
 def _climb(
     oracle: Oracle, x: Tensor, images: Tensor, threat: Threat, steps: int, stride: float
 ) -> tuple[Tensor, Tensor]:
-    """Where `steps` of `stride` times eps lead from `x`, and the highest loss on the way, both ends included."""
-    highest = torch.full((len(x),), math.nan, device=x.device)  # which fmax takes for no number
+    """Ascend from `x` in steps of `stride` times eps; return the end and the highest loss."""
+    highest = torch.full((len(x),), math.nan, device=x.device)  # fmax ignores NaN
     for _ in range(steps):
         gradient, loss, _ = oracle.value_and_grad(x, cross_entropy)
         highest = highest.fmax(loss)
@@ -119,7 +127,7 @@ def _cosine(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _ratio_of_means(above: Tensor, below: Tensor) -> Estimate:
-    """With its bootstrap interval (percentile), over the images where both are finite."""
+    """Return the ratio with its bootstrap interval (percentile), over images with finite values."""
     both = torch.stack([above.double(), below.double()]).cpu().numpy()
     both = both[:, np.isfinite(both).all(0)]
     n = both.shape[1]

@@ -1,4 +1,4 @@
-"""A measure of how far the test set is from the training set, beside what chance alone would give."""
+"""A measure between the test set and the training set, beside what chance alone would give."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from scotoma.utils.stats import Z95
 
 DRAWS = 59
-"""Larger than each of 59 draws by chance: once in 60 times."""
+"""Number of draws: chance alone exceeds all 59 once in 60 times."""
 
 Measure = Callable[[np.ndarray, np.ndarray], float]
-"""From indices of points to indices of others, into the training points followed by the test points."""
+"""A function of two arrays of indices into the training points followed by the test points."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A measure from the training set to the test set, and between parts of the training set.
 
-    Estimates of a divergence depend on how many points there are. So the null is compared with `matched`, not with `value`.
+    Estimates of a divergence depend on the number of points, so compare the null with `matched`,
+    not with `value`.
     """
 
     value: float
-    """Of all points."""
+    """Measure of all points."""
     error: float
-    """Its standard error."""
+    """Standard error of `value`."""
     matched: np.ndarray
     """(draws,): from a random part of the training set to test points."""
     null: np.ndarray
@@ -44,7 +45,7 @@ class Comparison:
 
     @property
     def excess(self) -> float:
-        """How much farther the test set is than the training set from itself, on average."""
+        """Mean of `matched` minus mean of `null`."""
         return float(self.matched.mean() - self.null.mean())
 
     @property
@@ -56,32 +57,33 @@ class Comparison:
 def compare(
     n: int, m: int, measure: Measure, seed: Sequence[int], draws: int = DRAWS
 ) -> Comparison | None:
-    """A measure of n training and m test points.
+    """Measure n training against m test points, with a standard error and a null distribution.
 
-    The standard error is the spread over random halves of both samples, drawn without replacement: twice the variance of the
-    whole, less what a half shares with the whole that it is drawn from, which leaves the variance of the whole or a little
-    more. That is subsampling (Politis and Romano 1994). A bootstrap would draw points twice, and a point's copy is its nearest
-    neighbour at distance zero. The null holds out as many training points as there are test points, at most half of them, and
-    measures to them from the rest.
+    The standard error is the spread over random halves of both samples, drawn without replacement
+    (subsampling, Politis and Romano 1994). Halves have twice the variance of the whole but share
+    points with it, so their spread is the standard error of the whole or a little more. A
+    bootstrap would draw points twice, and the nearest neighbour of a point would be its copy. For
+    the null, as many training points as there are test points (at most half) are held out and
+    compared with the rest.
 
     Args:
-        n, m: at least 2.
-        measure: of indices, the training points being 0 to n - 1 and the test points n to n + m - 1.
-        seed: of the draws.
-        draws: of halves and of held-out parts.
+        n, m: numbers of training and test points, at least 2.
+        measure: function of indices: training points are 0 to n - 1, test points n to n + m - 1.
+        seed: seed of the draws.
+        draws: number of halves and of held-out parts.
 
     Returns:
         None where the measure of all points or of a draw is not finite.
     """
     generator = np.random.default_rng(seed)
     train, test = np.arange(n), np.arange(n, n + m)
-    held = min(m, n // 2)
+    size = min(m, n // 2)
     halves, matched, null = np.empty(draws), np.empty(draws), np.empty(draws)
     for i in range(draws):
         ours, theirs = generator.permutation(train), generator.permutation(test)
         halves[i] = measure(ours[: n // 2], theirs[: m // 2])
-        matched[i] = measure(ours[held:], theirs[:held])
-        null[i] = measure(ours[held:], ours[:held])
+        matched[i] = measure(ours[size:], theirs[:size])
+        null[i] = measure(ours[size:], ours[:size])
     value = measure(train, test)
     if not np.isfinite([value, *halves, *matched, *null]).all():
         return None
@@ -89,7 +91,7 @@ def compare(
 
 
 def average(comparisons: Sequence[Comparison]) -> Comparison:
-    """The mean over samples that share no points, such as classes."""
+    """Return the mean over samples that share no points, such as classes."""
     errors = np.array([comparison.error for comparison in comparisons])
     return Comparison(
         float(np.mean([comparison.value for comparison in comparisons])),

@@ -1,4 +1,4 @@
-"""Risk: how well distance, margin and density tell which images an attack will break."""
+"""Risk: how well distance, margin and density predict which images an attack will break."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from scotoma.utils.stats import RESAMPLES, Z95, Estimate
 
 FOLDS = 5
 FEWEST = 20
-"""Successes and failures below which nothing is fitted."""
+"""Successes and failures that a fit needs."""
 STEPS = 200
 LONGEST_STEP = 1.0
 
 
 @dataclass(frozen=True)
 class Logistic:
-    """Log odds of an outcome, linear in standardised inputs; `coefficients` (p + 1,) begin with the intercept."""
+    """Log odds of an outcome, linear in standardised inputs.
+
+    `coefficients` (p + 1,) begin with the intercept.
+    """
 
     mean: np.ndarray
     scale: np.ndarray
@@ -28,12 +31,14 @@ class Logistic:
 
     @classmethod
     def fit(cls, inputs: np.ndarray, outcome: np.ndarray) -> Logistic:
-        """Logistic regression with the penalty of Firth (1993), which takes away the bias of few events and keeps the estimate
-        finite where an input separates the outcomes.
+        """Fit a logistic regression with the penalty of Firth (1993).
+
+        The penalty removes the bias of few events and keeps the estimate finite where an input
+        separates the outcomes.
 
         Args:
             inputs: (n, p).
-            outcome: bool (n,), with both values in it.
+            outcome: bool (n,), with both values present.
         """
         from scipy.special import expit
 
@@ -55,11 +60,11 @@ class Logistic:
         return cls(mean, scale, coefficients, covariance, len(inputs))
 
     def log_odds(self, inputs: np.ndarray) -> np.ndarray:
-        """(n,) for inputs (n, p)."""
+        """Return the log odds (n,) for inputs (n, p)."""
         return self.coefficients[0] + (inputs - self.mean) / self.scale @ self.coefficients[1:]
 
     def slopes(self) -> list[Estimate]:
-        """Of each input: the change of the log odds for a change by one standard deviation, with Wald's interval."""
+        """Return the change of the log odds for one standard deviation of each input (Wald)."""
         half = Z95 * np.sqrt(np.diag(self.covariance))
         ends = zip(self.coefficients[1:], half[1:], strict=True)
         return [
@@ -71,23 +76,26 @@ class Logistic:
 def auroc(
     positives: np.ndarray, negatives: np.ndarray, seed: int, *, paired: bool = False
 ) -> Estimate:
-    """Area under the ROC curve: the chance that a positive scores higher than a negative, ties counting half.
+    """Return the area under the ROC curve, with a bootstrap interval (percentile).
+
+    It is the chance that a positive scores higher than a negative; ties count half.
 
     Args:
         positives, negatives: scores, finite.
-        seed: of the bootstrap (percentile interval).
+        seed: seed of the bootstrap.
         paired: both are scores of the same images, which are then drawn together.
+
+    >>> auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0, 2.0]), seed=0).value
+    0.9166666666666666
     """
-    return _interval(
-        _areas(positives, negatives, seed, paired),
-        len(positives) if paired else len(positives) + len(negatives),
-    )
+    n = len(positives) if paired else len(positives) + len(negatives)
+    return _interval(_areas(positives, negatives, seed, paired), n)
 
 
 def _areas(
     positives: np.ndarray, negatives: np.ndarray, seed: int, paired: bool = False
 ) -> np.ndarray:
-    """The area, then that of each resample. The same numbers of images and the same seed draw the same images."""
+    """Return the area, then that of each resample; equal sizes and seeds draw equal images."""
     generator = np.random.default_rng(seed)
     order = negatives.argsort()
     below, up_to = (
@@ -105,38 +113,39 @@ def _areas(
 
 
 def _resample(generator: np.random.Generator, n: int) -> np.ndarray:
-    """How often each of n is drawn in n draws."""
+    """Return how often each of n is drawn in n draws."""
     return np.bincount(generator.integers(n, size=n), minlength=n).astype(float)
 
 
 def _interval(values: np.ndarray, n: int) -> Estimate:
-    """The first value with the interval of the others."""
+    """Return the first value with the interval of the others."""
     value = float(values[0])
     low, high = np.quantile(values[1:], [0.025, 0.975])
     return Estimate(value, min(value, float(low)), max(value, float(high)), n)
 
 
 class Risk(NamedTuple):
-    """Areas under the ROC curve for telling which images fall."""
+    """Areas under the ROC curve for predicting which images an attack breaks."""
 
     scores: dict[str, Estimate]
-    """Of "risk", "margin", "distance" and "density"."""
+    """Areas of "risk", "margin", "distance" and "density"."""
     gain: Estimate
-    """Of risk over margin, on the same resamples."""
+    """Area of risk minus that of margin, on the same resamples."""
 
 
 def risk(
-    distance: np.ndarray, margin: np.ndarray, density: np.ndarray, fell: np.ndarray, seed: int
+    distance: np.ndarray, margin: np.ndarray, density: np.ndarray, fooled: np.ndarray, seed: int
 ) -> Risk | None:
-    """How well success of the attack is told from each score alone and from all three together.
+    """Measure how well each score alone, and all three together, predict success of the attack.
 
-    The joint score is a logistic regression; an image's score comes from a fit without its fold (stratified, seeded). Alone,
-    each score counts by its known sign: far from the training data, near the decision boundary, in thin density.
+    The joint score is a logistic regression; the score of an image comes from a fit without its
+    fold (stratified, seeded). Alone, each score has its known sign: far from the training data,
+    near the decision boundary, at low density.
 
     Args:
-        distance, margin, density: (n,); images for which one is not finite are left out.
-        fell: bool (n,), whether the attack succeeded.
-        seed: of folds and bootstrap.
+        distance, margin, density: (n,); images with a score that is not finite are omitted.
+        fooled: bool (n,), whether the attack succeeded.
+        seed: seed of folds and bootstrap.
 
     Returns:
         None with fewer than `FEWEST` successes or failures.
@@ -145,22 +154,17 @@ def risk(
 
     inputs = np.column_stack([distance, -margin, -density])
     usable = np.isfinite(inputs).all(1)
-    inputs, fell = inputs[usable], fell[usable]
-    if min(fell.sum(), (~fell).sum()) < FEWEST:
+    inputs, fooled = inputs[usable], fooled[usable]
+    if min(fooled.sum(), (~fooled).sum()) < FEWEST:
         return None
-    joint = np.empty(len(fell))
-    for learnt, held_out in StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32).split(
-        inputs, fell
-    ):
-        joint[held_out] = Logistic.fit(inputs[learnt], fell[learnt]).log_odds(inputs[held_out])
-    scores = {
-        "risk": joint,
-        "margin": inputs[:, 1],
-        "distance": inputs[:, 0],
-        "density": inputs[:, 2],
-    }
-    areas = {name: _areas(score[fell], score[~fell], seed) for name, score in scores.items()}
+    joint = np.empty(len(fooled))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    for fitted, rest in folds.split(inputs, fooled):
+        joint[rest] = Logistic.fit(inputs[fitted], fooled[fitted]).log_odds(inputs[rest])
+    scores = {"risk": joint, "margin": inputs[:, 1]}
+    scores |= {"distance": inputs[:, 0], "density": inputs[:, 2]}
+    areas = {name: _areas(each[fooled], each[~fooled], seed) for name, each in scores.items()}
     return Risk(
-        {name: _interval(values, len(fell)) for name, values in areas.items()},
-        _interval(areas["risk"] - areas["margin"], len(fell)),
+        {name: _interval(values, len(fooled)) for name, values in areas.items()},
+        _interval(areas["risk"] - areas["margin"], len(fooled)),
     )

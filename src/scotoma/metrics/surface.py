@@ -16,7 +16,7 @@ from scotoma.utils.random import Randomness
 CLOSE = 1 / 16
 """Share of eps that a close view reaches."""
 PARALLEL = 1e-3
-"""What is left of a unit vector orthogonal to another when it says nothing of its own."""
+"""Length of the part of a unit vector orthogonal to another below which they are parallel."""
 FAINT = 1e-30
 """Scale of the random numbers that decide where a gradient is 0."""
 
@@ -25,12 +25,12 @@ class Surface(NamedTuple):
     """Losses on a square grid."""
 
     at: Tensor
-    """e1 and e2 of the grid, (m,), in the threat's units"""
+    """e1 and e2 of the grid, (m,), in units of the threat."""
     losses: Tensor
-    """at x + e1 g + e2 g_perp, (n, m, m): image, e1, e2"""
+    """Losses at x + e1 g + e2 g_perp, (n, m, m): image, e1, e2."""
 
 
-def surface(
+def loss_surface(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
@@ -41,10 +41,10 @@ def surface(
     random: Randomness | None = None,
     loss: Loss = cross_entropy,
 ) -> Surface:
-    """The losses at x + e1 g + e2 g_perp, with the directions of `plane`.
+    """Return the losses at x + e1 g + e2 g_perp, with the directions of `plane`.
 
-    Points are not clipped to [0, 1]: black and white pixels would fold the plane. They may lie outside the ball, up to
-    |e1| + |e2| from the image.
+    Points are not clipped to [0, 1]: black and white pixels would fold the plane. They may lie
+    outside the ball, up to |e1| + |e2| from the image.
 
     Args:
         model: in eval mode.
@@ -53,50 +53,55 @@ def surface(
         threat: the norm, L-inf or L2.
         reach: e1 and e2 go from -reach to reach; None means eps, a wide view.
         steps: grid lines on either side of the image.
-        source: another model, whose gradient makes g_perp; None makes it at random.
-        random: of g_perp.
-        loss: what is drawn, and whose gradients are taken.
+        source: another model, whose gradient gives g_perp; None gives a random direction.
+        random: random numbers for g_perp.
+        loss: loss to evaluate, whose gradients give the directions.
+
+    Source: Tramer et al. 2018, Figure 1.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images, labels = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> loss_surface(model, images, labels, Threat("linf", 0.1), steps=2).losses.shape
+    torch.Size([3, 5, 5])
     """
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
     at = torch.arange(-steps, steps + 1, device=images.device) / steps * (reach or threat.eps)
     grid = torch.cartesian_prod(at, at)
     losses = images.new_empty(len(grid), len(images))
-    found = Surface(at, losses.T.unflatten(1, (len(at), len(at))))
+    result = Surface(at, losses.T.unflatten(1, (len(at), len(at))))
     if not len(images):
-        return found
+        return result
     batch = batch_size(images.device, images.shape[1:].numel())
     for rows in torch.arange(len(images), device=images.device).split(batch):
         clean, part, own = images[rows], oracle.select(rows), random.select(rows)
-        gradient = part.value_and_grad(clean, loss).gradient
-        other = (
-            Oracle(source, part.labels).value_and_grad(clean, loss).gradient
-            if source
-            else torch.zeros_like(clean)
-        )
+        gradient, other = part.value_and_grad(clean, loss).gradient, torch.zeros_like(clean)
+        if source:
+            other = Oracle(source, part.labels).value_and_grad(clean, loss).gradient
         first, second = plane(gradient, other, threat, own)
-        for points in torch.arange(len(grid), device=images.device).split(
-            max(1, batch // len(rows))
-        ):
+        together = max(1, batch // len(rows))
+        for points in torch.arange(len(grid), device=images.device).split(together):
             e1, e2 = grid[points].T[..., None, None, None, None]
             several = oracle.select(rows.repeat(len(points)))
             logits = several.logits((clean + e1 * first + e2 * second).flatten(0, 1))
             losses[points[:, None], rows] = loss(logits, several.labels).view(len(points), -1)
-    return found
+    return result
 
 
 def plane(
     gradient: Tensor, other: Tensor, threat: Threat, random: Randomness
 ) -> tuple[Tensor, Tensor]:
-    """A direction of unit size along each gradient, and one orthogonal to it; both (n, c, h, w).
+    """Return a unit direction along each gradient and one orthogonal to it, each (n, c, h, w).
 
-    In L-inf they are vectors of signs: that of `gradient`, and among the vectors of signs orthogonal to it the one along
-    which a function with the gradient `other` rises fastest (one value is 0 where the number of signs is odd). In L2 the second is
-    what is left of `other`. Where `other` says nothing it is random; so it is where it is parallel to `gradient` in L2.
+    In L-inf both are sign vectors. The first has the signs of `gradient`. The second is the sign
+    vector orthogonal to it along which a function with the gradient `other` rises fastest (one
+    value is 0 where the number of signs is odd). In L2 the second is the part of `other` orthogonal
+    to the first. It is random where `other` is 0, and in L2 also where `other`
+    is parallel to `gradient`.
 
     Args:
         gradient, other: (n, c, h, w), finite.
         threat: the norm, L-inf or L2.
-        random: of what `other` leaves open.
+        random: random numbers for what `other` does not determine.
     """
     noise = random.normal(gradient).flatten(1)
     if threat.norm == "linf":
@@ -107,16 +112,17 @@ def plane(
             threat.steepest(each).flatten(1) / threat.eps for each in (gradient, other)
         )
         left = _rejected(wanted, first)
-        second = torch.where(
-            left.norm(dim=1, keepdim=True) > PARALLEL, left, _rejected(noise, first)
-        )
+        own = left.norm(dim=1, keepdim=True) > PARALLEL
+        second = torch.where(own, left, _rejected(noise, first))
         second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return first.view_as(gradient), second.to(gradient).view_as(gradient)
 
 
 def _half_opposed(signs: Tensor, wanted: Tensor) -> Tensor:
-    """The signs orthogonal to `signs` with the largest product with `wanted`, (n, d): they keep the half of `signs` on which both
-    agree most, and turn the other."""
+    """Return the signs orthogonal to `signs` with the largest product with `wanted`, (n, d).
+
+    They keep the half of `signs` where both agree most, and flip the other half.
+    """
     bound = signs != 0
     agreement = (wanted * signs).masked_fill(~bound, -torch.inf)
     place = agreement.argsort(dim=1, descending=True, stable=True).argsort(1)
@@ -126,6 +132,6 @@ def _half_opposed(signs: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _rejected(vectors: Tensor, unit: Tensor) -> Tensor:
-    """What is left of `vectors` orthogonal to `unit`, float64 (n, d)."""
+    """Return the part of `vectors` orthogonal to `unit`, float64 (n, d)."""
     a, b = vectors.double(), unit.double()
     return a - (a * b).sum(1, keepdim=True) / b.square().sum(1, keepdim=True).clamp_min(1e-30) * b

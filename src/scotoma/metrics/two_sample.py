@@ -1,4 +1,4 @@
-"""How far apart two samples lie in feature space itself: by nearest neighbours, and by a classifier that tells them apart."""
+"""How far apart two samples lie in feature space: by nearest neighbours, and by a classifier."""
 
 from __future__ import annotations
 
@@ -8,23 +8,44 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scotoma.metrics.neighbours import nearest_others
 from scotoma.metrics.resampling import DRAWS, Comparison, compare
-from scotoma.metrics.search import nearest_others
+from scotoma.utils.optional import require
 
 NEIGHBOURS = 5
 SPARE = 4
-"""How many times as many neighbours are kept as a draw is expected to need."""
+"""Factor by which more neighbours are kept than a draw is expected to need."""
 UNEVEN = 8
-"""A sample more than so many times as large as the other is cut down: it hardly adds to what both together tell."""
+"""Ratio of sample sizes beyond which the larger sample is cut: more points hardly add accuracy."""
 DIMENSION_NEIGHBOURS = 20
 GATHERED = 2**20
-"""Values held at once when distances are taken from differences."""
+"""Values in memory at once when distances are computed from differences."""
 
 SIDE = 2000
 COMPONENTS = 100
 FOLDS = 5
 FLATTEST = 1e-4
-"""Principal components with a smaller share of the largest standard deviation are rounding."""
+"""Share of the largest standard deviation below which a principal component is rounding."""
+
+
+def knn_divergence(train: np.ndarray, test: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """Estimate the K-L divergence from training to test features by nearest neighbours.
+
+    Args:
+        train, test: float32 features (n, d) and (m, d).
+        k: neighbours.
+
+    Returns:
+        Nats; it can be below 0, and is NaN where no point has k neighbours in both samples.
+
+    Source: Wang, Kulkarni and Verdu 2009, with the intrinsic dimension (`intrinsic_dimension`).
+
+    >>> train, test = np.random.default_rng(0).normal(size=(2, 900, 1)).astype(np.float32)
+    >>> round(knn_divergence(train, test + 1), 1)
+    0.5
+    """
+    n, m = len(train), len(test)
+    return Neighbours.find(train, test, k).divergence(np.arange(n), np.arange(n, n + m))
 
 
 def knn_comparison(
@@ -35,45 +56,49 @@ def knn_comparison(
     k: int = NEIGHBOURS,
     draws: int = DRAWS,
 ) -> Comparison | None:
-    """The k-nearest-neighbour K-L divergence from training to test features of one class, with its error and null.
+    """Return the K-L divergence by nearest neighbours (`knn_divergence`) with its error and null.
 
     Args:
-        train, test: float32 features (n, d) and (m, d); a random part of one that is more than eight times as large as the other.
-        seed, draws: as in `compare`.
+        train, test: float32 features (n, d) and (m, d), mostly of one class. A sample more than
+            eight times as large as the other is cut at random.
+        seed, draws: see `compare`.
         k: neighbours.
 
     Returns:
-        None where there are too few points, or too many of them at distance zero from each other.
+        None where there are too few points, or too many at distance zero from each other.
+
+    >>> train, test = np.random.default_rng(0).normal(size=(2, 100, 3)).astype(np.float32)
+    >>> knn_comparison(train, test, draws=9).beyond_null
+    False
     """
     generator = np.random.default_rng(seed)
-    train, test = (
-        _cut(train, UNEVEN * len(test), generator),
-        _cut(test, UNEVEN * len(train), generator),
-    )
+    most = UNEVEN * min(len(train), len(test))  # only the larger sample can have more
+    train, test = _cut(train, most, generator), _cut(test, most, generator)
     n, m = len(train), len(test)
     if min(n, m) < 2:
         return None
-    held = min(m, n // 2)
-    near = Neighbours.find(
-        train, test, k, (_kept(k, held / n, n - 1), _kept(k, min(held, m // 2) / m, m))
-    )
+    size = min(m, n // 2)
+    kept = _kept(k, size / n, n - 1), _kept(k, min(size, m // 2) / m, m)
+    near = Neighbours.find(train, test, k, kept)
     return compare(n, m, near.divergence, seed, draws) if math.isfinite(near.dimension) else None
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The training points nearest to each training point, then the test points nearest to it.
+    """The training points and the test points nearest to each training point.
 
-    Once found, the divergence between any parts of the samples costs no search.
+    Divergences between any parts of the samples need no further search.
     """
 
     indices: np.ndarray
-    """(n, kept) into the training points followed by the test points; n + m where the distance is zero."""
+    """(n, kept): nearest training points, then nearest test points, as indices into the training
+    points followed by the test points; n + m where the distance is zero."""
     distances: np.ndarray
-    """float64 (n, kept), ascending within each of the two."""
+    """float64 (n, kept), ascending within each of the two groups."""
     total: int
     """n + m."""
     k: int
+    """Neighbours of the estimator."""
     dimension: float
     """Intrinsic dimension of the training points, see `intrinsic_dimension`."""
 
@@ -85,60 +110,59 @@ class Neighbours:
         k: int = NEIGHBOURS,
         kept: tuple[int, int] | None = None,
     ) -> Neighbours:
-        """Exact search; distances are taken from differences, not from a matrix product, which cancels for near points.
+        """Search exactly; distances come from differences, since a product cancels for near points.
 
         Args:
             train, test: float32 features (n, d) and (m, d).
             k: neighbours of the estimator.
             kept: training and test neighbours kept; None means all.
         """
-        import faiss
-
         n, m = len(train), len(test)
         kept = kept or (n - 1, m)
         centre = train.mean(0, dtype=np.float64).astype(np.float32)
-        train, test = (
-            np.ascontiguousarray(points - centre, np.float32) for points in (train, test)
-        )
+        train, test = (np.ascontiguousarray(each - centre, np.float32) for each in (train, test))
         within, distances = _sorted(train, train, nearest_others(train, kept[0])[0])
-        across, further = _sorted(train, test, faiss.knn(train, test, kept[1])[1])
+        search = require("faiss", "the divergence by nearest neighbours").knn
+        across, further = _sorted(train, test, search(train, test, kept[1])[1])
         indices, distances = np.hstack([within, across + n]), np.hstack([distances, further])
         indices[distances == 0] = n + m
         return cls(indices, distances, n + m, k, intrinsic_dimension(distances[:, : kept[0]]))
 
     def divergence(self, first: np.ndarray, second: np.ndarray) -> float:
-        """K-L divergence in nats from the training points `first` to the points `second`, by index.
+        """Return the K-L divergence from training points `first` to points `second` (indices).
 
-        The estimator of Wang, Kulkarni and Verdu 2009: (d / n) sum of log(nu / rho), plus log(m / (n - 1)), with rho and nu the
-        distances of each of `first` to its k-th nearest of the other n - 1 and of the m. d is the intrinsic dimension of the
-        training points, since features on a surface have a density on it and none in space. A point at distance zero is nobody's
-        neighbour, since its logarithm is infinite.
+        The estimate is (d / n) sum of log(nu / rho), plus log(m / (n - 1)). rho and nu are the
+        distances from each of `first` to its k-th nearest of the other n - 1 and of the m points.
+        d is the intrinsic dimension of the training points, since features on a surface have a
+        density on it but none in space. Points at distance zero are not counted as neighbours,
+        since their logarithm is infinite.
 
-        It can be below zero; NaN where no point has k neighbours in both.
+        Returns:
+            Nats; it can be below 0, and is NaN where no point has k neighbours in both.
         """
         logs = np.log(self._distance(first, second)) - np.log(self._distance(first, first))
-        known = logs[np.isfinite(logs)]
-        return (
-            self.dimension * float(known.mean()) + math.log(len(second) / (len(first) - 1))
-            if known.size
-            else math.nan
-        )
+        finite = logs[np.isfinite(logs)]
+        if not finite.size:
+            return math.nan
+        return self.dimension * float(finite.mean()) + math.log(len(second) / (len(first) - 1))
 
     def _distance(self, points: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Distance of each of `points` to its k-th nearest of `others`; NaN where fewer were kept."""
+        """Return the distance of each of `points` to its k-th nearest of `others`, or NaN."""
         member = np.zeros(self.total + 1, bool)
         member[others] = True
         reached = member[self.indices[points]].cumsum(1) == self.k
-        found = self.distances[points, reached.argmax(1)]
-        return np.where(reached.any(1), found, np.nan)
+        return np.where(reached.any(1), self.distances[points, reached.argmax(1)], np.nan)
 
 
 def intrinsic_dimension(distances: np.ndarray, k: int = DIMENSION_NEIGHBOURS) -> float:
-    """The dimension of the surface that points lie on: the maximum likelihood estimator of Levina and Bickel 2004, with the
-    inverses averaged over points (MacKay and Ghahramani 2005).
+    """Estimate the dimension of the surface that points lie on.
+
+    This is the maximum likelihood estimator of Levina and Bickel 2004, with the inverses averaged
+    over points (MacKay and Ghahramani 2005).
 
     Args:
-        distances: of each point to its nearest others, ascending (n, kept); zeros, which are duplicates, do not count.
+        distances: distances of each point to its nearest others, ascending (n, kept); zeros, which
+            are duplicates, do not count.
         k: neighbours used.
 
     Returns:
@@ -161,18 +185,25 @@ def classifier_comparison(
     side: int = SIDE,
     advance: Callable[[int], None] = lambda steps: None,
 ) -> Comparison:
-    """A classifier two-sample test (Lopez-Paz and Oquab 2017): the area under the ROC curve, one half being chance, of a logistic
-    regression that tells training from test points, and parts of the training set from each other.
+    """Run a classifier two-sample test: the AUC of a logistic regression, beside its null.
 
-    Features are standardised and turned into their first 100 principal components, each of unit variance, all without a look at
-    which sample a point is of. The standard error is that of Hanley and McNeil 1982 or, where it is larger, the spread of the
-    null, in which cross-validation has a part.
+    The classifier separates training from test points; for the null it separates parts of the
+    training set. Features are standardised and reduced to their first 100 principal components of
+    unit variance, without regard to the sample that a point belongs to. The standard error is
+    that of Hanley and McNeil 1982 or the spread of the null, whichever is larger: the null also
+    contains the spread of cross-validation.
 
     Args:
-        train, test: features (n, d) and (m, d), all classes together; n at least 10 and m at least 5.
-        seed, draws: as in `compare`.
-        side: most points of each sample; both always have as many, drawn at random.
-        advance: told of the classifiers done, `draws` + 1.
+        train, test: features (n, d) and (m, d), all classes together; n at least 10, m at least 5.
+        seed, draws: see `compare`.
+        side: most points of each sample; both are drawn at random and have equal sizes.
+        advance: called with 1 after each of the `draws` + 1 classifiers.
+
+    Source: Lopez-Paz and Oquab 2017.
+
+    >>> train, test = np.random.default_rng(0).normal(size=(2, 60, 3)).astype(np.float32)
+    >>> classifier_comparison(train, test + 2, draws=4).beyond_null
+    True
     """
     generator = np.random.default_rng(seed)
     size = min(side, len(test), len(train) // 2)
@@ -181,69 +212,77 @@ def classifier_comparison(
     null = np.empty(draws)
     for i in range(draws):
         order = generator.permutation(n)
-        null[i] = area(points[order[:size]], points[order[size : 2 * size]], seed)
+        null[i] = two_sample_auc(points[order[:size]], points[order[size : 2 * size]], seed)
         advance(1)
-    auc = area(points[generator.permutation(n)[:size]], points[n:], seed)
+    auc = two_sample_auc(points[generator.permutation(n)[:size]], points[n:], seed)
     advance(1)
     above, below = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = (auc * (1 - auc) + (size - 1) * (above + below - 2 * auc**2)) / size**2
     return Comparison(auc, max(math.sqrt(variance), float(null.std(ddof=1))), np.array([auc]), null)
 
 
-def area(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
-    """Area under the ROC curve of a logistic regression between two samples of at least five points, cross-validated and averaged
-    over the five folds, whose scores have no common scale."""
+def two_sample_auc(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:
+    """Return the AUC of a cross-validated logistic regression between two samples.
+
+    It is 0.5 where the classifier cannot separate the samples. The area is averaged over five
+    folds, whose scores have no common scale.
+
+    Args:
+        first, second: features (n, d) and (m, d), at least five points each, of similar scales.
+        seed: seed of the folds.
+
+    >>> first, second = np.random.default_rng(0).normal(size=(2, 50, 1))
+    >>> two_sample_auc(first, second + 9)
+    1.0
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_score
 
     points, labels = np.concatenate([first, second]), np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return float(
-        cross_val_score(LogisticRegression(), points, labels, cv=folds, scoring="roc_auc").mean()
-    )
+    areas = cross_val_score(LogisticRegression(), points, labels, cv=folds, scoring="roc_auc")
+    return float(areas.mean())
 
 
 def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Both samples (n + m, components), standardised and reduced to principal components of unit variance."""
+    """Return both samples (n + m, components) as principal components of unit variance."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
 
     points = StandardScaler().fit_transform(np.concatenate([train, test]))
     if not points.any():
         return points[:, :1]
-    pca = PCA(min(COMPONENTS, *points.shape), random_state=int(generator.integers(2**31))).fit(
-        points
-    )
+    seed = int(generator.integers(2**31))
+    pca = PCA(min(COMPONENTS, *points.shape), random_state=seed).fit(points)
     scales = np.sqrt(pca.explained_variance_)
     kept = scales > FLATTEST * scales.max()
     return pca.transform(points)[:, kept] / scales[kept]
 
 
 def _cut(points: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    """At most so many of the points, at random."""
-    return (
-        points
-        if len(points) <= most
-        else points[np.sort(generator.permutation(len(points))[:most])]
-    )
+    """Draw at most `most` of the points at random, in their order."""
+    if len(points) <= most:
+        return points
+    return points[np.sort(generator.permutation(len(points))[:most])]
 
 
 def _kept(k: int, share: float, most: int) -> int:
-    """Neighbours to keep so that a random `share` of the points holds k of them, but for one time in ten thousand."""
+    """Return how many neighbours to keep so that a random `share` of the points contains k.
+
+    The number suffices for all but about one point in ten thousand.
+    """
     return min(most, max(DIMENSION_NEIGHBOURS, math.ceil(SPARE * k / share)))
 
 
 def _sorted(
     queries: np.ndarray, points: np.ndarray, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbours (n, kept) of each query by their distance in double precision, and these distances."""
+    """Sort the neighbours (n, kept) of each query by their distance in double precision."""
     distances = np.empty(indices.shape)
     block = max(1, GATHERED // (indices.shape[1] * queries.shape[1]))
     for start in range(0, len(queries), block):
         here = slice(start, start + block)
-        difference = points[indices[here]] - queries[here, None]
-        distances[here] = np.sqrt(
-            np.einsum("ijk,ijk->ij", difference, difference, dtype=np.float64)
-        )
+        apart = points[indices[here]] - queries[here, None]
+        distances[here] = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart, dtype=np.float64))
     order = distances.argsort(1, kind="stable")
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)

@@ -14,7 +14,7 @@ from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.data.dataset import Split
-from scotoma.metrics.linearity import linearity
+from scotoma.metrics.linearity import loss_linearity
 from scotoma.training.parallel import ALONE, Team
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
@@ -84,7 +84,7 @@ def evaluate(
         return Evaluation(accuracy, None, None, None, None)
     steps = torch.zeros(2, dtype=torch.float64)
     if team.leads:  # its figures are of all of these images together
-        found = linearity(model, *_read(split, rows[:LINEARITY_IMAGES], device), threat)
+        found = loss_linearity(model, *_read(split, rows[:LINEARITY_IMAGES], device), threat)
         steps[0], steps[1] = found.ratio.value, found.mean_cosine.value
     ratio, cosine = team.total(steps).tolist()
     return Evaluation(accuracy, *robust, loss_ratio=finite(ratio), cosine=finite(cosine))

@@ -18,7 +18,6 @@ from scotoma.metrics.inequality import (
     CONVENTIONS,
     amounts,
     gini,
-    global_gini,
     hoover,
     lorenz,
     regional_gini,
@@ -105,7 +104,7 @@ def unequal(maps: Tensor) -> dict[str, Tensor]:
     """Measures of inequality of each map (n, c, h, w), float64 (n,), and its Lorenz curve."""
     values = amounts(maps)
     return {
-        **{gini_column("global", each): global_gini(maps, each) for each in CONVENTIONS[:2]},
+        **{gini_column("global", each): gini(maps, each) for each in CONVENTIONS[:2]},
         **{gini_column("regional", each): regional_gini(maps, each) for each in CONVENTIONS},
         **{gini_column("pixels", each): gini(amounts(maps, each, 1)) for each in CONVENTIONS[::2]},
         "hoover": hoover(values),

@@ -16,7 +16,7 @@ from scotoma.attacks.distal import Distal, Posterior
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import UNIT, shuffled
-from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
 from scotoma.papers.item import Context
@@ -164,7 +164,7 @@ def _from_data(run: Run, images: Tensor) -> np.ndarray:
     train = run.claim.data.train
     assert train is not None, "what a reference model was trained on"
     known = train.images(torch.arange(len(train))).flatten(1)
-    return mean_neighbour_distance(known.numpy(), images.numpy(), k=1)
+    return nearest_distance(known.numpy(), images.numpy(), k=1)
 
 
 def _surest(posterior: Posterior, logits: Tensor) -> np.ndarray:

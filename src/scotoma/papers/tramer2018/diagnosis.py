@@ -15,8 +15,8 @@ from torch import Tensor
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import UNIT
-from scotoma.metrics.health import health
-from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.metrics.health import gradient_health
+from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.papers.item import Context
 from scotoma.papers.tramer2018 import drawn, published
@@ -116,8 +116,8 @@ def _by_unit(
 
 
 def _lines(run: Run, indices: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    steps = linearity(run.model, images, labels, run.claim.threat, STEPS)
-    norms = health(run.model, images, labels).cross_entropy.l2
+    steps = loss_linearity(run.model, images, labels, run.claim.threat, STEPS)
+    norms = gradient_health(run.model, images, labels).cross_entropy.l2
     return {field.name: getattr(steps, field.name) for field in fields(Linearity)} | {"norm": norms}
 
 

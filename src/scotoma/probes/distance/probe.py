@@ -11,7 +11,7 @@ from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run, describe
 from scotoma.metrics.approximate import EXACT, nearest_neighbours
-from scotoma.metrics.class_density import COMPONENTS, class_log_density
+from scotoma.metrics.density import COMPONENTS, class_log_density
 from scotoma.metrics.risk import FEWEST
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Settings, columns, percent

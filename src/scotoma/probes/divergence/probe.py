@@ -13,10 +13,9 @@ import torch
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.execution.run import Run
-from scotoma.metrics.class_divergence import FEWEST, by_class, kde_comparison, shared_classes
+from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
-from scotoma.metrics.two_sample import classifier_comparison, knn_comparison
 from scotoma.probes.base import Settings
 from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Found, Measured, placed
 from scotoma.results.finding import Finding
@@ -117,24 +116,23 @@ class Divergence:
     def _compare(run: Run, features: Features, plane: pl.DataFrame) -> pl.DataFrame:
         """The three measures with their draws, a row a measure and class."""
         (train, train_labels), (test, test_labels) = placed(plane)
-        classes = len(shared_classes(train_labels, test_labels))
-        with run.progress.bar("divergence of densities", classes) as advance:
-            found = {
-                "kl": by_class(
-                    train, train_labels, test, test_labels, kde_comparison, run.seed, advance
-                )
-            }
-        if found["kl"]:
-            train, test = features("training"), features("test")
-            with run.progress.bar("divergence by neighbours", classes) as advance:
-                found["knn_kl"] = by_class(
-                    train, train_labels, test, test_labels, knn_comparison, run.seed, advance
-                )
-            with run.progress.bar("telling sets apart", DRAWS + 1) as advance:
-                found["auc"] = {ALL: classifier_comparison(train, test, run.seed, advance=advance)}
+        measured = divergence(
+            features("training"),
+            train_labels,
+            features("test"),
+            test_labels,
+            plane=(train, test),
+            seed=run.seed,
+            progress=run.progress,
+        )
+        measures = {
+            "kl": measured.kl,
+            "knn_kl": measured.knn_kl,
+            "auc": {} if measured.auc is None else {ALL: measured.auc},
+        }
         rows = [
             (name, label, vars(each))
-            for name, classes in found.items()
+            for name, classes in measures.items()
             for label, each in classes.items()
         ]
         return pl.DataFrame(

@@ -22,10 +22,10 @@ from scotoma.attacks.square import Square
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
-from scotoma.metrics.health import health
-from scotoma.metrics.linearity import Linearity, linearity
+from scotoma.metrics.health import gradient_health
+from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
-from scotoma.metrics.surface import CLOSE, surface
+from scotoma.metrics.surface import CLOSE, loss_surface
 from scotoma.probes.base import Settings
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
 from scotoma.probes.masking.report import RULE, finding
@@ -141,7 +141,7 @@ class Masking:
         def look(
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
-            found = linearity(model, images, labels, threat, **LINEARITY, random=random)
+            found = loss_linearity(model, images, labels, threat, **LINEARITY, random=random)
             step = threat.project(images + threat.steepest(random.fork(1).normal(images)), images)
             beside = cross_entropy(Oracle(model, labels).logits(step), labels)
             return {**vars(found), "random": beside}
@@ -178,7 +178,7 @@ class Masking:
                 model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
             ) -> dict[str, Tensor]:
                 module = source.module.to(images.device) if source else None
-                at, losses = surface(
+                at, losses = loss_surface(
                     model, images, labels, claim.threat, reach, source=module, random=random
                 )
                 e1, e2 = torch.cartesian_prod(at, at).T
@@ -207,7 +207,7 @@ def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarr
 def _health(
     model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
 ) -> dict[str, Tensor]:
-    found = health(model, images, labels)
+    found = gradient_health(model, images, labels)
     flags = {name: getattr(found, name) for name in FLAGS if name != "flat"}
     flat = (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0)
     return {
