@@ -10,7 +10,7 @@ import polars as pl
 
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, describe
-from scotoma.metrics.neighbours import mean_neighbour_distance
+from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
 from scotoma.papers.checks import Measured
 from scotoma.papers.figures import curve
@@ -299,7 +299,7 @@ def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
         assert data.train is not None
         train, original = run.features(data.train, None), run.features(data.test, None)
         moved = run.features(data.test, None, transform=change)
-        distance = mean_neighbour_distance(train, np.concatenate([original, moved]), NEIGHBOURS)
+        distance = nearest_distance(train, np.concatenate([original, moved]), NEIGHBOURS)
         n = len(original)
         return pl.DataFrame({"original": distance[:n], "moved": distance[n:]})
 
