@@ -13,7 +13,7 @@ from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.certificates.probe import Certificate
 from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.norms.probe import Norms
-from scotoma.report.text import norm
+from scotoma.utils.text import norm_name
 
 EPS = 0.4
 QUICK = {
@@ -107,7 +107,7 @@ def test_no_word_speaks_of_another_norm(report):
         told = json.dumps(whole, ensure_ascii=False)
         assert not re.search(r"L-inf|linf|L∞", told), finding.probe
     for probe in ("robustness", "masking"):
-        assert norm("l2") in json.dumps([vars(figure) for figure in report[probe].figures])
+        assert norm_name("l2") in json.dumps([vars(figure) for figure in report[probe].figures])
     assert "L2" in report["blindspots"].figures[1].captions[0][2]
 
 

@@ -37,7 +37,6 @@ from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings
 from scotoma.probes.norms.bounds import read_bounds
-from scotoma.report.text import norm
 from scotoma.results.finding import (
     Bars,
     Boxes,
@@ -50,6 +49,7 @@ from scotoma.results.finding import (
 )
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
+from scotoma.utils.text import norm_name
 
 SCHEMA = 1
 AUDITED = ("linf", "l2")
@@ -167,7 +167,7 @@ def audit(
     if threat.norm not in AUDITED:
         known = f"scotoma attack {'fmn-l1' if threat.norm == 'l1' else 'sigma-zero'}"
         raise InputError(
-            f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm(threat.norm)} write {known}"
+            f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm_name(threat.norm)} write {known}"
         )
     chosen = read_bounds(bounds, threat)
     options = {

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scotoma.report.text import aligned, columns, definitions, humanise, key_numbers, scalar
+from scotoma.report.text import aligned, columns, definitions, key_numbers
+from scotoma.utils.text import humanise, scalar
 
 
 @pytest.mark.parametrize(

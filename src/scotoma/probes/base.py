@@ -14,10 +14,10 @@ from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
+from scotoma.utils.text import norm_name
 
 
 @dataclass(frozen=True)
@@ -85,4 +85,4 @@ def percent(rate: Rate) -> str:
 
 def sized(record: Row, norm: str) -> str:
     """How large the perturbation of a record is, under an image: "L-inf 0.123"."""
-    return f"{written(norm)} {record[norm]:.3f}"
+    return f"{norm_name(norm)} {record[norm]:.3f}"

@@ -15,8 +15,8 @@ from matplotlib.lines import Line2D
 
 from scotoma.report.plot import MARKERS, axes_of, below, beside, legend, values
 from scotoma.report.svg import INK, PAPER
-from scotoma.report.text import number
 from scotoma.results.finding import Finding, Heatmap, Row
+from scotoma.utils.text import number
 
 # Heat maps keep their colours in a dark page, so these are none of those that follow it.
 BAD_TO_GOOD = LinearSegmentedColormap.from_list(

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
 from scotoma.results.finding import Figure, Finding, Gallery, Row
+from scotoma.utils.text import humanise, norm_name
 
 FOLDED_ROWS = 12
 """A table with more rows than this is folded on screen."""
@@ -71,7 +72,7 @@ def write_report(
     }
     claimed = {
         "claim": claim,
-        "norm": text.norm(claim["threat"]["norm"]),
+        "norm": norm_name(claim["threat"]["norm"]),
         "size": _size(claim["threat"]),
     }
     return _write_page(folder, findings, provenance, **words, **claimed)
@@ -146,7 +147,7 @@ def _section(folder: Path, finding: Finding, drawn: int) -> Section:
         columns = len(figure.columns) if isinstance(figure, Gallery) and figure.captions else 0
         drawings.append(Drawing(drawn + i, element, figure.caption, columns))
     tables = [
-        (text.humanise(name), len(rows), text.columns(rows))
+        (humanise(name), len(rows), text.columns(rows))
         for name, rows in finding.tables.items()
         if rows
     ]

@@ -9,8 +9,8 @@ import polars as pl
 
 from scotoma.claim import Threat
 from scotoma.execution.records import successes
-from scotoma.report.text import norm
 from scotoma.utils.stats import rate
+from scotoma.utils.text import norm_name
 
 
 def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
@@ -19,5 +19,5 @@ def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
     median = float(np.quantile(records[threat.norm].to_numpy(), 0.5, method="lower"))
     yield f"clean accuracy: {clean}"
     yield f"attack success at {threat}: {rate(successes(records, threat.eps, threat.norm))}"
-    yield f"median smallest {norm(threat.norm)} perturbation: {median:.4g} (clean errors count as 0, failures as infinite)"
+    yield f"median smallest {norm_name(threat.norm)} perturbation: {median:.4g} (clean errors count as 0, failures as infinite)"
     yield f"passes an image: {records['forwards'].mean():.0f} forward, {records['backwards'].mean():.0f} backward"

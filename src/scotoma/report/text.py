@@ -1,69 +1,16 @@
-"""How names and numbers are written for people."""
+"""Tables, key numbers and provenance as text, ready for the page."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scotoma.results.finding import Row
+from scotoma.utils.text import NONE, humanise, scalar
 
-NONE = "–"
-SIGNIFICANT = 4
 DECIMALS = 4
 INTERVAL_DECIMALS = 3
-
-_TERMS = {
-    "linf": "L-inf",
-    "l0": "L0",
-    "l1": "L1",
-    "l2": "L2",
-    "sha256": "SHA-256",
-    "pgd": "PGD",
-    "fgsm": "FGSM",
-    "auroc": "AUROC",
-}
-_TERMS |= {name: name for name in ("n", "p", "eps")}
-_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def humanise(name: str) -> str:
-    """A key as words: "robust_accuracy" is "Robust accuracy", "linf" is "L-inf"."""
-    words = [_TERMS.get(word, word) for word in re.split(r"[_\s]+", str(name)) if word]
-    text = " ".join(words)
-    return text if words and words[0] in _TERMS.values() else text[:1].upper() + text[1:]
-
-
-def norm(name: str) -> str:
-    """A norm as the page writes it: "linf" is "L-inf"."""
-    return _TERMS.get(name, name)
-
-
-def number(value: float) -> str:
-    """Four significant digits, no padding, and a power of ten only where the number would be unreadable without it."""
-    if not math.isfinite(value):
-        return NONE if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if isinstance(value, int):
-        text = f"{value:,}" if abs(value) >= 10_000 else str(value)
-    elif value != 0 and not 1e-4 <= abs(value) < 1e6:
-        mantissa, exponent = f"{value:.2e}".split("e")
-        return f"{float(mantissa):g} × 10{str(int(exponent)).translate(_RAISED)}".replace("-", "−")
-    elif abs(value) >= 10 ** (SIGNIFICANT - 1):
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.{SIGNIFICANT}g}"
-    return text.replace("-", "−")
-
-
-def scalar(value: Any) -> str:
-    """Any JSON scalar as text; null is an en dash."""
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return number(value) if isinstance(value, int | float) else str(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,9 +1,9 @@
-"""What a user can put right is an `InputError`; the command line prints it in one line and exits with 2."""
+"""Errors that a user can correct."""
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used. The message says what is wrong, with what, and what to do."""
+    """Something that the user gave cannot be used.
 
-
-class InputWarning(UserWarning):
-    """Something that the user gave works, but not as they may believe."""
+    The message says what is wrong and what to do. The command line prints it in one line and exits
+    with status 2.
+    """

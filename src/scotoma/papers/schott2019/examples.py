@@ -8,8 +8,8 @@ import torch
 from scotoma.claim import Threat
 from scotoma.papers.schott2019.measured import Measured
 from scotoma.probes.norms.figures import amount
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Gallery
+from scotoma.utils.text import norm_name
 
 SHOWN = 4
 
@@ -34,7 +34,7 @@ def examples(found: dict[str, Measured]) -> tuple[dict[str, np.ndarray], list[Ga
         galleries.append(
             Gallery(
                 f"examples_{norm}",
-                f"The nearest adversarial images in {written(norm)} that any attack found.",
+                f"The nearest adversarial images in {norm_name(norm)} that any attack found.",
                 images=f"examples_{norm}",
                 columns=["original", *found],
                 captions=captions,

@@ -13,9 +13,9 @@ from scotoma.papers.schott2019.study import Study
 from scotoma.probes.base import columns
 from scotoma.probes.norms.analysis import Reading
 from scotoma.probes.norms.figures import amount
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Row
 from scotoma.utils.stats import finite, median, rate
+from scotoma.utils.text import norm_name
 
 POINTS = 40
 FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}
@@ -150,7 +150,7 @@ def _curve(found: Found, norm: str) -> list[Row]:
 
 
 def _figures(norm: str) -> tuple[Figure, Figure]:
-    name, bound = written(norm), published.BOUNDS[norm]
+    name, bound = norm_name(norm), published.BOUNDS[norm]
     distance = "changed pixels" if norm == "l0" else f"{name} distance"
     curve = Curve(
         f"curve_{norm}",

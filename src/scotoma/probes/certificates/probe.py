@@ -18,10 +18,10 @@ from scotoma.probes.base import Settings, columns, sized
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import HARMLESS, move
 from scotoma.probes.blindspots.transformed import Spot, cell
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Bars, Finding, Gallery, Row, Verdict
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
+from scotoma.utils.text import norm_name
 
 LEFT = 0.5
 RULE = (
@@ -71,7 +71,7 @@ class Certificate:
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.threat.norm != "linf":
             return self._inapplicable(
-                f"The bound is one in L-inf, and the claim is one in {written(claim.threat.norm)}."
+                f"The bound is one in L-inf, and the claim is one in {norm_name(claim.threat.norm)}."
             )
         try:
             network = read_network(run.model, claim.data.shape)

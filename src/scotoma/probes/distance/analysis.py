@@ -10,9 +10,9 @@ import numpy as np
 
 from scotoma.metrics.risk import Logistic, Risk, auroc, risk
 from scotoma.probes.base import columns
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
 from scotoma.utils.stats import Correlation, Estimate, Rate, finite, rate, spearman
+from scotoma.utils.text import norm_name
 
 FIFTHS = 5
 BINS = 12
@@ -168,7 +168,7 @@ class Proximity:
                 x="distance",
                 y=self.norm,
                 x_label="distance to the training data",
-                y_label=f"smallest {written(self.norm)} perturbation",
+                y_label=f"smallest {norm_name(self.norm)} perturbation",
             ),
             Curve(
                 moved,

@@ -15,9 +15,9 @@ from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, Rea
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
+from scotoma.utils.text import norm_name
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
 RULE = (
@@ -312,7 +312,7 @@ def _notes(
         )
     if np.isfinite(together.value):
         notes.append(
-            f"Spearman's correlation of an image's Gini coefficient with its smallest {written(claim.threat.norm)} perturbation is "
+            f"Spearman's correlation of an image's Gini coefficient with its smallest {norm_name(claim.threat.norm)} perturbation is "
             f"{together.value:.2f}, between {together.low:.2f} and {together.high:.2f} with 95% confidence (n = {together.n})."
         )
     return tuple(notes)

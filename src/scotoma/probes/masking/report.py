@@ -9,9 +9,9 @@ from scotoma.metrics.subspace import survival
 from scotoma.probes.base import columns, percent
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.utils.stats import Rate, finite, rate
+from scotoma.utils.text import norm_name
 
 RULE = (
     "broken (the gradients are masked) if on some check the share of failing images lies above what is tolerated with its 95% "
@@ -147,7 +147,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             y="success",
             low="success_low",
             high="success_high",
-            x_label=f"{written(threat.norm)} perturbation size",
+            x_label=f"{norm_name(threat.norm)} perturbation size",
             y_label="success rate",
             marks={"claimed eps": threat.eps},
         ),

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from scotoma.claim import Claim, Threat
-from scotoma.report.text import norm
 from scotoma.utils.errors import InputError
+from scotoma.utils.text import norm_name
 
 MEASURED = ("l0", "l2", "linf")
 
@@ -49,15 +49,15 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
             raise InputError(f"--bounds: {error}") from None
         if bound.norm not in MEASURED:
             raise InputError(
-                f"--bounds {bound}: {norm(bound.norm)} is not measured; give l0, l2 or linf"
+                f"--bounds {bound}: {norm_name(bound.norm)} is not measured; give l0, l2 or linf"
             )
         if bound.norm == claimed.norm:
             raise InputError(
-                f"--bounds {bound}: the claim is one in {norm(bound.norm)}, and its own bound counts: --threat {claimed}"
+                f"--bounds {bound}: the claim is one in {norm_name(bound.norm)}, and its own bound counts: --threat {claimed}"
             )
         if bound.norm in read:
             raise InputError(
-                f"--bounds {read[bound.norm]},{bound}: {norm(bound.norm)} is given twice; leave one away"
+                f"--bounds {read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; leave one away"
             )
         read[bound.norm] = bound
     return tuple(read.values())

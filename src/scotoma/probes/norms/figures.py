@@ -9,9 +9,9 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import columns
 from scotoma.probes.norms.analysis import Kind, Reading
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Curve, Figure, Gallery, Row
 from scotoma.utils.stats import finite
+from scotoma.utils.text import norm_name
 
 POINTS = 40
 SHOWN = 5
@@ -28,7 +28,7 @@ def amount(bound: Threat) -> str:
     """A distance in a sentence: "12 pixels", "L2 1.5"."""
     if bound.norm == "l0":
         return f"{bound.eps:.0f} pixel{'' if bound.eps == 1 else 's'}"
-    return f"{written(bound.norm)} {bound.eps:.3g}"
+    return f"{norm_name(bound.norm)} {bound.eps:.3g}"
 
 
 def curve(read: Reading) -> list[Row]:
@@ -62,7 +62,7 @@ def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
         Curve(
             f"curve_{norm}",
             f"Share of all test images that are classified correctly and stay so under every perturbation found, against its "
-            f"{written(norm)} size, with 95% intervals. Where the line of decision-based attacks lies clearly below that of "
+            f"{norm_name(norm)} size, with 95% intervals. Where the line of decision-based attacks lies clearly below that of "
             "gradient-based ones, gradients mislead.",
             table=f"curve_{norm}",
             x="distance",
@@ -70,7 +70,7 @@ def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
             low="accuracy_low",
             high="accuracy_high",
             group="attacks",
-            x_label="changed pixels" if norm == "l0" else f"{written(norm)} perturbation size",
+            x_label="changed pixels" if norm == "l0" else f"{norm_name(norm)} perturbation size",
             y_label="accuracy",
             marks={"claimed eps" if norm == claim.threat.norm else "bound": read.bound.eps},
         )
@@ -114,7 +114,7 @@ def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
         "The nearest adversarial images found in each norm, from an image that is easy to break to one that is hard, by the "
         "mean of its distances in units of the bounds.",
         images="examples",
-        columns=["original", *map(written, readings)],
+        columns=["original", *map(norm_name, readings)],
         captions=[
             [_original(readings, row), *(_example(read, row) for read in readings.values())]
             for row in shown.tolist()

@@ -14,9 +14,9 @@ from scotoma.probes.norms.analysis import MISLED, NEARER, Reading
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
 from scotoma.probes.robustness import probe as robustness
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import finite, median
+from scotoma.utils.text import norm_name
 
 RULE = (
     "in the norms other than the claim's, the success rate within their bounds: broken if in some norm its 95% interval lies "
@@ -86,11 +86,11 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
         return "The model classifies none of the audited images correctly, so there is nothing to attack."
     if not verdicts:
         return (
-            f"No attack was tried in another norm than the claim's, {written(claim.threat.norm)}."
+            f"No attack was tried in another norm than the claim's, {norm_name(claim.threat.norm)}."
         )
     worst = _worst(verdicts.values())
     norms = [norm for norm, verdict in verdicts.items() if verdict == worst]
-    names = " and ".join(map(written, norms))
+    names = " and ".join(map(norm_name, norms))
     figures = "; ".join(_told(readings[norm]) for norm in norms)
     claimed = amount(claim.threat)
     said = {
@@ -118,7 +118,7 @@ def _misled(read: Reading) -> str:
         "its gradients" if read.gradient == "exact" else "the gradients that stand in for its own"
     )
     return (
-        f"In {written(read.bound.norm)} {which} mislead attacks: on {percent(read.decision_nearer)} attacks that see "
+        f"In {norm_name(read.bound.norm)} {which} mislead attacks: on {percent(read.decision_nearer)} attacks that see "
         "decisions alone come clearly nearer, so that gradient attacks alone would overstate it."
     )
 

@@ -9,9 +9,9 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings, columns, percent, sized
-from scotoma.report.text import norm as written
 from scotoma.results.finding import Curve, Finding, Gallery, Verdict
 from scotoma.utils.stats import Rate, finite, rate
+from scotoma.utils.text import norm_name
 
 HOLDS, BROKEN = 0.15, 0.5
 RULE = f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
@@ -54,14 +54,14 @@ class Robustness:
                 Curve(
                     "curve",
                     "Share of all test images that are classified correctly and stay so under every perturbation found, against "
-                    f"its {written(norm)} size; the band is the 95% interval. Attacks give an upper bound: the truth can only be "
+                    f"its {norm_name(norm)} size; the band is the 95% interval. Attacks give an upper bound: the truth can only be "
                     "lower.",
                     table="curve",
                     x="eps",
                     y="robust_accuracy",
                     low="robust_accuracy_low",
                     high="robust_accuracy_high",
-                    x_label=f"{written(norm)} perturbation size",
+                    x_label=f"{norm_name(norm)} perturbation size",
                     y_label="robust accuracy",
                     marks={"claimed eps": eps},
                 ),
@@ -76,7 +76,7 @@ class Robustness:
 
     @staticmethod
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
-        size = f"{written(claim.threat.norm)} {claim.threat.eps:g}"
+        size = f"{norm_name(claim.threat.norm)} {claim.threat.eps:g}"
         if success.n == 0:
             return "The model classifies none of the audited images correctly, so there is nothing to attack."
         return (

@@ -22,7 +22,6 @@ from scotoma.execution.fingerprint import fingerprint
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
-from scotoma.probes.base import Settings
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
 from scotoma.utils.cache import cache
@@ -98,11 +97,6 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
         )
         for model, trained in different.values()
     )
-
-
-def sources_for(claim: Claim, run: Run, settings: Settings) -> tuple[Classifier, ...]:
-    """The models of `sources`."""
-    return tuple(source.model for source in sources(claim, run, settings.sources))
 
 
 def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
