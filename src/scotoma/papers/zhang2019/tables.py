@@ -17,9 +17,9 @@ from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.base import columns
 from scotoma.probes.blindspots.probe import move
 from scotoma.probes.divergence.probe import Divergence
-from scotoma.report.text import scalar
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.utils.stats import Rate, rate
+from scotoma.utils.text import scalar
 
 DIVERGENCE = "K-L divergence"
 BEYOND = {
