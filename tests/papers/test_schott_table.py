@@ -12,10 +12,17 @@ from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.papers.item import Context
-from scotoma.papers.schott2019 import MODELS, bounds, claims, published
-from scotoma.papers.schott2019.bounds import LINE, Bounds
-from scotoma.papers.schott2019.measured import FEWER, QUERIES, Measured, measure
-from scotoma.papers.schott2019.table import Norms
+from scotoma.papers.schott2019 import MODELS, norms, published
+from scotoma.papers.schott2019.norms import (
+    FEWER,
+    LINE,
+    QUERIES,
+    Bounds,
+    Measured,
+    Norms,
+    further,
+    measure,
+)
 from scotoma.utils.stats import median
 
 LIMIT = 15
@@ -63,7 +70,7 @@ def test_rows_are_those_of_the_attacks(found):
                 if line["measure"] == "median distance" and keys.items() <= line.items()
             ]
             nearest = np.min([tried.records[norm].to_numpy() for tried in read.tried], axis=0)
-            expected = median(np.where(each.right, nearest, 0.0)).value
+            expected = median(np.where(each.correct, nearest, 0.0)).value
             assert distance["ours"] == pytest.approx(expected, abs=1e-6)
             assert distance["published"] == published.CURVES[norm][paper].median
             of_attacks = [
@@ -93,9 +100,9 @@ def test_examples_are_the_nearest_ones(found):
 
 def test_a_claim_holds_where_most_images_agree(found):
     _, finding, measured = found
-    against_noise = claims._further("", "linf", "CNN", "Nearest neighbour", measured)
-    assert against_noise.holds == (against_noise.share.low > 0.5)
-    assert not claims._further("", "linf", "CNN", "CNN", measured).holds, "ties are left out"
+    against_noise = further("", "linf", "CNN", "Nearest neighbour", measured)
+    assert against_noise.holds == (against_noise.cells["share_low"] > 0.5)
+    assert not further("", "linf", "CNN", "CNN", measured).holds, "ties are left out"
     assert len(finding.tables["checks"]) == 4 + 4 + 4 + 1 + 2
 
 
@@ -112,7 +119,7 @@ def test_bounds_stand_beside_what_attacks_found(context, monkeypatch):
     class FewBounds(Bounds):
         standing = dict.fromkeys(["CNN", "ABS"], "digits-pgd")
 
-    monkeypatch.setattr(bounds, "_lower", lambda each, index: np.linspace(0, 10, len(index)))
+    monkeypatch.setattr(norms, "_lower", lambda each, index: np.linspace(0, 10, len(index)))
     with context(limit=LIMIT) as held:
         rows, finding = FewBounds().measure(held, "bounds")
         nearest = measure(held, "digits-pgd").readings["l2"]

@@ -65,8 +65,7 @@ class Check:
 def decided(
     claim: str,
     where: Row,
-    first: tuple[str, float],
-    second: tuple[str, float],
+    sides: tuple[tuple[str, float], tuple[str, float]],
     difference: Estimate,
     slack: float = 0.0,
 ) -> Check:
@@ -75,26 +74,25 @@ def decided(
     Args:
         claim: a sentence.
         where: cells that say what it is about.
-        first: name and value of what should be larger.
-        second: name and value of what should be smaller.
+        sides: name and value of what should be larger, and of what should be smaller.
         difference: of the two, with its 95% interval.
         slack: by how much the first may be smaller.
     """
-    cells: Row = {**where, "value_of": first[0], "value": round(first[1], 6)}
-    cells |= {"against_of": second[0], "against": round(second[1], 6)}
+    cells: Row = dict(where)
+    for key, (name, value) in zip(("value", "against"), sides, strict=True):
+        cells |= {f"{key}_of": name, key: round(value, 6)}
     cells |= columns("difference", difference) | {"n": difference.n}
     contrary = difference.high < -slack
     return Check(claim, cells, difference.low > -slack, contrary, difference)
 
 
-def _both(first: Values, second: Values) -> list[tuple[str, float]]:
-    return [(name, float(values.mean())) for name, values in (first, second)]
+def _means(first: Values, second: Values) -> tuple[tuple[str, float], tuple[str, float]]:
+    return (first[0], float(first[1].mean())), (second[0], float(second[1].mean()))
 
 
 def larger(claim: str, where: Row, first: Values, second: Values) -> Check:
     """Check that a measure is larger in one place than in another, on the same images."""
-    difference = mean(first[1] - second[1])
-    return decided(claim, where, *_both(first, second), difference)
+    return decided(claim, where, _means(first, second), mean(first[1] - second[1]))
 
 
 def more_errors(
@@ -102,7 +100,7 @@ def more_errors(
 ) -> Check:
     """Check that values of at most `most`, such as errors, are larger; see `decided`."""
     difference = paired_difference(first[1], second[1], most)
-    return decided(claim, where, *_both(first, second), difference, slack)
+    return decided(claim, where, _means(first, second), difference, slack)
 
 
 def wider_gap(
@@ -122,7 +120,8 @@ def apart(claim: str, low: Measured, high: Measured) -> Check:
     If `low` is over no images, the claim holds.
     """
     cells = columns("lower", low) | columns("higher", high) | {"n": low.n}  # type: ignore[arg-type]
-    return Check(claim, cells, bool(not low.n or low.high < high.low))
+    holds, contrary = not low.n or low.high < high.low, low.low > high.high
+    return Check(claim, cells, bool(holds), bool(contrary))
 
 
 def in_order(checks: list[Check]) -> list[Check]:

@@ -41,7 +41,7 @@ def curve(
         labels: of the two axes.
         changes: other fields of `Curve`, as `low=None` for a curve without intervals.
     """
-    fields = {"table": name, "low": f"{y}_low", "high": f"{y}_high"} | changes
+    fields: dict[str, Any] = {"table": name, "low": f"{y}_low", "high": f"{y}_high"} | changes
     return Curve(
         name, caption, x=x, y=y, group=group, x_label=labels[0], y_label=labels[1], **fields
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +28,9 @@ from scotoma.utils.stats import Estimate, Rate, finite, rate
 SUMMARY = "summary"
 """Name of the table that is printed in place of an item's rows, if the item has one."""
 
-K, V, R = TypeVar("K"), TypeVar("V"), TypeVar("R")
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R")
 
 
 class Context:
@@ -101,7 +103,7 @@ class Context:
         return self.runs[name]
 
     def drawn(self, name: str, n: int) -> Run:
-        """Return the run of a model on n random test images, the same for models of the same data."""
+        """Return a model's run on n random test images, the same for models of the same data."""
         run = self.run(name)
         order = shuffled(len(run.claim.data.test), run.seed)
         return run.subset(order[:n].sort().values)
@@ -143,7 +145,7 @@ class Item(ABC):
     """Heading of the report."""
     source: str
     """Paper, and where in it the item stands."""
-    models: Sequence[str]
+    models: tuple[str, ...]
     """Names of the reference models that are measured."""
 
     @abstractmethod
@@ -212,7 +214,8 @@ def row(keys: Row, measure: str, ours: Measured, published: float | None = None)
 def number(numbers: Row, name: str, n: int) -> Measured:
     """Return a number of a probe's finding, with its interval if it has one."""
     ends = (numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
-    return Estimate(*(math.nan if value is None else value for value in ends), n)
+    value, low, high = (math.nan if end is None else end for end in ends)
+    return Estimate(value, low, high, n)
 
 
 def accuracy(frame: pl.DataFrame) -> Rate:
@@ -221,7 +224,7 @@ def accuracy(frame: pl.DataFrame) -> Rate:
 
 
 def agreement(rows: list[Row]) -> dict[str, int]:
-    """Count the published numbers, and those that lie inside our intervals; {} if there are none."""
+    """Count published numbers, and those inside our intervals; {} if there are none."""
     both = [each for each in rows if None not in (each["published"], each["low"])]
     inside = sum(each["low"] <= each["published"] <= each["high"] for each in both)
     return {"published_inside": inside, "published": len(both)} if both else {}

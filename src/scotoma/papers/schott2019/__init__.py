@@ -1,13 +1,15 @@
-"""Schott et al. 2019, measured again: six models of MNIST in three norms, and what no attack shows."""
+"""Schott et al. 2019, measured again: six models of MNIST in three norms, and far from the data."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from scotoma.execution.run import Run
-from scotoma.execution.sampling import shuffled
-from scotoma.papers.item import Context
+from scotoma.papers.item import Context, Item
 
 IMAGES = 1000
-"""Test images that an item attacks, as many as the paper's curves are of."""
+"""Test images that an item attacks, as many as in the paper's curves."""
 
 MODELS = {
     "CNN": "mnist-cnn",
@@ -17,12 +19,26 @@ MODELS = {
     "Binary ABS": "mnist-binary-abs",
     "ABS": "mnist-abs",
 }
-"""The reference model that stands for each of the paper's, in the order of its table."""
+"""Reference model for each of the paper's, in the order of its table."""
+
+R = TypeVar("R")
+
+
+class Study(Item):
+    """An item about the paper's models."""
+
+    standing: dict[str, str] = MODELS
+    """Reference models by the paper's names."""
+
+    @property
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.standing.values())
+
+    def of_each(self, context: Context, measure: Callable[[Context, str], R]) -> dict[str, R]:
+        """Return the results of `measure` by the paper's names of the models."""
+        return context.each(self.title, self.standing, lambda model: measure(context, model))
 
 
 def drawn(context: Context, model: str, n: int = IMAGES) -> Run:
-    """A model's run on test images drawn at random, the same ones for all models."""
-    run = context.run(model)
-    return run.subset(
-        shuffled(len(run.claim.data.test), run.seed)[: min(context.limit or n, n)].sort().values
-    )
+    """Return a model's run on random test images, the same for all models."""
+    return context.drawn(model, min(context.limit or n, n))

@@ -1,27 +1,192 @@
-"""Distal adversarials: how sure each model is of noise, and of what it climbs to from there."""
+"""Distal adversarials: how sure each model is of noise, and of what gradient ascent makes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+import polars as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from scotoma.papers.item import SUMMARY, Context, Measured, row
-from scotoma.papers.schott2019.study import Study
-from scotoma.papers.schott2019.sureness import CALIBRATED, CLIMB, Sureness, sureness
+from scotoma.attacks.core.gradient import with_gradient
+from scotoma.attacks.core.oracle import Counted
+from scotoma.attacks.distal import Distal, Posterior
+from scotoma.execution.fingerprint import describe
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import UNIT, shuffled
+from scotoma.metrics.neighbours import nearest_distance
+from scotoma.models.binarise import Binarise
+from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
+from scotoma.papers.checks import Check, apart
+from scotoma.papers.checks import Measured as Value
+from scotoma.papers.figures import bars
+from scotoma.papers.item import Context, row
+from scotoma.papers.schott2019 import Study
 from scotoma.probes.base import columns
 from scotoma.results.finding import Bars, Finding, Gallery, Row
+from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Median, Rate, finite, median, rate
 
+NOISE = 100
+"""Images of noise, and of the test set beside them."""
+CALIBRATED = 1000
+"""Further test images, on which posteriors are calibrated."""
+CLIMB = Distal(steps=100, rate=0.2)
+"""The ascent; noise is at most about 16 in L2 from a corner of the box, and steps grow to 4."""
 SURE = CLIMB.confidence
 GREY = 0.5
-"""What stands in the gallery where no image was found."""
+"""Shade of the gallery where no image was reached."""
 QUANTILES = (0.05, 0.5, 0.95)
 PAIRS = (("ABS", "CNN"), ("Binary ABS", "Binary CNN"))
-"""Of models that see the same image, with a generative model of the classes and without."""
+"""Models on the same images, with and without a generative model of the classes."""
 
-Found = dict[str, Sureness]
-"""By the name of the model in the paper."""
+
+@dataclass(frozen=True)
+class Sureness:
+    """How sure a model is; probabilities are those of the posterior unless said otherwise.
+
+    Args:
+        posterior: calibrated.
+        test: the largest probability of each test image, (n,).
+        noise: the largest probability of each image of noise, (n,).
+        softmax: the same by the softmax of the logits, (n,).
+        confidence: probability of each target on the image of the ascent, (classes,).
+        steps: that the ascent took, infinite if the model is not sure of its image, (classes,).
+        images: images of the ascent as the model sees them, (classes, c, h, w).
+        distances: their L2 distances to the nearest training image, (classes,).
+    """
+
+    posterior: Posterior
+    test: np.ndarray
+    noise: np.ndarray
+    softmax: np.ndarray
+    confidence: np.ndarray
+    steps: np.ndarray
+    images: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def sure(self) -> np.ndarray:
+        """Whether the model is sure of the image of each ascent, bool (classes,)."""
+        return np.isfinite(self.steps)
+
+    @property
+    def of_noise(self) -> Rate:
+        return rate(self.noise >= SURE)
+
+    @property
+    def distance(self) -> Median:
+        """Median distance of the images that the model is sure of."""
+        return median(self.distances[self.sure])
+
+
+Models = dict[str, Sureness]
+"""Measurements by the paper's names of the models."""
+
+
+def sureness(context: Context, model: str) -> Sureness:
+    """Measure a reference model, or read what was measured before."""
+    run = context.run(model)
+    order, split = shuffled(len(run.claim.data.test), run.seed), run.claim.data.test
+    n = min(context.limit or NOISE, NOISE, len(order) // 2)
+    kept, fitted = order[:n], order[n : n + CALIBRATED]
+    posterior = _posterior(run, fitted)
+    test = _logits(run.subset(kept), "test images", split.images(kept))
+    noise = _logits(run, f"{n} images of noise", uniform(run, n, "noise"))
+    climbed = _climbed(run, replace(CLIMB, posterior=posterior))
+    confidence = posterior(_tensor(climbed["logits"])).diagonal().numpy()
+    surest = (
+        each(logits).amax(1).numpy()
+        for each, logits in ((posterior, test), (posterior, noise), (Posterior(), noise))
+    )
+    return Sureness(
+        posterior,
+        *surest,
+        confidence=confidence,
+        steps=np.where(confidence >= SURE, climbed["steps"].to_numpy(), np.inf),
+        images=climbed["seen"].to_numpy().reshape(-1, *run.claim.data.shape),
+        distances=climbed["distance"].to_numpy(),
+    )
+
+
+def uniform(run: Run, n: int, purpose: str) -> Tensor:
+    """Return uniform noise (n, c, h, w), the same for every model; a larger n appends to it."""
+    random = Randomness(run.seed, torch.arange(n), f"schott2019 {purpose}")
+    return random.uniform(torch.empty(n, *run.claim.data.shape))
+
+
+def calibrated(logits: Tensor, labels: Tensor) -> Posterior:
+    """Fit a posterior to logits (n, classes) of images, as analysis by synthesis fits its own.
+
+    The sharpness maximises the likelihood of the labels. The floor outweighs the image's own class
+    on the images that are explained worst.
+    """
+    likelihoods = [F.cross_entropy(sharpness * logits, labels) for sharpness in SHARPNESSES]
+    sharpness = float(SHARPNESSES[int(torch.stack(likelihoods).argmin())])
+    own = sharpness * logits.gather(1, labels[:, None])
+    return Posterior(sharpness, float(own.quantile(EXPLAINED)))
+
+
+def _posterior(run: Run, fitted: Tensor) -> Posterior:
+    """Return the model's own posterior if it has one."""
+    if isinstance(run.model, AnalysisBySynthesis):
+        return Posterior(1.0, float(run.model.floor))
+    split = run.claim.data.test
+    logits = _logits(run.subset(fitted), "calibration", split.images(fitted))
+    return calibrated(logits, split.labels[fitted])
+
+
+def _logits(run: Run, what: str, images: Tensor) -> Tensor:
+    """Return float32 logits of images that `what`, the run's seed and its indices determine."""
+
+    def compute() -> pl.DataFrame:
+        parts = images.split(UNIT)
+        with torch.no_grad():
+            logits = [run.model(part.to(run.device)).float().cpu() for part in parts]
+        return pl.DataFrame({"logits": _column(torch.cat(logits))})
+
+    table = run.table("schott2019 logits", {"of": what, "seed": run.seed}, compute)
+    return _tensor(table["logits"])
+
+
+def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
+    """Climb to each class: `steps`, `logits`, the flat image `seen`, its `distance` to the data."""
+    binarise = next((part for part in run.model.modules() if isinstance(part, Binarise)), None)
+    gradient = "bpda" if binarise else "exact"
+
+    def compute() -> pl.DataFrame:
+        classes = len(run.claim.data.classes)
+        targets = torch.arange(classes, device=run.device)
+        counted = Counted(run.model, classes, run.device)
+        start = uniform(run, classes, "start").to(run.device)
+        images = with_gradient(attack, gradient)(counted, start, targets)
+        with torch.no_grad():
+            logits = run.model(images).float().cpu()
+            seen = (binarise(images) if binarise else images).flatten(1).cpu()
+        steps = (counted.forwards - 1).cpu().numpy()  # the first pass evaluates the noise itself
+        images_ = {"logits": _column(logits), "seen": _column(seen)}
+        return pl.DataFrame({"steps": steps, **images_, "distance": _from_data(run, seen)})
+
+    config = {"attack": describe(attack), "gradient": gradient, "seed": run.seed}
+    return run.table("schott2019 distal", config, compute)
+
+
+def _from_data(run: Run, images: Tensor) -> np.ndarray:
+    train = run.claim.data.train
+    assert train is not None, "every reference model was trained"
+    known = train.images(torch.arange(len(train))).flatten(1)
+    return nearest_distance(known.numpy(), images.numpy(), k=1)
+
+
+def _column(rows: Tensor) -> pl.Series:
+    return pl.Series(rows.numpy(), dtype=pl.Array(pl.Float32, rows.shape[1]))
+
+
+def _tensor(column: pl.Series) -> Tensor:
+    return torch.from_numpy(column.to_numpy(writable=True))
 
 
 class DistalImages(Study):
@@ -31,149 +196,89 @@ class DistalImages(Study):
     source = "Schott et al. 2019, section 6"
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found = self.of_each(context, sureness)
-        checks = self.checks(found)
-        held = sum(check["holds"] for check in checks)
-        return [line for paper, each in found.items() for line in _rows(paper, each)], Finding(
-            probe=name,
-            question=self.title,
-            verdict="reproduced" if held == len(checks) else "differs",
-            rule=(
-                "reproduced if ABS is sure of a smaller share of noise than the CNN, and Binary ABS than the Binary CNN, and if "
-                "the distal images of each lie nearer to the training images than those of that CNN, all with 95% intervals that "
-                f"do not meet; else differs. Sure is a probability of {SURE:g} or more. An ABS model without distal images is "
-                "counted as having none far from the data"
-            ),
-            headline=(
-                f"Share of uniform noise that a model is sure of: {_each(found, lambda each: f'{_of_noise(each).value:.0%}')}. "
-                f"Targets reached from noise in {CLIMB.steps} steps: "
-                f"{_each(found, lambda each: f'{each.sure.sum()} of {len(each.sure)}')}. "
-                f"{held} of {len(checks)} comparisons are as the paper has it{_failing(checks)}."
-            ),
-            numbers={"n": len(found["ABS"].noise), "checks": len(checks), "checks_held": held},
+        models = self.of_each(context, sureness)
+        classes = context.data(self.standing["ABS"]).classes
+        tiles = [np.where(m.sure[:, None, None, None], m.images, GREY) for m in models.values()]
+        finding = self.by_checks(
+            name,
+            self.checks(models),
+            "Share of uniform noise that a model is sure of: "
+            f"{_list(models, lambda each: f'{each.of_noise.value:.0%}')}. Targets reached from "
+            f"noise in {CLIMB.steps} steps: "
+            f"{_list(models, lambda each: f'{each.sure.sum()} of {len(each.sure)}')}.",
+            *_notes(context, models),
+            rule="ABS is sure of a smaller share of noise than the CNN, and Binary ABS than the "
+            "Binary CNN, and if the distal images of each lie nearer to the training images than "
+            "those of that CNN, all with 95% intervals that do not meet. Sure means a probability "
+            f"of at least {SURE:g}. An ABS model without distal images counts as having none far "
+            "from the data",
+            numbers={"n": len(models["ABS"].noise)},
+            summary=[_summary(*each) for each in models.items()],
             tables={
-                SUMMARY: [_summary(paper, each) for paper, each in found.items()],
-                "checks": checks,
-                "noise": [_quantiles(paper, each) for paper, each in found.items()],
-                "distal": [
-                    line
-                    for paper, each in found.items()
-                    for line in _images(context, self.standing[paper], paper, each)
-                ],
+                "noise": [_quantiles(*each) for each in models.items()],
+                "distal": [line for each in models.items() for line in _images(classes, *each)],
             },
-            figures=(_bars(), _gallery(context, self.standing, found)),
-            notes=_notes(context, found),
-            images={"distal": _tiles(found)},
+            figures=(_bars(), _gallery(classes, models)),
+            images={"distal": np.stack(tiles, axis=1).astype(np.float32)},
         )
+        return [line for each in models.items() for line in _rows(*each)], finding
 
     @staticmethod
-    def checks(found: Found) -> list[Row]:
-        """What the paper says of analysis by synthesis, as comparisons of two values whose intervals must not meet."""
-        lines = []
-        for generative, plain in PAIRS:
-            low, high = (_of_noise(found[paper]) for paper in (generative, plain))
-            near, far = (_distance(found[paper]) for paper in (generative, plain))
-            lines += [
-                _check(
-                    f"sure of noise: {generative} below {plain}",
-                    low,
-                    high,
-                    bool(low.high < high.low),
-                ),
-                _check(
-                    f"distance of distal images: {generative} below {plain}",
-                    near,
-                    far,
-                    not near.n or near.high < far.low,
-                ),
-            ]
-        return lines
-
-
-def _check(what: str, low: Measured, high: Measured, holds: bool) -> Row:
-    return {
-        "check": what,
-        **columns("lower", low),  # type: ignore[arg-type]
-        **columns("higher", high),  # type: ignore[arg-type]
-        "n": low.n,
-        "holds": holds,
-    }
-
-
-def _of_noise(each: Sureness) -> Rate:
-    return rate(each.noise >= SURE)
-
-
-def _distance(each: Sureness) -> Median:
-    """Of the images that the model is sure of."""
-    return median(each.distances[each.sure])
+    def checks(models: Models) -> list[Check]:
+        """Return the paper's claims on analysis by synthesis."""
+        checks = []
+        for names in PAIRS:
+            ours, other = (models[name] for name in names)
+            below = f"{names[0]} below {names[1]}"
+            checks.append(apart(f"sure of noise: {below}", ours.of_noise, other.of_noise))
+            said = f"distance of distal images: {below}"
+            checks.append(apart(said, ours.distance, other.distance))
+        return checks
 
 
 def _rows(paper: str, each: Sureness) -> list[Row]:
-    measures: dict[str, Measured] = {
+    measures: dict[str, Value] = {
         "sure of test images": rate(each.test >= SURE),
-        "sure of noise": _of_noise(each),
+        "sure of noise": each.of_noise,
         "sure of noise, by the softmax": rate(each.softmax >= SURE),
         "largest probability of noise, median": median(each.noise),
         "targets reached from noise": rate(each.sure),
         "steps to a target, median": median(each.steps),
         "final confidence, median": median(each.confidence),
-        "L2 from distal to training image, median": _distance(each),
+        "L2 from distal to training image, median": each.distance,
     }
     return [row({"model": paper}, measure, ours) for measure, ours in measures.items()]
 
 
 def _summary(paper: str, each: Sureness) -> Row:
-    """Shares that it is sure of; median steps, mean final confidence, and median L2 from distal to training image."""
+    """Return shares that the model is sure of, median steps, mean confidence, median distance."""
     return {
         "model": paper,
         **columns("sure_of_test", rate(each.test >= SURE)),
-        **columns("sure_of_noise", _of_noise(each)),
+        **columns("sure_of_noise", each.of_noise),
         **columns("by_softmax", rate(each.softmax >= SURE)),
         **columns("targets", rate(each.sure)),
         "steps": finite(median(each.steps).value),
         "confidence": finite(each.confidence.mean()),
-        "distance": finite(_distance(each).value),
+        "distance": finite(each.distance.value),
     }
 
 
 def _quantiles(paper: str, each: Sureness) -> Row:
-    """Of the largest probability of an image of noise, and the posterior by which it is told."""
-    known = {"posterior": each.noise, "softmax": each.softmax}
-    shown = {
-        f"{kind}_{q:.0%}": finite(np.quantile(values, q))
-        for kind, values in known.items()
-        for q in QUANTILES
-    }
-    return {
-        "model": paper,
-        "n": len(each.noise),
-        **shown,
-        "sharpness": each.posterior.sharpness,
-        "floor": each.posterior.floor,
-    }
+    """Return quantiles of the largest probability of noise, and the posterior."""
+    line: Row = {"model": paper, "n": len(each.noise)}
+    for kind, values in {"posterior": each.noise, "softmax": each.softmax}.items():
+        line |= {f"{kind}_{q:.0%}": finite(np.quantile(values, q)) for q in QUANTILES}
+    return line | {"sharpness": each.posterior.sharpness, "floor": each.posterior.floor}
 
 
-def _images(context: Context, model: str, paper: str, each: Sureness) -> list[Row]:
-    """One image a target."""
-    found = zip(
-        context.data(model).classes,
-        each.sure,
-        each.confidence,
-        each.steps,
-        each.distances,
-        strict=True,
-    )
+def _images(classes: tuple[str, ...], paper: str, each: Sureness) -> list[Row]:
+    """Return a line for each target."""
     return [
-        {
-            "model": paper,
-            "target": target,
-            "reached": bool(sure),
-            "confidence": finite(confidence),
-            "steps": finite(steps),
-            "distance_to_data": finite(distance),
-        }
-        for target, sure, confidence, steps, distance in found
+        {"model": paper, "target": target, "reached": bool(each.sure[at])}
+        | {"confidence": finite(each.confidence[at]), "steps": finite(each.steps[at])}
+        | {"distance_to_data": finite(each.distances[at])}
+        for at, target in enumerate(classes)
     ]
 
 
@@ -184,73 +289,51 @@ def _bars() -> Bars:
         "test images, calibrated": "sure_of_test",
         "distal images, calibrated": "targets",
     }
-    return Bars(
-        "sure",
-        f"Share of images that a model gives a class with probability {SURE:g} or more, with 95% intervals: of uniform noise as it "
-        "is, of test images for comparison, and of the targets that gradient ascent from noise reaches.",
-        table=SUMMARY,
-        label="model",
-        series={
-            label: (column, f"{column}_low", f"{column}_high") for label, column in series.items()
-        },
-        y_label="share that it is sure of",
+    caption = (
+        f"Share of images to which a model gives a class with probability {SURE:g} or more, with "
+        "95% intervals: uniform noise, test images for comparison, and the targets that gradient "
+        "ascent from noise reaches."
     )
+    return bars("sure", caption, series, "share that it is sure of")
 
 
-def _tiles(found: Found) -> np.ndarray:
-    """A row a target, a column a model."""
-    tiles = [np.where(each.sure[:, None, None, None], each.images, GREY) for each in found.values()]
-    return np.stack(tiles, axis=1).astype(np.float32)
-
-
-def _gallery(context: Context, standing: dict[str, str], found: Found) -> Gallery:
-    classes = context.data(standing["ABS"]).classes
-
+def _gallery(classes: tuple[str, ...], models: Models) -> Gallery:
     def caption(each: Sureness, target: int) -> str:
+        name, confidence, steps = classes[target], each.confidence[target], each.steps[target]
         if not each.sure[target]:
-            return f"{classes[target]}: none, {each.confidence[target]:.2f}"
-        return f"{classes[target]} at {each.confidence[target]:.2f}, {_counted(each.steps[target])}"
+            return f"{name}: none, {confidence:.2f}"
+        return f"{name} at {confidence:.2f}, {steps:.0f} step{'' if steps == 1 else 's'}"
 
-    return Gallery(
-        "distal",
-        f"The first image on the way from noise that the model is sure ({SURE:g}) shows the class, as the model sees it: binarised "
-        f"for the binary models. Grey where {CLIMB.steps} steps did not lead to one, with the confidence that was reached.",
-        images="distal",
-        columns=list(found),
-        captions=[
-            [caption(each, target) for each in found.values()] for target in range(len(classes))
-        ],
+    what = (
+        f"The first image on the path from noise that the model is sure ({SURE:g}) shows the "
+        "class, as the model sees it: binarised for the binary models. Grey, with the confidence "
+        f"reached, if {CLIMB.steps} steps led to none."
     )
+    captions = [[caption(e, target) for e in models.values()] for target in range(len(classes))]
+    return Gallery("distal", what, "distal", list(models), captions)
 
 
-def _counted(steps: float) -> str:
-    return f"{steps:.0f} step{'' if steps == 1 else 's'}"
-
-
-def _notes(context: Context, found: Found) -> tuple[str, ...]:
-    any_ = next(iter(found.values()))
+def _notes(context: Context, models: Models) -> tuple[str, ...]:
+    first = next(iter(models.values()))
     return (
-        f"{len(any_.noise)} images of uniform noise and as many test images, the same for every model (seed {context.seed}), with "
-        f"95% Wilson intervals; from {len(any_.sure)} further images of noise to one target each, with intervals between order "
-        "statistics of medians. The paper prints no numbers.",
-        "Probabilities have a floor, as the paper's: p is e^(sharpness l) + e^floor over its sum, of logits l. ABS models have a "
-        f"posterior of their own; those of the others are fitted by the same rule, on up to {CALIBRATED:,} other test images. The "
-        "authors' constants ([authors' code]) belong to the logits of their networks and are not used here. Beside it stands "
-        "the softmax of the logits as they are, which is what a user of these models sees.",
-        f"Gradient ascent on the calibrated probability, at most {CLIMB.steps} steps of length {CLIMB.rate:g} in L2 before "
-        f"momentum of {CLIMB.momentum:g}; the authors take up to 10,000 with finite differences ([authors' code]). The gradients "
-        "of binary models pass their threshold as if it were the identity (BPDA); those of ABS models hold the latents. That a "
-        "target was not reached shows only that this search did not find it.",
-        "Distances are L2 from a distal image, as the model sees it, to the nearest training image. The nearest neighbour is led "
-        "straight to one.",
+        f"{len(first.noise)} images of uniform noise and as many test images, the same for every "
+        f"model (seed {context.seed}), with 95% Wilson intervals. Another {len(first.sure)} images "
+        "of noise, one for each target, with intervals of medians between order statistics. The "
+        "paper prints no numbers.",
+        "As in the paper, probabilities have a floor: p is e^(sharpness l) + e^floor over its sum, "
+        "for logits l. ABS models have their own posterior; those of the others are fitted by the "
+        f"same rule, on up to {CALIBRATED:,} other test images. The authors' constants ([authors' "
+        "code]) belong to the logits of their networks and are not used here. The softmax of the "
+        "logits, shown beside it, is what a user of these models sees.",
+        f"Gradient ascent on the calibrated probability takes at most {CLIMB.steps} steps of "
+        f"length {CLIMB.rate:g} in L2 before momentum of {CLIMB.momentum:g}; the authors take up "
+        "to 10,000 with finite differences ([authors' code]). Gradients of binary models pass "
+        "their threshold as if it were the identity (BPDA); those of ABS models keep the latents "
+        "fixed. A target that was not reached may still be reachable by another search.",
+        "Distances are L2 from a distal image, as the model sees it, to the nearest training "
+        "image. For the nearest-neighbour model the ascent leads straight to a training image.",
     )
 
 
-def _each(found: Found, said: Callable[[Sureness], str]) -> str:
-    return ", ".join(f"{paper} {said(each)}" for paper, each in found.items())
-
-
-def _failing(checks: list[Row]) -> str:
-    """What does not hold, as the end of a sentence."""
-    said = "; ".join(check["check"] for check in checks if not check["holds"])
-    return said and f"; not so, or not beyond noise: {said}"
+def _list(models: Models, said: Callable[[Sureness], str]) -> str:
+    return ", ".join(f"{paper} {said(each)}" for paper, each in models.items())

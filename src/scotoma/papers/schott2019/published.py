@@ -1,7 +1,9 @@
-"""Schott et al. 2019, "Towards the first adversarially robust neural network model on MNIST" (ICLR 2019, arXiv 1805.09190).
+"""Schott et al. 2019, "Towards the first adversarially robust neural network model on MNIST" (ICLR
+2019, arXiv 1805.09190).
 
-The figures are those of the curves that the authors published with their code (github.com/jonasrauber/analysis-by-synthesis,
-figures/): of 1,000 test images of MNIST, the minimum over all attacks, image by image. Percentages are rates in [0, 1] here.
+The numbers are those of the curves that the authors published with their code
+(github.com/jonasrauber/analysis-by-synthesis, figures/): over 1,000 test images of MNIST, the
+minimum over all attacks, image by image. Percentages are rates in [0, 1] here.
 """
 
 from __future__ import annotations
@@ -10,10 +12,8 @@ from dataclasses import dataclass
 
 from scotoma.claim import Threat
 
-IMAGES = 1000
-
 BOUNDS = {"l0": Threat("l0", 12), "l2": Threat("l2", 1.5), "linf": Threat("linf", 0.3)}
-"""At which accuracies are told (section 6)."""
+"""Bounds at which accuracies are compared (section 6)."""
 
 LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 

@@ -9,7 +9,6 @@ from itertools import permutations
 import numpy as np
 
 from scotoma.execution import records as rec
-from scotoma.papers.checks import Measured
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Context, Item, accuracy, agreement, number, row
 from scotoma.papers.zhang2019 import how, images, published, settings
@@ -191,14 +190,15 @@ class Grid(Item):
     @staticmethod
     def _rows(cell: Attacked, data: str) -> list[Row]:
         paper = cell.paper
-        sizes: list[tuple[float | None, str, Measured, float | None]] = [
-            (None, "accuracy", cell.accuracy, paper.accuracy),
-            (cell.eps, "success", cell.success, paper.success),
+        keys = {"data": data, "alpha": paper.alpha, "beta": paper.beta}
+        rows = [
+            row(keys | {"threshold": None}, "accuracy", cell.accuracy, paper.accuracy),
+            row(keys | {"threshold": cell.eps}, "success", cell.success, paper.success),
         ]
         if paper.scaled is not None:
-            sizes.append((round(paper.alpha * cell.eps, 6), "success", cell.scaled, paper.scaled))
-        keys = {"data": data, "alpha": paper.alpha, "beta": paper.beta}
-        return [row(keys | {"threshold": size}, *values) for size, *values in sizes]
+            keys |= {"threshold": round(paper.alpha * cell.eps, 6)}
+            rows.append(row(keys, "success", cell.scaled, paper.scaled))
+        return rows
 
     @staticmethod
     def _wide(cell: Attacked) -> Row:

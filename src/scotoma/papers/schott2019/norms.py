@@ -1,0 +1,365 @@
+"""Six models in three norms: distances and accuracies, and the lower bound estimated for ABS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from scotoma.certificates.synthesis import lower_bounds
+from scotoma.claim import Threat
+from scotoma.execution.run import Run
+from scotoma.models.synthesis import TOGETHER, inside
+from scotoma.papers.checks import Check
+from scotoma.papers.figures import bars, curve
+from scotoma.papers.item import Context, agreement, row
+from scotoma.papers.schott2019 import Study, drawn, published
+from scotoma.probes.base import columns
+from scotoma.probes.norms import figures as drawing
+from scotoma.probes.norms import probe
+from scotoma.probes.norms.analysis import MISLED, Reading
+from scotoma.probes.norms.figures import amount
+from scotoma.probes.norms.gradients import Gradients
+from scotoma.results.finding import Boxes, Figure, Finding, Gallery, Row
+from scotoma.utils.stats import Rate, finite, mean, median, rate
+from scotoma.utils.text import norm_name
+
+QUERIES = 2000
+"""Queries of decision-based attacks for an image."""
+FEWER = 250
+"""Queries on analysis by synthesis, each forward pass of which is a search."""
+POINTS = 40
+FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}
+"""Largest distance of the curves."""
+SHOWN = 4
+RULE = "the 95% interval of the share of images on which it is so lies above a half"
+BOUNDED = "ABS"
+LINE = "ABS, estimated lower bound"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model's measurements by norm, on images that are the same for all models."""
+
+    model: str
+    run: Run
+    readings: dict[str, Reading]
+    gradients: Gradients
+    queries: int
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Which images are classified correctly before any attack, bool (n,)."""
+        return next(iter(self.readings.values())).right
+
+    @property
+    def index(self) -> np.ndarray:
+        """Numbers of the test images, (n,)."""
+        return self.readings["l2"].tried[0].records["index"].to_numpy()
+
+
+Models = dict[str, Measured]
+"""Measurements by the paper's names of the models."""
+
+
+def measure(context: Context, model: str) -> Measured:
+    """Attack a reference model with everything that the norms probe tries."""
+    run = drawn(context, model)
+    queries = FEWER if inside(run.claim.model.module) is not None else QUERIES
+    norms = probe.Norms(bounds=tuple(published.BOUNDS.values()), queries=queries)
+    readings, gradients = norms.readings(run.claim, run)
+    return Measured(model, run, readings, gradients, queries)
+
+
+def further(claim: str, norm: str, model: str, other: str, models: Models) -> Check:
+    """Check that a model's distances are larger on most images on which the two differ."""
+    a, b = (models[name].readings[norm].nearest for name in (model, other))
+    return _mostly(claim, norm, model, other, rate(np.greater(a, b)[a != b]))
+
+
+def _mostly(claim: str, norm: str, model: str, against: str | None, share: Rate) -> Check:
+    cells = {"norm": norm, "model": model, "against": against, **columns("share", share)}
+    holds, contrary = share.low > MISLED, share.high < MISLED
+    return Check(claim, cells | {"n": share.n}, bool(holds), bool(contrary))
+
+
+def compare(models: Models) -> list[Check]:
+    """Return the paper's claims: a generative model is most robust, and training in one norm
+    carries over to no other."""
+    checks = [
+        further(
+            f"{best} is more robust than models that do not generate", norm, best, other, models
+        )
+        for norm, best in {"l2": "ABS", "l0": "ABS", "linf": "Binary ABS"}.items()
+        for other in models
+        if "ABS" not in other
+    ]
+    claim = "PGD training in L-inf lets fewer pixels fool a model than natural training"
+    checks.append(further(claim, "l0", "CNN", "Madry et al.", models))
+    claim = (
+        "after PGD training, decision-based attacks come clearly nearer than gradient-based ones"
+    )
+    for norm in ("l2", "l0"):
+        nearer = models["Madry et al."].readings[norm].decision_nearer
+        if nearer is not None:
+            checks.append(_mostly(claim, norm, "Madry et al.", None, nearer))
+    return checks
+
+
+class Norms(Study):
+    """Six models of MNIST, three norms, attacks of every kind, the minimum over them by image."""
+
+    title = "Six models of MNIST in three norms"
+    source = "Schott et al. 2019, section 6"
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        models = self.of_each(context, measure)
+        rows = [line for model, each in models.items() for line in _rows(model, each)]
+        arrays, galleries = examples(models)
+        figures = [figure for norm in published.BOUNDS for figure in _figures(norm)]
+        tables = {"attacks": [line for each in models.items() for line in _attacks(*each)]}
+        for norm in published.BOUNDS:
+            tables[f"medians_{norm}"] = [_medians(*each, norm) for each in models.items()]
+            tables[f"curve_{norm}"] = _curve(models, norm)
+        finding = self.by_checks(
+            name,
+            compare(models),
+            f"Median distances over all attacks: in L2 {_sizes(models, 'l2')}; in L-inf "
+            f"{_sizes(models, 'linf')}; in pixels {_sizes(models, 'l0')}.",
+            *_notes(context, models),
+            rule=f"every line of the table of checks holds: {RULE}",
+            numbers={"n": len(models[BOUNDED].correct), **agreement(rows)},
+            summary=[_summary(model, each) for model, each in models.items()],
+            tables=tables,
+            figures=(*figures, *galleries),
+            images=arrays,
+        )
+        return rows, finding
+
+
+def _rows(model: str, each: Measured) -> list[Row]:
+    """Return a model's numbers over all attacks, beside the paper's."""
+    rows = [row({"model": model, "norm": None}, "clean accuracy", rate(each.correct))]
+    for norm, read in each.readings.items():
+        printed, keys = published.CURVES[norm][model], {"model": model, "norm": norm}
+        at = f"accuracy at {amount(read.bound)}"
+        rows.append(row(keys, "median distance", median(read.nearest), printed.median))
+        rows.append(row(keys, at, read.accuracy(), printed.accuracy))
+    return rows
+
+
+def _summary(model: str, each: Measured) -> Row:
+    line: Row = {"model": model, "clean": finite(rate(each.correct).value)}
+    for norm, read in each.readings.items():
+        printed = published.CURVES[norm][model]
+        line |= {
+            f"median_{norm}": finite(read.median),
+            f"median_{norm}_published": printed.median,
+            f"accuracy_{norm}": finite(read.accuracy().value),
+            f"accuracy_{norm}_published": printed.accuracy,
+        }
+    return line | {"n": len(each.correct)}
+
+
+def _attacks(model: str, each: Measured) -> list[Row]:
+    """Return each attack's median, accuracy, and share of the smallest distances."""
+    rows = []
+    for norm, read in each.readings.items():
+        for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
+            first = (read.finder == number).sum() / read.broken.sum() if read.broken.any() else None
+            rows.append(
+                {"model": model, "norm": norm, "attack": tried.name, "kind": tried.kind}
+                | {"gradient": tried.gradient, "median": finite(median(distances).value)}
+                | columns("accuracy", read.accuracy(distances))
+                | {"found_minimum": None if first is None else finite(first), "n": len(distances)}
+            )
+    return rows
+
+
+def _medians(model: str, each: Measured, norm: str) -> Row:
+    printed = published.CURVES[norm][model].median
+    ours = columns("median", median(each.readings[norm].nearest))
+    none = {"published_low": None, "published_high": None}
+    return {"model": model, **ours, "published": printed, **none}
+
+
+def _curve(models: Models, norm: str) -> list[Row]:
+    sizes = np.linspace(0, FAR[norm], POINTS + 1)
+    sizes = np.unique(sizes.round()) if norm == "l0" else sizes
+    return [
+        {"model": model, "distance": finite(size)}
+        | columns("accuracy", each.readings[norm].accuracy(size=float(size)))
+        for model, each in models.items()
+        for size in sizes
+    ]
+
+
+def _figures(norm: str) -> tuple[Figure, Figure]:
+    name, bound = norm_name(norm), published.BOUNDS[norm]
+    distance = "changed pixels" if norm == "l0" else f"{name} distance"
+    falling = (
+        "Share of test images that are classified correctly under every perturbation found, "
+        f"against its {name} size."
+    )
+    medians = (
+        f"Median {name} distance of the nearest adversarial image over all attacks, with 95% "
+        "intervals, beside the published one."
+    )
+    series, marks = {"ours": "median", "published": "published"}, {"bound": bound.eps}
+    plain = {"low": None, "high": None, "marks": marks}
+    labels, table = (distance, "accuracy"), f"medians_{norm}"
+    return (
+        curve(f"curve_{norm}", falling, "distance", "accuracy", "model", labels, **plain),
+        bars(table, medians, series, f"median: {distance}", table=table, rates=False),
+    )
+
+
+def _sizes(models: Models, norm: str) -> str:
+    medians = {model: each.readings[norm].median for model, each in models.items()}
+    return ", ".join(
+        f"{model} {f'{value:.3g}' if np.isfinite(value) else 'not reached'}"
+        for model, value in medians.items()
+    )
+
+
+def _notes(context: Context, models: Models) -> tuple[str, ...]:
+    slow = [name for name, each in models.items() if inside(each.run.claim.model.module)]
+    by_queries = {
+        queries: ", ".join(name for name, each in models.items() if each.queries == queries)
+        for queries in sorted({each.queries for each in models.values()})
+    }
+    asked = " and ".join(f"{queries:,} on {names}" for queries, names in by_queries.items())
+    notes = [
+        f"{len(models[BOUNDED].correct):,} test images drawn at random (seed {context.seed}), the "
+        "same for every model. The distance of an image is the smallest over the attacks of a "
+        "norm: 0 if the model misclassifies the image itself, infinite if no attack succeeded. "
+        "Accuracies are shares of all images.",
+        f"Decision-based attacks whose number of queries can be set had {asked.rstrip('.')}, for "
+        "each image.",
+        "The published numbers are those of the authors' curves, over their own attacks. Some of "
+        "ours are stronger, so a smaller distance than theirs does not mean that the model "
+        "differs. The table of attacks says how many of the minima each attack found.",
+    ]
+    notes += [
+        f"{model}: {each.gradients.why}; attacks followed the gradient {each.gradients.name}."
+        for model, each in models.items()
+        if each.gradients.why
+    ]
+    trained = "trained by this project on unchanged images; the authors zoom, shear and bend some."
+    return tuple(notes + ([f"{' and '.join(slow)}: {trained}"] if slow else []))
+
+
+def examples(models: Models) -> tuple[dict[str, np.ndarray], list[Gallery]]:
+    """Return arrays and galleries by norm: a line for each image, a column for each model.
+
+    The images are classified correctly and broken in every norm by every model. They are spread
+    evenly over the mean rank of their distances.
+    """
+    rows = _chosen(models)
+    if not len(rows):
+        return {}, []
+    first = next(iter(models.values()))
+    index = first.index[rows]
+    originals = first.run.claim.data.test.images(torch.from_numpy(index)).numpy()
+    arrays, galleries = {}, []
+    for norm in first.readings:
+        name, nearest = f"examples_{norm}", f"The nearest adversarial images in {norm_name(norm)}"
+        shown = [
+            drawing.images(each.run, {norm: each.readings[norm]}, rows)[:, 1]
+            for each in models.values()
+        ]
+        captions = [
+            [f"test image {at}"] + [_caption(each.readings[norm], line) for each in models.values()]
+            for at, line in zip(index.tolist(), rows.tolist(), strict=True)
+        ]
+        arrays[name] = np.stack([originals, *shown], axis=1)
+        caption = f"{nearest} over all attacks."
+        galleries.append(Gallery(name, caption, name, ["original", *models], captions))
+    return arrays, galleries
+
+
+def _chosen(models: Models) -> np.ndarray:
+    reads = [read for each in models.values() for read in each.readings.values()]
+    broken = np.flatnonzero(np.all([read.broken for read in reads], axis=0))
+    if not len(broken):
+        return broken
+    hardness = np.mean([read.nearest[broken].argsort().argsort() for read in reads], axis=0)
+    ordered = broken[np.argsort(hardness, kind="stable")]
+    places = np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered)) + 2)
+    return ordered[places.round().astype(int)[1:-1]]
+
+
+def _caption(read: Reading, line: int) -> str:
+    by = read.tried[read.finder[line]]
+    size = amount(Threat(read.bound.norm, float(read.nearest[line])))
+    return f"{by.records['adversarial_prediction'][line]}, {size}, {by.name}"
+
+
+class Bounds(Study):
+    """Smallest L2 distances, and the lower bound that the generative model estimates."""
+
+    title = "L2 distances of the nearest adversarial images, and the lower bound estimated for ABS"
+    source = "Schott et al. 2019, sections 4 and 6"
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        models = self.of_each(context, measure)
+        distances = {paper: each.readings["l2"].nearest for paper, each in models.items()}
+        bounded = models[BOUNDED]
+        index, correct = bounded.index, bounded.correct
+        lower = _lower(bounded, index)
+        crossed = rate((distances[BOUNDED] < lower)[correct])
+        size, keys = mean(lower[correct]), {"model": LINE}
+        lines = distances | {LINE: np.where(correct, lower, 0.0)}
+        table = [
+            {"model": line, "index": int(at), "distance": finite(value)}
+            for line, values in lines.items()
+            for at, value in zip(index, values, strict=True)
+        ]
+        rows = [
+            *(row({"model": m}, "median L2 distance", median(d)) for m, d in distances.items()),
+            row(keys, "mean L2 size", size),
+            row(keys, "median L2 size", median(lower[correct])),
+            row(keys, "images with an adversarial one below it", crossed),
+        ]
+        share = f"{crossed.value:.1%}" if crossed.value else "none"
+        boxes = Boxes(
+            "boxes",
+            "Distance of the nearest adversarial image over all attacks, 0 if the model "
+            "misclassifies the image itself; at the right, the lower bound estimated for ABS. "
+            "Whiskers reach from the 5th to the 95th percentile.",
+            table="distances",
+            label="model",
+            value="distance",
+            y_label="L2 distance",
+        )
+        finding = self.finding(
+            name,
+            not crossed.n or not crossed.value,
+            "no adversarial image of ABS lies nearer than the estimate, over the images that ABS "
+            "classifies correctly",
+            f"The lower bound estimated for ABS is {size.value:.2f} in L2 on average. The median "
+            f"distance over all attacks is {median(distances[BOUNDED]).value:.2f}, and {share} of "
+            "the images that ABS classifies correctly have an adversarial image below the bound.",
+            "The lower bound is an estimate and no certificate: it rests on the nearest image that "
+            "each other class can generate, the minimum of a function that is not convex, found by "
+            "search. It is over the images that ABS classifies correctly.",
+            numbers={
+                "n": len(index),
+                "mean_lower_bound": finite(size.value),
+                "crossed": finite(crossed.value),
+            },
+            tables={"distances": table},
+            figures=(boxes,),
+        )
+        return rows, finding
+
+
+def _lower(each: Measured, index: np.ndarray) -> np.ndarray:
+    run, bounds = each.run, []
+    images = run.claim.data.test.images(torch.tensor(index)).to(run.device)
+    with run.progress.bar("lower bounds", len(index)) as advance:
+        for part in images.split(TOGETHER):
+            bounds.append(lower_bounds(run.claim.model.module, part).cpu())
+            advance(len(part))
+    return torch.cat(bounds).numpy()
