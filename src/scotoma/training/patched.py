@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.claim import Threat
 from scotoma.training.madry import PGDTraining
-from scotoma.transforms.contrast import contrast
+from scotoma.transforms.control import contrast
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,27 @@
-"""Harmless changes of an image. A transform is a small frozen dataclass from images to images in [0, 1]: one file, one line
-here a name. `control.Control` makes the random match of any of them."""
+"""Harmless changes of an image: one file a transform, one line here a name.
+
+A transform is a small frozen dataclass from images to images in [0, 1]. `Control` makes a random
+change of equal size for any of them.
+
+>>> import scotoma, torch
+>>> scotoma.transforms.ScaleShift(alpha=0.5, beta=0.25)(torch.zeros(1, 1, 1, 2)).tolist()
+[[[[0.5, 0.5]]]]
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from scotoma.utils.registry import Table
+
+if TYPE_CHECKING:
+    from scotoma.transforms.affine import Rotate as Rotate
+    from scotoma.transforms.affine import Translate as Translate
+    from scotoma.transforms.blur import Blur as Blur
+    from scotoma.transforms.control import Control as Control
+    from scotoma.transforms.gamma import Gamma as Gamma
+    from scotoma.transforms.scale_shift import ScaleShift as ScaleShift
+    from scotoma.transforms.texture import Texture as Texture
 
 TRANSFORMS = Table(
     "transform",
@@ -16,3 +34,15 @@ TRANSFORMS = Table(
         "texture": "transforms.texture:Texture",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Control":
+        from scotoma.transforms.control import Control
+
+        return Control
+    return TRANSFORMS.attribute(name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *TRANSFORMS.attributes, "Control"])

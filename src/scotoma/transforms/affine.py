@@ -10,16 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
-WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1))
+SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Right, left, down and up."""
 
 
 @dataclass(frozen=True)
 class Rotate:
-    """A rotation about the image's centre, bilinear.
+    """A bilinear rotation about the centre of the image.
 
     Args:
-        degrees: anticlockwise; 0 changes nothing.
+        degrees: angle, anticlockwise; 0 changes nothing.
+
+    >>> image = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    >>> Rotate(90)(image).round().tolist()
+    [[[[0.0, 0.0], [1.0, 0.0]]]]
     """
 
     degrees: float
@@ -39,11 +43,14 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Translate:
-    """A shift of the image, bilinear between pixels.
+    """A translation of the image, bilinear between pixels.
 
     Args:
-        right: in pixels, negative to the left; a fraction of a pixel blurs a little.
-        down: in pixels, negative upwards.
+        right: pixels, negative to the left; a fraction of a pixel blurs a little.
+        down: pixels, negative upwards.
+
+    >>> Translate(right=1, down=0)(torch.tensor([[[[0.0, 1.0, 0.0]]]])).round().tolist()
+    [[[[0.0, 0.0, 1.0]]]]
     """
 
     right: float
@@ -53,25 +60,21 @@ class Translate:
         return _resample(images, ((1.0, 0.0, -self.right), (0.0, 1.0, -self.down)))
 
     def __str__(self) -> str:
-        ways = ((self.right, "right", "left"), (self.down, "down", "up"))
-        parts = [
-            f"{abs(pixels):g} px {ahead if pixels > 0 else back}"
-            for pixels, ahead, back in ways
-            if pixels
-        ]
-        return f"shift by {' and '.join(parts) or 'nothing'}"
+        sides = ((self.right, "right", "left"), (self.down, "down", "up"))
+        shifts = [f"{abs(by):g} px {ahead if by > 0 else back}" for by, ahead, back in sides if by]
+        return f"shift by {' and '.join(shifts) or 'nothing'}"
 
     @classmethod
     def sweep(cls) -> tuple[Translate, ...]:
         """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(cls(p * x, p * y) for p in (0.5, 1.0, 2.0) for x, y in WAYS)
+        return tuple(cls(p * x, p * y) for p in (0.5, 1.0, 2.0) for x, y in SIDES)
 
 
 def _resample(images: Tensor, matrix: Matrix) -> Tensor:
-    """Images whose pixel at p shows what is at `matrix` (p, 1) in those given, in pixels from the centre.
+    """Resample: pixel p of the result is the image at `matrix` (p, 1), in pixels from the centre.
 
-    Beyond the edge its own pixels go on, so that no frame appears: black where the border is black. In float64, since
-    rounded coordinates would change an image that does not move.
+    Edge pixels continue beyond the edge, so that no frame appears. Coordinates are float64, since
+    rounded ones would change an image under the identity.
     """
     height, width = images.shape[2:]
     (a, b, right), (c, d, down) = matrix
@@ -81,7 +84,5 @@ def _resample(images: Tensor, matrix: Matrix) -> Tensor:
         device=images.device,
     )
     grid = F.affine_grid(scaled.expand(len(images), 2, 3), list(images.shape), align_corners=False)
-    moved = F.grid_sample(
-        images.double(), grid, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return moved.to(images.dtype).clamp_(0, 1)
+    resampled = F.grid_sample(images.double(), grid, padding_mode="border", align_corners=False)
+    return resampled.to(images.dtype).clamp_(0, 1)

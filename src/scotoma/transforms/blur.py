@@ -14,26 +14,27 @@ REACH = 4.0
 
 @dataclass(frozen=True)
 class Blur:
-    """A Gaussian filter, down and then across; beyond the edge the edge's own pixels go on.
+    """A Gaussian filter, down and then across; edge pixels continue beyond the edge.
 
     Args:
-        sigma: the Gaussian's standard deviation in pixels; 0 changes nothing.
+        sigma: standard deviation in pixels; 0 changes nothing.
+
+    >>> import torch
+    >>> Blur(1.0)(torch.tensor([[[[0.0, 1.0, 0.0]]]])).argmax().item()
+    1
     """
 
     sigma: float
 
     def __call__(self, images: Tensor) -> Tensor:
         radius = int(REACH * self.sigma + 0.5)
-        kernel = [
-            math.exp(-((k / self.sigma) ** 2) / 2) if k else 1.0 for k in range(-radius, radius + 1)
-        ]
+        steps = range(-radius, radius + 1)
+        kernel = [math.exp(-((k / self.sigma) ** 2) / 2) if k else 1.0 for k in steps]
         for dim, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
             wide, size = F.pad(images, padding, mode="replicate"), images.shape[dim]
-            # a sum of shifted images: a convolution rounds differently in batches of different sizes
-            shifted = (
-                wide.narrow(dim, k, size) * (weight / sum(kernel))
-                for k, weight in enumerate(kernel)
-            )
+            # A sum of shifted images, since a convolution rounds differently in other batch sizes.
+            weights = enumerate(weight / sum(kernel) for weight in kernel)
+            shifted = (wide.narrow(dim, k, size) * weight for k, weight in weights)
             images = sum(shifted, images.new_zeros(()))
         return images.clamp(0, 1)
 

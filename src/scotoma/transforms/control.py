@@ -1,4 +1,4 @@
-"""What a transform is compared with: as large a change without its direction."""
+"""Random changes as large as a transform, to compare it with, and the contrast that it leaves."""
 
 from __future__ import annotations
 
@@ -8,25 +8,32 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scotoma.transforms.scale_shift import ScaleShift
+
 SPILL = 1e-3
-"""Of the mean change, at every pixel: what finds no room where it should go, goes there."""
+"""Share of the mean change added at every pixel, where change goes that has no room elsewhere."""
 MOST = 1e6
 HALVINGS = 60
 
 
 @dataclass(frozen=True)
 class Control:
-    """The random match of a transform: for each image the same mean absolute change, elsewhere and without its direction.
+    """A random change of each image with the mean absolute change of a transform.
 
-    The transform's absolute changes are taken to other pixels by a fixed permutation, multiplied by fixed random numbers
-    between 0 and 2, and added or subtracted at random, or the other way where only that stays inside [0, 1]. What does not
-    fit is made up by a larger factor, found by bisection, so that the mean change of each image is that of `of`. Without the
-    random numbers a background lifted evenly would be its own control: permuting it changes nothing, and black can only
-    become lighter.
+    A fixed permutation carries the absolute changes of the transform to other pixels. They are
+    multiplied by fixed random numbers between 0 and 2 and added or subtracted at random, with the
+    sign flipped where the result would leave [0, 1]. Bisection then scales all of them until the
+    mean change of each image is that of `of`, since some pixels have no room. Without the random
+    numbers an evenly lifted background would be its own control: a permutation does not change it,
+    and black can only become lighter.
 
     Args:
         of: a transform.
-        seed: of the permutation, numbers and signs, which all images share.
+        seed: seed of the permutation, numbers and signs, which all images share.
+
+    >>> images, lighter = torch.full((1, 1, 2, 2), 0.25), ScaleShift(1.0, 0.125)
+    >>> round((Control(lighter)(images) - images).abs().mean().item(), 4)
+    0.125
     """
 
     of: Callable[[Tensor], Tensor]
@@ -55,3 +62,12 @@ class Control:
 
     def __str__(self) -> str:
         return f"random change as large as {self.of}"
+
+
+def contrast(transform: Callable[[Tensor], Tensor] | None) -> float:
+    """Return the factor by which a transform scales contrast, and so a fair perturbation budget.
+
+    It is alpha for scale-shift and its control, and 1 for any other transform.
+    """
+    inner = transform.of if isinstance(transform, Control) else transform
+    return inner.alpha if isinstance(inner, ScaleShift) else 1.0

@@ -1,4 +1,4 @@
-"""Tone: dark or light middle greys, with black and white where they are."""
+"""Tone: darker or lighter middle greys, with black and white unchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class Gamma:
 
     Args:
         exponent: above 0; below 1 middle greys become lighter, above 1 darker, 1 changes nothing.
+
+    >>> import torch
+    >>> Gamma(2.0)(torch.tensor([[[[0.0, 0.5, 1.0]]]])).tolist()
+    [[[[0.0, 0.25, 1.0]]]]
     """
 
     exponent: float

@@ -11,8 +11,17 @@ from torch import Tensor
 class ScaleShift:
     """x' = alpha x + beta on images in [-0.5, 0.5] (Zhang et al. 2019, section 3.3).
 
-    On our [0, 1] this is alpha x + (1 - alpha) / 2 + beta: an image loses contrast towards mid grey, and even beta = 0 lifts
-    a black background. What would leave the range is clipped; the paper's cells stay inside it.
+    On [0, 1] this is alpha x + (1 - alpha) / 2 + beta: contrast shrinks towards mid grey, so that
+    even beta = 0 lifts a black background. Values are clipped to [0, 1]; the paper's settings stay
+    inside.
+
+    Args:
+        alpha: factor of the contrast; 1 keeps it.
+        beta: shift of the brightness, added after the scaling.
+
+    >>> import torch
+    >>> ScaleShift(alpha=0.5, beta=0.25)(torch.tensor([[[[0.0, 1.0]]]])).tolist()
+    [[[[0.5, 1.0]]]]
     """
 
     alpha: float

@@ -14,13 +14,16 @@ PATCHES = 4
 
 @dataclass(frozen=True)
 class Texture:
-    """A smooth grey texture laid over the image like light: x' = x + strength (1 - x) pattern, white stays white.
+    """A smooth grey texture over the image, like light: x' = x + strength (1 - x) pattern.
 
-    The pattern is random, the same for every image and channel, and reaches from 0 to 1.
+    White stays white. The pattern is random, one for all images and channels, and spans 0 to 1.
 
     Args:
-        strength: how light a black background becomes at most, in [0, 1]; 0 changes nothing.
-        seed: of the pattern.
+        strength: largest value of a black background, in [0, 1]; 0 changes nothing.
+        seed: seed of the pattern.
+
+    >>> round(Texture(0.25)(torch.zeros(1, 1, 8, 8)).max().item(), 2)
+    0.25
     """
 
     strength: float
@@ -28,9 +31,8 @@ class Texture:
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
-        coarse = torch.randn(
-            (1, 1, PATCHES, PATCHES), generator=torch.Generator().manual_seed(self.seed)
-        )
+        generator = torch.Generator().manual_seed(self.seed)
+        coarse = torch.randn((1, 1, PATCHES, PATCHES), generator=generator)
         pattern = F.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=True)
         pattern = (pattern - pattern.min()) / (pattern.max() - pattern.min())
         return (images + self.strength * (1 - images) * pattern.to(images)).clamp_(0, 1)

@@ -39,6 +39,18 @@ class Table:
         module, attribute = self.entries[name].split(":")
         return getattr(importlib.import_module(f"scotoma.{module}"), attribute)
 
+    @property
+    def attributes(self) -> list[str]:
+        """Names of the objects themselves, such as "ScaleShift" for "scale-shift"."""
+        return [entry.partition(":")[2] for entry in self.entries.values()]
+
+    def attribute(self, name: str) -> Any:
+        """Return the object with that name of its own, for `__getattr__` of a package."""
+        for key, entry in self.entries.items():
+            if entry.endswith(f":{name}"):
+                return self[key]
+        raise AttributeError(f"there is no {self.kind} {name!r}")
+
     def describe(self, name: str) -> str:
         """The first line of the object's docstring."""
         return (self[name].__doc__ or "").strip().partition("\n")[0]

@@ -17,7 +17,7 @@ from scotoma.execution.run import Attack, Run, Transform
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.probe import HARMLESS
 from scotoma.results.finding import Row
-from scotoma.transforms.contrast import contrast
+from scotoma.transforms.control import contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
 from scotoma.utils.stats import Rate, rate
