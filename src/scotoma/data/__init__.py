@@ -1,10 +1,12 @@
-"""Where images come from. One file a source, one line here a name."""
+"""Sources of images: one file a source, one line here a name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from scotoma.data.dataset import ArraySplit as ArraySplit
 from scotoma.data.dataset import Dataset
+from scotoma.data.dataset import from_splits as from_splits
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import Table
 
@@ -22,14 +24,19 @@ DATA = Table(
 
 
 def load_data(spec: str | Dataset, root: str | Path | None = None) -> Dataset:
-    """A data set by name: "digits", "mnist", "fashion-mnist", "cifar-10", "npz:FILE" or "folder:PATH".
+    """Load a data set: "digits", "mnist", "fashion-mnist", "cifar-10", "npz:FILE", "folder:PATH".
 
     Args:
-        spec: the name, with the path after a colon where the source is the user's own.
-        root: where downloaded data sets live (default: `$SCOTOMA_DATA`, then the user's cache).
+        spec: the name, followed by a colon and the path for your own images; a `Dataset` is
+            returned unchanged.
+        root: folder of downloaded data sets (default: `$SCOTOMA_DATA`, then the user's cache).
 
     Raises:
         InputError: an unknown name, or a source that cannot be read.
+
+    >>> digits = load_data("digits")
+    >>> len(digits.train), len(digits.test), digits.shape
+    (1297, 500, (1, 8, 8))
     """
     if isinstance(spec, Dataset):
         return spec

@@ -1,4 +1,4 @@
-"""What every source yields: a test split, mostly a training split, and a hash of what was read."""
+"""Data sets: a test split, mostly a training split, and a hash of their content."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ from torch import Tensor
 from scotoma.utils.errors import InputError
 
 MOST_CLASSES = 100_000
-"""A label beyond this is a mistake (a mask of -1 read as unsigned, an index, a file size), not a class."""
+"""Labels beyond this are mistakes, not classes: a mask of -1 read as unsigned, an index, a size."""
 
 
 class Split(Protocol):
-    """Images with labels, read a batch at a time."""
+    """Images with labels, read one batch at a time."""
 
     labels: Tensor
-    """int64 (n,)"""
+    """int64 (n,)."""
     shape: tuple[int, int, int]
-    """channels, height, width"""
+    """Channels, height and width."""
 
     def __len__(self) -> int: ...
 
     def images(self, indices: Tensor) -> Tensor:
-        """float32 (k, c, h, w) in [0, 1] for int64 indices (k,)."""
+        """Return float32 images (k, c, h, w) in [0, 1] for int64 indices (k,)."""
         ...
 
 
 class ArraySplit:
-    """A split held in memory, as bytes where it came as bytes.
+    """A split in memory, stored as bytes if it came as bytes.
 
     Args:
-        images: (n, c, h, w), uint8 in 0..255 or float32 in [0, 1].
-        labels: integers (n,).
-        source: named in error messages.
+        images: (n, c, h, w), uint8 in 0..255 or floats in [0, 1].
+        labels: integers (n,), numbered from 0.
+        source: name for error messages.
+
+    Raises:
+        InputError: shapes, types, pixels or labels are wrong.
+
+    >>> split = ArraySplit(np.full((2, 1, 4, 4), 255, np.uint8), np.array([0, 1]), "mine")
+    >>> len(split), split.images(torch.tensor([1])).mean().item()
+    (2, 1.0)
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, source: str):
@@ -47,7 +54,8 @@ class ArraySplit:
             )
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise InputError(
-                f"{source}: labels are {labels.dtype} of shape {labels.shape}; want {len(images)} integers"
+                f"{source}: labels are {labels.dtype} of shape {labels.shape}; "
+                f"want {len(images)} integers"
             )
         if images.size == 0:
             raise InputError(f"{source}: there are no images (shape {images.shape})")
@@ -58,11 +66,13 @@ class ArraySplit:
             low, high = float(images.min()), float(images.max())
             if not (low >= 0 and high <= 1):  # NaN fails this as well
                 raise InputError(
-                    f"{source}: pixels reach from {low:g} to {high:g}; want floats in [0, 1] or uint8 (normalise inside the model)"
+                    f"{source}: pixels reach from {low:g} to {high:g}; want floats in [0, 1] or "
+                    "uint8 (normalise inside the model)"
                 )
         if not 0 <= labels.min() <= labels.max() < MOST_CLASSES:
             raise InputError(
-                f"{source}: labels reach from {labels.min()} to {labels.max()}; classes are numbered from 0"
+                f"{source}: labels reach from {labels.min()} to {labels.max()}; "
+                "classes are numbered from 0"
             )
         self._images = torch.from_numpy(images)
         self.labels = torch.from_numpy(labels.astype(np.int64))
@@ -84,9 +94,18 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of one kind and size, split for training and testing.
+    """Images of one size, split for training and testing.
 
-    `train` is None where the source has none: probes that measure distance to the training data then do not apply.
+    Args:
+        name: name for reports.
+        test: images to audit.
+        train: None where the source has none; probes that need training data then do not apply.
+        classes: names of the classes, by label.
+        sha256: hash of the content.
+
+    >>> split = ArraySplit(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1]), "mine")
+    >>> Dataset("mine", split, None, ("cat", "dog"), split.sha256).shape
+    (1, 4, 4)
     """
 
     name: str
@@ -104,7 +123,20 @@ class Dataset:
 def from_splits(
     name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None
 ) -> Dataset:
-    """A data set of two splits in memory, checked to fit each other."""
+    """Make a data set of two splits in memory and check that they fit each other.
+
+    Args:
+        name: name for reports and errors.
+        train, test: the splits; `train` may be None.
+        classes: names of the classes; None means their numbers.
+
+    Raises:
+        InputError: sizes of images differ, or a label has no name.
+
+    >>> split = ArraySplit(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1]), "mine")
+    >>> from_splits("mine", None, split).classes
+    ('0', '1')
+    """
     splits = [test] if train is None else [train, test]
     if len({split.shape for split in splits}) > 1:
         raise InputError(

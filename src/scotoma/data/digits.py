@@ -15,8 +15,8 @@ TEST_SIZE = 500
 def digits(root: Path | None = None) -> Dataset:
     """scikit-learn's 8x8 handwritten digits: 1,297 for training, 500 for testing.
 
-    The 17 grey levels 0..16 are divided by 16. The split is `numpy.random.default_rng(0).permutation(1797)`: its first 500
-    are the test set. `root` is not used: the images are embedded in scikit-learn.
+    Grey levels 0 to 16 are divided by 16. The test set is the first 500 images of
+    `numpy.random.default_rng(0).permutation(1797)`. `root` is ignored: scikit-learn has the images.
     """
     from sklearn.datasets import load_digits
 

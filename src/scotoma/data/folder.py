@@ -20,13 +20,13 @@ GREY = {"1", "L", "LA"} | DEEP
 
 
 class FolderSplit:
-    """Image files read when they are asked for: memory holds their names and labels.
+    """Image files that are read when needed: only their names and labels are in memory.
 
     Args:
-        folder: where the files are.
-        names: of each file, "CLASS/IMAGE".
-        labels: the class of each.
-        shape: channels, height and width of each; grey files are given three channels where there are files in colour.
+        folder: folder of the files.
+        names: names of the files, "CLASS/IMAGE".
+        labels: class of each file.
+        shape: channels, height and width; grey files get three channels if others are in colour.
     """
 
     def __init__(self, folder: Path, names: list[str], labels: Tensor, shape: tuple[int, int, int]):
@@ -46,16 +46,17 @@ class FolderSplit:
 
 
 def folder(path: Path) -> Dataset:
-    """A folder of images of one size: test/CLASS/IMAGE and, for probes that need it, train/CLASS/IMAGE.
+    """A folder of images of one size: test/CLASS/IMAGE and, for some probes, train/CLASS/IMAGE.
 
-    Classes are numbered in the alphabetical order of their names. Images are grey if all files are, else RGB; 8 bits a
-    channel, or 16 bits for grey. Every file's header is checked here, its pixels when they are read.
+    Classes are numbered in the alphabetical order of their names. Images are grey if all files are,
+    else RGB; 8 bits a channel, or 16 bits for grey. Headers are checked here, pixels when they are
+    read.
     """
     if not (path / "test").is_dir():
         raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
     parts = [part for part in ("test", "train") if (path / part).is_dir()]
-    found = {entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}
-    classes = tuple(sorted(name for name in found if not name.startswith(".")))
+    folders = {entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}
+    classes = tuple(sorted(name for name in folders if not name.startswith(".")))
     files = {part: _files(path / part, classes) for part in parts}
     digest = hashlib.sha256()
     kinds: dict[tuple[int, int], Path] = {}
@@ -70,31 +71,24 @@ def folder(path: Path) -> Dataset:
         if len(kinds) > 1:
             (first, one), (second, other) = kinds.items()
             raise InputError(
-                f"{other}: is {second[0]}x{second[1]} pixels, {one} is {first[0]}x{first[1]}; make all images of one size"
+                f"{other}: is {second[0]}x{second[1]} pixels, {one} is {first[0]}x{first[1]}; "
+                "make all images of one size"
             )
     (width, height) = next(iter(kinds))
     shape = (1 if grey else 3, height, width)
     splits = {part: FolderSplit(path / part, *files[part], shape) for part in parts}
-    return Dataset(
-        f"folder:{path.resolve().name}",
-        splits["test"],
-        splits.get("train"),
-        classes,
-        digest.hexdigest(),
-    )
+    name = f"folder:{path.resolve().name}"
+    return Dataset(name, splits["test"], splits.get("train"), classes, digest.hexdigest())
 
 
 def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    """Names "CLASS/IMAGE" and labels, in the order of both: strings, since paths take four times the memory."""
+    """Return names "CLASS/IMAGE" and labels, sorted; paths would take four times the memory."""
     names: list[str] = []
     counts = []
     for name in classes:
-        held = sorted(os.listdir(folder / name)) if (folder / name).is_dir() else []  # noqa: PTH208
-        images = [
-            f"{name}/{file}"
-            for file in held
-            if Path(file).suffix.lower() in SUFFIXES and not file.startswith(".")
-        ]
+        files = sorted(os.listdir(folder / name)) if (folder / name).is_dir() else []  # noqa: PTH208
+        visible = [file for file in files if not file.startswith(".")]
+        images = [f"{name}/{file}" for file in visible if Path(file).suffix.lower() in SUFFIXES]
         names += images
         counts.append(len(images))
     if not names:
@@ -103,7 +97,7 @@ def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
 
 
 def _header(path: Path) -> tuple[bytes, tuple[int, int], str]:
-    """The file's bytes, its width and height, and its mode."""
+    """Return the bytes of a file, its width and height, and its mode."""
     from PIL import Image
 
     try:
@@ -114,22 +108,21 @@ def _header(path: Path) -> tuple[bytes, tuple[int, int], str]:
         raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
     if mode in ("I", "F"):
         raise InputError(
-            f"{path}: has pixels of 32 bits, whose range is not known; save it with 8 or 16 bits"
+            f"{path}: has pixels of 32 bits, whose range is unknown; save it with 8 or 16 bits"
         )
     return content, size, mode
 
 
 def _pixels(path: Path) -> np.ndarray:
-    """float32 (1 or 3, h, w) in [0, 1]."""
+    """Return float32 (1 or 3, h, w) in [0, 1]."""
     from PIL import Image
 
     try:
         with Image.open(path) as image:
             if image.mode in DEEP:  # Pillow would clip these at 255
                 return (np.asarray(image, np.float32) / 65535)[None]
-            pixels = (
-                np.asarray(image.convert("L" if image.mode in GREY else "RGB"), np.float32) / 255
-            )
+            converted = image.convert("L" if image.mode in GREY else "RGB")
+            pixels = np.asarray(converted, np.float32) / 255
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST in the IDX files that their authors published, gzipped or not."""
+"""MNIST and Fashion-MNIST in the IDX files of their authors, gzipped or not."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.utils.cache import cache
+from scotoma.data.download import download
 from scotoma.utils.errors import InputError
 
 FILES = (
@@ -36,31 +36,31 @@ FASHION_SHA256 = (
     "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
 )
 FASHION_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 
 
 def mnist(root: Path | None = None) -> Dataset:
-    """MNIST handwritten digits, 28x28: 60,000 for training, 10,000 for testing (LeCun, Cortes, Burges)."""
+    """MNIST handwritten digits, 28x28: 60,000 for training, 10,000 for testing.
+
+    Source: LeCun, Cortes and Burges.
+    """
     return _read("mnist", root, MNIST_URL, MNIST_SHA256, tuple("0123456789"))
 
 
 def fashion_mnist(root: Path | None = None) -> Dataset:
-    """Fashion-MNIST articles of clothing, 28x28: 60,000 for training, 10,000 for testing (Xiao et al. 2017)."""
+    """Fashion-MNIST articles of clothing, 28x28: 60,000 for training, 10,000 for testing.
+
+    Source: Xiao et al. 2017.
+    """
     return _read("fashion-mnist", root, FASHION_URL, FASHION_SHA256, FASHION_CLASSES)
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of unsigned bytes in an IDX file: two zero bytes, type 8, the number of dimensions, their sizes, the data.
+    """Read the array of unsigned bytes in an IDX file.
+
+    It has two zero bytes, type 8, the number of dimensions, their sizes, then the data.
 
     Raises:
         InputError: the file is not IDX, or is cut short.
@@ -79,7 +79,8 @@ def read_idx(path: Path) -> np.ndarray:
     shape = tuple(np.frombuffer(content, ">u4", dimensions, 4).tolist())
     if len(content) - header != math.prod(shape):
         raise InputError(
-            f"{path}: {len(content) - header} bytes of data where its header promises an array of shape {shape}; fetch it again"
+            f"{path}: {len(content) - header} bytes of data where its header promises an array of "
+            f"shape {shape}; fetch it again"
         )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape).copy()
 
@@ -87,18 +88,16 @@ def read_idx(path: Path) -> np.ndarray:
 def _read(
     name: str, root: Path | None, url: str, hashes: tuple[str, ...], classes: tuple[str, ...]
 ) -> Dataset:
-    arrays = [
-        read_idx(_locate(name, root, url, file, sha256))
-        for file, sha256 in zip(FILES, hashes, strict=True)
-    ]
+    files = zip(FILES, hashes, strict=True)
+    arrays = [read_idx(_locate(name, root, url, file, sha256)) for file, sha256 in files]
     train, test = (ArraySplit(arrays[i][:, None], arrays[i + 1], name) for i in (0, 2))
     return from_splits(name, train, test, classes)
 
 
 def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> Path:
-    """The file in `root/name`, in `root` if that is called `name`, or downloaded into the user's cache and checked.
+    """Return the file in `root/name`, in `root` if that has this name, or from a download.
 
-    MNIST and Fashion-MNIST have files of the same names, so a folder of another name cannot say which they are.
+    MNIST and Fashion-MNIST have equal file names, so any other folder could belong to either.
     """
     named = root or os.environ.get("SCOTOMA_DATA")
     if named:
@@ -108,22 +107,6 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
                 return path
         if root is not None:
             raise InputError(
-                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or leave out --data-root"
+                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or omit --data-root"
             )
-    import pooch
-
-    try:
-        return Path(
-            pooch.retrieve(
-                f"{url}{file}.gz",
-                f"sha256:{sha256}",
-                f"{file}.gz",
-                cache() / name,
-                progressbar=True,
-            )
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{name}: {file}.gz is not in $SCOTOMA_DATA and could not be downloaded ({type(error).__name__}); "
-            f"put the files of {url} into FOLDER/{name} and give --data-root FOLDER"
-        ) from None
+    return download(name, url, f"{file}.gz", sha256)

@@ -11,33 +11,29 @@ import numpy as np
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.utils.errors import InputError
 
+DAMAGED = (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError)
+"""Errors of NumPy for files that are damaged or something else."""
+
 
 def npz(path: Path) -> Dataset:
     """A NumPy archive: x_test, y_test and, for probes that need them, x_train, y_train.
 
-    Images are (n, h, w), (n, h, w, c) with 1 or 3 channels, or (n, c, h, w); uint8, or floats in [0, 1].
+    Images are (n, h, w), (n, h, w, c) with 1 or 3 channels, or (n, c, h, w), as uint8 or as floats
+    in [0, 1].
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        BadZipFile,
-        zlib.error,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise InputError(
-            f"{path}: not a whole NumPy archive of plain arrays ({str(error).partition(chr(10))[0]})"
-        ) from None
+    except DAMAGED as error:
+        what = str(error).partition("\n")[0]
+        raise InputError(f"{path}: not a whole NumPy archive of plain arrays ({what})") from None
     missing = [key for key in ("x_test", "y_test") if key not in arrays]
     if missing or ("x_train" in arrays) != ("y_train" in arrays):
         raise InputError(
-            f"{path}: holds {sorted(arrays)}; want x_test and y_test, and x_train with y_train or neither"
+            f"{path}: contains {sorted(arrays)}; want x_test and y_test, "
+            "and x_train with y_train or neither"
         )
     train = _split(arrays, "train", path) if "x_train" in arrays else None
     return from_splits(f"npz:{path.name}", train, _split(arrays, "test", path))
@@ -51,6 +47,7 @@ def _split(arrays: dict[str, np.ndarray], part: str, path: Path) -> ArraySplit:
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
-            f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) with 1 or 3 channels"
+            f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) "
+            "with 1 or 3 channels"
         )
     return ArraySplit(images, labels, source)
