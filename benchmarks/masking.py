@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 import scotoma
+from scotoma.probes.masking.probe import Masking
 
 ZOO = Path(__file__).parents[1] / "zoo"
 TARGET = 180
@@ -34,9 +35,8 @@ def main() -> None:
             "mnist",
             "linf:0.3",
             out=folder,
-            probes=["masking"],
+            probes=[Masking(sources)],
             limit=chosen.images,
-            sources=sources,
         )
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
     passes = report.provenance["passes"]

@@ -7,8 +7,8 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +27,6 @@ from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.execution.budget import Budget
-from scotoma.execution.fingerprint import name
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import ask
@@ -35,8 +34,7 @@ from scotoma.execution.store import read_json, write_json, write_parquet, write_
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
-from scotoma.probes.base import Probe, Settings
-from scotoma.probes.norms.bounds import read_bounds
+from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.results.finding import (
     Bars,
     Boxes,
@@ -120,12 +118,7 @@ def audit(
     *,
     out: str | Path | None = None,
     probes: Sequence[str | Probe] | None = None,
-    attack: str = "strong",
-    layer: str | None = None,
-    extractor: nn.Module | Classifier | str | None = None,
-    sources: Sequence[nn.Module | Classifier | str] = (),
-    bounds: Sequence[str | Threat] = (),
-    reference: nn.Module | Classifier | str | None = None,
+    attack: str | Settings = "strong",
     limit: int | None = None,
     seed: int = 0,
     budget: str | float | None = None,
@@ -141,16 +134,8 @@ def audit(
         threat: "linf:0.3", "linf:8/255" or "l2:0.5"; there are audits of no other norm.
         out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
             None makes a temporary folder.
-        probes: names of `PROBES`, or probes; None means all of `PROBES`.
-        attack: a name of `ATTACKS`.
-        layer: where the distance probe reads features; None is the input of the last dense layer.
-        extractor: another model (as `model`), in whose features the distance probe measures a second time.
-        sources: other models (each as `model`), on which the transfer probe makes its examples; none means reference models of
-            the same data that are there, and small ones trained on the spot.
-        bounds: "l2:1.5" or "l0:12": where the norms probe tells the accuracy in other norms than the threat's; in one without a
-            bound, where `probes.norms_bounds.bounds` says for the data.
-        reference: a naturally trained model of the same architecture (as `model`), beside which the inequality probe measures; None
-            means a reference model that is there, or a small one trained on the spot.
+        probes: names of `PROBES`, or probes with options: `["norms", Distance(layer="fc2")]`; None means all of `PROBES`.
+        attack: a name of `ATTACKS`, or `Settings("transfer", sources)` for the attack that needs other models.
         limit: audit so many test images, drawn at random; None means all.
         seed: of that draw and of every attack.
         budget: stop after "20m", "90s", "2h" or so many seconds, with what every probe found on the images that it reached; the
@@ -169,44 +154,22 @@ def audit(
         raise InputError(
             f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm_name(threat.norm)} write {known}"
         )
-    chosen = read_bounds(bounds, threat)
     options = {
         "out": out and str(out),
         "probes": probes,
-        "layer": layer,
         "limit": limit,
         "attack": attack,
         "seed": seed,
-    }
-    options |= {
         "budget": budget,
-        "extractor": extractor,
-        "sources": sources,
-        "bounds": [*map(str, chosen)],
-        "reference": reference,
     }
     claim = make_claim(model, data, threat)
-    asked = dict(_named(probe) for probe in probes or PROBES)
-    other = None if extractor is None else load_model(extractor).checked(claim.data)
-    given = read_sources(sources, claim.data)
-    natural = None if reference is None else load_model(reference).checked(claim.data)
-    settings = Settings(
-        attack, layer, other, given, chosen, natural, declared_gradient(claim.model.module)
-    )
-    settings.make_attack(claim.threat)  # names that are unknown are told before the work begins
+    asked = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
+    settings = _settings(attack, claim)
     if out is None and ranks().world > 1:
         raise InputError("out: name a folder that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     with run.store.locked(), run.watched():
-        if layer is not None:
-            for each in (claim.model, other) if other else (claim.model,):
-                try:
-                    run.features(
-                        claim.data.test, layer, torch.arange(1), model=each
-                    )  # before hours of attacks
-                except InputError as error:
-                    raise InputError(f"{each.name}: {error}") from None
         leads = ranks().leads
         answers = ask(
             asked,
@@ -234,29 +197,10 @@ def audit(
             ],
             "seed": seed,
             **({"budget": time_left.seconds} if time_left.seconds else {}),
-            "attack": attack,
+            "attack": settings.attack,
             "gradient": settings.gradient,
-            **({"bounds": list(map(str, chosen))} if chosen else {}),
-            "model": {"sha256": claim.model.sha256, **claim.model.card},
-            **(
-                {"extractor": {"name": other.name, "sha256": other.sha256, **other.card}}
-                if other
-                else {}
-            ),
-            **(
-                {"reference": {"name": natural.name, "sha256": natural.sha256, **natural.card}}
-                if natural
-                else {}
-            ),
-            **(
-                {
-                    "sources": {
-                        name(source): {"sha256": source.sha256, **source.card} for source in given
-                    }
-                }
-                if given
-                else {}
-            ),
+            "model": model_facts(claim.model),
+            **_merged(probe.provenance() for probe in asked.values()),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
@@ -288,6 +232,27 @@ def _named(probe: str | Probe) -> tuple[str, Probe]:
         if isinstance(probe, str)
         else (type(probe).__name__.lower(), probe)
     )
+
+
+def _settings(attack: str | Settings, claim: Claim) -> Settings:
+    """The settings of the audit; names that are unknown are reported before the work begins."""
+    gradient = declared_gradient(claim.model.module)
+    if isinstance(attack, str):
+        settings = Settings(attack, gradient=gradient)
+    else:
+        settings = replace(
+            attack, sources=load_others(attack.sources, claim.data), gradient=gradient
+        )
+    settings.make_attack(claim.threat)
+    return settings
+
+
+def _merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The facts of all probes; what several of them say under one name is joined."""
+    merged: dict[str, Any] = {}
+    for key, value in (item for each in facts for item in each.items()):
+        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
 
 
 def machine(device: torch.device) -> dict[str, Any]:
@@ -329,13 +294,6 @@ def make_claim(
     threat = Threat.parse(threat)
     loaded = load_data(data)
     return Claim(load_model(model).checked(loaded), loaded, threat)
-
-
-def read_sources(
-    sources: Sequence[nn.Module | Classifier | str], data: Dataset, trust_pickle: bool = False
-) -> tuple[Classifier, ...]:
-    """Models to make examples on, each looked at on the data."""
-    return tuple(load_model(source, trust_pickle=trust_pickle).checked(data) for source in sources)
 
 
 def draw(folder: Path) -> Report:
@@ -407,6 +365,14 @@ def repeat(model: Any, data: str | Dataset, threat: Threat, **options: Any) -> s
     def told(given: Any) -> str:
         if isinstance(given, list | tuple):
             return f"[{', '.join(map(told, given))}]"
+        if isinstance(given, Probe | Settings) and is_dataclass(given):
+            values = {
+                each.name: getattr(given, each.name)
+                for each in fields(given)
+                if not _is_default(given, each)
+            }
+            inside = ", ".join(f"{key}={told(value)}" for key, value in values.items())
+            return f"{type(given).__name__}({inside})"
         plain = isinstance(given, str | int | float)
         return repr(given) if plain else getattr(given, "name", type(given).__name__)
 
@@ -416,6 +382,11 @@ def repeat(model: Any, data: str | Dataset, threat: Threat, **options: Any) -> s
     rest = "".join(f", {key}={told(value)}" for key, value in given.items())
     source = data if isinstance(data, str) else data.name
     return f"scotoma.audit({told(model)}, data={source!r}, threat={str(threat)!r}{rest})"
+
+
+def _is_default(thing: Any, field: Field) -> bool:
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return getattr(thing, field.name) == default
 
 
 def describe_claim(claim: dict[str, Any]) -> str:

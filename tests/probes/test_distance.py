@@ -154,9 +154,9 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
         monkeypatch.setattr(approximate, name, value)
     monkeypatch.setattr(distance, "EXACT", 1000)
     claim = make_claim(linear_grey, grey, THREAT)
-    settings = ExactSettings(extractor=load_model(tripled()).checked(grey))
+    probe = Distance(extractor=load_model(tripled()).checked(grey))
     first, again = (
-        Distance().measure(claim, Run(claim, tmp_path / "run"), settings) for _ in range(2)
+        probe.measure(claim, Run(claim, tmp_path / "run"), ExactSettings()) for _ in range(2)
     )
     assert again == first, "the recall too is kept in the run folder"
     recall = first.numbers["recall"]
@@ -200,9 +200,8 @@ def tripled(scale: float = 3.0) -> nn.Module:
 def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, finding):
     claim = make_claim(linear_grey, grey, THREAT)
     run = Run(claim, tmp_path / "other")
-    both = Distance().measure(
-        claim, run, ExactSettings(extractor=load_model(tripled()).checked(grey))
-    )
+    probe = Distance(extractor=load_model(tripled()).checked(grey))
+    both = probe.measure(claim, run, ExactSettings())
     own = {name: value for name, value in both.numbers.items() if not name.startswith("extractor")}
     assert own == finding.numbers
     assert both.headline == finding.headline
@@ -246,9 +245,8 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
 
     def measure(extractor: nn.Module | None) -> Finding:
         other = load_model(extractor).checked(grey) if extractor else None
-        return Distance().measure(
-            claim, Run(claim, tmp_path / "run", limit=100), ExactSettings(extractor=other)
-        )
+        run = Run(claim, tmp_path / "run", limit=100)
+        return Distance(extractor=other).measure(claim, run, ExactSettings())
 
     wide = tripled()
     first = measure(wide)
@@ -299,16 +297,15 @@ def test_an_extractor_from_python(tmp_path, digits, linear):
             "digits",
             "linf:0.1",
             out=tmp_path / "run",
-            probes=["distance"],
+            probes=[Distance(extractor=extractor)],
             attack="pgd",
             limit=30,
-            extractor=extractor,
         )
 
     other = tripled()
     report = audit(other)
     assert report.provenance["extractor"]["sha256"] == load_model(other).sha256
-    assert report.provenance["command"].endswith("extractor=Sequential)")
+    assert report.provenance["command"].count("Distance(extractor=Sequential)") == 1
     with pytest.raises(InputError, match="cannot take images"):
         audit(nn.Linear(3, 10))
 
@@ -316,8 +313,8 @@ def test_an_extractor_from_python(tmp_path, digits, linear):
 @pytest.mark.parametrize("layer", ["pixels", "logits", "relu3", None])
 def test_any_layer(tmp_path, digits, digits_model, layer):
     claim = make_claim(str(digits_model), digits, Threat("linf", 0.1))
-    settings = Settings(attack="fmn-linf", layer=layer)
-    finding = Distance().measure(claim, Run(claim, tmp_path / "run", limit=60), settings)
+    settings = Settings(attack="fmn-linf")
+    finding = Distance(layer=layer).measure(claim, Run(claim, tmp_path / "run", limit=60), settings)
     assert finding.numbers["layer"] == (layer or "input of fc2")
     assert -1 <= finding.numbers["spearman"] <= 1
 

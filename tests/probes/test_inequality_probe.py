@@ -1,6 +1,6 @@
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -247,18 +247,11 @@ def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot)
             return torch.stack([-evidence, evidence], 1)
 
     other = load_model(Half()).checked(spot)
-    finding = measure(
-        tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=other)
-    )
+    probe = replace(TINY, reference=other)
+    finding = measure(tmp_path / "run", OnePixelDecides(), spot, probe)
     bright = int((spot.test.labels == 1).sum())
     assert finding.numbers["n"] == min(40, bright)
-    few = measure(
-        tmp_path / "few",
-        OnePixelDecides(),
-        spot,
-        settings=Settings(attack="fgsm", reference=other),
-        limit=20,
-    )
+    few = measure(tmp_path / "few", OnePixelDecides(), spot, probe, limit=20)
     assert few.numbers["n"] < 20
     for table in ("gini", "noise", "occlusion", "gaps", "shares", "deletion", "concentration"):
         rows = {
@@ -278,9 +271,8 @@ def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot)
 
 def test_two_models_that_are_the_same_give_the_same_numbers(tmp_path, spot):
     same = load_model(OnePixelDecides()).checked(spot)
-    finding = measure(
-        tmp_path / "run", OnePixelDecides(), spot, settings=Settings(attack="fgsm", reference=same)
-    )
+    probe = replace(TINY, reference=same)
+    finding = measure(tmp_path / "run", OnePixelDecides(), spot, probe)
     for table in ("gini", "noise", "occlusion", "gaps", "deletion"):
         held = {
             name: [each for each in finding.tables[table] if each["model"] == name]
@@ -347,10 +339,12 @@ def test_a_reference_model_that_is_there_comes_before_a_training(
 
 def test_from_python_with_a_reference(tmp_path, digits, linear):
     other = nn.Sequential(*linear.children(), nn.Softsign())
-    options = {"probes": [Inequality(images=10, steps=4, draws=1)], "attack": "fgsm", "limit": 20}
-    report = scotoma.audit(
-        linear, "digits", "linf:0.1", out=tmp_path / "run", reference=other, **options
-    )
+    options = {
+        "probes": [Inequality(images=10, steps=4, draws=1, reference=other)],
+        "attack": "fgsm",
+        "limit": 20,
+    }
+    report = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "run", **options)
     assert report.provenance["reference"]["sha256"] == load_model(other).sha256
     assert report["inequality"].numbers["gini_difference"] is not None
     assert "reference=Sequential" in report.provenance["command"]

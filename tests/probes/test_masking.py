@@ -17,6 +17,7 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
 from scotoma.models.loading import load_model
 from scotoma.probes.masking.checks import Check, at_least, never_falls, not_behind
+from scotoma.probes.masking.probe import Masking
 from scotoma.reference import ZOO
 from scotoma.training.loop import Schedule, train
 
@@ -54,8 +55,8 @@ def natural(digits, tmp_path_factory):
 @pytest.fixture
 def ask(digits, others, tmp_path):
     def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT, attack="deepfool"):
-        given = {"out": tmp_path / "run", "limit": limit, "sources": sources, "attack": attack}
-        return scotoma.audit(model, data, threat, probes=["masking"], **given)["masking"]
+        options = {"out": tmp_path / "run", "limit": limit, "attack": attack}
+        return scotoma.audit(model, data, threat, probes=[Masking(sources)], **options)["masking"]
 
     return ask
 

@@ -98,11 +98,8 @@ def measure(tmp_path):
 
 def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure, around_grey):
     between = {"l0": 6, "l2": float(np.mean(np.sort(truth("l2"))[24:26])), "linf": CLAIM.eps}
-    finding = measure(
-        around_grey,
-        Linear(),
-        settings=Settings("fmn-linf", bounds=(Threat("l0", 6), Threat("l2", between["l2"]))),
-    )
+    probe = Norms(bounds=["l0:6", Threat("l2", between["l2"])], queries=300)
+    finding = measure(around_grey, Linear(), probe)
     numbers = finding.numbers
     assert numbers["n"] == len(SIZES)
     assert numbers["attacked"] == len(SIZES) - WRONG
@@ -366,15 +363,13 @@ def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, d
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("norms") / "run"
-    names, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
     return scotoma.audit(
         str(digits_model),
         "digits",
         CLAIM,
         out=out,
-        probes=names,
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=300)],
         attack="min-linf",
-        bounds=given,
         limit=60,
     )
 
@@ -407,7 +402,10 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
 
 def test_the_bounds_stand_in_the_report_and_in_the_call_that_repeats_it(report):
     assert report.provenance["bounds"] == ["l2:0.7", "l0:2"]
-    assert report.provenance["command"].endswith("bounds=['l2:0.7', 'l0:2'])")
+    assert report.provenance["command"].endswith(
+        "probes=['robustness', Norms(bounds=['l2:0.7', 'l0:2'], queries=300)], "
+        "limit=60, attack='min-linf', seed=0)"
+    )
     page = report.html.read_text()
     assert page.count("<svg") >= 5
     assert draw(report.folder)["norms"].tables == report["norms"].tables
@@ -418,15 +416,13 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
         raise AssertionError("attacked again")
 
     monkeypatch.setattr(Run, "_attack_batch", refuse)
-    probes, given = ["robustness", Norms(queries=300)], ["l2:0.7", "l0:2"]
     again = scotoma.audit(
         str(digits_model),
         "digits",
         CLAIM,
         out=report.folder,
-        probes=probes,
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=300)],
         attack="min-linf",
-        bounds=given,
         limit=60,
     )
     assert again.provenance["digest"] == report.provenance["digest"]

@@ -68,7 +68,7 @@ def run_of(
 
 
 def measure(run: Run, *given: Classifier, attack: str = "pgd") -> Finding:
-    return Transfer().measure(run.claim, run, Settings(attack, sources=given))
+    return Transfer(given).measure(run.claim, run, Settings(attack))
 
 
 def success(finding: Finding, target: str, source: str, attack: str) -> float:
@@ -389,10 +389,9 @@ def test_the_report(tmp_path, digits, linear, others):
         digits,
         "linf:0.1",
         out=tmp_path / "run",
-        probes=["transfer"],
+        probes=[Transfer(given)],
         attack="pgd",
         limit=40,
-        sources=given,
     )
     page = report.html.read_text()
     finding = report["transfer"]
@@ -409,7 +408,7 @@ def test_the_report(tmp_path, digits, linear, others):
     assert list(report.provenance["sources"]) == [
         f"{model.name} {model.sha256[:8]}" for model in (others[0], tilt)
     ]
-    assert report.provenance["command"].endswith(", sources=[tilted-1, Sequential])")
+    assert report.provenance["command"].count("[Transfer(sources=[tilted-1, Sequential])]") == 1
     assert report.provenance["passes"]["backwards"] == report.records["backwards"].sum()
     assert len(report.records) == 40 * (1 + 4 * len(ATTACKS))
 

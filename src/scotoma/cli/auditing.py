@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +30,9 @@ from scotoma.cli.app import (
     typed,
 )
 from scotoma.utils.errors import InputError
+
+if TYPE_CHECKING:
+    from scotoma.models.classifier import Classifier
 
 
 @app.command()
@@ -58,23 +62,30 @@ def audit(
     data_root: DataRoot = None,
 ) -> None:
     """Audit a claim of robustness, in L-inf or L2, and write the report."""
+    from scotoma.attacks import takes
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
+    from scotoma.probes import PROBES
+    from scotoma.probes.base import Settings
 
+    load = partial(load_model, trust_pickle=trust_pickle)
+    others = load_all(sources, trust_pickle)
+    options = {
+        "distance": {"layer": layer, "extractor": extractor and load(extractor)},
+        "divergence": {"layer": layer},
+        "norms": {"bounds": bounds and names(bounds)},
+        "inequality": {"reference": reference and load(reference)},
+        "transfer": {"sources": others},
+        "masking": {"sources": others},
+    }
+    chosen = names(probes) if probes else list(PROBES)
     show_audit(
         load_model(model, weights, trust_pickle=trust_pickle),
         load_data(data, data_root),
         threat,
         out=out,
-        probes=names(probes) if probes else None,
-        attack=attack,
-        layer=layer,
-        extractor=None if extractor is None else load_model(extractor, trust_pickle=trust_pickle),
-        sources=[load_model(source, trust_pickle=trust_pickle) for source in names(sources)]
-        if sources
-        else (),
-        bounds=names(bounds) if bounds else (),
-        reference=None if reference is None else load_model(reference, trust_pickle=trust_pickle),
+        probes=[PROBES[name](**given(options.get(name, {}))) for name in chosen],
+        attack=Settings(attack, tuple(others)) if takes(attack, "sources") else attack,
         limit=limit,
         budget=budget,
         seed=seed,
@@ -194,12 +205,13 @@ def attack(
     """Run one attack and keep its records."""
     from scotoma.attacks import make, takes
     from scotoma.attacks.core.gradient import with_gradient
-    from scotoma.auditing import make_claim, read_sources
+    from scotoma.auditing import make_claim
     from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.execution.run import Run
     from scotoma.execution.store import write_parquet
     from scotoma.models.loading import load_model
+    from scotoma.probes.base import load_others
     from scotoma.report.summary import summarise
 
     if not takes(name, "sources") and sources:
@@ -207,8 +219,9 @@ def attack(
     claim = make_claim(
         load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat
     )
-    given = read_sources(names(sources), claim.data, trust_pickle) if sources else ()
-    chosen = with_gradient(make(name, claim.threat, sources=given), gradient)
+    others = load_others(load_all(sources, trust_pickle), claim.data)
+    made = make(name, claim.threat, sources=others)
+    chosen = with_gradient(made, gradient)
     label = name if gradient == "exact" else f"{name}-{gradient}"
     folder = out or Path("runs") / f"{label}-{claim.model.name.replace(':', '-')}"
     run = Run(claim, folder, limit=limit, seed=seed, progress=shown())
@@ -242,6 +255,20 @@ def demo(
     from scotoma.demo import demo as run
 
     run(out, seed)
+
+
+def load_all(sources: str | None, trust_pickle: bool) -> list[Classifier]:
+    """The models in "FILE,FILE"."""
+    from scotoma.models.loading import load_model
+
+    return (
+        [load_model(each, trust_pickle=trust_pickle) for each in names(sources)] if sources else []
+    )
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that the user has set."""
+    return {name: value for name, value in options.items() if value}
 
 
 def show_audit(*claim: Any, **settings: Any) -> None:

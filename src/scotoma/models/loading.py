@@ -18,9 +18,12 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
+ModelLike = nn.Module | Classifier | str
+"""What `load_model` reads."""
+
 
 def load_model(
-    spec: str | nn.Module | Classifier,
+    spec: ModelLike,
     weights: str | Path | None = None,
     *,
     trust_pickle: bool = False,

@@ -1,11 +1,13 @@
-"""What a probe is, and what the audit may set in every one."""
+"""The base of all probes, and the settings that they share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Self, TypeGuard
 
 import torch
+from torch import Tensor
 
 from scotoma.attacks import follows_gradients, make
 from scotoma.attacks.core.gradient import with_gradient
@@ -13,7 +15,8 @@ from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
-from scotoma.models.features import LOGITS, default_layer
+from scotoma.models.features import LOGITS, default_layer, features
+from scotoma.models.loading import ModelLike, load_model
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
@@ -22,51 +25,100 @@ from scotoma.utils.text import norm_name
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user may choose.
+    """The attack that every probe of an audit uses.
 
     Args:
-        attack: a name of `ATTACKS`.
-        layer: where features are read; None is the input of the last dense layer.
-        extractor: another model, whose features give a second distance to the training data.
-        sources: other models, on which examples are made that are then shown to the audited one; none means that a probe looks
-            for some itself.
-        bounds: one a norm other than the claim's, at which accuracy is told there; where there is none, that of the data counts.
-        reference: a naturally trained model, beside which the inequality probe measures; none means that it looks for one itself.
-        gradient: which the attack follows, where it follows any; see `attacks.gradient.with_gradient`.
+        attack: a name of `scotoma.attacks.ATTACKS`.
+        sources: the models on which the attack makes its examples, where it is `transfer`.
+        gradient: "exact", "bpda" or "estimate" (`attacks.core.gradient.with_gradient`), for an
+            attack that follows gradients.
     """
 
     attack: str = "strong"
-    layer: str | None = None
-    extractor: Classifier | None = None
     sources: tuple[Classifier, ...] = ()
-    bounds: tuple[Threat, ...] = ()
-    reference: Classifier | None = None
     gradient: str = "exact"
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
-        """The attack for a threat; one that can stop early leaves images whose perturbation is smaller than `until`."""
+        """Make the attack for a threat.
+
+        Args:
+            threat: the norm and the size of the perturbations.
+            until: size of a perturbation below which an attack may leave an image; 0 means never.
+        """
         attack = make(self.attack, threat, until=until, sources=self.sources)
         return with_gradient(attack, self.gradient) if follows_gradients(attack) else attack
 
-    def feature_layer(self, model: Classifier, data: Dataset) -> tuple[str | None, str]:
-        """The layer of `model` to read features from, as `Run.features` takes it, and how to name it to people."""
-        if self.layer:
-            return self.layer, self.layer
-        try:
-            device = next(model.module.parameters(), torch.empty(0)).device
-            return None, default_layer(model.module, data.test.images(torch.arange(1)).to(device))
-        except InputError:
-            return LOGITS, "the logits (there is no dense layer to read)"
 
-
-class Probe(Protocol):
-    """One question asked of a claim."""
+class Probe:
+    """A question about a claim. A subclass is a dataclass whose fields are its options."""
 
     question: str
 
+    def prepare(self, claim: Claim) -> Self:
+        """Return the probe with its options checked, and with the models that they name loaded.
+
+        Raises:
+            InputError: an option does not fit the claim. The audit has written nothing so far.
+        """
+        return self
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the options that belong in the report, as JSON values, after `prepare`."""
+        return {}
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        """Ask the run for records and turn them into a finding."""
-        ...
+        """Obtain records from the run and turn them into a finding."""
+        raise NotImplementedError
+
+
+def load_other(model: ModelLike, data: Dataset) -> Classifier:
+    """Load a model that an option names, and check it on the data."""
+    return load_model(model).checked(data)
+
+
+def load_others(models: Sequence[ModelLike], data: Dataset) -> tuple[Classifier, ...]:
+    """Load several models that an option names, and check each on the data."""
+    return tuple(load_other(model, data) for model in models)
+
+
+def prepared(models: Sequence[ModelLike]) -> tuple[Classifier, ...]:
+    """Return the models of an option after `Probe.prepare` has loaded them."""
+    assert all(map(is_prepared, models)), "call `Probe.prepare` first"
+    return tuple(model for model in models if isinstance(model, Classifier))
+
+
+def is_prepared(model: ModelLike | None) -> TypeGuard[Classifier | None]:
+    """Return whether a model is one that `load_other` returned, or None."""
+    return model is None or isinstance(model, Classifier)
+
+
+def model_facts(model: Classifier) -> dict[str, Any]:
+    """Return what the report says of a model: its hash and its card."""
+    return {"sha256": model.sha256, **model.card}
+
+
+def check_layer(model: Classifier, data: Dataset, layer: str | None) -> None:
+    """Raise `InputError` if the model has no such layer for features; None is the default layer."""
+    if layer is not None:
+        try:
+            features(model.module, _first_image(model, data), layer)
+        except InputError as error:
+            raise InputError(f"{model.name}: {error}") from None
+
+
+def feature_layer(model: Classifier, data: Dataset, layer: str | None) -> tuple[str | None, str]:
+    """Return the layer whose features a probe uses, as `Run.features` takes it, and its name."""
+    if layer:
+        return layer, layer
+    try:
+        return None, default_layer(model.module, _first_image(model, data))
+    except InputError:
+        return LOGITS, "the logits (the model has no dense layer)"
+
+
+def _first_image(model: Classifier, data: Dataset) -> Tensor:
+    device = next(model.module.parameters(), torch.empty(0)).device
+    return data.test.images(torch.arange(1)).to(device)
 
 
 def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:

@@ -46,8 +46,8 @@ class SuccessOverDistance(Item):
         attacked, extractor = self.models
         run = context.run(attacked)
         few = run.subset(run.correct_indices(images(context)))
-        chosen = replace(settings(context), extractor=context.model(extractor))
-        distance = Distance().measure(run.claim, few, chosen)
+        probe = Distance(extractor=context.model(extractor))
+        distance = probe.measure(run.claim, few, settings(context))
         numbers = distance.numbers
         if distance.verdict == "not applicable":
             return [], replace(distance, probe=name, question=self.title, rule=FALLING)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import Settings
+from scotoma.probes.base import Probe, Settings
 from scotoma.probes.blindspots import map_report
 from scotoma.probes.blindspots.map_report import PLANE, Family, Found
 from scotoma.probes.blindspots.probe import move
@@ -18,7 +18,7 @@ from scotoma.utils.errors import InputError
 
 
 @dataclass(frozen=True)
-class BlindSpotMap:
+class BlindSpotMap(Probe):
     """A search for the harmless change with the lowest robust accuracy: Zhang et al. 2019, section 3.3, beyond their grid.
 
     A cheap attack meets every cell of the (alpha, beta) plane of scale-shift and every strength of the other families

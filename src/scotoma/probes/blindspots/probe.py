@@ -10,7 +10,7 @@ import polars as pl
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
-from scotoma.probes.base import Settings, columns, percent, sized
+from scotoma.probes.base import Probe, Settings, columns, percent, sized
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.results.finding import Bars, Finding, Gallery, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
@@ -46,7 +46,7 @@ class Cell:
         return move(self.alpha, self.beta)
 
 
-class BlindSpots:
+class BlindSpots(Probe):
     """The blind-spot attack of Zhang et al. 2019, section 3.3: Table 2 for any model."""
 
     question = "Do harmless changes of contrast and background void it?"

@@ -12,7 +12,7 @@ from scotoma.certificates.wasserstein import GAMMA, is_smooth
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
-from scotoma.probes.base import Settings, columns
+from scotoma.probes.base import Probe, Settings, columns
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import HARMLESS
 from scotoma.probes.certificates.transport import Line, Shifted, beaten, curved_share, shift
@@ -71,7 +71,7 @@ class Held:
         return "weak" if self.curved > CURVED or self.line.at(self.reach) >= self.guess else "holds"
 
 
-class Distributional:
+class Distributional(Probe):
     """The certificate of Sinha et al. (2018) from the training images, beside the loss of test images, moved and attacked."""
 
     question = "What may a shift of the data cost in the mean, and do harmless changes of contrast stay within that?"

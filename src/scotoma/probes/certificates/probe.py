@@ -14,7 +14,7 @@ from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
-from scotoma.probes.base import Settings, columns, sized
+from scotoma.probes.base import Probe, Settings, columns, sized
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import HARMLESS, move
 from scotoma.probes.blindspots.transformed import Spot, cell
@@ -60,7 +60,7 @@ class Ground:
         return len(both.filter(pl.any_horizontal(fell)))
 
 
-class Certificate:
+class Certificate(Probe):
     """The dual bound of Wong and Kolter (2018) beside the attack, over the grid of Zhang et al. 2019.
 
     What is certified is a lower bound on robust accuracy, what the attack leaves an upper one.

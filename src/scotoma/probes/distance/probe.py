@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -14,7 +16,18 @@ from scotoma.metrics.approximate import EXACT, nearest_neighbours
 from scotoma.metrics.density import COMPONENTS, class_log_density
 from scotoma.metrics.risk import FEWEST
 from scotoma.models.classifier import Classifier
-from scotoma.probes.base import Settings, columns, percent
+from scotoma.models.loading import ModelLike
+from scotoma.probes.base import (
+    Probe,
+    Settings,
+    check_layer,
+    columns,
+    feature_layer,
+    is_prepared,
+    load_other,
+    model_facts,
+    percent,
+)
 from scotoma.probes.distance.analysis import FIFTHS, STRATA, Proximity
 from scotoma.results.finding import Finding, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
@@ -32,21 +45,42 @@ RULE = (
 )
 
 
-class Distance:
+@dataclass(frozen=True)
+class Distance(Probe):
     """Attack success against distance to the training data (Zhang et al. 2019, section 4.2, Figures 1-3 and 5).
 
-    Distances are measured in the audited model's own features and, where the settings name one, in another extractor's. The
-    attacked model is always the audited one.
+    Distances are measured in the audited model's own features and, if an extractor is given, also
+    in its features. The attacked model is always the audited one.
+
+    Args:
+        layer: layer whose features are used, a name of `named_modules()`, "pixels" or "logits";
+            None is the input of the last dense layer.
+        extractor: second model, in whose features the distances are measured again.
     """
+
+    layer: str | None = None
+    extractor: ModelLike | None = None
 
     question = "Does it fail on the test points that lie far from its training data?"
 
+    def prepare(self, claim: Claim) -> Self:
+        other = None if self.extractor is None else load_other(self.extractor, claim.data)
+        for model in (claim.model, other) if other else (claim.model,):
+            check_layer(model, claim.data, self.layer)
+        return replace(self, extractor=other)
+
+    def provenance(self) -> dict[str, Any]:
+        other = self.extractor
+        assert is_prepared(other)
+        return {"extractor": {"name": other.name, **model_facts(other)}} if other else {}
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        assert is_prepared(self.extractor)
         if claim.data.train is None:
             return self._not_applicable(
                 f"Data {claim.data.name} has no training split to measure distances to."
             )
-        own = settings.feature_layer(claim.model, claim.data)
+        own = feature_layer(claim.model, claim.data, self.layer)
         records = run.attack(settings.make_attack(claim.threat), what="distance")
         if len(rec.correct(records)) < FIFTHS:
             return self._not_applicable(
@@ -54,10 +88,10 @@ class Distance:
             )
         seen = [self._proximity(claim, run, records, own)]
         extractor = {}
-        if settings.extractor:
-            other = settings.feature_layer(settings.extractor, claim.data)
-            seen.append(self._proximity(claim, run, records, other, settings.extractor))
-            extractor = {"extractor": settings.extractor.name, "extractor_layer": other[1]}
+        if self.extractor:
+            other = feature_layer(self.extractor, claim.data, self.layer)
+            seen.append(self._proximity(claim, run, records, other, self.extractor))
+            extractor = {"extractor": self.extractor.name, "extractor_layer": other[1]}
         first = seen[0]
         return Finding(
             probe="distance",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from scotoma.execution.run import Run
 from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
-from scotoma.probes.base import Settings
+from scotoma.probes.base import Probe, Settings, check_layer, feature_layer
 from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Found, Measured, placed
 from scotoma.results.finding import Finding
 
@@ -35,7 +36,7 @@ Features = Callable[[str], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Divergence:
+class Divergence(Probe):
     """How far the test set is from the training set (Zhang et al. 2019, section 3.2, Table 1).
 
     All test images count, not only the audited ones.
@@ -43,12 +44,18 @@ class Divergence:
     Args:
         points: most training and most test images that are measured, drawn at random; None means all, as in the paper.
         perplexity: of t-SNE.
+        layer: layer whose features are used, as for the distance probe.
     """
 
     points: int | None = 10_000
     perplexity: float = PERPLEXITY
+    layer: str | None = None
 
     question = QUESTION
+
+    def prepare(self, claim: Claim) -> Self:
+        check_layer(claim.model, claim.data, self.layer)
+        return self
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         if claim.data.train is None:
@@ -62,7 +69,7 @@ class Divergence:
             return self._not_applicable(
                 f"No class has {FEWEST} training and {FEWEST} test images among those measured."
             )
-        layer, where = settings.feature_layer(claim.model, claim.data)
+        layer, where = feature_layer(claim.model, claim.data, self.layer)
 
         @cache
         def features(name: str) -> np.ndarray:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,8 @@ from scotoma.attribution.occlusion import SETTINGS
 from scotoma.claim import Claim
 from scotoma.execution.run import Look, Run
 from scotoma.models.classifier import Classifier
-from scotoma.probes.base import Settings
+from scotoma.models.loading import ModelLike
+from scotoma.probes.base import Probe, Settings, is_prepared, load_other, model_facts
 from scotoma.probes.inequality import report
 from scotoma.probes.inequality.analysis import Reading
 from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
@@ -34,7 +36,7 @@ from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class Inequality:
+class Inequality(Probe):
     """Duan et al. 2023: how concentrated the evidence is, beside a naturally trained model, and what a few places carry.
 
     Args:
@@ -42,12 +44,15 @@ class Inequality:
         steps: of the integrated gradients.
         draws: of noise, an image.
         occlusions: (regions, radius) as in the paper, for images of 224 pixels a side; radii are scaled to the images.
+        reference: a naturally trained model of the same architecture, with which the numbers are
+            compared; None means a reference model from the zoo, or a small one trained now.
     """
 
     images: int = 300
     steps: int = 50
     draws: int = 5
     occlusions: tuple[tuple[int, int], ...] = SETTINGS
+    reference: ModelLike | None = None
 
     question = "Does a handful of pixels carry the prediction?"
 
@@ -55,13 +60,26 @@ class Inequality:
         if self.images < 1:
             raise InputError(f"inequality on {self.images} images; want at least 1")
 
+    def prepare(self, claim: Claim) -> Self:
+        return (
+            self
+            if self.reference is None
+            else replace(self, reference=load_other(self.reference, claim.data))
+        )
+
+    def provenance(self) -> dict[str, Any]:
+        other = self.reference
+        assert is_prepared(other)
+        return {"reference": {"name": other.name, **model_facts(other)}} if other else {}
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        assert is_prepared(self.reference)
         gradients = choose_gradients(claim, run)
         if gradients.why:
             return self._not_applicable(
                 f"{gradients.why}, so that there are no maps of what counts."
             )
-        beside = compared(claim, run, settings.reference)
+        beside = compared(claim, run, self.reference)
         reference = beside.model
         chosen = self._chosen(run, reference)
         if not len(chosen):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields, replace
 from functools import reduce
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -26,11 +27,12 @@ from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.metrics.surface import CLOSE, loss_surface
-from scotoma.probes.base import Settings
+from scotoma.models.loading import ModelLike
+from scotoma.probes.base import Probe, Settings, load_others, prepared
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
 from scotoma.probes.masking.report import RULE, finding
 from scotoma.probes.transfer.probe import crafting
-from scotoma.probes.transfer.sources import Source, sources
+from scotoma.probes.transfer.sources import Source, source_facts, sources
 from scotoma.results.finding import Finding
 from scotoma.utils.random import Randomness
 
@@ -44,17 +46,32 @@ QUERIES = 300
 """Of random search: enough to break what a masked gradient does not; a thousand took half of the probe's time."""
 
 
-class Masking:
-    """Tramer et al. 2018, section 4.1, and the checks of Athalye et al. (2018) and Carlini et al. (2019), image by image."""
+@dataclass(frozen=True)
+class Masking(Probe):
+    """Tramer et al. 2018, section 4.1, and the checks of Athalye et al. (2018) and Carlini et al. (2019), image by image.
+
+    Args:
+        sources: models on which transferred examples are made, as for the transfer probe.
+    """
+
+    sources: Sequence[ModelLike] = ()
 
     question = "Do its gradients lie to the attack?"
+
+    def prepare(self, claim: Claim) -> Self:
+        return replace(self, sources=load_others(self.sources, claim.data))
+
+    def provenance(self) -> dict[str, Any]:
+        return source_facts(self.sources)
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         right = run.map_images("gradients", {}, _health)
         if not len(right):
             why = "The model classifies none of the audited images correctly, so there is nothing to attack."
             return Finding("masking", self.question, "not applicable", RULE, why)
-        others = [source for source in sources(claim, run, settings.sources) if source.held_out]
+        others = [
+            source for source in sources(claim, run, prepared(self.sources)) if source.held_out
+        ]
         return finding(self.question, self._gather(claim, run, settings, right, others))
 
     def _gather(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,10 +14,10 @@ from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
-from scotoma.probes.base import Settings
+from scotoma.probes.base import Probe, Settings
 from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, Reading, Tried
-from scotoma.probes.norms.bounds import bounds
+from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.results.finding import Finding
 
@@ -36,7 +37,7 @@ Made = tuple[str, Kind, str | None, Attack]
 
 
 @dataclass(frozen=True, eq=False)
-class Norms:
+class Norms(Probe):
     """Distances and accuracy in L0, L2 and L-inf (Schott et al. 2019, section 6: the minimum over all attacks, image by image).
 
     In the norm of the claim the attack that the audit uses takes part too, as the audit uses it. The other attacks that follow
@@ -45,18 +46,24 @@ class Norms:
     Args:
         attacks: by norm, the names of `scotoma.attacks.ATTACKS` that are tried. Of several that find the same distance the first
             is credited with it.
-        bounds: at which accuracy is told, in other norms than the claim's; those in `Settings` count before these, these before
-            `norms_bounds.bounds`.
+        bounds: sizes at which the accuracy is reported, "l2:1.5" or "l0:12", at most one for each
+            norm other than the claim's; the others are those of `norms.bounds.bounds`.
         queries: an image, of the attacks that can be told; they also bound the steps along estimated gradients.
         steps: of the attacks that follow gradients; None is their own number.
     """
 
     attacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(ATTACKS))
-    bounds: tuple[Threat, ...] = ()
+    bounds: Sequence[str | Threat] = ()
     queries: int = QUERIES
     steps: int | None = None
 
     question = "Does it hold only in the norm it was trained for?"
+
+    def prepare(self, claim: Claim) -> Self:
+        return replace(self, bounds=read_bounds(self.bounds, claim.threat))
+
+    def provenance(self) -> dict[str, Any]:
+        return {"bounds": [str(bound) for bound in self.bounds]} if self.bounds else {}
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         readings, gradients = self.readings(claim, run, settings)
@@ -68,7 +75,7 @@ class Norms:
     ) -> tuple[dict[str, Reading], Gradients]:
         """What the attacks found, by norm, and which gradients they were given; without settings the audit's own attack is none of
         them."""
-        told = bounds(claim, (*self.bounds, *(settings.bounds if settings else ())))
+        told = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)
         made = {norm: self._made(settings, bound, claim, gradients) for norm, bound in told.items()}
         tried = {

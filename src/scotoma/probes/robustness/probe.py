@@ -8,7 +8,7 @@ import polars as pl
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
-from scotoma.probes.base import Settings, columns, percent, sized
+from scotoma.probes.base import Probe, Settings, columns, percent, sized
 from scotoma.results.finding import Curve, Finding, Gallery, Verdict
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
@@ -19,7 +19,7 @@ POINTS = 60
 SHOWN = 6
 
 
-class Robustness:
+class Robustness(Probe):
     """Accuracy against perturbation size from each image's smallest perturbation; one attack gives every size."""
 
     question = "How robust is it, at every perturbation size?"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from scotoma.attacks import takes
 from scotoma.attacks.core.losses import margin
@@ -11,10 +13,11 @@ from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
-from scotoma.probes.base import Settings
+from scotoma.models.loading import ModelLike
+from scotoma.probes.base import Probe, Settings, load_others, prepared
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
-from scotoma.probes.transfer.sources import Source, sources, together
+from scotoma.probes.transfer.sources import Source, source_facts, sources, together
 from scotoma.results.finding import Finding
 
 
@@ -29,17 +32,30 @@ def crafting(threat: Threat) -> dict[str, Attack]:
     }
 
 
-class Transfer:
+@dataclass(frozen=True)
+class Transfer(Probe):
     """Examples made on other models, shown to the audited one and to each other (Tramer et al. 2018, section 4.2 and Table 4).
 
     Each attack meets each source once, and its examples are shown to every target. Black-box accuracy is the worst over held-out
     sources and attacks image by image, not the worst attack's mean.
+
+    Args:
+        sources: models on which the examples are made; none means reference models of the same
+            data from the zoo or the cache, and small networks trained now.
     """
+
+    sources: Sequence[ModelLike] = ()
 
     question = "Do examples made on other models beat it?"
 
+    def prepare(self, claim: Claim) -> Self:
+        return replace(self, sources=load_others(self.sources, claim.data))
+
+    def provenance(self) -> dict[str, Any]:
+        return source_facts(self.sources)
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        found = sources(claim, run, settings.sources)
+        found = sources(claim, run, prepared(self.sources))
         if not found:
             return report.no_sources(self.question, claim)
         # an attack that is itself a transfer does not see the model

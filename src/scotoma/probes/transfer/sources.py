@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset, Split
 from scotoma.execution.fingerprint import fingerprint
+from scotoma.execution.fingerprint import name as written
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
-from scotoma.models.loading import load_model
+from scotoma.models.loading import ModelLike, load_model
+from scotoma.probes.base import model_facts, prepared
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
 from scotoma.utils.cache import cache
@@ -97,6 +99,12 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
         )
         for model, trained in different.values()
     )
+
+
+def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
+    """Return what the report says of the models that the user named."""
+    facts = {written(model): model_facts(model) for model in prepared(models)}
+    return {"sources": facts} if facts else {}
 
 
 def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
