@@ -14,7 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import CHEAP_FIRST, Answers, ask
-from scotoma.probes.base import Settings
+from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 
@@ -22,7 +22,7 @@ THREAT = Threat("linf", 0.1)
 
 
 @dataclass
-class Asks:
+class Asks(Probe):
     """A probe that takes so many seconds, and writes down of how many images it was asked."""
 
     takes: float = 0.0

@@ -62,13 +62,18 @@ def parse_batch(content: bytes, source: str) -> Batch:
         ) from None
     batch = batch if isinstance(batch, dict) else {}
     pixels, labels = batch.get(b"data"), batch.get(b"labels")
-    whole = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-    if not whole or pixels.shape != (len(pixels), 3 * 32 * 32):
+    if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8) or pixels.shape != (
+        len(pixels),
+        3 * 32 * 32,
+    ):
         raise InputError(
             f"{source}: has no images of CIFAR-10 (bytes of shape (n, 3072) under b'data')"
         )
-    integers = isinstance(labels, list) and all(type(label) is int for label in labels)
-    if not integers or len(labels) != len(pixels):
+    if (
+        not isinstance(labels, list)
+        or len(labels) != len(pixels)
+        or not all(type(label) is int for label in labels)
+    ):
         raise InputError(
             f"{source}: has no labels for its {len(pixels)} images "
             "(a list of integers under b'labels')"
