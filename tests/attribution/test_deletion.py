@@ -51,7 +51,7 @@ def test_curves_are_those_of_images_made_by_hand(
                     assert torch.isclose(
                         curve.probability[i, column], logits.softmax(1)[0, labels[i]], atol=1e-6
                     )
-                    assert curve.right[i, column] != fooled(logits, labels[i : i + 1])[0]
+                    assert curve.correct[i, column] != fooled(logits, labels[i : i + 1])[0]
 
 
 def test_the_ends_are_the_image_and_the_baseline():
@@ -75,7 +75,7 @@ def test_where_one_pixel_decides_it_is_removed_first_or_last():
     curves = deletion_and_insertion(
         OnePixel(1, 2, 0.5), images, labels, attribution, each, generator=streams(4)
     )
-    right = {key: curve.right for key, curve in curves.items()}
+    right = {key: curve.correct for key, curve in curves.items()}
     assert torch.equal(curves["importance", "deletion"].accuracy, torch.tensor([1.0] + [0] * 16))
     assert torch.equal(curves["reverse", "deletion"].accuracy, torch.tensor([1.0] * 16 + [0]))
     assert torch.equal(curves["importance", "insertion"].accuracy, torch.tensor([0.0] + [1] * 16))
@@ -153,7 +153,7 @@ def test_no_split_changes_an_answer_and_no_batch_is_too_large():
         assert model.most <= batch
         for key, curve in whole.items():
             assert torch.allclose(part[key].probability, curve.probability, atol=1e-6)
-            assert torch.equal(part[key].right, curve.right)
+            assert torch.equal(part[key].correct, curve.correct)
     rows = torch.tensor([9, 1])
     part = deletion_and_insertion(
         model, images[rows], labels[rows], attribution[rows], generator=Randomness(3, rows)
@@ -176,7 +176,7 @@ def test_no_images_and_inputs_in_any_layout():
     plain = deletion_and_insertion(model, images, labels, attribution)
     last = [part.to(memory_format=torch.channels_last) for part in (images, attribution)]
     strided = deletion_and_insertion(model, last[0], labels, last[1])
-    assert all(torch.equal(plain[key].right, strided[key].right) for key in plain)
+    assert all(torch.equal(plain[key].correct, strided[key].correct) for key in plain)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_finds_what_trying_every_cover_in_turn_finds(
         if order != "random":
             assert where == centres_by_hand(attack, attribution[i].numpy())
         fell, n, r, covered = search_by_hand(attack, model, images[i], labels[i], where, colour[i])
-        assert (found.fell[i], found.regions[i], found.radius[i], found.covered[i]) == (
+        assert (found.fooled[i], found.regions[i], found.radius[i], found.covered[i]) == (
             fell,
             n,
             r,
@@ -100,7 +100,7 @@ def test_finds_what_trying_every_cover_in_turn_finds(
         )
         kinds.add((fell, n))
     assert len(kinds) >= 4  # wrong, stands, falls to one square, falls to more
-    assert found.fell[-4:].all()
+    assert found.fooled[-4:].all()
     assert (found.covered[-4:] == 0).all()
 
 
@@ -113,14 +113,14 @@ def test_returned_images_are_what_it_says_of_them(centres: str):
         model, images, labels, attribution
     )
     assert torch.equal(images, before)
-    assert torch.equal(fooled(model(found.images), labels), found.fell)
+    assert torch.equal(fooled(model(found.images), labels), found.fooled)
     changed = (found.images != images).any(1)
-    tried = found.fell & (found.regions > 0)
+    tried = found.fooled & (found.regions > 0)
     assert torch.equal(changed.sum((1, 2))[tried].float(), found.covered[tried])
     assert not changed[~tried].any()
     assert (found.images.permute(0, 2, 3, 1)[changed] == 0.25).all()
-    assert found.covered[~found.fell].isinf().all()
-    assert (found.regions[~found.fell] == 0).all()
+    assert found.covered[~found.fooled].isinf().all()
+    assert (found.regions[~found.fooled] == 0).all()
 
 
 @pytest.mark.parametrize("centres", CENTRES)
@@ -160,7 +160,7 @@ def test_squares_are_as_in_the_authors_code_and_cut_at_the_border(
             covered,
         )
     model = Total(torch.ones(1, 8, 8), 64 - pixels[-1] - 0.5)
-    assert not attack(model, images, labels, attribution).fell
+    assert not attack(model, images, labels, attribution).fooled
 
 
 def test_squares_about_blocks_cover_them_exactly():
@@ -193,7 +193,7 @@ def test_where_one_pixel_decides_importance_breaks_at_once_and_reverse_only_when
         InductiveOcclusion(36, 1, "white", "pixel"), model, images, labels, attribution, streams(6)
     )
     assert not any(
-        found[order][0].fell.any() for order in ORDERS
+        found[order][0].fooled.any() for order in ORDERS
     )  # the image's own white is the gray it is
     attack = InductiveOcclusion(36, 1, 1.0, "pixel")
     found = with_controls(attack, model, images, labels, attribution, streams(6), draws=3)
@@ -204,13 +204,13 @@ def test_where_one_pixel_decides_importance_breaks_at_once_and_reverse_only_when
     assert (found["reverse"][0].regions > 1).all()
     assert chance.float().mean() > 2
     assert (chance != chance[0]).any()
-    assert all(bool(result.fell.all()) for results in found.values() for result in results)
+    assert all(bool(result.fooled.all()) for results in found.values() for result in results)
 
 
 def test_important_places_fall_first():
     model, images, labels, attribution = linear_problem(200, (3, 8, 8))
     found = with_controls(InductiveOcclusion(3, 1, block=2), model, images, labels, attribution)
-    first, chance, last = (found[order][0].fell.float().mean() for order in ORDERS)
+    first, chance, last = (found[order][0].fooled.float().mean() for order in ORDERS)
     assert first > chance + 0.1 > last + 0.2
 
 
@@ -239,10 +239,10 @@ def test_images_leave_when_they_fall():
     found = replace(attack, batch=1)(
         counted, images, labels, attribution
     )  # alone in its batch: no try is in vain
-    tries = torch.where(found.fell, (found.regions - 1) * 3 + found.radius, 9)
+    tries = torch.where(found.fooled, (found.regions - 1) * 3 + found.radius, 9)
     assert torch.equal(
         counted.forwards,
-        torch.where(found.regions + found.radius > 0, 1 + tries, torch.where(found.fell, 1, 10)),
+        torch.where(found.regions + found.radius > 0, 1 + tries, torch.where(found.fooled, 1, 10)),
     )
     counted = Counted(model, 40, images.device)
     replace(attack, batch=40)(counted, images, labels, attribution)

@@ -142,7 +142,7 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
             assert (
                 each.noise(kind, order, k) == wrong[..., number].float().mean(1).numpy()
             ).mean() > 0.9, "all but near ties"
-    fell = InductiveOcclusion(*each.settings[0], "black")(module, images, labels, maps).fell
+    fell = InductiveOcclusion(*each.settings[0], "black")(module, images, labels, maps).fooled
     assert (each.occlusion(0, "black") == fell.float().numpy()).mean() > 0.9, "all but near ties"
     assert (
         each.noise("II", "importance", each.counts[-1]).mean()

@@ -1,4 +1,4 @@
-"""What a covered pixel looks like."""
+"""The colour of covered pixels."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from scotoma.attribution.ranking import known
 from scotoma.utils.errors import InputError
 
 COLOURS = ("black", "gray", "white")
-"""The image's own smallest value, 0.5, and its own largest value, in all channels; 0.0 and 1.0 are the same for every image."""
+"""The smallest value of the image, 0.5, and its largest value, in all channels. Unlike them, 0.0 and
+1.0 are equal for all images."""
 
 Colour = str | float | tuple[float, ...]
-"""One of `COLOURS`, a number in [0, 1], or one number a channel, such as the mean of the data."""
+"""One of `COLOURS`, a number in [0, 1], or one for each channel, such as the mean of the data."""
 
 
 def fill(images: Tensor, colour: Colour) -> Tensor:
-    """The colour for each of the images (n, c, h, w), (n, c, 1, 1) in [0, 1].
+    """Return the colour for each of the images (n, c, h, w), (n, c, 1, 1) in [0, 1].
 
-    Duan et al. 2023 cover with min(x), 0 or max(x) in normalised space; there 0 is the mean of the data, for which give the
-    mean of each channel.
+    Duan et al. 2023 cover with min(x), 0 or max(x) in normalised space. There 0 is the mean of the
+    data; for it, give the mean of each channel.
 
     Raises:
-        InputError: another name, a number outside [0, 1], or not as many numbers as there are channels.
+        InputError: another name, a number outside [0, 1], or a wrong number of channels.
     """
     n, channels = images.shape[:2]
     if isinstance(colour, str):
@@ -35,7 +36,8 @@ def fill(images: Tensor, colour: Colour) -> Tensor:
     numbers = colour if isinstance(colour, tuple) else (colour,) * channels
     if len(numbers) != channels:
         raise InputError(
-            f"a colour of {len(numbers)} numbers for images of {channels} channels; give one a channel"
+            f"a colour of {len(numbers)} numbers for images of {channels} channels; "
+            "give one a channel"
         )
     if not all(math.isfinite(number) and 0 <= number <= 1 for number in numbers):
         raise InputError(f"colour {colour} is not in [0, 1]; divide by 255 if it is in 0-255")

@@ -1,4 +1,4 @@
-"""How an answer fades as pixels are removed, and comes back as they are put back (Petsiuk et al. 2018)."""
+"""How a prediction changes as pixels are deleted or inserted (Petsiuk et al. 2018)."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 FRACTIONS = tuple(step / 20 for step in range(21))
-"""Of the pixels, in steps of 5%."""
+"""Fractions of the pixels, in steps of 5%."""
 
 _BACKWARDS = {"importance": "reverse", "random": "random", "reverse": "importance"}
 
 
 class Curve(NamedTuple):
-    """What the model says of each image after so many pixels were removed, or put back."""
+    """Predictions for each image after the deletion, or insertion, of a fraction of its pixels."""
 
     fractions: Tensor
-    """of the pixels, as rounded to whole pixels, float32 (f,), from 0 to 1"""
+    """Fractions of the pixels, rounded to whole pixels, float32 (f,), from 0 to 1."""
     probability: Tensor
-    """of the label, float32 (n, f)"""
-    right: Tensor
-    """whether the model is right, bool (n, f); it is wrong where `Oracle.fooled` says so"""
+    """Probability of the label, float32 (n, f)."""
+    correct: Tensor
+    """Whether the image is classified correctly, bool (n, f): not `Oracle.fooled`."""
 
     @property
     def area(self) -> Tensor:
-        """Under the probability, by the trapezoid rule, float32 (n,): its mean over the fractions, in [0, 1]."""
+        """Area under the probability by the trapezoid rule, float32 (n,) in [0, 1]."""
         return torch.trapezoid(self.probability, self.fractions, dim=1)
 
     @property
     def accuracy(self) -> Tensor:
-        """The share of images on which the model is right, float32 (f,)."""
-        return self.right.float().mean(0)
+        """Share of images classified correctly, float32 (f,)."""
+        return self.correct.float().mean(0)
 
 
 def deletion_and_insertion(
@@ -91,20 +91,20 @@ def deletion_and_insertion(
     random = generator or Randomness.default(images)
     batch = batch or batch_size(images.device, images.shape[1:].numel())
     steps = torch.tensor(removed, device=images.device)
-    said = {
+    predicted = {
         order: _removed(
             Oracle(model, labels), images, attribution, order, steps, baseline, random, batch
         )
         for order in ORDERS
     }
     share = torch.tensor(counts, device=images.device) / pixels
-    gone = torch.tensor([removed.index(count) for count in counts], device=images.device)
+    deleted = torch.tensor([removed.index(count) for count in counts], device=images.device)
     left = torch.tensor([removed.index(pixels - count) for count in counts], device=images.device)
     curves = {}
     for order in ORDERS:
-        curves[order, "deletion"] = Curve(share, *(part[:, gone] for part in said[order]))
+        curves[order, "deletion"] = Curve(share, *(part[:, deleted] for part in predicted[order]))
         curves[order, "insertion"] = Curve(
-            share, *(part[:, left] for part in said[_BACKWARDS[order]])
+            share, *(part[:, left] for part in predicted[_BACKWARDS[order]])
         )
     return curves
 
@@ -119,19 +119,17 @@ def _removed(
     random: Randomness,
     batch: int,
 ) -> tuple[Tensor, Tensor]:
-    """Probability of the label and whether the model is right without the first pixels of the order, (n, steps) each."""
+    """Return probability and correctness (n, steps) without the first pixels of the order."""
     probability = torch.empty(len(images), len(steps), device=images.device)
-    right = torch.empty_like(probability, dtype=torch.bool)
+    correct = torch.empty_like(probability, dtype=torch.bool)
     colour = fill(images, baseline)
     if not len(images):
-        return probability, right
+        return probability, correct
     for rows in torch.arange(len(images), device=images.device).split(max(1, batch // len(steps))):
-        own = random.select(rows).fork(
-            int(order == "random")
-        )  # both orders by importance break ties alike
-        place = places(ranking(by_pixel(attribution[rows]), order, own)).view(
-            -1, 1, *images.shape[2:]
-        )
+        # Both orders by importance break ties alike.
+        own = random.select(rows).fork(int(order == "random"))
+        ranked = ranking(by_pixel(attribution[rows]), order, own)
+        place = places(ranked).view(-1, 1, *images.shape[2:])
         for columns in torch.arange(len(steps), device=images.device).split(batch):
             mask = place < steps[columns].view(-1, 1, 1, 1, 1)
             owners = oracle.select(rows.repeat(len(columns)))
@@ -139,5 +137,5 @@ def _removed(
             chosen = logits.softmax(1).gather(1, owners.labels[:, None])
             block = (rows[:, None], columns)
             probability[block] = chosen.view(len(columns), -1).T
-            right[block] = ~fooled(logits, owners.labels).view(len(columns), -1).T
-    return probability, right
+            correct[block] = ~fooled(logits, owners.labels).view(len(columns), -1).T
+    return probability, correct

@@ -7,18 +7,29 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from scotoma.attribution.method import Attribution, Score, at_once, check_count
+from scotoma.utils.optional import require
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
 class IntegratedGradients(Attribution):
-    """The gradient's mean on the way from the baseline, times the way (Sundararajan et al. 2017, eq. 1).
+    """The mean gradient on the path from the baseline to the image, times their difference.
 
-    Complete: a map sums to the label's logit at the image less that at the baseline, up to the error of the quadrature.
+    It is complete: a map sums to the label's logit at the image minus that at the baseline, up to
+    the error of the quadrature.
 
     Args:
-        baseline: as in `Attribution`.
+        baseline: see `Attribution`.
         steps: points of the Gauss-Legendre quadrature; each costs a forward and a backward pass.
+
+    Source: Sundararajan et al. 2017, equation 1.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2, bias=False))
+    >>> images = torch.rand(3, 1, 2, 2)
+    >>> maps = IntegratedGradients(steps=8)(model, images, torch.tensor([0, 0, 0]))
+    >>> torch.allclose(maps.sum((1, 2, 3)), model(images)[:, 0], atol=1e-5)
+    True
     """
 
     steps: int = 50
@@ -32,9 +43,10 @@ class IntegratedGradients(Attribution):
 
 
 def integrate(score: Score, images: Tensor, origin: Tensor, steps: int) -> Tensor:
-    """Integrated gradients (n, c, h, w) of at most `at_once` images, of which several steps go through the model together where
-    there is room."""
-    from captum.attr import IntegratedGradients
+    """Return integrated gradients (n, c, h, w) of at most `at_once` images.
 
-    method, most = IntegratedGradients(score), at_once(images)
+    Several steps share a pass of the model where there is room.
+    """
+    captum = require("captum.attr", "attribution by integrated gradients")
+    method, most = captum.IntegratedGradients(score), at_once(images)
     return method.attribute(images, origin, n_steps=steps, internal_batch_size=most)

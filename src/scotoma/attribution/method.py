@@ -1,4 +1,4 @@
-"""What all attribution methods share: a baseline, and batches of bounded size."""
+"""The base of all attribution methods: a baseline, and batches of bounded size."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from scotoma.utils.random import Randomness
 LEVELS = {"black": 0.0, "gray": 0.5, "white": 1.0}
 MEAN = "mean"
 MOST_VALUES = 2**23
-"""Values of images that go through a model at once: 55 images of 3x224x224."""
+"""Most values of images in one pass of a model: 55 images of 3x224x224."""
 
 Score = Callable[[Tensor], Tensor]
-"""One or several batches of points for the same n images, one after the other (k n, c, h, w), to the sum (1,) of their labels'
-logits, whose gradient is that of each. A root for each image would cost Captum more than the passes of a small network."""
+"""A function from k batches of points for n images, one after the other (k n, c, h, w), to the sum (1,)
+of the logits of their labels, whose gradient is that of each logit. Differentiating each image
+separately would cost Captum more than the passes of a small network."""
 
 
 @dataclass(frozen=True)
 class Attribution(ABC):
-    """Maps from images to how much each of their sub-pixels counts for the label's logit, against a baseline.
+    """A method that measures how much each sub-pixel counts for the label's logit.
 
-    Duan et al. 2023 work on standardised images z = (x - m) / s, with the data's mean m and standard deviation s of each channel.
-    Here x is in [0, 1]: their baseline z = 0 is `baseline=m`, and their noise of standard deviation t is `noise=t * s`. A map
-    against a baseline is the same in both scales, since df/dz (z - z0) = df/dx (x - x0).
+    Duan et al. 2023 work on standardised images z = (x - m) / s, with the mean m and the standard
+    deviation s of each channel of the data. Here x is in [0, 1]: their baseline z = 0 is
+    `baseline=m`, and their noise of standard deviation t is `noise=t * s`. A map against a baseline
+    is equal in both scales, since df/dz (z - z0) = df/dx (x - x0).
 
-    A pixel of the baseline's own value counts for nothing, whatever the model: against black, maps of white strokes on black are
-    concentrated for every model. Compare models against a level that few pixels have.
+    A pixel with the value of the baseline counts for nothing in every model: against black, maps of
+    white strokes on black are concentrated for all models. Compare models against a level that few
+    pixels have.
 
     Args:
-        baseline: an image without evidence: "black", "gray" (0.5), "white", "mean" (each channel's mean over the image itself), or
-            a tuple of one value in [0, 1] for each channel.
+        baseline: an image without evidence: "black", "gray" (0.5), "white", "mean" (the mean of each
+            channel of the image), or a tuple of one value in [0, 1] for each channel.
     """
 
     baseline: str | tuple[float, ...] = "black"
@@ -45,7 +48,8 @@ class Attribution(ABC):
         if isinstance(self.baseline, str):
             if self.baseline not in (*LEVELS, MEAN):
                 raise InputError(
-                    f"baseline {self.baseline!r}: want {', '.join(LEVELS)}, {MEAN}, or one value for each channel"
+                    f"baseline {self.baseline!r}: want {', '.join(LEVELS)}, {MEAN}, "
+                    "or one value for each channel"
                 )
         elif not all(0 <= value <= 1 for value in self.baseline):
             raise InputError(f"baseline {self.baseline}: want values in [0, 1]")
@@ -53,39 +57,40 @@ class Attribution(ABC):
     def __call__(
         self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
     ) -> Tensor:
-        """Maps float32 (n, c, h, w), of the sign of the evidence: above 0 for the label, below 0 against it.
+        """Return signed maps: above 0 for the label, below 0 against it.
 
-        An image's map does not depend on the others beyond rounding, nor do its random numbers; nothing is clipped. Passes are in
-        float32, over at most `at_once` images.
+        The map of an image and its random numbers do not depend on the other images beyond
+        rounding; nothing is clipped. Passes are in float32, over at most `at_once` images.
 
         Args:
             model: in eval mode.
             images: float32 (n, c, h, w) in [0, 1].
             labels: int64 (n,), the true labels.
-            generator: of the noise, where there is any; the same numbers in every call.
+            generator: random numbers for the noise, if there is any, equal in every call.
+
+        Returns:
+            float32 (n, c, h, w).
 
         Raises:
-            InputError: no gradient reaches the images, or baseline or noise do not fit the images' channels.
+            InputError: no gradient reaches the images, or baseline or noise do not fit the channels
+                of the images.
         """
         random = generator or Randomness.default(images)
         maps = torch.empty_like(images, memory_format=torch.contiguous_format)
-        for rows in (
-            torch.arange(len(images), device=images.device).split(at_once(images))
-            if len(images)
-            else ()
-        ):
-            part = images[rows].detach()
-            maps[rows] = self.explain(
-                _scored(model, labels[rows]), part, self.origin(part), random.select(rows)
-            ).detach()
+        if not len(images):
+            return maps
+        for rows in torch.arange(len(images), device=images.device).split(at_once(images)):
+            part, score = images[rows].detach(), _scored(model, labels[rows])
+            made = self.explain(score, part, self.origin(part), random.select(rows))
+            maps[rows] = made.detach()
         return maps
 
     @abstractmethod
     def explain(self, score: Score, images: Tensor, origin: Tensor, random: Randomness) -> Tensor:
-        """The maps (n, c, h, w) of at most `at_once` images, whose baselines are `origin` (n, c, h, w)."""
+        """Return the maps of at most `at_once` images with baselines `origin`, all (n, c, h, w)."""
 
     def origin(self, images: Tensor) -> Tensor:
-        """The baseline of each image, (n, c, h, w)."""
+        """Return the baseline of each image, (n, c, h, w)."""
         if self.baseline == MEAN:
             return images.mean((2, 3), keepdim=True).expand_as(images)
         if isinstance(self.baseline, str):
@@ -94,7 +99,7 @@ class Attribution(ABC):
 
 
 def by_channel(values: float | tuple[float, ...], images: Tensor, name: str) -> Tensor:
-    """One number, or one for each channel, as a tensor that broadcasts over images (n, c, h, w)."""
+    """Return one number, or one for each channel, as a tensor that broadcasts over images."""
     if isinstance(values, tuple) and len(values) != images.shape[1]:
         raise InputError(
             f"{name} has {len(values)} values, but the images have {images.shape[1]} channels"
@@ -103,21 +108,20 @@ def by_channel(values: float | tuple[float, ...], images: Tensor, name: str) -> 
 
 
 def check_noise(noise: float | tuple[float, ...]) -> None:
-    """Raises `InputError` where a standard deviation is below 0 or not finite."""
-    if not all(
-        0 <= value < float("inf") for value in (noise if isinstance(noise, tuple) else (noise,))
-    ):
+    """Raise `InputError` where a standard deviation is below 0 or not finite."""
+    deviations = noise if isinstance(noise, tuple) else (noise,)
+    if not all(0 <= value < float("inf") for value in deviations):
         raise InputError(f"noise {noise}: want standard deviations of at least 0")
 
 
 def check_count(count: int, name: str) -> None:
-    """Raises `InputError` where there is not even one."""
+    """Raise `InputError` where the count is below 1."""
     if count < 1:
         raise InputError(f"{count} {name} of an attribution: want at least 1")
 
 
 def at_once(images: Tensor) -> int:
-    """How many images of this size go through the model at once."""
+    """Return how many images of this size go through the model at once."""
     values = max(1, images.shape[1:].numel())
     return max(1, min(batch_size(images.device, values), MOST_VALUES // values))
 

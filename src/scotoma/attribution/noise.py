@@ -17,30 +17,31 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 SHARES = tuple(k / 150_528 for k in (500, 1_000, 5_000, 10_000, 20_000))
-"""The paper's numbers of values, as shares of the 3x224x224 of its images: 0.33% to 13.3%, each 2 to 5 times the last."""
+"""The paper's numbers of values as shares of its 3x224x224 images: 0.33% to 13.3%."""
 
 TYPES = ("I", "II")
-"""Noise is added to the values, or stands in their place."""
+"""Noise is added to the values (I), or replaces them (II)."""
 
 UNITS = ("values", "pixels")
 NOISES = ("gaussian", "uniform")
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""How the paper's models normalise red, green and blue, (x - mean) / sd: its noise is drawn in that space."""
+"""Normalisation of red, green and blue in the paper's models, (x - mean) / sd; its noise is drawn in
+that space."""
 
 
-def default_counts(parts: int) -> tuple[int, ...]:
-    """The paper's `SHARES` of so many values or pixels, rounded, at least 1 and without repetition."""
-    return tuple(sorted({max(1, round(share * parts)) for share in SHARES})) if parts else ()
+def default_counts(size: int) -> tuple[int, ...]:
+    """Return the paper's `SHARES` of so many values or pixels, rounded, at least 1, no duplicates."""
+    return tuple(sorted({max(1, round(share * size)) for share in SHARES})) if size else ()
 
 
 class NoiseErrors(NamedTuple):
-    """What `InductiveNoise` found."""
+    """Which images `InductiveNoise` makes the model misclassify."""
 
     counts: tuple[int, ...]
-    """how many values, or pixels, were noised: the k of the last dimension"""
+    """Numbers k of noised values or pixels, for the last dimension."""
     wrong: dict[tuple[str, str], Tensor]
-    """by order and type, as in `wrong["importance", "I"]`: whether the model is wrong, bool (n, draws, len(counts))"""
+    """Misclassified, bool (n, draws, len(counts)), by order and type: `wrong["importance", "I"]`."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,11 @@ class InductiveNoise:
             raise InputError(f"{self.draws} draws of noise; want at least 1")
         if self.batch is not None and self.batch < 1:
             raise InputError(f"a batch of {self.batch} images; want at least 1")
-        if not all(0 < sd < math.inf for sd in _numbers(self.sd)) or not all(
-            map(math.isfinite, _numbers(self.mean))
-        ):
+        positive = all(0 < sd < math.inf for sd in _numbers(self.sd))
+        if not positive or not all(map(math.isfinite, _numbers(self.mean))):
             raise InputError(
-                f"normalisation by mean {self.mean} and sd {self.sd}; want finite numbers, and an sd above 0"
+                f"normalisation by mean {self.mean} and sd {self.sd}; want finite numbers, "
+                "and an sd above 0"
             )
 
     def __call__(
@@ -106,19 +107,20 @@ class InductiveNoise:
         attribution: Tensor,
         generator: Randomness | None = None,
     ) -> NoiseErrors:
-        """Whether the model is wrong on each image under each noise, as `Oracle.fooled` says.
+        """Return which images are misclassified under each noise (`Oracle.fooled`).
 
-        That means something for images on which it is right without noise.
+        This is meaningful for images that are classified correctly without noise.
 
         Args:
             model: in eval mode.
             images: (n, c, h, w) in [0, 1].
             labels: int64 (n,).
-            attribution: of the label, signed, (n, c, h, w).
-            generator: of noise, random orders and ties.
+            attribution: signed attribution for the label, (n, c, h, w).
+            generator: random numbers for noise, random orders and ties.
 
         Raises:
-            InputError: the attribution is not finite or not of the shape of the images, or some k is more than there is.
+            InputError: the attribution is not finite or has another shape than the images, or a k
+                is larger than the number of values.
         """
         check(images, attribution)
         oracle, random = Oracle(model, labels), generator or Randomness.default(images)
@@ -136,59 +138,48 @@ class InductiveNoise:
         width = max(1, batch // len(counts))
         for rows in torch.arange(len(images), device=images.device).split(width):
             clean, own = images[rows], random.select(rows)
-            scores = (
-                by_pixel(attribution[rows])
-                if self.unit == "pixels"
-                else attribution[rows].flatten(1)
-            )
-            place = {
-                order: places(ranking(scores, order, own.fork(0)))[None]
-                for order in self.orders
-                if order != "random"
-            }
-            for numbers in torch.arange(self.draws, device=images.device).split(
-                max(1, width // len(rows))
-            ):
+            part = attribution[rows]
+            scores = by_pixel(part) if self.unit == "pixels" else part.flatten(1)
+            by_score = [order for order in self.orders if order != "random"]
+            place = {order: places(ranking(scores, order, own.fork(0)))[None] for order in by_score}
+            together = max(1, width // len(rows))
+            for numbers in torch.arange(self.draws, device=images.device).split(together):
                 streams = [own.fork(1 + number) for number in numbers.tolist()]
                 drawn = torch.stack([self.draw(clean, stream) for stream in streams])
                 if "random" in self.orders:
                     place["random"] = torch.stack(
                         [places(ranking(scores, "random", stream.fork(0))) for stream in streams]
                     )
-                for order, some in product(
-                    self.orders, torch.arange(len(counts), device=images.device).split(batch)
-                ):
-                    mask = (place[order] < limits[some].view(-1, 1, 1, 1)).unflatten(
-                        3, (-1, *images.shape[2:])
-                    )
+                several = torch.arange(len(counts), device=images.device).split(batch)
+                for order, some in product(self.orders, several):
+                    chosen = place[order] < limits[some].view(-1, 1, 1, 1)
+                    mask = chosen.unflatten(3, (-1, *images.shape[2:]))
                     owners = oracle.select(rows.repeat(len(some) * len(streams)))
                     for kind in self.types:
                         noised = self.perturb(clean, mask, drawn, kind)
                         fooled = owners.fooled(noised.flatten(0, 2)).view(noised.shape[:3])
-                        wrong[order, kind][rows[:, None, None], numbers[:, None], some] = (
-                            fooled.permute(2, 1, 0)
-                        )
+                        place_of = (rows[:, None, None], numbers[:, None], some)
+                        wrong[order, kind][place_of] = fooled.permute(2, 1, 0)
         return NoiseErrors(counts, wrong)
 
     def draw(self, images: Tensor, random: Randomness) -> Tensor:
-        """Standard normal numbers, or uniform ones in [0, 1), of the shape of the images."""
+        """Return standard normal, or uniform numbers in [0, 1), of the shape of the images."""
         return random.normal(images) if self.noise == "gaussian" else random.uniform(images)
 
     def perturb(self, images: Tensor, mask: Tensor, drawn: Tensor, kind: str) -> Tensor:
-        """The images, in [0, 1], with noise of the type `kind` where the mask is true and untouched elsewhere.
+        """Return the images, in [0, 1], with noise where the mask is true.
 
         Args:
             images: (n, c, h, w).
             mask: bool (..., n, c or 1, h, w).
             drawn: from `draw`, (..., n, c, h, w).
+            kind: type of the noise.
         """
         mean, sd = _by_channel(self.mean, images), _by_channel(self.sd, images)
         standard = (images - mean) / sd
         if self.noise == "uniform":
-            low, high = (
-                standard.amin((1, 2, 3), keepdim=True),
-                standard.amax((1, 2, 3), keepdim=True),
-            )
+            low = standard.amin((1, 2, 3), keepdim=True)
+            high = standard.amax((1, 2, 3), keepdim=True)
             drawn = low + (high - low) * drawn
             noised = (standard + drawn if kind == "I" else drawn).clamp(low, high)
         else:
@@ -196,11 +187,12 @@ class InductiveNoise:
         return torch.where(mask, (noised * sd + mean).clamp_(0, 1), images)
 
     def _counts(self, images: Tensor) -> tuple[int, ...]:
-        parts = images.shape[2:].numel() * (1 if self.unit == "pixels" else images.shape[1])
-        counts = default_counts(parts) if self.counts is None else tuple(self.counts)
-        if not counts or not all(1 <= k <= parts for k in counts):
+        size = images.shape[2:].numel() * (1 if self.unit == "pixels" else images.shape[1])
+        counts = default_counts(size) if self.counts is None else tuple(self.counts)
+        if not counts or not all(1 <= k <= size for k in counts):
             raise InputError(
-                f"noise on {list(counts)} {self.unit} of images that have {parts}; give numbers from 1 to {parts}"
+                f"noise on {list(counts)} {self.unit} of images that have {size}; "
+                f"give numbers from 1 to {size}"
             )
         return counts
 
@@ -210,10 +202,11 @@ def _numbers(value: float | tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _by_channel(value: float | tuple[float, ...], images: Tensor) -> Tensor:
-    """(1, 1, 1) or (c, 1, 1)."""
+    """Return (1, 1, 1) or (c, 1, 1)."""
     numbers = _numbers(value)
     if len(numbers) not in (1, images.shape[1]):
         raise InputError(
-            f"normalisation by {len(numbers)} numbers for images of {images.shape[1]} channels; give one a channel"
+            f"normalisation by {len(numbers)} numbers for images of {images.shape[1]} channels; "
+            "give one a channel"
         )
     return images.new_tensor(numbers).view(-1, 1, 1)

@@ -1,4 +1,4 @@
-"""Squares over the few places that matter most: the inductive occlusion attack of Duan et al. (2023)."""
+"""Squares over the most important places: the inductive occlusion attack of Duan et al. (2023)."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from scotoma.utils.random import Randomness
 
 CENTRES = ("regional", "pixel")
 SETTINGS = ((5, 10), (10, 20))
-"""The paper's (regions, radius), for images of 224x224: up to 4% and up to 32% of the pixels, in up to 50 and 200 tries."""
+"""The paper's (regions, radius) for images of 224x224: up to 4% and 32% of the pixels, in up to 50 and
+200 tries."""
 
 
 class Occluded(NamedTuple):
-    """What `InductiveOcclusion` found."""
+    """The smallest covers of `InductiveOcclusion` that fool the model."""
 
     images: Tensor
-    """with the cover that fooled, (n, c, h, w); unchanged where none did, or none was needed"""
-    fell: Tensor
-    """whether the model is wrong, bool (n,)"""
+    """Images with the cover, (n, c, h, w); unchanged where no cover fools or none is needed."""
+    fooled: Tensor
+    """Whether the image is misclassified, bool (n,)."""
     regions: Tensor
-    """how many squares it took, int64 (n,); 0 where it was wrong without, and where it stands"""
+    """Number of squares, int64 (n,); 0 where none is needed or none fools."""
     radius: Tensor
-    """half their side, int64 (n,); 0 in the same places"""
+    """Half their side, int64 (n,); 0 where none is needed or none fools."""
     covered: Tensor
-    """how many pixels they cover, float32 (n,); 0 where it was wrong without, infinite where it stands"""
+    """Pixels covered, float32 (n,); 0 where none is needed, infinite where none fools."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +93,18 @@ class InductiveOcclusion:
         attribution: Tensor,
         generator: Randomness | None = None,
     ) -> Occluded:
-        """What the search finds for each image. Wrong is what `Oracle.fooled` says.
+        """Search for a cover that fools the model (`Oracle.fooled`), for each image.
 
         Args:
             model: in eval mode.
             images: (n, c, h, w) in [0, 1].
             labels: int64 (n,).
-            attribution: of the label, signed, (n, c, h, w).
-            generator: of random centres, and of ties.
+            attribution: signed attribution for the label, (n, c, h, w).
+            generator: random numbers for random centres and for ties.
 
         Raises:
-            InputError: the attribution is not finite or not of the shape of the images, the images have fewer blocks or pixels
-                than `regions`, or the colour is not for these images.
+            InputError: the attribution is not finite or has another shape than the images, the
+                images have fewer blocks or pixels than `regions`, or the colour does not fit them.
         """
         check(images, attribution)
         colour = fill(images, self.colour)
@@ -111,46 +112,43 @@ class InductiveOcclusion:
         batch = self.batch or batch_size(images.device, images.shape[1:].numel() or 1)
         zeros = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         infinite = torch.full((len(images),), torch.inf, device=images.device)
-        found = Occluded(images.clone(), zeros.bool(), zeros, zeros.clone(), infinite)
+        result = Occluded(images.clone(), zeros.bool(), zeros, zeros.clone(), infinite)
         steps = torch.tensor(self.steps, device=images.device)
-        for rows in (
-            torch.arange(len(images), device=images.device).split(batch) if len(images) else ()
-        ):
+        if not len(images):
+            return result
+        for rows in torch.arange(len(images), device=images.device).split(batch):
             centres = self.places(attribution[rows], random.select(rows))
-            reach = [
-                _reach(centre, size) for centre, size in zip(centres, images.shape[2:], strict=True)
-            ]
+            reach = map(_reach, centres, images.shape[2:])
             search = _Search(Oracle(model, labels[rows], rows), images[rows], colour[rows], *reach)
-            search.run(steps, batch, found)
-        return found
+            search.run(steps, batch, result)
+        return result
 
     @property
     def steps(self) -> list[tuple[int, int]]:
-        """The (n, r) in the order in which they are tried."""
+        """The pairs (n, r) in the order in which they are tried."""
         numbers, radii = range(1, self.regions + 1), range(1, self.radius + 1)
-        return (
-            list(product(numbers, radii))
-            if self.centres == "regional"
-            else [(n, r) for r, n in product(radii, numbers)]
-        )
+        if self.centres == "regional":
+            return list(product(numbers, radii))
+        return [(n, r) for r, n in product(radii, numbers)]
 
     def places(self, attribution: Tensor, random: Randomness) -> tuple[Tensor, Tensor]:
-        """Rows and columns of the centres, in the order in which they are covered, int64 (n, regions) each.
+        """Return rows and columns of the centres, int64 (n, regions) each, the first first.
 
-        Raises `InputError` where there are fewer blocks, or pixels, than that.
+        Raises:
+            InputError: there are fewer blocks or pixels.
         """
         height, width = attribution.shape[2:]
         block = self.block or default_block(height, width)
         scores, columns = by_pixel(attribution), width
         if self.centres == "regional":
-            total = F.avg_pool2d(
-                attribution.sum(1, keepdim=True), block, ceil_mode=True, divisor_override=1
-            )
+            sums = attribution.sum(1, keepdim=True)
+            total = F.avg_pool2d(sums, block, ceil_mode=True, divisor_override=1)
             columns, scores = total.shape[3], total.flatten(1)
         if self.regions > scores.shape[1]:
             what = f"blocks of {block}x{block}" if self.centres == "regional" else "pixels"
             raise InputError(
-                f"occlusion of {self.regions} regions on images with {scores.shape[1]} {what}; give fewer regions"
+                f"occlusion of {self.regions} regions on images with {scores.shape[1]} {what}; "
+                "give fewer regions"
             )
         first = ranking(scores, self.order, random.fork(0))[:, : self.regions]
         row, column = first // columns, first % columns
@@ -168,7 +166,7 @@ def with_controls(
     generator: Randomness | None = None,
     draws: int = 1,
 ) -> dict[str, list[Occluded]]:
-    """The same search in each of `ORDERS`, the random one `draws` times with centres of its own."""
+    """Run the search in each of `ORDERS`, `draws` times with different centres for "random"."""
     random = generator or Randomness.default(images)
     return {
         order: [
@@ -181,21 +179,21 @@ def with_controls(
 
 @dataclass
 class _Search(Active):
-    """The images that still stand."""
+    """The images that are not yet fooled."""
 
     clean: Tensor
     colour: Tensor
     """(n, c, 1, 1)"""
     down: Tensor
-    """the radius from which on each square covers each row, (n, N, h)"""
+    """Smallest radius at which each square covers each row, (n, N, h)."""
     across: Tensor
-    """the same for columns, (n, N, w)"""
+    """Smallest radius at which each square covers each column, (n, N, w)."""
 
-    def run(self, steps: Tensor, batch: int, found: Occluded) -> None:
-        """Try the steps (n, r), int64 (t, 2), in turn, and write into `found` what falls."""
+    def run(self, steps: Tensor, batch: int, result: Occluded) -> None:
+        """Try the steps (n, r), int64 (t, 2), in turn, and write successes into `result`."""
         wrong = self.oracle.fooled(self.clean)
-        found.fell[self.rows[wrong]] = True
-        found.covered[self.rows[wrong]] = 0
+        result.fooled[self.rows[wrong]] = True
+        result.covered[self.rows[wrong]] = 0
         self.drop(wrong)
         tried = 0
         while len(self) and tried < len(steps):
@@ -209,28 +207,27 @@ class _Search(Active):
             image = done.nonzero().squeeze(1)
             step = fooled.to(torch.uint8).argmax(0)[image]
             rows = self.rows[image]
-            found.images[rows], found.fell[rows] = images[step, image], True
-            found.regions[rows], found.radius[rows] = some[step].unbind(1)
-            found.covered[rows] = mask[step, image].sum((1, 2)).float()
+            result.images[rows], result.fooled[rows] = images[step, image], True
+            result.regions[rows], result.radius[rows] = some[step].unbind(1)
+            result.covered[rows] = mask[step, image].sum((1, 2)).float()
             self.drop(done)
 
     def mask(self, steps: Tensor) -> Tensor:
-        """What the squares of each step cover, bool (t, n, h, w)."""
+        """Return the pixels that the squares of each step cover, bool (t, n, h, w)."""
         number, radius = (part.view(-1, 1, 1, 1) for part in steps.unbind(1))
         used = torch.arange(self.down.shape[1], device=steps.device).view(1, 1, -1, 1) < number
         down, across = (self.down <= radius) & used, self.across <= radius
-        return (
-            down.float().transpose(2, 3) @ across.float()
-        ) > 0  # in how many squares a pixel lies
+        # The product counts the squares that contain a pixel.
+        return (down.float().transpose(2, 3) @ across.float()) > 0
 
 
 def _middle(number: Tensor, block: int, size: int) -> Tensor:
-    """Of the blocks of that number along a side, the last of which may be cut."""
+    """Return the centres of blocks along a side; the last block may be cut."""
     start = number * block
     return (start + (start + block).clamp_max(size)) // 2
 
 
 def _reach(centres: Tensor, size: int) -> Tensor:
-    """The radius from which on squares about `centres` (n, N) cover each of `size` rows or columns, int64 (n, N, size)."""
+    """Return the radius at which squares about `centres` (n, N) reach each row, int64 (n, N, size)."""
     distance = torch.arange(size, device=centres.device) - centres[:, :, None]
     return torch.where(distance < 0, -distance, distance + 1)

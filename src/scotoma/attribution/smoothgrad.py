@@ -21,16 +21,24 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class SmoothGrad(Attribution):
-    """Mean square of the integrated gradients of the image with Gaussian noise (SmoothGrad squared, Hooker et al. 2019).
+    """The mean square of the integrated gradients of images with Gaussian noise.
 
-    Squares have no sign: no value is below 0, and a Gini coefficient is larger than that of values which are not squared. Captum's
-    NoiseTunnel draws from a global generator; here the noise belongs to the image and each sample's map is Captum's.
+    Squares have no sign, so no value is below 0, and their Gini coefficient is larger than that of
+    values without squares. Captum's NoiseTunnel uses a global generator; here each image has its
+    own noise, and the map of each sample is Captum's.
 
     Args:
-        baseline: as in `Attribution`.
-        steps: of each sample's integrated gradients.
+        baseline: see `Attribution`.
+        steps: steps of the integrated gradients of each sample.
         samples: draws of the noise; each costs `steps` forward and backward passes.
         noise: standard deviation in [0, 1] pixel units, for all channels or for each.
+
+    Source: Hooker et al. 2019 (SmoothGrad squared).
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> images, labels = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> bool((SmoothGrad(steps=4, samples=2)(model, images, labels) >= 0).all())
+    True
     """
 
     steps: int = 50

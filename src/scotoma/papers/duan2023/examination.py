@@ -88,9 +88,9 @@ class Examination:
             )
             for order, drawn in controls.items():
                 name = occlusion_column(occlusion, order)
-                columns[f"error {name}"] = torch.stack([each.fell.float() for each in drawn]).mean(
-                    0
-                )
+                columns[f"error {name}"] = torch.stack(
+                    [each.fooled.float() for each in drawn]
+                ).mean(0)
                 columns[f"covered {name}"] = drawn[0].covered
         last = random.fork(1 + len(self.noises) + len(self.occlusions))
         for (order, kind), curve in deletion_and_insertion(

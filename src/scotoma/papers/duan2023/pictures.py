@@ -48,7 +48,7 @@ class Pictures:
             name = colour_of(occlusion)
             columns |= {
                 f"covered {name}": found.images.flatten(1),
-                f"says {name}": torch.where(found.fell, said, -1),
+                f"says {name}": torch.where(found.fooled, said, -1),
                 f"squares {name}": found.regions,
                 f"radius {name}": found.radius,
             }
