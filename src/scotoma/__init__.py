@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from scotoma._version import __version__ as __version__
+from scotoma.utils import threads as _threads
 
 if TYPE_CHECKING:
     from scotoma import attacks as attacks
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from scotoma.models.loading import load_model as load_model
     from scotoma.utils.errors import InputError as InputError
 
+_threads.sleep_while_waiting()  # OpenMP reads the policy when torch is loaded
 
 _HOMES = {
     "audit": "auditing",

@@ -17,6 +17,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.utils.device import batch_size, default_device, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
+from scotoma.utils.threads import warn_of_spinning
 
 Attack = Callable[..., Tensor]
 T = TypeVar("T")
@@ -27,6 +28,7 @@ class Workbench:
 
     def __init__(self, claim: Claim, seed: int):
         keep_memory()
+        warn_of_spinning()
         self.claim = claim
         self.seed = seed
         self.device = default_device()

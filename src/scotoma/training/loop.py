@@ -32,6 +32,7 @@ from scotoma.training.recipe import Recipe
 from scotoma.utils.device import autocast, default_device, keep_memory
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
+from scotoma.utils.threads import warn_of_spinning
 
 LEAST_STEPS = 1500
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -138,6 +139,7 @@ def train(
     augmentations = [AUGMENTATIONS[name]() if isinstance(name, str) else name for name in augment]
     device = team.device or default_device()
     keep_memory()
+    warn_of_spinning()
     torch.manual_seed(seed)
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):

@@ -1,0 +1,72 @@
+"""Threads sleep while they wait, in a new process and as far as one can know in this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from scotoma.utils import threads
+from scotoma.utils.threads import POLICY, sleep_while_waiting, warn_of_spinning
+
+SHOWN = "import ctypes; get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_char_p; "
+"""Reads the environment as a C library does."""
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_a_new_process_has_the_policy_before_torch_and_the_users_own_stays(given, policy):
+    environment = {key: value for key, value in os.environ.items() if key != POLICY}
+    code = (
+        f"import sys, scotoma.cli; {SHOWN} print(get(b'{POLICY}').decode(), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | ({POLICY: given} if given else {}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [policy, "False"]
+
+
+def test_after_torch_it_is_too_late(monkeypatch):
+    monkeypatch.delenv(POLICY, raising=False)
+    sleep_while_waiting()
+    assert POLICY not in os.environ
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Two threads on two cores, of which another program takes one."""
+    monkeypatch.delenv(POLICY, raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads.os, "getloadavg", lambda: (1.0, 0.0, 0.0))
+    warn_of_spinning.cache_clear()
+    yield
+    warn_of_spinning.cache_clear()
+
+
+def test_spinning_threads_on_a_busy_machine_are_named_once(busy):
+    with pytest.warns(UserWarning, match="OMP_WAIT_POLICY=PASSIVE"):
+        warn_of_spinning()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_spinning()
+
+
+@pytest.mark.parametrize("quiet", ["load", "one thread", "policy"])
+def test_nothing_is_said_where_it_does_not_matter(busy, monkeypatch, quiet):
+    if quiet == "load":
+        monkeypatch.setattr(threads.os, "getloadavg", lambda: (0.3, 0.0, 0.0))
+    elif quiet == "one thread":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    else:
+        monkeypatch.setenv(POLICY, "ACTIVE")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_spinning()
