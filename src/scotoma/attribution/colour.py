@@ -10,8 +10,8 @@ from scotoma.attribution.ranking import known
 from scotoma.utils.errors import InputError
 
 COLOURS = ("black", "gray", "white")
-"""The smallest value of the image, 0.5, and its largest value, in all channels. Unlike them, 0.0 and
-1.0 are equal for all images."""
+"""The smallest value of the image, 0.5, and its largest value, in all channels. Unlike "black" and
+"white", the numbers 0.0 and 1.0 are equal for all images."""
 
 Colour = str | float | tuple[float, ...]
 """One of `COLOURS`, a number in [0, 1], or one for each channel, such as the mean of the data."""

@@ -53,28 +53,31 @@ def deletion_and_insertion(
     generator: Randomness | None = None,
     batch: int | None = None,
 ) -> dict[tuple[str, str], Curve]:
-    """Curves by order and kind, as in `curves["importance", "deletion"]`; kinds are "deletion" and "insertion".
+    """Return deletion and insertion curves, as in `curves["importance", "deletion"]`.
 
-    Deletion gives the first pixels of the order, all channels of each, the baseline colour; insertion begins with an image of the
-    baseline and puts the first pixels back. Pixels are ranked by their signed attribution, summed over channels. A map that says
-    what matters has a small area under deletion and a large one under insertion, each beside the random order.
+    Keys are an order of `ORDERS` and "deletion" or "insertion". Deletion paints the first pixels of
+    the order, all channels of each, in the baseline colour; insertion starts from the baseline and
+    restores the first pixels. Pixels are ranked by their signed attribution, summed over channels.
+    A good map has a smaller area than the random order under deletion and a larger one under
+    insertion.
 
-    To insert the first k pixels of an order is to delete all but k in the order backwards: where the fractions are symmetric, as
-    the default is, insertion needs no passes of its own, and its random order is that of deletion backwards.
+    To insert the first k pixels of an order is to delete all but k in the reversed order. So
+    insertion needs no passes of its own at symmetric fractions, such as the default, and its random
+    order is the reversed random order of deletion.
 
     Args:
         model: in eval mode.
         images: (n, c, h, w) in [0, 1].
         labels: int64 (n,).
-        attribution: of the label, signed, (n, c, h, w).
-        fractions: of the pixels, each in [0, 1]; 0 and 1 are added.
-        baseline: colour of what is removed.
-        generator: of the random order, one an image, and of ties.
-        batch: how many images the model is asked about at once; None fits the device.
+        attribution: signed attribution for the label, (n, c, h, w).
+        fractions: fractions of the pixels, in [0, 1]; 0 and 1 are added.
+        baseline: colour of deleted pixels.
+        generator: random numbers for ties and the random order of each image.
+        batch: most images in one pass of the model; None fits the device.
 
     Raises:
-        InputError: the attribution is not finite or not of the shape of the images, a fraction is outside [0, 1], the batch is
-            below 1, or the colour is not for these images.
+        InputError: the attribution is not finite or has another shape than the images, a fraction
+            is outside [0, 1], the batch is below 1, or the colour does not fit the images.
     """
     check(images, attribution)
     if not all(0 <= fraction <= 1 for fraction in fractions):

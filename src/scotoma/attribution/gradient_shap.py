@@ -21,7 +21,7 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class GradientShap(Attribution):
-    """Mean gradient at random points between a baseline and the noisy image, times their difference.
+    """Mean gradient at random points between a baseline and the noisy image, times the path.
 
     For x', the image with Gaussian noise, and b, either the baseline or the image itself by a fair
     coin (as in Duan et al. 2023), it averages (x' - b) times the gradient at a random point between

@@ -19,9 +19,9 @@ MOST_VALUES = 2**23
 """Most values of images in one pass of a model: 55 images of 3x224x224."""
 
 Score = Callable[[Tensor], Tensor]
-"""A function from k batches of points for n images, one after the other (k n, c, h, w), to the sum (1,)
-of the logits of their labels, whose gradient is that of each logit. Differentiating each image
-separately would cost Captum more than the passes of a small network."""
+"""Function from k batches of points for n images, (k n, c, h, w), to the sum of the logits of their
+labels, (1,). The gradient of the sum at a point is that of its own logit; separate derivatives
+would cost Captum more than the passes of a small network."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Attribution(ABC):
     pixels have.
 
     Args:
-        baseline: an image without evidence: "black", "gray" (0.5), "white", "mean" (the mean of each
-            channel of the image), or a tuple of one value in [0, 1] for each channel.
+        baseline: an image without evidence: "black", "gray" (0.5), "white", "mean" (the mean of
+            each channel of the image), or a tuple of one value in [0, 1] for each channel.
     """
 
     baseline: str | tuple[float, ...] = "black"

@@ -26,12 +26,11 @@ UNITS = ("values", "pixels")
 NOISES = ("gaussian", "uniform")
 
 IMAGENET_MEAN, IMAGENET_SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Normalisation of red, green and blue in the paper's models, (x - mean) / sd; its noise is drawn in
-that space."""
+"""Normalisation of red, green and blue in the paper's models, (x - mean) / sd."""
 
 
 def default_counts(size: int) -> tuple[int, ...]:
-    """Return the paper's `SHARES` of so many values or pixels, rounded, at least 1, no duplicates."""
+    """Return the paper's `SHARES` of so many values or pixels: rounded, at least 1, distinct."""
     return tuple(sorted({max(1, round(share * size)) for share in SHARES})) if size else ()
 
 
@@ -41,34 +40,44 @@ class NoiseErrors(NamedTuple):
     counts: tuple[int, ...]
     """Numbers k of noised values or pixels, for the last dimension."""
     wrong: dict[tuple[str, str], Tensor]
-    """Misclassified, bool (n, draws, len(counts)), by order and type: `wrong["importance", "I"]`."""
+    """Misclassified, bool (n, draws, counts), by order and type: `wrong["importance", "I"]`."""
 
 
 @dataclass(frozen=True)
 class InductiveNoise:
-    """Noise s on the k most important values, marked by M: x + M s (type I) or (1 - M) x + M s (type II).
+    """Noise s on the k most important values, marked by M.
 
-    The same noise is laid on k values at random and on the k least important: noise alone makes models wrong, and what the order
-    adds is the difference to the control. Orders, types and k share the noise of a draw, and a larger k noises the same values
-    and more. Values are ranked by signed attribution, the least important are those that speak most against the class.
+    Type I is x + M s, type II is (1 - M) x + M s. Noise alone makes models wrong, so k random
+    values and the k least important ones get equal noise as controls; the order explains the
+    difference from them. Orders, types and k share the noise of a draw, and a larger k noises the
+    values of a smaller k and more. Values are ranked by signed attribution, so the least important
+    ones speak most against the label.
 
-    Noise is drawn in the space to which models normalise, z = (x - mean) / sd. "gaussian", the paper's text, is N(0, 1) there:
-    in [0, 1] type I adds sd times, and type II puts mean + sd times, a standard normal number; the result is clipped to [0, 1].
-    "uniform", the authors' code, is uniform between the smallest and the largest z of the image, to which the result is clipped.
+    Noise is drawn in the space to which models normalise, z = (x - mean) / sd. "gaussian", as in
+    the paper's text, is N(0, 1) there: in [0, 1], type I adds sd times a standard normal number and
+    type II sets mean + sd times one; the result is clipped to [0, 1]. "uniform", as in the authors'
+    code, is uniform between the smallest and largest z of the image, and clipped to them.
 
     Args:
         counts: the k; None is `default_counts`.
-        draws: of noise, and of the random order. More draws go on where fewer ended.
-        unit: "values" ranks each channel of a pixel for itself, as in the paper; "pixels" all together, by their sum.
+        draws: draws of the noise and of the random order. The first draws do not depend on `draws`.
+        unit: "values" ranks the channels of a pixel separately, as in the paper; "pixels" ranks
+            pixels by the sum over their channels.
         noise: one of `NOISES`.
-        mean, sd: of the normalisation, one number for all channels or one each, on the scale of [0, 1]. The default is
-            `IMAGENET_MEAN` and `IMAGENET_SD` averaged over the channels.
+        mean, sd: normalisation, one number for all channels or one each, on the scale of [0, 1].
+            The defaults are the means of `IMAGENET_MEAN` and `IMAGENET_SD`.
         orders: some of `ORDERS`.
         types: some of `TYPES`.
-        batch: how many images the model is asked about at once; None fits the device.
+        batch: most images in one pass of the model; None fits the device.
 
     Raises:
-        InputError: a name that is not known, or numbers that cannot be used.
+        InputError: an unknown name, or a number outside its range.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images, labels = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> errors = InductiveNoise(counts=(1, 2), draws=5)(model, images, labels, images)
+    >>> errors.wrong["importance", "I"].shape
+    torch.Size([3, 5, 2])
     """
 
     counts: tuple[int, ...] | None = None

@@ -21,8 +21,7 @@ from scotoma.utils.random import Randomness
 
 CENTRES = ("regional", "pixel")
 SETTINGS = ((5, 10), (10, 20))
-"""The paper's (regions, radius) for images of 224x224: up to 4% and 32% of the pixels, in up to 50 and
-200 tries."""
+"""The paper's (regions, radius) for 224x224 images: at most 4% and 32% of the pixels."""
 
 
 class Occluded(NamedTuple):
@@ -42,31 +41,40 @@ class Occluded(NamedTuple):
 
 @dataclass(frozen=True)
 class InductiveOcclusion:
-    """Covers the n most important places with squares, n = 1 ... N and r = 1 ... R, until the model is wrong.
+    """Covers the n most important places with squares of radius r until the model is fooled.
 
-    The square of radius r about a pixel (i, j) covers rows i - r to i + r - 1 and columns j - r to j + r - 1, as in the authors'
-    code: its side is 2r, and it is cut at the edge of the image. "regional", as in the paper's text, ranks blocks by the sum of
-    their signed attribution, puts squares about their centres, and tries all r before the next n. "pixel", as in the authors'
-    code, ranks pixels by the mean over their channels, and tries all n before the next r.
+    It tries n = 1 ... N and r = 1 ... R. The square of radius r about a pixel (i, j) covers rows
+    i - r to i + r - 1 and columns j - r to j + r - 1, as in the authors' code: its side is 2r, cut
+    at the edge of the image. "regional", as in the paper's text, ranks blocks by the sum of their
+    signed attribution, centres squares on them, and tries all r before the next n. "pixel", as in
+    the authors' code, ranks pixels by the mean over their channels, and tries all n
+    before the next r.
 
-    It is a search in up to N R tries, not one corruption: give it beside the same search in random order, and compare how much is
-    covered too, since important pixels lie together and squares about them overlap more than squares about random ones.
+    This is a search with up to N R tries, not one corruption. Compare it with the search in random
+    order (`with_controls`), and the covered areas as well: important pixels lie close together, so
+    squares about them overlap more than squares about random pixels.
 
-    An image leaves the batch once it has fallen. Where few are left, several tries of each are asked together; those after the
-    first that fools were asked in vain.
+    A fooled image leaves the batch. When few images are left, a pass evaluates several tries of
+    each, and those after the first success are wasted.
 
     Args:
         regions: N.
         radius: R.
-        colour: of the squares.
+        colour: colour of the squares.
         centres: one of `CENTRES`.
-        block: side of the blocks of "regional", which are cut at the edge; None is `default_block`, as in the paper 16 for 224x224
-            and 4 for 32x32.
+        block: side of the blocks of "regional", which are cut at the edge; None is `default_block`,
+            as in the paper 16 for 224x224 and 4 for 32x32.
         order: one of `ORDERS`.
-        batch: how many images the model is asked about at once; None fits the device.
+        batch: most images in one pass of the model; None fits the device.
 
     Raises:
-        InputError: a name that is not known, or a number below 1.
+        InputError: an unknown name, or a number below 1.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images, labels = torch.rand(3, 1, 2, 2), torch.tensor([0, 1, 0])
+    >>> attack = InductiveOcclusion(regions=1, radius=1, centres="pixel")
+    >>> attack(model, images, labels, attribution=images).covered.shape
+    torch.Size([3])
     """
 
     regions: int
@@ -228,6 +236,6 @@ def _middle(number: Tensor, block: int, size: int) -> Tensor:
 
 
 def _reach(centres: Tensor, size: int) -> Tensor:
-    """Return the radius at which squares about `centres` (n, N) reach each row, int64 (n, N, size)."""
+    """Return the radius at which squares about `centres` (n, N) reach each row, (n, N, size)."""
     distance = torch.arange(size, device=centres.device) - centres[:, :, None]
     return torch.where(distance < 0, -distance, distance + 1)

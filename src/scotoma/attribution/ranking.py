@@ -35,13 +35,13 @@ def ranking(scores: Tensor, order: str, random: Randomness) -> Tensor:
 
 
 def places(ranked: Tensor) -> Tensor:
-    """Return the place of each value in a `ranking`, from 0, int64 (n, p); the first k are below k."""
+    """Return the place of each value in a `ranking`, from 0 to p - 1, int64 (n, p)."""
     numbers = torch.arange(ranked.shape[1], device=ranked.device).expand_as(ranked)
     return torch.empty_like(ranked).scatter_(1, ranked, numbers)
 
 
 def by_pixel(attribution: Tensor) -> Tensor:
-    """Return the attribution of each pixel, (n, h w): the sum over channels, ranked as their mean."""
+    """Return the sum over channels for each pixel, (n, h w); it ranks as the mean does."""
     return attribution.sum(1).flatten(1)
 
 
