@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from scotoma.papers.tramer2018 import claims
-from scotoma.papers.tramer2018.checks import more_often, more_than, paired
-from scotoma.papers.tramer2018.errors import HELD_OUT, SAME, SEEN, Errors, role
-from scotoma.papers.tramer2018.suites import FGSM_SUITE
+from scotoma.papers.checks import more_errors
+from scotoma.papers.tramer2018.errors import FGSM_SUITE, HELD_OUT, SAME, SEEN, Errors, role
+from scotoma.papers.tramer2018.study import more_than, of_network
 from scotoma.reference import REFERENCES
+from scotoma.utils.stats import paired_difference as paired
 
 N = 400
 
@@ -62,16 +62,17 @@ def test_the_interval_covers_the_difference(p, q):
 
 def test_a_check_holds_beyond_noise_only():
     for larger, holds in ((0.10, False), (0.105, False), (0.2, True)):
-        check = more_often("more", "m", ("a", share(larger)), ("b", share(0.1)), "s")
+        check = more_errors("more", {"model": "m"}, ("a", share(larger)), ("b", share(0.1)))
         assert check.holds == holds
-        assert check.row["holds"] == holds
-        assert (check.row["error"], check.row["against"], check.row["n"]) == (
+        assert (check.row["outcome"] == "holds") == holds
+        assert (check.row["value"], check.row["against"], check.row["n"]) == (
             pytest.approx(larger, abs=1e-3),
             0.1,
             N,
         )
     for value, holds in ((0.5, False), (0.52, False), (0.6, True)):
-        assert more_than("above", "m", ("a", share(value)), 0.5).holds == holds
+        wrong = Errors("m", share(0), {"a": share(value)}, {}, {})
+        assert more_than("above", wrong, ("a",), 0.5).holds == holds
 
 
 def errors(
@@ -112,10 +113,10 @@ def ensemble(natural: float = 0.1, pgd: float = 0.1, iterated: float = 0.9) -> E
 
 def failing(single: Errors, other: Errors) -> list[tuple[str, str | None]]:
     """The first word that tells which claim fails, and the source."""
-    made = claims.of_network(FGSM_SUITE, "fgsm", single, [other])
+    made = of_network(FGSM_SUITE, "fgsm", single, [other])
     assert len(made) == 1 + 1 + 2 + 1
     return [
-        (check.claim.partition(":")[2].split()[0], check.source)
+        (check.claim.partition(":")[2].split()[0], check.cells["source"])
         for check in made
         if not check.holds
     ]

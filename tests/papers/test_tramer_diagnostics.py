@@ -15,8 +15,14 @@ from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.small_cnn import small_cnn
 from scotoma.papers.item import Context
 from scotoma.papers.tramer2018 import published
-from scotoma.papers.tramer2018.diagnosis import Diagnosis, diagnose
-from scotoma.papers.tramer2018.diagnostics import DRAWN, MANY, SHARES, Diagnostics
+from scotoma.papers.tramer2018.diagnostics import (
+    DRAWN,
+    MANY,
+    SHARES,
+    Diagnosis,
+    Diagnostics,
+    diagnose,
+)
 from scotoma.reference import REFERENCES, Reference
 from scotoma.results.finding import Curve
 from scotoma.training.loop import Schedule
@@ -62,10 +68,10 @@ def test_what_was_found_is_not_looked_for_again(context, monkeypatch):
         assert len(found.norms) == LIMIT
         assert len(found.directions[0.1]) <= LIMIT
     monkeypatch.setattr(
-        "scotoma.papers.tramer2018.diagnosis.linearity", lambda *args: pytest.fail("again")
+        "scotoma.papers.tramer2018.diagnostics.loss_linearity", lambda *args: pytest.fail("again")
     )
     monkeypatch.setattr(
-        "scotoma.papers.tramer2018.diagnosis.adversarial_directions",
+        "scotoma.papers.tramer2018.diagnostics.adversarial_directions",
         lambda *args: pytest.fail("again"),
     )
     monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("again"))
@@ -126,7 +132,7 @@ def test_the_papers_own_figures_are_a_reproduction_and_each_can_fail(fgsm, fails
         "fgsm": diagnosis(*fgsm),
         "ensemble": diagnosis(0.18, 0.1, 0.9),
     }
-    failing = [line["check"] for line in Diagnostics.checks(found) if not line["holds"]]
+    failing = [check.claim for check in Diagnostics.checks(found) if not check.holds]
     assert (not failing) if fails is None else any(check.startswith(fails) for check in failing)
 
 

@@ -22,7 +22,7 @@ ITEM = "tramer2018/imagenet"
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """FOLDER/imagenet/{train,test}/CLASS/*.png: stripes of another direction and colour a class, 32x32."""
+    """FOLDER/imagenet/{train,test}/CLASS/*.png: 32x32, stripes that differ by class."""
     random = np.random.default_rng(0)
     for part, count in (("train", 8), ("test", 2)):
         for label in range(CLASSES):

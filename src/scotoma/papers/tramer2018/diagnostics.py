@@ -1,129 +1,211 @@
-"""What single-step training does to the gradient, and what ensemble training undoes."""
+"""How well one gradient step follows the loss, gradient norms, and adversarial directions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
-from scotoma.papers.item import SUMMARY, Context, Measured, row
-from scotoma.papers.tramer2018 import published
-from scotoma.papers.tramer2018.diagnosis import STEPS, Diagnosis, diagnose
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from scotoma.claim import Threat
+from scotoma.execution.run import Run
+from scotoma.execution.sampling import UNIT
+from scotoma.metrics.health import gradient_health
+from scotoma.metrics.linearity import Linearity, loss_linearity
+from scotoma.metrics.subspace import adversarial_directions, orders_within
+from scotoma.papers.checks import Check, Measured, apart
+from scotoma.papers.figures import curve
+from scotoma.papers.item import Context, Item, row
+from scotoma.papers.tramer2018 import drawn, published
 from scotoma.probes.base import columns
 from scotoma.results.finding import Curve, Finding, Row
-from scotoma.utils.stats import Estimate, finite, rate
+from scotoma.utils.random import Randomness
+from scotoma.utils.stats import RESAMPLES, Estimate, finite, rate
 
+STEPS = 10
+"""Steps of the iterated attack."""
 SHARES = tuple(eps / published.IMAGENET_THREAT.eps for eps in published.FIGURE2.eps)
 """Sizes of the directions: the paper's, as shares of eps."""
 MANY = (1, 25, 50, 90)
 """Numbers of directions that have a row."""
 DRAWN = (1, *range(5, 101, 5))
-"""And that stand in the figures."""
+"""Numbers of directions in the figures."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Measurements of a model at its images.
+
+    Args:
+        steps: losses and perturbations of one step and of many.
+        norms: L2 norms of the cross-entropy's gradient by the image, (n,).
+        directions: by size, how many orthogonal directions are adversarial for each image that is
+            classified correctly, int (images,).
+        orders: numbers of directions that were tried.
+    """
+
+    steps: Linearity
+    norms: np.ndarray
+    directions: dict[float, np.ndarray]
+    orders: tuple[int, ...]
+
+    @property
+    def norm(self) -> Estimate:
+        """Mean finite norm with its 95% bootstrap interval (percentile); NaN if there is none."""
+        known = self.norms[np.isfinite(self.norms)]
+        n = len(known)
+        if n == 0:
+            return Estimate(math.nan, math.nan, math.nan, 0)
+        drawn = known[np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].mean(1)
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        return Estimate(float(known.mean()), float(low), float(high), n)
+
 
 Found = dict[str, Diagnosis]
-"""By training."""
+"""Diagnoses by training."""
 
 
-class Diagnostics:
-    """Loss ratio, cosine, gradient norm and adversarial directions of model A on MNIST, and the paper's of ImageNet."""
+def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Diagnosis:
+    """Measure a reference model on the study's images.
+
+    Directions are measured on as many correctly classified images as in the paper.
+
+    Args:
+        context: the images, and the work that is done already.
+        model: its name.
+        shares: sizes of the directions as shares of eps.
+    """
+    run = drawn(context, model)
+    threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
+    lines = _by_unit(run, "linearity", {"steps": STEPS}, lambda *batch: _lines(run, *batch))
+    values = (lines[field.name].to_numpy(writable=True) for field in fields(Linearity))
+    steps, directions = Linearity(*map(torch.from_numpy, values)), {}
+    few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2.images)))
+    for size in (Threat(threat.norm, share * threat.eps) for share in shares):
+
+        def work(*batch: Tensor, size: Threat = size) -> dict[str, Tensor]:
+            return _directions(run, size, orders, *batch)
+
+        config = {"eps": size.eps, "orders": orders, "seed": run.seed}
+        directions[size.eps] = _by_unit(few, "directions", config, work)["directions"].to_numpy()
+    return Diagnosis(steps, lines["norm"].to_numpy(), directions, orders)
+
+
+def _by_unit(
+    run: Run,
+    kind: str,
+    config: dict[str, Any],
+    work: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]],
+) -> pl.DataFrame:
+    """Return columns of values for a run's images, stored unit by unit.
+
+    `work` maps indices, images and labels to columns.
+    """
+    frames, split = [], run.claim.data.test
+    with run.progress.bar(f"  {run.claim.model.name}, {kind}", len(run.indices)) as advance:
+        for indices in run.indices.split(UNIT):
+
+            def compute(indices: Tensor = indices) -> pl.DataFrame:
+                batch = split.images(indices), split.labels[indices]
+                values = work(indices, *(each.to(run.device) for each in batch))
+                every = {"index": indices, **values}
+                return pl.DataFrame({name: each.cpu().numpy() for name, each in every.items()})
+
+            frames.append(run.subset(indices).table(f"tramer2018 {kind}", config, compute))
+            advance(len(indices))
+    return pl.concat(frames)
+
+
+def _lines(run: Run, indices: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    steps = loss_linearity(run.model, images, labels, run.claim.threat, STEPS)
+    norms = gradient_health(run.model, images, labels).cross_entropy.l2
+    return {field.name: getattr(steps, field.name) for field in fields(Linearity)} | {"norm": norms}
+
+
+def _directions(
+    run: Run, size: Threat, orders: tuple[int, ...], indices: Tensor, images: Tensor, labels: Tensor
+) -> dict[str, Tensor]:
+    random = Randomness(run.seed, indices.to(run.device), "adversarial directions")
+    counts = adversarial_directions(run.model, images, labels, size, orders, random)
+    return {"directions": counts.amax(1)}
+
+
+class Diagnostics(Item):
+    """Loss ratio, cosine, gradient norm and adversarial directions of model A on MNIST."""
 
     title = "Model A on MNIST: what natural, FGSM and ensemble training do to the gradient"
     source = "Tramer et al. 2018, section 4.1"
     trainings = {"natural": "tramer-a", "fgsm": "tramer-a-fgsm", "ensemble": "tramer-a-ensemble12"}
     counterparts = {"natural": "v3", "fgsm": "v3adv", "ensemble": "v3adv-ens4"}
-    """The paper's network on ImageNet that was trained alike."""
+    """The paper's network on ImageNet with the same training."""
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self.trainings.values())
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found: Found = {}
-        with context.progress.bar(self.title, len(self.trainings)) as advance:
-            for training, model in self.trainings.items():
-                found[training] = diagnose(context, model, SHARES)
-                advance(1)
-        checks = self.checks(found)
-        held = sum(check["holds"] for check in checks)
+        found: Found = context.each(
+            self.title, self.trainings, lambda model: diagnose(context, model, SHARES)
+        )
         fgsm = found["fgsm"]
         directions = {f"directions_{eps:.3g}": _shares(found, eps) for eps in fgsm.directions}
-        return [
-            line for training in found for line in self._rows(context, training, found[training])
-        ], Finding(
-            probe=name,
-            question=self.title,
-            verdict="reproduced" if held == len(checks) else "differs",
-            rule=(
-                "reproduced if after FGSM training one step finds a smaller share of the iterated attack's loss than after natural "
-                "and after ensemble training, the two perturbations agree less than after natural training, and at eps fewer "
-                "images have an adversarial direction than after natural training, each with 95% intervals that do not meet; else "
-                "differs"
-            ),
-            headline=(
-                f"Mean loss after one step, over that after {STEPS}: "
-                f"{_each(found, lambda each: each.steps.ratio)}. Cosine of the two perturbations: "
-                f"{_each(found, lambda each: each.steps.mean_cosine)}. {held} of {len(checks)} comparisons are as in the paper on "
-                f"ImageNet{_failing(checks)}."
-            ),
-            numbers={"n": len(fgsm.norms), "checks": len(checks), "checks_held": held},
-            tables={
-                SUMMARY: [self._summary(training, each) for training, each in found.items()],
-                "checks": checks,
-                **directions,
-                "imagenet_in_the_paper": [_printed(network) for network in published.LOSS_RATIO],
-            },
-            figures=tuple(
-                _curve(eps, table) for eps, table in zip(fgsm.directions, directions, strict=True)
-            ),
-            notes=self._notes(context, fgsm),
+        printed = [{"network": published.NETWORKS[n], **_printed(n)} for n in published.LOSS_RATIO]
+        sizes = zip(fgsm.directions, directions, strict=True)
+        ratios = {training: each.steps.ratio for training, each in found.items()}
+        cosines = {training: each.steps.mean_cosine for training, each in found.items()}
+        finding = self.by_checks(
+            name,
+            self.checks(found),
+            f"Mean loss after one step, divided by that after {STEPS} steps: {_said(ratios)}. "
+            f"Cosine of the two perturbations: {_said(cosines)}. The paper's claims are about "
+            "ImageNet.",
+            *self._notes(context, fgsm),
+            rule="after FGSM training the loss ratio is smaller than after natural and after "
+            "ensemble training, the cosine is smaller than after natural training, and at eps "
+            "fewer images have an adversarial direction than after natural training, each with 95% "
+            "intervals that do not meet",
+            numbers={"n": len(fgsm.norms)},
+            summary=[self._summary(training, each) for training, each in found.items()],
+            tables={**directions, "imagenet_in_the_paper": printed},
+            figures=tuple(_curve(eps, table) for eps, table in sizes),
         )
+        return [line for each in found.items() for line in self._rows(context, *each)], finding
 
     @staticmethod
-    def checks(found: Found) -> list[Row]:
-        """What the paper finds on ImageNet, as comparisons of two values whose intervals must not meet."""
+    def checks(found: Found) -> list[Check]:
+        """Return what the paper says of ImageNet, as comparisons."""
         natural, fgsm, ensemble = (found[training] for training in ("natural", "fgsm", "ensemble"))
-        eps = max(fgsm.directions)
-        some = {training: rate(each.directions[eps] > 0) for training, each in found.items()}
-        compared = {
-            "loss ratio: fgsm below natural": (fgsm.steps.ratio, natural.steps.ratio),
-            "loss ratio: fgsm below ensemble": (fgsm.steps.ratio, ensemble.steps.ratio),
-            "cosine: fgsm below natural": (fgsm.steps.mean_cosine, natural.steps.mean_cosine),
-            "images with an adversarial direction: fgsm below natural": (
-                some["fgsm"],
-                some["natural"],
-            ),
-        }
+        some = [rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural)]
+        below = "images with an adversarial direction: fgsm below natural"
+        mean = (fgsm.steps.mean_cosine, natural.steps.mean_cosine)
         return [
-            {
-                "check": what,
-                **columns("lower", low),
-                **columns("higher", high),
-                "n": low.n,
-                "holds": bool(low.high < high.low),
-            }
-            for what, (low, high) in compared.items()
+            apart("loss ratio: fgsm below natural", fgsm.steps.ratio, natural.steps.ratio),
+            apart("loss ratio: fgsm below ensemble", fgsm.steps.ratio, ensemble.steps.ratio),
+            apart("cosine: fgsm below natural", *mean),
+            apart(below, *some),
         ]
 
     def _rows(self, context: Context, training: str, each: Diagnosis) -> list[Row]:
         model = self.trainings[training]
-        data = context.data(model).name
-
-        def line(measure: str, value: Measured, eps: float | None = None) -> Row:
-            return row(
-                {"data": data, "model": model, "eps": finite(eps) if eps else None}, measure, value
-            )
-
-        rows = [
-            line("loss ratio", each.steps.ratio),
-            line("cosine", each.steps.mean_cosine),
-            line("gradient norm", each.norm),
+        keys = {"data": context.data(model).name, "model": model, "eps": None}
+        measures: dict[str, Measured] = {
+            "loss ratio": each.steps.ratio,
+            "cosine": each.steps.mean_cosine,
+            "gradient norm": each.norm,
+        }
+        return [row(keys, measure, value) for measure, value in measures.items()] + [
+            row(keys | {"eps": finite(eps)}, f"at least {k} adversarial directions", rate(n >= k))
+            for eps, n in each.directions.items()
+            for k in MANY
         ]
-        for eps, counts in each.directions.items():
-            rows += [
-                line(f"at least {k} adversarial directions", rate(counts >= k), eps) for k in MANY
-            ]
-        return rows
 
     def _summary(self, training: str, each: Diagnosis) -> Row:
-        """A model beside the paper's network on ImageNet that was trained alike."""
+        """Return a model's line, beside the paper's network with the same training."""
         network = self.counterparts[training]
         return {
             "model": self.trainings[training],
@@ -132,77 +214,53 @@ class Diagnostics:
             **columns("gradient_norm", each.norm),
             "n": len(each.norms),
             "paper": f"{network} on ImageNet",
-            "paper_loss_ratio": published.LOSS_RATIO[network],
-            "paper_cosine": published.COSINE.get(network),
+            **{f"paper_{name}": value for name, value in _printed(network).items()},
         }
 
-    def _notes(self, context: Context, found: Diagnosis) -> tuple[str, ...]:
-        paper = published.FIGURE2
-        (k, share), (first, second) = paper.natural, published.GRADIENT_NORMS
-        sizes, orders = (
-            ", ".join(f"{each:.3g}" for each in those) for those in (found.directions, found.orders)
-        )
+    def _notes(self, context: Context, each: Diagnosis) -> tuple[str, ...]:
+        paper, (first, second) = published.FIGURE2, published.GRADIENT_NORMS
+        k, share = paper.natural
+        sizes, orders = (", ".join(f"{v:.3g}" for v in vs) for vs in (each.directions, each.orders))
         return (
-            f"Losses, cosines and gradients on {len(found.norms):,} test images drawn at random (seed {context.seed}). The "
-            f"iterated attack takes {STEPS} steps of eps / {STEPS}. Norms are L2, of the cross-entropy's gradient by the image.",
-            f"Directions on at most {paper.images} images that the model classifies correctly, as in the paper, at eps {sizes}: "
-            "the same shares of eps as the paper's 4, 10 and 16 of 256. Tried are "
-            f"{orders} directions, each number for itself; an image has the most that one of them gives. How the paper chooses is "
-            "unknown to us.",
-            "The paper's figures are of ImageNet, and stand here for their order alone. There "
-            f"{published.NETWORKS['v3']} has more than {k} adversarial directions at {share:.0%} of images; after adversarial "
-            f"training about {paper.none:.0%} of images have none, and most others {paper.others} or more. The mean gradient norms "
-            f"of the two are {first:.2f} and {second:.2f} (which is whose is unknown to us): the trained loss is not simply flat.",
+            f"Losses, cosines and gradients on {len(each.norms):,} test images drawn at random "
+            f"(seed {context.seed}). The iterated attack takes {STEPS} steps of eps / {STEPS}. "
+            "Norms are L2, of the cross-entropy's gradient by the image.",
+            f"Directions on at most {paper.images} images that the model classifies correctly, as "
+            f"in the paper, at eps {sizes}: the paper's 4, 10 and 16 of 256, as shares of eps. "
+            f"Numbers of directions tried, each separately: {orders}. An image counts the most "
+            "that one of them gives. How the paper chooses is unknown to us.",
+            "The paper's numbers are of ImageNet and can be compared in order only. There, "
+            f"{published.NETWORKS['v3']} has more than {k} adversarial directions at {share:.0%} "
+            f"of images; after adversarial training about {paper.none:.0%} of images have none, "
+            f"and most others {paper.others} or more. The mean gradient norms of the two are "
+            f"{first:.2f} and {second:.2f} (which is whose is unknown to us): the trained loss is "
+            "not simply flat.",
         )
-
-
-def _failing(checks: list[Row]) -> str:
-    """What does not hold, as the end of a sentence."""
-    said = "; ".join(check["check"] for check in checks if not check["holds"])
-    return said and f"; not so, or not beyond noise: {said}"
 
 
 def _shares(found: Found, eps: float) -> list[Row]:
-    """P(at least k directions) against k."""
+    """Return shares of images with at least k directions, against k."""
     return [
-        {
-            "training": training,
-            "k": k,
-            **columns("share", rate(each.directions[eps] >= k)),
-            "n": len(each.directions[eps]),
-        }
+        {"training": training, "k": k, **columns("share", rate(each.directions[eps] >= k))}
+        | {"n": len(each.directions[eps])}
         for training, each in found.items()
         for k in DRAWN
     ]
 
 
 def _curve(eps: float, table: str) -> Curve:
-    return Curve(
-        table,
-        f"Share of images with at least k orthogonal directions of size {eps:.3g} that change the label, by training, with 95% "
-        "intervals (the paper's Figure 2 shows the same on ImageNet).",
-        table=table,
-        x="k",
-        y="share",
-        low="share_low",
-        high="share_high",
-        group="training",
-        x_label="adversarial directions, at least",
-        y_label="share of images",
+    caption = (
+        f"Share of images with at least k orthogonal directions of size {eps:.3g} that change the "
+        "label, by training, with 95% intervals (Figure 2 of the paper, there on ImageNet)."
     )
+    labels = ("adversarial directions, at least", "share of images")
+    return curve(table, caption, "k", "share", "training", labels)
 
 
 def _printed(network: str) -> Row:
-    return {
-        "network": published.NETWORKS[network],
-        "loss_ratio": published.LOSS_RATIO[network],
-        "cosine": published.COSINE.get(network),
-    }
+    ratio, cosine = published.LOSS_RATIO[network], published.COSINE.get(network)
+    return {"loss_ratio": ratio, "cosine": cosine}
 
 
-def _each(found: Found, value: Callable[[Diagnosis], Estimate]) -> str:
-    estimates = {training: value(each) for training, each in found.items()}
-    return ", ".join(
-        f"{training} {each.value:.2f} ({each.low:.2f} to {each.high:.2f})"
-        for training, each in estimates.items()
-    )
+def _said(values: dict[str, Estimate]) -> str:
+    return ", ".join(f"{t} {e.value:.2f} ({e.low:.2f} to {e.high:.2f})" for t, e in values.items())

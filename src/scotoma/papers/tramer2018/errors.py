@@ -1,14 +1,19 @@
-"""Which images a model has wrong: without an attack, under attacks on itself, and on examples made on other models."""
+"""Errors of a model: without an attack, under attacks on itself, and on other models' examples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 import torch
 
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.iterative import IFGSM, MIM, IterLL
+from scotoma.attacks.pgd import PGD
+from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
 from scotoma.claim import Threat
 from scotoma.execution.batching import Attack
 from scotoma.execution.fingerprint import describe
@@ -24,7 +29,7 @@ Make = Callable[[Threat], Attack]
 """Makes an attack for a threat."""
 
 Attacks = dict[str, Make]
-"""By their names in the report."""
+"""Attacks by their names in the report."""
 
 HELD_OUT = "held out"
 SEEN = "seen in ensemble training"
@@ -32,15 +37,64 @@ SAME = "own architecture"
 
 
 @dataclass(frozen=True)
+class Suite:
+    """The attacks of a study; the models are trained on its single step.
+
+    Args:
+        single: name of the single step, in both tables.
+        random: name of the single step after a random one, in both tables.
+        iterated: names of the iterated attacks among `white_box`.
+        white_box: attacks on the model itself.
+        black_box: attacks on other models; iterated ones take all their steps.
+    """
+
+    single: str
+    random: str
+    iterated: tuple[str, ...]
+    white_box: Attacks
+    black_box: Attacks
+
+
+_PGD: Attacks = {"PGD-20": partial(PGD, steps=20)}
+_FGSM: Attacks = {"FGSM": FGSM, "R+FGSM": RandFGSM}
+_STEP_LL: Attacks = {"Step-LL": StepLL, "R+Step-LL": RandStepLL}
+
+FGSM_SUITE = Suite(
+    "FGSM",
+    "R+FGSM",
+    ("I-FGSM", "PGD-20"),
+    white_box=_FGSM | {"I-FGSM": IFGSM} | _PGD,
+    black_box=_FGSM
+    | {"I-FGSM": partial(IFGSM, until_fooled=False), "MIM": partial(MIM, until_fooled=False)},
+)
+"""Attacks of the MNIST tables."""
+
+STEP_LL_SUITE = Suite(
+    "Step-LL",
+    "R+Step-LL",
+    ("Iter-LL", "PGD-20"),
+    white_box=_STEP_LL | {"Iter-LL": IterLL} | _PGD,
+    black_box={"FGSM": FGSM}
+    | _STEP_LL
+    | {
+        "Iter-LL": partial(IterLL, until_fooled=False),
+        "I-FGSM on the margin": partial(IFGSM, loss=margin, until_fooled=False),
+    },
+)
+"""Attacks of the ImageNet tables. The paper transfers five attacks, one of them on the hinge loss
+of Carlini and Wagner; the others are unknown to us."""
+
+
+@dataclass(frozen=True)
 class Errors:
-    """The errors of a model, bool (n,) each, over the same images in the same order for every model of the data.
+    """The errors of a model, bool (n,) each, over images that all models of the data share.
 
     Args:
         model: its name.
-        clean: without an attack. What is wrong there is wrong everywhere else.
-        own: by attack, white-box.
-        transferred: by source and attack.
-        roles: by source, `HELD_OUT`, `SEEN` or `SAME`. The model itself is none of its sources.
+        clean: errors without an attack; these are errors under every attack.
+        own: white-box errors by attack.
+        transferred: errors by source and attack.
+        roles: `HELD_OUT`, `SEEN` or `SAME`, by source. The model itself is none of its sources.
     """
 
     model: str
@@ -55,24 +109,20 @@ class Errors:
         return [source for source, role in self.roles.items() if role == HELD_OUT]
 
     def white_box(self, attacks: Iterable[str] | None = None) -> np.ndarray:
-        """Under the worst of some or all attacks on itself, image by image."""
-        return self._worst(
-            wrong for attack, wrong in self.own.items() if attacks is None or attack in attacks
-        )
+        """Return errors under the worst of some or all attacks on itself, image by image."""
+        chosen = self.own if attacks is None else attacks
+        return self._worst(wrong for attack, wrong in self.own.items() if attack in chosen)
+
+    def _from(self, sources: Iterable[str]) -> list[np.ndarray]:
+        return [wrong for (source, _), wrong in self.transferred.items() if source in sources]
 
     def black_box(self, sources: Iterable[str] | None = None) -> np.ndarray:
-        """Under the worst of all attacks on some or all held-out sources, image by image."""
-        wanted = self.held_out if sources is None else sources
-        return self._worst(
-            wrong for (source, _), wrong in self.transferred.items() if source in wanted
-        )
+        """Return errors under the worst attack on some or all held-out sources, image by image."""
+        return self._worst(self._from(self.held_out if sources is None else sources))
 
     def largest_transfer(self) -> np.ndarray:
-        """Under the one pair of held-out source and attack that has most errors: the paper's black-box error."""
-        pairs = [
-            wrong for (source, _), wrong in self.transferred.items() if source in self.held_out
-        ]
-        return max(pairs, key=np.count_nonzero, default=self.clean)
+        """Return the paper's black-box errors: the held-out source and attack with most of them."""
+        return max(self._from(self.held_out), key=np.count_nonzero, default=self.clean)
 
     def _worst(self, wrong: Iterable[np.ndarray]) -> np.ndarray:
         return np.logical_or.reduce([self.clean, *wrong])
@@ -86,60 +136,56 @@ def measure(
     held_out: tuple[str, ...],
     seen: tuple[str, ...],
 ) -> Errors:
-    """A model's errors. The examples of each source and attack are made once for all models.
+    """Measure a model's errors. Examples of each source and attack are made once for all models.
 
     Args:
-        context: the images, the work that is done already, and perhaps one more attack on the model itself.
+        context: may name one more attack on the model itself.
         model: a reference model.
-        attacks: on itself.
+        attacks: attacks on the model itself.
         transferred: attacks on the sources.
         held_out: sources that no ensemble training learned from.
         seen: sources that one did.
     """
     clean, own = white_box(context, model, attacks)
-    common = drawn(context, held_out[0])
-    roles = {
-        source: role(source, model, seen)
-        for source in dict.fromkeys((*held_out, *seen))
-        if source != model
-    }
-    met = {
+    common, sources = drawn(context, held_out[0]), dict.fromkeys((*held_out, *seen))
+    roles = {source: role(source, model, seen) for source in sources if source != model}
+    errors = {
         (source, name): transfer(context, common, source, model, make)
         for source in roles
         for name, make in transferred.items()
     }
-    return Errors(model, clean, own, met, roles)
+    return Errors(model, clean, own, errors, roles)
 
 
 def white_box(
     context: Context, model: str, attacks: Attacks
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The errors of a model without an attack, and under each on itself and the one that was asked for; bool (n,)."""
-    run, asked = drawn(context, model), dict(attacks)
+    """Return errors without an attack, and under each attack and the context's; bool (n,)."""
+    run, chosen = drawn(context, model), dict(attacks)
     if context.attack:
-        asked[context.attack] = Settings(context.attack).make_attack
-    told = run.predictions().join(
-        pl.DataFrame({"index": run.indices.numpy()}), on="index", maintain_order="right"
-    )
+        chosen[context.attack] = Settings(context.attack).make_attack
+    drawn_ = pl.DataFrame({"index": run.indices.numpy()})
+    clean = run.predictions().join(drawn_, on="index", maintain_order="right")
     own = {
         name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
-        for name, make in asked.items()
+        for name, make in chosen.items()
     }
-    return (told["prediction"] != told["label"]).to_numpy(), own
+    return (clean["prediction"] != clean["label"]).to_numpy(), own
 
 
 def transfer(
     context: Context, common: Run, source: str, model: str, make: Make, top: int = 1
 ) -> np.ndarray:
-    """The errors of a model on the examples that an attack makes on another, bool (n,).
+    """Return a model's errors on the examples that an attack makes on another, bool (n,).
 
     Args:
-        context: the models, and the work that is done already.
-        common: the run that keeps the examples: each model's own would have them made again.
-        source: on which they are made.
-        model: that they are shown to.
-        make: the attack for a threat.
-        top: the label has to be among so many classes; where that is 1, what is wrong without an attack is wrong too.
+        context: the models.
+        common: run that keeps the examples; in each model's own they would be made again.
+        source: model on which they are made.
+        model: model that is evaluated on them.
+        make: makes the attack for a threat.
+        top: an error is a label that is not among so many first classes; at 1, errors without an
+            attack are errors too.
     """
     attack = make(common.claim.threat)
 
@@ -151,16 +197,16 @@ def transfer(
             wrong = _below_top(common, attack, *pair, top)
         return pl.DataFrame({"index": common.indices.numpy(), "wrong": wrong})
 
-    config = {"attack": describe(attack), "seed": common.seed, "top": top}
-    return (
-        drawn(context, model)
-        .table("tramer2018 transfer", config, compute, context.model(source))["wrong"]
-        .to_numpy()
+    config, run = (
+        {"attack": describe(attack), "seed": common.seed, "top": top},
+        drawn(context, model),
     )
+    table = run.table("tramer2018 transfer", config, compute, context.model(source))
+    return table["wrong"].to_numpy()
 
 
 def role(source: str, model: str, seen: tuple[str, ...]) -> str:
-    """What a source is to a model."""
+    """Return what a source is to a model."""
     if source in recipe_of(model).sources:
         return SEEN
     if recipe_of(source).arch == recipe_of(model).arch:
@@ -169,18 +215,15 @@ def role(source: str, model: str, seen: tuple[str, ...]) -> str:
 
 
 def _wrong(records: pl.DataFrame) -> np.ndarray:
-    """Images that the model has wrong before the attack or after it."""
-    return (
-        records.select((pl.col("prediction") != pl.col("label")) | pl.col("success"))
-        .to_series()
-        .to_numpy()
-    )
+    """Return images that the model misclassifies before the attack or after it."""
+    wrong = (pl.col("prediction") != pl.col("label")) | pl.col("success")
+    return records.select(wrong).to_series().to_numpy()
 
 
 def _below_top(
     common: Run, attack: Attack, source: Classifier, model: Classifier, top: int
 ) -> np.ndarray:
-    """Examples whose label is not among the `top` classes, bool (n,)."""
+    """Return examples whose label is not among the `top` first classes, bool (n,)."""
     wrong, split, module = [], common.claim.data.test, model.module.to(common.device)
     for unit in common.crafted(attack, source):
         shown = torch.from_numpy(unit[EXAMPLE].to_numpy(writable=True)).view(-1, *split.shape)

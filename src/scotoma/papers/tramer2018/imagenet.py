@@ -8,10 +8,9 @@ import numpy as np
 
 from scotoma.papers.item import Context, agreement, row
 from scotoma.papers.tramer2018 import drawn, published
-from scotoma.papers.tramer2018.diagnosis import diagnose
-from scotoma.papers.tramer2018.errors import transfer, white_box
+from scotoma.papers.tramer2018.diagnostics import diagnose
+from scotoma.papers.tramer2018.errors import STEP_LL_SUITE, transfer, white_box
 from scotoma.papers.tramer2018.study import Study
-from scotoma.papers.tramer2018.suites import STEP_LL_SUITE
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import rate
@@ -20,7 +19,7 @@ TOP = 5
 
 
 class ImageNet(Study):
-    """Tables 1, 2 and 4 and the loss ratio on a folder of ImageNet; run when it is named. Needs --data-root and days on a GPU."""
+    """Tables 1, 2, 4 and the loss ratio on a folder of ImageNet; needs --data-root, days of GPU."""
 
     title = (
         "ImageNet: white-box and transferred attacks after natural, Step-LL and ensemble training"
@@ -44,105 +43,80 @@ class ImageNet(Study):
         "imagenet-ensemble": "v3adv-ens3",
         "imagenet-held-out": "v4",
     }
-    """The paper's network that has the same part."""
+    """The paper's network that has the same role."""
 
     def published(self, model: str, measured: str) -> float | None:
-        network = self.counterparts[model]
-        figures: dict[str, float] = {}
+        network, printed = self.counterparts[model], {}
         if network in published.TABLE2:
-            figures["Step-LL"], figures["R+Step-LL"] = published.TABLE2[network]
+            printed["Step-LL"], printed["R+Step-LL"] = published.TABLE2[network]
         if network in published.TABLE4:
-            printed = published.TABLE4[network]
-            figures |= {
-                "clean error": printed.clean,
-                "Step-LL": printed.step_ll,
-                "black-box error": printed.black_box,
-            }
-        return figures.get(measured)
+            line = published.TABLE4[network]
+            printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
+            printed |= {"black-box error": line.black_box}
+        return printed.get(measured)
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows, finding = super().measure(context, name)
         rows = [*rows, *self._table1(context), *self._top(context), *self._loss_ratios(context)]
-        inside, published = (*agreement(rows).values(), 0, 0)[:2]
-        numbers = finding.numbers | {"published": published, "published_inside": inside}
-        return rows, replace(finding, numbers=numbers)
+        return rows, replace(finding, numbers=finding.numbers | agreement(rows))
 
     def _table1(self, context: Context) -> list[Row]:
-        """Step-LL made on one model and shown to another, as far as the paper's table has their counterparts."""
-        single, rows = self.suite.single, []
-        make, common = self.suite.black_box[single], drawn(context, self.held_out[0])
-        known = [
-            model for model, network in self.counterparts.items() if network in published.TABLE1
-        ]
-        for model in known:
-            for source in known:
+        """Return errors under Step-LL made on one model and shown to another, as in Table 1."""
+        single, common = self.suite.single, drawn(context, self.held_out[0])
+        make, rows = self.suite.black_box[single], []
+        known = {m: net for m, net in self.counterparts.items() if net in published.TABLE1}
+        for model, network in known.items():
+            for source, other in known.items():
                 if source == model:
                     wrong = white_box(context, model, {single: make})[1][single]
                 else:
                     wrong = transfer(context, common, source, model, make)
-                column = published.SOURCES.index(self.counterparts[source])
-                printed = published.TABLE1[self.counterparts[model]][column]
-                rows.append(
-                    row(self._keys(model, source, single), "error, Table 1", rate(wrong), printed)
-                )
+                printed = published.TABLE1[network][published.SOURCES.index(other)]
+                keys = self._keys(model, source, single)
+                rows.append(row(keys, "error, Table 1", rate(wrong), printed))
         return rows
 
     def _top(self, context: Context) -> list[Row]:
-        """Table 4's largest black-box error among the first five classes; nothing where there are no more than five."""
+        """Return Table 4's largest black-box top-5 errors; none below six classes."""
         rows, common = [], drawn(context, self.held_out[0])
         for model, network in self.counterparts.items():
-            if network in published.TABLE4 and len(context.data(model).classes) > TOP:
-                met = [
-                    transfer(context, common, source, model, make, TOP)
-                    for source in self.held_out
-                    for make in self.suite.black_box.values()
-                ]
-                keys, printed = (
-                    self._keys(model, "held out", "strongest one"),
-                    published.TABLE4[network].black_box_top5,
-                )
-                rows.append(
-                    row(
-                        keys,
-                        "black-box error, top-5",
-                        rate(max(met, key=np.count_nonzero)),
-                        printed,
-                    )
-                )
+            if network not in published.TABLE4 or len(context.data(model).classes) <= TOP:
+                continue
+            errors = [
+                transfer(context, common, source, model, make, TOP)
+                for source in self.held_out
+                for make in self.suite.black_box.values()
+            ]
+            largest, printed = max(errors, key=np.count_nonzero), published.TABLE4[network]
+            keys = self._keys(model, "held out", "strongest one")
+            rows.append(row(keys, "black-box error, top-5", rate(largest), printed.black_box_top5))
         return rows
 
     def _loss_ratios(self, context: Context) -> list[Row]:
+        ratios = published.LOSS_RATIO
+        known = {m: network for m, network in self.counterparts.items() if network in ratios}
         return [
-            row(
-                self._keys(model),
-                "loss ratio",
-                diagnose(context, model).steps.ratio,
-                published.LOSS_RATIO[network],
-            )
-            for model, network in self.counterparts.items()
-            if network in published.LOSS_RATIO
+            row(self._keys(m), "loss ratio", diagnose(context, m).steps.ratio, ratios[network])
+            for m, network in known.items()
         ]
 
     def _keys(self, model: str, source: str | None = None, attack: str | None = None) -> Row:
-        network, training = next(
-            (network, training)
-            for network, of_it in self.networks.items()
-            for training, each in of_it.items()
-            if each == model
-        )
-        return {"network": network, "training": training, "source": source, "attack": attack}
+        keys = {
+            each: {"network": network, "training": training, "source": source, "attack": attack}
+            for network, trainings in self.networks.items()
+            for training, each in trainings.items()
+        }
+        return keys[model]
 
     def _notes(self, context: Context) -> tuple[str, ...]:
-        pairs = ", ".join(
-            f"{model} beside {published.NETWORKS[network]}"
-            for model, network in self.counterparts.items()
-        )
-        recipe = recipe_of(self.models[0])
+        names, schedule = published.NETWORKS, recipe_of(self.models[0]).schedule
+        pairs = ", ".join(f"{model} beside {names[n]}" for model, n in self.counterparts.items())
         return (
             *super()._notes(context),
-            f"Published figures are those of another network that has the same part ({pairs}): their order can be compared, not "
-            f"their size. The paper holds out three networks and makes five attacks on each, over {published.IMAGES:,} images.",
-            f"Ours are trained with {recipe.schedule.optimizer} for {recipe.schedule.epochs} epochs, batches of "
-            f"{recipe.schedule.batch} and a cosine schedule from {recipe.schedule.peak:g}; the paper's with RMSProp from 0.045, "
-            "times 0.94 every two epochs.",
+            f"Published numbers are those of another network that has the same role ({pairs}): "
+            "their order can be compared, not their size. The paper holds out three networks and "
+            f"makes five attacks on each, over {published.IMAGES:,} images.",
+            f"Ours are trained with {schedule.optimizer} for {schedule.epochs} epochs, batches of "
+            f"{schedule.batch} and a cosine schedule from {schedule.peak:g}; the paper's with "
+            "RMSProp from 0.045, times 0.94 every two epochs.",
         )

@@ -1,8 +1,9 @@
-"""Tramer et al. 2018, "Ensemble adversarial training: attacks and defenses" (ICLR 2018, arXiv 1705.07204).
+"""Tramer et al. 2018, "Ensemble adversarial training: attacks and defenses" (ICLR 2018,
+arXiv 1705.07204).
 
-The figures that the paper prints on ImageNet, with the table they stand in. Percentages are rates in [0, 1] here; errors are over
-all test images, those that a model has wrong without an attack among them. The appendix measures models A to D on MNIST in
-tables of its own; their figures are unknown to us.
+Numbers that the paper prints on ImageNet, with their tables. Percentages are rates in [0, 1] here;
+errors are over all test images, with those that a model misclassifies without an attack. The
+appendix measures models A to D on MNIST; its numbers are unknown to us.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 
 from scotoma.claim import Threat
 
-MNIST_THREAT = Threat("linf", 0.3)
 IMAGENET_THREAT = Threat("linf", 16 / 256)
 """The paper divides by 256."""
 
@@ -28,7 +28,7 @@ NETWORKS = {
     "irv2adv": "Inception ResNet v2, adversarially trained",
     "irv2adv-ens": "Inception ResNet v2, ensemble adversarially trained",
 }
-"""The paper's short names. Adversarially trained is on Step-LL, half of each batch."""
+"""The paper's short names. Adversarial training is on Step-LL, for half of each batch."""
 
 
 def _rates(*percent: float) -> tuple[float, ...]:
@@ -36,7 +36,7 @@ def _rates(*percent: float) -> tuple[float, ...]:
 
 
 SOURCES = ("v4", "v3", "v3adv", "irv2", "irv2adv")
-"""The columns of Table 1, on which the examples are made."""
+"""Columns of Table 1: models on which the examples are made."""
 
 TABLE1 = {
     "v4": _rates(60.2, 39.2, 31.1, 36.6, 30.9),
@@ -45,7 +45,8 @@ TABLE1 = {
     "irv2": _rates(38.0, 38.0, 30.8, 50.7, 31.9),
     "irv2adv": _rates(31.0, 30.3, 25.7, 30.6, 21.4),
 }
-"""Top-1 error under Step-LL made on each of `SOURCES`, by the model that meets it; a model's own column is white-box."""
+"""Top-1 error under Step-LL made on each of `SOURCES`, by the evaluated model; a model's own
+column is white-box."""
 
 TABLE2 = {
     "v4": _rates(60.2, 70.5),
@@ -63,8 +64,8 @@ class Errors:
 
     Args:
         clean, step_ll: top-1 error without an attack and under white-box Step-LL.
-        black_box: the largest top-1 error under an attack made on a held-out model, of 15 (five attacks on three models).
-        black_box_top5: the same of top-5 errors.
+        black_box: largest top-1 error under 15 attacks on held-out models (five on each of three).
+        black_box_top5: largest top-5 error under these.
     """
 
     clean: float
@@ -93,28 +94,28 @@ LOSS_RATIO = {
     "irv2adv": 0.08,
     "irv2adv-ens": 0.14,
 }
-"""Mean loss under a single step over that under an iterated attack (the paper writes "within 19%" for the ratio 0.19)."""
-
-LOSS_RATIO_IMAGES = 1000
+"""Mean loss under a single step over that under an iterated attack (the paper writes "within 19%"
+for the ratio 0.19)."""
 
 COSINE = {"v3": 0.13, "v3adv": 0.02}
 """Mean cosine between the perturbations of one step and of many."""
 
 GRADIENT_NORMS = (0.10, 0.17)
-"""Mean norms of the gradient by the image, of a model trained naturally and of one trained on a single step, whose loss so is not
-simply flat. Which of the two is which model's is unknown to us."""
+"""Mean norms of the gradient by the image, after natural and after single-step training; which is
+whose is unknown to us. The trained loss is not simply flat."""
 
 
 @dataclass(frozen=True)
 class Subspace:
-    """What the paper says of Figure 2: gradient-aligned orthogonal directions of size eps that each change the label.
+    """What the paper says of Figure 2, on gradient-aligned orthogonal directions of size eps that
+    change the label.
 
     Args:
         eps: the sizes drawn.
         images: correctly classified ones.
-        natural: v3 has more than `natural[0]` such directions at this share of images, `natural[1]`.
-        none: about this share of images has none for v3adv.
-        others: most of its other images have at least so many.
+        natural: v3 has more than `natural[0]` such directions at a share `natural[1]` of images.
+        none: share of images without one for v3adv, about.
+        others: most of its other images have at least this many.
     """
 
     eps: tuple[float, ...]
@@ -128,9 +129,6 @@ FIGURE2 = Subspace((4 / 256, 10 / 256, 16 / 256), 500, (50, 0.30), 0.80, 90)
 
 RAND_FGSM_EPOCHS = 100
 RAND_FGSM_ACCURACY = 0.90
-"""Of model A on MNIST after R+FGSM training, under R+FGSM: the paper says more than this."""
+"""Accuracy of model A on MNIST after R+FGSM training, under R+FGSM: more than this."""
 RAND_FGSM_PGD_ACCURACY = 0.180
-"""The same model under PGD with 20 steps."""
-
-LEADERBOARD = 0.9436
-"""Accuracy of the public MNIST challenge's model under FGSM on the C&W loss, made on model B (the authors' code, not the paper)."""
+"""Accuracy of the same model under PGD with 20 steps."""
