@@ -26,6 +26,7 @@ from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
+from scotoma.data.memory import Images, from_memory, source_name
 from scotoma.execution.budget import Budget
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
@@ -61,9 +62,18 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Report:
-    """What an audit found.
+    """The findings of an audit; `report["norms"]` is the `Finding` of the norms probe.
 
-    `report["blindspots"]` is a `Finding`. The folder holds report.html, findings.json and the records.
+    Args:
+        folder: the run folder, with report.html, findings.json and the records.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`.
+        findings: one finding a probe, in the order of the report.
+        provenance: seed, versions, hashes and settings of the audit.
+
+    >>> finding = Finding("norms", "Does it?", "holds", "a rule", "It does.", {"n": 3})
+    >>> report = Report(Path("runs/mine"), {}, [finding], {})
+    >>> report["norms"].headline, report["norms"].numbers
+    ('It does.', {'n': 3})
     """
 
     folder: Path
@@ -75,7 +85,8 @@ class Report:
         for finding in self.findings:
             if finding.probe == probe:
                 return finding
-        raise KeyError(probe)
+        names = ", ".join(finding.probe for finding in self.findings)
+        raise KeyError(f"no finding of probe {probe!r}; there are: {names}")
 
     @property
     def html(self) -> Path:
@@ -113,9 +124,10 @@ class Report:
 
 def audit(
     model: nn.Module | Classifier | str,
-    data: str | Dataset,
+    data: str | Dataset | Images,
     threat: str | Threat,
     *,
+    train: Images | None = None,
     out: str | Path | None = None,
     probes: Sequence[str | Probe] | None = None,
     attack: str | Settings = "strong",
@@ -125,26 +137,42 @@ def audit(
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Report:
-    """Audit the claim that `model` is right on `data` under every perturbation inside `threat`.
+    """Audit the claim that a model classifies images correctly under every small perturbation.
+
+    The same call continues an audit that was interrupted, if `out` names its folder.
 
     Args:
-        model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what `load_model` reads. A module is
-            put into eval mode and its parameters are frozen.
-        data: what `load_data` reads.
-        threat: "linf:0.3", "linf:8/255" or "l2:0.5"; there are audits of no other norm.
-        out: the run folder. Work that is found there is not done again: the same call continues a run that was stopped.
-            None makes a temporary folder.
-        probes: names of `PROBES`, or probes with options: `["norms", Distance(layer="fc2")]`; None means all of `PROBES`.
-        attack: a name of `ATTACKS`, or `Settings("transfer", sources)` for the attack that needs other models.
-        limit: audit so many test images, drawn at random; None means all.
-        seed: of that draw and of every attack.
-        budget: stop after "20m", "90s", "2h" or so many seconds, with what every probe found on the images that it reached; the
-            same call goes on from there. None is as long as it takes.
-        progress: where to show how far it is.
-        command: what to print as the command that repeats the audit; None means the call of this function.
+        model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what
+            `load_model` reads. A module is put into eval mode and its parameters are frozen.
+        data: test images and labels: two tensors `(images, labels)`, images (n, c, h, w) as floats
+            in [0, 1] or as uint8, labels (n,) as integers from 0; a `torch.utils.data.Dataset` of
+            such pairs or a `DataLoader`; a name or path that `load_data` reads.
+        threat: the perturbations, as "linf:0.3", "linf:8/255" or "l2:0.5"; other norms cannot be
+            audited.
+        train: training images and labels, of the same kinds as tensors, data set or loader in
+            `data`; data that is loaded by name brings its own. Without them the probes that compare
+            test and training images do not apply.
+        out: the run folder; None makes a temporary one. Finished work in it is reused.
+        probes: names of `scotoma.probes.PROBES`, or probes with options:
+            `["norms", Distance(layer="fc2")]`; None runs all of `PROBES`.
+        attack: a name of `scotoma.attacks.ATTACKS`, or `Settings("transfer", sources)` for the
+            attack that needs other models.
+        limit: number of test images to audit, drawn at random; None means all.
+        seed: seed for all random numbers, from 0.
+        budget: time after which the audit stops and reports what was measured: "20m", "90s", "2h"
+            or a number of seconds; None means no limit.
+        progress: where to show progress; None shows nothing.
+        command: the command that the report prints for repeating the audit; None prints this call.
 
     Raises:
-        InputError: something given cannot be used; nothing is written over.
+        InputError: an argument cannot be used; the message names it. Nothing has been written.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+    >>> images = torch.rand(20, 1, 4, 4)
+    >>> labels = model(images).argmax(1)
+    >>> report = audit(model, (images, labels), "linf:0.1", probes=["robustness"], attack="fgsm")
+    >>> report["robustness"].numbers["clean_accuracy"]
+    1.0
     """
     started, clock = datetime.now(UTC), time.monotonic()
     time_left = Budget() if budget is None else Budget.parse(budget)
@@ -155,6 +183,7 @@ def audit(
             f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm_name(threat.norm)} write {known}"
         )
     options = {
+        "train": train,
         "out": out and str(out),
         "probes": probes,
         "limit": limit,
@@ -162,7 +191,7 @@ def audit(
         "seed": seed,
         "budget": budget,
     }
-    claim = make_claim(model, data, threat)
+    claim = make_claim(model, data, threat, train)
     asked = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
     settings = _settings(attack, claim)
     if out is None and ranks().world > 1:
@@ -288,11 +317,19 @@ def publish(
 
 
 def make_claim(
-    model: nn.Module | Classifier | str, data: str | Dataset, threat: str | Threat
+    model: nn.Module | Classifier | str,
+    data: str | Dataset | Images,
+    threat: str | Threat,
+    train: Images | None = None,
 ) -> Claim:
-    """The claim, with the model looked at on the data (`Classifier.checked`)."""
+    """Make the claim, with the model checked on the data (`Classifier.checked`); see `audit`."""
     threat = Threat.parse(threat)
-    loaded = load_data(data)
+    if not isinstance(data, str | Dataset):
+        loaded = from_memory(data, train)
+    elif train is None:
+        loaded = load_data(data)
+    else:
+        raise InputError("train: data that is loaded by name brings its own training images")
     return Claim(load_model(model).checked(loaded), loaded, threat)
 
 
@@ -359,29 +396,39 @@ def read_finding(folder: Path, probe: str) -> Finding:
     return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
 
 
-def repeat(model: Any, data: str | Dataset, threat: Threat, **options: Any) -> str:
-    """The Python call that repeats an audit; options that are None or empty are left out."""
+def repeat(
+    model: Any,
+    data: str | Dataset | Images,
+    threat: Threat,
+    train: Images | None = None,
+    **options: Any,
+) -> str:
+    """Return the Python call that repeats an audit, without options that are None or empty."""
+    given = {"data": _source(data), "threat": repr(str(threat))}
+    given |= {"train": _source(train)} if train is not None else {}
+    chosen = {key: value for key, value in options.items() if value not in (None, (), [])}
+    given |= {key: _as_code(value) for key, value in chosen.items()}
+    settings = "".join(f", {key}={value}" for key, value in given.items())
+    return f"scotoma.audit({_as_code(model)}{settings})"
 
-    def told(given: Any) -> str:
-        if isinstance(given, list | tuple):
-            return f"[{', '.join(map(told, given))}]"
-        if isinstance(given, Probe | Settings) and is_dataclass(given):
-            values = {
-                each.name: getattr(given, each.name)
-                for each in fields(given)
-                if not _is_default(given, each)
-            }
-            inside = ", ".join(f"{key}={told(value)}" for key, value in values.items())
-            return f"{type(given).__name__}({inside})"
-        plain = isinstance(given, str | int | float)
-        return repr(given) if plain else getattr(given, "name", type(given).__name__)
 
-    given = {
-        key: value for key, value in options.items() if value is not None and value not in ((), [])
-    }
-    rest = "".join(f", {key}={told(value)}" for key, value in given.items())
-    source = data if isinstance(data, str) else data.name
-    return f"scotoma.audit({told(model)}, data={source!r}, threat={str(threat)!r}{rest})"
+def _source(data: str | Dataset | Images) -> str:
+    if isinstance(data, str | Dataset):
+        return repr(data if isinstance(data, str) else data.name)
+    name = source_name(data)
+    return "(images, labels)" if name == "tensors" else name
+
+
+def _as_code(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_code, value))}]"
+    if isinstance(value, Probe | Settings) and is_dataclass(value):
+        options = [each.name for each in fields(value) if not _is_default(value, each)]
+        inside = ", ".join(f"{key}={_as_code(getattr(value, key))}" for key in options)
+        return f"{type(value).__name__}({inside})"
+    if isinstance(value, str | int | float):
+        return repr(value)
+    return getattr(value, "name", type(value).__name__)
 
 
 def _is_default(thing: Any, field: Field) -> bool:
