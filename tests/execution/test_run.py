@@ -228,7 +228,7 @@ class Noisy(nn.Module):
 def test_many_features_lie_in_a_file_that_goes_with_them(tmp_path, digits, linear, monkeypatch):
     run = make_run(linear, digits, tmp_path)
     few = run.features(digits.test, None)
-    monkeypatch.setattr("scotoma.execution.run.IN_MEMORY", few.size - 1)
+    monkeypatch.setattr("scotoma.execution.features.IN_MEMORY", few.size - 1)
     files = sorted(tmp_path.rglob("*"))
     many = run.features(digits.test, None)
     assert isinstance(many, np.memmap)
@@ -273,7 +273,7 @@ def test_predictions_are_of_all_test_images_and_made_once(tmp_path, digits, line
     images = move(digits.test.images(torch.arange(len(digits.test))))
     assert told["prediction"].to_list() == linear(images).argmax(1).tolist()
     assert told["label"].to_list() == digits.test.labels.tolist()
-    monkeypatch.setattr(Run, "_batches", lambda *args: pytest.fail("asked again"))
+    monkeypatch.setattr(Run, "map_batches", lambda *args: pytest.fail("asked again"))
     assert make_run(linear, digits, tmp_path, 7).predictions(move).equals(told)
 
 

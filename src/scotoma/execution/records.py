@@ -78,10 +78,14 @@ def measure(
         "backwards": passes[1],
     }
     frame = pl.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
-    examples = pl.Series(
-        EXAMPLE, adversarial.flatten(1).cpu().numpy(), dtype=pl.Array(pl.Float32, flat.shape[1])
-    )
+    examples = example_column(adversarial)
     return frame.with_columns(pl.when(pl.col("success")).then(examples).alias(EXAMPLE))
+
+
+def example_column(images: Tensor) -> pl.Series:
+    """Return images as the column `EXAMPLE`."""
+    flat = images.flatten(1).cpu().numpy()
+    return pl.Series(EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
 
 
 def correct(records: pl.DataFrame) -> pl.DataFrame:

@@ -1,14 +1,12 @@
-"""The run: executes attacks on a claim's images, measures every result again, and keeps the records.
+"""The run: executes attacks on a claim's images, evaluates every result again and keeps the records.
 
-Probes ask it for records and features; only it knows devices, batches and files.
+Probes ask it for records and features; only the run knows devices, batches and files.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import math
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,38 +19,36 @@ import torch
 from torch import Tensor, nn
 
 from scotoma._version import __version__
-from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
-from scotoma.execution import records
-from scotoma.execution.batching import Attack, Workbench, ask, finite
+from scotoma.execution import evaluation
+from scotoma.execution.batching import Attack, Executor, Transform
 from scotoma.execution.budget import Budget, Watched
-from scotoma.execution.fingerprint import attack_id, describe, fingerprint, name
+from scotoma.execution.evaluation import finite_logits
+from scotoma.execution.features import read_features
+from scotoma.execution.fingerprint import describe, fingerprint, name
+from scotoma.execution.records import EXAMPLE, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
-from scotoma.models.features import features
 from scotoma.utils.errors import InputError
-from scotoma.utils.progress import Progress, Silent
+from scotoma.utils.progress import Advance, Progress, Silent
 from scotoma.utils.random import Randomness
 
-IN_MEMORY = 2**28
-"""Values of features that are kept in memory, a gigabyte."""
-
-Transform = Callable[[Tensor], Tensor]
-Look = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
+Measurement = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
+"""From the model, images, labels and random numbers to named columns."""
 
 
-class Run(Workbench):
+class Run(Executor):
     """One audit's work on one claim.
 
     Args:
-        claim: the model, checked (`Classifier.checked`), its data and threat.
-        folder: the run folder; work found there is not done again.
-        limit: how many test images are audited, drawn at random with `seed`; None means all.
-        seed: of the draw of images and of every attack.
-        progress: where to show how far it is.
-        budget: the time for all of it; work that is begun after it raises `OutOfTimeError`.
+        claim: the model, already checked (`Classifier.checked`), its data and threat.
+        folder: the run folder; finished work in it is reused.
+        limit: number of test images to audit, drawn at random with `seed`; None is all of them.
+        seed: seed of the draw of images and of every attack.
+        progress: where progress is shown.
+        budget: the time for everything; work that begins later raises `OutOfTimeError`.
 
     Raises:
         InputError: a limit below 1, a negative seed, or a folder that holds something else.
@@ -75,112 +71,90 @@ class Run(Workbench):
         super().__init__(claim, seed)
         self.budget = budget or Budget()
         self.progress: Progress = Watched(progress or Silent(), self.budget)
-        self.model = self._module(claim.model)
-        self.reduced = self._pays_in_bf16(self.model)
-        self.store = Store(
-            folder,
-            {
-                "model": claim.model.name,
-                "model_sha256": claim.model.sha256,
-                "data": claim.data.name,
-                "data_sha256": claim.data.sha256,
-                "threat": str(claim.threat),
-            },
-            self.budget,
-        )
-        order = shuffled(len(claim.data.test), seed)[:limit]
-        self.indices = torch.cat([unit.sort().values for unit in units(order)])
-        self._done: dict[tuple[str, str], pl.DataFrame] = {}
-        self._told: tuple[Classifier, Tensor, Tensor] | None = None
+        identity = {
+            "model": claim.model.name,
+            "model_sha256": claim.model.sha256,
+            "data": claim.data.name,
+            "data_sha256": claim.data.sha256,
+            "threat": str(claim.threat),
+        }
+        self.store = Store(folder, identity, self.budget)
+        drawn = shuffled(len(claim.data.test), seed)[:limit]
+        self.indices = torch.cat([unit.sort().values for unit in units(drawn)])
+        self._records: dict[tuple[str, str], pl.DataFrame] = {}
+        self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
 
     @property
     def records(self) -> pl.DataFrame:
-        """All records so far, one row an image, attack and transform: the columns of `records.measure` without the images,
-        and `attack` and `transform`."""
-        return (
-            pl.concat(self._done.values()).sort("attack", "transform", "index")
-            if self._done
-            else pl.DataFrame()
-        )
+        """All records so far, one row for each image, attack and transform.
+
+        The columns are those of `records.measure` without the images, and `attack` and `transform`.
+        """
+        if not self._records:
+            return pl.DataFrame()
+        return pl.concat(self._records.values()).sort("attack", "transform", "index")
 
     @property
     def passes(self) -> dict[str, int]:
-        """Forward and backward passes of all records so far."""
+        """Number of forward and backward passes of all records so far."""
         return {
-            kind: sum(int(frame[kind].sum()) for frame in self._done.values())
+            kind: sum(int(frame[kind].sum()) for frame in self._records.values())
             for kind in ("forwards", "backwards")
         }
 
     def attack(
         self, attack: Attack, transform: Transform | None = None, what: str = "attacking"
     ) -> pl.DataFrame:
-        """Records of an attack on every audited image, after `transform`; see `records.measure` for the columns."""
-        wanted = pl.exclude(records.EXAMPLE)
-        frame = pl.concat([unit.select(wanted) for unit in self._units(attack, transform, what)])
-        self._done[name(attack), name(transform)] = frame
+        """Attack every audited image after `transform` and return the records.
+
+        See `records.measure` for the columns; `what` names the work in the progress bar.
+        """
+        tables = self._attacked(attack, transform, what)
+        frame = pl.concat([table.select(pl.exclude(EXAMPLE)) for table in tables])
+        self._records[name(attack), name(transform)] = frame
         return frame
 
     def examples(
         self, attack: Attack, transform: Transform | None, indices: list[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Original, transformed and adversarial images of the given test images, float32 (k, c, h, w) each.
+        """Return original, transformed and adversarial test images, float32 (k, c, h, w) each.
 
         All of `indices` must be successes of that attack.
         """
-        chosen = pl.DataFrame({"index": indices})
-        wanted = pl.col("index").is_in(indices)
-        kept = pl.concat(
-            [unit.filter(wanted) for unit in self._units(attack, transform, "reading")]
-        ).select("index", records.EXAMPLE)
-        adversarial = chosen.join(kept, on="index", maintain_order="left")[
-            records.EXAMPLE
-        ].to_numpy()
+        keep = pl.col("index").is_in(indices)
+        tables = [table.filter(keep) for table in self._attacked(attack, transform, "reading")]
+        stored = pl.concat(tables).select("index", EXAMPLE)
+        ordered = pl.DataFrame({"index": indices}).join(stored, on="index", maintain_order="left")
         originals = self.claim.data.test.images(torch.tensor(indices))
-        moved = transform(originals) if transform else originals
-        return (
-            originals.numpy(),
-            moved.numpy(),
-            np.stack(list(adversarial)).reshape(originals.shape),
-        )
+        transformed = transform(originals) if transform else originals
+        adversarial = np.stack(list(ordered[EXAMPLE].to_numpy())).reshape(originals.shape)
+        return originals.numpy(), transformed.numpy(), adversarial
 
     def crafted(
         self, attack: Attack, source: Classifier, what: str = "crafting"
     ) -> Iterator[pl.DataFrame]:
-        """What an attack makes of every audited image on `source`, fooled there or not: one table a work unit, made once for all
-        the models that it is tried on.
+        """Yield what an attack makes of every audited image on `source`, one table a work unit.
 
-        Columns: index, forwards, backwards (on the source), adversarial (the image, flat float32). An image is given the random
-        numbers that it has in `attack`, on any source.
+        The images are made once for all the models that they are tried on, whether `source` is
+        fooled or not. Columns: index, forwards, backwards (on the source), adversarial (the image,
+        flat float32). The random numbers of an image do not depend on the source.
         """
-        module = self._module(source)
-        reduced = self.reduced if source is self.claim.model else self._pays_in_bf16(module)
-        search = "bf16" if reduced else "float32"
+        module = self.module(source)
+        reduced = self.reduced if source is self.claim.model else self.pays_in_bf16(module)
         config = {
             "kind": "crafted",
             "attack": describe(attack),
             "seed": self.seed,
-            "search": search,
+            "search": "bf16" if reduced else "float32",
         }
+        craft = partial(evaluation.craft_batch, self, attack, module, reduced)
 
-        def compute(indices: Tensor) -> pl.DataFrame:
-            with self._seeded():
-                return pl.concat(
-                    self._batches(
-                        indices,
-                        partial(self._craft_batch, attack, module, reduced),
-                        lambda images: None,
-                    )
-                )
+        def compute(indices: Tensor, _advance: Advance) -> pl.DataFrame:
+            with self.seeded():
+                return pl.concat(self.map_batches(indices, craft))
 
-        with self.progress.bar(what, len(self.indices)) as advance:
-            parts = units(self.indices)
-            work = [
-                Unit({**config, **self._identity(indices, source)}, partial(compute, indices))
-                for indices in parts
-            ]
-            for indices, unit in zip(parts, self.store.each(work), strict=True):
-                yield unit
-                advance(len(indices))
+        for _, frame in self._units(what, config, compute, source):
+            yield frame
 
     def transferred(
         self,
@@ -189,42 +163,24 @@ class Run(Workbench):
         target: Classifier | None = None,
         what: str = "transferring",
     ) -> pl.DataFrame:
-        """Records of what `crafted` made on `source` when it is shown to `target`, None for the audited model; see
-        `records.measure` for the columns. Passes are those on the source. On the audited model they are among `records`, as
-        "ATTACK on SOURCE"."""
+        """Return the records of the images `crafted` on `source` when `target` classifies them.
+
+        Passes are those on the source. If `target` is None it is the audited model, and the records
+        are among `records`, as "ATTACK on SOURCE". See `records.measure` for the columns.
+        """
         model = target or self.claim.model
-        module, clean = self._module(model), self._clean(model)
-        split, frames, start = self.claim.data.test, [], 0
-        for unit in self.crafted(attack, source, what):
-            held = {
-                column: torch.from_numpy(unit[column].to_numpy(writable=True))
-                for column in unit.columns
-            }
-            told = clean[start : start + len(unit)]
-
-            def show(
-                rows: Tensor, held: dict[str, Tensor] = held, told: Tensor = told
-            ) -> pl.DataFrame:
-                indices = held["index"][rows]
-                images, labels = (
-                    self._place(split.images(indices)),
-                    split.labels[indices].to(self.device),
-                )
-                shown = self._place(held[records.EXAMPLE][rows].view_as(images))
-                passes = held["forwards"][rows], held["backwards"][rows]
-                return records.measure(
-                    module, indices, images, labels, shown, passes, told[rows]
-                ).drop(records.EXAMPLE)
-
-            with self._seeded():
-                frames += self._batches(torch.arange(len(unit)), show, lambda images: None)
-            start += len(unit)
-        label = f"{name(attack)} on {name(source)}"
-        frame = pl.concat(frames).with_columns(
-            pl.lit(label).alias("attack"), pl.lit(name(None)).alias("transform")
-        )
+        module, clean = self.module(model), self._clean(model)
+        frames, start = [], 0
+        for crafted in self.crafted(attack, source, what):
+            end = start + len(crafted)
+            work = partial(evaluation.transfer_batch, self, module, crafted, clean[start:end])
+            with self.seeded():
+                frames += self.map_batches(torch.arange(len(crafted)), work)
+            start = end
+        label, unchanged = f"{name(attack)} on {name(source)}", name(None)
+        frame = pl.concat(frames).with_columns(attack=pl.lit(label), transform=pl.lit(unchanged))
         if target is None:
-            self._done[label, name(None)] = frame
+            self._records[label, unchanged] = frame
         return frame
 
     def features(
@@ -236,42 +192,21 @@ class Run(Workbench):
         model: Classifier | None = None,
         transform: Transform | None = None,
     ) -> np.ndarray:
-        """Features of a split's images in a layer, float32 (n, d).
+        """Return features of a split's images in a layer, float32 (n, d).
 
         Args:
-            split: whose images.
-            layer: what `models.features.features` reads.
-            indices: of the images; None means all.
-            model: whose layer; None is the audited model.
-            transform: done to the images before.
+            split: the images.
+            layer: see `models.features.features`.
+            indices: which images; None is all of them.
+            model: the model with that layer; None is the audited model.
+            transform: applied to the images first.
         """
         indices = torch.arange(len(split)) if indices is None else indices
-        module = self._module(model or self.claim.model)
-        held: np.ndarray | None = None
-
-        def read(rows: Tensor) -> None:
-            nonlocal held
-            images = split.images(indices[rows])
-            read = (
-                features(module, self._place(transform(images) if transform else images), layer)
-                .cpu()
-                .numpy()
+        module = self.module(model or self.claim.model)
+        with self.progress.bar("reading features", len(indices)) as advance:
+            return read_features(
+                self, self.store.folder, module, split, layer, indices, transform, advance
             )
-            if held is None:
-                held = self._room((len(indices), read.shape[1]))
-            held[int(rows[0]) : int(rows[-1]) + 1] = read
-
-        with self.progress.bar("reading features", len(indices)) as advance, self._seeded():
-            self._batches(torch.arange(len(indices)), read, advance)
-        assert held is not None
-        return held
-
-    def _room(self, shape: tuple[int, int]) -> np.ndarray:
-        """float32 to be filled: in memory, or if that is much to ask in a file that goes with the array."""
-        if math.prod(shape) <= IN_MEMORY:
-            return np.empty(shape, np.float32)
-        with tempfile.TemporaryFile(dir=self.store.folder) as file:
-            return np.memmap(file, np.float32, "w+", shape=shape)
 
     def table(
         self,
@@ -280,120 +215,105 @@ class Run(Workbench):
         compute: Callable[[], pl.DataFrame],
         model: Classifier | None = None,
     ) -> pl.DataFrame:
-        """A table of a probe's own, computed once for this claim, these images, `config` and, if another `model` than the audited
-        one has a part in it, that model."""
-        other = {"extractor": fingerprint(model)} if model else {}
-        return self.store.unit(
-            {"kind": kind, **config, **other, **self._identity(self.indices)}, compute
-        )
+        """Return a probe's own table, computed once for this claim, these images and `config`.
+
+        If a `model` other than the audited one takes part, the table is one for that model too.
+        """
+        config = {"kind": kind, **config, **_extractor(model), **self._identity(self.indices)}
+        return self.store.unit(config, compute)
 
     def map_images(
-        self, what: str, config: dict[str, Any], look: Look, model: Classifier | None = None
+        self,
+        what: str,
+        config: dict[str, Any],
+        measure: Measurement,
+        model: Classifier | None = None,
     ) -> pl.DataFrame:
-        """What `look` sees at the audited images that the model has right, computed once: `index`, and the columns of `look`.
+        """Return what `measure` computes on the correctly classified audited images.
+
+        The columns are `index` and those of `measure`; each work unit is computed once.
 
         Args:
-            what: names the table.
-            config: all that decides what is seen, besides the models and the images.
-            look: from the model, images, labels and random numbers to columns, (n,) each; or one image to as many rows as it likes.
-            model: another one that has a part in it.
+            what: name of the table, which also seeds the random numbers.
+            config: all that decides the result besides the models and the images.
+            measure: returns columns of n values, or of n times as many if an image has several.
+            model: another model that takes part.
         """
 
-        def see(indices: Tensor) -> pl.DataFrame:
-            images, labels = (
-                self._place(split.images(indices)),
-                split.labels[indices].to(self.device),
-            )
+        def measure_batch(indices: Tensor) -> pl.DataFrame:
+            images, labels = self.test_images(indices)
             random = Randomness(self.seed, indices.to(self.device), what)
-            seen = {
+            columns = {
                 name: column.detach().cpu().numpy()
-                for name, column in look(self.model, images, labels, random).items()
+                for name, column in measure(self.model, images, labels, random).items()
             }
-            rows = len(next(iter(seen.values())))
-            return pl.DataFrame(
-                {"index": indices.repeat_interleave(rows // len(indices)).numpy(), **seen}
-            )
+            repeats = len(next(iter(columns.values()))) // len(indices)
+            return pl.DataFrame({"index": indices.repeat_interleave(repeats).numpy(), **columns})
 
-        def compute(part: Tensor) -> pl.DataFrame:
-            right = part[correct[part]]
-            if not len(right):
-                return pl.DataFrame({"index": right.numpy()})
-            with self._seeded():
-                return pl.concat(self._batches(right, see, lambda images: None))
+        def compute(part: Tensor, _advance: Advance) -> pl.DataFrame:
+            part = part[correct[part]]
+            if not len(part):
+                return pl.DataFrame({"index": part.numpy()})
+            with self.seeded():
+                return pl.concat(self.map_batches(part, measure_batch))
 
-        split, parts, frames = self.claim.data.test, units(self.indices), []
+        split = self.claim.data.test
         correct = torch.zeros(len(split), dtype=torch.bool)
-        correct[self.indices] = (
-            self._clean(self.claim.model).argmax(1).cpu() == split.labels[self.indices]
-        )
-        config = {
-            "kind": what,
-            **config,
-            "seed": self.seed,
-            **({"extractor": fingerprint(model)} if model else {}),
-        }
-        with self.progress.bar(f"examining: {what}", len(self.indices)) as advance:
-            work = [
-                Unit({**config, **self._identity(part)}, partial(compute, part)) for part in parts
-            ]
-            for part, frame in zip(parts, self.store.each(work), strict=True):
-                frames.append(frame)
-                advance(len(part))
+        predictions = self._clean(self.claim.model).argmax(1).cpu()
+        correct[self.indices] = predictions == split.labels[self.indices]
+        config = {"kind": what, **config, "seed": self.seed, **_extractor(model)}
+        frames = [frame for _, frame in self._units(f"measuring: {what}", config, compute)]
         return pl.concat([frame for frame in frames if len(frame)] or frames[:1])
 
     def predictions(self, transform: Transform | None = None) -> pl.DataFrame:
-        """What the model says of every test image, audited or not, after `transform`: `index`, `label`, `prediction`."""
-        split = self.claim.data.test
-        everything = torch.arange(len(split))
+        """Return the model's predictions on every test image, audited or not, after `transform`.
 
-        def answer(batch: Tensor) -> np.ndarray:
-            images = split.images(batch)
-            return (
-                records.verified_logits(
-                    self.model, self._place(transform(images) if transform else images)
-                )
-                .argmax(1)
-                .cpu()
-                .numpy()
-            )
+        Columns: index, label, prediction.
+        """
+        labels = self.claim.data.test.labels
+        everything = torch.arange(len(labels))
+
+        def predict(batch: Tensor) -> np.ndarray:
+            images, _ = self.test_images(batch, transform)
+            return verified_logits(self.model, images).argmax(1).cpu().numpy()
 
         def compute() -> pl.DataFrame:
-            with self.progress.bar("classifying", len(everything)) as advance, self._seeded():
-                found = np.concatenate(self._batches(everything, answer, advance))
-            return pl.DataFrame(
-                {"index": everything.numpy(), "label": split.labels.numpy(), "prediction": found}
-            )
+            with self.progress.bar("classifying", len(everything)) as advance, self.seeded():
+                classes = np.concatenate(self.map_batches(everything, predict, advance))
+            columns = {"index": everything.numpy(), "label": labels.numpy(), "prediction": classes}
+            return pl.DataFrame(columns)
 
         config = {"kind": "predictions", "transform": describe(transform) if transform else None}
         return self.store.unit({**config, **self._identity(everything)}, compute)
 
     def correct_indices(self, n: int, transform: Transform | None = None) -> Tensor:
-        """Test images that the model has right after `transform`: the first `n` of a random order, or all where there are fewer.
+        """Return `n` test images that the model classifies correctly after `transform`.
 
-        int64, ascending. The order belongs to the seed, so that fewer images are among the more, also after another transform.
+        They are the first of a random order that depends on the seed alone, so that a smaller `n`
+        gives a subset; all are returned where there are fewer. int64, ascending.
         """
-        told = self.predictions(transform)
-        correct = torch.from_numpy((told["prediction"] == told["label"]).to_numpy())
-        order = shuffled(len(correct), self.seed)
-        return order[correct[order]][:n].sort().values
+        table = self.predictions(transform)
+        correct = torch.from_numpy((table["prediction"] == table["label"]).to_numpy())
+        drawn = shuffled(len(correct), self.seed)
+        return drawn[correct[drawn]][:n].sort().values
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Where work ends when the budget is over, in the middle of an attack."""
+        """Let work end once the budget is spent, even in the middle of an attack."""
         with self.budget.watching(self.model):
             yield
 
     def subset(self, indices: Tensor) -> Run:
-        """This run on other test images, int64; the records of both are in either's."""
+        """Return this run on other test images, int64; both share their records."""
         other = copy.copy(self)
         other.indices = indices
         return other
 
-    def _units(
+    def _attacked(
         self, attack: Attack, transform: Transform | None, what: str
     ) -> Iterator[pl.DataFrame]:
-        """The records of each work unit, with the images."""
-        labels = {"attack": name(attack), "transform": name(transform) if transform else "none"}
+        """Yield the records of each work unit, with the images."""
+        labels = {"attack": name(attack), "transform": name(transform)}
         config = {
             "kind": "attack",
             "attack": describe(attack),
@@ -401,97 +321,70 @@ class Run(Workbench):
             "seed": self.seed,
             "search": "bf16" if self.reduced else "float32",
         }
-        parts, told = units(self.indices), set[int]()
+        work = partial(evaluation.attack_batch, self, attack, transform)
+
+        def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
+            with self.seeded():
+                frame = pl.concat(self.map_batches(part, work, advance))
+            return frame.with_columns(pl.lit(value).alias(key) for key, value in labels.items())
+
+        for _, frame in self._units(what, config, compute):
+            yield frame
+
+    def _units(
+        self,
+        what: str,
+        config: dict[str, Any],
+        compute: Callable[[Tensor, Advance], pl.DataFrame],
+        model: Classifier | None = None,
+    ) -> Iterator[tuple[Tensor, pl.DataFrame]]:
+        """Yield each work unit's images and table, computed where it is not yet on disk."""
+        parts = units(self.indices)
+        left = [len(part) for part in parts]
         with self.progress.bar(what, len(self.indices)) as advance:
 
-            def compute(number: int) -> pl.DataFrame:
-                told.add(number)
-                with self._seeded():
-                    frame = pl.concat(
-                        self._batches(
-                            parts[number], partial(self._attack_batch, attack, transform), advance
-                        )
-                    )
-                return frame.with_columns(
-                    pl.lit(value).alias(column) for column, value in labels.items()
-                )
+            def compute_part(number: int) -> pl.DataFrame:
+                def step(images: int) -> None:
+                    left[number] -= images
+                    advance(images)
+
+                return compute(parts[number], step)
 
             work = [
-                Unit({**config, **self._identity(part)}, partial(compute, number))
+                Unit({**config, **self._identity(part, model)}, partial(compute_part, number))
                 for number, part in enumerate(parts)
             ]
-            for number, unit in enumerate(self.store.each(work)):
-                if number not in told:
-                    advance(len(parts[number]))
-                yield unit
-
-    def _attack_batch(
-        self, attack: Attack, transform: Transform | None, indices: Tensor
-    ) -> pl.DataFrame:
-        """Attack the images that the model has right and measure the results."""
-        split = self.claim.data.test
-        images = split.images(indices)
-        images = self._place(transform(images) if transform else images)
-        labels = split.labels[indices].to(self.device)
-        logits = finite(records.verified_logits(self.model, images), indices, self.claim.model)
-        right = (logits.argmax(1) == labels).nonzero().squeeze(1)
-        counted = Counted(self.model, len(right), self.device, self.reduced)
-        adversarial = images.clone()
-        if len(right):
-            random = Randomness(
-                self.seed, indices.to(self.device)[right], f"{attack_id(attack)} {name(transform)}"
-            )
-            adversarial[right] = ask(attack, counted, images[right], labels[right], random)
-        passes = []
-        for counts in (counted.forwards, counted.backwards):
-            spread = torch.zeros_like(labels)
-            spread[right] = counts
-            passes.append(spread)
-        return records.measure(
-            self.model, indices, images, labels, adversarial, (passes[0], passes[1])
-        )
-
-    def _craft_batch(
-        self, attack: Attack, module: nn.Module, reduced: bool, indices: Tensor
-    ) -> pl.DataFrame:
-        """Attack all images on a source and measure nothing."""
-        images = self._place(self.claim.data.test.images(indices))
-        labels = self.claim.data.test.labels[indices].to(self.device)
-        counted = Counted(module, len(indices), self.device, reduced)
-        random = Randomness(self.seed, indices.to(self.device), f"{attack_id(attack)} {name(None)}")
-        found = ask(attack, counted, images.clone(), labels, random)
-        columns = {"index": indices, "forwards": counted.forwards, "backwards": counted.backwards}
-        frame = pl.DataFrame({column: values.cpu().numpy() for column, values in columns.items()})
-        flat = found.flatten(1).float().cpu().numpy()
-        return frame.with_columns(
-            pl.Series(records.EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
-        )
+            for number, frame in enumerate(self.store.each(work)):
+                if left[number]:
+                    advance(left[number])
+                yield parts[number], frame
 
     def _clean(self, model: Classifier) -> Tensor:
-        """float32 logits (n, classes) of the audited images, kept for the model that was asked for last."""
-        if self._told is None or self._told[0] is not model or self._told[1] is not self.indices:
-            module, split = self._module(model), self.claim.data.test
+        """Return float32 logits (n, classes) of the audited images, cached for the last model."""
+        cached = self._clean_logits
+        if cached is None or cached[0] is not model or cached[1] is not self.indices:
+            module = self.module(model)
 
-            def answer(batch: Tensor) -> Tensor:
-                return finite(
-                    records.verified_logits(module, self._place(split.images(batch))), batch, model
-                )
+            def classify(batch: Tensor) -> Tensor:
+                images, _ = self.test_images(batch)
+                return finite_logits(verified_logits(module, images), batch, model)
 
-            with self._seeded():
-                told = torch.cat(
-                    [
-                        row
-                        for part in units(self.indices)
-                        for row in self._batches(part, answer, lambda images: None)
-                    ]
-                )
-            self._told = model, self.indices, told
-        return self._told[2]
+            with self.seeded():
+                rows = [
+                    row for part in units(self.indices) for row in self.map_batches(part, classify)
+                ]
+            self._clean_logits = cached = model, self.indices, torch.cat(rows)
+        return cached[2]
 
     def _identity(self, indices: Tensor, model: Classifier | None = None) -> dict[str, Any]:
+        """Return what a work unit depends on besides its configuration."""
         return {
             "scotoma": __version__,
             **fingerprint(model or self.claim.model),
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def _extractor(model: Classifier | None) -> dict[str, Any]:
+    return {"extractor": fingerprint(model)} if model else {}

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 Advance = Callable[[int], None]
 
 
+def unseen(steps: int) -> None:
+    """Show nothing of these steps."""
+
+
 class Progress:
     """Bars on the terminal, nothing where standard error is a file or a pipe; `Silent` shows none."""
 

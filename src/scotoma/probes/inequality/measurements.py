@@ -18,7 +18,7 @@ from scotoma.attribution.noise import InductiveNoise, default_counts
 from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
-from scotoma.execution.run import Look, Run
+from scotoma.execution.run import Measurement, Run
 from scotoma.metrics.inequality import (
     amounts,
     default_block,
@@ -142,7 +142,7 @@ def plan(
     return Plan(shape, mean, sd, steps, draws, tuple(scaled))
 
 
-def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Look:
+def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Measurement:
     """Everything that is measured on the audited model, or on another one, as `Run.map_images` takes it.
 
     Columns: mute (the map says nothing); incomplete (by what share a map fails to sum to what it should); those of `GINIS`;
@@ -185,7 +185,9 @@ def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -
     return see
 
 
-def look_at_maps(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Look:
+def look_at_maps(
+    plan: Plan, other: Callable[[torch.device], nn.Module] | None = None
+) -> Measurement:
     """The map of each image, summed over channels: "map" (n, h w)."""
 
     def see(
@@ -197,7 +199,7 @@ def look_at_maps(plan: Plan, other: Callable[[torch.device], nn.Module] | None =
     return see
 
 
-def look_at_covers(plan: Plan, number: int, colour: str) -> Look:
+def look_at_covers(plan: Plan, number: int, colour: str) -> Measurement:
     """What the audited model is shown by that occlusion: "image ORDER" (n, c h w), and regions, radius, covered and what it is
     taken for, each by order."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scotoma.attribution.occlusion import SETTINGS
 from scotoma.claim import Claim
-from scotoma.execution.run import Look, Run
+from scotoma.execution.run import Measurement, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Probe, Settings, is_prepared, load_other, model_facts
@@ -158,7 +158,7 @@ class Inequality(Probe):
         """The images of the galleries."""
 
         def seen(
-            index: Tensor, what: dict, look: Look, model: Classifier | None = None
+            index: Tensor, what: dict, look: Measurement, model: Classifier | None = None
         ) -> pl.DataFrame:
             table = run.subset(index.sort().values).map_images(
                 WHAT, planned.config | what, look, model

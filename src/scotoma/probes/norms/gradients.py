@@ -12,7 +12,7 @@ from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.estimated import Estimated
 from scotoma.claim import Claim
-from scotoma.execution.run import Attack, Look, Run
+from scotoma.execution.run import Attack, Measurement, Run
 from scotoma.utils.random import Randomness
 
 LOOKED = 16
@@ -70,7 +70,7 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     return Gradients(next((name for name in ("bpda", "estimate") if any(seen(name))), "exact"), why)
 
 
-def _moves(gradients: Gradients) -> Look:
+def _moves(gradients: Gradients) -> Measurement:
     """Whether the gradient of the margin is anything but zero, bool (n,)."""
 
     def look(

@@ -1,0 +1,66 @@
+"""Features of a whole split, in memory or, where they are too many, in a temporary file."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from scotoma.data.dataset import Split
+from scotoma.execution.batching import Executor, Transform
+from scotoma.models.features import features
+from scotoma.utils.progress import Advance
+
+IN_MEMORY = 2**28
+"""Number of feature values kept in memory, a gigabyte in float32."""
+
+
+def read_features(
+    executor: Executor,
+    folder: Path,
+    module: nn.Module,
+    split: Split,
+    layer: str | None,
+    indices: Tensor,
+    transform: Transform | None,
+    advance: Advance,
+) -> np.ndarray:
+    """Return features of the split's images in a layer, float32 (n, d).
+
+    Args:
+        executor: the run's.
+        folder: where a temporary file may lie.
+        module: the network, on the device.
+        split: the images.
+        layer: see `models.features.features`.
+        indices: which images, int64 (n,).
+        transform: applied to the images first.
+        advance: called with the number of images after each batch.
+    """
+    table: np.ndarray | None = None
+
+    def read(rows: Tensor) -> None:
+        nonlocal table
+        images = split.images(indices[rows])
+        images = executor.place(transform(images) if transform else images)
+        values = features(module, images, layer).cpu().numpy()
+        if table is None:
+            table = _empty(folder, (len(indices), values.shape[1]))
+        table[int(rows[0]) : int(rows[-1]) + 1] = values
+
+    with executor.seeded():
+        executor.map_batches(torch.arange(len(indices)), read, advance)
+    assert table is not None
+    return table
+
+
+def _empty(folder: Path, shape: tuple[int, int]) -> np.ndarray:
+    """Return float32 to be filled: in memory, or in a file that is deleted with the array."""
+    if math.prod(shape) <= IN_MEMORY:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
