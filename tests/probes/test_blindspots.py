@@ -1,4 +1,6 @@
-import polars as pl
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,8 @@ from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS, contrast_shifts
-from scotoma.probes.blindspots.probe import BlindSpots, Cell, move
+from scotoma.probes.blindspots.probe import BlindSpots, rise, verdict
+from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Rate
 
@@ -27,18 +30,18 @@ def finding(tmp_path, grey, linear_grey, threat):
     return BlindSpots().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
-def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey, threat):
+def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_grey, threat):
     grid = finding.tables["grid"]
     assert [(row["alpha"], row["beta"]) for row in grid] == list(MNIST_SHIFTS)
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
-        right = linear_grey(images).argmax(1) == grey.test.labels
-        distance = optimum(linear_grey, images, grey.test.labels, threat.norm)[0][right] * (
+        correct = linear_grey(images).argmax(1) == grey.test.labels
+        distance = optimum(linear_grey, images, grey.test.labels, threat.norm)[0][correct] * (
             1 + OVERSHOOT
         )
         assert row["n"] == 500
-        assert row["accuracy"] == pytest.approx(right.float().mean().item(), abs=1e-5)
-        assert row["attacked"] == right.sum()
+        assert row["accuracy"] == pytest.approx(correct.float().mean().item(), abs=1e-5)
+        assert row["attacked"] == correct.sum()
         # two images in a thousand may lie on the edge, where rounding decides
         assert row["success_eps"] == pytest.approx(
             (distance <= threat.eps).float().mean().item(), abs=0.0045
@@ -51,7 +54,7 @@ def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey, thr
 def test_the_grid_has_the_columns_that_other_tools_read(finding):
     rates = ("accuracy", "success_eps", "success_alpha_eps")
     expected = [
-        "move",
+        "contrast_shift",
         "alpha",
         "beta",
         "n",
@@ -65,7 +68,7 @@ def test_the_grid_has_the_columns_that_other_tools_read(finding):
 def test_fashion_has_its_own_grid():
     assert contrast_shifts("fashion-mnist") == FASHION_SHIFTS
     assert contrast_shifts("mnist") == contrast_shifts("npz:mine.npz") == MNIST_SHIFTS
-    assert move(1.0, 0.0) is None
+    assert contrast_shift(1.0, 0.0) is None
 
 
 class Brittle(nn.Module):
@@ -82,12 +85,12 @@ class Brittle(nn.Module):
         )
 
 
-def test_a_model_that_is_only_brittle_after_a_move_is_found_out(tmp_path, digits, linear):
+def test_a_model_that_is_only_brittle_after_a_contrast_shift_is_found_out(tmp_path, digits, linear):
     claim = make_claim(Brittle(linear), digits, Threat("linf", 0.025))
     finding = BlindSpots().measure(claim, Run(claim, tmp_path / "run"), Settings(attack="fmn-linf"))
-    base, *moved = finding.tables["grid"]
+    base, *others = finding.tables["grid"]
     assert base["success_eps"] == 0
-    harmless = [row for row in moved if row["accuracy"] >= base["accuracy"] - 0.01]
+    harmless = [row for row in others if row["accuracy"] >= base["accuracy"] - 0.01]
     assert max(row["success_eps"] for row in harmless) > 0.03
     assert finding.verdict == "weak"
     worst = (finding.numbers["worst_alpha"], finding.numbers["worst_beta"])
@@ -95,29 +98,17 @@ def test_a_model_that_is_only_brittle_after_a_move_is_found_out(tmp_path, digits
     assert finding.images["worst"].shape[1:] == (3, 1, 8, 8)
 
 
-def cell(
-    accuracy: float,
-    eps: tuple[float, float],
-    scaled: tuple[float, float],
-    n: int = 100,
-    alpha: float = 0.9,
-) -> Cell:
-    def made(low: float, high: float) -> Rate:
-        return Rate((low + high) / 2, low, high, n)
+def attacked(eps: tuple[float, float], scaled: tuple[float, float], alpha: float = 0.9) -> Any:
+    """A set with these intervals of the success rate."""
 
-    return Cell(
-        alpha,
-        0.0,
-        lambda: None,  # type: ignore[arg-type]
-        pl.DataFrame(),
-        Rate(accuracy, 0, 1, 100),
-        made(*eps),
-        made(*scaled),
-    )
+    def made(low: float, high: float) -> Rate:
+        return Rate((low + high) / 2, low, high, 100)
+
+    return SimpleNamespace(success=made(*eps), success_scaled=made(*scaled), contrast=alpha)
 
 
 @pytest.mark.parametrize(
-    ("base", "moved", "expected"),
+    ("base", "others", "expected"),
     [
         ((0.1, 0.2), [((0.6, 0.8), (0.5001, 0.7))], "broken"),
         ((0.1, 0.2), [((0.6, 0.8), (0.5, 0.7))], "weak"),
@@ -128,14 +119,16 @@ def cell(
         ((0.5001, 0.7), [((0.9, 1.0), (0.9, 1.0))], "not applicable"),
     ],
 )
-def test_the_verdict_at_the_edges_of_its_rule(base, moved, expected):
-    cells = [cell(0.98, *pair) for pair in moved]
-    assert BlindSpots._verdict(cell(0.98, base, base), cells) == expected
+def test_the_verdict_at_the_edges_of_its_rule(base, others, expected):
+    assert verdict(attacked(base, base), [attacked(*pair) for pair in others]) == expected
 
 
-def test_harmless_is_one_point_of_accuracy_and_no_more():
-    for hundredths in range(2, 101):
-        base = cell(hundredths / 100, (0, 1), (0, 1))
-        assert BlindSpots._is_harmless(cell((hundredths - 1) / 100, (0, 1), (0, 1)), base)
-        assert not BlindSpots._is_harmless(cell((hundredths - 1.1) / 100, (0, 1), (0, 1)), base)
-    assert not BlindSpots._is_harmless(cell(0, (0, 1), (0, 1), n=0), cell(0.01, (0, 1), (0, 1)))
+def test_the_headline_says_how_the_success_rate_changes():
+    base = attacked((0.1, 0.2), (0.1, 0.2), alpha=1)
+    assert rise(base, attacked((0.4, 0.6), (0.2, 0.4))) == (
+        "the attack success rate rises from 15.0% to 30.0% of the images classified correctly at "
+        "the scaled budget alpha·eps (50.0% at eps)"
+    )
+    assert "falls from 15.0% to 5.0%" in rise(base, attacked((0.4, 0.6), (0.0, 0.1)))
+    assert rise(base, base).startswith("the attack success rate stays at 15.0% of the images")
+    assert rise(base, base).endswith("correctly at eps")

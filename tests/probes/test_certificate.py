@@ -15,9 +15,9 @@ from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.grid import MNIST_SHIFTS
-from scotoma.probes.blindspots.transformed import Spot
+from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.probes.certificates import probe as certificate
-from scotoma.probes.certificates.probe import Certificate, Ground
+from scotoma.probes.certificates.probe import Certificate, CertifiedSet
 from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.02)
@@ -29,7 +29,7 @@ def finding(tmp_path, grey, linear_grey):
     return Certificate().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
-def test_what_is_not_certified_falls_where_both_are_exact(finding):
+def test_what_is_not_certified_is_broken_where_both_are_exact(finding):
     assert finding.numbers["contradictions"] == 0
     for row in finding.tables["grid"]:
         for size in ("eps", "alpha_eps"):
@@ -42,15 +42,15 @@ def test_what_is_not_certified_falls_where_both_are_exact(finding):
             assert 0.1 < row[f"certified_accuracy_{size}"] < 0.9
 
 
-def test_each_cell_is_what_the_moved_images_give(finding, grey, linear_grey):
+def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_grey):
     grid = finding.tables["grid"]
     assert [(row["alpha"], row["beta"]) for row in grid] == list(MNIST_SHIFTS)
     for row in grid:
         images = ScaleShift(row["alpha"], row["beta"])(grey.test.images(torch.arange(500)))
-        right = linear_grey(images).argmax(1) == grey.test.labels
+        correct = linear_grey(images).argmax(1) == grey.test.labels
         distance = optimum(linear_grey, images, grey.test.labels)[0]
         for size, column in ((THREAT.eps, "eps"), (row["alpha"] * THREAT.eps, "alpha_eps")):
-            expected = (right & (distance > size)).float().mean().item()
+            expected = (correct & (distance > size)).float().mean().item()
             assert row[f"certified_accuracy_{column}"] == pytest.approx(expected, abs=0.0065)
 
 
@@ -64,7 +64,7 @@ def test_the_finding_has_what_other_tools_read(finding):
     ends = [f"{name}{end}" for name in ("accuracy", *rates) for end in ("", "_low", "_high")]
     for row in finding.tables["grid"]:
         assert sorted(row) == sorted(
-            ["move", "alpha", "beta", "n", "attacked", "contradictions", *ends]
+            ["contrast_shift", "alpha", "beta", "n", "attacked", "contradictions", *ends]
         )
     for name in (
         "certified_accuracy",
@@ -101,7 +101,7 @@ def test_a_wrong_certificate_is_shouted(tmp_path, grey, linear_grey, monkeypatch
     assert finding.numbers["contradictions"] == fell > 0
 
 
-def test_networks_without_a_bound_are_told(tmp_path, digits):
+def test_networks_without_a_bound_are_named(tmp_path, digits):
     torch.manual_seed(0)
     pooled = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10)
@@ -122,7 +122,7 @@ def test_nothing_to_lose(tmp_path, digits):
     assert "nothing to lose" in finding.headline
 
 
-def ground(certified: int, n: int = 100) -> Ground:
+def proved(certified: int, n: int = 100) -> CertifiedSet:
     index = list(range(n))
     proofs = pl.DataFrame(
         {
@@ -131,11 +131,12 @@ def ground(certified: int, n: int = 100) -> Ground:
             "alpha_eps": [i < certified for i in index],
         }
     )
-    return Ground(Spot(None, 0.0, lambda: None, pl.DataFrame(), THREAT), proofs)  # type: ignore[arg-type]
+    images = TransformedSet(None, lambda: None, pl.DataFrame(), THREAT)  # type: ignore[arg-type]
+    return CertifiedSet(images, proofs)
 
 
 @pytest.mark.parametrize(
-    ("moved", "expected"),
+    ("others", "expected"),
     [
         ([90], "holds"),
         ([76], "holds"),
@@ -146,6 +147,6 @@ def ground(certified: int, n: int = 100) -> Ground:
         ([], "holds"),
     ],
 )
-def test_the_verdict_at_the_edges_of_its_rule(moved, expected):
-    """Of 100, 90 have an interval from 82.6%; 75 one up to 82.5%, 35 one up to 44.7%."""
-    assert Certificate._verdict(ground(90), [ground(count) for count in moved]) == expected
+def test_the_verdict_at_the_edges_of_its_rule(others, expected):
+    """90 of 100 have an interval from 82.6%, 75 one up to 82.5%, and 35 one up to 44.7%."""
+    assert Certificate._verdict(proved(90), [proved(count) for count in others]) == expected

@@ -1,4 +1,4 @@
-"""The distributional certificate on a small smooth network, held against what it bounds."""
+"""The distributional certificate on a small smooth network, beside what it bounds."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Settings
 from scotoma.probes.certificates import transport as shifts
-from scotoma.probes.certificates.distributional import Distributional, Held
-from scotoma.probes.certificates.transport import Line, Shifted
+from scotoma.probes.certificates.distributional import Distributional, Measurements
+from scotoma.probes.certificates.transport import Bound, TransportedSet
 from scotoma.utils.stats import mean
 
 THREAT = Threat("linf", 0.1)
@@ -93,7 +93,7 @@ def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(
     assert tightest < 0.5, "the bound says something"
 
 
-def test_the_curve_rises_and_lies_above_what_is_found(finding):
+def test_the_curve_rises_and_the_loss_lies_below_it(finding):
     allowed = [
         row for row in finding.tables["curve"] if row["series"] == "allowed by the certificate"
     ]
@@ -106,16 +106,16 @@ def test_the_curve_rises_and_lies_above_what_is_found(finding):
     assert len(reached) == 4
     for row in finding.tables["grid"]:
         assert row["bound"] == pytest.approx(finding.numbers["phi"] + GAMMA * row["rho"], rel=1e-4)
-    assert (finding.numbers["contradictions"], finding.numbers["beaten"]) == (0, 0)
+    assert (finding.numbers["contradictions"], finding.numbers["exceeding"]) == (0, 0)
     assert 0 <= finding.numbers["curved_share"] <= 1
     json.dumps([finding.numbers, finding.tables], allow_nan=False)
 
 
-def test_an_ascent_that_finds_no_maximum_is_found_out(tmp_path, digits, smooth, monkeypatch):
+def test_an_ascent_that_reaches_no_maximum_is_detected(tmp_path, digits, smooth, monkeypatch):
     monkeypatch.setattr(shifts, "transport", lambda model, images, labels, gamma: images - 0.3)
     claim = make_claim(smooth, digits, THREAT)
     finding = Distributional().measure(claim, Run(claim, tmp_path / "run", limit=N), Settings())
-    assert finding.numbers["beaten"] > 0.5 * N
+    assert finding.numbers["exceeding"] > 0.5 * N
     assert finding.verdict == "broken"
 
 
@@ -133,7 +133,7 @@ def test_where_it_does_not_apply(tmp_path, digits, smooth, linear):
         assert says in finding.headline
 
 
-def shifted(alpha: float, right: float, distance: float, loss: float) -> Shifted:
+def shifted(alpha: float, right: float, distance: float, loss: float) -> TransportedSet:
     import polars as pl
 
     n = 100
@@ -144,11 +144,11 @@ def shifted(alpha: float, right: float, distance: float, loss: float) -> Shifted
             **{name: [value] * n for name, value in values.items()},
         }
     )
-    return Shifted(alpha, 0.0, frame)
+    return TransportedSet(alpha, 0.0, frame)
 
 
 @pytest.mark.parametrize(
-    ("moved", "curved", "expected"),
+    ("other", "curved", "expected"),
     [
         ((0.9, 99, 1.0, 1.0), 0.05, "holds"),
         ((0.9, 99, 1.0, 1.0), 0.06, "weak"),
@@ -157,8 +157,8 @@ def shifted(alpha: float, right: float, distance: float, loss: float) -> Shifted
         ((0.9, 99, 1.0, 2.0), 0.0, "broken"),  # above the certificate
     ],
 )
-def test_the_verdict_at_the_edges_of_its_rule(moved, curved, expected):
+def test_the_verdict_at_the_edges_of_its_rule(other, curved, expected):
     base = shifted(1.0, 100 - 1, 0.0, 0.5)
-    line = Line(GAMMA, mean(base.worth(GAMMA)))
-    held = Held(line, base, base, [base], [shifted(*moved)], curved, guess=2.3)
-    assert held.verdict == expected
+    bound = Bound(GAMMA, mean(base.worth(GAMMA)))
+    measured = Measurements(bound, base, base, [base], [shifted(*other)], curved, guess=2.3)
+    assert measured.verdict == expected

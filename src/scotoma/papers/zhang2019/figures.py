@@ -16,7 +16,7 @@ from scotoma.papers.checks import Measured
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Context, Item, number, row
 from scotoma.papers.zhang2019 import how, images, published, settings
-from scotoma.probes.blindspots.probe import move
+from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
 from scotoma.results.finding import Finding, Gallery, Row
 from scotoma.transforms.scale_shift import ScaleShift
@@ -186,7 +186,7 @@ class Figure4(Item):
     def _attack(
         context: Context, model: str, place: tuple[float, float], published: float
     ) -> Transformed:
-        run, transform = context.run(model), move(*place)
+        run, transform = context.run(model), contrast_shift(*place)
         few = run.subset(run.correct_indices(images(context), transform))
         attack = settings(context).make_attack(run.claim.threat)
         what = f"  {model}, alpha {place[0]:g}, beta {place[1]:g}"
@@ -209,7 +209,9 @@ class Figure4(Item):
         """Return inputs above adversarial images, a column for each cell, and their captions."""
         columns, captions = [], []
         for cell in cells:
-            pair = cell.run.examples(cell.attack, move(cell.alpha, cell.beta), [index])[1:]
+            pair = cell.run.examples(cell.attack, contrast_shift(cell.alpha, cell.beta), [index])[
+                1:
+            ]
             columns.append(np.concatenate(pair))
             record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
             classes = cell.run.claim.data.classes

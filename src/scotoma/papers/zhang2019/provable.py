@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from scotoma.papers.item import Context, Item, number, row
 from scotoma.papers.zhang2019 import images, settings
-from scotoma.probes.blindspots.probe import HARMLESS, BlindSpots
+from scotoma.probes.blindspots.probe import BlindSpots
+from scotoma.probes.blindspots.transformed import HARMLESS, keeps_accuracy
 from scotoma.probes.certificates.distributional import Distributional
 from scotoma.probes.certificates.probe import Certificate
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Gallery, Row
@@ -113,8 +114,11 @@ class Provable(Item):
     def _worst(grid: list[Row]) -> Row | None:
         """Return the harmless transform with the highest attack success rate at alpha·eps."""
         base, *changed = grid
-        least = base["accuracy"] - HARMLESS - 1e-9
-        harmless = [c for c in changed if c["attacked"] and c["accuracy"] >= least]
+        harmless = [
+            cell
+            for cell in changed
+            if cell["attacked"] and keeps_accuracy(cell["accuracy"], base["accuracy"])
+        ]
         if not base["attacked"]:
             return None
         return max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
@@ -130,7 +134,7 @@ class Provable(Item):
             return f"{model}: no transform on the grid is harmless."
         return (
             f"{model}: the attack success rate rises from {rates(base, 'eps')} to "
-            f"{rates(worst, 'alpha_eps')} at alpha·eps, after ({worst['move']})."
+            f"{rates(worst, 'alpha_eps')} at alpha·eps, after ({worst['contrast_shift']})."
         )
 
     @staticmethod

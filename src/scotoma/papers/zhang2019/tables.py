@@ -14,7 +14,7 @@ from scotoma.papers.item import Context, Item, accuracy, agreement, number, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.probe import move
+from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.utils.stats import Rate, rate
@@ -178,7 +178,7 @@ class Grid(Item):
         )
 
     def _attack(self, context: Context, cell: Cell) -> Attacked:
-        run, transform = context.run(self.models[0]), move(cell.alpha, cell.beta)
+        run, transform = context.run(self.models[0]), contrast_shift(cell.alpha, cell.beta)
         threat, until = run.claim.threat, cell.alpha * run.claim.threat.eps
         attack = settings(context).make_attack(threat, until=until if transform else 0.0)
         attacked = run.subset(run.correct_indices(images(context), transform))

@@ -1,1 +1,1 @@
-"""Do harmless changes of contrast and background void the claim? The probe, the map and the patch."""
+"""Do harmless transforms void the claim? The blind-spot probe, its map, and patching."""

@@ -11,13 +11,17 @@ MNIST_SHIFTS = (
     (0.7, 0.0),
     (0.7, 0.15),
 )
-"""(alpha, beta) on the scale [-0.5, 0.5], as in Table 2 of Zhang et al. 2019; every beta above 0 is (1 - alpha) / 2, which keeps
-white at white."""
+"""(alpha, beta) on the scale [-0.5, 0.5], from Table 2 of Zhang et al. 2019. Each beta above 0 is
+(1 - alpha) / 2, which keeps white at white."""
 
 FASHION_SHIFTS = ((1.0, 0.0), (0.95, 0.0), (0.95, 0.025), (0.9, 0.0), (0.9, 0.05))
-"""(alpha, beta) of Table 3 of Zhang et al. 2019."""
+"""(alpha, beta) from Table 3 of Zhang et al. 2019."""
 
 
 def contrast_shifts(data: str) -> tuple[tuple[float, float], ...]:
-    """The (alpha, beta) to try on a data set; those of MNIST where it has none of its own."""
+    """Return the (alpha, beta) to try on a data set; those of MNIST if it has none of its own.
+
+    >>> contrast_shifts("fashion-mnist")[1]
+    (0.95, 0.0)
+    """
     return FASHION_SHIFTS if data == "fashion-mnist" else MNIST_SHIFTS

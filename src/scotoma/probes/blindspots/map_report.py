@@ -1,4 +1,4 @@
-"""What the blind-spot map found, as a finding."""
+"""The finding of the blind-spot map."""
 
 from __future__ import annotations
 
@@ -7,127 +7,133 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from scotoma.execution.run import Run, name
-from scotoma.probes.base import columns, percent, sized
-from scotoma.probes.blindspots.probe import BROKEN, HARMLESS
-from scotoma.probes.blindspots.transformed import Spot, cell, worst
-from scotoma.results.finding import Bars, Figure, Finding, Gallery, Heatmap, Row, Verdict
+from scotoma.probes.base import columns
+from scotoma.probes.blindspots.probe import BROKEN, NONE_HARMLESS, rise, verdict
+from scotoma.probes.blindspots.transformed import (
+    HARMLESS,
+    TransformedSet,
+    alpha_beta,
+    ends,
+    gallery,
+    worst,
+)
+from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
+from scotoma.results.finding import Bars, Figure, Finding, Heatmap, Row
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import finite, rate
 
 PROBE = "map"
 PLANE = "scale-shift"
-"""The family that is a plane and not a sweep."""
+"""The family that is searched over a plane, (alpha, beta)."""
 RULE = (
-    f"a change is harmless if it costs at most {HARMLESS:.0%} of accuracy; broken if the 95% interval of success at alpha·eps lies "
-    f"above {BROKEN:.0%} under some family's worst harmless change and not on the test set itself, weak if the interval of success "
-    "at eps under one of them lies above the one on the test set itself, else holds; not applicable if the claim is broken on the "
-    "test set itself; alpha is the contrast that scale-shift leaves, and 1 in every other family"
+    f"A transform is harmless if it costs at most {HARMLESS:.0%} of accuracy. Broken: the 95% "
+    f"interval of the success rate at alpha·eps lies above {BROKEN:.0%} under the worst harmless "
+    "transform of some family, but not on the test set itself. Weak: the interval at eps lies "
+    "above the one on the test set itself under one of them. Otherwise it holds. Not applicable: "
+    "the claim is already broken on the test set itself. alpha is the contrast that scale-shift "
+    "leaves, and 1 for every other family."
 )
 UNKNOWN = rate(np.zeros(0, bool))
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family's worst harmless change and its random control under the audit's attack; None where no change is harmless."""
+    """A family's worst harmless transform and its random control under the audit attack.
+
+    Both are None if no transform of the family is harmless.
+    """
 
     name: str
-    worst: Spot | None
-    control: Spot | None
+    worst: TransformedSet | None
+    control: TransformedSet | None
 
 
 @dataclass(frozen=True)
-class Found:
-    """All that was attacked: the test set itself and the families by the audit's attack, the rest by the cheap one."""
+class SearchResult:
+    """All transforms that were attacked.
 
-    base: Spot
+    Args:
+        base: the test set itself, under the audit attack.
+        families: under the audit attack.
+        plane: cells of the (alpha, beta) grid, under the cheap attack.
+        refined: cells between those, under the cheap attack.
+        sweeps: strengths of the other families, under the cheap attack.
+    """
+
+    base: TransformedSet
     families: list[Family]
-    plane: list[Spot]
-    refined: list[Spot]
-    sweeps: dict[str, list[Spot]]
+    plane: list[TransformedSet]
+    refined: list[TransformedSet]
+    sweeps: dict[str, list[TransformedSet]]
 
     @property
-    def verified(self) -> list[Spot]:
-        """The worst harmless change of each family that has one."""
+    def verified(self) -> list[TransformedSet]:
+        """The worst harmless transform of each family that has one."""
         return [family.worst for family in self.families if family.worst]
 
     @property
     def lowest(self) -> Family | None:
-        """The family whose worst harmless change leaves the lowest robust accuracy."""
+        """The family whose worst harmless transform leaves the lowest robust accuracy."""
         chosen = worst(self.verified, self.base)
-        return next(
-            (family for family in self.families if family.worst and family.worst is chosen), None
-        )
+        return next((each for each in self.families if each.worst and each.worst is chosen), None)
 
 
-def nothing_right(question: str) -> Finding:
-    """The finding on a model that is never right."""
-    why = (
-        "The model classifies none of the audited images correctly, so there is nothing to attack."
-    )
-    return Finding(PROBE, question, "not applicable", RULE, why)
+def nothing_correct(question: str) -> Finding:
+    """Return the finding for a model that classifies no image correctly."""
+    return Finding(PROBE, question, "not applicable", RULE, NOTHING_TO_ATTACK)
 
 
-def describe(found: Found, question: str, run: Run, attack: str, steps: int) -> Finding:
-    """The finding of `found`, with images from the run."""
-    shown = [(spot, row) for spot in found.verified if (row := spot.fallen())]
+def describe(result: SearchResult, question: str, run: Run, attack: str, steps: int) -> Finding:
+    """Return the finding for the result of a search, with images from the run."""
+    broken = [(each, rows) for each in result.verified if len(rows := each.broken_records())]
+    first = [rows.head(1) for _, rows in broken]
+    images = [each.images(run, rows) for (each, _), rows in zip(broken, first, strict=True)]
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(found.base, found.verified),
+        verdict=verdict(result.base, result.verified),
         rule=RULE,
-        headline=headline(found.base, found.lowest),
-        numbers=_numbers(found),
-        tables=_tables(found),
-        figures=(*_figures(found), *([_gallery(shown)] if shown else [])),
+        headline=headline(result.base, result.lowest),
+        numbers=_numbers(result),
+        tables=_tables(result),
+        figures=(*_figures(result), *([_gallery(broken)] if broken else [])),
         notes=(
-            f"Cheap attack: one minimum-norm search of {steps} steps on every cell and strength. Attack on the test set itself, on "
-            f"the worst harmless change of each family and on its control: {attack}.",
-            "The worst changes were chosen on the images on which they are reported; among equals the smallest change was.",
-            "A control has, image by image, the mean absolute change of the one beside it, at random pixels, of random size and "
-            "sign. Where it makes the attack as strong, the size of the change matters and not its direction; it may cost accuracy "
-            "itself.",
+            f"Cheap attack: one minimum-norm search of {steps} steps for every cell and strength. "
+            "Audit attack, on the test set itself, the worst harmless transform of each family and "
+            f"its control: {attack}.",
+            "The worst transforms were chosen on the images on which they are reported. Among "
+            "equals the one that changes the images least was chosen.",
+            "A control changes each image by the same mean absolute amount as the transform, but "
+            "at random pixels, with random size and sign. Where the attack succeeds as often after "
+            "the control, the size of the change matters, not its direction. A control may itself "
+            "cost accuracy.",
         ),
-        images={"worst": _images(run, shown)} if shown else {},
+        images={"worst": np.concatenate(images)} if broken else {},
     )
 
 
-def verdict(base: Spot, harmless: list[Spot]) -> Verdict:
-    """The verdict of `RULE`."""
-    if base.success.low > BROKEN:
-        return "not applicable"
-    if any(spot.scaled.low > BROKEN for spot in harmless):
-        return "broken"
-    return "weak" if any(spot.success.low > base.success.high for spot in harmless) else "holds"
-
-
-def headline(base: Spot, lowest: Family | None) -> str:
-    """What the worst harmless change costs, what it gives the attack, and what a random one of that size gives it."""
+def headline(base: TransformedSet, lowest: Family | None) -> str:
+    """Return what the worst harmless transform and a random change of its size give the attack."""
     if lowest is None or lowest.worst is None or lowest.control is None:
-        return f"None of the changes tried is harmless: each costs over {HARMLESS:.0%} of accuracy."
-    spot = lowest.worst
-    cost = base.accuracy.value - spot.accuracy.value
-    price = f"costs {cost:.1%} of accuracy" if cost > 0 else "costs no accuracy"
-    within = (
-        f" within eps, on {spot.scaled.value:.1%} within alpha·eps"
-        if spot.contrast < 1
-        else " within eps"
-    )
-    change, control = str(spot.transform), lowest.control
+        return NONE_HARMLESS.format("transform of the search")
+    each, control = lowest.worst, lowest.control.success
     random = (
-        f"on {control.success.value:.1%} (accuracy {control.accuracy.value:.1%})"
-        if control.success.n
-        else "none is right"
+        f"it is {control.value:.1%} (accuracy {lowest.control.accuracy.value:.1%})"
+        if control.n
+        else "no image is classified correctly"
     )
     return (
-        f"{change[0].upper()}{change[1:]} {price} and the attack succeeds on {percent(spot.success)}{within}; on the test set "
-        f"itself on {base.success.value:.1%}, after a random change of that size {random}."
+        f"After {each.name} (harmless: accuracy {each.accuracy.value:.1%}, before "
+        f"{base.accuracy.value:.1%}) {rise(base, each)}. After a random change of the same size "
+        f"{random}."
     )
 
 
-def _numbers(found: Found) -> dict[str, Any]:
-    base, lowest = found.base, found.lowest
+def _numbers(result: SearchResult) -> dict[str, Any]:
+    base, lowest = result.base, result.lowest
     numbers = {
         "n": base.accuracy.n,
         **columns("base_accuracy", base.accuracy),
@@ -136,40 +142,41 @@ def _numbers(found: Found) -> dict[str, Any]:
     }
     if lowest is None or lowest.worst is None or lowest.control is None:
         return numbers
-    spot = lowest.worst
+    each = lowest.worst
     return numbers | {
         "worst_family": lowest.name,
-        "worst_transform": name(spot.transform),
-        "worst_parameters": asdict(spot.transform),  # type: ignore[call-overload]
-        "worst_mean_change": finite(spot.change),
-        **columns("worst_accuracy", spot.accuracy),
-        **columns("worst_robust_eps", spot.robust),
-        **columns("worst_robust_alpha_eps", spot.robust_scaled),
-        **columns("worst_success_eps", spot.success),
-        **columns("worst_success_alpha_eps", spot.scaled),
+        "worst_transform": name(each.transform),
+        "worst_parameters": asdict(each.transform),  # type: ignore[call-overload]
+        "worst_mean_change": finite(each.change),
+        **columns("worst_accuracy", each.accuracy),
+        **columns("worst_robust_eps", each.robust),
+        **columns("worst_robust_alpha_eps", each.robust_scaled),
+        **columns("worst_success_eps", each.success),
+        **columns("worst_success_alpha_eps", each.success_scaled),
         **columns("control_success_eps", lowest.control.success),
-        **columns("control_success_alpha_eps", lowest.control.scaled),
+        **columns("control_success_alpha_eps", lowest.control.success_scaled),
     }
 
 
-def _tables(found: Found) -> dict[str, list[Row]]:
-    verified = {spot.transform: spot for spot in (found.base, *found.verified)}
+def _tables(result: SearchResult) -> dict[str, list[Row]]:
+    base = result.base
+    verified = {each.transform: each for each in (base, *result.verified)}
 
-    def on_the_plane(spots: Iterable[Spot]) -> list[Row]:
+    def plane(sets: Iterable[TransformedSet]) -> list[Row]:
         rows = []
-        for spot in spots:
-            (alpha, beta), strong = cell(spot.transform), verified.get(spot.transform)
+        for each in sets:
+            (alpha, beta), strong = alpha_beta(each.transform), verified.get(each.transform)
             rows.append(
                 {
                     "alpha": alpha,
                     "beta": beta,
-                    "n": spot.accuracy.n,
-                    **columns("accuracy", spot.accuracy),
-                    **columns("robust_alpha_eps", spot.robust_scaled),
-                    **columns("robust_eps", spot.robust),
+                    "n": each.accuracy.n,
+                    **columns("accuracy", each.accuracy),
+                    **columns("robust_alpha_eps", each.robust_scaled),
+                    **columns("robust_eps", each.robust),
                     **columns("strong_alpha_eps", strong.robust_scaled if strong else UNKNOWN),
                     **columns("strong_eps", strong.robust if strong else UNKNOWN),
-                    "harmless": spot.is_harmless(found.base),
+                    "harmless": each.is_harmless(base),
                 }
             )
         return rows
@@ -177,71 +184,63 @@ def _tables(found: Found) -> dict[str, list[Row]]:
     sweeps = [
         {
             "family": family,
-            "transform": name(spot.transform),
-            "mean_change": finite(spot.change),
-            "n": spot.accuracy.n,
-            **columns("accuracy", spot.accuracy),
-            **columns("robust_eps", spot.robust),
-            "harmless": spot.is_harmless(found.base),
+            "transform": name(each.transform),
+            "mean_change": finite(each.change),
+            "n": each.accuracy.n,
+            **columns("accuracy", each.accuracy),
+            **columns("robust_eps", each.robust),
+            "harmless": each.is_harmless(base),
         }
-        for family, spots in found.sweeps.items()
-        for spot in spots
+        for family, sets in result.sweeps.items()
+        for each in sets
     ]
-    families = [_family(Family("none", found.base, None)), *map(_family, found.families)]
     return {
-        "families": families,
-        "plane": on_the_plane(found.plane),
-        "refined": on_the_plane(found.refined),
+        "families": [_family(each) for each in (Family("none", base, None), *result.families)],
+        "plane": plane(result.plane),
+        "refined": plane(result.refined),
         "sweeps": sweeps,
     }
 
 
 def _family(family: Family) -> Row:
-    spot, control = family.worst, family.control
-    change = (
-        "the test set itself" if spot and spot.transform is None else spot and str(spot.transform)
-    )
+    each, control = family.worst, family.control
     return {
         "family": family.name,
-        "change": change or f"{family.name}: none is harmless",
-        "transform": name(spot.transform) if spot else None,
-        "mean_change": finite(spot.change) if spot else None,
-        "n": spot.accuracy.n if spot else None,
-        **columns("accuracy", spot.accuracy if spot else UNKNOWN),
-        **columns("success_eps", spot.success if spot else UNKNOWN),
-        **columns("success_alpha_eps", spot.scaled if spot else UNKNOWN),
+        "change": each.name if each else f"{family.name}: none is harmless",
+        "transform": name(each.transform) if each else None,
+        "mean_change": finite(each.change) if each else None,
+        "n": each.accuracy.n if each else None,
+        **columns("accuracy", each.accuracy if each else UNKNOWN),
+        **columns("success_eps", each.success if each else UNKNOWN),
+        **columns("success_alpha_eps", each.success_scaled if each else UNKNOWN),
         **columns("control_accuracy", control.accuracy if control else UNKNOWN),
         **columns("control_success_eps", control.success if control else UNKNOWN),
-        **columns("control_success_alpha_eps", control.scaled if control else UNKNOWN),
+        **columns("control_success_alpha_eps", control.success_scaled if control else UNKNOWN),
     }
 
 
-def _figures(found: Found) -> tuple[Figure, ...]:
+def _figures(result: SearchResult) -> tuple[Figure, ...]:
     bars = Bars(
         "families",
-        "Success of the attack at alpha·eps under the worst harmless change of each family and under a random change of the same "
-        "size, with 95% intervals. alpha is the contrast that scale-shift leaves; for the other families the size is eps itself.",
+        "Success rate of the attack at alpha·eps after the worst harmless transform of each family "
+        "and after a random change of the same size, with 95% intervals. alpha is the contrast "
+        "that scale-shift leaves, and 1 for the other families.",
         table="families",
         label="change",
         series={
-            "the change": ("success_alpha_eps", "success_alpha_eps_low", "success_alpha_eps_high"),
-            "its random control": (
-                "control_success_alpha_eps",
-                "control_success_alpha_eps_low",
-                "control_success_alpha_eps_high",
-            ),
+            "the transform": ends("success_alpha_eps"),
+            "its random control": ends("control_success_alpha_eps"),
         },
         y_label="attack success rate",
     )
-    if not found.plane:
+    if not result.plane:
         return (bars,)
-    worst_cells = [
-        cell(spot.transform) for spot in found.verified if isinstance(spot.transform, ScaleShift)
-    ]
+    cells = [each.transform for each in result.verified if isinstance(each.transform, ScaleShift)]
     robust = Heatmap(
         "robust",
-        "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta on [-0.5, 0.5]. Beyond the "
-        "triangle pixels would leave the range. The border is around what costs at most a point of accuracy.",
+        "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta "
+        "on [-0.5, 0.5]. Outside the triangle pixels would leave the range. The border encloses "
+        f"the cells that cost at most {HARMLESS:.0%} of accuracy.",
         table="plane",
         x="alpha",
         y="beta",
@@ -250,35 +249,23 @@ def _figures(found: Found) -> tuple[Figure, ...]:
         y_label="beta",
         value_label="robust accuracy",
         region="harmless",
-        marks={"worst harmless change": worst_cells[0]} if worst_cells else {},
+        marks={"worst harmless transform": alpha_beta(cells[0])} if cells else {},
     )
-    caption = "Accuracy in percent without an attack, on the same plane."
-    return (
-        bars,
-        robust,
-        replace(robust, name="accuracy", caption=caption, value="accuracy", value_label="accuracy"),
-    )
+    caption, key = "Accuracy in percent without an attack, on the same plane.", "accuracy"
+    return bars, robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
 
 
-def _gallery(shown: list[tuple[Spot, Row]]) -> Gallery:
-    return Gallery(
-        "worst",
-        "A test image, the same after the worst harmless change of each family, which the model still classifies correctly, and "
-        "the adversarial image near it.",
-        images="worst",
-        columns=["original", "changed", "adversarial"],
-        captions=[
-            [
-                f"{row['label']}",
-                f"{spot.transform}",
-                f"taken for {row['adversarial_prediction']}, {sized(row, spot.threat.norm)}",
-            ]
-            for spot, row in shown
-        ],
-    )
-
-
-def _images(run: Run, shown: list[tuple[Spot, Row]]) -> np.ndarray:
-    """(families, 3, c, h, w)."""
-    rows = [run.examples(spot.attack, spot.transform, [row["index"]]) for spot, row in shown]
-    return np.concatenate([np.stack(row, axis=1) for row in rows])
+def _gallery(broken: list[tuple[TransformedSet, pl.DataFrame]]) -> Figure:
+    """Describe one image for each family."""
+    made = [
+        gallery(
+            "worst",
+            "A test image; the same image after the worst harmless transform of each family, which "
+            "the model still classifies correctly; and an adversarial image near that.",
+            rows.head(1),
+            each.name,
+            each.threat.norm,
+        )
+        for each, rows in broken
+    ]
+    return replace(made[0], captions=[each.captions[0] for each in made])

@@ -1,4 +1,4 @@
-"""Closing blind spots: fine-tuning on those that an audit found, and whether that only moves them."""
+"""Fine-tune a model on its blind spots, and compare the result with the old model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ from scotoma.probes.base import Settings
 from scotoma.probes.blindspots import map_report, patch_report
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
-from scotoma.probes.blindspots.patch_report import Change, is_blind
-from scotoma.probes.blindspots.probe import move
-from scotoma.probes.blindspots.transformed import Scout, Spot
+from scotoma.probes.blindspots.patch_report import Comparison, is_blind
+from scotoma.probes.blindspots.transformed import Scout, TransformedSet, contrast_shift
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.patched import Patched
 from scotoma.utils.errors import InputError
@@ -33,46 +32,41 @@ from scotoma.utils.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
-class Search:
-    """What is attacked on one model: the paper's grid, and the families of `BlindSpotMap`."""
+class Searched:
+    """All transforms attacked on one model: the paper's grid and the families of `BlindSpotMap`."""
 
     scout: Scout
-    found: map_report.Found
-    grid: tuple[Spot, ...]
+    result: map_report.SearchResult
+    grid: tuple[TransformedSet, ...]
 
     @classmethod
-    def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> Search:
-        scout = Scout(run.claim, run, settings, search.steps)
-        moves = [move(*cell) for cell in contrast_shifts(run.claim.data.name)]
-        return cls(
-            scout,
-            search.search(scout),
-            tuple(scout.strong(each) for each in moves if each is not None),
-        )
+    def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> Searched:
+        """Search the model of a run."""
+        scout = Scout(run, settings, search.steps)
+        shifts = [contrast_shift(*each) for each in contrast_shifts(run.claim.data.name)]
+        result = search.search(scout)
+        return cls(scout, result, tuple(scout.strong(each) for each in shifts if each is not None))
 
     @property
-    def base(self) -> Spot:
-        return self.found.base
+    def base(self) -> TransformedSet:
+        return self.result.base
 
     def worst(self) -> dict[Transform, str]:
-        """The worst harmless change of each family, and its family."""
-        return {
-            family.worst.transform: family.name
-            for family in self.found.families
-            if family.worst and family.worst.transform
-        }
+        """Return the worst harmless transform of each family, mapped to the family's name."""
+        worst = ((family.worst, family.name) for family in self.result.families)
+        return {each.transform: name for each, name in worst if each and each.transform}
 
     def blind(self) -> tuple[Transform, ...]:
-        """The moves of scale-shift that are blind spots: what to train on."""
+        """Return the contrast shifts that are blind spots: the transforms to train on."""
         plane = [
             family.worst
-            for family in self.found.families
+            for family in self.result.families
             if family.worst and family.name == map_report.PLANE
         ]
         chosen = (
-            spot.transform
-            for spot in (*self.grid, *plane)
-            if spot.transform and is_blind(spot, self.base)
+            each.transform
+            for each in (*self.grid, *plane)
+            if each.transform and is_blind(each, self.base)
         )
         return tuple(dict.fromkeys(chosen))
 
@@ -91,66 +85,67 @@ def patch(
     log: Callable[[Epoch], None] = lambda epoch: None,
     command: str = "",
 ) -> Report:
-    """Fine-tune a model on the blind spots of an audit, and compare it with what it was.
+    """Fine-tune a model on the blind spots of an audit, and compare it with the old model.
 
-    Both models are searched for blind spots in every family of `search`; the new one is trained on those of scale-shift alone, so
-    that the other families tell whether the blind spot has only moved. OUT/model.safetensors is the new model, OUT/after its
-    run, OUT/report.html the comparison. The audit's images, seed and attack are kept, and what it attacked is not attacked
-    again. Stopped, the same call goes on. Several processes share the searches; the first one trains alone, so that all find what
-    one would.
+    Both models are searched for blind spots in every family of `search`. The new model is trained
+    on those of scale-shift alone, so the other families show whether blind spots only moved there.
+    The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html
+    (the comparison). Images, seed and attack are those of the audit, whose work is reused. An
+    interrupted call can be repeated and continues. Several processes share the searches; the
+    first one trains alone, with the same result.
 
     Args:
         model: the audited model.
         data: the audited data, with a training split.
-        run_folder: of the audit.
+        run_folder: the folder of the audit.
         out: the folder to write.
-        schedule: of the fine-tuning.
-        search: which families, and how closely; None is `BlindSpotMap()`.
+        schedule: the schedule of the fine-tuning.
+        search: families and resolution of the search; None is `BlindSpotMap()`.
         steps: PGD steps for each batch.
         half: store float16 weights.
-        progress: where to show how far it is.
+        progress: progress bars; None shows none.
         log: called after each epoch, by the first process.
-        command: printed in the report.
+        command: the command to print in the report.
+
+    Returns:
+        The report of the comparison.
 
     Raises:
-        InputError: the folder holds no audit of this model on this data, or the model has no blind spot to train on.
+        InputError: the folder holds no audit of this model on this data, or the model has no
+            blind spot to train on.
     """
     started, clock, group = datetime.now(UTC), time.monotonic(), ranks()
     progress, search = progress or Silent(), search or BlindSpotMap()
-    held = read_json(run_folder / "findings.json")
+    audit = read_json(run_folder / "findings.json")
     try:
-        threat, n = Threat(**held["claim"]["threat"]), held["claim"]["n"]
-        seed, settings = held["provenance"]["seed"], Settings(held["provenance"]["attack"])
+        threat, n = Threat(**audit["claim"]["threat"]), audit["claim"]["n"]
+        asked = audit["provenance"]
+        seed, settings = asked["seed"], Settings(asked["attack"])
     except (KeyError, TypeError):
         raise InputError(
-            f"{run_folder / 'findings.json'}: not the findings of an audit; give the folder of one with --run"
+            f"run_folder={str(run_folder)!r}: findings.json there is not the findings of an audit"
         ) from None
 
     def begin(classifier: Classifier, folder: Path) -> Run:
-        run = Run(
-            Claim(classifier.checked(data), data, threat),
-            folder,
-            limit=n,
-            seed=seed,
-            progress=progress,
-        )
+        claim = Claim(classifier.checked(data), data, threat)
+        run = Run(claim, folder, limit=n, seed=seed, progress=progress)
         locks.enter_context(run.store.locked())
         return run
 
     with ExitStack() as locks:
         run = begin(model, run_folder)
-        before = Search.of(run, settings, search)
+        before = Searched.of(run, settings, search)
         spots = before.blind()
         if not spots:
             raise InputError(
-                f"{run_folder}: no blind spot of scale-shift was found in {model.name}, so there is nothing to train on"
+                f"{run_folder}: the audit search finds no blind spot of scale-shift in "
+                f"{model.name}, so there is nothing to train on"
             )
         path = out / "model.safetensors"
         if group.leads and not path.exists():
             recipe = Patched(threat, spots, steps=steps)
-            with progress.bar(
-                "fine-tuning", -(-len(data.train or ()) // schedule.batch) * schedule.epochs
-            ) as advance:
+            batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
+            with progress.bar("fine-tuning", batches) as advance:
                 train(
                     recipe,
                     data,
@@ -169,13 +164,11 @@ def patch(
         group.wait(f"trained {path}")
         seen(path.exists)
         new = begin(_load(path, model), out / "after")
-        after = Search.of(new, settings, search)
-        changes = list(_changes(before, after, spots))
-        described = map_report.describe(
-            after.found, search.question, new, settings.attack, search.steps
-        )
+        after = Searched.of(new, settings, search)
+        rows, attack = list(_compared(before, after, spots)), settings.attack
+        described = map_report.describe(after.result, search.question, new, attack, search.steps)
     if group.leads:
-        findings = [patch_report.describe(changes, spots, settings.attack), described]
+        findings = [patch_report.describe(rows, spots, attack), described]
         for each in findings:
             save_finding(out, each)
         summary = {
@@ -188,7 +181,7 @@ def patch(
             "command": command,
             "notes": list(new.claim.model.notes),
             "seed": seed,
-            "attack": settings.attack,
+            "attack": attack,
             "model": {"sha256": new.claim.model.sha256, **new.claim.model.card},
             "before": {"model": model.name, "sha256": model.sha256, "run": str(run_folder)},
             "passes": {kind: run.passes[kind] + new.passes[kind] for kind in run.passes},
@@ -206,7 +199,7 @@ def patch(
 
 
 def _load(path: Path, model: Classifier) -> Classifier:
-    """The new model; one whose architecture is the user's own code is built from the old."""
+    """Load the new model; its architecture is copied from the old one if that is user code."""
     if model.card.get("arch"):
         return load_model(str(path))
     module = copy.deepcopy(model.module)
@@ -214,16 +207,12 @@ def _load(path: Path, model: Classifier) -> Classifier:
     return Classifier.of(module, f"{model.name}-patched")
 
 
-def _changes(before: Search, after: Search, spots: tuple[Transform, ...]) -> Iterable[Change]:
-    """The test set itself, the grid, and the worst of each family on either model, all attacked on both."""
-    yield Change("none", False, before.base, after.base)
-    families = (
-        {spot.transform: map_report.PLANE for spot in before.grid} | before.worst() | after.worst()
-    )
-    for transform, family in families.items():
-        yield Change(
-            family,
-            transform in spots,
-            before.scout.strong(transform),
-            after.scout.strong(transform),
-        )
+def _compared(
+    before: Searched, after: Searched, spots: tuple[Transform, ...]
+) -> Iterable[Comparison]:
+    """Yield the test set itself, the grid, and the worst of each family on either model."""
+    yield Comparison("none", False, before.base, after.base)
+    grid = {each.transform: map_report.PLANE for each in before.grid}
+    for transform, family in (grid | before.worst() | after.worst()).items():
+        sides = before.scout.strong(transform), after.scout.strong(transform)
+        yield Comparison(family, transform in spots, *sides)

@@ -1,45 +1,46 @@
-"""What fine-tuning on blind spots did, as a finding."""
+"""The finding of `patch`: blind spots before and after fine-tuning."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.probe import HARMLESS
-from scotoma.probes.blindspots.transformed import Spot
+from scotoma.probes.blindspots.transformed import HARMLESS, TransformedSet, ends
 from scotoma.results.finding import Bars, Finding, Row, Verdict
+from scotoma.utils.stats import Rate
 
-QUESTION = "Does training on the blind spots close them, or only move them?"
+QUESTION = "Does training on the blind spots close them, or do others take their place?"
 RULE = (
-    f"a blind spot is a change that costs at most {HARMLESS:.0%} of accuracy and under which the 95% interval of success at "
-    "alpha·eps lies above that of success at eps on the test set itself; broken if after the training a change that was trained "
-    "on is one, weak if only others are (the blind spot has moved), else holds; alpha is the contrast that scale-shift leaves, "
-    "1 for every other change"
+    f"A blind spot is a transform that costs at most {HARMLESS:.0%} of accuracy and under which "
+    "the 95% interval of the success rate at alpha·eps lies above that of the success rate at eps "
+    "on the test set itself. Broken: after the training, a transform that was trained on is a "
+    "blind spot. Weak: only others are. Otherwise it holds. alpha is the contrast that scale-shift "
+    "leaves, and 1 for every other transform."
 )
 
 
 @dataclass(frozen=True)
-class Change:
-    """A change of the images, attacked on the model before and after the fine-tuning."""
+class Comparison:
+    """A transform, attacked on the model before and after the fine-tuning."""
 
     family: str
     trained: bool
-    before: Spot
-    after: Spot
+    before: TransformedSet
+    after: TransformedSet
 
 
-def is_blind(spot: Spot, base: Spot) -> bool:
-    """Whether a change is a blind spot by `RULE`."""
-    return spot.is_harmless(base) and spot.scaled.low > base.success.high
+def is_blind(each: TransformedSet, base: TransformedSet) -> bool:
+    """Return whether a transform is a blind spot by `RULE`."""
+    return each.is_harmless(base) and each.success_scaled.low > base.success.high
 
 
-def describe(changes: list[Change], spots: tuple[Transform, ...], attack: str) -> Finding:
-    """The comparison; the first of `changes` is the test set itself."""
-    base, rest = changes[0], changes[1:]
-    trained = [change for change in rest if change.trained]
-    others = [change for change in rest if not change.trained]
+def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack: str) -> Finding:
+    """Return the finding; the first comparison is that of the test set itself."""
+    base, rest = rows[0], rows[1:]
+    trained = [each for each in rest if each.trained]
+    others = [each for each in rest if not each.trained]
     return Finding(
         probe="patch",
         question=QUESTION,
@@ -48,85 +49,84 @@ def describe(changes: list[Change], spots: tuple[Transform, ...], attack: str) -
         headline=_headline(base, trained, others),
         numbers={
             "n": base.before.accuracy.n,
-            "trained_on": len(spots),
-            **_both("base_accuracy", base, lambda spot: spot.accuracy),
-            **_both("base_success", base, lambda spot: spot.success),
-            **_both("worst_trained_success", _worst(trained), lambda spot: spot.scaled),
-            **_both("worst_other_success", _worst(others), lambda spot: spot.scaled),
+            "trained_on": len(trained_on),
+            **_both("base_accuracy", base, lambda each: each.accuracy),
+            **_both("base_success", base, lambda each: each.success),
+            **_both("worst_trained_success", _worst(trained), lambda each: each.success_scaled),
+            **_both("worst_other_success", _worst(others), lambda each: each.success_scaled),
         },
-        tables={"changes": [_row(change, base) for change in changes]},
+        tables={"changes": [_row(each, base) for each in rows]},
         figures=(
             Bars(
                 "changes",
-                "Success of the attack at alpha·eps under each change before and after the fine-tuning, with 95% intervals. The "
-                "moves of scale-shift marked with a star were trained on, the other changes were not.",
+                "Success rate of the attack at alpha·eps after each transform, before and after "
+                "the fine-tuning, with 95% intervals. Transforms with a star were trained on.",
                 table="changes",
                 label="label",
-                series={
-                    when: (f"success_{when}", f"success_{when}_low", f"success_{when}_high")
-                    for when in ("before", "after")
-                },
+                series={"before": ends("success_before"), "after": ends("success_after")},
                 y_label="attack success rate",
             ),
         ),
         notes=(
-            f"Attack: {attack}. Changes: the paper's grid, and of each family the worst harmless change of the old model and that "
-            "of the new one. Success is over the images that the model at hand classifies correctly after the change.",
-            "Trained on: " + "; ".join(map(str, spots)) + ".",
+            f"Attack: {attack}. The transforms are the grid of Zhang et al. 2019, the worst "
+            "harmless transform of each family for the old model, and that for the new one. "
+            "Success rates are over the images that each model classifies correctly after the "
+            "transform.",
+            f"Trained on: {'; '.join(map(str, trained_on))}.",
         ),
     )
 
 
-def _worst(changes: list[Change]) -> Change | None:
-    """The change under which the new model falls most often."""
-    return max(
-        changes,
-        key=lambda change: (change.after.scaled.value, change.before.scaled.value),
-        default=None,
-    )
+def _worst(rows: Sequence[Comparison]) -> Comparison | None:
+    """Return the transform under which the attack on the new model succeeds most often."""
+
+    def success(each: Comparison) -> tuple[float, float]:
+        return each.after.success_scaled.value, each.before.success_scaled.value
+
+    return max(rows, key=success, default=None)
 
 
-def _both(name: str, change: Change | None, read: Callable[[Spot], object]) -> Row:
-    row: Row = {}
-    for when in ("before", "after"):
-        if change is not None:
-            row |= columns(f"{name}_{when}", read(getattr(change, when)))  # type: ignore[arg-type]
-    return row
+def _both(name: str, each: Comparison | None, read: Callable[[TransformedSet], Rate]) -> Row:
+    if each is None:
+        return {}
+    before, after = read(each.before), read(each.after)
+    return columns(f"{name}_before", before) | columns(f"{name}_after", after)
 
 
-def _row(change: Change, base: Change) -> Row:
-    what = str(change.before.transform or "the test set itself")
+def _row(each: Comparison, base: Comparison) -> Row:
     return {
-        "label": f"{what} *" if change.trained else what,
-        "family": change.family,
-        "trained_on": change.trained,
-        "n": change.before.accuracy.n,
-        **_both("accuracy", change, lambda spot: spot.accuracy),
-        **_both("success", change, lambda spot: spot.scaled),
-        "blind_before": change is not base and is_blind(change.before, base.before),
-        "blind_after": change is not base and is_blind(change.after, base.after),
+        "label": f"{each.before.name} *" if each.trained else each.before.name,
+        "family": each.family,
+        "trained_on": each.trained,
+        "n": each.before.accuracy.n,
+        **_both("accuracy", each, lambda side: side.accuracy),
+        **_both("success", each, lambda side: side.success_scaled),
+        "blind_before": each is not base and is_blind(each.before, base.before),
+        "blind_after": each is not base and is_blind(each.after, base.after),
     }
 
 
-def _verdict(base: Change, trained: list[Change], others: list[Change]) -> Verdict:
-    if any(is_blind(change.after, base.after) for change in trained):
+def _verdict(
+    base: Comparison, trained: Sequence[Comparison], others: Sequence[Comparison]
+) -> Verdict:
+    if any(is_blind(each.after, base.after) for each in trained):
         return "broken"
-    return "weak" if any(is_blind(change.after, base.after) for change in others) else "holds"
+    return "weak" if any(is_blind(each.after, base.after) for each in others) else "holds"
 
 
-def _headline(base: Change, trained: list[Change], others: list[Change]) -> str:
-    closed, moved = _worst(trained), _worst(others)
+def _headline(base: Comparison, trained: Sequence[Comparison], others: Sequence[Comparison]) -> str:
+    def rates(each: Comparison, name: str = "success_scaled") -> str:
+        before, after = getattr(each.before, name), getattr(each.after, name)
+        return f"from {before.value:.1%} to {after.value:.1%}"
+
+    closed, other = _worst(trained), _worst(others)
     assert closed is not None
-    cost = base.before.accuracy.value - base.after.accuracy.value
-    price = "at no cost of accuracy" if cost <= 0 else f"at a cost of {cost:.1%} of accuracy"
-    said = (
-        f"Under {closed.before.transform}, which was trained on, the attack succeeded on {closed.before.scaled.value:.1%} and now "
-        f"succeeds on {closed.after.scaled.value:.1%}; on the test set itself on {base.before.success.value:.1%} and now on "
-        f"{base.after.success.value:.1%}, {price}."
+    text = (
+        "The fine-tuning takes the attack success rate at alpha·eps, among the images classified "
+        f"correctly, {rates(closed)} after {closed.before.name}, which was trained on, and "
+        f"{rates(base)} on the test set itself. It takes accuracy {rates(base, 'accuracy')}."
     )
-    if moved is None:
-        return said
-    return (
-        f"{said} Of what was not trained on, {moved.before.transform} is worst now: {moved.before.scaled.value:.1%} before, "
-        f"{moved.after.scaled.value:.1%} after."
-    )
+    if other is None:
+        return text
+    name = other.before.name
+    return f"{text} The worst transform that was not trained on is {name}: {rates(other)}."

@@ -1,9 +1,9 @@
-"""Changed images under attack: what the blind-spot map chooses from."""
+"""Test images after a transform, attacked: what the blind-spot probes and certificates compare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,29 +11,69 @@ import polars as pl
 import torch
 
 from scotoma.attacks.strong import SEARCHES
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform
-from scotoma.probes.base import Settings
-from scotoma.probes.blindspots.probe import HARMLESS
-from scotoma.results.finding import Row
+from scotoma.probes.base import Settings, columns, sized
+from scotoma.results.finding import Gallery, Row
 from scotoma.transforms.control import contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
 from scotoma.utils.stats import Rate, rate
 
+HARMLESS = 0.01
+"""Loss of accuracy up to which a transform is harmless."""
+SHOWN = 6
+"""Number of adversarial images in a gallery."""
+
+
+def contrast_shift(alpha: float, beta: float) -> ScaleShift | None:
+    """Return the transform for (alpha, beta); None for (1, 0), the test set itself.
+
+    >>> contrast_shift(0.9, 0.05)
+    ScaleShift(alpha=0.9, beta=0.05)
+    """
+    return None if (alpha, beta) == (1.0, 0.0) else ScaleShift(alpha, beta)
+
+
+def alpha_beta(transform: Transform | None) -> tuple[float, float]:
+    """Return (alpha, beta) of a contrast shift; (1, 0) for any other transform."""
+    shift = isinstance(transform, ScaleShift)
+    return (transform.alpha, transform.beta) if shift else (1.0, 0.0)
+
+
+def keeps_accuracy(accuracy: float, base: float) -> bool:
+    """Return whether `accuracy` is at most one point below `base`.
+
+    >>> keeps_accuracy(0.95, base=0.96), keeps_accuracy(0.94, base=0.96)
+    (True, False)
+    """
+    return accuracy >= base - HARMLESS - 1e-9  # in binary, 0.96 - 0.01 is more than 0.95
+
 
 @dataclass(frozen=True)
-class Spot:
-    """A change of the images, attacked. alpha is the contrast that it leaves (`contrast`)."""
+class TransformedSet:
+    """Test images after a transform, and the records of an attack on them.
+
+    alpha is the contrast that the transform leaves (`contrast`), so alpha·eps is the scaled budget.
+    Success rates are over the images that are classified correctly after the transform.
+
+    Args:
+        transform: from images to images; None for the test set itself.
+        attack: the attack.
+        records: its records (`records.measure`).
+        threat: norm and eps of the claim.
+        change: mean absolute change of a pixel.
+        predictions: `label` and `prediction` of the images over which accuracy is taken; None
+            for those of `records`.
+    """
 
     transform: Transform | None
-    """None is the test set itself."""
-    change: float
-    """mean absolute change of a pixel"""
     attack: Attack
     records: pl.DataFrame
     threat: Threat
+    change: float = 0.0
+    predictions: pl.DataFrame | None = None
 
     @property
     def eps(self) -> float:
@@ -43,29 +83,39 @@ class Spot:
     def contrast(self) -> float:
         return contrast(self.transform)
 
+    @property
+    def scaled_eps(self) -> float:
+        return self.contrast * self.eps
+
+    @property
+    def name(self) -> str:
+        """The transform in words."""
+        return str(self.transform or "the test set itself")
+
     @cached_property
     def accuracy(self) -> Rate:
-        return rate((self.records["prediction"] == self.records["label"]).to_numpy())
+        frame = self.records if self.predictions is None else self.predictions
+        return rate((frame["prediction"] == frame["label"]).to_numpy())
 
     @cached_property
     def success(self) -> Rate:
-        """at eps, of the images that are classified correctly"""
+        """Attack success rate at eps."""
         return self._success(self.eps)
 
     @cached_property
-    def scaled(self) -> Rate:
-        """success at alpha·eps"""
-        return self._success(self.contrast * self.eps)
+    def success_scaled(self) -> Rate:
+        """Attack success rate at alpha·eps."""
+        return self._success(self.scaled_eps)
 
     @cached_property
     def robust(self) -> Rate:
-        """accuracy under attack at eps, of all images"""
+        """Robust accuracy at eps, over all images."""
         return self._robust(self.eps)
 
     @cached_property
     def robust_scaled(self) -> Rate:
-        """the same at alpha·eps"""
-        return self._robust(self.contrast * self.eps)
+        """Robust accuracy at alpha·eps, over all images."""
+        return self._robust(self.scaled_eps)
 
     def _success(self, size: float) -> Rate:
         return rate(rec.successes(self.records, size, self.threat.norm))
@@ -73,77 +123,122 @@ class Spot:
     def _robust(self, size: float) -> Rate:
         return rate(rec.beyond(self.records[self.threat.norm].to_numpy(), size))
 
-    def fell(self, size: float) -> np.ndarray:
-        """Which images fall to a perturbation of that size, bool."""
+    def broken(self, size: float) -> np.ndarray:
+        """Return which images a perturbation of this size breaks, bool (n,)."""
         return rec.fallen(self.records, size, self.threat.norm)
 
-    def is_harmless(self, base: Spot) -> bool:
-        """Whether it costs at most a point of the accuracy on the test set itself."""
-        slack = 1e-9  # 0.96 - 0.01 is more than 0.95 in binary
-        return self.success.n > 0 and self.accuracy.value >= base.accuracy.value - HARMLESS - slack
+    def is_harmless(self, base: TransformedSet) -> bool:
+        """Return whether the transform costs at most one point of the accuracy of `base`."""
+        return self.success.n > 0 and keeps_accuracy(self.accuracy.value, base.accuracy.value)
 
-    def fallen(self) -> Row | None:
-        """The record of the first image that falls at alpha·eps, else at eps, if any does."""
-        for size in (self.contrast * self.eps, self.eps):
-            rows = self.records.filter(self.fell(size))
-            if len(rows):
-                return rows.sort("index").row(0, named=True)
-        return None
+    def row(self) -> Row:
+        """Return (alpha, beta), accuracy and success rates as a row of a table."""
+        alpha, beta = alpha_beta(self.transform)
+        return {
+            "contrast_shift": f"{alpha:g}, {beta:g}",
+            "alpha": alpha,
+            "beta": beta,
+            "n": self.accuracy.n,
+            **columns("accuracy", self.accuracy),
+            "attacked": self.success.n,
+            **columns("success_eps", self.success),
+            **columns("success_alpha_eps", self.success_scaled),
+        }
+
+    def broken_records(self) -> pl.DataFrame:
+        """Return the records of images broken at alpha·eps, or at eps if there is none."""
+        scaled = self.records.filter(self.broken(self.scaled_eps))
+        return (scaled if len(scaled) else self.records.filter(self.broken(self.eps))).sort("index")
+
+    def images(self, run: Run, rows: pl.DataFrame) -> np.ndarray:
+        """Return original, transformed and adversarial images of records, (n, 3, c, h, w)."""
+        indices = rows["index"].to_list()
+        return np.stack(run.examples(self.attack, self.transform, indices), axis=1)
 
 
-def cell(transform: Transform | None) -> tuple[float, float]:
-    """(alpha, beta) of scale-shift."""
-    return (transform.alpha, transform.beta) if isinstance(transform, ScaleShift) else (1.0, 0.0)
+def one_a_class(records: pl.DataFrame, n: int = SHOWN) -> pl.DataFrame:
+    """Return the first n records, in rounds that take one of each class."""
+    ordered = records.sort("index").with_columns(nth=pl.int_range(pl.len()).over("label"))
+    return ordered.sort("nth", "label", "index").head(n)
 
 
-def worst(spots: Iterable[Spot], base: Spot) -> Spot | None:
-    """The harmless change with the lowest robust accuracy at alpha·eps, the smallest of equals; None where none is harmless."""
-    changed = (spot for spot in spots if spot.transform is not None and spot.is_harmless(base))
-    return min(changed, key=lambda spot: (spot.robust_scaled.value, spot.change), default=None)
+def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: str) -> Gallery:
+    """Describe original, transformed and adversarial images, a row for each record."""
+    captions = [
+        [
+            f"{row['label']}",
+            middle,
+            f"classified as {row['adversarial_prediction']}, {sized(row, norm)}",
+        ]
+        for row in records.iter_rows(named=True)
+    ]
+    return Gallery(name, caption, name, ["original", "transformed", "adversarial"], captions)
+
+
+def ends(column: str) -> tuple[str, str, str]:
+    """Return the names of the columns of a rate and its interval."""
+    return column, f"{column}_low", f"{column}_high"
+
+
+def attack_transformed(run: Run, settings: Settings, transform: Transform | None) -> TransformedSet:
+    """Attack the images of a run after a transform with the audit attack.
+
+    After a transform, the attack leaves an image once its perturbation is below alpha·eps. On the
+    test set itself it runs to the end, so that other probes share its records.
+    """
+    threat = run.claim.threat
+    until = contrast(transform) * threat.eps if transform else 0.0
+    return _attack(run, settings.make_attack(threat, until=until), transform)
+
+
+def _attack(run: Run, attack: Attack, transform: Transform | None) -> TransformedSet:
+    made = TransformedSet(transform, attack, pl.DataFrame(), run.claim.threat)
+    return replace(made, records=run.attack(attack, transform, what=f"  {made.name}"))
+
+
+def worst(sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
+    """Return the harmless transform with the lowest robust accuracy at alpha·eps, or None.
+
+    Among equals it is the one that changes the images least.
+    """
+    harmless = (each for each in sets if each.transform is not None and each.is_harmless(base))
+    return min(harmless, key=lambda each: (each.robust_scaled.value, each.change), default=None)
 
 
 @dataclass(frozen=True)
 class Scout:
-    """Attacks changed images, cheaply or with the audit's attack.
+    """Attack transformed images, either cheaply or with the audit attack.
 
     Args:
+        run: whose images and model.
+        settings: which hold the audit attack.
         steps: gradient steps of the cheap attack.
     """
 
-    claim: Claim
     run: Run
     settings: Settings
     steps: int
 
-    def cheap(self, transform: Transform | None, advance: Advance) -> Spot:
-        """One minimum-norm search of a few steps, which leaves an image at alpha·eps: it serves both sizes."""
-        threat = self.claim.threat
-        search = SEARCHES[threat.norm](
-            threat, steps=self.steps, restarts=0, until=contrast(transform) * threat.eps
-        )
-        spot = self._attack(search, transform)
+    def cheap(self, transform: Transform | None, advance: Advance) -> TransformedSet:
+        """Run one short minimum-norm search, which leaves an image at alpha·eps."""
+        threat = self.run.claim.threat
+        until = contrast(transform) * threat.eps
+        search = SEARCHES[threat.norm](threat, steps=self.steps, restarts=0, until=until)
+        attacked = _attack(self.run, search, transform)
         advance(1)
-        return spot
+        return replace(attacked, change=self._change(transform))
 
-    def strong(self, transform: Transform | None) -> Spot:
-        """The audit's attack; on the test set itself as other probes run it."""
-        until = contrast(transform) * self.claim.threat.eps if transform else 0.0
-        return self._attack(self.settings.make_attack(self.claim.threat, until=until), transform)
+    def strong(self, transform: Transform | None) -> TransformedSet:
+        """Run the audit attack."""
+        attacked = attack_transformed(self.run, self.settings, transform)
+        return replace(attacked, change=self._change(transform))
 
-    def _attack(self, attack: Attack, transform: Transform | None) -> Spot:
-        frame = self.run.attack(attack, transform, what=f"  {transform or 'the test set itself'}")
-        return Spot(
-            transform,
-            self._change(transform) if transform else 0.0,
-            attack,
-            frame,
-            self.claim.threat,
-        )
-
-    def _change(self, transform: Transform) -> float:
-        """Mean absolute change of a pixel over the audited images."""
+    def _change(self, transform: Transform | None) -> float:
+        """Return the mean absolute change of a pixel over the audited images."""
+        if transform is None:
+            return 0.0
         total = torch.zeros((), dtype=torch.float64)
         for indices in self.run.indices.split(self.run.batch_size):
-            images = self.claim.data.test.images(indices)
+            images = self.run.claim.data.test.images(indices)
             total += (transform(images) - images).abs().flatten(1).mean(1).double().sum()
         return float(total) / len(self.run.indices)

@@ -1,1 +1,1 @@
-"""What can be proved, and what harmless changes leave of the proof."""
+"""Certificates, and what remains of them after harmless transforms."""

@@ -14,280 +14,249 @@ from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
-from scotoma.probes.base import Probe, Settings, columns, sized
+from scotoma.probes.base import Probe, Settings, columns
 from scotoma.probes.blindspots.grid import contrast_shifts
-from scotoma.probes.blindspots.probe import HARMLESS, move
-from scotoma.probes.blindspots.transformed import Spot, cell
-from scotoma.results.finding import Bars, Finding, Gallery, Row, Verdict
+from scotoma.probes.blindspots.probe import NONE_HARMLESS
+from scotoma.probes.blindspots.transformed import (
+    HARMLESS,
+    TransformedSet,
+    alpha_beta,
+    attack_transformed,
+    contrast_shift,
+    ends,
+    gallery,
+    one_a_class,
+)
+from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 from scotoma.utils.text import norm_name
 
 LEFT = 0.5
+"""Share of the certified accuracy that a harmless contrast shift has to leave."""
 RULE = (
-    f"a move is harmless if it costs at most {HARMLESS:.0%} of accuracy; broken if under some harmless move the 95% interval of "
-    f"certified accuracy at alpha·eps lies below {LEFT:.0%} of that at eps on the test set itself, or if an attack succeeds inside "
-    "a certified ball; weak if it lies below the interval of the latter, else holds; not applicable if the bound does not know the "
-    "network or certifies nothing on the test set itself"
+    f"A contrast shift is harmless if it costs at most {HARMLESS:.0%} of accuracy. Broken: under a "
+    "harmless contrast shift the 95% interval of certified accuracy at alpha·eps lies below "
+    f"{LEFT:.0%} of the certified accuracy at eps on the test set itself, or an attack succeeds "
+    "inside a certified ball. Weak: it lies below the interval of the latter. Otherwise it holds. "
+    "Not applicable: the bound does not cover the network, or certifies no image of the test set."
 )
-SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Ground:
-    """A cell of the grid, certified and attacked."""
+class CertifiedSet:
+    """A transformed set and its certificates.
 
-    spot: Spot
+    Args:
+        attacked: the transformed set, under the audit attack.
+        proofs: `index`; `eps` and `alpha_eps` (whether no perturbation of that size changes the
+            prediction of the correct label).
+    """
+
+    attacked: TransformedSet
     proofs: pl.DataFrame
-    """`index`, `eps` and `alpha_eps`: whether no perturbation of that size changes the label"""
 
     @cached_property
     def certified(self) -> Rate:
-        """at eps, of all images"""
+        """Certified accuracy at eps, over all images."""
         return rate(self.proofs["eps"].to_numpy())
 
     @cached_property
     def scaled(self) -> Rate:
-        """certified at alpha·eps"""
+        """Certified accuracy at alpha·eps, over all images."""
         return rate(self.proofs["alpha_eps"].to_numpy())
 
     @cached_property
     def contradictions(self) -> int:
-        """Images on which the attack succeeds inside a certified ball."""
-        both = self.spot.records.join(self.proofs, on="index")
-        sizes = {"eps": self.spot.eps, "alpha_eps": self.spot.contrast * self.spot.eps}
-        fell = [pl.col(name) & (pl.col("linf") <= size + TOLERANCE) for name, size in sizes.items()]
-        return len(both.filter(pl.any_horizontal(fell)))
+        """Number of images on which the attack succeeds inside a certified ball."""
+        both = self.attacked.records.join(self.proofs, on="index")
+        sizes = {"eps": self.attacked.eps, "alpha_eps": self.attacked.scaled_eps}
+        inside = [
+            pl.col(name) & (pl.col("linf") <= size + TOLERANCE) for name, size in sizes.items()
+        ]
+        return len(both.filter(pl.any_horizontal(inside)))
+
+    def row(self) -> Row:
+        """Return certified accuracy, robust accuracy and success rates as a row of a table."""
+        return {
+            **self.attacked.row(),
+            **columns("certified_accuracy_eps", self.certified),
+            **columns("certified_accuracy_alpha_eps", self.scaled),
+            **columns("robust_accuracy_eps", self.attacked.robust),
+            **columns("robust_accuracy_alpha_eps", self.attacked.robust_scaled),
+            "contradictions": self.contradictions,
+        }
 
 
 class Certificate(Probe):
-    """The dual bound of Wong and Kolter (2018) beside the attack, over the grid of Zhang et al. 2019.
+    """The dual bound of Wong and Kolter (2018), beside the attack, over a grid of contrast shifts.
 
-    What is certified is a lower bound on robust accuracy, what the attack leaves an upper one.
+    The bound is a lower limit of robust accuracy, the attack an upper one. The grid is that of
+    Zhang et al. 2019.
     """
 
     question = "Does its certificate survive harmless changes of contrast and background?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        if claim.threat.norm != "linf":
+        norm = claim.threat.norm
+        if norm != "linf":
             return self._inapplicable(
-                f"The bound is one in L-inf, and the claim is one in {norm_name(claim.threat.norm)}."
+                f"The bound is for L-inf perturbations, but the claim is for {norm_name(norm)}."
             )
         try:
             network = read_network(run.model, claim.data.shape)
         except InputError as error:
             return self._inapplicable(f"There is {error}.")
-        grounds, grid = [], contrast_shifts(claim.data.name)
+        sets, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("certificates", len(grid)) as advance:
-            for alpha, beta in grid:
-                grounds.append(
-                    self._ground(claim, run, settings, network, alpha, move(alpha, beta))
-                )
+            for shift in grid:
+                sets.append(_certify(run, settings, network, contrast_shift(*shift)))
                 advance(1)
-        base, moved = grounds[0], grounds[1:]
+        base, *others = sets
         if base.certified.value == 0:
             return self._inapplicable(
-                f"The bound certifies none of {base.certified.n} test images, so there is nothing to lose."
+                f"The bound certifies none of the {base.certified.n} test images, so a transform "
+                "has nothing to lose."
             )
-        harmless = [ground for ground in moved if ground.spot.is_harmless(base.spot)]
-        worst = min(
-            harmless,
-            key=lambda ground: (ground.scaled.value, ground.spot.robust_scaled.value),
-            default=base,
+        harmless = [each for each in others if each.attacked.is_harmless(base.attacked)]
+        worst = min(harmless, key=_left, default=base)
+        contradictions = sum(each.contradictions for each in sets)
+        alpha, beta = alpha_beta(worst.attacked.transform)
+        rows = _lost_and_broken(base, worst)
+        bars = Bars(
+            "grid",
+            "Shares of all test images after x' = alpha x + beta on [-0.5, 0.5], with 95% "
+            "intervals: classified correctly; still classified correctly under the attack at "
+            "alpha·eps; and certified. Robust accuracy lies between the last two.",
+            table="grid",
+            label="contrast_shift",
+            series={
+                "accuracy": ends("accuracy"),
+                "withstands the attack at alpha·eps": ends("robust_accuracy_alpha_eps"),
+                "certified at alpha·eps": ends("certified_accuracy_alpha_eps"),
+                "certified at eps": ends("certified_accuracy_eps"),
+            },
+            y_label="rate",
         )
-        chosen = self._fallen(base, worst)
-        contradictions = sum(ground.contradictions for ground in grounds)
-        alpha, beta = cell(worst.spot.transform)
+        shown = gallery(
+            "broken",
+            "Test images that are certified at eps; the same images after the contrast shift "
+            f"(alpha {alpha:g}, beta {beta:g}); and adversarial images within alpha·eps of those. "
+            "The certificate was valid only for the original image.",
+            rows,
+            "still correct",
+            norm,
+        )
         return Finding(
             probe="certificate",
             question=self.question,
             verdict="broken" if contradictions else self._verdict(base, harmless),
             rule=RULE,
-            headline=self._headline(base, worst, contradictions),
+            headline=_headline(base, worst, contradictions),
             numbers={
                 **columns("certified_accuracy", base.certified),
-                **columns("accuracy", base.spot.accuracy),
-                **columns("robust_accuracy", base.spot.robust),
+                **columns("accuracy", base.attacked.accuracy),
+                **columns("robust_accuracy", base.attacked.robust),
                 "worst_alpha": alpha,
                 "worst_beta": beta,
                 **columns("worst_certified_accuracy_eps", worst.certified),
                 **columns("worst_certified_accuracy_alpha_eps", worst.scaled),
-                **columns("worst_robust_accuracy_alpha_eps", worst.spot.robust_scaled),
-                **columns("lost", rate(self._lost(base, worst))),
+                **columns("worst_robust_accuracy_alpha_eps", worst.attacked.robust_scaled),
+                **columns("lost", rate(_lost(base, worst))),
                 "contradictions": contradictions,
                 "n": base.certified.n,
             },
-            tables={"grid": [self._row(ground) for ground in grounds]},
-            figures=(
-                Bars(
-                    "grid",
-                    "Shares of all test images after x' = alpha x + beta on [-0.5, 0.5], with 95% intervals: classified correctly, "
-                    "still so after the attack within alpha·eps, and certified. The truth lies between the last two.",
-                    table="grid",
-                    label="move",
-                    series={
-                        "accuracy": ("accuracy", "accuracy_low", "accuracy_high"),
-                        "withstands the attack at alpha·eps": (
-                            "robust_accuracy_alpha_eps",
-                            "robust_accuracy_alpha_eps_low",
-                            "robust_accuracy_alpha_eps_high",
-                        ),
-                        "certified at alpha·eps": (
-                            "certified_accuracy_alpha_eps",
-                            "certified_accuracy_alpha_eps_low",
-                            "certified_accuracy_alpha_eps_high",
-                        ),
-                        "certified at eps": (
-                            "certified_accuracy_eps",
-                            "certified_accuracy_eps_low",
-                            "certified_accuracy_eps_high",
-                        ),
-                    },
-                    y_label="rate",
-                ),
-                *([self._gallery(worst, chosen)] if len(chosen) else []),
-            ),
+            tables={"grid": [each.row() for each in sets]},
+            figures=(bars, shown) if len(rows) else (bars,),
             notes=(
-                "Bound: Wong and Kolter 2018, every layer exactly, the ball cut to [0, 1]. It proves that no perturbation of the "
-                "image at hand changes its label; that says nothing of the same image with less contrast. Certified accuracy "
-                "counts an image that is classified wrongly as not certified.",
-                f"Attack: {settings.attack}, as in the blindspots probe. Success rates are over the images that are classified "
-                "correctly after the move.",
+                "Bound: Wong and Kolter 2018, with every layer treated exactly and the ball cut to "
+                "[0, 1]. It proves that no perturbation of one image changes its label, which says "
+                "nothing about that image with less contrast. An image that is classified wrongly "
+                "counts as not certified.",
+                f"Attack: {settings.attack}, as in the blindspots probe. Success rates are over "
+                "the images that are classified correctly after the contrast shift.",
             ),
-            images={"fallen": self._images(run, worst, chosen)} if len(chosen) else {},
-        )
-
-    def _ground(
-        self,
-        claim: Claim,
-        run: Run,
-        settings: Settings,
-        network: Network,
-        alpha: float,
-        transform: Transform | None,
-    ) -> Ground:
-        eps, split = claim.threat.eps, claim.data.test
-        attack = settings.make_attack(claim.threat, until=alpha * eps if transform else 0.0)
-        what = f"  {transform or 'the test set itself'}"
-        records = run.attack(attack, transform, what=what)
-        right = torch.from_numpy((records["prediction"] == records["label"]).to_numpy())
-
-        def prove(indices: Tensor) -> np.ndarray:
-            images = split.images(indices)
-            images = (transform(images) if transform else images).to(run.device)
-            labels = split.labels[indices].to(run.device)
-            proofs = certified(network, images, labels, eps).repeat(2, 1)
-            left = ~proofs[0]  # a proof at eps is one at every smaller size
-            if transform and left.any():
-                proofs[1, left] = certified(network, images[left], labels[left], alpha * eps)
-            return proofs.cpu().numpy()
-
-        def compute() -> pl.DataFrame:
-            proofs = np.zeros((2, len(right)), dtype=bool)
-            positions = right.nonzero().squeeze(1)
-            with run.progress.bar(f"{what}: certifying", len(positions)) as advance:
-                for part in positions.split(run.batch_size):
-                    proofs[:, part.numpy()] = prove(run.indices[part])
-                    advance(len(part))
-            return pl.DataFrame(
-                {"index": run.indices.numpy(), "eps": proofs[0], "alpha_eps": proofs[1]}
-            )
-
-        config = {
-            "bound": "dual",
-            "transform": describe(transform) if transform else None,
-            "sizes": [eps, alpha * eps],
-        }
-        return Ground(
-            Spot(transform, 0.0, attack, records, claim.threat),
-            run.table("certificates", config, compute),
+            images={"broken": worst.attacked.images(run, rows)} if len(rows) else {},
         )
 
     def _inapplicable(self, why: str) -> Finding:
         return Finding("certificate", self.question, "not applicable", RULE, why)
 
     @staticmethod
-    def _verdict(base: Ground, harmless: list[Ground]) -> Verdict:
-        if any(ground.scaled.high < LEFT * base.certified.value for ground in harmless):
+    def _verdict(base: CertifiedSet, harmless: list[CertifiedSet]) -> Verdict:
+        if any(each.scaled.high < LEFT * base.certified.value for each in harmless):
             return "broken"
         return (
-            "weak"
-            if any(ground.scaled.high < base.certified.low for ground in harmless)
-            else "holds"
+            "weak" if any(each.scaled.high < base.certified.low for each in harmless) else "holds"
         )
 
-    @staticmethod
-    def _headline(base: Ground, worst: Ground, contradictions: int) -> str:
-        if contradictions:
-            return (
-                f"THE CERTIFICATE IS WRONG: on {contradictions} images the attack succeeds inside a certified ball. Either the "
-                "bound or the measurement has a fault; believe neither and report it."
-            )
-        kept = f"On the test set itself {base.certified} of images are certified within eps"
-        if worst is base:
-            return f"{kept}. No move on the grid is harmless: each costs over {HARMLESS:.0%} of accuracy."
-        alpha, beta = cell(worst.spot.transform)
+
+def _left(each: CertifiedSet) -> tuple[float, float]:
+    return each.scaled.value, each.attacked.robust_scaled.value
+
+
+def _certify(
+    run: Run, settings: Settings, network: Network, transform: Transform | None
+) -> CertifiedSet:
+    """Attack the images after a transform, and certify those that are classified correctly."""
+    attacked = attack_transformed(run, settings, transform)
+    eps, scaled_eps, split = attacked.eps, attacked.scaled_eps, run.claim.data.test
+    records = attacked.records
+    correct = torch.from_numpy((records["prediction"] == records["label"]).to_numpy())
+
+    def prove(indices: Tensor) -> np.ndarray:
+        images = split.images(indices)
+        images = (transform(images) if transform else images).to(run.device)
+        labels = split.labels[indices].to(run.device)
+        proofs = certified(network, images, labels, eps).repeat(2, 1)
+        left = ~proofs[0]  # a proof at eps is one at every smaller size
+        if transform and left.any():
+            proofs[1, left] = certified(network, images[left], labels[left], scaled_eps)
+        return proofs.cpu().numpy()
+
+    def compute() -> pl.DataFrame:
+        proofs = np.zeros((2, len(correct)), dtype=bool)
+        positions = correct.nonzero().squeeze(1)
+        with run.progress.bar(f"  {attacked.name}: certifying", len(positions)) as advance:
+            for part in positions.split(run.batch_size):
+                proofs[:, part.numpy()] = prove(run.indices[part])
+                advance(len(part))
+        index = run.indices.numpy()
+        return pl.DataFrame({"index": index, "eps": proofs[0], "alpha_eps": proofs[1]})
+
+    config = {
+        "bound": "dual",
+        "transform": describe(transform) if transform else None,
+        "sizes": [eps, scaled_eps],
+    }
+    return CertifiedSet(attacked, run.table("certificates", config, compute))
+
+
+def _headline(base: CertifiedSet, worst: CertifiedSet, contradictions: int) -> str:
+    if contradictions:
         return (
-            f"{kept}; at alpha {alpha:g}, beta {beta:g}, where accuracy is {worst.spot.accuracy.value:.1%}, "
-            f"{worst.scaled.value:.1%} within alpha·eps and {worst.certified.value:.1%} within eps. There the attack succeeds on "
-            f"{worst.spot.scaled.value:.1%} within alpha·eps."
+            "THE CERTIFICATE IS WRONG: the attack succeeds inside a certified ball on "
+            f"{contradictions} images. Either the bound or the measurement has a fault; trust "
+            "neither, and report it."
         )
+    text = f"At eps, {base.certified} of the test images are certified"
+    if worst is base:
+        return f"{text}. {NONE_HARMLESS.format('contrast shift of the grid')}"
+    alpha, beta = alpha_beta(worst.attacked.transform)
+    return (
+        f"{text}. After a harmless contrast shift (alpha {alpha:g}, beta {beta:g}; accuracy "
+        f"{worst.attacked.accuracy.value:.1%}) {worst.scaled.value:.1%} are at the scaled budget "
+        f"alpha·eps and {worst.certified.value:.1%} at eps, and the attack succeeds at alpha·eps "
+        f"on {worst.attacked.success_scaled.value:.1%} of the images classified correctly."
+    )
 
-    @staticmethod
-    def _row(ground: Ground) -> Row:
-        spot = ground.spot
-        alpha, beta = cell(spot.transform)
-        return {
-            "move": f"{alpha:g}, {beta:g}",
-            "alpha": alpha,
-            "beta": beta,
-            "n": spot.accuracy.n,
-            **columns("accuracy", spot.accuracy),
-            **columns("certified_accuracy_eps", ground.certified),
-            **columns("certified_accuracy_alpha_eps", ground.scaled),
-            **columns("robust_accuracy_eps", spot.robust),
-            **columns("robust_accuracy_alpha_eps", spot.robust_scaled),
-            "attacked": spot.success.n,
-            **columns("success_eps", spot.success),
-            **columns("success_alpha_eps", spot.scaled),
-            "contradictions": ground.contradictions,
-        }
 
-    @staticmethod
-    def _lost(base: Ground, worst: Ground) -> np.ndarray:
-        """Of the images that are certified at eps on the test set itself, which are not certified at alpha·eps after the move."""
-        return ~worst.proofs.filter(base.proofs["eps"])["alpha_eps"].to_numpy()
+def _lost(base: CertifiedSet, worst: CertifiedSet) -> np.ndarray:
+    """Return which of the originally certified images are not certified after the transform."""
+    return ~worst.proofs.filter(base.proofs["eps"])["alpha_eps"].to_numpy()
 
-    @staticmethod
-    def _fallen(base: Ground, worst: Ground) -> pl.DataFrame:
-        """A few images that are certified on the test set itself and fall at alpha·eps after the worst move, one a class first."""
-        size = worst.spot.contrast * worst.spot.eps
-        rows = worst.spot.records.filter(base.proofs["eps"].to_numpy() & worst.spot.fell(size))
-        first = rows.sort("index").with_columns(nth=pl.int_range(pl.len()).over("label"))
-        return first.sort("nth", "label", "index").head(SHOWN)
 
-    @staticmethod
-    def _images(run: Run, worst: Ground, chosen: pl.DataFrame) -> np.ndarray:
-        spot = worst.spot
-        return np.stack(
-            run.examples(spot.attack, spot.transform, chosen["index"].to_list()), axis=1
-        )
-
-    @staticmethod
-    def _gallery(worst: Ground, chosen: pl.DataFrame) -> Gallery:
-        alpha, beta = cell(worst.spot.transform)
-        return Gallery(
-            "fallen",
-            f"Test images that are certified within eps, the same after the move (alpha {alpha:g}, beta {beta:g}), and adversarial "
-            "images within alpha·eps of those: the certificate held for another image.",
-            images="fallen",
-            columns=["certified", "moved", "adversarial"],
-            captions=[
-                [
-                    f"{row['label']}",
-                    "still right",
-                    f"taken for {row['adversarial_prediction']}, {sized(row, 'linf')}",
-                ]
-                for row in chosen.iter_rows(named=True)
-            ],
-        )
+def _lost_and_broken(base: CertifiedSet, worst: CertifiedSet) -> pl.DataFrame:
+    """Return a few records of images certified before the transform and broken after it."""
+    broken = worst.attacked.broken(worst.attacked.scaled_eps)
+    return one_a_class(worst.attacked.records.filter(base.proofs["eps"].to_numpy() & broken))

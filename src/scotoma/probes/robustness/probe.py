@@ -15,6 +15,9 @@ from scotoma.utils.text import norm_name
 
 HOLDS, BROKEN = 0.15, 0.5
 RULE = f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
+NOTHING_TO_ATTACK = (
+    "The model classifies none of the audited images correctly, so there is nothing to attack."
+)
 POINTS = 60
 SHOWN = 6
 
@@ -78,7 +81,7 @@ class Robustness(Probe):
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
         size = f"{norm_name(claim.threat.norm)} {claim.threat.eps:g}"
         if success.n == 0:
-            return "The model classifies none of the audited images correctly, so there is nothing to attack."
+            return NOTHING_TO_ATTACK
         return (
             f"Accuracy is {clean.value:.1%} on clean images and at most {robust.value:.1%} within {size}: the attack succeeds on "
             f"{percent(success)} of those classified correctly."
