@@ -54,7 +54,7 @@ def test_other_sizes_and_grey_images(shape):
 
 
 def test_too_small_an_image():
-    with pytest.raises(InputError, match=r"resnet101.*at least 32x32, these are 28x40"):
+    with pytest.raises(InputError, match=r"resnet101.*at least 32x32 pixels, not 28x40"):
         ARCHITECTURES["resnet101"]((3, 28, 40), 10)
 
 

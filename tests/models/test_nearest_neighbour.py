@@ -58,7 +58,7 @@ def test_a_class_without_images_is_far_away():
 
 
 def test_an_empty_one_says_so():
-    with pytest.raises(InputError, match="remembers no images yet"):
+    with pytest.raises(InputError, match="has no training images yet"):
         NearestNeighbour(4)(torch.rand(1, 2, 5, 6))
 
 

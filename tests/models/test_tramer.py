@@ -51,8 +51,5 @@ def test_the_smallest_images(arch: str, smallest: int):
     shape = (3, smallest, smallest + 3)
     assert ARCHITECTURES[arch](shape, 7)(torch.rand(2, *shape)).shape == (2, 7)
     if smallest > 1:
-        with pytest.raises(
-            InputError,
-            match=f"--arch {arch}: its filters need images of at least {smallest}x{smallest}",
-        ):
+        with pytest.raises(InputError, match=f"{arch} needs .* at least {smallest}x{smallest} "):
             ARCHITECTURES[arch]((3, smallest - 1, 40), 7)

@@ -1,4 +1,10 @@
-"""Architectures, one file a family and one line here a name; and the loading of models, ours and other people's."""
+"""Architectures, one file a family and one line here a name, and the loading of all models.
+
+>>> import scotoma, torch
+>>> network = scotoma.models.ARCHITECTURES["small-cnn"]((1, 8, 8), classes=10)
+>>> scotoma.load_model(network).module(torch.rand(2, 1, 8, 8)).shape
+torch.Size([2, 10])
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,7 @@ ARCHITECTURES = Table(
     "architecture",
     {
         "small-cnn": "models.small_cnn:small_cnn",
-        "madry-mnist": "models.madry:madry_mnist",
+        "madry-mnist": "models.small_cnn:madry_mnist",
         "wong-small": "models.wong:wong_small",
         "wong-large": "models.wong:wong_large",
         "wrm": "models.wrm:wrm",

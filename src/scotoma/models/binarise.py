@@ -1,4 +1,4 @@
-"""Binarised input, the simple defence against L-inf (Schott et al. 2019, section 2)."""
+"""Binarised input, a simple defence against L-inf (Schott et al. 2019, section 2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 
 class Binarise(nn.Module):
-    """Pixels from `threshold` on are 1, the others 0: an L-inf perturbation must cross the threshold to be seen at all.
+    """Sets pixels from `threshold` on to 1 and all others to 0.
 
-    No gradient passes; attacks that follow one need BPDA.
+    An L-inf perturbation has an effect only if it crosses the threshold. No gradient passes, so
+    attacks that follow one need BPDA.
     """
 
     gradient: ClassVar = "bpda"

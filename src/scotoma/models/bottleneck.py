@@ -1,4 +1,4 @@
-"""Residual networks of bottleneck units, for images of any size from 32x32 (He et al. 2016)."""
+"""Residual networks of bottleneck units, for images of at least 32x32 pixels."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scotoma.models.layers import Shape, at_least
 from scotoma.models.resnet import Standardise
-from scotoma.utils.errors import InputError
 
-Shape = tuple[int, int, int]
 GROWTH = 4
-"""A unit's output has so many times the channels of its 3x3 convolution."""
+"""Channels of a unit's output for each channel of its 3x3 convolution."""
 LEAST = 32
-"""Pixels that five halvings leave one of."""
+"""Shortest side, in pixels, of which five halvings leave one pixel."""
 
 
 class Bottleneck(nn.Module):
-    """relu(shortcut + body): 1x1 to `width` channels, 3x3, 1x1 to four times as many, each before batch normalisation.
+    """relu(shortcut + body): 1x1 to `width` channels, 3x3, 1x1 to four times as many channels.
 
-    The stride stands in the 3x3 convolution, where it skips no pixel (as in Goyal et al. 2017; in the first 1x1 in the paper). The
-    shortcut is a 1x1 convolution where the size changes.
+    Batch normalisation follows each convolution. The 3x3 convolution has the stride and so skips no
+    pixel (Goyal et al. 2017; in the paper the first 1x1 has it). The shortcut is a 1x1 convolution
+    where the size changes.
     """
 
     def __init__(self, inputs: int, width: int, stride: int):
@@ -44,24 +44,35 @@ class Bottleneck(nn.Module):
 
 
 def resnet50(shape: Shape, classes: int) -> nn.Sequential:
-    """ResNet-50: units 3, 4, 6, 3 in stages of 64 to 512 channels (He et al. 2016, Table 1).
+    """Build ResNet-50: units 3, 4, 6, 3 in stages of 64 to 512 channels.
 
-    Layers to read features from: stem, stage1, stage2, stage3, stage4, pool (the default: the input of fc), fc.
+    Layers with features: stem, stage1, stage2, stage3, stage4, pool (the default), fc.
+
+    Raises:
+        InputError: the images are smaller than 32x32 pixels.
+
+    Source: He et al. 2016, Table 1.
+
+    >>> import torch
+    >>> with torch.device("meta"):  # without memory for 23 million weights
+    ...     resnet50((3, 224, 224), classes=10).fc.in_features
+    2048
     """
-    return _resnet("resnet50", shape, classes, (3, 4, 6, 3))
+    return _resnet(at_least(LEAST, shape, "resnet50"), classes, (3, 4, 6, 3))
 
 
 def resnet101(shape: Shape, classes: int) -> nn.Sequential:
-    """ResNet-101: the same with 23 units in the third stage."""
-    return _resnet("resnet101", shape, classes, (3, 4, 23, 3))
+    """Build ResNet-101: `resnet50` with 23 units in the third stage.
+
+    >>> import torch
+    >>> with torch.device("meta"):
+    ...     len(resnet101((3, 224, 224), classes=10).stage3)
+    23
+    """
+    return _resnet(at_least(LEAST, shape, "resnet101"), classes, (3, 4, 23, 3))
 
 
-def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn.Sequential:
-    channels, height, width = shape
-    if min(height, width) < LEAST:
-        raise InputError(
-            f"--arch {arch}: its strides need images of at least {LEAST}x{LEAST}, these are {height}x{width}"
-        )
+def _resnet(shape: Shape, classes: int, units: tuple[int, ...]) -> nn.Sequential:
     stages, inputs = OrderedDict(), 64
     for stage, count in enumerate(units):
         size = 64 * 2**stage
@@ -74,7 +85,7 @@ def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn
         OrderedDict(
             standardise=Standardise(),
             stem=nn.Sequential(
-                *_convolution(channels, 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
+                *_convolution(shape[0], 64, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
             ),
             **stages,
             pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
@@ -85,7 +96,8 @@ def _resnet(arch: str, shape: Shape, classes: int, units: tuple[int, ...]) -> nn
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
         elif isinstance(part, Bottleneck):
-            nn.init.zeros_(part.body[-1].weight)  # type: ignore[arg-type]  a fresh unit passes its input on (Goyal et al. 2017)
+            # A fresh unit returns its input (Goyal et al. 2017).
+            nn.init.zeros_(part.body[-1].weight)  # type: ignore[arg-type]
     return model
 
 

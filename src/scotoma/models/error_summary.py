@@ -1,4 +1,4 @@
-"""Other people's error texts, cut to what fits into one line."""
+"""Error texts of other libraries, cut to one line."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ LONGEST = 200
 
 
 def reason(error: BaseException) -> str:
-    """The line of an exception's text that says what went wrong; its type where it has no text.
+    """Return the line of an exception's text that names the cause; its type if it has no text.
 
-    That is the first line, save in TorchScript, which opens with its own stack and ends with the cause.
+    This is the first line, except in TorchScript errors, which begin with a stack trace.
+
+    >>> reason(ValueError("no such layer"))
+    'no such layer'
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    line = (
-        lines[-1].removeprefix("RuntimeError: ")
-        if "TorchScript" in lines[0] and len(lines) > 1
-        else lines[0]
-    )
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = (lines or [type(error).__name__])[0]
+    if "TorchScript" in line and len(lines) > 1:
+        line = lines[-1].removeprefix("RuntimeError: ")
     return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

@@ -9,18 +9,21 @@ from torch import Tensor, nn
 
 from scotoma.data.dataset import Split
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 
 READ = 4096
 """Training images read at once."""
 
 
 class NearestNeighbour(nn.Module):
-    """The logit of a class is minus the L2 distance to its nearest training image.
+    """A model whose logits are minus the L2 distances to the nearest training image of each class.
 
-    Exact search, by faiss on a CPU. The logits can be differentiated: by the image whose neighbours they are, as long as these
-    stay the nearest. Half the smallest distance to another class less that to its own is a certificate in L2.
+    The search is exact (faiss on a CPU). Logits have a gradient by the image as long as its
+    neighbours stay the nearest. Half the gap between the smallest distances to another class and to
+    its own is an L2 certificate.
 
-    Buffers: images (m, c, h, w), bytes where nothing is lost in them, and labels (m,), which `remember` fills.
+    The buffers, filled by `remember`, are images (m, c, h, w), as bytes if nothing is lost, and
+    labels (m,).
     """
 
     def __init__(self, classes: int):
@@ -33,50 +36,50 @@ class NearestNeighbour(nn.Module):
         self._kept = _Kept()
 
     def remember(self, split: Split) -> NearestNeighbour:
-        """Take every image of a split."""
+        """Store all images of a split, and return the model."""
         rows = torch.arange(len(split)).split(READ)
         self.labels = split.labels.clone()
         as_bytes = [(split.images(part) * 255).round_().to(torch.uint8) for part in rows]
-        whole = all(
-            torch.equal(made.float().div_(255), split.images(part))
-            for made, part in zip(as_bytes, rows, strict=True)
-        )
-        self.images = torch.cat(as_bytes if whole else [split.images(part) for part in rows])
+        pairs = zip(as_bytes, rows, strict=True)
+        lossless = all(torch.equal(part.float().div_(255), split.images(of)) for part, of in pairs)
+        self.images = torch.cat(as_bytes if lossless else [split.images(part) for part in rows])
         self._kept.places = None
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (n, classes); a class without images is as far as the diameter of the box."""
+        """Return logits (n, classes); a class without images has the largest possible distance.
+
+        Raises:
+            InputError: there are no training images.
+        """
         if not len(self.labels):
             raise InputError(
-                "this nearest neighbour remembers no images yet: scotoma train nearest-neighbour --data DATA"
+                "this nearest neighbour has no training images yet: "
+                "scotoma train nearest-neighbour --data DATA"
             )
         flat = images.flatten(1).float()
         nearest = self._search(flat.detach())
         diameter = flat.shape[1] ** 0.5
-        found = self._pixels(nearest.clamp_min(0).flatten()).view(len(flat), self.classes, -1)
-        distances = (flat[:, None] - found).norm(dim=2)
+        neighbours = self._pixels(nearest.clamp_min(0).flatten()).view(len(flat), self.classes, -1)
+        distances = (flat[:, None] - neighbours).norm(dim=2)
         return -torch.where(nearest < 0, diameter, distances)
 
     @torch.no_grad()
     def _search(self, flat: Tensor) -> Tensor:
-        """Which training image of each class is nearest, int64 (n, classes); -1 where the class has none."""
-        if self._kept.places is None:
-            self._kept.places = [
-                (self.labels == label).nonzero().squeeze(1) for label in range(self.classes)
-            ]
-            self._kept.pixels = [self._pixels(rows) for rows in self._kept.places]
+        """Return rows of the nearest training images, int64 (n, classes); -1 for an empty class."""
+        kept, classes = self._kept, range(self.classes)
+        if kept.places is None:
+            kept.places = [(self.labels == label).nonzero().squeeze(1) for label in classes]
+            kept.pixels = [self._pixels(rows) for rows in kept.places]
         best = flat.new_full((len(flat), self.classes), -1, dtype=torch.int64)
-        for label, (rows, pixels) in enumerate(
-            zip(self._kept.places, self._kept.pixels, strict=True)
-        ):
+        for label, rows, pixels in zip(classes, kept.places, kept.pixels, strict=True):
             if len(rows):
                 best[:, label] = rows[_nearest(pixels, flat)]
         return best
 
     def _pixels(self, rows: Tensor) -> Tensor:
-        found = self.images[rows].flatten(1)
-        return found.float().div_(255) if found.dtype == torch.uint8 else found
+        images = self.images[rows].flatten(1)
+        return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def _apply(self, *args: Any, **kwargs: Any) -> NearestNeighbour:
         self._kept.places = None
@@ -93,22 +96,27 @@ class NearestNeighbour(nn.Module):
 
 
 class _Kept:
-    """Training images class by class, for the search; no part of the model's state."""
+    """Training images by class, for the search; not part of the model's state."""
 
     places: list[Tensor] | None = None
     pixels: list[Tensor]
 
 
 def _nearest(pixels: Tensor, flat: Tensor) -> Tensor:
-    """The row of `pixels` (m, d) nearest to each of `flat` (n, d), int64 (n,)."""
+    """Return the row of `pixels` (m, d) nearest to each of `flat` (n, d), int64 (n,)."""
     if flat.device.type != "cpu":
         return torch.cdist(flat, pixels).argmin(1)
-    import faiss
-
-    _, found = faiss.knn(flat.numpy(), pixels.numpy(), 1)
-    return torch.from_numpy(found[:, 0])
+    faiss = require("faiss", "model nearest-neighbour")
+    _, rows = faiss.knn(flat.numpy(), pixels.numpy(), 1)
+    return torch.from_numpy(rows[:, 0])
 
 
 def nearest_neighbour(shape: tuple[int, int, int], classes: int) -> NearestNeighbour:
-    """A model that remembers nothing yet; recipe nearest-neighbour fills it."""
+    """Build a model without training images; the recipe nearest-neighbour stores them.
+
+    >>> model = nearest_neighbour((1, 1, 1), classes=2)
+    >>> model.images, model.labels = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.tensor([0, 1])
+    >>> model(torch.tensor([0.2, 0.9]).view(2, 1, 1, 1)).argmax(1)
+    tensor([0, 1])
+    """
     return NearestNeighbour(classes)

@@ -12,22 +12,20 @@ LEAK = 0.1
 
 
 class Standardise(nn.Module):
-    """Pixels in [0, 1] to about zero mean and unit variance: (x - 0.5) / 0.25."""
+    """Scales pixels in [0, 1] to about zero mean and unit variance: (x - 0.5) / 0.25."""
 
     def forward(self, images: Tensor) -> Tensor:
         return (images - 0.5) * 4.0
 
 
 class StandardiseEach(nn.Module):
-    """Every image to zero mean and unit variance over its own pixels (the CIFAR-10 challenge does so inside the model)."""
+    """Scales each image to zero mean and unit variance, as in the CIFAR-10 challenge."""
 
     def forward(self, images: Tensor) -> Tensor:
         flat = images.flatten(1)
-        least = (
-            flat.shape[1] ** -0.5
-        )  # of the deviation, so that a blank image divides by something
-        # the challenge works on 0..255, where `least` stands beside deviations 255 times as large
-        deviation = flat.std(1, correction=0).clamp_min(least / 255)
+        # The least deviation, for blank images; the challenge uses it with pixels in 0..255.
+        least = flat.shape[1] ** -0.5 / 255
+        deviation = flat.std(1, correction=0).clamp_min(least)
         return (images - flat.mean(1)[:, None, None, None]) / deviation[:, None, None, None]
 
 
@@ -43,9 +41,12 @@ class Residual(nn.Module):
 
 
 def resnet9(shape: tuple[int, int, int], classes: int, width: int = 32) -> nn.Sequential:
-    """Nine layers, `width` to 8 `width` channels: small enough to train robustly without a GPU.
+    """Build nine layers of `width` to 8 `width` channels, which train robustly without a GPU.
 
-    Layers to read features from: stem, stage1, stage2, stage3, pool (the default: the input of fc), fc.
+    Layers with features: stem, stage1, stage2, stage3, pool (the default), fc.
+
+    >>> resnet9((3, 32, 32), classes=10, width=4).fc.in_features
+    32
     """
 
     def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -70,10 +71,11 @@ def resnet9(shape: tuple[int, int, int], classes: int, width: int = 32) -> nn.Se
 
 
 class PreActivation(nn.Module):
-    """A unit of two 3x3 convolutions, each after batch normalisation and leaky ReLU; the shortcut has no parameters.
+    """A unit of two 3x3 convolutions, each after batch normalisation and leaky ReLU.
 
-    Where the size changes, the shortcut is average pooling, and new channels of it are zero, half of them before the old.
-    `first` is the network's first unit, whose activation stands before the split (as in the authors' code).
+    The shortcut has no parameters: average pooling where the size changes, and zeros as new
+    channels, half of them before the old ones. In the `first` unit of a network both branches start
+    from the activation, as in the authors' code.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int, first: bool):
@@ -100,24 +102,21 @@ def madry_cifar(
     units: int = 5,
     widths: tuple[int, ...] = (16, 160, 320, 640),
 ) -> nn.Sequential:
-    """w32-10, the network of the CIFAR-10 challenge (Madry et al. 2018): five pre-activation units in each of three stages.
+    """Build w32-10 of the CIFAR-10 challenge: five pre-activation units in each of three stages.
 
-    Layers to read features from: stem, stage1, stage2, stage3, pool (the default: the 640 averages after the last batch
-    normalisation and leaky ReLU, the extractor of Zhang et al. 2019), fc.
+    Layers with features: stem, stage1, stage2, stage3, pool (the default: the 640 averages after
+    the last batch normalisation and leaky ReLU, the extractor of Zhang et al. 2019), fc.
+
+    Source: Madry et al. 2018.
+
+    >>> madry_cifar((3, 32, 32), classes=10, units=1, widths=(4, 8, 16, 32)).fc.in_features
+    32
     """
     stages = OrderedDict()
     for stage, (inputs, outputs) in enumerate(pairwise(widths)):
-        stages[f"stage{stage + 1}"] = nn.Sequential(
-            *(
-                PreActivation(
-                    outputs if unit else inputs,
-                    outputs,
-                    2 if stage and not unit else 1,
-                    first=not (stage or unit),
-                )
-                for unit in range(units)
-            )
-        )
+        first = PreActivation(inputs, outputs, 2 if stage else 1, first=not stage)
+        others = (PreActivation(outputs, outputs, 1, first=False) for _ in range(units - 1))
+        stages[f"stage{stage + 1}"] = nn.Sequential(first, *others)
     model = nn.Sequential(
         OrderedDict(
             standardise=StandardiseEach(),
@@ -130,11 +129,10 @@ def madry_cifar(
     )
     for part in model.modules():
         if isinstance(part, nn.Conv2d):
-            nn.init.normal_(
-                part.weight, std=(2 / (part.weight[0, 0].numel() * part.out_channels)) ** 0.5
-            )
+            outputs = part.weight[0, 0].numel() * part.out_channels
+            nn.init.normal_(part.weight, std=(2 / outputs) ** 0.5)
         elif isinstance(part, nn.BatchNorm2d):
-            part.momentum = 0.1  # the challenge's decay of 0.9
+            part.momentum = 0.1  # a decay of 0.9 in the challenge
         elif isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
             nn.init.zeros_(part.bias)

@@ -1,4 +1,7 @@
-"""The baselines that analysis by synthesis is compared with (Schott et al. 2019, section 5; as in the authors' code)."""
+"""The networks that analysis by synthesis is compared with.
+
+Source: Schott et al. 2019, section 5, as in the authors' code.
+"""
 
 from __future__ import annotations
 
@@ -7,36 +10,42 @@ from collections import OrderedDict
 from torch import nn
 
 from scotoma.models.binarise import Binarise
-from scotoma.utils.errors import InputError
+from scotoma.models.layers import Shape, at_least
 
-Shape = tuple[int, int, int]
 FILTERS = ((20, 5, 1), (70, 4, 2), (256, 3, 2))
-"""Channels, window and stride of the convolutions before the last, whose window is all that is left."""
+"""Channels, window and stride of the convolutions; a dense layer follows."""
 SMALLEST = 20
+"""Shortest side, in pixels, that all of `FILTERS` fit."""
 
 
 def cnn(shape: Shape, classes: int) -> nn.Sequential:
-    """Convolutions 20@5x5, 70@4x4 and 256@3x3 (the last two strided) with batch normalisation and ELUs, and one to the logits.
+    """Build convolutions 20@5x5, 70@4x4/2 and 256@3x3/2 with batch normalisation and ELUs.
 
-    On images smaller than 20x20 the first window is 3x3 and there is no third.
+    For images below 20x20 the first window is 3x3 and there is no third convolution.
 
-    Layers to read features from: conv1, norm1, elu1, conv2, norm2, elu2, conv3, norm3, elu3, flatten, fc.
+    Layers with features: conv1, norm1, elu1, conv2, norm2, elu2, conv3, norm3, elu3, flatten, fc.
+
+    Raises:
+        InputError: the images are smaller than 8x8 pixels.
+
+    >>> cnn((1, 28, 28), classes=10).fc.in_features
+    6400
     """
     return nn.Sequential(_layers(shape, classes))
 
 
 def binary_cnn(shape: Shape, classes: int) -> nn.Sequential:
-    """The same after `binarise`, with which it is trained as well."""
+    """Build `cnn` after `Binarise`, with which it is trained as well.
+
+    >>> [name for name, _ in binary_cnn((1, 8, 8), classes=10).named_children()][:2]
+    ['binarise', 'conv1']
+    """
     layers = _layers(shape, classes)
     return nn.Sequential(OrderedDict(binarise=Binarise(), **layers))
 
 
 def _layers(shape: Shape, classes: int) -> OrderedDict[str, nn.Module]:
-    channels, *sides = shape
-    if min(sides) < 8:
-        raise InputError(
-            f"--arch cnn: its filters need images of at least 8x8, these are {sides[0]}x{sides[1]}"
-        )
+    channels, *sides = at_least(8, shape, "cnn")
     filters = FILTERS if min(sides) >= SMALLEST else ((FILTERS[0][0], 3, 1), FILTERS[1])
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number, (width, window, stride) in enumerate(filters, 1):

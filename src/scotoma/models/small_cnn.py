@@ -1,4 +1,4 @@
-"""A network small enough to train robustly in seconds."""
+"""Networks of two convolutions with pooling and two dense layers."""
 
 from __future__ import annotations
 
@@ -8,22 +8,50 @@ from torch import nn
 
 
 def small_cnn(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Two 3x3 convolutions (32, 64) with pooling, a dense layer of 128; for 8x8 digits and 28x28 images.
+    """Build 3x3 convolutions (32, 64) and a dense layer of 128, which trains robustly in seconds.
 
-    Layers to read features from: conv1, relu1, pool1, conv2, relu2, pool2, fc1, relu3 (the default), fc2.
+    Layers with features: conv1, relu1, pool1, conv2, relu2, pool2, fc1, relu3 (the default), fc2.
+
+    Args:
+        shape: channels, height and width of the images, at least 4x4.
+        classes: number of outputs.
+
+    >>> small_cnn((1, 8, 8), classes=10).fc1.in_features
+    256
     """
-    channels, height, width = shape
+    return _network(shape, classes, size=3, width=128, ceil=False)
+
+
+def madry_mnist(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+    """Build the network of the MNIST challenge: 5x5 convolutions (32, 64), a dense layer of 1,024.
+
+    Layers with features: those of `small_cnn`. The default, relu3, is h_fc1 in the challenge's code
+    and the extractor of Zhang et al. 2019.
+
+    Source: Madry et al. 2018.
+
+    >>> madry_mnist((1, 28, 28), classes=10).fc1.in_features
+    3136
+    """
+    return _network(shape, classes, size=5, width=1024, ceil=True)
+
+
+def _network(
+    shape: tuple[int, int, int], classes: int, size: int, width: int, ceil: bool
+) -> nn.Sequential:
+    channels, *sides = shape
+    down, across = (-(-side // 4) if ceil else side // 4 for side in sides)
     return nn.Sequential(
         OrderedDict(
-            conv1=nn.Conv2d(channels, 32, 3, padding=1),
+            conv1=nn.Conv2d(channels, 32, size, padding=size // 2),
             relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2),
-            conv2=nn.Conv2d(32, 64, 3, padding=1),
+            pool1=nn.MaxPool2d(2, ceil_mode=ceil),
+            conv2=nn.Conv2d(32, 64, size, padding=size // 2),
             relu2=nn.ReLU(),
-            pool2=nn.MaxPool2d(2),
+            pool2=nn.MaxPool2d(2, ceil_mode=ceil),
             flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * (height // 4) * (width // 4), 128),
+            fc1=nn.Linear(64 * down * across, width),
             relu3=nn.ReLU(),
-            fc2=nn.Linear(128, classes),
+            fc2=nn.Linear(width, classes),
         )
     )

@@ -1,4 +1,8 @@
-"""The four networks of ensemble adversarial training on MNIST (Tramer et al. 2018, appendix A; as in the authors' code)."""
+"""The four MNIST networks of ensemble adversarial training.
+
+Source: Tramer et al. 2018, appendix A, as in the authors' code. They raise `InputError` if the
+images are smaller than the filters.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,31 @@ from collections import OrderedDict
 
 from torch import nn
 
-from scotoma.utils.errors import InputError
-
-Shape = tuple[int, int, int]
+from scotoma.models.layers import Shape, at_least
 
 
 def tramer_a(shape: Shape, classes: int) -> nn.Sequential:
-    """Model A: two 5x5 convolutions of 64, dropout 0.25, a dense layer of 128, dropout 0.5.
+    """Build model A: two 5x5 convolutions of 64, dropout 0.25, a dense layer of 128, dropout 0.5.
 
-    Layers to read features from: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
+    Layers with features: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
+
+    >>> tramer_a((1, 28, 28), classes=10).fc1.in_features
+    25600
     """
-    return _convolutions(_at_least("tramer-a", shape, 9), classes, filters=64, size=5)
+    return _convolutions(at_least(9, shape, "tramer-a"), classes, filters=64, size=5)
 
 
 def tramer_b(shape: Shape, classes: int) -> nn.Sequential:
-    """Model B: dropout 0.2 on the image, convolutions 8x8 (64), 6x6 (128), both strided, and 5x5 (128), dropout 0.5.
+    """Build model B: dropout 0.2 on the image, three convolutions (64, 128, 128), dropout 0.5.
 
-    Layers to read features from: conv1, relu1, conv2, relu2, conv3, relu3, dropout2, flatten (the default), fc.
+    The convolutions are 8x8 and 6x6, both strided, and 5x5. Layers with features: conv1, relu1,
+    conv2, relu2, conv3, relu3, dropout2, flatten (the default), fc.
+
+    >>> tramer_b((1, 28, 28), classes=10).fc.in_features
+    128
     """
-    channels, height, width = _at_least("tramer-b", shape, 28)
-
-    def left(size: int) -> int:
-        return (size // 2 - 6) // 2 + 1 - 4
-
+    channels, *sides = at_least(28, shape, "tramer-b")
+    down, across = ((side // 2 - 6) // 2 + 1 - 4 for side in sides)
     return nn.Sequential(
         OrderedDict(
             dropout1=nn.Dropout(0.2),
@@ -40,23 +46,29 @@ def tramer_b(shape: Shape, classes: int) -> nn.Sequential:
             relu3=nn.ReLU(),
             dropout2=nn.Dropout(0.5),
             flatten=nn.Flatten(),
-            fc=nn.Linear(128 * left(height) * left(width), classes),
+            fc=nn.Linear(128 * down * across, classes),
         )
     )
 
 
 def tramer_c(shape: Shape, classes: int) -> nn.Sequential:
-    """Model C: 3x3 convolutions of 128 and 64, dropout 0.25, a dense layer of 128, dropout 0.5.
+    """Build model C: 3x3 convolutions of 128 and 64, dropout 0.25, 128 dense units, dropout 0.5.
 
-    Layers to read features from: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
+    Layers with features: conv1, relu1, conv2, relu2, fc1, relu3, dropout2 (the default), fc2.
+
+    >>> tramer_c((1, 28, 28), classes=10).fc1.in_features
+    36864
     """
-    return _convolutions(_at_least("tramer-c", shape, 5), classes, filters=128, size=3)
+    return _convolutions(at_least(5, shape, "tramer-c"), classes, filters=128, size=3)
 
 
 def tramer_d(shape: Shape, classes: int) -> nn.Sequential:
-    """Model D: four dense layers of 300, each with dropout 0.5, and no convolution.
+    """Build model D: four dense layers of 300, each with dropout 0.5, and no convolution.
 
-    Layers to read features from: fc1, relu1, dropout1 ... fc4, relu4, dropout4 (the default), fc5.
+    Layers with features: fc1, relu1, dropout1 ... fc4, relu4, dropout4 (the default), fc5.
+
+    >>> tramer_d((1, 28, 28), classes=10).fc1.in_features
+    784
     """
     channels, height, width = shape
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -68,7 +80,7 @@ def tramer_d(shape: Shape, classes: int) -> nn.Sequential:
 
 
 def _convolutions(shape: Shape, classes: int, filters: int, size: int) -> nn.Sequential:
-    """Models A and C: convolutions of `filters` and 64, `size` pixels wide, and a dense layer."""
+    """Build models A and C: convolutions of `filters` and 64, `size` pixels wide."""
     channels, height, width = shape
     lost = 2 * (size - 1)
     return nn.Sequential(
@@ -85,11 +97,3 @@ def _convolutions(shape: Shape, classes: int, filters: int, size: int) -> nn.Seq
             fc2=nn.Linear(128, classes),
         )
     )
-
-
-def _at_least(arch: str, shape: Shape, pixels: int) -> Shape:
-    if min(shape[1:]) < pixels:
-        raise InputError(
-            f"--arch {arch}: its filters need images of at least {pixels}x{pixels}, these are {shape[1]}x{shape[2]}"
-        )
-    return shape

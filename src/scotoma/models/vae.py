@@ -1,4 +1,4 @@
-"""One variational autoencoder a class, all of them in one grouped network (Schott et al. 2019, section 3)."""
+"""A variational autoencoder for each class, in one grouped network (Schott et al. 2019)."""
 
 from __future__ import annotations
 
@@ -15,33 +15,34 @@ LATENT = 8
 
 
 class Windows(NamedTuple):
-    """(channels, window, stride) of the convolutions of an encoder and of a decoder, the last of which makes the image."""
+    """(channels, window, stride) of the convolutions; the last of the decoder makes the image."""
 
     encoder: tuple[tuple[int, int, int], ...]
     decoder: tuple[tuple[int, int, int], ...]
     margin: int
-    """what the decoder adds to four times (`small`: two times) the side of its first window"""
+    """Pixels of a side beyond `scale` times the decoder's first window."""
     scale: int
 
 
 LARGE = Windows(
     ((32, 5, 1), (32, 4, 2), (64, 3, 2)), ((16, 5, 2), (16, 5, 2), (0, 4, 1)), margin=12, scale=4
 )
-"""The authors' own, made for 28x28 pixels; for sides that are a multiple of 4."""
+"""The authors' windows for 28x28 pixels, which fit sides that are a multiple of 4."""
 SMALL = Windows(((32, 3, 1), (64, 4, 2)), ((16, 4, 2), (0, 3, 1)), margin=4, scale=2)
-"""For images of 8 to 14 pixels a side, an even number."""
+"""Windows for sides of 8, 10, 12 and 14 pixels."""
 
 
 class ClassVAEs(nn.Module):
-    """Encoders to means and log variances of `LATENT` dimensions and decoders back, one of each a class.
+    """An encoder to means and log variances of `LATENT` dimensions, and a decoder, for each class.
 
-    They run side by side as the groups of grouped convolutions: a batch (n, classes * c, h, w) holds n images of every class, and
-    what one class sees, batch statistics too, no other does. 28x28 pixels are encoded by convolutions 32@5x5, 32@4x4/2, 64@3x3/2
-    and one over what is left, and decoded by transposed ones 32@4x4, 16@5x5/2, 16@5x5/2 and 1@4x4, with batch normalisation and
-    ELUs between and a sigmoid in the end (the authors' code).
+    They run as the groups of grouped convolutions: a batch (n, classes * c, h, w) has n images of
+    each class, and classes do not mix, not even in batch statistics. 28x28 pixels are encoded by
+    convolutions 32@5x5, 32@4x4/2, 64@3x3/2 and one over the rest, and decoded by transposed ones
+    32@4x4, 16@5x5/2, 16@5x5/2 and 1@4x4, with batch normalisation and ELUs in between and a sigmoid
+    at the end (the authors' code).
 
     Raises:
-        InputError: images of a size that these windows cannot make.
+        InputError: the windows do not fit the size of the images.
     """
 
     def __init__(self, shape: tuple[int, int, int], classes: int):
@@ -50,26 +51,23 @@ class ClassVAEs(nn.Module):
         windows = LARGE if min(sides) >= 16 else SMALL
         if min(sides) < 8 or any((side - windows.margin) % windows.scale for side in sides):
             raise InputError(
-                f"--arch abs: images are {sides[0]}x{sides[1]}; its decoder makes sides that are a multiple of 4 from 16 pixels "
-                "on, and even ones from 8 to 14"
+                f"abs cannot model images of {sides[0]}x{sides[1]} pixels; "
+                "want even sides from 8 to 14, or multiples of 4 from 16"
             )
         self.shape, self.classes = shape, classes
-        first = (
-            (sides[0] - windows.margin) // windows.scale,
-            (sides[1] - windows.margin) // windows.scale,
-        )
+        down, across = ((side - windows.margin) // windows.scale for side in sides)
         self.encoder = nn.Sequential(_encoder(windows, channels, classes, sides))
-        self.decoder = nn.Sequential(_decoder(windows, channels, classes, first))
+        self.decoder = nn.Sequential(_decoder(windows, channels, classes, (down, across)))
 
     def forward(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Reconstructions of images, one of each class in turn, from latents drawn around their means.
+        """Return reconstructions from random latents, and means and log variances of the latents.
 
         Args:
-            images: (n, classes, c, h, w).
-            generator: for the draws.
+            images: (n, classes, c, h, w), one image of each class in turn.
+            generator: random numbers for the latents.
 
         Returns:
-            reconstructions like the images; means and log variances (n, classes, LATENT).
+            reconstructions (n, classes, c, h, w); means and log variances (n, classes, LATENT).
         """
         n = len(images)
         encoded = self.encoder(images.flatten(1, 2)).view(n, self.classes, 2, LATENT)
@@ -78,10 +76,9 @@ class ClassVAEs(nn.Module):
         return self.decode(mean + noise * (log_variance / 2).exp()), mean, log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (n, classes, c, h, w) from latents (n, classes, LATENT), each class by its own decoder."""
-        return self.decoder(latents.flatten(1)[:, :, None, None]).view(
-            len(latents), self.classes, *self.shape
-        )
+        """Return images (n, classes, c, h, w) from latents (n, classes, LATENT)."""
+        images = self.decoder(latents.flatten(1)[:, :, None, None])
+        return images.view(len(latents), self.classes, *self.shape)
 
 
 def _encoder(

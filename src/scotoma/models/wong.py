@@ -1,4 +1,4 @@
-"""The networks of provable training (Wong and Kolter 2018)."""
+"""The networks of provable training."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from torch import nn
 
 
 def wong_small(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Two strided 4x4 convolutions (16, 32), a dense layer of 100 (Wong and Kolter 2018, MNIST).
+    """Build two strided 4x4 convolutions (16, 32) and a dense layer of 100.
 
-    Layers to read features from: conv1, relu1, conv2, relu2, fc1, relu3 (the default), fc2.
+    Layers with features: conv1, relu1, conv2, relu2, fc1, relu3 (the default), fc2.
+
+    Source: Wong and Kolter 2018, MNIST.
+
+    >>> wong_small((1, 28, 28), classes=10).fc1.in_features
+    1568
     """
     channels, height, width = shape
     return nn.Sequential(
@@ -28,9 +33,14 @@ def wong_small(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
 
 
 def wong_large(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Four convolutions (32, 32, 64, 64), every other one strided, two dense layers of 512 (Wong et al. 2018).
+    """Build four convolutions (32, 32, 64, 64), every other strided, and two dense layers of 512.
 
-    Layers to read features from: conv1, relu1 ... conv4, relu4, fc1, relu5, fc2, relu6 (the default), fc3.
+    Layers with features: conv1, relu1 ... conv4, relu4, fc1, relu5, fc2, relu6 (the default), fc3.
+
+    Source: Wong et al. 2018.
+
+    >>> wong_large((1, 28, 28), classes=10).fc1.in_features
+    3136
     """
     channels, height, width = shape
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""The smooth network of distributionally robust training (Sinha et al. 2018)."""
+"""The smooth network of distributionally robust training."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from collections import OrderedDict
 
 from torch import nn
 
-from scotoma.utils.errors import InputError
+from scotoma.models.layers import Shape, at_least
 
 SMALLEST = 28
-"""Pixels a side that three windows without padding need."""
+"""Shortest side, in pixels, that three windows without padding fit."""
 
 
-def wrm(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
-    """Three strided convolutions (64, 128, 128) with ELUs, whose certificate needs a smooth loss (Sinha et al. 2018, MNIST).
+def wrm(shape: Shape, classes: int) -> nn.Sequential:
+    """Build three convolutions (64, 128, 128) with ELUs, since the certificate needs a smooth loss.
 
-    Layers to read features from: conv1, elu1, conv2, elu2, conv3, elu3, flatten (the default: the input of fc), fc.
+    Layers with features: conv1, elu1, conv2, elu2, conv3, elu3, flatten (the default), fc.
 
     Raises:
-        InputError: images below 28 x 28 pixels, for which the windows are too large.
+        InputError: the images are smaller than 28x28 pixels.
+
+    Source: Sinha et al. 2018, MNIST.
+
+    >>> wrm((1, 28, 28), classes=10).fc.in_features
+    128
     """
-    channels, height, width = shape
-    if min(height, width) < SMALLEST:
-        raise InputError(
-            f"wrm needs images of at least {SMALLEST}x{SMALLEST} pixels, not {height}x{width}"
-        )
-    sizes = [(side // 2 - 6) // 2 + 1 - 4 for side in (height, width)]
+    channels, *sides = at_least(SMALLEST, shape, "wrm")
+    down, across = ((side // 2 - 6) // 2 + 1 - 4 for side in sides)
     return nn.Sequential(
         OrderedDict(
             conv1=nn.Conv2d(channels, 64, 8, stride=2, padding=3),
@@ -35,6 +36,6 @@ def wrm(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
             conv3=nn.Conv2d(128, 128, 5),
             elu3=nn.ELU(),
             flatten=nn.Flatten(),
-            fc=nn.Linear(128 * sizes[0] * sizes[1], classes),
+            fc=nn.Linear(128 * down * across, classes),
         )
     )
