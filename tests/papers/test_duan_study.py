@@ -1,4 +1,4 @@
-"""A sweep of two small models of the digits: what stands in its rows is what maps, noise and squares give."""
+"""A sweep of two small models of the digits: its rows are what maps, noise and squares give."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import CONVENTIONS, gini, regional_gini
 from scotoma.papers import BY_NAME, ITEMS, chosen
-from scotoma.papers.duan2023 import channels, common, examination, measured, published
-from scotoma.papers.duan2023.attributions import Attributions
-from scotoma.papers.duan2023.examination import NOISED, Examination, counts, middle
-from scotoma.papers.duan2023.measured import measure, robust
-from scotoma.papers.duan2023.remedies import NATURAL, PLAIN, Remedies
-from scotoma.papers.duan2023.study import Study, size
-from scotoma.papers.duan2023.sweeps import Cifar, Digits, Mnist
+from scotoma.papers.duan2023 import examination, published
+from scotoma.papers.duan2023.examination import (
+    NOISED,
+    Examination,
+    channels,
+    common,
+    counts,
+    measure,
+    middle,
+    withstood,
+)
+from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Study, size
+from scotoma.papers.duan2023.variants import NATURAL, PLAIN, Attributions, Remedies
 from scotoma.papers.item import SUMMARY, Context
 from scotoma.papers.running import Reproduction
 from scotoma.reference import REFERENCES, Reference
@@ -57,13 +63,13 @@ class Tiny(Study):
 class TinyAttributions(Attributions):
     """The same models."""
 
-    ways = Tiny.sweep
+    trainings = Tiny.sweep
 
 
 class TinyRemedies(Remedies):
     """And one more."""
 
-    ways = {"digits": {NATURAL: "tiny-natural", PLAIN: "tiny-pgd", "Early": "tiny-early"}}
+    trainings = {"digits": {NATURAL: "tiny-natural", PLAIN: "tiny-pgd", "Early": "tiny-early"}}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +94,7 @@ def trained(tmp_path_factory, digits, digits_model) -> Path:
 def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
     for name, wanted in MODELS.items():
         monkeypatch.setitem(REFERENCES, name, wanted)
-    monkeypatch.setattr(measured, "UNIT", UNIT)
+    monkeypatch.setattr(examination, "UNIT", UNIT)
     monkeypatch.setattr(examination, "NOISE_DRAWS", 2)
     monkeypatch.setattr(examination, "CENTRE_DRAWS", 1)
     monkeypatch.setattr(Examination, "of", classmethod(_quick))
@@ -222,7 +228,7 @@ def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
     for row, captions in enumerate(gallery.captions):  # type: ignore[union-attr]
         for column, (module, caption) in enumerate(zip(modules, captions[1:], strict=True), 1):
             image = torch.from_numpy(shown[row, column])[None]
-            if caption == "stands":
+            if caption == "not fooled":
                 assert np.array_equal(shown[row, column], shown[row, 0])
                 continue
             with torch.no_grad():
@@ -238,7 +244,7 @@ def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
 def test_published_figures_stand_beside_the_convention_that_they_fit(context):
     class Named(Tiny):
         sweep = {"natural": "tiny-natural", "8/255": "tiny-pgd"}
-        published = ("CIFAR-10", "ResNet-18")
+        printed = ("CIFAR-10", "ResNet-18")
 
     with context() as here:
         rows, finding = Named().measure(here, "named")
@@ -282,8 +288,8 @@ def test_all_methods_of_attribution(context):
 def test_remedies_stand_beside_plain_training(context, digits):
     with context(attack="pgd") as here:
         rows, finding = TinyRemedies().measure(here, "remedies")
-        stood = robust(here, "tiny-pgd", Threat("linf", 0.1))
-        natural = robust(here, "tiny-natural", Threat("linf", 0.1))
+        stood = withstood(here, "tiny-pgd", Threat("linf", 0.1))
+        natural = withstood(here, "tiny-natural", Threat("linf", 0.1))
     assert len(stood) == LIMIT
     assert natural.mean() < stood.mean()
     by = {
@@ -348,7 +354,7 @@ def test_the_sweeps(item):
 
 
 def test_remedies_are_trained_for_the_size_of_the_plain_model():
-    for ways in Remedies.ways.values():
+    for ways in Remedies.trainings.values():
         known = {way: REFERENCES[model] for way, model in ways.items()}
         assert {(each.data, each.arch, each.threat) for each in known.values()} == {
             (known[PLAIN].data, known[PLAIN].arch, known[PLAIN].threat)

@@ -24,11 +24,11 @@ ITEMS = Table(
         "schott2019/bounds": "papers.schott2019.norms:Bounds",
         "schott2019/distal": "papers.schott2019.distal:DistalImages",
         "tramer2018/imagenet": "papers.tramer2018.imagenet:ImageNet",
-        "duan2023/digits": "papers.duan2023.sweeps:Digits",
-        "duan2023/mnist": "papers.duan2023.sweeps:Mnist",
-        "duan2023/cifar": "papers.duan2023.sweeps:Cifar",
-        "duan2023/attributions": "papers.duan2023.attributions:Attributions",
-        "duan2023/remedies": "papers.duan2023.remedies:Remedies",
+        "duan2023/digits": "papers.duan2023.study:Digits",
+        "duan2023/mnist": "papers.duan2023.study:Mnist",
+        "duan2023/cifar": "papers.duan2023.study:Cifar",
+        "duan2023/attributions": "papers.duan2023.variants:Attributions",
+        "duan2023/remedies": "papers.duan2023.variants:Remedies",
     },
 )
 

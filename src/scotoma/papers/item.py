@@ -19,6 +19,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
 from scotoma.papers.checks import RULE, Check, Measured, outcome
+from scotoma.probes.base import columns
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
@@ -209,6 +210,14 @@ def row(keys: Row, measure: str, ours: Measured, published: float | None = None)
     """
     interval = {"ours": finite(ours.value), "low": finite(ours.low), "high": finite(ours.high)}
     return {**keys, "measure": measure, **interval, "n": ours.n, "published": published}
+
+
+def cells(**values: Any) -> Row:
+    """Return cells of a table; a measured value has three, with the ends of its interval."""
+    line: Row = {}
+    for name, value in values.items():
+        line |= columns(name, value) if hasattr(value, "low") else {name: value}
+    return line
 
 
 def number(numbers: Row, name: str, n: int) -> Measured:

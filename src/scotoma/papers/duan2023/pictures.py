@@ -1,8 +1,9 @@
-"""Attribution maps and covered images of a few test images, as the paper's Figures 2 and 4 show them."""
+"""Attribution maps and covered images of a few test images, as in the paper's Figures 2 and 4."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -12,25 +13,25 @@ from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.method import Attribution
 from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.execution.fingerprint import describe
-from scotoma.papers.duan2023.examination import colour_of
-from scotoma.papers.duan2023.measured import Found, Measured
+from scotoma.papers.duan2023.claims import squares
+from scotoma.papers.duan2023.examination import Measured, Models, colour_of
+from scotoma.papers.figures import FULL, coloured, map_colours
 from scotoma.results.finding import Gallery
 from scotoma.utils.random import Randomness
 
 SHOWN = 4
-FULL = 0.99
-"""The quantile of a map's sizes that is drawn in full colour."""
-FOR, AGAINST = np.array([0.78, 0.22, 0.0]), np.array([0.0, 0.38, 0.61])
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """A look at images: the `map` of each, and by setting and colour what it looks like `covered`, what the model then `says` and
-    how many `squares` it took.
+    """Maps and covered images for `Run.map_images`.
+
+    Columns are the `map`, and by colour the `covered` image, the class that the model `says` (-1 if
+    it is not fooled), and the number and radius of the squares.
 
     Args:
-        method: of attribution.
-        occlusions: as in an `Examination`.
+        method: attribution method.
+        occlusions: one for each colour.
     """
 
     method: Attribution
@@ -42,96 +43,64 @@ class Pictures:
         maps = self.method(model, images, labels, random.fork(0))
         columns = {"map": maps.flatten(1)}
         for number, occlusion in enumerate(self.occlusions, 1):
-            found = occlusion(model, images, labels, maps, random.fork(number))
-            with torch.no_grad():
-                said = model(found.images).argmax(1)
+            result = occlusion(model, images, labels, maps, random.fork(number))
             name = colour_of(occlusion)
+            with torch.no_grad():
+                said = model(result.images).argmax(1)
             columns |= {
-                f"covered {name}": found.images.flatten(1),
-                f"says {name}": torch.where(found.fooled, said, -1),
-                f"squares {name}": found.regions,
-                f"radius {name}": found.radius,
+                f"covered {name}": result.images.flatten(1),
+                f"says {name}": torch.where(result.fooled, said, -1),
+                f"squares {name}": result.regions,
+                f"radius {name}": result.radius,
             }
         return columns
 
 
-def pictures(found: Found) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]]:
-    """Arrays and galleries: the first images of the random order, whatever became of them."""
-    names = list(found)
-    first = found[names[0]]
-    index = first.frame["index"].to_torch()[:SHOWN]
-    split = first.run.claim.data.test
-    originals = split.images(index).numpy()
-    labels = [first.run.claim.data.classes[label] for label in split.labels[index].tolist()]
-    looks = {name: _look(each, index) for name, each in found.items()}
-    colour = (
-        originals
-        if originals.shape[1] == 3
-        else np.repeat(originals.mean(1, keepdims=True), 3, axis=1)
-    )
-    maps = [_drawn(looks[name]["map"].reshape(originals.shape)) for name in names]
-    titles = [f"test image {at}: {label}" for at, label in zip(index.tolist(), labels, strict=True)]
-    ginis = [[f"Gini {found[name].gini()[row]:.2f}" for name in names] for row in range(len(index))]
-    ends = dict.fromkeys((names[0], names[-1]))
-    covered = [
-        looks[name][f"covered {each}"].reshape(originals.shape) for name in ends for each in COLOURS
-    ]
-    became = [
-        [
-            _became(looks[name], each, row, first.run.claim.data.classes)
-            for name in ends
-            for each in COLOURS
-        ]
-        for row in range(len(index))
-    ]
-    regions, radius = first.settings[-1]
+def pictures(models: Models) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]]:
+    """Return arrays and galleries of the first images of the random order."""
+    names, first = list(models), next(iter(models.values()))
+    index, data = first.frame["index"].to_torch()[:SHOWN], first.run.claim.data
+    originals = data.test.images(index).numpy()
+    looks = {name: _look(each, index) for name, each in models.items()}
+    maps = [map_colours(looks[name]["map"].reshape(originals.shape)) for name in names]
+    places = list(product(dict.fromkeys((names[0], names[-1])), COLOURS))
+    covered = [looks[name][f"covered {c}"].reshape(originals.shape) for name, c in places]
+    ginis, became = [], []
+    for line, (at, label) in enumerate(zip(index.tolist(), data.test.labels[index], strict=True)):
+        title = f"test image {at}: {data.classes[int(label)]}"
+        ginis.append([title] + [f"Gini {models[name].gini()[line]:.2f}" for name in names])
+        cells = [_became(looks[name], colour, line, data.classes) for name, colour in places]
+        became.append([title, *cells])
     arrays = {
-        "maps": np.stack([colour, *maps], axis=1),
+        "maps": np.stack([coloured(originals), *maps], axis=1),
         "covered": np.stack([originals, *covered], axis=1),
     }
+    of_maps = (
+        "Attribution maps for the true class, summed over channels: evidence for it in red, "
+        f"against it in blue. Each map has its own scale (full colour at the {FULL:.0%} quantile). "
+        "With the global Gini coefficient of absolute values. The images are the first of the random "
+        "order."
+    )
+    of_covered = (
+        f"The same images under {squares(*first.settings[-1])} pixels or smaller over their most "
+        "important places: the first cover that fools the model, or the image itself if none does."
+    )
+    columns = ["original", *(", ".join(place) for place in places)]
     return arrays, (
-        Gallery(
-            "maps",
-            "Attribution maps for the true class, summed over channels: evidence for it in red, against it in blue, each map to "
-            f"its own scale (full colour at the {FULL:.0%} quantile). With the global Gini coefficient of absolute values. The "
-            "images are the first of the random order.",
-            images="maps",
-            columns=["original", *names],
-            captions=[[title, *row] for title, row in zip(titles, ginis, strict=True)],
-        ),
-        Gallery(
-            "covered",
-            f"The same images under up to {regions} squares of up to {2 * radius}x{2 * radius} pixels over their most important "
-            "places, as found first; unchanged where the model stands.",
-            images="covered",
-            columns=["original", *(f"{name}, {each}" for name in ends for each in COLOURS)],
-            captions=[[title, *row] for title, row in zip(titles, became, strict=True)],
-        ),
+        Gallery("maps", of_maps, "maps", ["original", *names], ginis),
+        Gallery("covered", of_covered, "covered", columns, became),
     )
 
 
 def _look(each: Measured, index: Tensor) -> dict[str, np.ndarray]:
-    largest = each.settings[-1]
-    occlusions = tuple(
-        made for made in each.examination.occlusions if (made.regions, made.radius) == largest
-    )
-    look = Pictures(each.examination.method, tuple(map(replace, occlusions)))
+    made, largest = each.examination, each.settings[-1]
+    chosen = tuple(o for o in made.occlusions if (o.regions, o.radius) == largest)
+    look = Pictures(made.method, chosen)
     frame = each.run.subset(index).map_images("duan2023 pictures", describe(look), look)
     return {name: frame[name].to_numpy() for name in frame.columns}
 
 
-def _became(look: dict[str, np.ndarray], colour: str, row: int, classes: tuple[str, ...]) -> str:
-    said = int(look[f"says {colour}"][row])
-    if said < 0:
-        return "stands"
-    squares, side = int(look[f"squares {colour}"][row]), 2 * int(look[f"radius {colour}"][row])
-    return f"{classes[said]}, {squares} of {side}x{side}"
-
-
-def _drawn(maps: np.ndarray) -> np.ndarray:
-    """Colours (n, 3, h, w) of signed maps (n, c, h, w): white at 0."""
-    net = maps.sum(1)
-    size = np.quantile(np.abs(net), FULL, axis=(1, 2), keepdims=True)
-    strength = np.clip(np.divide(net, size, out=np.zeros_like(net), where=size > 0), -1, 1)[:, None]
-    ink = np.where(strength > 0, FOR[:, None, None], AGAINST[:, None, None])
-    return (1 - np.abs(strength) * (1 - ink)).astype(np.float32)
+def _became(look: dict[str, np.ndarray], colour: str, line: int, classes: tuple[str, ...]) -> str:
+    said, number, radius = (int(look[f"{c} {colour}"][line]) for c in ("says", "squares", "radius"))
+    side = 2 * radius
+    return "not fooled" if said < 0 else f"{classes[said]}, {number} of {side}x{side}"

@@ -1,8 +1,9 @@
-"""Duan et al. 2023, "Inequality phenomenon in l_inf-adversarial training, and its unrealized threats" (ICLR 2023,
-arXiv 2303.09182).
+"""Duan et al. 2023, "Inequality phenomenon in l_inf-adversarial training, and its unrealized
+threats" (ICLR 2023, arXiv 2303.09182).
 
-The figures of Tables 1 to 3 and what the text says of noise. Percentages are rates in [0, 1] here. The paper measures on ImageNet
-(ResNet-18, ResNet-50, Wide ResNet-50-2) and on CIFAR-10 (ResNet-18, DenseNet), not on MNIST. Its table of Cutout is unknown to us.
+The numbers of Tables 1 to 3 and those on noise in the text. Percentages are rates in [0, 1] here.
+The paper measures on ImageNet (ResNet-18, ResNet-50, Wide ResNet-50-2) and on CIFAR-10 (ResNet-18,
+DenseNet), not on MNIST. Its table on Cutout is unknown to us.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IMAGES = 1000
-"""Test images that all compared models have right (a page about the paper)."""
+"""Test images that all compared models classify correctly (from a page about the paper)."""
 
 EPS = {"natural": 0.0, "1/255": 1 / 255, "2/255": 2 / 255, "4/255": 4 / 255, "8/255": 8 / 255}
-"""The columns of Tables 1 and 2: natural training, and adversarial training in L-inf at growing size."""
+"""Columns of Tables 1 and 2: natural training, and L-inf adversarial training at growing size."""
 
 GINI = {
     ("CIFAR-10", "ResNet-18", "global"): (0.58, 0.65, 0.67, 0.69, 0.73),
@@ -27,12 +28,14 @@ GINI = {
     ("ImageNet", "ResNet-50", "regional"): (0.84, 0.91, 0.95, 0.96, 0.97),
     ("ImageNet", "Wide ResNet-50-2", "regional"): (0.81, 0.86, 0.88, 0.93, 0.97),
 }
-"""Table 1: mean Gini coefficient of integrated gradients, by data, network and what it is taken over, in the order of `EPS`.
+"""Table 1: mean Gini coefficient of integrated gradients, by data, network and what it is taken
+over, in the order of `EPS`.
 
-Global numbers fit absolute values; regional ones fit sums by region of which those below 0 are then left out (our inference)."""
+Global numbers fit absolute values; regional ones fit sums by region, without those below 0 (our
+inference)."""
 
 FITS = {"global": "absolute", "regional": "net"}
-"""The convention of `attribution.inequality` that published numbers fit."""
+"""Conventions of `metrics.inequality` that published numbers fit."""
 
 
 def _rates(*percent: float) -> tuple[float, ...]:
@@ -40,21 +43,22 @@ def _rates(*percent: float) -> tuple[float, ...]:
 
 
 COUNTS = (500, 1_000, 5_000, 10_000, 20_000)
-"""Sub-pixels that are noised, of `VALUES`."""
+"""Noised sub-pixels, of `VALUES`."""
 
 VALUES = 3 * 224 * 224
 
 MIDDLE = 5_000 / VALUES
-"""The share that is noised where one is told; the authors' code has it as its default."""
+"""Share of noised sub-pixels where a single number is given; the default of the authors' code."""
 
 RANDOM_NOISE = _rates(18.8, 73.4)
-"""Error under noise on random sub-pixels of ResNet-50 on ImageNet, natural and 8/255; at the largest count."""
+"""Error of ResNet-50 on ImageNet, natural and 8/255, under noise on the largest count of random
+sub-pixels."""
 
 NOISE_I = _rates(34.5, 94.0)
-"""The same on the most important ones, type I."""
+"""Error of the same models under noise of type I on the most important sub-pixels."""
 
 SETTINGS = ((5, 10), (10, 20))
-"""Table 2: the most squares, and their largest radius in pixels, on images of `SIDE` x `SIDE`."""
+"""Table 2: most squares, and their largest radius in pixels, on images of `SIDE` x `SIDE`."""
 
 SIDE = 224
 
@@ -105,4 +109,5 @@ TABLE3 = {
         Ablation(0.94, *_rates(63.9, 95.5, 64.6, 54.0, 71.7)),
     ),
 }
-"""Table 3: ResNet-50 on ImageNet, natural and adversarial, by attribution method. The count of noised sub-pixels is not told."""
+"""Table 3: ResNet-50 on ImageNet, natural and adversarial, by attribution method. The paper does
+not give the count of noised sub-pixels."""

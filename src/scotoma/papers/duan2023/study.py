@@ -1,303 +1,309 @@
-"""The paper's comparison on any data: models of one network, trained in L-inf at growing size."""
+"""Models of one network, trained in L-inf at growing size: the sweeps of three data sets."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
 
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Threat
 from scotoma.metrics.inequality import CONVENTIONS
+from scotoma.papers.checks import RULE
 from scotoma.papers.duan2023 import claims, published
-from scotoma.papers.duan2023.checks import RULE
-from scotoma.papers.duan2023.figures import figures
-from scotoma.papers.duan2023.measured import Found, Measured, measure
+from scotoma.papers.duan2023.claims import squares
+from scotoma.papers.duan2023.examination import Measured, Models, measure
 from scotoma.papers.duan2023.pictures import pictures
-from scotoma.papers.item import SUMMARY, Context, agreement, row
-from scotoma.probes.base import columns
+from scotoma.papers.figures import curve
+from scotoma.papers.item import Context, Item, agreement, cells, row
 from scotoma.reference import recipe_of
-from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import mean, median, rate
+from scotoma.results.finding import Curve, Finding, Row
+from scotoma.utils.stats import Rate, mean, median, rate
 
 COMPARED = ("importance", "random")
+"""Orders in which a claim compares values or places."""
+KEYS = ("noise", "type", "k", "squares", "colour", "order", "convention")
 
 
-class Study:
-    """A sweep, and what the paper claims of it."""
+class Study(Item):
+    """A sweep, and the paper's claims about it."""
 
-    title: str
-    source: str
     sweep: dict[str, str]
-    """The reference model by the size that it was trained for, as in "8/255": natural training first, the largest last."""
-    published: tuple[str, str] | None = None
-    """The paper's data and network of `papers.duan2023.GINI`, where ours are the same data and the same sizes."""
+    """Reference models by the size trained for, such as "8/255": natural training first, the
+    largest size last."""
+    printed: tuple[str, str] | None = None
+    """Data and network of `published.GINI`, if ours are the same data and sizes."""
 
     @property
-    def models(self) -> tuple[str, ...]:
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(self.sweep.values())
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        with context.progress.bar(self.title, 1) as advance:
-            found = measure(context, self.sweep)
-            advance(1)
-        rows = [line for eps, each in found.items() for line in self._rows(eps, each)]
-        checks = claims.of_sweep(found)
-        arrays, galleries = pictures(found)
-        held, inside = sum(check.holds for check in checks), (*agreement(rows).values(), 0, 0)[:2]
-        compared = (
-            dict(zip(("published_inside", "published"), inside, strict=True)) if inside[1] else {}
-        )
-        return rows, Finding(
-            probe=name,
-            question=self.title,
-            verdict="reproduced" if held == len(checks) else "differs",
-            rule=f"reproduced if every line of the table of checks holds: {RULE}; else differs",
-            headline=self._headline(found) + claims.outcome(checks),
-            numbers={
-                "n": len(next(iter(found.values()))),
-                "checks": len(checks),
-                "checks_held": held,
-                "checks_contrary": sum(check.contrary for check in checks),
-                **compared,
-            },
-            tables={
-                SUMMARY: [summary({"model": eps}, each) for eps, each in found.items()],
-                "checks": [check.row for check in checks],
-                "gini": [line for eps, each in found.items() for line in _gini(eps, each)],
-                **{
-                    f"noise_{kind}": [line for each in _ends(found) for line in _noise(*each, kind)]
-                    for kind in TYPES
-                },
-                "occlusion": [
-                    line for eps, each in found.items() for line in _occlusion(eps, each)
-                ],
-                **{
-                    f"occlusion_{number}": [
-                        line for eps, each in found.items() for line in _by_size(eps, each, number)
-                    ]
-                    for number in range(2)
-                },
-                "lorenz": [line for eps, each in found.items() for line in _lorenz(eps, each)],
-                "published_gini": published_gini(),
-                "published_occlusion": published_occlusion(),
-            },
-            figures=(*figures(found), *galleries),
-            notes=(*how(context, found), *self._notes(found)),
+        models = measure(context, self.sweep)
+        checks, (arrays, galleries) = claims.of_sweep(models), pictures(models)
+        every = list(models.items())
+        ends, first = [every[0], every[-1]], every[0][1]
+
+        def of(line: Callable[..., list[Row]], *more: object) -> list[Row]:
+            return [each for named in every for each in line(*named, *more)]
+
+        rows = of(self._rows)
+        tables = {"gini": of(_gini)}
+        for kind in TYPES:
+            tables[f"noise_{kind}"] = [each for end in ends for each in _noise(*end, kind)]
+        tables["occlusion"] = of(_occlusion)
+        tables |= {f"occlusion_{number}": of(_by_size, number) for number in range(2)}
+        finding = self.by_checks(
+            name,
+            checks,
+            _headline(models),
+            *how(context, models),
+            self._note(),
+            rule=f"every line of the table of checks holds: {RULE}",
+            numbers=counted(checks) | {"n": len(first), **agreement(rows)},
+            summary=[cells(model=eps, **summary(each)) for eps, each in every],
+            tables=tables
+            | {"lorenz": of(_lorenz)}
+            | {"published_gini": published_gini(), "published_occlusion": published_occlusion()},
+            figures=(*_figures(every), *galleries),
             images=arrays,
         )
+        return rows, finding
 
     def _rows(self, eps: str, each: Measured) -> list[Row]:
-        keys: Row = {
-            "trained for": eps,
-            **dict.fromkeys(("noise", "type", "k", "squares", "colour", "order", "convention")),
-        }
+        keys: Row = {"trained for": eps, **dict.fromkeys(KEYS)}
         rows = [row(keys, "clean accuracy, all test images", each.accuracy)]
         for over, used in {"global": CONVENTIONS[:2], "regional": CONVENTIONS}.items():
             for convention in used:
-                printed = self._published(eps, over) if published.FITS[over] == convention else None
-                rows.append(
-                    row(
-                        keys | {"convention": convention},
-                        f"{over} Gini",
-                        mean(each.gini(over, convention)),
-                        printed,
-                    )
-                )
+                gini, which = mean(each.gini(over, convention)), {"convention": convention}
+                fits = published.FITS[over] == convention
+                printed = self._published(eps, over) if fits else None
+                rows.append(row(keys | which, f"{over} Gini", gini, printed))
         for made in each.examination.noises:
-            for kind in made.types:
-                for order in made.orders:
-                    for k in each.counts:
-                        which = {"noise": made.noise, "type": kind, "k": k, "order": order}
-                        errors = each.noise(kind, order, k, made.noise)
-                        rows.append(row(keys | which, "error under noise", rate(errors)))
-        for number, (regions, radius) in enumerate(each.settings):
-            for colour in COLOURS:
-                for order in ORDERS:
-                    which = {
-                        "squares": f"{regions} of radius {radius}",
-                        "colour": colour,
-                        "order": order,
-                    }
-                    errors = rate(each.occlusion(number, colour, order))
-                    rows.append(row(keys | which, "error under occlusion", errors))
+            for kind, order, k in product(made.types, made.orders, each.counts):
+                which = {"noise": made.noise, "type": kind, "k": k, "order": order}
+                errors = rate(each.noise(kind, order, k, made.noise))
+                rows.append(row(keys | which, "error under noise", errors))
+        for number, colour, order in product(range(len(each.settings)), COLOURS, ORDERS):
+            which = {"squares": _setting(each.settings[number]), "colour": colour, "order": order}
+            errors = rate(each.occlusion(number, colour, order))
+            rows.append(row(keys | which, "error under occlusion", errors))
         return rows
 
     def _published(self, eps: str, over: str) -> float | None:
-        if self.published is None or eps not in published.EPS:
+        if self.printed is None or eps not in published.EPS:
             return None
-        return published.GINI[(*self.published, over)][list(published.EPS).index(eps)]
+        return published.GINI[(*self.printed, over)][list(published.EPS).index(eps)]
 
-    def _headline(self, found: Found) -> str:
-        last, robust = _ends(found)[-1]
-        ginis = ", ".join(f"{eps} {mean(each.gini()).value:.2f}" for eps, each in found.items())
-        noise = " and ".join(
-            f"{robust.noise(kind).mean():.1%} of type {kind} (at random {robust.noise(kind, 'random').mean():.1%})"
-            for kind in TYPES
-        )
+    def _note(self) -> str:
         return (
-            f"Mean global Gini coefficient of attribution by the size trained for: {ginis}. Noise on the {robust.middle} most "
-            f"important values makes the model of {last} wrong on {noise}. "
+            "The paper's own numbers are of other networks on ImageNet and CIFAR-10; they have "
+            "tables of their own."
         )
 
-    def _notes(self, found: Found) -> tuple[str, ...]:
+
+OTHER = "Duan et al. 2023, Tables 1 and 2 and Figures 2 to 4, on other data"
+
+
+class Digits(Study):
+    """The embedded digits, 8x8: every claim in minutes, on far smaller images than the paper's."""
+
+    title = "Inequality of attribution on the embedded digits, by size of L-inf training"
+    source = OTHER
+    sweep = {"natural": "digits-natural"} | {f"0.{i}": f"digits-pgd-0{i}" for i in (1, 2, 3)}
+
+
+class Mnist(Study):
+    """MNIST."""
+
+    title = "Inequality of attribution on MNIST, by size of L-inf training"
+    source = OTHER
+    sweep = {"natural": "mnist-small-natural"}
+    sweep |= {f"0.{i}": f"mnist-small-pgd-0{i}" for i in (1, 2, 3)}
+
+
+class Cifar(Study):
+    """CIFAR-10, the smaller of the paper's data sets."""
+
+    title = "Inequality of attribution on CIFAR-10, by size of L-inf training"
+    source = "Duan et al. 2023, Table 1 (CIFAR-10, ResNet-18), Table 2 and Figures 2 to 4"
+    sweep = {"natural": "cifar-natural"} | {f"{i}/255": f"cifar-pgd-{i}" for i in (1, 2, 4)}
+    sweep |= {"8/255": "cifar-robust"}
+    printed = ("CIFAR-10", "ResNet-18")
+
+    def _note(self) -> str:
         return (
-            "The paper's own figures are of other networks on ImageNet and CIFAR-10; they stand in tables of their own.",
+            "Published Gini coefficients are those of a ResNet-18, ours of a smaller residual "
+            "network. They are beside the convention that they fit: absolute values for global "
+            "ones, sums by region above 0 for regional ones (our inference). The paper's errors "
+            "are of ResNet-50 on ImageNet and have a table of their own."
         )
 
 
-def how(context: Context, found: Found) -> tuple[str, ...]:
-    """What holds for all items, in sentences for the report."""
-    each = next(iter(found.values()))
-    mean_, gaussian = each.examination.fill, each.examination.noises[0]
-    levels = ", ".join(f"{value:.3g}" for value in (mean_ if isinstance(mean_, tuple) else ()))
+def counted(checks: list[claims.Check]) -> Row:
+    """Return the number of checks whose opposite holds."""
+    return {"checks_contrary": sum(check.contrary for check in checks)}
+
+
+def how(context: Context, models: Models) -> tuple[str, ...]:
+    """Return sentences on how every item of the paper was measured."""
+    each = next(iter(models.values()))
+    fill, gaussian = each.examination.fill, each.examination.noises[0]
+    levels = ", ".join(f"{value:.3g}" for value in (fill if isinstance(fill, tuple) else ()))
+    trained = {e.model: recipe_of(e.model) for e in models.values()}
+    ways = (f"{name} {way.recipe}, {way.schedule.epochs} epochs" for name, way in trained.items())
     return (
-        f"{len(each):,} test images that all of the models have right, the first of a random order (seed {context.seed}). "
-        f"Attribution is that of the true class, against the training images' mean of each channel ({levels}), the paper's zero of "
-        "standardised images: against black, dark images would look unequal to any model.",
-        f"Noise is the paper's Gaussian one on standardised images ({gaussian.draws} draws, the random values drawn anew in each) "
-        "and the authors' uniform one (one draw). Counts and radii are the paper's for 224x224 pixels, scaled; black is an image's "
-        "darkest value, white its brightest, gray the channels' mean.",
-        "Each search for squares is told beside the same search over random places "
-        f"({each.examination.centres} draws): these overlap less and so cover more. A search tries many covers of an image; its "
-        "error is that of the worst one.",
-        'Errors have 95% Wilson intervals over images, a little too wide where draws are averaged. Gini coefficients: "absolute" '
-        'is of sizes, "positive" of values above 0, "net" of sums by region above 0.',
-        f"Trained: {trained(found)}.",
+        f"{len(each):,} test images that all of the models classify correctly, the first of a "
+        f"random order (seed {context.seed}). Attribution is of the true class, with the training "
+        f"images' mean of each channel ({levels}) as baseline, which is the paper's zero of "
+        "standardised images. With black as baseline, dark images would look unequal to any model.",
+        f"Noise is the paper's Gaussian noise on standardised images ({gaussian.draws} draws, with "
+        "other random values in each) and the authors' uniform noise (one draw). Counts and radii "
+        "are the paper's for 224x224 pixels, scaled. Black is an image's darkest value, white its "
+        "brightest, gray the channels' mean.",
+        "Each search for squares is compared with the same search over random places "
+        f"({each.examination.centres} draws), which overlap less and so cover more. A search tries "
+        "many covers of an image; its error is that of the worst one.",
+        "Errors have 95% Wilson intervals over images, which are a little too wide where draws are "
+        'averaged. Gini coefficients: "absolute" is of absolute values, "positive" of values above '
+        '0, "net" of sums by region above 0.',
+        f"Training: {', '.join(ways)}.",
     )
 
 
-def trained(found: Found) -> str:
-    """How each model was trained, in a sentence."""
-    ways = {each.model: recipe_of(each.model) for each in found.values()}
-    return ", ".join(
-        f"{name} {way.recipe}, {way.schedule.epochs} epochs" for name, way in ways.items()
-    )
-
-
-def summary(keys: Row, each: Measured) -> Row:
-    """A model in a line: errors at the middle count, and under the larger setting of black squares."""
+def summary(each: Measured) -> Row:
+    """Return a model's cells: errors at the middle count, and under the larger black squares."""
     last = len(each.settings) - 1
-    line = keys | columns("accuracy", each.accuracy)
-    line |= columns("gini", mean(each.gini())) | columns(
-        "regional", mean(each.gini("regional", published.FITS["regional"]))
-    )
-    for kind in TYPES:
-        for column, order in {f"noise_{kind}": "importance", f"random_{kind}": "random"}.items():
-            line |= columns(column, rate(each.noise(kind, order)))
-    for column, order in {"squares": "importance", "random_squares": "random"}.items():
-        line |= columns(column, rate(each.occlusion(last, "black", order)))
-    return line | {"n": len(each)}
+    regional = mean(each.gini("regional", published.FITS["regional"]))
+    over = {"squares": "importance", "random_squares": "random"}
+    covered = {name: rate(each.occlusion(last, "black", order)) for name, order in over.items()}
+    ginis = {"gini": mean(each.gini()), "regional": regional}
+    return cells(accuracy=each.accuracy, **ginis, **noised(each), **covered, n=len(each))
+
+
+def noised(each: Measured) -> dict[str, Rate]:
+    """Return errors under noise on the middle count of important and random values, by type."""
+    orders = {"noise": "importance", "random": "random"}
+    named = product(TYPES, orders.items())
+    return {f"{column}_{kind}": rate(each.noise(kind, order)) for kind, (column, order) in named}
 
 
 def size(eps: str) -> float:
-    """The number behind the name of a training: 0 for natural training."""
+    """Return the size that a model was trained for; 0 for natural training."""
     return 0.0 if eps == "natural" else Threat.parse(f"linf:{eps}").eps
 
 
 def published_gini() -> list[Row]:
-    """Table 1 of the paper."""
+    """Return Table 1 of the paper."""
     return [
-        {
-            "data": data,
-            "network": network,
-            "over": over,
-            **dict(zip(published.EPS, values, strict=True)),
-        }
+        cells(data=data, network=network, over=over, **_by_eps(values))
         for (data, network, over), values in published.GINI.items()
     ]
 
 
 def published_occlusion() -> list[Row]:
-    """Table 2 of the paper."""
+    """Return Table 2 of the paper."""
     return [
-        {
-            "squares": f"{regions} of radius {radius}",
-            "colour": colour,
-            **dict(zip(published.EPS, values, strict=True)),
-        }
-        for ((regions, radius), colour), values in published.OCCLUSION.items()
+        cells(squares=_setting(setting), colour=colour, **_by_eps(values))
+        for (setting, colour), values in published.OCCLUSION.items()
     ]
 
 
-def _ends(found: Found) -> list[tuple[str, Measured]]:
-    every = list(found.items())
-    return [every[0], every[-1]]
+def _by_eps(values: tuple[float, ...]) -> dict[str, float]:
+    return dict(zip(published.EPS, values, strict=True))
+
+
+def _setting(setting: tuple[int, int]) -> str:
+    return f"{setting[0]} of radius {setting[1]}"
+
+
+def _headline(models: Models) -> str:
+    last, robust = list(models.items())[-1]
+    ginis = ", ".join(f"{eps} {mean(each.gini()).value:.2f}" for eps, each in models.items())
+    errors = {kind: [robust.noise(kind, order).mean() for order in COMPARED] for kind in TYPES}
+    noise = (f"{a:.1%} with type {kind} (at random {b:.1%})" for kind, (a, b) in errors.items())
+    return (
+        f"Mean global Gini coefficient of attribution by the size trained for: {ginis}. Errors of "
+        f"the model of {last} under noise on the {robust.middle} most important values: "
+        f"{' and '.join(noise)}."
+    )
 
 
 def _gini(eps: str, each: Measured) -> list[Row]:
-    taken = [("global", convention) for convention in CONVENTIONS[:2]] + [
-        ("regional", convention) for convention in CONVENTIONS
-    ]
-    if each.run.claim.data.shape[0] > 1:  # else pixels are sub-pixels
-        taken += [("pixels", convention) for convention in CONVENTIONS[::2]]
+    shown = [*product(["global"], CONVENTIONS[:2]), *product(["regional"], CONVENTIONS)]
+    if each.run.claim.data.shape[0] > 1:  # with one channel, pixels are sub-pixels
+        shown += product(["pixels"], CONVENTIONS[::2])
+    values = {(*at, ", ".join(at)): each.gini(*at) for at in shown}
+    hoover = ("global", "absolute, Hoover index", "Hoover index, global, absolute")
+    keys = {"trained_for": eps, "eps": size(eps)}
     return [
-        {
-            "trained_for": eps,
-            "eps": size(eps),
-            "over": over,
-            "convention": convention,
-            "line": f"{over}, {convention}",
-            **columns("gini", mean(each.gini(over, convention))),
-            "n": len(each),
-        }
-        for over, convention in taken
-    ] + [
-        {
-            "trained_for": eps,
-            "eps": size(eps),
-            "over": "global",
-            "convention": "absolute, Hoover index",
-            "line": "Hoover index, global, absolute",
-            **columns("gini", mean(each.frame["hoover"].to_numpy())),
-            "n": len(each),
-        }
+        cells(**keys, over=over, convention=named, line=line, gini=mean(of_each), n=len(each))
+        for (over, named, line), of_each in (values | {hoover: each.column("hoover")}).items()
     ]
 
 
 def _noise(eps: str, each: Measured, kind: str) -> list[Row]:
     return [
-        {
-            "model": f"{eps}, {order}",
-            "k": k,
-            **columns("error", rate(each.noise(kind, order, k))),
-            "n": len(each),
-        }
-        for order in ORDERS
-        for k in each.counts
+        cells(model=f"{eps}, {order}", k=k, error=rate(each.noise(kind, order, k)), n=len(each))
+        for order, k in product(ORDERS, each.counts)
     ]
 
 
 def _occlusion(eps: str, each: Measured) -> list[Row]:
     return [
-        {
-            "trained_for": eps,
-            "squares": f"{regions} of radius {radius}",
-            "colour": colour,
-            "order": order,
-            **columns("error", rate(each.occlusion(number, colour, order))),
-            **columns("median_covered", median(each.occlusion(number, colour, order, "covered"))),
-            "n": len(each),
-        }
-        for number, (regions, radius) in enumerate(each.settings)
-        for colour in COLOURS
-        for order in ORDERS
+        cells(trained_for=eps, squares=_setting(setting), colour=colour, order=order)
+        | cells(error=rate(each.occlusion(number, colour, order)))
+        | cells(median_covered=median(each.occlusion(number, colour, order, "covered")))
+        | {"n": len(each)}
+        for (number, setting), colour, order in product(enumerate(each.settings), COLOURS, ORDERS)
     ]
 
 
 def _by_size(eps: str, each: Measured, number: int) -> list[Row]:
-    return [
-        {
-            "line": f"{colour}, {order}",
-            "eps": size(eps),
-            **columns("error", rate(each.occlusion(number, colour, order))),
-        }
-        for order in COMPARED
-        for colour in COLOURS
-    ]
+    errors = {(c, order): each.occlusion(number, c, order) for order in COMPARED for c in COLOURS}
+    return [cells(line=", ".join(at), eps=size(eps), error=rate(e)) for at, e in errors.items()]
 
 
 def _lorenz(eps: str, each: Measured) -> list[Row]:
-    curve = each.frame["lorenz"].to_numpy().mean(0)
+    shares = each.column("lorenz").mean(0)
     return [
-        {"trained_for": eps, "values": step / (len(curve) - 1), "evidence": round(float(share), 6)}
-        for step, share in enumerate(curve)
+        {"trained_for": eps, "values": step / (len(shares) - 1), "evidence": round(float(share), 6)}
+        for step, share in enumerate(shares)
     ]
+
+
+def _figures(models: list[tuple[str, Measured]]) -> list[Curve]:
+    (first, each), *_, (last, _) = models
+    sub_pixels = each.run.claim.data.test.images(each.run.indices[:1]).numel()
+    eps = "eps of training"
+    gini = (
+        "Mean Gini coefficient of attribution against the size of the perturbations trained for, "
+        "by what it is taken over and by convention, with 95% intervals. 0 is natural training."
+    )
+    lorenz = (
+        "Mean Lorenz curves: the share of all evidence, by absolute value, that the least important "
+        "values have together."
+    )
+    axes = ("share of the values, least important first", "share of the evidence")
+    plain = {"low": None, "high": None}
+    figures = [
+        curve("gini", gini, "eps", "gini", "line", (eps, "Gini coefficient")),
+        curve("lorenz", lorenz, "values", "evidence", "trained_for", axes, **plain),
+    ]
+    for kind in TYPES:
+        caption = (
+            f"Error under Gaussian noise of type {kind} against the number of noised values, for "
+            f"the models of {first} and {last}: the most important values, random ones, and the "
+            "least important."
+        )
+        axes = (f"noised values, of {sub_pixels}", "error")
+        figures.append(curve(f"noise_{kind}", caption, "k", "error", "model", axes))
+    for number, setting in enumerate(each.settings):
+        caption = (
+            f"Error under {squares(*setting)} over important and over random places, against the "
+            "size trained for."
+        )
+        name = f"occlusion_{number}"
+        figures.append(curve(name, caption, "eps", "error", "line", (eps, "error")))
+    return figures
