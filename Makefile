@@ -30,20 +30,7 @@ bench: .venv/peers
 
 # single claims, each at its full size: much longer
 claims: .venv/peers
-	$(BIN)/python benchmarks/linear_optimum.py
-	$(BIN)/python benchmarks/cw_linf.py
-	$(BIN)/python benchmarks/autoattack.py --model digits
-	$(BIN)/python benchmarks/min_norm.py
-	$(BIN)/python benchmarks/min_linf.py
-	$(BIN)/python benchmarks/boundary.py --images 20
-	$(BIN)/python benchmarks/synthesis.py
-	$(BIN)/python benchmarks/attribution.py
-	$(BIN)/python benchmarks/passes.py
-	$(BIN)/python benchmarks/masking.py
-	$(BIN)/python benchmarks/distance.py
-	$(BIN)/python benchmarks/divergence.py --points 7000
-	for table in table2 table3; do for attack in strong cw-linf; do \
-	  $(BIN)/python benchmarks/tables.py --table $$table --attack $$attack --images 100; done; done
+	$(BIN)/python benchmarks/claims.py
 
 clean:
 	rm -rf .venv runs build dist .pytest_cache .ruff_cache
