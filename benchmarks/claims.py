@@ -147,7 +147,7 @@ MINIMUM = {
     "sigma-zero": ("l0", "L0FMNAttack"),
     "pointwise": ("l0", "PointwiseAttack"),
 }
-"""Norm and Foolbox's class. `sigma-zero` has none there; Foolbox 3.3.4's L2 FMN projects nothing."""
+"""Norm and Foolbox's class; that of `sigma-zero` is another attack, FMN for L0."""
 
 
 def minimum(options: Options, steps: int = 100, attacks: str = ",".join(MINIMUM)) -> Claims:

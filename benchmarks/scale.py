@@ -135,7 +135,7 @@ def dimensions(wide: int, train: int, queries: int) -> Costs:
     costs["mean excess"] = float((near.distance / exact - 1).mean())
     cells = approximate._cells(train, queries)
     shown = known[:: max(1, train // (64 * cells))]
-    index = approximate._built(known, shown, np.zeros(wide, np.float32), cells)
+    index = approximate._build(known, shown, np.zeros(wide, np.float32), cells)
     index.nprobe = 8
     start = time.process_time()
     index.search(query, 16)
