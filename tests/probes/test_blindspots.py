@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 import torch
+from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from torch import nn
 
-from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run

@@ -7,9 +7,9 @@ import json
 import polars as pl
 import pytest
 import torch
+from linear_optimum import ExactSettings, optimum
 from torch import nn
 
-from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run

@@ -4,13 +4,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from linear_optimum import ExactSettings, optimum
 from scipy.spatial.distance import cdist
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import scotoma as api
-from linear_optimum import ExactSettings, optimum
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from linear_optimum import ExactSettings
 from masked_models import GradientKiller
 from torch import Tensor, nn
 
 import scotoma
-from linear_optimum import ExactSettings
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.auditing import make_claim, public
 from scotoma.claim import Threat
