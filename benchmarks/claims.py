@@ -180,11 +180,11 @@ def linf(options: Options, steps: int = 100) -> Claims:
         raise InputError(f"steps={steps} leaves no steps after the restarts; give at least {least}")
     setting = load(replace(options, threads=1), 50)
     classes = setting.model(setting.images[:1]).shape[1]
-    mine = measure(MinLinf(BOX, steps=steps), setting, False)
+    mine = measure(MinLinf("linf", steps=steps), setting, False)
     peers = {n: measure(a, setting, False) for n, a in contenders(steps, classes).items()}
     others = {"cw-linf, to its end": measure(ours("cw-linf", BOX), setting, False)}
     if pays_in_bf16(setting.model, setting.images):
-        others["min-linf, in bf16"] = measure(MinLinf(BOX, steps=steps), setting, True)
+        others["min-linf, in bf16"] = measure(MinLinf("linf", steps=steps), setting, True)
     show({"min-linf": mine} | peers | others)
     for name, peer in (peers | others).items():
         a, b = (np.minimum(result.distances, 1) for result in (mine, peer))

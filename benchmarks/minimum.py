@@ -13,7 +13,6 @@ from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 
 WIDEST = 0.5
 """Where the bisection of APGD-T begins, the first radius of `min-linf`."""
@@ -25,7 +24,7 @@ def contenders(steps: int, classes: int) -> dict[str, Attack]:
     """The peers, each with the passes of `steps` gradient steps, rounded up by a few."""
     passes = 2 * steps + 1
     return {
-        "cw-linf": capped(CarliniWagnerLinf(Threat("linf", 1)), passes),
+        "cw-linf": capped(CarliniWagnerLinf("linf"), passes),
         "Foolbox FMN": foolbox("LInfFMNAttack", steps=steps),
         "FAB": fab(-(-passes // (classes + 2)), 0),
         "FAB-T, 1 class": fab(-(-passes // 3), 1),

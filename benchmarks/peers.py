@@ -28,7 +28,7 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         rows = torch.arange(len(images), device=images.device)
-        return attack(model, images, labels, Randomness(0, rows, name))
+        return attack(model, images, labels, generator=Randomness(0, rows, name))
 
     return run
 

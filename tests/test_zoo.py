@@ -10,7 +10,7 @@ import torch
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.claim import TOLERANCE
 from scotoma.data.dataset import Dataset
 from scotoma.models.loading import load_model
 from scotoma.transforms.scale_shift import ScaleShift
@@ -42,9 +42,7 @@ def test_mnist_pgd_is_robust_on_the_test_set_and_blind_beside_it(mnist: Dataset)
     images, labels = images[right][:64], labels[right][:64]
 
     def success(moved: torch.Tensor, eps: float) -> float:
-        adversarial = MinLinf(Threat("linf", eps), steps=60, restarts=0, until=eps)(
-            model, moved, labels
-        )
+        adversarial = MinLinf("linf", steps=60, restarts=0, until=eps)(model, moved, labels)
         near = (adversarial - moved).abs().flatten(1).amax(1) <= eps + TOLERANCE
         with torch.no_grad():
             return float((fooled(model(adversarial), labels) & near).float().mean())

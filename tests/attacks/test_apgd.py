@@ -10,14 +10,14 @@ from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.apgd import APGDCE, APGDT, checkpoints
+from scotoma.attacks.apgd import APGD, APGDT, checkpoints
 from scotoma.attacks.core.losses import fooled, targeted_dlr, targeted_margin
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
-ATTACKS = [APGDCE, APGDT]
+ATTACKS = [APGD, APGDT]
 SHAPE = (1, 8, 8)
 
 
@@ -38,7 +38,7 @@ def test_checkpoints_of_short_attacks_lie_inside():
     assert all(0 < mark <= steps for steps in range(1, 20) for mark in checkpoints(steps))
 
 
-@pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 10)])
+@pytest.mark.parametrize(("attack", "classes"), [(APGD, 2), (APGDT, 10)])
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.001, True), (0.999, False)])
 def test_finds_the_optimum_of_linear_models(
     attack: type, classes: int, factor: float, succeeds: bool
@@ -52,7 +52,7 @@ def test_finds_the_optimum_of_linear_models(
         assert bool(fooled(model(adversarial), label[None])) is succeeds
 
 
-@pytest.mark.parametrize(("attack", "classes"), [(APGDCE, 2), (APGDT, 5)])
+@pytest.mark.parametrize(("attack", "classes"), [(APGD, 2), (APGDT, 5)])
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.003, True), (0.999, False)])
 def test_finds_the_optimum_of_linear_models_in_l2(
     attack: type, classes: int, factor: float, succeeds: bool
@@ -105,7 +105,7 @@ def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: ty
 
 
 @pytest.mark.parametrize(
-    ("attack", "options", "starts"), [(APGDCE, {}, 3), (APGDT, {"targets": 2}, 6)]
+    ("attack", "options", "starts"), [(APGD, {}, 3), (APGDT, {"targets": 2}, 6)]
 )
 def test_passes(attack: type, options: dict, starts: int):
     """Wrong images cost one forward, those that stand all iterations, fooled ones something between: they leave at once."""
@@ -147,7 +147,8 @@ def test_seed_decides(attack: type):
     model, (images, labels) = digits_model(), digits_images(40)
     run = attack(Threat("linf", 0.3), steps=10)
     results = [
-        run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)
+        run(model, images, labels, generator=Randomness(seed, torch.arange(40), "test"))
+        for seed in (0, 0, 1)
     ]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -157,9 +158,11 @@ def test_seed_decides(attack: type):
 def test_an_image_alone_is_as_in_a_batch(attack: type):
     model, images, labels = problem(16)
     run = attack(Threat("linf", float(boxed_optimum(model, images, labels).median())), steps=20)
-    together = run(model, images, labels, Randomness(3, torch.arange(16)))
+    together = run(model, images, labels, generator=Randomness(3, torch.arange(16)))
     for i in range(16):
-        alone = run(model, images[i : i + 1], labels[i : i + 1], Randomness(3, torch.tensor([i])))
+        alone = run(
+            model, images[i : i + 1], labels[i : i + 1], generator=Randomness(3, torch.tensor([i]))
+        )
         assert torch.allclose(alone[0], together[i], atol=1e-6)
 
 
@@ -239,7 +242,7 @@ def test_as_strong_as_the_reference(name: str):
     }
     if name == "ce":
         theirs = reference.APGDAttack(model, loss="ce", **settings).perturb(images, labels)
-        ours = APGDCE(Threat("linf", 0.15), steps=50)(model, images, labels)
+        ours = APGD(Threat("linf", 0.15), steps=50)(model, images, labels)
     else:
         theirs = reference.APGDAttack_targeted(model, n_target_classes=9, **settings).perturb(
             images, labels

@@ -13,11 +13,9 @@ from trained import digits_images, digits_model
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 SHAPE = (1, 28, 28)
-THREAT = Threat("linf", 0.3)
 GREY_LEVEL = 1 / 256
 """The attack's smallest tau: it does not look for perturbations far below it."""
 
@@ -47,7 +45,7 @@ def test_comes_near_the_optimum_of_linear_models(scale: float):
     for weight in model.parameters():
         weight.mul_(scale)
     counted = Counted(model, len(images), images.device)
-    adversarial = CarliniWagnerLinf(THREAT)(counted, images, labels)
+    adversarial = CarliniWagnerLinf("linf")(counted, images, labels)
     ratio = distance(adversarial, images) / boxed_optimum(model, images, labels)
     assert fooled(model(adversarial), labels).all()
     assert ratio.min() > 1 - 1e-4
@@ -61,7 +59,7 @@ def test_perturbations_below_a_grey_level_are_not_refined():
     labels = model(images).argmax(1)
     near = boxed_optimum(model, images, labels) < GREY_LEVEL / 2
     assert near.any()
-    adversarial = CarliniWagnerLinf(THREAT)(model, images[near], labels[near])
+    adversarial = CarliniWagnerLinf("linf")(model, images[near], labels[near])
     assert (distance(adversarial, images[near]) <= GREY_LEVEL / 0.9 + 1e-6).all()
 
 
@@ -70,7 +68,7 @@ def test_results_on_a_trained_model_are_in_range_and_only_fooled_images_move():
     labels = labels.clone()
     labels[:3] = (model(images[:3]).argmax(1) + 1) % 10
     counted = Counted(model, len(images), images.device)
-    adversarial = CarliniWagnerLinf(THREAT)(counted, images, labels)
+    adversarial = CarliniWagnerLinf("linf")(counted, images, labels)
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
     wrong, won = fooled(model(images), labels), fooled(model(adversarial), labels)
@@ -83,8 +81,8 @@ def test_results_on_a_trained_model_are_in_range_and_only_fooled_images_move():
 
 def test_the_second_start_never_loses_what_the_first_found():
     model, (images, labels) = digits_model(), digits_images(24)
-    both = distance(CarliniWagnerLinf(THREAT)(model, images, labels), images)
-    first = distance(FirstStart(THREAT)(model, images, labels), images)
+    both = distance(CarliniWagnerLinf("linf")(model, images, labels), images)
+    first = distance(FirstStart("linf")(model, images, labels), images)
     assert (both <= first + 1e-3).all()
     assert (both < first - 1e-3).any()
 
@@ -100,7 +98,7 @@ class FirstStart(CarliniWagnerLinf):
 def test_what_cannot_be_fooled_comes_back_unchanged_and_is_given_up_soon():
     images, labels = saturated_images(3, SHAPE), torch.zeros(3, dtype=torch.int64)
     counted = Counted(Blind(), 3, images.device)
-    assert torch.equal(CarliniWagnerLinf(THREAT)(counted, images, labels), images)
+    assert torch.equal(CarliniWagnerLinf("linf")(counted, images, labels), images)
     assert counted.forwards.max() <= 1000
 
 
@@ -110,17 +108,17 @@ def test_gradients_that_are_not_numbers_do_no_harm():
             return logits(images) + 0 * images.clamp(min=0).sqrt().flatten(1).sum(1, keepdim=True)
 
     logits, images, labels = problem(4)
-    adversarial = CarliniWagnerLinf(THREAT)(Torn(), images, labels)
+    adversarial = CarliniWagnerLinf("linf")(Torn(), images, labels)
     assert fooled(logits(adversarial), labels).all()
 
 
 def test_an_image_does_not_depend_on_its_batch():
     model, images, labels = problem(8)
-    together = CarliniWagnerLinf(THREAT)(
-        model, images, labels, Randomness(1, torch.arange(len(images)))
+    together = CarliniWagnerLinf("linf")(
+        model, images, labels, generator=Randomness(1, torch.arange(len(images)))
     )
     one = torch.tensor([5])
-    alone = CarliniWagnerLinf(THREAT)(model, images[one], labels[one], Randomness(1, one))
+    alone = CarliniWagnerLinf("linf")(model, images[one], labels[one], generator=Randomness(1, one))
     torch.testing.assert_close(
         distance(together[one], images[one]), distance(alone, images[one]), rtol=0.02, atol=0
     )
@@ -130,8 +128,10 @@ def test_the_noise_belongs_to_the_image():
     model, images, labels = problem(4)
     first = torch.zeros(4, dtype=torch.int64)
     twins, answers = images[first], labels[first]
-    same = CarliniWagnerLinf(THREAT)(model, twins, answers, Randomness(0, first))
-    other = CarliniWagnerLinf(THREAT)(model, twins, answers, Randomness(0, torch.arange(4)))
+    same = CarliniWagnerLinf("linf")(model, twins, answers, generator=Randomness(0, first))
+    other = CarliniWagnerLinf("linf")(
+        model, twins, answers, generator=Randomness(0, torch.arange(4))
+    )
     torch.testing.assert_close(
         distance(same, twins), distance(same, twins)[:1].expand(4), rtol=0.02, atol=0
     )
@@ -140,7 +140,7 @@ def test_the_noise_belongs_to_the_image():
 
 def test_saturated_pixels_move():
     model, images, labels = problem(6)
-    adversarial = CarliniWagnerLinf(THREAT)(model, images, labels)
+    adversarial = CarliniWagnerLinf("linf")(model, images, labels)
     moved = (adversarial - images).abs() > 0.5 * distance(adversarial, images).view(-1, 1, 1, 1)
     for value in (0.0, 1.0):
         assert moved[images == value].float().mean() > 0.3
@@ -151,8 +151,8 @@ def test_an_image_leaves_once_it_is_near_enough():
     counted, hurried = (Counted(model, len(images), images.device) for _ in range(2))
     optimum = boxed_optimum(model, images, labels)
     until = float(optimum.median()) * 1.5
-    nearest = distance(CarliniWagnerLinf(THREAT)(counted, images, labels), images)
-    near = distance(CarliniWagnerLinf(THREAT, until=until)(hurried, images, labels), images)
+    nearest = distance(CarliniWagnerLinf("linf")(counted, images, labels), images)
+    near = distance(CarliniWagnerLinf("linf", until=until)(hurried, images, labels), images)
     assert (near[nearest < until] < until).all()
     assert torch.equal(near[nearest >= until], nearest[nearest >= until])
     assert hurried.forwards[nearest < until].sum() < 0.5 * counted.forwards[nearest < until].sum()

@@ -109,7 +109,7 @@ def test_an_image_alone_is_as_in_a_batch(directions: int | None):
     model, (images, labels) = digits_model(), digits_images(12)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
-    attack = Estimated(FMN(THREAT, steps=4), directions=directions)
+    attack = Estimated(FMN("linf", steps=4), directions=directions)
     numbers = Randomness(5, torch.arange(len(images)))
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
@@ -125,7 +125,7 @@ def test_passes_are_charged_exactly(directions: int | None, price: int):
     labels = labels.clone()
     labels[:2] = (labels[:2] + 1) % 5
     counted = Counted(model, len(images), images.device, reduced=True)
-    found = Estimated(FMN(THREAT, steps=3), directions=directions)(counted, images, labels)
+    found = Estimated(FMN("linf", steps=3), directions=directions)(counted, images, labels)
     assert counted.forwards.tolist() == [1] * 2 + [1 + 3 * (1 + price) + 1] * (len(images) - 2)
     assert counted.backwards.tolist() == [0] * len(images)
     assert torch.equal(found[:2], images[:2])
@@ -217,7 +217,7 @@ def test_gradients_that_are_not_finite_do_not_spread():
 
 def test_nothing_to_do():
     model, images, labels = problem(4)
-    attack = Estimated(FMN(THREAT, steps=3))
+    attack = Estimated(FMN("linf", steps=3))
     assert attack(model, images[:0], labels[:0]).shape == (0, 1, 6, 6)
     assert torch.equal(attack(model, images, (labels + 1) % 5), images)
 
@@ -225,7 +225,7 @@ def test_nothing_to_do():
 def test_names_norms_and_bad_settings():
     inner = PGD(Threat("l2", 1.0), steps=3)
     attack = Estimated(inner)
-    assert (attack.norms, attack.threat) == (inner.norms, inner.threat)
+    assert attack.norm == inner.norm
     assert name(attack) == f"Estimated(attack={name(inner)}, step=0.1, directions=None)"
     assert describe(attack)["attack"] == describe(inner)
     assert describe(attack) != describe(Estimated(inner, directions=10))

@@ -13,21 +13,20 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.hop_skip_jump import HopSkipJump
-from scotoma.claim import Threat
 
 
 @pytest.mark.parametrize("norm", HopSkipJump.norms)
 def test_promises(norm: str):
-    keeps_its_promises(HopSkipJump(Threat(norm, 1), queries=600), norm, 600)
+    keeps_its_promises(HopSkipJump(norm, queries=600), norm, 600)
 
 
 @pytest.mark.parametrize("norm", HopSkipJump.norms)
 def test_knows_no_batch(norm: str):
-    knows_no_batch(HopSkipJump(Threat(norm, 1), queries=600))
+    knows_no_batch(HopSkipJump(norm, queries=600))
 
 
 def test_gives_up():
-    gives_up(HopSkipJump(Threat("l2", 1), queries=300))
+    gives_up(HopSkipJump("l2", queries=300))
 
 
 @pytest.mark.parametrize(("norm", "factor"), [("l2", 1.06), ("linf", 1.15)])
@@ -41,7 +40,7 @@ def test_comes_near_the_optimum_of_linear_models(
         if norm == "l2"
         else boxed_optimum(model.model, images, labels)
     )
-    adversarial = HopSkipJump(Threat(norm, 1), queries=2500)(model, images, labels)
+    adversarial = HopSkipJump(norm, queries=2500)(model, images, labels)
     ratio = size(adversarial - images, norm) / optimum
     assert fooled(model(adversarial), labels).all()
     assert ratio.min() > 1 - 1e-4
@@ -53,7 +52,7 @@ def test_more_queries_come_nearer_and_are_nearly_all_used(norm: str):
     model, images, labels = problem(20)
     counted = Counted(model, len(images), images.device)
     less, more = (
-        size(HopSkipJump(Threat(norm, 1), queries)(counted, images, labels) - images, norm).mean()
+        size(HopSkipJump(norm, queries)(counted, images, labels) - images, norm).mean()
         for queries in (400, 3000)
     )
     assert more < less
@@ -63,7 +62,7 @@ def test_more_queries_come_nearer_and_are_nearly_all_used(norm: str):
 
 def test_how_probes_are_split_changes_nothing(monkeypatch: pytest.MonkeyPatch):
     model, images, labels = problem(6)
-    attack = HopSkipJump(Threat("l2", 1), queries=700)
+    attack = HopSkipJump("l2", queries=700)
     whole = attack(model, images, labels)
     sizes = []
 
@@ -84,9 +83,7 @@ def test_breaks_a_model_without_gradient(norm: str, share: float):
     """And comes nearer than its start: probes move out until they cross the steps between grey levels."""
     model, (images, labels) = Quantised(digits_model()), digits_images(40)
     right = ~fooled(model(images), labels)
-    start, end = (
-        HopSkipJump(Threat(norm, 1), queries)(model, images, labels) for queries in (300, 2000)
-    )
+    start, end = (HopSkipJump(norm, queries)(model, images, labels) for queries in (300, 2000))
     assert fooled(model(end), labels)[right].all()
     assert torch.equal((end != images).flatten(1).any(1), right)
     assert size(end - images, norm)[right].mean() < share * size(start - images, norm)[right].mean()
@@ -104,7 +101,7 @@ def test_nearer_than_another_implementation(norm: str):
     _, theirs, won = attack(
         foolbox.PyTorchModel(peer, bounds=(0, 1), device="cpu"), images, labels, epsilons=None
     )
-    ours = HopSkipJump(Threat(norm, 1), queries=1000)(model, images, labels)
+    ours = HopSkipJump(norm, queries=1000)(model, images, labels)
     assert won.all()
     assert fooled(model(ours), labels).all()
     assert peer.forwards.min() > 1000

@@ -9,7 +9,6 @@ from trained import digits_images, digits_model
 
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.latent_descent import LatentDescent
-from scotoma.claim import Threat
 from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
@@ -17,7 +16,6 @@ from scotoma.utils.errors import InputError
 
 SHAPE = (1, 8, 8)
 LEVELS = (0.0, 0.3, 1.0)
-L2 = Threat("l2", 1.0)
 
 
 def model(binary: bool = False, levels: tuple[float, ...] = LEVELS) -> AnalysisBySynthesis:
@@ -40,7 +38,7 @@ def flat(*levels: float) -> Tensor:
 
 def test_goes_straight_to_the_nearest_class_and_no_farther():
     images, labels = flat(0.0, 0.25, 1.0, 0.05), torch.tensor([0, 1, 2, 0])
-    found = LatentDescent(L2)(model(), images, labels)
+    found = LatentDescent("l2")(model(), images, labels)
     edge = torch.tensor([0.15, 0.15, 0.65, 0.15])  # half way between the levels
     assert torch.allclose(found, edge[:, None, None, None].expand_as(found), atol=2e-3)
     assert torch.equal(model()(found).argmax(1), torch.tensor([1, 0, 1, 1]))
@@ -51,7 +49,7 @@ def test_binarised_input_only_moves_what_must_cross_the_threshold():
     images, labels = flat(0.2), torch.tensor([0])
     images[0, 0, 3, 3] = 0.9
     made = model(binary=True, levels=(0.0, 0.7, 1.0))
-    found = LatentDescent(L2)(made, images, labels)
+    found = LatentDescent("l2")(made, images, labels)
     assert torch.equal(found, torch.where(images == 0.9, 0.9, 0.5))
     assert made(found).argmax(1) == 2
 
@@ -59,7 +57,7 @@ def test_binarised_input_only_moves_what_must_cross_the_threshold():
 def test_wrong_images_stay_and_passes_are_charged():
     images, labels = flat(0.0, 0.0, 1.0), torch.tensor([0, 1, 2])
     counted = Counted(model(), 3, images.device)
-    found = LatentDescent(L2, steps=10, halvings=4)(counted, images, labels)
+    found = LatentDescent("l2", steps=10, halvings=4)(counted, images, labels)
     assert torch.equal(found[1], images[1])
     # one for the image, one a step until it fools, four to draw it back: at 6 of 10 from 0 towards 0.3, from 1 at the same share
     assert counted.forwards.tolist() == [1 + 6 + 4, 1, 1 + 6 + 4]
@@ -70,9 +68,9 @@ def test_batches_change_nothing():
     images, labels = flat(*torch.linspace(0, 1, 40).tolist()), torch.zeros(40, dtype=torch.int64)
     made = model()
     labels = made(images).argmax(1)
-    whole = LatentDescent(L2)(made, images, labels)
+    whole = LatentDescent("l2")(made, images, labels)
     parts = [
-        LatentDescent(L2)(made, images[part], labels[part]) for part in torch.arange(40).split(7)
+        LatentDescent("l2")(made, images[part], labels[part]) for part in torch.arange(40).split(7)
     ]
     assert torch.allclose(whole, torch.cat(parts), atol=1e-5)
 
@@ -80,4 +78,4 @@ def test_batches_change_nothing():
 def test_other_models_have_nothing_to_descend_to():
     images, labels = digits_images(2)
     with pytest.raises(InputError, match="reconstructs"):
-        LatentDescent(L2)(digits_model(), images, labels)
+        LatentDescent("l2")(digits_model(), images, labels)

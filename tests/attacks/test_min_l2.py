@@ -12,10 +12,8 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
 from scotoma.attacks.min_l2 import MinL2
-from scotoma.claim import Threat
 
-L2 = Threat("l2", 1)
-SHORT = MinL2(L2, steps=100, restarts=2, restart_steps=20)
+SHORT = MinL2("l2", steps=100, restarts=2, restart_steps=20)
 
 
 def test_promises():
@@ -37,7 +35,7 @@ def test_survives_what_is_not_a_number_or_flat():
 @pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
 def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, int, int]):
     model, images, labels = problem(40, shape)
-    adversarial = MinL2(L2)(model, images, labels)
+    adversarial = MinL2("l2")(model, images, labels)
     ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
     assert fooled(model(adversarial), labels).all()
     assert ratio.min() > 1 - 1e-4
@@ -48,7 +46,7 @@ def test_nearer_than_ddn_at_the_same_cost():
     model, (images, labels) = digits_model(), digits_images(100)
     right = ~fooled(model(images), labels)
     counts, distances = [], []
-    for attack in (MinL2(L2), DDN(L2, steps=240)):
+    for attack in (MinL2("l2"), DDN("l2", steps=240)):
         counted = Counted(model, len(images), images.device)
         distances.append(size(attack(counted, images, labels) - images, "l2")[right])
         counts.append((counted.forwards + counted.backwards)[right].float().mean())
@@ -60,9 +58,9 @@ def test_nearer_than_ddn_at_the_same_cost():
 def test_images_leave_once_they_are_near_enough():
     model, (images, labels) = digits_model(), digits_images(60)
     full, short = (Counted(model, len(images), images.device) for _ in range(2))
-    smallest = size(MinL2(L2)(full, images, labels) - images, "l2")
+    smallest = size(MinL2("l2")(full, images, labels) - images, "l2")
     until = float(smallest.median())
-    stopped = size(MinL2(L2, until=until)(short, images, labels) - images, "l2")
+    stopped = size(MinL2("l2", until=until)(short, images, labels) - images, "l2")
     assert short.forwards.sum() < 0.8 * full.forwards.sum()
     assert ((stopped < until) == (smallest < until)).float().mean() > 0.9
     assert (short.forwards[stopped >= until] == full.forwards[stopped >= until]).all()
@@ -72,7 +70,7 @@ def test_the_passes_that_order_the_classes_come_out_of_the_steps():
     model, images, labels = problem(8)
     for restarts in (0, 1, 2, 5):
         counted = Counted(model, len(images), images.device)
-        MinL2(L2, steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
+        MinL2("l2", steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
         searches = 1 + restarts  # each ends with a forward pass
         assert (counted.forwards + counted.backwards <= 2 * 60 + searches + 1).all()
         assert (counted.forwards + counted.backwards >= 2 * 60 + searches).all()

@@ -11,10 +11,7 @@ from trained import digits_images, digits_model
 from scotoma.attacks.core.losses import GUARD, fooled, margin
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
-
-THREAT = Threat("linf", 0.3)
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
@@ -28,7 +25,7 @@ def test_comes_within_two_percent_of_the_optimum_of_linear_models(seed: int):
     labels = logits.argmax(1)
     clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
     images, labels = images[clear], labels[clear]
-    adversarial = MinLinf(THREAT)(model, images, labels)
+    adversarial = MinLinf("linf")(model, images, labels)
     assert fooled(model(adversarial), labels).all()
     ratio = distance(adversarial, images).double() / boxed_optimum(model, images, labels)
     assert ratio.min() > 1 - 1e-4
@@ -38,9 +35,9 @@ def test_comes_within_two_percent_of_the_optimum_of_linear_models(seed: int):
 def test_restarts_towards_other_classes_only_shrink_the_perturbation():
     model = digits_model()
     images, labels = digits_images(100)
-    one = distance(MinLinf(THREAT, steps=30, restarts=0)(model, images, labels), images)
+    one = distance(MinLinf("linf", steps=30, restarts=0)(model, images, labels), images)
     more = distance(
-        MinLinf(THREAT, steps=30 + 9 * 20, restarts=9, restart_steps=20)(model, images, labels),
+        MinLinf("linf", steps=30 + 9 * 20, restarts=9, restart_steps=20)(model, images, labels),
         images,
     )
     assert (more <= one).all()
@@ -54,9 +51,9 @@ def test_images_leave_once_they_are_near_enough():
         Counted(model, len(images), images.device),
         Counted(model, len(images), images.device),
     )
-    smallest = distance(MinLinf(THREAT)(full, images, labels), images)
+    smallest = distance(MinLinf("linf")(full, images, labels), images)
     until = float(smallest.median())
-    stopped = distance(MinLinf(THREAT, until=until)(short, images, labels), images)
+    stopped = distance(MinLinf("linf", until=until)(short, images, labels), images)
     assert short.forwards.sum() < 0.9 * full.forwards.sum()
     assert ((stopped < until) == (smallest < until)).float().mean() > 0.9
     assert (short.forwards[stopped >= until] == full.forwards[stopped >= until]).all()
@@ -66,12 +63,17 @@ def test_same_seed_same_images_and_an_image_alone_as_in_a_batch():
     # a linear model gives an image the same gradient in any batch, so only the random numbers could differ
     model, images = linear_model((1, 8, 8), 10, 0), saturated_images(8, (1, 8, 8), 0)
     labels = model(images).argmax(1)
-    attack = MinLinf(THREAT, steps=40, restarts=2, restart_steps=10)
-    together = attack(model, images, labels, Randomness(3, torch.arange(8)))
-    assert torch.equal(together, attack(model, images, labels, Randomness(3, torch.arange(8))))
+    attack = MinLinf("linf", steps=40, restarts=2, restart_steps=10)
+    together = attack(model, images, labels, generator=Randomness(3, torch.arange(8)))
+    assert torch.equal(
+        together, attack(model, images, labels, generator=Randomness(3, torch.arange(8)))
+    )
     for row in (0, 5):
         alone = attack(
-            model, images[row : row + 1], labels[row : row + 1], Randomness(3, torch.tensor([row]))
+            model,
+            images[row : row + 1],
+            labels[row : row + 1],
+            generator=Randomness(3, torch.tensor([row])),
         )
         assert torch.allclose(alone[0], together[row], atol=1e-5)
 
@@ -79,15 +81,15 @@ def test_same_seed_same_images_and_an_image_alone_as_in_a_batch():
 def test_wrong_images_and_unbreakable_models_are_left_alone():
     model, images = linear_model((1, 8, 8), 10, 1), saturated_images(20, (1, 8, 8), 1)
     wrong = (model(images).argmax(1) + 1) % 10
-    assert torch.equal(MinLinf(THREAT)(model, images, wrong), images)
+    assert torch.equal(MinLinf("linf")(model, images, wrong), images)
     constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     with torch.no_grad():
         constant[1].weight.zero_()  # type: ignore[union-attr, operator]
     labels = constant(images).argmax(1)
     assert torch.equal(
-        MinLinf(THREAT, steps=10, restarts=1, restart_steps=5)(constant, images, labels), images
+        MinLinf("linf", steps=10, restarts=1, restart_steps=5)(constant, images, labels), images
     )
-    assert MinLinf(THREAT)(model, images[:0], wrong[:0]).shape == (0, 1, 8, 8)
+    assert MinLinf("linf")(model, images[:0], wrong[:0]).shape == (0, 1, 8, 8)
 
 
 def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_image():
@@ -105,7 +107,7 @@ def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_ima
     images = torch.zeros(20, 1, 8, 8)
     images[:, :, 2:4, 2:4] = torch.rand(20, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     labels = model(images).argmax(1)
-    adversarial = MinLinf(THREAT)(model, images, labels)
+    adversarial = MinLinf("linf")(model, images, labels)
     assert fooled(model(adversarial), labels).all()
 
 
@@ -114,7 +116,7 @@ def test_the_passes_that_order_the_classes_come_out_of_the_steps():
     labels = model(images).argmax(1)
     for restarts in (0, 1, 2, 9):
         counted = Counted(model, len(images), images.device)
-        MinLinf(THREAT, steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
+        MinLinf("linf", steps=60, restarts=restarts, restart_steps=5)(counted, images, labels)
         searches = 1 + restarts  # each ends with a forward pass
         assert (counted.forwards + counted.backwards <= 2 * 60 + searches + 1).all()
         assert (counted.forwards + counted.backwards >= 2 * 60 + searches).all()

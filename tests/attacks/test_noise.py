@@ -11,7 +11,6 @@ from trained import digits_images, digits_model
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.noise import GREYS, Contrast, GaussianNoise
-from scotoma.claim import Threat
 
 ATTACKS = [GaussianNoise, Contrast]
 
@@ -19,12 +18,12 @@ ATTACKS = [GaussianNoise, Contrast]
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_gives_up(attack: type, norm: str):
-    gives_up(attack(Threat(norm, 1)))
+    gives_up(attack(norm))
 
 
 @pytest.mark.parametrize("norm", GaussianNoise.norms)
 def test_noise_keeps_its_promises(norm: str):
-    attack = GaussianNoise(Threat(norm, 1), draws=30)
+    attack = GaussianNoise(norm, draws=30)
     keeps_its_promises(attack, norm, 1 + 30 * 11)
     knows_no_batch(attack)
 
@@ -34,7 +33,7 @@ def test_breaks_a_model_without_gradient(norm: str):
     model, (images, labels) = Quantised(digits_model()), digits_images(40)
     right = ~fooled(model(images), labels)
     for attack in ATTACKS:
-        adversarial = attack(Threat(norm, 1))(model, images, labels)
+        adversarial = attack(norm)(model, images, labels)
         assert fooled(model(adversarial), labels)[right].float().mean() > 0.9
         assert torch.equal(
             size(adversarial - images, norm) > 0, fooled(model(adversarial), labels) & right
@@ -44,7 +43,7 @@ def test_breaks_a_model_without_gradient(norm: str):
 def test_noise_is_never_nearer_than_the_optimum_and_nearer_with_more_draws():
     model, images, labels = problem(20)
     few, many = (
-        size(GaussianNoise(Threat("l2", 1), draws)(model, images, labels) - images, "l2")
+        size(GaussianNoise("l2", draws)(model, images, labels) - images, "l2")
         for draws in (10, 200)
     )
     won = few > 0
@@ -82,7 +81,7 @@ def test_contrast_finds_how_far_to_go_to_which_grey(shape: tuple[int, int, int])
         usable = ((greys < 0.2) | (greys > 0.8)) & (shares <= 1)
         far = torch.stack([size(grey - images, norm) for grey in greys[:, 0]])
         expected = (shares * far).masked_fill(~usable, torch.inf).amin(0)
-        adversarial = Contrast(Threat(norm, 1))(Brightness(0.8), images, labels)
+        adversarial = Contrast(norm)(Brightness(0.8), images, labels)
         assert fooled(Brightness(0.8)(adversarial), labels).all()
         assert size(adversarial - images, norm).tolist() == pytest.approx(
             expected.tolist(), rel=0.015
@@ -91,7 +90,7 @@ def test_contrast_finds_how_far_to_go_to_which_grey(shape: tuple[int, int, int])
 
 def test_contrast_draws_no_random_numbers():
     model, (images, labels) = digits_model(), digits_images(20)
-    attack = Contrast(Threat("l2", 1))
+    attack = Contrast("l2")
     assert torch.equal(attack(model, images, labels), attack(model, images, labels))
 
 
@@ -103,7 +102,7 @@ def test_contrast_meets_every_grey_at_every_level():
             seen.update(round(value, 4) for value in images[:, 0, 0, 0].tolist())
             return torch.tensor([[0.0, 1.0]]).repeat(len(images), 1)
 
-    Contrast(Threat("linf", 1))(Watch(), images, torch.ones(1, dtype=torch.int64))
+    Contrast("linf")(Watch(), images, torch.ones(1, dtype=torch.int64))
     longest = 0.6
     moves = {
         round(0.4 + (1 if grey > 4 else -1) * min(abs(grey / 10 - 0.4), longest * level / 8), 4)

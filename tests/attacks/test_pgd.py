@@ -104,7 +104,8 @@ def test_seed_decides():
     model, (images, labels) = digits_model(), digits_images(40)
     run = PGD(Threat("linf", 0.3), steps=10)
     results = [
-        run(model, images, labels, Randomness(seed, torch.arange(40), "test")) for seed in (0, 0, 1)
+        run(model, images, labels, generator=Randomness(seed, torch.arange(40), "test"))
+        for seed in (0, 0, 1)
     ]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -113,9 +114,11 @@ def test_seed_decides():
 def test_an_image_alone_is_as_in_a_batch():
     model, images, labels = problem(16)
     run = PGD(Threat("linf", float(boxed_optimum(model, images, labels).median())), steps=20)
-    together = run(model, images, labels, Randomness(3, torch.arange(16)))
+    together = run(model, images, labels, generator=Randomness(3, torch.arange(16)))
     for i in range(16):
-        alone = run(model, images[i : i + 1], labels[i : i + 1], Randomness(3, torch.tensor([i])))
+        alone = run(
+            model, images[i : i + 1], labels[i : i + 1], generator=Randomness(3, torch.tensor([i]))
+        )
         assert torch.allclose(alone[0], together[i], atol=1e-6)
 
 

@@ -13,10 +13,7 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pointwise import Pointwise
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
-
-L0 = Threat("l0", 1)
 
 
 def resets_that_fool(model: nn.Module, image: Tensor, label: Tensor, adversarial: Tensor) -> int:
@@ -30,23 +27,23 @@ def resets_that_fool(model: nn.Module, image: Tensor, label: Tensor, adversarial
 
 @pytest.mark.parametrize("norm", Pointwise.norms)
 def test_promises(norm: str):
-    keeps_its_promises(Pointwise(Threat(norm, 1), restarts=2), norm, 2000)
+    keeps_its_promises(Pointwise(norm, restarts=2), norm, 2000)
 
 
 @pytest.mark.parametrize("norm", Pointwise.norms)
 def test_knows_no_batch(norm: str):
-    knows_no_batch(Pointwise(Threat(norm, 1), restarts=3))
+    knows_no_batch(Pointwise(norm, restarts=3))
 
 
 def test_gives_up():
-    gives_up(Pointwise(L0, restarts=2))
+    gives_up(Pointwise("l0", restarts=2))
 
 
 @pytest.mark.parametrize("norm", Pointwise.norms)
 def test_no_changed_pixel_can_be_taken_back(norm: str):
     model, (images, labels) = digits_model(), digits_images(60)
     right = ~fooled(model(images), labels)
-    adversarial = Pointwise(Threat(norm, 1), restarts=1)(model, images, labels)
+    adversarial = Pointwise(norm, restarts=1)(model, images, labels)
     assert fooled(model(adversarial), labels)[right].all()
     assert size(adversarial - images, "l0").max() > 3
     results = zip(images, labels, adversarial, strict=True)
@@ -64,7 +61,7 @@ class Chain(nn.Module):
 
 def test_pixels_that_could_not_be_taken_back_are_tried_again():
     images, labels = torch.zeros(10, 1, 4, 4), torch.zeros(10, dtype=torch.int64)
-    adversarial = Pointwise(L0).search(Chain(), images, labels, torch.ones_like(images))
+    adversarial = Pointwise("l0")(Chain(), images, labels, start=torch.ones_like(images))
     assert torch.equal(adversarial.flatten(1).nonzero()[:, 1], torch.zeros(10, dtype=torch.int64))
     assert size(adversarial - images, "l0").tolist() == [1] * 10
 
@@ -74,7 +71,7 @@ def test_reaches_nearly_the_fewest_pixels_of_linear_models(channels: int, factor
     """In colour the fewest need other colours than black and white."""
     model, images, labels = problem(30, (channels, 6, 6))
     optimum = l0_optimum(model, images, labels)
-    adversarial = Pointwise(L0, restarts=20)(model, images, labels)
+    adversarial = Pointwise("l0", restarts=20)(model, images, labels)
     count = size(adversarial - images, "l0")
     assert fooled(model(adversarial), labels).all()
     assert (count >= optimum).all()
@@ -84,7 +81,8 @@ def test_reaches_nearly_the_fewest_pixels_of_linear_models(channels: int, factor
 def test_restarts_only_help():
     model, images, labels = problem(30, (1, 8, 8), classes=3)
     one, many = (
-        size(Pointwise(L0, restarts)(model, images, labels) - images, "l0") for restarts in (1, 10)
+        size(Pointwise("l0", restarts)(model, images, labels) - images, "l0")
+        for restarts in (1, 10)
     )
     assert (many <= one).all()
     assert many.mean() < one.mean()
@@ -92,9 +90,9 @@ def test_restarts_only_help():
 
 def test_restarts_that_do_not_fit_together_run_in_turn(monkeypatch: pytest.MonkeyPatch):
     model, images, labels = problem(10)
-    together = Pointwise(L0, restarts=5)(model, images, labels)
+    together = Pointwise("l0", restarts=5)(model, images, labels)
     monkeypatch.setattr("scotoma.attacks.pointwise.VALUES", 2 * images.numel())
-    turned = Pointwise(L0, restarts=5)(model, images, labels)
+    turned = Pointwise("l0", restarts=5)(model, images, labels)
     assert torch.equal(size(together - images, "l0"), size(turned - images, "l0"))
 
 
@@ -118,7 +116,7 @@ def test_finds_the_needed_pixels_in_fewer_queries_than_pixels():
     model = Window(needed)
     images, labels = torch.zeros(10, 1, 32, 32), torch.zeros(10, dtype=torch.int64)
     counted = Counted(model, 10, images.device)
-    adversarial = Pointwise(L0).search(counted, images, labels, torch.ones_like(images))
+    adversarial = Pointwise("l0")(counted, images, labels, start=torch.ones_like(images))
     assert torch.equal(adversarial[:, 0] > 0, needed.expand(10, -1, -1))
     assert counted.forwards.max() < 150
 
@@ -126,8 +124,10 @@ def test_finds_the_needed_pixels_in_fewer_queries_than_pixels():
 def test_a_start_that_does_not_fool_leaves_the_image():
     model, images, labels = problem(6)
     start = images.clone()
-    start[:3] = Pointwise(L0)(model, images, labels)[:3]
-    adversarial = Pointwise(L0).search(model, images, labels, start, Randomness(1, torch.arange(6)))
+    start[:3] = Pointwise("l0")(model, images, labels)[:3]
+    adversarial = Pointwise("l0")(
+        model, images, labels, start=start, generator=Randomness(1, torch.arange(6))
+    )
     assert torch.equal(adversarial[3:], images[3:])
     assert fooled(model(adversarial), labels)[:3].all()
     assert (size(adversarial - images, "l0") <= size(start - images, "l0")).all()
@@ -137,8 +137,7 @@ def test_values_are_bisected_for_l2():
     model, (images, labels) = digits_model(), digits_images(60)
     right = ~fooled(model(images), labels)
     whole, part = (
-        Pointwise(Threat(norm, 1), restarts=3)(model, images, labels)[right]
-        for norm in ("l0", "l2")
+        Pointwise(norm, restarts=3)(model, images, labels)[right] for norm in ("l0", "l2")
     )
     near, far = (size(each - images[right], "l2") for each in (part, whole))
     assert near.mean() < 0.95 * far.mean()
@@ -148,7 +147,7 @@ def test_values_are_bisected_for_l2():
 def test_breaks_a_model_without_gradient():
     model, (images, labels) = Quantised(digits_model()), digits_images(40)
     right = ~fooled(model(images), labels)
-    adversarial = Pointwise(L0, restarts=2)(model, images, labels)
+    adversarial = Pointwise("l0", restarts=2)(model, images, labels)
     assert fooled(model(adversarial), labels)[right].all()
 
 
@@ -163,7 +162,7 @@ def test_no_more_pixels_than_another_implementation():
     attack = foolbox.attacks.PointwiseAttack(l2_binary_search=False)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     theirs = attack.run(peer, images, foolbox.criteria.Misclassification(labels))
-    ours = Pointwise(L0)(counted, images, labels)
+    ours = Pointwise("l0")(counted, images, labels)
     assert fooled(model(ours), labels).all()
     assert size(ours - images, "l0").mean() <= size(theirs - images, "l0").mean()
     assert counted.forwards.float().mean() < 1000

@@ -11,11 +11,8 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
 from scotoma.attacks.refine import Refined
-from scotoma.claim import Threat
 from scotoma.models.binarise import Binarise
 from scotoma.utils.random import Randomness
-
-L2 = Threat("l2", 1.0)
 
 
 def binary(n: int) -> tuple[nn.Module, Tensor, Tensor]:
@@ -26,7 +23,7 @@ def binary(n: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 def test_only_pixels_that_cross_have_moved_and_just_across():
     model, images, labels = binary(20)
-    attack = BPDA(DDN(L2))
+    attack = BPDA(DDN("l2"))
     far, near = (each(model, images, labels) for each in (attack, Refined(attack)))
     won = fooled(model(near), labels)
     assert torch.equal(won, fooled(model(far), labels))
@@ -46,15 +43,15 @@ def test_what_was_not_fooled_stays_and_passes_are_charged():
     counted = Counted(model, len(images), images.device)
     wrong = labels.clone()
     wrong[:2] = (wrong[:2] + 1) % 5
-    found = Refined(BPDA(DDN(L2, steps=5)))(counted, images, wrong)
+    found = Refined(BPDA(DDN("l2", steps=5)))(counted, images, wrong)
     assert torch.equal(found[:2], images[:2])
     assert counted.forwards[:2].tolist() == [1, 1]
-    assert Refined(DDN(L2)).threat == L2
+    assert Refined(DDN("l2")).norm == "l2"
 
 
 def test_an_image_alone_is_as_in_a_batch():
     model, images, labels = binary(4)
-    attack, numbers = Refined(BPDA(DDN(L2))), Randomness(5, torch.arange(len(images)))
+    attack, numbers = Refined(BPDA(DDN("l2"))), Randomness(5, torch.arange(len(images)))
     together = attack(model, images, labels, generator=numbers)
     for i in range(len(images)):
         alone = attack(

@@ -27,22 +27,21 @@ THREAT = Threat("l0", 12)
 def test_few_more_than_the_optimum_of_linear_models(
     shape: tuple[int, int, int], classes: int, most: float
 ):
-    assert ratio(SigmaZero(THREAT), shape, classes) < most
-    assert ratio(SigmaZero(THREAT, refine=False), shape, classes) < most + 0.05
+    assert ratio(SigmaZero("l0"), shape, classes) < most
+    assert ratio(SigmaZero("l0", refine=False), shape, classes) < most + 0.05
 
 
 def test_promises():
-    keeps_its_promises(SigmaZero(THREAT, steps=60))
-    gives_up(SigmaZero(THREAT, steps=60))
-    knows_no_batch(SigmaZero(THREAT, steps=60))
-    no_pixel_alone_can_be_taken_back(SigmaZero(THREAT, steps=60))
+    keeps_its_promises(SigmaZero("l0", steps=60))
+    gives_up(SigmaZero("l0", steps=60))
+    knows_no_batch(SigmaZero("l0", steps=60))
+    no_pixel_alone_can_be_taken_back(SigmaZero("l0", steps=60))
 
 
 def test_refining_only_takes_pixels_back():
     model, images, labels, _ = hard(20, (2, 8, 8), 4)
     rough, fine = (
-        SigmaZero(THREAT, steps=40, refine=refine)(model, images, labels)
-        for refine in (False, True)
+        SigmaZero("l0", steps=40, refine=refine)(model, images, labels) for refine in (False, True)
     )
     assert not ((fine != images).any(1) & ~(rough != images).any(1)).any()
     assert (size(fine - images, "l0") < size(rough - images, "l0")).any()
@@ -51,7 +50,7 @@ def test_refining_only_takes_pixels_back():
 def test_every_step_is_one_pass_each_way():
     model, images, labels = problem(8)
     counted = Counted(model, len(images), images.device)
-    SigmaZero(THREAT, steps=7, refine=False)(counted, images, labels)
+    SigmaZero("l0", steps=7, refine=False)(counted, images, labels)
     assert counted.forwards.tolist() == [9] * len(images)
     assert counted.backwards.tolist() == [7] * len(images)
 
@@ -61,8 +60,7 @@ def test_fewer_pixels_than_pointwise_on_a_robust_network():
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     ours, theirs = (
-        attack(model, images, labels)
-        for attack in (SigmaZero(THREAT), Pointwise(THREAT, restarts=1))
+        attack(model, images, labels) for attack in (SigmaZero("l0"), Pointwise("l0", restarts=1))
     )
     assert fooled(model(ours), labels).all()
     ours, theirs = (size(x - images, "l0").mean() for x in (ours, theirs))
@@ -78,5 +76,5 @@ def test_registered_for_l0_alone():
 
 def test_repeats_itself():
     model, (images, labels) = digits_model(), digits_images(10)
-    first, again = (SigmaZero(THREAT, steps=30)(model, images, labels) for _ in range(2))
+    first, again = (SigmaZero("l0", steps=30)(model, images, labels) for _ in range(2))
     assert torch.equal(first, again)

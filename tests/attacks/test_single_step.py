@@ -64,7 +64,7 @@ def test_a_random_step_of_half_comes_first(kind, threat: Threat):
     """On a linear model with two classes the gradient is the same everywhere: what is left of the step is the random part."""
     model, images = linear_model(SHAPE, 2), grey_images(40)
     labels = model(images).argmax(1)
-    step = kind(threat)(model, images, labels, Randomness(5, torch.arange(40))) - images
+    step = kind(threat)(model, images, labels, generator=Randomness(5, torch.arange(40))) - images
     direct = threat.eps * unit(gradient(model, images, labels), threat)
     random = step - direct / 2
     size = (

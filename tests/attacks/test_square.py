@@ -53,7 +53,8 @@ def test_asks_for_no_gradient_and_stays_inside():
     assert torch.equal(adversarial[~fell], images[~fell])
     assert 0 < fell.float().mean() < 1
     assert torch.equal(
-        adversarial, Square(threat, queries=300)(model, images, labels, Randomness.default(images))
+        adversarial,
+        Square(threat, queries=300)(model, images, labels, generator=Randomness.default(images)),
     )
 
 

@@ -17,7 +17,7 @@ KINDS = [(Starts, "l2"), (Starts, "linf"), (FewPixels, "l0")]
 
 @pytest.mark.parametrize(("kind", "norm"), KINDS)
 def test_promises(kind: type[Paths], norm: str):
-    attack = kind(Threat(norm, 1))
+    attack = kind(norm)
     keeps_its_promises(attack, norm, 1 + attack.draws * 11)
     knows_no_batch(attack)
     gives_up(attack)

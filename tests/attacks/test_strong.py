@@ -24,11 +24,11 @@ L2 = Threat("l2", 0.5)
 
 @pytest.mark.parametrize(
     "search",
-    [MinLinf(THREAT, steps=240, restarts=4, restart_steps=40), MinL2(L2)],
+    [MinLinf("linf", steps=240, restarts=4, restart_steps=40), MinL2("l2")],
     ids=["linf", "l2"],
 )
 def test_breaks_what_its_parts_break(search: MinLinf | MinL2):
-    model, threat = digits_model(), search.threat
+    model, threat = digits_model(), {"linf": THREAT, "l2": L2}[search.norm]
     images, labels = digits_images(150)
 
     def falls(adversarial: torch.Tensor) -> torch.Tensor:
@@ -76,6 +76,6 @@ def test_an_image_alone_falls_as_in_a_batch():
     labels[0] = (labels[0] + 1) % 4
     optimum = boxed_optimum(model, images[3:4], labels[3:4])
     attack = Strong(Threat("linf", 0.97 * float(optimum[0])))
-    together = attack(model, images, labels, Randomness(1, torch.arange(6)))
-    alone = attack(model, images[3:4], labels[3:4], Randomness(1, torch.tensor([3])))
+    together = attack(model, images, labels, generator=Randomness(1, torch.arange(6)))
+    alone = attack(model, images[3:4], labels[3:4], generator=Randomness(1, torch.tensor([3])))
     assert torch.allclose(together[3], alone[0], atol=1e-5)

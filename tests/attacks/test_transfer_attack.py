@@ -63,7 +63,9 @@ def test_more_sources_find_no_less(source):
     counts = [
         fooled(
             model(
-                Transfer(THREAT, sources)(model, images, labels, Randomness(0, torch.arange(80)))
+                Transfer(THREAT, sources)(
+                    model, images, labels, generator=Randomness(0, torch.arange(80))
+                )
             ),
             labels,
         ).sum()

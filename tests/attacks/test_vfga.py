@@ -28,22 +28,22 @@ THREAT = Threat("l0", 12)
 def test_hardly_more_than_the_optimum_of_linear_models(
     shape: tuple[int, int, int], classes: int, most: float
 ):
-    assert ratio(VFGA(THREAT), shape, classes) < most
-    assert ratio(VFGA(THREAT, refine=False), shape, classes) < most + 0.02
+    assert ratio(VFGA("l0"), shape, classes) < most
+    assert ratio(VFGA("l0", refine=False), shape, classes) < most + 0.02
 
 
 def test_promises():
-    keeps_its_promises(VFGA(THREAT))
-    gives_up(VFGA(THREAT))
-    knows_no_batch(VFGA(THREAT))
-    no_pixel_alone_can_be_taken_back(VFGA(THREAT))
+    keeps_its_promises(VFGA("l0"))
+    gives_up(VFGA("l0"))
+    knows_no_batch(VFGA("l0"))
+    no_pixel_alone_can_be_taken_back(VFGA("l0"))
 
 
 def test_a_pixel_a_step():
     """Every step is one gradient and all trials; so many pixels are changed as steps were taken."""
     model, images, labels, optimum = hard(12, (2, 8, 8), 3)
     counted = Counted(model, len(images), images.device)
-    attack = VFGA(THREAT, samples=4, pixels=3, refine=False)
+    attack = VFGA("l0", samples=4, pixels=3, refine=False)
     adversarial = attack(counted, images, labels)
     steps = counted.backwards
     assert torch.equal(counted.forwards, 1 + steps * (1 + 3 * 5))
@@ -54,7 +54,7 @@ def test_a_pixel_a_step():
 def test_no_more_pixels_than_the_limit():
     model, images, labels, optimum = hard(30, (1, 12, 12), 2)
     limit = int(optimum.median())
-    adversarial = VFGA(THREAT, limit=limit)(model, images, labels)
+    adversarial = VFGA("l0", limit=limit)(model, images, labels)
     won = fooled(model(adversarial), labels)
     assert torch.equal(won, optimum <= limit)
     assert won.any()
@@ -70,7 +70,7 @@ def test_part_of_the_way_where_the_whole_does_not_fool():
             return torch.stack([torch.full_like(first, 0.15), 0.3 - (first - 0.55).abs()], 1)
 
     images, labels = torch.zeros(20, 1, 3, 3), torch.zeros(20, dtype=torch.int64)
-    adversarial = VFGA(THREAT, samples=20)(Band(), images, labels)
+    adversarial = VFGA("l0", samples=20)(Band(), images, labels)
     assert fooled(Band()(adversarial), labels).float().mean() > 0.9
 
 
@@ -79,7 +79,7 @@ def test_as_few_pixels_as_pointwise_for_a_tenth_of_the_passes():
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     pixels, passes = [], []
-    for attack in (VFGA(THREAT), Pointwise(THREAT, restarts=10)):
+    for attack in (VFGA("l0"), Pointwise("l0", restarts=10)):
         counted = Counted(model, len(images), images.device)
         adversarial = attack(counted, images, labels)
         assert fooled(model(adversarial), labels).all()

@@ -229,7 +229,7 @@ def test_no_attack_succeeds_inside_a_certified_ball(digits, provable):
     n = 160
     images, labels = digits.test.images(torch.arange(n)), digits.test.labels[:n]
     right = provable(images).argmax(1) == labels
-    search = MinLinf(Threat("linf", 0.1), steps=180, restarts=4)
+    search = MinLinf("linf", steps=180, restarts=4)
     nearest = search(provable, images[right], labels[right])
     for eps in (0.05, 0.1):
         stands = certified(read_network(provable, digits.shape), images, labels, eps)

@@ -177,7 +177,7 @@ def test_the_only_class_is_stable_everywhere():
 def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
     made, images = digits_abs(digits), digits.test.images(torch.arange(20))
     labels = made(images).argmax(1)
-    found = DDN(L2, steps=40)(made, images, labels)
+    found = DDN("l2", steps=40)(made, images, labels)
     distances = torch.where(
         made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
     )

@@ -33,7 +33,7 @@ def with_examples(run: Run, attack, transform=None) -> pl.DataFrame:
 @pytest.mark.parametrize("transform", [None, ScaleShift(0.8, 0.1)])
 def test_every_success_is_one_alone_in_plain_float32(tmp_path, digits_model, digits, transform):
     frame = with_examples(
-        make_run(str(digits_model), digits, tmp_path), FMN(THREAT, steps=30), transform
+        make_run(str(digits_model), digits, tmp_path), FMN("linf", steps=30), transform
     )
     plain = load_model(str(digits_model)).module
     originals = digits.test.images(torch.tensor(frame["index"].to_list()))
@@ -75,7 +75,7 @@ def test_clean_errors_are_at_distance_zero_and_failures_at_infinity(tmp_path, di
 
 
 def test_passes_are_counted_for_each_image(tmp_path, digits, linear):
-    frame = with_examples(make_run(linear, digits, tmp_path, None), FMN(THREAT, steps=7))
+    frame = with_examples(make_run(linear, digits, tmp_path, None), FMN("linf", steps=7))
     right, wrong = frame.filter(pl.col("margin") > 0), frame.filter(pl.col("margin") <= 0)
     assert set(right["forwards"]) == {9}  # one to look, seven steps, one at the end
     assert set(right["backwards"]) == {7}
@@ -195,7 +195,7 @@ def test_logits_that_break_on_one_image_are_told(tmp_path, digits):
             return self.layer(images.flatten(1)).masked_fill(bad, torch.nan)
 
     with pytest.raises(InputError, match="NaN or infinite logits for test image 40"):
-        make_run(Breaks(), digits, tmp_path, None).attack(FMN(THREAT, steps=2))
+        make_run(Breaks(), digits, tmp_path, None).attack(FMN("linf", steps=2))
 
 
 def test_beyond_by_more_than_rounding():

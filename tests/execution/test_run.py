@@ -122,7 +122,7 @@ def test_stages_are_whole_work_units(n, ends):
 def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear):
     run = make_run(linear, digits, tmp_path, 20)
     assert run.records.is_empty()
-    attack = FMN(THREAT, steps=5)
+    attack = FMN("linf", steps=5)
     frame = run.attack(attack)
     run.attack(attack)
     run.examples(attack, None, frame.filter("success")["index"].to_list()[:2])
@@ -135,7 +135,7 @@ def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear)
 def test_examples_are_those_of_the_records(tmp_path, digits, linear):
     run, attack, move = (
         make_run(linear, digits, tmp_path),
-        FMN(THREAT, steps=20),
+        FMN("linf", steps=20),
         ScaleShift(0.9, 0.05),
     )
     fell = run.attack(attack, move).filter("success").tail(3)
@@ -245,11 +245,11 @@ def test_a_randomised_model_is_reproducible_and_leaves_the_callers_numbers(
     torch.manual_seed(5)
     first = make_run(Noisy(linear), digits, tmp_path / "a")
     assert "randomised" in first.claim.model.notes[0]
-    frame = first.attack(FMN(THREAT, steps=5))
+    frame = first.attack(FMN("linf", steps=5))
     features = first.features(digits.test, "logits", first.indices)
     assert torch.equal(torch.rand(3), expected)
     second = make_run(Noisy(linear), digits, tmp_path / "b")
-    assert second.attack(FMN(THREAT, steps=5)).equals(frame)
+    assert second.attack(FMN("linf", steps=5)).equals(frame)
     assert (second.features(digits.test, "logits", second.indices) == features).all()
 
 
@@ -280,7 +280,7 @@ def test_predictions_are_of_all_test_images_and_made_once(tmp_path, digits, line
 def test_another_choice_of_images_shares_the_records(tmp_path, digits, linear):
     run = make_run(linear, digits, tmp_path, 5)
     chosen = run.correct_indices(8)
-    frame = run.subset(chosen).attack(FMN(THREAT, steps=5))
+    frame = run.subset(chosen).attack(FMN("linf", steps=5))
     assert frame["index"].to_list() == chosen.tolist()
     assert (frame["prediction"] == frame["label"]).all()
     assert len(run.indices) == 5

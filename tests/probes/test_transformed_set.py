@@ -125,7 +125,7 @@ def test_the_scout_attacks_what_it_says(tmp_path, digits, linear):
     )
     assert advanced == [1]
     assert cheap.accuracy == strong.accuracy
-    assert strong.attack == FMN(claim.threat)
+    assert strong.attack == FMN(claim.threat.norm)
     assert base.change == 0
     images = digits.test.images(scout.run.indices)
     assert strong.change == pytest.approx((SHIFT(images) - images).abs().mean().item(), rel=1e-5)

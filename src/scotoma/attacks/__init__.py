@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import Table
-
-if TYPE_CHECKING:
-    from scotoma.claim import Threat
 
 ATTACKS = Table(
     "attack",
@@ -21,7 +19,7 @@ ATTACKS = Table(
         "iter-ll": "attacks.iterative:IterLL",
         "mim": "attacks.iterative:MIM",
         "pgd": "attacks.pgd:PGD",
-        "apgd-ce": "attacks.apgd:APGDCE",
+        "apgd-ce": "attacks.apgd:APGD",
         "apgd-t": "attacks.apgd:APGDT",
         "fmn-linf": "attacks.fmn:FMN",
         "fmn-l2": "attacks.fmn:FMNL2",
@@ -60,22 +58,28 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *(entry.partition(":")[2] for entry in ATTACKS.entries.values())])
 
 
-def make(name: str, threat: Threat, **settings: Any) -> Any:
-    """The attack of a name for a threat, with those of `settings` that it has.
+def make(name: str, threat: Threat | str, **settings: Any) -> Any:
+    """Return the attack of a name for a threat, with those of `settings` that it has.
 
-    Raises `InputError` for an unknown name, and where the attack does not know the threat's norm. The class names the norms that
-    it knows in `norms`; one without is for L-inf.
+    An attack that minimises a norm gets the threat's norm alone; eps does not bound it.
+
+    Raises:
+        InputError: an unknown name, or an attack that does not know the threat's norm.
+
+    >>> make("pgd", "linf:8/255", steps=10).steps
+    10
+    >>> make("ddn", "l2:0.5").norm
+    'l2'
     """
-    kind = ATTACKS[name]
+    kind, threat = ATTACKS[name], Threat.parse(threat)
     if threat.norm not in _norms(kind):
         able = [other for other in ATTACKS if threat.norm in _norms(ATTACKS[other])]
         known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is yet"
         raise InputError(
             f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}"
         )
-    return kind(
-        threat, **{setting: value for setting, value in settings.items() if takes(name, setting)}
-    )
+    own = {setting: value for setting, value in settings.items() if takes(name, setting)}
+    return kind(threat.norm if takes(name, "norm") else threat, **own)
 
 
 def takes(name: str, setting: str) -> bool:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import cross_entropy, fooled, targeted_dlr
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
@@ -31,32 +32,36 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _APGD(ABC):
+class _AutoPGD(BoundedAttack, ABC):
     """Algorithm 1 for any loss; a subclass says which, and towards which classes each start heads.
 
     An image that is fooled leaves the batch at once. An iteration is one forward and one backward pass.
     """
 
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     steps: int = 100
     restarts: int = 1
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        return self.run_from(_noise(images, random, self.threat), model, images, labels, random)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
         goals = self._goals(logits, labels)
-        standing = _Standing(oracle, generator or Randomness.default(images), images, goals)
+        standing = _Standing(oracle, random, images, goals)
         standing.drop(fooled(logits, labels))
-        for start in range(goals.shape[1]):
+        for number in range(goals.shape[1]):
             if not len(standing):
                 break
             won = torch.zeros_like(labels, dtype=torch.bool)
-            self._climb(standing, start, found, won)
+            clean = standing.clean
+            x = _noise(clean, standing.random, self.threat) if number else start[standing.rows]
+            x = self.threat.project(x, clean)
+            self._climb(_Climb.begin(standing, standing.goals[:, number], x), found, won)
             standing.drop(won[standing.rows])
         return found
 
@@ -69,7 +74,7 @@ class _APGD(ABC):
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
         """The loss of each image towards its goal, (n,)."""
 
-    def _climb(self, standing: _Standing, start: int, found: Tensor, won: Tensor) -> None:
+    def _climb(self, climb: _Climb, found: Tensor, won: Tensor) -> None:
         """One start: writes the images that it fools into `found` and marks them in `won`."""
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -81,7 +86,6 @@ class _APGD(ABC):
                 found[rows], won[rows] = climb.x[done], True
                 climb.drop(done)
 
-        climb = _Climb.at_random(standing, standing.goals[:, start], self.threat)
         judged, marks = 0, checkpoints(self.steps)
         for step in range(self.steps):
             gradient, value, done = climb.oracle.value_and_grad(climb.x, loss)
@@ -99,7 +103,7 @@ class _APGD(ABC):
 
 
 @dataclass(frozen=True)
-class APGDCE(_APGD):
+class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1).
 
     Args:
@@ -119,7 +123,7 @@ class APGDCE(_APGD):
 
 
 @dataclass(frozen=True)
-class APGDT(_APGD):
+class APGDT(_AutoPGD):
     """Auto-PGD towards each of the likeliest wrong classes in turn (Croce and Hein 2020, eq. 7 and section 5).
 
     Args:
@@ -174,16 +178,12 @@ class _Climb(Active):
     """whether the step size was halved then"""
 
     @classmethod
-    def at_random(cls, standing: _Standing, goal: Tensor, threat: Threat) -> _Climb:
-        clean = standing.clean
-        x = threat.project(
-            standing.random.uniform(clean).mul_(2).sub_(1).mul_(threat.eps).add_(clean), clean
-        )
+    def begin(cls, standing: _Standing, goal: Tensor, x: Tensor) -> _Climb:
         number = torch.zeros(len(x), device=x.device)
         return cls(
             oracle=standing.oracle,
             goal=goal,
-            clean=clean,
+            clean=standing.clean,
             x=x,
             previous=x.clone(),
             direction=x,
@@ -224,6 +224,11 @@ class _Climb(Active):
         z = threat.project(torch.addcmul(self.x, self.direction, _wide(self.step_size)), self.clean)
         moved = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
         self.x, self.previous = moved, self.x
+
+
+def _noise(images: Tensor, random: Randomness, threat: Threat) -> Tensor:
+    """The images with uniform noise of size eps in every value."""
+    return random.uniform(images).mul_(2).sub_(1).mul_(threat.eps).add_(images)
 
 
 def _wide(number: Tensor) -> Tensor:

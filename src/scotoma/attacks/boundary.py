@@ -9,11 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.directions import centred, directions, smoothed
 from scotoma.attacks.core.initialization import Starts
 from scotoma.attacks.core.nearest import TINY
 from scotoma.attacks.core.search import Search
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 DRAWN = 8
@@ -32,7 +32,7 @@ PACE = 0.15
 
 
 @dataclass(frozen=True)
-class Boundary:
+class Boundary(MinimumNormAttack):
     """Steps at random on the sphere around the image, then a little inwards, and stays where the model is still fooled.
 
     Brendel et al. 2018, "Decision-based adversarial attacks: reliable attacks against black-box machine learning models",
@@ -49,7 +49,7 @@ class Boundary:
     * an image leaves when its steps are so short that nothing is left to gain.
 
     Args:
-        threat: the L2 norm is minimised; eps bounds nothing here.
+        norm: "l2".
         queries: forward passes an image in all; the start takes about 60 of them, and never more than 265.
         sides: of the squares over which noise is averaged, odd, in pixels; 1 is white noise.
         tolerance: an image leaves when every delta is below tolerance / sqrt(values of an image). On a flat boundary delta is in
@@ -59,18 +59,25 @@ class Boundary:
     id: ClassVar[str] = "boundary"
     norms: ClassVar = ("l2",)
     gradients: ClassVar = False
-    threat: Threat
     queries: int = 5000
     sides: tuple[int, ...] = (1, 3)
     tolerance: float = 0.03
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        search = Search.begin(model, images, labels, random)
+        Starts(self.norm).follow(search)
+        return self._walk_from(search, images)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        search = Search.begin(model, images, labels, random)
+        search.begin_at(start, self.norm)
+        return self._walk_from(search, images)
+
+    def _walk_from(self, search: Search, images: Tensor) -> Tensor:
         found = images.clone()
-        search = Search.begin(model, images, labels, generator)
-        Starts(Threat("l2", 1.0)).follow(search)
         search.drop(search.distance.isinf())
         step = search.clean.new_full((len(search), len(self.sides)), FIRST_STEP)
         self._walk(search.become(_State, step=step, drawn=step), found)

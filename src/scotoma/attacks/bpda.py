@@ -90,14 +90,9 @@ class BPDA(Wrapped):
 
     id: ClassVar[str] = "bpda"
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
-        """What the attack returns, (n, c, h, w)."""
+    def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
         reduced = isinstance(model, PerImage) and model.reduced
-        return self.attack(
-            _Sloped(model, len(images), images.device, reduced), images, labels, generator=generator
-        )
+        return _Sloped(model, len(images), images.device, reduced)
 
 
 class _Sloped(PerImage):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
@@ -20,7 +20,7 @@ FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
-class CarliniWagnerLinf:
+class CarliniWagnerLinf(MinimumNormAttack):
     """The smallest L-inf perturbation, by penalties on the pixels beyond a shrinking bound tau.
 
     A solve at (tau, c) descends, with Adam on the image x' itself,
@@ -47,7 +47,7 @@ class CarliniWagnerLinf:
     * a step is at most `step_share` of tau, since one as long as tau jumps over the box.
 
     Args:
-        threat: names the norm; its eps does not bound the result.
+        norm: "linf".
         learning_rate: Adam's, in pixel units.
         iterations: the most that one solve takes.
         initial_const: first c of a start.
@@ -66,7 +66,6 @@ class CarliniWagnerLinf:
     """
 
     id: ClassVar[str] = "cw-linf"
-    threat: Threat
     learning_rate: float = 5e-3
     iterations: int = 1000
     initial_const: float = 1e-5
@@ -82,14 +81,10 @@ class CarliniWagnerLinf:
     least_push: float = 0.1
     until: float = 0.0
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Images (n, c, h, w) in [0, 1]; unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
-        state = self._first_start(
-            Oracle(model, labels), images, generator or Randomness.default(images)
-        )
+        state = self._first_start(Oracle(model, labels), images, random)
         state.drop(state.oracle.fooled(images))
         while len(state):
             gradient, hinge, fooled = state.oracle.value_and_grad(state.x, _hinge)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.carlini_wagner import FIRST_MOMENT, SECOND_MOMENT, STABILITY
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import Nearest, column, guarded_margin, inwards, size, soft_margin
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 LARGEST_CONST = 1e10
@@ -22,7 +22,7 @@ NEAREST = 1e-4
 
 
 @dataclass(frozen=True)
-class CarliniWagnerL2:
+class CarliniWagnerL2(MinimumNormAttack):
     """The smallest L2 perturbation, by a penalty on its square against a hinge on the margin.
 
     A solve at c descends, with Adam on the image x' itself,
@@ -46,7 +46,7 @@ class CarliniWagnerL2:
     An image whose margin has no gradient leaves at once: it would stay where it is at any c. The attack is deterministic.
 
     Args:
-        threat: names the norm, L2; its eps does not bound the result.
+        norm: "l2".
         learning_rate: Adam's, in pixel units.
         iterations: the most that one solve takes.
         searches: solves, each at its c.
@@ -59,7 +59,6 @@ class CarliniWagnerL2:
 
     id: ClassVar[str] = "cw-l2"
     norms: ClassVar = ("l2",)
-    threat: Threat
     learning_rate: float = 0.01
     iterations: int = 200
     searches: int = 9
@@ -69,9 +68,7 @@ class CarliniWagnerL2:
     tolerance: float = 0.005
     softness: float = 0.2
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         if not len(images):

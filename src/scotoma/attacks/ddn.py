@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import (
     HUGE,
     TINY,
@@ -20,7 +21,6 @@ from scotoma.attacks.core.nearest import (
     soft_margin,
 )
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 FITS = 2
@@ -34,7 +34,7 @@ LEAST = 0.02
 
 
 @dataclass(frozen=True)
-class DDN:
+class DDN(MinimumNormAttack):
     """The smallest L2 perturbation that fools, on a sphere around each image that shrinks after a success and grows otherwise.
 
     Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
@@ -48,7 +48,7 @@ class DDN:
     The attack is deterministic.
 
     Args:
-        threat: names the norm, L2; eps bounds nothing here.
+        norm: "l2".
         steps: gradient steps, each one forward and one backward pass.
         alpha: first and last length of a step; a cosine between them.
         gamma: first and last share by which the sphere shrinks and grows; a cosine between them. The paper's is 0.05.
@@ -57,15 +57,12 @@ class DDN:
 
     id: ClassVar[str] = "ddn"
     norms: ClassVar = ("l2",)
-    threat: Threat
     steps: int = 100
     alpha: tuple[float, float] = (1.0, 0.01)
     gamma: tuple[float, float] = (0.8, 0.001)
     softness: tuple[float, float] = (0.3, 0.001)
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)

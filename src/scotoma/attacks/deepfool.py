@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import GUARD, fooled
 from scotoma.attacks.core.nearest import HUGE, column, inwards, size
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2"}
@@ -22,7 +22,7 @@ SHORTEST = 1e-4
 
 
 @dataclass(frozen=True)
-class DeepFool:
+class DeepFool(MinimumNormAttack):
     """Steps to the boundary of the linearised model that is nearest, until one fools.
 
     Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks", Algorithm 2 for L2 and
@@ -36,7 +36,7 @@ class DeepFool:
     leaves once it fools, or where no class has a gradient. The attack is deterministic.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: "linf" or "l2", which is minimised.
         steps: the most linearisations, each one forward pass, a backward pass for each class but the label, and a forward pass
             at the point reached.
         classes: how many of the classes that are likeliest at the clean image are looked at, the label among them.
@@ -47,16 +47,13 @@ class DeepFool:
 
     id: ClassVar[str] = "deepfool"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     steps: int = 50
     classes: int = 10
     overshoot: float = 0.02
     halvings: int = 10
     returns: int = 3
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Fooling images, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found, oracle = images.clone(), Oracle(model, labels)
         if not len(images):
@@ -76,9 +73,7 @@ class DeepFool:
             rows, other = oracle.rows, images.clone()
             self._search(self._foot(oracle, images[rows], found[rows]), other)
             nearer = self._shorten(oracle, images[rows], other[rows])
-            before, after = (
-                size(each - images[rows], self.threat.norm) for each in (found[rows], nearer)
-            )
+            before, after = (size(each - images[rows], self.norm) for each in (found[rows], nearer))
             won = (after > 0) & (after < before)
             found[rows[won]] = nearer[won]
             oracle = oracle.select(won)
@@ -97,7 +92,7 @@ class DeepFool:
         slopes, leads, _ = state.oracle.jacobian(state.x, state.leads)
         n, k = leads.shape
         slopes = inwards(slopes, state.x[:, None])
-        steepness = size(slopes.flatten(0, 1), DUAL[self.threat.norm]).view(n, k)
+        steepness = size(slopes.flatten(0, 1), DUAL[self.norm]).view(n, k)
         distances = (
             (-leads / steepness).nan_to_num_(torch.inf).masked_fill_(steepness == 0, torch.inf)
         )
@@ -108,7 +103,7 @@ class DeepFool:
 
     def _beyond(self, x: Tensor, slope: Tensor, steepness: Tensor, distance: Tensor) -> Tensor:
         """From `x` along the steepest way so far, (n,), and by the overshoot farther, inside the box."""
-        direction = slope.sign() if self.threat.norm == "linf" else slope / column(steepness)
+        direction = slope.sign() if self.norm == "linf" else slope / column(steepness)
         length = ((1 + self.overshoot) * distance).clamp_(SHORTEST, HUGE)
         return x.addcmul(direction.nan_to_num_(0), column(length)).clamp_(0, 1)
 
@@ -122,7 +117,7 @@ class DeepFool:
         state = _State(oracle, found, leading)
         slopes, leads, _ = oracle.jacobian(found, state.leads)
         slope = inwards(slopes[:, 0], clean)
-        steepness = size(slope, DUAL[self.threat.norm])
+        steepness = size(slope, DUAL[self.norm])
         distance = ((slope * (found - clean)).flatten(1).sum(1) - leads[:, 0]) / steepness
         state.x = self._beyond(clean, slope, steepness, distance)
         return state

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import Attack
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.errors import InputError
@@ -53,7 +54,7 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Distal:
+class Distal(Attack):
     """Climbs from noise to an image that the model takes for a class with confidence, by gradient ascent in the box [0, 1].
 
     Not near any image of the data: it shows what a model has learnt to be sure of. An image leaves as soon as it is sure, or when
@@ -89,9 +90,7 @@ class Distal:
                 f"{given} to distal images: want at least 0 steps, a length above 0 and a momentum in [0, 1)"
             )
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The image that was surest on the way, (n, c, h, w).
 
         Args:

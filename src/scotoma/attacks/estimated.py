@@ -53,15 +53,9 @@ class Estimated(Wrapped):
                 f"{self.directions} directions for an estimated gradient: want at least 1"
             )
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
-        """What the attack returns, (n, c, h, w)."""
-        random = generator or Randomness.default(images)
-        estimating = _Estimating(
-            model, len(images), images.device, self.step, self.directions, random.fork(STREAM)
-        )
-        return self.attack(estimating, images, labels, generator=random)
+    def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
+        stream = random.fork(STREAM)
+        return _Estimating(model, len(images), images.device, self.step, self.directions, stream)
 
 
 class _Estimating(PerImage):

@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, inwards, size, soft_margin
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
@@ -24,7 +24,7 @@ NEWTON = 2
 
 
 @dataclass(frozen=True)
-class FMN:
+class FMN(MinimumNormAttack):
     """The smallest L-inf perturbation that fools, by steps along the margin's gradient inside a ball that adapts.
 
     Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", Algorithm 1, with four
@@ -37,7 +37,7 @@ class FMN:
     The attack is deterministic.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: "linf".
         steps: gradient steps, each one forward and one backward pass.
         alpha: first and last length of a step, in L2; a cosine between them.
         gamma: first and last share by which the ball shrinks and grows; a cosine between them. The paper's is 0.05 to 0.001.
@@ -48,18 +48,15 @@ class FMN:
 
     id: ClassVar[str] = "fmn-linf"
     norms: ClassVar = ("linf",)
-    threat: Threat
     steps: int = 100
     alpha: tuple[float, float] = (1.0, 0.01)
     gamma: tuple[float, float] = (0.2, 0.001)
     softness: tuple[float, float] = (0.2, 0.001)
     far: bool = True
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
-        norm = self.threat.norm
+        norm = self.norm
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), norm)
@@ -90,7 +87,8 @@ class FMNL2(FMN):
     """The smallest L2 perturbation, with a ball that closes in faster.
 
     Args:
-        threat, steps, alpha, gamma, softness, far: as in `FMN`.
+        norm: "l2".
+        steps, alpha, gamma, softness, far: as in `FMN`.
     """
 
     id: ClassVar[str] = "fmn-l2"
@@ -103,7 +101,8 @@ class FMNL1(FMNL2):
     """The smallest L1 perturbation, in the same way.
 
     Args:
-        threat, steps, alpha, gamma, softness, far: as in `FMN`.
+        norm: "l1".
+        steps, alpha, gamma, softness, far: as in `FMN`.
     """
 
     id: ClassVar[str] = "fmn-l1"

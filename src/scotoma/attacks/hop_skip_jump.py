@@ -10,12 +10,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.directions import centred, directions, smoothed
 from scotoma.attacks.core.initialization import Starts
 from scotoma.attacks.core.nearest import TINY, column, size
 from scotoma.attacks.core.path_search import retracted
 from scotoma.attacks.core.search import Search
-from scotoma.claim import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
@@ -33,7 +33,7 @@ SPREAD = (0.1, 0.9)
 
 
 @dataclass(frozen=True)
-class HopSkipJump:
+class HopSkipJump(MinimumNormAttack):
     """Estimates the normal of the decision boundary where it stands, jumps along it, and goes back to the boundary.
 
     Chen et al. 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", Algorithm 2, with all images in lock-step from
@@ -47,7 +47,7 @@ class HopSkipJump:
     * the next iteration starts from the nearest point so far.
 
     Args:
-        threat: its norm, L-inf or L2, is minimised; eps bounds nothing here.
+        norm: "linf" or "l2", which is minimised.
         queries: forward passes an image in all; the start takes about 60 of them, and never more than 265.
         probes: of the first iteration; iteration t takes sqrt(t) times as many.
         sides: of the squares over which the probes' noise is averaged, odd, in pixels; 1 is white noise.
@@ -56,18 +56,25 @@ class HopSkipJump:
     id: ClassVar[str] = "hop-skip-jump"
     norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
-    threat: Threat
     queries: int = 5000
     probes: int = 100
     sides: tuple[int, ...] = (1, 3)
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
+        search = Search.begin(model, images, labels, random)
+        Starts(self.norm).follow(search)
+        return self._jump_from(search, images)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        search = Search.begin(model, images, labels, random)
+        search.begin_at(start, self.norm)
+        return self._jump_from(search, images)
+
+    def _jump_from(self, search: Search, images: Tensor) -> Tensor:
         found = images.clone()
-        search = Search.begin(model, images, labels, generator)
-        Starts(self.threat).follow(search)
         search.drop(search.distance.isinf())
         progress = search.clean.new_full((len(search), len(self.sides)), torch.inf)
         state = search.become(_State, scale=torch.ones_like(search.distance), progress=progress)
@@ -127,7 +134,7 @@ class HopSkipJump:
 
     def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
         """Jump along the normal and back to the boundary, where that comes nearer."""
-        norm, before = self.threat.norm, state.distance.clone()
+        norm, before = self.norm, state.distance.clone()
         normal = (
             normal.sign()
             if norm == "linf"

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import cross_entropy, towards
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class IFGSM:
+class IFGSM(BoundedAttack):
     """Signed-gradient steps inside the ball, from the image itself (Kurakin et al. 2017, section 2).
 
     Args:
@@ -30,21 +30,22 @@ class IFGSM:
 
     id: ClassVar[str] = "ifgsm"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     steps: int = 10
     step_size: float | None = None
     loss: Loss = cross_entropy
     until_fooled: bool = True
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        return self.run_from(images, model, images, labels, random)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """Images inside the threat, (n, c, h, w); with `until_fooled` unchanged where the model is wrong already or could not be
-        fooled."""
         length = (self.step_size or self.threat.eps / self.steps) / self.threat.eps
         found = images.clone()
         oracle = Oracle(model, labels)
-        state = _State(oracle, images, images, torch.zeros_like(images), self._aim(oracle, images))
+        start = self.threat.project(start, images)
+        state = _State(oracle, images, start, torch.zeros_like(images), self._aim(oracle, images))
         for _ in range(self.steps):
             gradient, _, fooled = state.oracle.value_and_grad(
                 state.x, lambda logits, _: self.loss(logits, state.aim)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
 from scotoma.utils.errors import InputError
@@ -22,7 +22,7 @@ from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class LatentDescent:
+class LatentDescent(MinimumNormAttack):
     """Walks from the image to the reconstruction of the wrong class that explains it best, until the model is fooled.
 
     The attack that Schott et al. 2019 made for their own model. At each step the goal is drawn anew, for the point that was
@@ -32,7 +32,7 @@ class LatentDescent:
     The attack is deterministic.
 
     Args:
-        threat: only the norm in which the result is measured; eps bounds nothing here.
+        norm: "l2", "linf" or "l1", in which the result is measured; the search is the same.
         steps: from the image to the reconstruction, each one forward pass.
         halvings: of the last step.
     """
@@ -40,13 +40,10 @@ class LatentDescent:
     id: ClassVar[str] = "latent-descent"
     norms: ClassVar = ("l2", "linf", "l1")
     gradients: ClassVar = False
-    threat: Threat
     steps: int = 50
     halvings: int = 10
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled.
 
         Raises:

@@ -13,7 +13,6 @@ from scotoma.attacks.core.nearest import cosine, size, soft_margin
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.core.restarts import Aimed, Restarted
 from scotoma.attacks.ddn import DDN, Sphere, descend, stretch
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 WIDE = 1.5
@@ -35,7 +34,7 @@ class MinL2(Restarted[_State]):
     (`attacks.ddn`). At the same cost it finds nearer images than DDN with more steps does (docs/log.md).
 
     Args:
-        threat: names the norm, L2; eps bounds nothing here.
+        norm: "l2".
         steps: gradient steps in all, each a forward and a backward pass; the passes that order the classes count as well.
         restarts: how many of the searches go towards one wrong class, the nearest first; they come after one towards whichever
             class leads, which gets the other steps.
@@ -45,7 +44,6 @@ class MinL2(Restarted[_State]):
 
     id: ClassVar[str] = "min-l2"
     norms: ClassVar = ("l2",)
-    threat: Threat
     steps: int = 240
     restarts: int = 2
     restart_steps: int = 55

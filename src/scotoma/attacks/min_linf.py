@@ -13,7 +13,6 @@ from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.core.restarts import Aimed, Restarted
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 WIDEST_SHRINK = 0.5
@@ -39,7 +38,7 @@ class MinLinf(Restarted[_State]):
     regions around clean images in which descent from the clean image stays (on adversarially trained MNIST models).
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: "linf".
         steps: gradient steps in all, each a forward and a backward pass; the passes that order the classes count as well.
         restarts: how many of the searches go towards one wrong class, the nearest first, from a new random point inside
             the best perturbation so far; they come after one towards whichever class leads, which gets the other steps.
@@ -49,7 +48,6 @@ class MinLinf(Restarted[_State]):
     """
 
     id: ClassVar[str] = "min-linf"
-    threat: Threat
     steps: int = 100
     restarts: int = 2
     restart_steps: int = 30

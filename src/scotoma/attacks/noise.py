@@ -21,7 +21,7 @@ class GaussianNoise(Paths):
     """Adds Gaussian noise, or uniform noise for L-inf, of the smallest size that fools.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: "linf", "l2" or "l1", which is minimised.
         draws, persistence: as in `Paths`.
         largest: standard deviation of the largest Gaussian noise, in pixel units; uniform noise goes to 1.
     """
@@ -31,12 +31,10 @@ class GaussianNoise(Paths):
     largest: float = 2.0
 
     def longest(self, images: Tensor) -> Tensor:
-        return images.new_full((len(images),), 1.0 if self.threat.norm == "linf" else self.largest)
+        return images.new_full((len(images),), 1.0 if self.norm == "linf" else self.largest)
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
-        return (
-            2 * random.uniform(images) - 1 if self.threat.norm == "linf" else random.normal(images)
-        )
+        return 2 * random.uniform(images) - 1 if self.norm == "linf" else random.normal(images)
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         return (images + column(reach) * drawn).clamp_(0, 1)
@@ -49,7 +47,7 @@ class Contrast(Paths):
     Deterministic. Each of 11 grey levels is tried at each of 8 sizes until one has fooled, then as near as it still does.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: "linf", "l2" or "l1", which is minimised.
         draws, persistence: as in `Paths`; a draw is a grey level at one size.
     """
 
@@ -59,10 +57,10 @@ class Contrast(Paths):
     draws: int = GREYS * len(LEVELS)
 
     def longest(self, images: Tensor) -> Tensor:
-        return size(images, self.threat.norm).maximum(size(1 - images, self.threat.norm))
+        return size(images, self.norm).maximum(size(1 - images, self.norm))
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         return torch.full_like(images[:, :1, :1, :1], number % GREYS / (GREYS - 1))
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return straight(images, drawn, reach, self.threat.norm)
+        return straight(images, drawn, reach, self.norm)

@@ -8,14 +8,14 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class PGD:
+class PGD(BoundedAttack):
     """Signed-gradient steps inside the ball, from random starts (Madry et al. 2018, section 2.1).
 
     Args:
@@ -28,40 +28,42 @@ class PGD:
 
     id: ClassVar[str] = "pgd"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     steps: int = 40
     step_size: float | None = None
     restarts: int = 1
     loss: Loss = cross_entropy
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        return self.run_from(self._draw(images, random), model, images, labels, random)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         eps = self.threat.eps
         stride = self.step_size / eps if self.step_size else 2.5 / self.steps
-        found = images.clone()
-        state = _State(
-            Oracle(model, labels), generator or Randomness.default(images), images, images
-        )
+        adversarial = images.clone()
+        state = _State(Oracle(model, labels), random, images, start)
         state.drop(state.oracle.fooled(images))
-        for _ in range(self.restarts if len(state) else 0):
-            state.x = self.threat.project(
-                state.clean + eps * (2 * state.random.uniform(state.clean) - 1), state.clean
-            )
+        for restart in range(self.restarts if len(state) else 0):
+            if restart:
+                state.x = self._draw(state.clean, state.random)
+            state.x = self.threat.project(state.x, state.clean)
             for _ in range(self.steps):
                 gradient, _, fooled = state.oracle.value_and_grad(state.x, self.loss)
-                state.finish(fooled, state.x, found)
+                state.finish(fooled, state.x, adversarial)
                 if not len(state):
-                    return found
+                    return adversarial
                 gradient = gradient[~fooled] if len(gradient) > len(state) else gradient
                 state.x = self.threat.project(
                     state.x + self.threat.steepest(gradient).mul_(stride), state.clean
                 )
-            state.finish(state.oracle.fooled(state.x), state.x, found)
+            state.finish(state.oracle.fooled(state.x), state.x, adversarial)
             if not len(state):
-                return found
-        return found
+                return adversarial
+        return adversarial
+
+    def _draw(self, images: Tensor, random: Randomness) -> Tensor:
+        return images + self.threat.eps * (2 * random.uniform(images) - 1)
 
 
 @dataclass

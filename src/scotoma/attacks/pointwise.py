@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.initialization import FewPixels
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.path_search import HALVINGS
 from scotoma.attacks.core.search import Search
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 ONE_IN = 8
@@ -31,7 +31,7 @@ VALUES = 1 << 26
 
 
 @dataclass(frozen=True)
-class Pointwise:
+class Pointwise(MinimumNormAttack):
     """Sets random pixels to black or white until the model is fooled, then takes back every pixel that it can.
 
     Schott et al. 2019, section 5 and appendix. Whole blocks of pixels, in random order, are taken back at once where the model
@@ -41,7 +41,7 @@ class Pointwise:
     the image as well, one after the other, in sweeps.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here. L0 counts pixels, all channels of a pixel together.
+        norm: "l0", "l1" or "l2", which is minimised.
         restarts: how often, from other noise; the best counts.
         draws: of noise that are tried for a start.
     """
@@ -49,40 +49,30 @@ class Pointwise:
     id: ClassVar[str] = "pointwise"
     norms: ClassVar = ("l0", "l1", "l2")
     gradients: ClassVar = False
-    threat: Threat
     restarts: int = 10
     draws: int = 20
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
-        search = Search.begin(model, images, labels, generator)
+        search = Search.begin(model, images, labels, random)
         best = torch.full((len(images),), torch.inf, device=images.device)
         together = max(1, VALUES // max(1, search.clean.numel()))
         for part in torch.arange(self.restarts if len(search) else 0).split(together):
             attempts = search.repeated([search.random.fork(restart) for restart in part.tolist()])
-            FewPixels(Threat("l0", 1), draws=self.draws).follow(attempts)
+            FewPixels("l0", draws=self.draws).follow(attempts)
             self._take_back(attempts, found, best)
         return found
 
-    def search(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        start: Tensor,
-        generator: Randomness | None = None,
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """The same, once, from images `start` (n, c, h, w) in [0, 1] instead of noise; unchanged where `start` does not fool."""
+        # once, and unchanged where `start` does not fool
         found = images.clone()
-        search = Search.begin(model, images, labels, generator)
+        search = Search.begin(model, images, labels, random)
         best = torch.full((len(images),), torch.inf, device=images.device)
         if len(search):
-            start = start[search.rows]
-            rows = search.ask(start).nonzero().squeeze(1)
-            search.keep(rows, start[rows], "l0")
+            search.begin_at(start, "l0")
             self._take_back(search, found, best)
         return found
 
@@ -93,9 +83,9 @@ class Pointwise:
             return
         _blocks(search)
         _singles(search)
-        if self.threat.norm != "l0":
-            _values(search, self.threat.norm)
-        distance = size(search.x - search.clean, self.threat.norm)
+        if self.norm != "l0":
+            _values(search, self.norm)
+        distance = size(search.x - search.clean, self.norm)
         best.scatter_reduce_(0, search.rows, distance, "amin")
         nearest = (distance == best[search.rows]).nonzero().squeeze(1)
         rows, place = search.rows[nearest], torch.arange(len(nearest), device=best.device)

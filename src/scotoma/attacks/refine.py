@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from scotoma.attacks.core.oracle import Oracle, select
 from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.pointwise import Pointwise
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 STREAM = -2
@@ -25,22 +24,31 @@ class Refined(Wrapped):
     For models with steps: along BPDA's slopes all values move, although only those that cross a step change anything.
 
     Args:
-        attack: whose `threat` names the norm.
+        attack: in L1 or L2.
     """
 
     id: ClassVar[str] = "refined"
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The examples, (n, c, h, w), none farther than the attack's."""
-        random = generator or Randomness.default(images)
-        found = self.attack(model, images, labels, generator=random)
+        return self._take_back(
+            super().run(model, images, labels, random), model, images, labels, random
+        )
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        found = super().run_from(start, model, images, labels, random)
+        return self._take_back(found, model, images, labels, random)
+
+    def _take_back(
+        self, found: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
         rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
         if len(rows):
             clean, own = images[rows], random.select(rows).fork(STREAM)
-            nearer = Pointwise(self.threat).search(
-                select(model, rows), clean, labels[rows], found[rows], own
+            nearer = Pointwise(self.norm)(
+                select(model, rows), clean, labels[rows], start=found[rows], generator=own
             )
             found[rows] = torch.where(
                 (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows]
@@ -61,4 +69,4 @@ def take_back(
     corner = torch.where(delta == 0, start, (delta > 0).to(start))
     fooled = Oracle(part[0], part[2]).fooled(corner)
     start[fooled] = corner[fooled]
-    found[rows] = Pointwise(Threat("l0", 1)).search(*part, start, random.select(rows))
+    found[rows] = Pointwise("l0")(*part, start=start, generator=random.select(rows))

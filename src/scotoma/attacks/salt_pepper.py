@@ -20,7 +20,7 @@ class SaltPepper(Paths):
     more. Its share is bisected (Schott et al. 2019 run Foolbox's, which raises the share with new noise at each step).
 
     Args:
-        threat: its norm is minimised, L0 counting only pixels that change; eps bounds nothing here.
+        norm: "l0", "l1" or "l2", which is minimised; L0 counts only pixels that change.
         draws, persistence: as in `Paths`.
     """
 

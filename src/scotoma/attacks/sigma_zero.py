@@ -8,11 +8,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, size
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.refine import take_back
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
@@ -20,7 +20,7 @@ FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
-class SigmaZero:
+class SigmaZero(MinimumNormAttack):
     """The fewest changed pixels that fool, by descent on the margin and on a smooth count, with a threshold that adapts.
 
     Cina et al. 2025, "Sigma-zero: gradient-based optimization of l0-norm adversarial examples", Algorithm 1: Adam descends the
@@ -33,7 +33,7 @@ class SigmaZero:
     `Pointwise` until none can be: the paper's result holds some that are not needed.
 
     Args:
-        threat: names the norm, L0; eps bounds nothing here.
+        norm: "l0".
         steps: of descent, each one forward and one backward pass.
         rate: first and last length of Adam's steps; a cosine between them.
         sigma: how smooth the count is.
@@ -44,7 +44,6 @@ class SigmaZero:
 
     id: ClassVar[str] = "sigma-zero"
     norms: ClassVar = ("l0",)
-    threat: Threat
     steps: int = 300
     rate: tuple[float, float] = (1.0, 0.1)
     sigma: float = 1e-3
@@ -52,9 +51,7 @@ class SigmaZero:
     adaption: float = 0.01
     refine: bool = True
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
@@ -79,7 +76,7 @@ class SigmaZero:
         if len(state):
             state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l0"), found)
         if self.refine:
-            take_back(model, images, labels, found, generator or Randomness.default(images))
+            take_back(model, images, labels, found, random)
         return found
 
     def _downhill(self, gradient: Tensor, delta: Tensor) -> Tensor:

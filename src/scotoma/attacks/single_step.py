@@ -7,14 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import cross_entropy, least_likely
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class FGSM:
+class FGSM(BoundedAttack):
     """The fast gradient sign method: one step to the edge of the ball (Goodfellow et al. 2015, section 4).
 
     Args:
@@ -24,12 +24,9 @@ class FGSM:
 
     id: ClassVar[str] = "fgsm"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     loss: Loss = cross_entropy
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Images inside the threat, (n, c, h, w)."""
         gradient = Oracle(model, labels).value_and_grad(images, self.loss).gradient
         return self.threat.project(images + self.threat.steepest(gradient), images)
@@ -48,7 +45,7 @@ class StepLL(FGSM):
 
 
 @dataclass(frozen=True)
-class RandFGSM:
+class RandFGSM(BoundedAttack):
     """R+FGSM: a random step of alpha, then a gradient step of eps - alpha from there (Tramer et al. 2018, eq. 5).
 
     The random step leaves the neighbourhood in which a masked gradient points elsewhere.
@@ -61,15 +58,12 @@ class RandFGSM:
 
     id: ClassVar[str] = "rand-fgsm"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     alpha: float = 0.5
     loss: Loss = cross_entropy
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Images inside the threat, (n, c, h, w)."""
-        noise = (generator or Randomness.default(images)).normal(images)
+        noise = (random).normal(images)
         start = (images + self.alpha * self.threat.steepest(noise)).clamp_(0, 1)
         gradient = Oracle(model, labels).value_and_grad(start, self.loss).gradient
         return self.threat.project(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -23,7 +23,7 @@ DRAWN = 50
 
 
 @dataclass(frozen=True)
-class Square:
+class Square(BoundedAttack):
     """Sets a random square of the image to one side of the ball, and keeps it where the margin grows.
 
     Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via random search", L-inf,
@@ -37,22 +37,17 @@ class Square:
 
     id: ClassVar[str] = "square"
     gradients: ClassVar = False
-    threat: Threat
     queries: int = 5000
     share: float = 0.8
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
-        random = generator or Randomness.default(images)
         stripes = (random.uniform(images[:, :, :1]) < 0.5).to(images).mul_(2).sub_(1)
-        return self.search(model, images, labels, images + self.threat.eps * stripes, random)
+        return self.run_from(images + self.threat.eps * stripes, model, images, labels, random)
 
-    def search(
-        self, model: nn.Module, images: Tensor, labels: Tensor, start: Tensor, random: Randomness
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """The same from another start than vertical stripes: `start` is projected into the threat."""
         found = images.clone()
         upper, lower = (
             self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1)

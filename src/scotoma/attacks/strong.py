@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.apgd import APGDT
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import select
 from scotoma.attacks.min_l2 import MinL2
@@ -25,7 +26,7 @@ perturbation was within this factor of it (see docs/log.md); they are not spent 
 
 
 @dataclass(frozen=True)
-class Strong:
+class Strong(BoundedAttack):
     """Minimum-norm search on every image, then attacks at eps on those that barely stand; the best result an image.
 
     `min-linf` or `min-l2` comes first and gives every image's smallest perturbation. Targeted APGD works on the images that
@@ -41,59 +42,41 @@ class Strong:
 
     id: ClassVar[str] = "strong"
     norms: ClassVar = ("linf", "l2")
-    threat: Threat
     until: float = 0.0
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
-        random = generator or Randomness.default(images)
-        found = self._search(model, images, labels, random.fork(0))
-        sizes = (
-            (self.threat.eps, self.until)
-            if 0 < self.until < self.threat.eps
-            else (self.threat.eps,)
-        )
-        balls = [Threat(self.threat.norm, eps) for eps in sizes]
+        adversarial = self._search(model, images, labels, generator=random.fork(0))
+        sizes = [self.threat.eps]
+        if 0 < self.until < self.threat.eps:
+            sizes.append(self.until)
+        balls = [Threat(self.norm, eps) for eps in sizes]
         attacks = [attack for ball in balls for attack in self._further(ball)]
-        for number, attack in enumerate(attacks, start=1):
-            self._improve(attack, model, images, labels, found, random.fork(number))
-        return found
+        for number, (attack, from_nearest) in enumerate(attacks, start=1):
+            eps = attack.threat.eps
+            distance = size(adversarial - images, self.norm)
+            barely = (distance > eps + TOLERANCE) & (distance < NEAR * eps)
+            rows = ((distance == 0) | barely).nonzero().squeeze(1)
+            if not len(rows):
+                continue
+            inside = attack(
+                select(model, rows),
+                images[rows],
+                labels[rows],
+                start=adversarial[rows] if from_nearest else None,
+                generator=random.fork(number).select(rows),
+            )
+            fooled = (inside != images[rows]).flatten(1).any(1)
+            adversarial[rows[fooled]] = inside[fooled]
+        return adversarial
 
     @property
     def _search(self) -> MinLinf | MinL2:
-        restarts = {"linf": (4, 40), "l2": (2, 55)}[self.threat.norm]
-        return SEARCHES[self.threat.norm](self.threat, 240, *restarts, until=self.until)
+        restarts = {"linf": (4, 40), "l2": (2, 55)}[self.norm]
+        return SEARCHES[self.norm](self.norm, 240, *restarts, until=self.until)
 
     @staticmethod
-    def _further(ball: Threat) -> tuple[APGDT | Square, ...]:
-        targeted = APGDT(ball, steps=50)
-        return (targeted, Square(ball, queries=2000)) if ball.norm == "linf" else (targeted,)
-
-    @staticmethod
-    def _improve(
-        attack: APGDT | Square,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        found: Tensor,
-        random: Randomness,
-    ) -> None:
-        """Attack what has no adversarial image within the attack's eps, but one a little farther or none; `found` keeps it."""
-        eps = attack.threat.eps
-        distance = size(found - images, attack.threat.norm)
-        stands = (
-            ((distance == 0) | ((distance > eps + TOLERANCE) & (distance < NEAR * eps)))
-            .nonzero()
-            .squeeze(1)
-        )
-        if not len(stands):
-            return
-        part = select(model, stands), images[stands], labels[stands]
-        if isinstance(attack, Square):
-            inside = attack.search(*part, found[stands], random.select(stands))
-        else:
-            inside = attack(*part, random.select(stands))
-        fell = (inside != images[stands]).flatten(1).any(1)
-        found[stands[fell]] = inside[fell]
+    def _further(ball: Threat) -> list[tuple[BoundedAttack, bool]]:
+        """Return the attacks inside a ball, and whether each starts from the nearest so far."""
+        targeted = (APGDT(ball, steps=50), False)
+        return [targeted, (Square(ball, queries=2000), True)] if ball.norm == "linf" else [targeted]

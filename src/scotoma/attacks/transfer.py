@@ -8,16 +8,16 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import MIM
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(BoundedAttack):
     """Makes examples on each source in turn, and keeps the first that fools the model under attack.
 
     Args:
@@ -29,7 +29,6 @@ class Transfer:
     id: ClassVar[str] = "transfer"
     norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
-    threat: Threat
     sources: tuple[Classifier, ...] = ()
     steps: int = 20
 
@@ -39,11 +38,8 @@ class Transfer:
                 "attack transfer needs models to make examples on; give --sources MODEL,MODEL"
             )
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Images inside the threat, (n, c, h, w); unchanged where no example fooled the model."""
-        random = generator or Randomness.default(images)
         found = images.clone()
         oracle = Oracle(model, labels)
         for number, source in enumerate(self.sources):

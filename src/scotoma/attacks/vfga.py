@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import soft_margin
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.refine import take_back
-from scotoma.claim import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 
 @dataclass(frozen=True)
-class VFGA:
+class VFGA(MinimumNormAttack):
     """Changes the pixel that promises most, by the best of several random amounts, until the model is fooled.
 
     Cesaire et al. 2021, "Stochastic sparse adversarial attacks" (VFGA). A pixel promises its gradient times the way
@@ -32,7 +32,7 @@ class VFGA:
     are not needed are taken back as in `Pointwise`.
 
     Args:
-        threat: names the norm, L0; eps bounds nothing here.
+        norm: "l0".
         samples: random amounts of each pixel.
         pixels: that are tried at once.
         softness: of the margin (`soft_margin`).
@@ -42,18 +42,14 @@ class VFGA:
 
     id: ClassVar[str] = "vfga"
     norms: ClassVar = ("l0",)
-    threat: Threat
     samples: int = 10
     pixels: int = 2
     softness: float = 0.3
     limit: int | None = None
     refine: bool = True
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
-        random = generator or Randomness.default(images)
         found = images.clone()
         loss = soft_margin(self.softness)
         state = _State(

@@ -75,7 +75,7 @@ def evaluate(
     for part in rows[team.rank :: team.world].split(batch_size(device, math.prod(split.shape))):
         batch, labels = _read(split, part, device)
         random = Randomness(0, part.to(device))
-        seen = [batch, *(attack(model, batch, labels, random) for attack in attacks)]
+        seen = [batch, *(attack(model, batch, labels, generator=random) for attack in attacks)]
         with torch.no_grad():
             right = torch.stack([margin(model(each).float(), labels) < 0 for each in seen])
         stood += (right & right[0]).sum(1)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from scotoma.attacks import ATTACKS, follows_gradients
+from scotoma.attacks import follows_gradients
 from scotoma.attacks.bpda import BPDA
 from scotoma.attacks.estimated import Estimated
 from scotoma.utils.errors import InputError
@@ -32,8 +32,9 @@ def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[...,
             f"unknown gradient {gradient!r} in --gradient; {nearest(gradient, list(GRADIENTS))}"
         )
     if gradient != "exact" and not follows_gradients(attack):
+        name = getattr(attack, "id", type(attack).__name__)
         raise InputError(
-            f"attack {_name(attack)} follows no gradients of the model; leave --gradient {gradient} away"
+            f"attack {name} follows no gradients of the model; omit --gradient {gradient}"
         )
     return GRADIENTS[gradient](attack)
 
@@ -50,10 +51,3 @@ def declared_gradient(model: nn.Module) -> str:
         if isinstance(part, nn.Module)
     }
     return next((fallback for fallback in FALLBACKS if fallback in said), "exact")
-
-
-def _name(attack: Any) -> str:
-    """The name by which the attack was asked for, or its type's."""
-    kind = type(attack)
-    entry = f"{kind.__module__}:{kind.__qualname__}".removeprefix("scotoma.")
-    return next((name for name in ATTACKS if ATTACKS.entries[name] == entry), kind.__qualname__)

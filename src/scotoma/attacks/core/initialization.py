@@ -25,21 +25,22 @@ class Starts(Paths):
     are attacked changes nothing. It takes about 60 queries, and never more than 265.
 
     Args:
-        threat, draws, persistence: as in `Paths`.
+        norm, draws, persistence: as in `Paths`.
     """
 
+    norms: ClassVar = ("linf", "l2")
     kinds: ClassVar = 4
     draws: int = 24
     persistence: int = 76
 
     def longest(self, images: Tensor) -> Tensor:
-        return size(torch.ones_like(images), self.threat.norm)
+        return size(torch.ones_like(images), self.norm)
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         return other(images, random, number)
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return retracted(images, drawn, reach, self.threat.norm)
+        return retracted(images, drawn, reach, self.norm)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,10 @@ class FewPixels(Paths):
     """Replaces more and more pixels, in random order, by salt-and-pepper noise; by the other images of `Starts` where that fails.
 
     Args:
-        threat, draws, persistence: as in `Paths`; beyond `draws` it is no longer noise alone.
+        norm, draws, persistence: as in `Paths`; beyond `draws` it is no longer noise alone.
     """
 
+    norms: ClassVar = ("l0",)
     kinds: ClassVar = 4
     draws: int = 20
     persistence: int = 80

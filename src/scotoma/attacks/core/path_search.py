@@ -9,9 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import TINY, column, size
 from scotoma.attacks.core.search import Search
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 LEVELS = (1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 1 / 8)
@@ -25,7 +25,7 @@ HALVINGS = 10
 
 
 @dataclass(frozen=True)
-class Paths(ABC):
+class Paths(MinimumNormAttack, ABC):
     """Tries paths one after the other, and bisects those that fool nearer than all before.
 
     A path leads from the image, at reach 0, outwards. Subclasses say where the path of a draw goes. One query asks of each draw
@@ -33,7 +33,7 @@ class Paths(ABC):
     does are bisected together.
 
     Args:
-        threat: its norm is minimised; eps bounds nothing here.
+        norm: that is minimised.
         draws: paths that are tried.
         persistence: further paths for images that none of them fools, until one does.
     """
@@ -41,16 +41,13 @@ class Paths(ABC):
     gradients: ClassVar = False
     kinds: ClassVar = 1
     """So many kinds of path take turns; each is tried at one level before the next level."""
-    threat: Threat
     draws: int = 100
     persistence: int = 0
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
-        search = Search.begin(model, images, labels, generator)
+        search = Search.begin(model, images, labels, random)
         self.follow(search)
         search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, found)
         return found
@@ -71,7 +68,7 @@ class Paths(ABC):
             hits = search.ask(x, rows).nonzero().squeeze(1)
             rows = rows[hits]
             x, reach = search.bisect(rows, x[hits], self.place, drawn[hits], reach[hits], HALVINGS)
-            search.keep(rows, x, self.threat.norm, reach)
+            search.keep(rows, x, self.norm, reach)
 
     def longest(self, images: Tensor) -> Tensor:
         """The reach beyond which nothing lies on a path, (n,)."""

@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import margin, targeted_margin
 from scotoma.attacks.core.nearest import Nearest, inwards, size
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.attacks.fmn import DUAL
-from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 RANKED = 9
@@ -54,7 +54,7 @@ class Aimed(Nearest):
 State = TypeVar("State", bound=Aimed)
 
 
-class Restarted(ABC, Generic[State]):
+class Restarted(MinimumNormAttack, ABC, Generic[State]):
     """A search towards whichever class leads, and after it several towards one wrong class each.
 
     One search settles with one class, and another is often nearer. Which, the model says when it is linearised half way to the
@@ -64,14 +64,11 @@ class Restarted(ABC, Generic[State]):
     A subclass is a dataclass with these settings, and says what one search is.
     """
 
-    threat: Threat
     steps: int
     restarts: int
     restart_steps: int
 
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
-    ) -> Tensor:
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         found = images.clone()
         oracle = Oracle(model, labels)
@@ -79,7 +76,7 @@ class Restarted(ABC, Generic[State]):
         likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
             dim=1, descending=True, stable=True
         )
-        state = self._begin(oracle, generator or Randomness.default(images), images, likely)
+        state = self._begin(oracle, random, images, likely)
         state.drop(~(margin(logits, labels) <= 0))  # which holds for what is not a number, too
         classes = logits.shape[1] - 1
         ranked = min(classes, RANKED) if 0 < self.restarts < classes else 0
@@ -88,7 +85,7 @@ class Restarted(ABC, Generic[State]):
         )
         self._search(state, first, margin, found)
         if ranked and len(state):
-            state.rank(ranked, found, DUAL[self.threat.norm])
+            state.rank(ranked, found, DUAL[self.norm])
         for restart in range(self.restarts):
             state.target = state.likely[:, restart % classes]
             self._search(state, self.restart_steps, state.lead, found)

@@ -78,6 +78,12 @@ class Search(Active):
         if reach is not None:
             self.reach[rows] = reach[nearer]
 
+    def begin_at(self, start: Tensor, norm: str) -> None:
+        """Query the images `start`, one for each image of the batch, and keep those that fool."""
+        start = start[self.rows]
+        rows = self.ask(start).nonzero().squeeze(1)
+        self.keep(rows, start[rows], norm)
+
     def bisect(
         self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int
     ) -> tuple[Tensor, Tensor]:

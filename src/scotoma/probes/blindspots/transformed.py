@@ -223,7 +223,7 @@ class Scout:
         """Run one short minimum-norm search, which leaves an image at alpha·eps."""
         threat = self.run.claim.threat
         until = contrast(transform) * threat.eps
-        search = SEARCHES[threat.norm](threat, steps=self.steps, restarts=0, until=until)
+        search = SEARCHES[threat.norm](threat.norm, steps=self.steps, restarts=0, until=until)
         attacked = _attack(self.run, search, transform)
         advance(1)
         return replace(attacked, change=self._change(transform))

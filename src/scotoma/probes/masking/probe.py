@@ -13,13 +13,12 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.boundary import Boundary
+from scotoma.attacks import make
 from scotoma.attacks.core.losses import cross_entropy, margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM
-from scotoma.attacks.square import Square
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
@@ -40,7 +39,7 @@ SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 """Of the balls in which success must not fall, in units of eps."""
 STEPS = (1, 2, 5, 10, 20, 40)
 LINEARITY = {"steps": 20, "restarts": 2}
-SEARCHES: dict[str, type[Square] | type[Boundary]] = {"linf": Square, "l2": Boundary}
+SEARCHES = {"linf": "square", "l2": "boundary"}
 """Random search in each norm."""
 QUERIES = 300
 """Of random search: enough to break what a masked gradient does not; a thousand took half of the probe's time."""
@@ -92,7 +91,7 @@ class Masking(Probe):
             "random step first": RandFGSM(threat),
             "iterated": IFGSM(threat, STEPS[-1]),
             "many restarts": PGD(threat, steps=20, restarts=5, loss=margin),
-            "random search": SEARCHES[threat.norm](threat, queries=QUERIES),
+            "random search": make(SEARCHES[threat.norm], threat, queries=QUERIES),
             "the audit's own": settings.make_attack(threat),
         }
         broken = {name: fell(attack, threat, name) for name, attack in attacks.items()}

@@ -1,0 +1,112 @@
+"""What every attack is: settings that are checked when it is made, and a call on a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from scotoma.claim import Threat
+from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
+
+
+@dataclass(frozen=True)
+class Attack(ABC):
+    """A search for adversarial images; a subclass is a frozen dataclass whose fields are its settings.
+
+    It has an `id`, by which records and random numbers know it whatever the class is called, the
+    `norms` in which it works, and whether it follows the model's `gradients`.
+    """
+
+    id: ClassVar[str]
+    norms: ClassVar[tuple[str, ...]] = ("linf",)
+    gradients: ClassVar[bool] = True
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        start: Tensor | None = None,
+        generator: Randomness | None = None,
+    ) -> Tensor:
+        """Return adversarial images, (n, c, h, w) in [0, 1].
+
+        An image that the model misclassifies already, or that the attack fails to change into one
+        that it misclassifies, is returned unchanged unless the class says otherwise.
+
+        Args:
+            model: from images to logits (n, classes), in eval mode.
+            images: float32 (n, c, h, w) in [0, 1].
+            labels: the correct classes, int64 (n,).
+            start: images (n, c, h, w) at which the search begins, instead of where the attack
+                would.
+            generator: random numbers of each image; by default those of seed 0.
+
+        Raises:
+            InputError: `start` is given to an attack that cannot begin elsewhere.
+        """
+        random = generator or Randomness.default(images)
+        if start is None:
+            return self.run(model, images, labels, random)
+        return self.run_from(start, model, images, labels, random)
+
+    @abstractmethod
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        """Return adversarial images, (n, c, h, w): the attack itself, arguments as in the call."""
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        """Return adversarial images, (n, c, h, w), searched for from the images `start`."""
+        raise InputError(f"start: {type(self).__name__} cannot begin at other images")
+
+    def check_norm(self, norm: str) -> None:
+        """Raise `InputError` for a norm that is not among `norms`."""
+        if norm not in self.norms:
+            known = " and ".join(self.norms)
+            raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
+
+
+@dataclass(frozen=True)
+class BoundedAttack(Attack):
+    """An attack that stays inside a threat.
+
+    Args:
+        threat: the ball, a `Threat` or text such as "linf:8/255".
+
+    Raises:
+        InputError: a threat in a norm that the attack does not know.
+    """
+
+    threat: Threat
+
+    def __post_init__(self):
+        object.__setattr__(self, "threat", Threat.parse(self.threat))
+        self.check_norm(self.threat.norm)
+
+    @property
+    def norm(self) -> str:
+        """The threat's norm."""
+        return self.threat.norm
+
+
+@dataclass(frozen=True)
+class MinimumNormAttack(Attack):
+    """An attack that returns the smallest perturbation that it finds, of whatever size.
+
+    Args:
+        norm: the norm that is minimised: "linf", "l2", "l1" or "l0" (which counts pixels).
+
+    Raises:
+        InputError: a norm that the attack does not know.
+    """
+
+    norm: str
+
+    def __post_init__(self):
+        self.check_norm(self.norm)
