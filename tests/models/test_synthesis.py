@@ -57,7 +57,7 @@ def test_images_come_back_in_their_size(shape: tuple[int, int, int]):
 
 @pytest.mark.parametrize("shape", [(1, 7, 8), (1, 9, 9), (1, 18, 18), (1, 15, 28)])
 def test_sizes_that_the_decoder_cannot_make(shape: tuple[int, int, int]):
-    with pytest.raises(InputError, match="multiple of 4"):
+    with pytest.raises(InputError, match="multiples of 4"):
         ClassVAEs(shape, 2)
 
 

@@ -1,4 +1,4 @@
-"""The decoders of all classes with fixed weights, as inference evaluates them thousands of times."""
+"""The decoders of all classes with fixed weights, for thousands of passes in inference."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Layer(NamedTuple):
 
     weight: Tensor
     bias: Tensor
-    """(1, channels, 1, 1), added separately: on a CPU a transposed convolution with a bias takes up to
-    four times as long."""
+    """(1, channels, 1, 1), added separately: a transposed convolution with bias takes up to four
+    times as long on a CPU."""
     stride: tuple[int, ...]
 
 
