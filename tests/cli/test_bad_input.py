@@ -92,7 +92,7 @@ def test_model_files(audit, digits_model, tmp_path):
 @pytest.mark.parametrize(
     ("logits", "says"),
     [
-        ("x.flatten(1)[:, :7]", "tells 7 classes apart"),
+        ("x.flatten(1)[:, :7]", "has 7 outputs"),
         ("x", "want logits of shape"),
         ("x.flatten(1)[:, :10] / 0", "NaN or infinite"),
         ("x.flatten(1)[:, :10] + float('inf')", "NaN or infinite"),

@@ -66,7 +66,7 @@ def test_the_hash_follows_the_content(tmp_path, arrays):
 def test_the_root_may_be_the_folder_itself_but_only_of_that_name(tmp_path, arrays):
     write(tmp_path / "mnist", arrays, False)
     assert len(load_data("mnist", tmp_path / "mnist").test) == 3
-    with pytest.raises(InputError, match="--data-root"):  # the files of both have the same names
+    with pytest.raises(InputError, match="root=FOLDER"):  # the files of both have the same names
         load_data("fashion-mnist", tmp_path / "mnist")
 
 
@@ -140,7 +140,7 @@ def test_a_failed_download_says_where_to_put_the_files(tmp_path, monkeypatch):
 
     monkeypatch.delenv("SCOTOMA_DATA", raising=False)
     monkeypatch.setattr(pooch, "retrieve", fail)
-    with pytest.raises(InputError, match=r"could not be downloaded.*--data-root"):
+    with pytest.raises(InputError, match=r"could not be downloaded.*root=FOLDER"):
         load_data("mnist")
 
 

@@ -44,7 +44,7 @@ def replaced(logits, value):
     [
         (lambda logits: replaced(logits, torch.nan), "NaN or infinite logits"),
         (lambda logits: replaced(logits, -torch.inf), "NaN or infinite logits"),
-        (lambda logits: logits[:, :7], "tells 7 classes apart, but digits has labels up to 9"),
+        (lambda logits: logits[:, :7], "has 7 outputs, but digits has labels up to 9"),
         (
             lambda logits: logits[:, 0],
             r"returns \(32,\) for 32 images; want logits of shape \(32, classes\)",
@@ -76,13 +76,13 @@ def test_images_of_another_size_are_told(digits):
 
 
 def test_images_changed_in_place_are_told():
-    with pytest.raises(InputError, match="changes the images that it is given"):
+    with pytest.raises(InputError, match="changes its input in place"):
         check(before=lambda images: images.sub_(0.5))
 
 
 def test_more_outputs_than_classes_are_noted():
     (note,) = check(classes=1000).notes
-    assert "1000 classes" in note
+    assert "1000 outputs" in note
     assert "digits has 10" in note
 
 

@@ -121,7 +121,7 @@ def test_unknown_layers_get_the_nearest_name(net, images, layer, says):
 def test_layers_without_a_row_for_each_image_are_refused(images):
     with pytest.raises(InputError, match="'lstm' gives tuple for 5 images"):
         features(Pair(), images, "lstm")
-    with pytest.raises(InputError, match=r"'rows' gives \(40, 10\) for 5 images.*--layer logits"):
+    with pytest.raises(InputError, match=r"'rows' gives \(40, 10\) for 5 images.*layer=logits"):
         features(Pair(), images, None)
 
 
@@ -132,12 +132,12 @@ def test_models_that_cannot_be_looked_into(net, images):
     assert isinstance(traced, nn.Module)
     convolutional = nn.Sequential(nn.Conv2d(1, 10, 8), nn.Flatten())
     for module in (exported, traced, convolutional):
-        with pytest.raises(InputError, match=r"no nn.Linear layer.*--layer logits.*--layer pixels"):
+        with pytest.raises(InputError, match=r"no nn.Linear layer.*layer=logits.*layer=pixels"):
             features(module, images, None)
-        with pytest.raises(InputError, match="--layer logits"):
+        with pytest.raises(InputError, match="layer=logits"):
             default_layer(module)
         assert features(module, images, "logits").shape == (5, 10)
         assert features(module, images, "pixels").shape == (5, 64)
     for module in (exported, traced):
-        with pytest.raises(InputError, match="--layer logits"):
+        with pytest.raises(InputError, match="layer=logits"):
             features(module, images, "fc1")

@@ -87,7 +87,7 @@ def test_a_module_with_weights(tmp_path, net, images):
 
 def test_weights_that_want_trust(tmp_path, net, images, code):
     torch.save(net, tmp_path / "w.pt")
-    with pytest.raises(InputError, match="--trust-pickle"):
+    with pytest.raises(InputError, match="trust_pickle=True"):
         load_model(code, tmp_path / "w.pt")
     assert torch.equal(
         load_model(code, tmp_path / "w.pt", trust_pickle=True).module(images), net(images)
@@ -98,7 +98,7 @@ def test_weights_where_they_do_not_belong(tmp_path, net, images):
     torch.save(net.state_dict(), tmp_path / "w.pt")
     save_checkpoint(tmp_path / "a.safetensors", net, CARD)
     for model in (Classifier.of(net), str(tmp_path / "a.safetensors")):
-        with pytest.raises(InputError, match="--weights goes with"):
+        with pytest.raises(InputError, match="weights=FILE goes with"):
             load_model(model, tmp_path / "w.pt")
     scripted = trace(net, tmp_path / "t.pt", images)
     with pytest.raises(InputError, match="is a whole model"):
@@ -121,7 +121,7 @@ def test_torchscript_under_any_name_without_noise(tmp_path, net, images, digits,
 @pytest.mark.parametrize("name", ["model.pt2", "model.pt"])
 def test_exported_programs_want_trust_and_are_quiet(tmp_path, net, images, digits, name, capfd):
     path = export(net, tmp_path / name, images, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
-    with pytest.raises(InputError, match="--trust-pickle"):
+    with pytest.raises(InputError, match="trust_pickle=True"):
         load_model(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -146,7 +146,7 @@ def test_an_exported_program_could_run_code(tmp_path, net, images):
                 assert key
                 content = head + key + trap.encode() + tail[tail.index(b'"') :]
             evil.writestr(entry.filename, content)
-    with pytest.raises(InputError, match="--trust-pickle"):
+    with pytest.raises(InputError, match="trust_pickle=True"):
         load_model(str(tmp_path / "evil.pt2"))
     assert not (tmp_path / "ran").exists()
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -191,9 +191,9 @@ def test_files_that_are_no_models(tmp_path, net, images):
     (tmp_path / "empty.pt").touch()
     (tmp_path / "mine.py").write_text(CODE)
     expected = {
-        "bare.safetensors": r"my_model.py:build --weights .*bare.safetensors",
-        "state.pt": r"my_model.py:build --weights .*state.pt",
-        "whole.pt": r"my_model.py:build --weights .*whole.pt",
+        "bare.safetensors": r"my_model.py:build weights=.*bare.safetensors",
+        "state.pt": r"my_model.py:build weights=.*state.pt",
+        "whole.pt": r"my_model.py:build weights=.*whole.pt",
         "other.zip": "neither TorchScript",
         "t_cut.pt": "cut short",
         "e_cut.pt2": "cut short",

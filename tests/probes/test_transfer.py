@@ -319,7 +319,7 @@ def test_one_image_and_a_source_with_more_classes(tmp_path, digits, linear):
         named(tilted(linear, 1), "tilted", digits),
     )
     assert finding.numbers["n"] == 1
-    assert any(note.startswith("wide: The model tells 13 classes apart") for note in finding.notes)
+    assert any(note.startswith("wide: The model has 13 outputs") for note in finding.notes)
     assert "nan" not in finding.headline
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from scotoma.cli import auditing, papers, training  # noqa: F401  each adds its commands to the application
 from scotoma.cli.app import app
@@ -24,7 +26,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="scotoma", standalone_mode=False)
     except InputError as error:
-        fail(str(error))
+        fail(as_flags(str(error), sys.argv[1]))
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "scotoma"
         fail(f"{error.format_message().rstrip('.?')}; see `{command} --help`")
@@ -35,6 +37,23 @@ def main() -> None:
     if code == INTERRUPTED:
         typer.echo("stopped; the same command continues from here", err=True)
     sys.exit(code)
+
+
+def as_flags(message: str, command: str) -> str:
+    """Write the library's parameters as options of a command: `limit=0` becomes `--limit 0`.
+
+    >>> as_flags("limit=0: want at least one image, or add trust_pickle=True.", "audit")
+    '--limit 0: want at least one image, or add --trust-pickle.'
+    """
+    known = getattr(get_command(app), "commands", {}).get(command)
+    options = {option.name: option.opts[0] for option in known.params} if known else {}
+
+    def flag(match: re.Match) -> str:
+        option = options.get({"root": "data_root"}.get(match[1], match[1]), "")
+        value = "" if match[2] == "True" else f" {match[2]}"
+        return option + value if option.startswith("--") else match[0]
+
+    return re.sub(r"\b([a-z_]+)=(True\b|[^\s,:;)]+)", flag, message)
 
 
 def fail(message: str) -> NoReturn:

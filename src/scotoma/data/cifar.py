@@ -169,6 +169,6 @@ def _locate(root: Path | None) -> Path:
         if root is not None:
             raise InputError(
                 f"{root / 'cifar-10'}: no {ARCHIVES[0]} there; fetch it from {URL}{ARCHIVES[0]} "
-                "or omit --data-root"
+                "or omit root=FOLDER"
             )
     return download("cifar-10", URL, ARCHIVES[0], SHA256)

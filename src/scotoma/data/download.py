@@ -24,5 +24,5 @@ def download(name: str, url: str, file: str, sha256: str) -> Path:
         raise InputError(
             f"{name}: {file} is not in $SCOTOMA_DATA and could not be downloaded "
             f"({type(error).__name__}); put the files of {url} into FOLDER/{name} and give "
-            "--data-root FOLDER"
+            "root=FOLDER"
         ) from None

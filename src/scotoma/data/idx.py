@@ -107,6 +107,6 @@ def _locate(name: str, root: Path | None, url: str, file: str, sha256: str) -> P
                 return path
         if root is not None:
             raise InputError(
-                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or omit --data-root"
+                f"{Path(root) / name}: no {file}.gz there; fetch it from {url} or omit root=FOLDER"
             )
     return download(name, url, f"{file}.gz", sha256)

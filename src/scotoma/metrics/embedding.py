@@ -55,7 +55,7 @@ def embed(
     centre = features.mean(0, dtype=np.float64).astype(np.float32)
     centred = np.ascontiguousarray(features - centre, np.float32)
     if not np.isfinite(centred).all():
-        raise InputError("features are NaN or infinite; choose another --layer")
+        raise InputError("features are NaN or infinite; choose another layer")
     largest = np.abs(centred).max()
     if largest == 0:
         return np.zeros((len(features), 2))

@@ -111,7 +111,7 @@ def check(values: np.ndarray) -> None:
     largest = max(values.max(), -values.min())
     if not largest < LARGEST:  # NaN fails this as well
         raise InputError(
-            f"features reach {largest:g}, too large to measure distances; choose another --layer"
+            f"features reach {largest:g}, too large to measure distances; choose another layer"
         )
 
 

@@ -1,4 +1,4 @@
-"""Weights on disk: our safetensors, with what is needed to build the model again, and other people's state dicts."""
+"""Weights on disk: our safetensors, which can be built again, and other state dicts."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ from scotoma.utils.errors import InputError
 KEY = "scotoma"
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
-"""Where training scripts put the state dict among other things."""
+"""Keys under which training scripts save the state dict."""
 
 PREFIXES = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before every name."""
+"""Prefixes of names by DataParallel, torch.compile and Lightning."""
 
 Format = Literal["safetensors", "torchscript", "export", "pickle"]
 
 
 def file_format(path: Path) -> Format:
-    """What a file of a model or of weights is, by its content. Raises `InputError` when it is none, or cut short."""
+    """Return the format of a file of a model or weights, by its content.
+
+    Raises:
+        InputError: it is neither, or it is truncated.
+    """
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_dir():
@@ -53,8 +57,8 @@ def file_format(path: Path) -> Format:
     if head[:1] == b"\x80" and head[1:2] <= b"\5":
         return "pickle"
     raise InputError(
-        f"{path}: not a model; give safetensors from `scotoma train`, file.py:FUNCTION, package.module:FUNCTION, TorchScript "
-        "or torch.export"
+        f"{path}: not a model; give safetensors from `scotoma train`, file.py:FUNCTION, "
+        "package.module:FUNCTION, TorchScript or torch.export"
     )
 
 
@@ -76,20 +80,19 @@ def _zip_format(path: Path) -> Format:
 def save_checkpoint(
     path: Path, model: nn.Module, card: dict[str, Any], dtype: torch.dtype | None = None
 ) -> None:
-    """Write the weights whole or not at all.
+    """Write the weights to a file, completely or not at all.
 
     Args:
         path: the .safetensors file.
-        card: what `load_checkpoint` needs ("arch", "shape", "classes") and whatever else should travel with the weights.
-        dtype: store floating-point weights in this type.
+        card: what `load_checkpoint` needs ("arch", "shape", "classes"), and other facts.
+        dtype: type of floating-point weights in the file.
     """
-    weights = {
-        name: value.detach()
-        .cpu()
-        .to(dtype if dtype and value.is_floating_point() else value.dtype)
-        .contiguous()
-        for name, value in model.state_dict().items()
-    }
+
+    def stored(value: Tensor) -> Tensor:
+        kind = dtype if dtype and value.is_floating_point() else value.dtype
+        return value.detach().cpu().to(kind).contiguous()
+
+    weights = {name: stored(value) for name, value in model.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(weights, temporary, metadata={KEY: json.dumps(card)})
@@ -99,28 +102,34 @@ def save_checkpoint(
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata. Raises `InputError` when the file is truncated or something else."""
+    """Return tensors and metadata; raise `InputError` if the file is truncated or not one."""
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a whole safetensors file ({reason(error)})") from None
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A model that `scotoma train` wrote, in float32, and its card."""
+    """Return a model that `scotoma train` wrote, in float32, and its card.
+
+    Raises:
+        InputError: the file is no such model, or is damaged.
+    """
     tensors, metadata = read_safetensors(path)
     if KEY not in metadata:
         raise InputError(
-            f"{path}: holds weights alone, without an architecture; give the code that builds the model: "
-            f"my_model.py:build --weights {path}"
+            f"{path}: has weights but no architecture; give the code that builds the model: "
+            f"my_model.py:build weights={path}"
         )
     try:
         card = json.loads(metadata[KEY])
         arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
         if arch is None:
             raise InputError(
-                "trained from code that is not in the file; give that code: my_model.py:build --weights FILE"
+                "trained from code that is not in the file; give that code: "
+                "my_model.py:build weights=FILE"
             )
         model = ARCHITECTURES[arch](shape, classes)
     except InputError as error:
@@ -134,14 +143,14 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
-    """A state dict from safetensors or from `torch.save`, taken out of the common wrappings.
+    """Return the state dict in a file of safetensors or of `torch.save`, also inside `WRAPPINGS`.
 
     Args:
         path: the file.
-        trust_pickle: open a pickle that holds more than tensors, which can run any code.
+        trust_pickle: open pickles with more than tensors, which can run any code.
 
     Raises:
-        InputError: it cannot be read, it is a pickle that wants trust, or there is no state dict in it.
+        InputError: it cannot be read, it is a pickle that needs trust, or it has no state dict.
     """
     match file_format(path):
         case "safetensors":
@@ -150,7 +159,8 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
             return _state_dict(_unpickle(path, trust_pickle), path)
         case kind:
             raise InputError(
-                f"{path}: is a whole model ({kind}), not weights; give it as the model, without --weights"
+                f"{path}: is a whole model ({kind}), not weights; give it as the model, "
+                "without weights=FILE"
             )
 
 
@@ -159,15 +169,15 @@ def _unpickle(path: Path, trust_pickle: bool) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore"
-            )  # about other pickle protocols; if they matter, an error follows
+            )  # other pickle protocols; an error follows if they matter
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if trust_pickle or not wanted:
             raise InputError(f"{path}: not a whole file of weights ({reason(error)})") from None
         raise InputError(
-            f"{path}: a pickle that holds {wanted[1]}, not tensors alone, can run any code when it is opened; "
-            "if you trust it, add --trust-pickle"
+            f"{path}: a pickle with {wanted[1]}, not only tensors, can run any code when it is "
+            "opened; if you trust it, add trust_pickle=True"
         ) from None
     except Exception as error:  # a trusted pickle may raise anything
         raise InputError(
@@ -184,23 +194,19 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         for key in WRAPPINGS:
             if isinstance(content.get(key), Mapping | nn.Module):
                 return _state_dict(content[key], path)
-        found = f"keys {', '.join(map(str, list(content)[:5]))}" if content else "nothing"
+        actual = f"keys {', '.join(map(str, list(content)[:5]))}" if content else "nothing"
     else:
-        found = type(content).__name__
-    raise InputError(f"{path}: holds no state dict but {found}; save model.state_dict()")
+        actual = type(content).__name__
+    raise InputError(f"{path}: has no state dict but {actual}; save model.state_dict()")
 
 
 def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load `tensors` into `model`. Raises `InputError` naming the first tensor that does not fit."""
-    wanted = {
-        name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    }
+    """Load `tensors` into `model`; raise `InputError` with the first tensor that does not fit."""
+    state = model.state_dict().items()
+    wanted = {name: value for name, value in state if isinstance(value, Tensor)}
     for prefix in PREFIXES:
-        if (
-            tensors
-            and all(name.startswith(prefix) for name in tensors)
-            and not all(name.startswith(prefix) for name in wanted)
-        ):
+        ours, theirs = (all(name.startswith(prefix) for name in each) for each in (wanted, tensors))
+        if tensors and theirs and not ours:
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     problems = [f"lacks {name}" for name in wanted if name not in tensors]
     problems += [f"has {name}, which the model has not" for name in tensors if name not in wanted]
@@ -213,12 +219,11 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
         rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise InputError(f"{path}: the tensors do not fit the architecture: {problems[0]}{rest}")
     try:
-        model.load_state_dict(
-            {
-                name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype)
-                for name, value in tensors.items()
-            }
-        )
+        fitted = {
+            name: value if _is_open(wanted[name]) else value.to(wanted[name].dtype)
+            for name, value in tensors.items()
+        }
+        model.load_state_dict(fitted)
     except RuntimeError as error:
         raise InputError(
             f"{path}: the tensors do not fit the architecture: {reason(error)}"
@@ -226,5 +231,5 @@ def fit_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
 
 
 def _is_open(wanted: Tensor) -> bool:
-    """Whether the file decides the shape: of lazy layers, and of what a model still has to remember."""
+    """Return whether the file decides the shape, as for lazy layers and stored images."""
     return is_lazy(wanted) or wanted.numel() == 0

@@ -1,4 +1,4 @@
-"""Features of images: what one layer of a model makes of them."""
+"""Features of images: the outputs of one layer of a model."""
 
 from __future__ import annotations
 
@@ -17,28 +17,33 @@ from scotoma.utils.registry import nearest
 
 PIXELS = "pixels"
 LOGITS = "logits"
-ELSE = f"use --layer {LOGITS}, --layer {PIXELS} or the name of another layer"
+ELSE = f"use layer={LOGITS}, layer={PIXELS} or the name of another layer"
 
 
-def features(classifier_module: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
-    """Features of images, float32 (n, d), flattened.
+def features(model: nn.Module, images: Tensor, layer: str | None = None) -> Tensor:
+    """Return features of images, float32 (n, d), flattened.
 
     Args:
-        classifier_module: the model, (n, c, h, w) to (n, classes); of a randomised model the mean over its draws is taken.
+        model: from images (n, c, h, w) to logits (n, classes); features of a randomised model are
+            averaged over its draws.
         images: (n, c, h, w) in [0, 1], on the model's device.
-        layer: a name of `named_modules()`, whose output is read (the last one where it runs more than once); "pixels";
-            "logits"; or None for the input of the last `nn.Linear` to run: the activations before the logits, which are h in
-            Zhang et al. 2019, section 3.1.
+        layer: a name of `named_modules()`, for its output (the last if it runs more than once);
+            "pixels"; "logits"; or None for the input of the last `nn.Linear` that runs, which is h
+            in Zhang et al. 2019, section 3.1.
 
     Raises:
-        InputError: there is no such layer, it does not run, or its output has no row for each image.
+        InputError: the layer does not exist, does not run, or its output has no row for each image.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> features(model, torch.rand(5, 1, 2, 2)).shape
+    torch.Size([5, 3])
     """
     if layer == PIXELS:
         return images.float().flatten(1)
     if layer == LOGITS:
         with torch.no_grad():
-            return classifier_module(images).float().flatten(1)
-    module, draws = _unwrap(classifier_module)
+            return model(images).float().flatten(1)
+    module, draws = _unwrap(model)
     if layer is not None:
         names = [name for name, _ in module.named_modules() if name]
         if layer not in names:
@@ -51,11 +56,11 @@ def features(classifier_module: nn.Module, images: Tensor, layer: str | None = N
 
 
 def default_layer(module: nn.Module, images: Tensor | None = None) -> str:
-    """Which layer `features` reads for None, as "input of fc2".
+    """Return the layer that `features` uses for None, as in "input of fc2".
 
     Args:
         module: the model.
-        images: one or more, to see which `nn.Linear` runs last; without them it is taken to be the last one registered.
+        images: images that show which `nn.Linear` runs last (default: the last registered).
 
     Raises:
         InputError: the model has no `nn.Linear`, or none of them runs.
@@ -65,12 +70,12 @@ def default_layer(module: nn.Module, images: Tensor | None = None) -> str:
         return f"input of {_read(module, images, None)[0]}"
     names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not names:
-        raise InputError(f"the model has no nn.Linear layer that can be looked into; {ELSE}")
+        raise InputError(f"the model has no nn.Linear layer with features; {ELSE}")
     return f"input of {names[-1]}"
 
 
 def _unwrap(module: nn.Module) -> tuple[nn.Module, int]:
-    """The user's own module, and how many draws of it make an answer."""
+    """Return the user's own module, and the number of draws in a prediction."""
     draws = 1
     while isinstance(module, LogProbabilities | MeanOfDraws):
         draws *= module.draws if isinstance(module, MeanOfDraws) else 1
@@ -79,39 +84,34 @@ def _unwrap(module: nn.Module) -> tuple[nn.Module, int]:
 
 
 def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Tensor]:
-    """The layer's name and its features over one forward pass."""
-    seen: dict[str, Any] = {}
+    """Return the layer's name and its features in one forward pass."""
+    latest: dict[str, Any] = {}
 
-    def see(name: str, value: Any) -> None:
-        seen.clear()
-        seen[name] = (
-            value.clone() if isinstance(value, Tensor) else value
-        )  # the next layer may work in place
+    def keep(name: str, value: Any) -> None:
+        latest.clear()
+        # The next layer may work in place.
+        latest[name] = value.clone() if isinstance(value, Tensor) else value
+
+    def keep_input(name: str, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        keep(name, next(iter((*args, *kwargs.values()))))
 
     handles = []
     try:
         for name, part in module.named_modules():
             if layer is None and isinstance(part, nn.Linear):
-                hook = partial(
-                    lambda name, _, args, kwargs: see(name, next(iter((*args, *kwargs.values())))),
-                    name,
-                )
+                hook = partial(keep_input, name)
                 handles.append(part.register_forward_pre_hook(hook, with_kwargs=True))
             elif layer is not None and name == layer:
-                handles.append(_watch_output(part, partial(see, name)))
+                handles.append(_watch_output(part, partial(keep, name)))
         with torch.no_grad():
             module(images)
     finally:
         for handle in handles:
             handle.remove()
-    if not seen:
-        what = (
-            "no nn.Linear layer of the model runs"
-            if layer is None
-            else f"layer {layer!r} does not run"
-        )
-        raise InputError(f"{what} where it can be looked into; {ELSE}")
-    ((name, value),) = seen.items()
+    if not latest:
+        nothing = f"layer {layer!r} does not run" if layer else "no nn.Linear layer runs"
+        raise InputError(f"{nothing}, so it gives no features; {ELSE}")
+    ((name, value),) = latest.items()
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != len(images):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InputError(
@@ -120,8 +120,8 @@ def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Te
     return name or "the model", value.float().flatten(1)
 
 
-def _watch_output(part: nn.Module, see: Callable[[Any], None]) -> RemovableHandle:
+def _watch_output(part: nn.Module, keep: Callable[[Any], None]) -> RemovableHandle:
     try:
-        return part.register_forward_hook(lambda _module, _args, output: see(output))
+        return part.register_forward_hook(lambda _module, _args, output: keep(output))
     except RuntimeError as error:  # TorchScript modules take no hooks
-        raise InputError(f"the layer cannot be looked into ({reason(error)}); {ELSE}") from None
+        raise InputError(f"the layer gives no features ({reason(error)}); {ELSE}") from None

@@ -1,4 +1,4 @@
-"""Loading a model from whatever the user has: a module, our safetensors, code, TorchScript or torch.export."""
+"""Models from modules, our safetensors, code, TorchScript or torch.export."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
 ModelLike = nn.Module | Classifier | str
-"""What `load_model` reads."""
+"""Models that `load_model` accepts."""
 
 
 def load_model(
@@ -28,24 +28,29 @@ def load_model(
     *,
     trust_pickle: bool = False,
 ) -> Classifier:
-    """A model, frozen and in eval mode.
+    """Load a model, freeze it and set eval mode.
 
     Args:
-        spec: a module or classifier; a file that `scotoma train` wrote; `path/to/file.py:function` or
-            `package.module:function`, where function() returns the module; a TorchScript or torch.export file.
-        weights: safetensors or a saved state dict for the module that the code builds, or for the module given.
-        trust_pickle: open files that can run code when they are opened (pickles of more than tensors, torch.export).
+        spec: a module or classifier; a file from `scotoma train`, TorchScript or torch.export;
+            "path/to/file.py:function" or "package.module:function", which returns the module.
+        weights: file of safetensors or a saved state dict for the module.
+        trust_pickle: open files that can run code (torch.export, pickles with more than tensors).
 
     Returns:
-        A `Classifier` named after the file (without suffix), "file.py:function" or the module's class.
+        A `Classifier` with the name of the file, "file.py:function", or the class of the module.
 
     Raises:
-        InputError: there is no such thing, it cannot be read, or it is not a model.
+        InputError: there is no such model, or it cannot be read.
+
+    >>> model = load_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+    >>> model.name, model.module(torch.rand(3, 1, 2, 2)).shape
+    ('Sequential', torch.Size([3, 2]))
     """
     if isinstance(spec, Classifier):
         if weights is not None:
             raise InputError(
-                f"{weights}: model {spec.name} has its weights already; --weights goes with file.py:FUNCTION"
+                f"{weights}: model {spec.name} has weights already; weights=FILE goes with "
+                "file.py:FUNCTION"
             )
         return spec
     if isinstance(spec, nn.Module):
@@ -55,7 +60,7 @@ def load_model(
         if path.exists() or ":" not in str(spec):
             if weights is not None:
                 raise InputError(
-                    f"{path}: has its weights inside; --weights goes with code: file.py:FUNCTION --weights FILE"
+                    f"{path}: contains its weights; weights=FILE goes with file.py:FUNCTION"
                 )
             return _from_file(path, trust_pickle)
         from scotoma.models.user_code import build
@@ -80,21 +85,19 @@ def _from_file(path: Path, trust_pickle: bool) -> Classifier:
             module = _exported(path, trust_pickle)
         case "pickle":
             raise InputError(
-                f"{path}: a pickle of weights or of a whole model, without the code; give the code that builds the model: "
-                f"my_model.py:build --weights {path}"
+                f"{path}: a pickle of weights or of a model, without code; "
+                f"give the code that builds the model: my_model.py:build weights={path}"
             )
-    # Such a program holds constants that are neither parameters nor buffers: only the file has them all.
+    # Such a program has constants that are neither parameters nor buffers, so the file is hashed.
     with path.open("rb") as file:
-        return replace(
-            Classifier.of(module, path.stem), sha256=hashlib.file_digest(file, "sha256").hexdigest()
-        )
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return replace(Classifier.of(module, path.stem), sha256=sha256)
 
 
 def _torchscript(path: Path) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", DeprecationWarning
-        )  # torch advises its users to export; this file is there
+        # torch advises to use torch.export instead.
+        warnings.simplefilter("ignore", DeprecationWarning)
         try:
             return torch.jit.load(path, map_location="cpu")
         except Exception as error:
@@ -107,7 +110,8 @@ def _exported(path: Path, trust_pickle: bool) -> nn.Module:
     if not trust_pickle:
         # torch.export.load reads some entries with pickle and evaluates size expressions as Python.
         raise InputError(
-            f"{path}: a torch.export file can run any code when it is opened; if you trust it, add --trust-pickle"
+            f"{path}: a torch.export file can run any code when it is opened; "
+            "if you trust it, add trust_pickle=True"
         )
     try:
         with path.open("rb") as file, _quiet_logs():
@@ -120,7 +124,7 @@ def _exported(path: Path, trust_pickle: bool) -> nn.Module:
 
 @contextmanager
 def _quiet_logs() -> Iterator[None]:
-    """torch.export logs whole stack traces before it raises them."""
+    """Silence torch.export, which logs the stack trace of an error before it raises it."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

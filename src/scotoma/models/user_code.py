@@ -1,4 +1,4 @@
-"""Models that the user's own Python builds: `path/to/file.py:function` and `package.module:function`."""
+"""Models from the user's code: `path/to/file.py:function` and `package.module:function`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,18 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
 _neighbours: dict[str, Path] = {}
-"""Modules that model files imported from their own folders, and those folders."""
+"""Modules that model files imported from their folders, with these folders."""
 
 
 def build(spec: str) -> tuple[nn.Module, str]:
-    """The module that the function returns, and the name "file.py:function" without folders.
+    """Return the module that the function builds, and its name "file.py:function" without folders.
 
-    A file can import its neighbours: its folder is first on `sys.path` while it and the function run. For a dotted
-    module that is the working folder.
+    A file can import its neighbours, since its folder is first on `sys.path` while it and the
+    function run. For a dotted module this is the working folder.
 
     Raises:
-        InputError: no such file, module or function; whatever they raise; or the function returns something else.
+        InputError: there is no such file, module or function, it raises an error, or the function
+            returns something else.
     """
     source, _, function = spec.rpartition(":")
     path = Path(source).expanduser()
@@ -38,7 +39,8 @@ def build(spec: str) -> tuple[nn.Module, str]:
         in_file or all(part.isidentifier() for part in source.split("."))
     ):
         raise InputError(
-            f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION or a model file that exists"
+            f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION "
+            "or a model file that exists"
         )
     if in_file and not path.is_file():
         raise InputError(f"{path}: no such file (from model {spec!r})")
@@ -58,26 +60,20 @@ def build(spec: str) -> tuple[nn.Module, str]:
 
 
 def _find(module: ModuleType, function: str, source: str) -> Callable[[], Any]:
-    found = getattr(module, function, None)
-    if found is None:
-        own = [
-            name
-            for name, value in vars(module).items()
-            if callable(value) and not name.startswith("_")
-        ]
-        here = [
-            name
-            for name in own
-            if getattr(vars(module)[name], "__module__", None) == module.__name__
-        ]
+    maker = getattr(module, function, None)
+    if maker is None:
+        public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+        names = [name for name, value in public.items() if callable(value)]
+        homes = {name: getattr(public[name], "__module__", None) for name in names}
+        own = [name for name in names if homes[name] == module.__name__]
+        hint = nearest(function, own or names)
+        raise InputError(f"{source}: has no function {function!r}; {hint}")
+    if not callable(maker):
         raise InputError(
-            f"{source}: has no function {function!r}; {nearest(function, here or own)}"
+            f"{source}: {function} is {type(maker).__name__}, not a function that returns "
+            "a torch.nn.Module"
         )
-    if not callable(found):
-        raise InputError(
-            f"{source}: {function} is {type(found).__name__}, not a function that returns a torch.nn.Module"
-        )
-    return found
+    return maker
 
 
 def _run(call: Callable[[], Any], what: str) -> Any:
@@ -85,15 +81,12 @@ def _run(call: Callable[[], Any], what: str) -> Any:
         return call()
     except InputError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a script that parses arguments when it is imported exits
+    except (Exception, SystemExit) as error:  # a script that parses arguments may exit
         raise InputError(f"{what} raised {type(error).__name__}: {reason(error)}") from error
 
 
 def _execute(path: Path) -> ModuleType:
-    """Run a file as a module under a name of its own, so that a model's `torch.py` does not become `torch`."""
+    """Run a file as a module with a unique name, so that a model's `torch.py` is not `torch`."""
     name = f"scotoma_model_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # a path that ends in .py has a loader
@@ -110,9 +103,9 @@ def _execute(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """`folder` is first on `sys.path`, and modules that came from another model's folder are forgotten.
+    """Put `folder` first on `sys.path`, and drop modules from the folders of other models.
 
-    Two models in two folders may each have a `layers.py`: the second must not get the first one's.
+    Two models in two folders may each import their own `layers.py`.
     """
     for name in [name for name, home in _neighbours.items() if home != folder]:
         sys.modules.pop(name, None)
@@ -125,13 +118,9 @@ def _importing_from(folder: Path) -> Iterator[None]:
     finally:
         with contextlib.suppress(ValueError):
             sys.path.remove(str(folder))
-        _neighbours.update(
-            {
-                name: folder
-                for name in set(sys.modules) - before
-                if _lies_in(sys.modules[name], folder)
-            }
-        )
+        new = set(sys.modules) - before
+        own = [name for name in new if _lies_in(sys.modules[name], folder)]
+        _neighbours.update(dict.fromkeys(own, folder))
 
 
 def _lies_in(module: ModuleType, folder: Path) -> bool:
