@@ -78,7 +78,7 @@ def test_a_check_holds_beyond_chance_only():
 def test_a_gap_is_what_importance_adds():
     wide, narrow = ("robust", share(0.9), share(0.7)), ("natural", share(0.3), share(0.2))
     check = wider_gap("wider", {"where": "m"}, wide, narrow)
-    assert check.difference.value == pytest.approx(0.1)
+    assert check.row["difference"] == pytest.approx(0.1)
     assert check.holds
     assert wider_gap("wider", {"where": "m"}, narrow, wide).contrary
     # all that a robust model's larger errors come to if the order adds nothing

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from scotoma.execution import evaluation
 from scotoma.execution.run import Run
 from scotoma.papers import ITEMS, chosen
 from scotoma.papers.item import Context, agreement, number, row
@@ -101,9 +102,9 @@ def test_an_item_writes_rows_and_a_report(tmp_path, tiny):
 
 def test_a_paper_writes_a_folder_an_item_and_shares_the_work(tmp_path, tiny, monkeypatch):
     asked = []
-    attack = Run._attack_batch
+    attack = evaluation.attack_batch
     monkeypatch.setattr(
-        Run, "_attack_batch", lambda self, *args: asked.append(1) or attack(self, *args)
+        evaluation, "attack_batch", lambda self, *args: asked.append(1) or attack(self, *args)
     )
     out = tmp_path / "out"
     done = reproduce("tiny2030", out, limit=30, models=tiny)
@@ -133,7 +134,9 @@ def test_the_same_command_goes_on_where_it_was_stopped(tmp_path, tiny, monkeypat
             reproduce("tiny2030/table7", out, limit=30, models=tiny)
     reproduce("tiny2030/table7", out, limit=30, models=tiny)
     first = (out / "reproduction.json").read_bytes()
-    monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("attacked again"))
+    monkeypatch.setattr(
+        "scotoma.execution.evaluation.attack_batch", lambda *args: pytest.fail("attacked again")
+    )
     reproduce("tiny2030/table7", out, limit=30, models=tiny)
     assert (out / "reproduction.json").read_bytes() == first
 
@@ -142,7 +145,9 @@ def test_without_a_folder_items_lie_side_by_side(tmp_path, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (alone,) = reproduce("tiny2030/figure1", limit=20, models=tiny)
     assert str(alone.folder) == "runs/tiny2030/figure1"
-    monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("attacked again"))
+    monkeypatch.setattr(
+        "scotoma.execution.evaluation.attack_batch", lambda *args: pytest.fail("attacked again")
+    )
     assert [str(each.folder) for each in reproduce("tiny2030", limit=20, models=tiny)] == [
         "runs/tiny2030/table7",
         "runs/tiny2030/figure1",

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.execution.run import Run
 from scotoma.metrics.linearity import Linearity
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.small_cnn import small_cnn
@@ -74,7 +73,9 @@ def test_what_was_found_is_not_looked_for_again(context, monkeypatch):
         "scotoma.papers.tramer2018.diagnostics.adversarial_directions",
         lambda *args: pytest.fail("again"),
     )
-    monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("again"))
+    monkeypatch.setattr(
+        "scotoma.execution.evaluation.attack_batch", lambda *args: pytest.fail("again")
+    )
     with context(limit=LIMIT) as here:
         again = diagnose(here, "digits-pgd", (1.0,))
     assert again.steps.ratio == found.steps.ratio

@@ -14,7 +14,7 @@ from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
-from scotoma.execution.run import Run
+from scotoma.execution import evaluation
 from scotoma.execution.sampling import units
 from scotoma.models.loading import load_model
 from scotoma.papers.item import Context
@@ -132,9 +132,9 @@ def test_errors_are_those_of_the_attacked_images(context, digits):
 
 def test_the_study_measures_every_model_and_makes_examples_once(context, monkeypatch):
     made = []
-    craft = Run._craft_batch
+    craft = evaluation.craft_batch
     monkeypatch.setattr(
-        Run, "_craft_batch", lambda self, *args: made.append(1) or craft(self, *args)
+        evaluation, "craft_batch", lambda self, *args: made.append(1) or craft(self, *args)
     )
     with context() as here:
         rows, finding = Tiny().measure(here, "tiny")
@@ -188,8 +188,12 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
     assert "no white-box robustness" in finding.headline
     assert all((line["model"] in finding.headline) for line in checks if line["outcome"] != "holds")
 
-    monkeypatch.setattr(Run, "_craft_batch", lambda *args: pytest.fail("made again"))
-    monkeypatch.setattr(Run, "_attack_batch", lambda *args: pytest.fail("attacked again"))
+    monkeypatch.setattr(
+        "scotoma.execution.evaluation.craft_batch", lambda *args: pytest.fail("made again")
+    )
+    monkeypatch.setattr(
+        "scotoma.execution.evaluation.attack_batch", lambda *args: pytest.fail("attacked again")
+    )
     with context() as here:
         assert Tiny().measure(here, "tiny") == (rows, finding)
 

@@ -240,21 +240,20 @@ def of_trained(data: str, trained: Trained) -> Iterator[Check]:
         claim = f"{name} lowers the global Gini coefficient"
         yield larger(claim, where, (PLAIN, plain.gini()), (name, each.gini()))
         for kind in TYPES:
-            at, both = {"where": f"{data}, type {kind}"}, ((PLAIN, plain), (name, each))
-            said = (
-                f"{name} lowers the error under noise on the {plain.middle} most important values"
-            )
-            yield more_errors(said, at, *((n, e.noise(kind)) for n, e in both))
+            at, values = {"where": f"{data}, type {kind}"}, f"{plain.middle} most important values"
+            said = f"{name} lowers the error under noise on the {values}"
+            yield more_errors(said, at, (PLAIN, plain.noise(kind)), (name, each.noise(kind)))
             said = f"{name} lowers what importance adds to the error under noise"
-            yield wider_gap(said, at, *(claims.by_order(n, e, kind) for n, e in both))
+            pair = (claims.by_order(n, e, kind) for n, e in ((PLAIN, plain), (name, each)))
+            yield wider_gap(said, at, *pair)
         cover = claims.squares(*plain.settings[last])
         for colour in COLOURS:
             said = f"{name} lowers the error under {cover} over important places"
-            ours, other = (each.occlusion(last, colour), plain.occlusion(last, colour))
-            yield more_errors(said, {"where": f"{data}, {colour}"}, (PLAIN, other), (name, ours))
+            pair = (PLAIN, plain.occlusion(last, colour)), (name, each.occlusion(last, colour))
+            yield more_errors(said, {"where": f"{data}, {colour}"}, *pair)
         said = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
-        kept = [(f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN)]
-        yield more_errors(said, where, *kept, slack=SLACK)
+        ours, other = ((f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN))
+        yield more_errors(said, where, ours, other, SLACK)
 
 
 def _rows(data: str, name: str, trained: Trained) -> list[Row]:
