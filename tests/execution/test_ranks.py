@@ -11,7 +11,7 @@ import pytest
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from scotoma.execution.budget import Budget, OutOfTimeError
-from scotoma.execution.ranks import Group, Ranks, meeting, ranks, seen
+from scotoma.execution.ranks import Group, Ranks, appears, meeting, ranks
 from scotoma.execution.store import Store, Unit
 from scotoma.utils.errors import InputError
 
@@ -98,7 +98,7 @@ def test_what_is_on_disk_is_not_claimed_again(tmp_path):
 
 
 def test_a_unit_that_is_damaged_after_it_was_done_is_computed_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("scotoma.execution.store.seen", lambda exists: seen(exists, 0.2))
+    monkeypatch.setattr("scotoma.execution.store.appears", lambda exists: appears(exists, 0.2))
     done, shared = [], HashStore()
     stores = [Store(tmp_path / "run", CLAIM, None, Group(rank, 2, shared)) for rank in range(2)]
     list(stores[0].each(units(1, done)))
@@ -119,7 +119,7 @@ def test_a_rank_waits_no_longer_than_the_budget(tmp_path):
 
 
 def test_a_folder_that_another_machine_does_not_see_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("scotoma.execution.store.seen", lambda exists: seen(exists, 0.2))
+    monkeypatch.setattr("scotoma.execution.store.appears", lambda exists: appears(exists, 0.2))
     shared = HashStore()
     Store(tmp_path / "here", CLAIM, None, Group(0, 2, shared))
     Group(0, 2, shared).done(f"opened {tmp_path / 'there'}")

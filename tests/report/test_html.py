@@ -121,14 +121,14 @@ def test_links_and_labels_find_their_targets(page):
 
 
 def test_the_claim_is_one_plain_sentence(page):
-    claim = "Claim: mnist-challenge, on digits, is right under every L-inf perturbation of size up to 0.3. Audited on 500 test images."
+    claim = "Claim: the model mnist-challenge classifies images of digits correctly under every L-inf perturbation of size up to 0.3. The audit used 500 test images."
     assert claim in page.text
 
 
 def test_a_size_in_grey_levels_is_written_as_such(tmp_path):
     claim = CLAIM | {"threat": {"norm": "linf", "eps": 8 / 255}, "n": 10000}
     text = Page(write_report(tmp_path, claim, [], {}).read_text(encoding="utf-8")).text
-    assert "of size up to 8/255. Audited on 10,000 test images." in text
+    assert "of size up to 8/255. The audit used 10,000 test images." in text
 
 
 def test_every_probe_says_its_verdict_in_words_twice_with_its_rule(page):
@@ -252,7 +252,7 @@ def test_a_finding_without_figures_is_a_page_of_words(tmp_path):
     assert page.count("figure") == page.count("table") == 0
     assert inequality().headline in page.text
     assert "1 probe: 1 not applicable." in page.text
-    assert "Know this first" not in page.text
+    assert "Read this first" not in page.text
     assert "Repeat this audit" not in page.text
     assert list((tmp_path / "figures").iterdir()) == []
 

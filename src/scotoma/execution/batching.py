@@ -1,4 +1,4 @@
-"""Where a run computes: a device, batches that fit into its memory, and repeatable random numbers."""
+"""Where a run computes: device, batches that fit into memory, and repeatable random numbers."""
 
 from __future__ import annotations
 

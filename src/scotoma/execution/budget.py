@@ -1,4 +1,4 @@
-"""A time limit on an audit, in seconds or as people write them."""
+"""The time limit of an audit."""
 
 from __future__ import annotations
 
@@ -14,47 +14,49 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, Progress
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
-KEPT = 0.05
-"""Of the time, for the report."""
+FOR_REPORT = 0.05
+"""Fraction of the budget reserved for writing the report."""
 
 
 class OutOfTimeError(Exception):
-    """The time is over. What is on disk stays, and the next run with the same folder goes on from there."""
+    """The budget is spent. Another run with the same folder continues from what is on disk."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """So much time from now on; None is as much as it takes."""
+    """A time limit in seconds that counts from now; None is no limit.
+
+    >>> Budget.parse("1.5h").seconds
+    5400.0
+    """
 
     seconds: float | None = None
     started: float = field(default_factory=time.monotonic, compare=False)
 
     @classmethod
     def parse(cls, text: str | float) -> Budget:
-        """From "90s", "20m", "1.5h" or a number of seconds. Raises `InputError` for anything else."""
-        found = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(s|m|min|h)?\s*", str(text))
-        seconds = float(found[1]) * UNITS[found[2] or "s"] if found else 0.0
+        """Read "90s", "20m", "1.5h" or a number of seconds. Raises `InputError` for other text."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(s|m|min|h)?\s*", str(text))
+        seconds = float(match[1]) * UNITS[match[2] or "s"] if match else 0.0
         if not seconds:
             raise InputError(f"--budget {text}: want a time such as 90s, 20m or 2h")
         return cls(seconds)
 
     @property
     def left(self) -> float | None:
-        """Seconds that remain for measuring; below 0 once they are over."""
-        return (
-            None
-            if self.seconds is None
-            else self.started + self.seconds * (1 - KEPT) - time.monotonic()
-        )
+        """Seconds left for measuring, negative once they are spent."""
+        if self.seconds is None:
+            return None
+        return self.started + self.seconds * (1 - FOR_REPORT) - time.monotonic()
 
     def check(self) -> None:
-        """Raise `OutOfTimeError` where nothing is left."""
+        """Raise `OutOfTimeError` if no time is left."""
         if self.left is not None and self.left <= 0:
             raise OutOfTimeError
 
     @contextmanager
     def watching(self, module: nn.Module) -> Iterator[None]:
-        """`check` before every forward pass of a model, so that an attack ends in the middle."""
+        """`check` before every forward pass of a model, so that even a running attack ends."""
         if self.seconds is None:
             yield
             return
@@ -66,7 +68,7 @@ class Budget:
 
 
 class Watched(Progress):
-    """Bars that end what they show when the time is over."""
+    """Progress that checks the budget at every step."""
 
     def __init__(self, shown: Progress, budget: Budget):
         super().__init__()
@@ -86,7 +88,11 @@ class Watched(Progress):
 
 
 def spoken(seconds: float) -> str:
-    """A time in a sentence: "40 s", "12 min", "3.5 h"."""
+    """Return a time for a sentence.
+
+    >>> spoken(40), spoken(720), spoken(12600)
+    ('40 s', '12 min', '3.5 h')
+    """
     if seconds < 100:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

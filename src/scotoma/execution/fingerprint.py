@@ -1,4 +1,4 @@
-"""What things are called in records, and what tells one work unit from another."""
+"""Names of attacks and transforms in records, and descriptions that identify a work unit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scotoma.models.classifier import Classifier
 
 
 def fingerprint(model: Classifier) -> dict[str, str]:
-    """A model by its weights and by how it is wrapped."""
+    """Return the hashes of a model's weights and of its module as printed."""
     return {"model": model.sha256, "module": hashlib.sha256(str(model.module).encode()).hexdigest()}
 
 
@@ -37,8 +37,10 @@ def attack_id(attack: Any) -> str:
 
 
 def name(thing: Any) -> str:
-    """The name of an attack or transform with what it was set to: "ScaleShift(alpha=0.9, beta=0.05)"; models in it by their names
-    and the first letters of their hashes."""
+    """Return an attack or transform with its settings: "ScaleShift(alpha=0.9, beta=0.05)".
+
+    Models among the settings appear with their names and the first digits of their hashes.
+    """
     if thing is None:
         return "none"
     return _written(thing) if is_dataclass(thing) else getattr(thing, "__qualname__", str(thing))
@@ -50,11 +52,8 @@ def _id(kind: type) -> str | None:
 
 
 def _settings(thing: Any) -> dict[str, Any]:
-    return (
-        {field.name: _plain(getattr(thing, field.name)) for field in fields(thing)}
-        if _is_instance(thing)
-        else {}
-    )
+    settings = fields(thing) if _is_instance(thing) else ()
+    return {field.name: _plain(getattr(thing, field.name)) for field in settings}
 
 
 def _plain(value: Any) -> Any:
@@ -68,16 +67,15 @@ def _plain(value: Any) -> Any:
 
 
 def _written(value: Any) -> str:
-    """As Python prints it, but for what it prints with an address or at great length."""
+    """Return the `repr` of a value, but short and without addresses in memory."""
     if isinstance(value, Classifier):
         return f"{value.name} {value.sha256[:8]}"
     if isinstance(value, tuple):
         return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
     if _is_instance(value):
-        inside = ", ".join(
-            f"{field.name}={_written(getattr(value, field.name))}" for field in fields(value)
-        )
-        return f"{type(value).__qualname__}({inside})"
+        names = [field.name for field in fields(value)]
+        settings = ", ".join(f"{name}={_written(getattr(value, name))}" for name in names)
+        return f"{type(value).__qualname__}({settings})"
     return getattr(value, "__qualname__", None) or repr(value)
 
 

@@ -1,9 +1,10 @@
-"""Processes that share one run: which of them does what, and how the others hear that it is done.
+"""Processes that share one run: which of them does what, and how the others learn that it is done.
 
-Started by `torchrun`, each process runs the same program. Work has a name that says what it is; whoever claims a name first
-does that work and writes it to the run folder, which all of them see, and the others go on to what is free. So nobody waits
-for a slow machine before there is nothing else to do, and a machine that is lost costs the unit that it was at:
-`torchrun --max-restarts` starts all processes again, and they find what is on disk.
+`torchrun` starts the same program in each process. Every piece of work has a name; the process that
+claims a name first does that work and writes it to the run folder, which all processes share, while
+the others continue with free work. No process waits for a slow machine while there is other work,
+and a lost machine costs one unit: `torchrun --max-restarts` starts all processes again, and they
+read what is on disk.
 """
 
 from __future__ import annotations
@@ -20,38 +21,40 @@ if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
 LONGEST = timedelta(days=30)
-"""That a process waits for another: a lost one is noticed by `torchrun`, which ends all of them."""
+"""Longest wait for another process. `torchrun` notices a lost one and ends all of them."""
 
 
 class Ranks:
-    """One process alone, whose every claim succeeds."""
+    """A single process, whose every claim succeeds."""
 
     rank = 0
     world = 1
 
     @property
     def leads(self) -> bool:
-        """Whether this process speaks for all: it prints, and writes what there is one of."""
+        """Whether this process prints, and writes the files that exist only once."""
         return self.rank == 0
 
     def claim(self, name: str) -> bool:
-        """Whether this process is the first to ask for the work `name`, which is then its to do."""
+        """Return whether this process is the first to claim the work `name` and must do it."""
         return True
 
     def done(self, name: str) -> None:
-        """The work is on disk."""
+        """Announce that the work is on disk."""
 
     def wait(self, name: str, seconds: float | None = None) -> bool:
-        """Wait until `done` was called for the work, by whichever process; False after so many seconds without."""
+        """Wait until a process calls `done` for the work; return False after `seconds`."""
         return True
 
     def leave(self) -> None:
-        """Wait for the others at the end, for the first process may be the one that they talk through. What was said is forgotten:
-        another run may follow."""
+        """Wait for the others at the end, since the first process may host the store.
+
+        All claims are dropped: another run may follow.
+        """
 
 
 class Group(Ranks):
-    """One of several processes, which talk through a key-value store of torch.distributed."""
+    """One of several processes, which share a key-value store of torch.distributed."""
 
     def __init__(self, rank: int, world: int, store: Store):
         self.rank, self.world, self.store = rank, world, store
@@ -65,11 +68,9 @@ class Group(Ranks):
     def wait(self, name: str, seconds: float | None = None) -> bool:
         from torch.distributed import DistStoreError
 
+        longest = LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01))
         try:
-            self.store.wait(
-                [f"done {name}"],
-                LONGEST if seconds is None else timedelta(seconds=max(seconds, 0.01)),
-            )
+            self.store.wait([f"done {name}"], longest)
         except DistStoreError:
             return False
         return True
@@ -85,7 +86,7 @@ class Group(Ranks):
 
 @cache
 def ranks() -> Ranks:
-    """This process among those that `torchrun` started, or alone."""
+    """Return this process as one of those that `torchrun` started, or as a single one."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Ranks()
     from torch.distributed.rendezvous import rendezvous
@@ -95,10 +96,11 @@ def ranks() -> Ranks:
 
 
 def meeting(store: Store, rank: int, world: int) -> Store:
-    """A part of the store for these very processes.
+    """Return a part of the store that only these processes use.
 
-    `torchrun` keeps the store when it starts processes again, with all that earlier ones said there. So the first process names the
-    meeting anew, answers whoever says hello, and goes on when every other one has said that name back.
+    When `torchrun` starts processes again, the store still has the entries of earlier ones. So the
+    first process draws a new name, sends it to each process that has written a hello, and continues
+    once every process has confirmed the name.
     """
     from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 
@@ -120,9 +122,9 @@ def meeting(store: Store, rank: int, world: int) -> Store:
     return PrefixStore(meeting, store)
 
 
-def seen(exists: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Whether something that another process wrote shows up here; a network's file system may take a moment."""
+def appears(exists: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Return whether a file of another process appears: a network file system may take a moment."""
     until = time.monotonic() + seconds
-    while not (found := exists()) and time.monotonic() < until:
+    while not (there := exists()) and time.monotonic() < until:
         time.sleep(0.1)
-    return found
+    return there

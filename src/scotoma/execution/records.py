@@ -1,4 +1,4 @@
-"""Records: what an attack achieved on each image, measured again outside the attack."""
+"""Records: the result of an attack on each image, measured again outside the attack."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.claim import TOLERANCE
 
 EXAMPLE = "adversarial"
-"""The column with the adversarial image itself, flat float32; null where there is none."""
+"""Column of the adversarial image, flat float32; null where the attack failed."""
 
 
 @torch.no_grad()
 def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
-    """float32 logits (n, classes) that do not depend on the batch: an image whose two best classes are nearly tied, so that
-    rounding could decide, is evaluated alone."""
+    """Return float32 logits (n, classes) that do not depend on the batch.
+
+    Images whose two best classes nearly tie, so that rounding could decide, are evaluated alone.
+    """
     with (
         torch.autocast(images.device.type, enabled=False),
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
@@ -39,22 +41,31 @@ def measure(
     passes: tuple[Tensor, Tensor],
     clean: Tensor | None = None,
 ) -> pl.DataFrame:
-    """One row an image. `clean` are the `verified_logits` of the images, where they are known.
+    """Return one row an image.
 
-    Columns: index, label, prediction, margin (of the label over the best other logit, before the attack),
+    Columns: index, label, prediction, margin (label minus best other logit, before the attack),
     adversarial_prediction, success, l0, l1, l2, linf, forwards, backwards, adversarial.
 
-    A success is an image that the model classified correctly, inside [0, 1], with another label than its own, by more than
-    the rounding of another kernel or batch can undo. Distances are those of the success; infinite where the attack failed, 0
-    where the model was wrong before it. l0 counts pixels, all channels of a pixel together.
+    A success is an image in [0, 1] with a wrong prediction whose original was classified correctly,
+    by a margin that the rounding of another kernel or batch cannot undo. Distances are infinite if
+    the attack failed and 0 if the model was wrong before it. l0 counts pixels, all channels of one
+    together.
+
+    Args:
+        model: the attacked model.
+        indices: int64 (n,).
+        images: images before the attack, (n, c, h, w).
+        labels: int64 (n,).
+        adversarial: images after the attack, (n, c, h, w).
+        passes: number of forward and of backward passes of each image.
+        clean: the `verified_logits` of `images`, if known.
     """
     clean = verified_logits(model, images) if clean is None else clean
     attacked = verified_logits(model, adversarial)
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
-    wrong = margin(attacked, labels) > GUARD / 2 * attacked.abs().amax(
-        1
-    )  # attacks keep the whole guard; false for NaN
+    # attacks keep the whole guard; false for NaN
+    wrong = margin(attacked, labels) > GUARD / 2 * attacked.abs().amax(1)
     success = correct & valid & attacked.isfinite().all(1) & wrong
     delta = (adversarial - images).abs()
     moved = delta.amax(1).flatten(1) > TOLERANCE
@@ -89,21 +100,21 @@ def example_column(images: Tensor) -> pl.Series:
 
 
 def correct(records: pl.DataFrame) -> pl.DataFrame:
-    """The rows that the model classified correctly before the attack: rates are over these."""
+    """Return the rows classified correctly before the attack; rates are over these."""
     return records.filter(pl.col("prediction") == pl.col("label"))
 
 
 def successes(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:
-    """Which correctly classified images fall to a perturbation of size `eps`, bool."""
+    """Return which correctly classified images a perturbation of size `eps` fools, bool."""
     return fallen(correct(records), eps, norm)
 
 
 def fallen(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:
-    """Which images fall to a perturbation of size `eps`, bool, one a row; none that the model had wrong before."""
+    """Return which rows a perturbation of size `eps` fools, bool; False for clean errors."""
     slack = TOLERANCE * max(1.0, eps)  # sums round in proportion to what they add
     return (records["success"] & (records[norm] <= eps + slack)).to_numpy()
 
 
 def beyond(distances: np.ndarray, size: float) -> np.ndarray:
-    """Which distances are larger than `size`, by more than rounding; at 0 all but 0 are."""
+    """Return which distances exceed `size` by more than rounding; at size 0, all but 0."""
     return distances > size + (TOLERANCE * max(1.0, size) if size else 0.0)

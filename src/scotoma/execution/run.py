@@ -1,4 +1,4 @@
-"""The run: executes attacks on a claim's images, evaluates every result again and keeps the records.
+"""The run: executes attacks on a claim's images, evaluates each result again, keeps the records.
 
 Probes ask it for records and features; only the run knows devices, batches and files.
 """

@@ -1,4 +1,4 @@
-"""In which order test images are taken, and how many are worked on together."""
+"""The order in which test images are attacked, and the images of a work unit."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import torch
 from torch import Tensor
 
 UNIT = 250
-"""Images in a work unit: what is lost when a run is killed, and the granularity of its files."""
+"""Images of a work unit, which is computed again if a run is killed in the middle of it."""
 FIRST = 50
-"""Images in the first one, after which an audit has something to tell."""
+"""Images of the first work unit, after which an audit has first results."""
 
 
 def stages(n: int) -> list[int]:
-    """Numbers of images, of n, after which to tell what was found: whole work units, about twice as many each time."""
+    """Return the numbers of images, up to n, after which probes report.
+
+    They are whole work units, about twice as many images each time.
+
+    >>> stages(600)
+    [50, 250, 500, 600]
+    """
     ends = []
     while (end := 2 * ends[-1] if len(ends) > 1 else (FIRST, UNIT)[len(ends)]) < n:
         ends.append(end)
@@ -20,12 +26,12 @@ def stages(n: int) -> list[int]:
 
 
 def units(indices: Tensor) -> list[Tensor]:
-    """The images of each work unit: the first `FIRST`, the others up to `UNIT`, then always so many."""
+    """Return the images of each work unit: `FIRST`, the rest up to `UNIT`, then `UNIT` each."""
     if len(indices) <= UNIT:
         return [part for part in indices.tensor_split([FIRST]) if len(part)] or [indices]
     return [*units(indices[:UNIT]), *indices[UNIT:].split(UNIT)]
 
 
 def shuffled(n: int, seed: int) -> Tensor:
-    """The random order in which test images are taken, int64 (n,)."""
+    """Return the random order of n test images, int64 (n,)."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -1,11 +1,11 @@
-"""The run folder: whole files or none, and one run that writes them.
+"""The run folder. Every file is written whole or not at all, by one run at a time.
 
-claim.json        what is audited; another claim is refused
-units/*.parquet   one table a work unit, named by the hash of what it is the result of and by that of its content
-findings/*.json   each probe's finding with its figures, as soon as it is there
+claim.json        what is audited; a run of another claim is refused
+units/*.parquet   one table a work unit, named by the hashes of its configuration and its content
+findings/*.json   each probe's finding with its figures, as soon as it exists
 records.parquet   every record of the run, without the images
 findings.json     the audit's result, for other tools
-report.html       the same for people
+report.html       the audit's result, for people
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from typing import Any
 import polars as pl
 
 from scotoma.execution.budget import Budget, OutOfTimeError
-from scotoma.execution.ranks import Ranks, ranks, seen
+from scotoma.execution.ranks import Ranks, appears, ranks
 from scotoma.utils.errors import InputError
 
 CONFIG = "scotoma"
-"""The key of a unit's configuration in its Parquet metadata."""
+"""Key of a unit's configuration in its Parquet metadata."""
 
 
 class Store:
     """A run folder of one claim.
 
     Args:
-        folder: made where it is missing.
-        claim: what identifies the claim; a folder that holds another one raises `InputError`.
+        folder: created if it is missing.
+        claim: what identifies the claim; a folder with another claim raises `InputError`.
         budget: how long to wait for tables that another process computes.
         group: the processes that share the run; None is those that `torchrun` started.
     """
@@ -59,16 +59,16 @@ class Store:
             self.ranks.done(opened)
             return
         self.ranks.wait(opened)
-        if not seen((folder / "claim.json").exists):
+        if not appears((folder / "claim.json").exists):
             raise InputError(
                 f"{folder}: is not the same folder for all machines; choose an --out that they share"
             )
         self._open(claim)
 
     def _open(self, claim: dict[str, Any]) -> None:
-        folder, held = self.folder, self.folder / "claim.json"
-        if held.exists():
-            other = read_json(held)
+        folder, path = self.folder, self.folder / "claim.json"
+        if path.exists():
+            other = read_json(path)
             differs = [key for key in claim if other.get(key) != claim[key]]
             if differs:
                 key = differs[0]
@@ -76,20 +76,22 @@ class Store:
                     f"{folder}: the run of another claim ({key} {other.get(key)!r} there, {claim[key]!r} here); "
                     "choose another --out"
                 )
-        elif folder.is_dir() and any(not _is_partial(path, held) for path in folder.iterdir()):
+        elif folder.is_dir() and any(not _is_partial(file, path) for file in folder.iterdir()):
             raise InputError(
                 f"{folder}: is not empty and not a run of scotoma; choose another --out"
             )
         else:
-            write_json(held, claim)
+            write_json(path, claim)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder, for all processes of the run; `InputError` where another run does. The lock goes with the process
-        that leads, however it ends."""
-        held = f"locked {self.folder}"
+        """Lock the folder for all processes of the run, until the leading process ends.
+
+        Raises `InputError` if another run has locked it.
+        """
+        locked = f"locked {self.folder}"
         if not self.ranks.leads:
-            self.ranks.wait(held)
+            self.ranks.wait(locked)
             yield
             return
         with (self.folder / ".lock").open("w") as file:
@@ -99,16 +101,16 @@ class Store:
                 raise InputError(
                     f"{self.folder}: another audit is writing there; wait for it or choose another --out"
                 ) from None
-            for left in self.units.glob(".*"):  # by a run that was killed while it wrote
-                left.unlink()
-            self.ranks.done(held)
+            for partial in self.units.glob(".*"):  # of a run that was killed while it wrote
+                partial.unlink()
+            self.ranks.done(locked)
             yield
 
     def unit(self, config: dict[str, Any], compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """The table that `compute` makes, computed once for each configuration, by one of the processes.
+        """Return the table that `compute` returns, computed once for each configuration.
 
-        The file is named by the hashes of `config` and of its own content. One that was cut short or altered is computed again.
-        Raises `OutOfTimeError` where another process computes it and the budget does not last.
+        The file is named by the hashes of `config` and of its content; a damaged or altered one is
+        computed again. Raises `OutOfTimeError` if another process computes it and the budget ends.
         """
         unit = Unit(config, compute)
         table = self._read(unit)
@@ -117,16 +119,21 @@ class Store:
         if not self.ranks.claim(self._name(unit)):
             if not self.ranks.wait(self._name(unit), self.budget.left):
                 raise OutOfTimeError
-            found: list[pl.DataFrame | None] = []
-            if (
-                seen(lambda: found.append(self._read(unit)) or found[-1] is not None)
-                and found[-1] is not None
-            ):
-                return found[-1]
+            tables: list[pl.DataFrame] = []
+
+            def read() -> bool:
+                tables.extend(table for table in [self._read(unit)] if table is not None)
+                return bool(tables)
+
+            if appears(read):
+                return tables[0]
         return self._computed(unit)
 
     def each(self, units: Iterable[Unit]) -> Iterator[pl.DataFrame]:
-        """The table of each, in this order. Of several processes every one first computes what no other has begun."""
+        """Yield the table of each unit, in this order.
+
+        Each of several processes first computes the units that no other has begun.
+        """
         units = list(units)
         for unit in units if self.ranks.world > 1 else ():
             if not self._has(unit) and self.ranks.claim(self._name(unit)):
@@ -142,7 +149,7 @@ class Store:
         return table
 
     def _read(self, unit: Unit) -> pl.DataFrame | None:
-        """What is on disk, whole; files that are not go."""
+        """Return the table on disk, if any; damaged files are deleted."""
         for path in self.units.glob(f"{unit.key}.*"):
             content = path.read_bytes()
             if path.name == _unit_name(unit.key, content):
@@ -159,7 +166,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of work: what its table is the result of, and how to compute it."""
+    """A piece of work: the configuration that decides its table, and how to compute it."""
 
     config: dict[str, Any]
     compute: Callable[[], pl.DataFrame]
@@ -182,7 +189,7 @@ def _digest(content: bytes, length: int) -> str:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` in place of `path`, durable, whole or not at all. An `OSError` names the file."""
+    """Write a file durably, whole or not at all. An `OSError` names the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -214,13 +221,13 @@ def _parquet(table: pl.DataFrame, metadata: dict[str, str] | None = None) -> byt
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all. Raises ValueError for NaN and infinity, which JSON has not."""
+    """Write JSON whole or not at all. Raises `ValueError` for NaN and infinity."""
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     write_whole(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON. Raises `InputError` where the file is missing or broken."""
+    """Read JSON. Raises `InputError` if the file is missing or broken."""
     try:
         return json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -232,5 +239,5 @@ def read_json(path: Path) -> Any:
 
 
 def _is_partial(path: Path, whole: Path) -> bool:
-    """Whether a process was killed while it wrote `path` to become `whole`."""
+    """Return whether `path` is what a killed process left of writing `whole`."""
     return path.name.startswith(f".{whole.name}.")

@@ -1,1 +1,1 @@
-"""What every part uses: devices, random numbers, registries, statistics, progress bars and errors."""
+"""Helpers for all rooms: devices, random numbers, statistics, tables of names, errors, texts."""

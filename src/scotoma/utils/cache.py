@@ -1,4 +1,4 @@
-"""Where downloads and trained models are kept for the next time."""
+"""The folder for downloads and trained models."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """$SCOTOMA_CACHE, else the user's cache folder."""
+    """Return $SCOTOMA_CACHE, else the user's cache folder."""
     import pooch
 
-    given = os.environ.get("SCOTOMA_CACHE")
-    return Path(given).expanduser() if given else Path(pooch.os_cache("scotoma"))
+    folder = os.environ.get("SCOTOMA_CACHE")
+    return Path(folder).expanduser() if folder else Path(pooch.os_cache("scotoma"))

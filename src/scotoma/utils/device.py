@@ -1,4 +1,4 @@
-"""Devices and precision: where a model runs, and in which number format it is searched."""
+"""Devices and precision: where a model runs, and in which number format attacks search."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 CACHED_PIXELS = 256 * 28 * 28
-"""On a CPU passes over more 28x28 images than this fall out of its caches; far fewer leave hardly any for an attack's second
-stage, which works on the few images that still stand (docs/log.md). Smaller images leave room for more."""
+"""Pixels of a batch on a CPU. More 28x28 images fall out of its caches; with far fewer, the second
+stage of an attack has hardly any images left that withstand the first (docs/log.md)."""
 
 WORTH_BF16 = 5e6
-"""Floating-point operations of a forward pass an image: a small model's passes are mostly dispatch, which bf16 does not shorten."""
-
+"""Floating-point operations an image from which bf16 pays: a small model's passes are mostly
+dispatch, which bf16 does not shorten."""
 
 KEPT_BYTES = 2**30
+"""Freed memory that the process keeps, a gigabyte."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""Parameters of mallopt in glibc's malloc.h."""
 
 
 def default_device() -> torch.device:
-    """The accelerator where there is one, else the CPU; of several, the one of this process among those on the machine."""
+    """Return the accelerator, else the CPU; of several accelerators, the one of this process."""
     device = torch.accelerator.current_accelerator()
     if device is None:
         return torch.device("cpu")
@@ -37,7 +38,7 @@ def default_device() -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 arithmetic is faster than float32 there rather than emulated."""
+    """Return whether the device computes in bf16 rather than emulating it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capability = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else ""
@@ -45,15 +46,15 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, enabled: bool = True) -> AbstractContextManager:
-    """bf16 autocast where it pays, else nothing."""
+    """Return a bf16 autocast if the device has bf16, else a context that does nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bf16(device))
 
 
 def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
-    """Whether gradients are so much cheaper in bf16 that attacks should search in it.
+    """Return whether gradients are so much cheaper in bf16 that attacks should search in it.
 
-    The answer follows from the hardware and from the model's multiplications an image, not from a clock: the same run on
-    the same kind of machine searches in the same precision. A module with a true attribute `precise` wants none of it.
+    This depends on the hardware and on the model's operations an image, not on a clock: runs on the
+    same kind of machine search in the same precision. A true attribute `precise` rules bf16 out.
     """
     if not has_bf16(images.device) or any(
         getattr(part, "precise", False) for part in model.modules()
@@ -62,7 +63,7 @@ def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(images)
-    except Exception:  # a program that cannot be looked into
+    except Exception:  # a program whose operations cannot be counted
         return False
     return counter.get_total_flops() / len(images) >= WORTH_BF16
 
@@ -76,10 +77,10 @@ def _cpu_flag(flag: str) -> bool:
 
 @cache
 def keep_memory() -> None:
-    """Let this process keep up to a gigabyte of the memory that it frees, where its C library is glibc.
+    """Let this process keep up to a gigabyte of freed memory, if its C library is glibc.
 
-    Which otherwise returns the pages of large tensors to the system after every layer, and gets them back one fault at a time:
-    a fifth of the time of a convolutional network's passes over 32x32 images on a CPU.
+    Otherwise glibc returns the pages of large tensors after every layer and gets them back one page
+    fault at a time, which takes a fifth of a convolutional network's time on a CPU.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -88,5 +89,8 @@ def keep_memory() -> None:
 
 
 def batch_size(device: torch.device, pixels: int) -> int:
-    """Images of `pixels` values at once: on a CPU so many that activations stay in its caches, else enough to fill the device."""
+    """Return the batch size for images of `pixels` values.
+
+    On a CPU activations stay in its caches; other devices are filled.
+    """
     return min(1024, max(64, CACHED_PIXELS // pixels)) if device.type == "cpu" else 1024

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: bars with the time left."""
+"""Progress bars with the time left."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ def unseen(steps: int) -> None:
 
 
 class Progress:
-    """Bars on the terminal, nothing where standard error is a file or a pipe; `Silent` shows none."""
+    """Bars on the terminal; none if standard error is a file or a pipe.
+
+    >>> with Progress().bar("attacking", total=10) as advance:
+    ...     advance(10)
+    """
 
     def __init__(self):
         self._bars: Bars | None = None
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
-        """A bar named `what`, below those that are open; the function given advances it by so many of `total` steps. It
-        disappears when done."""
+        """Open a bar named `what` below the open ones; it disappears when done.
+
+        Yields a function that advances it by a number of the `total` steps.
+        """
         if self._bars is not None:
             task = self._bars.add_task(what, total=total)
             bars = self._bars

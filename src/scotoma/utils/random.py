@@ -1,7 +1,8 @@
 """Random numbers that belong to an image, not to its place in a batch.
 
-An attack draws from a `Randomness` that knows which image each row is. The number is a hash of (seed, image, draw, pixel),
-so that any split of the images over batches, processes or restarts gives every image the same numbers.
+An attack draws from a `Randomness` that knows which image each row is. Each number is a hash of
+(seed, image, draw, pixel), so that any split of the images over batches, processes or restarts
+gives every image the same numbers.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ class Randomness:
         seed: the run's seed.
         indices: int64 (n,), which image of the data set each row is.
         purpose: what the numbers are for, so that two attacks with one seed do not share them.
+
+    >>> images = torch.zeros(3, 1, 2, 2)
+    >>> two = Randomness(0, torch.tensor([5, 7])).uniform(images[:2])
+    >>> bool((Randomness(0, torch.tensor([7])).uniform(images[:1])[0] == two[1]).all())
+    True
     """
 
     def __init__(self, seed: int, indices: Tensor, purpose: str = ""):
@@ -34,23 +40,23 @@ class Randomness:
 
     @classmethod
     def default(cls, images: Tensor) -> Randomness:
-        """Seed 0, rows numbered from 0: what an attack uses when it is given none."""
+        """Return the streams of seed 0 with rows numbered from 0, an attack's default."""
         return cls(0, torch.arange(len(images), device=images.device))
 
     def select(self, keep: Tensor) -> Randomness:
-        """The streams of the rows in `keep` (a mask or indices), at the point where they are."""
-        narrowed = object.__new__(Randomness)
-        narrowed._keys, narrowed._draws = self._keys[keep], self._draws
-        return narrowed
+        """Return the streams of the rows in `keep`, a mask or indices, in their current state."""
+        selected = object.__new__(Randomness)
+        selected._keys, selected._draws = self._keys[keep], self._draws
+        return selected
 
     def fork(self, number: int) -> Randomness:
-        """Streams of their own for the part `number` of an attack, wherever these streams are."""
+        """Return separate streams for part `number` of an attack, whatever was drawn before."""
         forked = object.__new__(Randomness)
         forked._keys, forked._draws = _hash(self._keys ^ _hash(torch.tensor(number))), 0
         return forked
 
     def uniform(self, like: Tensor) -> Tensor:
-        """float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
+        """Draw float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
         self._draws += 1
         rows = _hash(self._keys + self._draws)
         pixels = torch.arange(like.shape[1:].numel(), device=like.device)
@@ -58,13 +64,13 @@ class Randomness:
         return (bits >> 40 & 0xFFFFFF).float().div_(1 << 24).view(like.shape)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of the shape of `like` (Box-Muller)."""
+        """Draw standard normal numbers of the shape of `like` (Box-Muller)."""
         radius = (-2 * torch.log1p(-self.uniform(like))).sqrt_()
         return radius * torch.cos(2 * math.pi * self.uniform(like))
 
 
 def _hash(x: Tensor) -> Tensor:
-    """splitmix64's finaliser (Steele et al. 2014) on wrapping int64; the masks make the shifts logical."""
+    """Apply splitmix64's finaliser (Steele et al. 2014) to int64; masks make shifts logical."""
     x = (x ^ (x >> 30 & _MASK[30])) * _MIX1
     x = (x ^ (x >> 27 & _MASK[27])) * _MIX2
     return x ^ (x >> 31 & _MASK[31])

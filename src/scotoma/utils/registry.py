@@ -1,4 +1,4 @@
-"""Tables of names: the one line that makes an attack, a model, a data set, a recipe or a probe known by name."""
+"""Tables of names: one line makes an attack, model, data set, recipe or probe known by name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from scotoma.utils.errors import InputError
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint for an unknown name: the closest of the known ones, or all of them."""
+    """Return a hint for an unknown name: the closest known name, or all of them.
+
+    >>> nearest("pdg", ["pgd", "fgsm"])
+    "did you mean 'pgd'?"
+    """
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 class Table:
-    """Names to objects, imported when asked for, so that listing names costs nothing.
+    """Names to objects, which are imported when first used, so that listing names costs nothing.
 
     `entries` maps a name to "module:attribute" below the scotoma package.
+
+    >>> list(Table("norm", {"rate": "utils.stats:rate"}))
+    ['rate']
     """
 
     def __init__(self, kind: str, entries: dict[str, str]):
@@ -33,7 +40,7 @@ class Table:
         return name in self.entries
 
     def __getitem__(self, name: str) -> Any:
-        """The object of that name. Raises `InputError`, with the nearest name, when there is none."""
+        """Return the object of that name. Raises `InputError` with the nearest name if unknown."""
         if name not in self.entries:
             raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, list(self.entries))}")
         module, attribute = self.entries[name].split(":")
@@ -52,5 +59,5 @@ class Table:
         raise AttributeError(f"there is no {self.kind} {name!r}")
 
     def describe(self, name: str) -> str:
-        """The first line of the object's docstring."""
+        """Return the first line of the object's docstring."""
         return (self[name].__doc__ or "").strip().partition("\n")[0]

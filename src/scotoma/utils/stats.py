@@ -12,7 +12,7 @@ RESAMPLES = 1000
 
 
 class Rate(NamedTuple):
-    """A share of `n`, with its 95% Wilson interval; NaN where n is 0."""
+    """A fraction of `n` with its 95% Wilson interval; NaN if n is 0."""
 
     value: float
     low: float
@@ -20,15 +20,16 @@ class Rate(NamedTuple):
     n: int
 
     def __str__(self) -> str:
-        return (
-            f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%}, n = {self.n})"
-            if self.n
-            else "no images"
-        )
+        text = f"{self.value:.1%} ({self.low:.1%}-{self.high:.1%}, n = {self.n})"
+        return text if self.n else "no images"
 
 
 def rate(successes: np.ndarray) -> Rate:
-    """The rate of a boolean array, with its interval (Wilson 1927)."""
+    """Return the rate of a boolean array with its interval (Wilson 1927).
+
+    >>> print(rate(np.array([True, True, False, False])))
+    50.0% (15.0%-85.0%, n = 4)
+    """
     n = len(successes)
     if n == 0:
         return Rate(math.nan, math.nan, math.nan, 0)
@@ -37,13 +38,12 @@ def rate(successes: np.ndarray) -> Rate:
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
     low, high = (centre - half) / scale, (centre + half) / scale
-    return Rate(
-        p, max(0.0, min(p, low)), min(1.0, max(p, high)), n
-    )  # at 0 and 1 rounding would leave p outside
+    # at 0 and 1 rounding would leave p outside
+    return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)
 
 
 class Median(NamedTuple):
-    """A median of `n` values, some of them infinite perhaps, with its 95% interval; NaN where n is 0."""
+    """A median of `n` values, which may be infinite, with its 95% interval; NaN if n is 0."""
 
     value: float
     low: float
@@ -52,19 +52,15 @@ class Median(NamedTuple):
 
 
 def median(values: np.ndarray) -> Median:
-    """The lower median, with the interval between two order statistics (Conover 1999, section 3.2)."""
+    """Return the lower median; its interval is of two order statistics (Conover 1999, 3.2)."""
     n = len(values)
     if n == 0:
         return Median(math.nan, math.nan, math.nan, 0)
     ordered = np.sort(values)
     reach = Z95 * math.sqrt(n) / 2
     low, high = math.floor(n / 2 - reach) - 1, math.ceil(n / 2 + reach)
-    return Median(
-        float(ordered[(n - 1) // 2]),
-        float(ordered[max(0, low)]),
-        float(ordered[min(n - 1, high)]),
-        n,
-    )
+    value, low, high = map(float, ordered[[(n - 1) // 2, max(0, low), min(n - 1, high)]])
+    return Median(value, low, high, n)
 
 
 class Estimate(NamedTuple):
@@ -77,7 +73,7 @@ class Estimate(NamedTuple):
 
 
 def mean(values: np.ndarray) -> Estimate:
-    """The mean with its 95% interval by the normal distribution; NaN where n is 0."""
+    """Return the mean with its normal 95% interval; NaN if n is 0."""
     if not len(values):
         return Estimate(math.nan, math.nan, math.nan, 0)
     half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
@@ -86,7 +82,7 @@ def mean(values: np.ndarray) -> Estimate:
 
 
 ADDED = {"wald": (0, 0), "agresti-min": (2, 1), "bonett-price": (2, 2)}
-"""Images that an interval of a paired difference adds, and how many of them lie at an extreme."""
+"""Images that an interval of a paired difference adds, and how many of them are extreme."""
 
 
 def paired_difference(
@@ -126,7 +122,7 @@ def paired_difference(
 
 
 class Correlation(NamedTuple):
-    """Spearman's rank correlation with its 95% bootstrap interval; NaN where it is undefined."""
+    """Spearman's rank correlation with its 95% bootstrap interval; NaN if undefined."""
 
     value: float
     low: float
@@ -137,22 +133,18 @@ class Correlation(NamedTuple):
 def spearman(
     x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None
 ) -> Correlation:
-    """Rank correlation of `x` and `y`, ranked within each stratum; censored values are infinite and tie.
+    """Return the rank correlation of `x` and `y`; censored values are infinite and tie.
 
     Args:
         x, y: (n,).
-        seed: of the bootstrap, which resamples images within strata, percentile interval.
-        strata: (n,) integers; correlations within strata are averaged, weighted by their sizes. None is one stratum. One of
-            fewer than three images, or where either value is the same for all, has no correlation and does not count.
+        seed: seed of the bootstrap, which resamples images within strata (percentile interval).
+        strata: integers (n,). Correlations within strata are averaged, weighted by their sizes; a
+            stratum of fewer than three images or with constant values is left out. None is one
+            stratum.
     """
-    groups = (
-        [np.arange(len(x))]
-        if strata is None
-        else [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    )
-    groups = [
-        group for group in groups if len(group) > 2 and _varies(x[group]) and _varies(y[group])
-    ]
+    strata = np.zeros(len(x), int) if strata is None else strata
+    groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
+    groups = [each for each in groups if len(each) > 2 and _varies(x[each]) and _varies(y[each])]
     if not groups:
         return Correlation(math.nan, math.nan, math.nan, 0)
     generator = np.random.default_rng(seed)
@@ -171,12 +163,12 @@ def spearman(
 
 
 def _varies(values: np.ndarray) -> bool:
-    """Whether there are ranks to speak of; never where a value is NaN."""
+    """Return whether values differ; False if one is NaN."""
     return bool(np.any(values != values[0])) and not bool(np.isnan(values).any())
 
 
 def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row; 0 where a row is constant."""
+    """Return Spearman's correlation of each row; 0 for a constant row."""
     from scipy.stats import rankdata
 
     a, b = rankdata(x, axis=1), rankdata(y, axis=1)
@@ -187,6 +179,6 @@ def _rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def finite(value: SupportsFloat, digits: int = 6) -> float | None:
-    """A JSON number: rounded to `digits` significant ones; None for what is infinite or undefined."""
+    """Return a JSON number with `digits` significant digits; None for infinity and NaN."""
     number = float(value)
     return float(f"{number:.{digits}g}") if math.isfinite(number) else None

@@ -1,4 +1,4 @@
-"""Names and numbers as people write them."""
+"""Names and numbers as text for people."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ _TERMS = {
     "pgd": "PGD",
     "fgsm": "FGSM",
     "auroc": "AUROC",
+    "auc": "AUC",
+    "kl": "K-L",
+    "knn": "k-NN",
 }
 _TERMS |= {name: name for name in ("n", "p", "eps")}
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def humanise(name: str) -> str:
-    """A key as words.
+    """Return a key as words.
 
     >>> humanise("robust_accuracy"), humanise("linf")
     ('Robust accuracy', 'L-inf')
@@ -35,7 +38,7 @@ def humanise(name: str) -> str:
 
 
 def norm_name(norm: str) -> str:
-    """A norm as people write it.
+    """Return the usual name of a norm.
 
     >>> norm_name("linf")
     'L-inf'
@@ -44,7 +47,7 @@ def norm_name(norm: str) -> str:
 
 
 def number(value: float) -> str:
-    """A number with four significant digits; with a power of ten only if it is very large or small.
+    """Return four significant digits, with a power of ten only if very large or small.
 
     >>> number(0.123456), number(12345.6), number(1.5e-7)
     ('0.1235', '12,346', '1.5 × 10⁻⁷')
@@ -64,7 +67,7 @@ def number(value: float) -> str:
 
 
 def scalar(value: Any) -> str:
-    """Any JSON scalar as text; null is an en dash."""
+    """Return any JSON scalar as text; null is an en dash."""
     if value is None:
         return NONE
     if isinstance(value, bool):

@@ -13,7 +13,7 @@ from pathlib import Path
 from scotoma.auditing import Report, machine, publish, read_report, save_finding
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.execution.ranks import ranks, seen
+from scotoma.execution.ranks import appears, ranks
 from scotoma.execution.run import Run, Transform
 from scotoma.execution.store import read_json
 from scotoma.models.checkpoint import fit_weights, read_weights
@@ -162,7 +162,7 @@ def patch(
         if group.leads:
             group.done(f"trained {path}")
         group.wait(f"trained {path}")
-        seen(path.exists)
+        appears(path.exists)
         new = begin(_load(path, model), out / "after")
         after = Searched.of(new, settings, search)
         rows, attack = list(_compared(before, after, spots)), settings.attack
