@@ -285,7 +285,7 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
         ({"seed": -1}, "--seed"),
         (
             {"threat": "l1:5"},
-            "audits are of L-inf and L2 claims; to attack in L1 write scotoma attack fmn-l1",
+            "only L-inf and L2 claims can be audited; to attack in L1 use scotoma attack fmn-l1",
         ),
         ({"threat": "l0:5"}, "to attack in L0 write scotoma attack sigma-zero"),
         ({"threat": "l2:0.5", "attack": "fmn-linf"}, "attack fmn-linf is for linf, not for l2"),

@@ -121,7 +121,7 @@ def test_a_model_without_training_is_made_at_once_and_kept(places, digits, monke
     assert (places["cache"] / "digits-nearest.safetensors").exists()
     assert set(shown) == {("training digits-nearest", 0)}
     assert told == [
-        "digits-nearest is not there yet: it is made at once (nearest-neighbour: digits, without any training)"
+        "digits-nearest does not exist yet and needs no training (nearest-neighbour: digits)"
     ]
     images, labels = digits.train.images(torch.arange(50)), digits.train.labels[:50]
     assert torch.equal(made.module(images).argmax(1), labels)

@@ -1,4 +1,4 @@
-"""The audit: probes asked of a claim, one after another, and the report of what they found."""
+"""The audit: runs probes on a claim, one after another, and reports their findings."""
 
 from __future__ import annotations
 
@@ -90,16 +90,16 @@ class Report:
 
     @property
     def html(self) -> Path:
-        """The report for people."""
+        """Path of the report for people."""
         return self.folder / "report.html"
 
     @property
     def records(self) -> pl.DataFrame:
-        """Every record of the run: see `Run.records`."""
+        """All records of the run, see `Run.records`."""
         return pl.read_parquet(self.folder / RECORDS)
 
     def show(self) -> None:
-        """Print the verdicts and where the report is."""
+        """Print the verdicts and the path of the report."""
         from rich.console import Console
         from rich.table import Table
 
@@ -110,7 +110,7 @@ class Report:
             title_style="bold",
             show_lines=True,
         )
-        for heading in ("probe", "verdict", "what was found"):
+        for heading in ("probe", "verdict", "result"):
             table.add_column(heading)
         for finding in self.findings:
             verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
@@ -180,7 +180,8 @@ def audit(
     if threat.norm not in AUDITED:
         known = f"scotoma attack {'fmn-l1' if threat.norm == 'l1' else 'sigma-zero'}"
         raise InputError(
-            f"threat {threat}: audits are of L-inf and L2 claims; to attack in {norm_name(threat.norm)} write {known}"
+            f"threat {threat}: only L-inf and L2 claims can be audited; to attack in "
+            f"{norm_name(threat.norm)} use {known}"
         )
     options = {
         "train": train,
@@ -192,7 +193,7 @@ def audit(
         "budget": budget,
     }
     claim = make_claim(model, data, threat, train)
-    asked = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
+    prepared = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
     settings = _settings(attack, claim)
     if out is None and ranks().world > 1:
         raise InputError("out: name a folder that all processes share")
@@ -201,7 +202,7 @@ def audit(
     with run.store.locked(), run.watched():
         leads = ranks().leads
         answers = ask(
-            asked,
+            prepared,
             claim,
             run,
             settings,
@@ -229,7 +230,7 @@ def audit(
             "attack": settings.attack,
             "gradient": settings.gradient,
             "model": model_facts(claim.model),
-            **_merged(probe.provenance() for probe in asked.values()),
+            **_merged(probe.provenance() for probe in prepared.values()),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
@@ -248,7 +249,7 @@ def audit(
 
 
 def _published_by_the_first(folder: Path) -> Report:
-    """The report that the process that leads has written."""
+    """Return the report that the leading process has written."""
     ranks().wait(f"published {folder}")
     report = read_report(folder)
     ranks().leave()
@@ -256,15 +257,13 @@ def _published_by_the_first(folder: Path) -> Report:
 
 
 def _named(probe: str | Probe) -> tuple[str, Probe]:
-    return (
-        (probe, PROBES[probe]())
-        if isinstance(probe, str)
-        else (type(probe).__name__.lower(), probe)
-    )
+    if isinstance(probe, str):
+        return probe, PROBES[probe]()
+    return type(probe).__name__.lower(), probe
 
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
-    """The settings of the audit; names that are unknown are reported before the work begins."""
+    """Return the settings of the audit; unknown names are errors before the work begins."""
     gradient = declared_gradient(claim.model.module)
     if isinstance(attack, str):
         settings = Settings(attack, gradient=gradient)
@@ -277,7 +276,7 @@ def _settings(attack: str | Settings, claim: Claim) -> Settings:
 
 
 def _merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The facts of all probes; what several of them say under one name is joined."""
+    """Return the facts of all probes; dictionaries under the same name are joined."""
     merged: dict[str, Any] = {}
     for key, value in (item for each in facts for item in each.items()):
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
@@ -285,7 +284,7 @@ def _merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers were measured with."""
+    """Return the device, the threads and the versions of packages."""
     packages = ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE")
     return {
         "device": str(device),
@@ -305,14 +304,18 @@ def publish(
 
     Args:
         folder: the run folder.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, n images audited.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
+            n is the number of audited images.
         findings: in the order of the report.
-        provenance: how they were made; a digest of the findings is added.
+        provenance: how the findings were made; their digest is added.
     """
-    held = {"schema": SCHEMA, "claim": claim, "findings": [public(finding) for finding in findings]}
-    write_json(
-        folder / "findings.json", held | {"provenance": {**provenance, "digest": digest(findings)}}
-    )
+    content = {
+        "schema": SCHEMA,
+        "claim": claim,
+        "findings": [public(finding) for finding in findings],
+        "provenance": {**provenance, "digest": digest(findings)},
+    }
+    write_json(folder / "findings.json", content)
     return draw(folder)
 
 
@@ -334,7 +337,10 @@ def make_claim(
 
 
 def draw(folder: Path) -> Report:
-    """Draw the report of a finished run again, without the model. Raises `InputError` where there is none to draw."""
+    """Draw the report of a finished run again, without the model.
+
+    Raises `InputError` if the folder has no finished run.
+    """
     from scotoma.report.html import write_report
 
     report = read_report(folder)
@@ -343,24 +349,25 @@ def draw(folder: Path) -> Report:
 
 
 def read_report(folder: Path) -> Report:
-    """What an audit found and kept. Raises `InputError` where none was finished."""
-    held = read_json(folder / "findings.json")
-    schema = held.get("schema") if isinstance(held, dict) else None
+    """Read the report of a finished run. Raises `InputError` if the folder has none."""
+    content = read_json(folder / "findings.json")
+    schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise InputError(
             f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}"
         )
-    findings = [read_finding(folder, entry["probe"]) for entry in held["findings"]]
-    for finding, entry in zip(findings, held["findings"], strict=True):
+    findings = [read_finding(folder, entry["probe"]) for entry in content["findings"]]
+    for finding, entry in zip(findings, content["findings"], strict=True):
         if public(finding) != entry:
             raise InputError(
-                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; finish it first"
+                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; "
+                "finish it first"
             )
-    return Report(folder, held["claim"], findings, held["provenance"])
+    return Report(folder, content["claim"], findings, content["provenance"])
 
 
 def public(finding: Finding) -> dict[str, Any]:
-    """A finding as other tools read it."""
+    """Return the part of a finding that other tools read."""
     return {
         key: getattr(finding, key)
         for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")
@@ -368,13 +375,13 @@ def public(finding: Finding) -> dict[str, Any]:
 
 
 def digest(findings: list[Finding]) -> str:
-    """A hash of all that was found: two machines that agree print the same one."""
+    """Return a hash of the findings: two machines that agree print the same one."""
     text = json.dumps([public(finding) for finding in findings], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def save_finding(folder: Path, finding: Finding) -> None:
-    """Keep a whole finding, with its figures and images, so that the report can be drawn again."""
+    """Write a finding with its figures and images, so that the report can be drawn again."""
     images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
     write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
     plain = asdict(replace(finding, images={}, figures=()))
@@ -385,7 +392,7 @@ def save_finding(folder: Path, finding: Finding) -> None:
 
 
 def read_finding(folder: Path, probe: str) -> Finding:
-    """A finding that `save_finding` kept."""
+    """Read a finding that `save_finding` wrote."""
     plain = read_json(folder / "findings" / f"{probe}.json")
     figures = tuple(FIGURES[figure.pop("kind")](**figure) for figure in plain.pop("figures"))
     path = folder / "findings" / f"{probe}.safetensors"

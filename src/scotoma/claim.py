@@ -1,4 +1,4 @@
-"""A claim of robustness: this model, on this data, is right under every perturbation inside this threat model."""
+"""A claim of robustness: a model classifies data correctly under every perturbation of a threat."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
 
 TOLERANCE = 1e-6
-"""Slack on every distance and range check: `x + eps - x` differs from eps by a few units in the last place."""
+"""Slack of distance and range checks: `x + eps - x` differs from eps by rounding."""
 
 NORMS = ["linf", "l2", "l1", "l0"]
 
@@ -26,9 +26,17 @@ class Threat:
     """A norm and a size: the perturbations that the claim says are harmless.
 
     Args:
-        norm: "linf", the largest change of any value; "l2", the root of the sum of their squares over the whole image; "l1", the
-            sum of their sizes; "l0", the number of pixels changed, all channels of a pixel together.
-        eps: its bound on images in [0, 1]: in (0, 1] for L-inf, a whole number for L0.
+        norm: "linf", the largest change of any value; "l2", the root of the summed squares over the
+            whole image; "l1", the sum of absolute changes; "l0", the number of changed pixels, all
+            channels of a pixel together.
+        eps: bound of the norm on images in [0, 1]: in (0, 1] for L-inf, a whole number for L0.
+
+    Raises:
+        InputError: an unknown norm, or a bound that does not fit it.
+
+    >>> threat = Threat.parse("linf:8/255")
+    >>> print(threat, round(threat.eps, 4))
+    linf:8/255 0.0314
     """
 
     norm: str
@@ -58,7 +66,8 @@ class Threat:
         norm, colon, size = text.partition(":")
         if not colon:
             raise InputError(
-                f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or linf:8/255"
+                f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or "
+                "linf:8/255"
             )
         numerator, slash, denominator = size.partition("/")
         try:
@@ -75,25 +84,21 @@ class Threat:
         return f"{self.norm}:{round(scaled)}/255" if whole else f"{self.norm}:{self.eps:g}"
 
     def project(self, images: Tensor, originals: Tensor) -> Tensor:
-        """The images moved into the threat around `originals`, then into [0, 1]. Both are (n, c, h, w)."""
+        """Project `images` into the threat around `originals`, then into [0, 1]: (n, c, h, w)."""
         if self.norm == "linf":
             return images.maximum(originals - self.eps).minimum(originals + self.eps).clamp_(0, 1)
         import torch  # here, since the command line reads this file before it needs torch
 
         change = images - originals
         if self.norm == "l2":
-            change *= (
-                self.eps / change.flatten(1).norm(dim=1).clamp_min(self.eps)[:, None, None, None]
-            )
-        elif self.norm == "l1":  # Duchi et al. 2008, Figure 1: what all values must give up
+            sizes = change.flatten(1).norm(dim=1).clamp_min(self.eps)
+            change *= (self.eps / sizes)[:, None, None, None]
+        elif self.norm == "l1":  # Duchi et al. 2008, Figure 1: by how much all values shrink
             sizes = change.flatten(1).abs().sort(1, descending=True).values
-            surplus = (sizes.cumsum(1) - self.eps) / torch.arange(
-                1, sizes.shape[1] + 1, device=sizes.device
-            )
-            less = surplus.gather(1, (sizes > surplus).sum(1, keepdim=True) - 1).clamp_min(0)[
-                :, :, None, None
-            ]
-            change = change.sign() * (change.abs() - less).clamp_min_(0)
+            counts = torch.arange(1, sizes.shape[1] + 1, device=sizes.device)
+            surplus = (sizes.cumsum(1) - self.eps) / counts
+            less = surplus.gather(1, (sizes > surplus).sum(1, keepdim=True) - 1).clamp_min(0)
+            change = change.sign() * (change.abs() - less[:, :, None, None]).clamp_min_(0)
         else:
             sizes = change.abs().amax(1, keepdim=True)
             kept = sizes.flatten(1).topk(min(int(self.eps), sizes[0].numel()), dim=1).indices
@@ -101,24 +106,25 @@ class Threat:
         return change.add_(originals).clamp_(0, 1)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The L-inf or L2 perturbation of size eps along which a function with this gradient (n, c, h, w) rises fastest; 0 where
-        that is 0."""
+        """Return the L-inf or L2 perturbation of size eps in which a function rises fastest.
+
+        Args:
+            gradient: gradient of the function, (n, c, h, w); the result is 0 where it is 0.
+        """
         if self.norm == "linf":
             return gradient.sign().mul_(self.eps)
         if self.norm != "l2":
             raise InputError(f"threat {self}: there are steepest steps in L-inf and L2 only")
         flat = gradient.flatten(1)
-        direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(
-            1e-38
-        )  # the square of a small gradient would be 0
-        return (
-            direction * (self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30))
-        ).view_as(gradient)
+        # scaled first, since the square of a small gradient would be 0
+        direction = flat / flat.abs().amax(1, keepdim=True).clamp_min(1e-38)
+        length = self.eps / direction.norm(dim=1, keepdim=True).clamp_min(1e-30)
+        return (direction * length).view_as(gradient)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What is audited: `model` on `data` is right under every perturbation inside `threat`."""
+    """What is audited: `model` classifies `data` correctly under every perturbation of `threat`."""
 
     model: Classifier
     data: Dataset

@@ -1,4 +1,4 @@
-"""A tour: train a small robust model on the embedded digits and audit it."""
+"""The demo: train a small robust model on the embedded digits and audit it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEDULE = Schedule(epochs=60, batch=64, peak=2e-3)
 
 
 def demo(out: Path, seed: int = 0) -> Report:
-    """Train `small-cnn` with PGD on the digits, audit it with every probe and print the verdicts."""
+    """Train `small-cnn` with PGD on the digits, audit it with all probes, print the verdicts."""
     data = load_data("digits")
     model = out.parent / f"digits-pgd-seed{seed}.safetensors"
     progress = Progress()

@@ -1,4 +1,4 @@
-"""Reference models: the networks that the papers' commands measure, each with how it is trained."""
+"""Reference models: the networks that the papers' commands measure, and how each is trained."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from scotoma.utils.progress import Progress, Silent
 from scotoma.utils.registry import nearest
 
 ZOO = Path(__file__).parents[2] / "zoo"
-"""Of a checkout of the repository; an installed package has none."""
+"""Folder of trained models in a checkout of the repository; an installed package has none."""
 
 TRIAL = 4
-"""Batches that are timed to tell how long a training takes, for each model that the recipe may take examples from."""
+"""Timed batches to estimate the time of a training, for the model and for each of its sources."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model by how it is trained: the arguments of `training.loop.train`. Weights are stored as float16.
+    """How a model is trained: arguments of `training.loop.train`. Weights are stored as float16.
 
-    `sources` are the reference models, of the same data, that the recipe takes as its option of that name: what it takes
-    examples from, or its teacher.
+    `sources` names reference models of the same data for the recipe's option `sources`: models that
+    it takes adversarial images from, or its teacher.
     """
 
     recipe: str
@@ -56,7 +56,7 @@ class Reference:
         step: Callable[[int], None],
         sources: Sequence[Classifier] = (),
     ) -> None:
-        """Train it into the file `out`, given the models that `sources` names; a training that was stopped goes on."""
+        """Train the model with these source models into `out`; resume a stopped training."""
         threat, schedule = Threat.parse(self.threat), self.schedule
         train(
             self.recipe,
@@ -73,16 +73,13 @@ class Reference:
 
     @property
     def has_steps(self) -> bool:
-        """Whether there is a training at all; a recipe with `fit` takes the images at once."""
+        """Whether the model is trained in steps; a recipe with `fit` takes all images at once."""
         return not hasattr(RECIPES[self.recipe], "fit")
 
     def batches(self, data: Dataset) -> int:
-        """Of its whole training."""
-        return (
-            -(-len(data.train or ()) // self.schedule.batch) * self.schedule.epochs
-            if self.has_steps
-            else 0
-        )
+        """Return the number of batches of the whole training."""
+        each = -(-len(data.train or ()) // self.schedule.batch) if self.has_steps else 0
+        return each * self.schedule.epochs
 
 
 _CIFAR: dict[str, Any] = {
@@ -97,13 +94,13 @@ _DIGITS: dict[str, Any] = {
     "arch": "small-cnn",
     "schedule": Schedule(40, 64, peak=3e-3),
 }
-"""Under a minute each."""
+"""Networks on digits, each trained in less than a minute."""
 _SMALL: dict[str, Any] = {
     "data": "mnist",
     "arch": "wong-small",
     "schedule": Schedule(12, 64, peak=2e-3),
 }
-"""A sweep in which nothing but the training's images differs: one network, as many epochs, minutes each."""
+"""A sweep over training images only: one network, the same number of epochs, minutes each."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -180,25 +177,25 @@ REFERENCES = {
         **_IMAGENET,
     ),
 }
-"""Each is the file NAME.safetensors in zoo/, if it is there."""
+"""Reference models by name; the file of each is NAME.safetensors."""
 
 
 def recipe_of(name: str) -> Reference:
-    """How a reference model is trained. Raises `InputError`, with the nearest name, for an unknown one."""
+    """Return how a reference model is trained. Raises `InputError` for an unknown name."""
     if name not in REFERENCES:
         raise InputError(f"unknown reference model {name!r}; {nearest(name, list(REFERENCES))}")
     return REFERENCES[name]
 
 
 def find(name: str, folder: Path | None = None) -> Path | None:
-    """The file of a reference model in `folder`, in the repository's zoo or in the user's cache; None if it is in none."""
+    """Return the file of a reference model in `folder`, the zoo or the user's cache, or None."""
     places = [folder] if folder else []
     files = [place / f"{name}.safetensors" for place in (*places, ZOO, cache() / "models")]
     return next((file for file in files if file.exists()), None)
 
 
 def missing(names: Iterable[str], folder: Path | None = None) -> list[str]:
-    """Those of the reference models that `find` finds nowhere, each after those of its sources that are missing too."""
+    """Return the reference models without a file, each after its own missing sources."""
     lacking: dict[str, None] = {}
     for name in names:
         wanted = recipe_of(name)
@@ -215,32 +212,35 @@ def fetch(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Train the reference models that are `missing`, so that `find` finds them.
+    """Train the reference models that are `missing`.
 
     Args:
-        names: of `REFERENCES`.
-        data: what the model of a name is trained on.
+        names: names of `REFERENCES`.
+        data: returns the training data of the model of a name.
         folder: where files are looked for first and new ones are written; None is the user's cache.
-        progress: where to show how far the training is.
-        say: is told, before any training begins, how long each will take, and all of them.
+        progress: where progress is shown.
+        say: called with lines about how long each training will take, before the first begins.
     """
     lacking, total = missing(names, folder), 0.0
     for name in lacking:
         wanted = recipe_of(name)
         if not wanted.has_steps:
             say(
-                f"{name} is not there yet: it is made at once ({wanted.recipe}: {data(name).name}, without any training)"
+                f"{name} does not exist yet and needs no training "
+                f"({wanted.recipe}: {data(name).name})"
             )
             continue
         seconds = seconds_to_train(wanted, data(name))
         total += seconds
         say(
-            f"{name} is not there yet: training it ({wanted.recipe}, {wanted.arch} on {data(name).name}, {wanted.schedule.epochs} "
-            f"epochs) takes about {spoken(seconds)}, less if it was begun before"
+            f"{name} does not exist yet: training ({wanted.recipe}, {wanted.arch} on "
+            f"{data(name).name}, {wanted.schedule.epochs} epochs) takes about {spoken(seconds)}, "
+            "less if a stopped training is resumed"
         )
     if len(lacking) > 1:
         say(
-            f"these {len(lacking)} models take about {spoken(total)} together; the same command goes on where it was stopped"
+            f"these {len(lacking)} models take about {spoken(total)} together; if you stop it, the "
+            "same command continues there"
         )
     for name in lacking:
         wanted = recipe_of(name)
@@ -262,44 +262,45 @@ def reference(
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Classifier:
-    """A reference model: loaded where `find` finds it, else trained, after the sources that it needs and that are missing.
+    """Return a reference model, trained first (after its missing sources) if it has no file.
 
     Args:
-        name: of `REFERENCES`.
-        data: what it, and each of its sources, is trained on.
+        name: a name of `REFERENCES`.
+        data: data that the model and its sources are trained on.
         folder: where files are looked for first and new ones are written; None is the user's cache.
-        progress: where to show how far the training is.
-        say: is told, before a training begins, how long it will take.
+        progress: where progress is shown.
+        say: called with a line about how long a training will take, before it begins.
     """
     fetch([name], lambda _: data, folder=folder, progress=progress, say=say)
     return load_model(str(find(name, folder)))
 
 
 def seconds_to_train(wanted: Reference, data: Dataset) -> float:
-    """How long a training takes once its sources are there, from the time of a few batches and of the evaluation that follows
-    every epoch."""
+    """Estimate the time of a training whose sources exist.
+
+    A few batches, and the evaluation that follows every epoch, are timed.
+    """
     if data.train is None:
         raise InputError(f"data {data.name} has no training split to train on")
     few = _First(data.train, TRIAL * (1 + len(wanted.sources)) * wanted.schedule.batch)
     short = replace(wanted, schedule=replace(wanted.schedule, epochs=1))
     ticks: list[float] = []
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-        # of random weights, which take as long as any
+        # random weights take as long as trained ones
         sources = [_untrained(source, data) for source in wanted.sources]
         path = Path(folder) / "trial.safetensors"
         short.train(
             replace(data, train=few), path, lambda steps: ticks.append(time.monotonic()), sources
         )
-    after = (
-        time.monotonic() - ticks[-1]
-    )  # an evaluation after the epoch and one of the stored weights
-    # the first tick comes before the first batch, which pays for what is done only once
+    # an evaluation after the epoch and one of the stored weights
+    after = time.monotonic() - ticks[-1]
+    # the first tick comes before the first batch, which includes all that is done only once
     batch = (ticks[-1] - ticks[1]) / (len(ticks) - 2) if len(ticks) > 2 else ticks[-1] - ticks[0]
     return wanted.batches(data) * batch + (wanted.schedule.epochs + 1) * after / 2
 
 
 class _First:
-    """The first images of a split, read when they are asked for."""
+    """The first images of a split, read when they are needed."""
 
     def __init__(self, split: Split, images: int):
         self.labels, self.shape, self.images = split.labels[:images], split.shape, split.images
