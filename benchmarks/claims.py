@@ -12,7 +12,6 @@ misclassifies are omitted, and failures count as infinite.
 
 from __future__ import annotations
 
-import argparse
 import ast
 import sys
 import tempfile
@@ -28,7 +27,19 @@ from torch import Tensor, nn
 
 import scotoma
 import works
-from harness import ZOO, Attack, Claim, Options, Problem, Result, clock, fastest, measure
+from harness import (
+    ZOO,
+    Attack,
+    Claim,
+    Options,
+    Problem,
+    Result,
+    clock,
+    complain,
+    described,
+    fastest,
+    measure,
+)
 from harness import problem as load
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
@@ -36,6 +47,7 @@ from linear import boxed_optimum, linear_model, saturated_images
 
 from minimum import contenders
 from peers import art, autoattack, foolbox, ours
+from scale import ranks, scale
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.claim import Threat
@@ -62,6 +74,15 @@ def show(results: dict[str, Result]) -> dict[str, Result]:
     return results
 
 
+def sooner(costlier: dict[str, Attack], setting: Problem, peer: Result) -> None:
+    """Print the time of the first attack that is as near as the peer."""
+    for name, attack in costlier.items():
+        (less,) = show({name: measure(attack, setting)}).values()
+        if less.fooled >= peer.fooled and less.median <= peer.median:
+            print(f"  as near as the peer in x{less.seconds / peer.seconds:.2f} of its time")
+            break
+
+
 def optimum(options: Options, models: int = 4, images: int = 25, peer_images: int = 2) -> Claims:
     """Minimum-norm attacks beside the exact answer on linear models, 90% of pixels 0 or 1."""
     torch.set_num_threads(options.threads)
@@ -78,10 +99,10 @@ def optimum(options: Options, models: int = 4, images: int = 25, peer_images: in
         ("fmn-linf", ours("fmn-linf", BOX, steps=100), images, 0.02),
         ("min-linf", ours("min-linf", BOX, steps=100), images, 0.02),
     ]
-    for name, peer, few in (("Foolbox", foolbox, images), ("ART", art, peer_images)):
+    rows = ("LInfFMNAttack", foolbox, images), ("CarliniLInfMethod", art, peer_images)
+    for kind, peer, few in rows:
         try:
-            kind = {"Foolbox": "LInfFMNAttack", "ART": "CarliniLInfMethod"}[name]
-            table.append((f"{name} {kind}", peer(kind), few, None))
+            table.append((f"{peer.__name__} {kind}", peer(kind), few, None))
         except InputError as error:
             print(f"  omitted: {error}")
     for name, attack, n, target in table:
@@ -164,13 +185,8 @@ def minimum(options: Options, steps: int = 100, attacks: str = ",".join(MINIMUM)
         yield Claim(f"{name}: time by Foolbox's", mine.seconds / theirs.seconds, 0.5)
         if mine.seconds <= theirs.seconds / 2 or not takes(name, "steps"):
             continue
-        for share in (0.1, 0.2, 0.5):
-            few = max(1, round(share * steps))
-            one = {f"{name}, {few} steps": ours(name, threat, steps=few)}
-            (less,) = show(fastest(one, part, options.repeats)).values()
-            if less.fooled >= theirs.fooled and less.median <= theirs.median:
-                print(f"  as near in x{less.seconds / theirs.seconds:.2f} of the time")
-                break
+        few = [max(1, round(share * steps)) for share in (0.1, 0.2, 0.5)]
+        sooner({f"{name}, {n} steps": ours(name, threat, steps=n) for n in few}, part, theirs)
 
 
 def linf(options: Options, steps: int = 100) -> Claims:
@@ -217,14 +233,10 @@ def boundary(
     yield Claim("images fooled less Foolbox's", mine.hits - peer.hits, 0, least=True)
     yield Claim("queries a second by Foolbox's", faster, 5, least=True)
     print(f"  without any cost of its own a search would reach {peer.seconds / peer.passes:.1f}")
-    few = 250
-    while few < queries:
-        one = {f"{attack}, {few:,} queries": ours(attack, threat, queries=few)}
-        (less,) = show(fastest(one, setting, options.repeats)).values()
-        if less.median <= peer.median:
-            print(f"  as near as Foolbox in x{less.seconds / peer.seconds:.2f} of its time")
-            break
-        few *= 2
+    few = [250 * 2**i for i in range(9) if 250 * 2**i < queries]
+    sooner(
+        {f"{attack}, {n:,} queries": ours(attack, threat, queries=n) for n in few}, setting, peer
+    )
 
 
 def masking(options: Options) -> Claims:
@@ -283,8 +295,10 @@ GROUPS: dict[str, Callable[..., Claims]] = {
     "tables": tables,
     "throughput": work(works.throughput),
     "training": work(works.training, epochs=6),
+    "scale": scale,
+    "ranks": ranks,
 }
-UNTARGETED = ("throughput", "training")
+UNTARGETED = ("throughput", "training", "scale", "ranks")
 """Without a target; only when named."""
 
 
@@ -296,8 +310,7 @@ def value(text: str) -> Any:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = described(__doc__)
     parser.add_argument("names", nargs="*", help=f"of {', '.join(GROUPS)}")
     for name, kind in (("model", str), ("data", str), ("data-root", Path), ("images", int)):
         parser.add_argument(f"--{name}", type=kind)
@@ -323,7 +336,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    complain(main)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import importlib
@@ -53,6 +54,7 @@ class Options:
     images: int | None = None
     threads: int = 2
     repeats: int = 2
+    contest: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,16 @@ class Result:
     memory: float = math.nan
 
     @property
-    def fooled(self) -> float:
-        return float(np.isfinite(self.distances).mean())
+    def n(self) -> int:
+        return len(self.distances)
 
     @property
     def hits(self) -> int:
         return int(np.isfinite(self.distances).sum())
+
+    @property
+    def fooled(self) -> float:
+        return self.hits / self.n
 
     @property
     def median(self) -> float:
@@ -178,12 +184,11 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
     """
     images, labels = setting.images, setting.labels
     bf16 = pays_in_bf16(setting.model, images) if reduced is None else reduced
-    with clocked(setting.model) as (model, spent):
-        counted = Counted(model, len(images), images.device, bf16).eval()
-        with peak(images.device) as memory:
-            start = clock(images.device)
-            adversarial = attack(counted, images, labels).detach()
-            seconds = clock(images.device) - start
+    counted = Counted(setting.model, len(images), images.device, bf16).eval()
+    with clocked(setting.model) as spent, peak(images.device) as memory:
+        start = clock(images.device)
+        adversarial = attack(counted, images, labels).detach()
+        seconds = clock(images.device) - start
     low, high = adversarial.flatten(1).amin(1), adversarial.flatten(1).amax(1)
     distance = size(adversarial - images, setting.norm)
     with torch.no_grad():
@@ -191,15 +196,9 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
     wrong &= (low >= -TOLERANCE) & (high <= 1 + TOLERANCE) & (distance <= setting.eps + TOLERANCE)
     # the mean over images, since a peer does not say which image a pass belongs to
     forwards, backwards = (c.double().mean().item() for c in (counted.forwards, counted.backwards))
-    return Result(
-        torch.where(wrong, distance, torch.inf).double().cpu().numpy(),
-        forwards,
-        backwards,
-        int(counted.forwards.max()),
-        seconds,
-        sum(spent),
-        memory[0],
-    )
+    distances, most = torch.where(wrong, distance, torch.inf), int(counted.forwards.max())
+    distances = distances.double().cpu().numpy()
+    return Result(distances, forwards, backwards, most, seconds, sum(spent), memory[0])
 
 
 def fastest(attacks: dict[str, Attack], setting: Problem, repeats: int) -> dict[str, Result]:
@@ -218,9 +217,10 @@ def clock(device: torch.device | None = None) -> float:
 
 
 @contextmanager
-def clocked(model: nn.Module) -> Iterator[tuple[nn.Module, list[float]]]:
-    """The model, and the seconds of each forward pass and each backward pass through PyTorch."""
+def clocked(model: nn.Module) -> Iterator[list[float]]:
+    """A list that gets the seconds of each forward pass and each backward pass through PyTorch."""
     spent: list[float] = []
+    starts: list[float] = []
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -231,20 +231,16 @@ def clocked(model: nn.Module) -> Iterator[tuple[nn.Module, list[float]]]:
 
         return call
 
-    class Timed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model  # some libraries look for its parameters
-
-        def forward(self, images: Tensor) -> Tensor:
-            return forward(images)
-
-    forward, kept = timed(model), (torch.autograd.grad, torch.autograd.backward)
+    before = model.register_forward_pre_hook(lambda *_: starts.append(clock()))
+    after = model.register_forward_hook(lambda *_: spent.append(clock() - starts.pop()))
+    kept = torch.autograd.grad, torch.autograd.backward
     torch.autograd.grad, torch.autograd.backward = map(timed, kept)
     try:
-        yield Timed(), spent
+        yield spent
     finally:
         torch.autograd.grad, torch.autograd.backward = kept
+        before.remove()
+        after.remove()
 
 
 def bare(setting: Problem, forwards: int, backwards: int) -> None:
@@ -312,3 +308,16 @@ def timed(part: str, clocks: dict[str, tuple[float, float]]) -> Iterator[None]:
     yield
     clocks[part] = time.perf_counter() - wall, time.process_time() - processor
     print("{:<30}{:8.1f} s  processor {:8.1f} s".format(part, *clocks[part]), flush=True)
+
+
+def described(text: str | None) -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=text, formatter_class=form)
+
+
+def complain(main: Callable[[], None]) -> None:
+    """Run a command line; an InputError is one line."""
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -33,22 +33,21 @@ HEADS += ["MiB an image", "in passes", "time, ratio", "distance, ratio"]
 
 
 @dataclass(frozen=True)
-class Row:
-    """What one library did in a contest; no result if it failed."""
-
-    library: str
-    images: int
-    result: Result | None
-    failure: str = ""
-
-
-@dataclass(frozen=True)
 class Standing:
-    """A contest with its rows, ours first; `minimal` if distances decide who is better."""
+    """A contest and what each library did, ours first; text where it failed.
+
+    `minimal`: distances decide who is better.
+    """
 
     title: str
     minimal: bool
-    rows: list[Row]
+    results: dict[str, Result | str]
+
+    @property
+    def ours(self) -> Result:
+        mine = next(iter(self.results.values()))
+        assert isinstance(mine, Result)  # where ours fails, the benchmark stops
+        return mine
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -58,33 +57,31 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def contest_table(standings: Sequence[Standing]) -> str:
-    """Return the table of all rows of all contests."""
+    """Return the table of all results of all contests."""
     rows = []
     for standing in standings:
-        mine = standing.rows[0].result
-        for number, row in enumerate(standing.rows):
-            ratios = ["", ""]
-            if number and mine and row.result:
-                nearer = ratio(mine.median, row.result.median) if standing.minimal else ""
-                ratios = [ratio(mine.seconds, row.result.seconds), nearer]
-            title = "" if number else standing.title
-            rows.append([title, row.library, *cells(row, standing.minimal), *ratios])
+        mine = standing.ours
+        for name, result in standing.results.items():
+            title, ratios = standing.title if result is mine else "", ["", ""]
+            if isinstance(result, Result) and result is not mine:
+                nearer = ratio(mine.median, result.median) if standing.minimal else ""
+                ratios = [ratio(mine.seconds, result.seconds), nearer]
+            rows.append([title, name, *cells(result, standing.minimal), *ratios])
     return table(HEADS, rows)
 
 
-def cells(row: Row, minimal: bool) -> list[str]:
-    if row.result is None:
-        return [row.failure, *[""] * 6]
-    result, n = row.result, row.images
+def cells(result: Result | str, minimal: bool) -> list[str]:
+    if isinstance(result, str):
+        return [result, *[""] * 6]
     distance = f"{result.median:.4g}" if math.isfinite(result.median) else "none"
-    each = 1000 * result.seconds / n
+    each = 1000 * result.seconds / result.n
     return [
-        rate(result.hits, n),
+        rate(result.hits, result.n),
         distance if minimal else "",
         f"{result.forwards:,.0f}",
         f"{result.backwards:,.0f}",
         f"{each:,.3g}" if each < 1000 else f"{each:,.0f}",
-        f"{result.memory / n:.2f}",
+        f"{result.memory / result.n:.2f}",
         f"{result.passes / result.seconds:.0%}",
     ]
 
@@ -104,30 +101,30 @@ def ratio(mine: float, theirs: float) -> str:
 
 def lost(standings: Sequence[Standing]) -> str:
     """List what peers do better, and what they do worse in that contest."""
-    rows = [(each, row) for each in standings for row in each.rows[1:]]
-    lines = [line for each, row in rows for line in _lost(each, row)]
+    lines = [line for each in standings for line in _lost(each)]
     if not lines:
         return "No peer is better at any of these."
     return "**Where a peer wins:**\n\n" + "\n".join(lines)
 
 
-def _lost(standing: Standing, row: Row) -> Iterator[str]:
-    mine, peer = standing.rows[0].result, row.result
-    if mine is None or peer is None:
-        return
-    wins: list[str] = []
-    but: list[str] = []
-    if peer.hits != mine.hits:
-        better = wins if peer.hits > mine.hits else but
-        better.append(f"fools {peer.hits} of {row.images}, ours {mine.hits}")
-    if standing.minimal and abs(peer.median - mine.median) > SLIGHT * mine.median:
-        better = wins if peer.median < mine.median else but
-        better.append(f"median distance {peer.median:.4g}, ours {mine.median:.4g}")
-    if peer.seconds < (1 - SLIGHT) * mine.seconds:
-        wins.append(f"takes x{peer.seconds / mine.seconds:.2f} of our time")
-    if wins:
-        less = f" (but {'; '.join(but)})" if but else ""
-        yield f"* {standing.title}: {row.library} {'; '.join(wins)}{less}"
+def _lost(standing: Standing) -> Iterator[str]:
+    mine = standing.ours
+    for name, peer in standing.results.items():
+        if isinstance(peer, str):
+            continue
+        wins: list[str] = []
+        but: list[str] = []
+        if peer.hits != mine.hits:
+            better = wins if peer.hits > mine.hits else but
+            better.append(f"fools {peer.hits} of {peer.n}, ours {mine.hits}")
+        if standing.minimal and abs(peer.median - mine.median) > SLIGHT * mine.median:
+            better = wins if peer.median < mine.median else but
+            better.append(f"median distance {peer.median:.4g}, ours {mine.median:.4g}")
+        if peer.seconds < (1 - SLIGHT) * mine.seconds:
+            wins.append(f"takes x{peer.seconds / mine.seconds:.2f} of our time")
+        if wins:
+            less = f" (but {'; '.join(but)})" if but else ""
+            yield f"* {standing.title}: {name} {'; '.join(wins)}{less}"
 
 
 def write(title: str, text: str, order: Sequence[str], page: Path = PAGE) -> None:

@@ -1,20 +1,11 @@
 """What an audit costs in time and memory against images, classes, dimensions and ranks.
 
-    python benchmarks/scale.py                             # images, classes, dimensions: minutes
-    python benchmarks/scale.py --images 2000,8000,32000 --classes "" --dimensions ""
-    python benchmarks/scale.py --ranks 1,2,4               # and an audit of 10,000 digits
-
-Images: a folder of 32x32 PNG files (one for each class, hard-linked under many names) is opened,
-read and audited: 50 test images, by PGD and the distance probe. Classes: 100 images of a linear
-model of so many classes are attacked by PGD and by `strong`. Dimensions: the search for the 5
-nearest of `--train` points, exact and by the index, and the speed of both in multiplications and
-additions. All but ranks is measured in a fresh process, in processor time; everything with one
-thread a process. Memory is the peak of the resident set over what it was before (Linux).
+All but ranks is measured in a fresh process, in processor time; everything with one thread a
+process. Memory is the peak of the resident set over what it was before (Linux).
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -23,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +22,7 @@ from PIL import Image
 from torch import nn
 
 import scotoma
-from harness import DIGITS, THREAT, digits_model, forget_peak, fresh, resident
+from harness import DIGITS, THREAT, Claim, Options, digits_model, fresh, peak
 from peers import ours
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
@@ -42,17 +34,18 @@ from works import LATENT, random_layer
 
 SIDE, LABELLED = 32, 100
 Costs = dict[str, float]
+Sizes = int | tuple[int, ...]
 
 
 @contextmanager
 def measured(costs: Costs, name: str, each: int = 1) -> Iterator[None]:
     """Write processor seconds (microseconds for each of `each`) and the peak in MiB to `costs`."""
-    forget_peak()
-    before, start = resident("VmRSS"), time.process_time()
-    yield
-    seconds = time.process_time() - start
+    with peak(torch.device("cpu")) as mib:
+        start = time.process_time()
+        yield
+        seconds = time.process_time() - start
     costs |= {f"{name} us each": 1e6 * seconds / each} if each > 1 else {f"{name} s": seconds}
-    costs[f"{name} MiB"] = resident("VmHWM") - before
+    costs[f"{name} MiB"] = mib[0]
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
@@ -144,51 +137,52 @@ def dimensions(wide: int, train: int, queries: int) -> Costs:
     return costs | {"cells": cells, "index GFlop/s": speed, "slowness": slowness}
 
 
-def ranks(count: int, images: int) -> float:
-    """Wall-clock seconds of an audit of `images` noisy digits on so many processes, with start."""
+def scale(
+    _: Options,
+    images: Sizes = (2000, 10_000),
+    classes: Sizes = (10, 100, 1000),
+    dimensions: Sizes = (64, 256),
+    train: int = 200_000,
+    queries: int = 4000,
+) -> Iterator[Claim]:
+    """Costs against files in a folder, classes, and dimensions of features; no target.
+
+    Images: a folder of 32x32 PNG files (one for each class, hard-linked under many names) is
+    opened, read and audited: 50 test images, by PGD and the distance probe. Classes: 100 images of
+    a linear model are attacked by PGD and by `strong`. Dimensions: the search for the 5 nearest of
+    `train` points, exact and by the index, and the speed of both in multiplications and additions.
+    """
+    for what, sizes in (("images", images), ("classes", classes), ("dimensions", dimensions)):
+        for size in (sizes,) if isinstance(sizes, int) else sizes:
+            more = (train, queries) if what == "dimensions" else ()
+            costs = fresh("scale", what, size, *more)
+            values = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
+            print(f"{size:>9,} {what}: {values}", flush=True)
+    yield from ()
+
+
+def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> Iterator[Claim]:
+    """Wall-clock time of an audit of noisy digits on so many processes, with start; no target."""
     digits_model()  # makes the file if it is missing
+    images = options.images or 10_000
     digits, random = load_data("digits"), np.random.default_rng(0)
     rows = torch.from_numpy(random.integers(len(digits.test), size=images))
     noise = random.normal(scale=0.02, size=(images, *digits.shape))
     test = (digits.test.images(rows).numpy() + noise).clip(0, 1).astype(np.float32)
-    labels = digits.test.labels[rows].numpy()
-    with tempfile.TemporaryDirectory() as made:
-        train = {"x_train": test[:100], "y_train": labels[:100]}
-        np.savez(Path(made) / "digits.npz", **train, x_test=test, y_test=labels)  # type: ignore
-        launch = f"-m torch.distributed.run --standalone --nproc-per-node {count} -m scotoma audit"
-        asked = f"--data npz:{made}/digits.npz --threat {THREAT} --probes robustness"
-        command = [sys.executable, *launch.split(), str(DIGITS), *asked.split()]
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-        start, quiet = time.perf_counter(), subprocess.DEVNULL
-        command += ["--out", f"{made}/run"]
-        subprocess.run(command, check=True, env=environment, stdout=quiet)
-        return time.perf_counter() - start
-
-
-def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--images", default="2000,10000", help="files in the folder")
-    parser.add_argument("--classes", default="10,100,1000", help="classes")
-    parser.add_argument("--dimensions", default="64,256", help="of the features")
-    parser.add_argument("--train", type=int, default=200_000, help="training points of the search")
-    parser.add_argument("--queries", type=int, default=4000, help="of the search")
-    parser.add_argument("--ranks", default="", help="processes that share an audit")
-    parser.add_argument("--shared", type=int, default=10_000, help="test images of that audit")
-    given = parser.parse_args()
-    for what in ("images", "classes", "dimensions"):
-        for size in filter(None, getattr(given, what).split(",")):
-            more = (given.train, given.queries) if what == "dimensions" else ()
-            costs = fresh("scale", what, int(size), *more)
-            values = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
-            print(f"{int(size):>9,} {what}: {values}", flush=True)
-    alone = 0.0
-    for count in map(int, filter(None, given.ranks.split(","))):
-        seconds = ranks(count, given.shared)
+    labels, alone = digits.test.labels[rows].numpy(), 0.0
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    for count in (counts,) if isinstance(counts, int) else counts:
+        with tempfile.TemporaryDirectory() as made:
+            train: dict[str, Any] = {"x_train": test[:100], "y_train": labels[:100]}
+            np.savez(Path(made) / "digits.npz", **train, x_test=test, y_test=labels)
+            launch = f"-m torch.distributed.run --standalone --nproc-per-node {count} -m scotoma"
+            data = f"--data npz:{made}/digits.npz --out {made}/run"
+            audit = f"audit {DIGITS} {data} --threat {THREAT} --probes robustness"
+            command = [sys.executable, *launch.split(), *audit.split()]
+            start = time.perf_counter()
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+            seconds = time.perf_counter() - start
         alone = alone or seconds * count
         share = alone / seconds / count
         print(f"{count:>9,} ranks: {seconds:.1f} s, efficiency {share:.2f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    yield from ()

@@ -1,20 +1,19 @@
-"""Everything beside its peers, in one process, into `docs/benchmarks.md`.
+"""Our work beside that of other libraries, in one process, into `docs/benchmarks.md`.
 
     python benchmarks/suite.py
-    python benchmarks/suite.py --sections nearest,passes
-    python benchmarks/suite.py --sections training          # many minutes; only when it is named
+    python benchmarks/suite.py --only nearest,passes
+    python benchmarks/suite.py --only stepping --contest fgsm   # one contest; writes no page
+    python benchmarks/suite.py --only training                  # minutes; only when it is named
 
-The rows of `contests.py` meet on the digits, the main ones on MNIST. Runs under half a second are
-repeated, and the faster one counts. On one thread time is the processor's, so that other programs
-do not count. Sections on MNIST are omitted if the data are missing. A section that is measured
-again replaces its predecessor on the page; the others stay.
+The contests of `contests.py` run on the digits, the main ones on MNIST. Runs under half a second
+are repeated, and the faster one counts. On one thread, time is that of the processor, so that other
+programs do not count. Sections on MNIST are omitted if the data are missing. A section that is
+measured again replaces its predecessor on the page; the others stay.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -27,8 +26,8 @@ from threadpoolctl import threadpool_limits
 import page
 import works
 from contests import THEMES, Contest, main_ones
-from harness import Attack, Options, Problem, Result, bare, measure, problem
-from page import Row, Standing
+from harness import Attack, Options, Problem, Result, bare, complain, described, measure, problem
+from page import Standing
 from peers import versions
 from scotoma.claim import Threat
 from scotoma.utils.device import default_device, has_bf16
@@ -39,61 +38,60 @@ QUICK = 0.5
 LINF, L2 = Threat("linf", 0.3), Threat("l2", 2.0)
 
 
-def digits(theme: str, options: Options, images: int = 40) -> str:
+def digits(theme: str, options: Options) -> str:
     """All contests of a theme, on the digits."""
-    setting = problem(options, images)
-    linf, l2 = Threat("linf", 0.2), Threat("l2", 1.0)
+    setting, linf, l2 = problem(options, 40), Threat("linf", 0.2), Threat("l2", 1.0)
     what = f"`small-cnn`, PGD-trained at {linf}, on {len(setting.images)} 8x8 digits"
-    return attacks(what, setting, THEMES[theme](linf, l2), f"{linf} and {l2}")
+    return attacks(what, setting, THEMES[theme](linf, l2), linf, l2, options.contest)
 
 
-def mnist(options: Options, images: int = 20) -> str:
+def mnist(options: Options) -> str:
     """The main contests, on MNIST."""
-    setting = problem(options, images, "mnist-pgd")
+    setting = problem(options, 20, "mnist-pgd")
     what = f"`madry-mnist`, PGD-trained at {LINF}, on {len(setting.images)} test images"
-    return attacks(what, setting, main_ones(LINF, L2), f"{LINF} and {L2}")
+    return attacks(what, setting, main_ones(LINF, L2), LINF, L2, options.contest)
 
 
-def attacks(what: str, setting: Problem, contests: Iterable[Contest], threats: str) -> str:
+def attacks(
+    what: str, setting: Problem, rows: Iterable[Contest], linf: Threat, l2: Threat, only: str
+) -> str:
     """The table of the contests, and what peers do better."""
-    standings = [compete(contest, setting) for contest in contests]
-    intro = f"{what} that it classifies correctly; {threats}."
+    chosen = [each for each in rows if only.lower() in each.title.lower()]
+    standings = [compete(contest, setting) for contest in chosen]
+    intro = f"{what} that it classifies correctly; {linf} and {l2}."
     return f"{intro}\n\n{page.contest_table(standings)}\n\n{page.lost(standings)}"
 
 
 def compete(contest: Contest, setting: Problem) -> Standing:
-    """Run ours and every peer; the row of a peer that fails has its error."""
-    few, norm, failed = slice(0, contest.images), contest.threat.norm, {}
+    """Run ours and every peer; a peer that fails has its error as result."""
+    few = slice(0, contest.images)
     images, labels = setting.images[few], setting.labels[few]
-    setting = replace(setting, images=images, labels=labels, norm=norm, eps=contest.eps)
+    setting = replace(
+        setting, images=images, labels=labels, norm=contest.threat.norm, eps=contest.eps
+    )
     bare(setting, 2, 1)  # kernels are chosen at the first pass of a shape
-    results: dict[str, Result | None] = {
-        name: attempt(attack, setting, name, failed) for name, attack in contest.peers.items()
-    }
+    results = {name: attempt(attack, setting) for name, attack in contest.peers.items()}
     first = next(iter(results.values()))
-    mine = contest.ours(round(first.forwards) if contest.as_asked and first else None)
+    asked = round(first.forwards) if contest.as_asked and isinstance(first, Result) else None
+    mine = contest.ours(asked)
     results = {"**ours**": measure(mine, setting)} | results
     for name, attack in {"**ours**": mine, **contest.peers}.items():
         once = results[name]
-        if once and once.seconds < QUICK:
+        if isinstance(once, Result) and once.seconds < QUICK:
             again = measure(attack, setting)
-            results[name] = min(once, again, key=lambda result: result.seconds)
-    rows = [Row(name, len(images), each, failed.get(name, "")) for name, each in results.items()]
-    for row in rows:
-        each, line = row.result, row.failure
-        if each:
-            line = f"{each.fooled:>7.0%}{each.median:>10.4g}{each.seconds:>9.2f} s"
-        print(f"{contest.title[:44]:<46}{row.library:<20}{line}", flush=True)
-    return Standing(contest.title, not contest.fixed, rows)
+            once = results[name] = min(once, again, key=lambda result: result.seconds)
+        if isinstance(once, Result):
+            once = f"{once.fooled:>7.0%}{once.median:>10.4g}{once.seconds:>9.2f} s"
+        print(f"{contest.title[:44]:<46}{name:<20}{once}", flush=True)
+    return Standing(contest.title, not contest.fixed, results)
 
 
-def attempt(attack: Attack, setting: Problem, name: str, failed: dict[str, str]) -> Result | None:
+def attempt(attack: Attack, setting: Problem) -> Result | str:
     try:
         return measure(attack, setting)
     except Exception as error:  # whatever another library raises is its result
-        failed[name] = f"fails: {type(error).__name__}"
-        print(f"{name}: {type(error).__name__}: {error}")
-        return None
+        print(f"{type(error).__name__}: {error}")
+        return f"fails: {type(error).__name__}"
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
@@ -124,10 +122,10 @@ def machine(threads: int) -> str:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = described(__doc__)
     usual = ",".join(name for name in SECTIONS if name not in LONG)
-    parser.add_argument("--sections", default=usual, help=f"default: {usual}; also {LONG[0]}")
+    parser.add_argument("--only", default=usual, help=f"default: {usual}; also {LONG[0]}")
+    parser.add_argument("--contest", default="", help="contests whose title has this; no page")
     parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
     parser.add_argument("--images", type=int, default=40, help="digits (default: 40)")
     parser.add_argument("--mnist-images", type=int, default=20, help="of MNIST (default: 20)")
@@ -135,31 +133,27 @@ def main() -> None:
     parser.add_argument("--page", type=Path, default=page.PAGE, help="the page to write")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    names = given.sections.split(",")
+    names, counts = given.only.split(","), dict.fromkeys(THEMES, given.images)
+    counts["mnist"] = given.mnist_images
     if unknown := ", ".join(name for name in names if name not in SECTIONS):
-        raise InputError(f"--sections: no section {unknown}; known: {', '.join(SECTIONS)}")
-    options = Options(data_root=given.data_root, threads=given.threads)
+        raise InputError(f"--only: no section {unknown}; known: {', '.join(SECTIONS)}")
+    options = Options(data_root=given.data_root, threads=given.threads, contest=given.contest)
+    order = [title for title, _ in SECTIONS.values()]
     with threadpool_limits(given.threads):
         for name in names:
             title, section = SECTIONS[name]
             print(f"\n{title}", flush=True)
             start = time.perf_counter(), time.process_time()
-            images = (
-                given.images if name in THEMES else given.mnist_images if name == "mnist" else None
-            )
             try:
-                body = str(section(replace(options, images=images)))
+                body = str(section(replace(options, images=counts.get(name))))
             except InputError as error:
                 print(f"omitted: {error}")
                 continue
-            order = [title for title, _ in SECTIONS.values()]
-            page.write(title, f"{body}\n\n{machine(given.threads)}", order, given.page)
+            if not given.contest:
+                page.write(title, f"{body}\n\n{machine(given.threads)}", order, given.page)
             spent = time.perf_counter() - start[0], time.process_time() - start[1]
             print("{:.0f} s, processor {:.0f} s".format(*spent), flush=True)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    complain(main)

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import (
-    DIGITS,
-    ZOO,
-    Attack,
-    Claim,
-    Options,
-    Problem,
-    bare,
-    clock,
-    forget_peak,
-    fresh,
-    measure,
-    peak,
-    problem,
-    resident,
-    timed,
-)
+import harness
+from harness import Claim, Options, Problem, bare, clock, fresh, measure, peak, problem, timed
 from page import table
 from peers import ours
 from scotoma.attacks import ATTACKS, takes
-from scotoma.attacks.core.oracle import Counted
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.method import Attribution, at_once
 from scotoma.claim import Threat
@@ -49,9 +32,10 @@ from scotoma.models import ARCHITECTURES
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import LATENT as CODE
-from scotoma.training.evaluation import Epoch, evaluate
+from scotoma.models.vae import ClassVAEs
+from scotoma.training.evaluation import evaluate
 from scotoma.training.loop import Schedule, train
-from scotoma.utils.device import default_device, pays_in_bf16
+from scotoma.utils.device import default_device
 from scotoma.utils.errors import InputError
 
 LINF, L2 = Threat("linf", 0.3), Threat("l2", 2.0)
@@ -60,6 +44,7 @@ PROFILED |= {"strong": LINF}
 LATENT = 20
 """Dimensions of the points behind features: those of images too lie near a surface of few."""
 BLOCK = 1000
+ALONE, CLOCKS = "openTSNE alone", ("wall", "processor")
 
 
 @dataclass(frozen=True)
@@ -73,9 +58,6 @@ class Section:
 
     def __str__(self) -> str:
         return f"{self.intro}\n\n{table(self.heads, self.rows)}"
-
-
-# Passes: the share of an attack's time inside the model.
 
 
 def passes(
@@ -109,34 +91,16 @@ def passes(
     return Section(intro, ["network", "attack", "in passes", "seconds", "90%"], rows, claims)
 
 
-# Throughput: the passes of an attack beside as many bare passes in full batches.
-
-
-def pace(attack: Attack, setting: Problem) -> tuple[float, float]:
+def pace(attack: harness.Attack, setting: Problem) -> tuple[float, float]:
     """Passes over an image a second, in the attack and bare, after a run that warms up."""
-    n, device = len(setting.images), setting.images.device
-    reduced = pays_in_bf16(setting.model, setting.images)
-    spent, counted = 0.0, Counted(setting.model, n, device, reduced).eval()
-    for _ in range(2):
-        counted = Counted(setting.model, n, device, reduced).eval()
-        start = clock(device)
-        attack(counted, setting.images, setting.labels)
-        spent = clock(device) - start
-    forwards, backwards = (
-        round(float(count.float().mean())) for count in (counted.forwards, counted.backwards)
-    )
+    device = setting.images.device
+    _, done = measure(attack, setting), measure(attack, setting)
+    forwards, backwards = round(done.forwards), round(done.backwards)
+    passes = done.n * (forwards + backwards)
     bare(setting, 1, 1)
     start = clock(device)
     bare(setting, forwards, backwards)
-    passes = n * (forwards + backwards)
-    return passes / spent, passes / (clock(device) - start)
-
-
-def on(device: torch.device, setting: Problem) -> Problem:
-    """The problem on a device."""
-    images = setting.images.to(device, memory_format=torch.channels_last)
-    model, labels = setting.model.to(device), setting.labels.to(device)
-    return replace(setting, model=model, images=images, labels=labels)
+    return passes / done.seconds, passes / (clock(device) - start)
 
 
 def throughput(options: Options, device: str = "", eps: float = LINF.eps) -> Section:
@@ -144,7 +108,10 @@ def throughput(options: Options, device: str = "", eps: float = LINF.eps) -> Sec
     place = torch.device(device or default_device())
     if place.type == "cpu" and not device:
         raise InputError("there is no accelerator")
-    setting, rows = on(place, problem(options, 1000, "mnist-pgd")), []
+    setting, rows = problem(options, 1000, "mnist-pgd"), []
+    images = setting.images.to(place, memory_format=torch.channels_last)
+    model, labels = setting.model.to(place), setting.labels.to(place)
+    setting = replace(setting, model=model, images=images, labels=labels)
     for name, threat in PROFILED.items():
         mine, alone = pace(ours(name, Threat(threat.norm, eps)), setting)
         rows.append([name, threat.norm, f"{mine:,.0f}", f"{alone:,.0f}", f"{mine / alone:.1%}"])
@@ -155,36 +122,22 @@ def throughput(options: Options, device: str = "", eps: float = LINF.eps) -> Sec
     return Section(intro, ["attack", "norm", "in the attack", "bare", "share"], rows)
 
 
-# Attribution: maps beside the forward and backward passes that they need, batch by batch in turn.
-
-
-class Seen(nn.Module):
-    """A model that counts the images that pass through it."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model, self.images = model, 0
-
-    def forward(self, images: Tensor) -> Tensor:
-        self.images += len(images)
-        return self.model(images)
-
-
 def cost(method: Attribution, setting: Problem) -> tuple[int, float, float]:
     """Passes an image, seconds of the maps, and seconds of as many bare passes."""
     model, maps, alone, passes = setting.model, 0.0, 0.0, 0
     method(model, setting.images[:1], setting.labels[:1])
     for rows in torch.arange(len(setting.images)).split(at_once(setting.images)):
-        images, labels, seen = setting.images[rows], setting.labels[rows], Seen(model)
+        images, labels, sizes = setting.images[rows], setting.labels[rows], list[int]()
+        hook = model.register_forward_hook(lambda _, x, __, sizes=sizes: sizes.append(len(x[0])))
         start = clock()
-        method(seen, images, labels)
+        method(model, images, labels)
         between = clock()
-        passes = seen.images // len(images)
-        room = max(1, at_once(images) // len(images))
+        hook.remove()
+        passes, room = sum(sizes) // len(images), max(1, at_once(images) // len(images))
         for first in range(0, passes, room):
             together = min(room, passes - first)
-            leaf, targets = images.repeat(together, 1, 1, 1).requires_grad_(), labels
-            chosen = model(leaf).gather(1, targets.repeat(together)[:, None])
+            leaf = images.repeat(together, 1, 1, 1).requires_grad_()
+            chosen = model(leaf).gather(1, labels.repeat(together)[:, None])
             torch.autograd.grad(chosen.sum(), leaf)
         maps, alone = maps + between - start, alone + clock() - between
     return passes, maps, alone
@@ -210,9 +163,6 @@ def attribution(options: Options, methods: str = METHODS) -> Section:
     return Section(intro, heads, rows, claims)
 
 
-# Distance: the exact search for neighbours beside the matrix product of its size.
-
-
 def random_layer(points: np.ndarray, wide: int, seed: int = 0) -> np.ndarray:
     """float32 (n, wide): one random ReLU layer at the points."""
     layer = np.random.default_rng(seed)
@@ -230,22 +180,17 @@ def neighbours(what: str, queries: int, train: int, wide: int) -> dict[str, floa
         random_layer(np.random.default_rng(seed).normal(size=(count, LATENT)), wide)
         for seed, count in ((1, train), (2, queries))
     )
-    forget_peak()  # of making them
-    before, wall, processor = resident("VmRSS"), time.perf_counter(), time.process_time()
-    distances = np.empty(0)
-    if what == "search":
-        distances = nearest_distance(known, query)
-    else:
-        for start in range(0, queries, BLOCK):
-            np.matmul(query[start : start + BLOCK], known.T)
-    spent = {
-        "wall": time.perf_counter() - wall,
-        "processor": time.process_time() - processor,
-        "mib": resident("VmHWM") - before,
-    }
+    clocks, distances = dict[str, tuple[float, float]](), np.empty(0)
+    with peak(torch.device("cpu")) as mib, timed(what, clocks):
+        if what == "search":
+            distances = nearest_distance(known, query)
+        else:
+            for start in range(0, queries, BLOCK):
+                np.matmul(query[start : start + BLOCK], known.T)
     few = query[: 20 if what == "search" else 0].astype(np.float64)
     exact = [np.sort(np.linalg.norm(known - each, axis=1))[:5].mean() for each in few]
-    return spent | {"error": float(np.max(abs(distances[: len(few)] / exact - 1), initial=0))}
+    error = float(np.max(abs(distances[: len(few)] / exact - 1), initial=0))
+    return dict(zip(CLOCKS, clocks[what], strict=True)) | {"mib": mib[0], "error": error}
 
 
 def distance(
@@ -273,11 +218,6 @@ def distance(
         share = each["processor"] / product["processor"]
         rows.append([name, "", f"{each['processor']:.2f}", f"{each['mib']:,.0f}", f"{share:.2f}"])
     return Section(intro, heads, rows, claims)
-
-
-# Divergence: the work of the probe beside openTSNE's on the same features.
-
-ALONE, CLOCKS = "openTSNE alone", ("wall", "processor")
 
 
 def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Section:
@@ -333,78 +273,62 @@ def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Sectio
     return Section(intro, ["part", "", "processor seconds", "time, ratio"], rows, claims)
 
 
-# Analysis by synthesis in batches beside the paper written down: one image, class and latent.
-
-
 class Loop:
     """The best of the samples, then Adam on one latent through the plain decoder of one class."""
 
     @torch.no_grad()
     def __init__(self, model: AnalysisBySynthesis):
-        self.model = model
-        bank = model._kept.bank
+        bank, self.model = model._kept.bank, model
         assert bank is not None, "the model has made the samples' images before"
-        self.samples = bank.samples
-        self.decoders = [_decoder(model, label) for label in range(model.vaes.classes)]
-        latents = self.samples.view(-1, CODE, 1, 1).split(100)
+        self.samples, latents = bank.samples, bank.samples.view(-1, CODE, 1, 1).split(100)
+        self.decoders = [decoder_of(model.vaes, label) for label in range(model.vaes.classes)]
         self.made = [torch.cat([decoder(part) for part in latents]) for decoder in self.decoders]
         self.costs = model.beta / 2 * self.samples.square().sum(1)
 
     def losses(self, images: Tensor) -> Tensor:
         """(n, classes)."""
         classes = range(self.model.vaes.classes)
-        rows = [[self._loss(image, label) for label in classes] for image in images]
+        rows = [[self.loss(image, label) for label in classes] for image in images]
         return torch.tensor(rows) * self.model.scales
 
-    def _loss(self, image: Tensor, label: int) -> float:
+    def loss(self, image: Tensor, label: int) -> float:
+        def bound(z: Tensor) -> Tensor:
+            made = self.decoders[label](z.view(1, CODE, 1, 1))
+            return (image - made).square().sum() + self.model.beta / 2 * z.square().sum()
+
         missed = (self.made[label] - image).square().sum((1, 2, 3))
         z = self.samples[(missed + self.costs).argmin()].clone().requires_grad_()
         optimizer = torch.optim.Adam([z], self.model.rate)
         for _ in range(self.model.steps):
             optimizer.zero_grad()
-            self._bound(image, label, z).backward()
+            bound(z).backward()
             optimizer.step()
             with torch.no_grad():
                 z.mul_(self.model.radius / z.norm().clamp_min(self.model.radius))
         with torch.no_grad():
-            return float(self._bound(image, label, z))
-
-    def _bound(self, image: Tensor, label: int, z: Tensor) -> Tensor:
-        made = self.decoders[label](z.view(1, CODE, 1, 1))
-        return (image - made).square().sum() + self.model.beta / 2 * z.square().sum()
+            return float(bound(z))
 
 
-def _decoder(model: AnalysisBySynthesis, label: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    classes = model.vaes.classes
-    for layer in model.vaes.decoder:
-        if isinstance(layer, nn.ConvTranspose2d):
-            channels = layer.in_channels // classes, layer.out_channels // classes
-            shape: Any = layer.kernel_size, layer.stride
-            alone: nn.Module = nn.ConvTranspose2d(*channels, *shape)
-        elif isinstance(layer, nn.BatchNorm2d):
-            alone = nn.BatchNorm2d(layer.num_features // classes, layer.eps)
-        else:
-            layers.append(layer)
-            continue
-        state = layer.state_dict().items()
-        alone.load_state_dict({k: v.chunk(classes)[label] if v.ndim else v for k, v in state})
-        layers.append(alone)
-    return nn.Sequential(*layers).eval().requires_grad_(False)
+def decoder_of(vaes: ClassVAEs, label: int) -> nn.Module:
+    """The decoder of one class, as a plain network."""
+    alone = ClassVAEs(vaes.shape, 1).decoder
+    state = vaes.decoder.state_dict().items()
+    alone.load_state_dict({k: v.chunk(vaes.classes)[label] if v.ndim else v for k, v in state})
+    return alone.eval().requires_grad_(False)
 
 
 def synthesis_model(
     data: str | None, root: Path | str | None = None
 ) -> tuple[Dataset, AnalysisBySynthesis]:
     """MNIST with `mnist-abs`; the digits with a model trained here if that is missing or named."""
-    file, loaded = ZOO / "mnist-abs.safetensors", None
+    file, loaded = harness.ZOO / "mnist-abs.safetensors", None
     try:
         loaded = None if data == "digits" else load_data("mnist", Path(root) if root else None)
     except InputError:
         if data:
             raise
     if loaded is None or not file.exists():
-        file, loaded = DIGITS.with_name("digits-abs.safetensors"), load_data("digits")
+        file, loaded = harness.DIGITS.with_name("digits-abs.safetensors"), load_data("digits")
         if not file.exists():
             print(f"training the digits model into {file}")
             schedule = Schedule(epochs=20, peak=3e-3)
@@ -419,7 +343,7 @@ def synthesis_peak(images: int, threads: int, data: str | None, root: str | None
     torch.set_num_threads(threads)
     loaded, model = synthesis_model(data, root)
     model(loaded.test.images(torch.arange(images)))
-    return resident("VmHWM") / 1024
+    return harness.resident("VmHWM") / 1024
 
 
 def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool = False) -> Section:
@@ -465,44 +389,36 @@ def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool 
     return Section(intro, heads, rows, claims)
 
 
-# Training: time until a network withstands PGD-20, beside Madry et al. 2018 written down.
-
 ROBUST = Threat("linf", 0.3)
 ENOUGH = 0.85
 ARCH = "wong-small"
-
-
-@dataclass(eq=False)
-class Reached(Exception):  # noqa: N818 - ends a training
-    """Robust accuracy after so many epochs and seconds, whether or not it is enough."""
-
-    accuracy: float
-    epochs: int
-    seconds: float
 
 
 def training(options: Options, recipe: str = "pgd", epochs: int = 4, rate: float = 3e-3) -> Section:
     """Time to a robust network beside a plain loop, each until it is robust enough or ends."""
     data, schedule = load_data("mnist", options.data_root), Schedule(epochs=epochs, peak=rate)
     torch.set_num_threads(options.threads)
-    results: dict[str, Reached] = {}
-    for name, run in (("plain loop", _plain), (recipe, _ours)):
-        start = clock()
+    rows, plain = [], 0.0
+    for name in ("plain loop", recipe):
+        log, start = list[tuple[float, float]](), clock()
 
-        def watch(epoch: int, accuracy: float | None, name: str = name, start: float = start):
-            robust, seconds = accuracy or 0.0, clock() - start
-            print(f"{name:<10} epoch {epoch:>2}: {robust:.1%} after {seconds:.0f} s", flush=True)
-            if robust >= ENOUGH or epoch == epochs:
-                raise Reached(robust, epoch, seconds)
+        def watch(accuracy: float | None, log: list = log, start: float = start) -> bool:
+            log.append((accuracy or 0.0, clock() - start))
+            print("  {:.1%} after {:.0f} s".format(*log[-1]), flush=True)
+            return log[-1][0] >= ENOUGH
 
-        try:
-            run(data, recipe, schedule, watch)
-        except Reached as reached:
-            results[name] = reached
-    plain, rows = results["plain loop"].seconds, []
-    for name, each in results.items():
-        values = f"{each.accuracy:.1%}", f"{each.epochs}", f"{each.seconds:.0f}"
-        rows.append([name, "", *values, f"{each.seconds / plain:.2f}"])
+        if name == recipe:
+            said = partial(lambda see, epoch: see(epoch.robust_accuracy), watch)
+            with tempfile.TemporaryDirectory() as made:
+                out = Path(made) / "model.safetensors"
+                train(recipe, data, ARCH, ROBUST, out, schedule=schedule, log=said)
+        else:
+            plain_loop(data, schedule, watch)
+        count = next((i for i, (robust, _) in enumerate(log, 1) if robust >= ENOUGH), len(log))
+        accuracy, seconds = log[count - 1]
+        plain = plain or seconds
+        values = f"{accuracy:.1%}", f"{count}", f"{seconds:.0f}", f"{seconds / plain:.2f}"
+        rows.append([name, "", *values])
     intro = (
         f"`{recipe}` training of `wong-small` on MNIST at {ROBUST} until {ENOUGH:.0%} of the first "
         "1,000 test images withstand PGD-20, evaluated after every epoch, beside Madry et al. "
@@ -512,17 +428,7 @@ def training(options: Options, recipe: str = "pgd", epochs: int = 4, rate: float
     return Section(intro, heads, rows)
 
 
-def _ours(data: Dataset, recipe: str, schedule: Schedule, watch: Callable[..., None]) -> None:
-    with tempfile.TemporaryDirectory() as made:
-        file = Path(made) / "model.safetensors"
-
-        def log(epoch: Epoch) -> None:
-            watch(epoch.epoch, epoch.robust_accuracy)
-
-        train(recipe, data, ARCH, ROBUST, file, schedule=schedule, log=log)
-
-
-def _plain(data: Dataset, recipe: str, schedule: Schedule, watch: Callable[..., None]) -> None:
+def plain_loop(data: Dataset, schedule: Schedule, watch: Callable[[float | None], bool]) -> None:
     """PGD-7 from a random start at every step, Adam, float32; eps rises as in our recipe."""
     assert data.train is not None
     torch.manual_seed(0)
@@ -534,8 +440,7 @@ def _plain(data: Dataset, recipe: str, schedule: Schedule, watch: Callable[..., 
         batches = torch.randperm(len(data.train)).split(schedule.batch)
         for number, rows in enumerate(batches):
             progress = (epoch + number / len(batches)) / schedule.epochs
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(progress)
+            optimizer.param_groups[0]["lr"] = schedule.rate(progress)
             images, labels = data.train.images(rows).to(device), data.train.labels[rows].to(device)
             eps = ROBUST.eps * min(1.0, progress / 0.3)
             x = (images + eps * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
@@ -547,4 +452,5 @@ def _plain(data: Dataset, recipe: str, schedule: Schedule, watch: Callable[..., 
             optimizer.zero_grad()
             F.cross_entropy(model(x.detach()), labels).backward()
             optimizer.step()
-        watch(epoch + 1, evaluate(model, data.test, ROBUST, device).robust_accuracy)
+        if watch(evaluate(model, data.test, ROBUST, device).robust_accuracy):
+            break
