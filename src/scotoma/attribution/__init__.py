@@ -37,4 +37,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *ATTRIBUTIONS.attributes])
+    return sorted(["ATTRIBUTIONS", *ATTRIBUTIONS.attributes])

@@ -1,4 +1,9 @@
-"""Sources of images: one file a source, one line here a name."""
+"""Sources of images: one file a source, one line here a name.
+
+>>> import scotoma, torch
+>>> scotoma.data.load_data("digits").test.images(torch.arange(2)).shape
+torch.Size([2, 1, 8, 8])
+"""
 
 from __future__ import annotations
 
@@ -51,3 +56,7 @@ def load_data(spec: str | Dataset, root: str | Path | None = None) -> Dataset:
         kind = "folder" if Path(spec).expanduser().is_dir() else "npz"
         raise InputError(f"data {spec!r} is a path; write {kind}:{spec}")
     return DATA[name](None if root is None else Path(root).expanduser())
+
+
+def __dir__() -> list[str]:
+    return ["DATA", "ArraySplit", "Dataset", "from_splits", "load_data"]

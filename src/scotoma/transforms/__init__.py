@@ -45,4 +45,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *TRANSFORMS.attributes, "Control"])
+    return sorted(["TRANSFORMS", "Control", *TRANSFORMS.attributes])
