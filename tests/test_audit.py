@@ -281,22 +281,22 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
     changes: list[tuple[dict[str, Any], str]] = [
         ({"probes": ["blindspot"]}, "did you mean 'blindspots'"),
         ({"attack": "fmn-lin"}, "did you mean 'fmn-linf'"),
-        ({"limit": 0}, "at least one image"),
-        ({"seed": -1}, "--seed"),
+        ({"limit": 0}, "limit=0: want at least one image"),
+        ({"seed": -1}, "seed=-1: want"),
         (
             {"threat": "l1:5"},
-            "only L-inf and L2 claims can be audited; to attack in L1 use scotoma attack fmn-l1",
+            "threat=l1:5: audits support L-inf and L2; attack fmn-l1 supports L1",
         ),
-        ({"threat": "l0:5"}, "to attack in L0 write scotoma attack sigma-zero"),
+        ({"threat": "l0:5"}, "attack sigma-zero supports L0"),
         ({"threat": "l2:0.5", "attack": "fmn-linf"}, "attack fmn-linf is for linf, not for l2"),
         (
             {"probes": [Transfer(sources=["missing.safetensors"])]},
             "missing.safetensors: no such file",
         ),
-        ({"attack": "transfer"}, "give --sources"),
+        ({"attack": "transfer"}, "give sources=MODEL,MODEL"),
         ({"probes": [Distance(layer="fc9")]}, "no layer"),
         ({"probes": [Divergence(layer="fc9")]}, "no layer"),
-        ({"probes": [Norms(bounds=["l0:1.5"])]}, "--bounds: .* whole number"),
+        ({"probes": [Norms(bounds=["l0:1.5"])]}, "bounds=l0:1.5: .* whole number"),
     ]
     for given, says in changes:
         with pytest.raises(InputError, match=says):

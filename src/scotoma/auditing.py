@@ -178,10 +178,10 @@ def audit(
     time_left = Budget() if budget is None else Budget.parse(budget)
     threat = Threat.parse(threat)
     if threat.norm not in AUDITED:
-        known = f"scotoma attack {'fmn-l1' if threat.norm == 'l1' else 'sigma-zero'}"
+        name = "fmn-l1" if threat.norm == "l1" else "sigma-zero"
         raise InputError(
-            f"threat {threat}: only L-inf and L2 claims can be audited; to attack in "
-            f"{norm_name(threat.norm)} use {known}"
+            f"threat={threat}: audits support L-inf and L2; attack {name} supports "
+            f"{norm_name(threat.norm)}"
         )
     options = {
         "train": train,
@@ -196,7 +196,7 @@ def audit(
     prepared = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
     settings = _settings(attack, claim)
     if out is None and ranks().world > 1:
-        raise InputError("out: name a folder that all processes share")
+        raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     with run.store.locked(), run.watched():

@@ -75,5 +75,5 @@ def test_more_sources_find_no_less(source):
 
 
 def test_without_sources_it_says_what_to_give():
-    with pytest.raises(InputError, match="--sources"):
+    with pytest.raises(InputError, match="give sources="):
         Transfer(THREAT)

@@ -118,12 +118,10 @@ def test_refused(scotoma, here, digits_model):
     for name in BLIND:
         for how in ("estimate", "bpda"):
             assert (
-                f"attack {name} follows no gradients of the model; leave --gradient {how} away"
+                f"attack {name} follows no gradients of the model; omit --gradient {how}"
                 in told(name, how)
             )
-    assert "unknown gradient 'estimated' in --gradient; did you mean 'estimate'?" in told(
-        "pgd", "estimated"
-    )
+    assert "--gradient estimated: unknown; did you mean 'estimate'?" in told("pgd", "estimated")
     assert "known: exact, estimate, bpda" in told("square", "")
     assert list(here.iterdir()) == []
 

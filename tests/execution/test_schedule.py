@@ -58,7 +58,7 @@ def test_times_as_people_write_them(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "0", "0s", "-5m", "20 m 5", "3d", "nan", "inf"])
 def test_what_is_no_time(text):
-    with pytest.raises(InputError, match=f"--budget {text}: want a time such as 90s, 20m or 2h"):
+    with pytest.raises(InputError, match=f"budget={text}: want a time such as 90s, 20m or 2h"):
         Budget.parse(text)
 
 

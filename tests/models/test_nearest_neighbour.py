@@ -74,7 +74,7 @@ def test_it_is_trained_saved_and_read_again(digits: Dataset, tmp_path: Path):
 
 
 def test_only_its_own_architecture(digits: Dataset, tmp_path: Path):
-    with pytest.raises(InputError, match="--arch nearest-neighbour"):
+    with pytest.raises(InputError, match="arch=nearest-neighbour"):
         train(
             "nearest-neighbour", digits, "small-cnn", Threat("l2", 1.5), tmp_path / "m.safetensors"
         )

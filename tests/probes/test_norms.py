@@ -302,7 +302,7 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
 
 @pytest.mark.parametrize(("model", "gradient"), [(Thresholded(), "bpda"), (Guessing(), "estimate")])
 def test_a_model_says_which_gradients_it_needs(measure, around_grey, model, gradient, monkeypatch):
-    monkeypatch.setattr(Run, "examine", lambda *_: pytest.fail("measured what was said"))
+    monkeypatch.setattr(Run, "map_images", lambda *_: pytest.fail("measured what was said"))
     finding = measure(around_grey, nn.Sequential(nn.Identity(), model), Norms(FEW))
     for norm in FEW:
         assert gradients(finding)["gradient", norm] == {gradient}
@@ -515,15 +515,15 @@ def test_bounds_are_read_and_refused():
     assert read_bounds(["l2:1.5", Threat("l0", 12)], CLAIM) == (Threat("l2", 1.5), Threat("l0", 12))
     assert read_bounds([], CLAIM) == ()
     for given, says in (
-        (["l2"], "--bounds: threat 'l2' has no size"),
-        (["l2:much"], "--bounds: eps 'much'"),
-        (["l0:1.5"], "--bounds: .* whole number"),
-        (["l3:1"], "--bounds: unknown norm 'l3'"),
-        (["l1:3"], "--bounds l1:3: L1 is not measured"),
-        (["l2:1", "l0:3", "l2:2"], "--bounds l2:1,l2:2: L2 is given twice"),
+        (["l2"], "bounds=l2: threat 'l2' has no size"),
+        (["l2:much"], "bounds=l2:much: eps 'much'"),
+        (["l0:1.5"], "bounds=l0:1.5: .* whole number"),
+        (["l3:1"], "bounds=l3:1: unknown norm 'l3'"),
+        (["l1:3"], "bounds=l1:3: L1 is not measured"),
+        (["l2:1", "l0:3", "l2:2"], "bounds=l2:1,l2:2: L2 is given twice"),
         (
             ["linf:0.3"],
-            "--bounds linf:0.3: the claim is one in L-inf, and its own bound counts: --threat linf:0.1",
+            "bounds=linf:0.3: the claim is one in L-inf, and its own bound counts: threat=linf:0.1",
         ),
     ):
         with pytest.raises(InputError, match=says):

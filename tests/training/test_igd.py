@@ -227,7 +227,7 @@ def test_teachers_that_cannot_teach(batch, teacher, says):
 
 def test_what_cannot_be():
     one = Classifier.of(linear(1), "one")
-    with pytest.raises(InputError, match="given 0; give --sources MODEL"):
+    with pytest.raises(InputError, match="given 0; give sources=MODEL"):
         InputGradientDistillation(THREAT)
     with pytest.raises(InputError, match="one naturally trained teacher, and was given 2"):
         InputGradientDistillation(THREAT, sources=(one, one))

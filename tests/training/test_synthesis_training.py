@@ -75,11 +75,11 @@ def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path):
 
 
 def test_bad_input_is_told(digits: Dataset, tmp_path: Path):
-    with pytest.raises(InputError, match="--arch abs"):
+    with pytest.raises(InputError, match="arch=abs"):
         train(
             "abs", digits, "small-cnn", L2, tmp_path / "a.safetensors", schedule=Schedule(epochs=1)
         )
-    with pytest.raises(InputError, match="--batch 8"):
+    with pytest.raises(InputError, match="batch=8"):
         train(
             "abs",
             digits,

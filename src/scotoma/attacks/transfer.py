@@ -35,7 +35,7 @@ class Transfer(BoundedAttack):
     def __post_init__(self):
         if not self.sources:
             raise InputError(
-                "attack transfer needs models to make examples on; give --sources MODEL,MODEL"
+                "attack transfer needs models to make examples on; give sources=MODEL,MODEL"
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:

@@ -41,11 +41,11 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
     synthesiser = inside(model)
     if synthesiser is None:
         raise InputError(
-            "the bound from synthesis needs a model that reconstructs images: --arch abs"
+            "the bound from synthesis needs a model that reconstructs images: arch=abs"
         )
     if isinstance(synthesiser.binarise, Binarise):
         raise InputError(
-            "the bound from synthesis is not defined for a model that binarises its input; use --arch abs"
+            "the bound from synthesis is not defined for a model that binarises its input; use arch=abs"
         )
     own = _explained(model, synthesiser, images)
     whole = copy.copy(synthesiser)

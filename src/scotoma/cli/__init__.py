@@ -51,9 +51,9 @@ def as_flags(message: str, command: str) -> str:
     def flag(match: re.Match) -> str:
         option = options.get({"root": "data_root"}.get(match[1], match[1]), "")
         value = "" if match[2] == "True" else f" {match[2]}"
-        return option + value if option.startswith("--") else match[0]
+        return (option + value).rstrip() if option.startswith("--") else match[0]
 
-    return re.sub(r"\b([a-z_]+)=(True\b|[^\s,:;)]+)", flag, message)
+    return re.sub(r"\b([a-z_]+)=(True\b|[^\s,:;)]*)", flag, message)
 
 
 def fail(message: str) -> NoReturn:

@@ -39,7 +39,7 @@ class Budget:
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*(s|m|min|h)?\s*", str(text))
         seconds = float(match[1]) * UNITS[match[2] or "s"] if match else 0.0
         if not seconds:
-            raise InputError(f"--budget {text}: want a time such as 90s, 20m or 2h")
+            raise InputError(f"budget={text}: want a time such as 90s, 20m or 2h")
         return cls(seconds)
 
     @property

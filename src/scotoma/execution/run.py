@@ -65,9 +65,9 @@ class Run(Executor):
         budget: Budget | None = None,
     ):
         if limit is not None and limit < 1:
-            raise InputError(f"--limit {limit}: want at least one image")
+            raise InputError(f"limit={limit}: want at least one image")
         if not 0 <= seed < 2**63:
-            raise InputError(f"--seed {seed}: want a number from 0 to 2^63 - 1")
+            raise InputError(f"seed={seed}: want a number from 0 to 2^63 - 1")
         super().__init__(claim, seed)
         self.budget = budget or Budget()
         self.progress: Progress = Watched(progress or Silent(), self.budget)

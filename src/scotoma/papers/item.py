@@ -135,7 +135,7 @@ def _located(source: str, root: Path | None) -> str:
     raise InputError(
         f"{places[0]}: no images there; {name} cannot be downloaded: put its images, all of one "
         f"size, into FOLDER/{name} as train/CLASS/IMAGE and test/CLASS/IMAGE, and give "
-        "--data-root FOLDER"
+        "root=FOLDER"
     )
 
 

@@ -115,7 +115,7 @@ def reproduce(
     if attack is not None:
         ATTACKS[attack]
     if limit is not None and limit < 1:
-        raise InputError(f"--limit {limit}: want at least one image")
+        raise InputError(f"limit={limit}: want at least one image")
     paper, _, single = name.partition("/")
     home = Path("runs") / paper
     top = (home / single if single else home) if out is None else Path(out).expanduser()
@@ -125,7 +125,7 @@ def reproduce(
         and any(top.iterdir())
         and not ((top / "runs").is_dir() or (top / "reproduction.json").exists())
     ):
-        raise InputError(f"{top}: is not empty and not a reproduction; choose another --out")
+        raise InputError(f"{top}: is not empty and not a reproduction; choose another out=FOLDER")
     started, clock = datetime.now(UTC), time.monotonic()
     progress = progress or Silent()
     with Context(

@@ -35,7 +35,7 @@ class EnsembleTraining(_HalfAdversarial):
     def __post_init__(self):
         if not self.sources:
             raise InputError(
-                "recipe ensemble needs trained models to take examples from; give --sources MODEL,MODEL"
+                "recipe ensemble needs trained models to take examples from; give sources=MODEL,MODEL"
             )
         if self.step not in STEPS:
             raise InputError(f"step {self.step!r} of recipe ensemble; want {' or '.join(STEPS)}")

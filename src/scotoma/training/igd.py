@@ -42,7 +42,7 @@ class InputGradientDistillation(PGDTraining):
     def __post_init__(self):
         if len(self.sources) != 1:
             raise InputError(
-                f"recipe igd learns from one naturally trained teacher, and was given {len(self.sources)}; give --sources MODEL"
+                f"recipe igd learns from one naturally trained teacher, and was given {len(self.sources)}; give sources=MODEL"
             )
         if not 0 <= self.weight < math.inf:
             raise InputError(f"weight {self.weight:g} of recipe igd; want a number from 0")

@@ -215,7 +215,7 @@ def train(
         loss = float(team.total(torch.stack(losses)).mean())
         if not math.isfinite(loss):
             raise InputError(
-                f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower --rate"
+                f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower rate={schedule.peak:g}"
             )
         team.average_statistics(model)
         measured = judge()
@@ -265,7 +265,7 @@ def batch_size(recipe: Any, schedule: Schedule, classes: int) -> int:
         return schedule.batch
     if schedule.batch < classes:
         raise InputError(
-            f"--batch {schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more"
+            f"batch={schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more"
         )
     return schedule.batch // classes * classes
 
@@ -282,7 +282,9 @@ def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Modu
     """Random weights, or a copy of a frozen model whose weights can be trained again."""
     if start is None:
         if arch is None:
-            raise InputError("--arch: name the architecture to train; see `scotoma list models`")
+            raise InputError(
+                "name the architecture to train as arch=NAME; see `scotoma list models`"
+            )
         return ARCHITECTURES[arch](data.shape, len(data.classes))
     model = copy.deepcopy(start.module).requires_grad_(True)
     if not any(weight.requires_grad for weight in model.parameters()):

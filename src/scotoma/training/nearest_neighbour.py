@@ -26,7 +26,7 @@ class Remembering:
     def fit(self, model: nn.Module, split: Split) -> None:
         """Take all images at once."""
         if not isinstance(model, NearestNeighbour):
-            raise InputError("recipe nearest-neighbour goes with --arch nearest-neighbour")
+            raise InputError("recipe nearest-neighbour goes with arch=nearest-neighbour")
         model.remember(split)
 
     def __call__(

@@ -27,14 +27,14 @@ def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
     for each in typed:
         name, equals, text = each.partition("=")
         if not equals:
-            raise InputError(f"--option {each}: write it as NAME=VALUE, for example steps=10")
+            raise InputError(f"option={each}: write it as NAME=VALUE, for example steps=10")
         default = known(recipe, name).default
         kind = type(default) if isinstance(default, int | float | str) else float
         try:
             found[name] = None if text == "none" and default is not MISSING else kind(text)
         except ValueError:
             raise InputError(
-                f"--option {each}: want {'a whole number' if kind is int else 'a number'}, as in {name}={default}"
+                f"option={each}: want {'a whole number' if kind is int else 'a number'}, as in {name}={default}"
             ) from None
     return found
 

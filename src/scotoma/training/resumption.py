@@ -62,7 +62,7 @@ def resume(
         ) from None
     if not isinstance(state, dict) or state.get("identity") != json.dumps(identity):
         raise InputError(
-            f"{path}: the checkpoint of another training; delete it or choose another --out"
+            f"{path}: the checkpoint of another training; delete it or choose another out=FOLDER"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -53,7 +53,7 @@ class Synthesis:
     ) -> Tensor:
         if not isinstance(model, AnalysisBySynthesis):
             raise InputError(
-                "recipe abs trains --arch abs or binary-abs, whose classes have a generative model each"
+                "recipe abs trains arch=abs or arch=binary-abs, whose classes have a generative model each"
             )
         classes = model.vaes.classes
         turns = images.contiguous().view(-1, classes, *images.shape[1:])

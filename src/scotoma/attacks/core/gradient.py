@@ -28,13 +28,11 @@ def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[...,
     Raises `InputError` for another name, and where the attack follows no gradients of the model (`follows_gradients`).
     """
     if gradient not in GRADIENTS:
-        raise InputError(
-            f"unknown gradient {gradient!r} in --gradient; {nearest(gradient, list(GRADIENTS))}"
-        )
+        raise InputError(f"gradient={gradient}: unknown; {nearest(gradient, list(GRADIENTS))}")
     if gradient != "exact" and not follows_gradients(attack):
         name = getattr(attack, "id", type(attack).__name__)
         raise InputError(
-            f"attack {name} follows no gradients of the model; omit --gradient {gradient}"
+            f"attack {name} follows no gradients of the model; omit gradient={gradient}"
         )
     return GRADIENTS[gradient](attack)
 

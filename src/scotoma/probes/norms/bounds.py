@@ -46,18 +46,18 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
         try:
             bound = Threat.parse(each)
         except InputError as error:
-            raise InputError(f"--bounds: {error}") from None
+            raise InputError(f"bounds={each}: {error}") from None
         if bound.norm not in MEASURED:
             raise InputError(
-                f"--bounds {bound}: {norm_name(bound.norm)} is not measured; give l0, l2 or linf"
+                f"bounds={bound}: {norm_name(bound.norm)} is not measured; give l0, l2 or linf"
             )
         if bound.norm == claimed.norm:
             raise InputError(
-                f"--bounds {bound}: the claim is one in {norm_name(bound.norm)}, and its own bound counts: --threat {claimed}"
+                f"bounds={bound}: the claim is one in {norm_name(bound.norm)}, and its own bound counts: threat={claimed}"
             )
         if bound.norm in read:
             raise InputError(
-                f"--bounds {read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; leave one away"
+                f"bounds={read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; omit one"
             )
         read[bound.norm] = bound
     return tuple(read.values())
