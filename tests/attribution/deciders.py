@@ -49,7 +49,7 @@ class Widest(nn.Module):
 def linear_problem(
     n: int, shape: tuple[int, int, int], seed: int = 0
 ) -> tuple[Widest, Tensor, Tensor, Tensor]:
-    """A linear model, images that it has right, their labels, and gradient times input of the label's margin to the mean logit."""
+    """A linear model, images that it classifies correctly, labels, and gradient times input."""
     model = Widest(shape, seed=seed)
     images = torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed + 1))
     labels = model(images).argmax(1)

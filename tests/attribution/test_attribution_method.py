@@ -74,7 +74,7 @@ def test_maps_do_not_depend_on_the_split(name: str):
 
 @pytest.mark.parametrize("name", ["gradient-shap", "smoothgrad"])
 def test_noise_is_the_generators(name: str):
-    """Another seed is another map, no generator is seed 0, and the global generators neither matter nor move."""
+    """Another seed gives another map; no generator is seed 0; global ones stay unused."""
     model, (images, labels) = network(), batch(3)
     state = torch.get_rng_state()
     first = quick(name)(model, images, labels)
@@ -192,7 +192,7 @@ def test_values_for_other_channels(name: str, settings: dict):
 
 @pytest.mark.parametrize("name", ATTRIBUTIONS)
 def test_standardised_space_is_a_baseline_and_a_noise(name: str):
-    """The same maps as a model of standardised images has around its zero, with the noise stated there."""
+    """Maps equal those of a model of standardised images around zero, with its noise."""
     mean, deviation = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
     model, (images, labels) = network(), batch(4)
     columns = mean.view(-1, 1, 1), deviation.view(-1, 1, 1)

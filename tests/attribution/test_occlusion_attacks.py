@@ -30,7 +30,7 @@ def same(a: Occluded, b: Occluded) -> bool:
 
 
 def centres_by_hand(attack: InductiveOcclusion, attribution: np.ndarray) -> list[tuple[int, int]]:
-    """Of one image, (c, h, w): those of the blocks of largest sum, or the pixels of largest mean, in turn."""
+    """The centres for one image (c, h, w): blocks of largest sum, or pixels of largest mean."""
     height, width = attribution.shape[1:]
     if attack.centres == "pixel":
         mean = attribution.mean(0)

@@ -1,4 +1,4 @@
-"""CIFAR-10's own files, small ones made here: read in place, and nothing but plain data is accepted."""
+"""Small files in the format of CIFAR-10: read in place; only plain data is accepted."""
 
 from __future__ import annotations
 
@@ -107,9 +107,7 @@ def test_what_is_not_plain_data_is_refused(held, complaint):
 
 def test_every_protocol_of_plain_data_is_read():
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
-        if (
-            protocol < 5
-        ):  # a buffer of protocol 5 needs a function of numpy's own, which no published file asks for
+        if protocol < 5:  # buffers of protocol 5 need a function of numpy
             images, labels = parse_batch(pickle.dumps(batch(4, 0), protocol=protocol), "a file")
             assert images.shape == (4, 3, 32, 32)
             assert labels.tolist() == batch(4, 0)[b"labels"]

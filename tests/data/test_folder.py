@@ -83,7 +83,7 @@ def test_the_hash_follows_the_content(tmp_path):
 
 
 def test_memory_holds_names_and_not_images(tmp_path):
-    """Once opened, a file takes its name and its label; while all are read, memory holds one batch."""
+    """An opened file costs its name and label; a scan has one batch in memory."""
     pixels = RNG.integers(0, 256, (64, 64), dtype=np.uint8)
     save(tmp_path / "test/0/a.bmp", pixels)
     for i in range(60):

@@ -13,7 +13,7 @@ Shape = tuple[int, int, int]
 
 
 class TwoClass(nn.Module):
-    """Logits (0, f) of a function of flat images: images of class 0 are fooled where f is positive."""
+    """Logits (0, f) of a function of flat images; f above 0 fools the images of class 0."""
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
         super().__init__()
@@ -25,8 +25,11 @@ class TwoClass(nn.Module):
 
 
 class Ripple(nn.Module):
-    """w^T (x - 1/2) - 1 with a ripple along r, orthogonal to the signs of w, which at `grey` images turns the gradient to the signs
-    of r. A step of `step` along them arrives where the ripple is level, ten arrive where it is 0 again."""
+    """w^T (x - 1/2) - 1 with a ripple along r, orthogonal to the signs of w.
+
+    At `grey` images the ripple turns the gradient to the signs of r. After a step of `step` along
+    them the ripple is level, after ten it is 0 again.
+    """
 
     def __init__(self, weight: Tensor, step: float):
         super().__init__()

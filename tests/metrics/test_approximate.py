@@ -89,7 +89,7 @@ def test_search_is_exact_up_to_the_stated_numbers(clustered, points, asked):
 
 
 def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
-    """A point far from all others has a cell of its own; queries near it must find the next ones all the same."""
+    """A point far from all others has its own cell; queries near it get all neighbours."""
     train, queries = clustered
     rng = np.random.default_rng(1)
     lonely = np.full((3, 16), 500, np.float32)

@@ -67,7 +67,7 @@ def test_the_density_is_exact_down_to_exp_minus_270_and_small_below():
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])
 def test_two_gaussians(shift):
-    """Kernels widen a covariance by 1 + n^(-1/3); the divergence of what comes out has a closed form."""
+    """Kernels widen a covariance by 1 + n^(-1/3); that divergence has a closed form."""
     rng = np.random.default_rng(1)
     n, m = 20_000, 10_000
     p, q = rng.normal(size=(n, 2)), rng.normal([shift, 0], [1, 1.5], size=(m, 2))

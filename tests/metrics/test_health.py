@@ -25,7 +25,7 @@ def only(n: int, *names: str) -> dict[str, list[bool]]:
 
 @pytest.mark.parametrize("shape", [SHAPE, (3, 5, 5)])
 def test_sizes_on_a_linear_model(shape: tuple[int, int, int]):
-    """The margin's gradient is the difference of weights, the cross-entropy's that times the chance of the wrong class."""
+    """The cross-entropy's gradient is the margin's times the probability of the wrong class."""
     w = weight(shape)
     w[:10] = 0
     images = grey(7, shape)

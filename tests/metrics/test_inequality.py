@@ -68,7 +68,7 @@ def test_gini_of_the_simplest():
 
 
 def test_gini_of_normal_noise():
-    """sqrt(2) - 1 of the absolute values and 1 / sqrt(2) of the positive part, at the size of an ImageNet image."""
+    """sqrt(2) - 1 of absolute values, 1 / sqrt(2) of the positive part, at the size of ImageNet."""
     maps = noise(2, (3, 224, 224))
     assert gini(maps).tolist() == pytest.approx([math.sqrt(2) - 1] * 2, abs=0.003)
     assert gini(maps, "positive").tolist() == pytest.approx([math.sqrt(0.5)] * 2, abs=0.003)
@@ -76,7 +76,7 @@ def test_gini_of_normal_noise():
 
 
 def test_regional_gini_of_normal_noise_tells_the_conventions_apart():
-    """Sums of 768 amounts are nearly equal; half of the net sums of noise are below 0, whatever the size of a region."""
+    """Sums of 768 amounts are nearly equal; half of the net sums of noise are below 0."""
     maps = noise(20, (3, 224, 224))
     regional = {
         convention: float(regional_gini(maps, convention).mean()) for convention in CONVENTIONS

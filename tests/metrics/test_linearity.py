@@ -45,7 +45,7 @@ def test_a_linear_model_is_linear(threat: Threat, shape: tuple[int, int, int]):
 
 @pytest.mark.parametrize("shape", [SHAPE, (3, 8, 8)])
 def test_a_ripple_that_turns_the_gradient_at_the_image(shape: tuple[int, int, int]):
-    """One step goes along the ripple and gains nothing. Of ten the first does, the others climb the slope beneath."""
+    """One step along the ripple gains nothing; of ten, nine climb the slope beneath."""
     w = weight(shape).sign() * 0.2
     ripple = Ripple(w, step=LINF.eps / 10)
     images = ripple.grey(20, shape)
@@ -123,7 +123,7 @@ def test_any_split_gives_the_same(monkeypatch):
 
 
 def test_passes_and_weights():
-    """Ten steps cost twelve forward passes and ten backward ones, a restart eleven and ten; weights get no gradient."""
+    """Ten steps cost twelve forward and ten backward passes, a restart eleven and ten."""
     model, images = bent(), grey(6)
     counted = Counted(model, 6, images.device)
     loss_linearity(counted, images, zeros(6), LINF)
@@ -157,7 +157,7 @@ def test_without_a_gradient_nothing_moves_and_there_is_no_cosine(kill):
 
 
 def test_logits_times_a_thousand():
-    """The cross-entropy of images that the model is sure of is 0, and so is its gradient; of one that is lost it is thousands."""
+    """The cross-entropy and its gradient are 0 at confident images, thousands at lost ones."""
     found = loss_linearity(linear(weight(), margin=8, scale=1000), grey(9), zeros(9), LINF)
     assert torch.equal(found.iterated, torch.zeros(9))
     assert math.isnan(found.ratio.value)

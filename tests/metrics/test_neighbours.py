@@ -42,7 +42,7 @@ def test_brute_force(k, offset, doubted):
 
 @pytest.mark.parametrize("blocks", [neighbours.BLOCK, (7, 50)])
 def test_neighbours_that_the_matrix_product_cannot_tell_apart(blocks, doubted, monkeypatch):
-    """Tight clusters far apart: |a|^2 is ten million times the squared distances, beyond the digits of float32."""
+    """Tight clusters far apart: |a|^2 is ten million times the squared distances."""
     monkeypatch.setattr(neighbours, "BLOCK", blocks)
     monkeypatch.setattr(neighbours, "GATHERED", 1000)
     rng = np.random.default_rng(0)
@@ -61,7 +61,7 @@ def test_neighbours_that_the_matrix_product_cannot_tell_apart(blocks, doubted, m
 
 @pytest.mark.parametrize("spread", [1.0, 1e-4])
 def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
-    """Of each block only what is nearer than before may be kept, near duplicates and blocks of fewer than k points among them."""
+    """Blocks contain near duplicates, and some have fewer than k points."""
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 10, (30, 12))
     train, queries = (

@@ -35,7 +35,7 @@ def test_areas_known_without_doubt(positives, value):
 
 
 def test_the_interval_is_as_wide_as_theory_says():
-    """For scores that tell nothing the standard error is sqrt((p + q + 1) / 12pq) (Mann and Whitney 1947)."""
+    """The error of random scores is sqrt((p + q + 1) / 12pq) (Mann and Whitney 1947)."""
     rng = np.random.default_rng(0)
     positives, negatives = rng.normal(size=200), rng.normal(size=300)
     found = auroc(positives, negatives, seed=0)
@@ -70,7 +70,7 @@ def table(counts: dict[float, tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]
     [{0.0: (10, 30), 1.0: (25, 15)}, {0.0: (0, 40), 1.0: (40, 0)}, {2.0: (0, 9), 5.0: (3, 30)}],
 )
 def test_a_table_of_two_by_two(counts):
-    """Firth's penalty then adds half an image to each cell (Firth 1993, section 3): finite though one input decides all."""
+    """Firth's penalty adds half an image to each cell and keeps the slope finite (Firth 1993)."""
     inputs, fell = table(counts)
     fit = Logistic.fit(inputs, fell)
     (a, b), (c, d) = ((yes + 0.5, no + 0.5) for yes, no in counts.values())

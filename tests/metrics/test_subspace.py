@@ -1,4 +1,4 @@
-"""Gradient-aligned orthogonal directions: what the construction promises, and linear models that say when they fool."""
+"""Gradient-aligned orthogonal directions, and linear models with known thresholds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_directions_are_orthogonal_and_of_size_eps(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_mean_alignment_in_linf(order: int):
-    """eps ||g||_1 / sqrt(k) where k divides the number of values; else a little less, since the smallest are left out."""
+    """eps ||g||_1 / sqrt(k) where k divides the number of values, else a little less."""
     gradient = gradients(5, LARGE, 0.8)
     aligned = (written(gradient, LINF, order) @ gradient.flatten(1).double()[:, :, None]).squeeze(2)
     bound = LINF.eps * gradient.flatten(1).double().norm(1, 1) / math.sqrt(order)
@@ -86,7 +86,7 @@ def test_each_alignment_in_l2(order: int):
 
 @THREATS
 def test_a_constant_gradient_and_none(threat: Threat):
-    """Signs alone are their own L2 gradient, and a gradient of zeros leaves every sign to chance."""
+    """Signs are their own L2 gradient; a gradient of zeros leaves every sign to chance."""
     for gradient in (
         torch.ones(2, *LARGE),
         torch.full((2, *LARGE), -1e-30),
@@ -102,7 +102,7 @@ def test_a_constant_gradient_and_none(threat: Threat):
 
 
 def test_blocks_are_drawn_at_random_for_each_image_and_order():
-    """A sample of pairs of neighbours: they move together in a direction as often as any pair of values in different blocks."""
+    """Neighbours change together as often as any two values in different blocks."""
     gradient = torch.ones(200, 1, 16, 16)
     found = written(gradient, LINF, 16).sign()
     together = (found[:, :, 0] == found[:, :, 1]).all(1).float().mean()
@@ -125,7 +125,7 @@ def test_the_threshold_of_a_linear_model_with_equal_weights(order: int, factor: 
 
 @pytest.mark.parametrize("factor", [0.99, 1.01])
 def test_the_threshold_of_any_linear_model_in_l2(factor: float):
-    """w^T r is eps ||w|| / sqrt(k), whatever the weights: with eps between two thresholds the smaller orders fool, all of them."""
+    """w^T r is eps ||w|| / sqrt(k); with eps between two thresholds the smaller orders fool."""
     w = weight(LARGE)
     eps = factor * math.sqrt(36) * 1.0 / float(w.norm())
     counts = adversarial_directions(
@@ -156,7 +156,7 @@ def test_which_directions_fool_a_linear_model_with_any_weights():
 
 
 def test_black_and_white_pixels_are_clipped():
-    """On black images the halves that go down gain nothing; a direction fools by what goes up alone."""
+    """On black images only the increases of a direction count."""
     shape, order = (1, 8, 8), 16
     w = weight(shape).abs()
     threat, random = Threat("linf", 0.3), Randomness.default(torch.zeros(5, *shape))

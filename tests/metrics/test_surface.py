@@ -116,7 +116,7 @@ def test_the_loss_of_a_linear_model_rises_along_its_gradient_alone(threat: Threa
 
 @THREATS
 def test_the_plane_of_two_linear_models(threat: Threat):
-    """The other model's gradient spans the second axis: the margin is linear in both, with known slopes."""
+    """The gradient of the other model spans the second axis; the margin is linear in both."""
     w, v = weight(seed=0), weight(seed=1).flip(0)
     images = grey(3)
     found = loss_surface(

@@ -17,7 +17,10 @@ from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
 
 CARD = {"arch": "small-cnn", "shape": [1, 8, 8], "classes": 10}
-CODE = "from scotoma.models import ARCHITECTURES\ndef build():\n    return ARCHITECTURES['small-cnn']((1, 8, 8), 10)\n"
+CODE = """from scotoma.models import ARCHITECTURES
+def build():
+    return ARCHITECTURES['small-cnn']((1, 8, 8), 10)
+"""
 
 
 @pytest.fixture
@@ -133,7 +136,7 @@ def test_exported_programs_want_trust_and_are_quiet(tmp_path, net, images, digit
 
 
 def test_an_exported_program_could_run_code(tmp_path, net, images):
-    """Why they want trust: torch evaluates the expressions of sizes. When this fails, the rule can be eased."""
+    """The reason for trust: torch evaluates size expressions. If this fails, ease the rule."""
     path = export(
         net, tmp_path / "good.pt2", images, dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
     )

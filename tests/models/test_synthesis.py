@@ -1,4 +1,4 @@
-"""Analysis by synthesis: the decoders, the search for latents, gradients, the posterior and what is kept of it all."""
+"""Analysis by synthesis: decoders, the search for latents, gradients, posterior, caching."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SMALL = (1, 8, 8)
 
 
 def vaes(shape: tuple[int, int, int] = SMALL, classes: int = 3) -> ClassVAEs:
-    """Random weights and statistics, as different from those of a fresh network as training makes them."""
+    """Random weights and statistics that differ from a fresh network as trained ones do."""
     torch.manual_seed(0)
     made = ClassVAEs(shape, classes)
     for layer in made.modules():
@@ -136,7 +136,7 @@ def test_the_search_is_that_of_adam():
 
 
 def test_only_classes_that_cannot_win_leave_the_race(mnist: Dataset):
-    """Clean, noisy and blended images: the same labels, the same losses of the winners, in less than half of the passes."""
+    """Clean, noisy and blended images keep labels and best losses, in half of the passes."""
     made, asked = reference("mnist-abs", mnist).module, []
     synthesiser = next(part for part in made.modules() if isinstance(part, AnalysisBySynthesis))
     synthesiser.samples, synthesiser.race = 1000, False

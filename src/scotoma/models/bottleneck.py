@@ -53,9 +53,7 @@ def resnet50(shape: Shape, classes: int) -> nn.Sequential:
 
     Source: He et al. 2016, Table 1.
 
-    >>> import torch
-    >>> with torch.device("meta"):  # without memory for 23 million weights
-    ...     resnet50((3, 224, 224), classes=10).fc.in_features
+    >>> resnet50((3, 224, 224), classes=10).fc.in_features
     2048
     """
     return _resnet(at_least(LEAST, shape, "resnet50"), classes, (3, 4, 6, 3))
@@ -64,9 +62,7 @@ def resnet50(shape: Shape, classes: int) -> nn.Sequential:
 def resnet101(shape: Shape, classes: int) -> nn.Sequential:
     """Build ResNet-101: `resnet50` with 23 units in the third stage.
 
-    >>> import torch
-    >>> with torch.device("meta"):
-    ...     len(resnet101((3, 224, 224), classes=10).stage3)
+    >>> len(resnet101((3, 224, 224), classes=10).stage3)
     23
     """
     return _resnet(at_least(LEAST, shape, "resnet101"), classes, (3, 4, 23, 3))
