@@ -48,7 +48,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def grey(digits) -> Dataset:
-    """The digits in [0.3, 0.7], far enough from black and white for small perturbations never to meet them."""
+    """The digits in [0.3, 0.7], so far from black and white that small perturbations stay inside."""
 
     def flat(split) -> ArraySplit:
         return ArraySplit(

@@ -25,7 +25,7 @@ needs_namespaces = pytest.mark.skipif(
 
 @contextmanager
 def two_nodes() -> Iterator[tuple[str, str]]:
-    """The names of two namespaces, for `ip netns exec NAME`, which can reach each other and nothing else."""
+    """Yield two namespaces (for `ip netns exec NAME`) that reach each other and nothing else."""
     names = f"scotoma{os.getpid()}a", f"scotoma{os.getpid()}b"
 
     def ip(*arguments: str) -> None:

@@ -99,7 +99,7 @@ def test_masking_searches_and_ends_in_l2(report):
 
 
 def test_no_word_speaks_of_another_norm(report):
-    """But in the norms probe, which compares them, and where the bound of the certificate is said to be one in L-inf."""
+    """Except in the norms probe, and where the certificate's bound is said to be in L-inf."""
     for finding in report.findings:
         if finding.probe in ("norms", "certificate"):
             continue

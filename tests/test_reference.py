@@ -24,7 +24,7 @@ TINY = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1, batch
 
 @pytest.fixture
 def places(tmp_path, monkeypatch) -> dict[str, Path]:
-    """A zoo, a cache and a folder of the user's, all empty; and a reference model that is in none."""
+    """An empty zoo, cache and user folder; and a reference model that is in none of them."""
     found = {
         "mine": tmp_path / "mine",
         "zoo": tmp_path / "zoo",

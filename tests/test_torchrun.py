@@ -1,4 +1,4 @@
-"""The same command in several processes, under torchrun: the same findings as in one, whatever happens to a process."""
+"""A command in several processes under torchrun: findings of one process, whatever crashes."""
 
 import json
 import os

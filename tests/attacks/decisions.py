@@ -1,4 +1,4 @@
-"""What every attack must do, what those that ask for decisions alone must, and the least distances that fool linear models."""
+"""What every attack and every decision-based attack must do, and least distances on linear models."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Constant(nn.Module):
 def problem(
     n: int, shape: tuple[int, int, int] = SHAPE, classes: int = 5, seed: int = 0
 ) -> tuple[Exact, Tensor, Tensor]:
-    """A linear model, and images of its classes that are farther from the boundary than rounding."""
+    """Return a linear model, and images of its classes farther from the boundary than rounding."""
     model, images = Exact(shape, classes, seed), saturated_images(n, shape, seed, share=0.6)
     logits = model(images)
     labels = logits.argmax(1)
@@ -65,7 +65,7 @@ def problem(
 
 
 def _slopes(model: Exact, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """How the margin towards each class depends on the values, (n, classes, values), and what it lacks, (n, classes)."""
+    """Return the margins' slopes (n, classes, values), and what the margins lack (n, classes)."""
     logits = model(images)
     lack = logits.gather(1, labels[:, None]) - logits
     lack = (lack + GUARD * logits.abs().amax(1, keepdim=True)).scatter(
@@ -75,7 +75,7 @@ def _slopes(model: Exact, images: Tensor, labels: Tensor) -> tuple[Tensor, Tenso
 
 
 def l2_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
-    """The least L2 distance that fools inside [0, 1], float64 (n,): along the slope, cut off by the box, as far as is lacking."""
+    """Return the least L2 distance that fools inside [0, 1], float64 (n,): along the clipped slope."""
     slope, lack = _slopes(model, images, labels)
     x = images.flatten(1).double()[:, None]
 
@@ -92,7 +92,7 @@ def l2_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def l0_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
-    """The fewest pixels that fool inside [0, 1], int64 (n,): those with the largest gains, each moved all the way."""
+    """Return the fewest pixels that fool inside [0, 1], int64 (n,): those with the largest gains."""
     slope, lack = _slopes(model, images, labels)
     x = images.flatten(1).double()[:, None]
     gain = torch.where(slope > 0, slope * (1 - x), -slope * x)
@@ -134,7 +134,7 @@ def keeps_its_promises(attack: Attack, norm: str, queries: int) -> None:
 
 
 def knows_no_batch(attack: Attack) -> None:
-    """An image alone, or among others in another order and memory layout, gets the same result; another seed another one."""
+    """An image's result does not depend on batch, order or layout; another seed gives another."""
     model, images, labels = problem(6, (3, 6, 6))
     together = attack(model, images, labels, generator=Randomness(3, torch.arange(len(images))))
     order = torch.arange(len(images)).flip(0)

@@ -48,7 +48,7 @@ def no_pixel_alone_can_be_taken_back(attack: Attack) -> None:
 
 
 def gives_up(attack: Attack) -> None:
-    """No images, images that are all wrong, a model that nothing fools, one that hides its gradient, one undefined somewhere."""
+    """No images, all misclassified, nothing fools, a hidden gradient, and an undefined one."""
     model, images, labels = problem(4)
     assert attack(model, images[:0], labels[:0]).shape == (0, *SHAPE)
     assert torch.equal(attack(model, images, (labels + 1) % 5), images)

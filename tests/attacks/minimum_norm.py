@@ -11,7 +11,7 @@ from scotoma.attacks.core.nearest import size
 
 
 class Torn(nn.Module):
-    """Logits that are not numbers where the first value is above 1/2, and an undefined derivative where it is 0."""
+    """NaN logits where the first value is above 1/2, and an undefined derivative where it is 0."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -35,7 +35,7 @@ def open_problem(
 
 
 def nearest_boundary(model: Exact, images: Tensor, labels: Tensor, norm: str) -> Tensor:
-    """The least distance at which a linear model is fooled where no box is, float64 (n,), for the norm dual to `norm`."""
+    """Return the least distance without a box that fools a linear model, float64 (n,); dual norm."""
     logits = model(images)
     lack = logits.gather(1, labels[:, None]) - logits + GUARD * logits.abs().amax(1, keepdim=True)
     slope = model.weight[None] - model.weight[labels][:, None]
@@ -51,7 +51,7 @@ def keeps_its_promises(attack: Attack, norm: str, share: float = 0.9) -> None:
 
 
 def survives(attack: Attack) -> None:
-    """Logits that are not numbers, undefined derivatives, no derivatives, logits all 0, and a model that nothing fools."""
+    """NaN logits, undefined derivatives, none at all, logits all 0, and a model nothing fools."""
     model, images, _ = problem(12)
     images[:4, 0, 0, 0], images[4:8, 0, 0, 0], images[8:, 0, 0, 0] = 1, 0, 0.4
     labels = model(images).argmax(1)

@@ -1,4 +1,4 @@
-"""Auto-PGD against closed forms on linear models, its own promises, and the reference implementation."""
+"""Auto-PGD: closed forms on linear models, its own guarantees, and the reference implementation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_checkpoints_of_short_attacks_lie_inside():
 def test_finds_the_optimum_of_linear_models(
     attack: type, classes: int, factor: float, succeeds: bool
 ):
-    """The cross-entropy of many classes pulls towards all of them at once: its maximum is the optimum only between two."""
+    """With many classes the cross-entropy mixes all of them: exact only between two."""
     model, images, labels = problem(8, classes)
     for image, label, optimum in zip(
         images, labels, boxed_optimum(model, images, labels).tolist(), strict=True
@@ -75,7 +75,7 @@ def test_few_classes(attack: type, classes: int):
 
 
 def test_only_the_second_target_can_be_reached():
-    """The likeliest wrong class has the label's slope, so that no perturbation helps it; the next one is reachable."""
+    """The likeliest wrong class has the label's slope and is unreachable; the next is reachable."""
     model = linear_model(SHAPE, 4)
     layer = model[1]
     assert isinstance(layer, nn.Linear)
@@ -108,7 +108,7 @@ def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: ty
     ("attack", "options", "starts"), [(APGD, {}, 3), (APGDT, {"targets": 2}, 6)]
 )
 def test_passes(attack: type, options: dict, starts: int):
-    """Wrong images cost one forward, those that stand all iterations, fooled ones something between: they leave at once."""
+    """Misclassified images cost one forward, withstanding ones all iterations, others fewer."""
     model, images, labels = problem(40)
     labels = labels.clone()
     labels[:5] = (labels[:5] + 1) % 10

@@ -1,4 +1,4 @@
-"""The boundary attack against the closed form on linear models, its own promises, and another implementation."""
+"""The boundary attack: closed form on linear models, guarantees, and another implementation."""
 
 from __future__ import annotations
 

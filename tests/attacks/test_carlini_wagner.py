@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L-inf attack against the closed form on linear models, and its own promises."""
+"""Carlini and Wagner's L-inf attack: closed form on linear models, and its own guarantees."""
 
 from __future__ import annotations
 

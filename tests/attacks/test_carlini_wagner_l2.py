@@ -1,4 +1,4 @@
-"""Carlini and Wagner's L2 attack against the closed form on linear models, its own promises, and another implementation."""
+"""Carlini and Wagner's L2 attack: closed form, guarantees, and another implementation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The state of decision-based attacks: what it keeps, how it asks in parts, and the random numbers of repeated images."""
+"""State of decision-based attacks: best images, partial queries, and seeds of repeated images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepFool against the closed form on linear models, its own promises, and another implementation."""
+"""DeepFool: closed form on linear models, its own guarantees, and another implementation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_images_without_a_gradient_leave_at_once():
 
 @NORMS
 def test_returns_shorten_and_end_at_the_foot_of_the_perpendicular(threat: Threat):
-    """On a curved boundary the nearest point is where the perturbation is the steepest way at its end."""
+    """On a curved boundary the perturbation to the nearest point is normal to the boundary there."""
 
     class Bowl(nn.Module):
         """Class 1 outside an ellipsoid."""
@@ -174,7 +174,7 @@ def test_nearer_than_another_implementation_in_fewer_passes():
         )
         assert won.all()
         assert near.min() > 0
-        # pairs, since medians of 100 images differ by 3% with the weights that each processor rounds in its own way
+        # pairs, since medians of 100 images differ by 3% with each processor's rounding of weights
         assert (near / far).log().mean().exp() < 0.985
         assert near.mean() < 0.98 * far.mean()
         assert (ours.forwards + ours.backwards).sum() < 0.7 * (

@@ -1,4 +1,4 @@
-"""Random directions: uniform, uncorrelated, and the same for an image in any batch; and smooth ones."""
+"""Random directions: uniform, uncorrelated, equal for an image in any batch; and smooth ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Distal images: on linear models, whose surest image is known, far below a posterior's floor, and where there is no gradient."""
+"""Distal images: known optima of linear models, flat posteriors, and models without gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scotoma.utils.errors import InputError
 SHAPE = (1, 8, 8)
 TARGETS = torch.arange(10)
 SHARP = Posterior(8.0)
-"""With which the network of the digits, trained to be robust, is sure of something of every class."""
+"""Confidence that the robustly trained digits network reaches for every class."""
 
 
 def noise(n: int, shape: tuple[int, int, int] = SHAPE) -> Tensor:
@@ -41,7 +41,7 @@ def confidence(
 
 
 class Goals(nn.Module):
-    """Each class wants a flat image of its own grey level: logits are minus the squared L2 distance to it."""
+    """Logits are minus the squared L2 distance to a flat image, one grey level for each class."""
 
     def __init__(self, *levels: float):
         super().__init__()
@@ -79,7 +79,7 @@ def test_reaches_every_class_of_a_network_inside_the_box():
 
 @pytest.mark.parametrize("shape", [SHAPE, (3, 5, 4)])
 def test_two_classes_of_a_linear_model_are_surest_in_a_corner(shape: tuple[int, int, int]):
-    """Which no image in the box is surer than; with so few steps of so little length it never gets there."""
+    """No image in the box is surer than this; few short steps never reach it."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), 2))
     slope = model[1].weight[1] - model[1].weight[0]  # type: ignore[union-attr, operator]
     corner = (slope > 0).float().view(1, *shape)
@@ -115,7 +115,7 @@ def test_sure_images_do_not_move_and_cost_one_pass():
 
 @pytest.mark.parametrize("depth", [30.0, 300.0, 3000.0])
 def test_climbs_out_of_a_flat_posterior(depth: float):
-    """Where no class comes near the floor, p is the same for all, and in float32 its gradient is 0."""
+    """Far below the floor p is equal for all classes, and its float32 gradient is 0."""
     model, posterior = Goals(0.0, 0.5, 1.0), Posterior(sharpness=depth, floor=-depth)
     targets = torch.tensor([0, 1, 2])
     assert confidence(model, noise(3), targets, posterior).tolist() == pytest.approx(
@@ -189,7 +189,7 @@ def test_climbs_where_there_is_no_gradient(gradient: str):
 
 @pytest.mark.parametrize("wrap", [BPDA, partial(Estimated, step=1.0)])
 def test_climbs_through_binarised_input(wrap: Callable):
-    """Estimated slopes see a threshold only from where a step crosses it: the authors' code takes the whole range."""
+    """Estimated slopes see a threshold only within a step; the authors' code uses the whole range."""
     model = nn.Sequential(Binarise(), digits_model())
     start, targets = noise(3), torch.tensor([0, 4, 7])
     climb = Distal(posterior=SHARP, rate=0.5, steps=60)

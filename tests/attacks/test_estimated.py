@@ -1,4 +1,4 @@
-"""Estimated gradients: against autograd and linear models, at the box's edge, and what they cost."""
+"""Estimated gradients: autograd and linear models, the edge of the box, and what they cost."""
 
 from __future__ import annotations
 

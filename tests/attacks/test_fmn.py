@@ -175,7 +175,7 @@ def test_knows_no_batch(attack: FMN):
 
 
 def l1_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
-    """The least L1 distance that fools inside [0, 1], float64 (n,): values move all the way in the order of their steepness."""
+    """Return the least L1 distance that fools in [0, 1], float64 (n,): steepest values first."""
     logits = model(images)
     lack = logits.gather(1, labels[:, None]) - logits + GUARD * logits.abs().amax(1, keepdim=True)
     slope = model.weight[None] - model.weight[labels][:, None]

@@ -36,7 +36,7 @@ def test_ifgsm_is_the_loop_of_the_paper(threat: Threat):
 
 
 def test_iter_ll_keeps_the_class_that_was_least_likely_at_first():
-    """It approaches that class on every image, also where another class is the least likely after some steps."""
+    """It approaches that class even if another class becomes the least likely on the path."""
     model, (images, labels) = digits_model(), digits_images(40)
     with torch.no_grad():
         aim = model(images).argmin(1)
@@ -45,7 +45,7 @@ def test_iter_ll_keeps_the_class_that_was_least_likely_at_first():
 
 
 def test_momentum_adds_up_normalised_gradients():
-    """On a linear model with two classes all gradients are parallel, so that momentum changes nothing; without it MIM is I-FGSM."""
+    """Gradients of a linear two-class model are parallel: momentum has no effect (MIM is I-FGSM)."""
     model = linear_model((1, 5, 5), 2)
     images = torch.rand((6, 1, 5, 5), generator=torch.Generator().manual_seed(0))
     labels = model(images).argmax(1)

@@ -1,4 +1,4 @@
-"""Latent descent on a model whose classes each draw one flat image, so that lines and thresholds are known."""
+"""Latent descent on a model whose classes each draw one flat image: known lines and thresholds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEVELS = (0.0, 0.3, 1.0)
 
 
 def model(binary: bool = False, levels: tuple[float, ...] = LEVELS) -> AnalysisBySynthesis:
-    """Class k draws the flat image of grey level `levels[k]` whatever the latent, so that the best latent is 0."""
+    """Class k draws the flat image of grey level `levels[k]` for any latent; latent 0 is best."""
     vaes = ClassVAEs(SHAPE, 3)
     for layer in vaes.decoder:
         if isinstance(layer, nn.ConvTranspose2d):
@@ -59,7 +59,8 @@ def test_wrong_images_stay_and_passes_are_charged():
     counted = Counted(model(), 3, images.device)
     found = LatentDescent("l2", steps=10, halvings=4)(counted, images, labels)
     assert torch.equal(found[1], images[1])
-    # one for the image, one a step until it fools, four to draw it back: at 6 of 10 from 0 towards 0.3, from 1 at the same share
+    # one for the image, one a step until it fools, four to draw it back: at 6 of 10 from 0
+    # towards 0.3, from 1 at the same share
     assert counted.forwards.tolist() == [1 + 6 + 4, 1, 1 + 6 + 4]
     assert counted.backwards.tolist() == [0, 0, 0]
 

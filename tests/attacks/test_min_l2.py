@@ -1,4 +1,4 @@
-"""The L2 search against the closed form on linear models, its own promises, and DDN at the same cost."""
+"""The L2 search: closed form on linear models, its own guarantees, and DDN at equal cost."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_images_leave_once_they_are_near_enough():
 
 
 def test_same_seed_same_images_and_an_image_alone_as_in_a_batch():
-    # a linear model gives an image the same gradient in any batch, so only the random numbers could differ
+    # a linear model's gradient is equal in any batch, so only random numbers could differ
     model, images = linear_model((1, 8, 8), 10, 0), saturated_images(8, (1, 8, 8), 0)
     labels = model(images).argmax(1)
     attack = MinLinf("linf", steps=40, restarts=2, restart_steps=10)
@@ -94,7 +94,7 @@ def test_wrong_images_and_unbreakable_models_are_left_alone():
 
 def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_image():
     class Thresholded(nn.Module):
-        """Robust below 0.25 by rounding small values away, as networks trained at large eps do on dark backgrounds."""
+        """Rounds values below 0.25 away, as networks trained at large eps do on dark backgrounds."""
 
         def __init__(self):
             super().__init__()

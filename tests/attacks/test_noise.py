@@ -1,4 +1,4 @@
-"""Additive noise and loss of contrast: their promises, closed forms, and that sizes are bisected."""
+"""Additive noise and loss of contrast: guarantees, closed forms, and bisection of sizes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_noise_is_never_nearer_than_the_optimum_and_nearer_with_more_draws():
 
 
 class Brightness(nn.Module):
-    """Says 1 of images that are brighter than `limit` on average, 2 of those darker than 1 - `limit`, else 0."""
+    """Predict 1 if the mean is above `limit`, 2 if it is below 1 - `limit`, else 0."""
 
     def __init__(self, limit: float):
         super().__init__()
@@ -69,7 +69,7 @@ class Brightness(nn.Module):
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 4, 4)])
 def test_contrast_finds_how_far_to_go_to_which_grey(shape: tuple[int, int, int]):
-    """From mean m, going the share s of the way to white makes the mean m + s (1 - m); the distance is s times that to white."""
+    """A share s of the path to white gives mean m + s (1 - m), at s times the distance to white."""
     images = 0.3 + 0.4 * torch.rand(10, *shape, generator=torch.Generator().manual_seed(0))
     labels = torch.zeros(10, dtype=torch.int64)
     mean = images.mean((1, 2, 3))

@@ -140,7 +140,7 @@ def test_a_counted_model_answers_as_the_model():
 )
 def test_every_attack_takes_gradients_that_are_expanded_or_not_finite(name: str):
     class Brightness(nn.Module):
-        """Sees the sum of the pixels alone, so that every pixel shares one gradient; and divides zero by zero when all is black."""
+        """Uses the sum of pixels, so they share one gradient; divides 0 by 0 on a black image."""
 
         def forward(self, images: Tensor) -> Tensor:
             sums = images.sum((1, 2, 3)) / images[0].numel()

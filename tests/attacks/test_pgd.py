@@ -38,7 +38,7 @@ def test_finds_the_optimum_between_two_classes(factor: float, succeeds: bool):
 
 @pytest.mark.parametrize("factor", [0.999, 1.3])
 def test_many_classes(factor: float):
-    """The cross-entropy's direction is not the best one towards any class, so that only the lower bound is exact."""
+    """The cross-entropy's direction is not the best for any class: only the lower bound is exact."""
     model, images, labels = problem(12)
     optimum = boxed_optimum(model, images, labels)
     threat = Threat("linf", factor * float(optimum.min() if factor < 1 else optimum.max()))
@@ -59,7 +59,7 @@ def test_results_lie_inside_ball_and_range_and_failures_are_unchanged():
 
 
 def test_passes():
-    """Wrong images cost one forward, those that stand all steps of all restarts; fooled ones leave at once."""
+    """Misclassified images cost one forward, withstanding ones all steps; fooled ones stop."""
     model, images, labels = problem(40)
     labels = labels.clone()
     labels[:5] = (labels[:5] + 1) % 10
@@ -88,7 +88,7 @@ def test_restarts_only_add_successes():
 
 
 def test_step_size_is_obeyed():
-    """One step of a tenth of eps ends within a tenth of eps of its random start, which the first draw tells."""
+    """One step of eps / 10 ends within eps / 10 of its random start, which is the first draw."""
     model, images, labels = problem(8)
     eps, step_size = 0.5, 0.05
     start = Threat("linf", eps).project(

@@ -1,4 +1,4 @@
-"""The pointwise attack: what it guarantees, checked by brute force, closed forms, its promises, and another implementation."""
+"""The pointwise attack: brute force, closed forms, guarantees, and another implementation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_no_changed_pixel_can_be_taken_back(norm: str):
 
 
 class Chain(nn.Module):
-    """Is fooled while the white pixels are a first part of the image, however short: each can go only after its successor."""
+    """Fooled while the white pixels are a prefix of the image: a pixel goes after its successor."""
 
     def forward(self, images: Tensor) -> Tensor:
         white = images[:, 0].flatten(1) > 0.5
@@ -110,7 +110,7 @@ class Window(nn.Module):
 
 
 def test_finds_the_needed_pixels_in_fewer_queries_than_pixels():
-    """8 of 1,024 pixels, all of them changed: one by one it would take 1,024 queries and 8 to be sure."""
+    """8 of 1,024 pixels, all changed: one by one it would take 1,024 queries and 8 to be sure."""
     needed = torch.zeros(32, 32, dtype=torch.bool)
     needed.view(-1)[torch.randperm(1024, generator=torch.Generator().manual_seed(0))[:8]] = True
     model = Window(needed)

@@ -1,4 +1,4 @@
-"""Examples taken back pixel by pixel, on a linear model of binarised images, where the least L2 distance is known."""
+"""Refinement pixel by pixel on a linear model of binary images: the least L2 size is known."""
 
 from __future__ import annotations
 

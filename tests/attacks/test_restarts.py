@@ -17,7 +17,8 @@ from scotoma.attacks.min_linf import MinLinf
 def test_restarts_go_to_the_class_that_is_nearest_not_to_the_likeliest(
     kind, norm: str, optimum: float
 ):
-    # class 1 leads at the image and its boundary is the farther one: its logit hardly moves; that of 2 is at 1 / 8 a pixel
+    # class 1 leads at the image, but its boundary is farther: its logit hardly moves; that of 2
+    # is at 1 / 8 a pixel
     layer = nn.Linear(64, 4)
     with torch.no_grad():
         layer.weight.zero_()

@@ -61,7 +61,7 @@ def test_step_ll_goes_towards_the_least_likely_class(threat: Threat):
 @pytest.mark.parametrize("threat", THREATS, ids=str)
 @pytest.mark.parametrize("kind", [RandFGSM, RandStepLL])
 def test_a_random_step_of_half_comes_first(kind, threat: Threat):
-    """On a linear model with two classes the gradient is the same everywhere: what is left of the step is the random part."""
+    """A linear two-class model has one gradient: what remains of the step is the random part."""
     model, images = linear_model(SHAPE, 2), grey_images(40)
     labels = model(images).argmax(1)
     step = kind(threat)(model, images, labels, generator=Randomness(5, torch.arange(40))) - images

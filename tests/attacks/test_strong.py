@@ -70,7 +70,7 @@ def test_charges_every_pass_to_its_image():
 
 
 def test_an_image_alone_falls_as_in_a_batch():
-    # on a linear model only random numbers could tell the two apart; one image of the batch is wrong from the start and leaves
+    # on a linear model only random numbers could differ; one image is misclassified and leaves
     model, images = linear_model((1, 6, 6), 4, 2), saturated_images(6, (1, 6, 6), 2)
     labels = model(images).argmax(1)
     labels[0] = (labels[0] + 1) % 4

@@ -1,4 +1,4 @@
-"""What a model must be for the dual bound to walk through it, and that it is read as it computes."""
+"""Which models the dual bound accepts, and that it reads them as they compute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The estimated bound of analysis by synthesis where its answer is known, and beside attacks where it is not."""
+"""The estimated bound of analysis by synthesis: known answers, and beside attacks elsewhere."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def grid(side: int) -> Tensor:
 def flat_model(
     levels: tuple[float, ...], scales: tuple[float, ...] | None = None
 ) -> AnalysisBySynthesis:
-    """Class k draws the flat image of grey level `levels[k]` whatever the latent, so that the best latent is 0."""
+    """Class k draws the flat image of grey level `levels[k]` for any latent; latent 0 is best."""
     vaes = ClassVAEs(SHAPE, len(levels))
     convolutions = [layer for layer in vaes.decoder if isinstance(layer, nn.ConvTranspose2d)]
     for layer in convolutions:
@@ -110,7 +110,7 @@ def test_between_flat_images_it_is_the_distance_to_the_midpoint(priors: bool):
 
 
 def test_scales_move_the_edge():
-    """With latents of 0 the labels change where sqrt(s_y) (a + eps) = sqrt(s_c) (d - eps), straight ahead."""
+    """With latents of 0 the label changes where sqrt(s_y) (a + eps) = sqrt(s_c) (d - eps)."""
     made, images = flat_model((0.0, 1.0), scales=(1.0, 0.49)), flat(0.1, 0.3, 0.5, 0.7)
     edge = 0.7 / 1.7
     assert made(images).argmax(1).tolist() == [0, 0, 1, 1]

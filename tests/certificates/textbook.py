@@ -1,4 +1,4 @@
-"""The dual bound as the paper writes it, with explicit matrices, one image at a time, in float64."""
+"""The dual bound as in the paper: explicit matrices, one image at a time, in float64."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scotoma.models.resnet import Standardise
 def matrices(
     model: nn.Sequential, shape: tuple[int, int, int]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Weights and biases of the affine maps between ReLUs, over flattened maps, the scaling of pixels folded in."""
+    """Return weights and biases of the affine maps between ReLUs, over flattened maps in [0, 1]."""
     stages, part = [], []
     size = shape
     for layer in [*model, None]:
@@ -70,7 +70,7 @@ def margins(model: nn.Sequential, image: torch.Tensor, label: int, eps: float) -
 
 
 def relaxed(stages: list, bounds: list, low: np.ndarray, high: np.ndarray, c: np.ndarray) -> float:
-    """The linear program that the dual bounds from below: the best lower bound from the convex hull of every ReLU."""
+    """Solve the linear program that the dual bounds: the convex hull of every ReLU."""
     from scipy.optimize import linprog
 
     sizes = [len(low)] + [

@@ -1,4 +1,4 @@
-"""Whatever is wrong with what the user gave: one line on standard error, exit code 2, nothing written over."""
+"""Invalid input gives one line on standard error and exit code 2, and overwrites nothing."""
 
 import errno
 import pickle
@@ -246,7 +246,7 @@ def test_a_read_only_folder(audit, monkeypatch):
 
 @pytest.mark.parametrize("command", ["audit", "attack", "train"])
 def test_a_full_disk(tmp_path, digits_model, command):
-    """A limit on the size of files stands for it: the write fails in the same place with another number."""
+    """A limit on file sizes replaces a full disk: the write fails there with another number."""
     common = ("--data", "digits", "--threat", "linf:0.1")
     args = {
         "audit": (

@@ -1,4 +1,4 @@
-"""Processes that share a run, as threads that share a store: each piece of work is done once, and all see all of it."""
+"""Ranks as threads with one store: each piece of work is done once, and all get its result."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ CLAIM = {"model": "m", "threat": "linf:0.1"}
 
 
 def together(folder: Path, world: int, work, budget: Budget | None = None) -> list:
-    """What `work` returns, or raises, in each of so many ranks with a `Store` of the same folder."""
+    """Return what `work` returns or raises in each of so many ranks with one `Store` folder."""
     shared = HashStore()
     results: list[Any] = [None] * world
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment of an audit, then the same command: the same findings, and no unit computed twice."""
+"""kill -9 at any moment of an audit, then the command again: equal findings, no repeated unit."""
 
 import json
 import os

@@ -92,7 +92,7 @@ def test_a_gap_is_what_importance_adds():
 
 @dataclass
 class Model:
-    """What claims ask of a model, as rates: a Gini coefficient, errors under noise and under squares, each led and at random."""
+    """Rates for the claims: a Gini coefficient, errors under noise and squares, led and random."""
 
     gini_: float
     noise_: tuple[float, float]

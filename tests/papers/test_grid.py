@@ -1,4 +1,4 @@
-"""Tables 2 and 3: the rule, on the paper's own figures and beside them; the measurement, on digits."""
+"""Tables 2 and 3: the rule on the paper's own numbers and near them; measurement on digits."""
 
 from __future__ import annotations
 
@@ -90,7 +90,8 @@ def test_rows_are_what_the_moved_images_give(context, digits):
     with context() as here:
         rows, finding = Digits().measure(here, "table0")
         model = here.model("digits-pgd").module
-        # in this order: accuracy and success at eps of the first cell; accuracy, success at eps and at alpha eps of the second
+        # in order: accuracy and success at eps of the first cell; accuracy, success at eps and at
+        # alpha·eps of the second
         assert [(each["beta"], each["measure"], each["threshold"]) for each in rows] == [
             (0, "accuracy", None),
             (0, "success", 0.1),

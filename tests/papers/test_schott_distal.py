@@ -1,4 +1,4 @@
-"""Distal adversarials of small models of the digits: rows and images are what the models say, and the rule can fail."""
+"""Distal adversarials of small digits models: rows and images are the models', the rule can fail."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def trained(tmp_path_factory, digits) -> Path:
 
 
 def _draw_greys(network: nn.Module, images: Tensor, labels: Tensor) -> None:
-    """Generative models that draw about as bright as the images of their class are, and a floor that suits them."""
+    """Generative models about as bright as the images of their class, and a floor that fits."""
     assert isinstance(network, AnalysisBySynthesis)
     network.sharpness.fill_(2.0)
     network.floor.fill_(-16.0)
@@ -200,7 +200,7 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
 
 
 def made(noise: float, distances: list[float]) -> Sureness:
-    """A model that gives noise this probability, and reaches as many targets as there are distances."""
+    """A model with this probability on noise, reaching as many targets as there are distances."""
     n, lost = len(distances), 10 - len(distances)
     return Sureness(
         Posterior(),

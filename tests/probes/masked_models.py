@@ -54,7 +54,7 @@ class Randomised(nn.Module):
 
 
 class Rippled(nn.Module):
-    """A tiny ripple of high frequency whose slope outweighs that of the model: one step follows it and leads nowhere."""
+    """A tiny high-frequency ripple, steeper than the model's slope: one step follows it nowhere."""
 
     def __init__(self, model: nn.Module, height: float = 0.02, waves: float = 400.0):
         super().__init__()

@@ -72,7 +72,7 @@ def test_fashion_has_its_own_grid():
 
 
 class Brittle(nn.Module):
-    """Sees black and white only, which no perturbation of 0.025 changes on 17 grey levels; but grey where nothing is black."""
+    """Uses only black and white, which 0.025 cannot change on 17 grey levels; grey without black."""
 
     def __init__(self, module: nn.Module):
         super().__init__()

@@ -31,7 +31,7 @@ THREAT = Threat("linf", 0.02)
 
 @pytest.fixture
 def truth(grey, linear_grey) -> tuple[np.ndarray, np.ndarray]:
-    """Mean distance to the five nearest training images, and smallest perturbation, of what the model has right."""
+    """Mean distance to 5 neighbours and least perturbation of correctly classified images."""
     train, test = (split.images(torch.arange(len(split))) for split in (grey.train, grey.test))
     smallest, _ = optimum(linear_grey, test, grey.test.labels)
     nearest = np.sort(

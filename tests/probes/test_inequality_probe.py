@@ -140,7 +140,7 @@ def test_where_one_pixel_decides_it_is_broken(decided):
 
 
 def test_where_evidence_is_spread_evenly_it_holds(even):
-    """|x - 0.5| is uniform in [0.05, 0.15]: the mean difference of two is 0.1 / 3, their mean 0.1, and the Gini coefficient 1/6."""
+    """|x - 0.5| is uniform in [0.05, 0.15]: mean difference 0.1 / 3, mean 0.1, so Gini is 1/6."""
     assert even.verdict == "holds"
     assert even.headline.startswith("No handful of pixels carries the prediction. ")
     assert even.numbers["gini"] == pytest.approx(1 / 6, abs=0.01)

@@ -97,7 +97,7 @@ def test_what_hides_a_gradient_is_named_in_l2(ask, natural, mask):
     finding = ask(mask(load_model(str(natural)).module), threat="l2:0.6")
     assert finding.verdict == "broken"
     assert told <= failed(finding)
-    # which of the two sees a ripple depends on the weights, which every processor rounds in its own way
+    # which of the two sees a ripple depends on weights, which every processor rounds differently
     assert failed(finding) & {BEHIND_SEARCH, BEHIND_OTHERS}
 
 
@@ -122,7 +122,7 @@ def test_nor_does_a_pgd_trained_one(ask, digits_model):
 
 
 def test_fgsm_training_hides_it(digits, ask, tmp_path):
-    """The degenerate minimum of the paper: a network that withstands its own step and hardly any other."""
+    """The paper's degenerate minimum: a network that withstands its own step and hardly any other."""
     path = tmp_path / "fgsm.safetensors"
     few = replace(
         digits,
@@ -166,7 +166,7 @@ def test_mnist_networks_that_do_not(mnist, ask, name):
 
 
 def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
-    """Trained at L-inf 0.3: steps within L2 1.5 find little, a search that comes in from outside half of all images."""
+    """Trained at L-inf 0.3: steps in L2 1.5 fool few, a search from outside half of all images."""
     finding = ask(
         str(ZOO / "mnist-pgd.safetensors"),
         mnist,

@@ -1,4 +1,4 @@
-"""The norms probe: a linear model whose smallest perturbations are known in all three norms, models that mask, and a network."""
+"""The norms probe: a linear model with known minima in three norms, masked models, a network."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Linear(nn.Module):
 
 @pytest.fixture(scope="module")
 def around_grey() -> Dataset:
-    """Grey images, each moved by one of `SIZES` along the signs of the weights; the first `WRONG` have the other label."""
+    """Grey images shifted by `SIZES` along the weights' signs; the first `WRONG` are mislabelled."""
     labels = torch.arange(len(SIZES)) % 2
     images = 0.5 + SIZES[:, None] * (2 * labels[:, None] - 1) * weights().sign()
     labels[:WRONG] = 1 - labels[:WRONG]
@@ -221,7 +221,7 @@ def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_
 
 
 class Leaky(nn.Module):
-    """Few grey levels, past which a trickle of the opposite leaks: the gradient is not zero, and leads away from the boundary."""
+    """Few grey levels and a leak of the opposite sign: a nonzero gradient that leads away."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Patching: from an audit of the digits to a model without that blind spot, and the comparison of the two."""
+"""Patching: from an audit of digits to a model without that blind spot, and their comparison."""
 
 from __future__ import annotations
 

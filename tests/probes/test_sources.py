@@ -178,7 +178,7 @@ def test_without_a_training_split_there_are_only_the_users(tmp_path, few, cache,
 
 @pytest.fixture
 def shelf(tmp_path, few, cache, monkeypatch) -> dict[str, Path]:
-    """Reference models that are there: four natural ones of these data, and others that must not be taken."""
+    """Available reference models: four natural ones for these data, and others to be ignored."""
     kinds = {"gone": ("natural", "few"), "robust": ("pgd", "few"), "foreign": ("natural", "digits")}
     kinds |= {f"natural-{number}": ("natural", "few") for number in range(4)}
     references, files = {}, {}

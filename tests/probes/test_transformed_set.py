@@ -32,7 +32,7 @@ def attacked(
     change: float = 0.1,
     norm: str = "linf",
 ) -> TransformedSet:
-    """Images with these smallest perturbations (infinite: none was found), and some that are wrong before the attack."""
+    """Images with these least perturbations (infinite: not found), and misclassified ones."""
     n = len(sizes) + wrong
     frame = pl.DataFrame(
         {

@@ -213,7 +213,7 @@ def test_nothing_is_said_of_points_that_were_not_reached_when_all_were():
 
 
 def plane(values: list[list[float | None]]) -> list[Row]:
-    """Cells with y from 0 up and x from 0 to the right, harmless where the value is over a half; None is no row at all."""
+    """Cells with y up and x to the right, harmless where the value exceeds 1/2; None has no row."""
     return [
         {"x": 0.1 * x, "y": 0.5 * y, "v": value, "harmless": value > 0.5}
         for y, line in enumerate(values)

@@ -1,4 +1,4 @@
-"""Input gradient distillation: what its second term is, and that training on it turns input gradients to the teacher's."""
+"""Input gradient distillation: its second term, and that input gradients approach the teacher's."""
 
 from __future__ import annotations
 

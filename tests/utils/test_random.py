@@ -1,4 +1,4 @@
-"""An image's random numbers are its own: no split, order or batch changes them, and they are random."""
+"""An image's random numbers are its own: independent of split, order and batch, and random."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from scotoma.utils.stats import finite, median, rate, spearman
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),
     [
-        # Newcombe 1998, "Two-sided confidence intervals for the single proportion", Table I, method 3 (Wilson)
+        # Newcombe 1998, "Two-sided confidence intervals for the single proportion", Table I,
+        # method 3 (Wilson)
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
