@@ -48,7 +48,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def grey(digits) -> Dataset:
-    """The digits in [0.3, 0.7], so far from black and white that small perturbations stay inside."""
+    """The digits in [0.3, 0.7], where small perturbations never reach black or white."""
 
     def flat(split) -> ArraySplit:
         return ArraySplit(

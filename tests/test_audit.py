@@ -172,7 +172,8 @@ def test_any_module_from_python(linear):
     assert [finding.probe for finding in report.findings] == ["robustness"]
     assert report.html.exists()
     assert report.provenance["command"] == (
-        "scotoma.audit(Sequential, data='digits', threat='linf:0.1', probes=['robustness', 'robustness'], limit=30, "
+        "scotoma.audit(Sequential, data='digits', threat='linf:0.1', probes=['robustness', "
+        "'robustness'], limit=30, "
         "attack='fmn-linf', seed=0)"
     )
 
@@ -305,7 +306,10 @@ def test_unknown_names_are_told_before_anything_is_written(tmp_path, linear):
 
 
 def test_importing_costs_no_torch():
-    code = "import scotoma, scotoma.cli, sys; print([m for m in ('torch', 'polars', 'numpy', 'matplotlib') if m in sys.modules])"
+    code = (
+        "import scotoma, scotoma.cli, sys; print([m for m in ('torch', 'polars', 'numpy', "
+        "'matplotlib') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

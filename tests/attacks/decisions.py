@@ -1,4 +1,4 @@
-"""What every attack and every decision-based attack must do, and least distances on linear models."""
+"""Promises of all attacks and of decision-based ones, and least distances on linear models."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _slopes(model: Exact, images: Tensor, labels: Tensor) -> tuple[Tensor, Tenso
 
 
 def l2_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the least L2 distance that fools inside [0, 1], float64 (n,): along the clipped slope."""
+    """Return the least L2 distance that fools in [0, 1], float64 (n,): along the clipped slope."""
     slope, lack = _slopes(model, images, labels)
     x = images.flatten(1).double()[:, None]
 
@@ -92,7 +92,7 @@ def l2_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def l0_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
-    """Return the fewest pixels that fool inside [0, 1], int64 (n,): those with the largest gains."""
+    """Return the fewest pixels that fool in [0, 1], int64 (n,): those with the largest gains."""
     slope, lack = _slopes(model, images, labels)
     x = images.flatten(1).double()[:, None]
     gain = torch.where(slope > 0, slope * (1 - x), -slope * x)
@@ -102,8 +102,11 @@ def l0_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
 
 
 def contract(attack: Attack, norm: str, share: float) -> Iterator[Counted]:
-    """Results lie in [0, 1], only fooled images move, that is `share` of them or more, inputs are left alone, and wrong ones cost
-    one query; the passes of such problems, whose first three images are wrong."""
+    """Return the passes of problems whose first three images are misclassified.
+
+    Results lie in [0, 1], only fooled images change, at least `share` of them; inputs stay as they
+    are, and misclassified images cost one query.
+    """
     for shape in (SHAPE, (3, 5, 4)):
         model, images, labels = problem(12, shape)
         before = images.clone()

@@ -29,10 +29,11 @@ def saturated_images(
 
 
 def boxed_optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:
-    """The least L-inf distance at which a linear model is fooled inside [0, 1], float64 (n,); infinite where it cannot be.
+    """Return the least L-inf distance that fools a linear model in [0, 1], float64 (n,), or inf.
 
-    Towards class j the loss rises fastest when every pixel goes with the sign of w_j - w_label as far as radius and box let
-    it. That gain grows with the radius, so bisection finds where it makes up for the margin.
+    Towards class j the loss rises fastest if every pixel moves with the sign of w_j - w_label as
+    far as radius and box allow. That gain grows with the radius, so bisection finds where it equals
+    the margin.
     """
     layer = model[1]
     assert isinstance(layer, nn.Linear)

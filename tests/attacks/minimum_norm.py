@@ -35,7 +35,7 @@ def open_problem(
 
 
 def nearest_boundary(model: Exact, images: Tensor, labels: Tensor, norm: str) -> Tensor:
-    """Return the least distance without a box that fools a linear model, float64 (n,); dual norm."""
+    """Return the least distance in `norm` that fools a linear model without a box, float64 (n,)."""
     logits = model(images)
     lack = logits.gather(1, labels[:, None]) - logits + GUARD * logits.abs().amax(1, keepdim=True)
     slope = model.weight[None] - model.weight[labels][:, None]

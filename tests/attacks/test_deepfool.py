@@ -125,7 +125,7 @@ def test_images_without_a_gradient_leave_at_once():
 
 @NORMS
 def test_returns_shorten_and_end_at_the_foot_of_the_perpendicular(threat: Threat):
-    """On a curved boundary the perturbation to the nearest point is normal to the boundary there."""
+    """On a curved boundary the nearest point's perturbation is normal to the boundary there."""
 
     class Bowl(nn.Module):
         """Class 1 outside an ellipsoid."""

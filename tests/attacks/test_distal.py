@@ -189,7 +189,7 @@ def test_climbs_where_there_is_no_gradient(gradient: str):
 
 @pytest.mark.parametrize("wrap", [BPDA, partial(Estimated, step=1.0)])
 def test_climbs_through_binarised_input(wrap: Callable):
-    """Estimated slopes see a threshold only within a step; the authors' code uses the whole range."""
+    """Estimated slopes see a threshold only within a step; the authors' code takes the range."""
     model = nn.Sequential(Binarise(), digits_model())
     start, targets = noise(3), torch.tensor([0, 4, 7])
     climb = Distal(posterior=SHARP, rate=0.5, steps=60)

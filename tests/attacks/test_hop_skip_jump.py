@@ -80,7 +80,7 @@ def test_how_probes_are_split_changes_nothing(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize(("norm", "share"), [("l2", 0.8), ("linf", 0.95)])
 def test_breaks_a_model_without_gradient(norm: str, share: float):
-    """It also comes nearer than its start: probes grow until they cross the steps of grey levels."""
+    """It comes nearer than its start: probes grow until they cross the steps of grey levels."""
     model, (images, labels) = Quantised(digits_model()), digits_images(40)
     right = ~fooled(model(images), labels)
     start, end = (HopSkipJump(norm, queries)(model, images, labels) for queries in (300, 2000))

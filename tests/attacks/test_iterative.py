@@ -45,7 +45,7 @@ def test_iter_ll_keeps_the_class_that_was_least_likely_at_first():
 
 
 def test_momentum_adds_up_normalised_gradients():
-    """Gradients of a linear two-class model are parallel: momentum has no effect (MIM is I-FGSM)."""
+    """Gradients of a linear two-class model are parallel: MIM is I-FGSM."""
     model = linear_model((1, 5, 5), 2)
     images = torch.rand((6, 1, 5, 5), generator=torch.Generator().manual_seed(0))
     labels = model(images).argmax(1)

@@ -94,7 +94,7 @@ def test_wrong_images_and_unbreakable_models_are_left_alone():
 
 def test_finds_the_boundary_behind_a_threshold_that_kills_gradients_near_the_image():
     class Thresholded(nn.Module):
-        """Rounds values below 0.25 away, as networks trained at large eps do on dark backgrounds."""
+        """Rounds values below 0.25 away, as networks trained at large eps do with backgrounds."""
 
         def __init__(self):
             super().__init__()

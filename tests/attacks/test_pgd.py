@@ -38,7 +38,7 @@ def test_finds_the_optimum_between_two_classes(factor: float, succeeds: bool):
 
 @pytest.mark.parametrize("factor", [0.999, 1.3])
 def test_many_classes(factor: float):
-    """The cross-entropy's direction is not the best for any class: only the lower bound is exact."""
+    """The cross-entropy's direction is best for no class: only the lower bound is exact."""
     model, images, labels = problem(12)
     optimum = boxed_optimum(model, images, labels)
     threat = Threat("linf", factor * float(optimum.min() if factor < 1 else optimum.max()))

@@ -27,7 +27,7 @@ PLANE = (1, 1, 2)
 
 
 class Lines(AnalysisBySynthesis):
-    """Classes that draw the points of lines in the plane, of which the best are known: G_c(z) = start_c + z * way_c.
+    """Classes draw points of lines in the plane, G_c(z) = start_c + z * way_c: the best are known.
 
     A latent that costs nothing (`beta` of 0) lets a class reach all of its line.
     """
@@ -83,8 +83,10 @@ def flat(*levels: float) -> Tensor:
 
 
 def digits_abs(digits: Dataset) -> AnalysisBySynthesis:
-    """A small search over autoencoders of the digits, a few seconds trained; its prior weighs little, so that the paper's bound,
-    which leaves it out, says something."""
+    """Return a small search over autoencoders of the digits, trained for a few seconds.
+
+    Its prior weighs little, so that the paper's bound, which omits it, is not empty.
+    """
     assert digits.train is not None
     torch.manual_seed(0)
     made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=500, steps=20, beta=0.2)

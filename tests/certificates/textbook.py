@@ -12,7 +12,7 @@ from scotoma.models.resnet import Standardise
 def matrices(
     model: nn.Sequential, shape: tuple[int, int, int]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return weights and biases of the affine maps between ReLUs, over flattened maps in [0, 1]."""
+    """Return weights and biases of the flat affine maps between ReLUs, pixel scaling included."""
     stages, part = [], []
     size = shape
     for layer in [*model, None]:

@@ -15,7 +15,8 @@ def test_certify_chooses_by_the_network(scotoma, tmp_path, monkeypatch, activati
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(
         "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
-        f"    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.{activation}(), nn.Linear(8, 10))\n"
+        f"    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.{activation}(), "
+        f"nn.Linear(8, 10))\n"
     )
     given = (
         "certify",

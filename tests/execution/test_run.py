@@ -383,7 +383,8 @@ def test_models_in_an_attack_are_told_by_their_weights(digits, linear):
 def test_names_are_the_same_in_every_process():
     """Random numbers hang on them."""
     assert name(PGD(THREAT, steps=3)) == (
-        "PGD(threat=Threat(norm='linf', eps=0.1), steps=3, step_size=None, restarts=1, loss=cross_entropy)"
+        "PGD(threat=Threat(norm='linf', eps=0.1), steps=3, step_size=None, restarts=1, "
+        "loss=cross_entropy)"
     )
     assert name(Control(Gamma(0.5))) == "Control(of=Gamma(exponent=0.5), seed=0)"
     assert name(None) == "none"

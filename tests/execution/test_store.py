@@ -109,7 +109,10 @@ def test_what_a_killed_run_left_half_written_goes(tmp_path):
 
 def test_a_second_process_is_refused(tmp_path):
     store = Store(tmp_path, CLAIM)
-    code = "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    code = (
+        "import fcntl, sys; f = open(sys.argv[1]); fcntl.flock(f, fcntl.LOCK_EX); "
+        "print('held', flush=True); sys.stdin.read()"
+    )
     with store.locked():
         pass
     other = subprocess.Popen(

@@ -159,7 +159,8 @@ def test_a_contradiction_is_told_with_its_interval():
     undecided = outcome(claims.of_sweep(sweep(squares=(0.21, 0.1))))
     assert "Not decided: squares over" in undecided
     assert undecided.endswith(
-        "black; natural, 0.2, up to 5 squares of 2x2, gray; natural, 0.2, up to 5 squares of 2x2, white): +0.010 to +0.010."
+        "black; natural, 0.2, up to 5 squares of 2x2, gray; natural, 0.2, up to 5 squares of "
+        "2x2, white): +0.010 to +0.010."
     )
 
 

@@ -1,4 +1,4 @@
-"""Distal adversarials of small digits models: rows and images are the models', the rule can fail."""
+"""Distal adversarials of small digits models: rows and images match them, the rule can fail."""
 
 from __future__ import annotations
 

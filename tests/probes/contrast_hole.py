@@ -17,7 +17,8 @@ WIDTH = 0.08
 def quadrants(low: float, n: int = 100) -> Dataset:
     """Images of four even quadrants: black (0.3), white (0.7), a mark and grey (0.5).
 
-    The mark lies above grey in class 1 and below it in class 0, by a share of the range that runs evenly from `low` to 0.5.
+    The mark lies above grey in class 1 and below it in class 0, by a share of the range that runs
+    evenly from `low` to 0.5.
     """
     labels = np.arange(n) % 2
     share = np.linspace(low, 0.5, n) * np.where(labels, 1, -1)
@@ -28,11 +29,12 @@ def quadrants(low: float, n: int = 100) -> Dataset:
 
 
 class Hole(nn.Module):
-    """Reads the quadrants, and with them (alpha, beta); says where the mark lies in the range from black to white.
+    """Reads (alpha, beta) from the quadrants, and where the mark lies between black and white.
 
-    Near `centre` it also looks at the grey quadrant, `depth` times as closely, which is no evidence. To first order an image
-    whose mark is a share p of the range away from grey falls to a perturbation of alpha·eps where p is at most
-    2 eps (1 + depth h) / 0.4, with h the height of the hole: 1 at its centre, a Gaussian around it.
+    Near `centre` it also uses the grey quadrant, with weight `depth`, which is no evidence. To
+    first order, an image whose mark is a share p of the range away from grey is fooled by alpha·eps
+    if p is at most 2 eps (1 + depth h) / 0.4, with h the height of the hole: 1 at its centre, a
+    Gaussian around it.
     """
 
     def __init__(self, depth: float, centre: tuple[float, float] = (0.7, 0.05)):

@@ -18,8 +18,11 @@ OVERSHOOT = 1e-4
 def optimum(
     model: nn.Sequential, images: Tensor, labels: Tensor, norm: str = "linf"
 ) -> tuple[Tensor, Tensor]:
-    """The least distance (n,) at which a linear model is wrong by twice what guards against rounding, and the class j that it falls
-    to: the least over j of margin_j / |w_j - w_label|, in L1 for L-inf distances and in L2 for those. The box is far away."""
+    """Return the least distance (n,) that fools a linear model by twice the overshoot, and class j.
+
+    It is the least over j of margin_j / |w_j - w_label|, in L1 for L-inf distances and in L2 for
+    L2 distances. The box is far away.
+    """
     layer = model[1]
     assert isinstance(layer, nn.Linear)
     logits = model(images)

@@ -210,8 +210,10 @@ def test_the_headline():
         SimpleNamespace(success=Rate(float("nan"), 0, 1, 0)),
     )
     assert headline(base, Family("blur", blurred, control)) == (  # type: ignore[arg-type]
-        "After blur of sigma 0.6 px (harmless: accuracy 98.6%, before 99.0%) the attack success rate "
-        "rises from 10.0% to 30.0% of the images classified correctly at eps. After a random change "
+        "After blur of sigma 0.6 px (harmless: accuracy 98.6%, before 99.0%) the attack "
+        "success rate "
+        "rises from 10.0% to 30.0% of the images classified correctly at eps. After a random "
+        "change "
         "of the same size it is 5.0% (accuracy 90.0%)."
     )
     text = headline(base, Family("scale-shift", shifted, never))  # type: ignore[arg-type]

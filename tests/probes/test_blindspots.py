@@ -72,7 +72,7 @@ def test_fashion_has_its_own_grid():
 
 
 class Brittle(nn.Module):
-    """Uses only black and white, which 0.025 cannot change on 17 grey levels; grey without black."""
+    """Uses only black and white, which 0.025 cannot change on 17 levels; without black, grey."""
 
     def __init__(self, module: nn.Module):
         super().__init__()

@@ -266,7 +266,8 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
 def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
     code = tmp_path / "other.py"
     code.write_text(
-        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.Linear(20, 10))\n"
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.Linear(64, "
+        "20), nn.Linear(20, 10))\n"
     )
     given = [
         "audit",

@@ -122,7 +122,7 @@ def test_nor_does_a_pgd_trained_one(ask, digits_model):
 
 
 def test_fgsm_training_hides_it(digits, ask, tmp_path):
-    """The paper's degenerate minimum: a network that withstands its own step and hardly any other."""
+    """The paper's degenerate minimum: a network that withstands hardly any step but its own."""
     path = tmp_path / "fgsm.safetensors"
     few = replace(
         digits,

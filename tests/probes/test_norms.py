@@ -56,7 +56,7 @@ class Linear(nn.Module):
 
 @pytest.fixture(scope="module")
 def around_grey() -> Dataset:
-    """Grey images shifted by `SIZES` along the weights' signs; the first `WRONG` are mislabelled."""
+    """Grey images shifted by `SIZES` along the weights' signs; the first `WRONG` mislabelled."""
     labels = torch.arange(len(SIZES)) % 2
     images = 0.5 + SIZES[:, None] * (2 * labels[:, None] - 1) * weights().sign()
     labels[:WRONG] = 1 - labels[:WRONG]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
+
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run

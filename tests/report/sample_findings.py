@@ -14,9 +14,13 @@ CLAIM = {
 }
 
 PROVENANCE = {
-    "command": "scotoma audit --model zoo/mnist-challenge.safetensors --data digits --threat linf:0.3 --seed 0 --n 500",
+    "command": (
+        "scotoma audit --model zoo/mnist-challenge.safetensors --data digits "
+        "--threat linf:0.3 --seed 0 --n 500"
+    ),
     "notes": [
-        "The model was saved without its name; it was read as the small CNN, since every tensor fits."
+        "The model was saved without its name; it was read as the small CNN, since every "
+        "tensor fits."
     ],
     "model": {"name": "mnist-challenge", "sha256": "9f2c" * 16, "parameters": 3274634},
     "data": {"sha256": "01ab" * 16, "train": 1297, "test": 500},
@@ -58,8 +62,14 @@ def robustness() -> Finding:
         probe="robustness",
         question="How robust is it, at every perturbation size?",
         verdict="holds",
-        rule="holds: at the claimed eps at least 90% of the accuracy is left; weak: at least half of it; broken: less.",
-        headline="At the claimed size of 0.3 the model is right on 89.2% of images (86.2-91.6%); above it the accuracy collapses.",
+        rule=(
+            "holds: at the claimed eps at least 90% of the accuracy is left; weak: at least "
+            "half of it; broken: less."
+        ),
+        headline=(
+            "At the claimed size of 0.3 the model is right on 89.2% of images (86.2-91.6%); "
+            "above it the accuracy collapses."
+        ),
         numbers={
             "clean_accuracy": 0.984,
             "robust_accuracy": 0.892,
@@ -119,8 +129,14 @@ def blindspots() -> Finding:
         probe="blindspots",
         question="Do harmless changes of contrast and background void it?",
         verdict="broken",
-        rule="broken: some move keeps 95% of the accuracy and the attack succeeds on over half of the images.",
-        headline="At alpha 0.8, beta 0.1 accuracy is 98.5% and the attack succeeds on 99.4% of images (97.4-99.9%).",
+        rule=(
+            "broken: some move keeps 95% of the accuracy and the attack succeeds on over half "
+            "of the images."
+        ),
+        headline=(
+            "At alpha 0.8, beta 0.1 accuracy is 98.5% and the attack succeeds on 99.4% of "
+            "images (97.4-99.9%)."
+        ),
         numbers={
             "worst_move": {"alpha": 0.8, "beta": 0.1},
             "success": 0.994,
@@ -132,7 +148,10 @@ def blindspots() -> Finding:
         figures=(
             Bars(
                 name="moves",
-                caption="Accuracy before, and attack success after, each move. Below 95% accuracy the attack is not run.",
+                caption=(
+                    "Accuracy before, and attack success after, each move. Below 95% accuracy "
+                    "the attack is not run."
+                ),
                 table="moves",
                 label="move",
                 series={
@@ -143,7 +162,10 @@ def blindspots() -> Finding:
             ),
             Gallery(
                 name="examples",
-                caption="Images that the model reads rightly before and after the move, until the attack.",
+                caption=(
+                    "Images that the model reads rightly before and after the move, until the "
+                    "attack."
+                ),
                 images="examples",
                 columns=["original", "moved", "attacked", "difference"],
                 captions=[
@@ -188,21 +210,30 @@ def distance() -> Finding:
         probe="distance",
         question="Does it fail on the test points that lie far from its training data?",
         verdict="weak",
-        rule="weak: success rises with distance (rank correlation above 0.2, p below 0.01) and stays below half.",
+        rule=(
+            "weak: success rises with distance (rank correlation above 0.2, p below 0.01) and "
+            "stays below half."
+        ),
         headline="Attacks succeed on 0% of the nearest and 50% of the farthest test images.",
         numbers={"rank_correlation": 0.4137, "p_value": 3.2e-9, "n": 500, "neighbours": 5},
         tables={"bins": bins, "points": points},
         figures=(
             RateOverHistogram(
                 name="bins",
-                caption="Attack success rate over the distance to the training set (eq. 2), above the share of images.",
+                caption=(
+                    "Attack success rate over the distance to the training set (eq. 2), above "
+                    "the share of images."
+                ),
                 table="bins",
                 x_label="distance to the training set",
                 y_label="attack success rate",
             ),
             Scatter(
                 name="points",
-                caption="Each image: how far from the training set, and how small a perturbation fools the model.",
+                caption=(
+                    "Each image: how far from the training set, and how small a perturbation "
+                    "fools the model."
+                ),
                 table="points",
                 x="distance",
                 y="linf",
@@ -211,7 +242,8 @@ def distance() -> Finding:
             ),
         ),
         notes=(
-            "Distances are in the embedding of the model's last hidden layer, mean over 5 neighbours.",
+            "Distances are in the embedding of the model's last hidden layer, mean over 5 "
+            "neighbours.",
         ),
     )
 

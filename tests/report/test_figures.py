@@ -230,7 +230,8 @@ def test_the_cells_of_a_heat_map_have_their_colours_places_and_numbers():
     )
     assert document == draw(figure, described({"t": rows})), "null is as blank as no row"
     cells = re.findall(
-        r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); stroke: #fff',
+        r'<path d="M ([\d.]+) ([\d.]+) [^"]*" clip-path[^>]*style="fill: (#[0-9a-f]{6}); '
+        r"stroke: #fff",
         document,
     )
     (x, y, high), (right, _, _), (_, up, low) = (

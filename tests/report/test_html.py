@@ -121,7 +121,10 @@ def test_links_and_labels_find_their_targets(page):
 
 
 def test_the_claim_is_one_plain_sentence(page):
-    claim = "Claim: the model mnist-challenge classifies images of digits correctly under every L-inf perturbation of size up to 0.3. The audit used 500 test images."
+    claim = (
+        "Claim: the model mnist-challenge classifies images of digits correctly under every "
+        "L-inf perturbation of size up to 0.3. The audit used 500 test images."
+    )
     assert claim in page.text
 
 
