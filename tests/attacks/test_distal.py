@@ -247,5 +247,5 @@ def test_knows_no_batch():
     ],
 )
 def test_refuses_what_makes_no_sense(settings: dict):
-    with pytest.raises(InputError, match="want"):
+    with pytest.raises(InputError, match="give"):
         partial(Distal, **settings)()

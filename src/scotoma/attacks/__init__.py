@@ -1,4 +1,13 @@
-"""Attacks: images and labels in, adversarial images out. One file a family, one line here a name."""
+"""Attacks: images and labels in, adversarial images out.
+
+An attack is called with a model, images (n, c, h, w) in [0, 1] and labels (n,):
+
+>>> import torch, scotoma
+>>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+>>> images, labels = torch.rand(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1])
+>>> scotoma.attacks.APGD("linf:8/255")(model, images, labels).shape
+torch.Size([5, 1, 2, 2])
+"""
 
 from __future__ import annotations
 
@@ -61,10 +70,10 @@ def __dir__() -> list[str]:
 def make(name: str, threat: Threat | str, **settings: Any) -> Any:
     """Return the attack of a name for a threat, with those of `settings` that it has.
 
-    An attack that minimises a norm gets the threat's norm alone; eps does not bound it.
+    An attack that minimises a norm gets only the threat's norm.
 
     Raises:
-        InputError: an unknown name, or an attack that does not know the threat's norm.
+        InputError: the name is unknown, or the attack does not support the threat's norm.
 
     >>> make("pgd", "linf:8/255", steps=10).steps
     10
@@ -83,13 +92,20 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
 
 
 def takes(name: str, setting: str) -> bool:
-    """Whether the attack of a name has such a setting."""
+    """Return whether the attack of a name has a setting.
+
+    >>> takes("pgd", "steps"), takes("pgd", "queries")
+    (True, False)
+    """
     return setting in ATTACKS[name].__dataclass_fields__
 
 
 def follows_gradients(attack: Any) -> bool:
-    """Whether an attack, given by its name or itself, follows the model's gradients; a class that asks for its answers alone
-    says `gradients: ClassVar = False`."""
+    """Return whether an attack (or the attack of a name) follows the model's gradients.
+
+    >>> follows_gradients("pgd"), follows_gradients("square")
+    (True, False)
+    """
     return getattr(ATTACKS[attack] if isinstance(attack, str) else attack, "gradients", True)
 
 

@@ -1,4 +1,4 @@
-"""Auto-PGD: gradient ascent with momentum that finds its own step size (Croce and Hein 2020, Algorithm 1)."""
+"""Auto-PGD: gradient ascent with momentum that adapts its own step size (Croce and Hein 2020)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
 MOMENTUM = 0.75
-"""alpha of Algorithm 1: the share of the new step; the rest repeats the last move."""
+"""Share of the new step (alpha of Algorithm 1); the rest repeats the last change."""
 RISING = 0.75
-"""rho of Algorithm 1: the share of steps that must raise the loss for the step size to stay."""
+"""Share of steps that must raise the loss for the step size to stay (rho of Algorithm 1)."""
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The steps at which the step size is judged, ceil(p_j steps) (Croce and Hein 2020, section 3.3)."""
+    """Return the steps at which the step size is judged, ceil(p_j steps) (section 3.3)."""
     shares = [0.0, 0.22]
     while shares[-1] < 1:
         shares.append(shares[-1] + max(shares[-1] - shares[-2] - 0.03, 0.06))
@@ -33,9 +33,9 @@ def checkpoints(steps: int) -> list[int]:
 
 @dataclass(frozen=True)
 class _AutoPGD(BoundedAttack, ABC):
-    """Algorithm 1 for any loss; a subclass says which, and towards which classes each start heads.
+    """Algorithm 1 for any loss; a subclass defines the loss and the target class of each start.
 
-    An image that is fooled leaves the batch at once. An iteration is one forward and one backward pass.
+    An image that is fooled leaves the batch. An iteration is one forward and one backward pass.
     """
 
     norms: ClassVar = ("linf", "l2")
@@ -67,15 +67,15 @@ class _AutoPGD(BoundedAttack, ABC):
 
     @abstractmethod
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The class that each start of each image heads for, int64 (n, starts)."""
+        """Return the target class of each start of each image, int64 (n, starts)."""
 
     @staticmethod
     @abstractmethod
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
-        """The loss of each image towards its goal, (n,)."""
+        """Return the loss of each image towards its target, (n,)."""
 
     def _climb(self, climb: _Climb, found: Tensor, won: Tensor) -> None:
-        """One start: writes the images that it fools into `found` and marks them in `won`."""
+        """Run one start: write the images that it fools into `found` and mark them in `won`."""
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             return self._loss(logits, labels, climb.goal)
@@ -106,10 +106,16 @@ class _AutoPGD(BoundedAttack, ABC):
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1).
 
+    Images that it does not fool are returned unchanged. `start` replaces the first random start.
+
     Args:
         threat: the ball, L-inf or L2.
         steps: gradient steps from each start.
-        restarts: how many random starts; an image that is fooled leaves.
+        restarts: random starts; an image that is fooled leaves.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> APGD("linf:0.2")(nn.Flatten(), images, labels)  # the brighter pixel is the class
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "apgd-ce"
@@ -124,13 +130,19 @@ class APGD(_AutoPGD):
 
 @dataclass(frozen=True)
 class APGDT(_AutoPGD):
-    """Auto-PGD towards each of the likeliest wrong classes in turn (Croce and Hein 2020, eq. 7 and section 5).
+    """Auto-PGD towards each likely wrong class in turn (Croce and Hein 2020, eq. 7 and section 5).
+
+    Images that it does not fool are returned unchanged. `start` replaces the first random start.
 
     Args:
         threat: the ball, L-inf or L2.
         steps: gradient steps towards each target.
-        restarts: how often the list of targets is gone through, from new random starts; an image that is fooled leaves.
-        targets: how many of the wrong classes that are likeliest on the clean image are tried; at most all of them.
+        restarts: passes through the list of targets, each from new random starts.
+        targets: wrong classes to try, the likeliest on the clean image first; at most all.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> APGDT("linf:0.2", steps=10)(nn.Flatten(), images, labels)
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "apgd-t"
@@ -147,7 +159,7 @@ class APGDT(_AutoPGD):
 
 @dataclass
 class _Standing(Active):
-    """What outlives a start."""
+    """State that outlives a start."""
 
     random: Randomness
     clean: Tensor
@@ -156,22 +168,22 @@ class _Standing(Active):
 
 @dataclass
 class _Climb(Active):
-    """The variables of Algorithm 1. Numbers an image have the shape (n,)."""
+    """The variables of Algorithm 1. One number an image has the shape (n,)."""
 
     goal: Tensor
     clean: Tensor
     x: Tensor
     previous: Tensor
     direction: Tensor
-    """the steepest perturbation of size eps at `x`"""
+    """steepest perturbation of size eps at `x`"""
     best: Tensor
     best_direction: Tensor
     loss: Tensor
     best_loss: Tensor
     judged_loss: Tensor
-    """the best loss when the step size was last judged"""
+    """best loss when the step size was last judged"""
     rises: Tensor
-    """how many steps have raised the loss since then"""
+    """steps since then that raised the loss"""
     step_size: Tensor
     """in units of eps"""
     halved: Tensor
@@ -198,7 +210,7 @@ class _Climb(Active):
         )
 
     def remember(self) -> None:
-        """Keep the best point so far, and the direction there, so that going back to it costs no pass."""
+        """Keep the best point so far and its direction, so that returning there costs no pass."""
         better = self.loss > self.best_loss
         self.best_loss = torch.where(better, self.loss, self.best_loss)
         chosen = _wide(
@@ -208,7 +220,7 @@ class _Climb(Active):
         self.best_direction.lerp_(self.direction, chosen)
 
     def judge(self, steps: int) -> None:
-        """Halve the step size where it no longer helps and go back to the best point there (section 3.2, conditions 1 and 2)."""
+        """Halve the step size where it stopped helping and return to the best point (section 3.2)."""
         stuck = ~self.halved & (self.best_loss == self.judged_loss)
         self.halved = (self.rises < RISING * steps) | stuck
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
@@ -220,17 +232,17 @@ class _Climb(Active):
         self.rises = torch.zeros_like(self.rises)
 
     def move(self, momentum: float, threat: Threat) -> None:
-        """x + a (z - x) + (1 - a) (x - previous) = a z + (1 - a) (2 x - previous), inside ball and box."""
+        """Set x to a z + (1 - a) (2 x - previous), inside ball and box; z is the gradient step."""
         z = threat.project(torch.addcmul(self.x, self.direction, _wide(self.step_size)), self.clean)
         moved = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
         self.x, self.previous = moved, self.x
 
 
 def _noise(images: Tensor, random: Randomness, threat: Threat) -> Tensor:
-    """The images with uniform noise of size eps in every value."""
+    """Return the images with uniform noise of size eps in every value."""
     return random.uniform(images).mul_(2).sub_(1).mul_(threat.eps).add_(images)
 
 
 def _wide(number: Tensor) -> Tensor:
-    """A number an image, (n,), in a shape that goes with images."""
+    """Reshape (n,) to (n, 1, 1, 1)."""
     return number[:, None, None, None]

@@ -1,4 +1,4 @@
-"""The boundary attack: a random walk along the decision boundary towards the image (Brendel et al. 2018)."""
+"""The boundary attack: a random walk along the decision boundary (Brendel et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,40 +20,46 @@ DRAWN = 8
 """Steps whose directions are drawn at once."""
 
 EXPLORED = 8
-"""Every so many steps the kinds of direction take turns; else each image uses that whose steps are longest."""
+"""Steps after which each kind of direction is tried again; otherwise the longest-stepping is used.
+"""
 
 FIRST_STEP = 0.1
 SUCCESS = 0.2
-"""The step grows where more proposals than this share succeed and shrinks where fewer do. On a flat boundary one in eight is
-best, but one in five hardly worse and quicker to adapt."""
+"""Success rate of proposals at which the step keeps its length. On a flat boundary one in eight is
+optimal; one in five is hardly worse and adapts faster."""
 
 PACE = 0.15
-"""Logarithm by which a success more lengthens the step."""
+"""Logarithm by which one more success lengthens the step."""
 
 
 @dataclass(frozen=True)
 class Boundary(MinimumNormAttack):
-    """Steps at random on the sphere around the image, then a little inwards, and stays where the model is still fooled.
+    """Random steps on the sphere around the image, then inwards, kept while the model is fooled.
 
-    Brendel et al. 2018, "Decision-based adversarial attacks: reliable attacks against black-box machine learning models",
-    section 2, with all images in lock-step from `Starts`. Four things differ:
+    Brendel et al. 2018, section 2, with all images in lock-step from `Starts`. Four differences:
 
-    * the step inwards is not adapted apart from the one on the sphere: after one of delta times the distance on the sphere, the
-      best on a flat boundary is delta^2 / 2 inwards, as much as the sphere itself bends. So a proposal is one query, and
-      delta follows the share of proposals that succeed after every one;
-    * every direction is proposed together with its opposite: on a flat boundary at most one of the two can succeed, so that the
-      second costs nothing, and half as many directions are drawn;
-    * directions are of several kinds, noise averaged over squares of different sides, each with a delta of its own. Progress
-      grows with its square, so that an image uses the kind whose delta is largest: mostly smooth noise far out, since networks
-      mind little else (Brunner et al. 2019, "Guessing smart"), and white noise at last;
-    * an image leaves when its steps are so short that nothing is left to gain.
+    * The step inwards is not adapted separately. After a step of delta times the distance on the
+      sphere, the optimum on a flat boundary is delta^2 / 2 inwards, as much as the sphere bends. So
+      a proposal is one query, and delta follows the success rate after each.
+    * Every direction is proposed with its opposite: on a flat boundary at most one succeeds.
+    * Directions are noise averaged over squares of several sides, each side with its own delta.
+      Progress grows with delta squared, so an image uses the side with the largest delta: mostly
+      smooth noise at first (Brunner et al. 2019, "Guessing smart"), white noise at the end.
+    * An image leaves when its steps are too short for any further gain.
+
+    Images that it does not fool, or whose `start` does not fool, are returned unchanged.
 
     Args:
         norm: "l2".
-        queries: forward passes an image in all; the start takes about 60 of them, and never more than 265.
-        sides: of the squares over which noise is averaged, odd, in pixels; 1 is white noise.
-        tolerance: an image leaves when every delta is below tolerance / sqrt(values of an image). On a flat boundary delta is in
-            proportion to the angle that is left; at 0.03 hardly half a percent of the distance is.
+        queries: forward passes an image, including about 60 (at most 265) for the start.
+        sides: sides of the squares, odd, in pixels; 1 is white noise.
+        tolerance: an image leaves when every delta is below tolerance / sqrt(values of an image).
+            On a flat boundary delta is proportional to the remaining angle; at 0.03 less than half
+            a percent of the distance remains.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Boundary("l2", queries=500)(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "boundary"
@@ -64,7 +70,6 @@ class Boundary(MinimumNormAttack):
     tolerance: float = 0.03
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         search = Search.begin(model, images, labels, random)
         Starts(self.norm).follow(search)
         return self._walk_from(search, images)
@@ -84,7 +89,7 @@ class Boundary(MinimumNormAttack):
         return found
 
     def _walk(self, state: _State, found: Tensor) -> None:
-        """Walk until all images have left; `found` keeps where they arrive."""
+        """Walk until all images have left; write the final images into `found`."""
         shortest = self.tolerance / math.sqrt(max(1, state.clean[:1].numel()))
         walked = 0
         while True:
@@ -107,12 +112,13 @@ class Boundary(MinimumNormAttack):
 @dataclass
 class _State(Search):
     step: Tensor
-    """delta of each kind of direction, (n, kinds)"""
+    """delta of each side, (n, sides)"""
     drawn: Tensor
     """directions of the next steps, uint8 (n, DRAWN, values)"""
 
     def move(self, noise: Tensor, kind: Tensor) -> None:
-        """Propose steps along `noise`, (n, values), of the kinds (n, 1), and against it; take the nearest that fools."""
+        """Propose steps along and against `noise`, (n, values), with the side's index `kind`, (n,
+        1); keep the nearest that fools."""
         n, step = len(self), self.step.gather(1, kind)
         proposals = self._propose(noise, step)
         distance = (proposals - self.clean).flatten(2).norm(dim=2)
@@ -128,7 +134,7 @@ class _State(Search):
         self.step.scatter_(1, kind, step.clamp_(max=1))
 
     def _propose(self, noise: Tensor, step: Tensor) -> Tensor:
-        """Steps on the sphere along the part of the noise that is tangent to it and against it, and inwards: (2, n, c, h, w)."""
+        """Return tangential steps along and against the noise, moved inwards, (2, n, c, h, w)."""
         change, radius = (self.x - self.clean).flatten(1), self.distance[:, None]
         along = (noise * change).sum(1, keepdim=True) / radius.square()
         tangent = noise.square().sum(1, keepdim=True) - (along * radius).square()

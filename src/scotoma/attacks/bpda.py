@@ -1,4 +1,4 @@
-"""Gradients through steps: backward pass differentiable approximation (Athalye et al. 2018)."""
+"""Backward pass differentiable approximation: gradients through steps (Athalye et al. 2018)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUOTIENTS = {"floor_divide", "floordiv"}
 """Functions that get the gradient of the quotient, and `div` where it rounds."""
 RISING = {"gt", "ge", "greater", "greater_equal"}
 FALLING = {"lt", "le", "less", "less_equal"}
-"""Comparisons: their 0 and 1 rise or fall as fast as the difference that they look at."""
+"""Comparisons whose 0 and 1 change with the difference of their operands."""
 NOT, AND, OR = (
     {f"logical_{word}", f"bitwise_{word}", operator}
     for word, operator in (("not", "invert"), ("and", "and"), ("or", "or"))
@@ -71,21 +71,29 @@ ARITHMETIC = {
     "clamp",
     "clip",
 }
-"""Functions of whole numbers or bool that are differentiated as of real ones."""
+"""Functions of integers or booleans that are differentiated as functions of real numbers."""
 
 
 @dataclass(frozen=True)
 class BPDA(Wrapped):
-    """An attack on a model whose steps have the gradient of a slope; what the model says stays as it is, bit by bit.
+    """An attack on a model whose steps get a gradient; the model's outputs stay bit for bit.
 
-    Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1, with the identity as the
-    approximation ("straight-through", Bengio et al. 2013). That replaces the gradients of rounding, of sign, of conversions to
-    whole numbers, and of comparisons whose result becomes a number, multiplies or chooses, as far as the model is written in
-    PyTorch's own functions; TorchScript cannot be looked into. The gradients of a model without steps stay as they are. A
-    comparison in what has an exact gradient already, as in x * (x > 0), adds one that is wrong.
+    Athalye et al. 2018, "Obfuscated gradients give a false sense of security", section 4.1, with
+    the identity as the approximation (straight-through, Bengio et al. 2013). It replaces the
+    gradients of rounding, sign, integer conversions, and comparisons whose result is used as a
+    number, a factor or a choice, if the model uses PyTorch functions (not TorchScript). Gradients
+    of a model without steps do not change. A comparison in something with an exact gradient, as in
+    x * (x > 0), adds a wrong one.
+
+    Returns what the attack returns.
 
     Args:
         attack: any attack that follows gradients.
+
+    >>> from scotoma.attacks.pgd import PGD
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> BPDA(PGD("linf:0.2", steps=5))(nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "bpda"
@@ -96,7 +104,7 @@ class BPDA(Wrapped):
 
 
 class _Sloped(PerImage):
-    """The same model, whose steps have gradients."""
+    """The model, with gradients for its steps."""
 
     def forward(self, images: Tensor) -> Tensor:
         owners = self.whose(images)
@@ -109,8 +117,8 @@ class _Sloped(PerImage):
 class _StraightThrough(TorchFunctionMode):
     """Gives steps a gradient.
 
-    A tensor that autograd cannot follow, of whole numbers or bool, gets a `shadow`: real numbers of the same values, with a
-    gradient. What is computed from it has that gradient as soon as it is of real numbers again.
+    A tensor of integers or booleans, which autograd cannot follow, gets a `shadow`: real numbers of
+    equal value with a gradient. Real results computed from it have that gradient.
     """
 
     def __torch_function__(
@@ -148,7 +156,7 @@ class _StraightThrough(TorchFunctionMode):
 
 
 def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
-    """The result of a function; where that is a step, with a gradient or a shadow."""
+    """Return a function's result; a step's result with a gradient or a shadow."""
     if name in STAIRS and _follows(args[0]):
         return _straight(func(args[0].detach(), *args[1:], **kwargs), args[0])
     if (name in QUOTIENTS or kwargs.get("rounding_mode")) and any(map(_follows, args)):
@@ -177,7 +185,7 @@ def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
 
 
 def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tensor] | None:
-    """What gives the gradient to a function of tensors with shadows, None where there are none or it cannot be."""
+    """Return the tensor whose gradient a function of shadows gets, or None."""
     if name in ARITHMETIC and any(map(_has_shadow, args)):
         return lambda: func(*map(_lit, args), **kwargs)
     if (
@@ -203,7 +211,7 @@ def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tens
 
 
 def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
-    """`where` or `masked_fill`: what is chosen has its own gradient, and how the choice depends on the image is added."""
+    """Return `where` or `masked_fill` with the gradients of the choice and of the values."""
     first, second, third = (
         *args,
         *(kwargs[key] for key in ("condition", "mask", "input", "other", "value") if key in kwargs),
@@ -237,7 +245,7 @@ class _Straight(torch.autograd.Function):
 
 
 def _straight(values: Tensor, slope: Tensor) -> Tensor:
-    """The values of one tensor with the gradient of another."""
+    """Return the values of one tensor with the gradient of another."""
     return _Straight.apply(values.detach(), slope.to(values.dtype).expand_as(values))  # type: ignore[return-value]
 
 
@@ -247,7 +255,7 @@ def _shadowed(result: Tensor, slope: Tensor) -> Tensor:
 
 
 def _follows(value: Any) -> bool:
-    """Whether autograd follows it."""
+    """Return whether autograd follows the tensor."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
@@ -256,7 +264,7 @@ def _has_shadow(value: Any) -> bool:
 
 
 def _is_mask(tensor: Tensor, index: Any, value: Any) -> bool:
-    """Whether what is written is one number, where a comparison says."""
+    """Return whether one number is written where a comparison holds."""
     return (
         _has_shadow(index)
         and index.dtype == torch.bool

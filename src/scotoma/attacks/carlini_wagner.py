@@ -21,48 +21,54 @@ FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class CarliniWagnerLinf(MinimumNormAttack):
-    """The smallest L-inf perturbation, by penalties on the pixels beyond a shrinking bound tau.
+    """The smallest L-inf perturbation, by penalties on pixels beyond a shrinking bound tau.
 
     A solve at (tau, c) descends, with Adam on the image x' itself,
 
         c * max(0, z_label - max_{j != label} z_j) + sum_i max(|x'_i - x_i| - tau, 0).
 
-    When x' fools the model within tau, tau falls to 0.9 times the distance reached and the next solve starts from there with the
-    same c. When a solve stalls, c doubles; beyond the largest c this start is finished. The margin stops pushing once the model
-    is wrong. Each image has its own tau, c, Adam state and count of iterations, and one iteration advances all open images by
-    one forward and one backward pass. The result is the nearest fooling iterate that was met, at any tau.
+    When x' fools the model within tau, tau falls to 0.9 times the distance, and the next solve
+    starts from there with the same c. When a solve stalls, c doubles; beyond the largest c the
+    start ends. Each image has its own tau, c and Adam state; one iteration takes all open images
+    through one forward and one backward pass. The nearest fooling iterate is returned, and images
+    that are never fooled are returned unchanged.
 
-    As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey, and the better counts. The second
-    has only to beat the first: its tau begins below the best distance so far, half a rung of the ladder of taus (the root of
-    `tau_factor`), so that its rungs fall between those that were tried; it begins where that box comes nearest to grey.
+    As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey, and
+    the better result counts. The second start's tau begins below the best distance, by the root of
+    `tau_factor`, so that its values of tau lie between those already tried; it begins at the point
+    of that box nearest to grey.
 
-    Five things differ from the authors' code, which takes 21,000 iterations to give up:
+    Five differences from the authors' code, which takes 21,000 iterations to give up:
 
-    * x' is clipped to [0, 1] after each step (their section V-B, projected descent) instead of being tanh(w) / 2 + 1/2, whose
-      gradient vanishes at 0 and 1, where most pixels of a digit lie and must be able to leave;
-    * a solve ends when it stalls (`patience`, `tolerance`);
-    * after a failure c skips the values at which the margin's gradient could move no pixel against the penalty (`least_push`);
-    * Adam begins afresh at every c, not only at every tau: its second moment remembers pixels beyond tau, whose gradient is 1,
-      for a thousand iterations, in which the gradient of a small c would hardly move them;
-    * a step is at most `step_share` of tau, since one as long as tau jumps over the box.
+    * x' is clipped to [0, 1] after each step (section V-B, projected descent) instead of being
+      tanh(w) / 2 + 1/2, whose gradient vanishes at 0 and 1, where most pixels of a digit lie.
+    * A solve ends when it stalls (`patience`, `tolerance`).
+    * After a failure c skips values too small to move any pixel against the penalty (`least_push`).
+    * Adam restarts at every c, not only at every tau: otherwise its second moment remembers pixels
+      beyond tau, whose gradient is 1, for a thousand iterations.
+    * A step is at most `step_share` of tau, since one as long as tau jumps over the box.
 
     Args:
         norm: "linf".
         learning_rate: Adam's, in pixel units.
-        iterations: the most that one solve takes.
+        iterations: maximum for one solve.
         initial_const: first c of a start.
-        largest_const: a start is finished when c exceeds it.
-        const_factor: growth of c after a solve that failed.
+        largest_const: a start ends when c exceeds it.
+        const_factor: growth of c after a failed solve.
         initial_tau: first tau, in pixel units.
-        tau_factor: fall of tau after a solve that succeeded.
-        smallest_tau: a start is finished when tau falls below it; by default one grey level.
+        tau_factor: fall of tau after a successful solve.
+        smallest_tau: a start ends when tau falls below it; by default one grey level.
         noise: standard deviation of the first start's noise, in pixel units.
         patience: iterations without progress after which a solve has stalled.
-        tolerance: progress is a fall of the loss by this share.
+        tolerance: relative fall of the loss that counts as progress.
         step_share: longest step as a share of tau.
-        least_push: after a failure c is at least so large that c times the margin's gradient reaches this value at some pixel;
+        least_push: least value, at some pixel, of c times the margin's gradient after a failure;
             the penalty's gradient is 1.
-        until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
+        until: an image leaves once its perturbation is smaller; 0 searches to the end.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> CarliniWagnerLinf("linf", iterations=9)(nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "cw-linf"
@@ -82,7 +88,6 @@ class CarliniWagnerLinf(MinimumNormAttack):
     until: float = 0.0
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Images (n, c, h, w) in [0, 1]; unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         state = self._first_start(Oracle(model, labels), images, random)
         state.drop(state.oracle.fooled(images))
@@ -137,7 +142,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
         return (state.idle >= self.patience) | (state.age >= self.iterations)
 
     def _raise_const(self, state: _State, lost: Tensor, gradient: Tensor, fooled: Tensor) -> None:
-        """A larger c for the images at the indices `lost`."""
+        """Raise c for the images at the indices `lost`."""
         if not len(lost):
             return
         useful = self.least_push / gradient[lost].abs().flatten(1).amax(1)
@@ -145,7 +150,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
         state.const[lost] = useful.maximum(self.const_factor * state.const[lost])
 
     def _step(self, state: _State, gradient: Tensor) -> None:
-        """One Adam step of each image, inside [0, 1]."""
+        """Take one Adam step with each image, inside [0, 1]."""
         state.age += 1
         state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
@@ -156,7 +161,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
         ).clamp_(0, 1)
 
     def _next_start(self, state: _State) -> None:
-        """Images whose start is finished go on to the second, or leave."""
+        """Images whose start has ended continue with the second, or leave."""
         arrived = state.best < self.until
         done = arrived | (state.const > self.largest_const) | (state.tau < self.smallest_tau)
         if not bool(done.any()):
@@ -174,12 +179,12 @@ class CarliniWagnerLinf(MinimumNormAttack):
 
 
 def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """The margin as long as the label wins, else 0; beyond the guard, short of which an image does not count as fooled."""
+    """Return the margin while the label wins, else 0, with twice the guard of `fooled`."""
     return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
 
 
 def _column(numbers: Tensor) -> Tensor:
-    """(n,) to (n, 1, 1, 1)."""
+    """Reshape (n,) to (n, 1, 1, 1)."""
     return numbers.view(-1, 1, 1, 1)
 
 
@@ -202,10 +207,11 @@ class _State(Active):
     age: Tensor
     """iterations of this solve"""
     second: Tensor
-    """which images are at their second start"""
+    """whether the image is at its second start"""
 
     def begin_solve(self, chosen: Tensor) -> None:
-        """Forget the last solve of the images at the indices `chosen`, but not where they are."""
+        """Reset the optimizer state of the images at the indices `chosen`; they stay where they
+        are."""
         for part in (self.mean, self.square, self.idle, self.age):
             part.index_fill_(0, chosen, 0)
         self.lowest.index_fill_(0, chosen, math.inf)

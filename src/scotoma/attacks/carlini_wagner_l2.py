@@ -16,9 +16,9 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
 LARGEST_CONST = 1e10
-"""Keeps the squares of gradients in Adam finite."""
+"""Largest c, which keeps the squares of gradients in Adam finite."""
 NEAREST = 1e-4
-"""Boundaries are not expected nearer than this: on the boundary itself the first c would be 0, and stay so."""
+"""Least expected distance of a boundary; on the boundary itself the first c would be and stay 0."""
 
 
 @dataclass(frozen=True)
@@ -29,32 +29,37 @@ class CarliniWagnerL2(MinimumNormAttack):
 
         ||x' - x||^2 + c * max(0, z_label - max_{j != label} z_j),
 
-    and c is searched: larger after a solve that met no fooling image, smaller after one that did, by `const_factor` until it
-    lies between two values tried, then their geometric mean. Each image has its own c, Adam state and count of iterations, and
-    one iteration advances all open images by one forward and one backward pass. The result is the nearest fooling iterate that
-    was met, at any c.
+    and c is searched: it grows after a solve without a fooling image and falls after one with, by
+    `const_factor` until it lies between two values tried, then by their geometric mean. Each image
+    has its own c and Adam state; one iteration takes all open images through one forward and one
+    backward pass. The nearest fooling iterate is returned, and images that are never fooled, or
+    whose margin has no gradient, are returned unchanged. Deterministic.
 
-    Five things differ from the authors' code, which takes up to 90,000 iterations:
+    Five differences from the authors' code, which takes up to 90,000 iterations:
 
-    * x' is clipped to [0, 1] after each step (their section V-B, projected descent) instead of being tanh(w) / 2 + 1/2, whose
-      gradient vanishes at 0 and 1, where most pixels of a digit lie: it finds nearer images (docs/log.md);
-    * the first c is the one at which the model, were it linear, would just be fooled: no scale of logits is assumed;
-    * a solve ends when it stalls (`patience`, `tolerance`);
-    * the first `cold` solves start at the image, where another c can find another class, the others at the best found;
-    * before the first success the hinge is on `soft_margin`, whose gradient knows of all classes and not of the leading one alone.
-
-    An image whose margin has no gradient leaves at once: it would stay where it is at any c. The attack is deterministic.
+    * x' is clipped to [0, 1] after each step (section V-B, projected descent) instead of being
+      tanh(w) / 2 + 1/2, whose gradient vanishes at 0 and 1: this finds nearer images (docs/log.md).
+    * The first c is the one at which a linear model would just be fooled: no scale of logits is
+      assumed.
+    * A solve ends when it stalls (`patience`, `tolerance`).
+    * The first `cold` solves start at the image, where another c can find another class; the others
+      start at the best result.
+    * Before the first success the hinge is on `soft_margin`, whose gradient depends on all classes.
 
     Args:
         norm: "l2".
         learning_rate: Adam's, in pixel units.
-        iterations: the most that one solve takes.
-        searches: solves, each at its c.
-        cold: how many of them start at the image.
+        iterations: maximum for one solve.
+        searches: number of solves, each at its c.
+        cold: number of solves that start at the image.
         const_factor: growth or fall of c while only one side of the search is known.
         patience: iterations without progress after which a solve has stalled.
-        tolerance: progress is a fall of the loss by this share.
-        softness: of the margin before the first success.
+        tolerance: relative fall of the loss that counts as progress.
+        softness: softness of the margin before the first success.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> CarliniWagnerL2("l2", searches=2)(nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "cw-l2"
@@ -69,7 +74,6 @@ class CarliniWagnerL2(MinimumNormAttack):
     softness: float = 0.2
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         if not len(images):
             return found
@@ -92,7 +96,7 @@ class CarliniWagnerL2(MinimumNormAttack):
         return found
 
     def _begin(self, oracle: Oracle, images: Tensor) -> _State:
-        """Of the images that are right and have a gradient."""
+        """Return the state of the images that are classified correctly and have a gradient."""
         gradient, margin, wrong = oracle.value_and_grad(images, guarded_margin)
         steepness = size(inwards(gradient, images), "l2")
         one = images.new_ones(len(images))
@@ -124,7 +128,7 @@ class CarliniWagnerL2(MinimumNormAttack):
         return (state.idle >= self.patience) | (state.age >= self.iterations)
 
     def _step(self, state: _State, gradient: Tensor) -> None:
-        """One Adam step of each image, inside [0, 1]."""
+        """Take one Adam step with each image, inside [0, 1]."""
         state.age += 1
         state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
@@ -138,7 +142,7 @@ class CarliniWagnerL2(MinimumNormAttack):
         ).clamp_(0, 1)
 
     def _next_solve(self, state: _State, ended: Tensor, found: Tensor) -> None:
-        """Images at the indices `ended` go on with another c, or leave."""
+        """Images at the indices `ended` continue with another c, or leave."""
         if not len(ended):
             return
         const, solved = state.const[ended], state.solved[ended]

@@ -24,35 +24,42 @@ from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.utils.random import Randomness
 
 FITS = 2
-"""Times that what the box cuts off is given to the values that are still free; a few thousandths of the length are left."""
+"""Times that the length lost to the box is given to the values that are still free; a few
+thousandths of the length remain lost."""
 PATIENCE = 10
-"""Steps around the whole box, after which the sphere of an image that nothing has fooled closes in."""
+"""Steps around the whole box after which the sphere of an image that is not fooled shrinks."""
 CLOSING = 0.2
-"""By which share a step."""
+"""Share by which it shrinks in a step."""
 LEAST = 0.02
-"""Share of the box's diameter at which it begins around the box again."""
+"""Share of the box's diameter at which it is reset to the diameter."""
 
 
 @dataclass(frozen=True)
 class DDN(MinimumNormAttack):
-    """The smallest L2 perturbation that fools, on a sphere around each image that shrinks after a success and grows otherwise.
+    """The smallest L2 perturbation, on a sphere that shrinks after a success and grows otherwise.
 
-    Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial attacks and defenses",
-    Algorithm 1: the gradient turns the perturbation, the sphere alone says how long it is. Without quantisation, and with
-    four changes. The ascent is of a soft margin, whose gradient does not vanish where the model is sure. Pixels at the edge
-    of the box do not count in the gradient where it points outwards. And the sphere begins around the whole box, changes fast
-    at first and by little in the end: followed from far away, the boundary is found behind the flat regions around the images
-    of an adversarially trained model, and the last steps are a fine search. Where nothing around the box fools, the sphere
-    closes in without a success, until something does.
+    Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based L2 adversarial
+    attacks and defenses", Algorithm 1: the gradient turns the perturbation, the sphere sets its
+    length. Quantisation is omitted, and there are four changes. A soft margin is ascended, whose
+    gradient does not vanish where the model is sure. Pixels at the edge of the box are omitted from
+    the gradient where it points outwards. The sphere begins around the whole box and adapts ever
+    more slowly: from far away the search finds boundaries behind the flat regions around images of
+    adversarially trained models. If nothing around the box fools, the sphere shrinks without a
+    success.
 
-    The attack is deterministic.
+    Images that it does not fool are returned unchanged. Deterministic.
 
     Args:
         norm: "l2".
         steps: gradient steps, each one forward and one backward pass.
-        alpha: first and last length of a step; a cosine between them.
-        gamma: first and last share by which the sphere shrinks and grows; a cosine between them. The paper's is 0.05.
-        softness: first and last of the margin (`soft_margin`); a cosine between them.
+        alpha: first and last length of a step, joined by a cosine.
+        gamma: first and last relative change of the sphere, joined by a cosine; the paper's is
+            0.05.
+        softness: first and last softness of the margin (`soft_margin`), joined by a cosine.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> DDN("l2")(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "ddn"
@@ -63,7 +70,6 @@ class DDN(MinimumNormAttack):
     softness: tuple[float, float] = (0.3, 0.001)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), "l2")
@@ -89,10 +95,10 @@ def descend(
     found: Tensor,
     until: float = 0.0,
 ) -> None:
-    """Algorithm 1 from where the state is; `found` and `state.best` keep the nearest images that fool.
+    """Run Algorithm 1 from the state; `found` and `state.best` keep the nearest fooling images.
 
     Args:
-        loss: what is ascended, by the share of the steps that are done.
+        loss: the loss to ascend, from the share of the steps that are done.
         alpha, gamma: as in `DDN`.
         until: an image leaves once its perturbation is smaller than this.
     """
@@ -114,16 +120,16 @@ def descend(
 
 @dataclass
 class Sphere(Nearest):
-    """The state of the descent."""
+    """State of the descent."""
 
     eps: Tensor
     """radius of the sphere, (n,)"""
     diameter: Tensor
-    """of the box, (n,)"""
+    """diameter of the box, (n,)"""
 
     def resize(self, fooled: Tensor, gamma: float, closing: bool) -> None:
-        """Below the best after a success, which the box may have made shorter than the sphere, else outwards. `closing` in on an
-        image that nothing has fooled yet."""
+        """Set the radius below the best distance after a success, else larger; `closing` makes it
+        smaller for images that are not fooled yet."""
         failed = self.eps * (1 + gamma)
         if closing:
             closer = self.eps * (1 - CLOSING)
@@ -134,17 +140,17 @@ class Sphere(Nearest):
         )
 
     def move(self, gradient: Tensor, alpha: float) -> None:
-        """One step of length alpha, then to the sphere; none where gradient and perturbation are zero."""
+        """Take one step of length alpha, then project to the sphere."""
         length = size(gradient, "l2").clamp_min_(TINY)
         delta = self.x.sub_(self.clean).addcmul_(gradient, column(alpha / length))
         self.x = stretch(delta, self.clean, self.eps).add_(self.clean).clamp_(0, 1)
 
 
 def stretch(delta: Tensor, clean: Tensor, length: Tensor) -> Tensor:
-    """The perturbation along `delta` whose L2 norm is `length` (n,) and with which `clean` stays inside [0, 1], (n, c, h, w).
+    """Return the perturbation along `delta` of L2 norm `length` (n,) that keeps `clean` in [0, 1].
 
-    It is s `delta` cut off where the box ends: what some values cannot take, the others take. Shorter where the box leaves too
-    little room, 0 where `delta` is.
+    It is s `delta` cut off at the edge of the box; the other values take what is cut off. It is
+    shorter if the box leaves too little room, and 0 where `delta` is 0.
     """
     lower, upper = -clean, 1 - clean
     scale = length / size(delta, "l2").clamp_min_(TINY)

@@ -16,33 +16,37 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2"}
-"""The norm of the gradient that says how fast a margin can grow with the distance in each norm."""
+"""Norm of the gradient that gives the slope of a margin per distance in each norm."""
 SHORTEST = 1e-4
-"""Step, so that an image on the boundary itself moves; the authors' code adds as much to each."""
+"""Least step, so that an image on the boundary moves; the authors' code adds as much to each."""
 
 
 @dataclass(frozen=True)
 class DeepFool(MinimumNormAttack):
-    """Steps to the boundary of the linearised model that is nearest, until one fools.
+    """Steps to the nearest boundary of the linearised model, until one fools.
 
-    Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks", Algorithm 2 for L2 and
-    their section 3.3 for L-inf, with three changes. Pixels at the edge of the box do not count in the gradients where these point
-    outwards, so that a step makes up for what the box cut off from the one before, in a third of the steps. The first image that
-    fools is followed back towards the clean one by bisection, so that the overshoot and the detours of the path cost nothing.
-    And where it arrives the search returns to the foot of the perpendicular from the clean image on the boundary as it is
-    linearised there, and goes on from that foot (as Abdollahpoorrostam et al. 2024 do in L2, "SuperDeepFool").
+    Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural
+    networks", Algorithm 2 for L2 and section 3.3 for L-inf, with three changes. Pixels at the edge
+    of the box are omitted from gradients that point outwards: a third of the steps suffices. The
+    first fooling image is moved towards the clean one by bisection, so that overshoot and detours
+    cost nothing. Then the search returns to the foot of the perpendicular from the clean image on
+    the boundary as linearised there (Abdollahpoorrostam et al. 2024, "SuperDeepFool", in L2).
 
-    A quick estimate: it takes the first way out, and minimum-norm attacks that go on searching find nearer images. An image
-    leaves once it fools, or where no class has a gradient. The attack is deterministic.
+    It is a quick estimate: minimum-norm attacks that keep searching find nearer images. Images that
+    it does not fool, or that have no gradient, are returned unchanged. Deterministic.
 
     Args:
-        norm: "linf" or "l2", which is minimised.
-        steps: the most linearisations, each one forward pass, a backward pass for each class but the label, and a forward pass
-            at the point reached.
-        classes: how many of the classes that are likeliest at the clean image are looked at, the label among them.
+        norm: "linf" or "l2", the norm to minimise.
+        steps: maximum number of linearisations, each a forward pass, a backward pass for each class
+            but the label, and a forward pass at the next point.
+        classes: number of classes to consider, likeliest first, including the label.
         overshoot: share by which a step exceeds the distance to the boundary.
-        halvings: of the way between clean and fooling image, each a forward pass.
-        returns: at most so many times to the foot; an image that comes no nearer leaves.
+        halvings: bisections between clean and fooling image, each a forward pass.
+        returns: maximum number of returns to the foot; an image that comes no nearer leaves.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> DeepFool("linf")(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "deepfool"
@@ -54,7 +58,6 @@ class DeepFool(MinimumNormAttack):
     returns: int = 3
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Fooling images, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found, oracle = images.clone(), Oracle(model, labels)
         if not len(images):
             return found
@@ -88,7 +91,7 @@ class DeepFool(MinimumNormAttack):
                 state.finish(state.oracle.fooled(state.x), state.x, found)
 
     def _step(self, state: _State) -> None:
-        """To the nearest of the linearised boundaries; images that have none leave."""
+        """Step to the nearest linearised boundary; images that have none leave."""
         slopes, leads, _ = state.oracle.jacobian(state.x, state.leads)
         n, k = leads.shape
         slopes = inwards(slopes, state.x[:, None])
@@ -102,13 +105,14 @@ class DeepFool(MinimumNormAttack):
         state.drop(distance.isinf())
 
     def _beyond(self, x: Tensor, slope: Tensor, steepness: Tensor, distance: Tensor) -> Tensor:
-        """From `x` along the steepest way so far, (n,), and by the overshoot farther, inside the box."""
+        """Move `x` by `distance` (n,) and the overshoot along the steepest direction, inside the
+        box."""
         direction = slope.sign() if self.norm == "linf" else slope / column(steepness)
         length = ((1 + self.overshoot) * distance).clamp_(SHORTEST, HUGE)
         return x.addcmul(direction.nan_to_num_(0), column(length)).clamp_(0, 1)
 
     def _foot(self, oracle: Oracle, clean: Tensor, found: Tensor) -> _State:
-        """A search from the point nearest to `clean` on the boundary as it is linearised at the fooling images `found`."""
+        """Start a search at the nearest point to `clean` of the boundary linearised at `found`."""
         leading = (
             oracle.logits(found)
             .scatter(1, oracle.labels[:, None], -torch.inf)
@@ -123,7 +127,8 @@ class DeepFool(MinimumNormAttack):
         return state
 
     def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
-        """The fooling images `far`, as near to `clean` on the line between as bisection gets them."""
+        """Return the nearest fooling images between `clean` and the fooling images `far`, by
+        bisection."""
         near, low, high = (
             far,
             torch.zeros(len(far), device=far.device),
@@ -142,9 +147,9 @@ class DeepFool(MinimumNormAttack):
 class _State(Active):
     x: Tensor
     classes: Tensor
-    """the classes that are looked at, int64 (n, k)"""
+    """classes to consider, int64 (n, k)"""
 
     def leads(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """By how much each class beats the label, (n, k), beyond the guard, short of which an image does not count as fooled."""
+        """Return the classes' logits minus the label's, (n, k), less the guard of `fooled`."""
         lead = logits.gather(1, self.classes) - logits.gather(1, labels[:, None])
         return lead - GUARD * logits.detach().abs().amax(1, keepdim=True)

@@ -1,4 +1,5 @@
-"""Distal adversarials: noise of which a model is sure (Schott et al. 2019, section 6; Nguyen et al. 2015)."""
+"""Distal adversarials: noise that a model classifies with confidence (Schott et al. 2019, section
+6)."""
 
 from __future__ import annotations
 
@@ -17,36 +18,41 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 CLEAR = 1e-3
-"""Of the doubt that is allowed, the share by which an image must be surer: rounding in another batch cannot undo it."""
+"""Margin in confidence, as a share of the doubt allowed, which rounding in another batch cannot
+undo."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Probabilities from logits l: e^(sharpness l) + e^floor over their sum (Schott et al. 2019, eq. 8).
+    """Probabilities e^(sharpness l) + e^floor over their sum (Schott et al. 2019, eq. 8).
 
-    Where every class lies below the floor they are all alike. As it stands it is the softmax.
+    Here l are the logits. All classes below the floor are nearly equal. The default is the softmax.
 
     Args:
         sharpness: above 0.
         floor: in the units of the logits times `sharpness`; -inf is none.
+
+    >>> Posterior()(torch.tensor([[0.0, 0.0]]))
+    tensor([[0.5000, 0.5000]])
     """
 
     sharpness: float = 1.0
     floor: float = -math.inf
 
     def log(self, logits: Tensor) -> Tensor:
-        """Logarithms of the probabilities, (n, classes)."""
+        """Return the logarithms of the probabilities, (n, classes)."""
         evidence = self.sharpness * logits
         return torch.logaddexp(evidence, torch.full_like(evidence, self.floor)).log_softmax(1)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """The probabilities, (n, classes)."""
+        """Return the probabilities, (n, classes)."""
         return self.log(logits).exp()
 
     def above_floor(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """The logarithm of what a class has of its own, log p without the floor above the line, (n,).
+        """Return log p of the labels without the floor in the numerator, (n,).
 
-        It grows with p and is 0 where p is 1. Far below the floor, where p is flat, it still has the slope of the logit.
+        It grows with p and is 0 where p is 1. Far below the floor, where p is flat, it still has
+        the slope of the logit.
         """
         evidence = self.sharpness * logits
         total = torch.logaddexp(evidence, torch.full_like(evidence, self.floor)).logsumexp(1)
@@ -55,22 +61,28 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Distal(Attack):
-    """Climbs from noise to an image that the model takes for a class with confidence, by gradient ascent in the box [0, 1].
+    """Gradient ascent from noise to an image that the model assigns confidently to a class.
 
-    Not near any image of the data: it shows what a model has learnt to be sure of. An image leaves as soon as it is sure, or when
-    it cannot move. The authors' code takes at most 10,000 steps of gradient descent at rate 1 with the same momentum, and finite
-    differences; here a step has the same length whatever the gradient's. Models that hide their gradient are climbed inside
-    `BPDA` or `Estimated`. Deterministic.
+    It shows what a model classifies with confidence far from any data. An image leaves once the
+    model is confident, or when it cannot move. The authors' code takes up to 10,000 descent steps
+    at rate 1 with the same momentum, and finite differences; here all steps have the same length.
+    Wrap it in `BPDA` or `Estimated` for models that hide their gradient. Deterministic.
+
+    The image at which the model was most confident is returned, whether confident enough or not.
 
     Args:
         confidence: the probability that ends the search, in (0, 1).
-        steps: gradient steps at most.
-        rate: length of a step, in L2, before momentum.
-        momentum: share of the last move that is kept, in [0, 1). What the box holds back is not kept.
+        steps: maximum number of gradient steps.
+        rate: L2 length of a step, before momentum.
+        momentum: share of the last change that is kept, in [0, 1), after clipping to the box.
         posterior: the model's probabilities.
 
     Raises:
-        InputError: one of them is out of its range.
+        InputError: a setting is out of range.
+
+    >>> image = torch.full((1, 1, 1, 2), 0.5)
+    >>> Distal(confidence=0.7)(nn.Flatten(), image, torch.tensor([0])).flatten().diff() < -0.8
+    tensor([True])
     """
 
     confidence: float = 0.9
@@ -81,23 +93,19 @@ class Distal(Attack):
 
     def __post_init__(self):
         if not 0 < self.confidence < 1:
-            raise InputError(
-                f"confidence {self.confidence:g} of distal images: want a probability between 0 and 1"
-            )
+            raise InputError(f"confidence={self.confidence:g}: give a probability between 0 and 1")
         if self.steps < 0 or not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
-            given = f"{self.steps} steps of length {self.rate:g} with momentum {self.momentum:g}"
-            raise InputError(
-                f"{given} to distal images: want at least 0 steps, a length above 0 and a momentum in [0, 1)"
-            )
+            given = f"steps={self.steps}, rate={self.rate:g}, momentum={self.momentum:g}"
+            raise InputError(f"{given}: give steps >= 0, a rate above 0, a momentum in [0, 1)")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The image that was surest on the way, (n, c, h, w).
+        """Return the image of highest confidence, (n, c, h, w).
 
         Args:
             model: to logits.
-            images: where to begin: noise, (n, c, h, w).
-            labels: the classes to climb to, int64 (n,).
-            generator: not used.
+            images: noise to start at, (n, c, h, w).
+            labels: target classes, int64 (n,).
+            random: not used.
         """
         found, surest = images.clone(), images.new_full((len(images),), -torch.inf)
         enough = math.log(self.confidence + CLEAR * (1 - self.confidence))
@@ -121,7 +129,8 @@ class Distal(Attack):
         return found
 
     def _height(self, logits: Tensor, labels: Tensor, below: float) -> Tensor:
-        """log p of the label, with the slope of what to climb; it has none from `below` on, which spares what estimates slopes."""
+        """Return log p of the label with the slope to climb; without one from `below` on, which
+        saves the estimation of slopes."""
         sure = self.posterior.log(logits.detach()).gather(1, labels[:, None]).squeeze(1)
         climbed = self.posterior.above_floor(logits, labels)
         return sure + torch.where(sure < below, climbed - climbed.detach(), 0)
@@ -131,4 +140,4 @@ class Distal(Attack):
 class _Climb(Active):
     images: Tensor
     velocity: Tensor
-    """the last move"""
+    """last change"""

@@ -1,4 +1,4 @@
-"""Gradients from logits alone, by finite differences: a stand-in where a model has no gradient or a misleading one."""
+"""Gradients from logits alone, by finite differences, for models without a useful gradient."""
 
 from __future__ import annotations
 
@@ -16,27 +16,34 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 DRAWN = 32
-"""Random directions of an image that are drawn, and asked about, at once."""
+"""Random directions of an image that are drawn and evaluated at once."""
 
 STREAM = -1
-"""The part of an attack's random numbers that its estimated gradients draw from; attacks number theirs from 0."""
+"""Stream of random numbers for the directions; attacks number theirs from 0."""
 
 
 @dataclass(frozen=True)
 class Estimated(Wrapped):
-    """An attack whose gradients are estimated from logits: it cannot tell the model from a black box.
+    """An attack whose gradients are estimated from logits: the model is a black box to it.
 
-    By default along every value of an image (Schott et al. 2019, section 5, "GE"), which costs 2 forward passes a value and is
-    exact where the logits are linear between the two points. With `directions`, along random corners of a cube instead
-    (simultaneous perturbation, Spall 1992; Uesato et al. 2018): 2 forward passes a direction, right on average, and noisy.
+    By default it differs along every value of an image (Schott et al. 2019, section 5, "GE"): 2
+    forward passes a value, exact where the logits are linear between the two points. With
+    `directions` it uses random corners of a cube (simultaneous perturbation, Spall 1992; Uesato et
+    al. 2018): 2 forward passes a direction, unbiased and noisy.
 
-    Points are asked on both sides, `step` away or where the box [0, 1] ends, and the difference is divided by how far they are
-    apart. An image whose loss has no slope by the logits costs nothing. All passes are in float32.
+    Points lie on both sides, `step` away or at the edge of [0, 1], and the difference is divided by
+    their distance. Images whose loss has no slope by the logits cost nothing. All passes are in
+    float32. Returns what the attack returns.
 
     Args:
         attack: any attack that follows gradients.
-        step: how far the points lie from the image in each value that is changed, in (0, 1].
-        directions: how many random directions; None means every value in turn.
+        step: distance in each value that is changed, in (0, 1].
+        directions: number of random directions; None means every value in turn.
+
+    >>> from scotoma.attacks.single_step import FGSM
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Estimated(FGSM("linf:0.2"))(nn.Flatten(), images, labels)
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "estimate"
@@ -82,7 +89,8 @@ class _Estimating(PerImage):
 
     @torch.no_grad()
     def slope(self, images: Tensor, owners: Tensor, by_logits: Tensor) -> Tensor:
-        """The gradient by the images (n, c, h, w) of a loss whose gradient by the logits is `by_logits` (n, classes)."""
+        """Return the gradient by the images (n, c, h, w) of a loss whose gradient by the logits is
+        `by_logits` (n, classes)."""
         gradient = torch.zeros_like(images, memory_format=torch.contiguous_format)
         sloped = (by_logits != 0).any(1).nonzero().squeeze(1)
         for at, direction in self._directions(images, owners, sloped):
@@ -97,7 +105,8 @@ class _Estimating(PerImage):
     def _directions(
         self, images: Tensor, owners: Tensor, sloped: Tensor
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Blocks of directions (m, c, h, w) and, int64 (m,), of which of the images; of all images in `sloped`."""
+        """Yield blocks of directions (m, c, h, w) with the indices, int64 (m,), of their images in
+        `sloped`."""
         values = images[0].numel()
         most = batch_size(images.device, values)
         if self.directions is None:
@@ -117,7 +126,8 @@ class _Estimating(PerImage):
                     )
 
     def _streams(self, at: Tensor, owners: Tensor) -> Iterator[tuple[Randomness, Tensor]]:
-        """The random numbers of the images `at`, grouped by how many gradients were estimated before; most often one group."""
+        """Yield the random numbers of the images `at`, grouped by how many gradients were estimated
+        before (mostly one group)."""
         before = self.drawn[owners[at]]
         self.drawn[owners[at]] = before + 1
         for number in before.unique().tolist():
@@ -126,7 +136,7 @@ class _Estimating(PerImage):
 
 
 class _Logits(torch.autograd.Function):
-    """Forward the model, backward finite differences of it."""
+    """The model's forward pass, with finite differences as its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, model: _Estimating, owners: Tensor) -> Tensor:

@@ -14,36 +14,43 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""The norm of the gradient that says how fast the margin can grow with the distance in each norm."""
+"""Norm of the gradient that gives the slope of the margin per distance in each norm."""
 LEAST = 1e-6
-"""Radius of a ball: on the boundary itself the estimate is 0, and would stay so."""
+"""Least radius of a ball; on the boundary itself the estimate would be and stay 0."""
 HALVINGS = 12
-"""Of the interval in which the L1 projection's threshold lies; in what is left the norm is all but linear."""
+"""Bisections for the threshold of the L1 projection, after which the norm is nearly linear."""
 NEWTON = 2
-"""Steps that then meet it."""
+"""Newton steps after the bisections."""
 
 
 @dataclass(frozen=True)
 class FMN(MinimumNormAttack):
-    """The smallest L-inf perturbation that fools, by steps along the margin's gradient inside a ball that adapts.
+    """The smallest L-inf perturbation, by steps along the margin's gradient in an adaptive ball.
 
-    Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", Algorithm 1, with four
-    changes. It comes in from far away, with a ball that closes in fast, and ascends a soft margin: that finds nearer images than
-    the paper's start at the image, above all behind the flat regions around the images of adversarially trained models. Pixels
-    at the edge of the box do not count in the gradient where it points outwards: on images of mostly black and white pixels half
-    of it does, and no step is spent there. And where it begins at the image, the estimated distance is exceeded by gamma before
-    the first success: inside the box it is a lower bound, which is approached but never reached.
+    Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints",
+    Algorithm 1, with four changes. It starts far away with a ball that shrinks fast, and it ascends
+    a soft margin: this finds nearer images than the paper's start at the image, above all behind
+    flat regions around images of adversarially trained models. Pixels at the edge of the box are
+    omitted from the gradient where it points outwards. If it begins at the image (`far=False`), the
+    estimated distance is exceeded by gamma before the first success, since inside the box it is a
+    lower bound.
 
-    The attack is deterministic.
+    Images that it does not fool are returned unchanged. Deterministic.
 
     Args:
         norm: "linf".
         steps: gradient steps, each one forward and one backward pass.
-        alpha: first and last length of a step, in L2; a cosine between them.
-        gamma: first and last share by which the ball shrinks and grows; a cosine between them. The paper's is 0.05 to 0.001.
-        softness: first and last of the margin that is ascended (`soft_margin`); a cosine between them. The paper's is 0.
-        far: the first step goes to the corner of the box to which the gradient points, and the ball comes in from there. The
+        alpha: first and last L2 length of a step, joined by a cosine.
+        gamma: first and last relative change of the ball, joined by a cosine; the paper's is 0.05
+            to 0.001.
+        softness: first and last softness of the margin (`soft_margin`), joined by a cosine; the
+            paper's is 0.
+        far: whether the first step goes to the corner of the box in the gradient's direction; the
             paper begins at the image.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> FMN("linf")(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "fmn-linf"
@@ -55,7 +62,6 @@ class FMN(MinimumNormAttack):
     far: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         norm = self.norm
         found = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
@@ -84,11 +90,14 @@ class FMN(MinimumNormAttack):
 
 @dataclass(frozen=True)
 class FMNL2(FMN):
-    """The smallest L2 perturbation, with a ball that closes in faster.
+    """The smallest L2 perturbation, as `FMN` with a ball that shrinks faster.
 
     Args:
         norm: "l2".
         steps, alpha, gamma, softness, far: as in `FMN`.
+
+    >>> FMNL2("l2").gamma
+    (0.5, 0.001)
     """
 
     id: ClassVar[str] = "fmn-l2"
@@ -98,11 +107,14 @@ class FMNL2(FMN):
 
 @dataclass(frozen=True)
 class FMNL1(FMNL2):
-    """The smallest L1 perturbation, in the same way.
+    """The smallest L1 perturbation, as `FMNL2`.
 
     Args:
         norm: "l1".
         steps, alpha, gamma, softness, far: as in `FMN`.
+
+    >>> FMNL1("l1").norm
+    'l1'
     """
 
     id: ClassVar[str] = "fmn-l1"
@@ -114,10 +126,11 @@ class _State(Nearest):
     eps: Tensor
     """radius of the ball, (n,)"""
     diameter: Tensor
-    """of the box, (n,)"""
+    """diameter of the box, (n,)"""
 
     def resize(self, boundary: Tensor, fooled: Tensor, gamma: float) -> None:
-        """Before the first success a little beyond `boundary`, then below the best or outwards again."""
+        """Set the radius a little beyond `boundary` before the first success, then below the best
+        distance or larger again."""
         failed = torch.where(self.best.isfinite(), self.eps, boundary) * (1 + gamma)
         self.eps = (
             torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed)
@@ -126,7 +139,7 @@ class _State(Nearest):
         )
 
     def move(self, gradient: Tensor, alpha: float, norm: str) -> None:
-        """One step of L2 length alpha, projected on ball and box; none where the gradient is zero."""
+        """Take one step of L2 length alpha, then project on ball and box."""
         length = size(gradient, "l2").clamp_min_(TINY)
         x = self.x.addcmul_(gradient, column(alpha / length))
         eps = column(self.eps)
@@ -143,18 +156,18 @@ class _State(Nearest):
 
 
 def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
-    """The nearest perturbation of L1 norm at most `radius` (n,) with which `clean` stays inside [0, 1], (n, c, h, w).
+    """Return the nearest perturbation with `clean` in [0, 1] and L1 norm at most `radius` (n,).
 
-    Every value gives up the same amount, as on the ball alone (Duchi et al. 2008), and then what the box cuts off; the norm
-    falls with that amount, so bisection comes near it, and Newton's steps meet it: the norm is linear in it between the amounts
-    at which one more value ends.
+    Every value is reduced by the same amount, as on the ball alone (Duchi et al. 2008), and by what
+    the box cuts off. The norm falls with that amount, piecewise linearly: bisection comes near it
+    and Newton's steps meet it.
     """
     sizes = delta.abs().flatten(1)
     room = torch.where(delta > 0, 1 - clean, clean).flatten(1)
     zero, kept, limit = torch.zeros_like(sizes), torch.empty_like(sizes), radius[:, None]
 
     def excess(amount: Tensor) -> Tensor:
-        """Of the norm over the radius, (n, 1), where every value gives up the amount (n, 1)."""
+        """Return the norm minus the radius if every value is reduced by `amount`; both (n, 1)."""
         return (
             torch.sub(sizes, amount, out=kept).clamp_(zero, room).sum(1, keepdim=True).sub_(limit)
         )

@@ -1,4 +1,4 @@
-"""HopSkipJump: the boundary's normal from decisions, a jump along it, and back to the boundary (Chen et al. 2020)."""
+"""HopSkipJump: steps along estimated normals of the decision boundary (Chen et al. 2020)."""
 
 from __future__ import annotations
 
@@ -23,34 +23,42 @@ BLOCK = 16
 """Probes of an image at a time."""
 
 JUMPS = 10
-"""Lengths of a jump that are tried, each half of the last."""
+"""Lengths of a jump to try, each half of the last."""
 
 GAIN = 0.998
-"""A jump must bring the image to within this share of its distance."""
+"""Share of its distance to which a jump must bring an image."""
 
 SPREAD = (0.1, 0.9)
-"""Where fewer or more of an image's probes fool they say little; the next lie nearer or farther out."""
+"""Range of the share of fooling probes that is informative; outside it the next probes lie nearer
+or farther out."""
 
 
 @dataclass(frozen=True)
 class HopSkipJump(MinimumNormAttack):
-    """Estimates the normal of the decision boundary where it stands, jumps along it, and goes back to the boundary.
+    """Estimates the normal of the decision boundary, jumps along it, and returns to the boundary.
 
-    Chen et al. 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", Algorithm 2, with all images in lock-step from
-    `Starts`. Four things differ:
+    Chen et al. 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", Algorithm 2,
+    with all images in lock-step from `Starts`. Four differences:
 
-    * probes lie at the image's L2 distance over sqrt(d), d its number of values, not over d: then the boundary need not be met so
-      exactly, and where the model sees few grey levels the probes move out until they say something;
-    * probes are of several kinds, as in `Boundary`; an image uses the kind that last brought it farther;
-    * a jump is as long as possible such that its end, drawn in towards the image (line for L2, box for L-inf), fools from
-      nearer than before, not such that its end fools: one that is right about the normal but too long is not wasted;
-    * the next iteration starts from the nearest point so far.
+    * Probes lie at the image's L2 distance over sqrt(d), d its number of values, not over d: the
+      boundary need not be met as exactly. Where too few or too many probes fool, their distance is
+      adapted.
+    * Probes are of several kinds, as in `Boundary`; an image uses the kind that last gained most.
+    * A jump is as long as possible such that its end, retracted towards the image (line for L2, box
+      for L-inf), fools from nearer than before. So a jump that is too long is not wasted.
+    * The next iteration starts from the nearest point so far.
+
+    Images that it does not fool, or whose `start` does not fool, are returned unchanged.
 
     Args:
-        norm: "linf" or "l2", which is minimised.
-        queries: forward passes an image in all; the start takes about 60 of them, and never more than 265.
-        probes: of the first iteration; iteration t takes sqrt(t) times as many.
-        sides: of the squares over which the probes' noise is averaged, odd, in pixels; 1 is white noise.
+        norm: "linf" or "l2", the norm to minimise.
+        queries: forward passes an image, including about 60 (at most 265) for the start.
+        probes: probes of the first iteration; iteration t takes sqrt(t) times as many.
+        sides: sides of the squares over which noise is averaged, odd, in pixels; 1 is white noise.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> HopSkipJump("linf", queries=600)(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "hop-skip-jump"
@@ -61,7 +69,6 @@ class HopSkipJump(MinimumNormAttack):
     sides: tuple[int, ...] = (1, 3)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         search = Search.begin(model, images, labels, random)
         Starts(self.norm).follow(search)
         return self._jump_from(search, images)
@@ -91,7 +98,8 @@ class HopSkipJump(MinimumNormAttack):
             iteration += 1
 
     def _normal(self, state: _State, probes: int, random: Randomness) -> Tensor:
-        """In which direction the model is fooled, (n, c, h, w), from random probes around x (section III-C, eq. 16)."""
+        """Return the normal towards fooling images, (n, c, h, w), from probes around x (section
+        III-C, eq. 16)."""
         values = state.clean[0].numel()
         radius = state.scale * size(state.x - state.clean, "l2") / math.sqrt(values)
         kind, normal, share = (
@@ -123,7 +131,7 @@ class HopSkipJump(MinimumNormAttack):
                 fooling += (move * fooled[:, :, None, None, None]).sum(1)
                 fools += fooled.sum(1)
             mean = fools / probes
-            # without the mean there is nothing left where all agree; towards those that fool, away from those that do not
+            # if all agree nothing is left without the mean: then towards those that fool or away
             agree = column((mean == 0) | (mean == 1))
             normal[rows] = torch.where(
                 agree, moves * column(2 * mean - 1), fooling - column(mean) * moves
@@ -133,7 +141,7 @@ class HopSkipJump(MinimumNormAttack):
         return normal
 
     def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
-        """Jump along the normal and back to the boundary, where that comes nearer."""
+        """Jump along the normal and return to the boundary, where that is nearer."""
         norm, before = self.norm, state.distance.clone()
         normal = (
             normal.sign()
@@ -170,6 +178,7 @@ class HopSkipJump(MinimumNormAttack):
 @dataclass
 class _State(Search):
     scale: Tensor
-    """the probes' distance from x as a multiple of that of x from the image over sqrt(d), (n,)"""
+    """distance of the probes from x, in units of x's distance from the image over sqrt(d), (n,)"""
     progress: Tensor
-    """factor by which the last iteration with each kind of probes brought x nearer, (n, kinds)"""
+    """factor by which the last iteration with each kind of probe reduced the distance, (n, kinds)
+    """

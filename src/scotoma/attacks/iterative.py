@@ -1,4 +1,4 @@
-"""Iterated single steps, from the image itself: basic iteration and momentum."""
+"""Iterated single steps from the image itself: basic iteration and momentum."""
 
 from __future__ import annotations
 
@@ -17,15 +17,22 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class IFGSM(BoundedAttack):
-    """Signed-gradient steps inside the ball, from the image itself (Kurakin et al. 2017, section 2).
+    """Signed-gradient steps in the ball, from the image (Kurakin et al. 2017, section 2).
+
+    With `until_fooled`, images that it does not fool are returned unchanged.
 
     Args:
         threat: the ball, L-inf or L2.
         steps: gradient steps.
         step_size: length of a step; None means eps / steps, the shortest that reaches the edge.
-        loss: what is ascended.
-        until_fooled: an image leaves as soon as it is fooled. Else all steps are taken and the last point is returned, whatever
-            the model says of it: an image far across the boundary is likelier to fool another model too.
+        loss: the loss to ascend.
+        until_fooled: whether an image leaves once it is fooled. Otherwise all steps are taken and
+            the last point is returned, fooling or not: far across the boundary it transfers better.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> IFGSM("linf:0.2")(nn.Flatten(), images, labels)  # six steps of 0.02
+    tensor([[[[0.4800, 0.5200]]]])
     """
 
     id: ClassVar[str] = "ifgsm"
@@ -64,21 +71,26 @@ class IFGSM(BoundedAttack):
         return found
 
     def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
-        """The class that the loss of each image speaks of, int64 (n,)."""
+        """Return the class that the loss refers to, int64 (n,)."""
         return oracle.labels
 
     def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
-        """Where the next step goes, from where the last one went."""
+        """Return the direction of the next step."""
         return gradient
 
 
 @dataclass(frozen=True)
 class IterLL(IFGSM):
-    """The same towards the class that the model finds least likely on the clean image (Kurakin et al. 2017, section 2).
+    """`IFGSM` towards the class least likely on the clean image (Kurakin et al. 2017, section 2).
 
     Args:
         threat, steps, step_size, until_fooled: as in `IFGSM`.
-        loss: of the logits and the least likely class.
+        loss: loss of the logits and the least likely class.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> IterLL("linf:0.2")(nn.Flatten(), images, labels)
+    tensor([[[[0.4800, 0.5200]]]])
     """
 
     id: ClassVar[str] = "iter-ll"
@@ -90,11 +102,16 @@ class IterLL(IFGSM):
 
 @dataclass(frozen=True)
 class MIM(IFGSM):
-    """Steps along a momentum of normalised gradients, whose examples transfer better (Dong et al. 2018, Algorithm 1).
+    """Steps along a momentum of gradients, which transfer better (Dong et al. 2018, Algorithm 1).
 
     Args:
         threat, steps, step_size, loss, until_fooled: as in `IFGSM`.
         decay: mu, the share of the last direction that is kept.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> MIM("linf:0.2", until_fooled=False)(nn.Flatten(), images, labels)
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "mim"
@@ -110,6 +127,6 @@ class _State(Active):
     clean: Tensor
     x: Tensor
     direction: Tensor
-    """of the last step"""
+    """direction of the last step"""
     aim: Tensor
-    """the class that the loss speaks of, (n,)"""
+    """class that the loss refers to, (n,)"""

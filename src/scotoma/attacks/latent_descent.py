@@ -1,4 +1,4 @@
-"""Latent descent: towards what the best wrong class would make of the image (Schott et al. 2019, section 4)."""
+"""Latent descent to the best reconstruction by a wrong class (Schott et al. 2019, section 4)."""
 
 from __future__ import annotations
 
@@ -23,18 +23,25 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class LatentDescent(MinimumNormAttack):
-    """Walks from the image to the reconstruction of the wrong class that explains it best, until the model is fooled.
+    """Moves the image to the reconstruction of the most likely wrong class, until it fools.
 
-    The attack that Schott et al. 2019 made for their own model. At each step the goal is drawn anew, for the point that was
-    reached before (the authors' code). The first point that fools is then drawn back by bisection. Where the model binarises its
-    input only pixels that must cross the threshold move, and just across it.
+    The attack of Schott et al. 2019 on their own model. At each step the goal is reconstructed anew
+    from the last point (the authors' code). The first fooling point is moved back by bisection. If
+    the model binarises its input, only pixels that must cross the threshold move, and just across
+    it.
 
-    The attack is deterministic.
+    Images that it does not fool are returned unchanged. Deterministic.
 
     Args:
         norm: "l2", "linf" or "l1", in which the result is measured; the search is the same.
-        steps: from the image to the reconstruction, each one forward pass.
-        halvings: of the last step.
+        steps: steps from the image to the reconstruction, each one forward pass.
+        halvings: bisections of the last step.
+
+    Raises:
+        InputError: (when called) the model reconstructs nothing.
+
+    >>> LatentDescent("l2", steps=20).halvings
+    10
     """
 
     id: ClassVar[str] = "latent-descent"
@@ -44,11 +51,6 @@ class LatentDescent(MinimumNormAttack):
     halvings: int = 10
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled.
-
-        Raises:
-            InputError: a model that reconstructs nothing.
-        """
         synthesiser = self._synthesiser(model)
         threshold = (
             synthesiser.binarise.threshold if isinstance(synthesiser.binarise, Binarise) else None
@@ -90,13 +92,13 @@ class LatentDescent(MinimumNormAttack):
         found = inside(model)
         if found is None:
             raise InputError(
-                "attack latent-descent needs a model that reconstructs images: arch=abs or arch=binary-abs"
+                "attack latent-descent needs a model that reconstructs images: arch=abs or binary-abs"
             )
         return found
 
     @staticmethod
     def _ask(state: _State, x: Tensor, seen: list[Synthesis]) -> Tensor:
-        """Which of `x` fool, bool; those leave, the others get the goal that lies beyond `x`."""
+        """Return which of `x` fool, bool; these leave, the others get the goal beyond `x`."""
         seen.clear()
         won = fooled(state.oracle.logits(x), state.oracle.labels)
         losses, _, made = (torch.cat(parts) for parts in zip(*seen, strict=True))
@@ -114,7 +116,7 @@ class LatentDescent(MinimumNormAttack):
         threshold: float | None,
         found: Tensor,
     ) -> None:
-        """Bisection between the last point that did not fool and the first that did."""
+        """Bisect between the last point that did not fool and the first that did."""
         low, high = reach - 1 / self.steps, reach
         for _ in range(self.halvings if len(oracle) else 0):
             middle = (low + high) / 2
@@ -131,7 +133,8 @@ class _State(Active):
 
 
 def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) -> Tensor:
-    """The point at `reach` on the way to the goal; for a binarised input the nearest one that looks the same."""
+    """Return the point at `reach` towards the goal; for a binarised input the nearest equivalent
+    one."""
     x = clean.lerp(goal, reach).clamp_(0, 1)
     if threshold is None:
         return x
@@ -144,7 +147,7 @@ def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) 
 
 @contextmanager
 def _watched(synthesiser: AnalysisBySynthesis) -> Iterator[list[Synthesis]]:
-    """What is behind the logits that were asked for last."""
+    """Record the reconstructions behind the last logits."""
     seen: list[Synthesis] = []
 
     def see(_module: nn.Module, _inputs: Any, synthesis: Any) -> None:

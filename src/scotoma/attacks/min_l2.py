@@ -1,4 +1,4 @@
-"""The smallest L2 perturbation: DDN, and then restarts towards the nearest classes."""
+"""The smallest L2 perturbation: DDN, then restarts towards the nearest classes."""
 
 from __future__ import annotations
 
@@ -18,28 +18,34 @@ from scotoma.utils.random import Randomness
 WIDE = 1.5
 """Radius of a restart's first sphere, in units of the smallest perturbation so far."""
 GAMMA = (0.1, 0.001)
-"""First and last share by which a restart's sphere shrinks and grows: it begins near where it ends."""
+"""First and last relative change of a restart's sphere, which begins near where it ends."""
 
 
 @dataclass
 class _State(Sphere, Aimed):
-    """A sphere, and the classes to head for."""
+    """A sphere, and the classes to search towards."""
 
 
 @dataclass(frozen=True)
 class MinL2(Restarted[_State]):
-    """Minimum-norm L2 attack: DDN towards whichever class leads, then towards the nearest classes one after the other.
+    """Minimum-norm L2 attack: DDN towards the leading class, then towards the nearest classes.
 
-    A restart begins at a random point of a sphere somewhat wider than the perturbation found, and closes in again as DDN does
-    (`attacks.ddn`). At the same cost it finds nearer images than DDN with more steps does (docs/log.md).
+    A restart begins at a random point of a sphere somewhat wider than the best perturbation and
+    shrinks it as `DDN` does. At equal cost it finds nearer images than DDN (docs/log.md). Images
+    that it does not fool are returned unchanged.
 
     Args:
         norm: "l2".
-        steps: gradient steps in all, each a forward and a backward pass; the passes that order the classes count as well.
-        restarts: how many of the searches go towards one wrong class, the nearest first; they come after one towards whichever
-            class leads, which gets the other steps.
+        steps: gradient steps in all, each a forward and a backward pass, including the passes that
+            rank the classes.
+        restarts: searches towards one wrong class each, the nearest first, after the one towards
+            the leading class, which gets the other steps.
         restart_steps: gradient steps of each restart.
-        until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
+        until: an image leaves once its perturbation is smaller; 0 searches to the end.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> MinL2("l2", 100, restart_steps=20)(torch.nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "min-l2"

@@ -29,22 +29,31 @@ class _State(Aimed):
 
 @dataclass(frozen=True)
 class MinLinf(Restarted[_State]):
-    """Minimum-norm L-inf attack: signed steps on the logit margin in a ball whose radius gallops and bisects.
+    """Minimum-norm L-inf attack: signed steps on the margin in a ball of adaptive radius.
 
-    Each image has a ball of its own. It starts wide and at a random point, where robust models are easy to fool; every
-    success sets it just inside the perturbation found and doubles the share by which the next success shrinks it; `PATIENCE`
-    steps without one halve that share, which opens the ball again. So the radius falls fast while that is easy and ends as a
-    bisection just below the best perturbation known. Following the boundary inwards from far away escapes the flat
-    regions around clean images in which descent from the clean image stays (on adversarially trained MNIST models).
+    Each image has its own ball. It starts wide and at a random point, where robust models are easy
+    to fool. A success sets the radius just below the perturbation found and doubles the share by
+    which the next success shrinks it; `PATIENCE` steps without one halve that share, which opens
+    the ball again. So the radius falls fast at first and ends as a bisection below the best
+    perturbation. Following the boundary inwards from far away escapes the flat regions around clean
+    images of adversarially trained models (seen on MNIST).
+
+    Images that it does not fool are returned unchanged.
 
     Args:
         norm: "linf".
-        steps: gradient steps in all, each a forward and a backward pass; the passes that order the classes count as well.
-        restarts: how many of the searches go towards one wrong class, the nearest first, from a new random point inside
-            the best perturbation so far; they come after one towards whichever class leads, which gets the other steps.
+        steps: gradient steps in all, each a forward and a backward pass, including the passes that
+            rank the classes.
+        restarts: searches towards one wrong class each, the nearest first, from a new random point
+            inside the best perturbation, after the one towards the leading class, which gets the
+            other steps.
         restart_steps: gradient steps of each restart.
-        radius: of the first ball; it grows while an image has not been fooled at all.
-        until: an image leaves once its perturbation is smaller than this; 0 searches to the end.
+        radius: radius of the first ball; it grows while an image has not been fooled at all.
+        until: an image leaves once its perturbation is smaller; 0 searches to the end.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> MinLinf("linf")(torch.nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "min-linf"
@@ -62,7 +71,7 @@ class MinLinf(Restarted[_State]):
         )
 
     def _search(self, state: _State, steps: int, loss: Loss, found: Tensor) -> None:
-        """One descent from a random point of the ball."""
+        """Run one descent from a random point of the ball."""
         if not len(state):
             return
         state.radius = state.best.clamp(max=self.radius)
@@ -97,7 +106,7 @@ class MinLinf(Restarted[_State]):
 
     @staticmethod
     def _adapt(state: _State, fooled: Tensor, found: Tensor) -> None:
-        """Keep what is closer than before, and move the radius."""
+        """Keep what is nearer than before, and adapt the radius."""
         rows = fooled.nonzero().squeeze(1)
         distance = (state.x[rows] - state.clean[rows]).abs_().flatten(1).amax(1)
         closer = distance < state.best[rows]

@@ -1,4 +1,4 @@
-"""Attacks that know nothing of the model but whether it is fooled: additive noise and loss of contrast."""
+"""Attacks that only observe whether the model is fooled: additive noise and loss of contrast."""
 
 from __future__ import annotations
 
@@ -18,12 +18,19 @@ GREYS = 11
 
 @dataclass(frozen=True)
 class GaussianNoise(Paths):
-    """Adds Gaussian noise, or uniform noise for L-inf, of the smallest size that fools.
+    """Adds the least Gaussian noise (uniform noise for L-inf) that fools.
+
+    Images that it does not fool are returned unchanged.
 
     Args:
-        norm: "linf", "l2" or "l1", which is minimised.
+        norm: "linf", "l2" or "l1", the norm to minimise.
         draws, persistence: as in `Paths`.
-        largest: standard deviation of the largest Gaussian noise, in pixel units; uniform noise goes to 1.
+        largest: standard deviation of the largest Gaussian noise, in pixel units; uniform noise
+            goes to 1.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> GaussianNoise("l2")(torch.nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "gaussian-noise"
@@ -42,13 +49,18 @@ class GaussianNoise(Paths):
 
 @dataclass(frozen=True)
 class Contrast(Paths):
-    """Moves all pixels towards one grey level, as little as fools: less contrast, or less light or dark.
+    """Moves all pixels towards one grey level, as little as fools.
 
-    Deterministic. Each of 11 grey levels is tried at each of 8 sizes until one has fooled, then as near as it still does.
+    Deterministic: 11 grey levels are tried at 8 sizes until one fools, which is then bisected.
+    Images that it does not fool are returned unchanged.
 
     Args:
-        norm: "linf", "l2" or "l1", which is minimised.
+        norm: "linf", "l2" or "l1", the norm to minimise.
         draws, persistence: as in `Paths`; a draw is a grey level at one size.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Contrast("l2")(torch.nn.Flatten(), images, labels)  # no grey fools this model
+    tensor([[[[0.6000, 0.4000]]]])
     """
 
     id: ClassVar[str] = "contrast"

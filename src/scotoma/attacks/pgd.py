@@ -16,14 +16,22 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class PGD(BoundedAttack):
-    """Signed-gradient steps inside the ball, from random starts (Madry et al. 2018, section 2.1).
+    """Signed-gradient steps in the ball, from random starts (Madry et al. 2018, section 2.1).
+
+    Images that it does not fool are returned unchanged. `start` replaces the first random start.
 
     Args:
         threat: the ball, L-inf or L2.
         steps: gradient steps from each start.
         step_size: length of a step; None means 2.5 eps / steps, which can cross the ball.
-        restarts: how many random starts (in the L-inf ball, on the L2 sphere); an image that is fooled leaves.
-        loss: what is ascended.
+        restarts: random starts (in the L-inf ball, on the L2 sphere); an image that is fooled
+            leaves.
+        loss: the loss to ascend.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> PGD("linf:0.2")(nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "pgd"

@@ -1,4 +1,4 @@
-"""The pointwise attack: noise that fools, taken back pixel by pixel (Schott et al. 2019)."""
+"""The pointwise attack: noise that fools, reverted pixel by pixel (Schott et al. 2019)."""
 
 from __future__ import annotations
 
@@ -16,34 +16,42 @@ from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
 
 ONE_IN = 8
-"""Of so many changed pixels one is needed, it is thought before any was tried."""
+"""Changed pixels for each needed one, as assumed before any was tried."""
 
 FILL = 0.7
-"""Needed pixels in a block that is tried, as expected: ln 2, so that it can be taken back every other time."""
+"""Expected number of needed pixels in a block: ln 2, so that every other block can be reverted."""
 
 SWEEPS = 10
 WORTH = 0.99
-"""Values are bisected again, pixel after pixel, while that brings the image to within this share of its distance."""
+"""Share of its distance below which a sweep of bisections must bring an image to be repeated."""
 
 
 VALUES = 1 << 26
-"""Attempts at so many pixel values run together."""
+"""Pixel values of the attempts that run together."""
 
 
 @dataclass(frozen=True)
 class Pointwise(MinimumNormAttack):
-    """Sets random pixels to black or white until the model is fooled, then takes back every pixel that it can.
+    """Sets random pixels to black or white until the model is fooled, then reverts all it can.
 
-    Schott et al. 2019, section 5 and appendix. Whole blocks of pixels, in random order, are taken back at once where the model
-    stays fooled; a block of which that is not true is halved until the pixel is found that must stay (generalised binary
-    splitting, Hwang 1972). Then pixels are tried one by one until all that are left have been tried in vain, one after the other:
-    in the result no changed pixel alone can be taken back. For L1 and L2 the values of the pixels left are bisected towards
-    the image as well, one after the other, in sweeps.
+    Schott et al. 2019, section 5 and appendix. Blocks of pixels, in random order, are reverted at
+    once where the model stays fooled; other blocks are halved until the needed pixel is found
+    (generalised binary splitting, Hwang 1972). Then single pixels are tried until none of the rest
+    can be reverted alone. For L1 and L2 the remaining pixels are bisected towards the image, one by
+    one, in sweeps.
+
+    Images that it does not fool are returned unchanged. `start` replaces the noise and the
+    restarts; images that it does not fool are returned unchanged.
 
     Args:
-        norm: "l0", "l1" or "l2", which is minimised.
-        restarts: how often, from other noise; the best counts.
-        draws: of noise that are tried for a start.
+        norm: "l0", "l1" or "l2", the norm to minimise.
+        restarts: searches from different noise, of which the best counts.
+        draws: noise images to try for a start.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4, 0.0]]]]), torch.tensor([0])
+    >>> adversarial = Pointwise("l0", restarts=2)(nn.Flatten(), images, labels)
+    >>> int((adversarial != images).sum())
+    1
     """
 
     id: ClassVar[str] = "pointwise"
@@ -53,7 +61,6 @@ class Pointwise(MinimumNormAttack):
     draws: int = 20
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, random)
         best = torch.full((len(images),), torch.inf, device=images.device)
@@ -77,7 +84,7 @@ class Pointwise(MinimumNormAttack):
         return found
 
     def _take_back(self, search: Search, found: Tensor, best: Tensor) -> None:
-        """Take back what can be, of the images that are fooled; `found` and `best`, their distances, keep what is nearest."""
+        """Revert what can be; `found` and `best`, their distances, keep the nearest."""
         search.drop(search.distance.isinf())
         if not len(search):
             return
@@ -97,7 +104,7 @@ class Pointwise(MinimumNormAttack):
 
 
 def _blocks(search: Search) -> None:
-    """Take back blocks of changed pixels in random order."""
+    """Revert blocks of changed pixels in random order."""
     changed, rank = _ranked(search)
     total = changed.sum(1)
     zero = torch.zeros_like(total)
@@ -126,7 +133,7 @@ def _blocks(search: Search) -> None:
 
 
 def _singles(search: Search) -> None:
-    """Take back single pixels until each that is left was tried in vain since the last that was taken back."""
+    """Revert single pixels until each remaining one was tried since the last success."""
     changed, rank = _ranked(search)
     tried = rank.float() - rank.shape[1]  # when, or in which order to come: the longest ago is next
     success = torch.zeros_like(search.distance)
@@ -170,14 +177,14 @@ def _values(search: Search, norm: str) -> None:
 
 
 def _ranked(search: Search) -> tuple[Tensor, Tensor]:
-    """Which pixels are changed, bool (n, pixels), and each one's place in a random order that begins with those."""
+    """Return which pixels are changed, bool (n, pixels), and ranks in random order, those first."""
     changed = (search.x != search.clean).any(1).flatten(1)
     chance = search.random.uniform(changed)
     return changed, (chance - changed.float()).argsort(1).argsort(1)
 
 
 def _try(search: Search, rows: Tensor, mask: Tensor) -> Tensor:
-    """Take back the pixels in `mask`, (rows, pixels), of the images `rows` where the model stays fooled. Returns where it does."""
+    """Revert the pixels in `mask`, (rows, pixels), where the model stays fooled. Return where."""
     x = torch.where(mask.view(-1, 1, *search.x.shape[2:]), search.clean[rows], search.x[rows])
     free = search.ask(x, rows)
     search.x[rows[free]] = x[free]

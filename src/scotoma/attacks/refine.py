@@ -1,4 +1,4 @@
-"""What a search for few changed pixels leaves to be taken back."""
+"""Reverting the changed pixels that an attack did not need."""
 
 from __future__ import annotations
 
@@ -14,23 +14,28 @@ from scotoma.attacks.pointwise import Pointwise
 from scotoma.utils.random import Randomness
 
 STREAM = -2
-"""The part of an attack's random numbers that `Refined` draws from; attacks number theirs from 0."""
+"""Stream of random numbers for `Refined`; attacks number theirs from 0."""
 
 
 @dataclass(frozen=True)
 class Refined(Wrapped):
-    """An attack in L1 or L2 whose examples are taken back pixel by pixel as far as the model stays fooled, as in `Pointwise`.
+    """An attack in L1 or L2 whose results are reverted pixel by pixel while the model stays fooled.
 
-    For models with steps: along BPDA's slopes all values move, although only those that cross a step change anything.
+    It serves models with steps: along `BPDA`'s slopes all values change, but only those that cross
+    a step matter. Returns images no farther than the attack's, by `Pointwise`.
 
     Args:
-        attack: in L1 or L2.
+        attack: an attack in L1 or L2.
+
+    >>> from scotoma.attacks.ddn import DDN
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Refined(DDN("l2", steps=20))(nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "refined"
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The examples, (n, c, h, w), none farther than the attack's."""
         return self._take_back(
             super().run(model, images, labels, random), model, images, labels, random
         )
@@ -59,7 +64,8 @@ class Refined(Wrapped):
 def take_back(
     model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness
 ) -> None:
-    """Take changed pixels of `found` back, in place, until none that is left can be; the others may go to the edge of the box."""
+    """Revert changed pixels of `found` in place until none can be; the others may go to the box's
+    edge."""
     rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
     if not len(rows):
         return

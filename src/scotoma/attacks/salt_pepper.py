@@ -14,14 +14,20 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class SaltPepper(Paths):
-    """Sets a growing share of the pixels to black or white at random, and keeps the smallest that fools.
+    """Sets a growing share of the pixels to black or white at random, as few as fool.
 
-    A draw gives each pixel its place in the order and its colour, all channels alike, so that more noise is the same noise and
-    more. Its share is bisected (Schott et al. 2019 run Foolbox's, which raises the share with new noise at each step).
+    A draw gives each pixel a rank and a colour, so that more noise contains less noise. The share
+    is bisected (Schott et al. 2019 use Foolbox's, which draws anew at each share). Images that it
+    does not fool are returned unchanged.
 
     Args:
-        norm: "l0", "l1" or "l2", which is minimised; L0 counts only pixels that change.
+        norm: "l0", "l1" or "l2", the norm to minimise; L0 counts only pixels that change.
         draws, persistence: as in `Paths`.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> SaltPepper("l0")(torch.nn.Flatten(), images, labels).argmax().item()
+    1
     """
 
     id: ClassVar[str] = "salt-pepper"

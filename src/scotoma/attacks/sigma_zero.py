@@ -1,4 +1,4 @@
-"""Sigma-zero: few changed pixels by gradient descent on a smooth count of them (Cina et al. 2025)."""
+"""Sigma-zero: few changed pixels by gradient descent on a smooth count (Cina et al. 2025)."""
 
 from __future__ import annotations
 
@@ -21,25 +21,31 @@ FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
 
 @dataclass(frozen=True)
 class SigmaZero(MinimumNormAttack):
-    """The fewest changed pixels that fool, by descent on the margin and on a smooth count, with a threshold that adapts.
+    """The fewest changed pixels, by descent on the margin and a smooth count, with a threshold.
 
-    Cina et al. 2025, "Sigma-zero: gradient-based optimization of l0-norm adversarial examples", Algorithm 1: Adam descends the
-    margin, cut off where the model is wrong, plus the mean over the pixels of s / (s + sigma), s a pixel's squared change, with
-    gradients of L-inf norm 1. After each step the pixels that changed by less than tau are taken back; tau grows when the model
-    is fooled and falls otherwise. Here a pixel counts once: s is summed, and the change that is held against tau is the largest,
-    over its channels.
+    Cina et al. 2025, "Sigma-zero: gradient-based optimization of l0-norm adversarial examples",
+    Algorithm 1: Adam descends the margin, cut off where the model is wrong, plus the mean over the
+    pixels of s / (s + sigma), s a pixel's squared change, with gradients of L-inf norm 1. After
+    each step pixels that changed by less than tau are reverted; tau grows when the model is fooled
+    and falls otherwise. Here a pixel counts once: s is summed over its channels, and the largest
+    change of a channel is compared with tau.
 
-    In the end each changed pixel is moved as far as it can go, where the model stays fooled, and pixels are taken back as in
-    `Pointwise` until none can be: the paper's result holds some that are not needed.
+    At the end each changed pixel is moved as far as possible where the model stays fooled, and
+    pixels are reverted as in `Pointwise`. Images that it does not fool are returned unchanged.
 
     Args:
         norm: "l0".
-        steps: of descent, each one forward and one backward pass.
-        rate: first and last length of Adam's steps; a cosine between them.
-        sigma: how smooth the count is.
+        steps: descent steps, each one forward and one backward pass.
+        rate: first and last length of Adam's steps, joined by a cosine.
+        sigma: smoothness of the count.
         threshold: first tau.
-        adaption: by so much of the rate tau grows or falls a step.
-        refine: take pixels back in the end.
+        adaption: change of tau in a step, in units of the rate.
+        refine: whether to revert pixels at the end.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> adversarial = SigmaZero("l0", steps=30)(nn.Flatten(), images, labels)
+    >>> int((adversarial != images).sum())
+    1
     """
 
     id: ClassVar[str] = "sigma-zero"
@@ -52,7 +58,6 @@ class SigmaZero(MinimumNormAttack):
     refine: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
         tau = self.threshold * one
@@ -80,7 +85,8 @@ class SigmaZero(MinimumNormAttack):
         return found
 
     def _downhill(self, gradient: Tensor, delta: Tensor) -> Tensor:
-        """The gradient of the count minus that of the margin, which is changed in place, with L-inf norm 1 or, where it is, 0."""
+        """Return the count's gradient minus the margin's, which is changed in place, with L-inf
+        norm 1."""
         squares = delta.square().sum(1, keepdim=True)
         count = delta * (2 * self.sigma / squares.add_(self.sigma).square_() / squares[0].numel())
         downhill = torch.sub(count, gradient, out=gradient)
@@ -88,7 +94,7 @@ class SigmaZero(MinimumNormAttack):
 
 
 def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """The margin as long as the label wins, else 0; beyond the guard, short of which an image does not count as fooled."""
+    """Return the margin while the label wins, else 0, with twice the guard of `fooled`."""
     return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
 
 
@@ -102,7 +108,7 @@ class _State(Nearest):
     """threshold, (n,)"""
 
     def descend(self, gradient: Tensor, rate: float, age: int) -> None:
-        """Adam's step number `age`, inside [0, 1]."""
+        """Take Adam's step number `age`, inside [0, 1]."""
         self.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         self.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
         rate *= (1 - SECOND_MOMENT**age) ** 0.5 / (1 - FIRST_MOMENT**age)
@@ -111,6 +117,6 @@ class _State(Nearest):
         )
 
     def threshold(self) -> None:
-        """Take the pixels back that changed by less than tau."""
+        """Revert the pixels that changed by less than tau."""
         small = (self.x - self.clean).abs().amax(1, keepdim=True) < column(self.tau)
         self.x = torch.where(small, self.clean, self.x)

@@ -1,4 +1,4 @@
-"""Attacks in one gradient step: fast, and the ones that masked gradients mislead first."""
+"""Attacks in one gradient step: fast, and the first that masked gradients mislead."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class FGSM(BoundedAttack):
-    """The fast gradient sign method: one step to the edge of the ball (Goodfellow et al. 2015, section 4).
+    """The fast gradient sign method: one step to the edge of the ball.
+
+    Goodfellow et al. 2015, section 4. The stepped image is returned whether it fools or not.
 
     Args:
         threat: the ball, L-inf or L2.
-        loss: what the step ascends.
+        loss: the loss to ascend.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> FGSM("linf:0.2")(nn.Flatten(), images, labels)  # the brighter pixel is the class
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "fgsm"
@@ -27,17 +34,23 @@ class FGSM(BoundedAttack):
     loss: Loss = cross_entropy
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Images inside the threat, (n, c, h, w)."""
         gradient = Oracle(model, labels).value_and_grad(images, self.loss).gradient
         return self.threat.project(images + self.threat.steepest(gradient), images)
 
 
 @dataclass(frozen=True)
 class StepLL(FGSM):
-    """One step towards the class that the model finds least likely (Kurakin et al. 2017, section 2).
+    """One step towards the class that the model finds least likely.
+
+    Kurakin et al. 2017, section 2. The stepped image is returned whether it fools or not.
 
     Args:
         threat: the ball, L-inf or L2.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> StepLL("linf:0.2")(nn.Flatten(), images, labels)
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "step-ll"
@@ -46,14 +59,20 @@ class StepLL(FGSM):
 
 @dataclass(frozen=True)
 class RandFGSM(BoundedAttack):
-    """R+FGSM: a random step of alpha, then a gradient step of eps - alpha from there (Tramer et al. 2018, eq. 5).
+    """R+FGSM: a random step of alpha, then a gradient step of eps - alpha.
 
-    The random step leaves the neighbourhood in which a masked gradient points elsewhere.
+    Tramer et al. 2018, eq. 5. The random step leaves the neighbourhood in which a masked gradient
+    misleads. The stepped image is returned whether it fools or not.
 
     Args:
         threat: the ball, L-inf or L2.
         alpha: length of the random step as a share of eps; the paper's is 1/2.
-        loss: what the second step ascends.
+        loss: the loss to ascend.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> RandFGSM("linf:0.2")(nn.Flatten(), images, labels).sub(images).abs().max() <= 0.20001
+    tensor(True)
     """
 
     id: ClassVar[str] = "rand-fgsm"
@@ -62,8 +81,7 @@ class RandFGSM(BoundedAttack):
     loss: Loss = cross_entropy
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Images inside the threat, (n, c, h, w)."""
-        noise = (random).normal(images)
+        noise = random.normal(images)
         start = (images + self.alpha * self.threat.steepest(noise)).clamp_(0, 1)
         gradient = Oracle(model, labels).value_and_grad(start, self.loss).gradient
         return self.threat.project(
@@ -73,11 +91,14 @@ class RandFGSM(BoundedAttack):
 
 @dataclass(frozen=True)
 class RandStepLL(RandFGSM):
-    """R+Step-LL: a random step of alpha, then one of eps - alpha towards the least likely class (Tramer et al. 2018, section 4.1).
+    """R+Step-LL: `RandFGSM` towards the least likely class (Tramer et al. 2018, section 4.1).
 
     Args:
         threat: the ball, L-inf or L2.
         alpha: length of the random step as a share of eps; the paper's is 1/2.
+
+    >>> RandStepLL("linf:0.2").alpha
+    0.5
     """
 
     id: ClassVar[str] = "rand-step-ll"

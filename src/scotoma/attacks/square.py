@@ -1,4 +1,4 @@
-"""Random search over squares: an attack that asks for no gradient (Andriushchenko et al. 2020)."""
+"""Random search over squares, without gradients (Andriushchenko et al. 2020)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-"""Of 10,000 queries, those after which the share of pixels in a square halves (section 3.1)."""
+"""Queries, of 10,000, after which the share of pixels in a square halves (section 3.1)."""
 
 
 DRAWN = 50
-"""Queries for which random numbers are drawn at once: drawing for each costs as much as a small network's forward pass."""
+"""Queries whose random numbers are drawn at once, since drawing costs as much as a small network.
+"""
 
 
 @dataclass(frozen=True)
 class Square(BoundedAttack):
-    """Sets a random square of the image to one side of the ball, and keeps it where the margin grows.
+    """Sets a random square to one side of the ball, and keeps it where the margin grows.
 
-    Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via random search", L-inf,
-    Algorithms 1 and 2. It sees logits alone, so it is not misled by gradients that vanish or point elsewhere.
+    Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via
+    random search", L-inf, Algorithms 1 and 2. It uses logits alone, so vanishing or wrong gradients
+    do not mislead it. Images that it does not fool are returned unchanged. `start` replaces the
+    vertical stripes at which it begins.
 
     Args:
-        threat: the ball.
+        threat: the L-inf ball.
         queries: forward passes an image; one that is fooled leaves.
-        share: of the image's pixels in the first squares.
+        share: share of the image's pixels in the first squares.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Square("linf:0.2")(nn.Flatten(), images, labels)
+    tensor([[[[0.4000, 0.6000]]]])
     """
 
     id: ClassVar[str] = "square"
@@ -41,7 +49,6 @@ class Square(BoundedAttack):
     share: float = 0.8
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Images inside the threat, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         stripes = (random.uniform(images[:, :, :1]) < 0.5).to(images).mul_(2).sub_(1)
         return self.run_from(images + self.threat.eps * stripes, model, images, labels, random)
 
@@ -81,16 +88,17 @@ class Square(BoundedAttack):
         return found
 
     def _side(self, query: int, size: torch.Size) -> int:
-        """Side of the squares at a query, in pixels (section 3.1)."""
+        """Return the side of the squares at a query, in pixels (section 3.1)."""
         halvings = sum(query / self.queries * 10_000 > mark for mark in HALVINGS)
         pixels = self.share / 2**halvings * size[0] * size[1]
         return min(max(1, round(pixels**0.5)), min(size))
 
     @staticmethod
     def _propose(state: _State, chance: Tensor, side: int) -> Tensor:
-        """A copy of each image with one square of it moved to the upper or lower end of the ball, channel by channel.
+        """Return copies of the images with one square moved to the ball's upper or lower end.
 
-        `chance`, (n, 2 + channels) in [0, 1), says where the square lies and to which end each channel goes.
+        `chance`, (n, 2 + channels) in [0, 1), sets the place of the square and the end for each
+        channel.
         """
         n, channels, height, width = state.x.shape
         top = (chance[:, 0] * (height - side + 1)).long()
@@ -109,10 +117,10 @@ class Square(BoundedAttack):
 class _State(Active):
     random: Randomness
     upper: Tensor
-    """where the ball ends, inside [0, 1]"""
+    """upper end of the ball, inside [0, 1]"""
     lower: Tensor
     x: Tensor
-    """the best so far, (n, c, h, w)"""
+    """best image so far, (n, c, h, w)"""
     gain: Tensor
     """its margin, (n,)"""
     chances: Tensor

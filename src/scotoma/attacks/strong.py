@@ -1,4 +1,4 @@
-"""The audit's default: several attacks in turn, the best result an image."""
+"""The audit attack: several attacks in turn, the best result for each image."""
 
 from __future__ import annotations
 
@@ -18,26 +18,33 @@ from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
-"""The minimum-norm search in each norm."""
+"""Minimum-norm search in each norm."""
 
 NEAR = 1.05
-"""Of the images that the minimum-norm search leaves standing at a size, targeted APGD and square broke only some whose smallest
-perturbation was within this factor of it (see docs/log.md); they are not spent on those farther out."""
+"""Factor of eps up to which images that withstand the search are attacked further: the other
+attacks fooled hardly any image whose smallest perturbation was larger (docs/log.md)."""
 
 
 @dataclass(frozen=True)
 class Strong(BoundedAttack):
-    """Minimum-norm search on every image, then attacks at eps on those that barely stand; the best result an image.
+    """Minimum-norm search on every image, then attacks at eps on those that barely withstand it.
 
-    `min-linf` or `min-l2` comes first and gives every image's smallest perturbation. Targeted APGD works on the images that
-    barely stand. In L-inf, random search over squares comes last and starts from the smallest perturbation, shortened to eps: it
-    crosses the flat steps that training at a large eps leaves (on PGD-trained MNIST models it finds what no gradient does).
+    `min-linf` or `min-l2` gives each image's smallest perturbation. Targeted APGD then attacks
+    images that barely withstand eps. In L-inf, random search over squares starts last, from the
+    smallest perturbation shortened to eps: it crosses the flat steps that training at a large eps
+    leaves (on PGD-trained MNIST models it finds what no gradient does).
+
+    The closest fooling images are returned, also beyond eps; images without one are unchanged.
 
     Args:
-        threat: its norm, L-inf or L2, is minimised; images that stand at its eps, but would fall a little beyond it or nowhere,
-            are attacked further.
-        until: a smaller size that matters as much as eps: images are attacked further at both, and those whose perturbation
-            is smaller than this are left; 0 finds each image's smallest.
+        threat: L-inf or L2; its norm is minimised, its eps is where further attacks concentrate.
+        until: a smaller size that matters as much as eps: images are attacked further at both, and
+            left once their perturbation is smaller; 0 finds each image's smallest.
+
+    >>> import torch
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Strong("linf:0.2")(nn.Flatten(), images, labels).round(decimals=2)
+    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "strong"
@@ -45,7 +52,6 @@ class Strong(BoundedAttack):
     until: float = 0.0
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         adversarial = self._search(model, images, labels, generator=random.fork(0))
         sizes = [self.threat.eps]
         if 0 < self.until < self.threat.eps:
@@ -77,6 +83,6 @@ class Strong(BoundedAttack):
 
     @staticmethod
     def _further(ball: Threat) -> list[tuple[BoundedAttack, bool]]:
-        """Return the attacks inside a ball, and whether each starts from the nearest so far."""
+        """Return the attacks inside a ball, and whether each starts from the nearest image."""
         targeted = (APGDT(ball, steps=50), False)
         return [targeted, (Square(ball, queries=2000), True)] if ball.norm == "linf" else [targeted]

@@ -1,4 +1,4 @@
-"""Examples made on other models: an attack that asks the model under attack for nothing but its answers (Szegedy et al. 2014)."""
+"""Examples crafted on other models; the attacked model is only evaluated (Szegedy et al. 2014)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class Transfer(BoundedAttack):
-    """Makes examples on each source in turn, and keeps the first that fools the model under attack.
+    """Crafts examples on each source in turn, and keeps the first that fools the attacked model.
+
+    Images that no example fools are returned unchanged.
 
     Args:
         threat: the ball, L-inf or L2.
-        sources: the models on which examples are made.
-        steps: of momentum iteration on a source (`MIM`), all of them taken.
+        sources: the models on which examples are crafted.
+        steps: momentum iterations on a source (`MIM`), all of which are taken.
+
+    Raises:
+        InputError: there are no sources, or the norm is not supported.
+
+    >>> import scotoma
+    >>> Transfer("linf:0.2")
+    Traceback (most recent call last):
+    scotoma.utils.errors.InputError: attack transfer needs models to make examples on; ...
     """
 
     id: ClassVar[str] = "transfer"
@@ -33,13 +43,13 @@ class Transfer(BoundedAttack):
     steps: int = 20
 
     def __post_init__(self):
+        super().__post_init__()
         if not self.sources:
             raise InputError(
                 "attack transfer needs models to make examples on; give sources=MODEL,MODEL"
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Images inside the threat, (n, c, h, w); unchanged where no example fooled the model."""
         found = images.clone()
         oracle = Oracle(model, labels)
         for number, source in enumerate(self.sources):
@@ -63,6 +73,6 @@ def craft(
     labels: Tensor,
     random: Randomness,
 ) -> Tensor:
-    """What an attack makes of the images on another model, (n, c, h, w)."""
+    """Return the examples that an attack crafts from the images on another model, (n, c, h, w)."""
     module = source.module.to(images.device)
     return attack(module, images, labels, generator=random)

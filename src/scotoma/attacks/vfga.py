@@ -20,24 +20,31 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class VFGA(MinimumNormAttack):
-    """Changes the pixel that promises most, by the best of several random amounts, until the model is fooled.
+    """Changes the most promising pixel by the best of several random amounts, until one fools.
 
-    Cesaire et al. 2021, "Stochastic sparse adversarial attacks" (VFGA). A pixel promises its gradient times the way
-    to the edge of the box, channel by channel. The `pixels` that promise most are each tried with `samples` amounts, the sizes of
-    Gaussian numbers whose variance is that way, cut off where the box ends; and here also with the whole way. The trial with the
-    largest margin counts. Then the next pixel is changed, each once.
+    Cesaire et al. 2021, "Stochastic sparse adversarial attacks" (VFGA). A pixel's promise is its
+    gradient times its distance to the edge of the box, summed over channels. The `pixels` of
+    largest promise are each tried with `samples` amounts, absolute values of Gaussian numbers whose
+    variance is that distance, clipped to the box, and here also with the whole distance. The trial
+    of largest margin counts; then another pixel is changed.
 
-    Four things differ: the gradient is that of a soft margin instead of the label's probability, which vanishes where the model
-    is sure; the pixels compete over both directions instead of one each; a pixel is all its channels; and in the end pixels that
-    are not needed are taken back as in `Pointwise`.
+    Four differences: a soft margin replaces the label's probability, whose gradient vanishes where
+    the model is sure; pixels compete over both directions; a pixel is all its channels; at the end
+    pixels that are not needed are reverted as in `Pointwise`.
+
+    Images that it does not fool are returned unchanged.
 
     Args:
         norm: "l0".
-        samples: random amounts of each pixel.
-        pixels: that are tried at once.
-        softness: of the margin (`soft_margin`).
-        limit: so many pixels are changed at most; None means all.
-        refine: take pixels back in the end.
+        samples: random amounts for each pixel.
+        pixels: pixels tried at once.
+        softness: softness of the margin (`soft_margin`).
+        limit: maximum number of changed pixels; None means all.
+        refine: whether to revert pixels at the end.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> VFGA("l0")(nn.Flatten(), images, labels)  # one pixel changes
+    tensor([[[[0.0000, 0.4000]]]])
     """
 
     id: ClassVar[str] = "vfga"
@@ -49,7 +56,6 @@ class VFGA(MinimumNormAttack):
     refine: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         loss = soft_margin(self.softness)
         state = _State(
@@ -79,7 +85,7 @@ class VFGA(MinimumNormAttack):
         return found
 
     def _change(self, state: _State, gradient: Tensor, chosen: Tensor, loss: Loss) -> Tensor:
-        """Change one of the pixels `chosen`, (n, k), of each image. Returns where that fools."""
+        """Change one of the pixels `chosen`, (n, k), of each image. Return where that fools."""
         n, k = chosen.shape
         channels = state.x.shape[1]
         at = chosen[:, None].expand(-1, channels, -1)  # (n, c, k)
@@ -119,7 +125,7 @@ class VFGA(MinimumNormAttack):
 
 
 def _with_pixels(images: Tensor, pixel: Tensor, values: Tensor) -> Tensor:
-    """Images, changed in place, each with the values (n, c) at its pixel (n,)."""
+    """Set each image's pixel (n,) to values (n, c), in place."""
     flat = images.view(len(images), images.shape[1], -1)
     flat.scatter_(2, pixel[:, None, None].expand(-1, flat.shape[1], 1), values[:, :, None])
     return images

@@ -1,1 +1,1 @@
-"""What several attacks share: the model as an oracle, the active set, losses, starting points and path search."""
+"""What attacks share: bases, the oracle, the active set, losses, starting points, path search."""

@@ -1,4 +1,4 @@
-"""The active set: what an attack knows of the images that it still works on."""
+"""The active set: an attack's state of the images that it still works on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scotoma.attacks.core.oracle import Oracle
 
 @dataclass
 class Active:
-    """Per-image state of an attack, narrowed together so that a finished image leaves the batch at once.
+    """Per-image state of an attack; a finished image leaves all fields at once.
 
-    Subclasses add fields; each is a tensor with a row an image, or has a `select` of its own.
+    Subclasses add fields: tensors with one row an image, or objects with a `select` method.
     """
 
     oracle: Oracle
@@ -23,17 +23,17 @@ class Active:
 
     @property
     def rows(self) -> Tensor:
-        """Which images of the whole batch are still here, int64."""
+        """Indices in the whole batch of the images still here, int64."""
         return self.oracle.rows
 
     def finish(self, done: Tensor, x: Tensor, found: Tensor) -> None:
-        """Write those of `x`, the images now, that are in the mask `done` into `found`, and let them leave."""
+        """Write the rows of `x` in the mask `done` into `found`, and drop these images."""
         if bool(done.any()):
             found[self.rows[done]] = x[done]
             self.drop(done)
 
     def drop(self, done: Tensor) -> None:
-        """Let the images in the mask `done` leave."""
+        """Drop the images in the mask `done`."""
         if not bool(done.any()):
             return
         keep = (~done).nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""What every attack is: settings that are checked when it is made, and a call on a batch."""
+"""The bases of all attacks: settings that are checked when made, and a call on a batch."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class Attack(ABC):
-    """A search for adversarial images; a subclass is a frozen dataclass whose fields are its settings.
+    """A search for adversarial images: a frozen dataclass whose fields are its settings.
 
-    It has an `id`, by which records and random numbers know it whatever the class is called, the
-    `norms` in which it works, and whether it follows the model's `gradients`.
+    `id` names it in records and seeds its random numbers whatever the class is called, `norms` are
+    those it supports, and `gradients` says whether it follows the model's.
     """
 
     id: ClassVar[str]
@@ -36,19 +36,18 @@ class Attack(ABC):
     ) -> Tensor:
         """Return adversarial images, (n, c, h, w) in [0, 1].
 
-        An image that the model misclassifies already, or that the attack fails to change into one
-        that it misclassifies, is returned unchanged unless the class says otherwise.
+        Images that the model misclassifies already, or that the attack does not fool, are returned
+        unchanged unless the class says otherwise.
 
         Args:
             model: from images to logits (n, classes), in eval mode.
             images: float32 (n, c, h, w) in [0, 1].
             labels: the correct classes, int64 (n,).
-            start: images (n, c, h, w) at which the search begins, instead of where the attack
-                would.
+            start: images (n, c, h, w) from which to search instead of the attack's own start.
             generator: random numbers of each image; by default those of seed 0.
 
         Raises:
-            InputError: `start` is given to an attack that cannot begin elsewhere.
+            InputError: the attack does not support `start`.
         """
         random = generator or Randomness.default(images)
         if start is None:
@@ -62,11 +61,11 @@ class Attack(ABC):
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        """Return adversarial images, (n, c, h, w), searched for from the images `start`."""
+        """Return adversarial images, (n, c, h, w), from a search that begins at `start`."""
         raise InputError(f"start: {type(self).__name__} cannot begin at other images")
 
     def check_norm(self, norm: str) -> None:
-        """Raise `InputError` for a norm that is not among `norms`."""
+        """Raise `InputError` for a norm that is not in `norms`."""
         if norm not in self.norms:
             known = " and ".join(self.norms)
             raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
@@ -80,7 +79,7 @@ class BoundedAttack(Attack):
         threat: the ball, a `Threat` or text such as "linf:8/255".
 
     Raises:
-        InputError: a threat in a norm that the attack does not know.
+        InputError: the attack does not support the threat's norm.
     """
 
     threat: Threat
@@ -97,13 +96,13 @@ class BoundedAttack(Attack):
 
 @dataclass(frozen=True)
 class MinimumNormAttack(Attack):
-    """An attack that returns the smallest perturbation that it finds, of whatever size.
+    """An attack that returns the smallest perturbation that it finds, of any size.
 
     Args:
-        norm: the norm that is minimised: "linf", "l2", "l1" or "l0" (which counts pixels).
+        norm: the norm to minimise: "linf", "l2", "l1" or "l0" (which counts pixels).
 
     Raises:
-        InputError: a norm that the attack does not know.
+        InputError: the attack does not support the norm.
     """
 
     norm: str

@@ -1,4 +1,4 @@
-"""Random directions in image space, many of them cheaply."""
+"""Random directions in image space, cheaply."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from scotoma.utils.random import Randomness
 
 SPREAD = 0x3C6EF372 | 1
-"""Odd, so that a product with it loses nothing; its upper bits depend on all of the number's."""
+"""Odd multiplier of which no bit is lost; a product's upper bits depend on all bits."""
 
 
 def directions(random: Randomness, like: Tensor, count: int) -> Tensor:
-    """`count` random directions for each image, uint8 (n, count, values of an image); `centred` makes them numbers.
+    """Return `count` random directions an image, uint8 (n, count, values); see `centred`.
 
-    Every value is uniform and hardly correlated with another, which in many dimensions is as good as normal. The 24 bits of a
-    random number, multiplied, make four values.
+    Every value is uniform and hardly correlated with another, which in many dimensions is as good
+    as normal. The 24 bits of a random number, multiplied, make four values.
     """
     values = like[0].numel()
     numbers = random.uniform(like.new_empty(len(like), count, math.ceil(values / 4)))
@@ -26,12 +26,15 @@ def directions(random: Randomness, like: Tensor, count: int) -> Tensor:
 
 
 def centred(drawn: Tensor) -> Tensor:
-    """The directions with mean 0, of no particular length."""
+    """Return the directions with mean 0, of no particular length."""
     return drawn.float().sub_(127.5)
 
 
 def smoothed(noise: Tensor, kind: Tensor, sides: tuple[int, ...]) -> Tensor:
-    """Noise (n, ..., h, w) summed, around each pixel, over the square whose side `kind`, int64 (n,), picks from the odd `sides`."""
+    """Return noise (n, ..., h, w) summed over the square around each pixel.
+
+    `kind`, int64 (n,), picks the side of each image's square from the odd `sides`.
+    """
     smooth = noise
     for number, side in enumerate(sides):
         if side == 1:

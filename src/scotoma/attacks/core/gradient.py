@@ -1,4 +1,4 @@
-"""Where an attack's gradients come from: the model, differences of its logits, or slopes in the place of its steps."""
+"""The source of an attack's gradients: the model, finite differences, or BPDA."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ GRADIENTS: dict[str, Callable[[Any], Callable[..., Tensor]]] = {
     "bpda": BPDA,
 }
 FALLBACKS = ("estimate", "bpda")
-"""What a module may declare, the one that serves every model first."""
+"""Gradients that a module may declare, the one that serves every model first."""
 
 
 def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[..., Tensor]:
-    """The attack with the gradients of that name: "exact", "estimate" (`Estimated`) or "bpda" (`BPDA`).
+    """Return the attack with gradients "exact", "estimate" (`Estimated`) or "bpda" (`BPDA`).
 
-    Raises `InputError` for another name, and where the attack follows no gradients of the model (`follows_gradients`).
+    Raises:
+        InputError: the name is unknown, or the attack follows no gradients.
     """
     if gradient not in GRADIENTS:
         raise InputError(f"gradient={gradient}: unknown; {nearest(gradient, list(GRADIENTS))}")
@@ -38,10 +39,10 @@ def with_gradient(attack: Callable[..., Tensor], gradient: str) -> Callable[...,
 
 
 def declared_gradient(model: nn.Module) -> str:
-    """The gradients that attacks on this model need, by its own word: "exact" where it says nothing.
+    """Return the gradients that attacks on this model need, as its modules declare; else "exact".
 
-    A class of modules whose outputs have no useful gradient says `gradient: ClassVar = "bpda"`, as `Binarise` does, or "estimate"
-    where no slope can stand in for what it does; it speaks for every model that it is part of.
+    A module class without a useful gradient declares `gradient: ClassVar = "bpda"`, as `Binarise`
+    does, or "estimate" if no slope can replace it. This holds for every model that contains it.
     """
     said = {
         getattr(type(part), "gradient", None)

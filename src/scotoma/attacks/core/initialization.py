@@ -1,4 +1,4 @@
-"""Where attacks that walk along the boundary begin: the nearest point that fools on the way to one of several other images."""
+"""Starting points of decision-based attacks, on paths to other images."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from scotoma.attacks.core.path_search import Paths, retracted
 from scotoma.utils.random import Randomness
 
 BLOBS = 4
-"""Smooth noise is that many random grey levels across and down, interpolated."""
+"""Random grey levels of smooth noise in each direction, which are interpolated."""
 
 
 @dataclass(frozen=True)
 class Starts(Paths):
-    """Goes towards uniform noise, salt-and-pepper noise, smooth noise and the image itself shifted and mirrored, in turn.
+    """Paths to uniform, salt-and-pepper and smooth noise and the image itself shifted, in turn.
 
-    Networks give noise of one kind mostly one label, so that one kind alone fools for no image of that class. What other images
-    are attacked changes nothing. It takes about 60 queries, and never more than 265.
+    Networks assign mostly one class to noise of one kind, so images of that class need another
+    kind. It takes about 60 queries, and at most 265.
 
     Args:
         norm, draws, persistence: as in `Paths`.
@@ -45,10 +45,10 @@ class Starts(Paths):
 
 @dataclass(frozen=True)
 class FewPixels(Paths):
-    """Replaces more and more pixels, in random order, by salt-and-pepper noise; by the other images of `Starts` where that fails.
+    """Replaces more and more pixels by salt-and-pepper noise, then by the images of `Starts`.
 
     Args:
-        norm, draws, persistence: as in `Paths`; beyond `draws` it is no longer noise alone.
+        norm, draws, persistence: as in `Paths`; after `draws` come the images of `Starts`.
     """
 
     norms: ClassVar = ("l0",)
@@ -68,7 +68,7 @@ class FewPixels(Paths):
 
 
 def other(images: Tensor, random: Randomness, number: int) -> Tensor:
-    """An image of another kind, (n, c, h, w), of which there are four that take turns with `number`."""
+    """Return an image of kind `number` modulo 4, (n, c, h, w)."""
     if number % 4 == 0:
         return random.uniform(images)
     if number % 4 == 1:
@@ -83,7 +83,7 @@ def other(images: Tensor, random: Randomness, number: int) -> Tensor:
 
 
 def _moved(images: Tensor, chance: Tensor) -> Tensor:
-    """Each image mirrored up-down and left-right or not, and rolled; `chance`, (n, 4) in [0, 1), says how."""
+    """Return each image mirrored or not and rolled, as `chance`, (n, 4) in [0, 1), says."""
 
     def places(length: int, mirror: Tensor, roll: Tensor) -> Tensor:
         index = torch.arange(length, device=images.device) + (roll * length).long()[:, None]

@@ -1,4 +1,4 @@
-"""What minimum-norm attacks share: how far an image has moved, the nearest one that fools, and the margin they ascend."""
+"""What minimum-norm attacks share: distances, the nearest fooling image, margins to ascend."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ HUGE = 1e30
 
 
 def column(numbers: Tensor) -> Tensor:
-    """(n,) as (n, 1, 1, 1)."""
+    """Reshape (n,) to (n, 1, 1, 1)."""
     return numbers[:, None, None, None]
 
 
 def cosine(ends: tuple[float, float], progress: float) -> float:
-    """From the first of `ends` to the last along half a cosine, as `progress` goes from 0 to 1."""
+    """Return the value between `ends` on half a cosine, for `progress` from 0 to 1."""
     first, last = ends
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
 def size(delta: Tensor, norm: str) -> Tensor:
-    """How large each perturbation (n, c, h, w) is, (n,); L0 counts pixels, all channels of a pixel together."""
+    """Return the size of each perturbation (n, c, h, w), (n,); L0 counts pixels, not values."""
     if norm == "l0":
         return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
     flat = delta.flatten(1)
@@ -42,21 +42,22 @@ def size(delta: Tensor, norm: str) -> Tensor:
 
 
 def inwards(gradient: Tensor, x: Tensor) -> Tensor:
-    """The gradient, changed in place: 0 at pixels on the edge of the box where it points out of it, so no step is spent there."""
+    """Set the gradient to 0, in place, at pixels on the box's edge where it points outwards."""
     return gradient.clamp_(x * -HUGE, (1 - x) * HUGE)
 
 
 def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Positive where `fooled` holds, (n,), so that what goes to the boundary aims at what counts as a success."""
+    """Return the margin less the guard, (n,), which is positive where `fooled` holds."""
     return margin(logits, labels) - GUARD * logits.detach().abs().amax(1)
 
 
 def soft_margin(softness: float) -> Loss:
-    """The guarded margin with a soft maximum over the wrong classes, never above it; `softness` 0 is the margin itself.
+    """Return the guarded margin as a loss with a soft maximum over the wrong classes.
 
-    The margin's gradient goes towards the class that leads now, and often stays with it although another is nearer. The soft
-    maximum, T log mean exp(z_j / T) over the wrong classes j, weighs them all. T is `softness` times the standard deviation of
-    the image's logits, so that the loss knows neither their scale nor their shift.
+    The margin's gradient points to the leading class, even if another is nearer. The soft maximum,
+    T log mean exp(z_j / T) over the wrong classes j, weighs them all and is never above the
+    maximum. T is `softness` times the standard deviation of the image's logits, so that the loss is
+    independent of their scale and shift; 0 is the margin itself.
     """
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -78,12 +79,12 @@ def soft_margin(softness: float) -> Loss:
 
 @dataclass
 class Nearest(Active):
-    """The state of a minimum-norm attack."""
+    """State of a minimum-norm attack."""
 
     clean: Tensor
     x: Tensor
     best: Tensor
-    """the smallest distance that fools, (n,), infinite before the first"""
+    """smallest fooling distance, (n,), infinite before the first"""
 
     def keep(self, fooled: Tensor, distance: Tensor, found: Tensor) -> None:
         """Write the images that fool from nearer than before into `found`."""

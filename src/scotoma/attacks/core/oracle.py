@@ -1,4 +1,4 @@
-"""The model as an attack sees it: logits and input gradients of the images that are still open."""
+"""The model as an attack sees it: logits and input gradients of the open images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from scotoma.attacks.core.losses import fooled, margin
 from scotoma.utils.device import autocast
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Logits (n, classes) and labels (n,) to one loss an image (n,), or for `Oracle.jacobian` to several (n, k)."""
+"""Logits (n, classes) and labels (n,) to a loss (n,), or k losses (n, k) for `Oracle.jacobian`."""
 
 DOUBT = 2**-7
-"""Margins nearer to 0 than this share of the largest logit are asked again in float32: about the rounding of bf16."""
+"""Share of the largest logit (rounding of bf16) below which a margin is confirmed in float32."""
 
 
 class ValueAndGrad(NamedTuple):
-    """What one forward and backward pass tells, or one forward and k backward passes."""
+    """Result of a forward pass and one or k backward passes."""
 
     gradient: Tensor
-    """of the loss by the image, (n, c, h, w) or (n, k, c, h, w), the attack's own to change; 0 where it is not finite"""
+    """(n, c, h, w) or (n, k, c, h, w), owned by the attack; 0 where it is not finite"""
     loss: Tensor
     """(n,) or (n, k)"""
     fooled: Tensor
@@ -33,8 +33,8 @@ class ValueAndGrad(NamedTuple):
 class Oracle:
     """A model and the labels of the images under attack; `select` keeps those that are still open.
 
-    Every pass is charged to its images when the model counts (`Counted`). Where the model allows reduced precision, gradients
-    are taken in it, but whether an image is fooled is always said in float32.
+    A `Counted` model counts every pass. Where the model allows reduced precision, gradients use it,
+    but whether an image is fooled is always decided in float32.
     """
 
     def __init__(self, model: nn.Module, labels: Tensor, rows: Tensor | None = None):
@@ -46,32 +46,32 @@ class Oracle:
         return len(self.labels)
 
     def select(self, keep: Tensor) -> Oracle:
-        """The same model on the images in `keep` (a mask or indices)."""
+        """Return the oracle of the images in `keep` (a mask or indices)."""
         return Oracle(self.model, self.labels[keep], self.rows[keep])
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits without a gradient: one forward pass."""
+        """Return logits without a gradient: one forward pass."""
         with torch.no_grad():
             return self._forward(images)
 
     def fooled(self, images: Tensor) -> Tensor:
-        """Which images get a label other than theirs."""
+        """Return which images are misclassified (`losses.fooled`)."""
         return fooled(self.logits(images), self.labels)
 
     def value_and_grad(self, images: Tensor, loss: Loss) -> ValueAndGrad:
-        """One forward and one backward pass, through the inputs alone."""
+        """Return loss and gradient: one forward and one backward pass, through the inputs alone."""
         gradients, losses, fooled = self._gradients(
             images, lambda logits, labels: loss(logits, labels)[:, None]
         )
         return ValueAndGrad(gradients[0], losses[:, 0], fooled)
 
     def jacobian(self, images: Tensor, losses: Loss) -> ValueAndGrad:
-        """One forward pass and one backward pass for each of the k losses of an image."""
+        """Return an image's k losses and their gradients: one forward and k backward passes."""
         gradients, *rest = self._gradients(images, losses)
         return ValueAndGrad(torch.stack(gradients, 1), *rest)
 
     def _gradients(self, images: Tensor, loss: Loss) -> tuple[list[Tensor], Tensor, Tensor]:
-        """The gradient of each loss, the losses (n, k), and which images are fooled."""
+        """Return the gradient of each loss, the losses (n, k), and which images are fooled."""
         leaf = images.detach().requires_grad_()
         reduced = isinstance(self.model, PerImage) and self.model.reduced
         with torch.enable_grad(), autocast(images.device, enabled=reduced):
@@ -89,7 +89,7 @@ class Oracle:
         )
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
-        """Which images are fooled in float32, asked only of those that are, or nearly are, by `logits` of reduced precision."""
+        """Return which images are fooled, with float32 passes only where `logits` leave doubt."""
         likely = (margin(logits, self.labels) > -DOUBT * logits.abs().amax(1)).nonzero().squeeze(1)
         confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         if len(likely):
@@ -101,13 +101,11 @@ class Oracle:
 
 
 def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
-    """Of one loss an image; the graph is kept where it is asked `again`."""
+    """Return the gradient of one loss an image; `again` keeps the graph."""
     gradient = None
     if losses.requires_grad:
         gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=again)[0]
-    if (
-        gradient is None
-    ):  # a model that cuts the graph, by binarising its input say, has no gradient: zeros move nothing
+    if gradient is None:  # a model that cuts the graph (binarised input) has gradient 0
         return torch.zeros_like(leaf, requires_grad=False)
     if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
         gradient = gradient.clone(memory_format=torch.contiguous_format)
@@ -115,12 +113,12 @@ def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
 
 
 class PerImage(nn.Module):
-    """A model that is told which images of the batch under attack it is asked about.
+    """A model that knows which images of the batch under attack it is evaluated on.
 
     Args:
-        model: what answers.
-        size: how many images are attacked.
-        reduced: gradients may be taken in bf16.
+        model: the model that it evaluates.
+        size: number of images under attack.
+        reduced: whether gradients may be taken in bf16.
     """
 
     def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
@@ -131,13 +129,13 @@ class PerImage(nn.Module):
         self.owners = torch.arange(size, device=device)
 
     def select(self, keep: Tensor) -> Self:
-        """The same for an attack that is given only the images in `keep`."""
+        """Return the model for an attack on only the images in `keep`."""
         part = copy.copy(self)
         part.owners, part.rows = self.owners[keep], None
         return part
 
     def whose(self, images: Tensor) -> Tensor:
-        """Which image of the whole batch each of those belongs to that the model is asked about now, int64."""
+        """Return the index in the whole batch of each image under evaluation, int64."""
         rows, self.rows = self.rows, None
         if rows is None or len(rows) != len(
             images
@@ -147,7 +145,7 @@ class PerImage(nn.Module):
 
 
 class Counted(PerImage):
-    """The same, and it counts the forward and backward passes of each image."""
+    """A model that counts the forward and backward passes of each image."""
 
     def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
         super().__init__(model, size, device, reduced)
@@ -169,12 +167,12 @@ class Counted(PerImage):
 
 
 def answer(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
-    """What the model says of images that belong to the images `rows` of the batch under attack."""
+    """Return the logits of images that belong to the images `rows` of the batch under attack."""
     if isinstance(model, PerImage):
         model.rows = rows
     return model(images)
 
 
 def select(model: nn.Module, keep: Tensor) -> nn.Module:
-    """The model for an attack within an attack, which is given only the images in `keep`."""
+    """Return the model for an attack within an attack on only the images in `keep`."""
     return model.select(keep) if isinstance(model, PerImage) else model

@@ -1,4 +1,4 @@
-"""The nearest point that fools on paths away from an image."""
+"""The nearest fooling point on paths away from an image."""
 
 from __future__ import annotations
 
@@ -15,37 +15,36 @@ from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
 
 LEVELS = (1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 1 / 8)
-"""How far along its path, as a share of the longest, an image is tried that no path has fooled yet, one after the other."""
+"""Shares of the longest reach at which an image that no path has fooled is tried, in turn."""
 
 NEARER = 0.99
-"""A path is followed only if it fools at this share of the shortest reach so far."""
+"""Share of the shortest reach so far at which a path must fool to be followed."""
 
 HALVINGS = 10
-"""Bisections of a path between the image and a point that fools: to a thousandth of its length."""
+"""Bisections of a path between the image and a fooling point: to a thousandth of its length."""
 
 
 @dataclass(frozen=True)
 class Paths(MinimumNormAttack, ABC):
-    """Tries paths one after the other, and bisects those that fool nearer than all before.
+    """Tries paths one after the other, and bisects those that fool from nearer than all before.
 
-    A path leads from the image, at reach 0, outwards. Subclasses say where the path of a draw goes. One query asks of each draw
-    whether it improves, or, as long as no path has fooled, whether it fools at the next of `LEVELS`. The images for which it
-    does are bisected together.
+    A path leads outwards from the image, at reach 0. Subclasses define the path of a draw. Each
+    draw is one query: does it improve, or, as long as no path has fooled, does it fool at the next
+    of `LEVELS`? Where it does, it is bisected. Images that no path fools are returned unchanged.
 
     Args:
-        norm: that is minimised.
-        draws: paths that are tried.
+        norm: the norm to minimise.
+        draws: paths to try.
         persistence: further paths for images that none of them fools, until one does.
     """
 
     gradients: ClassVar = False
     kinds: ClassVar = 1
-    """So many kinds of path take turns; each is tried at one level before the next level."""
+    """Kinds of path that take turns; each is tried at one level before the next level."""
     draws: int = 100
     persistence: int = 0
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The nearest fooling images found, (n, c, h, w); unchanged where the model is wrong already or could not be fooled."""
         found = images.clone()
         search = Search.begin(model, images, labels, random)
         self.follow(search)
@@ -71,20 +70,20 @@ class Paths(MinimumNormAttack, ABC):
             search.keep(rows, x, self.norm, reach)
 
     def longest(self, images: Tensor) -> Tensor:
-        """The reach beyond which nothing lies on a path, (n,)."""
+        """Return the reach at which all paths end, (n,)."""
         return images.new_ones(len(images))
 
     @abstractmethod
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
-        """What the path of a draw is made of, a row an image."""
+        """Return what defines the path of a draw, a row an image."""
 
     @abstractmethod
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        """The points at `reach`, (n,), of the paths `drawn`: images (n, c, h, w) in [0, 1]."""
+        """Return the points at `reach`, (n,), of the paths `drawn`, (n, c, h, w) in [0, 1]."""
 
 
 def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
-    """The point on the way from each image straight to its end whose distance in `norm` is `reach`, or the end."""
+    """Return the point at distance `reach` on the line from each image to its end, or the end."""
     change = ends - images
     return (
         images + change * column((reach / size(change, norm).clamp_min_(TINY)).clamp_(max=1))
@@ -92,7 +91,7 @@ def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
 
 
 def retracted(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:
-    """The same for L2. For L-inf the nearest point to the end that is not farther from the image than `reach`."""
+    """Return `straight` for L2; for L-inf the nearest point to the end within `reach`."""
     if norm != "linf":
         return straight(images, ends, reach, norm)
     return ends.maximum(images - column(reach)).minimum(images + column(reach))

@@ -1,4 +1,4 @@
-"""Minimum-norm searches that start again towards the nearest wrong classes."""
+"""Minimum-norm searches that restart towards the nearest wrong classes."""
 
 from __future__ import annotations
 
@@ -17,26 +17,28 @@ from scotoma.attacks.fmn import DUAL
 from scotoma.utils.random import Randomness
 
 RANKED = 9
-"""Classes whose distance is estimated, the likeliest ones, a backward pass each."""
+"""Number of classes, the likeliest, whose distance is estimated by a backward pass each."""
 
 
 @dataclass
 class Aimed(Nearest):
-    """The state of a search that may head for one class."""
+    """State of a search that may have a target class."""
 
     random: Randomness
     likely: Tensor
-    """wrong classes, in the order in which restarts go towards them; the label last"""
+    """wrong classes in the order of restarts; the label last"""
     target: Tensor
-    """the class that a restart heads for"""
+    """target class of a restart"""
 
     def lead(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of the target over the label, (n,)."""
+        """Return the margin of the target over the label, (n,)."""
         return targeted_margin(logits, labels, self.target)
 
     def rank(self, ranked: int, found: Tensor, dual: str) -> None:
-        """Put the first `ranked` classes in the order of their linear boundaries' distances from the clean image, in the norm
-        that is dual to `dual`."""
+        """Sort the first `ranked` classes by the distance of their linearised boundaries.
+
+        `dual` is the norm dual to that of the distance.
+        """
         classes = self.likely[:, :ranked]
 
         def leads(logits: Tensor, labels: Tensor) -> Tensor:
@@ -55,13 +57,14 @@ State = TypeVar("State", bound=Aimed)
 
 
 class Restarted(MinimumNormAttack, ABC, Generic[State]):
-    """A search towards whichever class leads, and after it several towards one wrong class each.
+    """A search towards the leading class, then several towards one wrong class each.
 
-    One search settles with one class, and another is often nearer. Which, the model says when it is linearised half way to the
-    perturbation found: nearer to the image gradients may be flat, farther out they know only of the class found. Restarts go
-    towards the classes whose linear boundaries are nearest to the image, in that order, where there are too few for all.
+    A search settles on one class although another is often nearer. Restarts go to the classes with
+    the nearest boundaries, as linearised half-way to the best perturbation: gradients may be flat
+    nearer to the image, and farther out they depend on one class only.
 
-    A subclass is a dataclass with these settings, and says what one search is.
+    A subclass is a dataclass with these settings, and defines one search. Images that are not
+    fooled are returned unchanged.
     """
 
     steps: int
@@ -69,7 +72,6 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
     restart_steps: int
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """The closest adversarial images found, (n, c, h, w); unchanged where there is none or the model is wrong already."""
         found = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
@@ -93,8 +95,9 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
 
     @abstractmethod
     def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> State:
-        """What the searches begin with; `likely` are the classes (n, classes), the likeliest wrong one first."""
+        """Return the first state; `likely` are the classes (n, classes), the likeliest wrong one
+        first."""
 
     @abstractmethod
     def _search(self, state: State, steps: int, loss: Loss, found: Tensor) -> None:
-        """One search: `found` and `state.best` keep the best. The loss is `margin`, or for a restart `state.lead`."""
+        """Run one search, with the loss `margin`, or `state.lead` in a restart; keep the best."""

@@ -1,4 +1,4 @@
-"""What attacks that ask for decisions alone have in common: the nearest point that fools, and what was asked."""
+"""What decision-based attacks share: the nearest fooling image, and the count of queries."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 Place = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""The points of paths: images (n, c, h, w), what the paths are made of, and how far along (n,), to images in [0, 1]."""
+"""Points of paths: from images (n, c, h, w), the paths, and the reach (n,), to images in [0, 1]."""
 
 S = TypeVar("S")
 
 
 @dataclass
 class Search(Active):
-    """What a decision-based attack knows of its images: the nearest point that fools, and what was asked."""
+    """State of a decision-based attack: the nearest fooling images and the queries spent."""
 
     random: Randomness
     clean: Tensor
     x: Tensor
-    """the nearest image that fools; the clean one before the first"""
+    """nearest fooling image; the clean one before the first"""
     distance: Tensor
-    """of x, (n,), infinite before the first"""
+    """distance of x, (n,), infinite before the first"""
     reach: Tensor
-    """how far along its path x lies, (n,)"""
+    """reach of x along its path, (n,)"""
     spent: Tensor
     """queries so far, int64 (n,)"""
 
@@ -40,7 +40,7 @@ class Search(Active):
     def begin(
         cls, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness | None
     ) -> Search:
-        """The images that the model has right."""
+        """Return the state of the images that the model classifies correctly."""
         images = images.contiguous()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         random = random or Randomness.default(images)
@@ -57,7 +57,7 @@ class Search(Active):
         return search
 
     def ask(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Which of `x` fool, bool: one of each image, or, an image as often as it stands there, those of the images `rows`."""
+        """Return which of `x` fool, bool: one for each image, or for each of the images `rows`."""
         if rows is None:
             self.spent += 1
         else:
@@ -70,7 +70,7 @@ class Search(Active):
         return torch.cat([oracle.select(part).fooled(x[part]) for part in parts])
 
     def keep(self, rows: Tensor, x: Tensor, norm: str, reach: Tensor | None = None) -> None:
-        """Remember those of `x` that are nearer to the images `rows` than before; all of them fool."""
+        """Keep those of `x`, which all fool, that are nearer to the images `rows` than before."""
         distance = size(x - self.clean[rows], norm)
         nearer = distance < self.distance[rows]
         rows = rows[nearer]
@@ -87,7 +87,7 @@ class Search(Active):
     def bisect(
         self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int
     ) -> tuple[Tensor, Tensor]:
-        """Follow the paths `drawn` of the images `rows` inwards, from `x` at `reach` to the x and reach returned; both fool."""
+        """Move along the paths `drawn` of images `rows` inwards from `x` at `reach`; return both."""
         clean, low = self.clean[rows], torch.zeros_like(reach)
         for _ in range(halvings if len(rows) else 0):
             middle = (low + reach) / 2
@@ -98,7 +98,8 @@ class Search(Active):
         return x, reach
 
     def repeated(self, random: list[Randomness]) -> Search:
-        """The same images once for each of `random`, one time after the other, with its random numbers and nothing found."""
+        """Return a fresh search with each image once for each of `random`, one copy after the
+        other."""
         n, times = len(self), len(random)
         infinity = torch.full((times * n,), torch.inf, device=self.clean.device)
         clean = self.clean.repeat(times, 1, 1, 1)
@@ -115,12 +116,12 @@ class Search(Active):
         )
 
     def become(self, kind: Callable[..., S], **more: Tensor) -> S:
-        """The same with the further fields `more`, as the state of an attack's next part."""
+        """Return the state with the further fields `more`."""
         return kind(**{field.name: getattr(self, field.name) for field in fields(self)}, **more)
 
 
 class _Streams(Randomness):
-    """The random numbers of the same images several times over: those of `streams`, each for so many rows in turn."""
+    """Random numbers of several copies of images: those of `streams`, for `counts` rows in turn."""
 
     def __init__(self, streams: list[Randomness], counts: list[int]):
         kept = [(stream, count) for stream, count in zip(streams, counts, strict=True) if count]

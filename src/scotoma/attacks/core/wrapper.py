@@ -15,7 +15,7 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class Wrapped(Attack):
-    """An attack that changes the model that another attack sees, or what it returns.
+    """An attack that changes the model that another attack sees, or the images that it returns.
 
     Args:
         attack: the other attack.
