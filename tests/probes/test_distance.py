@@ -93,7 +93,7 @@ def test_the_fifths_and_the_bins_are_those_of_the_distances(finding, truth):
     for row in bins[:-1]:
         inside = (distance >= row["left"]) & (distance < row["right"])
         assert abs(row["n"] - inside.sum()) <= 1
-        assert row["rate"] is None or 0 <= row["low"] <= row["rate"] <= row["high"] <= 1
+        assert row["rate"] is None or 0 <= row["rate_low"] <= row["rate"] <= row["rate_high"] <= 1
     assert [row["fifth"] for row in finding.tables["fifths"]] == [1, 2, 3, 4, 5]
 
 

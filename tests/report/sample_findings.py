@@ -53,8 +53,8 @@ def robustness() -> Finding:
                     "attack": attack,
                     "eps": size,
                     "robust_accuracy": rate,
-                    "low": low,
-                    "high": high,
+                    "robust_accuracy_low": low,
+                    "robust_accuracy_high": high,
                     "n": 500,
                 }
             )
@@ -88,8 +88,7 @@ def robustness() -> Finding:
                 y="robust_accuracy",
                 x_label="perturbation size (L-inf)",
                 y_label="robust accuracy",
-                low="low",
-                high="high",
+                interval=True,
                 group="attack",
                 marks={"claimed eps": 0.3},
             ),
@@ -155,8 +154,8 @@ def blindspots() -> Finding:
                 table="moves",
                 label="move",
                 series={
-                    "accuracy": ("accuracy", "accuracy_low", "accuracy_high"),
-                    "attack success": ("success", "success_low", "success_high"),
+                    "accuracy": "accuracy",
+                    "attack success": "success",
                 },
                 y_label="rate",
             ),
@@ -194,8 +193,8 @@ def distance() -> Finding:
                 "n": n,
                 "share": share,
                 "rate": rate,
-                "low": low,
-                "high": high,
+                "rate_low": low,
+                "rate_high": high,
             }
         )
     points: list[Row] = [

@@ -135,10 +135,8 @@ def test_marks_that_are_near_each_other_stand_on_different_lines():
 
 def test_bars_are_as_long_as_their_rates_and_a_null_is_a_dash():
     rows = [{"l": "whole", "v": 1.0}, {"l": "half", "v": 0.5}, {"l": "none", "v": None}]
-    rows = [row | {"lo": row["v"], "hi": row["v"]} for row in rows]
-    document = draw(
-        Bars("b", "b", "t", "l", {"rate": ("v", "lo", "hi")}, "rate"), described({"t": rows})
-    )
+    rows = [row | {"v_low": row["v"], "v_high": row["v"]} for row in rows]
+    document = draw(Bars("b", "b", "t", "l", {"rate": "v"}, "rate"), described({"t": rows}))
     bars = re.findall(
         r'<path d="M ([\d.]+) [\d.]+ \nL ([\d.]+) [^"]*" clip-path[^>]*style="fill: #0072b2',
         document,
@@ -189,11 +187,11 @@ def test_points_of_each_group_have_a_colour_and_a_name():
 
 def test_bars_that_are_no_rates_have_an_axis_that_fits():
     rows = [
-        {"l": "large", "v": 7.0, "lo": 6.5, "hi": 8.0},
-        {"l": "small", "v": 3.5, "lo": None, "hi": None},
+        {"l": "large", "v": 7.0, "v_low": 6.5, "v_high": 8.0},
+        {"l": "small", "v": 3.5, "v_low": None, "v_high": None},
     ]
     document = draw(
-        Bars("b", "b", "t", "l", {"nats": ("v", "lo", "hi")}, "nats", rates=False),
+        Bars("b", "b", "t", "l", {"nats": "v"}, "nats", rates=False),
         described({"t": rows}),
     )
     bars = re.findall(
@@ -392,8 +390,8 @@ def test_colour_tiles_keep_their_colours():
 @pytest.mark.parametrize(
     "figure",
     [
-        Curve("c", "c", "t", "x", "y", "x", "y", "low", "high", "group"),
-        Bars("b", "b", "t", "l", {"rate": ("v", "lo", "hi")}, "rate"),
+        Curve("c", "c", "t", "x", "y", "x", "y", group="group", interval=True),
+        Bars("b", "b", "t", "l", {"rate": "v"}, "rate"),
         RateOverHistogram("h", "h", "t", "x", "y"),
         Scatter("s", "s", "t", "x", "y", "x", "y"),
         Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "rate"),
@@ -408,11 +406,11 @@ def test_an_empty_table_says_so(figure):
 
 
 def test_all_null_is_drawn_too():
-    nothing = {"x": 1.0, "y": None, "low": None, "high": None}
+    nothing = {"x": 1.0, "y": None, "y_low": None, "y_high": None}
     finding = described({"t": [nothing, nothing | {"x": 2.0}]})
     assert "not reached" in texts(draw(Scatter("s", "s", "t", "x", "y", "x", "y"), finding))
     assert "robust" in texts(
-        draw(Curve("c", "c", "t", "x", "y", "x", "robust", "low", "high"), finding)
+        draw(Curve("c", "c", "t", "x", "y", "x", "robust", interval=True), finding)
     )
 
 

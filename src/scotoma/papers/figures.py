@@ -25,8 +25,7 @@ def bars(
     rates: bool = True,
 ) -> Bars:
     """Return bars with intervals; `series` maps a legend label to a name given to `columns`."""
-    ends = {each: (column, f"{column}_low", f"{column}_high") for each, column in series.items()}
-    return Bars(name, caption, table, label, ends, y_label, rates)
+    return Bars(name, caption, table, label, series, y_label, rates)
 
 
 def curve(
@@ -39,12 +38,10 @@ def curve(
         caption: caption.
         x, y, group: columns of the table.
         labels: of the two axes.
-        changes: other fields of `Curve`, as `low=None` for a curve without intervals.
+        changes: other fields of `Curve`, as `interval=False` for a curve without intervals.
     """
-    fields: dict[str, Any] = {"table": name, "low": f"{y}_low", "high": f"{y}_high"} | changes
-    return Curve(
-        name, caption, x=x, y=y, group=group, x_label=labels[0], y_label=labels[1], **fields
-    )
+    fields: dict[str, Any] = {"group": group, "interval": True} | changes
+    return Curve(name, caption, name, x, y, *labels, **fields)
 
 
 def coloured(images: np.ndarray) -> np.ndarray:

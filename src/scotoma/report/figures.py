@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from scotoma.report.boxes import boxes
 from scotoma.report.gallery import gallery
 from scotoma.report.heatmap import heatmap
-from scotoma.report.plot import MARKERS, axes_of, beside, legend, values
+from scotoma.report.plot import MARKERS, axes_of, beside, interval, legend, values
 from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
 from scotoma.results.finding import (
     Bars,
@@ -102,9 +102,10 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
     for i, group in enumerate(groups):
         members = [row for row in rows if figure.group is None or row[figure.group] == group]
         colour, x = PALETTE[i % len(PALETTE)], values(members, figure.x)
-        if figure.low and figure.high:
-            low, high = values(members, figure.low), values(members, figure.high)
-            axes.fill_between(x, low, high, color=colour, alpha=0.16, linewidth=0)
+        if figure.interval:
+            axes.fill_between(
+                x, *interval(members, figure.y), color=colour, alpha=0.16, linewidth=0
+            )
         lines += axes.plot(
             x,
             values(members, figure.y),
@@ -116,9 +117,7 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
             markevery=max(1, len(members) // MARKED),
             clip_on=False,
         )
-    _from_zero(
-        axes, *(values(rows, column) for column in (figure.y, figure.low, figure.high) if column)
-    )
+    _from_zero(axes, values(rows, figure.y), *(interval(rows, figure.y) if figure.interval else ()))
     _marks(axes, figure.marks)
     if figure.group and len(groups) > 1:
         legend(canvas, lines, [str(group) for group in groups])
@@ -158,12 +157,13 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
     labels = [textwrap.wrap(str(row[figure.label]), LABEL_LETTERS) for row in rows]
     row_height = max(0.17 * len(figure.series) + 0.13, 0.16 * max(map(len, labels)) + 0.1, 0.3)
     canvas, axes = axes_of(0.95 + row_height * max(len(rows), 2))
-    for i, (value, low, high) in enumerate(figure.series.values()):
+    for i, value in enumerate(figure.series.values()):
+        low, high = interval(rows, value)
         rates, y = values(rows, value), np.arange(len(rows)) - 0.4 + thick * (i + 0.5)
         axes.barh(
             y, np.nan_to_num(rates), thick * 0.86, color=PALETTE[i % len(PALETTE)], linewidth=0
         )
-        below, above = rates - values(rows, low), values(rows, high) - rates
+        below, above = rates - low, high - rates
         known = np.isfinite(below) & np.isfinite(above)
         spread = np.maximum(0, [below[known], above[known]])
         axes.errorbar(
@@ -193,13 +193,11 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
 @_canvas.register
 def _rate_over_histogram(figure: RateOverHistogram, finding: Finding) -> Canvas:
     rows = finding.tables[figure.table]
-    left, right, rate, low, high, share = (
-        values(rows, name) for name in ("left", "right", "rate", "low", "high", "share")
-    )
+    left, right, rate, share = (values(rows, name) for name in ("left", "right", "rate", "share"))
     canvas = Canvas(figsize=(WIDTH, 4.1), layout="constrained")
     upper, lower = canvas.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     centre = (left + right) / 2
-    for x, a, b in zip(np.stack([left, right], 1), low, high, strict=True):
+    for x, a, b in zip(np.stack([left, right], 1), *interval(rows, "rate"), strict=True):
         upper.fill_between(x, a, b, color=PALETTE[0], alpha=0.18, linewidth=0)
     upper.hlines(rate, left, right, color=PALETTE[0], linewidth=1.8)
     upper.plot(centre, rate, "o", color=PALETTE[0], markersize=4, clip_on=False)

@@ -20,6 +20,11 @@ def values(rows: list[Row], name: str) -> np.ndarray:
     return np.array([np.nan if row[name] is None else row[name] for row in rows], float)
 
 
+def interval(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ends of the interval of a column: the columns `name_low` and `name_high`."""
+    return values(rows, f"{name}_low"), values(rows, f"{name}_high")
+
+
 def axes_of(height: float) -> tuple[Canvas, Axes]:
     canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
     return canvas, canvas.subplots()

@@ -1,7 +1,7 @@
-"""What a probe found: a verdict with its rule, the numbers and tables behind it, and how to draw them.
+"""Findings of probes: verdict, rule, numbers, tables, and figures as descriptions of tables.
 
-Figures are descriptions: they name a table and its columns, and the report draws them. So a new probe brings its own
-figures without a line in the report, and a report can be drawn again without the model.
+A figure names a table and its columns, and the report draws it. A new probe therefore needs no
+change of the report, and a report can be drawn again without the model.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from typing import Any, Literal
 import numpy as np
 
 Verdict = Literal["holds", "weak", "broken", "not applicable", "reproduced", "differs"]
-"""The last two are those of a paper's item measured again."""
+"""Answer of a probe; the last two are those of an item that measures a paper again."""
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines with bands: `y` (and `low` to `high`) against `x`, one line for each value of `group`."""
+    """Lines of `y` against `x`, one for each value of `group`.
+
+    Args:
+        table: name of a table of the finding, like `x`, `y` and `group` of its columns.
+        interval: whether a band is drawn from column `{y}_low` to column `{y}_high`.
+        marks: vertical lines, label to x.
+    """
 
     name: str
     caption: str
@@ -27,35 +33,36 @@ class Curve:
     y: str
     x_label: str
     y_label: str
-    low: str | None = None
-    high: str | None = None
     group: str | None = None
+    interval: bool = False
     marks: dict[str, float] = field(default_factory=dict)
-    """Vertical lines: label to x."""
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Grouped bars with intervals: for each row, labelled by `label`, one bar a series.
+    """Grouped bars with intervals: for each row, labelled by `label`, one bar for each series.
 
-    `series` maps a legend label to the columns (value, low, high), null where there is no value. All are rates in [0, 1] or, where
-    `rates` is false, any numbers from 0.
+    Args:
+        series: legend label to the column of the values, null where there is none. The interval is
+            in the columns `{column}_low` and `{column}_high`.
+        rates: whether all values are rates in [0, 1]; otherwise they are numbers from 0.
     """
 
     name: str
     caption: str
     table: str
     label: str
-    series: dict[str, tuple[str, str, str]]
+    series: dict[str, str]
     y_label: str
     rates: bool = True
 
 
 @dataclass(frozen=True)
 class RateOverHistogram:
-    """Figures 1-3 of Zhang et al. 2019: a rate a bin (with interval) above a histogram of the bins' shares, shared x.
+    """A rate for each bin, with its interval, above a histogram: Figures 1-3 of Zhang et al. 2019.
 
-    Columns `left`, `right` (bin edges), `n`, `share` (of all images), `rate`, `low`, `high` (null where n is 0).
+    The table has the columns `left` and `right` (edges of a bin), `n`, `share` (of all images),
+    `rate`, `rate_low` and `rate_high` (null where n is 0).
     """
 
     name: str
@@ -67,7 +74,10 @@ class RateOverHistogram:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Points `x`, `y`, one colour for each value of `group`; rows whose y is null are triangles at the upper edge (not reached)."""
+    """Points (`x`, `y`), one colour for each value of `group`.
+
+    A row whose y is null was not reached: it is a triangle at the upper edge.
+    """
 
     name: str
     caption: str
@@ -81,10 +91,11 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Distributions side by side: a box for each value of `label`, over the `value` of its rows, in the order of the table.
+    """Distributions side by side: a box over the `value` of the rows with each `label`.
 
-    A box reaches from quartile to quartile, with a line at the median and whiskers from the 5th to the 95th percentile. Rows whose
-    value is null are not reached: they lie above all others, and their share is written there, after a sign for infinity.
+    A box spans the quartiles, with a line at the median and whiskers at the 5th and 95th
+    percentiles. Rows whose value is null were not reached: they count as infinite, and their share
+    is written above the box after an infinity sign.
     """
 
     name: str
@@ -97,11 +108,17 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Heatmap:
-    """Values over a plane: for each row a cell at (`x`, `y`), blank where `value` is null or there is no row.
+    """Values over a plane: a cell at (`x`, `y`) for each row, blank where `value` is null.
 
-    The rows lie on a grid: their different values of x, and of y, are its columns and lines. Numbers are drawn to scale, names
-    in the order in which they first appear, from the left and from the top. All values are rates in [0, 1] or, where `rates` is
-    false, any numbers.
+    The rows lie on a grid whose columns and lines are the values of x and y that occur. Numbers are
+    drawn to scale, names in order of appearance, from the left and from the top.
+
+    Args:
+        region: column of booleans; a border surrounds the cells where it is true, and bears its
+            name.
+        marks: rings, label to (x, y), on the grid or between its cells.
+        rates: whether all values are rates in [0, 1]; otherwise they are any numbers.
+        high_is_bad: whether the colours of rates are reversed, as for success of an attack.
     """
 
     name: str
@@ -114,19 +131,19 @@ class Heatmap:
     y_label: str
     value_label: str
     region: str | None = None
-    """A column of booleans: a border is drawn around the cells where it is true, and named by it."""
     marks: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Rings: label to (x, y), on the grid or between its cells."""
     rates: bool = True
     high_is_bad: bool = False
-    """Of rates: a success of attacks, say, rather than an accuracy; the colours are turned round."""
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images beside one another. `images` names an array of the finding, (rows, columns, c, h, w) in [0, 1].
+    """Images beside one another.
 
-    `columns` are headings; `captions[row][column]` stands under an image.
+    Args:
+        images: name of an array of the finding, (rows, columns, c, h, w) in [0, 1].
+        columns: headings.
+        captions: text under each image, by row and column.
     """
 
     name: str
@@ -143,8 +160,10 @@ Figure = Curve | Bars | RateOverHistogram | Scatter | Boxes | Heatmap | Gallery
 class Finding:
     """The answer of one probe.
 
-    `numbers` and `tables` hold JSON values only: floats are finite, and what is infinite or undefined is None.
-    `notes` are sentences on how it was measured; `images` are arrays for galleries.
+    Args:
+        numbers, tables: JSON values only; None where a number is infinite or undefined.
+        notes: sentences on how it was measured.
+        images: arrays for galleries.
     """
 
     probe: str

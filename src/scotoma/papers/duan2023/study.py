@@ -286,10 +286,9 @@ def _figures(models: list[tuple[str, Measured]]) -> list[Curve]:
         "values have together."
     )
     axes = ("share of the values, least important first", "share of the evidence")
-    plain = {"low": None, "high": None}
     figures = [
         curve("gini", gini, "eps", "gini", "line", (eps, "Gini coefficient")),
-        curve("lorenz", lorenz, "values", "evidence", "trained_for", axes, **plain),
+        curve("lorenz", lorenz, "values", "evidence", "trained_for", axes, interval=False),
     ]
     for kind in TYPES:
         caption = (

@@ -207,7 +207,7 @@ def _figures(norm: str) -> tuple[Figure, Figure]:
         "intervals, beside the published one."
     )
     series, marks = {"ours": "median", "published": "published"}, {"bound": bound.eps}
-    plain = {"low": None, "high": None, "marks": marks}
+    plain = {"interval": False, "marks": marks}
     labels, table = (distance, "accuracy"), f"medians_{norm}"
     return (
         curve(f"curve_{norm}", falling, "distance", "accuracy", "model", labels, **plain),

@@ -96,8 +96,7 @@ class SuccessOverDistance(Item):
 
 def success(part: Row) -> Measured:
     """Return the rate in a line of the distance probe's bins or fifths."""
-    rates = {"rate": part["rate"], "rate_low": part["low"], "rate_high": part["high"]}
-    return number(rates, "rate", part["n"])
+    return number(part, "rate", part["n"])
 
 
 class Figure1(SuccessOverDistance):
@@ -274,8 +273,9 @@ class Figure5(Item):
                 f"transformed copies, in the features of {model}."
             )
             labels = ("distance to the training data", "share of images")
-            plain = {"low": None, "high": None}
-            figures.append(curve(data, caption, "distance", "share", "images", labels, **plain))
+            figures.append(
+                curve(data, caption, "distance", "share", "images", labels, interval=False)
+            )
         return rows, self.finding(
             name,
             all(hidden),

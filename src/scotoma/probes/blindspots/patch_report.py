@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.transformed import HARMLESS, TransformedSet, ends
+from scotoma.probes.blindspots.transformed import HARMLESS, TransformedSet
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.utils.stats import Rate
 
@@ -63,7 +63,7 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
                 "the fine-tuning, with 95% intervals. Transforms with a star were trained on.",
                 table="changes",
                 label="label",
-                series={"before": ends("success_before"), "after": ends("success_after")},
+                series={"before": "success_before", "after": "success_after"},
                 y_label="attack success rate",
             ),
         ),

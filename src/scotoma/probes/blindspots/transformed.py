@@ -175,11 +175,6 @@ def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: s
     return Gallery(name, caption, name, ["original", "transformed", "adversarial"], captions)
 
 
-def ends(column: str) -> tuple[str, str, str]:
-    """Return the names of the columns of a rate and its interval."""
-    return column, f"{column}_low", f"{column}_high"
-
-
 def attack_transformed(run: Run, settings: Settings, transform: Transform | None) -> TransformedSet:
     """Attack the images of a run after a transform with the audit attack.
 

@@ -192,7 +192,7 @@ class Proximity:
                     f"other three and is measured on images that it was not fitted to. Distance and density are in {self.where}.",
                     table=risks,
                     label="score",
-                    series={"AUROC": ("auroc", "auroc_low", "auroc_high")},
+                    series={"AUROC": "auroc"},
                     y_label="AUROC",
                 )
             )
@@ -226,12 +226,7 @@ class Proximity:
 
     def _rated(self, chosen: np.ndarray) -> Row:
         success = rate(self.fell[chosen])
-        return {
-            "n": success.n,
-            "rate": finite(success.value),
-            "low": finite(success.low),
-            "high": finite(success.high),
-        }
+        return {"n": success.n, **columns("rate", success)}
 
     def _points(self) -> list[Row]:
         shown = np.linspace(0, len(self.distance) - 1, min(POINTS, len(self.distance))).astype(int)

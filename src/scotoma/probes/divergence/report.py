@@ -111,8 +111,8 @@ class Measured:
             table="classes",
             label="class",
             series={
-                "to test images": ("kl_matched", "kl_matched_low", "kl_matched_high"),
-                "to other training images": ("kl_null", "kl_null_low", "kl_null_high"),
+                "to test images": "kl_matched",
+                "to other training images": "kl_null",
             },
             y_label="K-L divergence (nats)",
             rates=False,

@@ -116,7 +116,6 @@ def _headline(evidence: Evidence, checks: list[Check], failed: list[Check]) -> s
 def _figures(evidence: Evidence) -> tuple[Figure, ...]:
     threat = evidence.claim.threat
     kind = "signed " if threat.norm == "linf" else ""
-    interval = ("success", "success_low", "success_high")
     towards = f", towards the gradient of {evidence.sources[0]}" if evidence.sources else ""
     return (
         Bars(
@@ -126,7 +125,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             "audit's own attack.",
             table="checks",
             label="check",
-            series={"share of images that fail": ("share", "share_low", "share_high")},
+            series={"share of images that fail": "share"},
             y_label="share of images",
         ),
         Bars(
@@ -135,7 +134,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             "later ones would break much that the iterated ones do not.",
             table="attacks",
             label="attack",
-            series={"success": interval},
+            series={"success": "success"},
             y_label="success rate",
         ),
         Curve(
@@ -145,8 +144,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             table="eps",
             x="eps",
             y="success",
-            low="success_low",
-            high="success_high",
+            interval=True,
             x_label=f"{norm_name(threat.norm)} perturbation size",
             y_label="success rate",
             marks={"claimed eps": threat.eps},
@@ -157,8 +155,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             table="steps",
             x="steps",
             y="success",
-            low="success_low",
-            high="success_high",
+            interval=True,
             x_label="gradient steps",
             y_label="success rate",
         ),
@@ -169,8 +166,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             table="subspace",
             x="k",
             y="share",
-            low="share_low",
-            high="share_high",
+            interval=True,
             x_label="k orthogonal adversarial directions",
             y_label="share of images",
         ),

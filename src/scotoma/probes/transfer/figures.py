@@ -37,10 +37,7 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
         "classifies correctly.",
         table="by_source",
         label="source",
-        series={
-            attack: (attack, f"{attack}_low", f"{attack}_high")
-            for attack in (*read.matrix.attacks, ANY)
-        },
+        series={attack: attack for attack in (*read.matrix.attacks, ANY)},
         y_label="success on the audited model",
     )
     return (bars, heat, *([_gallery(read, shown)] if shown else []))
