@@ -105,13 +105,13 @@ def test_distance_as_a_detector_of_a_harmless_change(finding, grey, linear_grey,
     moved = np.sort(cdist(changed, train), 1)[:, :5].mean(1)
     n = len(moved)
     expected = roc_auc_score([1] * n + [0] * n, [*moved, *truth[0]])
-    assert finding.numbers["auroc_moved"] == pytest.approx(expected, abs=1e-5)
+    assert finding.numbers["auroc_transformed"] == pytest.approx(expected, abs=1e-5)
     assert (
-        finding.numbers["auroc_moved_low"]
-        <= finding.numbers["auroc_moved"]
-        <= finding.numbers["auroc_moved_high"]
+        finding.numbers["auroc_transformed_low"]
+        <= finding.numbers["auroc_transformed"]
+        <= finding.numbers["auroc_transformed_high"]
     )
-    rows = finding.tables["moved"]
+    rows = finding.tables["transformed"]
     assert [row["images"] for row in rows] == ["original"] * SHIFT_BINS + [
         str(ScaleShift(0.7, 0))
     ] * SHIFT_BINS
@@ -164,7 +164,8 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
     assert first.numbers["extractor_recall"] >= 0.95
     own, other = first.notes[-2:]
     assert own.startswith(
-        f"Approximate search in input of 1: recall of the 5 nearest {recall:.3f} (0.9"
+        "The search for neighbours in input of 1 is approximate: recall of the 5 nearest "
+        f"{recall:.3f} (0.9"
     )
     assert "300 queries" in own
     assert "in input of 2 of Sequential" in other
@@ -185,7 +186,7 @@ def test_too_few_successes_to_foretell(tmp_path, grey, linear_grey):
         assert finding.numbers[name] is None
     assert "risk" not in finding.tables
     assert "fewer than 20 successes" in finding.notes[-1]
-    assert finding.numbers["auroc_moved"] is not None
+    assert finding.numbers["auroc_transformed"] is not None
     assert all(draw(figure, finding).startswith("<?xml") for figure in finding.figures)
 
 
@@ -213,17 +214,19 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
         "slope_distance",
         "auroc_risk",
         "auroc_density",
-        "auroc_moved",
+        "auroc_transformed",
     ):
         assert both.numbers[f"extractor_{name}"] == pytest.approx(own[name], abs=2e-3)
-    for name in ("bins", "fifths", "moved", "points", "risk"):
+    for name in ("bins", "fifths", "transformed", "points", "risk"):
         assert len(both.tables[f"extractor_{name}"]) == len(both.tables[name])
     for mine, other in zip(both.tables["points"], both.tables["extractor_points"], strict=True):
         assert other["distance"] == pytest.approx(3 * mine["distance"], rel=1e-3)
         assert other["linf"] == mine["linf"]
     names = [figure.name for figure in both.figures]
     assert names == [
-        f"{key}{name}" for name in ("bins", "points", "moved", "risk") for key in ("", "extractor_")
+        f"{key}{name}"
+        for name in ("bins", "points", "transformed", "risk")
+        for key in ("", "extractor_")
     ]
     assert "of Sequential, which is not the model under attack" in both.figures[1].caption
     assert all(draw(figure, both).startswith("<?xml") for figure in both.figures)

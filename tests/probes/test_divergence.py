@@ -112,7 +112,7 @@ def test_a_class_without_enough_images_is_left_out_and_said(tmp_path, digits):
     finding = measure(tmp_path / "run", from_splits("few", digits.train, test), points=240)
     row = finding.tables["classes"][3]
     assert (row["n_test"], row["kl"], row["knn_kl_null"]) == (5, None, None)
-    assert any(note.startswith("Left out") and "3" in note for note in finding.notes)
+    assert any(note.startswith("Too few images") and "3" in note for note in finding.notes)
 
 
 def test_without_a_training_split_it_is_not_applicable(tmp_path, digits):

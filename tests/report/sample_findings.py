@@ -207,7 +207,7 @@ def distance() -> Finding:
     ]
     return Finding(
         probe="distance",
-        question="Does it fail on the test points that lie far from its training data?",
+        question="Does it fail on test images far from its training data?",
         verdict="weak",
         rule=(
             "weak: success rises with distance (rank correlation above 0.2, p below 0.01) and "

@@ -1,4 +1,4 @@
-"""Do harmless changes of contrast and background void it?"""
+"""Do harmless changes of contrast and background void the claim?"""
 
 from __future__ import annotations
 
@@ -35,10 +35,15 @@ NONE_HARMLESS = f"No {{}} is harmless: each costs more than {HARMLESS:.0%} of ac
 class BlindSpots(Probe):
     """The blind-spot attack: success of an attack after shifts of contrast and background.
 
-    Source: Zhang et al. 2019, section 3.3 and Table 2.
+    Source:
+        Zhang et al. 2019, section 3.3 and Table 2.
+
+    Example:
+        >>> BlindSpots().question
+        'Do harmless changes of contrast and background void the claim?'
     """
 
-    question = "Do harmless changes of contrast and background void it?"
+    question = "Do harmless changes of contrast and background void the claim?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         sets, grid = [], contrast_shifts(claim.data.name)

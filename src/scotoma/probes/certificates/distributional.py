@@ -98,6 +98,10 @@ class Distributional(Probe):
 
     The certificate is computed from training images. The test images are shifted in contrast and
     attacked.
+
+    Example:
+        >>> Distributional().question.split(",")[0]
+        'How much mean loss can a shift of the data cost'
     """
 
     question = (

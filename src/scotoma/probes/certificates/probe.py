@@ -1,4 +1,4 @@
-"""Does its certificate survive harmless changes of contrast and background?"""
+"""Does the certificate survive harmless changes of contrast and background?"""
 
 from __future__ import annotations
 
@@ -92,9 +92,13 @@ class Certificate(Probe):
 
     The bound is a lower limit of robust accuracy, the attack an upper one. The grid is that of
     Zhang et al. 2019.
+
+    Example:
+        >>> Certificate().question
+        'Does the certificate survive harmless changes of contrast and background?'
     """
 
-    question = "Does its certificate survive harmless changes of contrast and background?"
+    question = "Does the certificate survive harmless changes of contrast and background?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         norm = claim.threat.norm

@@ -1,1 +1,1 @@
-"""Does the claim fail far from the training data?"""
+"""Does the claim fail on test images far from the training data?"""

@@ -1,9 +1,10 @@
-"""Success of an attack against distance to the training data, in the eyes of one extractor."""
+"""Success of an attack against distance to the training data, in the features of one model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,32 +16,37 @@ from scotoma.utils.stats import Correlation, Estimate, Rate, finite, rate, spear
 from scotoma.utils.text import norm_name
 
 FIFTHS = 5
+"""Number of groups of equal size, by distance."""
 BINS = 12
 STRATA = 10
+"""Number of strata of equal size, by margin."""
 SHIFT_BINS = 30
 TAIL = 0.99
-"""Images beyond this quantile of the distance join the last bin."""
+"""Quantile of the distance beyond which images join the last bin."""
 POINTS = 600
+"""Largest number of points in a figure."""
 UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
-class Proximity:
-    """The attacked images, all (n,), where an extractor places them.
+class DistanceAnalysis:
+    """The attacked images and their distances in one feature space; arrays are (n,).
 
     Args:
-        key: before the names of numbers, tables and figures: "" for the audited model's own features.
-        where: whose features they are, for captions.
-        neighbours: over how many the distance is the mean.
-        distance: to the training data.
-        moved: the same after the harmless change `change`.
-        density: logarithmic, under the training images of the predicted class.
-        margin: of the audited model before the attack.
-        smallest: perturbation found; infinite where there is none.
-        norm: in which that is measured.
-        fell: whether that is inside the threat.
-        seed: of bootstraps and folds.
-        recall: of the search for the nearest training images; None where it is exact.
+        key: prefix of the names of numbers, tables and figures; "" for the audited model's
+            features.
+        where: name of the feature space, for captions.
+        neighbours: number of nearest training images over which the distance is a mean.
+        change: name of the harmless transform.
+        distance: distance to the training data.
+        transformed: distance after the transform `change`.
+        density: log density under the training images of the predicted class.
+        margin: margin of the audited model before the attack.
+        smallest: size of the smallest adversarial perturbation; infinite if there is none.
+        norm: norm of `smallest`.
+        broken: whether `smallest` is inside the threat.
+        seed: seed of bootstraps and folds.
+        recall: recall of the search for the nearest training images; None if it is exact.
     """
 
     key: str
@@ -48,61 +54,58 @@ class Proximity:
     neighbours: int
     change: str
     distance: np.ndarray
-    moved: np.ndarray
+    transformed: np.ndarray
     density: np.ndarray
     margin: np.ndarray
     smallest: np.ndarray
     norm: str
-    fell: np.ndarray
+    broken: np.ndarray
     seed: int
     recall: Rate | None = None
 
     @cached_property
     def overall(self) -> Correlation:
-        """Of distance and smallest perturbation."""
+        """Rank correlation of distance and smallest perturbation."""
         return spearman(self.distance, self.smallest, self.seed)
 
     @cached_property
     def within(self) -> Correlation:
-        """The same within strata of equal margin."""
-        strata = self.margin.argsort(kind="stable").argsort() * STRATA // len(self.margin)
-        return spearman(self.distance, self.smallest, self.seed, strata)
+        """The rank correlation within strata of equal margin."""
+        return spearman(self.distance, self.smallest, self.seed, _groups(self.margin, STRATA))
 
     @cached_property
     def fifths(self) -> np.ndarray:
-        """Which fifth by distance an image belongs to, 0 is the nearest."""
-        return self.distance.argsort(kind="stable").argsort() * FIFTHS // len(self.distance)
+        """Fifth of each image by distance; 0 is the nearest."""
+        return _groups(self.distance, FIFTHS)
 
     @property
     def near(self) -> Rate:
-        """Success in the nearest fifth."""
-        return rate(self.fell[self.fifths == 0])
+        """Attack success rate in the nearest fifth."""
+        return rate(self.broken[self.fifths == 0])
 
     @property
     def far(self) -> Rate:
-        """Success in the farthest fifth."""
-        return rate(self.fell[self.fifths == FIFTHS - 1])
+        """Attack success rate in the farthest fifth."""
+        return rate(self.broken[self.fifths == FIFTHS - 1])
 
     @cached_property
     def risk(self) -> Risk | None:
-        """How well success is foretold; None where there are too few successes or failures."""
-        return risk(self.distance, self.margin, self.density, self.fell, self.seed)
+        """How well success is predicted; None if there are too few successes or failures."""
+        return risk(self.distance, self.margin, self.density, self.broken, self.seed)
 
     @cached_property
     def detection(self) -> Estimate:
-        """AUROC of the distance for telling changed images from the originals (Figure 5 of the paper)."""
-        return auroc(self.moved, self.distance, self.seed, paired=True)
+        """AUROC of the distance as a detector of transformed images (Figure 5 of the paper)."""
+        return auroc(self.transformed, self.distance, self.seed, paired=True)
 
     def numbers(self) -> dict[str, Any]:
         """Numbers of the finding."""
-        slopes = [UNKNOWN, UNKNOWN]
+        scores = dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
+        gain, slopes = UNKNOWN, [UNKNOWN, UNKNOWN]
         if self.risk:
-            slopes = Logistic.fit(np.column_stack([self.distance, self.margin]), self.fell).slopes()
-        scores = (
-            self.risk.scores
-            if self.risk
-            else dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
-        )
+            inputs = np.column_stack([self.distance, self.margin])
+            scores, gain = self.risk.scores, self.risk.gain
+            slopes = Logistic.fit(inputs, self.broken).slopes()
         named: dict[str, Rate | Correlation | Estimate] = {
             "spearman": self.overall,
             "spearman_within_margin": self.within,
@@ -111,24 +114,24 @@ class Proximity:
             "slope_distance": slopes[0],
             "slope_margin": slopes[1],
             **{f"auroc_{name}": score for name, score in scores.items()},
-            "auroc_risk_over_margin": self.risk.gain if self.risk else UNKNOWN,
-            "auroc_moved": self.detection,
+            "auroc_risk_over_margin": gain,
+            "auroc_transformed": self.detection,
             **({"recall": self.recall} if self.recall else {}),
         }
-        return {
-            name: value
-            for key, known in named.items()
-            for name, value in columns(f"{self.key}{key}", known).items()
-        }
+        numbers: dict[str, Any] = {}
+        for name, value in named.items():
+            numbers |= columns(f"{self.key}{name}", value)
+        return numbers
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader has to know of how the distances were found."""
+        """Notes on the search for neighbours."""
         if not self.recall:
             return ()
+        recall = self.recall
         return (
-            f"Approximate search in {self.where}: recall of the {self.neighbours} nearest {self.recall.value:.3f} "
-            f"({self.recall.low:.3f}–{self.recall.high:.3f}), {self.recall.n} queries. A neighbour that is missed makes a distance "
-            "larger, never smaller.",
+            f"The search for neighbours in {self.where} is approximate: recall of the "
+            f"{self.neighbours} nearest {recall.value:.3f} ({recall.low:.3f}–{recall.high:.3f}) "
+            f"over {recall.n} queries. A missed neighbour makes a distance larger, never smaller.",
         )
 
     def tables(self) -> dict[str, list[Row]]:
@@ -137,7 +140,7 @@ class Proximity:
             "bins": self._bins(),
             "fifths": self._fifths(),
             "points": self._points(),
-            "moved": self._shift(),
+            "transformed": self._histograms(),
         }
         if self.risk:
             tables["risk"] = [
@@ -147,85 +150,84 @@ class Proximity:
         return {f"{self.key}{name}": rows for name, rows in tables.items()}
 
     def figures(self) -> list[Figure]:
-        """Figures of the finding: those of two extractors stand side by side in the same order."""
-        bins, points, moved, risks = (
-            f"{self.key}{name}" for name in ("bins", "points", "moved", "risk")
-        )
+        """Figures of the finding; those of two feature spaces are shown side by side."""
+        names = ("bins", "points", "transformed", "risk")
+        bins, points, transformed, risks = (f"{self.key}{name}" for name in names)
+        axis, detection = "distance to the training data", self.detection
         figures: list[Figure] = [
             RateOverHistogram(
                 bins,
-                "Above: success of the attack at eps on the images of each bin, with 95% intervals. Below: how the images "
-                f"spread over the bins. Distance is the mean Euclidean distance to the {self.neighbours} nearest training images "
-                f"in {self.where}.",
-                table=bins,
-                x_label="distance to the training data",
+                "Above: attack success rate at eps on the images of each bin, with 95% intervals. "
+                "Below: share of images in each bin. Distance is the mean Euclidean distance to "
+                f"the {self.neighbours} nearest training images in {self.where}.",
+                bins,
+                x_label=axis,
                 y_label="attack success rate",
             ),
             Scatter(
                 points,
-                f"Smallest perturbation found for each image (up to {POINTS} of them) against its distance in {self.where}.",
-                table=points,
+                "Smallest adversarial perturbation of each image against its distance in "
+                f"{self.where} (at most {POINTS} images are shown).",
+                points,
                 x="distance",
                 y=self.norm,
-                x_label="distance to the training data",
+                x_label=axis,
                 y_label=f"smallest {norm_name(self.norm)} perturbation",
             ),
             Curve(
-                moved,
-                f"The distances of the same images before and after a harmless change ({self.change}), in {self.where}. As a "
-                f"detector of the change the distance has an AUROC of {self.detection.value:.2f} ({self.detection.low:.2f}–"
-                f"{self.detection.high:.2f}); 0.5 is a guess, and below it the change brings images nearer.",
-                table=moved,
+                transformed,
+                f"Distances of the images before and after a harmless transform ({self.change}), "
+                f"in {self.where}. As a detector of the transform, the distance has an AUROC of "
+                f"{detection.value:.2f} ({detection.low:.2f}–{detection.high:.2f}): 0.5 is a "
+                "guess, and a lower value means that transformed images lie nearer.",
+                transformed,
                 x="distance",
                 y="share",
                 group="images",
-                x_label="distance to the training data",
+                x_label=axis,
                 y_label="share of images",
             ),
         ]
         if self.risk:
-            figures.append(
-                Bars(
-                    risks,
-                    "How well success of the attack at eps is foretold: the chance that an image which falls has a higher score "
-                    "than one which does not (area under the ROC curve, AUROC; 0.5 is a guess), with 95% intervals. Risk joins the "
-                    f"other three and is measured on images that it was not fitted to. Distance and density are in {self.where}.",
-                    table=risks,
-                    label="score",
-                    series={"AUROC": "auroc"},
-                    y_label="AUROC",
-                )
+            caption = (
+                "How well attack success at eps is predicted: the probability that a broken image "
+                "has a higher score than one that withstands the attack (area under the ROC "
+                "curve, AUROC; 0.5 is a guess), with 95% intervals. Risk combines the other three "
+                "and is measured on images to which it was not fitted. Distance and density are in "
+                f"{self.where}."
             )
+            series = {"AUROC": "auroc"}
+            figures.append(Bars(risks, caption, risks, "score", series, y_label="AUROC"))
         return figures
 
     def _bins(self) -> list[Row]:
-        """Bins of equal width."""
+        """Return bins of equal width."""
         edges = np.linspace(self.distance.min(), np.quantile(self.distance, TAIL), BINS + 1)
         place = np.clip(np.searchsorted(edges, self.distance, side="right") - 1, 0, BINS - 1)
         edges[-1] = self.distance.max()
         return [
             {
-                "left": finite(edges[i]),
-                "right": finite(edges[i + 1]),
+                "left": finite(left),
+                "right": finite(right),
                 "share": finite(np.mean(place == i)),
-                **self._rated(place == i),
+                **self._success(place == i),
             }
-            for i in range(BINS)
+            for i, (left, right) in enumerate(pairwise(edges))
         ]
 
     def _fifths(self) -> list[Row]:
-        members = [self.fifths == i for i in range(FIFTHS)]
+        members = (self.fifths == i for i in range(FIFTHS))
         return [
             {
                 "fifth": i,
                 "mean_distance": finite(self.distance[chosen].mean()),
-                **self._rated(chosen),
+                **self._success(chosen),
             }
             for i, chosen in enumerate(members, start=1)
         ]
 
-    def _rated(self, chosen: np.ndarray) -> Row:
-        success = rate(self.fell[chosen])
+    def _success(self, chosen: np.ndarray) -> Row:
+        success = rate(self.broken[chosen])
         return {"n": success.n, **columns("rate", success)}
 
     def _points(self) -> list[Row]:
@@ -235,12 +237,12 @@ class Proximity:
             for i in shown
         ]
 
-    def _shift(self) -> list[Row]:
-        """Both histograms over the same bins, each bin at its middle."""
-        both = np.concatenate([self.distance, self.moved])
+    def _histograms(self) -> list[Row]:
+        """Return the histograms before and after the transform; a bin is named by its middle."""
+        both = np.concatenate([self.distance, self.transformed])
         edges = np.linspace(both.min(), np.quantile(both, TAIL), SHIFT_BINS + 1)
         rows = []
-        for images, distances in {"original": self.distance, self.change: self.moved}.items():
+        for images, distances in {"original": self.distance, self.change: self.transformed}.items():
             share = np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
             middles = zip((edges[1:] + edges[:-1]) / 2, share, strict=True)
             rows += [
@@ -248,3 +250,8 @@ class Proximity:
                 for middle, value in middles
             ]
         return rows
+
+
+def _groups(values: np.ndarray, n: int) -> np.ndarray:
+    """Return the group of each value among n groups of equal size, in ascending order."""
+    return values.argsort(kind="stable").argsort() * n // len(values)

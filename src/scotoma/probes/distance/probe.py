@@ -1,4 +1,4 @@
-"""Does it fail on the test points that lie far from its training data?"""
+"""Does the claim fail on test images far from the training data?"""
 
 from __future__ import annotations
 
@@ -28,40 +28,49 @@ from scotoma.probes.base import (
     model_facts,
     percent,
 )
-from scotoma.probes.distance.analysis import FIFTHS, STRATA, Proximity
+from scotoma.probes.distance.analysis import FIFTHS, STRATA, DistanceAnalysis
 from scotoma.results.finding import Finding, Verdict
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Correlation, Rate, spearman
 
 NEIGHBOURS = 5
 BROKEN = 0.5
+"""Success rate on the farthest fifth above which the claim fails there."""
 SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
-"""(alpha, beta) of the images that are measured beside the test set, as in Figure 5 of Zhang et al. 2019."""
+"""(alpha, beta) of the images measured beside the test set; Figure 5 of Zhang et al. 2019."""
 RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
 RULE = (
-    f"broken if the 95% interval of success at eps lies above {BROKEN:.0%} on the farthest fifth of the images and not on the "
-    "nearest; else weak if distance and smallest perturbation have a negative rank correlation whose interval excludes zero; "
-    f"else holds; not applicable without a training split or {FIFTHS} images that are classified correctly"
+    f"Broken: the 95% interval of the success rate at eps lies above {BROKEN:.0%} on the farthest "
+    "fifth of the images, but not on the nearest. Weak: distance and smallest perturbation have a "
+    "negative rank correlation whose interval excludes zero. Otherwise it holds. Not applicable: "
+    f"no training split, or fewer than {FIFTHS} images classified correctly."
 )
 
 
 @dataclass(frozen=True)
 class Distance(Probe):
-    """Attack success against distance to the training data (Zhang et al. 2019, section 4.2, Figures 1-3 and 5).
+    """Attack success against distance to the training data.
 
-    Distances are measured in the audited model's own features and, if an extractor is given, also
-    in its features. The attacked model is always the audited one.
+    Distances are measured in the audited model's features and, if an extractor is given, also in
+    its features. The attacked model is always the audited one.
 
     Args:
-        layer: layer whose features are used, a name of `named_modules()`, "pixels" or "logits";
+        layer: layer whose features are used: a name of `named_modules()`, "pixels" or "logits";
             None is the input of the last dense layer.
         extractor: second model, in whose features the distances are measured again.
+
+    Source:
+        Zhang et al. 2019, section 4.2, Figures 1-3 and 5.
+
+    Example:
+        >>> Distance(layer="pixels").question
+        'Does it fail on test images far from its training data?'
     """
 
     layer: str | None = None
     extractor: ModelLike | None = None
 
-    question = "Does it fail on the test points that lie far from its training data?"
+    question = "Does it fail on test images far from its training data?"
 
     def prepare(self, claim: Claim) -> Self:
         other = None if self.extractor is None else load_other(self.extractor, claim.data)
@@ -82,17 +91,18 @@ class Distance(Probe):
             )
         own = feature_layer(claim.model, claim.data, self.layer)
         records = run.attack(settings.make_attack(claim.threat), what="distance")
-        if len(rec.correct(records)) < FIFTHS:
+        correct = len(rec.correct(records))
+        if correct < FIFTHS:
             return self._not_applicable(
-                f"The model classifies only {len(rec.correct(records))} of the audited images correctly."
+                f"The model classifies only {correct} of the audited images correctly."
             )
-        seen = [self._proximity(claim, run, records, own)]
+        analyses = [self._analysis(claim, run, records, own)]
         extractor = {}
         if self.extractor:
             other = feature_layer(self.extractor, claim.data, self.layer)
-            seen.append(self._proximity(claim, run, records, other, self.extractor))
+            analyses.append(self._analysis(claim, run, records, other, self.extractor))
             extractor = {"extractor": self.extractor.name, "extractor_layer": other[1]}
-        first = seen[0]
+        first = analyses[0]
         return Finding(
             probe="distance",
             question=self.question,
@@ -107,29 +117,31 @@ class Distance(Probe):
                 "training_images": len(claim.data.train),
                 "layer": own[1],
                 **extractor,
-                **{name: value for other in seen[1:] for name, value in other.numbers().items()},
+                **{
+                    name: value for other in analyses[1:] for name, value in other.numbers().items()
+                },
             },
-            tables={name: rows for each in seen for name, rows in each.tables().items()},
+            tables={name: rows for each in analyses for name, rows in each.tables().items()},
             figures=tuple(
                 figure
-                for kind in zip(*(each.figures() for each in seen), strict=True)
+                for kind in zip(*(each.figures() for each in analyses), strict=True)
                 for figure in kind
             ),
-            notes=(*self._notes(first), *(note for each in seen for note in each.notes())),
+            notes=(*self._notes(first), *(note for each in analyses for note in each.notes())),
         )
 
     def _not_applicable(self, why: str) -> Finding:
         return Finding("distance", self.question, "not applicable", RULE, why)
 
     @classmethod
-    def _proximity(
+    def _analysis(
         cls,
         claim: Claim,
         run: Run,
         records: pl.DataFrame,
         layer: tuple[str | None, str],
         extractor: Classifier | None = None,
-    ) -> Proximity:
+    ) -> DistanceAnalysis:
         change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
         config = {
             "layer": layer[0],
@@ -138,31 +150,30 @@ class Distance(Probe):
             "components": COMPONENTS,
             "exact": EXACT,
         }
-        placed = run.table(
-            "distance",
-            config,
-            lambda: cls._place(claim, run, records, layer[0], change, extractor),
-            extractor,
-        )
-        attacked = rec.correct(records)
-        table = attacked.join(placed, on="index", maintain_order="left")
-        return Proximity(
+
+        def measure() -> pl.DataFrame:
+            return cls._measure(claim, run, records, layer[0], change, extractor)
+
+        measured = run.table("distance", config, measure, extractor)
+        attacked, threat = rec.correct(records), claim.threat
+        table = attacked.join(measured, on="index", maintain_order="left")
+        other = extractor and f" of {extractor.name}, which is not the model under attack"
+        return DistanceAnalysis(
             key="extractor_" if extractor else "",
-            where=f"{layer[1]} of {extractor.name}, which is not the model under attack"
-            if extractor
-            else layer[1],
+            where=f"{layer[1]}{other or ''}",
             neighbours=NEIGHBOURS,
             change=str(change),
-            **{name: table[name].to_numpy() for name in ("distance", "moved", "density", "margin")},
-            smallest=table[claim.threat.norm].to_numpy(),
-            norm=claim.threat.norm,
-            fell=rec.successes(attacked, claim.threat.eps, claim.threat.norm),
+            **{name: table[name].to_numpy() for name in ("distance", "density", "margin")},
+            transformed=table["moved"].to_numpy(),
+            smallest=table[threat.norm].to_numpy(),
+            norm=threat.norm,
+            broken=rec.successes(attacked, threat.eps, threat.norm),
             seed=run.seed,
             recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
         )
 
     @staticmethod
-    def _place(
+    def _measure(
         claim: Claim,
         run: Run,
         records: pl.DataFrame,
@@ -170,27 +181,26 @@ class Distance(Probe):
         change: ScaleShift,
         extractor: Classifier | None,
     ) -> pl.DataFrame:
-        """Where the audited images lie among the training data: distance, the same after `change`, and density.
+        """Return distance, distance after `change` (column `moved`) and density of the images.
 
-        One table of all three, since the training features are the costly part and are read but once.
+        All three are in one table, since reading the training features is the costly part.
         """
-        assert claim.data.train is not None
-        train = run.features(claim.data.train, layer, model=extractor)
-        test = run.features(claim.data.test, layer, run.indices, model=extractor)
-        moved = run.features(claim.data.test, layer, run.indices, model=extractor, transform=change)
-        found = nearest_neighbours(train, np.concatenate([test, moved]), NEIGHBOURS)
+        train, test = claim.data.train, claim.data.test
+        assert train is not None
+        reference = run.features(train, layer, model=extractor)
+        original = run.features(test, layer, run.indices, model=extractor)
+        after = run.features(test, layer, run.indices, model=extractor, transform=change)
+        nearest = nearest_neighbours(reference, np.concatenate([original, after]), NEIGHBOURS)
+        recall = [nearest.recall and nearest.recall._asdict()] * len(original)
         predictions = records["prediction"].to_numpy()
+        density = class_log_density(reference, train.labels.numpy(), original, predictions)
         return pl.DataFrame(
             {
                 "index": run.indices.numpy(),
-                "distance": found.distance[: len(test)],
-                "moved": found.distance[len(test) :],
-                "recall": pl.Series(
-                    [found.recall and found.recall._asdict()] * len(test), dtype=RECALL
-                ),
-                "density": class_log_density(
-                    train, claim.data.train.labels.numpy(), test, predictions
-                ),
+                "distance": nearest.distance[: len(original)],
+                "moved": nearest.distance[len(original) :],
+                "recall": pl.Series(recall, dtype=RECALL),
+                "density": density,
             }
         )
 
@@ -203,43 +213,42 @@ class Distance(Probe):
     @staticmethod
     def _headline(near: Rate, far: Rate, overall: Correlation, within: Correlation) -> str:
         spread = (
-            f"The attack succeeds on {percent(far)} in the fifth farthest from the training data and on {near.value:.1%} in the "
-            "nearest"
+            f"The attack succeeds on {percent(far)} in the fifth farthest from the training data "
+            f"and on {near.value:.1%} in the nearest"
         )
         if math.isnan(overall.value):
-            return f"{spread}; the attack found no perturbations of different sizes to compare with distance."
+            return f"{spread}; no two perturbations differ in size, so there is no correlation."
+        correlation = f"rank correlation {overall.value:.2f}"
         if overall.high >= 0:
-            return f"{spread}; that robustness fades with distance is not shown (rank correlation {overall.value:.2f})."
+            return f"{spread}. Robustness does not clearly fall with distance ({correlation})."
         if math.isnan(within.value):
-            return (
-                f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f})."
-            )
-        beyond = (
-            "more than the margin explains"
-            if within.high < 0
-            else "but the margin alone could explain it"
-        )
+            return f"{spread}. Robustness falls with distance ({correlation})."
+        more = "more than" if within.high < 0 else "but no more than"
         return (
-            f"{spread}; robustness fades with distance (rank correlation {overall.value:.2f}), {beyond} "
+            f"{spread}. Robustness falls with distance ({correlation}), {more} the margin explains "
             f"({within.value:.2f} at equal margin)."
         )
 
     @staticmethod
-    def _notes(seen: Proximity) -> tuple[str, ...]:
-        beyond = (
-            "An image near the decision boundary is easy to attack wherever it lies. The correlation within strata of equal clean "
-            f"margin ({STRATA} of them) is what distance tells beyond the margin."
+    def _notes(analysis: DistanceAnalysis) -> tuple[str, ...]:
+        strata = (
+            "Images near the decision boundary are easy to attack at any distance. The correlation "
+            f"within {STRATA} strata of equal clean margin shows what distance adds to the margin."
         )
-        if not seen.risk:
+        if not analysis.risk:
             return (
-                beyond,
-                f"With fewer than {FEWEST} successes or failures of the attack no slopes and no risk are fitted.",
+                strata,
+                f"Slopes and risk are missing: the attack has fewer than {FEWEST} successes or "
+                "failures.",
             )
         return (
-            beyond,
-            "The slopes say the same without strata: the change of the log odds of success for one standard deviation of distance "
-            "and of margin, the other held equal, by a logistic regression on both (Firth's penalty, Wald's intervals).",
-            "Density is the logarithm of a Gaussian of the training images of the predicted class, with its own shrunk covariance, "
-            f"in up to {COMPONENTS} principal components of the features. Risk joins distance, margin and density by a logistic "
-            "regression in cross-validation; risk over margin is the area that it adds. Intervals are bootstrapped over images.",
+            strata,
+            "Slopes are the change of the log odds of success for one standard deviation of "
+            "distance or margin, the other fixed, by a logistic regression on both (penalty of "
+            "Firth, Wald intervals).",
+            "Density is the log density under a Gaussian, fitted to the training images of the "
+            f"predicted class in at most {COMPONENTS} principal components of the features, with a "
+            "shrunk covariance. Risk combines distance, margin and density by cross-validated "
+            "logistic regression. Risk over margin is the AUROC that it adds. Intervals are "
+            "bootstrapped over images.",
         )

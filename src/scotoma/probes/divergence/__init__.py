@@ -1,1 +1,1 @@
-"""Is the test set drawn from where the training set is?"""
+"""Do the test set and the training set come from one distribution?"""

@@ -1,4 +1,4 @@
-"""Is the test set drawn from where the training set is?"""
+"""Do the test set and the training set come from one distribution?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
 from scotoma.probes.base import Probe, Settings, check_layer, feature_layer
-from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Found, Measured, placed
+from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Measured, Measures, placed
 from scotoma.results.finding import Finding
 
 DRAWN = pl.List(pl.Float64)
@@ -32,19 +32,27 @@ SCHEMA = {
 }
 
 Features = Callable[[str], np.ndarray]
-"""From "training" or "test" to the features of the images drawn, float32 (n, d)."""
+"""From "training" or "test" to features of the drawn images, float32 (n, d)."""
 
 
 @dataclass(frozen=True)
 class Divergence(Probe):
-    """How far the test set is from the training set (Zhang et al. 2019, section 3.2, Table 1).
+    """How far the test set is from the training set.
 
     All test images count, not only the audited ones.
 
     Args:
-        points: most training and most test images that are measured, drawn at random; None means all, as in the paper.
-        perplexity: of t-SNE.
+        points: largest number of training and of test images, drawn at random; None means all, as
+            in the paper.
+        perplexity: perplexity of t-SNE.
         layer: layer whose features are used, as for the distance probe.
+
+    Source:
+        Zhang et al. 2019, section 3.2, Table 1.
+
+    Example:
+        >>> Divergence(points=1000).question
+        'Do the test set and the training set come from one distribution?'
     """
 
     points: int | None = 10_000
@@ -85,12 +93,12 @@ class Divergence(Probe):
         compared = run.table(
             "divergence", config | {"draws": DRAWS}, lambda: self._compare(run, features, plane)
         )
-        found = self._read(compared)
-        if not found["kl"]:
+        measures = self._read(compared)
+        if not measures["kl"]:
             return self._not_applicable(
                 f"The features of the images ({where}) do not differ enough within any class."
             )
-        return Measured(claim.data.classes, plane, found, where, self.perplexity).finding()
+        return Measured(claim.data.classes, plane, measures, where, self.perplexity).finding()
 
     def _not_applicable(self, why: str) -> Finding:
         return Finding("divergence", self.question, "not applicable", RULE, why)
@@ -121,7 +129,7 @@ class Divergence(Probe):
 
     @staticmethod
     def _compare(run: Run, features: Features, plane: pl.DataFrame) -> pl.DataFrame:
-        """The three measures with their draws, a row a measure and class."""
+        """Return the three measures with their draws, one row for each measure and class."""
         (train, train_labels), (test, test_labels) = placed(plane)
         measured = divergence(
             features("training"),
@@ -148,9 +156,9 @@ class Divergence(Probe):
         )
 
     @staticmethod
-    def _read(table: pl.DataFrame) -> Found:
-        found: Found = {"kl": {}, "knn_kl": {}, "auc": {}}
+    def _read(table: pl.DataFrame) -> Measures:
+        measures: Measures = {"kl": {}, "knn_kl": {}, "auc": {}}
         for row in table.iter_rows(named=True):
             draws = {name: np.array(row[name]) for name in ("matched", "null")}
-            found[row["measure"]][row["label"]] = Comparison(row["value"], row["error"], **draws)
-        return found
+            measures[row["measure"]][row["label"]] = Comparison(row["value"], row["error"], **draws)
+        return measures

@@ -1,4 +1,4 @@
-"""What the divergence probe measured, as a finding: verdict, numbers, tables, figures and notes."""
+"""The finding of the divergence probe: verdict, numbers, tables, figures and notes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from scotoma.metrics.two_sample import COMPONENTS, NEIGHBOURS, SIDE
 from scotoma.results.finding import Bars, Figure, Finding, Row, Scatter, Verdict
 from scotoma.utils.stats import finite
 
-QUESTION = "Is the test set drawn from where the training set is?"
+QUESTION = "Do the test set and the training set come from one distribution?"
 FAR_AUC = 0.7
+"""AUC above which a classifier separates the sets well."""
 FAR_KL = 0.275
-"""Of two Gaussians of equal covariance that a classifier tells apart with AUC 0.7: the square of the normal quantile of 0.7."""
+"""K-L divergence of two Gaussians with equal covariance that a classifier separates with AUC 0.7:
+the square of the normal quantile of 0.7."""
 RULE = (
-    f"a measure is beyond chance if it is larger than between parts of the training set in each of {DRAWS} random draws (by "
-    f"chance once in {DRAWS + 1}); holds if none of the three is, broken if one is and is large (the 95% interval of AUC above "
-    f"{FAR_AUC:g}, or a K-L divergence {FAR_KL:g} nats larger than within the training set, which is that of two Gaussians with "
-    f"that AUC), else weak; not applicable without a training split or a class with {FEWEST} images in both"
+    "A measure is beyond chance if it is larger than between parts of the training set in each of "
+    f"{DRAWS} random draws (probability 1/{DRAWS + 1} by chance). Holds: none of the three "
+    "measures is beyond chance. Broken: one is, and it is large: the 95% interval of the AUC lies "
+    f"above {FAR_AUC:g}, or a K-L divergence is {FAR_KL:g} nats larger than within the training "
+    f"set (two Gaussians with AUC {FAR_AUC:g} have that divergence). Otherwise it is weak. Not "
+    f"applicable: no training split, or no class with {FEWEST} images in both sets."
 )
 ALL = -1
-"""Stands for the label where a measure is of all classes together."""
+"""Label of a measure over all classes together."""
 SHOWN = 1000
-"""Points of each set in the figure."""
+"""Number of points of each set in the figure."""
 MOST_BARS = 30
-"""Classes up to which there is a figure of them; there always is the table."""
+"""Largest number of classes that are drawn; the table always has all."""
 CHOICES: dict[str, dict[str, float]] = {
     "as reported": {},
     "nodes twice as far apart": {"spacing": 2 * SPACING},
@@ -39,36 +43,41 @@ CHOICES: dict[str, dict[str, float]] = {
     "uniform part of 1e-12": {"floor": 1e-12},
     "uniform part of 1e-100": {"floor": 1e-100},
 }
-"""Other readings of what the paper leaves open about the integral."""
+"""Choices for what the paper leaves open about the integral."""
 
-Found = dict[str, dict[int, Comparison]]
-"""By measure (kl, knn_kl, auc) and label."""
+Measures = dict[str, dict[int, Comparison]]
+"""Measures by name (kl, knn_kl, auc) and label."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All that was measured.
+    """All measurements of the probe.
 
     Args:
-        classes: their names, by label.
-        plane: the embedding: set (training or test), label, x, y.
-        found: the measures; at least one class has kl.
-        where: the layer whose features these are, in words.
-        perplexity: of t-SNE.
+        classes: names of the classes, by label.
+        plane: the embedding, with columns set ("training" or "test"), label, x and y.
+        measures: the measures; at least one class has kl.
+        where: name of the layer whose features are measured.
+        perplexity: perplexity of t-SNE.
     """
 
     classes: tuple[str, ...]
     plane: pl.DataFrame
-    found: Found
+    measures: Measures
     where: str
     perplexity: float
 
     def finding(self) -> Finding:
-        """The finding of the probe."""
+        """Return the finding of the probe."""
         means = {
-            name: average(list(classes.values())) for name, classes in self.found.items() if classes
+            name: average(list(classes.values()))
+            for name, classes in self.measures.items()
+            if classes
         }
         rows = self._classes()
+        numbers: dict[str, Any] = {}
+        for name, mean in means.items():
+            numbers |= columns(name, mean)
         return Finding(
             probe="divergence",
             question=QUESTION,
@@ -76,14 +85,10 @@ class Measured:
             rule=RULE,
             headline=headline(means),
             numbers={
-                **{
-                    key: value
-                    for name, mean in means.items()
-                    for key, value in columns(name, mean).items()
-                },
+                **numbers,
                 "training_images": sum(row["n_train"] for row in rows),
                 "test_images": sum(row["n_test"] for row in rows),
-                "classes": len(self.found["kl"]),
+                "classes": len(self.measures["kl"]),
                 "draws": DRAWS,
                 "perplexity": self.perplexity,
                 "layer": self.where,
@@ -96,7 +101,8 @@ class Measured:
     def _figures(self) -> tuple[Figure, ...]:
         points = Scatter(
             "points",
-            f"t-SNE of the features ({self.where}) of training and test images together; up to {SHOWN} of each are shown.",
+            f"t-SNE of the features ({self.where}) of training and test images together (at most "
+            f"{SHOWN} of each are shown).",
             table="points",
             x="x",
             y="y",
@@ -106,14 +112,12 @@ class Measured:
         )
         bars = Bars(
             "classes",
-            "K-L divergence in the plane from a random part of the training set, class by class: to test images, and to as many "
-            f"training images outside that part. Lines span all {DRAWS} draws.",
+            "K-L divergence in the plane from a random part of the training set, by class: to test "
+            "images, and to as many training images outside that part. Lines span the "
+            f"{DRAWS} draws.",
             table="classes",
             label="class",
-            series={
-                "to test images": "kl_matched",
-                "to other training images": "kl_null",
-            },
+            series={"to test images": "kl_matched", "to other training images": "kl_null"},
             y_label="K-L divergence (nats)",
             rates=False,
         )
@@ -129,14 +133,15 @@ class Measured:
                 "n_test": int((test == label).sum()),
             }
             for measure in ("kl", "knn_kl"):
-                row |= columns(measure, self.found[measure].get(label, NOTHING))
+                row |= columns(measure, self.measures[measure].get(label, NOTHING))
             rows.append(row)
         return rows
 
     def _choices(self) -> list[Row]:
         (train, train_labels), (test, test_labels) = placed(self.plane)
         pairs = [
-            (train[train_labels == label], test[test_labels == label]) for label in self.found["kl"]
+            (train[train_labels == label], test[test_labels == label])
+            for label in self.measures["kl"]
         ]
         return [
             {
@@ -147,20 +152,14 @@ class Measured:
         ]
 
     def _points(self) -> list[Row]:
-        """Some points of each set, of each class in its share."""
+        """Return points of each set, each class in proportion to its size."""
         rows = []
         for (name,), points in self.plane.group_by("set", maintain_order=True):
             places = np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int)
             shown = points.sort("label", maintain_order=True)[places]
-            for label, x, y in shown.select("label", "x", "y").iter_rows():
-                rows.append(
-                    {
-                        "set": name,
-                        "class": self.classes[label],
-                        "x": finite(x, 4),
-                        "y": finite(y, 4),
-                    }
-                )
+            for label, *place in shown.select("label", "x", "y").iter_rows():
+                x, y = (finite(each, 4) for each in place)
+                rows.append({"set": name, "class": self.classes[label], "x": x, "y": y})
         return rows
 
     def _notes(self, rows: list[Row]) -> tuple[str, ...]:
@@ -169,33 +168,33 @@ class Measured:
             for measure in ("kl", "knn_kl")
         }
         duplicated = [name for name in without["knn_kl"] if name not in without["kl"]]
+        missing = {
+            "Too few images or too little spread to measure": without["kl"],
+            "No knn_kl, since too few images differ": duplicated,
+        }
         return (
-            "Choices that the paper leaves open: two dimensions; one t-SNE of all classes and both sets together (openTSNE, "
-            f"perplexity {self.perplexity:g}, exact neighbours, PCA start, features not reduced before); kernels with the full "
-            f"covariance of their sample; a box {MARGIN:g} kernel widths wider than the points on each side, in which both "
-            f"densities sum to one; {SPACING:g} kernel widths between nodes; a uniform part of the test density that weighs as "
-            "much as one more test image. The table of choices has others: where training images lie alone, the uniform part "
-            "decides.",
-            "Intervals are those of random halves of the images, the embedding staying as it is; another seed gives another one. A "
-            "bootstrap would make duplicates, which are their own nearest neighbours.",
-            "Each of these estimates depends on how many images it is given. So the null is to be compared with the matched value: "
-            "both go out from the same part of the training set, to as many training as test images.",
-            f"knn_kl is the estimator of Wang, Kulkarni and Verdu (2009) with {NEIGHBOURS} neighbours in the features themselves, "
-            "class by class. Its factor is the dimension of the surface that the features lie on (Levina and Bickel 2004), not how "
-            "many there are. An exact duplicate does not count as a neighbour.",
-            f"AUC is that of a cross-validated logistic regression on {COMPONENTS} principal components of the standardised "
-            f"features, with at most {SIDE} images of each set and all classes together, so that it also sees classes that are "
-            "more frequent in one.",
-            *(
-                [f"Left out for want of images or of spread: {', '.join(without['kl'])}."]
-                if without["kl"]
-                else []
-            ),
-            *(
-                [f"Without knn_kl, for want of images that differ: {', '.join(duplicated)}."]
-                if duplicated
-                else []
-            ),
+            "The paper leaves choices open. Here: two dimensions; one t-SNE of all classes and "
+            f"both sets (openTSNE, perplexity {self.perplexity:g}, exact neighbours, initialised "
+            "by principal components, features not reduced before); kernels with the full "
+            f"covariance of their sample; a box {MARGIN:g} kernel widths wider than the points on "
+            f"each side, in which both densities sum to one; {SPACING:g} kernel widths between "
+            "nodes; a uniform part of the test density with the weight of one more test image. The "
+            "table `choices` has others: where only training images lie, the uniform part decides.",
+            "Intervals are from random halves of the images, with the embedding fixed; another "
+            "seed gives another embedding. A bootstrap would make duplicates, which are their own "
+            "nearest neighbours.",
+            "Each estimate depends on the number of images. Compare the null with the matched "
+            "value: both start from one part of the training set, and measure to as many training "
+            "as test images.",
+            "knn_kl is the estimator of Wang, Kulkarni and Verdu (2009) by class, with "
+            f"{NEIGHBOURS} neighbours in the features. Its factor is the intrinsic dimension of "
+            "the features (Levina and Bickel 2004), not their number. An exact duplicate does not "
+            "count as a neighbour.",
+            "AUC is the area under the ROC curve of a cross-validated logistic regression on "
+            f"{COMPONENTS} principal components of the standardised features. It uses at most "
+            f"{SIDE} images of each set and all classes together, so it also notices different "
+            "class frequencies.",
+            *(f"{words}: {', '.join(names)}." for words, names in missing.items() if names),
         )
 
 
@@ -204,25 +203,21 @@ BOUNDS = {"kl": (0.0, np.inf), "knn_kl": (-np.inf, np.inf), "auc": (0.0, 1.0)}
 
 
 def columns(name: str, measured: Comparison) -> dict[str, Any]:
-    """A measure as `name` with its interval, `name_matched` and `name_null` with the range of their draws."""
-    ends = np.clip([measured.low, measured.high], *BOUNDS[name])
-    found = {
-        name: finite(measured.value),
-        f"{name}_low": finite(ends[0]),
-        f"{name}_high": finite(ends[1]),
-    }
+    """Return columns of a measure: its interval, and the ranges of its matched and null draws."""
+    low, high = np.clip([measured.low, measured.high], *BOUNDS[name])
+    triples = {name: (measured.value, low, high)}
     for kind in ("null",) if name == "auc" else ("matched", "null"):
-        draws, key = getattr(measured, kind), f"{name}_{kind}"
-        found |= {
-            key: finite(draws.mean()),
-            f"{key}_low": finite(draws.min()),
-            f"{key}_high": finite(draws.max()),
-        }
-    return found
+        draws = getattr(measured, kind)
+        triples[f"{name}_{kind}"] = (draws.mean(), draws.min(), draws.max())
+    return {
+        f"{key}{end}": finite(value)
+        for key, triple in triples.items()
+        for end, value in zip(("", "_low", "_high"), triple, strict=True)
+    }
 
 
 def verdict(means: dict[str, Comparison]) -> Verdict:
-    """The verdict of `RULE`."""
+    """Return the verdict of `RULE`."""
     beyond = {name: mean for name, mean in means.items() if mean.beyond_null}
     far = [
         mean.low > FAR_AUC if name == "auc" else mean.excess > FAR_KL
@@ -232,29 +227,30 @@ def verdict(means: dict[str, Comparison]) -> Verdict:
 
 
 def headline(means: dict[str, Comparison]) -> str:
-    """What was found and what to do, for a reader of nothing else."""
+    """Return the result and the advice that follows from it."""
     kl, auc = means["kl"], means["auc"]
-    said, advice = {
+    result, advice = {
         "holds": (
-            "as near to the training data as other training images do",
-            "results on them stand for data like it",
+            "as near to the training data as other training images",
+            "results on them are valid for data like it",
         ),
         "weak": (
-            "a little farther from the training data than other training images do",
+            "a little farther from the training data than other training images",
             "expect somewhat less robustness there",
         ),
         "broken": (
             "far from the training data",
-            "robustness learnt there need not reach them; train on images like them",
+            "robustness need not extend to them; train on similar images",
         ),
     }[verdict(means)]
     return (
-        f"Test images lie {said} (K-L divergence {kl.matched.mean():.3f}, within the training set {kl.null.mean():.3f}; a "
-        f"classifier tells them from training images with AUC {auc.value:.2f}, where 0.5 is a guess): {advice}."
+        f"Test images lie {result}: {advice}. The K-L divergence is {kl.matched.mean():.3f}, "
+        f"within the training set {kl.null.mean():.3f}; a classifier separates test from training "
+        f"images with AUC {auc.value:.2f} (0.5 is a guess)."
     )
 
 
 def placed(plane: pl.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Points (n, 2) and labels (n,) of the training set, then of the test set."""
+    """Return points (n, 2) and labels (n,) of the training set, then of the test set."""
     sets = [plane.filter(pl.col("set") == name) for name in ("training", "test")]
     return [(each.select("x", "y").to_numpy(), each["label"].to_numpy()) for each in sets]
