@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +130,16 @@ def _lost(standing: Standing) -> Iterator[str]:
 
 def write(title: str, text: str, order: Sequence[str], page: Path = PAGE) -> None:
     """Replace the section of a title; sections are in `order`, and others are dropped."""
-    sections = dict(read(page)) | {title: text.strip()}
+    sections = dict(read(page)) | {title: "\n".join(map(wrapped, text.strip().splitlines()))}
     kept = [f"## {each}\n\n{sections[each]}\n" for each in order if each in sections]
     page.write_text("\n".join([HEAD, *kept]))
+
+
+def wrapped(line: str) -> str:
+    """Return a line of prose or of a list at 100 columns; rows of tables stay."""
+    hang = "  " if line.startswith("* ") else ""
+    plain = textwrap.TextWrapper(100, subsequent_indent=hang, break_on_hyphens=False)
+    return line if line.startswith("|") else plain.fill(line)
 
 
 def read(page: Path) -> list[tuple[str, str]]:
