@@ -124,7 +124,13 @@ class Threat:
 
 @dataclass(frozen=True)
 class Claim:
-    """What is audited: `model` classifies `data` correctly under every perturbation of `threat`."""
+    """What is audited: `model` classifies `data` correctly under every perturbation of `threat`.
+
+    >>> import scotoma, torch
+    >>> model = scotoma.load_model(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10)))
+    >>> print(Claim(model, scotoma.load_data("digits"), Threat("linf", 0.1)).threat)
+    linf:0.1
+    """
 
     model: Classifier
     data: Dataset

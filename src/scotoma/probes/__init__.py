@@ -1,4 +1,9 @@
-"""Probes: one question each about a claim of robustness. One file a question, one line here a name."""
+"""Probes: a question each about a claim of robustness. One package a question, one line here.
+
+>>> import scotoma
+>>> print(*scotoma.probes.PROBES)
+robustness blindspots distance divergence norms inequality transfer masking
+"""
 
 from __future__ import annotations
 
