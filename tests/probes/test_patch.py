@@ -16,7 +16,7 @@ from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 
 SEARCH = BlindSpotMap(("scale-shift", "gamma"), resolution=1, rounds=0, steps=5)
-SHORT = Schedule(epochs=8, batch=64, peak=2e-3)
+SHORT = Schedule(epochs=4, batch=64, peak=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,13 @@ def run(tmp_path_factory, digits, digits_model) -> Path:
     """An audit of the digits model with the attack that is cheapest."""
     folder = tmp_path_factory.mktemp("audit")
     audit(
-        str(digits_model), digits, "linf:0.1", out=folder, probes=["blindspots"], attack="min-linf"
+        str(digits_model),
+        digits,
+        "linf:0.1",
+        out=folder,
+        probes=["blindspots"],
+        attack="min-linf",
+        limit=200,
     )
     return folder
 
