@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from centroids import centroids
+from once import barely_tested, once
 from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
@@ -35,8 +35,9 @@ def for_all_workers(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory) -> None:
-    """What audits train to make examples on does not go to the user's cache."""
+def _own_folders(tmp_path_factory) -> None:
+    """Keep what audits train out of the user's cache, and give `once` a folder."""
+    os.environ["SCOTOMA_TESTS"] = str(for_all_workers(tmp_path_factory))
     os.environ["SCOTOMA_CACHE"] = str(for_all_workers(tmp_path_factory) / "cache")
 
 
@@ -72,16 +73,15 @@ def mnist() -> Dataset:
 
 
 @pytest.fixture(scope="session")
-def digits_model(tmp_path_factory, digits) -> Path:
-    """A file with a small-cnn after PGD training at linf:0.1, trained once for all workers."""
-    shared = for_all_workers(tmp_path_factory)
-    path = shared / "digits-pgd.safetensors"
-    with (shared / "digits-pgd.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            schedule = Schedule(epochs=12, batch=64, peak=3e-3)
-            train("pgd", digits, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
-    return path
+def digits_model(digits) -> Path:
+    """A file with a small-cnn after PGD training at linf:0.1."""
+
+    def make(path: Path) -> None:
+        schedule = Schedule(epochs=12, batch=64, peak=3e-3)
+        few = barely_tested(digits)
+        train("pgd", few, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
+
+    return once("digits-pgd.safetensors", make)
 
 
 @pytest.fixture

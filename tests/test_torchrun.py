@@ -18,7 +18,7 @@ from namespaces import FIRST_NODE, LINK, needs_namespaces, two_nodes
 from scotoma.models.checkpoint import read_safetensors
 
 COMMAND = ["audit", "model.safetensors", "--data", "digits", "--threat", "linf:0.1", "--out", "run"]
-QUICK = [*COMMAND, "--probes", "robustness,distance", "--attack", "fmn-linf", "--limit", "300"]
+QUICK = [*COMMAND, "--probes", "robustness,distance", "--attack", "fmn-linf", "--limit", "60"]
 
 
 def start(

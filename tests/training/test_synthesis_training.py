@@ -59,7 +59,7 @@ def test_the_loss_is_the_evidence_bound_of_the_images_own_class(digits: Dataset)
 
 def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path):
     out = tmp_path / "abs.safetensors"
-    model = train("abs", digits, None, L2, out, schedule=Schedule(epochs=8, peak=3e-3), half=True)
+    model = train("abs", digits, None, L2, out, schedule=Schedule(epochs=4, peak=3e-3), half=True)
     card = load_checkpoint(out)[1]
     assert isinstance(model, AnalysisBySynthesis)
     assert card["arch"] == "abs"
