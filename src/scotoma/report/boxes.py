@@ -1,4 +1,4 @@
-"""Distributions beside one another."""
+"""Box plots."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from scotoma.report.svg import INK, MUTED, PALETTE
 from scotoma.results.finding import Boxes, Finding
 
 WIDE = 78
-"""Letters of all names below the boxes, one line deep."""
-SHARES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Number of letters of all names on one line below the boxes."""
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 ROOM = 1.08
-"""Of the axis, above the largest value: what was not reached lies there."""
+"""Length of the axis in largest values; what was not reached is above them."""
 
 
 def boxes(figure: Boxes, finding: Finding) -> Canvas:
-    """A box each, and the share that was not reached above it."""
+    """Draw a box for each label, and above it the share that was not reached."""
     rows = finding.tables[figure.table]
     labels = list(dict.fromkeys(str(row[figure.label]) for row in rows))
-    given = values(rows, figure.value)
+    heights = values(rows, figure.value)
     of = np.array([labels.index(str(row[figure.label])) for row in rows])
     canvas, axes = axes_of(3.4)
-    finite = given[np.isfinite(given)]
+    finite = heights[np.isfinite(heights)]
     top = ROOM * (finite.max() if finite.size else 1.0) or 1.0
-    reach = np.where(np.isfinite(given), given, np.inf)
+    reach = np.where(np.isfinite(heights), heights, np.inf)
     axes.bxp(
         [_box(reach[of == i], top) for i in range(len(labels))],
         positions=range(len(labels)),
@@ -60,8 +60,7 @@ def boxes(figure: Boxes, finding: Finding) -> Canvas:
     return canvas
 
 
-def _box(found: np.ndarray, top: float) -> dict[str, Any]:
-    low, first, middle, third, high = np.minimum(
-        np.quantile(found, SHARES, method="inverted_cdf"), top
-    )
+def _box(sizes: np.ndarray, top: float) -> dict[str, Any]:
+    quantiles = np.quantile(sizes, QUANTILES, method="inverted_cdf")
+    low, first, middle, third, high = np.minimum(quantiles, top)
     return {"whislo": low, "q1": first, "med": middle, "q3": third, "whishi": high}

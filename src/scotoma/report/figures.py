@@ -1,4 +1,4 @@
-"""One drawing for each kind of figure that a finding can describe."""
+"""Drawings of the figures that a finding describes."""
 
 from __future__ import annotations
 
@@ -30,18 +30,22 @@ from scotoma.results.finding import (
 
 LINES = ("-", "--", "-.", ":")
 LABEL_LETTERS = 30
+"""Width of a line of a label."""
 MARKED = 20
-"""Markers that a long curve has, about; each point of a short one has its own."""
+"""Approximate number of markers of a long curve; a short curve has one at each point."""
 MANY_POINTS = 3000
+"""Number of points above which they are drawn as one raster image."""
 LETTER_SHARE = 0.017
-"""Of the width of a plot, for a letter of the names of marks."""
+"""Width of a letter of a mark's name, as a fraction of the width of the plot."""
 AT_THE_EDGE = 0.85
+"""Position on the x axis, from 0 to 1, beyond which a name is right-aligned."""
 
 
 def draw(figure: Figure, finding: Finding) -> str:
-    """The figure as a standalone SVG document, the same bytes for the same finding.
+    """Return a figure as a standalone SVG document, with equal bytes for equal findings.
 
-    Raises `KeyError` when it names a table, a column or an array that the finding does not have.
+    Raises:
+        KeyError: the figure names a table, column or array that the finding lacks.
     """
     drawn = (
         finding.images[figure.images]
@@ -62,7 +66,7 @@ def _nothing() -> Canvas:
 
 
 def title(figure: Figure) -> str:
-    """What a reader who cannot see the figure is told first."""
+    """Return what a screen reader says first."""
     match figure:
         case Gallery():
             return f"Images: {', '.join(figure.columns)}"
@@ -86,7 +90,7 @@ def _canvas(figure: Any, finding: Finding) -> Canvas:
 
 
 def _from_zero(axes: Axes, *heights: np.ndarray) -> None:
-    """A y axis that starts at 0 for values that cannot be below it, and ends at 1 for what looks like a rate."""
+    """Start the y axis at 0 if no value is below it, and end it at 1 for values like rates."""
     known = np.concatenate(heights)
     known = known[np.isfinite(known)]
     if known.size and known.min() >= 0:
@@ -126,7 +130,7 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
 
 
 def _marks(axes: Axes, marks: dict[str, float]) -> None:
-    """Vertical lines named above the plot; a name too near its neighbour moves up a line."""
+    """Draw named vertical lines; names too near each other are on different lines."""
     left, right = axes.get_xlim()
     left, right = min([left, *marks.values()]), max([right, *marks.values()])
     axes.set_xlim(left, right)
@@ -151,7 +155,7 @@ def _marks(axes: Axes, marks: dict[str, float]) -> None:
 
 @_canvas.register
 def _bars(figure: Bars, finding: Finding) -> Canvas:
-    """The bars lie, so that their labels can be words; the first row is at the top."""
+    """Draw horizontal bars, so that labels can be words; the first row is at the top."""
     rows = finding.tables[figure.table]
     thick = 0.8 / len(figure.series)
     labels = [textwrap.wrap(str(row[figure.label]), LABEL_LETTERS) for row in rows]
@@ -217,7 +221,7 @@ def _scatter(figure: Scatter, finding: Finding) -> Canvas:
     x, y = values(rows, figure.x), values(rows, figure.y)
     canvas, axes = axes_of(3.4)
     reached = np.isfinite(y)
-    # Thousands of points as vector marks would make the page heavy; they become one picture, the text around stays text.
+    # Thousands of vector marks would make the page heavy, so they become one raster image.
     style: dict[str, Any] = {
         "linestyle": "none",
         "markeredgewidth": 0,

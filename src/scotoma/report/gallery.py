@@ -1,4 +1,4 @@
-"""Images beside one another."""
+"""Galleries: images beside one another."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from matplotlib.figure import Figure as Canvas
 from scotoma.report.svg import MUTED, WIDTH
 from scotoma.results.finding import Finding, Gallery
 
-# Points.
 MARGIN, GAP, LINE = 9.0, 8.0, 11.0
 LARGEST_TILE, SMALLEST_TILE = 92.0, 56.0
+"""Lengths, in points."""
 LETTER = 4.6
-"""Mean width of a letter of the 8 pt captions."""
+"""Mean width of a letter of the 8 pt captions, in points."""
 
 
 def gallery(figure: Gallery, finding: Finding) -> Canvas:
-    """Tiles of one size, each in the range 0 to 1 as the model sees it, never stretched to its own range."""
+    """Draw tiles of one size in the range 0 to 1, as the model sees them, never rescaled."""
     images = finding.images[figure.images]
     wide = len(figure.columns)
     tile = min(LARGEST_TILE, max(SMALLEST_TILE, (72 * WIDTH - 2 * MARGIN + GAP) / wide - GAP))

@@ -1,4 +1,4 @@
-"""Values as colours over a plane, or over a table of names."""
+"""Heat maps: values as colours over a plane, or over a table of names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scotoma.report.svg import INK, PAPER
 from scotoma.results.finding import Finding, Heatmap, Row
 from scotoma.utils.text import number
 
-# Heat maps keep their colours in a dark page, so these are none of those that follow it.
+# Colours that differ from those of the page, which change in its dark mode.
 BAD_TO_GOOD = LinearSegmentedColormap.from_list(
     "rates", ("#c44e00", "#f2c9a1", "#f4f2ec", "#a5cbe4", "#00629b"), N=20
 )
@@ -29,18 +29,18 @@ ON_CELLS, ON_DARK_CELLS = "#15181d", "#fdfdfd"
 DARK = 0.5
 """Lightness of a cell, between 0 and 1, below which text on it is white."""
 WRITTEN_COLUMNS = 9
-"""Up to so many columns, cells are wide enough for their numbers."""
+"""Largest number of columns at which cells are wide enough for their numbers."""
 MOST_LINES = 16
-"""Of more lines of cells, as in a picture, each is less high, and there are no gaps between cells."""
+"""Largest number of lines at full height, with gaps between cells."""
 NAME_LETTERS, COLUMN_LETTERS = 16, 46
-"""Of a name beside its line; of all the names below their columns."""
+"""Number of letters of a name beside a line, and of all names below the columns."""
 LETTER = 5.6
-"""Points, the mean width of a letter of a name."""
+"""Mean width of a letter of a name, in points."""
 
 
 @dataclass(frozen=True)
 class _Side:
-    """An axis of the cells: where they are, which of them each row of the table is, and their names unless they are numbers."""
+    """An axis of the cells: positions, position of each row of the table, and names if any."""
 
     at: np.ndarray
     of: np.ndarray
@@ -48,12 +48,12 @@ class _Side:
 
     @classmethod
     def read(cls, rows: list[Row], column: str) -> _Side:
-        given = [row[column] for row in rows]
-        if any(isinstance(value, str) for value in given):
-            names = list(dict.fromkeys(str(value) for value in given))
+        labels = [row[column] for row in rows]
+        if any(isinstance(label, str) for label in labels):
+            names = list(dict.fromkeys(map(str, labels)))
             return cls(
                 np.arange(len(names), dtype=float),
-                np.array([names.index(str(value)) for value in given]),
+                np.array([names.index(str(label)) for label in labels]),
                 names,
             )
         at, of = np.unique(values(rows, column), return_inverse=True)
@@ -61,7 +61,7 @@ class _Side:
 
 
 def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
-    """The cells with their numbers, where there is room, and a bar of the colours."""
+    """Draw cells, their numbers if there is room, and a colour bar."""
     rows = finding.tables[figure.table]
     x, y = _Side.read(rows, figure.x), _Side.read(rows, figure.y)
     shown = np.full((len(y.at), len(x.at)), np.nan)
@@ -113,7 +113,7 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
 
 
 def _colours(figure: Heatmap, known: np.ndarray) -> tuple[Colormap, Normalize]:
-    """The colours, and what number is the first and the last of them."""
+    """Return the colours, and the numbers at their ends."""
     if figure.rates:
         return BAD_TO_GOOD.reversed() if figure.high_is_bad else BAD_TO_GOOD, Normalize(0, 1)
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
@@ -121,12 +121,12 @@ def _colours(figure: Heatmap, known: np.ndarray) -> tuple[Colormap, Normalize]:
 
 
 def _on(colour: Any) -> str:
-    """The colour of text that can be read on a cell of this one."""
+    """Return the colour of text on a cell of this colour."""
     return ON_DARK_CELLS if np.dot(to_rgb(colour), (0.2126, 0.7152, 0.0722)) < DARK else ON_CELLS
 
 
 def _name(axes: Axes, columns: list[str] | None, lines: list[str] | None) -> None:
-    """Names in place of the numbers of an axis; the first line is at the top, as in a table."""
+    """Write names instead of numbers on an axis; the first line is at the top."""
     if columns:
         names = [textwrap.wrap(name, max(5, COLUMN_LETTERS // len(columns))) for name in columns]
         axes.set_xticks([])
@@ -143,7 +143,7 @@ def _name(axes: Axes, columns: list[str] | None, lines: list[str] | None) -> Non
 
 
 def _edges(centres: np.ndarray) -> np.ndarray:
-    """Where cells with these centres meet, and the outer ends."""
+    """Return the edges of cells with these centres."""
     if len(centres) == 1:
         return centres[0] + np.array([-0.5, 0.5])
     between = (centres[1:] + centres[:-1]) / 2
@@ -151,7 +151,7 @@ def _edges(centres: np.ndarray) -> np.ndarray:
 
 
 def _border(inside: np.ndarray, across: np.ndarray, up: np.ndarray) -> list[np.ndarray]:
-    """The sides of the cells in `inside` beyond which there is none of them."""
+    """Return the outer sides of the cells in `inside`."""
     padded = np.pad(inside, 1)
     upright = np.argwhere(np.diff(padded, axis=1)[1:-1])
     level = np.argwhere(np.diff(padded, axis=0)[:, 1:-1])

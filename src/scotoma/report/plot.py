@@ -1,4 +1,4 @@
-"""What drawings share: axes, legends, names beside them, and columns as numbers."""
+"""What drawings share: axes, legends, names of rows and columns, and columns as arrays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LEGEND_LETTERS = 62
 
 
 def values(rows: list[Row], name: str) -> np.ndarray:
-    """A column as floats, null as nan: what Matplotlib leaves out."""
+    """Return a column as floats; null becomes NaN, which Matplotlib omits."""
     return np.array([np.nan if row[name] is None else row[name] for row in rows], float)
 
 
@@ -31,7 +31,7 @@ def axes_of(height: float) -> tuple[Canvas, Axes]:
 
 
 def legend(canvas: Canvas, handles: list[Any], labels: list[str]) -> None:
-    """Above the plot, in as many columns as its labels leave room for."""
+    """Draw a legend above the plot, in as many columns as fit."""
     fitting = LEGEND_LETTERS // (max(map(len, labels)) + 6)
     columns = max(1, min(len(labels), fitting))
     canvas.set_figheight(canvas.get_figheight() + 0.17 * (-(-len(labels) // columns) - 1))
@@ -46,7 +46,7 @@ def legend(canvas: Canvas, handles: list[Any], labels: list[str]) -> None:
 
 
 def beside(axes: Axes, row: int, label: list[str]) -> None:
-    """A row's name, line by line: in one text Matplotlib would place the lines by a font that the reader may not have."""
+    """Write the name of a row; each line apart, since the font of the reader is not known."""
     for i, line in enumerate(label):
         axes.annotate(
             line,
@@ -61,7 +61,7 @@ def beside(axes: Axes, row: int, label: list[str]) -> None:
 
 
 def below(axes: Axes, column: int, label: list[str]) -> None:
-    """The same for a column's name."""
+    """Write the name of a column; see `beside`."""
     for i, line in enumerate(label):
         axes.annotate(
             line,

@@ -1,4 +1,4 @@
-"""From a Matplotlib figure to SVG text: the same bytes each time, readable alone and inside the page."""
+"""SVG text of Matplotlib figures: reproducible bytes, readable alone and inside the page."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from matplotlib.figure import Figure as Canvas
 
 INK, MUTED, GRID, PAPER = "#20242b", "#5c6470", "#e3e5e9", "#ffffff"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's colours, which people with any common colour vision tell apart (jfly.uni-koeln.de/color, 2008)."""
+"""Colours of Okabe and Ito (jfly.uni-koeln.de/color, 2008), distinct for common colour vision."""
 
 WIDTH = 384 / 72
-"""Inches. So narrow that 9.5 pt text can still be read when a phone scales the figure down to its page."""
+"""Width in inches, small enough that 9.5 pt text is readable on a phone."""
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -61,7 +61,7 @@ _LEAKING_STYLE = re.compile(r"\s*<defs>\s*<style type=\"text/css\">\*\{[^}]*\}</
 
 
 def render(draw: Callable[[], Canvas], title: str, description: str) -> str:
-    """What `draw` makes as a standalone SVG document, in the house style whatever a user's matplotlibrc says."""
+    """Return a drawing as a standalone SVG document, in `STYLE` whatever matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
@@ -72,24 +72,25 @@ def render(draw: Callable[[], Canvas], title: str, description: str) -> str:
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
     drawing = stream.getvalue()
-    # Matplotlib's rule for "*" would reach every drawing of a page; inherited attributes say the same.
+    # Matplotlib's rule for "*" would apply to every drawing of a page; inherited attributes don't.
     drawing = _LEAKING_STYLE.sub("", drawing[drawing.index("<svg") :], count=1)
     used = set(_REFERENCE.findall(drawing))
     drawing = _TAG.sub(lambda tag: _tidy(tag[0], used), drawing)
     opening, rest = drawing.split(">", 1)
     named = f'{opening} role="img" stroke-linejoin="round" stroke-linecap="butt">'
-    named += f"\n <title>{escape(title, quote=False)}</title>\n <desc>{escape(description, quote=False)}</desc>"
+    named += f"\n <title>{escape(title, quote=False)}</title>"
+    named += f"\n <desc>{escape(description, quote=False)}</desc>"
     return f'<?xml version="1.0" encoding="utf-8"?>\n{named}{rest}'
 
 
 def _tidy(tag: str, used: set[str]) -> str:
-    """A generic font for text, and no id that nothing refers to: Matplotlib gives equal images equal ones."""
+    """Use a generic font, and drop unused ids: Matplotlib gives equal images equal ids."""
     tag = re.sub(r' id="([^"]*)"', lambda name: name[0] if name[1] in used else "", tag)
     return re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", tag)
 
 
 def for_page(document: str, prefix: str) -> str:
-    """The drawing as an element of a page: ids unique under `prefix`, colours that follow the page's scheme."""
+    """Return a drawing for a page: ids prefixed, colours that follow the page."""
     return _TAG.sub(lambda tag: _adapt(tag[0], prefix), document[document.index("<svg") :])
 
 
