@@ -22,7 +22,6 @@ TABLES = {"model": ARCHITECTURES, "recipe": RECIPES, "augmentation": AUGMENTATIO
 """Objects that users reach by name only."""
 
 WITHOUT_EXAMPLE = (
-    "scotoma.certificates",
     "scotoma.training",
     "augmentation",
     "recipe",

@@ -220,7 +220,7 @@ class _Climb(Active):
         self.best_direction.lerp_(self.direction, chosen)
 
     def judge(self, steps: int) -> None:
-        """Halve the step size where it stopped helping and return to the best point (section 3.2)."""
+        """Halve the step size where it stopped helping and return to the best point there."""
         stuck = ~self.halved & (self.best_loss == self.judged_loss)
         self.halved = (self.rises < RISING * steps) | stuck
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)

@@ -92,7 +92,7 @@ class LatentDescent(MinimumNormAttack):
         found = inside(model)
         if found is None:
             raise InputError(
-                "attack latent-descent needs a model that reconstructs images: arch=abs or binary-abs"
+                "attack latent-descent needs a model that reconstructs images: arch=abs, binary-abs"
             )
         return found
 

@@ -1,1 +1,7 @@
-"""Certificates: lower bounds on robustness that no attack can undercut, and an estimate of one. One file a method."""
+"""Certificates: lower bounds on robustness that no attack can undercut, and an estimate of one.
+
+>>> from scotoma.certificates.wasserstein import is_smooth
+>>> from torch import nn
+>>> is_smooth(nn.Sequential(nn.Linear(2, 2), nn.ReLU()))
+False
+"""

@@ -1,10 +1,11 @@
-"""The dual bound of Wong and Kolter (2018): what no perturbation inside an L-inf ball can do to a ReLU network.
+"""The dual bound of Wong and Kolter (2018) for a ReLU network and an L-inf ball.
 
-Over the ball a ReLU with bounds l < 0 < u on its input z lies in the strip d z + [0, -d l], d = u / (u - l), whose edges are the
-ones that the paper's dual solution picks for either sign (Wong and Kolter 2018, Theorem 1). With the middle of the strip and its
-half-width in place of the edges, the paper's J reads: centre minus radius. The centre is a forward pass; the radius is the l1
-norm of all that can vary, pixels and strips, as a unit sees it through the linearised layers between. To walk down a layer is
-the paper's multiplication with the transposed weights. The ball is cut to [0, 1], pixel by pixel.
+Over the ball a ReLU with input bounds l < 0 < u lies in the strip d z + [0, -d l], d = u / (u - l),
+whose edges the paper's dual solution picks for either sign (Theorem 1). With the middle and
+half-width of the strip in place of the edges, the paper's J is centre minus radius. The centre is a
+forward pass. The radius is the L1 norm of all that varies, pixels and strips, seen through the
+linearised layers; walking down a layer is the paper's multiplication with the transposed weights.
+The ball is cut to [0, 1] at each pixel.
 """
 
 from __future__ import annotations
@@ -21,25 +22,25 @@ from scotoma.certificates.layers import Convolution, Network, Pair
 from scotoma.claim import TOLERANCE
 
 BLOCK = 2**20
-"""Coefficients held at once by a walk, about."""
+"""Approximate number of coefficients in memory during a walk."""
 
 GUARD = 1e-4
-"""Share of its terms that a bound in float32 must clear zero by; rounding moves it by about 1e-6 of them."""
+"""Share of its terms by which a float32 bound must exceed zero; rounding is about 1e-6 of them."""
 
 FEW = 4
-"""Channels up to which a product and a fold are several times faster on a CPU than a transposed convolution."""
+"""Channels up to which a product and a fold are faster on a CPU than a transposed convolution."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """What a ReLU gives over the ball, slope * z + error * [0, 2]; both (n, c, h, w)."""
+    """Range of a ReLU's output over the ball, slope * z + error * [0, 2]; both (n, c, h, w)."""
 
     slope: Tensor
     error: Tensor
 
     @classmethod
     def between(cls, low: Tensor, high: Tensor) -> Strip:
-        """The strip for inputs between `low` and `high`."""
+        """Return the strip for inputs between `low` and `high`."""
         unstable = (low < 0) & (high > 0)
         slope = torch.where(
             unstable, high / torch.where(unstable, high - low, 1), (low >= 0).to(low)
@@ -49,10 +50,11 @@ class Strip:
 
 @dataclass(frozen=True)
 class View:
-    """What units see of a layer below them: a window each, nothing outside it.
+    """Dependence of units on a layer below them, in one window for each unit.
 
-    `rows` is (n, height, width, units, c, kh, kw): images, positions, units at a position, coefficients of the window; images
-    and positions are 1 where all are the same. The window of position (i, j) of `positions` starts at (i, j) * stride - padding.
+    `rows` is (n, height, width, units, c, kh, kw): images, positions, units at a position,
+    coefficients of the window; images and positions are 1 if all are alike. The window of position
+    (i, j) of `positions` starts at (i, j) * stride - padding.
     """
 
     rows: Tensor
@@ -62,11 +64,11 @@ class View:
 
     @classmethod
     def of(cls, layer: Convolution, units: slice = slice(None)) -> View:
-        """What some output channels of a layer see of its input."""
+        """Return the dependence of some output channels of a layer on its input."""
         return cls(layer.weight[None, None, None, units], layer.after, layer.stride, layer.padding)
 
     def through(self, layer: Convolution) -> View:
-        """What is seen of the input of `layer` when this is seen of its output: transposed weights."""
+        """Return the dependence on the input of `layer` from that on its output."""
         (height, width), lead = self.rows.shape[5:], self.rows.shape[:4]
         if height * width == 1:
             rows = (self.rows.flatten(4) @ layer.weight.flatten(1)).unflatten(
@@ -93,7 +95,7 @@ class View:
         return View(rows, self.positions, stride, padding)
 
     def past(self, slope: Tensor) -> View:
-        """The same of the input of ReLUs with these slopes."""
+        """Return the dependence on the input of ReLUs with these slopes."""
         return View(
             self.rows * self._windows(slope)[:, :, :, None],
             self.positions,
@@ -102,7 +104,7 @@ class View:
         )
 
     def size(self, radius: Tensor) -> Tensor:
-        """Sum of |coefficient| * radius over each window, (n, units, height, width), for a radius (n, c, h, w)."""
+        """Return the sum of |coefficient| * radius over each window, (n, units, height, width)."""
         seen = self._windows(radius).flatten(3)
         rows = self.rows.abs().flatten(4)
         if rows.shape[:3] == (1, 1, 1):
@@ -120,11 +122,11 @@ class View:
 def radius(
     view: View, layers: Sequence[Convolution], strips: Sequence[Strip], pixels: Tensor
 ) -> Tensor:
-    """How far units stray from their centre, (n, units, height, width).
+    """Return how far units vary from their centre, (n, units, height, width).
 
     Args:
-        view: what the units see of the output of the last of `strips`, or of the pixels where there are none.
-        layers, strips: those below, from the first; as many of each.
+        view: dependence of the units on the output of the last of `strips`, or else on the pixels.
+        layers, strips: those below, from the first; equally many.
         pixels: radius of the pixels, (n, c, h, w).
     """
     total: Tensor | float = 0.0
@@ -135,7 +137,7 @@ def radius(
 
 
 def exact_radius(layers: Sequence[Convolution], strips: Sequence[Strip], pixels: Tensor) -> Tensor:
-    """`radius` of all units of the last of `layers`, computed for some channels at a time to bound memory."""
+    """Return the `radius` of the last layer's units, by blocks of channels to bound memory."""
     *below, layer = layers
     channels = max(1, BLOCK // (len(pixels) * _coefficients(layer, below)))
     slices = [slice(start, start + channels) for start in range(0, len(layer.weight), channels)]
@@ -143,7 +145,7 @@ def exact_radius(layers: Sequence[Convolution], strips: Sequence[Strip], pixels:
 
 
 def _coefficients(layer: Convolution, below: Sequence[Convolution]) -> int:
-    """The most coefficients that a walk down from one channel of `layer` holds for an image."""
+    """Return the most coefficients an image that a walk down from one channel of `layer` needs."""
     height, width = layer.weight.shape[2:]
     most = prod(layer.weight.shape[1:])
     for lower in reversed(below):
@@ -154,13 +156,14 @@ def _coefficients(layer: Convolution, below: Sequence[Convolution]) -> int:
 
 
 def sketch(projections: int, maps: Tensor, generator: torch.Generator | None) -> Tensor:
-    """`projections` sums of what can vary, each part times a Cauchy number that all images share, (k, n, c, h, w)."""
+    """Return `projections` Cauchy projections of the radii, one draw for all images, (k, n, c, h,
+    w)."""
     numbers = maps.new_empty((projections, 1, *maps.shape[1:]))
     return numbers.cauchy_(generator=generator) * maps
 
 
 def lift(layer: Convolution, sums: Tensor) -> Tensor:
-    """Sums (k, n, c, h, w) seen through a layer."""
+    """Return the sums (k, n, c, h, w) after a layer."""
     maps = sums.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     return layer.linear(maps).unflatten(0, sums.shape[:2])
 
@@ -173,18 +176,27 @@ def bound(
     projections: int | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Centre and radius, (n, classes) each, of the label's logit minus every logit over the ball of `eps` cut to [0, 1].
+    """Return centre and radius, (n, classes) each, of the label's logit minus every logit.
 
-    Centre minus radius is the lower bound J of Wong and Kolter (2018, Theorem 1); both are 0 in the label's own column.
+    They hold over the ball of `eps` cut to [0, 1]. Centre minus radius is the lower bound J of Wong
+    and Kolter (2018, Theorem 1); both are 0 in the label's own column.
 
     Args:
-        network: what `read_network` read.
+        network: the result of `read_network`.
         images: (n, c, h, w) in [0, 1].
         labels: int64 (n,).
         eps: L-inf radius.
-        projections: estimate the radii of hidden layers by so many Cauchy random projections (Wong et al. 2018, section 3.2),
-            which bounds nothing but trains well; None computes them exactly.
-        generator: of the projections.
+        projections: number of Cauchy random projections that estimate the radii of hidden layers
+            (Wong et al. 2018, section 3.2), which bounds nothing but trains well; None computes
+            exact radii.
+        generator: random numbers of the projections.
+
+    >>> from scotoma.certificates.layers import read_network
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
+    >>> _ = model[1].weight.data.copy_(torch.eye(2))
+    >>> image, label = torch.tensor([[[[0.8, 0.2]]]]), torch.tensor([0])
+    >>> bound(read_network(model, (1, 1, 2)), image, label, eps=0.1)
+    (tensor([[0.0000, 0.6000]]...), tensor([[0.0000, 0.2000]]...))
     """
     centre, pixels = network.box((images - eps).clamp_min(0), (images + eps).clamp_max(1))
     *hidden, last = network.layers
@@ -196,7 +208,7 @@ def bound(
             radii = layer.spread(pixels)
             if projections:
                 sums = lift(layer, sketch(projections, pixels, generator))
-        elif projections:  # what the last strips add is known exactly: one layer up it is a pass with absolute weights
+        elif projections:  # the last strips' part is exact: a pass with absolute weights
             older = lift(layer, sums * strips[-1].slope)
             radii = older.abs().median(0).values + layer.spread(strips[-1].error)
             if depth < len(hidden) - 1:
@@ -216,10 +228,17 @@ def bound(
 
 @torch.no_grad()
 def certified(network: Network, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-    """Which images keep their label over the whole ball of `eps` cut to [0, 1], bool (n,).
+    """Return which images keep their label over the ball of `eps` cut to [0, 1], bool (n,).
 
-    True is a proof: the ball is larger by the tolerance of measured distances, and the bound must clear a share `GUARD` of its
-    terms, far more than rounding can move it. False says nothing.
+    True is a proof: the ball is enlarged by the tolerance of measured distances, and the bound must
+    exceed a share `GUARD` of its terms. False means nothing.
+
+    >>> from scotoma.certificates.layers import read_network
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(2, 2, bias=False))
+    >>> _ = model[1].weight.data.copy_(torch.eye(2))
+    >>> network, image = read_network(model, (1, 1, 2)), torch.tensor([[[[0.8, 0.2]]]])
+    >>> [certified(network, image, torch.tensor([0]), eps).item() for eps in (0.2, 0.4)]
+    [True, False]
     """
     # an accelerator would round products to 10 bits
     with (

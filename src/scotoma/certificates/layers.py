@@ -1,4 +1,4 @@
-"""A feed-forward ReLU network as convolutions with ReLUs between them, the form in which the dual bound walks through it."""
+"""A feed-forward ReLU network as convolutions with ReLUs between them, for the dual bound."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Convolution:
-    """An affine layer. A dense layer is a convolution whose window is the whole map.
+    """An affine layer; a dense layer is a convolution whose window is the whole map.
 
-    `weight` is (outputs, inputs, height, width); it turns maps of `before` (height, width) into maps of `after`.
+    `weight` is (outputs, inputs, height, width) and maps `before` (height, width) to `after`.
     """
 
     weight: Tensor
@@ -33,23 +33,24 @@ class Convolution:
         return F.conv2d(maps, self.weight, self.bias, self.stride, self.padding)
 
     def linear(self, maps: Tensor) -> Tensor:
-        """Without the bias."""
+        """Return the result without the bias."""
         return F.conv2d(maps, self.weight, None, self.stride, self.padding)
 
     def spread(self, radius: Tensor) -> Tensor:
-        """Radius of the image of a box of that radius."""
+        """Return the radius of the image of a box of that radius."""
         return F.conv2d(radius, self.weight.abs(), None, self.stride, self.padding)
 
 
 @dataclass(frozen=True)
 class Network:
-    """`entry` scales pixels, each on its own; after each of `layers` but the last stands a ReLU."""
+    """Layers with ReLUs between them, after modules `entry` that scale each pixel."""
 
     entry: tuple[nn.Module, ...]
     layers: tuple[Convolution, ...]
 
     def box(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Centre and radius of what the first layer is given, for pixels between `low` and `high`, (n, c, h, w) each."""
+        """Return centre and radius of the first layer's input for pixels in [low, high], (n, c, h,
+        w)."""
         for scale in self.entry:
             ends = scale(low), scale(high)
             low, high = ends[0].minimum(ends[1]), ends[0].maximum(ends[1])
@@ -57,10 +58,14 @@ class Network:
 
 
 def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
-    """The layers of `model`, which share its weights, for images of `shape`.
+    """Return the layers of `model`, which share its weights, for images of `shape`.
 
     Raises:
-        InputError: the model is not a sequence of convolutions, dense layers and ReLUs; says what stands in the way.
+        InputError: the model is not a sequence of convolutions, dense layers and ReLUs.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> len(read_network(model, (1, 2, 2)).layers)
+    2
     """
     entry: list[nn.Module] = []
     layers: list[Convolution] = []
@@ -115,6 +120,6 @@ def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Co
 
 def _unknown(what: str) -> InputError:
     return InputError(
-        f"no bound for this model, which has {what}: the bound knows nn.Sequential of plain convolutions and dense layers with "
-        "ReLUs between them"
+        f"no bound for this model, which has {what}: the bound knows nn.Sequential of plain "
+        "convolutions and dense layers with ReLUs between them"
     )

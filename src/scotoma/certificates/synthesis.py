@@ -1,13 +1,15 @@
-"""How far analysis by synthesis should be stable in L2: an estimate of the lower bound of Schott et al. (2019).
+"""Estimated L2 stability of analysis by synthesis, after the bound of Schott et al. (2019).
 
-Held at its latent z, the loss of the predicted class y grows by a perturbation of length eps to at most (a + eps)^2 + kappa, with
-a = |x - G_y(z)| and kappa = beta |z|^2 / 2. That of another class c is at least (t - eps)^2 for eps <= t, where t is the distance
-d_c from the image to the nearest one that c can make. The label is stable while the first is smaller, each times its class's scale.
-Instead of d_c, t may be the root of the whole loss of c, prior and all: it is the distance from (x, 0) to the surface of all
-(G_c(z), sqrt(beta / 2) z), moves by no more than x does, and is never below d_c.
+At fixed latent z, a perturbation of length eps raises the loss of the predicted class y to at most
+(a + eps)^2 + kappa, with a = |x - G_y(z)| and kappa = beta |z|^2 / 2. The loss of another class c
+is at least (t - eps)^2 for eps <= t, where t is the distance d_c from the image to the nearest
+image that c can make. The label is stable while the first, times its class's scale, is smaller.
+Instead of d_c, t may be the root of c's whole loss with the prior: this is the distance from (x, 0)
+to the surface of all (G_c(z), sqrt(beta / 2) z), changes by no more than x does, and is at least
+d_c.
 
-Both are minima over z of what is not convex, and are found by search. What is given is therefore an estimate and proves nothing: a
-search that misses a class's best latent makes it too large.
+Both are minima of nonconvex functions of z, found by search. The result is an estimate and proves
+nothing: a search that misses a class's best latent makes it too large.
 """
 
 from __future__ import annotations
@@ -25,18 +27,24 @@ from scotoma.utils.errors import InputError
 
 @torch.no_grad()
 def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> Tensor:
-    """Estimated L2 sizes up to which no perturbation changes the predicted class, right or wrong, (n,); 0 where nothing is said.
+    """Return estimated L2 sizes within which the predicted class cannot change, (n,).
 
-    Distances to the other classes are the smallest of several searches, with the model's beta and with 0.
+    The value is 0 where nothing is known. Distances to other classes are the smallest of several
+    searches, with the model's beta and with 0.
 
     Args:
-        model: an `AnalysisBySynthesis`, or a module that shows it the images as they are.
+        model: an `AnalysisBySynthesis`, or a module that passes images to one unchanged.
         images: (n, c, h, w) in [0, 1].
-        priors: count what the latents of the other classes cost too, which the paper leaves out: larger, were the minima exact.
+        priors: whether the latents' prior costs count for the other classes, which the paper omits;
+            exact minima would make the bound larger.
 
     Raises:
-        InputError: a model that reconstructs nothing, binarises its input (where a step of any size may cross the threshold) or
-            changes the images before it explains them.
+        InputError: the model reconstructs nothing, binarises its input (a step of any size may
+            cross the threshold) or changes the images before it reconstructs them.
+
+    >>> lower_bounds(nn.Flatten(), torch.zeros(1, 1, 2, 2))
+    Traceback (most recent call last):
+    scotoma.utils.errors.InputError: the bound from synthesis needs a model that ...
     """
     synthesiser = inside(model)
     if synthesiser is None:
@@ -45,7 +53,8 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
         )
     if isinstance(synthesiser.binarise, Binarise):
         raise InputError(
-            "the bound from synthesis is not defined for a model that binarises its input; use arch=abs"
+            "the bound from synthesis is not defined for a model that binarises its input; "
+            "use arch=abs"
         )
     own = _explained(model, synthesiser, images)
     whole = copy.copy(synthesiser)
@@ -65,9 +74,9 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
 
 
 def _crossing(a: Tensor, kappa: Tensor, t: Tensor, ratio: Tensor) -> Tensor:
-    """The eps at which (a + eps)^2 + kappa = ratio (t - eps)^2, 0 where the left is larger from the start.
+    """Return eps with (a + eps)^2 + kappa = ratio (t - eps)^2; 0 where the left starts larger.
 
-    Written so that a ratio of 1, where it is (t^2 - a^2 - kappa) / (2 (a + t)), is no special case.
+    This form needs no special case for ratio 1, where it is (t^2 - a^2 - kappa) / (2 (a + t)).
     """
     half, ahead = a + ratio * t, (ratio * t.square() - a.square() - kappa).clamp_min(0)
     root = (half.square() + (1 - ratio) * ahead).clamp_min(0).sqrt()
@@ -75,7 +84,7 @@ def _crossing(a: Tensor, kappa: Tensor, t: Tensor, ratio: Tensor) -> Tensor:
 
 
 def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tensor) -> Synthesis:
-    """What the classes make of the images when the model is asked."""
+    """Return the classes' reconstructions when the model is evaluated."""
     shown: list[Tensor] = []
     found: list[Synthesis] = []
 
@@ -96,6 +105,7 @@ def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tenso
             handle.remove()
     if not torch.equal(torch.cat(shown), images):
         raise InputError(
-            "the bound from synthesis is not known for a model that changes images before it explains them"
+            "the bound from synthesis is not known for a model that changes images "
+            "before it explains them"
         )
     return Synthesis(*map(torch.cat, zip(*found, strict=True)))

@@ -1,9 +1,10 @@
-"""The distributional certificate of Sinha et al. (2018): what a shift of the data can cost in the mean.
+"""The distributional certificate of Sinha et al. (2018): the mean loss under a shift of the data.
 
-For every distribution P whose Wasserstein distance from the training data P_n, with the squared L2 distance as cost, is at most
-rho: E_P loss <= gamma rho + mean of phi over P_n, where phi(x) = sup over x' of loss(x') - gamma ||x' - x||^2 (Sinha et al. 2018,
-eq. 12). It bounds a mean, not the label of any image. phi is found by gradient ascent, so the bound is sound only where that finds
-the supremum: where gamma is at least half the largest curvature of the loss, which makes the inner problem concave.
+For every distribution P within Wasserstein distance rho (cost: squared L2 distance) of the training
+data P_n, E_P loss <= gamma rho + mean of phi over P_n, where phi(x) = sup over x' of loss(x') -
+gamma ||x' - x||^2 (eq. 12). It bounds a mean, not the label of any image. phi comes from gradient
+ascent, so the bound is sound only where that finds the supremum: where gamma is at least half the
+largest curvature of the loss, which makes the inner problem concave.
 """
 
 from __future__ import annotations
@@ -35,12 +36,22 @@ SMOOTH = (
 
 
 def is_smooth(model: nn.Module) -> bool:
-    """Whether it is a sequence of layers whose gradient has no jumps, as the certificate needs: none of them a ReLU."""
+    """Return whether the layers form a sequence with continuous gradient, so without ReLU.
+
+    >>> is_smooth(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), is_smooth(nn.Linear(2, 2))
+    (False, True)
+    """
     return all(isinstance(part, SMOOTH) for part in parts(model))
 
 
 def losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy, (n,), with a target of 1 - `smoothing` for the label and the rest shared equally by the others."""
+    """Return the cross-entropy, (n,), with target 1 - `smoothing` for the label.
+
+    The other classes share the rest equally.
+
+    >>> losses(torch.zeros(1, 2), torch.tensor([0]), smoothing=0.1)
+    tensor([0.6931])
+    """
     classes = logits.shape[1]
     shared = smoothing * classes / (classes - 1)  # torch gives the label its share too
     return F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=shared)
@@ -54,10 +65,10 @@ def transport(
     steps: int = 15,
     smoothing: float = 0.0,
 ) -> Tensor:
-    """Images (n, c, h, w) moved up loss(x') - gamma ||x' - x||^2, the inner problem (Sinha et al. 2018, Algorithm 1).
+    """Return images (n, c, h, w) that climb loss(x') - gamma ||x' - x||^2 (Algorithm 1).
 
-    As in the authors' code: with e = 1 / (2 gamma), gradient ascent on e loss(x') - ||x' - x||^2 / 2, one step of 1, then
-    `steps` of 1 / sqrt(t + 2), t = 0, 1 ... The images may leave [0, 1].
+    As in the authors' code: with e = 1 / (2 gamma), gradient ascent on e loss(x') - ||x' - x||^2 /
+    2, one step of 1, then `steps` of 1 / sqrt(t + 2), t = 0, 1 ... The images may leave [0, 1].
 
     Args:
         model: from images to logits.
@@ -66,6 +77,10 @@ def transport(
         gamma: price of a squared L2 distance of 1.
         steps: steps after the first one.
         smoothing: see `losses`.
+
+    >>> image, label = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([0])
+    >>> transport(nn.Flatten(), image, label, gamma=5.0).argmax().item()
+    1
     """
     x = images
     for t in range(steps + 1):
@@ -82,10 +97,14 @@ def curvature(
     steps: int = 20,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Largest curvature of the loss at each image, (n,): a lower estimate of the largest eigenvalue of its Hessian.
+    """Return a lower estimate of the loss's largest curvature at each image, (n,).
 
-    Power iteration on Hessian-vector products; the largest Rayleigh quotient met. The inner problem is concave there where it is
-    at most 2 gamma.
+    This is the largest Rayleigh quotient in a power iteration on Hessian-vector products. The inner
+    problem is concave where the largest eigenvalue is at most 2 gamma.
+
+    >>> image, label = torch.tensor([[[[0.5, 0.5]]]]), torch.tensor([0])
+    >>> curvature(nn.Flatten(), image, label).round(decimals=2)
+    tensor([0.5000])
     """
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():

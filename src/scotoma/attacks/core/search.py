@@ -87,7 +87,10 @@ class Search(Active):
     def bisect(
         self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int
     ) -> tuple[Tensor, Tensor]:
-        """Move along the paths `drawn` of images `rows` inwards from `x` at `reach`; return both."""
+        """Move along the paths `drawn` of images `rows` from `x` at `reach` inwards by bisection.
+
+        Returns x and reach; all these points fool the model.
+        """
         clean, low = self.clean[rows], torch.zeros_like(reach)
         for _ in range(halvings if len(rows) else 0):
             middle = (low + reach) / 2
