@@ -17,6 +17,7 @@ from scotoma.attacks.single_step import FGSM
 from scotoma.auditing import draw, make_claim
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
+from scotoma.execution import evaluation
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -248,13 +249,13 @@ def test_each_source_is_attacked_once_for_all_targets(
     tmp_path, digits, linear, others, monkeypatch
 ):
     asked = []
-    craft = Run._craft_batch
+    craft = evaluation.craft_batch
 
     def counted(self, attack, module, reduced, indices):
         asked.append((module, attack, len(indices)))
         return craft(self, attack, module, reduced, indices)
 
-    monkeypatch.setattr(Run, "_craft_batch", counted)
+    monkeypatch.setattr(evaluation, "craft_batch", counted)
     first = measure(run_of(tmp_path / "run", digits, linear), *others)
     assert len(asked) == 2 * 4 * len(ATTACKS)
     assert {images for _, _, images in asked} == {50, 30}
@@ -268,7 +269,7 @@ def test_each_source_is_attacked_once_for_all_targets(
 def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkeypatch):
     undisturbed = measure(run_of(tmp_path / "undisturbed", digits, linear, 300), *others)
     asked = []
-    craft = Run._craft_batch
+    craft = evaluation.craft_batch
 
     def stopped(self, *given):
         asked.append(given)
@@ -276,7 +277,7 @@ def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkey
             raise KeyboardInterrupt
         return craft(self, *given)
 
-    monkeypatch.setattr(Run, "_craft_batch", stopped)
+    monkeypatch.setattr(evaluation, "craft_batch", stopped)
     with pytest.raises(KeyboardInterrupt):
         measure(run_of(tmp_path / "run", digits, linear, 300), *others)
     units = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run" / "units").iterdir()}
