@@ -125,7 +125,7 @@ def test_a_folder_that_another_machine_does_not_see_is_told(tmp_path, monkeypatc
     Group(0, 2, shared).done(f"opened {tmp_path / 'there'}")
     with pytest.raises(
         InputError,
-        match="there: is not the same folder for all machines; give an out=FOLDER that they share",
+        match="there: is not the same folder for all machines; choose a folder that they share",
     ):
         Store(tmp_path / "there", CLAIM, None, Group(1, 2, shared))
 

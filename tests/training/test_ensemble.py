@@ -63,7 +63,7 @@ def test_sources_stay_as_they_are_and_stand_on_the_card(tmp_path, digits, source
 
 
 def test_what_cannot_be(sources):
-    with pytest.raises(InputError, match="give sources="):
+    with pytest.raises(InputError, match="sources=MODEL"):
         EnsembleTraining(THREAT)
     with pytest.raises(InputError, match="want fgsm or step-ll"):
         EnsembleTraining(THREAT, sources, "pgd")

@@ -209,14 +209,14 @@ class Flat(nn.Module):
         (linear(1, pixels=784), "teacher teacher of recipe igd cannot take images of 1x8x8"),
         (
             linear(1, classes=9),
-            "for 32 images of 10 classes; give one that was trained on the same data",
+            "for 32 images of 10 classes; choose one trained on the same data",
         ),
         (
             linear(1, classes=100),
-            "for 32 images of 10 classes; give one that was trained on the same data",
+            "for 32 images of 10 classes; choose one trained on the same data",
         ),
-        (Constant(), "no gradient by images"),
-        (Flat(), "no gradient by images"),
+        (Constant(), "no input gradient"),
+        (Flat(), "no input gradient"),
     ],
 )
 def test_teachers_that_cannot_teach(batch, teacher, says):
@@ -227,9 +227,9 @@ def test_teachers_that_cannot_teach(batch, teacher, says):
 
 def test_what_cannot_be():
     one = Classifier.of(linear(1), "one")
-    with pytest.raises(InputError, match="given 0; give sources=MODEL"):
+    with pytest.raises(InputError, match="not 0; set sources=MODEL"):
         InputGradientDistillation(THREAT)
-    with pytest.raises(InputError, match="one naturally trained teacher, and was given 2"):
+    with pytest.raises(InputError, match="one naturally trained teacher, not 2"):
         InputGradientDistillation(THREAT, sources=(one, one))
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match="want a number from 0"):

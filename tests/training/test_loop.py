@@ -238,7 +238,7 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
 
 
 def test_a_training_that_diverges_is_told(tmp_path, few):
-    with pytest.raises(InputError, match="diverged; lower rate="):
+    with pytest.raises(InputError, match="diverged; lower the learning rate"):
         train(
             "natural",
             few,

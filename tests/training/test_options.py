@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scotoma.claim import Threat
-from scotoma.training.options import make, parse, told
+from scotoma.training.options import make, options_of, parse
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
@@ -37,5 +37,5 @@ def test_what_is_no_option(recipe, typed, message):
 
 
 def test_a_card_keeps_all_but_the_threat():
-    assert told(make("pgd", THREAT, {"steps": 3})) == {"steps": 3, "warmup": 0.3}
-    assert told(make("natural", THREAT, {})) == {}
+    assert options_of(make("pgd", THREAT, {"steps": 3})) == {"steps": 3, "warmup": 0.3}
+    assert options_of(make("natural", THREAT, {})) == {}

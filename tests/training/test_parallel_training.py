@@ -191,7 +191,7 @@ def test_every_recipe_keeps_two_processes_together(tmp_path):
     for told in (first, second):
         assert told["diverged"].endswith("the training diverged; lower rate=1e+30")
         assert told["differ"].startswith(
-            "rank 1 was given another training than rank 0 (its seed);"
+            "rank 1 has another training than rank 0 (different: seed);"
         )
         assert told["mean"] == {"running_mean": 0.5, "constant": told["rank"]}
         assert told["told"] == "rank 0"
@@ -216,7 +216,7 @@ def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
     )
     assert done.returncode
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("scotoma: "))
-    assert line.startswith("scotoma: processes do not reach each other (")
+    assert line.startswith("scotoma: processes cannot connect (")
     assert line.endswith("nowhere); set GLOO_SOCKET_IFNAME to the network interface between them")
 
 

@@ -61,7 +61,8 @@ class Store:
         self.ranks.wait(opened)
         if not appears((folder / "claim.json").exists):
             raise InputError(
-                f"{folder}: is not the same folder for all machines; give an out=FOLDER that they share"
+                f"{folder}: is not the same folder for all machines; choose a folder that they "
+                "share (out=FOLDER)"
             )
         self._open(claim)
 
@@ -73,8 +74,8 @@ class Store:
             if differs:
                 key = differs[0]
                 raise InputError(
-                    f"{folder}: the run of another claim ({key} {other.get(key)!r} there, {claim[key]!r} here); "
-                    "choose another out=FOLDER"
+                    f"{folder}: the run of another claim ({key} {other.get(key)!r} there, "
+                    f"{claim[key]!r} here); choose another out=FOLDER"
                 )
         elif folder.is_dir() and any(not _is_partial(file, path) for file in folder.iterdir()):
             raise InputError(
@@ -99,7 +100,8 @@ class Store:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise InputError(
-                    f"{self.folder}: another audit is writing there; wait for it or choose another out=FOLDER"
+                    f"{self.folder}: another audit is writing there; wait for it or choose another "
+                    "out=FOLDER"
                 ) from None
             for partial in self.units.glob(".*"):  # of a run that was killed while it wrote
                 partial.unlink()

@@ -1,4 +1,9 @@
-"""Training recipes: the defences that the papers study. One file a recipe, one line here a name."""
+"""Training recipes: the defences that the papers study. One file a recipe, one line here a name.
+
+>>> from scotoma.training import RECIPES
+>>> RECIPES["pgd"].__name__
+'PGDTraining'
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,7 @@ RECIPES = Table(
         "fast": "training.single_step:FastTraining",
         "ensemble": "training.ensemble:EnsembleTraining",
         "abs": "training.synthesis:Synthesis",
-        "nearest-neighbour": "training.nearest_neighbour:Remembering",
+        "nearest-neighbour": "training.nearest_neighbour:NearestNeighbourTraining",
         "wong": "training.wong:Wong",
         "wrm": "training.wrm:WRM",
     },

@@ -1,4 +1,4 @@
-"""Augmentations: what happens to a batch of clean images before a recipe sees them."""
+"""Augmentations: random changes of clean images before a recipe trains on them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,19 @@ class Augmentation(Protocol):
     """A frozen dataclass; its `repr` goes into the model's card."""
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images (n, c, h, w) in [0, 1] like those given."""
+        """Return changed images, (n, c, h, w) in [0, 1]."""
         ...
 
 
 @dataclass(frozen=True)
 class CropFlip:
-    """Every image shifted by up to `padding` pixels (black beyond the edge) and mirrored or not, as is usual on CIFAR-10."""
+    """Shift every image by up to `padding` pixels, black beyond the edge, and mirror half of them.
+
+    This is usual on CIFAR-10.
+
+    >>> CropFlip(padding=2)(torch.rand(3, 1, 8, 8), torch.Generator()).shape
+    torch.Size([3, 1, 8, 8])
+    """
 
     padding: int = 4
 
@@ -42,19 +48,23 @@ class CropFlip:
 
 @dataclass(frozen=True)
 class Cutout:
-    """A square of every image in one colour, its centre drawn anew, cut off at the border (DeVries & Taylor 2017).
+    """Cover a random square of every image with one colour (DeVries & Taylor 2017).
 
-    Every pixel is as likely a centre as any other, so that squares at the border are smaller. With adversarial training it is a
-    remedy that Duan et al. 2023 try against unequal attribution.
+    Its centre is uniform over pixels, and it is cut off at the border. Duan et al. 2023 combine it
+    with adversarial training against unequal attribution.
 
     Args:
-        side: of the square in pixels, from 1; None is half the shorter side of the image, which on CIFAR-10 are the 16 pixels of
-            DeVries & Taylor.
-        colour: of all channels, in [0, 1]: 0 is black. None is the mean of the batch in each channel, about the zero
-            of normalised images that DeVries & Taylor fill with.
+        side: side of the square in pixels, from 1; None is half the shorter side of the image: the
+            16 pixels of DeVries & Taylor on CIFAR-10.
+        colour: colour of all channels, in [0, 1]; 0 is black. None is the batch's mean in each
+            channel, about the zero of normalised images that DeVries & Taylor use.
 
     Raises:
-        InputError: no such side or colour.
+        InputError: `side` or `colour` out of range.
+
+    >>> images = Cutout(side=2)(torch.ones(3, 1, 8, 8), torch.Generator())
+    >>> images.min().item()
+    0.0
     """
 
     side: int | None = None
@@ -76,19 +86,23 @@ class Cutout:
             return (along >= 0) & (along < side)
 
         square = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
-        return torch.where(
-            square,
-            images.mean((0, 2, 3), keepdim=True) if self.colour is None else self.colour,
-            images,
-        )
+        colour = images.mean((0, 2, 3), keepdim=True) if self.colour is None else self.colour
+        return torch.where(square, colour, images)
 
 
 @dataclass(frozen=True)
 class RandomScaleShift:
-    """Contrast and background of every image drawn anew: the moves of the blind-spot attack as training data.
+    """Change contrast and brightness at random: the blind-spot attack's transforms as augmentation.
 
-    x' = alpha x + beta on [-0.5, 0.5] with alpha uniform in [`alpha`, 1] and |beta| at most (1 - alpha) / 2, so that no
-    pixel leaves the range (Zhang et al. 2019, section 3.3). `share` of the images are moved, the others stay as they are.
+    x' = alpha x + beta on [-0.5, 0.5], with |beta| at most (1 - alpha) / 2, so that no pixel leaves
+    the range (Zhang et al. 2019, section 3.3).
+
+    Args:
+        alpha: smallest contrast; it is drawn uniformly between this and 1.
+        share: probability that an image is changed.
+
+    >>> RandomScaleShift(alpha=0.8)(torch.rand(3, 1, 8, 8), torch.Generator()).shape
+    torch.Size([3, 1, 8, 8])
     """
 
     alpha: float = 0.6

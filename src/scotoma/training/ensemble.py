@@ -1,4 +1,4 @@
-"""Ensemble adversarial training: adversarial images from other models, which cannot learn to hide (Tramer et al. 2018)."""
+"""Ensemble adversarial training: adversarial images from static models (Tramer et al. 2018)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.models.classifier import Classifier
-from scotoma.training.single_step import _HalfAdversarial, step
+from scotoma.training.single_step import HalfAdversarial, step
 from scotoma.utils.errors import InputError
 
 STEPS = {"fgsm": "predicted", "step-ll": "least likely"}
 
 
 @dataclass(frozen=True)
-class EnsembleTraining(_HalfAdversarial):
-    """Half of the loss on single-step adversarial images of static models or of the model itself, one of them drawn for each
-    batch (Tramer et al. 2018, section 3.4 and, for the draw, the authors' code).
+class EnsembleTraining(HalfAdversarial):
+    """Half of the loss on single-step adversarial images of static models or the model itself.
 
-    It defends against examples made on other models. Iterated attacks on the model itself still succeed: never take it for
-    robust to those.
+    One of them is drawn for each batch (Tramer et al. 2018, section 3.4 and the authors' code).
+    This defends against examples made on other models only: iterated attacks on the model itself
+    still succeed.
 
     Args:
         threat: the ball to be robust in.
-        sources: trained models, which stay as they are.
-        step: "fgsm", away from the source's prediction (the paper on MNIST), or "step-ll", towards the class that is least
-            likely to it (on ImageNet).
+        sources: trained models; they are not changed.
+        step: "fgsm", away from the source's prediction (the paper on MNIST), or "step-ll", towards
+            its least likely class (on ImageNet).
+
+    Raises:
+        InputError: no source, or an unknown step.
+
+    >>> from scotoma.claim import Threat
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe = EnsembleTraining(Threat("linf", 0.1), sources=(Classifier.of(net, "net"),))
+    >>> recipe.perturb(net, torch.rand(2, 1, 4, 4), torch.Generator()).shape
+    torch.Size([2, 1, 4, 4])
     """
 
     sources: tuple[Classifier, ...] = ()
@@ -35,7 +44,7 @@ class EnsembleTraining(_HalfAdversarial):
     def __post_init__(self):
         if not self.sources:
             raise InputError(
-                "recipe ensemble needs trained models to take examples from; give sources=MODEL,MODEL"
+                "recipe ensemble needs trained models to make examples on; set sources=MODEL,MODEL"
             )
         if self.step not in STEPS:
             raise InputError(f"step {self.step!r} of recipe ensemble; want {' or '.join(STEPS)}")

@@ -1,4 +1,4 @@
-"""What the training log says of a model after each epoch, and the watch for catastrophic overfitting."""
+"""Evaluation after each epoch for the training log, and detection of catastrophic overfitting."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ LINEARITY_IMAGES = 250
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Measured in float32 on the first `images` test images, of each its share; None is what was not measured.
+    """Accuracies in float32 on the first test images; None was not measured.
 
-    The loss ratio and the cosine of the single-step and the iterated perturbation (Tramer et al. 2018, section 4.1) are measured
-    on the first `LINEARITY_IMAGES`; a single step that falls behind is the first sign of a masked gradient.
+    The loss ratio and the cosine between single-step and iterated perturbation (Tramer et al. 2018,
+    section 4.1) are measured on the first `LINEARITY_IMAGES`; a low ratio is the first sign of a
+    masked gradient.
     """
 
     accuracy: float
     robust_accuracy: float | None
-    """under PGD with `STEPS` steps"""
+    """Accuracy under PGD with `STEPS` steps."""
     single_step_accuracy: float | None
-    """under FGSM"""
+    """Accuracy under FGSM."""
     loss_ratio: float | None
     cosine: float | None
 
@@ -48,9 +49,9 @@ class Epoch(Evaluation):
 
     epoch: int
     loss: float
-    """mean of the recipe's loss over the epoch"""
+    """Mean of the recipe's loss over the epoch."""
     overfitting: str | None = None
-    """a sentence where it has set in, see `overfitting`"""
+    """A sentence if it has begun, see `overfitting`."""
 
 
 def evaluate(
@@ -63,52 +64,59 @@ def evaluate(
     attacked: bool = True,
     team: Team = ALONE,
 ) -> Evaluation:
-    """Put the model into eval mode and measure it; a random state is neither used nor changed.
+    """Put the model into eval mode and measure it; no global random state is used or changed.
 
-    Unless it is `attacked`, the accuracy on clean images is all. The processes of a `team` take turns with the images, and each
-    returns what was measured on all of them.
+    Args:
+        model: on `device`.
+        split: the test images, of which the first `images` are used.
+        threat: threat of the attacks.
+        device: where to compute.
+        images: number of images.
+        attacked: False measures the clean accuracy only.
+        team: the processes that share the images; each returns the result of all.
     """
     model.eval()
     attacks = (PGD(threat, steps=STEPS), FGSM(threat)) if attacked else ()
     rows = torch.arange(min(images, len(split)))
-    stood = torch.zeros(1 + len(attacks), dtype=torch.int64, device=device)
+    withstood = torch.zeros(1 + len(attacks), dtype=torch.int64, device=device)
     for part in rows[team.rank :: team.world].split(batch_size(device, math.prod(split.shape))):
         batch, labels = _read(split, part, device)
         random = Randomness(0, part.to(device))
-        seen = [batch, *(attack(model, batch, labels, generator=random) for attack in attacks)]
+        adversarial = [attack(model, batch, labels, generator=random) for attack in attacks]
         with torch.no_grad():
-            right = torch.stack([margin(model(each).float(), labels) < 0 for each in seen])
-        stood += (right & right[0]).sum(1)
-    accuracy, *robust = (team.total(stood) / len(rows)).tolist()
+            margins = [margin(model(each).float(), labels) for each in (batch, *adversarial)]
+        correct = torch.stack(margins) < 0
+        withstood += (correct & correct[0]).sum(1)
+    accuracy, *robust = (team.total(withstood) / len(rows)).tolist()
     if not attacked:
         return Evaluation(accuracy, None, None, None, None)
     steps = torch.zeros(2, dtype=torch.float64)
-    if team.leads:  # its figures are of all of these images together
-        found = loss_linearity(model, *_read(split, rows[:LINEARITY_IMAGES], device), threat)
-        steps[0], steps[1] = found.ratio.value, found.mean_cosine.value
+    if team.leads:  # these are statistics of all the images together
+        linearity = loss_linearity(model, *_read(split, rows[:LINEARITY_IMAGES], device), threat)
+        steps[0], steps[1] = linearity.ratio.value, linearity.mean_cosine.value
     ratio, cosine = team.total(steps).tolist()
     return Evaluation(accuracy, *robust, loss_ratio=finite(ratio), cosine=finite(cosine))
 
 
 def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    return split.images(rows).to(device, memory_format=torch.channels_last), split.labels[rows].to(
-        device
-    )
+    images = split.images(rows).to(device, memory_format=torch.channels_last)
+    return images, split.labels[rows].to(device)
 
 
 def overfitting(history: Sequence[Evaluation], last: Evaluation) -> str | None:
-    """A sentence on catastrophic overfitting after the epochs in `history`, None where there is none (Wong et al. 2020, section 5).
+    """Return a sentence if `last` shows catastrophic overfitting, else None.
 
-    That is named which loses more than half of its best robust accuracy, and at least 10 points, while it withstands a single
-    step no less often than its best did an iterated attack.
+    It does if the accuracy under PGD is less than half of the best in `history`, and at least 10
+    points less, while the accuracy under a single step is no less than that best (Wong et al. 2020,
+    section 5).
     """
     if last.robust_accuracy is None or last.single_step_accuracy is None:
         return None
     best = max((each.robust_accuracy or 0.0 for each in history), default=0.0)
-    fallen = last.robust_accuracy < min(best / 2, best - 0.1)
-    if not fallen or last.single_step_accuracy < best:
+    lost = last.robust_accuracy < min(best / 2, best - 0.1)
+    if not lost or last.single_step_accuracy < best:
         return None
     return (
-        f"catastrophic overfitting: accuracy under PGD-{STEPS} fell from {best:.1%} to {last.robust_accuracy:.1%}, and is "
-        f"{last.single_step_accuracy:.1%} under a single step"
+        f"catastrophic overfitting: accuracy under PGD-{STEPS} fell from {best:.1%} to "
+        f"{last.robust_accuracy:.1%}, and is {last.single_step_accuracy:.1%} under a single step"
     )

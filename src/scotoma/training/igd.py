@@ -1,4 +1,4 @@
-"""Input gradient distillation: adversarial training with the input gradients of a natural teacher (Chen et al. 2023)."""
+"""Input gradient distillation: adversarial training with a natural teacher (Chen et al. 2023)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.models.classifier import Classifier
 from scotoma.models.error_summary import reason
@@ -17,23 +18,34 @@ from scotoma.utils.errors import InputError
 
 @dataclass(frozen=True)
 class InputGradientDistillation(PGDTraining):
-    """PGD training that also aligns the gradient by the clean image with a natural teacher's, against unequal attribution.
+    """PGD training that aligns input gradients with a natural teacher's, for equal attribution.
 
-    The loss is CE(f(x'), y) + weight * (1 - cos(grad_x f_y(x), grad_x t_y(x))), its mean over a batch: f the model, t the teacher,
-    x' the adversarial image and x the image as it is. Published is that l_inf adversarial training aligns input gradients with a
-    naturally trained teacher's by their cosine (Chen, Dong, Xie & Lai, 2305.09305, abstract). The exact loss could not be read:
-    its form, the clean image as the place and the weight are this project's. So is the logit of the true class, which is what
-    attributions explain, and whose gradient does not vanish where a confident teacher's cross-entropy has none.
+    The loss is the batch mean of CE(f(x'), y) + weight * (1 - cos(grad_x f_y(x), grad_x t_y(x))),
+    with model f, teacher t, adversarial image x', clean image x. The paper aligns input gradients
+    with those of a naturally trained teacher by their cosine during L-inf adversarial training
+    (Chen, Dong, Xie & Lai, 2305.09305, abstract). We could not read its exact loss: its form, the
+    gradient at the clean image and the weight are ours. We take the logit of the true class, which
+    attributions explain; its gradient does not vanish when a confident teacher's loss does.
 
     Args:
         threat: the ball to be robust in.
         steps: PGD steps for each batch.
-        warmup: the share of the training over which eps grows from 0 to its full size.
-        sources: the teacher, one trained model of the same images and classes, which stays as it is.
-        weight: of the alignment, from 0, which is PGD training.
+        warmup: fraction of the training over which eps grows from 0.
+        sources: the teacher, one trained model of the same images and classes; it is not changed.
+        weight: weight of the alignment, from 0 (PGD training).
 
     Raises:
-        InputError: not one teacher, or a weight below 0; in training, a teacher of other images or classes or without a gradient.
+        InputError: not one teacher, or a weight below 0; in training, a teacher of other images or
+            classes, or one without a gradient.
+
+    >>> import torch
+    >>> from scotoma.claim import Threat
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> teacher = Classifier.of(net, "net")
+    >>> recipe = InputGradientDistillation(Threat("linf", 0.1), sources=(teacher,))
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe.alignment(model, torch.rand(2, 1, 4, 4), torch.tensor([0, 2])).shape
+    torch.Size([2])
     """
 
     sources: tuple[Classifier, ...] = ()
@@ -42,30 +54,25 @@ class InputGradientDistillation(PGDTraining):
     def __post_init__(self):
         if len(self.sources) != 1:
             raise InputError(
-                f"recipe igd learns from one naturally trained teacher, and was given {len(self.sources)}; give sources=MODEL"
+                f"recipe igd needs one naturally trained teacher, not {len(self.sources)}; "
+                "set sources=MODEL"
             )
         if not 0 <= self.weight < math.inf:
             raise InputError(f"weight {self.weight:g} of recipe igd; want a number from 0")
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         loss = super().__call__(model, images, labels, progress, generator)
-        return (
-            loss + self.weight * (1 - self.alignment(model, images, labels).mean())
-            if self.weight
-            else loss
-        )
+        if not self.weight:
+            return loss
+        return loss + self.weight * (1 - self.alignment(model, images, labels).mean())
 
-    def alignment(self, model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Cosine of the model's and the teacher's gradient of the true class's logit by each image, float32 (n,) in [-1, 1].
+    def alignment(self, model: Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cosine between the model's and the teacher's input gradients.
 
-        It can be differentiated by the model's weights; 0 where a gradient vanishes.
+        The gradients are of the true class's logit. float32 (n,) in [-1, 1], differentiable by the
+        model's weights; 0 where a gradient vanishes.
         """
         leaf = images.detach().requires_grad_()
         logits = model(leaf)
@@ -74,7 +81,7 @@ class InputGradientDistillation(PGDTraining):
         return F.cosine_similarity(gradient.float().flatten(1), wanted.float().flatten(1))
 
     def _wanted(self, images: Tensor, labels: Tensor, classes: int) -> Tensor:
-        """The teacher's gradient of the true class's logit by each image, (n, c, h, w)."""
+        """Return the teacher's input gradient of the true class's logit, (n, c, h, w)."""
         (teacher,) = self.sources
         leaf = images.detach().requires_grad_()
         try:
@@ -82,12 +89,13 @@ class InputGradientDistillation(PGDTraining):
         except Exception as error:  # the user's code may raise anything
             shape = "x".join(map(str, images.shape[1:]))
             raise InputError(
-                f"teacher {teacher.name} of recipe igd cannot take images of {shape}: {reason(error)}"
+                f"teacher {teacher.name} of recipe igd cannot take images of {shape}: "
+                f"{reason(error)}"
             ) from None
         if logits.shape != (len(images), classes):
             raise InputError(
-                f"teacher {teacher.name} of recipe igd returns {tuple(logits.shape)} for {len(images)} images of {classes} "
-                "classes; give one that was trained on the same data"
+                f"teacher {teacher.name} of recipe igd returns {tuple(logits.shape)} for "
+                f"{len(images)} images of {classes} classes; choose one trained on the same data"
             )
         gradient = (
             torch.autograd.grad(_of_class(logits, labels), leaf)[0]
@@ -96,11 +104,12 @@ class InputGradientDistillation(PGDTraining):
         )
         if not bool(gradient.isfinite().all() and gradient.any()):
             raise InputError(
-                f"teacher {teacher.name} of recipe igd has no gradient by images to follow; give a network that has"
+                f"teacher {teacher.name} of recipe igd has no input gradient; choose a "
+                "differentiable network"
             )
         return gradient
 
 
 def _of_class(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum over images of the logit of each one's class: its gradient by an image is that of the image's own logit."""
+    """Return the sum of the true classes' logits, whose gradient by an image is its own logit's."""
     return logits.float().gather(1, labels[:, None]).sum()

@@ -1,4 +1,4 @@
-"""The one training loop: a recipe makes the images, the rest is the same for every defence."""
+"""The training loop: a recipe returns the loss, the rest is the same for every defence."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitting
-from scotoma.training.options import make, told
+from scotoma.training.options import make, options_of
 from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
 from scotoma.utils.device import autocast, default_device, keep_memory
@@ -35,6 +35,7 @@ from scotoma.utils.registry import nearest
 from scotoma.utils.threads import warn_of_spinning
 
 LEAST_STEPS = 1500
+"""Fewest steps of a default schedule."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
@@ -43,14 +44,17 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast: a linear rise of the learning rate and a cosine fall to zero.
+    """Length and learning rate of a training: a linear rise and a cosine fall to zero.
 
     Args:
         epochs: passes over the training split.
         batch: images a step.
         peak: the highest learning rate, reached after a tenth of the training.
         decay: weight decay, decoupled from the gradient in Adam.
-        optimizer: "adam", or "sgd" with Nesterov's momentum of 0.9, which suits networks with batch normalisation.
+        optimizer: "adam", or "sgd" with Nesterov momentum 0.9, for batch normalisation.
+
+    >>> Schedule(peak=0.1).rate(0.1)
+    0.1
     """
 
     epochs: int = 10
@@ -74,13 +78,13 @@ class Schedule:
         decay: float = 0.0,
         optimizer: str = "adam",
     ) -> Schedule:
-        """Ten epochs, or on a small training split as many as make `LEAST_STEPS` steps."""
+        """Return a schedule of ten epochs, or more for `LEAST_STEPS` steps on few images."""
         return cls(
             max(10, math.ceil(LEAST_STEPS * batch / max(images, 1))), batch, peak, decay, optimizer
         )
 
     def rate(self, progress: float) -> float:
-        """Learning rate when `progress` in [0, 1] of the training is done."""
+        """Return the learning rate at `progress` in [0, 1]."""
         rise = 0.1
         if progress < rise:
             return self.peak * (0.1 + 0.9 * progress / rise)
@@ -104,29 +108,30 @@ def train(
     log: Callable[[Epoch], None] = lambda epoch: None,
     team: Team = ALONE,
 ) -> nn.Module:
-    """Train a model and write it with its card; resume from `OUT.checkpoint` where one of the same training is found.
+    """Train a model and write it with its card; resume from `OUT.checkpoint` of the same training.
 
-    Several processes train one model and each returns it; only the first reads and writes `out` and what lies beside it. Batch
-    normalisation and what else looks at a batch as a whole see a rank's share of it.
+    Several processes train one model and each returns it; only the first reads and writes `out` and
+    the files beside it. Batch normalisation sees a rank's share of the batch.
 
     Args:
         recipe: a name of `RECIPES`, or a recipe.
-        data: needs a training split.
-        arch: a name of `ARCHITECTURES`; None is that of `start`, whatever it is, or the recipe's own.
-        threat: what a robust recipe defends against, and what the log's robust accuracy is measured at.
+        data: data with a training split.
+        arch: a name of `ARCHITECTURES`; None is that of `start`, or the recipe's default.
+        threat: what a robust recipe defends against; the log's robust accuracy is inside it.
         out: the safetensors file to write; OUT.log.jsonl beside it has a line an epoch.
-        schedule: length and speed.
-        seed: of weights, order and random starts. With one seed on one machine, and as many processes, the weights are the same.
-        half: store float16 weights, half the size; the card's accuracies are those of the stored weights.
-        options: hyper-parameters of a recipe that is given by name.
+        schedule: length and learning rate.
+        seed: seed of weights, order and random starts. It decides the weights, on one machine and
+            with the same number of processes.
+        half: store float16 weights; the card has the accuracies of the stored weights.
+        options: hyper-parameters of a recipe given by name.
         augment: names of `AUGMENTATIONS`, or augmentations; applied to every batch in this order.
-        start: a model to go on from, which stays as it is; None starts from random weights of `arch`.
+        start: a model to begin with, which is not changed; None begins with random weights.
         step: called with the number of batches that were just done.
         log: called after each epoch by the first process.
-        team: the processes that train together, see `joined`; each takes its share of every batch.
+        team: the processes that train together, see `joined`; each takes its share of a batch.
 
     Raises:
-        InputError: something given cannot be used, or the loss is not finite any more.
+        InputError: an argument cannot be used, or the loss is no longer finite.
     """
     if data.train is None:
         raise InputError(f"data {data.name} has no training split to train on")
@@ -144,7 +149,7 @@ def train(
     model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):
         fit(model, data.train)
-        model.to(device)  # what it remembers of the images came from the CPU
+        model.to(device)  # the images that it stores came from the CPU
         schedule = replace(schedule, epochs=0)
     weights = list(model.parameters()) or [torch.zeros(0)]  # an optimizer wants some
     optimizer = OPTIMIZERS[schedule.optimizer](
@@ -152,7 +157,7 @@ def train(
     )
     identity = {
         "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
-        "options": told(adversary),
+        "options": options_of(adversary),
         "augment": [repr(augmentation) for augmentation in augmentations],
         "start": start and start.sha256,
         "arch": arch,
@@ -164,9 +169,8 @@ def train(
     }
     checkpoint = out.with_name(out.name + ".checkpoint")
     team.agree(identity)
-    history = resumption.resume(
-        team.told(partial(resumption.content, checkpoint)), checkpoint, identity, model, optimizer
-    )
+    content = team.broadcast(partial(resumption.content, checkpoint))
+    history = resumption.resume(content, checkpoint, identity, model, optimizer)
     step_loss = team.parallel(Step(model, adversary), strays=start is not None)
     together = len(data.classes) if getattr(adversary, "balanced", False) else 1
     size = batch_size(adversary, schedule, len(data.classes))
@@ -189,9 +193,8 @@ def train(
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
         starts = torch.Generator(device).manual_seed(team.seed(seed, epoch, 1))
         order = _order(adversary, data, size, generator)
-        torch.manual_seed(
-            team.seed(seed, epoch, 2)
-        )  # for layers that draw: the same after a resumption
+        # for layers that draw random numbers: the same after a resumption
+        torch.manual_seed(team.seed(seed, epoch, 2))
         model.train()
         losses = []
         for batch, whole in enumerate(order.split(size)):
@@ -206,27 +209,20 @@ def train(
             with autocast(device):
                 loss = step_loss(images, labels, done / total, starts) * share
             optimizer.zero_grad(set_to_none=True)
-            (
-                loss * team.world
-            ).backward()  # ranks take the mean of their gradients, and this is to be the sum
+            (loss * team.world).backward()  # the mean over ranks is to be the sum
             optimizer.step()
             losses.append(loss.detach())
             step(1)
         loss = float(team.total(torch.stack(losses)).mean())
         if not math.isfinite(loss):
             raise InputError(
-                f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower rate={schedule.peak:g}"
+                f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower the "
+                "learning rate"
             )
         team.average_statistics(model)
         measured = judge()
-        history.append(
-            Epoch(
-                **asdict(measured),
-                epoch=epoch + 1,
-                loss=loss,
-                overfitting=overfitting(history, measured),
-            )
-        )
+        warning = overfitting(history, measured)
+        history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=warning))
         if team.leads:
             resumption.save(checkpoint, identity, model, optimizer, history)
             lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)
@@ -251,27 +247,29 @@ def train(
     }
     try:
         save_checkpoint(out, model, card, torch.float16 if half else None)
-    except SafetensorError as error:  # how it tells of a full disk
+    except SafetensorError as error:  # such as a full disk
         raise InputError(
-            f"{out}: cannot be written ({reason(error)}); the same command continues from its checkpoint"
+            f"{out}: cannot be written ({reason(error)}); the same command continues from its "
+            "checkpoint"
         ) from None
     checkpoint.unlink(missing_ok=True)
     return model
 
 
 def batch_size(recipe: Any, schedule: Schedule, classes: int) -> int:
-    """Images a step: the schedule's, or so many fewer that each class is there equally often where the recipe wants that."""
+    """Return the images a step, a multiple of the number of classes for a balanced recipe."""
     if not getattr(recipe, "balanced", False):
         return schedule.batch
     if schedule.batch < classes:
         raise InputError(
-            f"batch={schedule.batch}: every batch holds each of the {classes} classes; give {classes} or more"
+            f"batch={schedule.batch}: every batch needs an image of each of the {classes} classes; "
+            f"want {classes} or more"
         )
     return schedule.batch // classes * classes
 
 
 def _order(recipe: Recipe, data: Dataset, size: int, generator: torch.Generator) -> Tensor:
-    """The training images in the order of an epoch."""
+    """Return the order of the training images in an epoch."""
     assert data.train is not None
     if not getattr(recipe, "balanced", False):
         return torch.randperm(len(data.train), generator=generator)
@@ -279,12 +277,10 @@ def _order(recipe: Recipe, data: Dataset, size: int, generator: torch.Generator)
 
 
 def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Module:
-    """Random weights, or a copy of a frozen model whose weights can be trained again."""
+    """Return a model with random weights, or a trainable copy of `start`."""
     if start is None:
         if arch is None:
-            raise InputError(
-                "name the architecture to train as arch=NAME; see `scotoma list models`"
-            )
+            raise InputError("arch=None: name the architecture to train; see `scotoma list models`")
         return ARCHITECTURES[arch](data.shape, len(data.classes))
     model = copy.deepcopy(start.module).requires_grad_(True)
     if not any(weight.requires_grad for weight in model.parameters()):

@@ -6,50 +6,36 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
-from scotoma.claim import Threat
+from scotoma.training.recipe import AdversarialTraining
 
 
 @dataclass(frozen=True)
-class PGDTraining:
-    """Training on adversarial images alone, made by PGD from a random start at every step (Madry et al. 2018, eq. 2.1).
+class PGDTraining(AdversarialTraining):
+    """Training on adversarial images of PGD from random starts (Madry et al. 2018, eq. 2.1).
 
     Args:
         threat: the ball to be robust in.
         steps: PGD steps for each batch.
-        warmup: the share of the training over which eps grows from 0 to its full size. Without it a network meets images
-            that it cannot learn at large eps and stays at chance.
+        warmup: fraction of the training over which eps grows from 0. Without it a network at large
+            eps cannot learn from its first images and stays at chance.
+
+    >>> from scotoma.claim import Threat
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = PGDTraining(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
     """
 
-    threat: Threat
     steps: int = 7
     warmup: float = 0.3
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        return F.cross_entropy(
-            model(self.perturb(model, images, labels, progress, generator)).float(), labels
-        )
-
     def perturb(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        """The adversarial images to learn from, (n, c, h, w)."""
-        threat = Threat(
-            self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
-        )
+        threat = self.grown(progress, self.warmup)
         start = torch.rand(images.shape, generator=generator, device=images.device)
         x = threat.project(images + threat.eps * (2 * start - 1), images)
         for _ in range(self.steps):

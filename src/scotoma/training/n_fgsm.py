@@ -1,4 +1,4 @@
-"""Single-step adversarial training that does not overfit catastrophically (de Jorge et al. 2022)."""
+"""Single-step adversarial training without catastrophic overfitting (de Jorge et al. 2022)."""
 
 from __future__ import annotations
 
@@ -6,56 +6,42 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
-from scotoma.claim import Threat
+from scotoma.training.recipe import AdversarialTraining
 
 
 @dataclass(frozen=True)
-class NoiseFGSM:
-    """N-FGSM: one signed-gradient step of size eps from strong uniform noise, at the cost of two passes a batch.
+class NoiseFGSM(AdversarialTraining):
+    """N-FGSM: one signed-gradient step of size eps from strong uniform noise, two passes a batch.
 
-    Single-step training usually collapses: after some epochs the network is robust to its own step and to nothing else
-    (Wong et al. 2020). Noise beyond eps, with no projection back to the ball, prevents that at the sizes in use
-    (de Jorge et al. 2022, Algorithm 1).
+    Single-step training usually collapses: after some epochs the network is robust to its own step
+    only (Wong et al. 2020). Noise beyond eps without a projection back to the ball prevents that at
+    the usual sizes (de Jorge et al. 2022, Algorithm 1). The adversarial images lie up to
+    (noise + 1) eps from the originals.
 
     Args:
         threat: the ball to be robust in.
         noise: half-width of the uniform noise, as a multiple of eps.
-        warmup: the share of the training over which eps grows from 0 to its full size.
+        warmup: fraction of the training over which eps grows from 0.
+
+    >>> from scotoma.claim import Threat
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = NoiseFGSM(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
     """
 
-    threat: Threat
     noise: float = 2.0
     warmup: float = 0.1
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        return F.cross_entropy(
-            model(self.perturb(model, images, labels, progress, generator)).float(), labels
-        )
-
     def perturb(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        """The adversarial images to learn from, (n, c, h, w), up to (noise + 1) eps from the images given."""
-        eps = self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
-        start = torch.rand(images.shape, generator=generator, device=images.device).contiguous(
-            memory_format=torch.channels_last
-        )
-        leaf = (
-            start.mul_(2).sub_(1).mul_(self.noise * eps).add_(images).clamp_(0, 1).requires_grad_()
-        )
+        eps = self.grown(progress, self.warmup).eps
+        start = torch.rand(images.shape, generator=generator, device=images.device)
+        start = start.contiguous(memory_format=torch.channels_last).mul_(2).sub_(1)
+        leaf = start.mul_(self.noise * eps).add_(images).clamp_(0, 1).requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
         return (leaf.detach() + eps * gradient.sign()).clamp_(0, 1)

@@ -1,4 +1,4 @@
-"""The hyper-parameters of recipes: as given by name, as typed, and as a card keeps them."""
+"""Hyper-parameters of recipes: by name, from the command line, and in a model's card."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from scotoma.utils.registry import nearest
 
 
 def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
-    """A recipe by its name. Raises `InputError` for an unknown name or option."""
+    """Return a recipe by its name. Raises `InputError` for an unknown name or option."""
     for name in options:
         known(recipe, name)
     return RECIPES[recipe](threat, **options)
 
 
 def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
-    """Options as typed, "steps=7", in the types of the recipe's own defaults. Raises `InputError` for what is none."""
-    found = {}
+    """Return options such as "steps=7" in the types of the recipe's defaults.
+
+    Raises `InputError` for an unknown option or a wrong value.
+    """
+    options: dict[str, Any] = {}
     for each in typed:
         name, equals, text = each.partition("=")
         if not equals:
@@ -31,21 +34,22 @@ def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
         default = known(recipe, name).default
         kind = type(default) if isinstance(default, int | float | str) else float
         try:
-            found[name] = None if text == "none" and default is not MISSING else kind(text)
+            options[name] = None if text == "none" and default is not MISSING else kind(text)
         except ValueError:
             raise InputError(
-                f"option={each}: want {'a whole number' if kind is int else 'a number'}, as in {name}={default}"
+                f"option={each}: want {'a whole number' if kind is int else 'a number'}, as in "
+                f"{name}={default}"
             ) from None
-    return found
+    return options
 
 
-def told(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's hyper-parameters as JSON, the threat apart."""
+def options_of(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's hyper-parameters as JSON, without the threat."""
     return {field.name: _plain(getattr(recipe, field.name)) for field in _fields(type(recipe))}
 
 
 def known(recipe: str, option: str) -> Field[Any]:
-    """An option of a recipe. Raises `InputError`, with the nearest name, where it has none of that name."""
+    """Return an option of a recipe. Raises `InputError` with the nearest name if unknown."""
     options = {field.name: field for field in _fields(RECIPES[recipe])}
     if option not in options:
         hint = nearest(option, list(options)) if options else "it has none"
@@ -54,7 +58,7 @@ def known(recipe: str, option: str) -> Field[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A model by its name and weights; what else is no number or word as it prints."""
+    """Return a JSON value: models as name and hash, other objects as printed."""
     if isinstance(value, tuple):
         return [_plain(each) for each in value]
     if isinstance(value, Classifier):

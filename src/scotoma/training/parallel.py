@@ -1,7 +1,7 @@
-"""Training by several processes: each takes its share of every batch, and all of them take the same step.
+"""Training by several processes: each takes its share of every batch, and all take the same step.
 
-`torchrun` starts them and DistributedDataParallel averages their gradients. Shares count by their size, so that the average is
-the gradient of the mean over the whole batch, as in one process.
+`torchrun` starts them and DistributedDataParallel averages their gradients. Shares are weighted by
+their size, so that the average is the gradient of the mean over the whole batch, as in one process.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from scotoma.training.recipe import Recipe
 from scotoma.utils.errors import InputError
 
 PATIENCE = timedelta(days=1)
-"""What a rank waits for the others: `torchrun` notices those that are lost, and the first may be at work alone for long."""
+"""Longest wait for other ranks. `torchrun` notices lost ones; the first may work alone for long."""
 
 TEAMS = count()
-"""Teams that this process has joined: each meets where no other has left its addresses."""
+"""Counter of the teams of this process: each uses its own part of the store."""
 
 
 class Step(nn.Module):
-    """A recipe's loss of a batch as one module, so that gradients are exchanged in the backward pass of the loss alone, not in
-    those that the recipe makes on its way to it.
+    """A recipe's loss of a batch as one module.
 
-    All that is seen of the model are its weights: buffers are none of DistributedDataParallel's, which would give all ranks the
-    first one's at every step.
+    Gradients are thus exchanged in the backward pass of the loss only, not in those of the recipe's
+    attack. The module has the model's weights but not its buffers, which DistributedDataParallel
+    would overwrite with the first rank's at every step.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe):
@@ -54,12 +54,15 @@ class Step(nn.Module):
 
 @dataclass(frozen=True)
 class Team:
-    """The processes that train one model together, as one of them sees it; `joined` makes it. Alone, nothing is exchanged.
+    """The processes that train one model together, from the view of one of them; see `joined`.
 
     Args:
         rank: this process, from 0.
-        world: how many there are.
-        device: where this one computes; None is the default.
+        world: number of processes.
+        device: device of this process; None is the default.
+
+    >>> Team().share(torch.arange(4))
+    (tensor([0, 1, 2, 3]), 1.0)
     """
 
     rank: int = 0
@@ -72,46 +75,50 @@ class Team:
         return self.rank == 0
 
     def share(self, batch: Tensor, together: int = 1) -> tuple[Tensor, float]:
-        """This rank's part of a batch, and the share of the whole that it is, in [0, 1].
+        """Return this rank's part of a batch and its fraction of the whole, in [0, 1].
 
-        A rank for which nothing is left is lent images of another one at a share of 0: no layer has to cope with an empty batch.
+        A rank without a part gets images of another one at a fraction of 0, so that no layer has to
+        cope with an empty batch.
 
         Args:
-            batch: what is dealt out, (n,).
-            together: so many in a row go to the same rank; divides n.
+            batch: indices to distribute, (n,).
+            together: number of consecutive ones that go to the same rank; divides n.
         """
         turns = batch.view(-1, together)
         mine = turns[self.rank :: self.world]
         return (mine.flatten(), len(mine) / len(turns)) if len(mine) else (turns[0], 0.0)
 
     def seed(self, *key: int) -> int:
-        """A seed of this rank's own; the first rank's is that of a process alone."""
+        """Return a seed of this rank; the first rank has that of a single process."""
         return hash((*key, self.rank) if self.rank else key) & 0x7FFFFFFF
 
     def parallel(self, step: Step, strays: bool) -> nn.Module:
-        """The step, whose gradients become the mean over ranks; `strays` says that the loss may not depend on some weights."""
+        """Return the step with gradients averaged over ranks.
+
+        `strays` says that the loss may not depend on some of the weights.
+        """
         if self.world == 1 or not any(weight.requires_grad for weight in step.parameters()):
             return step
-        # of convolutions from one channel in channels_last, whose strides can be told in two ways
+        # convolutions from one channel in channels_last have two equivalent strides
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return DistributedDataParallel(step, find_unused_parameters=strays)
 
     def total(self, numbers: Tensor) -> Tensor:
-        """The sum over ranks, on each of them."""
+        """Return the sum over ranks, on every rank."""
         if self.world > 1:
             numbers = numbers.to(self.device, copy=True)
             dist.all_reduce(numbers)
         return numbers
 
-    def told(self, value: Callable[[], Any]) -> Any:
-        """What the first rank's `value` returns; the others' is not called."""
-        said = [value() if self.leads else None]
+    def broadcast(self, value: Callable[[], Any]) -> Any:
+        """Return what `value` returns on the first rank; it is not called on others."""
+        values = [value() if self.leads else None]
         if self.world > 1:
-            dist.broadcast_object_list(said, 0)
-        return said[0]
+            dist.broadcast_object_list(values, 0)
+        return values[0]
 
     def agree(self, identity: dict[str, Any]) -> None:
-        """Raise `InputError` on every rank if this dictionary is not the same on all, for example since files differ."""
+        """Raise `InputError` on every rank if this dictionary differs between ranks."""
         if self.world == 1:
             return
         every: list[Any] = [None] * self.world
@@ -119,18 +126,18 @@ class Team:
         for rank, other in enumerate(every):
             if differs := [key for key in every[0] if other.get(key) != every[0][key]]:
                 raise InputError(
-                    f"rank {rank} was given another training than rank 0 (its {', '.join(differs)}); start all of them with the "
-                    "same command on the same files"
+                    f"rank {rank} has another training than rank 0 "
+                    f"(different: {', '.join(differs)}); start all ranks with the same command on the same files"
                 )
 
     def average_statistics(self, model: nn.Module) -> None:
-        """Give every rank the mean of what batch normalisation has noted of all shares."""
+        """Average the running statistics of batch normalisation over ranks."""
         for name, buffer in model.named_buffers() if self.world > 1 else ():
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(self.total(buffer) / self.world)
 
     def copy(self, model: nn.Module) -> None:
-        """Give every rank the first one's weights and buffers."""
+        """Copy the first rank's weights and buffers to every rank."""
         for value in chain(model.parameters(), model.buffers()) if self.world > 1 else ():
             sent = value.detach().contiguous()
             dist.broadcast(sent, 0)
@@ -142,10 +149,10 @@ ALONE = Team()
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """The processes that `torchrun` has started, connected: by nccl on CUDA devices, of which each takes one, else by gloo.
+    """Connect the processes that `torchrun` started: nccl with one CUDA device each, else gloo.
 
     Raises:
-        InputError: more processes on this machine than it has CUDA devices, or gloo does not reach the others.
+        InputError: more processes on this machine than CUDA devices, or gloo cannot connect.
     """
     group = ranks()
     if not isinstance(group, Group):
@@ -169,10 +176,11 @@ def joined() -> Iterator[Team]:
             if cuda:
                 raise
             raise InputError(
-                f"processes do not reach each other ({reason(error)}); set GLOO_SOCKET_IFNAME to the network interface between them"
+                f"processes cannot connect ({reason(error)}); set GLOO_SOCKET_IFNAME to the "
+                "network interface between them"
             ) from None
     yield Team(rank, world, device)
-    if not outside:  # after an error the others may be gone, and to part from them in good order would take for ever
+    if not outside:  # not after an error: others may be gone, and this would wait for ever
         dist.destroy_process_group()
 
 
@@ -181,7 +189,8 @@ def _device(local: int) -> torch.device:
         return torch.device("cpu")
     if local >= torch.cuda.device_count():
         raise InputError(
-            f"--nproc-per-node: there are {torch.cuda.device_count()} CUDA devices here; start as many processes"
+            f"--nproc-per-node: this machine has {torch.cuda.device_count()} CUDA devices; start "
+            "as many processes"
         )
     torch.cuda.set_device(local)
     return torch.device("cuda", local)

@@ -1,4 +1,4 @@
-"""Adversarial training on blind spots: the images as they are beside the same after the changes that void the defence."""
+"""Adversarial training on blind spots: clean images beside images after harmless transforms."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.claim import Threat
 from scotoma.training.madry import PGDTraining
@@ -15,18 +16,18 @@ from scotoma.transforms.control import contrast
 
 @dataclass(frozen=True)
 class Patched:
-    """PGD training in which a share of every batch is moved into a blind spot first, at random one of those given.
+    """PGD training in which a random transform is applied to a share of every batch first.
 
-    The ball around a moved image shrinks with its contrast: eps for the images as they are, alpha·eps after scale-shift
-    (success at alpha·eps is the fair measure of Zhang et al. 2019, section 4.3).
+    The ball shrinks with the contrast: eps for clean images, alpha·eps after scale-shift, since
+    success at alpha·eps is the fair measure (Zhang et al. 2019, section 4.3).
 
     Args:
         threat: the ball to be robust in.
-        spots: the changes, images to images.
-        share: of each batch that is moved.
+        spots: the transforms, images to images.
+        share: fraction of each batch that is transformed.
         steps: PGD steps for each batch.
-        warmup: the share of the training over which the ball around moved images grows to its full size; the images as they
-            are keep theirs, since training goes on from a robust model.
+        warmup: fraction of the training over which the ball around transformed images grows. Around
+            clean images it has its full size, since training begins with a robust model.
     """
 
     threat: Threat
@@ -36,28 +37,18 @@ class Patched:
     warmup: float = 0.3
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        moved = round(self.share * len(images))
+        moved, device = round(self.share * len(images)), generator.device
         parts = [(images[moved:], labels[moved:], 1.0, 1e-3)]
         if moved:
-            number = int(
-                torch.randint(len(self.spots), (1,), generator=generator, device=generator.device)
-            )
-            spot = self.spots[number]
+            drawn = torch.randint(len(self.spots), (1,), generator=generator, device=device)
+            spot = self.spots[int(drawn)]
             parts.append((spot(images[:moved]), labels[:moved], contrast(spot), self.warmup))
         loss = images.new_zeros(())
         for batch, classes, scale, warmup in parts:
-            inner = PGDTraining(
-                Threat(self.threat.norm, scale * self.threat.eps), self.steps, warmup
-            )
+            threat = Threat(self.threat.norm, scale * self.threat.eps)
+            inner, weight = PGDTraining(threat, self.steps, warmup), len(batch) / len(images)
             if len(batch):
-                loss = loss + inner(model, batch, classes, progress, generator) * (
-                    len(batch) / len(images)
-                )
+                loss = loss + inner(model, batch, classes, progress, generator) * weight
         return loss

@@ -2,36 +2,65 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Generator, Tensor
+from torch.nn import Module
+
+from scotoma.claim import Threat
 
 
 class Recipe(Protocol):
     """A frozen dataclass of hyper-parameters; its call is the inner step of the training loop.
 
-    It may also say, as class variables, on which architecture (`arch`) and at which learning rate (`rate`) it is at home, that it
-    wants each class equally often in every batch (`balanced`), and that its models are too slow to be attacked after each epoch
-    and only classify so many test images (`evaluated`). `finish(model, split)` is called when the weights are done, in evaluation
-    mode; a recipe that needs no steps has `fit(model, split)`, which is called before.
+    Optional class variables: `arch` (default architecture), `rate` (default learning rate),
+    `balanced` (every batch has the same number of images of each class) and `evaluated` (number of
+    test images that the log classifies, without attacks, since the model is slow).
+
+    Optional methods: `finish(model, split)` is called after training, in evaluation mode;
+    `fit(model, split)` replaces the training steps.
     """
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        """The loss to descend, a scalar whose gradient reaches the weights.
+        """Return the loss to minimise, a scalar whose gradient reaches the weights.
 
         Args:
             model: in training mode.
-            images: a batch in [0, 1], augmented where that was asked for.
+            images: an augmented batch in [0, 1], (n, c, h, w).
             labels: int64 (n,).
-            progress: how much of the training is done, in [0, 1).
+            progress: fraction of the training that is done, in [0, 1).
             generator: for random starts.
         """
         ...
+
+
+@dataclass(frozen=True)
+class AdversarialTraining(ABC):
+    """The cross-entropy on adversarial images alone.
+
+    Args:
+        threat: the ball to be robust in.
+    """
+
+    threat: Threat
+
+    def __call__(
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
+    ) -> Tensor:
+        adversarial = self.perturb(model, images, labels, progress, generator)
+        return F.cross_entropy(model(adversarial).float(), labels)
+
+    @abstractmethod
+    def perturb(
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
+    ) -> Tensor:
+        """Return the adversarial images to learn from, (n, c, h, w)."""
+
+    def grown(self, progress: float, warmup: float) -> Threat:
+        """Return the threat while eps grows during the first `warmup` of the training."""
+        return Threat(self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / warmup))

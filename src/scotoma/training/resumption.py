@@ -1,4 +1,4 @@
-"""The checkpoint of a training: what there is after an epoch, from which the same training goes on."""
+"""The checkpoint of a training after an epoch, from which the same training continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     history: list[Epoch],
 ) -> None:
-    """Write the checkpoint whole or not at all. `identity` says which training it is of, as JSON."""
+    """Write the checkpoint whole or not at all; `identity` identifies the training, as JSON."""
     state = {
         "identity": json.dumps(identity),
         "model": model.state_dict(),
@@ -36,7 +36,7 @@ def save(
 
 
 def content(path: Path) -> bytes | None:
-    """What is in the checkpoint; None where there is none."""
+    """Return the content of the checkpoint; None if there is none."""
     return path.read_bytes() if path.exists() else None
 
 
@@ -47,10 +47,10 @@ def resume(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
 ) -> list[Epoch]:
-    """The epochs that are done, with model and optimizer as they were; none without content.
+    """Restore model and optimizer and return the finished epochs; none without content.
 
     Raises:
-        InputError: the content of `path` is broken or of another training.
+        InputError: the content of `path` is broken or belongs to another training.
     """
     if content is None:
         return []
@@ -58,11 +58,12 @@ def resume(
         state = torch.load(io.BytesIO(content), weights_only=True, map_location="cpu")
     except Exception as error:
         raise InputError(
-            f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start again"
+            f"{path}: the checkpoint cannot be read ({type(error).__name__}); delete it to start "
+            "again"
         ) from None
     if not isinstance(state, dict) or state.get("identity") != json.dumps(identity):
         raise InputError(
-            f"{path}: the checkpoint of another training; delete it or choose another out=FOLDER"
+            f"{path}: the checkpoint of another training; delete it or choose another out=FILE"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""Adversarial training in a single gradient step, and what it was given against masked gradients (Tramer et al. 2018)."""
+"""Adversarial training in a single gradient step, and its remedies for masked gradients."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.claim import Threat
+from scotoma.training.recipe import AdversarialTraining
 
 
 @dataclass(frozen=True)
-class _HalfAdversarial(ABC):
-    """Half the loss on the images as they are, half on adversarial ones (Tramer et al. 2018, section 4; Goodfellow et al. 2015).
+class HalfAdversarial(ABC):
+    """Half of the loss on clean images, half on adversarial ones (Tramer et al. 2018, section 4).
 
     Args:
         threat: the ball to be robust in.
@@ -23,54 +25,71 @@ class _HalfAdversarial(ABC):
     threat: Threat
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         adversarial = self.perturb(model, images, generator)
         return F.cross_entropy(model(torch.cat([images, adversarial])).float(), labels.repeat(2))
 
     @abstractmethod
-    def perturb(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The adversarial images to learn from, (n, c, h, w) inside the threat."""
+    def perturb(self, model: Module, images: Tensor, generator: Generator) -> Tensor:
+        """Return the adversarial images to learn from, (n, c, h, w) inside the threat."""
 
 
 @dataclass(frozen=True)
-class FGSMTraining(_HalfAdversarial):
+class FGSMTraining(HalfAdversarial):
     """One signed-gradient step away from the label that the model itself predicts.
 
-    The true label would leak: the step would tell the model which it is (Kurakin et al. 2017, section 4.4). This training has
-    a degenerate minimum at which the model spoils its own gradient (Tramer et al. 2018, section 3.3): audit what it gives with
-    the `masking` probe.
+    A step from the true label would tell the model which label it is (Kurakin et al. 2017, section
+    4.4). This training has a degenerate minimum in which the model spoils its own gradient (Tramer
+    et al. 2018, section 3.3): audit the model with the `masking` probe.
+
+    Args:
+        threat: the ball to be robust in.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> images, recipe = torch.rand(2, 1, 4, 4), FGSMTraining(Threat("linf", 0.1))
+    >>> bool((recipe.perturb(model, images, torch.Generator()) - images).abs().max() <= 0.1001)
+    True
     """
 
-    def perturb(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def perturb(self, model: Module, images: Tensor, generator: Generator) -> Tensor:
         return step(self.threat, model, images, "predicted")
 
 
 @dataclass(frozen=True)
-class StepLLTraining(_HalfAdversarial):
-    """One signed-gradient step towards the class that the model finds least likely (Kurakin et al. 2017, section 3)."""
+class StepLLTraining(HalfAdversarial):
+    """One signed-gradient step towards the least likely class (Kurakin et al. 2017, section 3).
 
-    def perturb(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    Args:
+        threat: the ball to be robust in.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> images, recipe = torch.rand(2, 1, 4, 4), StepLLTraining(Threat("linf", 0.1))
+    >>> recipe.perturb(model, images, torch.Generator()).shape
+    torch.Size([2, 1, 4, 4])
+    """
+
+    def perturb(self, model: Module, images: Tensor, generator: Generator) -> Tensor:
         return step(self.threat, model, images, "least likely")
 
 
 @dataclass(frozen=True)
-class RandFGSMTraining(_HalfAdversarial):
-    """A random signed step of alpha, then a gradient step of eps - alpha (R+FGSM, Tramer et al. 2018, eq. 5).
+class RandFGSMTraining(HalfAdversarial):
+    """A random signed step of alpha, a gradient step of eps - alpha (Tramer et al. 2018, eq. 5).
 
     Args:
         threat: the ball to be robust in.
-        alpha: length of the random step as a share of eps; the paper's is 1/2.
+        alpha: length of the random step as a fraction of eps; the paper's is 1/2.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> images, recipe = torch.rand(2, 1, 4, 4), RandFGSMTraining(Threat("linf", 0.1))
+    >>> recipe.perturb(model, images, torch.Generator()).shape
+    torch.Size([2, 1, 4, 4])
     """
 
     alpha: float = 0.5
 
-    def perturb(self, model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    def perturb(self, model: Module, images: Tensor, generator: Generator) -> Tensor:
         noise = torch.randn(images.shape, generator=generator, device=images.device)
         start = self.threat.project(images + self.alpha * self.threat.steepest(noise), images)
         rest = Threat(self.threat.norm, (1 - self.alpha) * self.threat.eps)
@@ -78,60 +97,42 @@ class RandFGSMTraining(_HalfAdversarial):
 
 
 @dataclass(frozen=True)
-class FastTraining:
-    """FGSM from a uniform start with a step beyond the ball, on adversarial images alone (Wong et al. 2020, Algorithm 3).
+class FastTraining(AdversarialTraining):
+    """FGSM from a uniform start with a step larger than eps (Wong et al. 2020, Algorithm 3).
 
-    As good as PGD training until it overfits catastrophically: within an epoch robust accuracy falls to nothing while the model
-    stays right under its own step. The training log watches for that and names it.
+    It is as good as PGD training until it overfits catastrophically: within an epoch the robust
+    accuracy falls to 0 while the model withstands its own step. The training log reports that.
 
     Args:
         threat: the ball to be robust in.
         step: length of the gradient step as a multiple of eps.
-        warmup: the share of the training over which eps grows from 0 to its full size.
+        warmup: fraction of the training over which eps grows from 0.
+
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = FastTraining(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
     """
 
-    threat: Threat
     step: float = 1.25
     warmup: float = 0.1
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        return F.cross_entropy(
-            model(self.perturb(model, images, labels, progress, generator)).float(), labels
-        )
-
     def perturb(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        """The adversarial images to learn from, (n, c, h, w) inside the threat."""
-        threat = Threat(
-            self.threat.norm, self.threat.eps * min(1.0, max(progress, 1e-3) / self.warmup)
-        )
-        start = (
-            torch.rand(images.shape, generator=generator, device=images.device)
-            .mul_(2)
-            .sub_(1)
-            .mul_(threat.eps)
-            .add_(images)
-        )
+        threat = self.grown(progress, self.warmup)
+        start = torch.rand(images.shape, generator=generator, device=images.device)
+        start = start.mul_(2).sub_(1).mul_(threat.eps).add_(images)
         leaf = threat.project(start, images).requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
         return threat.project(leaf.detach() + self.step * threat.steepest(gradient), images)
 
 
-def step(threat: Threat, model: nn.Module, images: Tensor, label: str) -> Tensor:
-    """Images moved by the size of `threat`, away from the predicted class or towards the least likely one, inside [0, 1]."""
+def step(threat: Threat, model: Module, images: Tensor, label: str) -> Tensor:
+    """Return images after one step of the size of `threat`, inside [0, 1].
+
+    The step leads away from the class "predicted" or towards the class "least likely".
+    """
     leaf = images.detach().requires_grad_()
     with torch.enable_grad():
         logits = model(leaf).float()

@@ -1,4 +1,4 @@
-"""Training of analysis by synthesis: a variational autoencoder a class (Schott et al. 2019, section 3)."""
+"""Analysis by synthesis: a variational autoencoder for each class (Schott et al. 2019)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Split
@@ -14,18 +15,22 @@ from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.utils.errors import InputError
 
 CALIBRATED = 500
+"""Training images on which the posterior is calibrated."""
 
 
 @dataclass(frozen=True)
 class Synthesis:
-    """Each image trains the autoencoder of its own class: |x - G(z)|^2 + beta KL, z drawn around the encoder's mean.
+    """Training each class's autoencoder on its own images: |x - G(z)|^2 + beta KL.
 
-    The evidence bound with a Gaussian likelihood, up to a factor (Schott et al. 2019, eq. 5, and the authors' code). No image is
-    perturbed and no class sees another's images.
+    z is drawn around the encoder's mean. Up to a factor this is the evidence bound with a Gaussian
+    likelihood (Schott et al. 2019, eq. 5, and the authors' code). No image is perturbed.
 
     Args:
-        threat: only what the audit of the finished model is about; nothing here depends on it.
+        threat: used by the training log only.
         beta: weight of the divergence from the latent's prior.
+
+    >>> Synthesis(Threat("l2", 1.5)).arch
+    'abs'
     """
 
     arch: ClassVar = "abs"
@@ -36,7 +41,7 @@ class Synthesis:
     threat: Threat
     beta: float = 1.0
 
-    def finish(self, model: nn.Module, split: Split) -> None:
+    def finish(self, model: Module, split: Split) -> None:
         """Calibrate the posterior on the first `CALIBRATED` training images."""
         assert isinstance(model, AnalysisBySynthesis)
         rows = torch.arange(min(CALIBRATED, len(split)))
@@ -44,16 +49,11 @@ class Synthesis:
         model.calibrate(split.images(rows).to(device), split.labels[rows].to(device))
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         if not isinstance(model, AnalysisBySynthesis):
             raise InputError(
-                "recipe abs trains arch=abs or arch=binary-abs, whose classes have a generative model each"
+                "recipe abs trains arch=abs or arch=binary-abs, with a generative model a class"
             )
         classes = model.vaes.classes
         turns = images.contiguous().view(-1, classes, *images.shape[1:])

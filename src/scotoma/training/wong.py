@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.certificates.dual import bound
 from scotoma.certificates.layers import read_network
@@ -15,17 +15,24 @@ from scotoma.claim import Threat
 
 @dataclass(frozen=True)
 class Wong:
-    """Training on the worst loss that the dual bound allows inside the ball (Wong and Kolter 2018, eq. 14).
+    """Training on the worst loss that the dual bound allows (Wong and Kolter 2018, eq. 14).
 
-    The cross-entropy of the negated lower bounds on the margins is no smaller than that of any image in the ball. It needs a
-    network of convolutions, dense layers and ReLUs.
+    The loss is the cross-entropy of the negated lower bounds on the margins, which no image in the
+    ball exceeds. The network must consist of convolutions, dense layers and ReLUs.
 
     Args:
         threat: the ball to be certified in.
-        warmup: the share of the training over which eps grows from a tenth to its full size. At full size from the start the
-            bound of a fresh network is so loose that it learns to answer nothing.
-        projections: Cauchy random projections that estimate the radii of the hidden layers (Wong et al. 2018, section 3.2, where
-            it is 50); None computes them exactly, at several times the cost.
+        warmup: fraction of the training over which eps grows from a tenth. At full eps the bound of
+            an untrained network is so loose that it learns nothing.
+        projections: number of Cauchy random projections that estimate the radii of hidden layers
+            (Wong et al. 2018, section 3.2, uses 50); None computes them exactly, several times
+            slower.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = Wong(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
     """
 
     threat: Threat
@@ -33,12 +40,7 @@ class Wong:
     projections: int | None = 21
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         eps = self.threat.eps * min(1.0, 0.1 + 0.9 * progress / self.warmup)
         network = read_network(model, tuple(images.shape[1:]))  # type: ignore[arg-type]

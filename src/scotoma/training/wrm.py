@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
 from scotoma.certificates.wasserstein import GAMMA, losses, transport
 from scotoma.claim import Threat
@@ -13,16 +13,22 @@ from scotoma.claim import Threat
 
 @dataclass(frozen=True)
 class WRM:
-    """Training on images moved against a quadratic price: the Lagrangian of a Wasserstein ball (Sinha et al. 2018, Algorithm 1).
+    """Training on images transported at a quadratic price (Sinha et al. 2018, Algorithm 1).
 
-    The moved images leave [0, 1], as in the authors' code: the ball is one of distributions, not of pixels, and `threat` sets
-    only what the training log measures. Defaults are those of the authors' code.
+    This is the Lagrangian of a Wasserstein ball of distributions, not of pixels: transported images
+    may leave [0, 1], as in the authors' code, whose values are the defaults.
 
     Args:
-        threat: not used in training.
-        gamma: price of a squared L2 distance of 1; a loss is worth a move if it gains more than that.
-        steps: gradient steps of the move after the first one.
-        smoothing: what the target leaves for the wrong classes, in equal parts.
+        threat: used by the training log only.
+        gamma: price of a squared L2 distance of 1.
+        steps: gradient steps of the transport after the first one.
+        smoothing: probability that the target gives to the wrong classes, in equal parts.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = WRM(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
     """
 
     threat: Threat
@@ -31,12 +37,7 @@ class WRM:
     smoothing: float = 0.1
 
     def __call__(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        progress: float,
-        generator: torch.Generator,
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         moved = transport(model, images, labels, self.gamma, self.steps, self.smoothing)
         return losses(model(moved), labels, self.smoothing).mean()
