@@ -127,7 +127,8 @@ class Team:
             if differs := [key for key in every[0] if other.get(key) != every[0][key]]:
                 raise InputError(
                     f"rank {rank} has another training than rank 0 "
-                    f"(different: {', '.join(differs)}); start all ranks with the same command on the same files"
+                    f"(different: {', '.join(differs)}); start all ranks with the same "
+                    "command on the same files"
                 )
 
     def average_statistics(self, model: nn.Module) -> None:
