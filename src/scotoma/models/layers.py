@@ -1,7 +1,8 @@
-"""Layers of models, and the smallest images that they take."""
+"""Sequences of named layers, and the smallest images that they take."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 
 from torch import nn
@@ -10,6 +11,28 @@ from scotoma.utils.errors import InputError
 
 Shape = tuple[int, int, int]
 """Channels, height and width of images."""
+NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.MaxPool2d: "pool", nn.Linear: "fc"}
+"""Names of layers, where they are not the class in lower case."""
+
+
+def sequence(*layers: nn.Module) -> nn.Sequential:
+    """Build a sequence with names by kind, numbered if the kind occurs more than once.
+
+    >>> [name for name, _ in sequence(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2)).named_children()]
+    ['fc1', 'relu', 'fc2']
+    """
+    kinds = [NAMES.get(type(layer), type(layer).__name__.lower()) for layer in layers]
+    numbers = [kinds[: i + 1].count(kind) for i, kind in enumerate(kinds)]
+    pairs = zip(kinds, numbers, strict=True)
+    names = [kind if kinds.count(kind) == 1 else f"{kind}{number}" for kind, number in pairs]
+    return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
+
+
+def convolution(
+    inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 0, activation=nn.ReLU
+) -> tuple[nn.Module, nn.Module]:
+    """Return a convolution and its activation."""
+    return nn.Conv2d(inputs, outputs, size, stride, padding), activation()
 
 
 def parts(model: nn.Module) -> Iterator[nn.Module]:

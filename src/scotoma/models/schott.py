@@ -5,12 +5,10 @@ Source: Schott et al. 2019, section 5, as in the authors' code.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
 from scotoma.models.binarise import Binarise
-from scotoma.models.layers import Shape, at_least
+from scotoma.models.layers import Shape, at_least, sequence
 
 FILTERS = ((20, 5, 1), (70, 4, 2), (256, 3, 2))
 """Channels, window and stride of the convolutions; a dense layer follows."""
@@ -31,7 +29,7 @@ def cnn(shape: Shape, classes: int) -> nn.Sequential:
     >>> cnn((1, 28, 28), classes=10).fc.in_features
     6400
     """
-    return nn.Sequential(_layers(shape, classes))
+    return sequence(*_layers(shape, classes))
 
 
 def binary_cnn(shape: Shape, classes: int) -> nn.Sequential:
@@ -40,19 +38,14 @@ def binary_cnn(shape: Shape, classes: int) -> nn.Sequential:
     >>> [name for name, _ in binary_cnn((1, 8, 8), classes=10).named_children()][:2]
     ['binarise', 'conv1']
     """
-    layers = _layers(shape, classes)
-    return nn.Sequential(OrderedDict(binarise=Binarise(), **layers))
+    return sequence(Binarise(), *_layers(shape, classes))
 
 
-def _layers(shape: Shape, classes: int) -> OrderedDict[str, nn.Module]:
+def _layers(shape: Shape, classes: int) -> list[nn.Module]:
     channels, *sides = at_least(8, shape, "cnn")
     filters = FILTERS if min(sides) >= SMALLEST else ((FILTERS[0][0], 3, 1), FILTERS[1])
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number, (width, window, stride) in enumerate(filters, 1):
-        layers[f"conv{number}"] = nn.Conv2d(channels, width, window, stride)
-        layers[f"norm{number}"] = nn.BatchNorm2d(width)
-        layers[f"elu{number}"] = nn.ELU()
+    layers: list[nn.Module] = []
+    for width, window, stride in filters:
+        layers += [nn.Conv2d(channels, width, window, stride), nn.BatchNorm2d(width), nn.ELU()]
         channels, sides = width, [(side - window) // stride + 1 for side in sides]
-    layers["flatten"] = nn.Flatten()
-    layers["fc"] = nn.Linear(channels * sides[0] * sides[1], classes)
-    return layers
+    return [*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], classes)]

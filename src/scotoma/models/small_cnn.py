@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
+from scotoma.models.layers import Shape, convolution, sequence
 
-def small_cnn(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+
+def small_cnn(shape: Shape, classes: int) -> nn.Sequential:
     """Build 3x3 convolutions (32, 64) and a dense layer of 128, which trains robustly in seconds.
 
     Layers with features: conv1, relu1, pool1, conv2, relu2, pool2, fc1, relu3 (the default), fc2.
@@ -22,7 +22,7 @@ def small_cnn(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     return _network(shape, classes, size=3, width=128, ceil=False)
 
 
-def madry_mnist(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def madry_mnist(shape: Shape, classes: int) -> nn.Sequential:
     """Build the network of the MNIST challenge: 5x5 convolutions (32, 64), a dense layer of 1,024.
 
     Layers with features: those of `small_cnn`. The default, relu3, is h_fc1 in the challenge's code
@@ -36,22 +36,16 @@ def madry_mnist(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     return _network(shape, classes, size=5, width=1024, ceil=True)
 
 
-def _network(
-    shape: tuple[int, int, int], classes: int, size: int, width: int, ceil: bool
-) -> nn.Sequential:
+def _network(shape: Shape, classes: int, size: int, width: int, ceil: bool) -> nn.Sequential:
     channels, *sides = shape
     down, across = (-(-side // 4) if ceil else side // 4 for side in sides)
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 32, size, padding=size // 2),
-            relu1=nn.ReLU(),
-            pool1=nn.MaxPool2d(2, ceil_mode=ceil),
-            conv2=nn.Conv2d(32, 64, size, padding=size // 2),
-            relu2=nn.ReLU(),
-            pool2=nn.MaxPool2d(2, ceil_mode=ceil),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * down * across, width),
-            relu3=nn.ReLU(),
-            fc2=nn.Linear(width, classes),
-        )
+    return sequence(
+        *convolution(channels, 32, size, padding=size // 2),
+        nn.MaxPool2d(2, ceil_mode=ceil),
+        *convolution(32, 64, size, padding=size // 2),
+        nn.MaxPool2d(2, ceil_mode=ceil),
+        nn.Flatten(),
+        nn.Linear(64 * down * across, width),
+        nn.ReLU(),
+        nn.Linear(width, classes),
     )

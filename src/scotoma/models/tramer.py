@@ -6,11 +6,11 @@ images are smaller than the filters.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from itertools import chain, pairwise
 
 from torch import nn
 
-from scotoma.models.layers import Shape, at_least
+from scotoma.models.layers import Shape, at_least, convolution, sequence
 
 
 def tramer_a(shape: Shape, classes: int) -> nn.Sequential:
@@ -35,19 +35,14 @@ def tramer_b(shape: Shape, classes: int) -> nn.Sequential:
     """
     channels, *sides = at_least(28, shape, "tramer-b")
     down, across = ((side // 2 - 6) // 2 + 1 - 4 for side in sides)
-    return nn.Sequential(
-        OrderedDict(
-            dropout1=nn.Dropout(0.2),
-            conv1=nn.Conv2d(channels, 64, 8, stride=2, padding=3),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(64, 128, 6, stride=2),
-            relu2=nn.ReLU(),
-            conv3=nn.Conv2d(128, 128, 5),
-            relu3=nn.ReLU(),
-            dropout2=nn.Dropout(0.5),
-            flatten=nn.Flatten(),
-            fc=nn.Linear(128 * down * across, classes),
-        )
+    return sequence(
+        nn.Dropout(0.2),
+        *convolution(channels, 64, 8, stride=2, padding=3),
+        *convolution(64, 128, 6, stride=2),
+        *convolution(128, 128, 5),
+        nn.Dropout(0.5),
+        nn.Flatten(),
+        nn.Linear(128 * down * across, classes),
     )
 
 
@@ -71,29 +66,22 @@ def tramer_d(shape: Shape, classes: int) -> nn.Sequential:
     784
     """
     channels, height, width = shape
-    layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-    for number in range(1, 5):
-        layers[f"fc{number}"] = nn.Linear(channels * height * width if number == 1 else 300, 300)
-        layers[f"relu{number}"] = nn.ReLU()
-        layers[f"dropout{number}"] = nn.Dropout(0.5)
-    return nn.Sequential(layers | {"fc5": nn.Linear(300, classes)})
+    sizes = [channels * height * width, 300, 300, 300, 300]
+    dense = [(nn.Linear(*pair), nn.ReLU(), nn.Dropout(0.5)) for pair in pairwise(sizes)]
+    return sequence(nn.Flatten(), *chain(*dense), nn.Linear(300, classes))
 
 
 def _convolutions(shape: Shape, classes: int, filters: int, size: int) -> nn.Sequential:
     """Build models A and C: convolutions of `filters` and 64, `size` pixels wide."""
     channels, height, width = shape
     lost = 2 * (size - 1)
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, filters, size),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(filters, 64, size),
-            relu2=nn.ReLU(),
-            dropout1=nn.Dropout(0.25),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * (height - lost) * (width - lost), 128),
-            relu3=nn.ReLU(),
-            dropout2=nn.Dropout(0.5),
-            fc2=nn.Linear(128, classes),
-        )
+    return sequence(
+        *convolution(channels, filters, size),
+        *convolution(filters, 64, size),
+        nn.Dropout(0.25),
+        nn.Flatten(),
+        nn.Linear(64 * (height - lost) * (width - lost), 128),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(128, classes),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
+from scotoma.models.layers import Shape, convolution, sequence
 
-def wong_small(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+
+def wong_small(shape: Shape, classes: int) -> nn.Sequential:
     """Build two strided 4x4 convolutions (16, 32) and a dense layer of 100.
 
     Layers with features: conv1, relu1, conv2, relu2, fc1, relu3 (the default), fc2.
@@ -18,21 +18,17 @@ def wong_small(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     1568
     """
     channels, height, width = shape
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 16, 4, stride=2, padding=1),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(16, 32, 4, stride=2, padding=1),
-            relu2=nn.ReLU(),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(32 * (height // 4) * (width // 4), 100),
-            relu3=nn.ReLU(),
-            fc2=nn.Linear(100, classes),
-        )
+    return sequence(
+        *convolution(channels, 16, 4, stride=2, padding=1),
+        *convolution(16, 32, 4, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(32 * (height // 4) * (width // 4), 100),
+        nn.ReLU(),
+        nn.Linear(100, classes),
     )
 
 
-def wong_large(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
+def wong_large(shape: Shape, classes: int) -> nn.Sequential:
     """Build four convolutions (32, 32, 64, 64), every other strided, and two dense layers of 512.
 
     Layers with features: conv1, relu1 ... conv4, relu4, fc1, relu5, fc2, relu6 (the default), fc3.
@@ -43,21 +39,15 @@ def wong_large(shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     3136
     """
     channels, height, width = shape
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 32, 3, padding=1),
-            relu1=nn.ReLU(),
-            conv2=nn.Conv2d(32, 32, 4, stride=2, padding=1),
-            relu2=nn.ReLU(),
-            conv3=nn.Conv2d(32, 64, 3, padding=1),
-            relu3=nn.ReLU(),
-            conv4=nn.Conv2d(64, 64, 4, stride=2, padding=1),
-            relu4=nn.ReLU(),
-            flatten=nn.Flatten(),
-            fc1=nn.Linear(64 * (height // 4) * (width // 4), 512),
-            relu5=nn.ReLU(),
-            fc2=nn.Linear(512, 512),
-            relu6=nn.ReLU(),
-            fc3=nn.Linear(512, classes),
-        )
+    return sequence(
+        *convolution(channels, 32, 3, padding=1),
+        *convolution(32, 32, 4, stride=2, padding=1),
+        *convolution(32, 64, 3, padding=1),
+        *convolution(64, 64, 4, stride=2, padding=1),
+        nn.Flatten(),
+        nn.Linear(64 * (height // 4) * (width // 4), 512),
+        nn.ReLU(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, classes),
     )

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import nn
 
-from scotoma.models.layers import Shape, at_least
+from scotoma.models.layers import Shape, at_least, convolution, sequence
 
 SMALLEST = 28
 """Shortest side, in pixels, that three windows without padding fit."""
@@ -27,15 +25,10 @@ def wrm(shape: Shape, classes: int) -> nn.Sequential:
     """
     channels, *sides = at_least(SMALLEST, shape, "wrm")
     down, across = ((side // 2 - 6) // 2 + 1 - 4 for side in sides)
-    return nn.Sequential(
-        OrderedDict(
-            conv1=nn.Conv2d(channels, 64, 8, stride=2, padding=3),
-            elu1=nn.ELU(),
-            conv2=nn.Conv2d(64, 128, 6, stride=2),
-            elu2=nn.ELU(),
-            conv3=nn.Conv2d(128, 128, 5),
-            elu3=nn.ELU(),
-            flatten=nn.Flatten(),
-            fc=nn.Linear(128 * down * across, classes),
-        )
+    return sequence(
+        *convolution(channels, 64, 8, stride=2, padding=3, activation=nn.ELU),
+        *convolution(64, 128, 6, stride=2, activation=nn.ELU),
+        *convolution(128, 128, 5, activation=nn.ELU),
+        nn.Flatten(),
+        nn.Linear(128 * down * across, classes),
     )
