@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from scotoma.claim import Claim
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import stages
-from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
+
+if TYPE_CHECKING:
+    from scotoma.probes.base import Probe, Settings
 
 CHEAP_FIRST = (
     "robustness",
