@@ -14,7 +14,7 @@ demo: .venv/installed
 
 # one thread a worker: threads that wait for each other on busy cores cost more than they bring
 test: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(PYTEST)
 
 slow: .venv/dev
 	$(BIN)/pytest -m slow
