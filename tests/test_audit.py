@@ -1,3 +1,4 @@
+import html
 import json
 import math
 import subprocess
@@ -140,6 +141,8 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
     report.show()
     out = capsys.readouterr().out
     assert str(report.html) in out.replace("\n", "")
+    assert report.summary in out
+    assert html.escape(report.summary, quote=False) in report.html.read_text().replace("&#39;", "'")
     for finding in report.findings:
         assert finding.probe in out
     with pytest.raises(KeyError):

@@ -46,6 +46,7 @@ from scotoma.results.finding import (
     RateOverHistogram,
     Scatter,
 )
+from scotoma.results.summary import summarise
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
@@ -89,6 +90,11 @@ class Report:
         raise KeyError(f"no finding of probe {probe!r}; there are: {names}")
 
     @property
+    def summary(self) -> str:
+        """One sentence on all findings: what holds, what breaks, and the worst number."""
+        return summarise(self.findings)
+
+    @property
     def html(self) -> Path:
         """Path of the report for people."""
         return self.folder / "report.html"
@@ -99,7 +105,7 @@ class Report:
         return pl.read_parquet(self.folder / RECORDS)
 
     def show(self) -> None:
-        """Print the verdicts and the path of the report."""
+        """Print the summary, the verdicts and the path of the report."""
         from rich.console import Console
         from rich.table import Table
 
@@ -116,6 +122,7 @@ class Report:
             verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
             table.add_row(finding.probe, verdict, finding.headline)
         console = Console()
+        console.print(self.summary, soft_wrap=True)
         console.print(table)
         for note in self.provenance["notes"]:
             console.print(f"[yellow]note[/] {note}", soft_wrap=True)
@@ -400,7 +407,9 @@ def read_finding(folder: Path, probe: str) -> Finding:
         images = load_file(path)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run the audit again") from None
-    return Finding(**plain | {"figures": figures, "images": images, "notes": tuple(plain["notes"])})
+    worst = plain.get("worst") and tuple(plain["worst"])
+    drawn = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
+    return Finding(**plain | drawn)
 
 
 def repeat(

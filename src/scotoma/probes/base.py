@@ -22,6 +22,8 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
 from scotoma.utils.text import norm_name
 
+OF_CORRECT = "of correctly classified images"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -122,7 +124,7 @@ def _first_image(model: Classifier, data: Dataset) -> Tensor:
 
 
 def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
-    """A value with its interval as the columns `name`, `name_low` and `name_high` of a table or of numbers."""
+    """Return a value and its interval as `name`, `name_low` and `name_high` of a table or numbers."""
     return {
         name: finite(rate.value),
         f"{name}_low": finite(rate.low),
@@ -130,11 +132,26 @@ def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str
     }
 
 
+def worst_rate(rate: Rate, says: str) -> tuple[float, str] | None:
+    """Return a rate and what it means as `Finding.worst` takes them; None for no images."""
+    return (finite(rate.value) or 0.0, says) if rate.n else None
+
+
 def percent(rate: Rate) -> str:
-    """A rate in a sentence: "99.4% of images (97.4–99.9%)"."""
+    """Return a rate for a sentence: "99.4% of images (97.4–99.9%)"."""
     return f"{rate.value:.1%} of images ({100 * rate.low:.1f}–{rate.high:.1%})"
 
 
+def correct(rate: Rate) -> str:
+    """Return a rate with its denominator: "12.0% of correctly classified images (9.1–15.5%)"."""
+    return percent(rate).replace("of images", OF_CORRECT)
+
+
+def sized_threat(threat: Threat) -> str:
+    """Return a threat for a sentence: "L-inf 0.3"."""
+    return f"{norm_name(threat.norm)} {threat.eps:g}"
+
+
 def sized(record: Row, norm: str) -> str:
-    """How large the perturbation of a record is, under an image: "L-inf 0.123"."""
+    """Return the size of a perturbation for the text below an image: "L-inf 0.123"."""
     return f"{norm_name(norm)} {record[norm]:.3f}"

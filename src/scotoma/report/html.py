@@ -14,6 +14,7 @@ from markupsafe import Markup
 from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
 from scotoma.results.finding import Figure, Finding, Gallery, Row
+from scotoma.results.summary import summarise
 from scotoma.utils.text import humanise, norm_name
 
 FOLDED_ROWS = 12
@@ -74,6 +75,7 @@ def write_report(
         "claim": claim,
         "norm": norm_name(claim["threat"]["norm"]),
         "size": _size(claim["threat"]),
+        "summary": summarise(findings),
     }
     return _write_page(folder, findings, provenance, **words, **claimed)
 

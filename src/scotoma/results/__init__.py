@@ -1,1 +1,1 @@
-"""What an audit found, as data."""
+"""Findings of an audit as data."""

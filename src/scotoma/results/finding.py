@@ -158,12 +158,20 @@ Figure = Curve | Bars | RateOverHistogram | Scatter | Boxes | Heatmap | Gallery
 
 @dataclass(frozen=True)
 class Finding:
-    """The answer of one probe.
+    """The result of one probe.
 
     Args:
+        probe: name of the probe.
+        question: question about the claim.
+        verdict: answer by the rule.
+        rule: rule that turns the numbers into the verdict.
+        headline: result in a few sentences.
         numbers, tables: JSON values only; None where a number is infinite or undefined.
-        notes: sentences on how it was measured.
+        figures: descriptions of figures, which name tables and images.
+        notes: sentences on the measurement.
         images: arrays for galleries.
+        worst: the rate that is the strongest evidence against the claim, with the rest of its
+            sentence, as in `(0.12, "of correctly classified images are fooled")`.
     """
 
     probe: str
@@ -176,3 +184,4 @@ class Finding:
     figures: tuple[Figure, ...] = ()
     notes: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)
+    worst: tuple[float, str] | None = None

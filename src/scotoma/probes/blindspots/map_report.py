@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.execution.run import Run, name
-from scotoma.probes.base import columns
+from scotoma.probes.base import OF_CORRECT, columns, worst_rate
 from scotoma.probes.blindspots.probe import BROKEN, NONE_HARMLESS, rise, verdict
 from scotoma.probes.blindspots.transformed import (
     HARMLESS,
@@ -111,7 +111,15 @@ def describe(result: SearchResult, question: str, run: Run, attack: str, steps: 
             "cost accuracy.",
         ),
         images={"worst": np.concatenate(images)} if broken else {},
+        worst=_worst(result.lowest),
     )
+
+
+def _worst(lowest: Family | None) -> tuple[float, str] | None:
+    if lowest is None or lowest.worst is None:
+        return None
+    each = lowest.worst
+    return worst_rate(each.success_scaled, f"{OF_CORRECT} are fooled after {each.name}")
 
 
 def headline(base: TransformedSet, lowest: Family | None) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import Probe, Settings, columns
+from scotoma.probes.base import OF_CORRECT, Probe, Settings, columns, worst_rate
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import (
     HARMLESS,
@@ -103,6 +103,7 @@ class BlindSpots(Probe):
                 "correctly after the contrast shift.",
             ),
             images={"worst": worst.images(run, rows)} if len(rows) else {},
+            worst=worst_rate(worst.success_scaled, f"{OF_CORRECT} are fooled after {worst.name}"),
         )
 
 

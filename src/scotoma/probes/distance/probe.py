@@ -27,6 +27,7 @@ from scotoma.probes.base import (
     load_other,
     model_facts,
     percent,
+    worst_rate,
 )
 from scotoma.probes.distance.analysis import FIFTHS, STRATA, DistanceAnalysis
 from scotoma.results.finding import Finding, Verdict
@@ -128,6 +129,9 @@ class Distance(Probe):
                 for figure in kind
             ),
             notes=(*self._notes(first), *(note for each in analyses for note in each.notes())),
+            worst=worst_rate(
+                first.far, "of the fifth of images farthest from the training data are fooled"
+            ),
         )
 
     def _not_applicable(self, why: str) -> Finding:

@@ -10,7 +10,7 @@ from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
-from scotoma.probes.base import columns, percent
+from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
 from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, Reading
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
@@ -73,6 +73,11 @@ def describe(
         figures=figures(readings, shown),
         notes=_notes(claim, readings, together, beside.why, dropped),
         images=shown.images,
+        worst=worst_rate(
+            worst.error("importance"),
+            f"{OF_CORRECT} are misclassified after a change of {worst.reach:,} "
+            f"{'values' if worst.attack == 'noise' else 'pixels'}",
+        ),
     )
 
 

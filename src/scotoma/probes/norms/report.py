@@ -9,7 +9,7 @@ import numpy as np
 
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
-from scotoma.probes.base import columns, percent
+from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
 from scotoma.probes.norms.analysis import MISLED, NEARER, Reading
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
@@ -70,7 +70,16 @@ def describe(
         figures=(*([gallery(readings, shown)] if len(shown) else []), *curves(claim, readings)),
         notes=_notes(claim, readings, gradients, queries, steps),
         images={"examples": images(run, readings, shown)} if len(shown) else {},
+        worst=_highest(others),
     )
+
+
+def _highest(readings: dict[str, Reading]) -> tuple[float, str] | None:
+    rated = [read for read in readings.values() if read.success.n]
+    if not rated:
+        return None
+    read = max(rated, key=lambda each: each.success.value)
+    return worst_rate(read.success, f"{OF_CORRECT} are fooled within {amount(read.bound)}")
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -88,8 +97,8 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
         return (
             f"No attack was tried in another norm than the claim's, {norm_name(claim.threat.norm)}."
         )
-    worst = _worst(verdicts.values())
-    norms = [norm for norm, verdict in verdicts.items() if verdict == worst]
+    overall = _worst(verdicts.values())
+    norms = [norm for norm, verdict in verdicts.items() if verdict == overall]
     names = " and ".join(map(norm_name, norms))
     figures = "; ".join(_told(readings[norm]) for norm in norms)
     claimed = amount(claim.threat)
@@ -98,7 +107,9 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
         "weak": f"The claim of {claimed} carries over to {names} in part only: {figures}.",
         "holds": f"The claim of {claimed} carries over to {names}: {figures}.",
     }
-    return " ".join([said[worst], *(_misled(read) for read in readings.values() if read.is_masked)])
+    return " ".join(
+        [said[overall], *(_misled(read) for read in readings.values() if read.is_masked)]
+    )
 
 
 def _told(read: Reading) -> str:

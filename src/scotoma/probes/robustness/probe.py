@@ -1,4 +1,4 @@
-"""How robust is it, at every perturbation size?"""
+"""How robust is the model, at every perturbation size?"""
 
 from __future__ import annotations
 
@@ -8,13 +8,25 @@ import polars as pl
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
-from scotoma.probes.base import Probe, Settings, columns, percent, sized
+from scotoma.probes.base import (
+    OF_CORRECT,
+    Probe,
+    Settings,
+    columns,
+    correct,
+    sized,
+    sized_threat,
+    worst_rate,
+)
 from scotoma.results.finding import Curve, Finding, Gallery, Verdict
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
 HOLDS, BROKEN = 0.15, 0.5
-RULE = f"holds if the 95% interval of the success rate at eps lies below {HOLDS:.0%}, broken if it lies above {BROKEN:.0%}, else weak"
+RULE = (
+    f"holds if the 95% interval of the attack success rate at eps lies below {HOLDS:.0%}, broken if "
+    f"it lies above {BROKEN:.0%}, else weak"
+)
 NOTHING_TO_ATTACK = (
     "The model classifies none of the audited images correctly, so there is nothing to attack."
 )
@@ -23,9 +35,13 @@ SHOWN = 6
 
 
 class Robustness(Probe):
-    """Accuracy against perturbation size from each image's smallest perturbation; one attack gives every size."""
+    """Measure accuracy against perturbation size, from the smallest perturbation of each image.
 
-    question = "How robust is it, at every perturbation size?"
+    >>> verdict(rate(np.zeros(100, bool)))
+    'holds'
+    """
+
+    question = "How robust is the model, at every perturbation size?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         norm, eps = claim.threat.norm, claim.threat.eps
@@ -56,9 +72,9 @@ class Robustness(Probe):
             figures=(
                 Curve(
                     "curve",
-                    "Share of all test images that are classified correctly and stay so under every perturbation found, against "
-                    f"its {norm_name(norm)} size; the band is the 95% interval. Attacks give an upper bound: the truth can only be "
-                    "lower.",
+                    "Share of all audited images that are classified correctly under every "
+                    f"perturbation found, against its {norm_name(norm)} size; the band is the 95% "
+                    "interval. Attacks give an upper bound: the true share can only be lower.",
                     table="curve",
                     x="eps",
                     y="robust_accuracy",
@@ -70,21 +86,25 @@ class Robustness(Probe):
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
-                f"Attack: {settings.attack}. Every adversarial image was evaluated again in float32 outside the attack. Medians "
-                "count a clean error as 0 and an image that was not broken as infinite.",
+                f"Attack: {settings.attack}. Every adversarial image was evaluated again in float32 "
+                "outside the attack. Medians count a clean error as 0 and an image without an "
+                "adversarial example as infinite.",
+            ),
+            worst=worst_rate(
+                success, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"
             ),
             images={"examples": self._images(run, attack, chosen)} if len(chosen) else {},
         )
 
     @staticmethod
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
-        size = f"{norm_name(claim.threat.norm)} {claim.threat.eps:g}"
         if success.n == 0:
             return NOTHING_TO_ATTACK
         return (
-            f"Accuracy is {clean.value:.1%} on clean images and at most {robust.value:.1%} within {size}: the attack succeeds on "
-            f"{percent(success)} of those classified correctly."
-        ).replace("of images (", "(")
+            f"Accuracy on the audited images is {clean.value:.1%} without an attack and at most "
+            f"{robust.value:.1%} within {sized_threat(claim.threat)}: the attack fools "
+            f"{correct(success)}."
+        )
 
     @staticmethod
     def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
@@ -101,7 +121,7 @@ class Robustness(Probe):
 
     @staticmethod
     def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
-        """A few broken images, from the smallest perturbation to the largest inside the threat."""
+        """Return a few fooled images, from the smallest perturbation to the largest."""
         broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(
             threat.norm, "index"
         )
@@ -120,7 +140,8 @@ class Robustness(Probe):
     def _gallery(chosen: pl.DataFrame, norm: str) -> Gallery:
         return Gallery(
             "examples",
-            "Test images that fall inside the claimed eps, from the smallest perturbation to the largest.",
+            "Test images that are fooled within the claimed eps, from the smallest perturbation to "
+            "the largest.",
             images="examples",
             columns=["original", "adversarial", "difference (grey is none)"],
             captions=[
@@ -131,7 +152,7 @@ class Robustness(Probe):
 
 
 def verdict(success: Rate) -> Verdict:
-    """The verdict of `RULE` on a success rate."""
+    """Return the verdict of `RULE` on an attack success rate."""
     if success.n == 0:
         return "not applicable"
     return "holds" if success.high < HOLDS else "broken" if success.low > BROKEN else "weak"

@@ -8,7 +8,7 @@ import numpy as np
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import columns, percent
+from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
 from scotoma.probes.robustness import probe as robustness
 from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
 from scotoma.probes.transfer.figures import chosen, figures, images
@@ -51,6 +51,9 @@ def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
         figures=figures(read, shown),
         notes=_notes(read),
         images={"examples": images(run, claim, matrix, shown)} if shown else {},
+        worst=worst_rate(read.success, f"{OF_CORRECT} are fooled by other models' examples")
+        if read.held_out
+        else None,
     )
 
 
