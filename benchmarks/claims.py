@@ -10,8 +10,7 @@ returned image if a float32 forward pass gives it another label; images that the
 misclassifies are omitted, and failures count as infinite.
 """
 
-from __future__ import annotations
-
+import argparse
 import ast
 import sys
 import tempfile
@@ -27,26 +26,13 @@ from torch import Tensor, nn
 
 import scotoma
 import works
-from harness import (
-    ZOO,
-    Attack,
-    Claim,
-    Options,
-    Problem,
-    Result,
-    clock,
-    complain,
-    described,
-    fastest,
-    measure,
-)
+from harness import ZOO, Attack, Claim, Options, Problem, Result, clock, command, fastest, measure
 from harness import problem as load
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
 from linear import boxed_optimum, linear_model, saturated_images
 
-from minimum import contenders
-from peers import art, autoattack, foolbox, ours
+from peers import art, autoattack, contenders, foolbox, ours
 from scale import ranks, scale
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.min_linf import MinLinf
@@ -65,12 +51,9 @@ BOX = Threat("linf", 1)
 def show(results: dict[str, Result]) -> dict[str, Result]:
     """Print what attacks did."""
     for name, r in results.items():
-        print(
-            f"  {name:<30}{r.fooled:>7.1%} fooled, median {r.median:.5g}, mean {r.mean:.5g}, "
-            f"{r.forwards:,.0f} + {r.backwards:,.0f} passes, {r.seconds:.2f} s, "
-            f"{r.passes / r.seconds:.0%} in passes",
-            flush=True,
-        )
+        reached = f"{r.fooled:>7.1%} fooled, median {r.median:.5g}, mean {r.mean:.5g}"
+        spent = f"{r.forwards:,.0f} + {r.backwards:,.0f} passes, {r.seconds:.2f} s"
+        print(f"  {name:<30}{reached}, {spent}, {r.passes / r.seconds:.0%} in passes", flush=True)
     return results
 
 
@@ -106,19 +89,18 @@ def optimum(options: Options, models: int = 4, images: int = 25, peer_images: in
         except InputError as error:
             print(f"  omitted: {error}")
     for name, attack, n, target in table:
-        results, excess = [], []
+        results, ratios = [], []
         for each, exact in problems:
             part = replace(each, images=each.images[:n], labels=each.labels[:n])
             results.append(measure(attack, part, reduced=False))
-            excess.append(results[-1].distances / exact[:n].numpy() - 1)
-        above, most = np.concatenate(excess), max(result.most for result in results)
+            ratios.append(results[-1].distances / exact[:n].numpy() - 1)
+        above, most = np.concatenate(ratios), max(result.most for result in results)
         hit = np.isfinite(above)
-        print(
-            f"  {name:<28}{hit.mean():>6.0%} fooled, {above[hit].mean():.1%} above, {most} passes"
-        )
+        excess = above[hit].mean()
+        print(f"  {name:<28}{hit.mean():>6.0%} fooled, {excess:.1%} above, {most} passes")
         if target:
             yield Claim(f"{name}: share of images fooled", float(hit.mean()), 1, least=True)
-            yield Claim(f"{name}: mean excess over the optimum", float(above[hit].mean()), target)
+            yield Claim(f"{name}: mean excess over the optimum", float(excess), target)
         if name == "cw-linf":
             yield Claim("cw-linf: most forward passes of an image", most, 3000)
 
@@ -206,10 +188,9 @@ def linf(options: Options, steps: int = 100) -> Claims:
         a, b = (np.minimum(result.distances, 1) for result in (mine, peer))
         rows = np.random.default_rng(0).integers(len(a), size=(10_000, len(a)))
         low, high = np.quantile(a[rows].mean(1) / b[rows].mean(1), (0.025, 0.975))
-        print(
-            f"  against {name:<22} mean x{mine.mean / peer.mean:.4f} ({low:.4f} to {high:.4f}), "
-            f"nearer {(a < b).sum()}, farther {(a > b).sum()}, x{mine.seconds / peer.seconds:.2f}"
-        )
+        mean = f"mean x{mine.mean / peer.mean:.4f} ({low:.4f} to {high:.4f})"
+        pairs = f"nearer {(a < b).sum()}, farther {(a > b).sum()}"
+        print(f"  against {name:<22} {mean}, {pairs}, x{mine.seconds / peer.seconds:.2f}")
     best = min(peers, key=lambda name: peers[name].mean)
     yield Claim(f"mean by that of the best peer, {best}", mine.mean / peers[best].mean, 1)
     yield Claim(f"time by that of {best}", mine.seconds / peers[best].seconds, 1)
@@ -309,8 +290,7 @@ def value(text: str) -> Any:
         return text
 
 
-def main() -> None:
-    parser = described(__doc__)
+def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(GROUPS)}")
     for name, kind in (("model", str), ("data", str), ("data-root", Path), ("images", int)):
         parser.add_argument(f"--{name}", type=kind)
@@ -336,4 +316,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    complain(main)
+    command(main, __doc__)

@@ -1,9 +1,5 @@
-"""Our attacks beside those of other libraries, with equal settings where both have them: one row a
-contest."""
+"""Contests of our attacks and those of other libraries, with equal settings if both have them."""
 
-from __future__ import annotations
-
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -43,10 +39,6 @@ class Contest:
     images: int = 1000
     fixed: bool = True
     as_asked: bool = False
-
-    @property
-    def eps(self) -> float:
-        return self.threat.eps if self.fixed else math.inf
 
     def ours(self, queries: int | None = None) -> Attack:
         more = {"queries": queries} if queries else {}
@@ -93,10 +85,8 @@ def automatic(linf: Threat, _: Threat) -> Iterator[Contest]:
         "torchattacks": torchattacks("APGD", eps=eps, steps=100),
     }
     yield Contest("APGD-CE, 100 steps", "apgd-ce", linf, peers)
-    peers = {
-        "AutoAttack": autoattack(linf, "apgd-t", n_restarts=1),
-        "torchattacks": torchattacks("APGDT", eps=eps, steps=100),
-    }
+    theirs = torchattacks("APGDT", eps=eps, steps=100)
+    peers = {"AutoAttack": autoattack(linf, "apgd-t", n_restarts=1), "torchattacks": theirs}
     yield Contest("APGD-T, 100 steps towards each of 9 classes", "apgd-t", linf, peers)
     peers = {
         "AutoAttack": autoattack(linf, "square", n_queries=1000),
@@ -129,8 +119,8 @@ def nearest(linf: Threat, l2: Threat) -> Iterator[Contest]:
     }
     fmn = {norm: {"Foolbox": foolbox(f"{norm}FMNAttack")} for norm in ("LInf", "L2", "L1", "L0")}
     ddn = {"Foolbox": foolbox("DDNAttack")}
-    longer, fool_linf = {"steps": 240}, {"Foolbox": foolbox("LinfDeepFoolAttack")}
-    beside = {"Foolbox": foolbox("DDNAttack", **longer)}
+    many, fool_linf = {"steps": 240}, {"Foolbox": foolbox("LinfDeepFoolAttack")}
+    beside = {"Foolbox": foolbox("DDNAttack", **many)}
     rows: list[tuple[str, str, Threat, dict[str, Attack], Settings]] = [
         ("C&W for L2, up to 9 x 200 steps", "cw-l2", l2, carlini, {}),
         ("DeepFool for L2", "deepfool", l2, fool, {}),
@@ -140,26 +130,22 @@ def nearest(linf: Threat, l2: Threat) -> Iterator[Contest]:
         ("FMN for L2, 100 steps", "fmn-l2", l2, fmn["L2"], HUNDRED),
         ("FMN for L1, 100 steps", "fmn-l1", l1, fmn["L1"], HUNDRED),
         ("`min-linf` beside FMN for L-inf, 100 steps", "min-linf", linf, fmn["LInf"], HUNDRED),
-        ("`min-l2` beside DDN, 240 steps", "min-l2", l2, beside, longer),
+        ("`min-l2` beside DDN, 240 steps", "min-l2", l2, beside, many),
         ("`sigma-zero` beside FMN for L0, 100 steps", "sigma-zero", l0, fmn["L0"], HUNDRED),
     ]
     for row in rows:
         yield Contest(*row, fixed=False)
-    hundred = {"max_iter": 100, "initial_const": 10.0, "largest_const": 20.0}
-    peers = {
-        "ART, its defaults": art("CarliniLInfMethod"),
-        "ART, 100 steps": art("CarliniLInfMethod", **hundred),
-    }
+    more = {"max_iter": 100, "initial_const": 10.0, "largest_const": 20.0}
+    default, longer = art("CarliniLInfMethod"), art("CarliniLInfMethod", **more)
+    peers = {"ART, its defaults": default, "ART, 100 steps": longer}
     yield Contest("C&W for L-inf", "cw-linf", linf, peers, images=6, fixed=False)
 
 
 def decision(linf: Threat, l2: Threat) -> Iterator[Contest]:
     """The smallest perturbation, by the predicted class alone."""
     asked: Settings = {"fixed": False, "as_asked": True}
-    peers = {
-        "Foolbox": foolbox("BoundaryAttack", steps=2500),
-        "ART": art("BoundaryAttack", targeted=False, max_iter=50),
-    }
+    theirs = art("BoundaryAttack", targeted=False, max_iter=50)
+    peers = {"Foolbox": foolbox("BoundaryAttack", steps=2500), "ART": theirs}
     yield Contest("Boundary", "boundary", l2, peers, {"tolerance": 0.0}, **asked)
     for threat, norm, name in ((l2, 2, "L2"), (linf, np.inf, "L-inf")):
         peers = {
@@ -167,13 +153,9 @@ def decision(linf: Threat, l2: Threat) -> Iterator[Contest]:
             "ART": art("HopSkipJump", norm=norm, max_iter=12),
         }
         yield Contest(f"HopSkipJump for {name}", "hop-skip-jump", threat, peers, **asked)
+    l0, pixels = Threat("l0", 1), foolbox("PointwiseAttack", l2_binary_search=False)
     rows: list[tuple[str, str, Threat, Attack]] = [
-        (
-            "Pointwise for L0",
-            "pointwise",
-            Threat("l0", 1),
-            foolbox("PointwiseAttack", l2_binary_search=False),
-        ),
+        ("Pointwise for L0", "pointwise", l0, pixels),
         ("Salt and pepper, L2", "salt-pepper", l2, foolbox("SaltAndPepperNoiseAttack")),
         ("Contrast, L2", "contrast", l2, foolbox("BinarySearchContrastReductionAttack")),
     ]

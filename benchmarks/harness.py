@@ -1,7 +1,5 @@
 """What every benchmark shares: the problem, how one piece of work is measured, and claims."""
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import gc
@@ -146,10 +144,8 @@ def digits_model() -> Classifier:
 def problem(options: Options, images: int = 100, model: str = "digits") -> Problem:
     """Load model and data, and keep the images that the model classifies correctly.
 
-    Args:
-        options: what the user set.
-        images: test images if the user set no number.
-        model: the model if the user named none: "digits", a file of `zoo/` or as in an audit.
+    The user's options win over `images`, a number of test images, and `model`: "digits", a file of
+    `zoo/`, or as in an audit.
     """
     torch.set_num_threads(options.threads)
     keep_memory()  # as audits do; the peers have it as well
@@ -176,11 +172,7 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
     """Run an attack once and evaluate the returned images.
 
     What is not fooled, outside [0, 1] or farther than the problem's eps counts as infinitely far.
-
-    Args:
-        attack: ours or a peer's.
-        setting: the problem.
-        reduced: whether our attacks search in bf16; None is as in an audit, where that pays.
+    `reduced` says whether our attacks search in bf16; None is as in an audit, where that pays.
     """
     images, labels = setting.images, setting.labels
     bf16 = pays_in_bf16(setting.model, images) if reduced is None else reduced
@@ -189,7 +181,7 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
         start = clock(images.device)
         adversarial = attack(counted, images, labels).detach()
         seconds = clock(images.device) - start
-    low, high = adversarial.flatten(1).amin(1), adversarial.flatten(1).amax(1)
+    low, high = adversarial.flatten(1).aminmax(dim=1)
     distance = size(adversarial - images, setting.norm)
     with torch.no_grad():
         wrong = setting.model(adversarial).argmax(1) != labels
@@ -219,8 +211,7 @@ def clock(device: torch.device | None = None) -> float:
 @contextmanager
 def clocked(model: nn.Module) -> Iterator[list[float]]:
     """A list that gets the seconds of each forward pass and each backward pass through PyTorch."""
-    spent: list[float] = []
-    starts: list[float] = []
+    spent, starts = list[float](), list[float]()
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -263,25 +254,20 @@ def resident(field: str) -> float:
     return int(line[1]) / 1024
 
 
-def forget_peak() -> None:
-    """Restart "VmHWM" at the present size, after returning freed memory, which would hide peaks."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")
-
-
 @contextmanager
 def peak(device: torch.device) -> Iterator[list[float]]:
     """A list that gets the peak in MiB inside, beyond what was allocated before: of the device, or
     of this process where that is the CPU; NaN where it cannot be read."""
-    more: list[float] = []
+    more = list[float]()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         yield more
         more.append((torch.cuda.max_memory_allocated(device) - before) / 2**20)
     elif sys.platform == "linux":
-        forget_peak()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory would hide peaks
+        Path("/proc/self/clear_refs").write_text("5")  # "VmHWM" restarts at the present size
         before = resident("VmRSS")
         yield more
         more.append(max(0.0, resident("VmHWM") - before))
@@ -310,14 +296,10 @@ def timed(part: str, clocks: dict[str, tuple[float, float]]) -> Iterator[None]:
     print("{:<30}{:8.1f} s  processor {:8.1f} s".format(part, *clocks[part]), flush=True)
 
 
-def described(text: str | None) -> argparse.ArgumentParser:
+def command(main: Callable[[argparse.ArgumentParser], None], text: str | None) -> None:
+    """Run a command line that this text describes; an InputError is one line."""
     form = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(description=text, formatter_class=form)
-
-
-def complain(main: Callable[[], None]) -> None:
-    """Run a command line; an InputError is one line."""
     try:
-        main()
+        main(argparse.ArgumentParser(description=text, formatter_class=form))
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -1,7 +1,5 @@
 """The page of figures, `docs/benchmarks.md`: a section that is measured again replaces the old."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

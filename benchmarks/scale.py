@@ -4,8 +4,6 @@ All but ranks is measured in a fresh process, in processor time; everything with
 process. Memory is the peak of the resident set over what it was before (Linux).
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -11,8 +11,8 @@ programs do not count. Sections on MNIST are omitted if the data are missing. A 
 measured again replaces its predecessor on the page; the others stay.
 """
 
-from __future__ import annotations
-
+import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 import page
 import works
 from contests import THEMES, Contest, main_ones
-from harness import Attack, Options, Problem, Result, bare, complain, described, measure, problem
+from harness import Attack, Options, Problem, Result, bare, command, measure, problem
 from page import Standing
 from peers import versions
 from scotoma.claim import Threat
@@ -66,9 +66,8 @@ def compete(contest: Contest, setting: Problem) -> Standing:
     """Run ours and every peer; a peer that fails has its error as result."""
     few = slice(0, contest.images)
     images, labels = setting.images[few], setting.labels[few]
-    setting = replace(
-        setting, images=images, labels=labels, norm=contest.threat.norm, eps=contest.eps
-    )
+    setting = replace(setting, images=images, labels=labels, norm=contest.threat.norm)
+    setting = replace(setting, eps=contest.threat.eps if contest.fixed else math.inf)
     bare(setting, 2, 1)  # kernels are chosen at the first pass of a shape
     results = {name: attempt(attack, setting) for name, attack in contest.peers.items()}
     first = next(iter(results.values()))
@@ -121,8 +120,7 @@ def machine(threads: int) -> str:
     return f"*{kind}, {bf16} bf16 arithmetic. {versions()}.*"
 
 
-def main() -> None:
-    parser = described(__doc__)
+def main(parser: argparse.ArgumentParser) -> None:
     usual = ",".join(name for name in SECTIONS if name not in LONG)
     parser.add_argument("--only", default=usual, help=f"default: {usual}; also {LONG[0]}")
     parser.add_argument("--contest", default="", help="contests whose title has this; no page")
@@ -156,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    complain(main)
+    command(main, __doc__)

@@ -1,7 +1,6 @@
 """Work that is no contest of attacks, measured beside what it should cost at least."""
 
-from __future__ import annotations
-
+import contextlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,8 +38,8 @@ from scotoma.utils.device import default_device
 from scotoma.utils.errors import InputError
 
 LINF, L2 = Threat("linf", 0.3), Threat("l2", 2.0)
-PROFILED = {"pgd": LINF, "min-linf": LINF, "fmn-linf": LINF, "ddn": L2, "square": LINF}
-PROFILED |= {"strong": LINF}
+NAMES = "pgd", "min-linf", "fmn-linf", "ddn", "square", "strong"
+PROFILED: dict[str, Threat] = {name: L2 if name == "ddn" else LINF for name in NAMES}
 LATENT = 20
 """Dimensions of the points behind features: those of images too lie near a surface of few."""
 BLOCK = 1000
@@ -167,10 +166,8 @@ def random_layer(points: np.ndarray, wide: int, seed: int = 0) -> np.ndarray:
     """float32 (n, wide): one random ReLU layer at the points."""
     layer = np.random.default_rng(seed)
     weight, bias = layer.normal(size=(points.shape[1], wide)), layer.normal(size=wide)
-    made = np.empty((len(points), wide), np.float32)
-    for start in range(0, len(points), BLOCK):
-        made[start : start + BLOCK] = np.maximum(points[start : start + BLOCK] @ weight + bias, 0)
-    return made
+    blocks = np.array_split(points, -(-len(points) // BLOCK))
+    return np.concatenate([np.maximum(b @ weight + bias, 0).astype(np.float32) for b in blocks])
 
 
 def neighbours(what: str, queries: int, train: int, wide: int) -> dict[str, float]:
@@ -193,11 +190,9 @@ def neighbours(what: str, queries: int, train: int, wide: int) -> dict[str, floa
     return dict(zip(CLOCKS, clocks[what], strict=True)) | {"mib": mib[0], "error": error}
 
 
-def distance(
-    options: Options, queries: int = 2000, train: int = 20_000, wide: int = 1024
-) -> Section:
+def distance(options: Options, queries: int = 2000, train: int = 20_000) -> Section:
     """The exact search for neighbours beside the matrix product, each in a fresh process."""
-    sizes, n = (queries, train, wide), options.threads
+    sizes, n = (queries, train, 1024), options.threads
     product, search = (
         fresh("works", "neighbours", what, *sizes, threads=n) for what in ("product", "search")
     )
@@ -209,9 +204,8 @@ def distance(
     intro = (
         "The mean distance to the five nearest training images, exact, beside the plain matrix "
         "product of that size: {:,} test and {:,} training images, {:,} features. The claim is at "
-        "most twice its time. ".format(*sizes)
-        + f"The largest relative error of 20 against float64 is {search['error']:.1e}."
-    )
+        "most twice its time. The largest relative error of 20 against float64 is {:.1e}."
+    ).format(*sizes, search["error"])
     heads = ["work", "", "processor seconds", "MiB beyond the features", "time, ratio"]
     rows = []
     for name, each in (("matrix product", product), ("ours", search)):
@@ -221,10 +215,7 @@ def distance(
 
 
 def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Section:
-    """The divergence probe's work beside openTSNE's; 70,000 points take half an hour.
-
-    One point in seven is a test point; the points lie in ten clusters.
-    """
+    """The divergence probe on ten clusters beside openTSNE; 70,000 points take half an hour."""
     import faiss
     from openTSNE import TSNE
 
@@ -235,9 +226,8 @@ def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Sectio
     labels = rng.integers(0, 10, points)
     latent = (centres[labels] + rng.normal(size=(points, LATENT))).astype(np.float32)
     made = np.maximum(latent @ weight.astype(np.float32), 0)
-    tests = points // 7
-    test, train = np.arange(tests), np.arange(tests, points)
-    print(f"{len(train):,} training and {tests:,} test points, {wide:,} features", flush=True)
+    test, train = np.split(np.arange(points), [points // 7])
+    print(f"{len(train):,} training and {len(test):,} test points, {wide:,} features", flush=True)
 
     def classwise(space: np.ndarray, compare: Callable[..., Comparison | None]) -> Comparison:
         each = by_class(space[train], labels[train], space[test], labels[test], compare)
@@ -260,10 +250,8 @@ def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Sectio
     alone, whole = spent[ALONE], sum(spent.values()) - spent[ALONE]
     ratios = zip(CLOCKS, whole / alone, strict=True)
     claims = [Claim(f"{name} time by openTSNE's", float(each), 1.2) for name, each in ratios]
-    rows = [
-        [part, "", f"{each[1]:.1f}", f"{each[1] / alone[1]:.2f}"]
-        for part, each in (spent | {"**ours, in all**": whole}).items()
-    ]
+    both = (spent | {"**ours, in all**": whole}).items()
+    rows = [[part, "", f"{each[1]:.1f}", f"{each[1] / alone[1]:.2f}"] for part, each in both]
     intro = (
         "Embedding on exact neighbours, densities, the nearest-neighbour estimator and the "
         "classifier, all with intervals and null distributions, beside openTSNE's embedding "
@@ -317,16 +305,11 @@ def decoder_of(vaes: ClassVAEs, label: int) -> nn.Module:
     return alone.eval().requires_grad_(False)
 
 
-def synthesis_model(
-    data: str | None, root: Path | str | None = None
-) -> tuple[Dataset, AnalysisBySynthesis]:
+def synthesis_model(data: str | None, root: str | None) -> tuple[Dataset, AnalysisBySynthesis]:
     """MNIST with `mnist-abs`; the digits with a model trained here if that is missing or named."""
     file, loaded = harness.ZOO / "mnist-abs.safetensors", None
-    try:
+    with contextlib.suppress(*() if data else (InputError,)):
         loaded = None if data == "digits" else load_data("mnist", Path(root) if root else None)
-    except InputError:
-        if data:
-            raise
     if loaded is None or not file.exists():
         file, loaded = harness.DIGITS.with_name("digits-abs.safetensors"), load_data("digits")
         if not file.exists():
@@ -349,7 +332,8 @@ def synthesis_peak(images: int, threads: int, data: str | None, root: str | None
 def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool = False) -> Section:
     """Analysis by synthesis in batches beside the loop over images and classes."""
     torch.set_num_threads(options.threads)
-    data, model = synthesis_model(options.data, options.data_root)
+    root = str(options.data_root) if options.data_root else None
+    data, model = synthesis_model(options.data, root)
     images = data.test.images(torch.arange(count))
     model(images[:1])  # makes the samples' images, which both use
     loop, seconds, losses, mib = Loop(model), {}, {}, 0.0
@@ -372,7 +356,6 @@ def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool 
         Claim("labels that are those of the loop", equal, looped, True),
     ]
     if memory:
-        root = str(options.data_root) if options.data_root else None
         given = count, options.threads, options.data, root
         gib = fresh("works", "synthesis_peak", *given, threads=options.threads)
         claims.append(Claim("peak memory, GiB", gib, 3))
@@ -381,17 +364,13 @@ def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool 
         f"each class. The plain loop over images and classes, on {looped} images, beside the "
         f"batched prediction of {count}; {equal} of {looped} labels agree."
     )
-    rows = [
-        ["loop", "", f"{alone * 1000:,.0f}", "", "1"],
-        ["ours", "", f"{each * 1000:,.0f}", f"{mib:,.0f}", f"{each / alone:.4f}"],
-    ]
+    mine = f"{each * 1000:,.0f}", f"{mib:,.0f}", f"{each / alone:.4f}"
+    rows = [["loop", "", f"{alone * 1000:,.0f}", "", "1"], ["ours", "", *mine]]
     heads = ["prediction", "", "ms an image", "MiB", "time, ratio"]
     return Section(intro, heads, rows, claims)
 
 
-ROBUST = Threat("linf", 0.3)
-ENOUGH = 0.85
-ARCH = "wong-small"
+ROBUST, ENOUGH, ARCH = LINF, 0.85, "wong-small"
 
 
 def training(options: Options, recipe: str = "pgd", epochs: int = 4, rate: float = 3e-3) -> Section:
