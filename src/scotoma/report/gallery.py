@@ -28,22 +28,14 @@ def gallery(figure: Gallery, finding: Finding) -> Canvas:
     headings = [textwrap.wrap(heading, letters) for heading in figure.columns]
     under = [LINE * max(map(len, row)) + 4 for row in captions]
     top = MARGIN + LINE * max(map(len, headings)) + 5
-    width, height = (
-        2 * MARGIN + wide * (tile + GAP) - GAP,
-        top + sum(tile + text + GAP for text in under) + MARGIN - GAP,
-    )
+    width = 2 * MARGIN + wide * (tile + GAP) - GAP
+    height = top + sum(tile + text + GAP for text in under) + MARGIN - GAP
     canvas = Canvas(figsize=(width / 72, height / 72))
 
     def write(x: float, y: float, lines: list[str], **style: Any) -> None:
         for i, line in enumerate(lines):
-            canvas.text(
-                x / width,
-                1 - (y + LINE * (i + 0.8)) / height,
-                line,
-                ha="center",
-                va="baseline",
-                **style,
-            )
+            at = x / width, 1 - (y + LINE * (i + 0.8)) / height
+            canvas.text(*at, line, ha="center", va="baseline", **style)
 
     centres = [MARGIN + column * (tile + GAP) + tile / 2 for column in range(wide)]
     for x, heading in zip(centres, headings, strict=True):
@@ -62,6 +54,5 @@ def _tile(canvas: Canvas, box: tuple[float, float, float, float], image: np.ndar
     axes = canvas.add_axes(box, xticks=[], yticks=[])
     axes.spines[:].set(visible=True, linewidth=0.6, color=MUTED)
     pixels = image if len(image) == 3 else np.repeat(image.mean(0, keepdims=True), 3, axis=0)
-    axes.imshow(
-        np.rint(255 * pixels.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0), interpolation="none"
-    )
+    levels = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
+    axes.imshow(levels.transpose(1, 2, 0), interpolation="none")

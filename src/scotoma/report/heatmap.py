@@ -27,7 +27,7 @@ LOW_TO_HIGH = LinearSegmentedColormap.from_list(
 )
 ON_CELLS, ON_DARK_CELLS = "#15181d", "#fdfdfd"
 DARK = 0.5
-"""Lightness of a cell, between 0 and 1, below which text on it is white."""
+"""Lightness of a cell, from 0 to 1, below which its text is white."""
 WRITTEN_COLUMNS = 9
 """Largest number of columns at which cells are wide enough for their numbers."""
 MOST_LINES = 16
@@ -83,25 +83,18 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
     if figure.region:
         inside = np.zeros(shown.shape, bool)
         inside[y.of, x.of] = [bool(row[figure.region]) for row in rows]
-        axes.add_collection(
-            LineCollection(_border(inside, across, up), colors=ON_CELLS, linewidths=2)
-        )
-        handles.append(
-            Line2D([], [], color=INK, linewidth=2, label=figure.region.replace("_", " "))
-        )
+        border = LineCollection(_border(inside, across, up), colors=ON_CELLS, linewidths=2)
+        axes.add_collection(border)
+        name = figure.region.replace("_", " ")
+        handles.append(Line2D([], [], color=INK, linewidth=2, label=name))
     for i, (label, (at, height)) in enumerate(figure.marks.items()):
-        ring: dict[str, Any] = {
-            "marker": MARKERS[i % len(MARKERS)],
-            "fillstyle": "none",
-            "linestyle": "none",
-        }
-        axes.plot(
-            at, height, **ring, color=ON_DARK_CELLS, markersize=13, markeredgewidth=4, zorder=3
-        )
-        axes.plot(at, height, **ring, color=ON_CELLS, markersize=13, markeredgewidth=2, zorder=3)
-        handles.append(
-            Line2D([], [], **ring, color=INK, markersize=8, markeredgewidth=1.5, label=label)
-        )
+        ring: dict[str, Any] = {"fillstyle": "none", "linestyle": "none"}
+        ring["marker"] = MARKERS[i % len(MARKERS)]
+        for colour, edge in ((ON_DARK_CELLS, 4), (ON_CELLS, 2)):
+            style = {**ring, "color": colour, "markeredgewidth": edge}
+            axes.plot(at, height, **style, markersize=13, zorder=3)
+        ring |= {"color": INK, "markersize": 8, "markeredgewidth": 1.5}
+        handles.append(Line2D([], [], **ring, label=label))
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     axes.grid(False)
     _name(axes, x.names, y.names)

@@ -1,4 +1,4 @@
-"""The page: what the findings say, in the order in which a reader asks."""
+"""The page of the report."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from scotoma.results.summary import summarise
 from scotoma.utils.text import humanise, norm_name
 
 FOLDED_ROWS = 12
-"""A table with more rows than this is folded on screen."""
+"""Most rows of a table that is not folded on screen."""
 
 VERDICTS = ("holds", "weak", "broken", "reproduced", "differs", "not applicable")
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure in the page: its number there, its element and its caption; `columns` of a gallery, which may be wide."""
+    """A numbered figure of the page; `columns` is 0 unless it is a gallery with captions."""
 
     number: int
     element: Markup
@@ -35,7 +35,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """A finding in the page, every name and number already written for people."""
+    """A finding in the page, with names and numbers as text."""
 
     finding: Finding
     numbers: list[text.Entry]
@@ -50,20 +50,24 @@ class Section:
 def write_report(
     folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]
 ) -> Path:
-    """Write `folder/report.html`, one file that needs nothing else, and every figure beside it.
+    """Write `folder/report.html`, one self-contained file, and every figure beside it.
 
-    Each figure is also `folder/figures/<probe>-<name>.svg`, and what it draws a `.csv` of that name: the table of the finding,
-    or the captions of a gallery. The same findings give the same bytes.
+    Each figure is also `folder/figures/<probe>-<name>.svg`, and its numbers (a table, or
+    the captions of a gallery) are in the `.csv` of that name. Equal findings give equal bytes.
 
     Args:
-        folder: made if it is not there.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, n images audited.
+        folder: created if it is missing.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
+            n is the number of audited images.
         findings: in the order of the page.
-        provenance: how the audit was made. `notes` (a list of sentences) becomes warnings at the top and `command` a block to
-            copy; every other key is listed as it is, nested ones too.
+        provenance: how the audit was made. `notes` (a list of sentences) become warnings at the
+            top, `command` a block to copy; other keys are listed, nested ones too.
 
     Returns:
-        The path of the page. Raises `KeyError` when a figure names a table, a column or an array that is not there.
+        The path of the page.
+
+    Raises:
+        KeyError: a figure names a table, a column or an array that is missing.
     """
     words = {
         "title": "Robustness audit",
@@ -83,14 +87,14 @@ def write_report(
 def write_reproduction(
     folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]
 ) -> Path:
-    """Write the page of a paper's items measured again, and the figures beside it, as `write_report` does.
+    """Write the page of a paper's reproduced items, and the figures beside it.
 
     Args:
-        folder: made if it is not there.
+        folder: created if it is missing.
         title: what is reproduced.
-        lead: a sentence below it.
-        findings: one an item, in the order of the page.
-        provenance: as for `write_report`.
+        lead: a sentence below the title.
+        findings: one for each item, in the order of the page.
+        provenance: see `write_report`.
     """
     words = {"title": "Reproduction", "about": title, "each": "item", "whole": "reproduction"}
     return _write_page(folder, findings, provenance, **words, claim=None, lead=lead)
@@ -129,7 +133,7 @@ def _write_page(
 
 
 def _size(threat: dict[str, Any]) -> str:
-    """The size as people write it: 8/255 where it is one."""
+    """Return the size as text, such as 8/255."""
     return str(Threat(threat["norm"], threat["eps"])).partition(":")[2]
 
 

@@ -35,14 +35,8 @@ def legend(canvas: Canvas, handles: list[Any], labels: list[str]) -> None:
     fitting = LEGEND_LETTERS // (max(map(len, labels)) + 6)
     columns = max(1, min(len(labels), fitting))
     canvas.set_figheight(canvas.get_figheight() + 0.17 * (-(-len(labels) // columns) - 1))
-    canvas.legend(
-        handles,
-        labels,
-        loc="outside upper left",
-        ncols=columns,
-        handlelength=2.2,
-        columnspacing=1.6,
-    )
+    layout: Any = {"ncols": columns, "handlelength": 2.2, "columnspacing": 1.6}
+    canvas.legend(handles, labels, loc="outside upper left", **layout)
 
 
 def beside(axes: Axes, row: int, label: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The records of one attack in a few lines."""
+"""A summary of the records of one attack."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from scotoma.utils.text import norm_name
 
 
 def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
-    """Accuracy, success at eps, median distance and cost of an attack, a line each."""
+    """Yield lines with accuracy, success at eps, median distance and cost of an attack."""
     clean = rate((records["prediction"] == records["label"]).to_numpy())
     median = float(np.quantile(records[threat.norm].to_numpy(), 0.5, method="lower"))
     yield f"clean accuracy: {clean}"
     yield f"attack success at {threat}: {rate(successes(records, threat.eps, threat.norm))}"
-    yield f"median smallest {norm_name(threat.norm)} perturbation: {median:.4g} (clean errors count as 0, failures as infinite)"
-    yield f"passes an image: {records['forwards'].mean():.0f} forward, {records['backwards'].mean():.0f} backward"
+    yield (
+        f"median smallest {norm_name(threat.norm)} perturbation: {median:.4g} "
+        "(clean errors count as 0, failures as infinite)"
+    )
+    forwards, backwards = records["forwards"].mean(), records["backwards"].mean()
+    yield f"passes an image: {forwards:.0f} forward, {backwards:.0f} backward"

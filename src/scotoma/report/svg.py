@@ -21,7 +21,7 @@ WIDTH = 384 / 72
 STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "scotoma",
-    # Names of attacks and classes are drawn as they are: a dollar sign is no formula.
+    # A dollar sign in the name of an attack or a class starts no formula.
     "text.parse_math": False,
     "font.size": 9.5,
     "axes.titlesize": 9.5,
@@ -66,11 +66,8 @@ def render(draw: Callable[[], Canvas], title: str, description: str) -> str:
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         stream = io.StringIO()
-        draw().savefig(
-            stream,
-            format="svg",
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        draw().savefig(stream, format="svg", metadata=nothing)
     drawing = stream.getvalue()
     # Matplotlib's rule for "*" would apply to every drawing of a page; inherited attributes don't.
     drawing = _LEAKING_STYLE.sub("", drawing[drawing.index("<svg") :], count=1)

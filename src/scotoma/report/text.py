@@ -1,4 +1,4 @@
-"""Tables, key numbers and provenance as text, ready for the page."""
+"""Tables, key numbers and provenance as text for the page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _is_number(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Column:
-    """A table's column as text; numbers share their decimals, so that they line up when set to the right."""
+    """A table's column as text; numbers have equal decimals, so that they align on the right."""
 
     heading: str
     cells: list[str]
@@ -27,7 +27,7 @@ class Column:
 
 
 def columns(rows: Sequence[Row]) -> list[Column]:
-    """The columns of a table in the order in which they first appear, `x_low` and `x_high` folded into `x` as its interval."""
+    """Return a table's columns in order of appearance, `x_low` and `x_high` as interval of `x`."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     ranged = {name for name in names if {f"{name}_low", f"{name}_high"} <= set(names)}
     folded = {f"{name}_{end}" for name in ranged for end in ("low", "high")}
@@ -59,9 +59,9 @@ def _column(name: str, values: list[Any], most: int = DECIMALS, rounded: bool = 
 def aligned(
     values: Sequence[float | None], most: int = DECIMALS, rounded: bool = False
 ) -> list[str]:
-    """Numbers with as many decimals as the one that needs most of them, at most `most`.
+    """Return numbers with the decimals of the longest one, at most `most`.
 
-    A number that would need a power of ten leaves all of them as they are, or is `rounded` to what the largest one needs.
+    If one needs a power of ten, all stay as they are, or are `rounded` to the largest one's need.
     """
     texts = [scalar(value) for value in values]
     if all(isinstance(value, int | None) for value in values) or any("∞" in text for text in texts):
@@ -78,16 +78,12 @@ def aligned(
 
 
 def _cell(value: Any) -> str:
-    return (
-        ", ".join(scalar(item) for item in value)
-        if isinstance(value, list | tuple)
-        else scalar(value)
-    )
+    return ", ".join(map(scalar, value)) if isinstance(value, list | tuple) else scalar(value)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named value; `interval` is its low and high end, `entries` are the parts of a nested value."""
+    """A named value with its interval, or with the entries of a nested value."""
 
     name: str
     value: str = ""
@@ -96,7 +92,7 @@ class Entry:
 
 
 def key_numbers(numbers: dict[str, Any]) -> list[Entry]:
-    """Numbers ready to be set: nested ones flattened, `x_low` and `x_high` folded into `x` as its interval."""
+    """Return numbers as text: nested ones flattened, `x_low` and `x_high` as interval of `x`."""
     flat = dict(_flatten(numbers))
     entries = []
     for name, value in flat.items():
@@ -121,7 +117,7 @@ def _flatten(numbers: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
 
 
 def definitions(values: dict[str, Any]) -> list[Entry]:
-    """Provenance ready to be set: nested as it is; whole numbers plain, since a seed is a name and no amount."""
+    """Return provenance as text, nested; whole numbers are plain, since a seed is no amount."""
     return [_definition(name, value) for name, value in values.items()]
 
 
