@@ -25,51 +25,17 @@ NOT, AND, OR = (
     {f"logical_{word}", f"bitwise_{word}", operator}
     for word, operator in (("not", "invert"), ("and", "and"), ("or", "or"))
 )
-CASTS = {
-    "to",
-    "to_copy",
-    "type",
-    "type_as",
-    "float",
-    "double",
-    "half",
-    "bfloat16",
-    "int",
-    "long",
-    "short",
-    "char",
-    "byte",
+CASTS = {"to", "to_copy", "type", "type_as", "float", "double", "half", "bfloat16"} | {
+    *("int", "long", "short", "char", "byte")
 }
 SHAPES = {
-    *(
-        "view",
-        "reshape",
-        "flatten",
-        "squeeze",
-        "unsqueeze",
-        "expand",
-        "expand_as",
-        "permute",
-        "transpose",
-        "movedim",
-        "getitem",
-    ),
+    *("view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as"),
+    *("permute", "transpose", "movedim", "getitem"),
     *("clone", "contiguous", "repeat", "cat", "stack", "sum"),
 }
 ARITHMETIC = {
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "radd",
-    "rsub",
-    "rmul",
-    "rdiv",
-    "truediv",
-    "rtruediv",
-    "neg",
-    "clamp",
-    "clip",
+    *("add", "sub", "mul", "div", "radd", "rsub", "rmul", "rdiv", "truediv", "rtruediv"),
+    *("neg", "clamp", "clip"),
 }
 """Functions of integers or booleans that are differentiated as functions of real numbers."""
 

@@ -105,10 +105,8 @@ class CarliniWagnerLinf(MinimumNormAttack):
             self._raise_const(state, lost.nonzero().squeeze(1), gradient, fooled)
             state.begin_solve((won | lost).nonzero().squeeze(1))
 
-            self._step(
-                state,
-                beyond.sign_().copysign_(delta).addcmul_(_column(state.const), gradient, value=-1),
-            )
+            signs = beyond.sign_().copysign_(delta)
+            self._step(state, signs.addcmul_(_column(state.const), gradient, value=-1))
             self._next_start(state)
         return found
 

@@ -100,6 +100,7 @@ class CarliniWagnerL2(MinimumNormAttack):
         gradient, margin, wrong = oracle.value_and_grad(images, guarded_margin)
         steepness = size(inwards(gradient, images), "l2")
         one = images.new_ones(len(images))
+        const = 2 * (-margin / steepness).clamp_min(NEAREST) / steepness
         state = _State(
             oracle,
             clean=images,
@@ -107,9 +108,7 @@ class CarliniWagnerL2(MinimumNormAttack):
             best=math.inf * one,
             mean=torch.zeros_like(images),
             square=torch.zeros_like(images),
-            const=(2 * (-margin / steepness).clamp_min(NEAREST) / steepness).clamp_(
-                max=LARGEST_CONST
-            ),
+            const=const.clamp_(max=LARGEST_CONST),
             low=0 * one,
             high=math.inf * one,
             lowest=math.inf * one,
@@ -132,11 +131,8 @@ class CarliniWagnerL2(MinimumNormAttack):
         state.age += 1
         state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
         state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
-        rate = (
-            self.learning_rate
-            * (1 - SECOND_MOMENT**state.age).sqrt_()
-            / (1 - FIRST_MOMENT**state.age)
-        )
+        rate = self.learning_rate * (1 - SECOND_MOMENT**state.age).sqrt_()
+        rate = rate / (1 - FIRST_MOMENT**state.age)
         state.x.addcdiv_(
             column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
         ).clamp_(0, 1)
@@ -146,10 +142,8 @@ class CarliniWagnerL2(MinimumNormAttack):
         if not len(ended):
             return
         const, solved = state.const[ended], state.solved[ended]
-        low, high = (
-            torch.where(solved, state.low[ended], const),
-            torch.where(solved, const, state.high[ended]),
-        )
+        low = torch.where(solved, state.low[ended], const)
+        high = torch.where(solved, const, state.high[ended])
         between = torch.where(low > 0, (low * high).sqrt(), high / self.const_factor)
         state.low[ended], state.high[ended] = low, high
         state.const[ended] = torch.where(high.isinf(), self.const_factor * low, between).clamp_(

@@ -75,14 +75,11 @@ class DDN(MinimumNormAttack):
         diameter = size(torch.ones_like(images), "l2")
         state = Sphere(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
         state.drop(state.oracle.fooled(images))
-        descend(
-            state,
-            self.steps,
-            lambda progress: soft_margin(cosine(self.softness, progress)),
-            self.alpha,
-            self.gamma,
-            found,
-        )
+
+        def loss(progress: float) -> Loss:
+            return soft_margin(cosine(self.softness, progress))
+
+        descend(state, self.steps, loss, self.alpha, self.gamma, found)
         return found
 
 

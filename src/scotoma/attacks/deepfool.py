@@ -113,11 +113,8 @@ class DeepFool(MinimumNormAttack):
 
     def _foot(self, oracle: Oracle, clean: Tensor, found: Tensor) -> _State:
         """Start a search at the nearest point to `clean` of the boundary linearised at `found`."""
-        leading = (
-            oracle.logits(found)
-            .scatter(1, oracle.labels[:, None], -torch.inf)
-            .argmax(1, keepdim=True)
-        )
+        wrong = oracle.logits(found).scatter(1, oracle.labels[:, None], -torch.inf)
+        leading = wrong.argmax(1, keepdim=True)
         state = _State(oracle, found, leading)
         slopes, leads, _ = oracle.jacobian(found, state.leads)
         slope = inwards(slopes[:, 0], clean)
@@ -129,11 +126,8 @@ class DeepFool(MinimumNormAttack):
     def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
         """Return the nearest fooling images between `clean` and the fooling images `far`, by
         bisection."""
-        near, low, high = (
-            far,
-            torch.zeros(len(far), device=far.device),
-            torch.ones(len(far), device=far.device),
-        )
+        near, low = far, torch.zeros(len(far), device=far.device)
+        high = torch.ones_like(low)
         for _ in range(self.halvings if len(far) else 0):
             middle = (low + high) / 2
             probe = torch.lerp(clean, far, column(middle))

@@ -120,10 +120,8 @@ class _Estimating(PerImage):
                 for first in range(0, self.directions, DRAWN):
                     count = min(DRAWN, self.directions - first)
                     chance = random.uniform(images.new_empty(len(at), count, *images.shape[1:]))
-                    yield (
-                        at.repeat_interleave(count),
-                        (chance < 0.5).float().mul_(2).sub_(1).flatten(0, 1),
-                    )
+                    signs = (chance < 0.5).float().mul_(2).sub_(1)
+                    yield at.repeat_interleave(count), signs.flatten(0, 1)
 
     def _streams(self, at: Tensor, owners: Tensor) -> Iterator[tuple[Randomness, Tensor]]:
         """Yield the random numbers of the images `at`, grouped by how many gradients were estimated

@@ -132,11 +132,8 @@ class _State(Nearest):
         """Set the radius a little beyond `boundary` before the first success, then below the best
         distance or larger again."""
         failed = torch.where(self.best.isfinite(), self.eps, boundary) * (1 + gamma)
-        self.eps = (
-            torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed)
-            .clamp_min_(LEAST)
-            .minimum(self.diameter)
-        )
+        eps = torch.where(fooled, self.eps.minimum(self.best) * (1 - gamma), failed)
+        self.eps = eps.clamp_min_(LEAST).minimum(self.diameter)
 
     def move(self, gradient: Tensor, alpha: float, norm: str) -> None:
         """Take one step of L2 length alpha, then project on ball and box."""

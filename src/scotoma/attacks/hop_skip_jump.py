@@ -102,30 +102,21 @@ class HopSkipJump(MinimumNormAttack):
         III-C, eq. 16)."""
         values = state.clean[0].numel()
         radius = state.scale * size(state.x - state.clean, "l2") / math.sqrt(values)
-        kind, normal, share = (
-            state.progress.argmax(1),
-            torch.empty_like(state.x),
-            torch.empty_like(radius),
-        )
+        kind = state.progress.argmax(1)
+        normal, share = torch.empty_like(state.x), torch.empty_like(radius)
         group = max(1, batch_size(state.x.device, values) // BLOCK)
         for rows in torch.arange(len(state), device=state.x.device).split(group):
             x, stream = state.x[rows, None], random.select(rows)
-            moves, fooling, fools = (
-                torch.zeros_like(x[:, 0]),
-                torch.zeros_like(x[:, 0]),
-                torch.zeros_like(radius[rows]),
-            )
+            moves, fooling = torch.zeros_like(x[:, 0]), torch.zeros_like(x[:, 0])
+            fools = torch.zeros_like(radius[rows])
             for first in range(0, probes, BLOCK):
                 count = min(BLOCK, probes - first)
                 drawn = directions(stream, x[:, 0], BLOCK)[:, :count]
                 noise = smoothed(centred(drawn).unflatten(2, x.shape[2:]), kind[rows], self.sides)
                 length = radius[rows, None] / noise.flatten(2).norm(dim=2).clamp_min_(TINY)
                 probe = (x + noise * length[:, :, None, None, None]).clamp_(0, 1)
-                fooled = (
-                    state.ask(probe.flatten(0, 1), rows.repeat_interleave(count))
-                    .view(-1, count)
-                    .to(x.dtype)
-                )
+                fooled = state.ask(probe.flatten(0, 1), rows.repeat_interleave(count))
+                fooled = fooled.view(-1, count).to(x.dtype)
                 move = probe.sub_(x)
                 moves += move.sum(1)
                 fooling += (move * fooled[:, :, None, None, None]).sum(1)
@@ -143,16 +134,10 @@ class HopSkipJump(MinimumNormAttack):
     def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
         """Jump along the normal and return to the boundary, where that is nearer."""
         norm, before = self.norm, state.distance.clone()
-        normal = (
-            normal.sign()
-            if norm == "linf"
-            else normal / column(size(normal, "l2").clamp_min_(TINY))
-        )
-        ends, length, rows = (
-            state.x.clone(),
-            state.distance.clone(),
-            torch.arange(len(state), device=normal.device),
-        )
+        length = column(size(normal, "l2").clamp_min_(TINY))
+        normal = normal.sign() if norm == "linf" else normal / length
+        ends, length = state.x.clone(), state.distance.clone()
+        rows = torch.arange(len(state), device=normal.device)
         for _ in range(JUMPS):
             if not len(rows):
                 break
@@ -160,12 +145,8 @@ class HopSkipJump(MinimumNormAttack):
             fooled = state.ask(retracted(state.clean[rows], end, GAIN * before[rows], norm), rows)
             ends[rows[fooled]] = end[fooled]
             length, rows = length / 2, rows[~fooled]
-        landed = (
-            torch.ones_like(before, dtype=torch.bool)
-            .index_fill_(0, rows, False)
-            .nonzero()
-            .squeeze(1)
-        )
+        landed = torch.ones_like(before, dtype=torch.bool).index_fill_(0, rows, False)
+        landed = landed.nonzero().squeeze(1)
         reach, place = GAIN * before[landed], partial(retracted, norm=norm)
         x = place(state.clean[landed], ends[landed], reach)
         x, _ = state.bisect(landed, x, place, ends[landed], reach, halvings)

@@ -63,28 +63,15 @@ class LatentDescent(MinimumNormAttack):
             for step in range(1, self.steps + 1):
                 if not len(state):
                     break
-                x = _place(
-                    state.clean,
-                    state.goal,
-                    column(images.new_full((len(state),), step / self.steps)),
-                    threshold,
-                )
+                share = column(images.new_full((len(state),), step / self.steps))
+                x = _place(state.clean, state.goal, share, threshold)
                 rows, goal = state.rows, state.goal
                 won = self._ask(state, x, seen)
-                found[rows[won]], ends[rows[won]], reach[rows[won]] = (
-                    x[won],
-                    goal[won],
-                    step / self.steps,
-                )
+                found[rows[won]], ends[rows[won]] = x[won], goal[won]
+                reach[rows[won]] = step / self.steps
         rows = (reach > 0).nonzero().squeeze(1)
-        self._draw_back(
-            Oracle(model, labels).select(rows),
-            images[rows],
-            ends[rows],
-            reach[rows],
-            threshold,
-            found,
-        )
+        oracle = Oracle(model, labels).select(rows)
+        self._draw_back(oracle, images[rows], ends[rows], reach[rows], threshold, found)
         return found
 
     @staticmethod
@@ -138,10 +125,8 @@ def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) 
     x = clean.lerp(goal, reach).clamp_(0, 1)
     if threshold is None:
         return x
-    above, below = (
-        x >= threshold,
-        torch.nextafter(clean.new_tensor(threshold), clean.new_tensor(0.0)),
-    )
+    above = x >= threshold
+    below = torch.nextafter(clean.new_tensor(threshold), clean.new_tensor(0.0))
     return torch.where(above == (clean >= threshold), clean, torch.where(above, threshold, below))
 
 

@@ -58,34 +58,18 @@ class MinL2(Restarted[_State]):
     def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> _State:
         nothing = images.new_full((len(images),), torch.inf)
         diameter = size(torch.ones_like(images), "l2")
-        return _State(
-            oracle,
-            images,
-            images.clone(),
-            nothing,
-            random,
-            likely,
-            oracle.labels,
-            diameter,
-            diameter,
-        )
+        searched = images, images.clone(), nothing, random, likely, oracle.labels
+        return _State(oracle, *searched, diameter, diameter)
 
     def _search(self, state: _State, steps: int, loss: Loss, found: Tensor) -> None:
         if loss is margin:
-            descend(
-                state,
-                steps,
-                lambda progress: soft_margin(cosine(DDN.softness, progress)),
-                DDN.alpha,
-                DDN.gamma,
-                found,
-                self.until,
-            )
+
+            def soft(progress: float) -> Loss:
+                return soft_margin(cosine(DDN.softness, progress))
+
+            descend(state, steps, soft, DDN.alpha, DDN.gamma, found, self.until)
             return
         state.eps = (WIDE * state.best).minimum(state.diameter)
-        state.x = (
-            stretch(state.random.normal(state.clean), state.clean, state.eps)
-            .add_(state.clean)
-            .clamp_(0, 1)
-        )
+        delta = stretch(state.random.normal(state.clean), state.clean, state.eps)
+        state.x = delta.add_(state.clean).clamp_(0, 1)
         descend(state, steps, lambda _: loss, DDN.alpha, GAMMA, found, self.until)

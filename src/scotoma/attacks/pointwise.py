@@ -107,12 +107,8 @@ def _blocks(search: Search) -> None:
     """Revert blocks of changed pixels in random order."""
     changed, rank = _ranked(search)
     total = changed.sum(1)
-    zero = torch.zeros_like(total)
-    place, doubtful, kept = (
-        zero,
-        zero.clone(),
-        zero.clone(),
-    )  # doubtful: so many pixels from `place` on hold one that must stay
+    # doubtful: so many pixels from `place` on contain one that must stay
+    place, doubtful, kept = (torch.zeros_like(total) for _ in range(3))
     rows = (total > 0).nonzero().squeeze(1)
     while len(rows):
         at, all_, doubt, stay = (part[rows] for part in (place, total, doubtful, kept))
@@ -124,11 +120,8 @@ def _blocks(search: Search) -> None:
         doubt = torch.where(free, (doubt - block).clamp_min(0), block)
         must = doubt == 1
         at = at + torch.where(free, block, 0) + must.long()
-        place[rows], kept[rows], doubtful[rows] = (
-            at,
-            stay + must.long(),
-            torch.where(must, 0, doubt),
-        )
+        place[rows], kept[rows] = at, stay + must.long()
+        doubtful[rows] = torch.where(must, 0, doubt)
         rows = rows[at < all_]
 
 

@@ -61,15 +61,8 @@ class SigmaZero(MinimumNormAttack):
         found = images.clone()
         zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
         tau = self.threshold * one
-        state = _State(
-            Oracle(model, labels),
-            images,
-            images.clone(),
-            torch.inf * one,
-            zeros,
-            zeros.clone(),
-            tau,
-        )
+        oracle, far = Oracle(model, labels), torch.inf * one
+        state = _State(oracle, images, images.clone(), far, zeros, zeros.clone(), tau)
         state.drop(state.oracle.fooled(images))
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))

@@ -58,12 +58,8 @@ class VFGA(MinimumNormAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         found = images.clone()
         loss = soft_margin(self.softness)
-        state = _State(
-            Oracle(model, labels),
-            random,
-            images.contiguous(),
-            torch.zeros_like(images[:, 0], dtype=torch.bool),
-        )
+        changed = torch.zeros_like(images[:, 0], dtype=torch.bool)
+        state = _State(Oracle(model, labels), random, images.contiguous(), changed)
         state.drop(state.oracle.fooled(images))
         area = state.changed[:1].numel()
         for _ in range(area if self.limit is None else min(self.limit, area)):
@@ -97,18 +93,13 @@ class VFGA(MinimumNormAttack):
         new = new.permute(0, 1, 3, 2).flatten(1, 2).clamp_(0, 1)  # (n, trials, c)
         pixel = chosen.repeat(1, self.samples + 1)
 
-        gain, wins = (
-            torch.empty(pixel.shape, device=old.device),
-            torch.empty(pixel.shape, dtype=torch.bool, device=old.device),
-        )
+        gain = torch.empty(pixel.shape, device=old.device)
+        wins = torch.empty_like(gain, dtype=torch.bool)
         trials = pixel.shape[1]
         most = max(1, batch_size(old.device, state.x[0].numel()) // trials)
         for rows in torch.arange(n, device=old.device).split(most):
-            x = _with_pixels(
-                state.x[rows].repeat_interleave(trials, 0),
-                pixel[rows].flatten(),
-                new[rows].flatten(0, 1),
-            )
+            copies = state.x[rows].repeat_interleave(trials, 0)
+            x = _with_pixels(copies, pixel[rows].flatten(), new[rows].flatten(0, 1))
             oracle = state.oracle.select(rows.repeat_interleave(trials))
             logits = oracle.logits(x)
             gain[rows] = loss(logits, oracle.labels).view(-1, trials)
@@ -116,11 +107,8 @@ class VFGA(MinimumNormAttack):
         vote = gain.masked_fill(gain.isnan(), -torch.inf).masked_fill(wins, torch.inf).argmax(1)
         row = torch.arange(n, device=old.device)
         state.x = _with_pixels(state.x.clone(), pixel[row, vote], new[row, vote])
-        state.changed = (
-            state.changed.flatten(1)
-            .scatter(1, pixel[row, vote][:, None], True)
-            .view_as(state.changed)
-        )
+        changed = state.changed.flatten(1).scatter(1, pixel[row, vote][:, None], True)
+        state.changed = changed.view_as(state.changed)
         return wins[row, vote]
 
 

@@ -39,8 +39,5 @@ class Active:
         keep = (~done).nonzero().squeeze(1)
         for field in fields(self):
             part = getattr(self, field.name)
-            setattr(
-                self,
-                field.name,
-                part.index_select(0, keep) if isinstance(part, Tensor) else part.select(keep),
-            )
+            kept = part.index_select(0, keep) if isinstance(part, Tensor) else part.select(keep)
+            setattr(self, field.name, kept)

@@ -44,9 +44,6 @@ def declared_gradient(model: nn.Module) -> str:
     A module class without a useful gradient declares `gradient: ClassVar = "bpda"`, as `Binarise`
     does, or "estimate" if no slope can replace it. This holds for every model that contains it.
     """
-    said = {
-        getattr(type(part), "gradient", None)
-        for part in model.modules()
-        if isinstance(part, nn.Module)
-    }
+    parts = (part for part in model.modules() if isinstance(part, nn.Module))
+    said = {getattr(type(part), "gradient", None) for part in parts}
     return next((fallback for fallback in FALLBACKS if fallback in said), "exact")

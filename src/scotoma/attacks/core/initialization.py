@@ -90,9 +90,7 @@ def _moved(images: Tensor, chance: Tensor) -> Tensor:
         return torch.where(mirror[:, None] < 0.5, index, -index) % length
 
     _, _, height, width = images.shape
-    rows, columns = (
-        places(height, chance[:, 0], chance[:, 1]),
-        places(width, chance[:, 2], chance[:, 3]),
-    )
+    rows = places(height, chance[:, 0], chance[:, 1])
+    columns = places(width, chance[:, 2], chance[:, 3])
     images = images.gather(2, rows[:, None, :, None].expand_as(images))
     return images.gather(3, columns[:, None, None, :].expand_as(images))

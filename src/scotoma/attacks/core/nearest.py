@@ -32,13 +32,9 @@ def size(delta: Tensor, norm: str) -> Tensor:
     if norm == "l0":
         return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
     flat = delta.flatten(1)
-    return (
-        flat.abs().amax(1)
-        if norm == "linf"
-        else flat.norm(dim=1)
-        if norm == "l2"
-        else flat.abs().sum(1)
-    )
+    if norm == "l2":
+        return flat.norm(dim=1)
+    return flat.abs().amax(1) if norm == "linf" else flat.abs().sum(1)
 
 
 def inwards(gradient: Tensor, x: Tensor) -> Tensor:

@@ -82,11 +82,8 @@ class Oracle:
                 _gradient(losses[:, number], leaf, number < last) for number in range(last + 1)
             ]
         logits = logits.detach()
-        return (
-            gradients,
-            losses.detach(),
-            self._confirm(images, logits) if reduced else fooled(logits, self.labels),
-        )
+        wrong = self._confirm(images, logits) if reduced else fooled(logits, self.labels)
+        return gradients, losses.detach(), wrong
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
         """Return which images are fooled, with float32 passes only where `logits` leave doubt."""

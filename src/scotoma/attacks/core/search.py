@@ -44,15 +44,9 @@ class Search(Active):
         images = images.contiguous()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         random = random or Randomness.default(images)
-        search = cls(
-            Oracle(model, labels),
-            random,
-            images,
-            images.clone(),
-            infinity,
-            infinity.clone(),
-            torch.zeros_like(labels),
-        )
+        oracle, spent = Oracle(model, labels), torch.zeros_like(labels)
+        x, reach = images.clone(), infinity.clone()
+        search = cls(oracle, random, images, x, infinity, reach, spent)
         search.drop(search.ask(images))
         return search
 
@@ -108,15 +102,8 @@ class Search(Active):
         clean = self.clean.repeat(times, 1, 1, 1)
         rows = torch.arange(n, device=clean.device).repeat(times)
         streams = _Streams(random, [n] * times)
-        return Search(
-            self.oracle.select(rows),
-            streams,
-            clean,
-            clean.clone(),
-            infinity,
-            infinity.clone(),
-            self.spent[rows],
-        )
+        oracle, x, reach = self.oracle.select(rows), clean.clone(), infinity.clone()
+        return Search(oracle, streams, clean, x, infinity, reach, self.spent[rows])
 
     def become(self, kind: Callable[..., S], **more: Tensor) -> S:
         """Return the state with the further fields `more`."""
@@ -142,9 +129,5 @@ class _Streams(Randomness):
         return _Streams(streams, [len(part) for part in parts])
 
     def uniform(self, like: Tensor) -> Tensor:
-        return torch.cat(
-            [
-                stream.uniform(part)
-                for stream, part in zip(self.streams, like.split(self.counts), strict=True)
-            ]
-        )
+        pairs = zip(self.streams, like.split(self.counts), strict=True)
+        return torch.cat([stream.uniform(part) for stream, part in pairs])
