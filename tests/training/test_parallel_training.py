@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
+from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.execution.ranks import Group
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.models.classifier import Classifier
+from scotoma.training import parallel
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import evaluate
 from scotoma.training.loop import Schedule, train
@@ -27,11 +31,16 @@ from scotoma.training.natural import Natural
 from scotoma.training.parallel import Step, Team, joined
 from scotoma.training.patched import Patched
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils import device
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 COMMAND = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+OPTIONS = ["--data", "digits", "--arch", "small-cnn", "--threat", "linf:0.1"]
+PACE = ["--epochs", "1", "--batch", "100", "--optimizer", "sgd", "--rate", "0.05"]
+PACE += ["--out", "cli/two.safetensors"]
+COMMAND_LINE = "now the command line"
 RECIPES: dict[str, str | None] = {
     "natural": "small-cnn",
     "pgd": "small-cnn",
@@ -114,47 +123,30 @@ def test_evaluation_is_dealt_out(digits, linear):
     assert steps.tolist() == pytest.approx([alone.loss_ratio, alone.cosine], rel=1e-5)
 
 
-def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
-    options = [
-        "--data",
-        "digits",
-        "--arch",
-        "small-cnn",
-        "--threat",
-        "linf:0.1",
-        "--epochs",
-        "1",
-        "--batch",
-        "100",
-    ]
-    pace = ["--optimizer", "sgd", "--rate", "0.05", "--out", "two.safetensors"]
-    command = [*COMMAND, "-m", "scotoma", "train", "natural", *options, *pace]
-    environment = ENVIRONMENT | {
-        "ATEN_CPU_CAPABILITY": "default"
-    }  # float32: bf16 rounds by 100 times what is asserted
+def test_two_processes_train_what_one_does_and_stay_together(tmp_path, digits, monkeypatch):
+    # one start of two processes for both checks, since importing torch takes most of the time
+    command = [*COMMAND, str(Path(__file__)), "."]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr
+    assert "Warning" not in done.stderr.split(COMMAND_LINE)[1]
     line, last = done.stdout.splitlines()
     assert line.startswith("epoch 1: loss ")
-    assert last == "model: two.safetensors"
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
+    assert last == "model: cli/two.safetensors"
+    every_recipe_kept_them_together(tmp_path)
+    monkeypatch.setattr(device, "has_bf16", without_bf16)
+    they_trained_what_one_does(tmp_path / "cli", digits)
+
+
+def they_trained_what_one_does(folder: Path, digits: Dataset) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
         "two.safetensors",
         "two.safetensors.log.jsonl",
     ]
-
-    monkeypatch.setattr("scotoma.utils.device.has_bf16", lambda device: False)
-    train(
-        "natural",
-        digits,
-        "small-cnn",
-        THREAT,
-        tmp_path / "one",
-        schedule=Schedule(1, 100, 0.05, 0.0, "sgd"),
-    )
-    one, two = (tmp_path / name for name in ("one", "two.safetensors"))
+    one, two = folder / "one", folder / "two.safetensors"
+    schedule = Schedule(1, 100, 0.05, 0.0, "sgd")
+    train("natural", digits, "small-cnn", THREAT, one, schedule=schedule)
     weights = read_safetensors(two)[0]
     for name, value in read_safetensors(one)[0].items():
         assert torch.allclose(value, weights[name], rtol=0, atol=1e-5), name
@@ -162,17 +154,14 @@ def test_two_processes_train_what_one_does(tmp_path, digits, monkeypatch):
     assert other["processes"] == 2
     assert other["accuracy"] == pytest.approx(card["accuracy"], abs=0.005)
     losses = [
-        json.loads((tmp_path / f"{name}.log.jsonl").read_text())["loss"]
+        json.loads((folder / f"{name}.log.jsonl").read_text())["loss"]
         for name in ("one", "two.safetensors")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_every_recipe_keeps_two_processes_together(tmp_path):
-    command = [*COMMAND, str(Path(__file__)), str(tmp_path)]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+def every_recipe_kept_them_together(folder: Path) -> None:
+    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2))
     for recipe in [*RECIPES, "patched"]:
         mine, theirs = first[recipe], second[recipe]
         assert mine["weights"] == theirs["weights"], recipe
@@ -185,7 +174,7 @@ def test_every_recipe_keeps_two_processes_together(tmp_path):
         assert (mine["epochs"], theirs["epochs"]) == (len(mine["weights"]) // 2, 0), (
             "only the first process logs"
         )
-        assert digest(read_safetensors(tmp_path / f"{recipe}.safetensors")[0]) == mine["state"], (
+        assert digest(read_safetensors(folder / f"{recipe}.safetensors")[0]) == mine["state"], (
             recipe
         )
     for told in (first, second):
@@ -198,24 +187,12 @@ def test_every_recipe_keeps_two_processes_together(tmp_path):
         assert told["again"] == [2, 2]
 
 
-def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
-    options = [
-        "--data",
-        "digits",
-        "--arch",
-        "small-cnn",
-        "--threat",
-        "linf:0.1",
-        "--out",
-        "two.safetensors",
-    ]
-    command = [*COMMAND, "-m", "scotoma", "train", "natural", *options]
-    environment = ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "nowhere"}
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode
-    (line,) = (line for line in done.stderr.splitlines() if line.startswith("scotoma: "))
+def test_processes_that_do_not_reach_each_other_name_what_to_set(tmp_path, scotoma, monkeypatch):
+    monkeypatch.setattr(parallel, "ranks", lambda: Group(0, 2, dist.HashStore()))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere")
+    ended = scotoma("train", "natural", *OPTIONS, "--out", tmp_path / "two.safetensors")
+    assert ended.code == 2
+    (line,) = (line for line in ended.err.splitlines() if line.startswith("scotoma: "))
     assert line.startswith("scotoma: processes cannot connect (")
     assert line.endswith("nowhere); set GLOO_SOCKET_IFNAME to the network interface between them")
 
@@ -223,18 +200,20 @@ def test_processes_that_do_not_reach_each_other_are_told_what_to_set(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
-    options = [
-        "--data",
-        "digits",
-        "--arch",
-        "small-cnn",
-        "--threat",
-        "linf:0.1",
+    pace = ["--epochs", "12", "--batch", "64", "--rate", "3e-3"]
+    command = [
+        *COMMAND,
+        "--max-restarts",
+        "1",
+        "-m",
+        "scotoma",
+        "train",
+        "pgd",
+        *OPTIONS,
         "--out",
         "two.safetensors",
+        *pace,
     ]
-    pace = ["--epochs", "12", "--batch", "64", "--rate", "3e-3"]
-    command = [*COMMAND, "--max-restarts", "1", "-m", "scotoma", "train", "pgd", *options, *pace]
     log = tmp_path / "two.safetensors.log.jsonl"
     with (tmp_path / "told").open("w") as told:
         process = subprocess.Popen(
@@ -264,6 +243,11 @@ def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
     )
     for accuracy in ("accuracy", "robust_accuracy"):
         assert card[accuracy] == pytest.approx(one[accuracy], abs=0.06)
+
+
+def without_bf16(device: torch.device) -> bool:
+    """It rounds by 100 times what is asserted."""
+    return False
 
 
 def children(pid: int) -> list[int]:
@@ -351,6 +335,11 @@ def main(folder: Path) -> None:
         with joined() as team:
             told["again"].append(team.total(torch.ones(())).item())
     (folder / f"rank{told['rank']}.json").write_text(json.dumps(told))
+    if told["rank"] == 0:
+        print(COMMAND_LINE, file=sys.stderr, flush=True)
+    device.has_bf16 = without_bf16
+    sys.argv = ["scotoma", "train", "natural", *OPTIONS, *PACE]
+    cli.main()
 
 
 if __name__ == "__main__":
