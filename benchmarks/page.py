@@ -24,6 +24,9 @@ Ratios are ours divided by theirs: below 1 ours takes less time or returns small
 peak of the process beyond what it held before, so that small figures mean little. On one thread,
 time is the processor's. Our attacks drop an image once it is fooled, and search in bf16 where that
 pays, as in an audit. If a peer wins, the section says so.
+
+`python benchmarks/suite.py --only nearest --contest DDN` runs one contest, and
+`python benchmarks/claims.py strong` one claim with its target, at full size (`make claims`: all).
 """
 SLIGHT = 0.01
 """Share by which times and distances must differ to count as a win."""

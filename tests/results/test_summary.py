@@ -19,7 +19,8 @@ def test_the_worst_number_comes_from_the_worst_verdict():
         finding("transfer", "not applicable"),
     ]
     assert summarise(findings) == (
-        "The claim breaks in 2 of 5 probes (norms, blindspots), is weak in 1 (robustness) and holds "
+        "The claim breaks in 2 of 5 probes (norms, blindspots), is weak in 1 (robustness) and "
+        "holds "
         "in 1 (divergence); the worst number is that 60.0% are fooled in the dark (blindspots)."
     )
     assert summarise(findings[:1]) == (
