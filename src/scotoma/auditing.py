@@ -30,7 +30,7 @@ from scotoma.data.memory import Images, from_memory, source_name
 from scotoma.execution.budget import Budget
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
-from scotoma.execution.schedule import ask
+from scotoma.execution.schedule import measure
 from scotoma.execution.store import read_json, write_json, write_parquet, write_whole
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -208,7 +208,7 @@ def audit(
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     with run.store.locked(), run.watched():
         leads = ranks().leads
-        answers = ask(
+        outcome = measure(
             prepared,
             claim,
             run,
@@ -217,7 +217,7 @@ def audit(
         )
         if not leads:
             return _published_by_the_first(folder)
-        for finding in answers.findings:
+        for finding in outcome.findings:
             save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
         summary = {
@@ -230,7 +230,7 @@ def audit(
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,
-                *([] if answers.whole else [answers.shortfall(time_left)]),
+                *([] if outcome.whole else [outcome.shortfall(time_left)]),
             ],
             "seed": seed,
             **({"budget": time_left.seconds} if time_left.seconds else {}),
@@ -249,7 +249,7 @@ def audit(
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
         }
-        report = publish(folder, summary, answers.findings, provenance)
+        report = publish(folder, summary, outcome.findings, provenance)
         ranks().done(f"published {folder}")
         ranks().leave()
         return report

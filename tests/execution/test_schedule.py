@@ -1,4 +1,4 @@
-"""A budget of time: as much evidence as there is time for, and the next run goes on from there."""
+"""A budget of time: the audit stops with what it measured, and the next run continues."""
 
 import time
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
-from scotoma.execution.schedule import CHEAP_FIRST, Answers, ask
+from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
@@ -71,7 +71,7 @@ def test_times_in_a_sentence(seconds, text):
 
 def test_without_a_budget_every_probe_is_asked_once_of_all_images(tmp_path, linear, digits):
     run, probes, kept = run_of(tmp_path, linear, digits, None), {"b": Asks(), "a": Asks()}, []
-    answers = ask(probes, run.claim, run, Settings(), kept.append)
+    answers = measure(probes, run.claim, run, Settings(), kept.append)
     assert [probe.seen for probe in probes.values()] == [[300], [300]]
     assert answers.whole
     assert answers.reached == {"b": 300, "a": 300}
@@ -93,7 +93,7 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
     names = ("norms", "mine", "robustness", "distance")
     probes = {name: Named(takes=0.2 if name == "robustness" else 0.0, name=name) for name in names}
     run = run_of(tmp_path, linear, digits, Budget(60))
-    answers = ask(probes, run.claim, run, Settings(), lambda finding: None)
+    answers = measure(probes, run.claim, run, Settings(), lambda finding: None)
     assert answers.whole
     assert [name for name, n in order if n == 50] == ["robustness", "distance", "norms", "mine"]
     assert [n for _, n in order] == [50] * 4 + [250] * 4 + [300] * 4
@@ -108,22 +108,23 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     run = run_of(tmp_path, linear, digits, Budget(1.0))
     probes = {"slow": Asks(takes=5.0), "robustness": Asks()}
     began = time.monotonic()
-    answers = ask(probes, run.claim, run, Settings(), lambda finding: None)
+    answers = measure(probes, run.claim, run, Settings(), lambda finding: None)
     assert answers.reached == {"slow": 0, "robustness": 50}
     assert not answers.whole
     slow, quick = answers.findings
     assert (slow.probe, slow.verdict, slow.question) == ("slow", "not applicable", "Is it?")
     assert (
-        slow.headline == "Not reached within the budget of 1 s; the same command goes on from here."
+        slow.headline
+        == "Not reached within the budget of 1 s; the same command continues from here."
     )
     assert quick.headline == "50 images"
     assert quick.notes[0].startswith(
         "Measured on 50 of 300 images, drawn at random, within the budget of 1 s"
     )
-    assert "Of 300 images were reached: 50 by robustness; 0 by slow. The" in answers.shortfall(
+    assert "Images (of 300) reached: 50 by robustness; 0 by slow. The" in answers.shortfall(
         run.budget
     )
-    assert "reached: 50 by every probe." in Answers([], {"a": 50, "b": 50}, 300).shortfall(
+    assert "reached: 50 by every probe." in Outcome([], {"a": 50, "b": 50}, 300).shortfall(
         run.budget
     )
     assert time.monotonic() - began < 20
@@ -153,9 +154,7 @@ def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, lin
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options
     )
     assert {finding.verdict for finding in short.findings} == {"not applicable"}
-    assert (
-        "The budget of 1 s was over before everything was measured" in short.provenance["notes"][-1]
-    )
+    assert "The budget of 1 s ended before the audit was complete" in short.provenance["notes"][-1]
     assert short.html.exists()
     again = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options

@@ -21,7 +21,7 @@ from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
 from scotoma.probes.inequality import measurements as inequality_looking
 from scotoma.probes.inequality import reference as inequality_reference
-from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, paired
+from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell
 from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.inequality.report import strongest, verdict
 from scotoma.probes.transfer import sources
@@ -30,6 +30,7 @@ from scotoma.report.figures import draw
 from scotoma.results.finding import Finding
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Estimate, paired_difference
 
 SIDE = 28
 PLACE = 13
@@ -232,7 +233,7 @@ def test_without_a_card_there_is_no_reference_and_it_is_told_how_to_give_one(dec
     ):
         assert decided.numbers[name] is None
     assert {each["model"] for each in decided.tables["noise"]} == {"audited"}
-    assert "--reference" in decided.notes[0]
+    assert "option reference" in decided.notes[0]
 
 
 def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot):
@@ -265,7 +266,7 @@ def test_beside_a_reference_both_are_measured_on_the_same_images(tmp_path, spot)
     )
     assert numbers["gini_reference"] < numbers["gini"]
     assert numbers["reference"].startswith("Half ")
-    assert "the naturally trained reference on" in finding.headline
+    assert "for the naturally trained reference" in finding.headline
     assert finding.images["maps"].shape[1] == 3
 
 
@@ -295,12 +296,12 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(
     assert made.model is not None
     assert (made.model.card["recipe"], made.model.card["arch"]) == ("natural", "small-cnn")
     assert made.why.startswith(
-        "The reference was trained for this probe: small-cnn on digits, naturally, 1 epoch."
+        "The reference was trained for this probe: natural, small-cnn on digits, 1 epoch."
     )
     monkeypatch.setattr(inequality_reference, "MOST_IMAGES", 100)
     none = inequality_reference.compared(claim, run)
     assert none.model is None
-    assert "--reference" in none.why
+    assert "option reference" in none.why
 
 
 def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, monkeypatch):
@@ -459,7 +460,7 @@ def test_one_image_and_none(tmp_path, spot):
 def test_without_a_gradient_it_is_not_applicable(tmp_path, spot):
     finding = measure(tmp_path / "run", GradientKiller(OnePixelDecides()), spot)
     assert finding.verdict == "not applicable"
-    assert "no maps" in finding.headline
+    assert "no attribution maps" in finding.headline
 
 
 def test_images_of_which_the_map_says_nothing_are_left_out(tmp_path, spot):
@@ -474,7 +475,7 @@ def test_images_of_which_the_map_says_nothing_are_left_out(tmp_path, spot):
     bright = int((spot.test.images(torch.arange(80))[:, 0, 0, 0] > 0.5).sum())
     assert 0 < bright < 80
     assert finding.numbers["n"] == 80 - bright
-    assert f"{bright} images were left out" in " ".join(finding.notes)
+    assert f"{bright} images were omitted" in " ".join(finding.notes)
     assert finding.numbers["gini"] == pytest.approx(1 - 1 / SIDE**2, abs=1e-6)
 
 
@@ -522,6 +523,10 @@ def test_the_strongest_cell_is_the_one_that_decides():
     assert strongest([wide, cell(0.3, 0.0)]) is wide
 
 
+def gap(differences: np.ndarray) -> Estimate:
+    return paired_difference(differences, 0 * differences, interval="agresti-min")
+
+
 def test_the_interval_of_a_gap():
     """Agresti and Min 2005: half an image more in each cell of the two by two table."""
     for only_importance, only_random, n in ((30, 5, 100), (0, 0, 40), (7, 7, 20)):
@@ -532,13 +537,13 @@ def test_the_interval_of_a_gap():
         ) = 1, -1
         b, c, total = only_importance + 0.5, only_random + 0.5, n + 2
         half = 1.959964 * math.sqrt(b + c - (b - c) ** 2 / total) / total
-        found = paired(differences)
+        found = gap(differences)
         assert found.value == pytest.approx((only_importance - only_random) / n)
         assert found.low == pytest.approx((b - c) / total - half, abs=1e-6)
         assert found.high == pytest.approx((b - c) / total + half, abs=1e-6)
-    assert math.isnan(paired(np.zeros(0)).value)
-    assert paired(np.ones(1)).low < 0.15
-    assert paired(np.ones(1)).high == 1
+    assert math.isnan(gap(np.zeros(0)).value)
+    assert gap(np.ones(1)).low < 0.15
+    assert gap(np.ones(1)).high == 1
 
 
 def test_bad_numbers_of_images():

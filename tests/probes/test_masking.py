@@ -202,7 +202,7 @@ def test_what_is_written(ask, natural, tmp_path):
     json.dumps(finding.tables, allow_nan=False)
     report = draw(tmp_path / "run")
     page = report.html.read_text()
-    assert "Do its gradients lie to the attack?" in page
+    assert "Do masked gradients mislead the attack?" in page
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
@@ -212,7 +212,7 @@ def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path)
         str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30
     )["masking"]
     assert finding.numbers["checks"] == 11
-    assert any("--sources" in note for note in finding.notes)
+    assert any("option sources" in note for note in finding.notes)
 
 
 def test_a_model_that_is_always_wrong(ask, digits):

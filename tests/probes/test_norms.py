@@ -155,11 +155,21 @@ def test_every_attack_has_its_row(measure, around_grey):
 @pytest.mark.parametrize(
     ("l0", "l2", "verdict", "says"),
     [
-        (1, 0.05, "holds", "The claim of L-inf 0.1 carries over to L0 and L2: a median of"),
-        (60, 0.05, "broken", "The claim of L-inf 0.1 says nothing in L0: a median of"),
-        (60, 5, "broken", "says nothing in L0 and L2: a median of"),
-        (1, 5, "broken", "says nothing in L2: a median of L2"),
-        (4, 0.05, "weak", "carries over to L0 in part only"),
+        (
+            1,
+            0.05,
+            "holds",
+            "The claim of L-inf 0.1 extends to L0 and L2: the median perturbation has",
+        ),
+        (
+            60,
+            0.05,
+            "broken",
+            "The claim of L-inf 0.1 does not extend to L0: the median perturbation has",
+        ),
+        (60, 5, "broken", "does not extend to L0 and L2: the median perturbation has"),
+        (1, 5, "broken", "does not extend to L2: the median perturbation has size L2"),
+        (4, 0.05, "weak", "extends only in part to L0"),
     ],
 )
 def test_the_verdict_is_of_the_worst_other_norm(measure, around_grey, l0, l2, verdict, says):
@@ -170,7 +180,7 @@ def test_the_verdict_is_of_the_worst_other_norm(measure, around_grey, l0, l2, ve
     assert success["l0"] == pytest.approx((truth("l0")[WRONG:] <= l0).mean(), abs=1e-5)
     assert success["l2"] == pytest.approx((truth("l2")[WRONG:] <= l2).mean(), abs=1e-5)
     left = rate(truth("l2") > l2)
-    told = f"accuracy at L2 {l2} is {left.value:.1%} ({100 * left.low:.1f}–{left.high:.1%})"
+    told = f"robust accuracy at L2 {l2} is {left.value:.1%} of images ({100 * left.low:.1f}–"
     assert (told in finding.headline) == ("L2" in says)
 
 
@@ -207,17 +217,14 @@ def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_
     assert finding.numbers["attacked"] == right
     assert finding.numbers["accuracy_l2"] == pytest.approx(right / len(SIZES), abs=1e-5)
     assert finding.images == {}
-    assert any(
-        "neither slopes in the place of steps nor differences of logits" in note
-        for note in finding.notes
-    )
+    assert any("neither BPDA nor differences of logits" in note for note in finding.notes)
     zeros = ArraySplit(
         around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros"
     )
     claim = make_claim(Known(), replace(around_grey, test=zeros, sha256="zeros"), CLAIM)
     finding = Norms(FEW).measure(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
     assert [finding.numbers[f"median_{norm}"] for norm in FEW] == [None] * 3
-    assert "the median distance is not reached" in finding.headline
+    assert "no attack fools half of the images" in finding.headline
 
 
 class Leaky(nn.Module):
@@ -278,7 +285,7 @@ def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digit
     assert [(row["gradient"], row["masked"]) for row in finding.tables["masking"]] == [
         ("bpda", False)
     ] * 3
-    assert sum("zero at each of" in note and "(BPDA)" in note for note in finding.notes) == 1
+    assert sum("zero for all" in note and "(BPDA)" in note for note in finding.notes) == 1
 
 
 def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits, digits_model):
@@ -297,7 +304,7 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
             assert row["median"] is not None
     assert gradients(finding)["the audit's own", "linf"] == {None}
     assert any("differences of logits" in note for note in finding.notes)
-    assert "Attacks that follow gradients were told to take 30 steps at most." in finding.notes
+    assert "Gradient-based attacks took at most 30 steps." in finding.notes
 
 
 @pytest.mark.parametrize(("model", "gradient"), [(Thresholded(), "bpda"), (Guessing(), "estimate")])
@@ -308,7 +315,7 @@ def test_a_model_says_which_gradients_it_needs(measure, around_grey, model, grad
         assert gradients(finding)["gradient", norm] == {gradient}
     assert (
         sum(
-            note.startswith("The model says that its logits have no useful gradient")
+            note.startswith("The model declares that its logits have no useful gradient")
             for note in finding.notes
         )
         == 1
@@ -332,7 +339,7 @@ def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
     finding = measure(around_grey, Linear(), Norms(FEW, steps=5), Settings("square"))
     for row in finding.tables["attacks"]:
         assert row["kind"] != "gradient" or row["backwards_per_image"] <= 5
-    assert "Attacks that follow gradients were told to take 5 steps at most." in finding.notes
+    assert "Gradient-based attacks took at most 5 steps." in finding.notes
 
 
 def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):

@@ -1,4 +1,4 @@
-"""The command line: parses, calls the API, prints. Heavy libraries are imported inside the commands that use them."""
+"""The command line: parses, calls the API, prints; each command imports heavy libraries itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scotoma.execution.ranks import ranks
 from scotoma.utils.errors import InputError
 
 UsageError: Any = typer.BadParameter.__base__
-"""A wrong option or command. It lies in click or, since typer carries its own, in typer, which does not name it."""
+"""Error for a wrong option or command; from click, or from the copy that typer carries."""
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from scotoma.utils.progress import Progress
 
 app = typer.Typer(
-    help="Scotoma audits claims of adversarial robustness: where a claim holds, where it breaks, with evidence image by image.",
+    help="Scotoma audits claims of adversarial robustness: it reports where a claim holds and "
+    "where it breaks, with evidence image by image.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -34,37 +35,42 @@ ThreatOption = Annotated[
 Weights = Annotated[
     Path | None, typer.Option(help="Weights for the model that file.py:function builds.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of every random number.")]
-Limit = Annotated[int | None, typer.Option(help="Audit so many test images, drawn at random.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")]
+Limit = Annotated[
+    int | None, typer.Option(help="Number of test images to audit, drawn at random [default: all].")
+]
 DataRoot = Annotated[
-    Path | None, typer.Option(help="Where data sets lie [default: $SCOTOMA_DATA, then a download].")
+    Path | None, typer.Option(help="Folder of data sets [default: $SCOTOMA_DATA, then a download].")
 ]
 TrustPickle = Annotated[
-    bool, typer.Option("--trust-pickle", help="Open model files that can run code when opened.")
+    bool,
+    typer.Option("--trust-pickle", help="Open model files even if they can run code when opened."),
 ]
 Layer = Annotated[
     str | None,
-    typer.Option(help="Where the distance probe reads features [default: before the logits]."),
+    typer.Option(
+        help="Layer whose features the distance probe uses [default: input of the last linear]."
+    ),
 ]
 Extractor = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL",
-        help="Another model, in whose features the distance probe measures a second time.",
+        help="Another model in whose features the distance probe measures distances as well.",
     ),
 ]
 Sources = Annotated[
     str | None,
     typer.Option(
         metavar="MODEL,MODEL",
-        help="Other models, whose examples are shown to this one [default: found or made].",
+        help="Other models to make adversarial examples on [default: available or trained now].",
     ),
 ]
 Bounds = Annotated[
     str | None,
     typer.Option(
         metavar="NORM:SIZE,...",
-        help="Where the norms probe tells the accuracy in other norms, for example l2:1.5,l0:12.",
+        help="Sizes at which the norms probe reports accuracy, for example l2:1.5,l0:12.",
     ),
 ]
 NaturalReference = Annotated[
@@ -72,7 +78,7 @@ NaturalReference = Annotated[
     typer.Option(
         "--reference",
         metavar="MODEL",
-        help="A naturally trained model, to compare inequality with [default: found or made].",
+        help="Naturally trained model for comparison [default: available or trained now].",
     ),
 ]
 BudgetOption = Annotated[
@@ -80,21 +86,21 @@ BudgetOption = Annotated[
     typer.Option(
         "--budget",
         metavar="TIME",
-        help="Stop after 90s, 20m or 2h with what was found so far; the same command goes on from there.",
+        help="Stop after 90s, 20m or 2h and report; the same command continues from there.",
     ),
 ]
 AttackOption = Annotated[
-    str, typer.Option("--attack", help="The attack that probes use; see `scotoma list attacks`.")
+    str, typer.Option("--attack", help="Attack that the probes use; see `scotoma list attacks`.")
 ]
 
 
 def names(text: str) -> list[str]:
-    """The names in "one, two"."""
+    """Return the names in "one, two"."""
     return [name.strip() for name in text.split(",")]
 
 
 def shown() -> Progress:
-    """Bars, of the process that leads where there are several."""
+    """Return progress bars, which only the leading process shows."""
     from scotoma.execution.ranks import ranks
     from scotoma.utils.progress import Progress, Silent
 
@@ -102,5 +108,5 @@ def shown() -> Progress:
 
 
 def typed() -> str:
-    """The command as it was typed."""
+    """Return the command as it was typed."""
     return shlex.join(["scotoma", *sys.argv[1:]])

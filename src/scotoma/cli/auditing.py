@@ -42,11 +42,11 @@ def audit(
     threat: ThreatOption,
     out: Annotated[
         Path,
-        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+        typer.Option(help="Run folder; the same command continues an interrupted run."),
     ] = Path("runs/audit"),
     probes: Annotated[
         str | None,
-        typer.Option(help="Names with commas between; see `scotoma list probes` [default: all]."),
+        typer.Option(help="Probes, separated by commas; see `scotoma list probes` [default: all]."),
     ] = None,
     attack: AttackOption = "strong",
     layer: Layer = None,
@@ -61,7 +61,7 @@ def audit(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Audit a claim of robustness, in L-inf or L2, and write the report."""
+    """Audit a claim of robustness in L-inf or L2 and write the report."""
     from scotoma.attacks import takes
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
@@ -99,17 +99,17 @@ def map_blind_spots(
     threat: ThreatOption,
     out: Annotated[
         Path,
-        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+        typer.Option(help="Run folder; the same command continues an interrupted run."),
     ] = Path("runs/map"),
     families: Annotated[
         str | None,
         typer.Option(
-            help="Names with commas between; see `scotoma list transforms` [default: all]."
+            help="Transforms, separated by commas; see `scotoma list transforms` [default: all]."
         ),
     ] = None,
     attack: AttackOption = "strong",
     steps: Annotated[
-        int, typer.Option(min=1, help="Gradient steps of the cheap attack that searches.")
+        int, typer.Option(min=1, help="Gradient steps of the cheap attack in the search.")
     ] = 20,
     limit: Limit = None,
     weights: Weights = None,
@@ -117,7 +117,7 @@ def map_blind_spots(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Search for the harmless change of the images that costs the most robustness, and write the report."""
+    """Search for the harmless transform that costs the most robustness, and write the report."""
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
     from scotoma.probes.blindspots.map import BlindSpotMap
@@ -144,7 +144,7 @@ def certify(
     threat: ThreatOption,
     out: Annotated[
         Path,
-        typer.Option(help="The run folder; the same command continues a run that was stopped."),
+        typer.Option(help="Run folder; the same command continues an interrupted run."),
     ] = Path("runs/certify"),
     attack: AttackOption = "strong",
     limit: Limit = None,
@@ -153,7 +153,7 @@ def certify(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Certify a ReLU network image by image, a smooth one in the mean, and see what harmless changes leave of that."""
+    """Certify a ReLU network by image or a smooth network on average, also after transforms."""
     from scotoma.certificates.wasserstein import is_smooth
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
@@ -176,24 +176,24 @@ def certify(
 
 @app.command()
 def attack(
-    name: Annotated[str, typer.Argument(help="See `scotoma list attacks`.")],
+    name: Annotated[str, typer.Argument(help="Name of the attack; see `scotoma list attacks`.")],
     model: Model,
     data: Data,
     threat: ThreatOption,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder [default: runs/ATTACK-MODEL].")
+        Path | None, typer.Option(help="Run folder [default: runs/ATTACK-MODEL].")
     ] = None,
     sources: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL,MODEL", help="Other models, on which attack transfer makes its examples."
+            metavar="MODEL,MODEL", help="Other models on which attack transfer makes its examples."
         ),
     ] = None,
     gradient: Annotated[
         str,
         typer.Option(
             metavar="HOW",
-            help="exact; estimate, by differences of logits; or bpda, through rounding and comparisons as if smooth.",
+            help="exact, estimate (differences of logits) or bpda (rounding as if smooth).",
         ),
     ] = "exact",
     limit: Limit = None,
@@ -202,7 +202,7 @@ def attack(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Run one attack and keep its records."""
+    """Run one attack and write its records."""
     from scotoma.attacks import make, takes
     from scotoma.attacks.core.gradient import with_gradient
     from scotoma.auditing import make_claim
@@ -215,7 +215,7 @@ def attack(
     from scotoma.report.summary import summarise
 
     if not takes(name, "sources") and sources:
-        raise InputError(f"attack {name} takes no --sources; attack transfer does")
+        raise InputError(f"attack {name} takes no sources=MODEL; attack transfer does")
     claim = make_claim(
         load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat
     )
@@ -239,8 +239,8 @@ def attack(
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished audit.")]) -> None:
-    """Draw the report of a run again; no model is needed."""
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished audit.")]) -> None:
+    """Draw the report of a run again, without the model."""
     from scotoma.auditing import draw
 
     draw(folder).show()
@@ -248,17 +248,17 @@ def report(folder: Annotated[Path, typer.Argument(help="The folder of a finished
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="The run folder.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Train a small robust model on handwritten digits and audit it: a tour of about three minutes."""
+    """Train a small robust model on handwritten digits and audit it, in about four minutes."""
     from scotoma.demo import demo as run
 
     run(out, seed)
 
 
 def load_all(sources: str | None, trust_pickle: bool) -> list[Classifier]:
-    """The models in "FILE,FILE"."""
+    """Return the models in "FILE,FILE"."""
     from scotoma.models.loading import load_model
 
     return (
@@ -267,12 +267,12 @@ def load_all(sources: str | None, trust_pickle: bool) -> list[Classifier]:
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that the user has set."""
+    """Return the options that the user has set."""
     return {name: value for name, value in options.items() if value}
 
 
 def show_audit(*claim: Any, **settings: Any) -> None:
-    """Audit with bars and with the command that was typed, and print the verdicts."""
+    """Audit with progress bars and the typed command, and print the report."""
     from scotoma.auditing import audit
     from scotoma.execution.ranks import ranks
 

@@ -1,4 +1,4 @@
-"""Commands about what is there: `reproduce`, `list`."""
+"""Commands on papers and names: `reproduce`, `list`."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ def reproduce(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder; the same command continues there [default: runs/PAPER, runs/PAPER/ITEM]."
+            help="Run folder; the same command continues it [default: runs/PAPER[/ITEM]]."
         ),
     ] = None,
     attack: Annotated[
-        str | None, typer.Option(help="See `scotoma list attacks` [default: the paper's].")
+        str | None,
+        typer.Option(help="Attack; see `scotoma list attacks` [default: that of the paper]."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Attack so many images [default: as many as the paper].")
+        int | None, typer.Option(help="Number of images to attack [default: that of the paper].")
     ] = None,
     models: Annotated[
         Path | None,
         typer.Option(
-            help="Where reference models are looked for first, and written when they must be trained [default: a cache]."
+            help="Folder of reference models, also for newly trained ones [default: a cache]."
         ),
     ] = None,
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Measure a paper's table or figure again and print ours beside the published numbers."""
+    """Measure a table or figure of a paper again and print our numbers beside the published."""
     from scotoma.execution.ranks import ranks
     from scotoma.papers.running import reproduce as run
 
@@ -71,11 +72,12 @@ def list_names(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, attributions, models, data, recipes, augmentations, transforms, probes or papers [default: all]."
+            help="attacks, attributions, models, data, recipes, augmentations, transforms, probes "
+            "or papers [default: all]."
         ),
     ] = None,
 ) -> None:
-    """List what can be named: attacks, attributions, models, data, recipes, augmentations, transforms, probes, papers."""
+    """List names of attacks, models, data sets, recipes, transforms, probes, papers and more."""
     from scotoma.attacks import ATTACKS
     from scotoma.attribution import ATTRIBUTIONS
     from scotoma.data import DATA
@@ -98,7 +100,7 @@ def list_names(
         "papers": ITEMS,
     }
     if what is not None and what not in tables:
-        raise InputError(f"nothing is listed as {what!r}; {nearest(what, list(tables))}")
+        raise InputError(f"unknown list {what!r}; {nearest(what, list(tables))}")
     chosen = [what] if what else list(tables)
     width = max(len(name) for title in chosen for name in tables[title])
     for title in chosen:

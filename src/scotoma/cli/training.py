@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="natural, pgd ...; see `scotoma list recipes`.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Recipe such as natural or pgd; see `scotoma list recipes`.")
+    ],
     data: Data,
     out: Annotated[
         Path | None,
-        typer.Option(help="The safetensors file to write [default: runs/ARCH-RECIPE-DATA]."),
+        typer.Option(help="Safetensors file to write [default: runs/ARCH-RECIPE-DATA]."),
     ] = None,
     arch: Annotated[
         str | None,
-        typer.Option(
-            help="small-cnn, madry-mnist ...; see `scotoma list models` [default: the recipe's own]."
-        ),
+        typer.Option(help="Architecture; see `scotoma list models` [default: that of the recipe]."),
     ] = None,
     threat: Annotated[
         str | None,
         typer.Option(
-            help="Norm and size, for example linf:0.3 or linf:8/255 [default: the recipe's own]."
+            help="Norm and size, for example linf:0.3 or linf:8/255 [default: that of the recipe]."
         ),
     ] = None,
     epochs: Annotated[
@@ -51,33 +51,34 @@ def train(
             min=1, help="Passes over the training images [default: 10, more on small data]."
         ),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
     rate: Annotated[
         float | None,
-        typer.Option(min=0, help="Highest learning rate [default: 0.001, or the recipe's own]."),
+        typer.Option(min=0, help="Highest learning rate [default: that of the recipe, or 0.001]."),
     ] = None,
     optimizer: Annotated[str, typer.Option(help="adam, or sgd with momentum.")] = "adam",
     decay: Annotated[float, typer.Option(min=0, help="Weight decay.")] = 0.0,
     augment: Annotated[
-        str, typer.Option(help="Names with commas between; see `scotoma list augmentations`.")
+        str,
+        typer.Option(help="Augmentations, separated by commas; see `scotoma list augmentations`."),
     ] = "",
     sources: Annotated[
         str | None,
         typer.Option(
             metavar="MODEL,MODEL",
-            help="Trained models that the recipe takes examples from (ensemble), or its teacher (igd).",
+            help="Trained models for examples (recipe ensemble), or the teacher (recipe igd).",
         ),
     ] = None,
     option: Annotated[
         list[str] | None,
-        typer.Option(help="A hyper-parameter of the recipe, NAME=VALUE; may be repeated."),
+        typer.Option(help="Hyper-parameter of the recipe as NAME=VALUE; may be repeated."),
     ] = None,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Train a model; the same command continues a training that was stopped. Started by torchrun, all processes train one model."""
+    """Train a model; the same command continues an interrupted training. Works under torchrun."""
     from scotoma.claim import Threat
     from scotoma.data import load_data
     from scotoma.models.loading import load_model
@@ -93,7 +94,7 @@ def train(
     threat = threat or getattr(kind, "claim", None)
     for name, given in {"arch": arch, "threat": threat}.items():
         if given is None:
-            raise InputError(f"--{name} is missing: recipe {recipe} has none of its own")
+            raise InputError(f"give {name}=NAME: recipe {recipe} has no default")
     loaded = load_data(data, data_root)
     if sources:
         known(recipe, "sources")
@@ -142,30 +143,29 @@ def patch(
         typer.Option(
             "--run",
             "--audit",
-            help="The folder of an audit of this model; under torchrun write --audit, for it has a --run-path.",
+            help="Folder of an audit of this model; under torchrun write --audit.",
         ),
     ],
     data: Data,
     out: Annotated[
-        Path, typer.Option(help="The folder to write; the same command continues what was stopped.")
+        Path, typer.Option(help="Folder to write; the same command continues an interrupted run.")
     ] = Path("runs/patch"),
     families: Annotated[
         str | None,
-        typer.Option(
-            help="Searched before and after; see `scotoma list transforms` [default: all]."
-        ),
+        typer.Option(help="Transforms to search; see `scotoma list transforms` [default: all]."),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of fine-tuning [default: 3, more on small data].")
+        int | None,
+        typer.Option(min=1, help="Epochs of fine-tuning [default: 3, more on small data]."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
     rate: Annotated[float, typer.Option(min=0, help="Highest learning rate.")] = 5e-4,
     half: Annotated[bool, typer.Option("--half", help="Store float16 weights.")] = False,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
     data_root: DataRoot = None,
 ) -> None:
-    """Fine-tune a model on the blind spots that an audit found, audit it again, and report whether they only moved."""
+    """Fine-tune a model on its blind spots and report whether they closed or only moved."""
     from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.models.loading import load_model
@@ -195,7 +195,7 @@ def patch(
 
 
 def log_epoch(epoch: Epoch) -> None:
-    """A line of a training."""
+    """Print a line on an epoch."""
     line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}"
     if epoch.robust_accuracy is not None and epoch.single_step_accuracy is not None:
         line += f", PGD-20 {epoch.robust_accuracy:.1%}, FGSM {epoch.single_step_accuracy:.1%}"

@@ -1,4 +1,4 @@
-"""Probes asked one after another, within a budget on more and more images, the cheap ones first."""
+"""Probes in turn, within a budget on more and more images, the cheap ones first."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ CHEAP_FIRST = (
     "blindspots",
     "norms",
 )
-"""Before anything was measured. `distance` takes the records of `robustness`."""
+"""Order of probes before any was timed; `distance` uses the records of `robustness`."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What the probes found, in the order asked, and on how many of the audited images each."""
+class Outcome:
+    """Findings in the order of the probes, and the number of images that each probe reached."""
 
     findings: list[Finding]
     reached: dict[str, int]
@@ -39,11 +39,11 @@ class Answers:
 
     @property
     def whole(self) -> bool:
-        """Whether every probe saw every audited image."""
+        """Whether every probe reached every audited image."""
         return all(n == self.images for n in self.reached.values())
 
     def shortfall(self, budget: Budget) -> str:
-        """What was not reached, in a sentence."""
+        """Return a sentence on the images that were reached."""
         numbers = sorted(set(self.reached.values()), reverse=True)
         names = {
             n: ", ".join(name for name, reached in self.reached.items() if reached == n)
@@ -53,66 +53,69 @@ class Answers:
             f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers
         )
         return (
-            f"The budget of {spoken(budget.seconds or 0)} was over before everything was measured. Of {self.images:,} images "
-            f"were reached: {reached}. The same command goes on from there."
+            f"The budget of {spoken(budget.seconds or 0)} ended before the audit was complete. "
+            f"Images (of {self.images:,}) reached: {reached}. The same command continues from "
+            "there."
         )
 
 
-def ask(
-    asked: Mapping[str, Probe],
+def measure(
+    probes: Mapping[str, Probe],
     claim: Claim,
     run: Run,
     settings: Settings,
     keep: Callable[[Finding], None],
-) -> Answers:
-    """Ask each probe of all audited images, or of as many as there is time for.
+) -> Outcome:
+    """Run each probe on all audited images, or on as many as the budget allows.
 
-    Within a budget all are asked of the first 50 images, then of 250, and so on (`order.stages`), those first that were quick
-    before. When the time is over, each has its finding on the images that it reached, and says so.
+    Within a budget all probes measure the first 50 images, then 250, and so on
+    (`sampling.stages`), in order of the time that they took before. When the time ends, each
+    finding is that on the images reached, with a note.
 
     Args:
-        asked: the probes by name.
-        claim: what they are asked of.
-        run: does the work, within its budget.
-        settings: the user's.
-        keep: is given each finding as soon as it is there; a later one of the same probe replaces it.
+        probes: the probes by name.
+        claim: the claim to measure.
+        run: the run, with its budget.
+        settings: the attack and its gradient.
+        keep: called with each finding as soon as it exists; later ones of a probe replace earlier.
     """
-    found: dict[str, tuple[Finding, int]] = {}
+    latest: dict[str, tuple[Finding, int]] = {}
     try:
-        for name, finding, n in _answers(asked, claim, run, settings):
-            found[name] = finding, n
+        for name, finding, n in _stages(probes, claim, run, settings):
+            latest[name] = finding, n
             keep(finding)
     except OutOfTimeError:
         pass
     total, budget = len(run.indices), spoken(run.budget.seconds or 0)
-    for name, probe in asked.items():
-        if name not in found:
-            found[name] = _not_reached(name, probe, budget), 0
-        elif (n := found[name][1]) < total:
+    for name, probe in probes.items():
+        if name not in latest:
+            latest[name] = _not_reached(name, probe, budget), 0
+        elif (n := latest[name][1]) < total:
             note = (
-                f"Measured on {n:,} of {total:,} images, drawn at random, within the budget of {budget}: the intervals are as wide "
-                "as so few images make them. The same command goes on from here."
+                f"Measured on {n:,} of {total:,} images, drawn at random, within the budget of "
+                f"{budget}; the intervals are wide accordingly. The same command continues from "
+                "here."
             )
-            finding = found[name][0]
-            found[name] = replace(finding, notes=(note, *finding.notes)), n
-    return Answers(
-        [found[name][0] for name in asked], {name: found[name][1] for name in asked}, total
+            finding = latest[name][0]
+            latest[name] = replace(finding, notes=(note, *finding.notes)), n
+    return Outcome(
+        [latest[name][0] for name in probes], {name: latest[name][1] for name in probes}, total
     )
 
 
-def _answers(
-    asked: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
+def _stages(
+    probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
 ) -> Iterator[tuple[str, Finding, int]]:
-    """Name, finding, and images of each probe at each stage."""
+    """Yield name, finding and number of images of each probe at each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
     ends = stages(total) if limited else [total]
-    order = sorted(asked, key=_usual) if limited else list(asked)
-    with run.progress.bar("probes", len(asked) * len(ends)) as advance:
+    order = sorted(probes, key=_usual) if limited else list(probes)
+    with run.progress.bar("probes", len(probes) * len(ends)) as advance:
         for n in ends:
             part, seconds = run if n == total else run.subset(run.indices[:n]), {}
             for name in order:
                 began = time.monotonic()
-                yield name, asked[name].measure(claim, part, settings), n
+                yield name, probes[name].measure(claim, part, settings), n
                 seconds[name] = time.monotonic() - began
                 advance(1)
             order.sort(key=seconds.__getitem__)
@@ -127,6 +130,6 @@ def _not_reached(name: str, probe: Probe, budget: str) -> Finding:
         name,
         probe.question,
         "not applicable",
-        "a verdict as soon as there is time to measure",
-        f"Not reached within the budget of {budget}; the same command goes on from here.",
+        "a verdict once there is time to measure",
+        f"Not reached within the budget of {budget}; the same command continues from here.",
     )

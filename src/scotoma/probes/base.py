@@ -124,7 +124,7 @@ def _first_image(model: Classifier, data: Dataset) -> Tensor:
 
 
 def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
-    """Return a value and its interval as `name`, `name_low` and `name_high` of a table or numbers."""
+    """Return a value and its interval as columns `name`, `name_low` and `name_high`."""
     return {
         name: finite(rate.value),
         f"{name}_low": finite(rate.low),

@@ -1,4 +1,4 @@
-"""What the inequality probe draws: errors against numbers of values, Lorenz curves, maps and covered images."""
+"""Figures of the inequality probe: errors, Lorenz curves, maps and covered images."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from scotoma.utils.stats import finite
 SHOWN = 5
 EVEN = "equal shares"
 FOR, AGAINST = (0.0, 0.38, 0.61), (0.77, 0.31, 0.0)
-"""Colours of evidence for the label and against it; none is white."""
-NOISED = {"I": "noise is added to", "II": "noise stands in the place of"}
+"""Colours of evidence for and against the label; white is no evidence."""
+NOISED = {"I": "noise is added to", "II": "noise replaces"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What the galleries show: test images, a map of each of them for each model, and images after the occlusions `cell`."""
+    """Content of the galleries: test images, their maps by model, and occluded images."""
 
     split: Split
     maps: list[pl.DataFrame]
-    """columns index and map (h w), of the audited model and the reference"""
+    """columns index and map (h w), for the audited model and the reference"""
     cell: Cell
     covers: pl.DataFrame | None
-    """as `inequality_looking.look_at_covers` gives it; None where no image fell"""
+    """table of `measurements.look_at_covers`; None if no image is fooled"""
 
     @property
     def images(self) -> dict[str, np.ndarray]:
-        """The arrays of the galleries, (rows, columns, 3, h, w) in [0, 1]."""
+        """Arrays of the galleries, (rows, columns, 3, h, w) in [0, 1]."""
         found = {
             "maps": np.stack(
                 [self._originals(self.maps[0]), *(self._maps(table) for table in self.maps)], axis=1
@@ -55,7 +55,7 @@ class Shown:
         )
 
     def _maps(self, table: pl.DataFrame) -> np.ndarray:
-        """Each map on its own scale: its largest value has the full colour."""
+        """Return maps as images, each on its own scale."""
         maps = table["map"].to_numpy().reshape(len(table), 1, *self.split.shape[1:]).astype(float)
         strength = maps / np.maximum(np.abs(maps).max((1, 2, 3), keepdims=True), 1e-30)
         colour = np.where(strength > 0, np.reshape(FOR, (3, 1, 1)), np.reshape(AGAINST, (3, 1, 1)))
@@ -63,26 +63,26 @@ class Shown:
 
 
 def maps_to_show(audited: Reading) -> Tensor:
-    """A few test images, from the one whose evidence is spread most evenly to the one where it is most concentrated, int64."""
+    """Choose a few test images, from the most even evidence to the most concentrated, int64."""
     return _spread(audited, np.arange(len(audited.table)), audited["gini"])
 
 
 def cover_to_show(audited: Reading) -> Cell:
-    """Of the occlusions that cover least, that in the colour in which importance adds most."""
+    """Choose the smallest occlusion, in the colour with the widest gap."""
     cells = [cell for cell in audited.cells if cell.attack == "occlusion"]
     least = min(cell.reach for cell in cells)
     return max((cell for cell in cells if cell.reach == least), key=lambda cell: cell.gap.value)
 
 
 def covers_to_show(audited: Reading, cell: Cell) -> Tensor:
-    """A few test images that fall to that occlusion, from a small cover to a large one, int64."""
+    """Choose a few test images that the occlusion fools, from a small cover to a large one."""
     covered = audited.covered("importance", cell.kind, cell.size)
     fell = np.flatnonzero(np.isfinite(covered))
     return _spread(audited, fell, covered[fell])
 
 
 def lorenz_rows(readings: list[Reading]) -> list[Row]:
-    """Mean Lorenz curves, and the line of equal shares."""
+    """Return mean Lorenz curves, and the line of equal shares."""
     lines = {reading.name: reading["lorenz"].mean(0) for reading in readings} | {
         EVEN: np.array([0.0, 1.0])
     }
@@ -94,7 +94,7 @@ def lorenz_rows(readings: list[Reading]) -> list[Row]:
 
 
 def error_rows(readings: list[Reading], kind: str) -> list[Row]:
-    """Error against the number of values under one type of noise: all orders of the audited model, two of the reference."""
+    """Return error against the number of noisy values, by order and model."""
     lines = {"importance": (0, "importance"), "random": (0, "random"), "reverse": (0, "reverse")}
     if len(readings) > 1:
         lines |= {"importance, reference": (1, "importance"), "random, reference": (1, "random")}
@@ -107,15 +107,16 @@ def error_rows(readings: list[Reading], kind: str) -> list[Row]:
 
 
 def figures(readings: list[Reading], shown: Shown) -> tuple[Figure, ...]:
-    """In the order of the page: what was found first, then how concentrated the evidence is."""
+    """Return the figures in the order of the page."""
     return (
         *(_errors(kind) for kind in TYPES),
         *([_covers(shown, shown.covers)] if shown.covers is not None else []),
         Curve(
             "lorenz",
-            "Lorenz curves of the maps, the mean over images: what share of the evidence (absolute values) the values that count "
-            "least have together. The further below the line of equal shares, the fewer values have all of it; the Gini "
-            "coefficient is twice the area between the two.",
+            "Lorenz curves of the maps, mean over images: the share of the evidence (absolute "
+            "values) in the least important values. The further the curve lies below the line of "
+            "equal shares, the more concentrated the evidence; the Gini coefficient is twice the "
+            "area between the two.",
             table="lorenz",
             x="values",
             y="evidence",
@@ -130,9 +131,10 @@ def figures(readings: list[Reading], shown: Shown) -> tuple[Figure, ...]:
 def _errors(kind: str) -> Curve:
     return Curve(
         f"noise_{kind}",
-        f"Type {kind}: {NOISED[kind]} so many values, the most important first, the least important first (reverse), or any "
-        "(random). What the evidence in few values adds is the distance between importance and random; noise at random "
-        "places already makes a weak model wrong. Bands are 95% intervals.",
+        f"Type {kind}: {NOISED[kind]} this number of values, in the order of importance, in "
+        "reverse or at random. The distance between importance and random is the effect of "
+        "concentrated evidence; noise at random places already makes a weak model wrong. Bands "
+        "are 95% intervals.",
         table=f"error_{kind}",
         x="values",
         y="error",
@@ -150,8 +152,8 @@ def _maps(readings: list[Reading], shown: Shown) -> Gallery:
     index = shown.maps[0]["index"].to_list()
     return Gallery(
         "maps",
-        "What counts for the label (blue) and against it (orange), from the image whose evidence is spread most evenly to the one "
-        "where it is most concentrated. Each map has its own scale.",
+        "Evidence for the label (blue) and against it (orange), from the image with the most even "
+        "evidence to the one with the most concentrated. Each map has its own scale.",
         images="maps",
         columns=[
             "image",
@@ -174,8 +176,9 @@ def _covers(shown: Shown, covers: pl.DataFrame) -> Gallery:
     pixels = shown.split.shape[1] * shown.split.shape[2]
     return Gallery(
         "covers",
-        f"Images covered by squares in {colour_of(shown.cell)} until the model is wrong, {shown.cell.reach} pixels at most: n "
-        "squares of radius r about the regions that count most, and about random ones; from a small cover to a large one.",
+        f"Images covered by squares of {colour_of(shown.cell)} until the model is wrong, at most "
+        f"{shown.cell.reach} pixels: n squares of radius r around the most important regions and "
+        "around random ones; from a small cover to a large one.",
         images="covers",
         columns=["image", "important places", "random places"],
         captions=[
@@ -188,24 +191,25 @@ def _covers(shown: Shown, covers: pl.DataFrame) -> Gallery:
 
 def _cover(row: Row, order: str, pixels: int) -> str:
     if not np.isfinite(row[f"covered {order}"]):
-        return "none fools"
+        return "not fooled"
     covered = int(row[f"covered {order}"])
-    size = f"n = {row[f'regions {order}']}, r = {row[f'radius {order}']}, {covered} px ({covered / pixels:.1%})"
-    return f"{size}, taken for {row[f'prediction {order}']}"
+    squares = f"n = {row[f'regions {order}']}, r = {row[f'radius {order}']}"
+    share = f"{covered} px ({covered / pixels:.1%})"
+    return f"{squares}, {share}, taken for {row[f'prediction {order}']}"
 
 
 def colour_of(cell: Cell) -> str:
-    """The colour of a cover in a sentence."""
+    """Return the colour of a cover for a sentence."""
     return "the mean colour" if cell.kind == "mean" else cell.kind
 
 
 def _coloured(images: np.ndarray) -> np.ndarray:
-    """(n, 3, h, w)."""
+    """Return images in colour, (n, 3, h, w)."""
     return images if images.shape[1] == 3 else np.repeat(images.mean(1, keepdims=True), 3, axis=1)
 
 
 def _spread(audited: Reading, rows: np.ndarray, values: np.ndarray) -> Tensor:
-    """The test images of a few rows, evenly from the smallest value to the largest."""
+    """Choose the test images of a few rows, evenly from the smallest value to the largest."""
     if not len(rows):
         return torch.zeros(0, dtype=torch.int64)
     ordered = rows[np.argsort(values, kind="stable")]

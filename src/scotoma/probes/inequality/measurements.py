@@ -1,4 +1,4 @@
-"""What the inequality probe measures on a model, image by image: maps, their inequality, and what noise and occlusion do."""
+"""Measurements of the inequality probe, image by image: maps, inequality, noise and occlusion."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from scotoma.metrics.inequality import (
 from scotoma.utils.random import Randomness
 
 WHAT = "inequality"
-"""Purpose of the random numbers, the same whenever an image is looked at."""
+"""Purpose of the random numbers, the same in all measurements of an image."""
 PAPER_SIDE = 224
 IMAGES_OF_A_MEAN = 10_000
 LEAST_SD = 1 / 255
 POINTS = 51
-"""Of a Lorenz curve."""
+"""Points of a Lorenz curve."""
 GINIS = {
     "gini": (False, "absolute"),
     "gini_positive": (False, "positive"),
@@ -44,18 +44,19 @@ GINIS = {
     "gini_regional_absolute": (True, "absolute"),
     "gini_regional_positive": (True, "positive"),
 }
-"""Columns: whether over regions, and the convention."""
+"""Whether over regions, and the convention, by column."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that decides what is measured, besides the models and the images.
+    """Settings of the measurements.
 
     Args:
-        shape: of the images, (c, h, w).
-        mean, sd: of the data, a number a channel, in [0, 1]: the baseline of the maps, and the scale of the noise.
-        steps: of the integrated gradients.
-        draws: of the noise.
+        shape: shape of the images, (c, h, w).
+        mean, sd: mean and standard deviation of the data by channel, in [0, 1]: the baseline of the
+            maps, and the scale of the noise.
+        steps: steps of the integrated gradients.
+        draws: draws of the noise.
         occlusions: (regions, radius) in pixels of these images.
     """
 
@@ -68,7 +69,7 @@ class Plan:
 
     @property
     def values(self) -> int:
-        """Of an image."""
+        """Number of values of an image."""
         return math.prod(self.shape)
 
     @property
@@ -77,17 +78,17 @@ class Plan:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """How many values are noised."""
+        """Numbers of values with noise."""
         return default_counts(self.values)
 
     @property
     def block(self) -> int:
-        """The side of a region."""
+        """Side of a region."""
         return default_block(*self.shape[1:])
 
     @property
     def colours(self) -> dict[str, Colour]:
-        """Of the covers; the paper's gray is the mean of the data."""
+        """Colours of the covers; the paper's gray is the mean of the data."""
         return {"black": "black", "mean": self.mean, "white": "white"}
 
     @property
@@ -95,14 +96,14 @@ class Plan:
         return asdict(self) | {"counts": self.counts, "block": self.block}
 
     def reach(self, number: int) -> int:
-        """The most pixels that an occlusion may cover."""
+        """Return the most pixels that an occlusion may cover."""
         regions, radius = self.occlusions[number]
         return min(self.pixels, regions * (2 * radius) ** 2)
 
     def maps(
         self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> tuple[Tensor, Tensor]:
-        """Attribution of the labels (n, c, h, w), of zeros where it is not finite, and which images it says nothing of, (n,)."""
+        """Return maps (n, c, h, w), zero if not finite, and whether a map is all zero, (n,)."""
         maps = IntegratedGradients(self.mean, self.steps)(model, images, labels, random.fork(0))
         maps = torch.where(maps.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), maps, 0)
         return maps, ~(maps != 0).flatten(1).any(1)
@@ -117,7 +118,7 @@ class Plan:
         number: int,
         name: str,
     ):
-        """By order, what the occlusion of that number and colour finds."""
+        """Return the result of an occlusion, by order."""
         regions, radius = self.occlusions[number]
         attack = InductiveOcclusion(regions, radius, self.colours[name])
         found = with_controls(attack, model, images, labels, maps, random.fork(2))
@@ -127,7 +128,7 @@ class Plan:
 def plan(
     claim: Claim, run: Run, steps: int, draws: int, occlusions: Sequence[tuple[int, int]]
 ) -> Plan:
-    """The plan for the data of a claim; `occlusions` are the paper's, for images of 224 pixels a side."""
+    """Make the plan for a claim; `occlusions` are for images of 224 pixels a side."""
     shape = claim.data.shape
     height, width = shape[1:]
     side, block = min(height, width), default_block(height, width)
@@ -143,12 +144,12 @@ def plan(
 
 
 def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Measurement:
-    """Everything that is measured on the audited model, or on another one, as `Run.map_images` takes it.
+    """Return all measurements on the audited model, or on another one, for `Run.map_images`.
 
-    Columns: mute (the map says nothing); incomplete (by what share a map fails to sum to what it should); those of `GINIS`;
-    hoover, effective (how many equal values would be as concentrated), lorenz, top; "noise ORDER TYPE" (n, counts), the share of
-    draws that make the model wrong; "cover ORDER COLOUR NUMBER", covered pixels, infinite where the model stands; "deletion
-    ORDER" and "insertion ORDER", areas.
+    Columns: mute (the map is zero); incomplete (error of the sum of a map, as a share); those of
+    `GINIS`; hoover, effective (number of equal values that are as concentrated), lorenz, top;
+    "noise ORDER TYPE" (n, counts), share of draws that make the model wrong; "cover ORDER COLOUR
+    NUMBER", covered pixels, infinite if not fooled; "deletion ORDER" and "insertion ORDER", areas.
     """
 
     def see(
@@ -188,7 +189,7 @@ def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -
 def look_at_maps(
     plan: Plan, other: Callable[[torch.device], nn.Module] | None = None
 ) -> Measurement:
-    """The map of each image, summed over channels: "map" (n, h w)."""
+    """Return the map of each image, summed over channels: "map" (n, h w)."""
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
@@ -200,8 +201,8 @@ def look_at_maps(
 
 
 def look_at_covers(plan: Plan, number: int, colour: str) -> Measurement:
-    """What the audited model is shown by that occlusion: "image ORDER" (n, c h w), and regions, radius, covered and what it is
-    taken for, each by order."""
+    """Return the occluded images, "image ORDER" (n, c h w), with regions, radius, covered pixels
+    and prediction, each by order."""
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
@@ -228,7 +229,7 @@ def look_at_covers(plan: Plan, number: int, colour: str) -> Measurement:
 def _incomplete(
     model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, mean: tuple[float, ...]
 ) -> Tensor:
-    """The difference between a map's sum and what the label's logit gains from baseline to image, as a share of the gain."""
+    """Return the difference between the sum of a map and the gain of the logit, as its share."""
     origin = fill(images, mean).expand_as(images)
     with torch.no_grad():
         ends = [
@@ -239,7 +240,7 @@ def _incomplete(
 
 
 def _level(claim: Claim, run: Run) -> pl.DataFrame:
-    """Mean and standard deviation of each channel over training images, or audited ones where there are none, in float64."""
+    """Return mean and standard deviation by channel, float64, of training or audited images."""
     split = claim.data.train or claim.data.test
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(run.seed))
     chosen = (order[:IMAGES_OF_A_MEAN] if claim.data.train else run.indices).sort().values

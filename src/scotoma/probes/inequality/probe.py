@@ -37,15 +37,23 @@ from scotoma.utils.random import Randomness
 
 @dataclass(frozen=True)
 class Inequality(Probe):
-    """Duan et al. 2023: how concentrated the evidence is, beside a naturally trained model, and what a few places carry.
+    """Measure how concentrated the evidence is and what changes at a few important places cost.
 
     Args:
-        images: most images that are measured, drawn at random from those that the model, and the reference, have right.
-        steps: of the integrated gradients.
-        draws: of noise, an image.
-        occlusions: (regions, radius) as in the paper, for images of 224 pixels a side; radii are scaled to the images.
+        images: most images to measure, drawn at random from those that the model and the reference
+            classify correctly.
+        steps: steps of the integrated gradients.
+        draws: draws of noise for each image.
+        occlusions: (regions, radius) as in the paper, for images of 224 pixels a side; radii are
+            scaled to the images.
         reference: a naturally trained model of the same architecture, with which the numbers are
             compared; None means a reference model from the zoo, or a small one trained now.
+
+    Source:
+        Duan et al. 2023.
+
+    >>> Inequality(images=50).steps
+    50
     """
 
     images: int = 300
@@ -58,7 +66,7 @@ class Inequality(Probe):
 
     def __post_init__(self) -> None:
         if self.images < 1:
-            raise InputError(f"inequality on {self.images} images; want at least 1")
+            raise InputError(f"images={self.images}: want at least 1 for the inequality probe")
 
     def prepare(self, claim: Claim) -> Self:
         return (
@@ -76,9 +84,7 @@ class Inequality(Probe):
         assert is_prepared(self.reference)
         gradients = choose_gradients(claim, run)
         if gradients.why:
-            return self._not_applicable(
-                f"{gradients.why}, so that there are no maps of what counts."
-            )
+            return self._not_applicable(f"{gradients.why}, so there are no attribution maps.")
         beside = compared(claim, run, self.reference)
         reference = beside.model
         chosen = self._chosen(run, reference)
@@ -91,7 +97,7 @@ class Inequality(Probe):
         readings = self._readings(run, planned, chosen, reference)
         if not len(readings[0].table):
             return self._not_applicable(
-                "The maps of what counts are zero, or no numbers, on every image."
+                "The attribution maps are zero or not finite on every image."
             )
         norm = claim.threat.norm
         records = run.attack(settings.make_attack(claim.threat), what="robustness").select(
@@ -112,7 +118,7 @@ class Inequality(Probe):
         return Finding("inequality", self.question, "not applicable", report.RULE, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
-        """Audited images that the model and the reference have right, int64, the first in the order of the run."""
+        """Return the first audited images that model and reference classify correctly, int64."""
 
         def see(
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
@@ -135,9 +141,9 @@ class Inequality(Probe):
     def _readings(
         self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None
     ) -> list[Reading]:
-        """Of the audited model and, if there is one, the reference, on those images of which the maps of all say something."""
+        """Measure audited model and reference on the images whose maps are not zero."""
         models = {"audited": None} | ({"reference": reference} if reference else {})
-        # with those between them that the reference has wrong, so that more images go on from the same work units
+        # includes images that the reference misclassifies, so that more images reuse the work units
         examined = run.subset(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
         wanted = pl.col("index").is_in(chosen.tolist())
         tables = {
@@ -155,7 +161,7 @@ class Inequality(Probe):
     def _shown(
         run: Run, claim: Claim, planned: Plan, readings: list[Reading], reference: Classifier | None
     ) -> Shown:
-        """The images of the galleries."""
+        """Return the images of the galleries."""
 
         def seen(
             index: Tensor, what: dict, look: Measurement, model: Classifier | None = None
@@ -183,5 +189,5 @@ class Inequality(Probe):
 
 
 def on(model: Classifier) -> Callable[[torch.device], nn.Module]:
-    """Another model, on a device."""
+    """Return a function that moves another model to a device."""
     return lambda device: model.module.to(device)

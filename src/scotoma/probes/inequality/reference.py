@@ -1,4 +1,4 @@
-"""What the inequality probe compares with: a naturally trained model of the same architecture on the same data."""
+"""The reference of the inequality probe: a naturally trained model of the same architecture."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from scotoma.reference import REFERENCES, find
 
 MOST_WEIGHTS = 1_000_000
 MOST_IMAGES = 5_000
-"""A training on the spot takes less than a minute up to here."""
+"""Largest training set with which a training takes less than a minute."""
 
 
 class Compared(NamedTuple):
-    """The reference, if there is one, and where it comes from, in a sentence."""
+    """The reference, if there is one, and a sentence on its origin."""
 
     model: Classifier | None
     why: str
 
 
 def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compared:
-    """The user's reference; else one of `REFERENCES` that is there, else one trained now where that is quick, else none.
+    """Return the user's reference, an available one of `REFERENCES`, or one trained now if quick.
 
     Args:
         claim: the audited model, whose card names its architecture, and the data.
-        run: whose progress is shown.
-        given: the user's, looked at on the data.
+        run: the run that shows the progress.
+        given: the user's reference after `Probe.prepare`.
     """
     if given is not None:
-        return Compared(given, f"The reference is the model given, {given.name}.")
+        return Compared(given, f"The reference is {given.name}, which the option reference names.")
     arch, data = str(claim.model.card.get("arch")), claim.data
     if arch not in ARCHITECTURES:
         return Compared(
@@ -50,7 +50,8 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
             if model.sha256 != claim.model.sha256:
                 return Compared(
                     model,
-                    f"The reference is the naturally trained {name} of the zoo, {arch} on {data.name} too.",
+                    f"The reference is {name} from the zoo, a naturally trained {arch} on "
+                    f"{data.name}.",
                 )
     weights = sum(parameter.numel() for parameter in claim.model.module.parameters())
     images = 0 if data.train is None else len(data.train)
@@ -62,7 +63,8 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
         return Compared(
             None,
             _without(
-                f"no naturally trained {arch} on {data.name} is there, and a training would not be quick"
+                f"no naturally trained {arch} on {data.name} is available, and training one would "
+                "take too long"
             ),
         )
     with torch.random.fork_rng(
@@ -75,9 +77,12 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
     length = f"{epochs} epoch{'' if epochs == 1 else 's'}"
     return Compared(
         model,
-        f"The reference was trained for this probe: {arch} on {data.name}, naturally, {length}.",
+        f"The reference was trained for this probe: natural, {arch} on {data.name}, {length}.",
     )
 
 
 def _without(why: str) -> str:
-    return f"There is no reference to compare with: {why}; give a naturally trained model of the same architecture by --reference."
+    return (
+        f"There is no reference to compare with: {why}; name a naturally trained model of the same "
+        "architecture with the option reference."
+    )

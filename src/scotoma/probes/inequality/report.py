@@ -1,4 +1,4 @@
-"""What the inequality probe says: the finding from the readings of the audited model and the reference."""
+"""The finding of the inequality probe."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
+from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, Reading
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
@@ -21,10 +21,11 @@ from scotoma.utils.text import norm_name
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
 RULE = (
-    f"noise on at most {FEW_VALUES:.1%} of the values, or on one, and occlusions of at most {FEW_PIXELS:.0%} of the pixels, where "
-    "the evidence is and at as many random places; the gap is the difference between the two errors: broken if somewhere the 95% "
-    f"interval of the first error lies above {BROKEN:.0%} and that of the gap above {100 * WIDE:.0f} points, holds if everywhere "
-    f"that of the gap lies below {100 * NARROW:.0f} points, else weak"
+    f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
+    f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap as "
+    f"the difference of the two errors: broken if one error at important places lies above "
+    f"{BROKEN:.0%} and its gap above {100 * WIDE:.0f} points, both with their 95% intervals; holds "
+    f"if the intervals of all gaps lie below {100 * NARROW:.0f} points; else weak"
 )
 INCOMPLETE = 0.1
 
@@ -39,14 +40,15 @@ def describe(
     beside: Compared,
     dropped: int,
 ) -> Finding:
-    """The finding.
+    """Return the finding.
 
     Args:
-        readings: of the audited model and, if there is one, the reference, on the same images.
-        smallest: perturbation of each image in the claim's norm, float (n,), infinite where none was found.
-        shown: for the galleries.
+        readings: results of the audited model and, if there is one, the reference, on the same
+            images.
+        smallest: smallest perturbation of each image in the claim's norm, float (n,), or infinity.
+        shown: images of the galleries.
         beside: the reference.
-        dropped: images whose maps say nothing.
+        dropped: number of images whose maps are zero or not finite.
     """
     audited = readings[0]
     worst, together = strongest(audited.cells), spearman(audited["gini"], smallest, run.seed)
@@ -82,7 +84,7 @@ def describe(
 
 
 def verdict(cells: list[Cell]) -> Verdict:
-    """The verdict of `RULE`."""
+    """Return the verdict of `RULE`."""
     few = [cell for cell in cells if cell.few]
     if any(cell.error("importance").low > BROKEN and cell.gap.low > WIDE for cell in few):
         return "broken"
@@ -90,15 +92,18 @@ def verdict(cells: list[Cell]) -> Verdict:
 
 
 def strongest(cells: list[Cell]) -> Cell:
-    """Of those with few places one that makes the claim broken, if there is one, and of these the one with the widest gap."""
+    """Return the widest gap with few places, among those that break the claim if there are any."""
     few = [cell for cell in cells if cell.few]
     return max(few, key=lambda cell: (verdict([cell]) == "broken", cell.gap.value))
 
 
 def place(cell: Cell, values: int, pixels: int) -> str:
-    """What is done where it matters most, as the beginning of a sentence."""
+    """Return what changes at the most important places, as the beginning of a sentence."""
     if cell.attack == "occlusion":
-        return f"Covering the regions that count most, at most {cell.reach:,} of {pixels:,} pixels, in {colour_of(cell)}"
+        return (
+            f"Covering the most important regions, at most {cell.reach:,} of {pixels:,} pixels, "
+            f"with {colour_of(cell)}"
+        )
     which = "most important value" if cell.size == 1 else f"{cell.size:,} most important values"
     return f"Noise {'added to' if cell.kind == 'I' else 'in place of'} the {which} of {values:,}"
 
@@ -106,25 +111,28 @@ def place(cell: Cell, values: int, pixels: int) -> str:
 def _headline(decided: Verdict, readings: list[Reading], worst: Cell) -> str:
     lead = {
         "broken": "A handful of pixels carries the prediction",
-        "weak": "A few pixels carry more of the prediction than others do",
+        "weak": "A few pixels carry more of the prediction than others",
         "holds": "No handful of pixels carries the prediction",
     }[decided]
     plan, error, chance = readings[0].plan, worst.error("importance"), worst.error("random")
     done = place(worst, plan.values, plan.pixels)
-    told = (
-        f"{lead}. {done} makes the model wrong on {percent(error)}, at random places on {chance.value:.1%}: a gap of "
-        f"{_points(worst.gap)}"
+    text = (
+        f"{lead}. {done} makes the model wrong on {correct(error)}, at random places on "
+        f"{chance.value:.1%}: a gap of {_points(worst.gap)}"
     )
-    concentrated = f"The Gini coefficient of its evidence is {readings[0]['gini'].mean():.2f}"
+    concentrated = f"The mean Gini coefficient of its evidence is {readings[0]['gini'].mean():.2f}"
     if len(readings) > 1:
         same = readings[1].like(worst)
-        told += f"; the naturally trained reference on {same.error('importance').value:.1%} and {same.error('random').value:.1%}"
+        text += (
+            f"; for the naturally trained reference {same.error('importance').value:.1%} and "
+            f"{same.error('random').value:.1%}"
+        )
         concentrated += f", that of the reference {readings[1]['gini'].mean():.2f}"
-    return f"{told}. {concentrated}."
+    return f"{text}. {concentrated}."
 
 
 def _points(gap: Estimate) -> str:
-    """A difference of rates in a sentence."""
+    """Return a difference of rates for a sentence."""
     return f"{100 * gap.value:.1f} points ({100 * gap.low:.1f}–{100 * gap.high:.1f})".replace(
         "-", "−"
     )
@@ -133,7 +141,7 @@ def _points(gap: Estimate) -> str:
 def _numbers(
     claim: Claim, readings: list[Reading], worst: Cell, together: Correlation
 ) -> dict[str, Any]:
-    """Those of the reference are None where there is none."""
+    """Return the key numbers; without a reference its numbers are None."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
     numbers: dict[str, Any] = {}
     for measure in ("gini", "gini_regional"):
@@ -195,7 +203,7 @@ def _noise(reading: Reading) -> list[Row]:
 
 
 def _occlusion(reading: Reading) -> list[Row]:
-    """`covered` is the mean over the images that fell, in pixels; `share` what may be covered at most."""
+    """Return rows; `covered` is the mean over fooled images in pixels, `share` the most covered."""
     rows = []
     for cell in reading.cells:
         if cell.attack == "noise":
@@ -237,7 +245,7 @@ def _gaps(reading: Reading) -> list[Row]:
 
 
 def _shares(reading: Reading) -> list[Row]:
-    """What share of the evidence the values that count most have."""
+    """Return the share of the evidence that the most important values have."""
     return [
         {
             "model": reading.name,
@@ -250,7 +258,7 @@ def _shares(reading: Reading) -> list[Row]:
 
 
 def _concentration(reading: Reading) -> Row:
-    """Beside the Gini coefficient Hoover's index, and how many equal values would be as concentrated (Herfindahl)."""
+    """Return Hoover's index and the number of effective values (Herfindahl)."""
     measures = columns("hoover", mean(reading["hoover"])) | columns(
         "effective_values", mean(reading["effective"])
     )
@@ -286,38 +294,45 @@ def _notes(
     )
     both = " and the reference" if len(readings) > 1 else ""
     notes = [
-        f"{why} Both are measured on the same {len(audited.table)} images, which both have right."
+        f"{why} Both use the same {len(audited.table)} images, which both classify correctly."
         if both
         else why,
-        f"Maps are integrated gradients of the label's logit in {plan.steps} steps, from an image of the mean of {mean_of}, "
-        f"{level}: zero in the space to which the paper's models normalise. From black, which most pixels of strokes on black are, "
-        "every model's evidence would look concentrated. Their sums miss what the logit gains by "
-        f"{np.median(audited['incomplete']):.1%} in the median.",
-        "A value is one channel of a pixel; the column pixels counts values. The Gini coefficient is 0 where all count alike and "
-        "near 1 where one has all. Convention absolute takes |a|, positive max(a, 0), both before sums over regions; net takes "
-        "max(sum, 0) after them. The numbers are absolute over values, and net over regions of "
-        f"{plan.block}x{plan.block} pixels. So many equal values as are called effective would be as concentrated.",
-        f"Noise is standard normal where images are normalised (sd {sd}), {plan.draws} draws an image; added (type I) or in place "
-        "of the values (type II), and clipped to [0, 1]. An error is the mean over draws and images, its interval Wilson's over "
-        "images. The gap is paired by image, with the interval of Agresti and Min (2005).",
-        f"Occlusions are told for images of {PAPER_SIDE} pixels a side, as in the paper, and scaled to these: {sizes}. Each is a "
-        "search in up to as many tries as regions times radius, at random places too; covered is the mean number of pixels over "
-        "the images that fell. The colour mean is that of the data, the paper's gray.",
-        "Deletion and insertion are areas under the label's probability as pixels are replaced by the mean or put back: evidence "
-        "in few pixels gives a small deletion and a large insertion beside the random order.",
+        f"Maps are integrated gradients of the label's logit in {plan.steps} steps, from an image "
+        f"of the mean of {mean_of}, {level}: zero in the space to which the paper's models "
+        "normalise. With a black baseline, the colour of most pixels in drawings on black, the "
+        "evidence of every model would look concentrated. The median difference between the sum of "
+        f"a map and the gain of the logit is {np.median(audited['incomplete']):.1%} of the gain.",
+        "A value is one channel of a pixel; the column pixels counts values. The Gini coefficient "
+        "is 0 for equal values and near 1 if one value has all. Convention absolute takes |a|, "
+        "positive max(a, 0), both before sums over regions; net takes max(sum, 0) after them. The "
+        f"numbers are absolute over values, and net over regions of {plan.block}x{plan.block} "
+        "pixels. Effective values: the number of equal values that are as concentrated.",
+        f"Noise is standard normal in the normalised space (sd {sd}), {plan.draws} draws an image; "
+        "added (type I) or in place of the values (type II), and clipped to [0, 1]. An error is "
+        "the mean over draws and images, with Wilson's interval over images. The gap is paired by "
+        "image, with the interval of Agresti and Min (2005).",
+        f"Occlusions are those of the paper for images of {PAPER_SIDE} pixels a side, scaled to "
+        f"these images: {sizes}. Each is a search with at most regions times radius tries, at "
+        "important and at random places; covered is the mean number of pixels over the fooled "
+        "images. The colour mean is that of the data, the paper's gray.",
+        "Deletion and insertion are areas under the label's probability while pixels are replaced "
+        "by the mean or put back: evidence in few pixels gives a small deletion and a large "
+        "insertion compared with the random order.",
     ]
     if np.median(audited["incomplete"]) > INCOMPLETE:
         notes.append(
-            "The maps do not account for what the model says, as with gradients that mislead: see the masking probe, and take a "
-            "small gap for no sign of evenly spread evidence."
+            "The maps do not explain the logits, as with gradients that mislead (see the masking "
+            "probe): a small gap is then no evidence of evenly spread evidence."
         )
     if dropped:
         notes.append(
-            f"{dropped} images were left out, since the map of the model{both} is zero or no number there."
+            f"{dropped} images were omitted because the map of the model{both} is zero or not "
+            "finite."
         )
     if np.isfinite(together.value):
         notes.append(
-            f"Spearman's correlation of an image's Gini coefficient with its smallest {norm_name(claim.threat.norm)} perturbation is "
-            f"{together.value:.2f}, between {together.low:.2f} and {together.high:.2f} with 95% confidence (n = {together.n})."
+            f"Spearman's correlation of an image's Gini coefficient with its smallest "
+            f"{norm_name(claim.threat.norm)} perturbation is {together.value:.2f} (95% interval "
+            f"{together.low:.2f} to {together.high:.2f}, n = {together.n})."
         )
     return tuple(notes)

@@ -1,4 +1,4 @@
-"""The named checks of the masking probe: each says of every image whether a gradient did what an honest one does."""
+"""Checks of the masking probe: image by image, whether a gradient is useful."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ import numpy as np
 from scotoma.utils.stats import Z95, Rate, rate
 
 TOLERATED = 0.05
-"""Share of images that may fail a check: attacks are not exact, and a step more or another start breaks other images."""
+"""Share of images that may fail a check, because attacks are not exact."""
 NOTABLE = 0.01
 OVERSHOOT = 0.15
-"""The same for single steps, which overshoot at a large eps in sound networks too: at most 12% of the images fail in natural
-ones on MNIST, 24% and more where gradients are masked (docs/log.md). And beside the audit's own attack, which searches longer: it
-breaks up to 15% more in a natural network on MNIST, half of all images more where a ball is flat inside."""
+"""Share of images that may fail a check of single steps or a comparison with the audit attack.
+
+Single steps overshoot at a large eps in sound networks too: at most 12% of the images fail for
+natural networks on MNIST, 24% and more for masked gradients (docs/log.md). The audit attack
+searches longer: it fools up to 15% more images of a natural network on MNIST, half of all images
+more if the loss is flat inside the ball.
+"""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check on the images that the model has right.
+    """One check on the images that are classified correctly.
 
     Args:
-        name: what holds if it is passed.
-        failing: which images fail it, bool (n,).
-        excused: images that speak for the model in the same comparison, bool (n,); they are set off against those that fail.
-            None where each image is its own test.
-        tolerated: the share that may fail.
+        name: what is true if the check is passed.
+        failing: whether each image fails it, bool (n,).
+        excused: whether each image is evidence for the model in the same comparison, bool (n,);
+            subtracted from those that fail. None if each image is its own test.
+        tolerated: share of images that may fail.
     """
 
     name: str
@@ -37,7 +41,7 @@ class Check:
 
     @property
     def share(self) -> Rate:
-        """The share of images that fail it, less those excused, with its interval (Wilson's, or Wald's for paired shares)."""
+        """Share of images that fail, less those excused; interval of Wilson, or Wald for pairs."""
         if self.excused is None or not len(self.failing):
             return rate(self.failing)
         n, worse, better = len(self.failing), self.failing.mean(), self.excused.mean()
@@ -47,27 +51,27 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Whether so few images fail it that the attacks' noise explains them."""
+        """Whether the noise of the attacks explains the images that fail."""
         return not self.share.low > self.tolerated
 
     @property
     def notable(self) -> bool:
-        """Whether more images fail it than a few, though not so many that it fails."""
+        """Whether more than a few images fail, but not so many that the check fails."""
         return self.share.low > NOTABLE * self.tolerated / TOLERATED
 
 
 def at_least(name: str, strong: np.ndarray, weak: np.ndarray) -> Check:
-    """What the weak attack breaks the strong one must break, image by image; both bool (n,)."""
+    """Check that the strong attack fools every image that the weak one fools; both bool (n,)."""
     return Check(name, weak & ~strong)
 
 
 def not_behind(name: str, own: np.ndarray, other: np.ndarray) -> Check:
-    """Of two attacks of equal cost the model's own gradient breaks no fewer images in all; both bool (n,)."""
+    """Check that the own gradient fools as many images as an attack of equal cost; bool (n,)."""
     return Check(name, other & ~own, own & ~other, OVERSHOOT)
 
 
 def never_falls(name: str, broken: list[np.ndarray]) -> Check:
-    """What breaks at one size or number of steps breaks at every larger one; bool (n,) each, in ascending order."""
+    """Check that more size or steps never lose a success; bool (n,) each, in ascending order."""
     failing = np.zeros(len(broken[0]), dtype=bool)
     before = np.zeros_like(failing)
     for each in broken:

@@ -1,4 +1,4 @@
-"""What was measured by the masking probe, and the checks that it answers."""
+"""Measurements of the masking probe, and the checks on them."""
 
 from __future__ import annotations
 
@@ -12,24 +12,28 @@ from scotoma.metrics.linearity import Linearity
 from scotoma.probes.masking.checks import OVERSHOOT, Check, at_least, never_falls, not_behind
 
 FLAGS = ("missing", "zero", "broken", "flat", "saturated", "randomised")
-"""What may be wrong with a gradient, see `gradients.health`. Flat is a cross-entropy's that is exactly 0 where the margin's is not;
-one that is saturated leads to examples all the same, though not by the best way: sound networks have them."""
+"""Defects of a gradient, see `metrics.health`.
+
+"flat": the gradient of the cross-entropy is exactly 0, that of the margin is not. "saturated": the
+gradient is tiny but still leads to examples; sound networks have such gradients.
+"""
 IN_PLANES = 200
-"""Images in whose neighbourhood orthogonal directions are counted, at 220 forward passes each."""
+"""Images around which orthogonal directions are counted, at 220 forward passes each."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was measured on the n images that the model has right; arrays are bool (n,), who fell."""
+    """Measurements on the n correctly classified images; arrays are bool (n,), fooled or not."""
 
     claim: Claim
     index: np.ndarray
-    """which test images they are, int64 (n,)"""
+    """int64 (n,): numbers of the test images"""
     fell: dict[str, np.ndarray]
-    """by attack within eps: "single step", "random step first", "iterated", "many restarts", "random search", "the audit's own",
-    "transferred", and "transferred single step" of the source whose examples break most"""
+    """By attack within eps: "single step", "random step first", "iterated", "many restarts",
+    "random search", "the audit's own", "transferred", and "transferred single step" of the best
+    source."""
     by_size: dict[float, np.ndarray]
-    """ascending; in the last ball is every image"""
+    """ascending; the last ball contains every image"""
     by_steps: dict[int, np.ndarray]
     linearity: Linearity
     random: np.ndarray
@@ -39,7 +43,7 @@ class Evidence:
     orders: tuple[int, ...]
     """numbers of orthogonal directions that were tried"""
     subspace: np.ndarray
-    """how many of each were adversarial around the first images, int64 (at most `IN_PLANES`, orders)"""
+    """int64 (at most `IN_PLANES`, orders): adversarial directions of each order, by image"""
     drawn: int
     """the test image around which the loss is drawn"""
     surfaces: dict[str, pl.DataFrame]
@@ -47,7 +51,7 @@ class Evidence:
     sources: tuple[str, ...]
 
     def checks(self) -> list[Check]:
-        """What an honest gradient passes."""
+        """Return the checks that a useful gradient passes."""
         fell, flags = self.fell, {name: self.gradients[name].to_numpy() for name in FLAGS}
         gradient = fell["iterated"] | fell["many restarts"]
         checks = [

@@ -1,4 +1,4 @@
-"""Do its gradients lie to the attack? The diagnosis of masked gradients, by checks that an honest gradient passes."""
+"""Do masked gradients mislead the attack?"""
 
 from __future__ import annotations
 
@@ -30,32 +30,39 @@ from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Probe, Settings, load_others, prepared
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
 from scotoma.probes.masking.report import RULE, finding
+from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting
 from scotoma.probes.transfer.sources import Source, source_facts, sources
 from scotoma.results.finding import Finding
 from scotoma.utils.random import Randomness
 
 SIZES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-"""Of the balls in which success must not fall, in units of eps."""
+"""Sizes of the balls in which success must not fall, in units of eps."""
 STEPS = (1, 2, 5, 10, 20, 40)
 LINEARITY = {"steps": 20, "restarts": 2}
 SEARCHES = {"linf": "square", "l2": "boundary"}
-"""Random search in each norm."""
+"""Attack by random search in each norm."""
 QUERIES = 300
-"""Of random search: enough to break what a masked gradient does not; a thousand took half of the probe's time."""
+"""Queries of random search: enough to fool images that a masked gradient does not."""
 
 
 @dataclass(frozen=True)
 class Masking(Probe):
-    """Tramer et al. 2018, section 4.1, and the checks of Athalye et al. (2018) and Carlini et al. (2019), image by image.
+    """Check, image by image, whether gradients mislead attacks.
 
     Args:
         sources: models on which transferred examples are made, as for the transfer probe.
+
+    Source:
+        Tramer et al. 2018, section 4.1; Athalye et al. 2018; Carlini et al. 2019.
+
+    >>> Masking().question
+    'Do masked gradients mislead the attack?'
     """
 
     sources: Sequence[ModelLike] = ()
 
-    question = "Do its gradients lie to the attack?"
+    question = "Do masked gradients mislead the attack?"
 
     def prepare(self, claim: Claim) -> Self:
         return replace(self, sources=load_others(self.sources, claim.data))
@@ -66,8 +73,7 @@ class Masking(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
         right = run.map_images("gradients", {}, _health)
         if not len(right):
-            why = "The model classifies none of the audited images correctly, so there is nothing to attack."
-            return Finding("masking", self.question, "not applicable", RULE, why)
+            return Finding("masking", self.question, "not applicable", RULE, NOTHING_TO_ATTACK)
         others = [
             source for source in sources(claim, run, prepared(self.sources)) if source.held_out
         ]
@@ -102,7 +108,7 @@ class Masking(Probe):
             Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole
         ]
         by_size = {ball.eps: fell(PGD(ball, steps=20), ball, f"eps {ball.eps:g}") for ball in balls}
-        # the ball around the whole box has the same images in every norm, and steps in L-inf reach them best
+        # the largest ball contains the same images in every norm; steps in L-inf reach them best
         by_size[whole] = fell(
             PGD(Threat("linf", 1.0), steps=50, restarts=2),
             Threat(threat.norm, whole),
@@ -134,7 +140,7 @@ class Masking(Probe):
     def _transferred(
         run: Run, threat: Threat, sources: Sequence[Source], index: np.ndarray
     ) -> dict[str, np.ndarray]:
-        """Who falls to any example of the sources, and to the single step of the best of them."""
+        """Return whether any example of the sources, and the best single step, fools each image."""
         if not sources:
             return {}
         single, every = [], []
@@ -186,7 +192,7 @@ class Masking(Probe):
     def _surfaces(
         run: Run, claim: Claim, index: int, sources: Sequence[Source]
     ) -> dict[str, pl.DataFrame]:
-        """The loss around the image whose single step finds the smallest share of what many steps find."""
+        """Return the loss around a test image, by view."""
         source = sources[0].model if sources else None
 
         def draw(reach: float) -> Callable[..., dict[str, Tensor]]:
@@ -213,9 +219,9 @@ class Masking(Probe):
 
 
 def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarray:
-    """Which of the test images `index`, ascending, fell inside a threat, bool (n,).
+    """Return which of the test images `index`, ascending, were fooled inside a threat, bool (n,).
 
-    A randomised model has other images right whenever it is asked: those that it had wrong before the attack did not fall.
+    Images that a randomised model misclassified before the attack do not count as fooled.
     """
     return rec.fallen(records.filter(pl.col("index").is_in(index)), within.eps, within.norm)
 

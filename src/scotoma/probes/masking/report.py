@@ -1,4 +1,4 @@
-"""What the masking probe says: its verdict, numbers, tables and figures."""
+"""The finding of the masking probe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scotoma.metrics.subspace import survival
-from scotoma.probes.base import columns, percent
+from scotoma.probes.base import columns, correct
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
@@ -14,20 +14,20 @@ from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
 RULE = (
-    "broken (the gradients are masked) if on some check the share of failing images lies above what is tolerated with its 95% "
-    f"interval, which is {TOLERATED:.0%}, and {OVERSHOOT:.0%} for single steps and beside the audit's own attack; weak if above a "
-    "fifth of that; else holds"
+    "broken (gradients are masked) if the 95% interval of the share of failing images lies above "
+    f"the tolerated share in one check: {TOLERATED:.0%}, or {OVERSHOOT:.0%} for single steps and "
+    "for the comparison with the audit attack; weak if above a fifth of that; else holds"
 )
 LISTED = 12
-"""Failing images that a check names."""
+"""Number of failing images that the table of a check names."""
 FINDS_ITS_WAY = 0.9
-"""A success rate of iterated attacks above which masked gradients hide little."""
+"""Success rate of iterated attacks above which masked gradients hide little."""
 SEARCHED = {"linf": "Square", "l2": "a walk along the boundary"}
-VIEWS = {"wide": "the whole ball", "close": "close to it"}
+VIEWS = {"wide": "over the whole ball", "close": "close to the image"}
 
 
 def finding(question: str, evidence: Evidence) -> Finding:
-    """The finding on what was measured."""
+    """Return the finding for the measurements."""
     checks = evidence.checks()
     failed = [check for check in checks if not check.passed]
     verdict: Verdict = (
@@ -78,7 +78,7 @@ def finding(question: str, evidence: Evidence) -> Finding:
 
 
 def _check(evidence: Evidence, check: Check) -> Row:
-    """A row of the table of checks; `images` are the first test images that fail."""
+    """Return a row of the table of checks; `images` are the first test images that fail."""
     failing = evidence.index[check.failing]
     share = Rate(
         *(max(value, 0.0) for value in check.share[:3]), n=check.share.n
@@ -97,20 +97,23 @@ def _check(evidence: Evidence, check: Check) -> Row:
 
 
 def _headline(evidence: Evidence, checks: list[Check], failed: list[Check]) -> str:
-    found = rate(evidence.fell["iterated"] | evidence.fell["many restarts"])
+    success = rate(evidence.fell["iterated"] | evidence.fell["many restarts"])
     if not failed:
         return (
-            f"No sign of masked gradients in {len(checks)} checks: where attacks along them fail, the gradients are not to blame. "
-            f"Iterated ones succeed on {percent(found)}."
+            f"None of {len(checks)} checks found masked gradients. Iterated attacks fool "
+            f"{correct(success)}."
         )
     worst = max(failed, key=lambda check: check.share.low)
-    others = f", {len(failed) - 1} more of the {len(checks)} checks fail" if len(failed) > 1 else ""
+    others = f"; {len(failed) - 1} more of the {len(checks)} checks fail" if len(failed) > 1 else ""
     meaning = (
-        f"Iterated attacks find their way all the same, and succeed on {percent(found)}: single-step attacks say nothing of it."
-        if found.low > FINDS_ITS_WAY
-        else f"That iterated attacks succeed on only {percent(found)} is no sign of robustness."
+        f"Iterated attacks still fool {correct(success)}, but single-step attacks are no evidence."
+        if success.low > FINDS_ITS_WAY
+        else f"Iterated attacks fool only {correct(success)}, which is no evidence of robustness."
     )
-    return f'Its gradients mislead attacks: "{worst.name}" is not so for {percent(worst.share)}{others}. {meaning}'
+    return (
+        f'Gradients mislead attacks: the check "{worst.name}" fails for {correct(worst.share)}'
+        f"{others}. {meaning}"
+    )
 
 
 def _figures(evidence: Evidence) -> tuple[Figure, ...]:
@@ -120,9 +123,10 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
     return (
         Bars(
             "checks",
-            "Share of images that fail each check, with 95% intervals; where attacks of equal cost are compared, less those that "
-            f"speak for the model. Up to {TOLERATED:.0%} are tolerated, up to {OVERSHOOT:.0%} for single steps and beside the "
-            "audit's own attack.",
+            "Share of images that fail each check, with 95% intervals; where attacks of equal cost "
+            "are compared, images that are evidence for the model are subtracted. Up to "
+            f"{TOLERATED:.0%} are tolerated, up to {OVERSHOOT:.0%} for single steps and for the "
+            "comparison with the audit attack.",
             table="checks",
             label="check",
             series={"share of images that fail": "share"},
@@ -130,8 +134,9 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         ),
         Bars(
             "attacks",
-            "Success at the claimed eps of attacks that trust the gradient less and less. Beside an honest gradient none of the "
-            "later ones would break much that the iterated ones do not.",
+            "Success rates at the claimed eps, from attacks that rely on the gradient to attacks "
+            "that do not. If the gradient is useful, the later ones fool few images that the "
+            "iterated ones do not.",
             table="attacks",
             label="attack",
             series={"success": "success"},
@@ -139,8 +144,8 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         ),
         Curve(
             "eps",
-            "Success of PGD against the size of the ball. It must not fall, and must be total at "
-            f"{max(evidence.by_size):g}, where every image is inside.",
+            "Success rate of PGD against the size of the ball. It must not fall, and must be 100% "
+            f"at {max(evidence.by_size):g}, where the ball contains every image.",
             table="eps",
             x="eps",
             y="success",
@@ -151,7 +156,8 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         ),
         Curve(
             "steps",
-            "Success at the claimed eps against the number of gradient steps of size eps / steps, from the image itself.",
+            "Success rate at the claimed eps against the number of gradient steps of size eps / "
+            "steps, from the image itself.",
             table="steps",
             x="steps",
             y="success",
@@ -161,8 +167,9 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         ),
         Curve(
             "subspace",
-            "Share of images with at least k orthogonal directions that are adversarial at eps, found by gradient-aligned sets of "
-            f"{', '.join(map(str, evidence.orders))} directions (Tramer et al. 2018, Figure 2).",
+            "Share of images with at least k orthogonal directions that are adversarial at eps, "
+            f"from gradient-aligned sets of {', '.join(map(str, evidence.orders))} directions "
+            "(Tramer et al. 2018, Figure 2).",
             table="subspace",
             x="k",
             y="share",
@@ -173,9 +180,11 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         *(
             Heatmap(
                 name,
-                f"The loss around test image {evidence.drawn}, whose single step finds the smallest share of the loss that many "
-                f"steps find; {view}. Across: along its {kind}gradient; up: along a {kind}direction orthogonal to that"
-                f"{towards}. A masked gradient is steep in the close view and leads nowhere in the wide one.",
+                f"The loss around test image {evidence.drawn}, {view}. On this image the single "
+                "step reaches the smallest share of the loss that many steps reach. Across: along "
+                f"its {kind}gradient; up: along a {kind}direction orthogonal to it{towards}. A "
+                "masked gradient is steep in the close view but does not raise the loss in the "
+                "wide view.",
                 table=name,
                 x="e1",
                 y="e2",
@@ -195,16 +204,19 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     beside = (
         f"Examples were made on {', '.join(evidence.sources)}."
         if evidence.sources
-        else "Without other models (--sources) the two checks by transferred examples were left out."
+        else "The two checks by transferred examples need other models (option sources)."
     )
     return (
-        "Checks are over the images that the model classifies correctly, each against eps unless it says otherwise. Attacks that "
-        "follow gradients are FGSM, R+FGSM and I-FGSM (40 steps) on the cross-entropy, PGD (5 starts of 20 steps) on the margin; "
-        f"random search is {SEARCHED[evidence.claim.threat.norm]} with 300 queries. {beside}",
-        "Where two attacks of the same price are compared, images that only the model's own gradient breaks (excused) are set off "
-        "against those that only the other breaks. Elsewhere each image is its own test.",
-        "Loss ratio: mean cross-entropy after one step over that after iterated ascent (the best of the image itself and 2 random "
-        "starts); cosine: between the two perturbations. Both fall at large eps in every network: they are evidence, not a check.",
+        "Checks use the images that the model classifies correctly, within eps unless they say "
+        "otherwise. Gradient-based attacks are FGSM, R+FGSM and I-FGSM (40 steps) on the "
+        "cross-entropy, and PGD (5 starts of 20 steps) on the margin; random search is "
+        f"{SEARCHED[evidence.claim.threat.norm]} with 300 queries. {beside}",
+        "Where two attacks of equal cost are compared, images that only the model's own gradient "
+        "fools (excused) are subtracted from those that only the other attack fools. Elsewhere "
+        "each image is its own test.",
+        "Loss ratio: mean cross-entropy after one step divided by that after iterated ascent (the "
+        "best of the image itself and 2 random starts); cosine: between the two perturbations. "
+        "Both fall at large eps in every network: they are evidence, not a check.",
     )
 
 

@@ -1,4 +1,4 @@
-"""The sizes, one a norm, at which the norms probe tells the accuracy."""
+"""Sizes, one a norm, at which the norms probe reports the accuracy."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KNOWN = {"mnist": MNIST, "fashion-mnist": MNIST, "cifar-10": {"l0": 24, "l2": 0.
 
 
 def bounds(claim: Claim, chosen: Iterable[Threat] = ()) -> dict[str, Threat]:
-    """The bound in each of `MEASURED`: the claim's own in its norm, elsewhere the last one chosen, else that of the data.
+    """Return the bound in each of `MEASURED`: the claim's own, the last one chosen, or a default.
 
-    On data that is not in `KNOWN` those of MNIST keep their size beside the image: L2 grows with the root of the number of values,
-    L0 with that of pixels, and is at least 1; L-inf stays.
+    The defaults are `KNOWN` for known data and those of MNIST scaled to the image otherwise: L2
+    grows with the root of the number of values, L0 with the number of pixels (at least 1).
     """
     channels, height, width = claim.data.shape
     pixels = height * width
@@ -31,15 +31,15 @@ def bounds(claim: Claim, chosen: Iterable[Threat] = ()) -> dict[str, Threat]:
         "linf": MNIST["linf"],
     }
     sizes = KNOWN.get(claim.data.name, scaled)
-    told = {each.norm: each for each in (*chosen, claim.threat)}
-    return {norm: told.get(norm) or Threat(norm, sizes[norm]) for norm in MEASURED}
+    sizes_by_norm = {each.norm: each for each in (*chosen, claim.threat)}
+    return {norm: sizes_by_norm.get(norm) or Threat(norm, sizes[norm]) for norm in MEASURED}
 
 
 def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat, ...]:
-    """The bounds in "l2:1.5", "l0:12".
+    """Read bounds such as "l2:1.5" and "l0:12".
 
-    Raises `InputError` for what is none, a norm that is given twice or not measured, and that of the claim, whose bound is its
-    own.
+    Raises:
+        InputError: not a bound, a norm that is given twice or not measured, or that of the claim.
     """
     read: dict[str, Threat] = {}
     for each in given:
@@ -53,11 +53,13 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
             )
         if bound.norm == claimed.norm:
             raise InputError(
-                f"bounds={bound}: the claim is one in {norm_name(bound.norm)}, and its own bound counts: threat={claimed}"
+                f"bounds={bound}: the claim is one in {norm_name(bound.norm)}, and its own bound "
+                f"counts: threat={claimed}"
             )
         if bound.norm in read:
             raise InputError(
-                f"bounds={read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; omit one"
+                f"bounds={read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; omit "
+                "one"
             )
         read[bound.norm] = bound
     return tuple(read.values())

@@ -1,4 +1,4 @@
-"""What the norms probe draws: accuracy against distance, and the nearest adversarial image in each norm."""
+"""Figures of the norms probe: accuracy against distance, and the nearest adversarial images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scotoma.utils.text import norm_name
 POINTS = 40
 SHOWN = 5
 FAR = 0.9
-"""Share of the broken images whose distances a curve reaches."""
+"""Share of the fooled images whose distances a curve covers."""
 LINES: dict[str, Kind | None] = {
     "all attacks": None,
     "gradient-based": "gradient",
@@ -25,14 +25,14 @@ LINES: dict[str, Kind | None] = {
 
 
 def amount(bound: Threat) -> str:
-    """A distance in a sentence: "12 pixels", "L2 1.5"."""
+    """Return a distance for a sentence: "12 pixels", "L2 1.5"."""
     if bound.norm == "l0":
         return f"{bound.eps:.0f} pixel{'' if bound.eps == 1 else 's'}"
     return f"{norm_name(bound.norm)} {bound.eps:.3g}"
 
 
 def curve(read: Reading) -> list[Row]:
-    """Accuracy at distances from 0 to beyond the bound and most of what was found."""
+    """Return accuracy at distances from 0 to beyond the bound and most distances."""
     far = (
         max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR]))
         if read.broken.any()
@@ -61,9 +61,10 @@ def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
     return [
         Curve(
             f"curve_{norm}",
-            f"Share of all test images that are classified correctly and stay so under every perturbation found, against its "
-            f"{norm_name(norm)} size, with 95% intervals. Where the line of decision-based attacks lies clearly below that of "
-            "gradient-based ones, gradients mislead.",
+            "Share of all audited images that are classified correctly under every perturbation "
+            f"found, against its {norm_name(norm)} size, with 95% intervals. If the line of "
+            "decision-based attacks lies clearly below that of gradient-based ones, gradients "
+            "mislead.",
             table=f"curve_{norm}",
             x="distance",
             y="accuracy",
@@ -78,7 +79,7 @@ def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
 
 
 def chosen(readings: dict[str, Reading]) -> np.ndarray:
-    """A few broken images, from easy to hard: rows of the records. Those that fell in every norm, if there are any."""
+    """Choose a few fooled images from easy to hard, fooled in every norm if there are any."""
     fell = [read.broken for read in readings.values()]
     candidates = np.flatnonzero(np.all(fell, axis=0))
     if not len(candidates):
@@ -93,7 +94,10 @@ def chosen(readings: dict[str, Reading]) -> np.ndarray:
 
 
 def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndarray:
-    """The images and their nearest examples in each norm, (k, 1 + norms, c, h, w); the image itself where there is none."""
+    """Return images and their nearest examples in each norm, (k, 1 + norms, c, h, w).
+
+    Without an example the image itself is shown.
+    """
     index = next(iter(readings.values())).tried[0].records["index"].to_numpy()[shown]
     originals = run.claim.data.test.images(torch.from_numpy(index)).numpy()
     grid = np.stack([originals] * (1 + len(readings)), axis=1)
@@ -110,8 +114,8 @@ def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndar
 def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
     return Gallery(
         "examples",
-        "The nearest adversarial images found in each norm, from an image that is easy to break to one that is hard, by the "
-        "mean of its distances in units of the bounds.",
+        "The nearest adversarial images found in each norm, from an image that is easy to fool to "
+        "one that is hard, by the mean of its distances in units of the bounds.",
         images="examples",
         columns=["original", *map(norm_name, readings)],
         captions=[

@@ -1,4 +1,4 @@
-"""Which gradients the norms probe gives to attacks: the model's own where they lead anywhere, else what stands in for them."""
+"""Gradients for the attacks of the norms probe: the model's own unless they are zero."""
 
 from __future__ import annotations
 
@@ -16,23 +16,27 @@ from scotoma.execution.run import Attack, Measurement, Run
 from scotoma.utils.random import Randomness
 
 LOOKED = 16
-"""Images at which the gradient is looked at, where the model says nothing."""
+"""Images whose gradients are checked if the model declares none."""
 DIRECTIONS = 20
-"""Random directions of an estimated gradient: along every value of an image is too dear for a whole audit."""
+"""Random directions of an estimated gradient; all directions would take too long."""
 PASSES = 2 * DIRECTIONS + 1
 """Forward passes of a step whose gradient is estimated."""
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """What attacks that follow gradients are given: "exact", "bpda" or "estimate" (`attacks.gradient`), and why, as the beginning
-    of a sentence; empty where nothing is to be said."""
+    """Gradients of gradient-based attacks.
+
+    Args:
+        name: "exact", "bpda" or "estimate" (`attacks.core.gradient.with_gradient`).
+        why: the reason as the beginning of a sentence, for gradients that are not exact.
+    """
 
     name: str
     why: str = ""
 
     def given_to(self, attack: Attack) -> Attack:
-        """The attack with these gradients."""
+        """Return the attack with these gradients."""
         return (
             Estimated(attack, directions=DIRECTIONS)
             if self.name == "estimate"
@@ -40,24 +44,26 @@ class Gradients:
         )
 
     def steps(self, steps: int | None, queries: int) -> int | None:
-        """How many an attack may take: `steps` where that is given; else, of estimated gradients, as many as `queries` pay for."""
+        """Return the most steps of an attack: `steps`, or as many estimates as `queries` allow."""
         if steps is None and self.name == "estimate":
             return max(1, queries // PASSES)
         return steps
 
 
 def choose_gradients(claim: Claim, run: Run) -> Gradients:
-    """What the model says of itself; where that is nothing, and its own gradient is zero wherever it was looked at, the first of
-    BPDA and differences of logits that gives another."""
+    """Choose the gradients that the model declares, or the first kind that is not zero on images.
+
+    The kinds are exact, BPDA and differences of logits, in this order.
+    """
     said = declared_gradient(claim.model.module)
     if said != "exact":
         return Gradients(
-            said, "The model says that its logits have no useful gradient by the image"
+            said, "The model declares that its logits have no useful gradient by the image"
         )
     few = run.subset(run.indices[:LOOKED])
 
     def seen(name: str) -> list[bool]:
-        """Where it is anything but zero, of those of the images that the model has right."""
+        """Return whether it is not zero, for each image that is classified correctly."""
         table = few.map_images(
             f"{name} gradient", {"directions": DIRECTIONS}, _moves(Gradients(name))
         )
@@ -66,12 +72,14 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     own = seen("exact")
     if any(own) or not own:
         return Gradients("exact")
-    why = f"The gradient of the model's margin by the image is zero at each of {len(own)} images that were looked at"
+    why = (
+        f"The gradient of the model's margin by the image is zero for all {len(own)} images checked"
+    )
     return Gradients(next((name for name in ("bpda", "estimate") if any(seen(name))), "exact"), why)
 
 
 def _moves(gradients: Gradients) -> Measurement:
-    """Whether the gradient of the margin is anything but zero, bool (n,)."""
+    """Return a measurement of whether the gradient of the margin is not zero, bool (n,)."""
 
     def look(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness

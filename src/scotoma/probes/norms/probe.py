@@ -1,4 +1,4 @@
-"""Does it hold only in the norm it was trained for? Attacks of every kind in three norms, the smallest distance an image."""
+"""Does the claim hold only in the norm that the model was trained for?"""
 
 from __future__ import annotations
 
@@ -27,29 +27,36 @@ ATTACKS: Mapping[str, tuple[str, ...]] = {
     "linf": ("min-linf", "fmn-linf", "hop-skip-jump"),
 }
 QUERIES = 1000
-"""An image, of an attack that asks for decisions until it is told to stop. More bring it nearer, above all on large images."""
+"""Queries an image of a decision-based attack; more find smaller distances on large images."""
 RESTARTS = 160
-"""Queries that a restart of the pointwise attack takes on digits of 28x28, about."""
+"""Approximate number of queries of a restart of the pointwise attack on 28x28 digits."""
 STEPS = {"steps": 1, "limit": 1, "restart_steps": 5}
-"""The settings of attacks that count steps, and which part of all steps each is."""
+"""Settings of attacks that count steps: all steps are divided by these."""
 Made = tuple[str, Kind, str | None, Attack]
-"""An attack after its name, its kind and the gradients that it is given."""
+"""Name, kind, gradients and the attack itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Norms(Probe):
-    """Distances and accuracy in L0, L2 and L-inf (Schott et al. 2019, section 6: the minimum over all attacks, image by image).
+    """Measure distances and accuracy in L0, L2 and L-inf: the minimum over many attacks, by image.
 
-    In the norm of the claim the attack that the audit uses takes part too, as the audit uses it. The other attacks that follow
-    gradients get those of BPDA or estimated ones where the model's own lead nowhere (`gradients.choose_gradients`).
+    In the norm of the claim the audit attack takes part too. Gradient-based attacks use BPDA or
+    estimated gradients if those of the model are zero (`gradients.choose_gradients`).
 
     Args:
-        attacks: by norm, the names of `scotoma.attacks.ATTACKS` that are tried. Of several that find the same distance the first
-            is credited with it.
+        attacks: names of `scotoma.attacks.ATTACKS` by norm; of several that find the same distance
+            the first is credited with it.
         bounds: sizes at which the accuracy is reported, "l2:1.5" or "l0:12", at most one for each
             norm other than the claim's; the others are those of `norms.bounds.bounds`.
-        queries: an image, of the attacks that can be told; they also bound the steps along estimated gradients.
-        steps: of the attacks that follow gradients; None is their own number.
+        queries: queries an image of decision-based attacks; also bounds the steps along estimated
+            gradients.
+        steps: steps of gradient-based attacks; None is their own number.
+
+    Source:
+        Schott et al. 2019, section 6.
+
+    >>> Norms(bounds=["l2:1.5"], queries=100).bounds
+    ['l2:1.5']
     """
 
     attacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(ATTACKS))
@@ -57,7 +64,7 @@ class Norms(Probe):
     queries: int = QUERIES
     steps: int | None = None
 
-    question = "Does it hold only in the norm it was trained for?"
+    question = "Does the claim hold only in the norm that the model was trained for?"
 
     def prepare(self, claim: Claim) -> Self:
         return replace(self, bounds=read_bounds(self.bounds, claim.threat))
@@ -73,18 +80,19 @@ class Norms(Probe):
     def readings(
         self, claim: Claim, run: Run, settings: Settings | None = None
     ) -> tuple[dict[str, Reading], Gradients]:
-        """What the attacks found, by norm, and which gradients they were given; without settings the audit's own attack is none of
-        them."""
-        told = bounds(claim, map(Threat.parse, self.bounds))
+        """Return results by norm, and the gradients; no settings omit the audit attack."""
+        sizes = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)
-        made = {norm: self._made(settings, bound, claim, gradients) for norm, bound in told.items()}
+        made = {
+            norm: self._made(settings, bound, claim, gradients) for norm, bound in sizes.items()
+        }
         tried = {
             norm: tuple(
                 Tried(*one, run.attack(one[-1], what=f"{one[0]} in {norm}")) for one in attacks
             )
             for norm, attacks in made.items()
         }
-        # a randomised model has other images right whenever it is asked
+        # a randomised model classifies other images correctly in each evaluation
         every = [
             (each.records["prediction"] == each.records["label"]).to_numpy()
             for attacks in tried.values()
@@ -92,13 +100,13 @@ class Norms(Probe):
         ]
         right = np.all(every, axis=0)
         return {
-            norm: Reading(told[norm], attacks, right) for norm, attacks in tried.items() if attacks
+            norm: Reading(sizes[norm], attacks, right) for norm, attacks in tried.items() if attacks
         }, gradients
 
     def _made(
         self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients
     ) -> list[Made]:
-        """The attacks of one norm; latent descent on models that reconstruct images only."""
+        """Make the attacks of a norm; latent descent only for models that reconstruct images."""
         generative = inside(claim.model.module) is not None
         names = [
             name

@@ -1,4 +1,4 @@
-"""What the norms probe says: the finding from the readings of each norm."""
+"""The finding of the norms probe."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name
 
 RULE = (
-    "in the norms other than the claim's, the success rate within their bounds: broken if in some norm its 95% interval lies "
-    f"above {robustness.BROKEN:.0%}, holds if in all of them it lies below {robustness.HOLDS:.0%}, else weak"
+    "for the attack success rates within the bounds of the norms other than the claim's: broken if "
+    f"the 95% interval lies above {robustness.BROKEN:.0%} in one norm, holds if it lies below "
+    f"{robustness.HOLDS:.0%} in all, else weak"
 )
 
 INSTEAD = {
-    "exact": ", and neither slopes in the place of steps nor differences of logits give another",
+    "exact": ", and neither BPDA nor differences of logits give another one",
     "bpda": (
-        ": attacks that follow gradients were given those of slopes in the place of its steps (BPDA), "
-        "and in L2 their examples were then taken back pixel by pixel"
+        ": gradient-based attacks used slopes in place of its steps (BPDA), and in L2 their "
+        "perturbations were then undone pixel by pixel"
     ),
     "estimate": (
-        f": attacks that follow gradients were given differences of logits along {DIRECTIONS} random "
+        f": gradient-based attacks used differences of logits along {DIRECTIONS} random "
         f"directions, {2 * DIRECTIONS} forward passes a gradient"
     ),
 }
-"""What is given in the place of gradients that lead nowhere."""
+"""What attacks use instead of gradients that are zero, as the end of a sentence."""
 
 
 def describe(
@@ -46,7 +47,7 @@ def describe(
     queries: int,
     steps: int | None,
 ) -> Finding:
-    """The finding of the readings, by norm; `queries` and `steps` are what attacks were told."""
+    """Return the finding; `queries` and `steps` are the settings of the attacks."""
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
         norm: robustness.verdict(read.success) for norm, read in others.items()
@@ -92,45 +93,50 @@ def _worst(verdicts: Iterable[Verdict]) -> Verdict:
 
 def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Verdict]) -> str:
     if "not applicable" in verdicts.values():
-        return "The model classifies none of the audited images correctly, so there is nothing to attack."
+        return robustness.NOTHING_TO_ATTACK
     if not verdicts:
         return (
-            f"No attack was tried in another norm than the claim's, {norm_name(claim.threat.norm)}."
+            f"No attack was tried in a norm other than the claim's, {norm_name(claim.threat.norm)}."
         )
     overall = _worst(verdicts.values())
     norms = [norm for norm, verdict in verdicts.items() if verdict == overall]
     names = " and ".join(map(norm_name, norms))
-    figures = "; ".join(_told(readings[norm]) for norm in norms)
+    figures = "; ".join(_sentence(readings[norm]) for norm in norms)
     claimed = amount(claim.threat)
     said = {
-        "broken": f"The claim of {claimed} says nothing in {names}: {figures}.",
-        "weak": f"The claim of {claimed} carries over to {names} in part only: {figures}.",
-        "holds": f"The claim of {claimed} carries over to {names}: {figures}.",
+        "broken": f"The claim of {claimed} does not extend to {names}: {figures}.",
+        "weak": f"The claim of {claimed} extends only in part to {names}: {figures}.",
+        "holds": f"The claim of {claimed} extends to {names}: {figures}.",
     }
     return " ".join(
         [said[overall], *(_misled(read) for read in readings.values() if read.is_masked)]
     )
 
 
-def _told(read: Reading) -> str:
-    """Median and accuracy of a norm in a sentence."""
+def _sentence(read: Reading) -> str:
+    """Return median and accuracy of a norm as part of a sentence."""
     left = read.accuracy()
-    accuracy = f"accuracy at {amount(read.bound)} is {left.value:.1%} ({100 * left.low:.1f}–{left.high:.1%})"
+    accuracy = f"robust accuracy at {amount(read.bound)} is {percent(left)}"
     if not np.isfinite(read.median):
-        return f"the median distance is not reached, and {accuracy}"
+        return f"no attack fools half of the images, and {accuracy}"
     if read.median == 0:
-        return f"half of the images are wrong before any attack, and {accuracy}"
-    return f"a median of {amount(Threat(read.bound.norm, read.median))} is enough, and {accuracy}"
+        return f"half of the images are misclassified before any attack, and {accuracy}"
+    size = amount(Threat(read.bound.norm, read.median))
+    return f"the median perturbation has {_of_size(size)}, and {accuracy}"
+
+
+def _of_size(size: str) -> str:
+    return size if "pixel" in size else f"size {size}"
 
 
 def _misled(read: Reading) -> str:
     assert read.decision_nearer is not None
-    which = (
-        "its gradients" if read.gradient == "exact" else "the gradients that stand in for its own"
-    )
+    which = "its gradients" if read.gradient == "exact" else "the gradients used instead of its own"
     return (
-        f"In {norm_name(read.bound.norm)} {which} mislead attacks: on {percent(read.decision_nearer)} attacks that see "
-        "decisions alone come clearly nearer, so that gradient attacks alone would overstate it."
+        f"In {norm_name(read.bound.norm)} {which} mislead attacks: decision-based attacks find "
+        "clearly smaller perturbations for "
+        f"{percent(read.decision_nearer).replace('images', 'fooled images')}, so gradient-based "
+        "attacks alone would overstate robustness."
     )
 
 
@@ -164,7 +170,7 @@ def _norm(claim: Claim, read: Reading) -> Row:
 
 
 def _attacks(read: Reading) -> list[Row]:
-    """A row an attack; `found_minimum` is the share of the broken images whose smallest distance it found first."""
+    """Return a row an attack; `found_minimum` is its share of the smallest perturbations."""
     broken = int(read.broken.sum())
     rows = []
     for number, (each, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
@@ -212,17 +218,20 @@ def _notes(
         amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm
     )
     notes = [
-        f"Bounds: {sizes}; in the norm of the claim its own. Others can be given with --bounds. L0 counts pixels, all channels of "
-        "one together. Decision-based attacks that are told when to stop had "
-        f"{queries:,} queries an image.",
-        "Each image counts with its smallest distance over the attacks of a norm: 0 where the model is wrong already, infinite "
-        "where none broke it; a median that is infinite is not reached. An attack is credited with a minimum that it found before "
-        "the others of its norm. Accuracies are shares of all audited images; success rates, of those that the model has right.",
-        f"An image is clearly nearer at less than {NEARER:.0%} of the other distance. Gradients are said to mislead where the 95% "
-        f"interval of the share of such images lies above {MISLED:.0%}, among those that attacks of either kind broke.",
+        f"Bounds: {sizes}; the norm of the claim has the claimed eps. The option bounds sets "
+        "others. L0 counts pixels, with all their channels. Decision-based attacks with a limit "
+        f"had {queries:,} queries an image.",
+        "Each image counts with its smallest distance over the attacks of a norm: 0 if the model "
+        "is wrong without an attack, infinite if no attack fools it; an infinite median is not "
+        "reached. The first attack of a norm that found the minimum is credited with it. "
+        "Accuracies are shares of all audited images, success rates shares of those classified "
+        "correctly.",
+        f"A distance is clearly smaller if it is less than {NEARER:.0%} of the other. Gradients "
+        "mislead if the 95% interval of the share of images with clearly smaller distances lies "
+        f"above {MISLED:.0%}, among the images that attacks of either kind fool.",
     ]
     if gradients.why:
         notes.append(f"{gradients.why}{INSTEAD[gradients.name]}.")
     if steps is not None:
-        notes.append(f"Attacks that follow gradients were told to take {steps:,} steps at most.")
+        notes.append(f"Gradient-based attacks took at most {steps:,} steps.")
     return tuple(notes)

@@ -24,8 +24,8 @@ from scotoma.utils.text import norm_name
 
 HOLDS, BROKEN = 0.15, 0.5
 RULE = (
-    f"holds if the 95% interval of the attack success rate at eps lies below {HOLDS:.0%}, broken if "
-    f"it lies above {BROKEN:.0%}, else weak"
+    f"holds if the 95% interval of the attack success rate at eps lies below {HOLDS:.0%}, broken "
+    f"if it lies above {BROKEN:.0%}, else weak"
 )
 NOTHING_TO_ATTACK = (
     "The model classifies none of the audited images correctly, so there is nothing to attack."
@@ -86,9 +86,9 @@ class Robustness(Probe):
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
-                f"Attack: {settings.attack}. Every adversarial image was evaluated again in float32 "
-                "outside the attack. Medians count a clean error as 0 and an image without an "
-                "adversarial example as infinite.",
+                f"Attack: {settings.attack}. Every adversarial image was evaluated again in "
+                "float32 outside the attack. Medians count a clean error as 0 and an image without "
+                "an adversarial example as infinite.",
             ),
             worst=worst_rate(
                 success, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"

@@ -1,4 +1,4 @@
-"""What the cells of a transfer matrix say of the audited model, image by image."""
+"""Success of transferred examples on the audited model, image by image."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from scotoma.probes.transfer.matrix import Cell, Matrix
 from scotoma.utils.stats import Rate, rate
 
 MISLED = 0.01
-"""Share of images that fall to transferred examples alone, beyond which gradients mislead the white-box attack."""
+"""Share of images fooled by transferred examples alone beyond which gradients mislead attacks."""
 
 ANY = "any of them"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the cells say of the audited model. Arrays have one entry for each audited image."""
+    """Results for the audited model; arrays have one entry for each audited image."""
 
     claim: Claim
     matrix: Matrix
 
     @cached_property
     def own(self) -> list[Cell]:
-        """Those whose target is the audited model."""
+        """Cells whose target is the audited model."""
         return [cell for cell in self.matrix.cells if cell.target == self.claim.model.name]
 
     @cached_property
     def foreign(self) -> list[Cell]:
-        """Those of them that were made on other models, seen in training or not."""
+        """Cells of other sources, used in training or not."""
         audited = self.claim.model.sha256
         others = [
             name
@@ -47,28 +47,28 @@ class Reading:
 
     @cached_property
     def right(self) -> np.ndarray:
-        """Which images are classified correctly, as they are."""
+        """Whether each image is classified correctly before any attack."""
         white = (self.matrix.white["prediction"] == self.matrix.white["label"]).to_numpy()
         return self.own[0].right & white
 
     @cached_property
     def white(self) -> np.ndarray:
-        """Which images fall to the white-box attack."""
+        """Whether the white-box attack fools each image."""
         return rec.fallen(self.matrix.white, self.claim.threat.eps, self.claim.threat.norm)
 
     @cached_property
     def black(self) -> np.ndarray:
-        """Which images fall to an example made on a held-out model."""
+        """Whether an example made on a held-out model fools each image."""
         return self.union(self.held_out)
 
     @cached_property
     def others(self) -> np.ndarray:
-        """Which images fall to an example made on any other model."""
+        """Whether an example made on any other model fools each image."""
         return self.union(self.foreign)
 
     @cached_property
     def only(self) -> np.ndarray:
-        """Which of them do not fall to the white-box attack."""
+        """Whether only such an example fools each image, and not the white-box attack."""
         return self.others & ~self.white
 
     @property
@@ -88,13 +88,13 @@ class Reading:
         return min(self.held_out, key=lambda cell: cell.success.value)
 
     def share(self, fell: np.ndarray) -> Rate:
-        """Of the images that are classified correctly."""
+        """Return a rate among the images that are classified correctly."""
         return rate(fell[self.right])
 
     def standing(self, *fell: np.ndarray) -> Rate:
-        """The share of all images that are right and stay so."""
+        """Return the share of all images that are classified correctly and not fooled."""
         return rate(self.right & ~np.any(fell, axis=0))
 
     def union(self, cells: list[Cell]) -> np.ndarray:
-        """Which images fall to at least one of the cells."""
+        """Return whether at least one of the cells fools each image."""
         return np.any([cell.fell for cell in cells], axis=0) if cells else np.zeros_like(self.right)

@@ -1,4 +1,4 @@
-"""How the transfer probe is drawn."""
+"""Figures of the transfer probe."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ SHOWN = 6
 
 
 def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
-    """Bars for the audited model, a map of all pairs, and the images `shown`."""
+    """Return bars for the audited model, a map of all pairs, and the images `shown`."""
     heat = Heatmap(
         "pairs",
-        "Of the images that a target classifies correctly, the share that fall to examples made on a source, by the strongest "
-        "attack of each pair. Where target and source are the same the attack sees the model; the first line is the audited model.",
+        "Share of the images that a target classifies correctly and the strongest attack on a "
+        "source fools. If target and source are the same, the attack is white-box; the first line "
+        "is the audited model.",
         table="pairs",
         x="source",
         y="target",
@@ -33,8 +34,8 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
     )
     bars = Bars(
         "by_source",
-        "How often each attack's examples from each source beat the audited model, with 95% intervals; over the images that it "
-        "classifies correctly.",
+        "Share of the correctly classified images on which the examples of each attack and source "
+        "fool the audited model, with 95% intervals.",
         table="by_source",
         label="source",
         series={attack: attack for attack in (*read.matrix.attacks, ANY)},
@@ -44,8 +45,11 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
 
 
 def chosen(read: Reading) -> list[tuple[int, Cell]]:
-    """A few images that fall to examples from other models, those that fall to nothing else first, then one a class; each with an
-    attack and source that beats it, one that is not shown yet if possible, the strongest of those."""
+    """Choose a few images that examples from other models fool, each with an attack and source.
+
+    Images that nothing else fools come first, then one a class. For each the strongest attack is
+    shown that fools it, preferably one that is not shown yet.
+    """
     cells = sorted(
         read.held_out or read.foreign,
         key=lambda cell: -cell.success.value if cell.success.n else 0.0,
@@ -67,7 +71,7 @@ def chosen(read: Reading) -> list[tuple[int, Cell]]:
 
 
 def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarray:
-    """Original, example and difference of the images `shown`, (k, 3, c, h, w)."""
+    """Return original, example and difference of the images `shown`, (k, 3, c, h, w)."""
     triples = []
     for row, cell in shown:
         index = int(run.indices[row])
@@ -84,10 +88,11 @@ def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]
 def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
     labels = read.matrix.white["label"]
     alone = sum(bool(read.only[row]) for row, _ in shown)
-    said = f" The first {alone} stand against the white-box attack." if alone else ""
+    said = f" The white-box attack does not fool the first {alone}." if alone else ""
     return Gallery(
         "examples",
-        f"Test images that the audited model classifies correctly, and examples made on other models that it does not.{said}",
+        "Test images that the audited model classifies correctly, and examples made on other "
+        f"models that fool it.{said}",
         images="examples",
         columns=["original", "example", "difference (grey is none)"],
         captions=[

@@ -1,4 +1,4 @@
-"""What was measured by the transfer probe: every attack on every source, shown to every target."""
+"""Results of the transfer probe: every attack on every source, shown to every target."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from scotoma.utils.stats import Rate, rate
 
 @dataclass(frozen=True)
 class Maker:
-    """A model that examples are made on: the audited one, a source, or several sources as one, its `members`."""
+    """A model on which examples are made: the audited one, a source, or several as one."""
 
     model: Classifier
     members: tuple[Classifier, ...]
 
     def is_held_out(self, target: Classifier) -> bool:
-        """Whether `target` is none of its members and saw none of them in its training."""
+        """Return whether `target` is no member and no member was used in its training."""
         return all(is_held_out(target, member) for member in self.members)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the examples of one attack on one source do to one target; arrays have one entry for each audited image."""
+    """The examples of one attack on one source, shown to one target; arrays are (n,)."""
 
     target: str
     source: str
     attack: str
     held_out: bool
     right: np.ndarray
-    """bool: the target classifies the image correctly"""
+    """bool: whether the target classifies the image correctly"""
     fell: np.ndarray
-    """bool: and the example, inside the threat, not"""
+    """bool: whether the example, inside the threat, fools it as well"""
     answer: np.ndarray
-    """what the target takes the example for"""
+    """int64: the prediction on the example"""
 
     @cached_property
     def success(self) -> Rate:
@@ -48,14 +48,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Everything that was measured. `cells` begin with those of the audited model as target."""
+    """All results; `cells` begin with those of the audited model as target."""
 
     sources: tuple[Source, ...]
     makers: dict[str, Maker]
     cells: list[Cell]
     white: pl.DataFrame
-    """records of the attack that sees the audited model"""
+    """records of the white-box attack on the audited model"""
     white_attack: str
-    """its name"""
+    """name of that attack"""
     attacks: dict[str, Attack]
-    """whose examples are transferred"""
+    """attacks whose examples are transferred"""

@@ -1,4 +1,4 @@
-"""Do examples made on other models beat it?"""
+"""Do adversarial examples made on other models fool the model?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scotoma.results.finding import Finding
 
 
 def crafting(threat: Threat) -> dict[str, Attack]:
-    """The attacks whose examples are transferred, by the names of their rows."""
+    """Return the attacks whose examples are transferred, by the names of their rows."""
     return {
         "fgsm": FGSM(threat),
         "rand-fgsm": RandFGSM(threat),
@@ -34,19 +34,25 @@ def crafting(threat: Threat) -> dict[str, Attack]:
 
 @dataclass(frozen=True)
 class Transfer(Probe):
-    """Examples made on other models, shown to the audited one and to each other (Tramer et al. 2018, section 4.2 and Table 4).
+    """Show examples made on other models to the audited model and to each other.
 
-    Each attack meets each source once, and its examples are shown to every target. Black-box accuracy is the worst over held-out
-    sources and attacks image by image, not the worst attack's mean.
+    Each attack runs once on each source, and its examples are shown to every target. Black-box
+    accuracy counts an image as fooled if any attack on any held-out source fools it.
 
     Args:
         sources: models on which the examples are made; none means reference models of the same
             data from the zoo or the cache, and small networks trained now.
+
+    Source:
+        Tramer et al. 2018, section 4.2 and Table 4.
+
+    >>> Transfer().question
+    'Do adversarial examples made on other models fool the model?'
     """
 
     sources: Sequence[ModelLike] = ()
 
-    question = "Do examples made on other models beat it?"
+    question = "Do adversarial examples made on other models fool the model?"
 
     def prepare(self, claim: Claim) -> Self:
         return replace(self, sources=load_others(self.sources, claim.data))

@@ -1,4 +1,4 @@
-"""What the transfer probe says: the finding from its cells."""
+"""The finding of the transfer probe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
+from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import probe as robustness
 from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
 from scotoma.probes.transfer.figures import chosen, figures, images
@@ -17,22 +17,26 @@ from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import rate
 
 RULE = (
-    f"on examples made on held-out models, an image counted if any of them beats it: {robustness.RULE}; gradients mislead the "
-    f"white-box attack if the 95% interval of the share of images that fall to transferred examples alone lies above {MISLED:.0%}; "
-    "not applicable without a held-out model. It speaks of attackers who do not have the model: against those who do, this "
-    "probe never shows robustness"
+    "success is the share of correctly classified images that any example from a held-out model "
+    f"fools: {robustness.RULE}; gradients mislead the white-box attack if the 95% interval of the "
+    f"share of images that only transferred examples fool lies above {MISLED:.0%}; not applicable "
+    "without a held-out model. The verdict is about attackers without the model; against others "
+    "this probe never shows robustness"
 )
 POOR = 0.5
 
 
 def no_sources(question: str, claim: Claim) -> Finding:
-    """The finding where there is nothing to make examples on."""
-    why = f"Data {claim.data.name} has no training split to train other models on; name some that you have: --sources MODEL,MODEL."
+    """Return the finding for an audit without other models."""
+    why = (
+        f"Data {claim.data.name} has no training split to train other models on; name models that "
+        "you have with the option sources."
+    )
     return Finding("transfer", question, "not applicable", RULE, why)
 
 
 def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
-    """The finding of a matrix."""
+    """Return the finding of a matrix."""
     read = Reading(claim, matrix)
     shown = chosen(read)
     return Finding(
@@ -51,7 +55,7 @@ def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
         figures=figures(read, shown),
         notes=_notes(read),
         images={"examples": images(run, claim, matrix, shown)} if shown else {},
-        worst=worst_rate(read.success, f"{OF_CORRECT} are fooled by other models' examples")
+        worst=worst_rate(read.success, f"{OF_CORRECT} are fooled by examples made on other models")
         if read.held_out
         else None,
     )
@@ -59,26 +63,31 @@ def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
 
 def _headline(read: Reading) -> str:
     if not read.right.any():
-        return "The model classifies none of the audited images correctly, so there is nothing to attack."
+        return robustness.NOTHING_TO_ATTACK
     if not read.held_out:
         return (
-            "Each source is the model itself or was seen in its training, which says nothing of examples from other models; "
-            "name one that it has not seen: --sources MODEL."
+            "Each source is the model itself or was used in its training, so its examples are not "
+            "those of another model; name an independent one with the option sources."
         )
     if read.is_misled:
         left, believed = read.standing(read.white, read.others), read.standing(read.white)
         return (
-            f"{int(read.only.sum())} of {int(read.right.sum())} images fall to examples made on other models and not to the "
-            f"white-box attack {read.matrix.white_attack}: the model's gradients mislead that attack, and accuracy under attack is "
-            f"at most {left.value:.1%}, not {believed.value:.1%}; attack it without gradients too (--attack square)."
+            f"{int(read.only.sum())} of {int(read.right.sum())} correctly classified images are "
+            "fooled by examples made on other models but not by the white-box attack "
+            f"{read.matrix.white_attack}: gradients mislead that attack. Robust accuracy on all "
+            f"audited images is at most {left.value:.1%}, not {believed.value:.1%}; also try an "
+            "attack without gradients, such as square."
         )
     models = sum(source.held_out for source in read.matrix.sources)
     best = read.strongest
-    made = f"Examples made on {models} other model{'' if models == 1 else 's'} beat it on {percent(read.success)}"
-    white = f"the attack on the model itself succeeds on {read.share(read.white).value:.1%}"
+    made_on = f"made on {models} other model{'' if models == 1 else 's'}"
+    white = f"the attack on the model itself fools {read.share(read.white).value:.1%}"
     if not read.black.any():
-        return f"No example made on {models} other model{'' if models == 1 else 's'} beats it; {white}."
-    return f"{made}, most by {best.attack} on {best.source} ({best.success.value:.1%}); {white}."
+        return f"No example {made_on} fools the model; {white} {OF_CORRECT}."
+    return (
+        f"Examples {made_on} fool {correct(read.success)}; the strongest alone, {best.attack} on "
+        f"{best.source}, fool {best.success.value:.1%}, and {white}."
+    )
 
 
 def _numbers(read: Reading) -> dict[str, Any]:
@@ -123,14 +132,14 @@ def _sources(read: Reading) -> list[Row]:
 
 
 def _by_source(read: Reading, name: str) -> Row:
-    """How often each attack's examples from one source beat the audited model, and any of them."""
+    """Return how often the examples from one source fool the audited model, by attack."""
     cells = [cell for cell in read.own if cell.source == name]
     seen = (
         "itself"
         if name == read.claim.model.name
         else ""
         if cells[0].held_out
-        else "seen in training"
+        else "used in training"
     )
     successes = {cell.attack: cell.success for cell in cells} | {ANY: read.share(read.union(cells))}
     row: Row = {
@@ -169,15 +178,18 @@ def _pairs(cells: list[Cell]) -> list[Row]:
 def _notes(read: Reading) -> tuple[str, ...]:
     claim, matrix = read.claim, read.matrix
     notes = [
-        "Each attack was made once on each source, on all audited images, and its examples shown to every target: fgsm takes one "
-        "step, rand-fgsm one after a random step of half of eps, ifgsm and mim (with momentum) ten, mim-margin ten on the logit "
-        "margin. All steps are taken, also after the source is fooled: an image far across its boundary is likelier to beat "
-        "another model.",
-        f"White-box attack: {matrix.white_attack}, which sees the audited model. Accuracies are shares of all audited images.",
+        "Each attack ran once on each source, on all audited images, and its examples were shown "
+        "to every target. fgsm takes one step, rand-fgsm one step after a random step of half of "
+        "eps, ifgsm and mim (with momentum) ten, and mim-margin ten on the logit margin. Attacks "
+        "take all steps even after the source is fooled, because an image far beyond its boundary "
+        "is likelier to fool another model.",
+        f"White-box attack: {matrix.white_attack}, which uses the audited model. Accuracies are "
+        "shares of all audited images.",
     ]
     if "options" not in claim.model.card:
         notes.append(
-            "The audited model has no card that says what it saw in training: any other model counts as held out."
+            "The audited model has no card that lists the models used in its training: every other "
+            "model counts as held out."
         )
     for maker in matrix.makers.values():
         if len(maker.members) > 1:
@@ -186,12 +198,13 @@ def _notes(read: Reading) -> tuple[str, ...]:
     for source, row in zip(matrix.sources, _sources(read), strict=True):
         if row["accuracy"] < POOR:
             notes.append(
-                f"{source.name} classifies only {row['accuracy']:.1%} of the audited images correctly: its examples say little. "
-                "Better models can be named with --sources."
+                f"{source.name} classifies only {row['accuracy']:.1%} of the audited images "
+                "correctly, so its examples are weak evidence. Name better models with the option "
+                "sources."
             )
         if source.model.sha256 == claim.model.sha256:
             notes.append(
-                f"{source.name} has the audited model's weights: its examples are white-box examples."
+                f"{source.name} has the weights of the audited model: its examples are white-box."
             )
         notes += [f"{source.name}: {note}" for note in source.model.notes]
     return tuple(notes)

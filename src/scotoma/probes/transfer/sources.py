@@ -1,4 +1,4 @@
-"""Other models to make examples on: the user's, reference models that are there, or small networks trained on the spot."""
+"""Other models to make examples on: the user's, reference models, or newly trained networks."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from scotoma.training.loop import Schedule
 from scotoma.utils.cache import cache
 
 FEWEST, MOST = 2, 3
-"""Sources that are trained for, and reference models that are used, where the user names none."""
+"""Fewest sources, reached by training, and most reference models, if the user names none."""
 
 SMALL = ("wong-small", "tramer-d")
-"""Architectures of the networks that are trained on the spot: one of convolutions, one of dense layers alone."""
+"""Architectures of newly trained networks: one convolutional, one of dense layers alone."""
 
 SMALLEST = 4
 """Pixels a side that the first of them needs."""
@@ -42,19 +42,20 @@ VALUES = 700_000_000
 """Pixel values that a training may read: about a minute on two cores."""
 
 WATCHED = 100
-"""Test images on which a training is looked at after every epoch."""
+"""Test images on which a training is evaluated after every epoch."""
 
 TOGETHER = "all together"
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that examples are made on.
+    """A model on which examples are made.
 
     Args:
-        model: looked at on the data; no other of the audit has its name.
-        held_out: whether the audited model is another one and did not see this one in its training, as far as its card tells.
-        trained: how it was trained, for people.
+        model: the model, checked on the data, with a unique name.
+        held_out: whether it is not the audited model and, by the card of that one, was not used in
+            its training.
+        trained: description of its training.
     """
 
     model: Classifier
@@ -67,16 +68,16 @@ class Source:
 
 
 def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[Source, ...]:
-    """The sources of an audit; none where the user gave none and the data have no training split.
+    """Return the sources of an audit; none without models of the user and a training split.
 
-    Without sources of the user's these are up to `MOST` reference models, trained naturally on the same data, that are in the
-    zoo or in the user's cache, and as many small networks, trained naturally now, as are wanting to `FEWEST`. Those lie in
-    $SCOTOMA_CACHE, else in the user's cache, and are not trained again.
+    The default is up to `MOST` naturally trained reference models of the same data, from the zoo or
+    the cache, and newly trained small networks up to `FEWEST` sources. These are kept in
+    $SCOTOMA_CACHE or the user's cache for the next audit.
 
     Args:
         claim: the audited model, and the data to train on.
-        run: whose progress is shown, and whose folder is used where the cache cannot be written.
-        given: the user's, looked at on the data.
+        run: the run that shows progress; its folder is used if the cache cannot be written.
+        given: models of the user, checked on the data.
     """
     if given:
         chosen = [(model, _training(model.card)) for model in given]
@@ -108,7 +109,7 @@ def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
 
 
 def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
-    """Held-out models, and how each was trained."""
+    """Return held-out models, and how each was trained."""
     chosen = list(
         islice((found for found in _references(claim) if is_held_out(claim.model, found[0])), MOST)
     )
@@ -128,7 +129,7 @@ def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
 
 
 def is_held_out(audited: Classifier, source: Classifier) -> bool:
-    """Whether the audited model is another one, was not trained on examples of this one and did not start from its weights."""
+    """Return whether the audited model is another one whose training did not use this one."""
     options = audited.card.get("options")
     seen = options.get("sources") if isinstance(options, dict) else None
     prefixes = [str(each).rpartition(" ")[2] for each in seen] if isinstance(seen, list) else []
@@ -137,15 +138,16 @@ def is_held_out(audited: Classifier, source: Classifier) -> bool:
 
 
 def _training(card: dict[str, Any]) -> str:
-    """How a model was trained, by its card."""
+    """Return how a model was trained, by its card."""
     try:
-        return f"{card['recipe']}, {card['arch']}, {card['schedule']['epochs']} epochs on {card['data']}"
+        epochs = card["schedule"]["epochs"]
+        return f"{card['recipe']}, {card['arch']}, {epochs} epochs on {card['data']}"
     except (KeyError, TypeError):
         return "not known"
 
 
 def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples on") -> Classifier:
-    """A network of this architecture, trained naturally on the data in about a minute, and kept for the next audit."""
+    """Train a network naturally on the data in about a minute, or load it from the cache."""
     assert data.train is not None
     schedule = schedule_for(len(data.train))
     recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
@@ -167,13 +169,13 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
 
 
 def schedule_for(images: int) -> Schedule:
-    """As many epochs as make 500 small steps on few images, 1,400 larger ones on many."""
+    """Return a schedule of 500 small steps on few images, 1,400 larger ones on many."""
     steps, batch = (500, 32) if images < FEW_IMAGES else (1400, 128)
     return Schedule(min(40, max(1, round(steps * batch / images))), batch, peak=2e-3)
 
 
 class _Part:
-    """So many images of a split, drawn at random, read when they are asked for."""
+    """Images of a split drawn at random, read when they are needed."""
 
     def __init__(self, split: Split, images: int):
         self.split, self.shape = split, split.shape
@@ -189,7 +191,7 @@ class _Part:
 
 
 def _folder(run: Run) -> Path:
-    """Where trained sources are kept: the run folder where the user's cache cannot be written."""
+    """Return the folder of trained sources: the cache, or the run folder if it is read-only."""
     folder = cache() / "sources"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -200,7 +202,7 @@ def _folder(run: Run) -> Path:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold a folder: a second audit waits, and finds what the first one made."""
+    """Lock a folder: a second audit waits for the result of the first."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -208,8 +210,11 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def together(models: Sequence[Classifier], classes: int) -> Classifier:
-    """One model of several, whose logits are the mean of their log-probabilities: an ensemble to make examples on (Liu et al.
-    2017, section 4, who take the mean of the probabilities; its gradients vanish where one model is sure)."""
+    """Make one model of several, whose logits are the mean of their log-probabilities.
+
+    Liu et al. 2017, section 4, take the mean of the probabilities, whose gradients vanish if one
+    model is sure.
+    """
     digest = hashlib.sha256("".join(model.sha256 for model in models).encode()).hexdigest()
     return Classifier(_Together([model.module for model in models], classes), TOGETHER, digest)
 
