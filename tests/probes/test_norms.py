@@ -159,15 +159,15 @@ def test_every_attack_has_its_row(measure, around_grey):
             1,
             0.05,
             "holds",
-            "The claim of L-inf 0.1 extends to L0 and L2: the median perturbation has",
+            "The claim of L-inf 0.1 extends to L0 and L2: the median perturbation changes",
         ),
         (
             60,
             0.05,
             "broken",
-            "The claim of L-inf 0.1 does not extend to L0: the median perturbation has",
+            "The claim of L-inf 0.1 does not extend to L0: the median perturbation changes",
         ),
-        (60, 5, "broken", "does not extend to L0 and L2: the median perturbation has"),
+        (60, 5, "broken", "does not extend to L0 and L2: the median perturbation changes"),
         (1, 5, "broken", "does not extend to L2: the median perturbation has size L2"),
         (4, 0.05, "weak", "extends only in part to L0"),
     ],
@@ -180,7 +180,9 @@ def test_the_verdict_is_of_the_worst_other_norm(measure, around_grey, l0, l2, ve
     assert success["l0"] == pytest.approx((truth("l0")[WRONG:] <= l0).mean(), abs=1e-5)
     assert success["l2"] == pytest.approx((truth("l2")[WRONG:] <= l2).mean(), abs=1e-5)
     left = rate(truth("l2") > l2)
-    told = f"robust accuracy at L2 {l2} is {left.value:.1%} of images ({100 * left.low:.1f}–"
+    told = (
+        f"robust accuracy at L2 {l2} is {left.value:.1%} of audited images ({100 * left.low:.1f}–"
+    )
     assert (told in finding.headline) == ("L2" in says)
 
 

@@ -116,17 +116,15 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
 def _sentence(read: Reading) -> str:
     """Return median and accuracy of a norm as part of a sentence."""
     left = read.accuracy()
-    accuracy = f"robust accuracy at {amount(read.bound)} is {percent(left)}"
+    share = percent(left).replace("images", "audited images")
+    accuracy = f"robust accuracy at {amount(read.bound)} is {share}"
     if not np.isfinite(read.median):
         return f"no attack fools half of the images, and {accuracy}"
     if read.median == 0:
         return f"half of the images are misclassified before any attack, and {accuracy}"
     size = amount(Threat(read.bound.norm, read.median))
-    return f"the median perturbation has {_of_size(size)}, and {accuracy}"
-
-
-def _of_size(size: str) -> str:
-    return size if "pixel" in size else f"size {size}"
+    is_of = "changes" if read.bound.norm == "l0" else "has size"
+    return f"the median perturbation {is_of} {size}, and {accuracy}"
 
 
 def _misled(read: Reading) -> str:

@@ -85,8 +85,8 @@ def _headline(read: Reading) -> str:
     if not read.black.any():
         return f"No example {made_on} fools the model; {white} {OF_CORRECT}."
     return (
-        f"Examples {made_on} fool {correct(read.success)}; the strongest alone, {best.attack} on "
-        f"{best.source}, fool {best.success.value:.1%}, and {white}."
+        f"Examples {made_on} fool {correct(read.success)}; the strongest attack, {best.attack} on "
+        f"{best.source}, fools {best.success.value:.1%}, and {white}."
     )
 
 
