@@ -8,9 +8,10 @@ import platform
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -291,17 +292,12 @@ def _merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Return the device, the threads and the versions of packages."""
-    packages = ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE")
-    return {
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "versions": {
-            "scotoma": __version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
-    }
+    """Return the device, the threads and the versions of the installed packages."""
+    versions = {"scotoma": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE"):
+        with suppress(PackageNotFoundError):  # only some probes need faiss and openTSNE
+            versions[package] = version(package)
+    return {"device": str(device), "threads": torch.get_num_threads(), "versions": versions}
 
 
 def publish(
@@ -420,11 +416,11 @@ def repeat(
     **options: Any,
 ) -> str:
     """Return the Python call that repeats an audit, without options that are None or empty."""
-    given = {"data": _source(data), "threat": repr(str(threat))}
-    given |= {"train": _source(train)} if train is not None else {}
+    arguments = {"data": _source(data), "threat": repr(str(threat))}
+    arguments |= {"train": _source(train)} if train is not None else {}
     chosen = {key: value for key, value in options.items() if value not in (None, (), [])}
-    given |= {key: _as_code(value) for key, value in chosen.items()}
-    settings = "".join(f", {key}={value}" for key, value in given.items())
+    arguments |= {key: _as_code(value) for key, value in chosen.items()}
+    settings = "".join(f", {key}={value}" for key, value in arguments.items())
     return f"scotoma.audit({_as_code(model)}{settings})"
 
 
