@@ -424,7 +424,7 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
     def refuse(*_):
         raise AssertionError("attacked again")
 
-    monkeypatch.setattr(Run, "_attack_batch", refuse)
+    monkeypatch.setattr("scotoma.execution.evaluation.attack_batch", refuse)
     again = scotoma.audit(
         str(digits_model),
         "digits",
