@@ -73,7 +73,7 @@ def flat_model(
         nn.init.zeros_(layer.weight)
     assert convolutions[-1].bias is not None
     convolutions[-1].bias.data = torch.tensor(levels).logit(1e-7)
-    made = AnalysisBySynthesis(vaes, samples=50, steps=200, scales=scales)
+    made = AnalysisBySynthesis(vaes, samples=50, steps=60, scales=scales)
     freeze(made)
     return made
 
