@@ -12,36 +12,40 @@ from scotoma.probes import PROBES
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.certificates.probe import Certificate
 from scotoma.probes.inequality.probe import Inequality
+from scotoma.probes.masking.probe import Masking
 from scotoma.probes.norms.probe import Norms
+from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.text import norm_name
 
 EPS = 0.4
-QUICK = {
-    "norms": Norms({"l0": ("vfga",), "l2": ("ddn",), "linf": ("fmn-linf",)}),
-    "inequality": Inequality(images=30, steps=10, draws=1, occlusions=((10, 5),)),
-}
-ASKED = [probe for probe in PROBES if probe != "divergence"]
+PROBED = [probe for probe in PROBES if probe != "divergence"]
 """That one knows no norm, and takes the longest."""
-PROBED = [
-    *(QUICK.get(probe, probe) for probe in ASKED),
-    BlindSpotMap(("scale-shift",), resolution=1, rounds=0),
-    Certificate(),
-]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, digits, digits_model):
     out, other = tmp_path_factory.mktemp("l2") / "run", centroids(digits)
-    given = {"probes": PROBED, "attack": "ddn", "limit": 40, "sources": [other], "reference": other}
-    return scotoma.audit(str(digits_model), digits, f"l2:{EPS}", out=out, **given)
+    options = {
+        "norms": Norms({"l0": ("vfga",), "l2": ("ddn",), "linf": ("fmn-linf",)}),
+        "inequality": Inequality(30, steps=10, draws=1, occlusions=((10, 5),), reference=other),
+        "transfer": Transfer([other]),
+        "masking": Masking([other]),
+    }
+    probes = [options.get(probe, probe) for probe in PROBED]
+    probes += [BlindSpotMap(("scale-shift",), resolution=1, rounds=0), Certificate()]
+    threat = f"l2:{EPS}"
+    return scotoma.audit(
+        str(digits_model), digits, threat, out=out, probes=probes, attack="ddn", limit=30
+    )
 
 
 def test_every_probe_answers(report):
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
-    assert list(verdicts) == [*ASKED, "map", "certificate"]
+    assert list(verdicts) == [*PROBED, "map", "certificate"]
     assert verdicts.pop("certificate") == "not applicable"
     assert (
-        report["certificate"].headline == "The bound is one in L-inf, and the claim is one in L2."
+        report["certificate"].headline
+        == "The bound is for L-inf perturbations, but the claim is for L2."
     )
     assert "not applicable" not in verdicts.values()
     assert verdicts["masking"] == "holds"
