@@ -77,7 +77,7 @@ class Context:
         self._locks.close()
 
     def data(self, name: str) -> Dataset:
-        """Return the data set that the reference model `name` was trained on."""
+        """Return the data set that a reference model was trained on."""
         source = recipe_of(name).data
         if source not in self._data:
             self._data[source] = load_data(_located(source, self._root), self._root)
@@ -88,7 +88,7 @@ class Context:
         fetch(names, self.data, **self._options)
 
     def model(self, name: str) -> Classifier:
-        """Return the reference model `name`, training it if it is missing."""
+        """Return a reference model, training it if it is missing."""
         if name not in self.models:
             data = self.data(name)
             self.models[name] = reference(name, data, **self._options).checked(data)
@@ -135,7 +135,7 @@ def _located(source: str, root: Path | None) -> str:
     raise InputError(
         f"{places[0]}: no images there; {name} cannot be downloaded: put its images, all of one "
         f"size, into FOLDER/{name} as train/CLASS/IMAGE and test/CLASS/IMAGE, and give "
-        "root=FOLDER"
+        "data_root=FOLDER"
     )
 
 
@@ -165,16 +165,7 @@ class Item(ABC):
     def finding(
         self, name: str, agrees: bool, rule: str, headline: str, *notes: str, **parts: Any
     ) -> Finding:
-        """Return the finding of this item.
-
-        Args:
-            name: name of the finding.
-            agrees: whether the verdict is "reproduced" rather than "differs".
-            rule: the condition of the verdict.
-            headline: one or two sentences.
-            notes: sentences on how it was measured.
-            parts: further fields of `Finding`.
-        """
+        """Return the finding of this item, reproduced if it agrees; `parts` are more fields."""
         verdict = "reproduced" if agrees else "differs"
         rule = f"reproduced if {rule}; else differs"
         return Finding(name, self.title, verdict, rule, headline, notes=notes, **parts)
@@ -194,9 +185,10 @@ class Item(ABC):
         """Return the finding of this item, decided by comparisons; see `finding`."""
         numbers = numbers | {"checks": len(checks), "checks_held": sum(c.holds for c in checks)}
         lines = {SUMMARY: summary, "checks": [check.row for check in checks], **(tables or {})}
-        agrees, headline = all(check.holds for check in checks), f"{headline} {outcome(checks)}"
-        parts |= {"numbers": numbers, "tables": lines}
-        return self.finding(name, agrees, rule, headline, *notes, **parts)
+        agrees, said = all(check.holds for check in checks), f"{headline} {outcome(checks)}"
+        return self.finding(
+            name, agrees, rule, said, *notes, numbers=numbers, tables=lines, **parts
+        )
 
 
 def row(keys: Row, measure: str, ours: Measured, published: float | None = None) -> Row:
@@ -218,6 +210,11 @@ def cells(**values: Any) -> Row:
     for name, value in values.items():
         line |= columns(name, value) if hasattr(value, "low") else {name: value}
     return line
+
+
+def ours(keys: Row, measures: Mapping[str, Measured]) -> list[Row]:
+    """Return rows of numbers that the paper does not print."""
+    return [row(keys, measure, value) for measure, value in measures.items()]
 
 
 def number(numbers: Row, name: str, n: int) -> Measured:

@@ -1,4 +1,4 @@
-"""Running items: each into its folder, with the rows for programs and the report for people."""
+"""Running items: each writes rows for programs and a report for people into its folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -25,58 +24,59 @@ from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
-from scotoma.utils.progress import Progress, Silent
+from scotoma.utils.progress import Progress
+
+PIPED = 120
+"""Width of the text where there is no terminal."""
+WORDS = 30
+"""Longest text of a column of words that is kept on one line."""
+ALWAYS = ("Measure", "Ours", "n", "Published")
+"""Columns that are printed even if all their cells are the same."""
+RANGED = {"low": "ours_low", "high": "ours_high"}
+LIBRARIES = ("torch", "numpy", "scipy", "polars", "faiss-cpu")
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """An item measured again. The folder holds reproduction.json and report.html."""
+    """An item measured again; `folder` has reproduction.json and report.html.
+
+    Args:
+        name: "paper/item".
+        folder: folder of the item.
+        rows: our numbers beside the published ones.
+        finding: verdict, tables and figures.
+    """
 
     name: str
-    """"paper/item" """
     folder: Path
     rows: list[Row]
     finding: Finding
 
     def show(self) -> None:
-        """Print ours beside the published figures, or where the item has a summary, that."""
+        """Print our numbers beside the published ones, or the item's summary if it has one."""
         from rich.box import SIMPLE_HEAD
         from rich.console import Console
         from rich.table import Table
 
         summary = self.finding.tables.get(SUMMARY)
         rows = without_intervals(summary) if summary else shown(self.rows)
-        columns = [
-            column
-            for column in text.columns(rows)
-            if len(set(column.cells)) > 1 or column.heading in ALWAYS
-        ]
+        every = text.columns(rows)
+        columns = [c for c in every if len(set(c.cells)) > 1 or c.heading in ALWAYS]
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
-        for title, part in zip_longest(
-            [self.finding.question], side_by_side(columns, console.width)
-        ):
-            table = Table(
-                title=title,
-                title_justify="left",
-                title_style="bold",
-                box=SIMPLE_HEAD,
-                pad_edge=False,
-            )
-            for column in part:
-                table.add_column(
-                    column.heading,
-                    justify="right" if column.numeric else "left",
-                    no_wrap=column.numeric,
-                )
+        title: str | None = self.finding.question
+        for part in side_by_side(columns, console.width):
+            style: Any = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD}
+            table, title = Table(title=title, pad_edge=False, **style), None
+            for c in part:
+                side: Any = "right" if c.numeric else "left"
+                table.add_column(c.heading, justify=side, no_wrap=c.numeric)
             for cells in zip(*(column.cells for column in part), strict=True):
                 table.add_row(*cells)
             console.print(table)
-        colour = {"reproduced": "green", "differs": "yellow"}.get(self.finding.verdict, "dim")
-        console.print(
-            f"[{colour}]{self.finding.verdict}[/]: {self.finding.headline}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        verdict = self.finding.verdict
+        colour = {"reproduced": "green", "differs": "yellow"}.get(verdict, "dim")
+        said = f"[{colour}]{verdict}[/]: {self.finding.headline}"
+        console.print(said, soft_wrap=True, highlight=False)
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)
 
 
@@ -93,23 +93,23 @@ def reproduce(
     say: Callable[[str], None] = lambda line: None,
     command: str | None = None,
 ) -> list[Reproduction]:
-    """Measure a paper's table or figure again, or all of the paper's.
+    """Measure one or all items of a paper again.
 
     Args:
         name: "paper/item" or "paper".
-        out: the folder; the same call continues one that was stopped. One item is written there, the items of a paper into
-            one folder each, with a report of all of them above. None is runs/PAPER and runs/PAPER/ITEM.
-        attack: a name of `ATTACKS`; None is the paper's.
-        limit: how many images an item attacks; None is as many as the paper did.
-        seed: of the draw of images and of every attack.
-        models: where reference models are looked for first and written; see `reference.reference`.
-        data_root: where data sets lie.
-        progress: where to show how far it is.
-        say: is told what takes long before it begins.
-        command: what to print as the command that repeats it.
+        out: folder of the item, or of all items of the paper, with a folder for each and a report
+            on all; default runs/PAPER/ITEM or runs/PAPER. The same call resumes one that stopped.
+        attack: a name of `ATTACKS`; None means the paper's attack.
+        limit: number of images that an item attacks; None means as many as in the paper.
+        seed: seed for the choice of images and for every attack.
+        models: folder of the reference models; missing ones are trained into it.
+        data_root: folder of the data sets.
+        progress: shows progress bars.
+        say: called with a line before work that takes long.
+        command: command that repeats it, for the report.
 
     Raises:
-        InputError: there is no such item, or something else that was given cannot be used.
+        InputError: there is no such item, or an argument cannot be used.
     """
     names = chosen(name)
     if attack is not None:
@@ -119,43 +119,29 @@ def reproduce(
     paper, _, single = name.partition("/")
     home = Path("runs") / paper
     top = (home / single if single else home) if out is None else Path(out).expanduser()
-    work = (home if out is None else top) / "runs"
-    if (
-        top.exists()
-        and any(top.iterdir())
-        and not ((top / "runs").is_dir() or (top / "reproduction.json").exists())
-    ):
+    work, known = (home if out is None else top) / "runs", top / "reproduction.json"
+    if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or known.exists()):
         raise InputError(f"{top}: is not empty and not a reproduction; choose another out=FOLDER")
-    started, clock = datetime.now(UTC), time.monotonic()
-    progress = progress or Silent()
-    with Context(
-        work,
-        attack=attack,
-        limit=limit,
-        seed=seed,
-        models=models,
-        data_root=data_root,
-        progress=progress,
-        say=say,
-    ) as context:
+    elapsed, finished = _clock(), []
+    options: Any = {"attack": attack, "limit": limit, "seed": seed, "models": models}
+    options |= {"data_root": data_root, "progress": progress, "say": say}
+    with Context(work, **options) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
-        needed = dict.fromkeys(model for item in items.values() for model in item.models)
-        context.prepare(needed)  # what has to be trained is told and done first
+        needed = tuple(dict.fromkeys(model for item in items.values() for model in item.models))
+        context.prepare(needed)  # missing models are announced and trained first
         for model in needed:
             context.model(model)
-        finished = []
-        with progress.bar(name, len(items)) as advance:
+        with context.progress.bar(name, len(items)) as advance:
             for each, item in items.items():
                 folder = top if single else top / each.partition("/")[2]
                 finished.append(_measure(each, item, context, folder, command))
                 advance(1)
         if not single and ranks().leads:
-            lead = f"{len(items)} items of {paper}, measured again on models that this project trained. Each has a folder of its own."
-            when = {
-                "started": started.isoformat(timespec="seconds"),
-                "seconds": round(time.monotonic() - clock, 1),
-            }
-            provenance = _provenance(context, tuple(needed), command) | when
+            lead = (
+                f"{len(items)} items of {paper}, measured again on models that this project "
+                "trained. Each has its own folder."
+            )
+            provenance = _provenance(context, needed, command) | elapsed()
             write_reproduction(top, paper, lead, [each.finding for each in finished], provenance)
     ranks().leave()
     return finished
@@ -164,30 +150,25 @@ def reproduce(
 def _measure(
     name: str, item: Item, context: Context, folder: Path, command: str | None
 ) -> Reproduction:
-    started, clock = datetime.now(UTC), time.monotonic()
-    paper, _, short = name.partition("/")
+    elapsed, (paper, _, short) = _clock(), name.partition("/")
     rows, finding = item.measure(context, short)
     finding = replace(finding, tables={"ours_beside_the_paper": shown(rows), **finding.tables})
-    if not ranks().leads:
-        return Reproduction(name, folder, rows, finding)
-    write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
-    when = {
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - clock, 1),
-    }
-    provenance = _provenance(context, item.models, command) | when
-    write_reproduction(
-        folder,
-        item.title,
-        f"{item.source}, measured again on models that this project trained.",
-        [finding],
-        provenance,
-    )
+    if ranks().leads:
+        write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
+        lead = f"{item.source}, measured again on models that this project trained."
+        provenance = _provenance(context, item.models, command) | elapsed()
+        write_reproduction(folder, item.title, lead, [finding], provenance)
     return Reproduction(name, folder, rows, finding)
 
 
+def _clock() -> Callable[[], Row]:
+    """Start a clock, and return a function of when it was started and the seconds since then."""
+    started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    return lambda: {"started": started, "seconds": round(time.monotonic() - clock, 1)}
+
+
 def side_by_side(columns: list[text.Column], width: int) -> list[list[text.Column]]:
-    """The columns of one table or, where numbers would not fit beside each other, of several that all begin with the first one."""
+    """Split columns into tables that fit a width; each begins with the first column."""
     first, *others = columns
     parts = [[first]]
     for column in others:
@@ -198,37 +179,23 @@ def side_by_side(columns: list[text.Column], width: int) -> list[list[text.Colum
 
 
 def _width(column: text.Column) -> int:
-    """In letters, with the space beside it; words can be wrapped."""
+    """Return the letters of a column, with the space beside it; words can be wrapped."""
     widest = max(map(len, column.cells))
     return 2 + (max(widest, len(column.heading)) if column.numeric else min(widest, WORDS))
 
 
 def shown(rows: list[Row]) -> list[Row]:
-    """Rows as tables write them: the interval of ours beside it."""
+    """Return rows with the interval of our number named as tables expect it."""
     return [{RANGED.get(key, key): value for key, value in row.items()} for row in rows]
 
 
 def without_intervals(rows: list[Row]) -> list[Row]:
-    """A wide table that fits a terminal; the intervals stand in the report."""
-    return [
-        {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
-        for row in rows
-    ]
+    """Return rows without intervals, so that a wide table fits a terminal."""
+    ends = ("_low", "_high")
+    return [{key: value for key, value in row.items() if not key.endswith(ends)} for row in rows]
 
 
-PIPED = 120
-"""Columns of text where there is no terminal to ask."""
-
-WORDS = 30
-"""Letters of a column of words that are kept in one line."""
-
-ALWAYS = ("Measure", "Ours", "n", "Published")
-"""Columns that are printed even if all their cells are the same."""
-
-RANGED = {"low": "ours_low", "high": "ours_high"}
-
-
-def _provenance(context: Context, models: tuple[str, ...], command: str | None) -> dict[str, Any]:
+def _provenance(context: Context, models: tuple[str, ...], command: str | None) -> Row:
     used = [context.models[name] for name in models]
     return {
         "command": command,
@@ -239,9 +206,6 @@ def _provenance(context: Context, models: tuple[str, ...], command: str | None) 
         "models": {model.name: {"sha256": model.sha256, **model.card} for model in used},
         "device": str(next(iter(context.runs.values())).device) if context.runs else "none",
         "threads": torch.get_num_threads(),
-        "versions": {
-            "scotoma": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "scipy", "polars", "faiss-cpu")},
-        },
+        "versions": {"scotoma": __version__, "python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES},
     }

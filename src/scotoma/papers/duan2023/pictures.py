@@ -78,8 +78,8 @@ def pictures(models: Models) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]
     of_maps = (
         "Attribution maps for the true class, summed over channels: evidence for it in red, "
         f"against it in blue. Each map has its own scale (full colour at the {FULL:.0%} quantile). "
-        "With the global Gini coefficient of absolute values. The images are the first of the random "
-        "order."
+        "With the global Gini coefficient of absolute values. The images are the first of the "
+        "random order."
     )
     of_covered = (
         f"The same images under {squares(*first.settings[-1])} pixels or smaller over their most "

@@ -282,8 +282,8 @@ def _figures(models: list[tuple[str, Measured]]) -> list[Curve]:
         "by what it is taken over and by convention, with 95% intervals. 0 is natural training."
     )
     lorenz = (
-        "Mean Lorenz curves: the share of all evidence, by absolute value, that the least important "
-        "values have together."
+        "Mean Lorenz curves: the share of all evidence, by absolute value, that the least "
+        "important values have together."
     )
     axes = ("share of the values, least important first", "share of the evidence")
     figures = [

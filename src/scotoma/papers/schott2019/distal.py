@@ -21,11 +21,9 @@ from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
 from scotoma.papers.checks import Check, apart
-from scotoma.papers.checks import Measured as Value
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, row
+from scotoma.papers.item import Context, cells, ours
 from scotoma.papers.schott2019 import Study
-from scotoma.probes.base import columns
 from scotoma.results.finding import Bars, Finding, Gallery, Row
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Median, Rate, finite, median, rate
@@ -237,7 +235,7 @@ class DistalImages(Study):
 
 
 def _rows(paper: str, each: Sureness) -> list[Row]:
-    measures: dict[str, Value] = {
+    measures = {
         "sure of test images": rate(each.test >= SURE),
         "sure of noise": each.of_noise,
         "sure of noise, by the softmax": rate(each.softmax >= SURE),
@@ -247,21 +245,21 @@ def _rows(paper: str, each: Sureness) -> list[Row]:
         "final confidence, median": median(each.confidence),
         "L2 from distal to training image, median": each.distance,
     }
-    return [row({"model": paper}, measure, ours) for measure, ours in measures.items()]
+    return ours({"model": paper}, measures)
 
 
 def _summary(paper: str, each: Sureness) -> Row:
     """Return shares that the model is sure of, median steps, mean confidence, median distance."""
-    return {
-        "model": paper,
-        **columns("sure_of_test", rate(each.test >= SURE)),
-        **columns("sure_of_noise", each.of_noise),
-        **columns("by_softmax", rate(each.softmax >= SURE)),
-        **columns("targets", rate(each.sure)),
-        "steps": finite(median(each.steps).value),
-        "confidence": finite(each.confidence.mean()),
-        "distance": finite(each.distance.value),
-    }
+    return cells(
+        model=paper,
+        sure_of_test=rate(each.test >= SURE),
+        sure_of_noise=each.of_noise,
+        by_softmax=rate(each.softmax >= SURE),
+        targets=rate(each.sure),
+        steps=finite(median(each.steps).value),
+        confidence=finite(each.confidence.mean()),
+        distance=finite(each.distance.value),
+    )
 
 
 def _quantiles(paper: str, each: Sureness) -> Row:

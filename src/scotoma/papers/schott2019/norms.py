@@ -13,9 +13,8 @@ from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Context, agreement, row
+from scotoma.papers.item import Context, agreement, cells, ours, row
 from scotoma.papers.schott2019 import Study, drawn, published
-from scotoma.probes.base import columns
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
 from scotoma.probes.norms.analysis import MISLED, Reading
@@ -36,6 +35,7 @@ SHOWN = 4
 RULE = "the 95% interval of the share of images on which it is so lies above a half"
 BOUNDED = "ABS"
 LINE = "ABS, estimated lower bound"
+ENDS = ("published_low", "published_high")
 
 
 @dataclass(frozen=True)
@@ -79,27 +79,20 @@ def further(claim: str, norm: str, model: str, other: str, models: Models) -> Ch
 
 
 def _mostly(claim: str, norm: str, model: str, against: str | None, share: Rate) -> Check:
-    cells = {"norm": norm, "model": model, "against": against, **columns("share", share)}
-    holds, contrary = share.low > MISLED, share.high < MISLED
-    return Check(claim, cells | {"n": share.n}, bool(holds), bool(contrary))
+    line = cells(norm=norm, model=model, against=against, share=share, n=share.n)
+    return Check(claim, line, bool(share.low > MISLED), bool(share.high < MISLED))
 
 
 def compare(models: Models) -> list[Check]:
     """Return the paper's claims: a generative model is most robust, and training in one norm
     carries over to no other."""
-    checks = [
-        further(
-            f"{best} is more robust than models that do not generate", norm, best, other, models
-        )
-        for norm, best in {"l2": "ABS", "l0": "ABS", "linf": "Binary ABS"}.items()
-        for other in models
-        if "ABS" not in other
-    ]
+    claim, checks = "{} is more robust than models that do not generate", []
+    others = [name for name in models if "ABS" not in name]
+    for norm, best in {"l2": "ABS", "l0": "ABS", "linf": "Binary ABS"}.items():
+        checks += [further(claim.format(best), norm, best, other, models) for other in others]
     claim = "PGD training in L-inf lets fewer pixels fool a model than natural training"
     checks.append(further(claim, "l0", "CNN", "Madry et al.", models))
-    claim = (
-        "after PGD training, decision-based attacks come clearly nearer than gradient-based ones"
-    )
+    claim = "decision-based attacks come clearly nearer than gradient-based ones after PGD training"
     for norm in ("l2", "l0"):
         nearer = models["Madry et al."].readings[norm].decision_nearer
         if nearer is not None:
@@ -168,28 +161,24 @@ def _attacks(model: str, each: Measured) -> list[Row]:
     for norm, read in each.readings.items():
         for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
             first = (read.finder == number).sum() / read.broken.sum() if read.broken.any() else None
-            rows.append(
-                {"model": model, "norm": norm, "attack": tried.name, "kind": tried.kind}
-                | {"gradient": tried.gradient, "median": finite(median(distances).value)}
-                | columns("accuracy", read.accuracy(distances))
-                | {"found_minimum": None if first is None else finite(first), "n": len(distances)}
-            )
+            line = cells(model=model, norm=norm, attack=tried.name, kind=tried.kind)
+            line |= cells(gradient=tried.gradient, median=finite(median(distances).value))
+            line |= cells(accuracy=read.accuracy(distances))
+            line["found_minimum"] = None if first is None else finite(first)
+            rows.append(line | {"n": len(distances)})
     return rows
 
 
 def _medians(model: str, each: Measured, norm: str) -> Row:
-    printed = published.CURVES[norm][model].median
-    ours = columns("median", median(each.readings[norm].nearest))
-    none = {"published_low": None, "published_high": None}
-    return {"model": model, **ours, "published": printed, **none}
+    printed, none = published.CURVES[norm][model].median, dict.fromkeys(ENDS)
+    return cells(model=model, median=median(each.readings[norm].nearest), published=printed, **none)
 
 
 def _curve(models: Models, norm: str) -> list[Row]:
     sizes = np.linspace(0, FAR[norm], POINTS + 1)
-    sizes = np.unique(sizes.round()) if norm == "l0" else sizes
+    sizes = (np.unique(sizes.round()) if norm == "l0" else sizes).tolist()
     return [
-        {"model": model, "distance": finite(size)}
-        | columns("accuracy", each.readings[norm].accuracy(size=float(size)))
+        cells(model=model, distance=finite(size), accuracy=each.readings[norm].accuracy(size=size))
         for model, each in models.items()
         for size in sizes
     ]
@@ -199,15 +188,15 @@ def _figures(norm: str) -> tuple[Figure, Figure]:
     name, bound = norm_name(norm), published.BOUNDS[norm]
     distance = "changed pixels" if norm == "l0" else f"{name} distance"
     falling = (
-        "Share of test images that are classified correctly under every perturbation found, "
-        f"against its {name} size."
+        "Share of test images that are classified correctly under every perturbation that an "
+        f"attack made, against its {name} size."
     )
     medians = (
         f"Median {name} distance of the nearest adversarial image over all attacks, with 95% "
         "intervals, beside the published one."
     )
-    series, marks = {"ours": "median", "published": "published"}, {"bound": bound.eps}
-    plain = {"interval": False, "marks": marks}
+    series = {"ours": "median", "published": "published"}
+    plain = {"interval": False, "marks": {"bound": bound.eps}}
     labels, table = (distance, "accuracy"), f"medians_{norm}"
     return (
         curve(f"curve_{norm}", falling, "distance", "accuracy", "model", labels, **plain),
@@ -217,26 +206,23 @@ def _figures(norm: str) -> tuple[Figure, Figure]:
 
 def _sizes(models: Models, norm: str) -> str:
     medians = {model: each.readings[norm].median for model, each in models.items()}
-    return ", ".join(
-        f"{model} {f'{value:.3g}' if np.isfinite(value) else 'not reached'}"
-        for model, value in medians.items()
-    )
+    said = {m: f"{v:.3g}" if np.isfinite(v) else "not reached" for m, v in medians.items()}
+    return ", ".join(f"{model} {value}" for model, value in said.items())
 
 
 def _notes(context: Context, models: Models) -> tuple[str, ...]:
     slow = [name for name, each in models.items() if inside(each.run.claim.model.module)]
-    by_queries = {
-        queries: ", ".join(name for name, each in models.items() if each.queries == queries)
-        for queries in sorted({each.queries for each in models.values()})
-    }
-    asked = " and ".join(f"{queries:,} on {names}" for queries, names in by_queries.items())
+    by_queries: dict[int, list[str]] = {}
+    for name, each in sorted(models.items(), key=lambda named: named[1].queries):
+        by_queries.setdefault(each.queries, []).append(name)
+    queries = " and ".join(f"{n:,} on {', '.join(names)}" for n, names in by_queries.items())
     notes = [
         f"{len(models[BOUNDED].correct):,} test images drawn at random (seed {context.seed}), the "
         "same for every model. The distance of an image is the smallest over the attacks of a "
         "norm: 0 if the model misclassifies the image itself, infinite if no attack succeeded. "
         "Accuracies are shares of all images.",
-        f"Decision-based attacks whose number of queries can be set had {asked.rstrip('.')}, for "
-        "each image.",
+        f"Decision-based attacks whose number of queries can be set had {queries.rstrip('.')}, "
+        "for each image.",
         "The published numbers are those of the authors' curves, over their own attacks. Some of "
         "ours are stronger, so a smaller distance than theirs does not mean that the model "
         "differs. The table of attacks says how many of the minima each attack found.",
@@ -264,17 +250,13 @@ def examples(models: Models) -> tuple[dict[str, np.ndarray], list[Gallery]]:
     originals = first.run.claim.data.test.images(torch.from_numpy(index)).numpy()
     arrays, galleries = {}, []
     for norm in first.readings:
-        name, nearest = f"examples_{norm}", f"The nearest adversarial images in {norm_name(norm)}"
-        shown = [
-            drawing.images(each.run, {norm: each.readings[norm]}, rows)[:, 1]
-            for each in models.values()
-        ]
-        captions = [
-            [f"test image {at}"] + [_caption(each.readings[norm], line) for each in models.values()]
-            for at, line in zip(index.tolist(), rows.tolist(), strict=True)
-        ]
+        name, captions = f"examples_{norm}", []
+        reads = [(each.run, each.readings[norm]) for each in models.values()]
+        shown = [drawing.images(run, {norm: read}, rows)[:, 1] for run, read in reads]
+        for at, line in zip(index.tolist(), rows.tolist(), strict=True):
+            captions.append([f"test image {at}"] + [_caption(read, line) for _, read in reads])
         arrays[name] = np.stack([originals, *shown], axis=1)
-        caption = f"{nearest} over all attacks."
+        caption = f"The nearest adversarial images in {norm_name(norm)} over all attacks."
         galleries.append(Gallery(name, caption, name, ["original", *models], captions))
     return arrays, galleries
 
@@ -309,30 +291,26 @@ class Bounds(Study):
         index, correct = bounded.index, bounded.correct
         lower = _lower(bounded, index)
         crossed = rate((distances[BOUNDED] < lower)[correct])
-        size, keys = mean(lower[correct]), {"model": LINE}
-        lines = distances | {LINE: np.where(correct, lower, 0.0)}
+        size, lines = mean(lower[correct]), distances | {LINE: np.where(correct, lower, 0.0)}
         table = [
             {"model": line, "index": int(at), "distance": finite(value)}
             for line, values in lines.items()
             for at, value in zip(index, values, strict=True)
         ]
+        measures = {"mean L2 size": size, "median L2 size": median(lower[correct])}
+        measures |= {"images with an adversarial one below it": crossed}
+        at = {model: {"median L2 distance": median(d)} for model, d in distances.items()}
         rows = [
-            *(row({"model": m}, "median L2 distance", median(d)) for m, d in distances.items()),
-            row(keys, "mean L2 size", size),
-            row(keys, "median L2 size", median(lower[correct])),
-            row(keys, "images with an adversarial one below it", crossed),
+            line for m, each in (at | {LINE: measures}).items() for line in ours({"model": m}, each)
         ]
         share = f"{crossed.value:.1%}" if crossed.value else "none"
-        boxes = Boxes(
-            "boxes",
+        caption = (
             "Distance of the nearest adversarial image over all attacks, 0 if the model "
             "misclassifies the image itself; at the right, the lower bound estimated for ABS. "
-            "Whiskers reach from the 5th to the 95th percentile.",
-            table="distances",
-            label="model",
-            value="distance",
-            y_label="L2 distance",
+            "Whiskers reach from the 5th to the 95th percentile."
         )
+        boxes = Boxes("boxes", caption, "distances", "model", "distance", "L2 distance")
+        bound, below = finite(size.value), finite(crossed.value)
         finding = self.finding(
             name,
             not crossed.n or not crossed.value,
@@ -344,11 +322,7 @@ class Bounds(Study):
             "The lower bound is an estimate and no certificate: it rests on the nearest image that "
             "each other class can generate, the minimum of a function that is not convex, found by "
             "search. It is over the images that ABS classifies correctly.",
-            numbers={
-                "n": len(index),
-                "mean_lower_bound": finite(size.value),
-                "crossed": finite(crossed.value),
-            },
+            numbers={"n": len(index), "mean_lower_bound": bound, "crossed": below},
             tables={"distances": table},
             figures=(boxes,),
         )

@@ -1,4 +1,4 @@
-"""Zhang et al. 2019, measured again. The attack is Carlini and Wagner's unless the user names another."""
+"""Zhang et al. 2019, measured again, with Carlini and Wagner's attack by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures 1 to 3: success against distance. Figure 4: blind-spot images. Figure 5: detecting them."""
+"""Figures 1 to 3: success against distance. Figure 4: blind-spot images. Figure 5: detection."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FALLING = (
 
 
 class SuccessOverDistance(Item):
-    """Success of attacks on a robust model against distance in its features and a natural model's."""
+    """Attack success on a robust model against distance in its features or a natural model's."""
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         attacked, extractor = self.models
@@ -195,7 +195,7 @@ class Figure4(Item):
 
     @staticmethod
     def _example(cells: list[Transformed]) -> int | None:
-        """Return the image broken everywhere whose first distance is nearest to the first median."""
+        """Return the image fooled in all cells whose first distance is nearest to the median."""
         first, *others = (cell.records.filter("success").select("index", "linf") for cell in cells)
         for other in others:
             first = first.join(other, on="index", how="semi")

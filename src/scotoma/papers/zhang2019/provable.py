@@ -28,7 +28,7 @@ LOSSES = {
 
 
 class Provable(Item):
-    """Certified accuracy and attack success of the provable defences, on scaled and shifted images."""
+    """Certified accuracy and attack success on scaled images, for the provable defences."""
 
     title = "The provable defences: certified accuracy and attack success"
     source = "Zhang et al. 2019, published version, abstract"

@@ -1,7 +1,9 @@
-"""Zhang et al. 2019, "The limitations of adversarial training and the blind-spot attack" (ICLR 2019, arXiv 1901.04684).
+"""Zhang et al. 2019, "The limitations of adversarial training and the blind-spot attack" (ICLR
+2019, arXiv 1901.04684).
 
-Every figure that the paper prints as a number, with the table or figure it stands in. Percentages are rates in [0, 1] here. The
-published version adds tables for the provable defences of Wong and Kolter and of Sinha et al.; theirs are not known to us.
+Every number that the paper prints, with its table or figure. Percentages are rates in [0, 1] here.
+The published version adds tables on the provable defences of Wong and Kolter and of Sinha et al.;
+their numbers are unknown to us.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 IMAGES = 2000
-"""Correctly classified images attacked. The paper does not say; every success rate of Tables 2 and 3 is a multiple of 1/2000."""
+"""Attacked images, all classified correctly. The paper does not give the number; every success rate
+of Tables 2 and 3 is a multiple of 1/2000."""
 
 
 @dataclass(frozen=True)
@@ -18,9 +21,9 @@ class Cell:
 
     Args:
         alpha, beta: x' = alpha x + beta on the paper's [-0.5, 0.5].
-        accuracy: on the moved test images.
-        success: of the attack within eps, on those classified correctly.
-        scaled: the same within alpha eps; None at alpha 1, where it is no other.
+        accuracy: accuracy on the transformed test images.
+        success: attack success rate at eps, on images that are classified correctly.
+        scaled: attack success rate at alpha·eps; None at alpha 1, where it is the same.
     """
 
     alpha: float
@@ -31,7 +34,7 @@ class Cell:
 
 
 def _cell(alpha: float, beta: float, *percent: float | None) -> Cell:
-    """A cell as printed, in percent."""
+    """Return a cell from percentages."""
     rates = [value if value is None else round(value / 100, 6) for value in percent]
     return Cell(alpha, beta, *rates)  # type: ignore[arg-type]
 

@@ -34,7 +34,7 @@ BEYOND = {
 
 
 class Table1(Item):
-    """K-L divergence between training and test set, attack success and accuracy of three data sets."""
+    """K-L divergence of the test set, attack success and accuracy on three data sets."""
 
     title = "Table 1: divergence of the test set, attack success and accuracy"
     source = "Zhang et al. 2019, section 4.3, Table 1"
@@ -281,7 +281,7 @@ def printed_rate(value: float, n: int = published.IMAGES) -> Rate:
 
 
 def disorder(cells: list[Attacked]) -> list[str]:
-    """Name cells in the opposite order to the published ones, if the published intervals are apart."""
+    """Name cells in another order than the published ones, whose intervals are apart."""
     problems = []
     for field, size in {"success": "eps", "scaled": "alpha·eps"}.items():
         column = [
