@@ -99,14 +99,7 @@ def wrong(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
 
 def test_errors_are_those_of_the_attacked_images(context, digits):
     with context() as here:
-        met = measure(
-            here,
-            "tiny-cnn-fgsm",
-            Tiny.suite.white_box,
-            Tiny.suite.black_box,
-            Tiny.held_out,
-            Tiny.seen,
-        )
+        met = measure(here, "tiny-cnn-fgsm", Tiny.suite, Tiny.held_out, Tiny.seen)
         indices = (
             torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:LIMIT]
             .sort()
@@ -239,9 +232,9 @@ def test_fgsm_training_hides_on_mnist(tmp_path, mnist, network):
     natural, fgsm = (Mnist.networks[network][training] for training in ("natural", "fgsm"))
     if find(fgsm) is None or find(natural) is None:
         pytest.skip(f"{fgsm} is not in the zoo")
-    black_box = {"FGSM": FGSM}
+    suite = replace(FGSM_SUITE, black_box={"FGSM": FGSM})
     with Context(tmp_path / "runs", limit=150) as here:
-        met = measure(here, fgsm, FGSM_SUITE.white_box, black_box, ("mnist-natural",), ())
+        met = measure(here, fgsm, suite, ("mnist-natural",), ())
     assert met.clean.mean() < 0.06
     assert met.own["FGSM"].mean() < met.own["R+FGSM"].mean()
     assert met.white_box(FGSM_SUITE.iterated).mean() > 0.8

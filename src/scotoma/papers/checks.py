@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from scotoma.probes.base import columns
 from scotoma.results.finding import Row
-from scotoma.utils.stats import Estimate, mean, paired_difference
+from scotoma.utils.stats import Correlation, Estimate, Median, Rate, mean, paired_difference
 
-
-class Measured(Protocol):
-    """A value with its 95% interval over n images: `Rate`, `Median`, `Correlation`, `Estimate`."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
-    @property
-    def n(self) -> int: ...
-
+Measured = Rate | Median | Correlation | Estimate
+"""A value with its 95% interval over n images."""
 
 RULE = "the 95% interval of the difference, paired by image, lies above 0"
 
@@ -69,13 +57,13 @@ def decided(
     difference: Estimate,
     slack: float = 0.0,
 ) -> Check:
-    """Return the check that a difference lies above -slack.
+    """Return the check that the difference of two `sides` lies above -slack.
 
     Args:
         claim: a sentence.
         where: cells that say what it is about.
-        sides: name and value of what should be larger, and of what should be smaller.
-        difference: of the two, with its 95% interval.
+        sides: name and value of what should be larger, then of what should be smaller.
+        difference: difference of the two, with its 95% interval.
         slack: by how much the first may be smaller.
     """
     cells: Row = dict(where)
@@ -119,7 +107,7 @@ def apart(claim: str, low: Measured, high: Measured) -> Check:
 
     If `low` is over no images, the claim holds.
     """
-    cells = columns("lower", low) | columns("higher", high) | {"n": low.n}  # type: ignore[arg-type]
+    cells = columns("lower", low) | columns("higher", high) | {"n": low.n}
     holds, contrary = not low.n or low.high < high.low, low.low > high.high
     return Check(claim, cells, bool(holds), bool(contrary))
 

@@ -10,7 +10,6 @@ from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
 from scotoma.claim import Threat
 from scotoma.metrics.inequality import CONVENTIONS
-from scotoma.papers.checks import RULE
 from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.claims import squares
 from scotoma.papers.duan2023.examination import Measured, Models, measure
@@ -60,7 +59,6 @@ class Study(Item):
             _headline(models),
             *how(context, models),
             self._note(),
-            rule=f"every line of the table of checks holds: {RULE}",
             numbers=counted(checks) | {"n": len(first), **agreement(rows)},
             summary=[cells(model=eps, **summary(each)) for eps, each in every],
             tables=tables

@@ -17,15 +17,17 @@ from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
 from scotoma.papers.duan2023.study import COMPARED, counted, how, noised, summary
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, cells, row
+from scotoma.papers.item import Context, Item, cells, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import mean, rate
+from scotoma.utils.stats import Estimate, mean, rate
 
 IMAGES = 250
 """The paper has 1,000, but SmoothGrad makes a thousand forward and backward passes an image."""
 NATURAL, PLAIN = "natural", "PGD"
 """Names of two trainings."""
+ENDS = {NATURAL: "natural", PLAIN: "pgd-03", "Cutout": "pgd-cutout", "IGD": "igd"}
+"""Ends of the reference models' names, by training."""
 SLACK = 0.02
 """Robust accuracy that a remedy may cost."""
 
@@ -62,11 +64,10 @@ class Attributions(Item):
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
         )
         every = [(method, *named) for method, of in measured.items() for named in of.items()]
-        series = {
-            f"type {kind}, {values}": f"{column}_{kind}"
-            for kind in TYPES
-            for values, column in {"most important": "noise", "random": "random"}.items()
-        }
+        series = {}
+        for kind in TYPES:
+            series |= {f"type {kind}, most important": f"noise_{kind}"}
+            series |= {f"type {kind}, random": f"random_{kind}"}
         under = "Error under Gaussian noise on the most important and on random values"
         by = "by method and model, with 95% intervals."
         ginis = f"Mean global Gini coefficient of absolute values {by}"
@@ -86,17 +87,7 @@ class Attributions(Item):
             rule=f"every line of the table of checks holds, for each method: {RULE}",
             numbers=counted(checks) | {"n": len(every[0][2])},
             summary=[self._summary(*named) for named in every],
-            tables={
-                "deletion": [
-                    cells(model=f"{method}, {eps}", **_areas(each), n=len(each))
-                    for method, eps, each in every
-                ],
-                "published": [
-                    {"method": method, "trained_for": eps, **asdict(line)}
-                    for method, lines in published.TABLE3.items()
-                    for eps, line in zip(("natural", "adversarial"), lines, strict=True)
-                ],
-            },
+            tables={"deletion": [_deletion(*named) for named in every], "published": _published()},
             figures=(
                 bars("gini", ginis, {"Gini coefficient": "gini"}, "Gini coefficient"),
                 bars("noise", f"{under}, {by}", series, "error"),
@@ -133,8 +124,20 @@ class Attributions(Item):
         return cells(model=f"{method}, {eps}", **values, n=len(each))
 
 
-def _areas(each: Measured) -> Row:
+def _areas(each: Measured) -> dict[str, Estimate]:
     return {f"area_{order}": mean(each.column(f"deletion {order}")) for order in COMPARED}
+
+
+def _deletion(method: str, eps: str, each: Measured) -> Row:
+    return cells(model=f"{method}, {eps}", **_areas(each), n=len(each))
+
+
+def _published() -> list[Row]:
+    return [
+        {"method": method, "trained_for": eps, **asdict(line)}
+        for method, lines in published.TABLE3.items()
+        for eps, line in zip(("natural", "adversarial"), lines, strict=True)
+    ]
 
 
 def _ginis(measured: dict[str, Models]) -> str:
@@ -167,18 +170,8 @@ class Remedies(Item):
     title = "Cutout and input gradient distillation beside plain PGD training"
     source = "Duan et al. 2023, appendix on Cutout; Dong et al. 2023 (arXiv 2305.09305)"
     trainings: dict[str, dict[str, str]] = {
-        "digits": {
-            NATURAL: "digits-natural",
-            PLAIN: "digits-pgd-03",
-            "Cutout": "digits-pgd-cutout",
-            "IGD": "digits-igd",
-        },
-        "MNIST": {
-            NATURAL: "mnist-small-natural",
-            PLAIN: "mnist-small-pgd-03",
-            "Cutout": "mnist-small-pgd-cutout",
-            "IGD": "mnist-small-igd",
-        },
+        data: {name: f"{prefix}-{end}" for name, end in ENDS.items()}
+        for data, prefix in {"digits": "digits", "MNIST": "mnist-small"}.items()
     }
     """Reference models by data and training, all but natural training at one size."""
 
@@ -190,9 +183,8 @@ class Remedies(Item):
         def train(models: dict[str, str]) -> Trained:
             threat = Threat.parse(recipe_of(models[PLAIN]).threat)
             known = measure(context, models)
-            return Trained(
-                known, {n: withstood(context, m, threat) for n, m in models.items()}, threat
-            )
+            robust = {name: withstood(context, model, threat) for name, model in models.items()}
+            return Trained(known, robust, threat)
 
         measured = context.each(self.title, self.trainings, train)
         every = [(data, each, of) for data, of in measured.items() for each in of.models]
@@ -252,21 +244,18 @@ def of_trained(data: str, trained: Trained) -> Iterator[Check]:
             pair = (PLAIN, plain.occlusion(last, colour)), (name, each.occlusion(last, colour))
             yield more_errors(said, {"where": f"{data}, {colour}"}, *pair)
         said = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
-        ours, other = ((f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN))
-        yield more_errors(said, where, ours, other, SLACK)
+        a, b = ((f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN))
+        yield more_errors(said, where, a, b, SLACK)
 
 
 def _rows(data: str, name: str, trained: Trained) -> list[Row]:
     each, keys = trained.models[name], {"data": data, "training": name}
     keys |= dict.fromkeys(("type", "colour", "order"))
-    measures = {
-        "clean accuracy, all test images": each.accuracy,
-        f"robust accuracy at {trained.threat.eps:g}": rate(trained.withstood[name]),
-        "global Gini": mean(each.gini()),
-        "regional Gini, net": mean(each.gini("regional", "net")),
-    }
-    rows = [row(keys, measure, ours) for measure, ours in measures.items()]
-    return rows + errors(keys, each, range(len(each.settings)))
+    robust = {f"robust accuracy at {trained.threat.eps:g}": rate(trained.withstood[name])}
+    measures = {"clean accuracy, all test images": each.accuracy, **robust}
+    measures |= {"global Gini": mean(each.gini())}
+    measures |= {"regional Gini, net": mean(each.gini("regional", "net"))}
+    return ours(keys, measures) + errors(keys, each, range(len(each.settings)))
 
 
 def _summary(data: str, name: str, trained: Trained) -> Row:
@@ -276,10 +265,9 @@ def _summary(data: str, name: str, trained: Trained) -> Row:
 
 
 def _sentence(data: str, trained: Trained) -> str:
-    said = (
-        f"{name} Gini {mean(trained.models[name].gini()).value:.2f}, error under noise of type II "
-        f"{trained.models[name].noise('II').mean():.1%}, robust accuracy "
-        f"{trained.withstood[name].mean():.1%}"
-        for name in (PLAIN, *trained.remedies)
-    )
-    return f"On {data}: {'; '.join(said)}."
+    said = []
+    for name in (PLAIN, *trained.remedies):
+        each, robust = trained.models[name], trained.withstood[name].mean()
+        gini, noise = mean(each.gini()).value, each.noise("II").mean()
+        said.append(f"{name} Gini {gini:.2f}, error {noise:.1%}, robust accuracy {robust:.1%}")
+    return f"On {data} (error under noise of type II): {'; '.join(said)}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -18,11 +18,10 @@ from scotoma.execution.sampling import UNIT
 from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
-from scotoma.papers.checks import Check, Measured, apart
+from scotoma.papers.checks import Check, apart
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, row
+from scotoma.papers.item import Context, Item, cells, ours, row
 from scotoma.papers.tramer2018 import drawn, published
-from scotoma.probes.base import columns
 from scotoma.results.finding import Curve, Finding, Row
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import RESAMPLES, Estimate, finite, rate
@@ -66,19 +65,14 @@ class Diagnosis:
         return Estimate(float(known.mean()), float(low), float(high), n)
 
 
-Found = dict[str, Diagnosis]
-"""Diagnoses by training."""
+Work = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
+"""Maps indices, images and labels to columns."""
 
 
 def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Diagnosis:
-    """Measure a reference model on the study's images.
+    """Measure a reference model; `shares` are sizes of the directions as shares of eps.
 
     Directions are measured on as many correctly classified images as in the paper.
-
-    Args:
-        context: the images, and the work that is done already.
-        model: its name.
-        shares: sizes of the directions as shares of eps.
     """
     run = drawn(context, model)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
@@ -96,16 +90,8 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     return Diagnosis(steps, lines["norm"].to_numpy(), directions, orders)
 
 
-def _by_unit(
-    run: Run,
-    kind: str,
-    config: dict[str, Any],
-    work: Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]],
-) -> pl.DataFrame:
-    """Return columns of values for a run's images, stored unit by unit.
-
-    `work` maps indices, images and labels to columns.
-    """
+def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
+    """Return the columns of `work` on a run's images, stored unit by unit."""
     frames, split = [], run.claim.data.test
     with run.progress.bar(f"  {run.claim.model.name}, {kind}", len(run.indices)) as advance:
         for indices in run.indices.split(UNIT):
@@ -149,18 +135,16 @@ class Diagnostics(Item):
         return tuple(self.trainings.values())
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found: Found = context.each(
-            self.title, self.trainings, lambda model: diagnose(context, model, SHARES)
-        )
-        fgsm = found["fgsm"]
-        directions = {f"directions_{eps:.3g}": _shares(found, eps) for eps in fgsm.directions}
+        models = self._diagnosed(context)
+        fgsm = models["fgsm"]
+        directions = {f"directions_{eps:.3g}": _shares(models, eps) for eps in fgsm.directions}
         printed = [{"network": published.NETWORKS[n], **_printed(n)} for n in published.LOSS_RATIO]
         sizes = zip(fgsm.directions, directions, strict=True)
-        ratios = {training: each.steps.ratio for training, each in found.items()}
-        cosines = {training: each.steps.mean_cosine for training, each in found.items()}
+        ratios = {training: each.steps.ratio for training, each in models.items()}
+        cosines = {training: each.steps.mean_cosine for training, each in models.items()}
         finding = self.by_checks(
             name,
-            self.checks(found),
+            self.checks(models),
             f"Mean loss after one step, divided by that after {STEPS} steps: {_said(ratios)}. "
             f"Cosine of the two perturbations: {_said(cosines)}. The paper's claims are about "
             "ImageNet.",
@@ -170,35 +154,33 @@ class Diagnostics(Item):
             "fewer images have an adversarial direction than after natural training, each with 95% "
             "intervals that do not meet",
             numbers={"n": len(fgsm.norms)},
-            summary=[self._summary(training, each) for training, each in found.items()],
+            summary=[self._summary(training, each) for training, each in models.items()],
             tables={**directions, "imagenet_in_the_paper": printed},
             figures=tuple(_curve(eps, table) for eps, table in sizes),
         )
-        return [line for each in found.items() for line in self._rows(context, *each)], finding
+        return [line for each in models.items() for line in self._rows(context, *each)], finding
+
+    def _diagnosed(self, context: Context) -> dict[str, Diagnosis]:
+        one = partial(diagnose, context, shares=SHARES)
+        return context.each(self.title, self.trainings, one)
 
     @staticmethod
-    def checks(found: Found) -> list[Check]:
-        """Return what the paper says of ImageNet, as comparisons."""
-        natural, fgsm, ensemble = (found[training] for training in ("natural", "fgsm", "ensemble"))
+    def checks(models: dict[str, Diagnosis]) -> list[Check]:
+        """Return what the paper says about ImageNet, as comparisons of trainings."""
+        natural, fgsm, ensemble = (models[name] for name in ("natural", "fgsm", "ensemble"))
         some = [rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural)]
-        below = "images with an adversarial direction: fgsm below natural"
-        mean = (fgsm.steps.mean_cosine, natural.steps.mean_cosine)
         return [
             apart("loss ratio: fgsm below natural", fgsm.steps.ratio, natural.steps.ratio),
             apart("loss ratio: fgsm below ensemble", fgsm.steps.ratio, ensemble.steps.ratio),
-            apart("cosine: fgsm below natural", *mean),
-            apart(below, *some),
+            apart("cosine: fgsm below natural", fgsm.steps.mean_cosine, natural.steps.mean_cosine),
+            apart("images with an adversarial direction: fgsm below natural", *some),
         ]
 
     def _rows(self, context: Context, training: str, each: Diagnosis) -> list[Row]:
         model = self.trainings[training]
         keys = {"data": context.data(model).name, "model": model, "eps": None}
-        measures: dict[str, Measured] = {
-            "loss ratio": each.steps.ratio,
-            "cosine": each.steps.mean_cosine,
-            "gradient norm": each.norm,
-        }
-        return [row(keys, measure, value) for measure, value in measures.items()] + [
+        measures = {"loss ratio": each.steps.ratio, "cosine": each.steps.mean_cosine}
+        return ours(keys, measures | {"gradient norm": each.norm}) + [
             row(keys | {"eps": finite(eps)}, f"at least {k} adversarial directions", rate(n >= k))
             for eps, n in each.directions.items()
             for k in MANY
@@ -206,16 +188,11 @@ class Diagnostics(Item):
 
     def _summary(self, training: str, each: Diagnosis) -> Row:
         """Return a model's line, beside the paper's network with the same training."""
-        network = self.counterparts[training]
-        return {
-            "model": self.trainings[training],
-            **columns("loss_ratio", each.steps.ratio),
-            **columns("cosine", each.steps.mean_cosine),
-            **columns("gradient_norm", each.norm),
-            "n": len(each.norms),
-            "paper": f"{network} on ImageNet",
-            **{f"paper_{name}": value for name, value in _printed(network).items()},
-        }
+        network, steps = self.counterparts[training], each.steps
+        line = cells(model=self.trainings[training], loss_ratio=steps.ratio)
+        line |= cells(cosine=steps.mean_cosine, gradient_norm=each.norm, n=len(each.norms))
+        line["paper"] = f"{network} on ImageNet"
+        return line | {f"paper_{name}": value for name, value in _printed(network).items()}
 
     def _notes(self, context: Context, each: Diagnosis) -> tuple[str, ...]:
         paper, (first, second) = published.FIGURE2, published.GRADIENT_NORMS
@@ -238,12 +215,12 @@ class Diagnostics(Item):
         )
 
 
-def _shares(found: Found, eps: float) -> list[Row]:
+def _shares(models: dict[str, Diagnosis], eps: float) -> list[Row]:
     """Return shares of images with at least k directions, against k."""
+    counts = {training: each.directions[eps] for training, each in models.items()}
     return [
-        {"training": training, "k": k, **columns("share", rate(each.directions[eps] >= k))}
-        | {"n": len(each.directions[eps])}
-        for training, each in found.items()
+        cells(training=training, k=k, share=rate(each >= k), n=len(each))
+        for training, each in counts.items()
         for k in DRAWN
     ]
 

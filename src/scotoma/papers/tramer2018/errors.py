@@ -129,30 +129,20 @@ class Errors:
 
 
 def measure(
-    context: Context,
-    model: str,
-    attacks: Attacks,
-    transferred: Attacks,
-    held_out: tuple[str, ...],
-    seen: tuple[str, ...],
+    context: Context, model: str, suite: Suite, held_out: tuple[str, ...], seen: tuple[str, ...]
 ) -> Errors:
-    """Measure a model's errors. Examples of each source and attack are made once for all models.
+    """Measure a model's errors; ensemble training learned from `seen` sources, not `held_out` ones.
 
-    Args:
-        context: may name one more attack on the model itself.
-        model: a reference model.
-        attacks: attacks on the model itself.
-        transferred: attacks on the sources.
-        held_out: sources that no ensemble training learned from.
-        seen: sources that one did.
+    Examples of each source and attack are made once for all models. The context may name one more
+    attack on the model itself.
     """
-    clean, own = white_box(context, model, attacks)
+    clean, own = white_box(context, model, suite.white_box)
     common, sources = drawn(context, held_out[0]), dict.fromkeys((*held_out, *seen))
     roles = {source: role(source, model, seen) for source in sources if source != model}
     errors = {
         (source, name): transfer(context, common, source, model, make)
         for source in roles
-        for name, make in transferred.items()
+        for name, make in suite.black_box.items()
     }
     return Errors(model, clean, own, errors, roles)
 
@@ -176,12 +166,12 @@ def white_box(
 def transfer(
     context: Context, common: Run, source: str, model: str, make: Make, top: int = 1
 ) -> np.ndarray:
-    """Return a model's errors on the examples that an attack makes on another, bool (n,).
+    """Return a model's errors on the examples that an attack makes on a source, bool (n,).
 
     Args:
-        context: the models.
+        context: where the models are.
         common: run that keeps the examples; in each model's own they would be made again.
-        source: model on which they are made.
+        source: model that the examples are made on.
         model: model that is evaluated on them.
         make: makes the attack for a threat.
         top: an error is a label that is not among so many first classes; at 1, errors without an
@@ -197,12 +187,9 @@ def transfer(
             wrong = _below_top(common, attack, *pair, top)
         return pl.DataFrame({"index": common.indices.numpy(), "wrong": wrong})
 
-    config, run = (
-        {"attack": describe(attack), "seed": common.seed, "top": top},
-        drawn(context, model),
-    )
-    table = run.table("tramer2018 transfer", config, compute, context.model(source))
-    return table["wrong"].to_numpy()
+    config = {"attack": describe(attack), "seed": common.seed, "top": top}
+    run, extra = drawn(context, model), context.model(source)
+    return run.table("tramer2018 transfer", config, compute, extra)["wrong"].to_numpy()
 
 
 def role(source: str, model: str, seen: tuple[str, ...]) -> str:

@@ -46,11 +46,9 @@ class ImageNet(Study):
     """The paper's network that has the same role."""
 
     def published(self, model: str, measured: str) -> float | None:
-        network, printed = self.counterparts[model], {}
-        if network in published.TABLE2:
-            printed["Step-LL"], printed["R+Step-LL"] = published.TABLE2[network]
-        if network in published.TABLE4:
-            line = published.TABLE4[network]
+        network, names = self.counterparts[model], ("Step-LL", "R+Step-LL")
+        printed = dict(zip(names, published.TABLE2.get(network, ()), strict=False))
+        if line := published.TABLE4.get(network):
             printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
             printed |= {"black-box error": line.black_box}
         return printed.get(measured)

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from scotoma.papers.checks import RULE, Check, decided, in_order, more_errors
+from scotoma.papers.checks import Check, decided, in_order, more_errors
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, agreement, row
+from scotoma.papers.item import Context, Item, agreement, cells, row
 from scotoma.papers.tramer2018 import how, published
 from scotoma.papers.tramer2018.errors import FGSM_SUITE, Errors, Suite, measure, white_box
-from scotoma.probes.base import columns
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.utils.stats import Estimate, Rate, paired_difference, rate
@@ -21,7 +20,7 @@ ENSEMBLE = "ensemble"
 MOST = 0.5
 """Share of images that an attack has to break for the model not to be robust to it."""
 
-Found = dict[str, dict[str, Errors]]
+Trainings = dict[str, dict[str, Errors]]
 """Errors by network and training."""
 
 
@@ -103,20 +102,19 @@ class Study(Item):
             for network, trainings in self.networks.items()
             for training, model in trainings.items()
         }
-        attacks = (self.suite.white_box, self.suite.black_box, self.held_out, self.seen)
-        errors = context.each(self.title, every, lambda model: measure(context, model, *attacks))
-        found: Found = {network: {} for network in self.networks}
+        sources = (self.suite, self.held_out, self.seen)
+        errors = context.each(self.title, every, lambda model: measure(context, model, *sources))
+        models: Trainings = {network: {} for network in self.networks}
         for (network, training), each in errors.items():
-            found[network][training] = each
+            models[network][training] = each
         rows = [line for keys, each in errors.items() for line in self._rows(*keys, each)]
         n = len(next(iter(errors.values())).clean)
         finding = self.by_checks(
             name,
-            self.checks(found),
-            self._headline(found),
+            self.checks(models),
+            self._headline(models),
             how(context, n),
             *self._notes(context),
-            rule=f"every line of the table of checks holds: {RULE}",
             numbers={"n": n, **agreement(rows)},
             summary=[self._summary(*keys, each) for keys, each in errors.items()],
             tables={"matrix": [line for each in errors.values() for line in _matrix(each)]},
@@ -124,10 +122,10 @@ class Study(Item):
         )
         return rows, finding
 
-    def checks(self, found: Found) -> list[Check]:
+    def checks(self, models: Trainings) -> list[Check]:
         """Return the paper's claims, each over all networks."""
         made = []
-        for trainings in found.values():
+        for trainings in models.values():
             if self.recipe in trainings:
                 stepped, ensembles = trainings[self.recipe], _ensembles({"": trainings})
                 made += of_network(self.suite, self.recipe, stepped, ensembles)
@@ -155,21 +153,18 @@ class Study(Item):
 
     def _summary(self, network: str, training: str, errors: Errors) -> Row:
         single, none = self.suite.single, np.empty(0, bool)
-        transferred = [errors.transferred[source, single] for source in errors.held_out]
-        measured = {
-            "clean": errors.clean,
-            "own_single_step": errors.own[single],
-            "random_step": errors.own[self.suite.random],
-            "transferred_single_step": np.logical_or.reduce([errors.clean, *transferred]),
-            "black_box": errors.black_box(),
-            "iterated": errors.white_box(self.suite.iterated),
-        }
-        if not transferred:
-            measured |= {"transferred_single_step": none, "black_box": none}
-        line: Row = {"model": f"{network}, {training}"}
-        for name, wrong in measured.items():
-            line |= columns(name, rate(wrong))
-        return line | {"n": len(errors.clean)}
+        step = [errors.transferred[source, single] for source in errors.held_out]
+        wrong = np.logical_or.reduce([errors.clean, *step])
+        return cells(
+            model=f"{network}, {training}",
+            clean=rate(errors.clean),
+            own_single_step=rate(errors.own[single]),
+            random_step=rate(errors.own[self.suite.random]),
+            transferred_single_step=rate(wrong if step else none),
+            black_box=rate(errors.black_box() if step else none),
+            iterated=rate(errors.white_box(self.suite.iterated)),
+            n=len(errors.clean),
+        )
 
     def _bars(self) -> Bars:
         single, random = self.suite.single, self.suite.random
@@ -182,11 +177,10 @@ class Study(Item):
         series |= {"black-box": "black_box", "iterated": "iterated"}
         return bars("errors", caption, series, "error")
 
-    def _headline(self, found: Found) -> str:
+    def _headline(self, models: Trainings) -> str:
         single, random = self.suite.single, self.suite.random
-        stepped = [found[network].get(self.recipe) for network in found]
-        stepped = [each for each in stepped if each]
-        ensembles = _ensembles(found)
+        stepped = [of[self.recipe] for of in models.values() if self.recipe in of]
+        ensembles = _ensembles(models)
         broken = _span(each.white_box(self.suite.iterated) for each in ensembles)
         return (
             f"After {self.recipe} training the error is "
@@ -211,20 +205,16 @@ class Study(Item):
         )
 
 
-def _ensembles(found: Found) -> list[Errors]:
-    return [
-        errors
-        for trainings in found.values()
-        for training, errors in trainings.items()
-        if training.startswith(ENSEMBLE)
-    ]
+def _ensembles(models: Trainings) -> list[Errors]:
+    named = [each for trainings in models.values() for each in trainings.items()]
+    return [errors for training, errors in named if training.startswith(ENSEMBLE)]
 
 
 def _matrix(errors: Errors) -> list[Row]:
     """Return the errors of every source and attack, as in the paper's transfer tables."""
     return [
-        {"model": errors.model, "source": source, "source_is": errors.roles[source]}
-        | {"attack": attack, **columns("error", rate(wrong)), "n": len(wrong)}
+        cells(model=errors.model, source=source, source_is=errors.roles[source], attack=attack)
+        | cells(error=rate(wrong), n=len(wrong))
         for (source, attack), wrong in errors.transferred.items()
     ]
 
@@ -287,7 +277,7 @@ class RandFGSMTraining(Item):
         clean, own = white_box(context, model, FGSM_SUITE.white_box)
         rates = {attack: rate(~wrong) for attack, wrong in {"none": clean, **own}.items()}
         epochs, n = recipe_of(model).schedule.epochs, len(clean)
-        table = [{"attack": each, **columns("accuracy", rates[each]), "n": n} for each in rates]
+        table = [cells(attack=attack, accuracy=each, n=n) for attack, each in rates.items()]
         caption = f"Accuracy of {model} without an attack and under attacks on itself, with 95% "
         caption += "intervals."
         difference = paired_difference(own[ITERATED], own[TRAINED_ON])
@@ -304,7 +294,7 @@ class RandFGSMTraining(Item):
             how(context, n),
             f"Our model is trained for {epochs} epochs, the paper's for "
             f"{published.RAND_FGSM_EPOCHS}, so the two accuracies under {ITERATED} need not agree.",
-            numbers={"n": n, **columns("difference", difference)},
+            numbers=cells(n=n, difference=difference),
             tables={"accuracy": table},
             figures=(bars("accuracy", caption, series, "accuracy", "accuracy", "attack"),),
         )

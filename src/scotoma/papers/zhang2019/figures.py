@@ -14,7 +14,7 @@ from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
 from scotoma.papers.checks import Measured
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, number, row
+from scotoma.papers.item import Context, Item, number, ours, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
@@ -74,8 +74,8 @@ class SuccessOverDistance(Item):
         keys = {"data": data, "extractor": which, "left": None, "right": None}
         values = {name: number(numbers, key + at, numbers["n"]) for name, at in MEASURES.items()}
         values |= {name: success(tables[f"{key}fifths"][at]) for name, at in FIFTHS.items()}
-        return [row(keys, measure, value) for measure, value in values.items()] + [
-            row(keys | {"left": each["left"], "right": each["right"]}, "success", success(each))
+        return ours(keys, values) + [
+            row(keys | {end: each[end] for end in ("left", "right")}, "success", success(each))
             for each in tables[f"{key}bins"]
         ]
 
@@ -208,9 +208,8 @@ class Figure4(Item):
         """Return inputs above adversarial images, a column for each cell, and their captions."""
         columns, captions = [], []
         for cell in cells:
-            pair = cell.run.examples(cell.attack, contrast_shift(cell.alpha, cell.beta), [index])[
-                1:
-            ]
+            transform = contrast_shift(cell.alpha, cell.beta)
+            _, *pair = cell.run.examples(cell.attack, transform, [index])
             columns.append(np.concatenate(pair))
             record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
             classes = cell.run.claim.data.classes
@@ -221,9 +220,8 @@ class Figure4(Item):
 
     @staticmethod
     def _example_row(cell: Transformed, index: int, data: str) -> Row:
-        distance = float(cell.records.filter(index=index)["linf"][0])
-        ours = Median(distance, np.nan, np.nan, 1)
-        return row(cell.keys(data), "L-inf distance of the example", ours, cell.published)
+        distance = Median(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
+        return row(cell.keys(data), "L-inf distance of the example", distance, cell.published)
 
     @staticmethod
     def _gallery(data: str, cells: list[Transformed], captions: list[list[str]]) -> Gallery:
@@ -258,12 +256,10 @@ class Figure5(Item):
             alpha, beta = published.FIGURE5[data]
             original, moved = _distances(run, ScaleShift(alpha, beta))
             auc = auroc(moved, original, run.seed, paired=True)
+            names = (f"median distance, {images}" for images in ("original", "moved"))
+            medians = dict(zip(names, map(median, (original, moved)), strict=True))
             keys = {"data": data, "alpha": alpha, "beta": beta}
-            rows += [
-                row(keys, "AUROC of distance", auc),
-                row(keys, "median distance, original", median(original)),
-                row(keys, "median distance, moved", median(moved)),
-            ]
+            rows += ours(keys, {"AUROC of distance": auc, **medians})
             hidden.append(max(auc.high, 1 - auc.low) < DETECTOR)
             interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
             parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from scotoma.papers.item import Context, Item, number, row
+from scotoma.papers.item import Context, Item, number, ours, row
 from scotoma.papers.zhang2019 import images, settings
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.blindspots.transformed import HARMLESS, keeps_accuracy
@@ -96,8 +96,8 @@ class Provable(Item):
 
     @classmethod
     def _losses(cls, context: Context, model: str, cell: Row) -> list[Row]:
-        keys, n = cls._keys(context, model, cell), cell["n"]
-        return [row(keys, measure, number(cell, column, n)) for measure, column in LOSSES.items()]
+        losses = {measure: number(cell, column, cell["n"]) for measure, column in LOSSES.items()}
+        return ours(cls._keys(context, model, cell), losses)
 
     @classmethod
     def _rows(cls, context: Context, model: str, cell: Row) -> list[Row]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from scotoma.execution import records as rec
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, accuracy, agreement, number, row
+from scotoma.papers.item import Context, Item, accuracy, agreement, number, ours, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.base import columns
@@ -51,14 +51,11 @@ class Table1(Item):
             values = (f"{e['data']} {scalar(e['ours'])} ({e['published']})" for e in lines)
             order = "in" if orders[-1] else "not in"
             said.append(f"{', '.join(values)}, {order} the paper's order")
-        series = {
-            f"{measure}, {who}": f"{start}{measure}"
-            for measure in ("success", "accuracy")
-            for who, start in {"ours": "", "paper": "published_"}.items()
-        }
-        caption = (
-            "Attack success rate at eps and accuracy, ours and the paper's, with 95% intervals."
-        )
+        series = {}
+        for measure in ("success", "accuracy"):
+            series |= {f"{measure}, ours": measure, f"{measure}, paper": f"published_{measure}"}
+        caption = "Attack success rate at eps and accuracy, ours and the paper's, with 95% "
+        caption += "intervals."
         return rows, self.finding(
             name,
             all(orders),
@@ -87,7 +84,7 @@ class Table1(Item):
             row(keys, DIVERGENCE, number(numbers, "kl", n), divergence),
             row(keys, "success", rate(broken), success),
             row(keys, "accuracy", accuracy(run.predictions()), clean),
-            *(row(keys, measure, number(numbers, key, n)) for measure, key in BEYOND.items()),
+            *ours(keys, {measure: number(numbers, key, n) for measure, key in BEYOND.items()}),
         ]
 
     @staticmethod
@@ -100,15 +97,16 @@ class Table1(Item):
         wide: dict[str, Row] = {}
         for each in rows:
             if (measure := each["measure"]) in ("success", "accuracy"):
-                ours = {f"{measure}{end}": each[key] for end, key in ENDS.items()}
-                theirs = columns(f"published_{measure}", printed_rate(each["published"]))
-                wide.setdefault(each["data"], {"data": each["data"]}).update(ours | theirs)
+                line = {f"{measure}{end}": each[key] for end, key in ENDS.items()}
+                line |= columns(f"published_{measure}", printed_rate(each["published"]))
+                wide.setdefault(each["data"], {"data": each["data"]}).update(line)
         return list(wide.values())
 
 
 ENDS = {"": "ours", "_low": "low", "_high": "high"}
 COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
 """Fields of a cell, with their names in the report."""
+AXES = {"success_eps": "success at eps", "success_alpha_eps": "success at alpha·eps"}
 
 
 @dataclass(frozen=True)
@@ -171,10 +169,7 @@ class Grid(Item):
                 "grid": [self._wide(cell) for cell in cells],
                 "what_differs": [{"difference": text} for text in problems],
             },
-            figures=(
-                self._bars("success_eps", "success at eps"),
-                self._bars("success_alpha_eps", "success at alpha·eps"),
-            ),
+            figures=tuple(self._bars(*each) for each in AXES.items()),
         )
 
     def _attack(self, context: Context, cell: Cell) -> Attacked:
@@ -233,16 +228,15 @@ class Table2(Grid):
     )
 
     def missing(self, cells: list[Attacked]) -> list[str]:
-        wanted = [("accuracy", cell, cell.accuracy.value, 0.975) for cell in cells]
+        wanted = [("accuracy", cell.label, cell.accuracy.value, 0.975) for cell in cells]
         for cell in cells:
             place = (cell.paper.alpha, cell.paper.beta)
             if place[0] <= 0.8 or place == (0.9, 0.05):
                 least = 0.99 if place == (0.7, 0.15) else 0.85
-                wanted.append(("success", cell, cell.success.value, least))
+                wanted.append(("success", cell.label, cell.success.value, least))
+        few = (each for each in wanted if each[2] < each[3])
         return [
-            f"{what} at ({cell.label}) is {value:.1%}, not {least:.1%}"
-            for what, cell, value, least in wanted
-            if value < least
+            f"{what} at ({at}) is {value:.1%}, not {least:.1%}" for what, at, value, least in few
         ]
 
 
@@ -259,13 +253,14 @@ class Table3(Grid):
     )
 
     def missing(self, cells: list[Attacked]) -> list[str]:
-        accuracy, success = cells[0].accuracy.value, cells[0].success.value
-        last = cells[-1].success.value
-        lost = [
-            f"accuracy falls from {accuracy:.1%} to {cell.accuracy.value:.1%} at ({cell.label})"
-            for cell in cells
-            if cell.accuracy.value < accuracy - 0.01
-        ]
+        first, success, last = (
+            cells[0].accuracy.value,
+            cells[0].success.value,
+            cells[-1].success.value,
+        )
+        at = {cell.label: cell.accuracy.value for cell in cells}
+        fell = {label: value for label, value in at.items() if value < first - 0.01}
+        lost = [f"accuracy falls from {first:.1%} to {v:.1%} at ({c})" for c, v in fell.items()]
         rises = f"success rises only from {success:.1%} to {last:.1%}"
         return lost + ([rises] if last < 5 * success else [])
 
