@@ -98,7 +98,7 @@ def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
     expected = roc_auc_score(np.repeat([1, 0], len(near)), np.concatenate([far, near]))
     found = {each["measure"]: each for each in rows}
     assert found["AUROC of distance"]["ours"] == pytest.approx(expected, abs=1e-4)
-    assert found["median distance, moved"]["ours"] == pytest.approx(
+    assert found["median distance, transformed"]["ours"] == pytest.approx(
         np.quantile(far, 0.5, method="lower"), rel=1e-4
     )
     assert (finding.verdict == "reproduced") == (

@@ -145,7 +145,7 @@ class Item(ABC):
     title: str
     """Heading of the report."""
     source: str
-    """Paper, and where in it the item stands."""
+    """Paper, and the place of the item in it."""
     models: tuple[str, ...]
     """Names of the reference models that are measured."""
 

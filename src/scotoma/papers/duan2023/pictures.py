@@ -61,15 +61,15 @@ def pictures(models: Models) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]
     names, first = list(models), next(iter(models.values()))
     index, data = first.frame["index"].to_torch()[:SHOWN], first.run.claim.data
     originals = data.test.images(index).numpy()
-    looks = {name: _look(each, index) for name, each in models.items()}
-    maps = [map_colours(looks[name]["map"].reshape(originals.shape)) for name in names]
+    views = {name: _view(each, index) for name, each in models.items()}
+    maps = [map_colours(views[name]["map"].reshape(originals.shape)) for name in names]
     places = list(product(dict.fromkeys((names[0], names[-1])), COLOURS))
-    covered = [looks[name][f"covered {c}"].reshape(originals.shape) for name, c in places]
+    covered = [views[name][f"covered {c}"].reshape(originals.shape) for name, c in places]
     ginis, became = [], []
     for line, (at, label) in enumerate(zip(index.tolist(), data.test.labels[index], strict=True)):
         title = f"test image {at}: {data.classes[int(label)]}"
         ginis.append([title] + [f"Gini {models[name].gini()[line]:.2f}" for name in names])
-        cells = [_became(looks[name], colour, line, data.classes) for name, colour in places]
+        cells = [_became(views[name], colour, line, data.classes) for name, colour in places]
         became.append([title, *cells])
     arrays = {
         "maps": np.stack([coloured(originals), *maps], axis=1),
@@ -92,15 +92,15 @@ def pictures(models: Models) -> tuple[dict[str, np.ndarray], tuple[Gallery, ...]
     )
 
 
-def _look(each: Measured, index: Tensor) -> dict[str, np.ndarray]:
+def _view(each: Measured, index: Tensor) -> dict[str, np.ndarray]:
     made, largest = each.examination, each.settings[-1]
     chosen = tuple(o for o in made.occlusions if (o.regions, o.radius) == largest)
-    look = Pictures(made.method, chosen)
-    frame = each.run.subset(index).map_images("duan2023 pictures", describe(look), look)
+    pictures = Pictures(made.method, chosen)
+    frame = each.run.subset(index).map_images("duan2023 pictures", describe(pictures), pictures)
     return {name: frame[name].to_numpy() for name in frame.columns}
 
 
-def _became(look: dict[str, np.ndarray], colour: str, line: int, classes: tuple[str, ...]) -> str:
-    said, number, radius = (int(look[f"{c} {colour}"][line]) for c in ("says", "squares", "radius"))
+def _became(view: dict[str, np.ndarray], colour: str, line: int, classes: tuple[str, ...]) -> str:
+    said, number, radius = (int(view[f"{c} {colour}"][line]) for c in ("says", "squares", "radius"))
     side = 2 * radius
     return "not fooled" if said < 0 else f"{classes[said]}, {number} of {side}x{side}"

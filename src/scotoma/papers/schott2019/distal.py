@@ -52,7 +52,7 @@ class Sureness:
         noise: the largest probability of each image of noise, (n,).
         softmax: the same by the softmax of the logits, (n,).
         confidence: probability of each target on the image of the ascent, (classes,).
-        steps: that the ascent took, infinite if the model is not sure of its image, (classes,).
+        steps: steps of the ascent, infinite if the model is not sure of its image, (classes,).
         images: images of the ascent as the model sees them, (classes, c, h, w).
         distances: their L2 distances to the nearest training image, (classes,).
     """

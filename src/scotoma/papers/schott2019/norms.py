@@ -225,7 +225,7 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
         "for each image.",
         "The published numbers are those of the authors' curves, over their own attacks. Some of "
         "ours are stronger, so a smaller distance than theirs does not mean that the model "
-        "differs. The table of attacks says how many of the minima each attack found.",
+        "differs. The table of attacks says how many of the minima are each attack's.",
     ]
     notes += [
         f"{model}: {each.gradients.why}; attacks followed the gradient {each.gradients.name}."

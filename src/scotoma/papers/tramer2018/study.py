@@ -26,40 +26,22 @@ Trainings = dict[str, dict[str, Errors]]
 
 def of_network(suite: Suite, recipe: str, stepped: Errors, ensembles: list[Errors]) -> list[Check]:
     """Return the paper's claims on one network; `stepped` is trained on the suite's single step."""
-    made = list(_steps(suite, recipe, stepped))
-    made += [check for ensemble in ensembles for check in _black_box(recipe, stepped, ensemble)]
-    return made + [_white_box(suite, ensemble) for ensemble in ensembles]
-
-
-def _where(errors: Errors, source: str | None = None) -> Row:
-    return {"model": errors.model, "source": source}
-
-
-def _steps(suite: Suite, recipe: str, stepped: Errors) -> Iterator[Check]:
-    """Single steps that are stronger than the model's own: from a random point, or transferred."""
     single, random = suite.single, suite.random
-    own = (single, stepped.own[single])
+    where, own = {"model": stepped.model, "source": None}, (single, stepped.own[single])
     claim = f"{recipe} training: {random} finds more errors than {single}"
-    yield more_errors(claim, _where(stepped), (random, stepped.own[random]), own)
+    made = [more_errors(claim, where, (random, stepped.own[random]), own)]
     claim = f"{recipe} training: {single} of an undefended model finds more errors than its own"
     for source in stepped.held_out:
         if recipe_of(source).recipe == "natural":
             other = (f"{single} of the source", stepped.transferred[source, single])
-            yield more_errors(claim, _where(stepped, source), other, own)
-
-
-def _black_box(recipe: str, stepped: Errors, ensemble: Errors) -> Iterator[Check]:
-    """Ensemble training lowers the black-box error of every held-out source."""
+            made.append(more_errors(claim, where | {"source": source}, other, own))
     claim = f"ensemble training: fewer black-box errors than after {recipe} training"
-    for source in ensemble.held_out:
-        a, b = ((each.model, each.black_box([source])) for each in (stepped, ensemble))
-        yield more_errors(claim, _where(ensemble, source), a, b)
-
-
-def _white_box(suite: Suite, ensemble: Errors) -> Check:
-    """Ensemble training does not withstand iterated attacks on the model itself."""
+    for ensemble in ensembles:
+        for source in ensemble.held_out:
+            a, b = ((each.model, each.black_box([source])) for each in (stepped, ensemble))
+            made.append(more_errors(claim, {"model": ensemble.model, "source": source}, a, b))
     claim = f"ensemble training: iterated white-box attacks break more than {MOST:.0%} of images"
-    return more_than(claim, ensemble, suite.iterated, MOST)
+    return made + [more_than(claim, each, suite.iterated, MOST) for each in ensembles]
 
 
 def more_than(claim: str, errors: Errors, attacks: tuple[str, ...], share: float) -> Check:
@@ -67,7 +49,7 @@ def more_than(claim: str, errors: Errors, attacks: tuple[str, ...], share: float
     wrong = rate(errors.white_box(attacks))
     difference = Estimate(wrong.value - share, wrong.low - share, wrong.high - share, wrong.n)
     sides = (" or ".join(attacks), wrong.value), ("bound", share)
-    return decided(claim, _where(errors), sides, difference)
+    return decided(claim, {"model": errors.model, "source": None}, sides, difference)
 
 
 class Study(Item):

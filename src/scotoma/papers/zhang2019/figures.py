@@ -152,7 +152,7 @@ class Figure4(Item):
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
-        arrays, galleries, falls, parts = {}, [], [], []
+        arrays, galleries, smaller, parts = {}, [], [], []
         for model in self.models:
             data = context.data(model).name
             places = published.FIGURE4[data].items()
@@ -163,12 +163,12 @@ class Figure4(Item):
                 arrays[data], captions = self._images(cells, index)
                 rows += [self._example_row(cell, index, data) for cell in cells]
                 galleries.append(self._gallery(data, cells, captions))
-            falls += [a.distance.value > b.distance.value for a, b in pairwise(cells)]
+            smaller += [a.distance.value > b.distance.value for a, b in pairwise(cells)]
             medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
             parts.append(f"on {data} {', '.join(medians)}")
         return rows, self.finding(
             name,
-            all(falls),
+            all(smaller),
             "on both data sets the median distance falls from one (alpha, beta) to the next, as "
             "the distances of the paper's examples do",
             f"The median L-inf distance of the nearest adversarial image is {', '.join(parts)}.",
@@ -254,16 +254,16 @@ class Figure5(Item):
             run = context.run(model)
             data = run.claim.data.name
             alpha, beta = published.FIGURE5[data]
-            original, moved = _distances(run, ScaleShift(alpha, beta))
-            auc = auroc(moved, original, run.seed, paired=True)
-            names = (f"median distance, {images}" for images in ("original", "moved"))
-            medians = dict(zip(names, map(median, (original, moved)), strict=True))
+            original, transformed = _distances(run, ScaleShift(alpha, beta))
+            auc = auroc(transformed, original, run.seed, paired=True)
+            names = (f"median distance, {images}" for images in ("original", "transformed"))
+            medians = dict(zip(names, map(median, (original, transformed)), strict=True))
             keys = {"data": data, "alpha": alpha, "beta": beta}
             rows += ours(keys, {"AUROC of distance": auc, **medians})
             hidden.append(max(auc.high, 1 - auc.low) < DETECTOR)
             interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
             parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")
-            tables[data] = _histogram(original, moved, f"alpha {alpha:g}, beta {beta:g}")
+            tables[data] = _histogram(original, transformed, f"alpha {alpha:g}, beta {beta:g}")
             caption = (
                 f"Distances to the training data of the test images of {data} and of their "
                 f"transformed copies, in the features of {model}."
@@ -296,8 +296,8 @@ def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
     def compute() -> pl.DataFrame:
         assert data.train is not None
         train, original = run.features(data.train, None), run.features(data.test, None)
-        moved = run.features(data.test, None, transform=change)
-        distance = nearest_distance(train, np.concatenate([original, moved]), NEIGHBOURS)
+        transformed = run.features(data.test, None, transform=change)
+        distance = nearest_distance(train, np.concatenate([original, transformed]), NEIGHBOURS)
         n = len(original)
         return pl.DataFrame({"original": distance[:n], "moved": distance[n:]})
 
@@ -305,14 +305,14 @@ def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
     return table["original"].to_numpy(), table["moved"].to_numpy()
 
 
-def _histogram(original: np.ndarray, moved: np.ndarray, change: str) -> list[Row]:
+def _histogram(original: np.ndarray, transformed: np.ndarray, change: str) -> list[Row]:
     """Return shares of images over common bins, each bin at its middle."""
-    both = np.concatenate([original, moved])
+    both = np.concatenate([original, transformed])
     edges = np.linspace(both.min(), np.quantile(both, TAIL), BINS + 1)
     middles = (edges[1:] + edges[:-1]) / 2
     shares = {
         images: np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
-        for images, distances in {"original": original, change: moved}.items()
+        for images, distances in {"original": original, change: transformed}.items()
     }
     return [
         {"images": images, "distance": finite(middle), "share": finite(value)}

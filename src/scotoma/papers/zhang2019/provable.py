@@ -83,8 +83,8 @@ class Provable(Item):
         The second has no tables if the certificate of Sinha et al. does not apply.
         """
         run, chosen = context.drawn(model, images(context)), settings(context)
-        found = Certificate().measure(run.claim, run, chosen)
-        spots = found if found.tables else BlindSpots().measure(run.claim, run, chosen)
+        certified = Certificate().measure(run.claim, run, chosen)
+        spots = certified if certified.tables else BlindSpots().measure(run.claim, run, chosen)
         shifted = Distributional().measure(run.claim, run, chosen)
         kept = {name: shifted.tables[name] for name in ("grid", "curve") if name in shifted.tables}
         return spots, replace(shifted, tables=kept)

@@ -197,7 +197,7 @@ class Grid(Item):
 
     @staticmethod
     def _wide(cell: Attacked) -> Row:
-        line: Row = {"move": cell.label}
+        line: Row = {"contrast_shift": cell.label}
         for field, column in COLUMNS.items():
             printed = getattr(cell.paper, field)
             printed = cell.paper.success if printed is None else printed
@@ -212,7 +212,7 @@ class Grid(Item):
             "intervals (the paper's from n = 2,000)."
         )
         series = {"ours": name, "paper": f"published_{name}"}
-        return bars(name, caption, series, label, table="grid", label="move")
+        return bars(name, caption, series, label, table="grid", label="contrast_shift")
 
 
 class Table2(Grid):
@@ -259,8 +259,8 @@ class Table3(Grid):
             cells[-1].success.value,
         )
         at = {cell.label: cell.accuracy.value for cell in cells}
-        fell = {label: value for label, value in at.items() if value < first - 0.01}
-        lost = [f"accuracy falls from {first:.1%} to {v:.1%} at ({c})" for c, v in fell.items()]
+        low = {label: value for label, value in at.items() if value < first - 0.01}
+        lost = [f"accuracy falls from {first:.1%} to {v:.1%} at ({c})" for c, v in low.items()]
         rises = f"success rises only from {success:.1%} to {last:.1%}"
         return lost + ([rises] if last < 5 * success else [])
 
