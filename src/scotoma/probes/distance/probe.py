@@ -227,9 +227,13 @@ class Distance(Probe):
             return f"{spread}. Robustness does not clearly fall with distance ({correlation})."
         if math.isnan(within.value):
             return f"{spread}. Robustness falls with distance ({correlation})."
-        more = "more than" if within.high < 0 else "but no more than"
+        beyond = (
+            "more than the margin explains"
+            if within.high < 0
+            else "which the margin alone could explain"
+        )
         return (
-            f"{spread}. Robustness falls with distance ({correlation}), {more} the margin explains "
+            f"{spread}. Robustness falls with distance ({correlation}), {beyond} "
             f"({within.value:.2f} at equal margin)."
         )
 
