@@ -48,7 +48,7 @@ class _AutoPGD(BoundedAttack, ABC):
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
         goals = self._goals(logits, labels)
@@ -61,9 +61,9 @@ class _AutoPGD(BoundedAttack, ABC):
             clean = standing.clean
             x = _noise(clean, standing.random, self.threat) if number else start[standing.rows]
             x = self.threat.project(x, clean)
-            self._climb(_Climb.begin(standing, standing.goals[:, number], x), found, won)
+            self._climb(_Climb.begin(standing, standing.goals[:, number], x), adversarial, won)
             standing.drop(won[standing.rows])
-        return found
+        return adversarial
 
     @abstractmethod
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -74,8 +74,8 @@ class _AutoPGD(BoundedAttack, ABC):
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
         """Return the loss of each image towards its target, (n,)."""
 
-    def _climb(self, climb: _Climb, found: Tensor, won: Tensor) -> None:
-        """Run one start: write the images that it fools into `found` and mark them in `won`."""
+    def _climb(self, climb: _Climb, adversarial: Tensor, won: Tensor) -> None:
+        """Run one start: write the images that it fools into `adversarial`, mark them in `won`."""
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
             return self._loss(logits, labels, climb.goal)
@@ -83,7 +83,7 @@ class _AutoPGD(BoundedAttack, ABC):
         def harvest(done: Tensor) -> None:
             if bool(done.any()):
                 rows = climb.rows[done]
-                found[rows], won[rows] = climb.x[done], True
+                adversarial[rows], won[rows] = climb.x[done], True
                 climb.drop(done)
 
         judged, marks = 0, checkpoints(self.steps)

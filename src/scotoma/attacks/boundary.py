@@ -82,19 +82,19 @@ class Boundary(MinimumNormAttack):
         return self._walk_from(search, images)
 
     def _walk_from(self, search: Search, images: Tensor) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         search.drop(search.distance.isinf())
         step = search.clean.new_full((len(search), len(self.sides)), FIRST_STEP)
-        self._walk(search.become(_State, step=step, drawn=step), found)
-        return found
+        self._walk(search.become(_State, step=step, drawn=step), adversarial)
+        return adversarial
 
-    def _walk(self, state: _State, found: Tensor) -> None:
-        """Walk until all images have left; write the final images into `found`."""
+    def _walk(self, state: _State, adversarial: Tensor) -> None:
+        """Walk until all images have left; write the final images into `adversarial`."""
         shortest = self.tolerance / math.sqrt(max(1, state.clean[:1].numel()))
         walked = 0
         while True:
             done = (state.spent + 2 > self.queries) | (state.step.amax(1) < shortest)
-            state.finish(done, state.x, found)
+            state.finish(done, state.x, adversarial)
             if not len(state):
                 return
             if walked % DRAWN == 0:

@@ -88,7 +88,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
     until: float = 0.0
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         state = self._first_start(Oracle(model, labels), images, random)
         state.drop(state.oracle.fooled(images))
         while len(state):
@@ -96,7 +96,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
             delta = state.x - state.clean
             size = delta.abs()
             distance = size.flatten(1).amax(1)
-            self._harvest(state, fooled, distance, found)
+            self._harvest(state, fooled, distance, adversarial)
 
             won = fooled & (distance <= state.tau)
             state.tau = torch.where(won, self.tau_factor * distance, state.tau)
@@ -108,7 +108,7 @@ class CarliniWagnerLinf(MinimumNormAttack):
             signs = beyond.sign_().copysign_(delta)
             self._step(state, signs.addcmul_(_column(state.const), gradient, value=-1))
             self._next_start(state)
-        return found
+        return adversarial
 
     def _first_start(self, oracle: Oracle, images: Tensor, random: Randomness) -> _State:
         one = images.new_ones(len(images))
@@ -128,10 +128,10 @@ class CarliniWagnerLinf(MinimumNormAttack):
         )
 
     @staticmethod
-    def _harvest(state: _State, fooled: Tensor, distance: Tensor, found: Tensor) -> None:
+    def _harvest(state: _State, fooled: Tensor, distance: Tensor, adversarial: Tensor) -> None:
         better = (fooled & (distance < state.best)).nonzero().squeeze(1)
         state.best[better] = distance[better]
-        found[state.rows[better]] = state.x[better]
+        adversarial[state.rows[better]] = state.x[better]
 
     def _stalled(self, state: _State, loss: Tensor) -> Tensor:
         progress = loss < (1 - self.tolerance) * state.lowest

@@ -74,9 +74,9 @@ class CarliniWagnerL2(MinimumNormAttack):
     softness: float = 0.2
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         if not len(images):
-            return found
+            return adversarial
         state, soft = self._begin(Oracle(model, labels), images), soft_margin(self.softness)
 
         def hinge(logits: Tensor, labels: Tensor) -> Tensor:
@@ -88,12 +88,12 @@ class CarliniWagnerL2(MinimumNormAttack):
             gradient, margin, fooled = state.oracle.value_and_grad(state.x, hinge)
             delta = state.x - state.clean
             distance = size(delta, "l2")
-            state.keep(fooled, distance, found)
+            state.keep(fooled, distance, adversarial)
             state.solved |= fooled
             ended = self._stalled(state, distance.square() - state.const * margin)
             self._step(state, delta.mul_(2).addcmul_(column(state.const), gradient, value=-1))
-            self._next_solve(state, ended.nonzero().squeeze(1), found)
-        return found
+            self._next_solve(state, ended.nonzero().squeeze(1), adversarial)
+        return adversarial
 
     def _begin(self, oracle: Oracle, images: Tensor) -> _State:
         """Return the state of the images that are classified correctly and have a gradient."""
@@ -137,7 +137,7 @@ class CarliniWagnerL2(MinimumNormAttack):
             column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
         ).clamp_(0, 1)
 
-    def _next_solve(self, state: _State, ended: Tensor, found: Tensor) -> None:
+    def _next_solve(self, state: _State, ended: Tensor, adversarial: Tensor) -> None:
         """Images at the indices `ended` continue with another c, or leave."""
         if not len(ended):
             return
@@ -151,7 +151,7 @@ class CarliniWagnerL2(MinimumNormAttack):
         )
         state.number[ended] += 1
         warm = column(state.number[ended] >= self.cold)
-        state.x[ended] = torch.where(warm, found[state.rows[ended]], state.clean[ended])
+        state.x[ended] = torch.where(warm, adversarial[state.rows[ended]], state.clean[ended])
         for part in (state.mean, state.square, state.idle, state.age, state.solved):
             part.index_fill_(0, ended, 0)
         state.lowest.index_fill_(0, ended, math.inf)

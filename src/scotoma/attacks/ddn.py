@@ -70,7 +70,7 @@ class DDN(MinimumNormAttack):
     softness: tuple[float, float] = (0.3, 0.001)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), "l2")
         state = Sphere(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
@@ -79,8 +79,8 @@ class DDN(MinimumNormAttack):
         def loss(progress: float) -> Loss:
             return soft_margin(cosine(self.softness, progress))
 
-        descend(state, self.steps, loss, self.alpha, self.gamma, found)
-        return found
+        descend(state, self.steps, loss, self.alpha, self.gamma, adversarial)
+        return adversarial
 
 
 def descend(
@@ -89,10 +89,10 @@ def descend(
     loss: Callable[[float], Loss],
     alpha: tuple[float, float],
     gamma: tuple[float, float],
-    found: Tensor,
+    adversarial: Tensor,
     until: float = 0.0,
 ) -> None:
-    """Run Algorithm 1 from the state; `found` and `state.best` keep the nearest fooling images.
+    """Run Algorithm 1 from the state; `adversarial` and `state.best` keep the nearest.
 
     Args:
         loss: the loss to ascend, from the share of the steps that are done.
@@ -102,7 +102,7 @@ def descend(
     for step in range(steps if len(state) else 0):
         progress = step / max(steps - 1, 1)
         gradient, _, fooled = state.oracle.value_and_grad(state.x, loss(progress))
-        state.keep(fooled, size(state.x - state.clean, "l2"), found)
+        state.keep(fooled, size(state.x - state.clean, "l2"), adversarial)
         state.resize(fooled, cosine(gamma, progress), closing=step >= PATIENCE)
         arrived = state.best < until
         if bool(arrived.any()):
@@ -112,7 +112,7 @@ def descend(
                 return
         state.move(inwards(gradient, state.x), cosine(alpha, progress))
     if len(state):
-        state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), found)
+        state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), adversarial)
 
 
 @dataclass

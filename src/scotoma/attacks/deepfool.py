@@ -58,37 +58,41 @@ class DeepFool(MinimumNormAttack):
     returns: int = 3
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found, oracle = images.clone(), Oracle(model, labels)
+        adversarial, oracle = images.clone(), Oracle(model, labels)
         if not len(images):
-            return found
+            return adversarial
         logits = oracle.logits(images)
         likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
             dim=1, descending=True, stable=True
         )
         state = _State(oracle, images, likely[:, : min(self.classes, logits.shape[1]) - 1])
         state.drop(fooled(logits, labels))
-        self._search(state, found)
-        oracle = oracle.select((found != images).flatten(1).any(1))
-        found[oracle.rows] = self._shorten(oracle, images[oracle.rows], found[oracle.rows])
+        self._search(state, adversarial)
+        oracle = oracle.select((adversarial != images).flatten(1).any(1))
+        adversarial[oracle.rows] = self._shorten(
+            oracle, images[oracle.rows], adversarial[oracle.rows]
+        )
         for _ in range(self.returns):
             if not len(oracle):
                 break
             rows, other = oracle.rows, images.clone()
-            self._search(self._foot(oracle, images[rows], found[rows]), other)
+            self._search(self._foot(oracle, images[rows], adversarial[rows]), other)
             nearer = self._shorten(oracle, images[rows], other[rows])
-            before, after = (size(each - images[rows], self.norm) for each in (found[rows], nearer))
+            before, after = (
+                size(each - images[rows], self.norm) for each in (adversarial[rows], nearer)
+            )
             won = (after > 0) & (after < before)
-            found[rows[won]] = nearer[won]
+            adversarial[rows[won]] = nearer[won]
             oracle = oracle.select(won)
-        return found
+        return adversarial
 
-    def _search(self, state: _State, found: Tensor) -> None:
-        """Step until an image fools, and write it into `found`."""
+    def _search(self, state: _State, adversarial: Tensor) -> None:
+        """Step until an image fools, and write it into `adversarial`."""
         for _ in range(self.steps if state.classes.shape[1] else 0):
             if len(state):
                 self._step(state)
             if len(state):
-                state.finish(state.oracle.fooled(state.x), state.x, found)
+                state.finish(state.oracle.fooled(state.x), state.x, adversarial)
 
     def _step(self, state: _State) -> None:
         """Step to the nearest linearised boundary; images that have none leave."""
@@ -111,15 +115,15 @@ class DeepFool(MinimumNormAttack):
         length = ((1 + self.overshoot) * distance).clamp_(SHORTEST, HUGE)
         return x.addcmul(direction.nan_to_num_(0), column(length)).clamp_(0, 1)
 
-    def _foot(self, oracle: Oracle, clean: Tensor, found: Tensor) -> _State:
-        """Start a search at the nearest point to `clean` of the boundary linearised at `found`."""
-        wrong = oracle.logits(found).scatter(1, oracle.labels[:, None], -torch.inf)
+    def _foot(self, oracle: Oracle, clean: Tensor, adversarial: Tensor) -> _State:
+        """Start a search at the nearest point of the boundary linearised at `adversarial`."""
+        wrong = oracle.logits(adversarial).scatter(1, oracle.labels[:, None], -torch.inf)
         leading = wrong.argmax(1, keepdim=True)
-        state = _State(oracle, found, leading)
-        slopes, leads, _ = oracle.jacobian(found, state.leads)
+        state = _State(oracle, adversarial, leading)
+        slopes, leads, _ = oracle.jacobian(adversarial, state.leads)
         slope = inwards(slopes[:, 0], clean)
         steepness = size(slope, DUAL[self.norm])
-        distance = ((slope * (found - clean)).flatten(1).sum(1) - leads[:, 0]) / steepness
+        distance = ((slope * (adversarial - clean)).flatten(1).sum(1) - leads[:, 0]) / steepness
         state.x = self._beyond(clean, slope, steepness, distance)
         return state
 

@@ -107,7 +107,7 @@ class Distal(Attack):
             labels: target classes, int64 (n,).
             random: not used.
         """
-        found, surest = images.clone(), images.new_full((len(images),), -torch.inf)
+        adversarial, surest = images.clone(), images.new_full((len(images),), -torch.inf)
         enough = math.log(self.confidence + CLEAR * (1 - self.confidence))
         state = _Climb(Oracle(model, labels), images, torch.zeros_like(images))
         for left in range(self.steps, -1, -1):
@@ -117,7 +117,10 @@ class Distal(Attack):
                 state.images, partial(self._height, below=enough if left else -math.inf)
             )
             surer = sure > surest[state.rows]
-            found[state.rows[surer]], surest[state.rows[surer]] = state.images[surer], sure[surer]
+            adversarial[state.rows[surer]], surest[state.rows[surer]] = (
+                state.images[surer],
+                sure[surer],
+            )
             largest = uphill.flatten(1).abs().amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)
             uphill = uphill / column(largest)  # so that squares of very small slopes are not 0
             push = uphill * column(self.rate / uphill.flatten(1).norm(dim=1).clamp_min(1e-12))
@@ -126,7 +129,7 @@ class Distal(Attack):
             stuck = ~state.velocity.flatten(1).any(1)
             state.images = there
             state.drop((sure >= enough) | stuck)
-        return found
+        return adversarial
 
     def _height(self, logits: Tensor, labels: Tensor, below: float) -> Tensor:
         """Return log p of the label with the slope to climb; without one from `below` on, which

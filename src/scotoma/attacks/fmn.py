@@ -63,7 +63,7 @@ class FMN(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         norm = self.norm
-        found = images.clone()
+        adversarial = images.clone()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), norm)
         state = _State(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
@@ -79,13 +79,13 @@ class FMN(MinimumNormAttack):
                 continue
             inwards(gradient, state.x)
             distance = size(state.x - state.clean, norm)
-            state.keep(fooled, distance, found)
+            state.keep(fooled, distance, adversarial)
             steepness = size(gradient, DUAL[norm]).clamp_min_(TINY)
             state.resize(state.eps if self.far else distance - loss / steepness, fooled, gamma)
             state.move(gradient, alpha, norm)
         if len(state):
-            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, norm), found)
-        return found
+            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, norm), adversarial)
+        return adversarial
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class HopSkipJump(MinimumNormAttack):
         return self._jump_from(search, images)
 
     def _jump_from(self, search: Search, images: Tensor) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         search.drop(search.distance.isinf())
         progress = search.clean.new_full((len(search), len(self.sides)), torch.inf)
         state = search.become(_State, scale=torch.ones_like(search.distance), progress=progress)
@@ -90,9 +90,11 @@ class HopSkipJump(MinimumNormAttack):
         iteration = 1
         while True:
             probes = int(self.probes * math.sqrt(iteration))
-            state.finish(state.spent + probes + JUMPS + halvings > self.queries, state.x, found)
+            state.finish(
+                state.spent + probes + JUMPS + halvings > self.queries, state.x, adversarial
+            )
             if not len(state):
-                return found
+                return adversarial
             normal = self._normal(state, probes, state.random.fork(iteration))
             self._jump(state, normal, halvings)
             iteration += 1

@@ -49,7 +49,7 @@ class IFGSM(BoundedAttack):
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
         length = (self.step_size or self.threat.eps / self.steps) / self.threat.eps
-        found = images.clone()
+        adversarial = images.clone()
         oracle = Oracle(model, labels)
         start = self.threat.project(start, images)
         state = _State(oracle, images, start, torch.zeros_like(images), self._aim(oracle, images))
@@ -59,16 +59,16 @@ class IFGSM(BoundedAttack):
             )
             state.direction = self._direction(state.direction, gradient)
             if self.until_fooled:
-                state.finish(fooled, state.x, found)
+                state.finish(fooled, state.x, adversarial)
                 if not len(state):
-                    return found
+                    return adversarial
             state.x = self.threat.project(
                 state.x + length * self.threat.steepest(state.direction), state.clean
             )
         if not self.until_fooled:
             return state.x
-        state.finish(state.oracle.fooled(state.x), state.x, found)
-        return found
+        state.finish(state.oracle.fooled(state.x), state.x, adversarial)
+        return adversarial
 
     def _aim(self, oracle: Oracle, images: Tensor) -> Tensor:
         """Return the class that the loss refers to, int64 (n,)."""

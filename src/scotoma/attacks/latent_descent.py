@@ -55,7 +55,7 @@ class LatentDescent(MinimumNormAttack):
         threshold = (
             synthesiser.binarise.threshold if isinstance(synthesiser.binarise, Binarise) else None
         )
-        found, ends = images.clone(), images.clone()
+        adversarial, ends = images.clone(), images.clone()
         reach = images.new_zeros(len(images))
         with _watched(synthesiser) as seen:
             state = _State(Oracle(model, labels), images, images)
@@ -67,21 +67,21 @@ class LatentDescent(MinimumNormAttack):
                 x = _place(state.clean, state.goal, share, threshold)
                 rows, goal = state.rows, state.goal
                 won = self._ask(state, x, seen)
-                found[rows[won]], ends[rows[won]] = x[won], goal[won]
+                adversarial[rows[won]], ends[rows[won]] = x[won], goal[won]
                 reach[rows[won]] = step / self.steps
         rows = (reach > 0).nonzero().squeeze(1)
         oracle = Oracle(model, labels).select(rows)
-        self._draw_back(oracle, images[rows], ends[rows], reach[rows], threshold, found)
-        return found
+        self._draw_back(oracle, images[rows], ends[rows], reach[rows], threshold, adversarial)
+        return adversarial
 
     @staticmethod
     def _synthesiser(model: nn.Module) -> AnalysisBySynthesis:
-        found = inside(model)
-        if found is None:
+        synthesiser = inside(model)
+        if synthesiser is None:
             raise InputError(
                 "attack latent-descent needs a model that reconstructs images: arch=abs, binary-abs"
             )
-        return found
+        return synthesiser
 
     @staticmethod
     def _ask(state: _State, x: Tensor, seen: list[Synthesis]) -> Tensor:
@@ -101,7 +101,7 @@ class LatentDescent(MinimumNormAttack):
         goal: Tensor,
         reach: Tensor,
         threshold: float | None,
-        found: Tensor,
+        adversarial: Tensor,
     ) -> None:
         """Bisect between the last point that did not fool and the first that did."""
         low, high = reach - 1 / self.steps, reach
@@ -109,7 +109,7 @@ class LatentDescent(MinimumNormAttack):
             middle = (low + high) / 2
             x = _place(clean, goal, column(middle), threshold)
             won = oracle.fooled(x)
-            found[oracle.rows[won]] = x[won]
+            adversarial[oracle.rows[won]] = x[won]
             low, high = torch.where(won, low, middle), torch.where(won, middle, high)
 
 

@@ -61,15 +61,15 @@ class MinL2(Restarted[_State]):
         searched = images, images.clone(), nothing, random, likely, oracle.labels
         return _State(oracle, *searched, diameter, diameter)
 
-    def _search(self, state: _State, steps: int, loss: Loss, found: Tensor) -> None:
+    def _search(self, state: _State, steps: int, loss: Loss, adversarial: Tensor) -> None:
         if loss is margin:
 
             def soft(progress: float) -> Loss:
                 return soft_margin(cosine(DDN.softness, progress))
 
-            descend(state, steps, soft, DDN.alpha, DDN.gamma, found, self.until)
+            descend(state, steps, soft, DDN.alpha, DDN.gamma, adversarial, self.until)
             return
         state.eps = (WIDE * state.best).minimum(state.diameter)
         delta = stretch(state.random.normal(state.clean), state.clean, state.eps)
         state.x = delta.add_(state.clean).clamp_(0, 1)
-        descend(state, steps, lambda _: loss, DDN.alpha, GAMMA, found, self.until)
+        descend(state, steps, lambda _: loss, DDN.alpha, GAMMA, adversarial, self.until)

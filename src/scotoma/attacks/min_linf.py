@@ -32,7 +32,7 @@ class MinLinf(Restarted[_State]):
     """Minimum-norm L-inf attack: signed steps on the margin in a ball of adaptive radius.
 
     Each image has its own ball. It starts wide and at a random point, where robust models are easy
-    to fool. A success sets the radius just below the perturbation found and doubles the share by
+    to fool. A success sets the radius just below the perturbation and doubles the share by
     which the next success shrinks it; `PATIENCE` steps without one halve that share, which opens
     the ball again. So the radius falls fast at first and ends as a bisection below the best
     perturbation. Following the boundary inwards from far away escapes the flat regions around clean
@@ -70,7 +70,7 @@ class MinLinf(Restarted[_State]):
             oracle, images, images, nothing, random, likely, oracle.labels, wide, wide, wide
         )
 
-    def _search(self, state: _State, steps: int, loss: Loss, found: Tensor) -> None:
+    def _search(self, state: _State, steps: int, loss: Loss, adversarial: Tensor) -> None:
         """Run one descent from a random point of the ball."""
         if not len(state):
             return
@@ -90,7 +90,7 @@ class MinLinf(Restarted[_State]):
                 gradient = state.x
             else:
                 gradient, _, fooled = state.oracle.value_and_grad(state.x, loss)
-            self._adapt(state, fooled, found)
+            self._adapt(state, fooled, adversarial)
             if last:
                 break
             arrived = state.best < self.until
@@ -105,13 +105,13 @@ class MinLinf(Restarted[_State]):
             state.x = move.clamp_(-radius, radius).add_(state.clean).clamp_(0, 1)
 
     @staticmethod
-    def _adapt(state: _State, fooled: Tensor, found: Tensor) -> None:
+    def _adapt(state: _State, fooled: Tensor, adversarial: Tensor) -> None:
         """Keep what is nearer than before, and adapt the radius."""
         rows = fooled.nonzero().squeeze(1)
         distance = (state.x[rows] - state.clean[rows]).abs_().flatten(1).amax(1)
         closer = distance < state.best[rows]
         rows, distance = rows[closer], distance[closer]
-        found[state.rows[rows]] = state.x[rows]
+        adversarial[state.rows[rows]] = state.x[rows]
         state.best = state.best.index_copy(0, rows, distance)
         success = torch.zeros_like(fooled)
         success[rows] = True

@@ -35,7 +35,7 @@ class Pointwise(MinimumNormAttack):
     """Sets random pixels to black or white until the model is fooled, then reverts all it can.
 
     Schott et al. 2019, section 5 and appendix. Blocks of pixels, in random order, are reverted at
-    once where the model stays fooled; other blocks are halved until the needed pixel is found
+    once where the model stays fooled; other blocks are halved until the needed pixel is adversarial
     (generalised binary splitting, Hwang 1972). Then single pixels are tried until none of the rest
     can be reverted alone. For L1 and L2 the remaining pixels are bisected towards the image, one by
     one, in sweeps.
@@ -61,30 +61,30 @@ class Pointwise(MinimumNormAttack):
     draws: int = 20
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         search = Search.begin(model, images, labels, random)
         best = torch.full((len(images),), torch.inf, device=images.device)
         together = max(1, VALUES // max(1, search.clean.numel()))
         for part in torch.arange(self.restarts if len(search) else 0).split(together):
             attempts = search.repeated([search.random.fork(restart) for restart in part.tolist()])
             FewPixels("l0", draws=self.draws).follow(attempts)
-            self._take_back(attempts, found, best)
-        return found
+            self._take_back(attempts, adversarial, best)
+        return adversarial
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
         # once, and unchanged where `start` does not fool
-        found = images.clone()
+        adversarial = images.clone()
         search = Search.begin(model, images, labels, random)
         best = torch.full((len(images),), torch.inf, device=images.device)
         if len(search):
             search.begin_at(start, "l0")
-            self._take_back(search, found, best)
-        return found
+            self._take_back(search, adversarial, best)
+        return adversarial
 
-    def _take_back(self, search: Search, found: Tensor, best: Tensor) -> None:
-        """Revert what can be; `found` and `best`, their distances, keep the nearest."""
+    def _take_back(self, search: Search, adversarial: Tensor, best: Tensor) -> None:
+        """Revert what can be; `adversarial` and `best`, their distances, keep the nearest."""
         search.drop(search.distance.isinf())
         if not len(search):
             return
@@ -100,7 +100,7 @@ class Pointwise(MinimumNormAttack):
             0, rows, place, "amin"
         )
         chosen = nearest[first[rows] == place]  # one attempt an image, where several tie
-        found[search.rows[chosen]] = search.x[chosen]
+        adversarial[search.rows[chosen]] = search.x[chosen]
 
 
 def _blocks(search: Search) -> None:

@@ -43,36 +43,40 @@ class Refined(Wrapped):
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        found = super().run_from(start, model, images, labels, random)
-        return self._take_back(found, model, images, labels, random)
+        adversarial = super().run_from(start, model, images, labels, random)
+        return self._take_back(adversarial, model, images, labels, random)
 
     def _take_back(
-        self, found: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+        self,
+        adversarial: Tensor,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        random: Randomness,
     ) -> Tensor:
-        rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
+        rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
         if len(rows):
             clean, own = images[rows], random.select(rows).fork(STREAM)
             nearer = Pointwise(self.norm)(
-                select(model, rows), clean, labels[rows], start=found[rows], generator=own
+                select(model, rows), clean, labels[rows], start=adversarial[rows], generator=own
             )
-            found[rows] = torch.where(
-                (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, found[rows]
+            adversarial[rows] = torch.where(
+                (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, adversarial[rows]
             )
-        return found
+        return adversarial
 
 
 def take_back(
-    model: nn.Module, images: Tensor, labels: Tensor, found: Tensor, random: Randomness
+    model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, random: Randomness
 ) -> None:
-    """Revert changed pixels of `found` in place until none can be; the others may go to the box's
-    edge."""
-    rows = (found != images).flatten(1).any(1).nonzero().squeeze(1)
+    """Revert changed pixels in place until none can be; others may go to the edge of the box."""
+    rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
     if not len(rows):
         return
     part = select(model, rows), images[rows], labels[rows]
-    start = found[rows]
+    start = adversarial[rows]
     delta = start - part[1]
     corner = torch.where(delta == 0, start, (delta > 0).to(start))
     fooled = Oracle(part[0], part[2]).fooled(corner)
     start[fooled] = corner[fooled]
-    found[rows] = Pointwise("l0")(*part, start=start, generator=random.select(rows))
+    adversarial[rows] = Pointwise("l0")(*part, start=start, generator=random.select(rows))

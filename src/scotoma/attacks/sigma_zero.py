@@ -58,7 +58,7 @@ class SigmaZero(MinimumNormAttack):
     refine: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
         tau = self.threshold * one
         oracle, far = Oracle(model, labels), torch.inf * one
@@ -67,15 +67,15 @@ class SigmaZero(MinimumNormAttack):
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))
             gradient, _, fooled = state.oracle.value_and_grad(state.x, _hinge)
-            state.keep(fooled, size(state.x - state.clean, "l0"), found)
+            state.keep(fooled, size(state.x - state.clean, "l0"), adversarial)
             state.descend(self._downhill(gradient, state.x - state.clean), rate, step + 1)
             state.tau = (state.tau + self.adaption * rate * torch.where(fooled, 1, -1)).clamp_(0, 1)
             state.threshold()
         if len(state):
-            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l0"), found)
+            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l0"), adversarial)
         if self.refine:
-            take_back(model, images, labels, found, random)
-        return found
+            take_back(model, images, labels, adversarial, random)
+        return adversarial
 
     def _downhill(self, gradient: Tensor, delta: Tensor) -> Tensor:
         """Return the count's gradient minus the margin's, which is changed in place, with L-inf

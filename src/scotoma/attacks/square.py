@@ -55,7 +55,7 @@ class Square(BoundedAttack):
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         upper, lower = (
             self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1)
         )
@@ -72,7 +72,7 @@ class Square(BoundedAttack):
             logits = state.oracle.logits(proposal)
             gain = margin(logits, state.oracle.labels)
             done = gain > GUARD * logits.abs().amax(1)
-            found[state.rows[done]] = proposal[done]
+            adversarial[state.rows[done]] = proposal[done]
             better = (gain > state.gain).nonzero().squeeze(1)
             state.x.index_copy_(0, better, proposal.index_select(0, better))
             state.gain.index_copy_(0, better, gain.index_select(0, better))
@@ -85,7 +85,7 @@ class Square(BoundedAttack):
                 proposal = self._propose(
                     state, state.chances[:, query % DRAWN], self._side(query, images.shape[-2:])
                 )
-        return found
+        return adversarial
 
     def _side(self, query: int, size: torch.Size) -> int:
         """Return the side of the squares at a query, in pixels (section 3.1)."""

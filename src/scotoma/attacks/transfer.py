@@ -50,7 +50,7 @@ class Transfer(BoundedAttack):
             )
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         oracle = Oracle(model, labels)
         for number, source in enumerate(self.sources):
             if not len(oracle):
@@ -61,9 +61,9 @@ class Transfer(BoundedAttack):
                 make, source, images[rows], labels[rows], random.select(rows).fork(number)
             )
             fooled = oracle.fooled(examples)
-            found[rows[fooled]] = examples[fooled]
+            adversarial[rows[fooled]] = examples[fooled]
             oracle = oracle.select(~fooled)
-        return found
+        return adversarial
 
 
 def craft(

@@ -56,7 +56,7 @@ class VFGA(MinimumNormAttack):
     refine: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         loss = soft_margin(self.softness)
         changed = torch.zeros_like(images[:, 0], dtype=torch.bool)
         state = _State(Oracle(model, labels), random, images.contiguous(), changed)
@@ -75,10 +75,12 @@ class VFGA(MinimumNormAttack):
             state.drop(~going)
             if not len(state):
                 break
-            state.finish(self._change(state, gradient[going], chosen[going], loss), state.x, found)
+            state.finish(
+                self._change(state, gradient[going], chosen[going], loss), state.x, adversarial
+            )
         if self.refine:
-            take_back(model, images, labels, found, random.fork(0))
-        return found
+            take_back(model, images, labels, adversarial, random.fork(0))
+        return adversarial
 
     def _change(self, state: _State, gradient: Tensor, chosen: Tensor, loss: Loss) -> Tensor:
         """Change one of the pixels `chosen`, (n, k), of each image. Return where that fools."""

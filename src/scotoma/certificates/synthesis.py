@@ -59,13 +59,13 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
     own = _explained(model, synthesiser, images)
     whole = copy.copy(synthesiser)
     whole.race = False  # a class that has lost the race has not been searched to the end
-    found = [
-        own,
-        whole.synthesise(images, beta=0.0),
-        *([whole.synthesise(images)] if priors else []),
-    ]
-    missed = torch.stack([(images[:, None] - each.images).flatten(2).norm(dim=2) for each in found])
-    costs = torch.stack([synthesiser.beta / 2 * each.latents.square().sum(2) for each in found])
+    searches = [own, whole.synthesise(images, beta=0.0)]
+    if priors:
+        searches.append(whole.synthesise(images))
+    missed = torch.stack(
+        [(images[:, None] - each.images).flatten(2).norm(dim=2) for each in searches]
+    )
+    costs = torch.stack([synthesiser.beta / 2 * each.latents.square().sum(2) for each in searches])
     label = own.losses.argmin(1, keepdim=True)
     a, kappa = missed[0].gather(1, label), costs[0].gather(1, label)
     t = (missed.square() + costs).sqrt().amin(0) if priors else missed.amin(0)
@@ -86,13 +86,13 @@ def _crossing(a: Tensor, kappa: Tensor, t: Tensor, ratio: Tensor) -> Tensor:
 def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tensor) -> Synthesis:
     """Return the classes' reconstructions when the model is evaluated."""
     shown: list[Tensor] = []
-    found: list[Synthesis] = []
+    syntheses: list[Synthesis] = []
 
     def show(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
         shown.append(given[0])
 
     def see(_module: nn.Module, _given: Any, made: Any) -> None:
-        found.append(made)
+        syntheses.append(made)
 
     handles = (
         synthesiser.register_forward_pre_hook(show),
@@ -108,4 +108,4 @@ def _explained(model: nn.Module, synthesiser: AnalysisBySynthesis, images: Tenso
             "the bound from synthesis is not known for a model that changes images "
             "before it explains them"
         )
-    return Synthesis(*map(torch.cat, zip(*found, strict=True)))
+    return Synthesis(*map(torch.cat, zip(*syntheses, strict=True)))

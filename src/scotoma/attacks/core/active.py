@@ -26,10 +26,10 @@ class Active:
         """Indices in the whole batch of the images still here, int64."""
         return self.oracle.rows
 
-    def finish(self, done: Tensor, x: Tensor, found: Tensor) -> None:
-        """Write the rows of `x` in the mask `done` into `found`, and drop these images."""
+    def finish(self, done: Tensor, x: Tensor, adversarial: Tensor) -> None:
+        """Write the rows of `x` in the mask `done` into `adversarial`, and drop these images."""
         if bool(done.any()):
-            found[self.rows[done]] = x[done]
+            adversarial[self.rows[done]] = x[done]
             self.drop(done)
 
     def drop(self, done: Tensor) -> None:

@@ -82,9 +82,9 @@ class Nearest(Active):
     best: Tensor
     """smallest fooling distance, (n,), infinite before the first"""
 
-    def keep(self, fooled: Tensor, distance: Tensor, found: Tensor) -> None:
-        """Write the images that fool from nearer than before into `found`."""
+    def keep(self, fooled: Tensor, distance: Tensor, adversarial: Tensor) -> None:
+        """Write the images that fool from nearer than before into `adversarial`."""
         better = fooled & (distance < self.best)
         if bool(better.any()):
-            found[self.rows[better]] = self.x[better]
+            adversarial[self.rows[better]] = self.x[better]
             self.best = torch.where(better, distance, self.best)

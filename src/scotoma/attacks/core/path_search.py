@@ -45,11 +45,11 @@ class Paths(MinimumNormAttack, ABC):
     persistence: int = 0
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         search = Search.begin(model, images, labels, random)
         self.follow(search)
-        search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, found)
-        return found
+        search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, adversarial)
+        return adversarial
 
     def follow(self, search: Search) -> None:
         """Try all paths; the search keeps the best."""

@@ -34,7 +34,7 @@ class Aimed(Nearest):
         """Return the margin of the target over the label, (n,)."""
         return targeted_margin(logits, labels, self.target)
 
-    def rank(self, ranked: int, found: Tensor, dual: str) -> None:
+    def rank(self, ranked: int, adversarial: Tensor, dual: str) -> None:
         """Sort the first `ranked` classes by the distance of their linearised boundaries.
 
         `dual` is the norm dual to that of the distance.
@@ -44,7 +44,7 @@ class Aimed(Nearest):
         def leads(logits: Tensor, labels: Tensor) -> Tensor:
             return logits.gather(1, classes) - logits.gather(1, labels[:, None])
 
-        way = (found[self.rows] - self.clean) / 2
+        way = (adversarial[self.rows] - self.clean) / 2
         slopes, leading, _ = self.oracle.jacobian(self.clean + way, leads)
         leading = leading - (slopes * way[:, None]).flatten(2).sum(2)
         steepness = size(inwards(slopes, self.clean[:, None]).flatten(0, 1), dual).view_as(leading)
@@ -72,7 +72,7 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
     restart_steps: int
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = images.clone()
+        adversarial = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
         likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
@@ -85,13 +85,13 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
         first = max(
             1, self.steps - self.restarts * self.restart_steps - (ranked and ranked // 2 + 1)
         )
-        self._search(state, first, margin, found)
+        self._search(state, first, margin, adversarial)
         if ranked and len(state):
-            state.rank(ranked, found, DUAL[self.norm])
+            state.rank(ranked, adversarial, DUAL[self.norm])
         for restart in range(self.restarts):
             state.target = state.likely[:, restart % classes]
-            self._search(state, self.restart_steps, state.lead, found)
-        return found
+            self._search(state, self.restart_steps, state.lead, adversarial)
+        return adversarial
 
     @abstractmethod
     def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> State:
@@ -99,5 +99,5 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
         first."""
 
     @abstractmethod
-    def _search(self, state: State, steps: int, loss: Loss, found: Tensor) -> None:
+    def _search(self, state: State, steps: int, loss: Loss, adversarial: Tensor) -> None:
         """Run one search, with the loss `margin`, or `state.lead` in a restart; keep the best."""
