@@ -403,7 +403,7 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
             ("l0", "l2", "linf"), sizes, told[1:], row[1:], strict=True
         ):
             assert answer != label
-            assert caption.startswith(f"{amount(Threat(norm, size))}, taken for {answer}, by ")
+            assert caption.startswith(f"{amount(Threat(norm, size))}, classified as {answer}, by ")
             assert caption.rpartition("by ")[2] in ATTACKS[norm]
         hardness.append(sizes[0] / 2 + sizes[1] / 0.7 + sizes[2] / 0.1)
     assert np.all(np.diff(hardness) >= 0)

@@ -240,7 +240,7 @@ def test_the_gallery_begins_with_what_the_white_box_attack_missed(masked, digits
     for original, caption in zip(images[:, 0], gallery.captions, strict=True):  # type: ignore[union-attr]
         (index,) = np.flatnonzero((everything == original).all((1, 2, 3)))
         assert caption[0] == str(int(digits.test.labels[index]))
-        assert caption[1] != f"taken for {caption[0]}"
+        assert caption[1] != f"classified as {caption[0]}"
 
 
 def test_each_source_is_attacked_once_for_all_targets(

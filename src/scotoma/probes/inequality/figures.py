@@ -195,7 +195,7 @@ def _cover(row: Row, order: str, pixels: int) -> str:
     covered = int(row[f"covered {order}"])
     squares = f"n = {row[f'regions {order}']}, r = {row[f'radius {order}']}"
     share = f"{covered} px ({covered / pixels:.1%})"
-    return f"{squares}, {share}, taken for {row[f'prediction {order}']}"
+    return f"{squares}, {share}, classified as {row[f'prediction {order}']}"
 
 
 def colour_of(cell: Cell) -> str:

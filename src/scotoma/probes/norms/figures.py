@@ -135,4 +135,4 @@ def _example(read: Reading, row: int) -> str:
         return "none found"
     by = read.tried[read.finder[row]]
     size = amount(Threat(read.bound.norm, float(read.nearest[row])))
-    return f"{size}, taken for {by.records['adversarial_prediction'][row]}, by {by.name}"
+    return f"{size}, classified as {by.records['adversarial_prediction'][row]}, by {by.name}"

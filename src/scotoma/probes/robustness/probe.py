@@ -145,7 +145,11 @@ class Robustness(Probe):
             images="examples",
             columns=["original", "adversarial", "difference (grey is none)"],
             captions=[
-                [f"{row['label']}", f"taken for {row['adversarial_prediction']}", sized(row, norm)]
+                [
+                    f"{row['label']}",
+                    f"classified as {row['adversarial_prediction']}",
+                    sized(row, norm),
+                ]
                 for row in chosen.iter_rows(named=True)
             ],
         )

@@ -96,7 +96,11 @@ def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
         images="examples",
         columns=["original", "example", "difference (grey is none)"],
         captions=[
-            [f"{labels[row]}", f"taken for {cell.answer[row]}", f"{cell.attack} on {cell.source}"]
+            [
+                f"{labels[row]}",
+                f"classified as {cell.answer[row]}",
+                f"{cell.attack} on {cell.source}",
+            ]
             for row, cell in shown
         ],
     )
