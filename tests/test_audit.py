@@ -16,12 +16,20 @@ from scotoma.data.dataset import Dataset
 from scotoma.probes import PROBES
 from scotoma.probes.distance.probe import Distance
 from scotoma.probes.divergence.probe import Divergence
+from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.errors import InputError
 
 PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]
-QUICK = Norms({"l0": ("vfga", "pointwise"), "l2": ("deepfool", "contrast"), "linf": ("fmn-linf",)})
+QUICK = {
+    "norms": Norms(
+        {"l0": ("vfga", "pointwise"), "l2": ("deepfool", "contrast"), "linf": ("fmn-linf",)}
+    ),
+    "inequality": Inequality(images=30, steps=10, draws=1, occlusions=((10, 5),)),
+    "divergence": Divergence(points=300),
+}
+LIMIT = 40
 ATTACKING = ["robustness", "blindspots", "distance"]
 """Probes that look at how the model answers, and are quick on a few images."""
 
@@ -29,9 +37,15 @@ ATTACKING = ["robustness", "blindspots", "distance"]
 @pytest.fixture(scope="module")
 def report(tmp_path_factory, digits_model):
     out = tmp_path_factory.mktemp("audit") / "run"
-    probes = [QUICK if probe == "norms" else probe for probe in PROBES]
+    probes = [QUICK.get(probe, probe) for probe in PROBES]
     return scotoma.audit(
-        str(digits_model), "digits", "linf:0.1", out=out, probes=probes, attack="fmn-linf", limit=80
+        str(digits_model),
+        "digits",
+        "linf:0.1",
+        out=out,
+        probes=probes,
+        attack="fmn-linf",
+        limit=LIMIT,
     )
 
 
@@ -54,7 +68,7 @@ def test_findings_have_the_schema_that_other_tools_read(found):
         "model": "digits-pgd",
         "data": "digits",
         "threat": {"norm": "linf", "eps": 0.1},
-        "n": 80,
+        "n": LIMIT,
     }
     assert [finding["probe"] for finding in found["findings"]] == list(PROBES)
     for finding in found["findings"]:
@@ -88,7 +102,7 @@ def test_the_numbers_that_the_schema_promises(found):
     ][0].keys()
     for row in blindspots["tables"]["grid"]:
         assert {"alpha", "beta", "n", "accuracy", "success_eps", "success_alpha_eps"} <= row.keys()
-        assert row["n"] == 80
+        assert row["n"] == LIMIT
         assert 0 <= row["success_alpha_eps"] <= row["success_eps"] <= 1
     assert len(blindspots["tables"]["grid"]) == 7
 
@@ -120,7 +134,7 @@ def test_the_records_are_a_frame(report):
         .height
         == 7
     )
-    assert len(frame) == 80 * frame.select("attack", "transform").unique().height
+    assert len(frame) == LIMIT * frame.select("attack", "transform").unique().height
     expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
     assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
     assert report.provenance["passes"]["forwards"] == frame["forwards"].sum()
