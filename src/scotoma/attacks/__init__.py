@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *(entry.partition(":")[2] for entry in ATTACKS.entries.values())])
+    return sorted(["ATTACKS", "follows_gradients", "make", "takes", *ATTACKS.attributes])
 
 
 def make(name: str, threat: Threat | str, **settings: Any) -> Any:

@@ -33,3 +33,7 @@ ARCHITECTURES = Table(
         "resnet101": "models.bottleneck:resnet101",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return ["ARCHITECTURES"]

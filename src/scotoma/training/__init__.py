@@ -36,3 +36,7 @@ AUGMENTATIONS = Table(
         "scale-shift": "training.augment:RandomScaleShift",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return ["AUGMENTATIONS", "RECIPES"]
