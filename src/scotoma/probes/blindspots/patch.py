@@ -58,17 +58,9 @@ class Searched:
 
     def blind(self) -> tuple[Transform, ...]:
         """Return the contrast shifts that are blind spots: the transforms to train on."""
-        plane = [
-            family.worst
-            for family in self.result.families
-            if family.worst and family.name == map_report.PLANE
-        ]
-        chosen = (
-            each.transform
-            for each in (*self.grid, *plane)
-            if each.transform and is_blind(each, self.base)
-        )
-        return tuple(dict.fromkeys(chosen))
+        plane = (each.worst for each in self.result.families if each.name == map_report.PLANE)
+        sets = [each for each in (*self.grid, *plane) if each and is_blind(each, self.base)]
+        return tuple(dict.fromkeys(each.transform for each in sets if each.transform))
 
 
 def patch(
@@ -119,8 +111,7 @@ def patch(
     audit = read_json(run_folder / "findings.json")
     try:
         threat, n = Threat(**audit["claim"]["threat"]), audit["claim"]["n"]
-        asked = audit["provenance"]
-        seed, settings = asked["seed"], Settings(asked["attack"])
+        seed, settings = audit["provenance"]["seed"], Settings(audit["provenance"]["attack"])
     except (KeyError, TypeError):
         raise InputError(
             f"run_folder={str(run_folder)!r}: findings.json there is not the findings of an audit"
@@ -135,15 +126,15 @@ def patch(
     with ExitStack() as locks:
         run = begin(model, run_folder)
         before = Searched.of(run, settings, search)
-        spots = before.blind()
-        if not spots:
+        blind = before.blind()
+        if not blind:
             raise InputError(
                 f"{run_folder}: the audit search finds no blind spot of scale-shift in "
                 f"{model.name}, so there is nothing to train on"
             )
         path = out / "model.safetensors"
         if group.leads and not path.exists():
-            recipe = Patched(threat, spots, steps=steps)
+            recipe = Patched(threat, blind, steps=steps)
             batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
             with progress.bar("fine-tuning", batches) as advance:
                 train(
@@ -165,10 +156,10 @@ def patch(
         appears(path.exists)
         new = begin(_load(path, model), out / "after")
         after = Searched.of(new, settings, search)
-        rows, attack = list(_compared(before, after, spots)), settings.attack
+        rows, attack = list(_compared(before, after, blind)), settings.attack
         described = map_report.describe(after.result, search.question, new, attack, search.steps)
     if group.leads:
-        findings = [patch_report.describe(rows, spots, attack), described]
+        findings = [patch_report.describe(rows, blind, attack), described]
         for each in findings:
             save_finding(out, each)
         summary = {
@@ -208,11 +199,11 @@ def _load(path: Path, model: Classifier) -> Classifier:
 
 
 def _compared(
-    before: Searched, after: Searched, spots: tuple[Transform, ...]
+    before: Searched, after: Searched, blind: tuple[Transform, ...]
 ) -> Iterable[Comparison]:
     """Yield the test set itself, the grid, and the worst of each family on either model."""
     yield Comparison("none", False, before.base, after.base)
     grid = {each.transform: map_report.PLANE for each in before.grid}
     for transform, family in (grid | before.worst() | after.worst()).items():
         sides = before.scout.strong(transform), after.scout.strong(transform)
-        yield Comparison(family, transform in spots, *sides)
+        yield Comparison(family, transform in blind, *sides)
