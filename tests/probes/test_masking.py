@@ -12,6 +12,7 @@ import torch
 from masked_models import GradientKiller, QuantisedInput, Randomised, Rippled, Temperature
 
 import scotoma
+from once import barely_tested, once
 from scotoma.auditing import draw
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
@@ -22,34 +23,29 @@ from scotoma.reference import ZOO
 from scotoma.training.loop import Schedule, train
 
 THREAT = "linf:0.2"
-LIMIT = 100
+LIMIT = 60
 
 
-@pytest.fixture(scope="module")
-def others(digits, tmp_path_factory) -> list[str]:
-    """Two small networks to make examples on."""
-    folder = tmp_path_factory.mktemp("sources")
-    made = []
-    for arch in ("wong-small", "tramer-d"):
-        made.append(str(folder / f"{arch}.safetensors"))
-        train(
-            "natural",
-            digits,
-            arch,
-            Threat.parse(THREAT),
-            folder / f"{arch}.safetensors",
-            schedule=Schedule(8, 32, 2e-3),
+def naturally(digits, arch: str, schedule: Schedule) -> str:
+    """A file with a network of the digits after natural training."""
+    few, threat = barely_tested(digits), Threat.parse(THREAT)
+    return str(
+        once(
+            f"{arch}-natural.safetensors",
+            lambda path: train("natural", few, arch, threat, path, schedule=schedule),
         )
-    return made
+    )
 
 
 @pytest.fixture(scope="module")
-def natural(digits, tmp_path_factory):
-    path = tmp_path_factory.mktemp("natural") / "natural.safetensors"
-    train(
-        "natural", digits, "small-cnn", Threat.parse(THREAT), path, schedule=Schedule(8, 64, 3e-3)
-    )
-    return path
+def others(digits) -> list[str]:
+    """Two small networks to make examples on."""
+    return [naturally(digits, arch, Schedule(8, 32, 2e-3)) for arch in ("wong-small", "tramer-d")]
+
+
+@pytest.fixture(scope="module")
+def natural(digits) -> str:
+    return naturally(digits, "small-cnn", Schedule(8, 64, 3e-3))
 
 
 @pytest.fixture
@@ -146,6 +142,7 @@ def test_fgsm_training_hides_it_on_mnist(mnist, ask):
         mnist,
         "linf:0.3",
         [str(ZOO / "tramer-b.safetensors")],
+        limit=40,
     )
     assert finding.numbers["masked"] is True
     assert "A random step first does not help a single step" in failed(finding)
@@ -159,7 +156,7 @@ def test_mnist_networks_that_do_not(mnist, ask, name):
         mnist,
         "linf:0.3",
         [str(ZOO / "tramer-b.safetensors")],
-        limit=50,
+        limit=25,
         attack="strong",
     )
     assert failed(finding) == set()
@@ -180,7 +177,7 @@ def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
 
 
 def test_what_is_written(ask, natural, tmp_path):
-    finding = ask(GradientKiller(load_model(str(natural)).module), attack="strong")
+    finding = ask(GradientKiller(load_model(str(natural)).module), attack="strong", limit=100)
     checks = {row["check"]: row for row in finding.tables["checks"]}
     assert len(checks) == finding.numbers["checks"] == 13
     n = finding.numbers["n"]
