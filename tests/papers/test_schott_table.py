@@ -127,7 +127,7 @@ def test_bounds_stand_beside_what_attacks_found(context, monkeypatch):
     with context(limit=LIMIT) as held:
         rows, finding = FewBounds().measure(held, "bounds")
         nearest = measure(held, "digits-pgd").readings["l2"]
-    right = nearest.right
+    right = nearest.correct
     crossed = (nearest.nearest < np.linspace(0, 10, LIMIT))[right].mean()
     assert 0 < crossed <= 1
     assert finding.verdict == "differs"

@@ -22,7 +22,7 @@ from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.probes.base import Settings
-from scotoma.probes.norms.analysis import Kind, Reading, Tried
+from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import PASSES
@@ -439,7 +439,7 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
 
 def reading(
     bound: Threat, found: dict[tuple[str, Kind], list[float]], right: list[bool]
-) -> Reading:
+) -> NormAnalysis:
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return images
 
@@ -447,7 +447,7 @@ def reading(
         Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
         for (name, kind), values in found.items()
     )
-    return Reading(bound, tuple(tried), np.array(right))
+    return NormAnalysis(bound, tuple(tried), np.array(right))
 
 
 def test_what_a_reading_counts():

@@ -22,7 +22,7 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
-from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
+from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.probe import Cell, Maker, Matrix, Transfer, crafting
 from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
@@ -341,14 +341,14 @@ def cell(
     return Cell("audited", source, attack, held_out, np.ones(n, bool), hit, hit.astype(int))
 
 
-def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -> Reading:
+def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -> TransferAnalysis:
     frame = pl.DataFrame(
         {"label": [0] * n, "prediction": [0] * n, "success": [i in white for i in range(n)]}
     )
     frame = frame.with_columns(linf=pl.when("success").then(0.05).otherwise(np.inf))
     makers = {name: Maker(model, (model,)) for name, model in MODELS.items()}
     sources = tuple(Source(MODELS[name], True, "") for name in ("first", "second"))
-    return Reading(
+    return TransferAnalysis(
         Claim(MODELS["audited"], digits, THREAT),
         Matrix(sources, makers, cells, frame, "pgd", crafting(THREAT)),
     )

@@ -17,7 +17,7 @@ from scotoma.papers.item import Context, agreement, cells, ours, row
 from scotoma.papers.schott2019 import Study, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
-from scotoma.probes.norms.analysis import MISLED, Reading
+from scotoma.probes.norms.analysis import MISLED, NormAnalysis
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.finding import Boxes, Figure, Finding, Gallery, Row
@@ -44,14 +44,14 @@ class Measured:
 
     model: str
     run: Run
-    readings: dict[str, Reading]
+    readings: dict[str, NormAnalysis]
     gradients: Gradients
     queries: int
 
     @property
     def correct(self) -> np.ndarray:
         """Which images are classified correctly before any attack, bool (n,)."""
-        return next(iter(self.readings.values())).right
+        return next(iter(self.readings.values())).correct
 
     @property
     def index(self) -> np.ndarray:
@@ -272,7 +272,7 @@ def _chosen(models: Models) -> np.ndarray:
     return ordered[places.round().astype(int)[1:-1]]
 
 
-def _caption(read: Reading, line: int) -> str:
+def _caption(read: NormAnalysis, line: int) -> str:
     by = read.tried[read.finder[line]]
     size = amount(Threat(read.bound.norm, float(read.nearest[line])))
     return f"{by.records['adversarial_prediction'][line]}, {size}, {by.name}"

@@ -59,7 +59,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelAnalysis:
     """Measurements of one model, "audited" or "reference", from `measurements.look`."""
 
     name: str

@@ -12,7 +12,7 @@ from torch import Tensor
 from scotoma.attribution.noise import TYPES
 from scotoma.data.dataset import Split
 from scotoma.probes.base import columns
-from scotoma.probes.inequality.analysis import Cell, Reading
+from scotoma.probes.inequality.analysis import Cell, ModelAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
 from scotoma.utils.stats import finite
 
@@ -62,26 +62,26 @@ class Shown:
         return (1 - np.abs(strength) * (1 - colour)).astype(np.float32)
 
 
-def maps_to_show(audited: Reading) -> Tensor:
+def maps_to_show(audited: ModelAnalysis) -> Tensor:
     """Choose a few test images, from the most even evidence to the most concentrated, int64."""
     return _spread(audited, np.arange(len(audited.table)), audited["gini"])
 
 
-def cover_to_show(audited: Reading) -> Cell:
+def cover_to_show(audited: ModelAnalysis) -> Cell:
     """Choose the smallest occlusion, in the colour with the widest gap."""
     cells = [cell for cell in audited.cells if cell.attack == "occlusion"]
     least = min(cell.reach for cell in cells)
     return max((cell for cell in cells if cell.reach == least), key=lambda cell: cell.gap.value)
 
 
-def covers_to_show(audited: Reading, cell: Cell) -> Tensor:
+def covers_to_show(audited: ModelAnalysis, cell: Cell) -> Tensor:
     """Choose a few test images that the occlusion fools, from a small cover to a large one."""
     covered = audited.covered("importance", cell.kind, cell.size)
-    fell = np.flatnonzero(np.isfinite(covered))
-    return _spread(audited, fell, covered[fell])
+    fooled = np.flatnonzero(np.isfinite(covered))
+    return _spread(audited, fooled, covered[fooled])
 
 
-def lorenz_rows(readings: list[Reading]) -> list[Row]:
+def lorenz_rows(readings: list[ModelAnalysis]) -> list[Row]:
     """Return mean Lorenz curves, and the line of equal shares."""
     lines = {reading.name: reading["lorenz"].mean(0) for reading in readings} | {
         EVEN: np.array([0.0, 1.0])
@@ -93,7 +93,7 @@ def lorenz_rows(readings: list[Reading]) -> list[Row]:
     ]
 
 
-def error_rows(readings: list[Reading], kind: str) -> list[Row]:
+def error_rows(readings: list[ModelAnalysis], kind: str) -> list[Row]:
     """Return error against the number of noisy values, by order and model."""
     lines = {"importance": (0, "importance"), "random": (0, "random"), "reverse": (0, "reverse")}
     if len(readings) > 1:
@@ -106,7 +106,7 @@ def error_rows(readings: list[Reading], kind: str) -> list[Row]:
     ]
 
 
-def figures(readings: list[Reading], shown: Shown) -> tuple[Figure, ...]:
+def figures(readings: list[ModelAnalysis], shown: Shown) -> tuple[Figure, ...]:
     """Return the figures in the order of the page."""
     return (
         *(_errors(kind) for kind in TYPES),
@@ -145,7 +145,7 @@ def _errors(kind: str) -> Curve:
     )
 
 
-def _maps(readings: list[Reading], shown: Shown) -> Gallery:
+def _maps(readings: list[ModelAnalysis], shown: Shown) -> Gallery:
     ginis = [
         dict(zip(reading.table["index"], reading["gini"], strict=True)) for reading in readings
     ]
@@ -208,7 +208,7 @@ def _coloured(images: np.ndarray) -> np.ndarray:
     return images if images.shape[1] == 3 else np.repeat(images.mean(1, keepdims=True), 3, axis=1)
 
 
-def _spread(audited: Reading, rows: np.ndarray, values: np.ndarray) -> Tensor:
+def _spread(audited: ModelAnalysis, rows: np.ndarray, values: np.ndarray) -> Tensor:
     """Choose the test images of a few rows, evenly from the smallest value to the largest."""
     if not len(rows):
         return torch.zeros(0, dtype=torch.int64)

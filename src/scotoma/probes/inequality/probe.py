@@ -18,7 +18,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Probe, Settings, is_prepared, load_other, model_facts
 from scotoma.probes.inequality import report
-from scotoma.probes.inequality.analysis import Reading
+from scotoma.probes.inequality.analysis import ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
 from scotoma.probes.inequality.measurements import (
     WHAT,
@@ -140,7 +140,7 @@ class Inequality(Probe):
 
     def _readings(
         self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None
-    ) -> list[Reading]:
+    ) -> list[ModelAnalysis]:
         """Measure audited model and reference on the images whose maps are not zero."""
         models = {"audited": None} | ({"reference": reference} if reference else {})
         # includes images that the reference misclassifies, so that more images reuse the work units
@@ -154,12 +154,17 @@ class Inequality(Probe):
         }
         said = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
         return [
-            Reading(name, planned, table.filter(pl.Series(said))) for name, table in tables.items()
+            ModelAnalysis(name, planned, table.filter(pl.Series(said)))
+            for name, table in tables.items()
         ]
 
     @staticmethod
     def _shown(
-        run: Run, claim: Claim, planned: Plan, readings: list[Reading], reference: Classifier | None
+        run: Run,
+        claim: Claim,
+        planned: Plan,
+        readings: list[ModelAnalysis],
+        reference: Classifier | None,
     ) -> Shown:
         """Return the images of the galleries."""
 
@@ -180,10 +185,12 @@ class Inequality(Probe):
                 seen(index, {"shown": "maps"}, look_at_maps(planned, on(reference)), reference)
             )
         cell = cover_to_show(readings[0])
-        fell = covers_to_show(readings[0], cell)
+        fooled = covers_to_show(readings[0], cell)
         what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
         covers = (
-            seen(fell, what, look_at_covers(planned, cell.size, cell.kind)) if len(fell) else None
+            seen(fooled, what, look_at_covers(planned, cell.size, cell.kind))
+            if len(fooled)
+            else None
         )
         return Shown(claim.data.test, maps, cell, covers)
 

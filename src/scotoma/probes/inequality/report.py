@@ -11,7 +11,7 @@ from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
-from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, Reading
+from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
@@ -34,7 +34,7 @@ def describe(
     question: str,
     claim: Claim,
     run: Run,
-    readings: list[Reading],
+    readings: list[ModelAnalysis],
     smallest: np.ndarray,
     shown: Shown,
     beside: Compared,
@@ -108,7 +108,7 @@ def place(cell: Cell, values: int, pixels: int) -> str:
     return f"Noise {'added to' if cell.kind == 'I' else 'in place of'} the {which} of {values:,}"
 
 
-def _headline(decided: Verdict, readings: list[Reading], worst: Cell) -> str:
+def _headline(decided: Verdict, readings: list[ModelAnalysis], worst: Cell) -> str:
     lead = {
         "broken": "A handful of pixels carries the prediction",
         "weak": "A few pixels carry more of the prediction than others",
@@ -139,7 +139,7 @@ def _points(gap: Estimate) -> str:
 
 
 def _numbers(
-    claim: Claim, readings: list[Reading], worst: Cell, together: Correlation
+    claim: Claim, readings: list[ModelAnalysis], worst: Cell, together: Correlation
 ) -> dict[str, Any]:
     """Return the key numbers; without a reference its numbers are None."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
@@ -164,14 +164,14 @@ def _numbers(
     }
 
 
-def _named(cell: Cell, reading: Reading) -> str:
+def _named(cell: Cell, reading: ModelAnalysis) -> str:
     if cell.attack == "noise":
         return f"noise {cell.kind} on {cell.size} value{'' if cell.size == 1 else 's'}"
     regions, radius = reading.plan.occlusions[cell.size]
     return f"occlusion in {colour_of(cell)}, {regions} regions, radius {radius}"
 
 
-def _ginis(reading: Reading) -> list[Row]:
+def _ginis(reading: ModelAnalysis) -> list[Row]:
     block = reading.plan.block
     return [
         {
@@ -185,7 +185,7 @@ def _ginis(reading: Reading) -> list[Row]:
     ]
 
 
-def _noise(reading: Reading) -> list[Row]:
+def _noise(reading: ModelAnalysis) -> list[Row]:
     return [
         {
             "model": reading.name,
@@ -202,7 +202,7 @@ def _noise(reading: Reading) -> list[Row]:
     ]
 
 
-def _occlusion(reading: Reading) -> list[Row]:
+def _occlusion(reading: ModelAnalysis) -> list[Row]:
     """Return rows; `covered` is the mean over fooled images in pixels, `share` the most covered."""
     rows = []
     for cell in reading.cells:
@@ -211,7 +211,7 @@ def _occlusion(reading: Reading) -> list[Row]:
         regions, radius = reading.plan.occlusions[cell.size]
         for order in ORDERS:
             covered = reading.covered(order, cell.kind, cell.size)
-            fell = covered[np.isfinite(covered)]
+            fooled = covered[np.isfinite(covered)]
             rows.append(
                 {
                     "model": reading.name,
@@ -221,14 +221,14 @@ def _occlusion(reading: Reading) -> list[Row]:
                     "order": order,
                     "share": finite(cell.share),
                     **columns("error", cell.error(order)),
-                    "covered": finite(fell.mean()) if len(fell) else None,
+                    "covered": finite(fooled.mean()) if len(fooled) else None,
                     "n": len(covered),
                 }
             )
     return rows
 
 
-def _gaps(reading: Reading) -> list[Row]:
+def _gaps(reading: ModelAnalysis) -> list[Row]:
     return [
         {
             "model": reading.name,
@@ -244,7 +244,7 @@ def _gaps(reading: Reading) -> list[Row]:
     ]
 
 
-def _shares(reading: Reading) -> list[Row]:
+def _shares(reading: ModelAnalysis) -> list[Row]:
     """Return the share of the evidence that the most important values have."""
     return [
         {
@@ -257,7 +257,7 @@ def _shares(reading: Reading) -> list[Row]:
     ]
 
 
-def _concentration(reading: Reading) -> Row:
+def _concentration(reading: ModelAnalysis) -> Row:
     """Return Hoover's index and the number of effective values (Herfindahl)."""
     measures = columns("hoover", mean(reading["hoover"])) | columns(
         "effective_values", mean(reading["effective"])
@@ -270,7 +270,7 @@ def _concentration(reading: Reading) -> Row:
     }
 
 
-def _deletion(reading: Reading) -> list[Row]:
+def _deletion(reading: ModelAnalysis) -> list[Row]:
     return [
         {
             "model": reading.name,
@@ -284,7 +284,7 @@ def _deletion(reading: Reading) -> list[Row]:
 
 
 def _notes(
-    claim: Claim, readings: list[Reading], together: Correlation, why: str, dropped: int
+    claim: Claim, readings: list[ModelAnalysis], together: Correlation, why: str, dropped: int
 ) -> tuple[str, ...]:
     audited, plan = readings[0], readings[0].plan
     mean_of = f"the {'training' if claim.data.train is not None else 'audited'} data"

@@ -28,7 +28,7 @@ class Evidence:
     claim: Claim
     index: np.ndarray
     """int64 (n,): numbers of the test images"""
-    fell: dict[str, np.ndarray]
+    fooled: dict[str, np.ndarray]
     """By attack within eps: "single step", "random step first", "iterated", "many restarts",
     "random search", "the audit's own", "transferred", and "transferred single step" of the best
     source."""
@@ -52,8 +52,8 @@ class Evidence:
 
     def checks(self) -> list[Check]:
         """Return the checks that a useful gradient passes."""
-        fell, flags = self.fell, {name: self.gradients[name].to_numpy() for name in FLAGS}
-        gradient = fell["iterated"] | fell["many restarts"]
+        fooled, flags = self.fooled, {name: self.gradients[name].to_numpy() for name in FLAGS}
+        gradient = fooled["iterated"] | fooled["many restarts"]
         checks = [
             Check(
                 "A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]
@@ -67,14 +67,16 @@ class Evidence:
             ),
             not_behind(
                 "A random step first does not help a single step",
-                fell["single step"],
-                fell["random step first"],
+                fooled["single step"],
+                fooled["random step first"],
             ),
-            at_least("Many steps break what one breaks", gradient, fell["single step"]),
-            at_least("Gradients break what random search breaks", gradient, fell["random search"]),
+            at_least("Many steps break what one breaks", gradient, fooled["single step"]),
+            at_least(
+                "Gradients break what random search breaks", gradient, fooled["random search"]
+            ),
             Check(
                 "Steps inside the ball break most of what the audit's own attack breaks",
-                fell["the audit's own"] & ~gradient,
+                fooled["the audit's own"] & ~gradient,
                 tolerated=OVERSHOOT,
             ),
         ]
@@ -83,12 +85,12 @@ class Evidence:
                 at_least(
                     "Its own gradient breaks what other models' examples break",
                     gradient,
-                    fell["transferred"],
+                    fooled["transferred"],
                 ),
                 not_behind(
                     "Its own single step breaks as much as another model's",
-                    fell["single step"],
-                    fell["transferred single step"],
+                    fooled["single step"],
+                    fooled["transferred single step"],
                 ),
             ]
         return [

@@ -71,13 +71,13 @@ class Masking(Probe):
         return source_facts(self.sources)
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        right = run.map_images("gradients", {}, _health)
-        if not len(right):
+        correct = run.map_images("gradients", {}, _health)
+        if not len(correct):
             return Finding("masking", self.question, "not applicable", RULE, NOTHING_TO_ATTACK)
         others = [
             source for source in sources(claim, run, prepared(self.sources)) if source.held_out
         ]
-        return finding(self.question, self._gather(claim, run, settings, right, others))
+        return finding(self.question, self._gather(claim, run, settings, correct, others))
 
     def _gather(
         self,
@@ -89,7 +89,7 @@ class Masking(Probe):
     ) -> Evidence:
         threat, index = claim.threat, gradients["index"].to_numpy()
 
-        def fell(attack: Attack, size: Threat, what: str) -> np.ndarray:
+        def fooled(attack: Attack, size: Threat, what: str) -> np.ndarray:
             return fallen(run.attack(attack, what=f"masking: {what}"), index, size)
 
         attacks = {
@@ -100,21 +100,25 @@ class Masking(Probe):
             "random search": make(SEARCHES[threat.norm], threat, queries=QUERIES),
             "the audit's own": settings.make_attack(threat),
         }
-        broken = {name: fell(attack, threat, name) for name, attack in attacks.items()}
+        broken = {name: fooled(attack, threat, name) for name, attack in attacks.items()}
         broken |= self._transferred(run, threat, sources, index)
         values = int(np.prod(claim.data.shape))
         whole = 1.0 if threat.norm == "linf" else math.sqrt(values)
         balls = [
             Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole
         ]
-        by_size = {ball.eps: fell(PGD(ball, steps=20), ball, f"eps {ball.eps:g}") for ball in balls}
+        by_size = {
+            ball.eps: fooled(PGD(ball, steps=20), ball, f"eps {ball.eps:g}") for ball in balls
+        }
         # the largest ball contains the same images in every norm; steps in L-inf reach them best
-        by_size[whole] = fell(
+        by_size[whole] = fooled(
             PGD(Threat("linf", 1.0), steps=50, restarts=2),
             Threat(threat.norm, whole),
             f"eps {whole:g}",
         )
-        by_steps = {steps: fell(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS}
+        by_steps = {
+            steps: fooled(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS
+        }
         steps, random = self._linearity(run, threat)
         worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
         orders = orders_within(values)

@@ -55,16 +55,16 @@ def finding(question: str, evidence: Evidence) -> Finding:
         tables={
             "checks": [_check(evidence, check) for check in checks],
             "attacks": [
-                {"attack": name, **columns("success", rate(fell)), "n": n}
-                for name, fell in evidence.fell.items()
+                {"attack": name, **columns("success", rate(fooled)), "n": n}
+                for name, fooled in evidence.fooled.items()
             ],
             "eps": [
-                {"eps": finite(size), **columns("success", rate(fell)), "n": n}
-                for size, fell in evidence.by_size.items()
+                {"eps": finite(size), **columns("success", rate(fooled)), "n": n}
+                for size, fooled in evidence.by_size.items()
             ],
             "steps": [
-                {"steps": steps, **columns("success", rate(fell)), "n": n}
-                for steps, fell in evidence.by_steps.items()
+                {"steps": steps, **columns("success", rate(fooled)), "n": n}
+                for steps, fooled in evidence.by_steps.items()
             ],
             "subspace": [
                 {"k": k, **columns("share", share), "n": share.n}
@@ -97,7 +97,7 @@ def _check(evidence: Evidence, check: Check) -> Row:
 
 
 def _headline(evidence: Evidence, checks: list[Check], failed: list[Check]) -> str:
-    success = rate(evidence.fell["iterated"] | evidence.fell["many restarts"])
+    success = rate(evidence.fooled["iterated"] | evidence.fooled["many restarts"])
     if not failed:
         return (
             f"None of {len(checks)} checks found masked gradients. Iterated attacks fool "

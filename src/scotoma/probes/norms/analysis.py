@@ -36,7 +36,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Reading:
+class NormAnalysis:
     """Results of attacks that minimise one norm; arrays have one entry for each audited image.
 
     Distances are 0 if the model is wrong without an attack, and infinite if the attack failed.
@@ -44,14 +44,14 @@ class Reading:
 
     bound: Threat
     tried: tuple[Tried, ...]
-    right: np.ndarray
+    correct: np.ndarray
     """bool: whether the model is correct in every evaluation"""
 
     @cached_property
     def distances(self) -> np.ndarray:
         """Distances, a row for each attack."""
         found = [each.records[self.bound.norm].to_numpy() for each in self.tried]
-        return np.where(self.right, np.stack(found).astype(np.float64), 0.0)
+        return np.where(self.correct, np.stack(found).astype(np.float64), 0.0)
 
     @cached_property
     def nearest(self) -> np.ndarray:
@@ -66,7 +66,7 @@ class Reading:
     @cached_property
     def broken(self) -> np.ndarray:
         """bool: whether the model is correct and some attack fools it at some distance."""
-        return self.right & np.isfinite(self.nearest)
+        return self.correct & np.isfinite(self.nearest)
 
     @property
     def gradient(self) -> str | None:
@@ -98,7 +98,7 @@ class Reading:
     @cached_property
     def success(self) -> Rate:
         """Share of the correctly classified images that are fooled within the bound."""
-        return rate(~beyond(self.nearest[self.right], self.bound.eps))
+        return rate(~beyond(self.nearest[self.correct], self.bound.eps))
 
     @cached_property
     def decision_nearer(self) -> Rate | None:
@@ -109,7 +109,7 @@ class Reading:
         gradient, decision = self.by("gradient"), self.by("decision")
         if gradient is None or decision is None:
             return None
-        either = self.right & np.isfinite(np.minimum(gradient, decision))
+        either = self.correct & np.isfinite(np.minimum(gradient, decision))
         return rate(decision[either] < NEARER * gradient[either])
 
     @property

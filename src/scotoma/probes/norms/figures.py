@@ -8,7 +8,7 @@ import torch
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import columns
-from scotoma.probes.norms.analysis import Kind, Reading
+from scotoma.probes.norms.analysis import Kind, NormAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
 from scotoma.utils.stats import finite
 from scotoma.utils.text import norm_name
@@ -31,7 +31,7 @@ def amount(bound: Threat) -> str:
     return f"{norm_name(bound.norm)} {bound.eps:.3g}"
 
 
-def curve(read: Reading) -> list[Row]:
+def curve(read: NormAnalysis) -> list[Row]:
     """Return accuracy at distances from 0 to beyond the bound and most distances."""
     far = (
         max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR]))
@@ -57,7 +57,7 @@ def curve(read: Reading) -> list[Row]:
     return rows
 
 
-def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
+def curves(claim: Claim, readings: dict[str, NormAnalysis]) -> list[Figure]:
     return [
         Curve(
             f"curve_{norm}",
@@ -78,12 +78,12 @@ def curves(claim: Claim, readings: dict[str, Reading]) -> list[Figure]:
     ]
 
 
-def chosen(readings: dict[str, Reading]) -> np.ndarray:
+def chosen(readings: dict[str, NormAnalysis]) -> np.ndarray:
     """Choose a few fooled images from easy to hard, fooled in every norm if there are any."""
-    fell = [read.broken for read in readings.values()]
-    candidates = np.flatnonzero(np.all(fell, axis=0))
+    fooled = [read.broken for read in readings.values()]
+    candidates = np.flatnonzero(np.all(fooled, axis=0))
     if not len(candidates):
-        candidates = np.flatnonzero(np.any(fell, axis=0))
+        candidates = np.flatnonzero(np.any(fooled, axis=0))
     if not len(candidates):
         return candidates
     hardness = np.mean(
@@ -93,7 +93,7 @@ def chosen(readings: dict[str, Reading]) -> np.ndarray:
     return ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered))).round().astype(int)]
 
 
-def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndarray:
+def images(run: Run, readings: dict[str, NormAnalysis], shown: np.ndarray) -> np.ndarray:
     """Return images and their nearest examples in each norm, (k, 1 + norms, c, h, w).
 
     Without an example the image itself is shown.
@@ -111,7 +111,7 @@ def images(run: Run, readings: dict[str, Reading], shown: np.ndarray) -> np.ndar
     return grid
 
 
-def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
+def gallery(readings: dict[str, NormAnalysis], shown: np.ndarray) -> Gallery:
     return Gallery(
         "examples",
         "The nearest adversarial images found in each norm, from an image that is easy to fool to "
@@ -125,12 +125,12 @@ def gallery(readings: dict[str, Reading], shown: np.ndarray) -> Gallery:
     )
 
 
-def _original(readings: dict[str, Reading], row: int) -> str:
+def _original(readings: dict[str, NormAnalysis], row: int) -> str:
     records = next(iter(readings.values())).tried[0].records
     return f"{records['label'][row]}, test image {records['index'][row]}"
 
 
-def _example(read: Reading, row: int) -> str:
+def _example(read: NormAnalysis, row: int) -> str:
     if not read.broken[row]:
         return "none found"
     by = read.tried[read.finder[row]]

@@ -16,7 +16,7 @@ from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
 from scotoma.probes.base import Probe, Settings
 from scotoma.probes.norms import report
-from scotoma.probes.norms.analysis import Kind, Reading, Tried
+from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.results.finding import Finding
@@ -79,7 +79,7 @@ class Norms(Probe):
 
     def readings(
         self, claim: Claim, run: Run, settings: Settings | None = None
-    ) -> tuple[dict[str, Reading], Gradients]:
+    ) -> tuple[dict[str, NormAnalysis], Gradients]:
         """Return results by norm, and the gradients; no settings omit the audit attack."""
         sizes = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)
@@ -98,9 +98,11 @@ class Norms(Probe):
             for attacks in tried.values()
             for each in attacks
         ]
-        right = np.all(every, axis=0)
+        correct = np.all(every, axis=0)
         return {
-            norm: Reading(sizes[norm], attacks, right) for norm, attacks in tried.items() if attacks
+            norm: NormAnalysis(sizes[norm], attacks, correct)
+            for norm, attacks in tried.items()
+            if attacks
         }, gradients
 
     def _made(

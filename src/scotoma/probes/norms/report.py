@@ -10,7 +10,7 @@ import numpy as np
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
-from scotoma.probes.norms.analysis import MISLED, NEARER, Reading
+from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
 from scotoma.probes.robustness import probe as robustness
@@ -42,7 +42,7 @@ def describe(
     question: str,
     claim: Claim,
     run: Run,
-    readings: dict[str, Reading],
+    readings: dict[str, NormAnalysis],
     gradients: Gradients,
     queries: int,
     steps: int | None,
@@ -75,7 +75,7 @@ def describe(
     )
 
 
-def _highest(readings: dict[str, Reading]) -> tuple[float, str] | None:
+def _highest(readings: dict[str, NormAnalysis]) -> tuple[float, str] | None:
     rated = [read for read in readings.values() if read.success.n]
     if not rated:
         return None
@@ -91,7 +91,7 @@ def _worst(verdicts: Iterable[Verdict]) -> Verdict:
     return "not applicable"
 
 
-def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Verdict]) -> str:
+def _headline(claim: Claim, readings: dict[str, NormAnalysis], verdicts: dict[str, Verdict]) -> str:
     if "not applicable" in verdicts.values():
         return robustness.NOTHING_TO_ATTACK
     if not verdicts:
@@ -113,7 +113,7 @@ def _headline(claim: Claim, readings: dict[str, Reading], verdicts: dict[str, Ve
     )
 
 
-def _sentence(read: Reading) -> str:
+def _sentence(read: NormAnalysis) -> str:
     """Return median and accuracy of a norm as part of a sentence."""
     left = read.accuracy()
     share = percent(left).replace("images", "audited images")
@@ -127,7 +127,7 @@ def _sentence(read: Reading) -> str:
     return f"the median perturbation {is_of} {size}, and {accuracy}"
 
 
-def _misled(read: Reading) -> str:
+def _misled(read: NormAnalysis) -> str:
     assert read.decision_nearer is not None
     which = "its gradients" if read.gradient == "exact" else "the gradients used instead of its own"
     return (
@@ -138,7 +138,7 @@ def _misled(read: Reading) -> str:
     )
 
 
-def _numbers(readings: dict[str, Reading]) -> dict[str, Any]:
+def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
     numbers: dict[str, Any] = {
         f"median_{norm}": finite(read.median) for norm, read in readings.items()
     }
@@ -152,10 +152,14 @@ def _numbers(readings: dict[str, Reading]) -> dict[str, Any]:
             }
     first = next(iter(readings.values()))
     bounds = {norm: finite(read.bound.eps) for norm, read in readings.items()}
-    return numbers | {"bounds": bounds, "attacked": int(first.right.sum()), "n": len(first.right)}
+    return numbers | {
+        "bounds": bounds,
+        "attacked": int(first.correct.sum()),
+        "n": len(first.correct),
+    }
 
 
-def _norm(claim: Claim, read: Reading) -> Row:
+def _norm(claim: Claim, read: NormAnalysis) -> Row:
     return {
         "norm": read.bound.norm,
         "claimed": read.bound.norm == claim.threat.norm,
@@ -163,11 +167,11 @@ def _norm(claim: Claim, read: Reading) -> Row:
         "median": finite(read.median),
         **columns("accuracy", read.accuracy()),
         **columns("success", read.success),
-        "n": len(read.right),
+        "n": len(read.correct),
     }
 
 
-def _attacks(read: Reading) -> list[Row]:
+def _attacks(read: NormAnalysis) -> list[Row]:
     """Return a row an attack; `found_minimum` is its share of the smallest perturbations."""
     broken = int(read.broken.sum())
     rows = []
@@ -189,7 +193,7 @@ def _attacks(read: Reading) -> list[Row]:
     return rows
 
 
-def _masking(read: Reading) -> Row:
+def _masking(read: NormAnalysis) -> Row:
     gradient, decision, nearer = read.by("gradient"), read.by("decision"), read.decision_nearer
     assert gradient is not None
     assert decision is not None
@@ -207,7 +211,7 @@ def _masking(read: Reading) -> Row:
 
 def _notes(
     claim: Claim,
-    readings: dict[str, Reading],
+    readings: dict[str, NormAnalysis],
     gradients: Gradients,
     queries: int,
     steps: int | None,

@@ -19,7 +19,7 @@ ANY = "any of them"
 
 
 @dataclass(frozen=True)
-class Reading:
+class TransferAnalysis:
     """Results for the audited model; arrays have one entry for each audited image."""
 
     claim: Claim
@@ -46,10 +46,10 @@ class Reading:
         return [cell for cell in self.own if cell.held_out]
 
     @cached_property
-    def right(self) -> np.ndarray:
+    def correct(self) -> np.ndarray:
         """Whether each image is classified correctly before any attack."""
         white = (self.matrix.white["prediction"] == self.matrix.white["label"]).to_numpy()
-        return self.own[0].right & white
+        return self.own[0].correct & white
 
     @cached_property
     def white(self) -> np.ndarray:
@@ -87,14 +87,18 @@ class Reading:
     def weakest(self) -> Cell:
         return min(self.held_out, key=lambda cell: cell.success.value)
 
-    def share(self, fell: np.ndarray) -> Rate:
+    def share(self, fooled: np.ndarray) -> Rate:
         """Return a rate among the images that are classified correctly."""
-        return rate(fell[self.right])
+        return rate(fooled[self.correct])
 
-    def standing(self, *fell: np.ndarray) -> Rate:
+    def standing(self, *fooled: np.ndarray) -> Rate:
         """Return the share of all images that are classified correctly and not fooled."""
-        return rate(self.right & ~np.any(fell, axis=0))
+        return rate(self.correct & ~np.any(fooled, axis=0))
 
     def union(self, cells: list[Cell]) -> np.ndarray:
         """Return whether at least one of the cells fools each image."""
-        return np.any([cell.fell for cell in cells], axis=0) if cells else np.zeros_like(self.right)
+        return (
+            np.any([cell.fooled for cell in cells], axis=0)
+            if cells
+            else np.zeros_like(self.correct)
+        )

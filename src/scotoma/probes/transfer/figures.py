@@ -9,14 +9,14 @@ import torch
 from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
-from scotoma.probes.transfer.analysis import ANY, Reading
+from scotoma.probes.transfer.analysis import ANY, TransferAnalysis
 from scotoma.probes.transfer.matrix import Cell, Matrix
 from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
 
 SHOWN = 6
 
 
-def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
+def figures(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
     """Return bars for the audited model, a map of all pairs, and the images `shown`."""
     heat = Heatmap(
         "pairs",
@@ -44,7 +44,7 @@ def figures(read: Reading, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
     return (bars, heat, *([_gallery(read, shown)] if shown else []))
 
 
-def chosen(read: Reading) -> list[tuple[int, Cell]]:
+def chosen(read: TransferAnalysis) -> list[tuple[int, Cell]]:
     """Choose a few images that examples from other models fool, each with an attack and source.
 
     Images that nothing else fools come first, then one a class. For each the strongest attack is
@@ -54,18 +54,18 @@ def chosen(read: Reading) -> list[tuple[int, Cell]]:
         read.held_out or read.foreign,
         key=lambda cell: -cell.success.value if cell.success.n else 0.0,
     )
-    fell = read.union(cells) & read.right
+    fooled = read.union(cells) & read.correct
     labels = read.matrix.white["label"]
     table = pl.DataFrame(
-        {"row": np.arange(len(fell)), "label": labels, "only": read.only, "fell": fell}
-    ).filter("fell")
+        {"row": np.arange(len(fooled)), "label": labels, "only": read.only, "fooled": fooled}
+    ).filter("fooled")
     table = table.with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
     shown: list[tuple[int, Cell]] = []
     for row in (
         table.sort(pl.col("only").not_(), "nth", "label", "row")["row"].head(SHOWN).to_list()
     ):
         used = [cell for _, cell in shown]
-        beating = [cell for cell in cells if cell.fell[row]]
+        beating = [cell for cell in cells if cell.fooled[row]]
         shown.append((row, min(beating, key=lambda cell: sum(cell is other for other in used))))
     return shown
 
@@ -85,7 +85,7 @@ def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]
     return np.array(triples)
 
 
-def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
+def _gallery(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> Gallery:
     labels = read.matrix.white["label"]
     alone = sum(bool(read.only[row]) for row, _ in shown)
     said = f" The white-box attack does not fool the first {alone}." if alone else ""
@@ -98,7 +98,7 @@ def _gallery(read: Reading, shown: list[tuple[int, Cell]]) -> Gallery:
         captions=[
             [
                 f"{labels[row]}",
-                f"classified as {cell.answer[row]}",
+                f"classified as {cell.prediction[row]}",
                 f"{cell.attack} on {cell.source}",
             ]
             for row, cell in shown

@@ -34,16 +34,16 @@ class Cell:
     source: str
     attack: str
     held_out: bool
-    right: np.ndarray
+    correct: np.ndarray
     """bool: whether the target classifies the image correctly"""
-    fell: np.ndarray
+    fooled: np.ndarray
     """bool: whether the example, inside the threat, fools it as well"""
-    answer: np.ndarray
+    prediction: np.ndarray
     """int64: the prediction on the example"""
 
     @cached_property
     def success(self) -> Rate:
-        return rate(self.fell[self.right])
+        return rate(self.fooled[self.correct])
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,11 @@ class Transfer(Probe):
                         frame = run.transferred(
                             make, maker.model, None if target is claim.model else target, what
                         )
-                        right = (frame["prediction"] == frame["label"]).to_numpy()
-                        fell = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
-                        answer = frame["adversarial_prediction"].to_numpy()
-                        cells.append(Cell(target.name, name, attack, held_out, right, fell, answer))
+                        correct = (frame["prediction"] == frame["label"]).to_numpy()
+                        fooled = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
+                        prediction = frame["adversarial_prediction"].to_numpy()
+                        cells.append(
+                            Cell(target.name, name, attack, held_out, correct, fooled, prediction)
+                        )
                         advance(1)
         return cells

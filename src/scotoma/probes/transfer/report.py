@@ -10,7 +10,7 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import probe as robustness
-from scotoma.probes.transfer.analysis import ANY, MISLED, Reading
+from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.figures import chosen, figures, images
 from scotoma.probes.transfer.matrix import Cell, Matrix
 from scotoma.results.finding import Finding, Row
@@ -37,7 +37,7 @@ def no_sources(question: str, claim: Claim) -> Finding:
 
 def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
     """Return the finding of a matrix."""
-    read = Reading(claim, matrix)
+    read = TransferAnalysis(claim, matrix)
     shown = chosen(read)
     return Finding(
         probe="transfer",
@@ -61,8 +61,8 @@ def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
     )
 
 
-def _headline(read: Reading) -> str:
-    if not read.right.any():
+def _headline(read: TransferAnalysis) -> str:
+    if not read.correct.any():
         return robustness.NOTHING_TO_ATTACK
     if not read.held_out:
         return (
@@ -72,7 +72,7 @@ def _headline(read: Reading) -> str:
     if read.is_misled:
         left, believed = read.standing(read.white, read.others), read.standing(read.white)
         return (
-            f"{int(read.only.sum())} of {int(read.right.sum())} correctly classified images are "
+            f"{int(read.only.sum())} of {int(read.correct.sum())} correctly classified images are "
             "fooled by examples made on other models but not by the white-box attack "
             f"{read.matrix.white_attack}: gradients mislead that attack. Robust accuracy on all "
             f"audited images is at most {left.value:.1%}, not {believed.value:.1%}; also try an "
@@ -90,9 +90,9 @@ def _headline(read: Reading) -> str:
     )
 
 
-def _numbers(read: Reading) -> dict[str, Any]:
+def _numbers(read: TransferAnalysis) -> dict[str, Any]:
     extremes: Row = {}
-    if read.held_out and read.right.any():
+    if read.held_out and read.correct.any():
         for word, cell in (("strongest", read.strongest), ("weakest", read.weakest)):
             extremes |= {
                 f"{word}_source": cell.source,
@@ -110,20 +110,20 @@ def _numbers(read: Reading) -> dict[str, Any]:
         "transfer_only": int(read.only.sum()),
         **columns("transfer_only_share", read.share(read.only)),
         "misled": read.is_misled,
-        "attacked": int(read.right.sum()),
-        "n": len(read.right),
+        "attacked": int(read.correct.sum()),
+        "n": len(read.correct),
     }
 
 
-def _sources(read: Reading) -> list[Row]:
+def _sources(read: TransferAnalysis) -> list[Row]:
     rows = []
     for source in read.matrix.sources:
-        right = next(cell.right for cell in read.matrix.cells if cell.target == source.name)
-        accuracy = columns("accuracy", rate(right))
+        correct = next(cell.correct for cell in read.matrix.cells if cell.target == source.name)
+        accuracy = columns("accuracy", rate(correct))
         row = {
             "source": source.name,
             **accuracy,
-            "n": len(right),
+            "n": len(correct),
             "held_out": source.held_out,
             "trained": source.trained,
         }
@@ -131,7 +131,7 @@ def _sources(read: Reading) -> list[Row]:
     return rows
 
 
-def _by_source(read: Reading, name: str) -> Row:
+def _by_source(read: TransferAnalysis, name: str) -> Row:
     """Return how often the examples from one source fool the audited model, by attack."""
     cells = [cell for cell in read.own if cell.source == name]
     seen = (
@@ -175,7 +175,7 @@ def _pairs(cells: list[Cell]) -> list[Row]:
     return [_row(cell) for cell in best.values()]
 
 
-def _notes(read: Reading) -> tuple[str, ...]:
+def _notes(read: TransferAnalysis) -> tuple[str, ...]:
     claim, matrix = read.claim, read.matrix
     notes = [
         "Each attack ran once on each source, on all audited images, and its examples were shown "
