@@ -29,7 +29,12 @@ def sequence(*layers: nn.Module) -> nn.Sequential:
 
 
 def convolution(
-    inputs: int, outputs: int, size: int, stride: int = 1, padding: int = 0, activation=nn.ReLU
+    inputs: int,
+    outputs: int,
+    size: int,
+    stride: int = 1,
+    padding: int = 0,
+    activation: type[nn.Module] = nn.ReLU,
 ) -> tuple[nn.Module, nn.Module]:
     """Return a convolution and its activation."""
     return nn.Conv2d(inputs, outputs, size, stride, padding), activation()
