@@ -188,7 +188,8 @@ def every_recipe_kept_them_together(folder: Path) -> None:
 
 
 def test_processes_that_do_not_reach_each_other_name_what_to_set(tmp_path, scotoma, monkeypatch):
-    monkeypatch.setattr(parallel, "ranks", lambda: Group(0, 2, dist.HashStore()))
+    store: Any = dist.HashStore()  # type: ignore[reportPrivateImportUsage]
+    monkeypatch.setattr(parallel, "ranks", lambda: Group(0, 2, store))
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nowhere")
     ended = scotoma("train", "natural", *OPTIONS, "--out", tmp_path / "two.safetensors")
     assert ended.code == 2

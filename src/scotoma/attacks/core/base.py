@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -71,6 +71,18 @@ class Attack(ABC):
             raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
 
 
+class ThreatField:
+    """Type of a field that is a `Threat` and may be set as text, which type checkers understand."""
+
+    def __get__(self, attack: Any, owner: type | None = None) -> Threat:
+        if attack is None:
+            raise AttributeError("threat")  # the field has no default
+        return attack.__dict__["threat"]
+
+    def __set__(self, attack: Any, value: Threat | str) -> None:
+        attack.__dict__["threat"] = Threat.parse(value)
+
+
 @dataclass(frozen=True)
 class BoundedAttack(Attack):
     """An attack that stays inside a threat.
@@ -82,10 +94,9 @@ class BoundedAttack(Attack):
         InputError: the attack does not support the threat's norm.
     """
 
-    threat: Threat
+    threat: ThreatField = ThreatField()
 
     def __post_init__(self):
-        object.__setattr__(self, "threat", Threat.parse(self.threat))
         self.check_norm(self.threat.norm)
 
     @property
