@@ -156,7 +156,7 @@ def test_each_norm_has_its_own(name: str, norm: str):
     for other in ("linf", "l2", "l1"):
         threat = Threat(other, 0.5)
         if other == norm:
-            assert make(name, threat).threat == threat
+            assert make(name, threat).norm == norm
         else:
             with pytest.raises(InputError, match=f"{name} is for {norm}, not for {other}"):
                 make(name, threat)

@@ -7,11 +7,10 @@ import torch
 from linear import linear_model, saturated_images
 from torch import Tensor, nn
 
-from scotoma.attacks import ATTACKS
+from scotoma.attacks import ATTACKS, make
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.losses import GUARD, cross_entropy, fooled, margin
 from scotoma.attacks.core.oracle import Counted, Oracle
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
 
 SHAPE = (1, 4, 4)
@@ -148,10 +147,7 @@ def test_every_attack_takes_gradients_that_are_expanded_or_not_finite(name: str)
 
     images = torch.full((6, 1, 4, 4), 0.45)
     labels = torch.ones(6, dtype=torch.int64)
-    kind, threat = ATTACKS[name], Threat("linf", 0.1)
-    attack = (
-        kind(threat, sources=(Classifier.of(Brightness()),)) if name == "transfer" else kind(threat)
-    )
+    attack = make(name, "linf:0.1", sources=(Classifier.of(Brightness()),))
     adversarial = attack(Brightness(), images, labels)
     assert adversarial.isfinite().all()
     assert ((adversarial >= 0) & (adversarial <= 1)).all()

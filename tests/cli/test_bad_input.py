@@ -154,7 +154,7 @@ def test_eps(audit, tmp_path, eps):
         (("--seed", "-1"), "--seed"),
         (("--layer", "fc3"), "did you mean 'fc2'?"),
         (("--atack", "pgd"), "--atack"),
-        (("--bounds", "l2"), "--bounds: threat 'l2' has no size"),
+        (("--bounds", "l2"), "--bounds l2: threat 'l2' has no size"),
         (("--bounds", "l2:1,l0:2,l2:2"), "L2 is given twice"),
         (("--bounds", "l1:3"), "L1 is not measured"),
         (("--bounds", "linf:0.2"), "its own bound counts: --threat linf:0.1"),
@@ -178,7 +178,7 @@ def test_other_names(audit, scotoma, tmp_path, digits_model):
     told(scotoma("train", "pgd", *common, *train, "--option", "step=3"), "did you mean 'steps'")
     told(scotoma("train", "pgd", *common, *train, "--option", "steps"), "write it as NAME=VALUE")
     told(scotoma("train", "pgd", *common, *train, "--option", "steps=2.5"), "want a whole number")
-    told(scotoma("train", "ensemble", *common, *train), "give --sources MODEL,MODEL")
+    told(scotoma("train", "ensemble", *common, *train), "set --sources MODEL,MODEL")
     told(
         scotoma("train", "ensemble", *common, *train, "--sources", "missing.safetensors"),
         "missing.safetensors",

@@ -83,7 +83,7 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
     kind, threat = ATTACKS[name], Threat.parse(threat)
     if threat.norm not in _norms(kind):
         able = [other for other in ATTACKS if threat.norm in _norms(ATTACKS[other])]
-        known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is yet"
+        known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is"
         raise InputError(
             f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}"
         )
