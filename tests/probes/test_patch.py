@@ -16,7 +16,7 @@ from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 
 SEARCH = BlindSpotMap(("scale-shift", "gamma"), resolution=1, rounds=0, steps=5)
-SHORT = Schedule(epochs=4, batch=64, peak=2e-3)
+SHORT = Schedule(epochs=3, batch=64, peak=2e-3)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def run(tmp_path_factory, digits, digits_model) -> Path:
         "linf:0.1",
         out=folder,
         probes=["blindspots"],
-        attack="min-linf",
-        limit=200,
+        attack="ifgsm",
+        limit=140,
     )
     return folder
 
