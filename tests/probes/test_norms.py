@@ -34,6 +34,15 @@ from scotoma.utils.stats import median, rate
 CLAIM = Threat("linf", 0.1)
 FEW = {"l0": ("vfga",), "l2": ("deepfool",), "linf": ("fmn-linf",)}
 """Exact on a linear model, or nearly, and quick."""
+FEWER = Norms(
+    {
+        "l0": ("vfga", "salt-pepper"),
+        "l2": ("ddn", "boundary", "gaussian-noise"),
+        "linf": ("fmn-linf", "hop-skip-jump"),
+    },
+    queries=200,
+)
+"""Attacks of either kind in each norm, without the slowest."""
 SIDE, WRONG = 8, 4
 SIZES = torch.linspace(0.02, 0.2, 46)
 
@@ -262,7 +271,7 @@ def gradients(finding: Finding) -> dict[tuple[str, str | None], set[str | None]]
 
 
 def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
-    finding = measure(digits, Leaky(load_model(str(digits_model)).module), limit=30)
+    finding = measure(digits, Leaky(load_model(str(digits_model)).module), FEWER, limit=20)
     for row in finding.tables["masking"]:
         assert row["gradient"] == "exact"
         assert row["masked"]
@@ -276,7 +285,8 @@ def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
 
 
 def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digits_model):
-    finding = measure(digits, QuantisedInput(load_model(str(digits_model)).module), limit=30)
+    model = QuantisedInput(load_model(str(digits_model)).module)
+    finding = measure(digits, model, FEWER, limit=20)
     for norm in ("l0", "l2", "linf"):
         assert gradients(finding)["gradient", norm] == {"bpda"}
         assert gradients(finding)["decision", norm] == {None}
@@ -294,7 +304,7 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
     model = QuantisedInput(load_model(str(digits_model)).module)
     traced = torch.jit.trace(model, torch.zeros(1, 1, 8, 8))
     probe = Norms({"l2": ("ddn",), "linf": ("fmn-linf", "min-linf")}, queries=30 * PASSES)
-    finding = measure(digits, traced, probe, Settings("square"), limit=10)
+    finding = measure(digits, traced, probe, Settings("square"), limit=4)
     for row in finding.tables["attacks"]:
         if row["kind"] == "gradient":
             assert row["gradient"] == "estimate"
@@ -347,12 +357,12 @@ def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
 def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
     torch.manual_seed(0)
     model = AnalysisBySynthesis(ClassVAEs((1, 8, 8), 10), binary=True, samples=100, steps=2).eval()
-    images = digits.test.images(torch.arange(40))
+    images = digits.test.images(torch.arange(12))
     labels = model(images).argmax(1)
     assert len(labels.unique()) > 1
     split = ArraySplit(images.numpy(), labels.numpy(), "synthesised")
     data = replace(digits, test=split, name="synthesised", sha256="synthesised")
-    finding = measure(data, model, Norms({"l2": ("latent-descent", "fmn-l2")}, steps=2), limit=4)
+    finding = measure(data, model, Norms({"l2": ("latent-descent", "fmn-l2")}, steps=2), limit=2)
     rows = {row["attack"]: row for row in finding.tables["attacks"] if row["norm"] == "l2"}
     assert (rows["latent-descent"]["kind"], rows["latent-descent"]["gradient"]) == (
         "decision",
@@ -364,7 +374,7 @@ def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
 
 
 def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, digits_model):
-    finding = measure(digits, Temperature(load_model(str(digits_model)).module), limit=30)
+    finding = measure(digits, Temperature(load_model(str(digits_model)).module), FEWER, limit=20)
     assert [row["masked"] for row in finding.tables["masking"]] == [False] * 3
     assert "mislead" not in finding.headline
 
@@ -377,9 +387,9 @@ def report(tmp_path_factory, digits_model):
         "digits",
         CLAIM,
         out=out,
-        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=300)],
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=100)],
         attack="min-linf",
-        limit=60,
+        limit=24,
     )
 
 
@@ -412,8 +422,8 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
 def test_the_bounds_stand_in_the_report_and_in_the_call_that_repeats_it(report):
     assert report.provenance["bounds"] == ["l2:0.7", "l0:2"]
     assert report.provenance["command"].endswith(
-        "probes=['robustness', Norms(bounds=['l2:0.7', 'l0:2'], queries=300)], "
-        "limit=60, attack='min-linf', seed=0)"
+        "probes=['robustness', Norms(bounds=['l2:0.7', 'l0:2'], queries=100)], "
+        "limit=24, attack='min-linf', seed=0)"
     )
     page = report.html.read_text()
     assert page.count("<svg") >= 5
@@ -430,9 +440,9 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
         "digits",
         CLAIM,
         out=report.folder,
-        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=300)],
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=100)],
         attack="min-linf",
-        limit=60,
+        limit=24,
     )
     assert again.provenance["digest"] == report.provenance["digest"]
 
