@@ -1,15 +1,14 @@
 """kill -9 at any moment of an audit, then the command again: equal findings, no repeated unit."""
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from processes import Process
 
 UNITS = 8
 """Seven moves of the grid and the distances, of so few images that each is one unit."""
@@ -20,16 +19,9 @@ def command(model: Path, *options: str) -> list[str]:
     return [*common, *options]
 
 
-def start(folder: Path, arguments: list[str]) -> subprocess.Popen:
+def start(folder: Path, arguments: list[str]) -> Process:
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(
-        [sys.executable, "-m", "scotoma", *arguments],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return Process(folder, arguments)
 
 
 def finish(folder: Path, arguments: list[str]) -> dict:
@@ -85,7 +77,7 @@ def test_kill_9_and_again(tmp_path, digits_model, scotoma, monkeypatch):
         "--attack",
         "fmn-linf",
         "--limit",
-        "40",
+        "25",
         "--probes",
         "robustness,blindspots,distance",
     )

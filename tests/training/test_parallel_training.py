@@ -1,4 +1,4 @@
-"""Two processes train what one trains. As a script this file is what each of them runs."""
+"""Two processes train what one trains."""
 
 import hashlib
 import json
@@ -15,14 +15,17 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from processes import together
 from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.ranks import Group
-from scotoma.models import ARCHITECTURES
+from scotoma.models import ARCHITECTURES, synthesis
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.models.classifier import Classifier
+from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.models.vae import ClassVAEs
 from scotoma.training import parallel
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import evaluate
@@ -124,14 +127,13 @@ def test_evaluation_is_dealt_out(digits, linear):
 
 
 def test_two_processes_train_what_one_does_and_stay_together(tmp_path, digits, monkeypatch):
-    # one start of two processes for both checks, since importing torch takes most of the time
-    command = [*COMMAND, str(Path(__file__)), "."]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=500
+    ranks = together(
+        tmp_path, ["train", "natural", *OPTIONS, *PACE], program=main, CUDA_VISIBLE_DEVICES=""
     )
-    assert done.returncode == 0, done.stderr
-    assert "Warning" not in done.stderr.split(COMMAND_LINE)[1]
-    line, last = done.stdout.splitlines()
+    for code, _, err in ranks:
+        assert code == 0, err
+        assert "Warning" not in err.split(COMMAND_LINE)[1]
+    line, last = "".join(out for _, out, _ in ranks).splitlines()
     assert line.startswith("epoch 1: loss ")
     assert last == "model: cli/two.safetensors"
     every_recipe_kept_them_together(tmp_path)
@@ -279,8 +281,14 @@ def few() -> Dataset:
     return from_splits("few", train, test, digits.classes)
 
 
-def main(folder: Path) -> None:
-    """Train with every recipe, and write what this process saw."""
+def quick(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
+    """Analysis by synthesis whose search for latents takes no time."""
+    return AnalysisBySynthesis(ClassVAEs(shape, classes), samples=100, steps=5)
+
+
+def main() -> None:
+    """Train with every recipe, and write what this process saw; then the command line."""
+    folder = Path()
     seen: list[str] = []
     forward = Step.forward
 
@@ -289,6 +297,7 @@ def main(folder: Path) -> None:
         return forward(self, *given)
 
     Step.forward = spied  # type: ignore[method-assign]
+    synthesis.synthesis = quick
     data = few()
     torch.manual_seed(7)
     source = Classifier(ARCHITECTURES["small-cnn"](data.shape, 10), "source", "0" * 64)
@@ -341,12 +350,6 @@ def main(folder: Path) -> None:
         with joined() as team:
             record["again"].append(team.total(torch.ones(())).item())
     (folder / f"rank{record['rank']}.json").write_text(json.dumps(record))
-    if record["rank"] == 0:
-        print(COMMAND_LINE, file=sys.stderr, flush=True)
+    print(COMMAND_LINE, file=sys.stderr, flush=True)
     device.has_bf16 = without_bf16
-    sys.argv = ["scotoma", "train", "natural", *OPTIONS, *PACE]
     cli.main()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -10,9 +10,11 @@ import torch
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.models import ARCHITECTURES
+from scotoma.models import ARCHITECTURES, synthesis
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.models.vae import ClassVAEs
+from scotoma.training import synthesis as training_synthesis
 from scotoma.training.balance import balanced_order
 from scotoma.training.loop import Schedule, train
 from scotoma.training.synthesis import Synthesis
@@ -57,8 +59,16 @@ def test_the_loss_is_the_evidence_bound_of_the_images_own_class(digits: Dataset)
     assert float(loss.detach()) == pytest.approx(total / 20, rel=1e-5)
 
 
+def quick(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
+    """Analysis by synthesis that searches from the best of few latents."""
+    return AnalysisBySynthesis(ClassVAEs(shape, classes), samples=500, steps=20)
+
+
 def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(Synthesis, "evaluated", 40)  # most of the time goes into evaluation
+    # most of the time goes into evaluation, and into the search for latents
+    monkeypatch.setattr(Synthesis, "evaluated", 40)
+    monkeypatch.setattr(training_synthesis, "CALIBRATED", 200)
+    monkeypatch.setattr(synthesis, "synthesis", quick)
     out, schedule = tmp_path / "abs.safetensors", Schedule(epochs=3, batch=50, peak=3e-3)
     model = train("abs", digits, None, L2, out, schedule=schedule, half=True)
     card = load_checkpoint(out)[1]
