@@ -1,8 +1,11 @@
 import html
 import json
 import math
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,42 +14,58 @@ import torch
 from torch import nn
 
 import scotoma
-from scotoma.auditing import draw
+from centroids import centroids
+from once import once
+from scotoma.auditing import draw, read_report
 from scotoma.data.dataset import Dataset
 from scotoma.probes import PROBES
+from scotoma.probes.base import Probe
 from scotoma.probes.distance.probe import Distance
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.probes.inequality.probe import Inequality
+from scotoma.probes.masking.probe import Masking
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.errors import InputError
 
 PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]
-QUICK = {
+INEQUALITY = Inequality(images=20, steps=5, draws=1, occlusions=((10, 5),))
+QUICK: dict[str, Probe] = {
     "norms": Norms(
         {"l0": ("vfga", "pointwise"), "l2": ("deepfool", "contrast"), "linf": ("fmn-linf",)}
     ),
-    "inequality": Inequality(images=30, steps=10, draws=1, occlusions=((10, 5),)),
-    "divergence": Divergence(points=300),
+    "inequality": INEQUALITY,
+    "divergence": Divergence(points=250),
 }
-LIMIT = 40
+LIMIT = 30
 ATTACKING = ["robustness", "blindspots", "distance"]
 """Probes that look at how the model answers, and are quick on a few images."""
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory, digits_model):
+def report(tmp_path_factory, digits, digits_model):
+    """The report of an audit that the session makes once, in a folder of this module's own."""
+    other = centroids(digits)
+    quick: dict[str, Probe] = {
+        **QUICK,
+        "inequality": replace(INEQUALITY, reference=other),
+        "transfer": Transfer([other]),
+        "masking": Masking([other]),
+    }
+
+    def make(folder: Path) -> None:
+        scotoma.audit(
+            str(digits_model),
+            "digits",
+            "linf:0.1",
+            out=folder,
+            probes=[quick.get(probe, probe) for probe in PROBES],
+            attack="fmn-linf",
+            limit=LIMIT,
+        )
+
     out = tmp_path_factory.mktemp("audit") / "run"
-    probes = [QUICK.get(probe, probe) for probe in PROBES]
-    return scotoma.audit(
-        str(digits_model),
-        "digits",
-        "linf:0.1",
-        out=out,
-        probes=probes,
-        attack="fmn-linf",
-        limit=LIMIT,
-    )
+    return read_report(shutil.copytree(once("audit-of-digits", make), out))
 
 
 def entry(found: dict[str, Any], probe: str) -> dict[str, Any]:
@@ -197,8 +216,9 @@ def test_any_module_from_python(linear):
 
 def test_without_a_training_split_some_questions_cannot_be_asked(tmp_path, digits, linear):
     data = Dataset(**vars(digits) | {"train": None})
+    probes = [QUICK.get(probe, probe) for probe in PROBES]
     report = scotoma.audit(
-        linear, data, "linf:0.1", out=tmp_path / "run", attack="fmn-linf", limit=30
+        linear, data, "linf:0.1", out=tmp_path / "run", probes=probes, attack="fmn-linf", limit=20
     )
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
     assert verdicts["distance"] == "not applicable"
