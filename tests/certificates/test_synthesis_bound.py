@@ -177,13 +177,13 @@ def test_the_only_class_is_stable_everywhere():
 
 
 def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
-    made, images = digits_abs(digits), digits.test.images(torch.arange(20))
+    made, images = digits_abs(digits), digits.test.images(torch.arange(12))
     labels = made(images).argmax(1)
-    found = DDN("l2", steps=40)(made, images, labels)
+    found = DDN("l2", steps=25)(made, images, labels)
     distances = torch.where(
         made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
     )
-    assert distances.isfinite().sum() >= 15
+    assert distances.isfinite().sum() >= 9
     for priors in (False, True):
         bounds = lower_bounds(made, images, priors=priors)
         assert (distances >= bounds).all()
@@ -219,7 +219,7 @@ def test_asking_leaves_the_model_as_it_was():
 def test_classes_that_lost_the_race_are_searched_to_the_end(monkeypatch):
     """With the latents that they had when they lost, the bound would be larger."""
     torch.manual_seed(0)
-    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 8), samples=1, steps=100, beta=0.5)
+    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 8), samples=1, steps=50, beta=0.5)
     for layer in made.vaes.decoder:
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.constant_(layer.weight, 3.0)

@@ -139,8 +139,8 @@ def test_only_classes_that_cannot_win_leave_the_race(mnist: Dataset):
     """Clean, noisy and blended images keep labels and best losses, in half of the passes."""
     made, asked = reference("mnist-abs", mnist).module, []
     synthesiser = next(part for part in made.modules() if isinstance(part, AnalysisBySynthesis))
-    synthesiser.samples, synthesiser.race = 1000, False
-    x = mnist.test.images(torch.arange(20))
+    synthesiser.samples, synthesiser.race = 500, False
+    x = mnist.test.images(torch.arange(8))
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
     x = torch.cat([x, (x + 0.2 * noise).clamp(0, 1), x.lerp(x.roll(1, 0), 0.5)])
     full = synthesiser.synthesise(x)
@@ -200,7 +200,7 @@ def test_samples_can_be_drawn_anew():
 
 
 def test_the_gradient_with_latents_held_is_the_losses_own_where_the_search_has_ended():
-    x = images(6)
+    x = images(3)
     gradients = []
     for unrolled in (False, True):
         made = model(steps=300, unrolled=unrolled)
