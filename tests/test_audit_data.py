@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -127,18 +125,3 @@ def test_wrong_training_images_name_their_parameter(linear, pairs):
         audit(linear, pairs[0], train=(IMAGES[:, :, :4, :4], LABELS))
     with pytest.raises(scotoma.InputError, match="train: data that is loaded by name"):
         audit(linear, "digits", train=(IMAGES, LABELS))
-
-
-def test_the_call_of_the_readme_works_in_a_fresh_interpreter(tmp_path):
-    code = """
-import scotoma, torch
-from torch import nn
-model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-images = torch.rand(3, 1, 4, 4)
-report = scotoma.audit(model, (images, model(images).argmax(1)), "linf:0.3", probes=["norms"])
-print(report["norms"].numbers["n"], report["norms"].headline[-1])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True
-    )
-    assert done.stdout == "3 .\n"

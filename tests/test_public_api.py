@@ -40,16 +40,18 @@ adversarial = scotoma.attacks.APGD("linf:8/255")(model, images, labels)
 attributions = scotoma.attribution.InputXGradient()(model, images, labels)
 inequality = scotoma.metrics.gini(attributions)
 distances = scotoma.metrics.nearest_distance(train_features, test_features, k=5)
-numbers = scotoma.audit(model, (images, labels), "linf:0.3", probes=["norms"])["norms"].numbers
+norms = scotoma.audit(model, (images, labels), "linf:0.3", probes=["norms"])["norms"]
 
-print(*map(len, (adversarial, inequality, distances)), numbers["n"])
+print(*map(len, (adversarial, inequality, distances)), norms.numbers["n"], norms.headline[-1])
 print(bool((adversarial - images).abs().max() <= 8 / 255 + 1e-6))
 print(scotoma.transforms.__name__, hasattr(scotoma.attacks, "Nothing"))
 """
 
 
 def test_snippets_run_in_a_new_interpreter():
-    assert fresh(SNIPPETS).split() == ["4", "4", "6", "4", "True", "scotoma.transforms", "False"]
+    """Among them the README's audit of tensors."""
+    printed = ["4", "4", "6", "4", ".", "True", "scotoma.transforms", "False"]
+    assert fresh(SNIPPETS).split() == printed
 
 
 def test_attacks_can_be_completed():

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from once import barely_tested
 from scotoma import reference as ref
+from scotoma.data.dataset import Dataset
 from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, Reference, find, missing, reference, seconds_to_train
 from scotoma.training import AUGMENTATIONS, RECIPES
@@ -20,6 +22,12 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 
 TINY = Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1, batch=256))
+
+
+@pytest.fixture(scope="module")
+def digits(digits: Dataset) -> Dataset:
+    """Evaluations on all test images would take longer than the training."""
+    return barely_tested(digits)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from scotoma.reference import REFERENCES, Reference
 from scotoma.results.finding import Curve, Finding, Gallery
 from scotoma.training.loop import Schedule, train
 
-LIMIT = 30
+LIMIT = 15
 
 
 class DigitsProvable(Provable):

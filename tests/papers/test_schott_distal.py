@@ -103,7 +103,7 @@ def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
 
 def _quick(binary: bool, shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
     """Analysis by synthesis whose search for latents takes no time."""
-    return AnalysisBySynthesis(ClassVAEs(shape, classes), binary=binary, samples=100, steps=5)
+    return AnalysisBySynthesis(ClassVAEs(shape, classes), binary=binary, samples=50, steps=2)
 
 
 def test_calibration_finds_the_temperature_and_the_worst_explained():

@@ -25,7 +25,7 @@ from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
 from scotoma.utils.stats import Rate
 
-LIMIT = 60
+LIMIT = 30
 EPS = 0.2
 WAYS = {
     "tiny-out": ("natural", "tramer-d", ()),
