@@ -92,7 +92,7 @@ def test_only_the_second_target_can_be_reached():
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("threat", [Threat("linf", 0.15), Threat("l2", 0.6)], ids=str)
 def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: type, threat: Threat):
-    model, (images, labels) = digits_model(), digits_images(120)
+    model, (images, labels) = digits_model(), digits_images(60)
     adversarial = attack(threat, steps=20)(model, images, labels)
     assert size(adversarial - images, threat.norm).max() <= threat.eps + TOLERANCE
     assert adversarial.min() >= 0
@@ -228,7 +228,7 @@ def test_targeted_dlr_where_all_logits_tie():
 @pytest.mark.parametrize("name", ["ce", "targeted"])
 def test_as_strong_as_the_reference(name: str):
     reference = pytest.importorskip("pyautoattack.autopgd_base")
-    model, (images, labels) = digits_model(), digits_images(150)
+    model, (images, labels) = digits_model(), digits_images(80)
     right = model(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     settings = {

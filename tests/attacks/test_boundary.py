@@ -98,7 +98,7 @@ def test_breaks_a_model_without_gradient():
 
 def test_nearer_than_another_implementation_that_asks_three_times_as_often():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(40)
+    model, (images, labels) = digits_model(), digits_images(16)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")

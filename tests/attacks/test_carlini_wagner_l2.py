@@ -88,7 +88,7 @@ def test_saturated_pixels_move():
 
 def test_nearer_than_another_implementation_with_as_many_steps():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(40)
+    model, (images, labels) = digits_model(), digits_images(20)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")

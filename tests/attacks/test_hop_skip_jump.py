@@ -81,7 +81,7 @@ def test_how_probes_are_split_changes_nothing(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(("norm", "share"), [("l2", 0.8), ("linf", 0.95)])
 def test_breaks_a_model_without_gradient(norm: str, share: float):
     """It comes nearer than its start: probes grow until they cross the steps of grey levels."""
-    model, (images, labels) = Quantised(digits_model()), digits_images(40)
+    model, (images, labels) = Quantised(digits_model()), digits_images(20)
     right = ~fooled(model(images), labels)
     start, end = (HopSkipJump(norm, queries)(model, images, labels) for queries in (300, 2000))
     assert fooled(model(end), labels)[right].all()
@@ -92,7 +92,7 @@ def test_breaks_a_model_without_gradient(norm: str, share: float):
 @pytest.mark.parametrize("norm", HopSkipJump.norms)
 def test_nearer_than_another_implementation(norm: str):
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(40)
+    model, (images, labels) = digits_model(), digits_images(20)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     peer = Counted(model, len(images), images.device).eval()

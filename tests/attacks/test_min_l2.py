@@ -43,7 +43,7 @@ def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, i
 
 
 def test_nearer_than_ddn_at_the_same_cost():
-    model, (images, labels) = digits_model(), digits_images(100)
+    model, (images, labels) = digits_model(), digits_images(50)
     right = ~fooled(model(images), labels)
     counts, distances = [], []
     for attack in (MinL2("l2"), DDN("l2", steps=240)):

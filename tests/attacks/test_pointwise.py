@@ -153,7 +153,7 @@ def test_breaks_a_model_without_gradient():
 
 def test_no_more_pixels_than_another_implementation():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(40)
+    model, (images, labels) = digits_model(), digits_images(20)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     counted = Counted(model, len(images), images.device)

@@ -29,7 +29,7 @@ L2 = Threat("l2", 0.5)
 )
 def test_breaks_what_its_parts_break(search: MinLinf | MinL2):
     model, threat = digits_model(), {"linf": THREAT, "l2": L2}[search.norm]
-    images, labels = digits_images(150)
+    images, labels = digits_images(70)
 
     def falls(adversarial: torch.Tensor) -> torch.Tensor:
         return fooled(model(adversarial), labels) & (
