@@ -5,17 +5,25 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from conftest import Ended
 from processes import Process
 from scotoma.data.digits import digits as load_digits
 from scotoma.execution import store
 from scotoma.models.checkpoint import read_safetensors
+
+
+class Ended(NamedTuple):
+    """How a process ended, as the fixture `scotoma` tells of a command."""
+
+    code: int | None
+    out: str
+    err: str
 
 
 def told(ended, says: str) -> None:
@@ -66,7 +74,7 @@ def test_in_a_process_of_its_own(tmp_path, digits_model):
     ):
         done = Process(tmp_path, [*map(str, args)])
         out, err = done.communicate()
-        told(Ended(done.returncode or 0, out, err), says)
+        told(Ended(done.returncode, out, err), says)
     done = in_a_process("audit", digits_model, "--data", "digits", cwd=tmp_path)
     told(Ended(done.returncode, done.stdout, done.stderr), "--threat")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -198,7 +206,9 @@ def test_no_training_split(audit, scotoma, tmp_path):
     test = load_digits().test
     images = test.images(torch.arange(60)).numpy()
     np.savez(tmp_path / "mine.npz", x_test=images, y_test=test.labels[:60].numpy())
-    ended = audit(data="npz:mine.npz")
+    # the probes that compare with training images or train, and one that does neither
+    probes = "robustness,distance,divergence,inequality,transfer"
+    ended = audit("--probes", probes, data="npz:mine.npz")
     assert (ended.code, ended.err) == (0, "")
     assert "not applicable" in ended.out
     train = (
@@ -276,7 +286,7 @@ def test_a_full_disk(tmp_path, digits_model, command):
     }[command]
     done = Process(tmp_path, [*map(str, args)], files=2048)
     out, err = done.communicate()
-    told(Ended(done.returncode or 0, out, err), "File too large")
+    told(Ended(done.returncode, out, err), "File too large")
     assert ("a.safetensors" if command == "train" else "run/units/") in err
     left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert left == (set() if command == "train" else {"claim.json", ".lock"})
