@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -71,10 +71,10 @@ class Process:
         *,
         files: int | None = None,
         program: Callable[[], object] | None = None,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ):
         self._told = tempfile.TemporaryDirectory()
-        variables = dict(os.environ) | environment
+        variables = dict(os.environ) | dict(environment or {})
         told = Path(self._told.name)
         self._process = CONTEXT.Process(
             target=_main, args=(folder, arguments, variables, files, program, told)
@@ -124,7 +124,7 @@ def together(
         ranks = []
         for rank in range(world):
             own = environment | meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            ranks.append(Process(folder, arguments, program=program, **own))
+            ranks.append(Process(folder, arguments, program=program, environment=own))
             ended.callback(ranks[-1].kill)
         told = [rank.communicate(timeout) for rank in ranks]
     return [(rank.returncode, *printed) for rank, printed in zip(ranks, told, strict=True)]
