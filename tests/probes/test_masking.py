@@ -183,15 +183,22 @@ def test_fgsm_training_hides_it_on_mnist(mnist, ask):
     assert finding.numbers["loss_ratio"] < 0.3
 
 
-@pytest.mark.parametrize("name", ["tramer-d", "mnist-pgd"])
-def test_mnist_networks_that_do_not(mnist, ask, name):
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        ("tramer-d", "min-linf"),
+        ("mnist-pgd", "min-linf"),
+        pytest.param("mnist-pgd", "strong", marks=pytest.mark.slow),
+    ],
+)
+def test_mnist_networks_that_do_not(mnist, ask, name, attack):
     finding = ask(
         str(ZOO / f"{name}.safetensors"),
         mnist,
         "linf:0.3",
         [str(ZOO / "tramer-b.safetensors")],
         limit=15,
-        attack="min-linf",
+        attack=attack,
     )
     assert failed(finding) == set()
 
