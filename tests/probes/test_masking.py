@@ -44,7 +44,7 @@ def naturally(digits, arch: str, schedule: Schedule) -> str:
 @pytest.fixture(scope="module")
 def others(digits) -> list[str]:
     """Two small networks to make examples on."""
-    return [naturally(digits, arch, Schedule(4, 32, 2e-3)) for arch in ("wong-small", "tramer-d")]
+    return [naturally(digits, arch, Schedule(8, 32, 2e-3)) for arch in ("wong-small", "tramer-d")]
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +120,10 @@ def named(finding, told: set[str]) -> None:
 
 
 @pytest.mark.parametrize("mask", [GradientKiller, Rippled])
-@pytest.mark.usefixtures("coarse")
 def test_what_hides_a_gradient_is_named_in_l2(ask, natural, mask):
     whole = "At eps 8 everything breaks"
     told = {GradientKiller: {REACHES, BEHIND_SEARCH, whole}, Rippled: {whole}}[mask]
-    finding = ask(mask(load_model(str(natural)).module), threat="l2:0.6")
+    finding = ask(mask(load_model(str(natural)).module), threat="l2:0.6", limit=60)
     assert finding.verdict == "broken"
     assert told <= failed(finding)
     # which of the two sees a ripple depends on weights, which every processor rounds differently
