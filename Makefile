@@ -4,9 +4,6 @@ BIN := .venv/bin
 # torch is pinned: an open range takes a build with gigabytes of CUDA libraries
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# threads that wait sleep: threads that spin beside other programs take many times as long
-export OMP_WAIT_POLICY ?= PASSIVE
-
 .PHONY: demo test slow lint bench claims clean
 
 demo: .venv/installed

@@ -12,13 +12,19 @@ POLICY = "OMP_WAIT_POLICY"
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP's threads sleep rather than spin while they wait, if torch is not loaded yet.
+    """Let OpenMP's threads sleep rather than spin on a busy machine, if torch is not loaded yet.
 
-    Beside any other busy program, spinning threads wait for one that is not scheduled and take 6 to
-    20 times as long (docs/log.md). The user's own policy stays.
+    Beside other busy programs, spinning threads wait for one that is not scheduled and can take 6
+    to 20 times as long; on a quiet machine, sleeping ones take twice as long on small networks
+    (docs/log.md). The user's own policy stays.
     """
-    if "torch" not in sys.modules:
+    if "torch" not in sys.modules and _load() > 0.5:
         os.environ.setdefault(POLICY, "PASSIVE")
+
+
+def _load() -> float:
+    """Return the mean number of running programs in the last minute, 0 where it is unknown."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 @cache
@@ -27,7 +33,7 @@ def warn_of_spinning() -> None:
     import torch
 
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = _load()
     if threads > 1 and POLICY not in os.environ and load + threads > cores + 0.5:
         warnings.warn(
             f"this machine is busy (load {load:.1f} on {cores} cores), and the {threads} threads "
