@@ -13,12 +13,18 @@ import torch
 
 import scotoma
 from scotoma.models import ARCHITECTURES
+from scotoma.models.defences import DEFENCES
 from scotoma.training import AUGMENTATIONS, RECIPES
 
 ROOT = Path(scotoma.__file__).parent
 NAMESPACES = ("attacks", "attribution", "certificates", "data", "metrics", "transforms")
 """Packages whose `dir` is part of the public interface."""
-TABLES = {"model": ARCHITECTURES, "recipe": RECIPES, "augmentation": AUGMENTATIONS}
+TABLES = {
+    "model": ARCHITECTURES,
+    "defence": DEFENCES,
+    "recipe": RECIPES,
+    "augmentation": AUGMENTATIONS,
+}
 """Objects that users reach by name only."""
 
 

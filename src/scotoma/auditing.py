@@ -336,7 +336,7 @@ def make_claim(
         loaded = load_data(data)
     else:
         raise InputError("train: data that is loaded by name brings its own training images")
-    return Claim(load_model(model).checked(loaded), loaded, threat)
+    return Claim(load_model(model, data=loaded).checked(loaded), loaded, threat)
 
 
 def draw(folder: Path) -> Report:

@@ -23,7 +23,8 @@ app = typer.Typer(
 Model = Annotated[
     str,
     typer.Argument(
-        help="FILE.safetensors, file.py:function, package.module:function, TorchScript or .pt2."
+        help="FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
+        "defence:NAME:MODEL."
     ),
 ]
 Data = Annotated[

@@ -79,9 +79,10 @@ def audit(
         "masking": {"sources": others},
     }
     chosen = names(probes) if probes else list(PROBES)
+    loaded = load_data(data, data_root)
     show_audit(
-        load_model(model, weights, trust_pickle=trust_pickle),
-        load_data(data, data_root),
+        load_model(model, weights, trust_pickle=trust_pickle, data=loaded),
+        loaded,
         threat,
         out=out,
         probes=[PROBES[name](**given(options.get(name, {}))) for name in chosen],
@@ -124,10 +125,10 @@ def map_blind_spots(
     from scotoma.transforms import TRANSFORMS
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
-    loaded = load_model(model, weights, trust_pickle=trust_pickle)
+    loaded = load_data(data, data_root)
     show_audit(
+        load_model(model, weights, trust_pickle=trust_pickle, data=loaded),
         loaded,
-        load_data(data, data_root),
         threat,
         out=out,
         probes=[search],
@@ -160,11 +161,12 @@ def certify(
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
-    loaded = load_model(model, weights, trust_pickle=trust_pickle)
-    probe = Distributional() if is_smooth(loaded.module) else Certificate()
+    loaded = load_data(data, data_root)
+    certified = load_model(model, weights, trust_pickle=trust_pickle, data=loaded)
+    probe = Distributional() if is_smooth(certified.module) else Certificate()
     show_audit(
+        certified,
         loaded,
-        load_data(data, data_root),
         threat,
         out=out,
         probes=[probe],
@@ -216,8 +218,9 @@ def attack(
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no sources=MODEL; attack transfer does")
+    loaded = load_data(data, data_root)
     claim = make_claim(
-        load_model(model, weights, trust_pickle=trust_pickle), load_data(data, data_root), threat
+        load_model(model, weights, trust_pickle=trust_pickle, data=loaded), loaded, threat
     )
     others = load_others(load_all(sources, trust_pickle), claim.data)
     made = make(name, claim.threat, sources=others)

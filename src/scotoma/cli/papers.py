@@ -72,8 +72,8 @@ def list_names(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, attributions, models, data, recipes, augmentations, transforms, probes "
-            "or papers [default: all]."
+            help="attacks, attributions, models, defences, data, recipes, augmentations, "
+            "transforms, probes or papers [default: all]."
         ),
     ] = None,
 ) -> None:
@@ -82,6 +82,7 @@ def list_names(
     from scotoma.attribution import ATTRIBUTIONS
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
+    from scotoma.models.defences import DEFENCES
     from scotoma.papers import ITEMS
     from scotoma.probes import PROBES
     from scotoma.training import AUGMENTATIONS, RECIPES
@@ -92,6 +93,7 @@ def list_names(
         "attacks": ATTACKS,
         "attributions": ATTRIBUTIONS,
         "models": ARCHITECTURES,
+        "defences": DEFENCES,
         "data": DATA,
         "recipes": RECIPES,
         "augmentations": AUGMENTATIONS,

@@ -13,10 +13,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from scotoma.data.dataset import Dataset
 from scotoma.models.checkpoint import file_format, fit_weights, load_checkpoint, read_weights
 from scotoma.models.classifier import Classifier
+from scotoma.models.defences import DEFENCES, defend
+from scotoma.models.defences.base import Fitted
 from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
+
+DEFENDED = "defence:"
+FITTING_IMAGES = 10_000
+"""Training images for the fitting of a defence, which then takes seconds on a small network."""
 
 ModelLike = nn.Module | Classifier | str
 """Models that `load_model` accepts."""
@@ -27,14 +34,17 @@ def load_model(
     weights: str | Path | None = None,
     *,
     trust_pickle: bool = False,
+    data: Dataset | None = None,
 ) -> Classifier:
     """Load a model, freeze it and set eval mode.
 
     Args:
         spec: a module or classifier; a file from `scotoma train`, TorchScript or torch.export;
-            "path/to/file.py:function" or "package.module:function", which returns the module.
+            "path/to/file.py:function" or "package.module:function", which returns the module;
+            "defence:NAME:MODEL", another model behind a defence of `DEFENCES`.
         weights: file of safetensors or a saved state dict for the module.
         trust_pickle: open files that can run code (torch.export, pickles with more than tensors).
+        data: data set on whose training images a defence is fitted, if it needs that.
 
     Returns:
         A `Classifier` with the name of the file, "file.py:function", or the class of the module.
@@ -55,6 +65,8 @@ def load_model(
         return spec
     if isinstance(spec, nn.Module):
         module, name = spec, None
+    elif str(spec).startswith(DEFENDED):
+        return _defended(str(spec), weights, trust_pickle, data)
     else:
         path = Path(spec).expanduser()
         if path.exists() or ":" not in str(spec):
@@ -70,6 +82,23 @@ def load_model(
         path = Path(weights).expanduser()
         fit_weights(module, read_weights(path, trust_pickle), path)
     return Classifier.of(module, name)
+
+
+def _defended(
+    spec: str, weights: str | Path | None, trust_pickle: bool, data: Dataset | None
+) -> Classifier:
+    """Return the model of "defence:NAME:MODEL"."""
+    name, _, inner = spec.removeprefix(DEFENDED).partition(":")
+    kind = DEFENCES[name]
+    if not inner:
+        raise InputError(f"model {spec!r} names no network; write {DEFENDED}{name}:MODEL")
+    network = load_model(inner, weights, trust_pickle=trust_pickle, data=data)
+    images = labels = None
+    if issubclass(kind, Fitted) and data is not None and data.train is not None:
+        rows = torch.arange(min(FITTING_IMAGES, len(data.train)))
+        images, labels = data.train.images(rows), data.train.labels[rows]
+    defended = defend(name, network.module, images, labels)
+    return Classifier.of(defended, f"{name}:{network.name}")
 
 
 def _from_file(path: Path, trust_pickle: bool) -> Classifier:

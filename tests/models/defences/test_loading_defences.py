@@ -1,0 +1,61 @@
+"""Models named `defence:NAME:MODEL`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.defences import DEFENCES, defend
+from scotoma.models.loading import load_model
+from scotoma.utils.errors import InputError
+
+
+@pytest.fixture
+def path(tmp_path, network) -> str:
+    card = {"arch": "small-cnn", "shape": [1, 8, 8], "classes": 10}
+    save_checkpoint(tmp_path / "digits.safetensors", network, card)
+    return str(tmp_path / "digits.safetensors")
+
+
+def test_a_defended_model_by_name(path, network, tested):
+    loaded = load_model(f"defence:jpeg:{path}")
+    assert loaded.name == "jpeg:digits"
+    assert torch.equal(loaded.module(tested[0]), defend("jpeg", network)(tested[0]))
+    assert loaded.sha256 != load_model(f"defence:thermometer:{path}").sha256
+
+
+def test_defences_nest(path, tested):
+    loaded = load_model(f"defence:hard-label:defence:jpeg:{path}")
+    assert loaded.name == "hard-label:jpeg:digits"
+    assert set(loaded.module(tested[0]).unique().tolist()) == {0, 1}
+
+
+def test_a_fitted_one_uses_the_data(path, digits, network, training, tested):
+    loaded = load_model(f"defence:mean-sparse:{path}", data=digits)
+    wanted = defend("mean-sparse", network, *training)
+    assert torch.equal(loaded.module(tested[0]), wanted(tested[0]))
+    for data in (None, replace(digits, train=None)):
+        with pytest.raises(InputError, match="fitted on training images"):
+            load_model(f"defence:mean-sparse:{path}", data=data)
+
+
+def test_wrong_names(path):
+    with pytest.raises(InputError, match="did you mean 'jpeg'"):
+        load_model(f"defence:jpg:{path}")
+    with pytest.raises(InputError, match="write defence:jpeg:MODEL"):
+        load_model("defence:jpeg")
+
+
+def test_the_command_line(scotoma, path, tmp_path):
+    listed = scotoma("list", "defences").out
+    assert listed.count("\n") == 1 + len(list(DEFENCES))
+    assert "Rounds pixels to" in listed
+    ended = scotoma(
+        *("attack", "fgsm", f"defence:k-winners:{path}", "--data", "digits"),
+        *("--threat", "linf:0.1", "--limit", 10, "--out", tmp_path / "run"),
+    )
+    assert ended.code == 0, ended.err
+    assert "records:" in ended.out
