@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from decisions import l2_optimum, problem
 from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
 from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
+from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
+from scotoma.attacks.square_l2 import Masses, pyramids
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
@@ -39,15 +44,24 @@ def test_breaks_linear_models_a_little_above_the_optimum_and_never_below():
             assert least <= int(fooled(model(adversarial), label)) <= most
 
 
-def test_asks_for_no_gradient_and_stays_inside():
+def test_breaks_linear_models_above_the_optimum_in_l2_and_never_below():
+    model, images, labels = problem(10)
+    optimum = l2_optimum(model, images, labels)
+    for eps, share in ((0.99 * optimum.min(), 0), (1.6 * optimum.max(), 1)):
+        adversarial = Square(Threat("l2", float(eps)), queries=1000)(model, images, labels)
+        assert fooled(model(adversarial), labels).float().mean() == share
+
+
+@pytest.mark.parametrize("text", ["linf:0.2", "l2:0.8"])
+def test_asks_for_no_gradient_and_stays_inside(text: str):
     model = digits_model()
     images, labels = digits_images(80)
-    threat = Threat("linf", 0.2)
+    threat = Threat.parse(text)
     counted = Counted(model, len(images), images.device)
     adversarial = Square(threat, queries=300)(counted, images, labels)
     assert counted.backwards.sum() == 0
     assert counted.forwards.max() <= 301
-    assert (adversarial - images).abs().max() <= threat.eps + TOLERANCE
+    assert size(adversarial - images, threat.norm).max() <= threat.eps + TOLERANCE
     assert ((adversarial >= 0) & (adversarial <= 1)).all()
     fell = fooled(model(adversarial), labels)
     assert torch.equal(adversarial[~fell], images[~fell])
@@ -72,3 +86,63 @@ def test_a_zero_gradient_stops_pgd_but_not_square_nor_strong():
     strong = Strong(threat)(model, images, labels)
     assert ((strong - images).abs().flatten(1).amax(1)[fooled(model(strong), labels)] <= 1).all()
     assert broken(strong) > blind + 0.1
+
+
+@pytest.mark.parametrize("text", ["linf:0.2", "l2:0.8"])
+def test_an_image_does_not_depend_on_its_batch_nor_on_its_layout(text: str):
+    model, (images, labels) = digits_model(), digits_images(12)
+    together = Square(text, queries=100)(model, images, labels)
+    order = torch.arange(12).flip(0)
+    turned = Square(text, queries=100)(
+        model,
+        images[order].contiguous(memory_format=torch.channels_last),
+        labels[order],
+        generator=Randomness(0, order),
+    )
+    assert torch.allclose(turned, together[order], atol=1e-6)
+
+
+def test_a_start_is_projected_into_the_ball_and_used():
+    model, (images, labels) = digits_model(), digits_images(60)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    far = MinL2("l2", 60, restart_steps=10)(model, images, labels)
+    threat = Threat("l2", 1.02 * float(size(far - images, "l2").median()))
+    within = size(far - images, "l2") < threat.eps
+    once = Square(threat, queries=1)(model, images, labels, start=far)
+    assert torch.allclose(once[within], far[within], atol=1e-6)
+    assert size(once - images, "l2").max() <= threat.eps + TOLERANCE
+
+
+def test_pyramids_are_those_of_the_paper():
+    pair, turned = pyramids(5, torch.zeros(1))
+    assert torch.equal(turned, pair.T)
+    assert torch.isclose(pair.norm(), torch.tensor(1.0))
+    assert (pair[:2] > 0).all()
+    assert (pair[2:] < 0).all()
+    steps = pair[3].flip(0) / pair[3, 0]  # with n = 2: 1/9, 1/9 + 1/4, 1/9 + 1/4 + 1
+    peak, foot = 1 + 1 / 4 + 1 / 9, 1 / 9
+    assert torch.allclose(steps, torch.tensor([1, 13 / 4, peak / foot, 13 / 4, 1]))
+
+
+def test_a_change_moves_mass_between_two_windows_only():
+    clean = torch.full((40, 2, 12, 12), 0.5)
+    masses = Masses(clean, eps=1.0)
+    x = masses.start(Randomness.default(clean))
+    proposal = masses.propose(x, torch.rand(40, masses.chances), side=3)
+    assert torch.allclose(size(x - clean, "l2"), torch.ones(40))
+    assert torch.allclose(size(proposal - clean, "l2"), torch.ones(40))
+    changed = (proposal - x).abs().amax(1).flatten(1) > 1e-6
+    assert (changed.sum(1) <= 18).all()
+    assert (changed.sum(1) >= 9).all()
+
+
+def test_more_often_in_l2_than_another_implementation():
+    torchattacks = pytest.importorskip("torchattacks")
+    model, (images, labels) = digits_model(), digits_images(60)
+    right = ~fooled(model(images), labels)
+    images, labels = images[right], labels[right]
+    peer = torchattacks.Square(model, norm="L2", eps=0.7, n_queries=200)
+    ours = Square("l2:0.7", queries=200)(model, images, labels)
+    theirs, ours = (fooled(model(x), labels).sum() for x in (peer(images, labels), ours))
+    assert 0 < theirs < ours

@@ -12,6 +12,7 @@ from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
+from scotoma.attacks.square_l2 import Masses, windows
 from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -25,15 +26,16 @@ DRAWN = 50
 
 @dataclass(frozen=True)
 class Square(BoundedAttack):
-    """Sets a random square to one side of the ball, and keeps it where the margin grows.
+    """Changes a random square of the perturbation, and keeps the change where the margin grows.
 
     Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via
-    random search", L-inf, Algorithms 1 and 2. It uses logits alone, so vanishing or wrong gradients
-    do not mislead it. Images that it does not fool are returned unchanged. `start` replaces the
-    vertical stripes at which it begins.
+    random search". In L-inf (Algorithm 2) a square goes to one end of the ball. In L2 (Algorithm 3,
+    `Masses`) a square takes the mass of another one. It uses logits alone, so vanishing or wrong
+    gradients do not mislead it. Images that it does not fool are returned unchanged. `start`
+    replaces the stripes or tiles at which it begins; it is projected into the ball.
 
     Args:
-        threat: the L-inf ball.
+        threat: the L-inf or L2 ball.
         queries: forward passes an image; one that is fooled leaves.
         share: share of the image's pixels in the first squares.
 
@@ -44,26 +46,39 @@ class Square(BoundedAttack):
     """
 
     id: ClassVar[str] = "square"
+    norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
     queries: int = 5000
     share: float = 0.8
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        stripes = (random.uniform(images[:, :, :1]) < 0.5).to(images).mul_(2).sub_(1)
-        return self.run_from(images + self.threat.eps * stripes, model, images, labels, random)
+        return self._search(self._moves(images), None, model, images, labels, random)
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
+        start = self.threat.project(start, images).contiguous()
+        return self._search(self._moves(images), start, model, images, labels, random)
+
+    def _moves(self, images: Tensor) -> Squares | Masses:
+        if self.norm == "l2":
+            return Masses(images.contiguous(), self.threat.eps)
+        ends = (self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1))
+        return Squares(*ends)
+
+    def _search(
+        self,
+        moves: Squares | Masses,
+        x: Tensor | None,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        random: Randomness,
+    ) -> Tensor:
         adversarial = images.clone()
-        upper, lower = (
-            self.threat.project(images + sign * self.threat.eps, images) for sign in (1, -1)
-        )
-        x = self.threat.project(start, images).contiguous()
+        x = moves.start(random) if x is None else x
         nothing = torch.full_like(labels, -torch.inf, dtype=torch.float32)
-        state = _State(
-            Oracle(model, labels), random, upper, lower, x, gain=nothing, chances=nothing
-        )
+        state = _State(Oracle(model, labels), random, moves, x, gain=nothing, chances=nothing)
         state.drop(state.oracle.fooled(images))
         proposal = state.x
         for query in range(self.queries):
@@ -79,12 +94,10 @@ class Square(BoundedAttack):
             state.drop(done)
             if len(state):
                 if query % DRAWN == 0:
-                    state.chances = state.random.uniform(
-                        state.x.new_empty(len(state), DRAWN, 2 + images.shape[1])
-                    )
-                proposal = self._propose(
-                    state, state.chances[:, query % DRAWN], self._side(query, images.shape[-2:])
-                )
+                    numbers = state.x.new_empty(len(state), DRAWN, state.moves.chances)
+                    state.chances = state.random.uniform(numbers)
+                chance, side = state.chances[:, query % DRAWN], self._side(query, x.shape[-2:])
+                proposal = state.moves.propose(state.x, chance, side)
         return adversarial
 
     def _side(self, query: int, size: torch.Size) -> int:
@@ -93,22 +106,43 @@ class Square(BoundedAttack):
         pixels = self.share / 2**halvings * size[0] * size[1]
         return min(max(1, round(pixels**0.5)), min(size))
 
-    @staticmethod
-    def _propose(state: _State, chance: Tensor, side: int) -> Tensor:
-        """Return copies of the images with one square moved to the ball's upper or lower end.
+
+@dataclass
+class Squares:
+    """Images in an L-inf ball, and copies with one square moved to an end of the ball.
+
+    Args:
+        upper, lower: ends of the ball inside [0, 1], (n, c, h, w).
+    """
+
+    upper: Tensor
+    lower: Tensor
+
+    @property
+    def chances(self) -> int:
+        """Random numbers that an image's proposal takes."""
+        return 2 + self.upper.shape[1]
+
+    def select(self, keep: Tensor) -> Squares:
+        """Return the balls of the images in `keep`."""
+        return Squares(self.upper.index_select(0, keep), self.lower.index_select(0, keep))
+
+    def start(self, random: Randomness) -> Tensor:
+        """Return vertical stripes, each at a random end of the ball in each channel."""
+        up = random.uniform(self.upper[:, :, :1]) < 0.5
+        return torch.where(up, self.upper, self.lower)
+
+    def propose(self, x: Tensor, chance: Tensor, side: int) -> Tensor:
+        """Return copies of `x` with one square moved to the ball's upper or lower end.
 
         `chance`, (n, 2 + channels) in [0, 1), sets the place of the square and the end for each
         channel.
         """
-        n, channels, height, width = state.x.shape
-        top = (chance[:, 0] * (height - side + 1)).long()
-        left = (chance[:, 1] * (width - side + 1)).long()
-        offsets = torch.arange(side, device=top.device)
-        window = (top[:, None, None] + offsets[:, None]) * width + left[:, None, None] + offsets
-        window = window.view(n, 1, -1).expand(-1, channels, -1)
+        n, channels, height, width = x.shape
+        window = windows(chance, side, height, width).view(n, 1, -1).expand(-1, channels, -1)
         up = chance[:, 2:, None] < 0.5
-        ends = (part.flatten(2).gather(2, window) for part in (state.upper, state.lower))
-        proposal = state.x.clone()
+        ends = (part.flatten(2).gather(2, window) for part in (self.upper, self.lower))
+        proposal = x.clone()
         proposal.view(n, channels, -1).scatter_(2, window, torch.where(up, *ends))
         return proposal
 
@@ -116,12 +150,10 @@ class Square(BoundedAttack):
 @dataclass
 class _State(Active):
     random: Randomness
-    upper: Tensor
-    """upper end of the ball, inside [0, 1]"""
-    lower: Tensor
+    moves: Squares | Masses
     x: Tensor
     """best image so far, (n, c, h, w)"""
     gain: Tensor
     """its margin, (n,)"""
     chances: Tensor
-    """random numbers of the next queries, (n, DRAWN, 2 + c)"""
+    """random numbers of the next queries, (n, DRAWN, 2 + c) or (n, DRAWN, 5 + c)"""
