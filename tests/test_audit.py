@@ -196,6 +196,24 @@ def test_a_report_of_two_audits_is_refused(tmp_path, linear):
         draw(out)
 
 
+def test_one_probe_with_two_settings_is_refused(linear):
+    with pytest.raises(InputError, match="norms is given twice"):
+        scotoma.audit(linear, "digits", "linf:0.1", probes=["norms", Norms(queries=7)])
+
+
+def test_a_model_no_better_than_a_constant_one_is_noted(linear):
+    images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    with torch.no_grad():
+        constant[1].weight.zero_()  # type: ignore[operator]
+    options: dict = {"probes": ["robustness"], "attack": "fgsm"}
+    report = scotoma.audit(constant, (images, labels), "linf:0.1", **options)
+    (note,) = [each for each in report.provenance["notes"] if "same label" in each]
+    assert note.startswith("The model classifies 4 of 40 images correctly, no more than")
+    report = scotoma.audit(linear, "digits", "linf:0.1", limit=40, **options)
+    assert not report.provenance["notes"]
+
+
 def test_any_module_from_python(linear):
     report = scotoma.audit(
         linear,

@@ -15,6 +15,7 @@ from scotoma.attacks import ATTACKS, make
 from scotoma.probes import PROBES
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.transforms import TRANSFORMS
+from scotoma.utils.random import Randomness
 from scotoma.utils.registry import Table
 
 ROOT = Path(__file__).parents[1]
@@ -25,8 +26,7 @@ def shown(package: str) -> tuple[str, str, dict[str, str]]:
     """The module that CONTRIBUTING.md adds to a package: path, source, entry of the table."""
     blocks = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
     line = blocks.pop(f"src/scotoma/{package}/__init__.py")
-    (path, source), *more = [item for item in blocks.items() if f"/{package}/" in item[0]]
-    assert not more
+    path, source = next(item for item in blocks.items() if f"/{package}/" in item[0])
     return path, source, ast.literal_eval(f"{{{line}}}")
 
 
@@ -62,6 +62,41 @@ def test_the_attack_is_that_of_the_tree(tmp_path, monkeypatch, digits, linear):
     adversarial = attack(linear, images, labels)
     assert torch.equal(make(name, attack.threat)(linear, images, labels), adversarial)
     assert (linear(adversarial).argmax(1) != labels).float().mean() > 0.3
+
+
+def test_the_second_attack_draws_by_image_and_returns_an_image_unchanged_if_it_fails(
+    tmp_path, monkeypatch, digits, linear
+):
+    blocks = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
+    (tmp_path / "random_line.py").write_text(blocks["src/scotoma/attacks/random_line.py"])
+    monkeypatch.syspath_prepend(tmp_path)
+    attack = importlib.import_module("random_line").RandomLine("l2")
+    images = digits.test.images(torch.arange(30))
+    labels = linear(images).argmax(1)
+    found = attack(linear, images, labels)
+    fooled = linear(found).argmax(1) != labels
+    assert fooled.float().mean() > 0.5
+    assert torch.equal(found[~fooled], images[~fooled])
+    assert 0 <= found.min() <= found.max() <= 1
+    part = Randomness(0, torch.arange(7, 9))
+    again = attack(linear, images[7:9], labels[7:9], generator=part)
+    assert torch.allclose(again, found[7:9])
+    with pytest.raises(scotoma.InputError, match="for linf and l2 and l1, not for l0"):
+        type(attack)("l0")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("attacks.nothing:FGSM", "'attacks.nothing:FGSM' of attack 'mine' names no module"),
+        ("attacks.single_step:Fgsm", "'mine': the module has no 'Fgsm'"),
+    ],
+)
+def test_a_wrong_line_in_a_table_is_named(monkeypatch, scotoma, entry: str, message: str):
+    monkeypatch.setitem(ATTACKS.entries, "mine", entry)
+    ended = scotoma("list", "attacks")
+    assert ended[0] == 2
+    assert message in ended[2]
 
 
 def test_the_probe_works(tmp_path, monkeypatch, linear):

@@ -7,7 +7,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
@@ -201,7 +201,7 @@ def audit(
         "budget": budget,
     }
     claim = make_claim(model, data, threat, train)
-    prepared = {key: probe.prepare(claim) for key, probe in map(_named, probes or PROBES)}
+    prepared = {key: probe.prepare(claim) for key, probe in _named(probes or [*PROBES])}
     settings = _settings(attack, claim)
     if out is None and ranks().world > 1:
         raise InputError("give an out=FOLDER that all processes share")
@@ -231,6 +231,7 @@ def audit(
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,
+                *_chance(run.records),
                 *([] if outcome.whole else [outcome.shortfall(time_left)]),
             ],
             "seed": seed,
@@ -264,10 +265,29 @@ def _published_by_the_first(folder: Path) -> Report:
     return report
 
 
-def _named(probe: str | Probe) -> tuple[str, Probe]:
-    if isinstance(probe, str):
-        return probe, PROBES[probe]()
-    return type(probe).__name__.lower(), probe
+def _named(probes: Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:
+    """Yield name and probe. Raises `InputError` for one probe with two settings."""
+    asked: dict[str, str | Probe] = {}
+    for probe in probes:
+        key = probe if isinstance(probe, str) else type(probe).__name__.lower()
+        if asked.setdefault(key, probe) != probe:
+            raise InputError(f"probes: {key} is given twice; a report has one finding of a probe")
+        yield key, PROBES[probe]() if isinstance(probe, str) else probe
+
+
+def _chance(records: pl.DataFrame) -> list[str]:
+    """Return a note if the model classifies no more images correctly than a constant one would."""
+    images = records.filter(transform="none").unique("index") if len(records) else records
+    if not len(images):
+        return []
+    correct = int((images["prediction"] == images["label"]).sum())
+    if correct > max(images["label"].value_counts()["count"]):
+        return []
+    return [
+        f"The model classifies {correct} of {len(images)} images correctly, no more than if it "
+        "always gave the same label: check its weights, the scale of its images and the order of "
+        "its classes."
+    ]
 
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:

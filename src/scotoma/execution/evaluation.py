@@ -91,5 +91,5 @@ def _run(
     if not isinstance(adversarial, Tensor) or adversarial.shape != shape:
         is_tensor = isinstance(adversarial, Tensor)
         got = tuple(adversarial.shape) if is_tensor else type(adversarial).__name__
-        raise InputError(f"attack {name(attack)} returned {got} for images of shape {shape}")
+        raise InputError(f"attack {attack_id(attack)} returned {got} for images of shape {shape}")
     return adversarial.detach().to(images)

@@ -1,8 +1,8 @@
 """Probes: a question each about a claim of robustness. One package a question, one line here.
 
 >>> import scotoma
->>> print(*scotoma.probes.PROBES)
-robustness blindspots distance divergence norms inequality transfer masking
+>>> scotoma.probes.PROBES["norms"]().question
+'Does the claim hold only in the norm that the model was trained for?'
 """
 
 from __future__ import annotations

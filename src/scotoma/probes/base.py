@@ -148,8 +148,8 @@ def correct(rate: Rate) -> str:
 
 
 def sized_threat(threat: Threat) -> str:
-    """Return a threat for a sentence: "L-inf 0.3"."""
-    return f"{norm_name(threat.norm)} {threat.eps:g}"
+    """Return a threat for a sentence: "L-inf 0.3", "L-inf 8/255"."""
+    return f"{norm_name(threat.norm)} {str(threat).partition(':')[2]}"
 
 
 def sized(record: Row, norm: str) -> str:

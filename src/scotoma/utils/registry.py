@@ -40,11 +40,24 @@ class Table:
         return name in self.entries
 
     def __getitem__(self, name: str) -> Any:
-        """Return the object of that name. Raises `InputError` with the nearest name if unknown."""
+        """Return the object of that name.
+
+        Raises:
+            InputError: the name is unknown (the nearest is named), or its entry names no object.
+        """
         if name not in self.entries:
             raise InputError(f"unknown {self.kind} {name!r}; {nearest(name, list(self.entries))}")
         module, attribute = self.entries[name].split(":")
-        return getattr(importlib.import_module(f"scotoma.{module}"), attribute)
+        entry = f"the entry {self.entries[name]!r} of {self.kind} {name!r}"
+        try:
+            loaded = importlib.import_module(f"scotoma.{module}")
+        except ModuleNotFoundError as error:
+            if error.name != f"scotoma.{module}":
+                raise
+            raise InputError(f"{entry} names no module") from None
+        if not hasattr(loaded, attribute):
+            raise InputError(f"{entry}: the module has no {attribute!r}")
+        return getattr(loaded, attribute)
 
     @property
     def attributes(self) -> list[str]:
