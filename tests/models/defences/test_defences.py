@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.defences import DEFENCES, defend
 from scotoma.models.defences.base import Fitted
+from scotoma.models.defences.error_correcting_code import ErrorCorrectingCode
 from scotoma.models.defences.input_noise import InputNoise
 from scotoma.models.defences.jpeg import Jpeg
 from scotoma.models.defences.k_winners import Winners
 from scotoma.models.defences.layer_noise import Noise
 from scotoma.models.defences.mean_sparse import Sparsifier
 from scotoma.models.defences.resize_pad import ResizePad
+from scotoma.models.defences.stiff_flow import StiffFlow
 from scotoma.utils.errors import InputError
 
 RANDOM = {"resize-pad", "input-noise", "layer-noise", "activation-pruning"}
@@ -99,6 +101,68 @@ def test_scaled_logits_saturate_the_cross_entropy_and_not_the_logits(defended, t
     model = defended["logit-scaling"]
     assert gradient(model, images).any()
     assert not gradient(model, images, model(images).argmax(1)).any()
+
+
+def test_distilled_logits_saturate_as_well(defended, network, tested):
+    images = tested[0][:20]
+    for model in (defended["distillation"], defend("distillation", network)):
+        zero = gradient(model, images, model(images).argmax(1)).flatten(1).norm(dim=1) == 0
+        assert gradient(model, images).flatten(1).any(1).all()
+        assert zero.float().mean() > 0.7
+        assert not (gradient(network, images, network(images).argmax(1)) == 0).all()
+    scaled = defend("distillation", network)(images)
+    assert torch.allclose(scaled, 100 * network(images), rtol=1e-4)
+
+
+def test_code_words_are_far_apart_and_saturate(defended, network, tested):
+    layer, images = defended["error-correcting-code"], tested[0][:50]
+    code = ErrorCorrectingCode(network).code(10)
+    assert torch.equal(code @ code.T, 16 * torch.eye(10) - 1)
+    assert torch.equal(layer(images).argmax(1), network(images).argmax(1))
+    zero = (gradient(layer, images).flatten(1) == 0).all(1)
+    sure = network(images).softmax(1).amax(1) > 0.9999
+    assert sure.any()
+    assert zero[network(images).topk(2).values.diff(dim=1)[:, 0] < -12].all()
+
+
+def test_pixels_flow_to_levels(tested):
+    flow = StiffFlow(nn.Identity(), levels=6)
+    images = torch.linspace(0, 1, 1001).view(1, 1, 1, -1)
+    moved = flow(images)
+    assert (moved - images).abs().max() < 0.2
+    near = (5 * moved - (5 * moved).round()).abs() < 0.02
+    assert near.float().mean() > 0.95
+    slopes = gradient(flow, images)[0, 0, 0]
+    assert slopes.abs().median() < 1e-2
+    assert slopes.abs().max() > 10
+
+
+def test_test_time_steps_confirm_the_prediction(defended, network, tested):
+    images = tested[0][:50]
+    model = defended["anti-adversary"]
+    moved = model.perturbation(images)
+    assert moved.abs().max() <= 0.3 + 1e-6
+    predicted = network(images).argmax(1)
+    before, after = (F.cross_entropy(network(x), predicted) for x in (images, images + moved))
+    assert after < before
+    with torch.no_grad():  # as an audit evaluates
+        assert torch.equal(model(images), network(images + moved))
+
+
+def test_purified_images_are_rebuilt_better(defended, tested):
+    torch.manual_seed(0)
+    model = defended["purification"]
+    noisy = (tested[0] + 0.2 * torch.randn_like(tested[0])).clamp(0, 1)
+    better = noisy + model.perturbation(noisy)
+    errors = [(model.denoiser(x) - x).square().mean().item() for x in (noisy, better)]
+    assert errors[1] < 0.7 * errors[0]
+
+
+def test_the_autoencoder_removes_noise(defended, tested):
+    torch.manual_seed(0)
+    noisy = (tested[0] + 0.2 * torch.randn_like(tested[0])).clamp(0, 1)
+    rebuilt = defended["autoencoder"].denoiser(noisy)
+    assert (rebuilt - tested[0]).square().mean() < (noisy - tested[0]).square().mean()
 
 
 def test_a_ripple_has_steep_gradients_that_turn(network, tested):

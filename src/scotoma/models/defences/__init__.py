@@ -33,9 +33,15 @@ DEFENCES = Table(
         "activation-pruning": "models.defences.activation_pruning:ActivationPruning",
         "k-winners": "models.defences.k_winners:KWinners",
         "mean-sparse": "models.defences.mean_sparse:MeanSparse",
+        "stiff-flow": "models.defences.stiff_flow:StiffFlow",
+        "distillation": "models.defences.distillation:Distillation",
         "logit-scaling": "models.defences.logit_scaling:LogitScaling",
         "logit-rounding": "models.defences.logit_rounding:LogitRounding",
         "vote": "models.defences.vote:Vote",
+        "error-correcting-code": "models.defences.error_correcting_code:ErrorCorrectingCode",
+        "anti-adversary": "models.defences.anti_adversary:AntiAdversary",
+        "purification": "models.defences.purification:Purification",
+        "autoencoder": "models.defences.autoencoder:Autoencoder",
         "zero-backward": "models.defences.zero_backward:ZeroBackward",
         "hard-label": "models.defences.hard_label:HardLabel",
         "ripple": "models.defences.ripple:Ripple",
@@ -69,14 +75,17 @@ def defend(
     >>> defend("k-winners", network, images, labels)(images).shape
     torch.Size([20, 2])
     """
-    defence: Defence = DEFENCES[name](copy.deepcopy(network))
-    if isinstance(defence, Fitted):
-        if images is not None and labels is not None:
-            with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-                torch.manual_seed(seed)
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        defence: Defence = DEFENCES[name](copy.deepcopy(network))
+        if isinstance(defence, Fitted):
+            if images is not None and labels is not None:
                 defence.fit(images, labels)
-        elif not defence.works_unfitted:
-            raise InputError(f"defence {name} is fitted on training images: give images and labels")
+            elif not defence.works_unfitted:
+                raise InputError(
+                    f"defence {name} is fitted on training images; give images and labels, or "
+                    "data with training images"
+                )
     freeze(defence)
     return defence
 
