@@ -57,13 +57,13 @@ class Tiny(Study):
 
     title = "Digits"
     source = "nowhere"
-    sweep = {"natural": "tiny-natural", "0.1": "tiny-pgd"}
+    trainings = {"natural": "tiny-natural", "0.1": "tiny-pgd"}
 
 
 class TinyAttributions(Attributions):
     """The same models."""
 
-    trainings = Tiny.sweep
+    trainings = Tiny.trainings
 
 
 class TinyRemedies(Remedies):
@@ -117,7 +117,7 @@ def _quick(
 
 def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
     with context() as here:
-        found = measure(here, Tiny.sweep)
+        found = measure(here, Tiny.trainings)
         index = common(here, Tiny().models)
         module = here.model("tiny-pgd").module
     each = found["0.1"]
@@ -158,23 +158,23 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
 
 def test_what_was_examined_serves_more_images_and_other_items(context, digits, monkeypatch):
     with context() as here:
-        few = measure(here, Tiny.sweep)["0.1"].frame
+        few = measure(here, Tiny.trainings)["0.1"].frame
     looked = []
     look = Examination.__call__
     monkeypatch.setattr(
         Examination, "__call__", lambda self, *args: looked.append(1) or look(self, *args)
     )
     with context(limit=LIMIT - 5) as here:
-        fewer = measure(here, Tiny.sweep)["0.1"].frame
+        fewer = measure(here, Tiny.trainings)["0.1"].frame
         other = measure(here, {"0.1": "tiny-pgd"})["0.1"].frame
     assert not looked
     assert few[: LIMIT - 5].equals(fewer)
     assert len(set(few["index"]) & set(other["index"])) > 0.5 * len(fewer)
     with context(limit=LIMIT + UNIT) as here:
-        more = measure(here, Tiny.sweep)["0.1"].frame
+        more = measure(here, Tiny.trainings)["0.1"].frame
     order = shuffled(len(digits.test), 0).tolist()
     units = [order.index(frame["index"][-1]) // UNIT for frame in (few, more)]
-    assert len(looked) == len(Tiny.sweep) * (units[1] - units[0]) > 0, (
+    assert len(looked) == len(Tiny.trainings) * (units[1] - units[0]) > 0, (
         "what was not looked at before"
     )
     assert more[:LIMIT].equals(few)
@@ -195,7 +195,7 @@ def test_the_study(context, tmp_path, capsys):
         for line in rows
         if line["convention"]
     }
-    for eps in Tiny.sweep:
+    for eps in Tiny.trainings:
         line = next(line for line in finding.tables[SUMMARY] if line["model"] == eps)
         assert line["gini"] == by[eps, "global Gini", "absolute"]["ours"]
         assert line["regional"] == by[eps, "regional Gini", "net"]["ours"]
@@ -222,7 +222,7 @@ def test_the_study(context, tmp_path, capsys):
 def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
     with context() as here:
         _, finding = Tiny().measure(here, "tiny")
-        modules = [here.model(name).module for name in Tiny.sweep.values() for _ in range(3)]
+        modules = [here.model(name).module for name in Tiny.trainings.values() for _ in range(3)]
     gallery, shown = finding.figures[-1], finding.images["covered"]
     fell = 0
     for row, captions in enumerate(gallery.captions):  # type: ignore[union-attr]
@@ -243,7 +243,7 @@ def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
 
 def test_published_figures_stand_beside_the_convention_that_they_fit(context):
     class Named(Tiny):
-        sweep = {"natural": "tiny-natural", "8/255": "tiny-pgd"}
+        trainings = {"natural": "tiny-natural", "8/255": "tiny-pgd"}
         printed = ("CIFAR-10", "ResNet-18")
 
     with context() as here:
@@ -343,7 +343,7 @@ def test_models_with_no_right_image_in_common(context, monkeypatch):
 
 @pytest.mark.parametrize("item", [Digits, Mnist, Cifar])
 def test_the_sweeps(item):
-    names = list(item.sweep)
+    names = list(item.trainings)
     assert [size(name) for name in names] == sorted({size(name) for name in names})
     known = [REFERENCES[model] for model in item().models]
     assert len({(each.data, each.arch) for each in known}) == 1

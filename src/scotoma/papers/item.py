@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import polars as pl
 
@@ -34,12 +34,10 @@ V = TypeVar("V")
 R = TypeVar("R")
 
 
-class Context:
-    """Models, data and runs of a reproduction; leaving it releases the locks on its run folders.
+class Options(TypedDict, total=False):
+    """What a user can set for a reproduction.
 
     Args:
-        folder: holds the run of each model in a folder of its name. Items share these runs, so no
-            image is attacked twice.
         attack: a name of `ATTACKS`; None means the paper's attack.
         limit: number of images that an item attacks; None means as many as in the paper.
         seed: seed for the choice of images and for every attack.
@@ -49,25 +47,33 @@ class Context:
         say: called with a line before work that takes long.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        attack: str | None = None,
-        limit: int | None = None,
-        seed: int = 0,
-        models: Path | None = None,
-        data_root: Path | None = None,
-        progress: Progress | None = None,
-        say: Callable[[str], None] = lambda line: None,
-    ):
-        self.folder, self.attack, self.limit, self.seed = folder, attack, limit, seed
-        self.progress = progress or Silent()
+    attack: str | None
+    limit: int | None
+    seed: int
+    models: Path | None
+    data_root: Path | None
+    progress: Progress | None
+    say: Callable[[str], None]
+
+
+class Context:
+    """Models, data and runs of a reproduction; leaving it releases the locks on its run folders.
+
+    Args:
+        folder: holds the run of each model in a folder of its name. Items share these runs, so no
+            image is attacked twice.
+        options: see `Options`.
+    """
+
+    def __init__(self, folder: Path, **options: Unpack[Options]):
+        self.folder, self.seed = folder, options.get("seed", 0)
+        self.attack, self.limit = options.get("attack"), options.get("limit")
+        self.progress = options.get("progress") or Silent()
         self.runs: dict[str, Run] = {}
         self.models: dict[str, Classifier] = {}
         self._data: dict[str, Dataset] = {}
-        self._root = data_root
-        self._options: Any = {"folder": models, "progress": self.progress, "say": say}
+        self._root, say = options.get("data_root"), options.get("say", lambda line: None)
+        self._fetch: Any = {"folder": options.get("models"), "progress": self.progress, "say": say}
         self._locks = ExitStack()
 
     def __enter__(self) -> Context:
@@ -85,13 +91,13 @@ class Context:
 
     def prepare(self, names: Iterable[str]) -> None:
         """Train the reference models that are missing, after announcing the total time."""
-        fetch(names, self.data, **self._options)
+        fetch(names, self.data, **self._fetch)
 
     def model(self, name: str) -> Classifier:
         """Return a reference model, training it if it is missing."""
         if name not in self.models:
             data = self.data(name)
-            self.models[name] = reference(name, data, **self._options).checked(data)
+            self.models[name] = reference(name, data, **self._fetch).checked(data)
         return self.models[name]
 
     def run(self, name: str) -> Run:
@@ -189,6 +195,27 @@ class Item(ABC):
         return self.finding(
             name, agrees, rule, said, *notes, numbers=numbers, tables=lines, **parts
         )
+
+
+class Comparison(Item):
+    """An item that measures several reference models in the same way."""
+
+    trainings: dict[str, str]
+    """Reference models by their names in the tables."""
+
+    @property
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(self.trainings.values())
+
+    def each(self, context: Context, work: Callable[[Context, str], R]) -> dict[str, R]:
+        """Return what `work` measures of each model, by its name in the tables."""
+        return context.each(self.title, self.trainings, lambda model: work(context, model))
+
+
+def lines(measured: Mapping[K, V], of: Callable[[K, V], Row | list[Row]]) -> list[Row]:
+    """Return the line or lines that `of` makes of each name and what was measured."""
+    made = [of(*each) for each in measured.items()]
+    return [line for part in made for line in (part if isinstance(part, list) else [part])]
 
 
 def row(keys: Row, measure: str, ours: Measured, published: float | None = None) -> Row:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -19,12 +19,11 @@ from scotoma.attacks import ATTACKS
 from scotoma.execution.ranks import ranks
 from scotoma.execution.store import write_json
 from scotoma.papers import ITEMS, chosen
-from scotoma.papers.item import SUMMARY, Context, Item
+from scotoma.papers.item import SUMMARY, Context, Item, Options
 from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
-from scotoma.utils.progress import Progress
 
 PIPED = 120
 """Width of the text where there is no terminal."""
@@ -84,14 +83,8 @@ def reproduce(
     name: str,
     out: Path | None = None,
     *,
-    attack: str | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    models: Path | None = None,
-    data_root: Path | None = None,
-    progress: Progress | None = None,
-    say: Callable[[str], None] = lambda line: None,
     command: str | None = None,
+    **options: Unpack[Options],
 ) -> list[Reproduction]:
     """Measure one or all items of a paper again.
 
@@ -99,22 +92,16 @@ def reproduce(
         name: "paper/item" or "paper".
         out: folder of the item, or of all items of the paper, with a folder for each and a report
             on all; default runs/PAPER/ITEM or runs/PAPER. The same call resumes one that stopped.
-        attack: a name of `ATTACKS`; None means the paper's attack.
-        limit: number of images that an item attacks; None means as many as in the paper.
-        seed: seed for the choice of images and for every attack.
-        models: folder of the reference models; missing ones are trained into it.
-        data_root: folder of the data sets.
-        progress: shows progress bars.
-        say: called with a line before work that takes long.
         command: command that repeats it, for the report.
+        options: see `Options`.
 
     Raises:
         InputError: there is no such item, or an argument cannot be used.
     """
     names = chosen(name)
-    if attack is not None:
+    if (attack := options.get("attack")) is not None:
         ATTACKS[attack]
-    if limit is not None and limit < 1:
+    if (limit := options.get("limit")) is not None and limit < 1:
         raise InputError(f"limit={limit}: want at least one image")
     paper, _, single = name.partition("/")
     home = Path("runs") / paper
@@ -123,8 +110,6 @@ def reproduce(
     if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or known.exists()):
         raise InputError(f"{top}: is not empty and not a reproduction; choose another out=FOLDER")
     elapsed, finished = _clock(), []
-    options: Any = {"attack": attack, "limit": limit, "seed": seed, "models": models}
-    options |= {"data_root": data_root, "progress": progress, "say": say}
     with Context(work, **options) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
         needed = tuple(dict.fromkeys(model for item in items.values() for model in item.models))

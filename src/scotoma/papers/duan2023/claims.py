@@ -17,10 +17,9 @@ from scotoma.results.finding import Row
 
 def of_sweep(models: Models) -> list[Check]:
     """Return all claims, for models from natural training to the largest size."""
-    names = list(models)
-    first, last = ends = names[0], names[-1]
-    pairs = [*pairwise(names), *([ends] if len(names) > 2 else [])]
-    natural, robust, both = models[first], models[last], ", ".join(ends)
+    first, last = ends(models)
+    pairs = [*pairwise(models), *([(first, last)] if len(models) > 2 else [])]
+    natural, robust, both = models[first], models[last], f"{first}, {last}"
     return [
         *(unequal(models, *pair, over) for over in published.FITS for pair in pairs),
         *guided(robust, last),
@@ -28,6 +27,12 @@ def of_sweep(models: Models) -> list[Check]:
         *covered(robust, last),
         *exposed(natural, robust, both),
     ]
+
+
+def ends(models: Models) -> tuple[str, str]:
+    """Return the names of natural training and of training at the largest size."""
+    first, *_, last = models
+    return first, last
 
 
 def unequal(models: Models, low: str, high: str, over: str = "global", where: str = "") -> Check:

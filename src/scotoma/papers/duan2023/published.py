@@ -8,12 +8,14 @@ DenseNet), not on MNIST. Its table on Cutout is unknown to us.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from scotoma.papers.printed import rates, table
 
 IMAGES = 1000
 """Test images that all compared models classify correctly (from a page about the paper)."""
 
-EPS = {"natural": 0.0, "1/255": 1 / 255, "2/255": 2 / 255, "4/255": 4 / 255, "8/255": 8 / 255}
+EPS = {"natural": 0.0} | {f"{size}/255": size / 255 for size in (1, 2, 4, 8)}
 """Columns of Tables 1 and 2: natural training, and L-inf adversarial training at growing size."""
 
 GINI = {
@@ -37,51 +39,36 @@ inference)."""
 FITS = {"global": "absolute", "regional": "net"}
 """Conventions of `metrics.inequality` that published numbers fit."""
 
-
-def _rates(*percent: float) -> tuple[float, ...]:
-    return tuple(round(value / 100, 6) for value in percent)
-
-
+SIDE = 224
+VALUES = 3 * SIDE**2
 COUNTS = (500, 1_000, 5_000, 10_000, 20_000)
 """Noised sub-pixels, of `VALUES`."""
-
-VALUES = 3 * 224 * 224
-
 MIDDLE = 5_000 / VALUES
 """Share of noised sub-pixels where a single number is given; the default of the authors' code."""
 
-RANDOM_NOISE = _rates(18.8, 73.4)
+RANDOM_NOISE = rates(18.8, 73.4)
 """Error of ResNet-50 on ImageNet, natural and 8/255, under noise on the largest count of random
 sub-pixels."""
-
-NOISE_I = _rates(34.5, 94.0)
+NOISE_I = rates(34.5, 94.0)
 """Error of the same models under noise of type I on the most important sub-pixels."""
 
 SETTINGS = ((5, 10), (10, 20))
 """Table 2: most squares, and their largest radius in pixels, on images of `SIDE` x `SIDE`."""
 
-SIDE = 224
-
 OCCLUSION = {
-    ((5, 10), "gray"): _rates(23.5, 31.6, 38.4, 32.4, 54.0),
-    ((5, 10), "white"): _rates(28.3, 48.4, 57.5, 61.3, 71.7),
-    ((5, 10), "black"): _rates(31.6, 51.5, 53.3, 48.9, 64.6),
-    ((10, 20), "gray"): _rates(30.1, 48.2, 56.3, 100, 100),
-    ((10, 20), "white"): _rates(40.1, 59.1, 73.3, 100, 100),
-    ((10, 20), "black"): _rates(41.2, 70.2, 72.2, 100, 100),
+    ((5, 10), "gray"): rates(23.5, 31.6, 38.4, 32.4, 54.0),
+    ((5, 10), "white"): rates(28.3, 48.4, 57.5, 61.3, 71.7),
+    ((5, 10), "black"): rates(31.6, 51.5, 53.3, 48.9, 64.6),
+    ((10, 20), "gray"): rates(30.1, 48.2, 56.3, 100, 100),
+    ((10, 20), "white"): rates(40.1, 59.1, 73.3, 100, 100),
+    ((10, 20), "black"): rates(41.2, 70.2, 72.2, 100, 100),
 }
 """Table 2: error of ResNet-50 on ImageNet under occlusion, in the order of `EPS`."""
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """Half a line of Table 3: a model with one attribution method.
-
-    Args:
-        gini: global.
-        noise_i, noise_ii: errors under noise on the most important sub-pixels.
-        black, gray, white: errors under occlusion.
-    """
+class Ablation(NamedTuple):
+    """Half a line of Table 3: global Gini coefficient, errors under noise on the most important
+    sub-pixels, errors under occlusion."""
 
     gini: float
     noise_i: float
@@ -91,23 +78,15 @@ class Ablation:
     white: float
 
 
+_TABLE3 = table("""
+    input-x-gradient:     0.63 16.1 45.0 24.7 16.8 23.5   0.93 60.9 90.4 63.3 51.2 63.2
+    gradient-shap:        0.62 19.8 54.7 31.5 24.1 29.9   0.93 62.3 93.7 64.8 53.3 71.6
+    smoothgrad:           0.75 63.5 45.0 32.3 25.6 30.3   0.98 82.5 98.3 61.6 49.7 60.8
+    integrated-gradients: 0.62 16.5 55.5 31.6 23.5 28.3   0.94 63.9 95.5 64.6 54.0 71.7
+""")
 TABLE3 = {
-    "input-x-gradient": (
-        Ablation(0.63, *_rates(16.1, 45.0, 24.7, 16.8, 23.5)),
-        Ablation(0.93, *_rates(60.9, 90.4, 63.3, 51.2, 63.2)),
-    ),
-    "gradient-shap": (
-        Ablation(0.62, *_rates(19.8, 54.7, 31.5, 24.1, 29.9)),
-        Ablation(0.93, *_rates(62.3, 93.7, 64.8, 53.3, 71.6)),
-    ),
-    "smoothgrad": (
-        Ablation(0.75, *_rates(63.5, 45.0, 32.3, 25.6, 30.3)),
-        Ablation(0.98, *_rates(82.5, 98.3, 61.6, 49.7, 60.8)),
-    ),
-    "integrated-gradients": (
-        Ablation(0.62, *_rates(16.5, 55.5, 31.6, 23.5, 28.3)),
-        Ablation(0.94, *_rates(63.9, 95.5, 64.6, 54.0, 71.7)),
-    ),
+    method: tuple(Ablation(half[0], *rates(*half[1:])) for half in (line[:6], line[6:]))
+    for method, line in _TABLE3.items()
 }
 """Table 3: ResNet-50 on ImageNet, natural and adversarial, by attribution method. The paper does
 not give the count of noised sub-pixels."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
+from functools import partial
 from itertools import product
 
 from scotoma.attribution.colour import COLOURS
@@ -15,7 +17,7 @@ from scotoma.papers.duan2023.claims import squares
 from scotoma.papers.duan2023.examination import Measured, Models, measure
 from scotoma.papers.duan2023.pictures import pictures
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, agreement, cells, row
+from scotoma.papers.item import Comparison, Context, agreement, cells, lines, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Curve, Finding, Row
 from scotoma.utils.stats import Rate, mean, median, rate
@@ -25,46 +27,39 @@ COMPARED = ("importance", "random")
 KEYS = ("noise", "type", "k", "squares", "colour", "order", "convention")
 
 
-class Study(Item):
-    """A sweep, and the paper's claims about it."""
+class Study(Comparison):
+    """Models by the size trained for, natural training first, and the paper's claims about them."""
 
-    sweep: dict[str, str]
-    """Reference models by the size trained for, such as "8/255": natural training first, the
-    largest size last."""
     printed: tuple[str, str] | None = None
     """Data and network of `published.GINI`, if ours are the same data and sizes."""
-
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.sweep.values())
+    note = (
+        "The paper's own numbers are of other networks on ImageNet and CIFAR-10; they have tables "
+        "of their own."
+    )
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = measure(context, self.sweep)
+        models = measure(context, self.trainings)
         checks, (arrays, galleries) = claims.of_sweep(models), pictures(models)
-        every = list(models.items())
-        ends, first = [every[0], every[-1]], every[0][1]
-
-        def of(line: Callable[..., list[Row]], *more: object) -> list[Row]:
-            return [each for named in every for each in line(*named, *more)]
-
-        rows = of(self._rows)
-        tables = {"gini": of(_gini)}
-        for kind in TYPES:
-            tables[f"noise_{kind}"] = [each for end in ends for each in _noise(*end, kind)]
-        tables["occlusion"] = of(_occlusion)
-        tables |= {f"occlusion_{number}": of(_by_size, number) for number in range(2)}
+        rows, ends = lines(models, self._rows), {end: models[end] for end in claims.ends(models)}
+        covers = {(_setting(at), colour): v for (at, colour), v in published.OCCLUSION.items()}
         finding = self.by_checks(
             name,
             checks,
             _headline(models),
             *how(context, models),
-            self._note(),
-            numbers=counted(checks) | {"n": len(first), **agreement(rows)},
-            summary=[cells(model=eps, **summary(each)) for eps, each in every],
-            tables=tables
-            | {"lorenz": of(_lorenz)}
-            | {"published_gini": published_gini(), "published_occlusion": published_occlusion()},
-            figures=(*_figures(every), *galleries),
+            self.note,
+            numbers=counted(checks) | {"n": len(next(iter(models.values()))), **agreement(rows)},
+            summary=lines(models, lambda eps, each: cells(model=eps, **summary(each))),
+            tables={
+                "gini": lines(models, _gini),
+                **{f"noise_{kind}": lines(ends, partial(_noise, kind=kind)) for kind in TYPES},
+                "occlusion": lines(models, _occlusion),
+                **{f"occlusion_{i}": lines(models, partial(_by_size, number=i)) for i in range(2)},
+                "lorenz": lines(models, _lorenz),
+                "published_gini": _printed(("data", "network", "over"), published.GINI),
+                "published_occlusion": _printed(("squares", "colour"), covers),
+            },
+            figures=(*_figures(models), *galleries),
             images=arrays,
         )
         return rows, finding
@@ -94,31 +89,22 @@ class Study(Item):
             return None
         return published.GINI[(*self.printed, over)][list(published.EPS).index(eps)]
 
-    def _note(self) -> str:
-        return (
-            "The paper's own numbers are of other networks on ImageNet and CIFAR-10; they have "
-            "tables of their own."
-        )
-
-
-OTHER = "Duan et al. 2023, Tables 1 and 2 and Figures 2 to 4, on other data"
-
 
 class Digits(Study):
     """The embedded digits, 8x8: every claim in minutes, on far smaller images than the paper's."""
 
     title = "Inequality of attribution on the embedded digits, by size of L-inf training"
-    source = OTHER
-    sweep = {"natural": "digits-natural"} | {f"0.{i}": f"digits-pgd-0{i}" for i in (1, 2, 3)}
+    source = "Duan et al. 2023, Tables 1 and 2 and Figures 2 to 4, on other data"
+    trainings = {"natural": "digits-natural"} | {f"0.{i}": f"digits-pgd-0{i}" for i in (1, 2, 3)}
 
 
 class Mnist(Study):
     """MNIST."""
 
     title = "Inequality of attribution on MNIST, by size of L-inf training"
-    source = OTHER
-    sweep = {"natural": "mnist-small-natural"}
-    sweep |= {f"0.{i}": f"mnist-small-pgd-0{i}" for i in (1, 2, 3)}
+    source = Digits.source
+    trainings = {"natural": "mnist-small-natural"}
+    trainings |= {f"0.{i}": f"mnist-small-pgd-0{i}" for i in (1, 2, 3)}
 
 
 class Cifar(Study):
@@ -126,17 +112,15 @@ class Cifar(Study):
 
     title = "Inequality of attribution on CIFAR-10, by size of L-inf training"
     source = "Duan et al. 2023, Table 1 (CIFAR-10, ResNet-18), Table 2 and Figures 2 to 4"
-    sweep = {"natural": "cifar-natural"} | {f"{i}/255": f"cifar-pgd-{i}" for i in (1, 2, 4)}
-    sweep |= {"8/255": "cifar-robust"}
+    trainings = {"natural": "cifar-natural"} | {f"{i}/255": f"cifar-pgd-{i}" for i in (1, 2, 4)}
+    trainings |= {"8/255": "cifar-robust"}
     printed = ("CIFAR-10", "ResNet-18")
-
-    def _note(self) -> str:
-        return (
-            "Published Gini coefficients are those of a ResNet-18, ours of a smaller residual "
-            "network. They are beside the convention that they fit: absolute values for global "
-            "ones, sums by region above 0 for regional ones (our inference). The paper's errors "
-            "are of ResNet-50 on ImageNet and have a table of their own."
-        )
+    note = (
+        "Published Gini coefficients are those of a ResNet-18, ours of a smaller residual network. "
+        "They are beside the convention that they fit: absolute values for global ones, sums by "
+        "region above 0 for regional ones (our inference). The paper's errors are of ResNet-50 on "
+        "ImageNet and have a table of their own."
+    )
 
 
 def counted(checks: list[claims.Check]) -> Row:
@@ -192,24 +176,10 @@ def size(eps: str) -> float:
     return 0.0 if eps == "natural" else Threat.parse(f"linf:{eps}").eps
 
 
-def published_gini() -> list[Row]:
-    """Return Table 1 of the paper."""
-    return [
-        cells(data=data, network=network, over=over, **_by_eps(values))
-        for (data, network, over), values in published.GINI.items()
-    ]
-
-
-def published_occlusion() -> list[Row]:
-    """Return Table 2 of the paper."""
-    return [
-        cells(squares=_setting(setting), colour=colour, **_by_eps(values))
-        for (setting, colour), values in published.OCCLUSION.items()
-    ]
-
-
-def _by_eps(values: tuple[float, ...]) -> dict[str, float]:
-    return dict(zip(published.EPS, values, strict=True))
+def _printed(names: tuple[str, ...], table: Mapping[tuple, tuple[float, ...]]) -> list[Row]:
+    """Return a published table by size: a line for each key, whose parts are named."""
+    columns = (*names, *published.EPS)
+    return [dict(zip(columns, (*at, *line), strict=True)) for at, line in table.items()]
 
 
 def _setting(setting: tuple[int, int]) -> str:
@@ -271,9 +241,9 @@ def _lorenz(eps: str, each: Measured) -> list[Row]:
     ]
 
 
-def _figures(models: list[tuple[str, Measured]]) -> list[Curve]:
-    (first, each), *_, (last, _) = models
-    sub_pixels = each.run.claim.data.test.images(each.run.indices[:1]).numel()
+def _figures(models: Models) -> list[Curve]:
+    (first, last), each = claims.ends(models), next(iter(models.values()))
+    sub_pixels = math.prod(each.run.claim.data.shape)
     eps = "eps of training"
     gini = (
         "Mean Gini coefficient of attribution against the size of the perturbations trained for, "

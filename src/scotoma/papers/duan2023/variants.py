@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -17,7 +17,7 @@ from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
 from scotoma.papers.duan2023.study import COMPARED, counted, how, noised, summary
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, cells, ours, row
+from scotoma.papers.item import Comparison, Context, Item, cells, lines, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Estimate, mean, rate
@@ -28,6 +28,7 @@ NATURAL, PLAIN = "natural", "PGD"
 """Names of two trainings."""
 ENDS = {NATURAL: "natural", PLAIN: "pgd-03", "Cutout": "pgd-cutout", "IGD": "igd"}
 """Ends of the reference models' names, by training."""
+KEYS = ("type", "colour", "order")
 SLACK = 0.02
 """Robust accuracy that a remedy may cost."""
 
@@ -46,7 +47,7 @@ def errors(keys: Row, each: Measured, settings: Iterable[int]) -> list[Row]:
     return rows
 
 
-class Attributions(Item):
+class Attributions(Comparison):
     """Gini coefficients and errors of two models by four methods of attribution."""
 
     title = "Four methods of attribution, on MNIST"
@@ -54,24 +55,18 @@ class Attributions(Item):
     trainings = {"natural": "mnist-small-natural", "0.3": "mnist-small-pgd-03"}
     """Reference models by the size trained for: natural training and the largest size."""
 
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.trainings.values())
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        methods = {method: method for method in ATTRIBUTIONS}
+        methods = dict(zip(ATTRIBUTIONS, ATTRIBUTIONS, strict=True))
         measured: dict[str, Models] = context.each(
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
         )
-        every = [(method, *named) for method, of in measured.items() for named in of.items()]
-        series = {}
-        for kind in TYPES:
-            series |= {f"type {kind}, most important": f"noise_{kind}"}
-            series |= {f"type {kind}, random": f"random_{kind}"}
+        checks = self.checks(measured)
+        every = {(method, eps): each for method, of in measured.items() for eps, each in of.items()}
+        orders = {"most important": "noise", "random": "random"}
+        series = {f"type {k}, {o}": f"{orders[o]}_{k}" for k, o in product(TYPES, orders)}
         under = "Error under Gaussian noise on the most important and on random values"
         by = "by method and model, with 95% intervals."
         ginis = f"Mean global Gini coefficient of absolute values {by}"
-        checks = self.checks(measured)
         finding = self.by_checks(
             name,
             checks,
@@ -85,15 +80,15 @@ class Attributions(Item):
             "any model. The paper's numbers are of ResNet-50 on ImageNet and have a table of their "
             "own.",
             rule=f"every line of the table of checks holds, for each method: {RULE}",
-            numbers=counted(checks) | {"n": len(every[0][2])},
-            summary=[self._summary(*named) for named in every],
-            tables={"deletion": [_deletion(*named) for named in every], "published": _published()},
+            numbers=counted(checks) | {"n": len(next(iter(every.values())))},
+            summary=lines(every, self._summary),
+            tables={"deletion": lines(every, _deletion), "published": _published()},
             figures=(
                 bars("gini", ginis, {"Gini coefficient": "gini"}, "Gini coefficient"),
                 bars("noise", f"{under}, {by}", series, "error"),
             ),
         )
-        return [line for named in every for line in self._rows(*named)], finding
+        return lines(every, self._rows), finding
 
     @staticmethod
     def checks(measured: dict[str, Models]) -> list[Check]:
@@ -108,33 +103,34 @@ class Attributions(Item):
         return in_order(made)
 
     @staticmethod
-    def _rows(method: str, eps: str, each: Measured) -> list[Row]:
-        keys = {"method": method, "trained for": eps}
-        keys |= dict.fromkeys(("type", "colour", "order"))
+    def _rows(at: tuple[str, str], each: Measured) -> list[Row]:
+        method, eps = at
+        keys = {"method": method, "trained for": eps, **dict.fromkeys(KEYS)}
         rows = [row(keys, "global Gini", mean(each.gini())), *errors(keys, each, [0])]
         return rows + [
-            row(keys | {"order": order}, "area under deletion", area)
-            for order, area in zip(COMPARED, _areas(each).values(), strict=True)
+            row(keys | {"order": order}, "area under deletion", _area(each, order))
+            for order in COMPARED
         ]
 
     @staticmethod
-    def _summary(method: str, eps: str, each: Measured) -> Row:
+    def _summary(at: tuple[str, str], each: Measured) -> Row:
         covered = {colour: rate(each.occlusion(0, colour)) for colour in COLOURS}
         values = {"gini": mean(each.gini()), **noised(each), **covered}
-        return cells(model=f"{method}, {eps}", **values, n=len(each))
+        return cells(model=", ".join(at), **values, n=len(each))
 
 
-def _areas(each: Measured) -> dict[str, Estimate]:
-    return {f"area_{order}": mean(each.column(f"deletion {order}")) for order in COMPARED}
+def _area(each: Measured, order: str) -> Estimate:
+    return mean(each.column(f"deletion {order}"))
 
 
-def _deletion(method: str, eps: str, each: Measured) -> Row:
-    return cells(model=f"{method}, {eps}", **_areas(each), n=len(each))
+def _deletion(at: tuple[str, str], each: Measured) -> Row:
+    areas = {f"area_{order}": _area(each, order) for order in COMPARED}
+    return cells(model=", ".join(at), **areas, n=len(each))
 
 
 def _published() -> list[Row]:
     return [
-        {"method": method, "trained_for": eps, **asdict(line)}
+        {"method": method, "trained_for": eps, **line._asdict()}
         for method, lines in published.TABLE3.items()
         for eps, line in zip(("natural", "adversarial"), lines, strict=True)
     ]
@@ -187,7 +183,7 @@ class Remedies(Item):
             return Trained(known, robust, threat)
 
         measured = context.each(self.title, self.trainings, train)
-        every = [(data, each, of) for data, of in measured.items() for each in of.models]
+        every = {(data, each): of for data, of in measured.items() for each in of.models}
         checks = [check for data, of in measured.items() for check in of_trained(data, of)]
         n = {f"n_{data}": len(of.models[PLAIN]) for data, of in measured.items()}
         sizes = ", ".join(f"{data} {of.threat.eps:g}" for data, of in measured.items())
@@ -217,20 +213,20 @@ class Remedies(Item):
             rule=f"every line of the table of checks holds: {RULE}, or for robust accuracy above "
             f"-{SLACK:.0%}",
             numbers=n | counted(checks),
-            summary=[_summary(*named) for named in every],
+            summary=lines(every, _summary),
             figures=(bars("remedies", caption, series, "accuracy, Gini coefficient or error"),),
         )
-        return [line for named in every for line in _rows(*named)], finding
+        return lines(every, _rows), finding
 
 
 def of_trained(data: str, trained: Trained) -> Iterator[Check]:
     """Check that each remedy lowers inequality and errors, and what it costs."""
-    plain = trained.models[PLAIN]
-    last, where = len(plain.settings) - 1, {"where": data}
+    plain, where = trained.models[PLAIN], {"where": data}
+    last = len(plain.settings) - 1
     for name in trained.remedies:
         each = trained.models[name]
-        claim = f"{name} lowers the global Gini coefficient"
-        yield larger(claim, where, (PLAIN, plain.gini()), (name, each.gini()))
+        said = f"{name} lowers the global Gini coefficient"
+        yield larger(said, where, (PLAIN, plain.gini()), (name, each.gini()))
         for kind in TYPES:
             at, values = {"where": f"{data}, type {kind}"}, f"{plain.middle} most important values"
             said = f"{name} lowers the error under noise on the {values}"
@@ -248,20 +244,21 @@ def of_trained(data: str, trained: Trained) -> Iterator[Check]:
         yield more_errors(said, where, a, b, SLACK)
 
 
-def _rows(data: str, name: str, trained: Trained) -> list[Row]:
-    each, keys = trained.models[name], {"data": data, "training": name}
-    keys |= dict.fromkeys(("type", "colour", "order"))
-    robust = {f"robust accuracy at {trained.threat.eps:g}": rate(trained.withstood[name])}
-    measures = {"clean accuracy, all test images": each.accuracy, **robust}
-    measures |= {"global Gini": mean(each.gini())}
-    measures |= {"regional Gini, net": mean(each.gini("regional", "net"))}
+def _rows(at: tuple[str, str], trained: Trained) -> list[Row]:
+    (data, name), each = at, trained.models[at[1]]
+    keys = {"data": data, "training": name, **dict.fromkeys(KEYS)}
+    measures = {
+        "clean accuracy, all test images": each.accuracy,
+        f"robust accuracy at {trained.threat.eps:g}": rate(trained.withstood[name]),
+        "global Gini": mean(each.gini()),
+        "regional Gini, net": mean(each.gini("regional", "net")),
+    }
     return ours(keys, measures) + errors(keys, each, range(len(each.settings)))
 
 
-def _summary(data: str, name: str, trained: Trained) -> Row:
-    robust = rate(trained.withstood[name])
-    line = cells(model=f"{data}, {name}", robust_accuracy=robust)
-    return line | summary(trained.models[name])
+def _summary(at: tuple[str, str], trained: Trained) -> Row:
+    line = cells(model=", ".join(at), robust_accuracy=rate(trained.withstood[at[1]]))
+    return line | summary(trained.models[at[1]])
 
 
 def _sentence(data: str, trained: Trained) -> str:

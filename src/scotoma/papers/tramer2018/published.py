@@ -8,9 +8,10 @@ appendix measures models A to D on MNIST; its numbers are unknown to us.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from scotoma.claim import Threat
+from scotoma.papers.printed import rates, table
 
 IMAGENET_THREAT = Threat("linf", 16 / 256)
 """The paper divides by 256."""
@@ -31,35 +32,24 @@ NETWORKS = {
 """The paper's short names. Adversarial training is on Step-LL, for half of each batch."""
 
 
-def _rates(*percent: float) -> tuple[float, ...]:
-    return tuple(round(value / 100, 6) for value in percent)
-
-
 SOURCES = ("v4", "v3", "v3adv", "irv2", "irv2adv")
 """Columns of Table 1: models on which the examples are made."""
 
-TABLE1 = {
-    "v4": _rates(60.2, 39.2, 31.1, 36.6, 30.9),
-    "v3": _rates(43.8, 69.6, 36.4, 42.1, 35.1),
-    "v3adv": _rates(36.3, 35.6, 26.6, 35.2, 35.9),
-    "irv2": _rates(38.0, 38.0, 30.8, 50.7, 31.9),
-    "irv2adv": _rates(31.0, 30.3, 25.7, 30.6, 21.4),
-}
+_TABLES = table("""
+    v4:      60.2 39.2 31.1 36.6 30.9   60.2 70.5
+    v3:      43.8 69.6 36.4 42.1 35.1   69.6 80.0
+    v3adv:   36.3 35.6 26.6 35.2 35.9   26.6 64.8
+    irv2:    38.0 38.0 30.8 50.7 31.9   50.7 56.3
+    irv2adv: 31.0 30.3 25.7 30.6 21.4   21.4 37.5
+""")
+TABLE1 = {network: rates(*line[:5]) for network, line in _TABLES.items()}
 """Top-1 error under Step-LL made on each of `SOURCES`, by the evaluated model; a model's own
 column is white-box."""
-
-TABLE2 = {
-    "v4": _rates(60.2, 70.5),
-    "v3": _rates(69.6, 80.0),
-    "v3adv": _rates(26.6, 64.8),
-    "irv2": _rates(50.7, 56.3),
-    "irv2adv": _rates(21.4, 37.5),
-}
+TABLE2 = {network: rates(*line[5:]) for network, line in _TABLES.items()}
 """White-box top-1 error under Step-LL and under R+Step-LL, alpha = eps / 2."""
 
 
-@dataclass(frozen=True)
-class Errors:
+class Errors(NamedTuple):
     """A line of Table 4.
 
     Args:
@@ -74,26 +64,18 @@ class Errors:
     black_box_top5: float
 
 
-TABLE4 = {
-    "v3": Errors(*_rates(22.0, 69.6, 51.2, 24.5)),
-    "v3adv": Errors(*_rates(22.0, 26.6, 40.8, 17.4)),
-    "v3adv-ens3": Errors(*_rates(23.6, 30.0, 34.0, 11.2)),
-    "v3adv-ens4": Errors(*_rates(24.2, 43.3, 33.4, 10.7)),
-    "irv2": Errors(*_rates(19.6, 50.7, 44.4, 17.8)),
-    "irv2adv": Errors(*_rates(19.8, 21.4, 34.5, 11.7)),
-    "irv2adv-ens": Errors(*_rates(20.2, 26.0, 27.0, 7.9)),
-}
+_TRAININGS = table("""
+    v3:          22.0 69.6 51.2 24.5   19
+    v3adv:       22.0 26.6 40.8 17.4    7
+    v3adv-ens3:  23.6 30.0 34.0 11.2   13
+    v3adv-ens4:  24.2 43.3 33.4 10.7   18
+    irv2:        19.6 50.7 44.4 17.8   17
+    irv2adv:     19.8 21.4 34.5 11.7    8
+    irv2adv-ens: 20.2 26.0 27.0  7.9   14
+""")
+TABLE4 = {network: Errors(*rates(*line[:4])) for network, line in _TRAININGS.items()}
 """Ensemble adversarial training on ImageNet."""
-
-LOSS_RATIO = {
-    "v3": 0.19,
-    "v3adv": 0.07,
-    "v3adv-ens3": 0.13,
-    "v3adv-ens4": 0.18,
-    "irv2": 0.17,
-    "irv2adv": 0.08,
-    "irv2adv-ens": 0.14,
-}
+LOSS_RATIO = {network: rates(line[4])[0] for network, line in _TRAININGS.items()}
 """Mean loss under a single step over that under an iterated attack (the paper writes "within 19%"
 for the ratio 0.19)."""
 
@@ -105,8 +87,7 @@ GRADIENT_NORMS = (0.10, 0.17)
 whose is unknown to us. The trained loss is not simply flat."""
 
 
-@dataclass(frozen=True)
-class Subspace:
+class Subspace(NamedTuple):
     """What the paper says of Figure 2, on gradient-aligned orthogonal directions of size eps that
     change the label.
 
