@@ -194,6 +194,28 @@ def patch(
         typer.echo(f"model: {out / 'model.safetensors'}")
 
 
+@app.command()
+def defend(
+    name: Annotated[str, typer.Argument(help="Defence; see `scotoma list defences`.")],
+    model: Model,
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option(help="Safetensors file to write [default: runs/NAME-MODEL].")
+    ] = None,
+    trust_pickle: TrustPickle = False,
+    data_root: DataRoot = None,
+) -> None:
+    """Put a model behind a defence that was broken, to see what an audit makes of it."""
+    from scotoma.data import load_data
+    from scotoma.models.loading import load_model, save_defended
+
+    loaded = load_data(data, data_root)
+    defended = load_model(f"defence:{name}:{model}", trust_pickle=trust_pickle, data=loaded)
+    out = out or Path("runs") / f"{defended.name.replace(':', '-')}.safetensors"
+    save_defended(out, defended)
+    typer.echo(f"model: {out}")
+
+
 def log_epoch(epoch: Epoch) -> None:
     """Print a line on an epoch."""
     line = f"epoch {epoch.epoch}: loss {epoch.loss:.3f}, accuracy {epoch.accuracy:.1%}"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from scotoma.models import ARCHITECTURES
+from scotoma.models.defences import DEFENCES
 from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
@@ -84,7 +85,8 @@ def save_checkpoint(
 
     Args:
         path: the .safetensors file.
-        card: what `load_checkpoint` needs ("arch", "shape", "classes"), and other facts.
+        card: what `load_checkpoint` needs ("arch", "shape", "classes"; for a defence its name as
+            "defence" and the card of its network as "network"), and other facts.
         dtype: type of floating-point weights in the file.
     """
 
@@ -112,7 +114,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return a model that `scotoma train` wrote, in float32, and its card.
+    """Return a model that `scotoma train` or `scotoma defend` wrote, in float32, and its card.
 
     Raises:
         InputError: the file is no such model, or is damaged.
@@ -125,13 +127,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         )
     try:
         card = json.loads(metadata[KEY])
-        arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
-        if arch is None:
-            raise InputError(
-                "trained from code that is not in the file; give that code: "
-                "my_model.py:build weights=FILE"
-            )
-        model = ARCHITECTURES[arch](shape, classes)
+        model = _build(card)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
@@ -140,6 +136,19 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
         ) from None
     fit_weights(model, tensors, path)
     return model, card
+
+
+def _build(card: dict[str, Any]) -> nn.Module:
+    """Return the untrained model of a card, behind its defence if it has one."""
+    if "defence" in card:
+        return DEFENCES[card["defence"]](_build(card["network"]))
+    arch, shape, classes = card["arch"], tuple(card["shape"]), card["classes"]
+    if arch is None:
+        raise InputError(
+            "trained from code that is not in the file; give that code: "
+            "my_model.py:build weights=FILE"
+        )
+    return ARCHITECTURES[arch](shape, classes)
 
 
 def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:

@@ -14,7 +14,13 @@ import torch
 from torch import nn
 
 from scotoma.data.dataset import Dataset
-from scotoma.models.checkpoint import file_format, fit_weights, load_checkpoint, read_weights
+from scotoma.models.checkpoint import (
+    file_format,
+    fit_weights,
+    load_checkpoint,
+    read_weights,
+    save_checkpoint,
+)
 from scotoma.models.classifier import Classifier
 from scotoma.models.defences import DEFENCES, defend
 from scotoma.models.defences.base import Fitted
@@ -98,7 +104,27 @@ def _defended(
         rows = torch.arange(min(FITTING_IMAGES, len(data.train)))
         images, labels = data.train.images(rows), data.train.labels[rows]
     defended = defend(name, network.module, images, labels)
-    return Classifier.of(defended, f"{name}:{network.name}")
+    return Classifier.of(
+        defended, f"{name}:{network.name}", {"defence": name, "network": network.card}
+    )
+
+
+def save_defended(path: Path, model: Classifier) -> None:
+    """Write a model of "defence:NAME:MODEL" to a file, so that it need not be fitted again.
+
+    Raises:
+        InputError: its network comes from code, which the file could not build again.
+    """
+    card = model.card
+    while "defence" in card:
+        card = card["network"]
+    if not card.get("arch"):
+        raise InputError(
+            f"model {model.name} is not from a file of `scotoma train`, so no file can build it "
+            f"again; audit it as {DEFENDED}NAME:MODEL"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, model.module, model.card)
 
 
 def _from_file(path: Path, trust_pickle: bool) -> Classifier:
