@@ -71,13 +71,27 @@ def of_one_process(folder: Path, model: Path, arguments: list[str]) -> dict:
 
 def test_two_processes_find_what_one_finds_and_print_it_once(tmp_path, digits_model):
     expected = of_one_process(tmp_path / "one", digits_model, QUICK)
-    out = finished(
-        start(tmp_path / "two", digits_model, QUICK, "--standalone", "--nproc-per-node=2")
-    )
-    assert found(tmp_path / "two") == expected
+    (tmp_path / "two").mkdir()
+    shutil.copy(digits_model, tmp_path / "two" / "model.safetensors")
+    ranks = together(tmp_path / "two", QUICK)
+    assert [code for code, _, _ in ranks] == [0, 0], ranks
+    same_as_one_process(tmp_path, expected, "".join(out for _, out, _ in ranks))
+
+
+@pytest.mark.slow
+def test_torchrun_finds_what_one_process_finds_and_prints_it_once(tmp_path, digits_model):
+    expected = of_one_process(tmp_path / "one", digits_model, QUICK)
+    torchrun = ("--standalone", "--nproc-per-node=2")
+    out = finished(start(tmp_path / "two", digits_model, QUICK, *torchrun))
+    same_as_one_process(tmp_path, expected, out)
+
+
+def same_as_one_process(folder: Path, expected: dict, out: str) -> None:
+    """Compare the run in `two`, whose processes printed `out`, with the one in `one`."""
+    assert found(folder / "two") == expected
     assert out.count("report: run/report.html") == 1
-    assert (tmp_path / "two" / "run" / "report.html").exists()
-    assert units(tmp_path / "one") == units(tmp_path / "two")
+    assert (folder / "two" / "run" / "report.html").exists()
+    assert units(folder / "one") == units(folder / "two")
 
 
 def test_bad_input_is_told_once(tmp_path, digits_model):

@@ -12,7 +12,7 @@ from scotoma.attacks.core.nearest import size
 
 def hard(n: int, shape: tuple[int, int, int], classes: int) -> tuple[Exact, Tensor, Tensor, Tensor]:
     """A linear model, the `n` images of many that take the most pixels, and how many they take."""
-    model, images, labels = problem(1000, shape, classes)
+    model, images, labels = problem(500, shape, classes)
     optimum = l0_optimum(model, images, labels)
     chosen = optimum.argsort(descending=True)[:n]
     return model, images[chosen], labels[chosen], optimum[chosen]
@@ -20,7 +20,7 @@ def hard(n: int, shape: tuple[int, int, int], classes: int) -> tuple[Exact, Tens
 
 def ratio(attack: Attack, shape: tuple[int, int, int], classes: int) -> float:
     """The mean of the pixels changed over those needed; every image is fooled."""
-    model, images, labels, optimum = hard(30, shape, classes)
+    model, images, labels, optimum = hard(20, shape, classes)
     adversarial = attack(model, images, labels)
     assert fooled(model(adversarial), labels).all()
     changed = size(adversarial - images, "l0")

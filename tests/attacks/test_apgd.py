@@ -44,7 +44,7 @@ def test_finds_the_optimum_of_linear_models(
     attack: type, classes: int, factor: float, succeeds: bool
 ):
     """With many classes the cross-entropy mixes all of them: exact only between two."""
-    model, images, labels = problem(8, classes)
+    model, images, labels = problem(3, classes)
     for image, label, optimum in zip(
         images, labels, boxed_optimum(model, images, labels).tolist(), strict=True
     ):
@@ -57,7 +57,7 @@ def test_finds_the_optimum_of_linear_models(
 def test_finds_the_optimum_of_linear_models_in_l2(
     attack: type, classes: int, factor: float, succeeds: bool
 ):
-    model, images, labels = exact_problem(8, SHAPE, classes)
+    model, images, labels = exact_problem(3, SHAPE, classes)
     for image, label, optimum in zip(
         images, labels, l2_optimum(model, images, labels).tolist(), strict=True
     ):
@@ -92,7 +92,7 @@ def test_only_the_second_target_can_be_reached():
 @pytest.mark.parametrize("attack", ATTACKS)
 @pytest.mark.parametrize("threat", [Threat("linf", 0.15), Threat("l2", 0.6)], ids=str)
 def test_results_lie_inside_ball_and_range_and_failures_are_unchanged(attack: type, threat: Threat):
-    model, (images, labels) = digits_model(), digits_images(60)
+    model, (images, labels) = digits_model(), digits_images(40)
     adversarial = attack(threat, steps=20)(model, images, labels)
     assert size(adversarial - images, threat.norm).max() <= threat.eps + TOLERANCE
     assert adversarial.min() >= 0
@@ -159,7 +159,7 @@ def test_an_image_alone_is_as_in_a_batch(attack: type):
     model, images, labels = problem(16)
     run = attack(Threat("linf", float(boxed_optimum(model, images, labels).median())), steps=20)
     together = run(model, images, labels, generator=Randomness(3, torch.arange(16)))
-    for i in range(16):
+    for i in (0, 9):
         alone = run(
             model, images[i : i + 1], labels[i : i + 1], generator=Randomness(3, torch.tensor([i]))
         )
@@ -228,12 +228,12 @@ def test_targeted_dlr_where_all_logits_tie():
 @pytest.mark.parametrize("name", ["ce", "targeted"])
 def test_as_strong_as_the_reference(name: str):
     reference = pytest.importorskip("pyautoattack.autopgd_base")
-    model, (images, labels) = digits_model(), digits_images(80)
+    model, (images, labels) = digits_model(), digits_images(50)
     right = model(images).argmax(1) == labels
     images, labels = images[right], labels[right]
     settings = {
         "n_restarts": 1,
-        "n_iter": 50,
+        "n_iter": 30,
         "eps": 0.15,
         "norm": "Linf",
         "seed": 0,
@@ -242,12 +242,12 @@ def test_as_strong_as_the_reference(name: str):
     }
     if name == "ce":
         theirs = reference.APGDAttack(model, loss="ce", **settings).perturb(images, labels)
-        ours = APGD(Threat("linf", 0.15), steps=50)(model, images, labels)
+        ours = APGD(Threat("linf", 0.15), steps=30)(model, images, labels)
     else:
         theirs = reference.APGDAttack_targeted(model, n_target_classes=9, **settings).perturb(
             images, labels
         )
-        ours = APGDT(Threat("linf", 0.15), steps=50)(model, images, labels)
+        ours = APGDT(Threat("linf", 0.15), steps=30)(model, images, labels)
     rates = [
         (model(adversarial).argmax(1) == labels).float().mean().item()
         for adversarial in (ours, theirs)

@@ -21,7 +21,7 @@ def test_promises():
 
 
 def test_knows_no_batch():
-    knows_no_batch(QUICK)
+    knows_no_batch(CarliniWagnerL2("l2", iterations=30, searches=3, cold=2))
 
 
 def test_gives_up():
@@ -32,9 +32,9 @@ def test_survives_what_is_not_a_number_or_flat():
     survives(QUICK)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_comes_near_the_optimum_of_linear_models_whatever_the_scale_of_logits(scale: float):
-    model, images, labels = problem(30, (1, 10, 10))
+    model, images, labels = problem(12, (1, 8, 8))
     for weight in model.parameters():
         weight.mul_(scale)
     counted = Counted(model, len(images), images.device)
@@ -48,7 +48,7 @@ def test_comes_near_the_optimum_of_linear_models_whatever_the_scale_of_logits(sc
 
 
 def test_comes_near_the_optimum_where_the_box_is_far_and_in_colour():
-    model, images, labels = open_problem(20, (3, 4, 4), classes=5)
+    model, images, labels = open_problem(10, (3, 4, 4), classes=5)
     ratio = size(CarliniWagnerL2("l2")(model, images, labels) - images, "l2") / l2_optimum(
         model, images, labels
     )
@@ -60,7 +60,7 @@ def test_more_searches_come_nearer():
     model, (images, labels) = digits_model(), digits_images(20)
     distances = [
         size(CarliniWagnerL2("l2", searches=n)(model, images, labels) - images, "l2")
-        for n in (2, 5, 9)
+        for n in (2, 4, 6)
     ]
     few, more, most = (distance.where(distance > 0, torch.inf) for distance in distances)
     assert (more <= few).all()
@@ -81,14 +81,14 @@ def test_images_leave_when_their_searches_are_over_and_at_once_without_a_gradien
 
 def test_saturated_pixels_move():
     model, images, labels = problem(12)
-    moved = (CarliniWagnerL2("l2")(model, images, labels) - images).abs() > 1e-3
+    moved = (QUICK(model, images, labels) - images).abs() > 1e-3
     for value in (0.0, 1.0):
         assert moved[images == value].float().mean() > 0.3
 
 
 def test_nearer_than_another_implementation_with_as_many_steps():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(20)
+    model, (images, labels) = digits_model(), digits_images(12)
     right = ~fooled(model(images), labels)
     images, labels = images[right], labels[right]
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")

@@ -43,7 +43,7 @@ def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, i
 
 
 def test_nearer_than_ddn_at_the_same_cost():
-    model, (images, labels) = digits_model(), digits_images(50)
+    model, (images, labels) = digits_model(), digits_images(30)
     right = ~fooled(model(images), labels)
     counts, distances = [], []
     for attack in (MinL2("l2"), DDN("l2", steps=240)):
@@ -56,7 +56,7 @@ def test_nearer_than_ddn_at_the_same_cost():
 
 
 def test_images_leave_once_they_are_near_enough():
-    model, (images, labels) = digits_model(), digits_images(60)
+    model, (images, labels) = digits_model(), digits_images(30)
     full, short = (Counted(model, len(images), images.device) for _ in range(2))
     smallest = size(MinL2("l2")(full, images, labels) - images, "l2")
     until = float(smallest.median())

@@ -18,9 +18,9 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).abs().flatten(1).amax(1)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_comes_within_two_percent_of_the_optimum_of_linear_models(seed: int):
-    model, images = linear_model((1, 28, 28), 10, seed), saturated_images(100, (1, 28, 28), seed)
+    model, images = linear_model((1, 28, 28), 10, seed), saturated_images(40, (1, 28, 28), seed)
     logits = model(images)
     labels = logits.argmax(1)
     clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)

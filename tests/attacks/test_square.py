@@ -37,7 +37,7 @@ def test_breaks_linear_models_a_little_above_the_optimum_and_never_below():
     labels = model(images).argmax(1)
     optimum = boxed_optimum(model, images, labels)
     for factor, most, least in ((0.99, 0, 0), (1.3, 1, 1)):
-        for row in range(4):
+        for row in range(2):
             threat = Threat("linf", min(1.0, max(1e-4, factor * float(optimum[row]))))
             one, label = images[row : row + 1], labels[row : row + 1]
             adversarial = Square(threat, queries=2000)(model, one, label)

@@ -1,4 +1,4 @@
-"""A robust classifier of the embedded digits, trained once a session in a few seconds."""
+"""A robust classifier of the embedded digits, trained once a session in a second."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from once import barely_tested, once
+from once import once
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.models.loading import load_model
-from scotoma.training.loop import Schedule, train
+from scotoma.training.madry import PGDTraining
+
+EPOCHS = 15
+
+
+def dense() -> nn.Sequential:
+    """A network of dense layers: a pass takes a tenth of what the smallest convolutions take."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
 
 
 @cache
@@ -20,10 +26,22 @@ def digits_model() -> nn.Module:
     """A small network after PGD training at L-inf 0.2."""
 
     def make(path: Path) -> None:
-        few, schedule = barely_tested(load_data("digits")), Schedule(epochs=6, peak=3e-3)
-        train("pgd", few, "small-cnn", Threat("linf", 0.2), path, schedule=schedule)
+        train = load_data("digits").train
+        assert train is not None
+        torch.manual_seed(0)
+        model, recipe, random = dense(), PGDTraining(Threat("linf", 0.2)), torch.Generator()
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for epoch in range(EPOCHS):
+            for rows in torch.randperm(len(train), generator=random).split(128):
+                optimizer.zero_grad()
+                images, labels = train.images(rows), train.labels[rows]
+                recipe(model, images, labels, epoch / EPOCHS, random).backward()
+                optimizer.step()
+        torch.save(model.state_dict(), path)
 
-    return load_model(str(once("digits-pgd-02.safetensors", make))).module
+    model = dense()
+    model.load_state_dict(torch.load(once("dense-pgd-02.pt", make)))
+    return model.requires_grad_(False).eval()
 
 
 def digits_images(n: int) -> tuple[Tensor, Tensor]:

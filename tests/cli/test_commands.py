@@ -15,14 +15,13 @@ from scotoma.transforms import TRANSFORMS
 def test_help_is_quick():
     """Half a second is promised; here CPU time, best of three, with room for a busy machine."""
     code = "import os, scotoma.cli\ntry: scotoma.cli.main()\nfinally: print(sum(os.times()[:2]))"
-    runs = [
-        subprocess.run(
-            [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True
-        )
-        for _ in range(3)
-    ]
-    times = [float(run.stdout.splitlines()[-1]) for run in runs]
-    assert min(times) < 1.0
+    command = [sys.executable, "-c", code, "--help"]
+
+    def seconds() -> float:
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        return float(run.stdout.splitlines()[-1])
+
+    assert any(seconds() < 1.0 for _ in range(3))
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("audit", "--help")])
