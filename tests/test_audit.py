@@ -126,21 +126,71 @@ def test_the_numbers_that_the_schema_promises(found):
     assert len(blindspots["tables"]["grid"]) == 7
 
 
-def test_probes_agree_on_the_test_set_itself(found):
+def smallest(records: pl.DataFrame, norm: str) -> pl.DataFrame:
+    """The smallest perturbation of each image over all attacks, from the records alone."""
+    clean = records.group_by("index").agg(
+        pl.col("prediction").first() == pl.col("label").first(), pl.col("label").first()
+    )
+    found = records.filter("success").group_by("index").agg(pl.col(norm).min())
+    joined = clean.join(found, on="index", how="left").sort("index")
+    size = pl.when("prediction").then(pl.col(norm).fill_null(math.inf)).otherwise(0.0)
+    return joined.select("index", "label", correct="prediction", size=size)
+
+
+def test_every_finding_agrees_with_the_union_of_the_records(report, found):
+    records = report.records.filter(transform="none")
+    assert records["attack"].n_unique() > 30
+    images = smallest(records, "linf")
+    robust = (images["size"] > 0.1 + 1e-6).mean()
+    success = (images.filter("correct")["size"] <= 0.1 + 1e-6).mean()
     robustness, blindspots, distance, _, norms, transfer = (entry(found, probe) for probe in PROBED)
+    numbers, masking = robustness["numbers"], entry(found, "masking")["numbers"]
+    assert numbers["robust_accuracy"] == pytest.approx(robust, abs=1e-5)
+    assert numbers["attack_success"] == pytest.approx(success, abs=1e-5)
+    assert numbers["audit_attack_success"] <= numbers["attack_success"]
     base = blindspots["tables"]["grid"][0]
     assert (base["alpha"], base["beta"]) == (1, 0)
-    assert base["accuracy"] == robustness["numbers"]["clean_accuracy"]
-    assert (
-        base["success_eps"] == base["success_alpha_eps"] == robustness["numbers"]["attack_success"]
-    )
+    assert base["accuracy"] == numbers["clean_accuracy"]
+    assert base["success_eps"] == base["success_alpha_eps"] == numbers["attack_success"]
     bins = distance["tables"]["bins"]
     fell = sum(row["n"] * (row["rate"] or 0) for row in bins)
-    assert fell / sum(row["n"] for row in bins) == pytest.approx(base["success_eps"], abs=1e-5)
-    assert norms["numbers"]["accuracy_linf"] == robustness["numbers"]["robust_accuracy"]
-    assert norms["numbers"]["median_linf"] == robustness["numbers"]["median_linf"]
-    assert transfer["numbers"]["white_box_accuracy"] == robustness["numbers"]["robust_accuracy"]
-    assert transfer["numbers"]["white_box_success"] == base["success_eps"]
+    assert fell / sum(row["n"] for row in bins) == pytest.approx(success, abs=1e-5)
+    assert norms["numbers"]["accuracy_linf"] == numbers["robust_accuracy"]
+    assert norms["numbers"]["median_linf"] == numbers["median_linf"]
+    for norm, bound in norms["numbers"]["bounds"].items():
+        left = (smallest(records, norm)["size"] > bound * (1 + 1e-6)).mean()
+        assert norms["numbers"][f"accuracy_{norm}"] == pytest.approx(left, abs=1e-5)
+    assert transfer["numbers"]["robust_accuracy"] == numbers["robust_accuracy"]
+    assert transfer["numbers"]["white_box_success"] == numbers["audit_attack_success"]
+    assert masking["attack_success"] == numbers["attack_success"]
+    attacks = robustness["tables"]["attacks"]
+    assert sum(row["smallest_perturbation_of"] for row in attacks) == (
+        images.filter("correct", pl.col("size").is_finite()).height
+    )
+    shares = [row["share_of_the_fooled_within_eps"] for row in attacks]
+    assert sum(shares) == pytest.approx(1, abs=1e-4)
+
+
+def test_each_contrast_shift_counts_all_records_on_it(report, found):
+    for row in entry(found, "blindspots")["tables"]["grid"][1:]:
+        on_it = f"ScaleShift(alpha={row['alpha']}, beta={row['beta']})"
+        images = smallest(report.records.filter(transform=on_it), "linf").filter("correct")
+        assert row["success_eps"] == pytest.approx(
+            (images["size"] <= 0.1 + 1e-6).mean(), abs=1e-5
+        )
+
+
+def test_the_ledger_joins_the_records(report):
+    rows = report.ledger.rows().sort("index")
+    assert len(rows) == LIMIT
+    for norm in ("l0", "l1", "l2", "linf"):
+        joined = smallest(report.records.filter(transform="none"), norm)
+        assert rows["index"].equals(joined["index"])
+        assert rows[norm].to_list() == joined["size"].to_list()
+        pair = {"attack": pl.col(f"{norm}_attack"), "size": pl.col(norm)}
+        for index, attack, size in rows.filter("success").select("index", **pair).iter_rows():
+            by = report.records.filter(index=index, attack=attack, transform="none")
+            assert by[norm].to_list() == [size]
 
 
 def test_the_records_are_a_frame(report):

@@ -106,7 +106,7 @@ def test_the_probe_works(tmp_path, monkeypatch, linear):
     )
     finding = report[name]
     assert finding.verdict == "broken"
-    assert finding.headline.startswith("In the surer half the attack fools ")
+    assert finding.headline.startswith("In the surer half attacks fool ")
     assert finding.question in report.html.read_text()
     records = report.records.filter(report.records["prediction"] == report.records["label"])
     surest = records.sort("margin", descending=True).head(len(records) // 2)

@@ -47,6 +47,7 @@ from scotoma.results.finding import (
     RateOverHistogram,
     Scatter,
 )
+from scotoma.results.ledger import Ledger
 from scotoma.results.summary import summarise
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
@@ -55,7 +56,7 @@ from scotoma.utils.text import norm_name
 SCHEMA = 1
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
-RECORDS = "records.parquet"
+RECORDS, LEDGER = "records.parquet", "ledger.parquet"
 FIGURES = {
     kind.__name__: kind
     for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)
@@ -96,6 +97,11 @@ class Report:
         return summarise(self.findings)
 
     @property
+    def errors(self) -> list[str]:
+        """What makes the evidence contradict itself, a sentence each; see `Ledger.errors`."""
+        return self.provenance.get("errors", [])
+
+    @property
     def html(self) -> Path:
         """Path of the report for people."""
         return self.folder / "report.html"
@@ -105,9 +111,15 @@ class Report:
         """All records of the run, see `Run.records`."""
         return pl.read_parquet(self.folder / RECORDS)
 
+    @property
+    def ledger(self) -> Ledger:
+        """The records joined by image: the smallest perturbation that any attack gave."""
+        return Ledger(pl.read_parquet(self.folder / LEDGER))
+
     def show(self) -> None:
         """Print the summary, the verdicts and the path of the report."""
         from rich.console import Console
+        from rich.markup import escape
         from rich.table import Table
 
         colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
@@ -123,6 +135,8 @@ class Report:
             verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
             table.add_row(finding.probe, verdict, finding.headline)
         console = Console()
+        for error in self.errors:
+            console.print(f"[bold red]error[/] {escape(error)}", soft_wrap=True)
         console.print(self.summary, soft_wrap=True)
         console.print(table)
         for note in self.provenance["notes"]:
@@ -207,20 +221,16 @@ def audit(
         raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
-    with run.store.locked(), run.watched():
-        leads = ranks().leads
-        outcome = measure(
-            prepared,
-            claim,
-            run,
-            settings,
-            lambda finding: save_finding(folder, finding) if leads else None,
-        )
-        if not leads:
+    with run.store.locked():
+        outcome = measure(prepared, claim, run, settings)
+        if not ranks().leads:
             return _published_by_the_first(folder)
-        for finding in outcome.findings:
+        ledger = run.ledger
+        findings = outcome.findings(ledger)
+        for finding in findings:
             save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
+        write_parquet(folder / LEDGER, ledger.table)
         summary = {
             "model": claim.model.name,
             "data": claim.data.name,
@@ -228,6 +238,7 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
+            **({"errors": errors} if (errors := ledger.errors()) else {}),
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,
@@ -251,7 +262,7 @@ def audit(
             "started": started.isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - clock, 1),
         }
-        report = publish(folder, summary, outcome.findings, provenance)
+        report = publish(folder, summary, findings, provenance)
         ranks().done(f"published {folder}")
         ranks().leave()
         return report

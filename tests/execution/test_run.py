@@ -125,7 +125,7 @@ def test_records_are_kept_once_and_passes_counted_once(tmp_path, digits, linear)
     attack = FMN("linf", steps=5)
     frame = run.attack(attack)
     run.attack(attack)
-    run.examples(attack, None, frame.filter("success")["index"].to_list()[:2])
+    run.examples([name(attack)] * 2, None, frame.filter("success")["index"].to_list()[:2])
     run.attack(attack, ScaleShift(0.9, 0))
     assert len(run.records) == 40
     assert run.records.select("attack", "transform").unique().height == 2
@@ -140,7 +140,7 @@ def test_examples_are_those_of_the_records(tmp_path, digits, linear):
     )
     fell = run.attack(attack, move).filter("success").tail(3)
     wanted = fell["index"].to_list()[::-1]
-    original, moved, adversarial = run.examples(attack, move, wanted)
+    original, moved, adversarial = run.examples([name(attack)] * 3, move, wanted)
     images = digits.test.images(torch.tensor(wanted))
     assert torch.equal(torch.tensor(original), images)
     assert torch.equal(torch.tensor(moved), move(images))

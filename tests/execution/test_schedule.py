@@ -14,7 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
-from scotoma.probes.base import Probe, Settings
+from scotoma.probes.base import Probe, Report, Settings
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 
@@ -29,19 +29,13 @@ class Asks(Probe):
     question: str = "Is it?"
     seen: list[int] = field(default_factory=list)
 
-    def measure(self, claim, run, settings) -> Finding:
+    def measure(self, claim, run, settings) -> Report:
         with run.progress.bar("asking", 1) as advance:
             time.sleep(self.takes)
             advance(1)
         self.seen.append(len(run.indices))
-        return Finding(
-            "asks",
-            self.question,
-            "holds",
-            "a rule",
-            f"{len(run.indices)} images",
-            notes=("as it was",),
-        )
+        answer = "asks", self.question, "holds", "a rule", f"{len(run.indices)} images"
+        return lambda ledger: Finding(*answer, notes=("as it was",))
 
 
 def run_of(folder, linear, digits, budget: Budget | None, limit: int = 300) -> Run:
@@ -70,13 +64,12 @@ def test_times_in_a_sentence(seconds, text):
 
 
 def test_without_a_budget_every_probe_is_asked_once_of_all_images(tmp_path, linear, digits):
-    run, probes, kept = run_of(tmp_path, linear, digits, None), {"b": Asks(), "a": Asks()}, []
-    answers = measure(probes, run.claim, run, Settings(), kept.append)
+    run, probes = run_of(tmp_path, linear, digits, None), {"b": Asks(), "a": Asks()}
+    answers = measure(probes, run.claim, run, Settings())
     assert [probe.seen for probe in probes.values()] == [[300], [300]]
     assert answers.whole
     assert answers.reached == {"b": 300, "a": 300}
-    assert kept == answers.findings
-    assert answers.findings[0].notes == ("as it was",)
+    assert [finding.notes for finding in answers.findings(run.ledger)] == [("as it was",)] * 2
 
 
 def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, digits):
@@ -86,20 +79,20 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
     class Named(Asks):
         name: str = ""
 
-        def measure(self, claim, run, settings) -> Finding:
+        def measure(self, claim, run, settings) -> Report:
             order.append((self.name, len(run.indices)))
             return super().measure(claim, run, settings)
 
     names = ("norms", "mine", "robustness", "distance")
     probes = {name: Named(takes=0.2 if name == "robustness" else 0.0, name=name) for name in names}
     run = run_of(tmp_path, linear, digits, Budget(60))
-    answers = measure(probes, run.claim, run, Settings(), lambda finding: None)
+    answers = measure(probes, run.claim, run, Settings())
     assert answers.whole
     assert [name for name, n in order if n == 50] == ["robustness", "distance", "norms", "mine"]
     assert [n for _, n in order] == [50] * 4 + [250] * 4 + [300] * 4
     assert [name for name, n in order if n == 250][-1] == "robustness"
     assert (
-        answers.findings
+        answers.findings(run.ledger)
         == [Finding("asks", "Is it?", "holds", "a rule", "300 images", notes=("as it was",))] * 4
     )
 
@@ -108,10 +101,10 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     run = run_of(tmp_path, linear, digits, Budget(1.0))
     probes = {"slow": Asks(takes=5.0), "robustness": Asks()}
     began = time.monotonic()
-    answers = measure(probes, run.claim, run, Settings(), lambda finding: None)
+    answers = measure(probes, run.claim, run, Settings())
     assert answers.reached == {"slow": 0, "robustness": 50}
     assert not answers.whole
-    slow, quick = answers.findings
+    slow, quick = answers.findings(run.ledger)
     assert (slow.probe, slow.verdict, slow.question) == ("slow", "not applicable", "Is it?")
     assert (
         slow.headline
@@ -124,9 +117,11 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     assert "Images (of 300) reached: 50 by robustness; 0 by slow. The" in answers.shortfall(
         run.budget
     )
-    assert "reached: 50 by every probe." in Outcome([], {"a": 50, "b": 50}, 300).shortfall(
-        run.budget
+    few = run.subset(run.indices[:50])
+    both = Outcome(
+        {"a": Asks(), "b": Asks()}, run, dict.fromkeys("ab", (lambda ledger: quick, few))
     )
+    assert "reached: 50 by every probe." in both.shortfall(run.budget)
     assert time.monotonic() - began < 20
 
 

@@ -27,7 +27,7 @@ def threat(request) -> Threat:
 @pytest.fixture
 def finding(tmp_path, grey, linear_grey, threat):
     claim = make_claim(linear_grey, grey, threat)
-    return BlindSpots().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    return BlindSpots().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
 def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_grey, threat):
@@ -87,7 +87,7 @@ class Brittle(nn.Module):
 
 def test_a_model_that_is_only_brittle_after_a_contrast_shift_is_found_out(tmp_path, digits, linear):
     claim = make_claim(Brittle(linear), digits, Threat("linf", 0.025))
-    finding = BlindSpots().measure(claim, Run(claim, tmp_path / "run"), Settings(attack="fmn-linf"))
+    finding = BlindSpots().finding(claim, Run(claim, tmp_path / "run"), Settings(attack="fmn-linf"))
     base, *others = finding.tables["grid"]
     assert base["success_eps"] == 0
     harmless = [row for row in others if row["accuracy"] >= base["accuracy"] - 0.01]

@@ -26,7 +26,7 @@ THREAT = Threat("linf", 0.02)
 @pytest.fixture
 def finding(tmp_path, grey, linear_grey):
     claim = make_claim(linear_grey, grey, THREAT)
-    return Certificate().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    return Certificate().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
 def test_what_is_not_certified_is_broken_where_both_are_exact(finding):
@@ -81,7 +81,7 @@ def test_a_repeated_audit_reads_its_certificates(tmp_path, grey, linear_grey, mo
     findings = []
     for _ in range(2):
         findings.append(
-            Certificate().measure(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
+            Certificate().finding(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
         )
         monkeypatch.setattr(certificate, "certified", None)
     assert findings[0].tables == findings[1].tables
@@ -94,7 +94,7 @@ def test_a_wrong_certificate_is_shouted(tmp_path, grey, linear_grey, monkeypatch
         lambda network, images, labels, eps: torch.ones(len(images), dtype=torch.bool),
     )
     claim = make_claim(linear_grey, grey, THREAT)
-    finding = Certificate().measure(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
+    finding = Certificate().finding(claim, Run(claim, tmp_path / "run", limit=60), ExactSettings())
     assert finding.verdict == "broken"
     assert finding.headline.startswith("THE CERTIFICATE IS WRONG")
     fell = sum(round(row["success_eps"] * row["attacked"]) for row in finding.tables["grid"])
@@ -107,7 +107,7 @@ def test_networks_without_a_bound_are_named(tmp_path, digits):
         nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10)
     )
     claim = make_claim(pooled, digits, THREAT)
-    finding = Certificate().measure(claim, Run(claim, tmp_path / "run", limit=5), Settings())
+    finding = Certificate().finding(claim, Run(claim, tmp_path / "run", limit=5), Settings())
     assert finding.verdict == "not applicable"
     assert "MaxPool2d" in finding.headline
 
@@ -115,7 +115,7 @@ def test_networks_without_a_bound_are_named(tmp_path, digits):
 def test_nothing_to_lose(tmp_path, digits):
     torch.manual_seed(0)
     claim = make_claim(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), digits, Threat("linf", 0.9))
-    finding = Certificate().measure(
+    finding = Certificate().finding(
         claim, Run(claim, tmp_path / "run", limit=20), Settings(attack="pgd")
     )
     assert finding.verdict == "not applicable"

@@ -44,7 +44,7 @@ def truth(grey, linear_grey) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def finding(tmp_path, grey, linear_grey):
     claim = make_claim(linear_grey, grey, THREAT)
-    return Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    return Distance().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
 
 def test_the_correlation_of_a_linear_model(finding, truth):
@@ -59,7 +59,7 @@ def test_the_correlation_of_a_linear_model(finding, truth):
 
 def test_a_claim_in_l2_is_correlated_by_distances_in_l2(tmp_path, grey, linear_grey, truth):
     claim = make_claim(linear_grey, grey, Threat("l2", 0.1))
-    finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    finding = Distance().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
     images = grey.test.images(torch.arange(len(grey.test)))
     right = linear_grey(images).argmax(1) == grey.test.labels
     smallest = optimum(linear_grey, images, grey.test.labels, "l2")[0][right].numpy()
@@ -156,7 +156,7 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
     claim = make_claim(linear_grey, grey, THREAT)
     probe = Distance(extractor=load_model(tripled()).checked(grey))
     first, again = (
-        probe.measure(claim, Run(claim, tmp_path / "run"), ExactSettings()) for _ in range(2)
+        probe.finding(claim, Run(claim, tmp_path / "run"), ExactSettings()) for _ in range(2)
     )
     assert again == first, "the recall too is kept in the run folder"
     recall = first.numbers["recall"]
@@ -174,7 +174,7 @@ def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, fi
 
 def test_too_few_successes_to_foretell(tmp_path, grey, linear_grey):
     claim = make_claim(linear_grey, grey, Threat("linf", 1e-6))
-    finding = Distance().measure(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    finding = Distance().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
     for name in (
         "auroc_risk",
         "auroc_margin",
@@ -202,7 +202,7 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
     claim = make_claim(linear_grey, grey, THREAT)
     run = Run(claim, tmp_path / "other")
     probe = Distance(extractor=load_model(tripled()).checked(grey))
-    both = probe.measure(claim, run, ExactSettings())
+    both = probe.finding(claim, run, ExactSettings())
     own = {name: value for name, value in both.numbers.items() if not name.startswith("extractor")}
     assert own == finding.numbers
     assert both.headline == finding.headline
@@ -249,7 +249,7 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
     def measure(extractor: nn.Module | None) -> Finding:
         other = load_model(extractor).checked(grey) if extractor else None
         run = Run(claim, tmp_path / "run", limit=100)
-        return Distance(extractor=other).measure(claim, run, ExactSettings())
+        return Distance(extractor=other).finding(claim, run, ExactSettings())
 
     wide = tripled()
     first = measure(wide)
@@ -318,7 +318,7 @@ def test_an_extractor_from_python(tmp_path, digits, linear):
 def test_any_layer(tmp_path, digits, digits_model, layer):
     claim = make_claim(str(digits_model), digits, Threat("linf", 0.1))
     settings = Settings(attack="fmn-linf")
-    finding = Distance(layer=layer).measure(claim, Run(claim, tmp_path / "run", limit=60), settings)
+    finding = Distance(layer=layer).finding(claim, Run(claim, tmp_path / "run", limit=60), settings)
     assert finding.numbers["layer"] == (layer or "input of fc2")
     assert -1 <= finding.numbers["spearman"] <= 1
 

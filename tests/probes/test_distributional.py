@@ -44,7 +44,7 @@ def smooth(digits) -> Classifier:
 @pytest.fixture
 def finding(tmp_path, digits, smooth):
     claim = make_claim(smooth, digits, THREAT)
-    return Distributional().measure(claim, Run(claim, tmp_path / "run", limit=N), Settings())
+    return Distributional().finding(claim, Run(claim, tmp_path / "run", limit=N), Settings())
 
 
 def test_the_certificate_is_tight_at_the_images_that_it_is_made_of(finding, digits, smooth):
@@ -114,7 +114,7 @@ def test_the_curve_rises_and_the_loss_lies_below_it(finding):
 def test_an_ascent_that_reaches_no_maximum_is_detected(tmp_path, digits, smooth, monkeypatch):
     monkeypatch.setattr(shifts, "transport", lambda model, images, labels, gamma: images - 0.3)
     claim = make_claim(smooth, digits, THREAT)
-    finding = Distributional().measure(claim, Run(claim, tmp_path / "run", limit=N), Settings())
+    finding = Distributional().finding(claim, Run(claim, tmp_path / "run", limit=N), Settings())
     assert finding.numbers["exceeding"] > 0.5 * N
     assert finding.verdict == "broken"
 
@@ -126,7 +126,7 @@ def test_where_it_does_not_apply(tmp_path, digits, smooth, linear):
         [(relu, digits, "smooth"), (smooth, alone, "no training images")]
     ):
         claim = make_claim(model, data, THREAT)
-        finding = Distributional().measure(
+        finding = Distributional().finding(
             claim, Run(claim, tmp_path / str(number), limit=5), Settings()
         )
         assert finding.verdict == "not applicable"

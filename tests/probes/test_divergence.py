@@ -39,7 +39,7 @@ def measure(
     fewer = partial(divergence.divergence, draws=19)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(divergence, "divergence", fewer)
-        return Divergence(points=points).measure(claim, Run(claim, folder, limit=10), Settings())
+        return Divergence(points=points).finding(claim, Run(claim, folder, limit=10), Settings())
 
 
 @pytest.fixture(scope="module")

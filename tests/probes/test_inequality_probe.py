@@ -89,7 +89,7 @@ def measure(
     **run,
 ) -> Finding:
     claim = make_claim(model, data, "linf:0.1")
-    return probe.measure(claim, Run(claim, folder, **run), settings or Settings(attack="fgsm"))
+    return probe.finding(claim, Run(claim, folder, **run), settings or Settings(attack="fgsm"))
 
 
 @pytest.fixture(scope="module")
@@ -411,7 +411,7 @@ def test_the_smallest_perturbations_are_those_of_the_robustness_probe(tmp_path, 
     run = Run(claim, tmp_path / "run", limit=60)
     settings = ExactSettings()
     records = run.attack(settings.make_attack(claim.threat))
-    finding = Inequality(images=60, steps=4, draws=1).measure(claim, run, settings)
+    finding = Inequality(images=60, steps=4, draws=1).finding(claim, run, settings)
     assert run.records.height == records.height
     numbers = finding.numbers
     assert (

@@ -98,7 +98,7 @@ def measure(tmp_path):
     ) -> Finding:
         claim = make_claim(model, data, CLAIM)
         settings = settings or Settings("fmn-linf")
-        return (probe or Norms(queries=300)).measure(
+        return (probe or Norms(queries=300)).finding(
             claim, Run(claim, tmp_path / "run", limit=limit), settings
         )
 
@@ -233,7 +233,7 @@ def test_nothing_breaks_a_model_that_answers_by_heart(measure, around_grey, tmp_
         around_grey.test.images(torch.arange(9)).numpy(), np.zeros(9, dtype=np.int64), "zeros"
     )
     claim = make_claim(Known(), replace(around_grey, test=zeros, sha256="zeros"), CLAIM)
-    finding = Norms(FEW).measure(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
+    finding = Norms(FEW).finding(claim, Run(claim, tmp_path / "zeros"), Settings("fmn-linf"))
     assert [finding.numbers[f"median_{norm}"] for norm in FEW] == [None] * 3
     assert "no attack fools half of the images" in finding.headline
 
@@ -557,4 +557,4 @@ def test_an_unknown_attack_is_told_before_any_work(tmp_path, around_grey, monkey
         ({"l0": ("ddn",)}, "ddn is for l2"),
     ):
         with pytest.raises(InputError, match=says):
-            Norms(attacks).measure(claim, Run(claim, tmp_path / "run"), Settings("fmn-linf"))
+            Norms(attacks).finding(claim, Run(claim, tmp_path / "run"), Settings("fmn-linf"))

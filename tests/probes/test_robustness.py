@@ -25,7 +25,7 @@ def truth(grey, linear_grey) -> np.ndarray:
 
 def measure(tmp_path, data, model, settings, threat: Threat = THREAT):
     claim = make_claim(model, data, threat)
-    return Robustness().measure(claim, Run(claim, tmp_path / "run"), settings)
+    return Robustness().finding(claim, Run(claim, tmp_path / "run"), settings)
 
 
 def test_the_curve_of_a_linear_model_is_exact(tmp_path, grey, linear_grey, truth):

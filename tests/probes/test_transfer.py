@@ -69,7 +69,7 @@ def run_of(
 
 
 def measure(run: Run, *given: Classifier, attack: str = "pgd") -> Finding:
-    return Transfer(given).measure(run.claim, run, Settings(attack))
+    return Transfer(given).finding(run.claim, run, Settings(attack))
 
 
 def success(finding: Finding, target: str, source: str, attack: str) -> float:

@@ -282,3 +282,5 @@ def show_audit(*claim: Any, **settings: Any) -> None:
     report = audit(*claim, **settings, progress=shown(), command=typed())
     if ranks().leads:
         report.show()
+        if report.errors:
+            raise typer.Exit(1)

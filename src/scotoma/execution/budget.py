@@ -68,11 +68,20 @@ class Budget:
 
 
 class Watched(Progress):
-    """Progress that checks the budget at every step."""
+    """Progress that checks the budget at every step, while it is `checking`."""
 
     def __init__(self, shown: Progress, budget: Budget):
         super().__init__()
-        self._shown, self._budget = shown, budget
+        self._shown, self._budget, self._checks = shown, budget, False
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Raise `OutOfTimeError` at the next step once the budget is spent."""
+        self._checks = True
+        try:
+            yield
+        finally:
+            self._checks = False
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
@@ -82,7 +91,8 @@ class Watched(Progress):
     def _then_check(self, advance: Callable[[int], None]) -> Advance:
         def both(steps: int) -> None:
             advance(steps)
-            self._budget.check()
+            if self._checks:
+                self._budget.check()
 
         return both
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from scotoma.data.dataset import Split
 from scotoma.execution import evaluation
 from scotoma.execution.batching import Attack, Executor, Transform
 from scotoma.execution.budget import Budget, Watched
+from scotoma.execution.collection import Collection
 from scotoma.execution.evaluation import finite_logits
 from scotoma.execution.features import read_features
 from scotoma.execution.fingerprint import describe, fingerprint, name
@@ -31,6 +32,7 @@ from scotoma.execution.records import EXAMPLE, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
+from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, Progress, Silent
 from scotoma.utils.random import Randomness
@@ -70,7 +72,7 @@ class Run(Executor):
             raise InputError(f"seed={seed}: want a number from 0 to 2^63 - 1")
         super().__init__(claim, seed)
         self.budget = budget or Budget()
-        self.progress: Progress = Watched(progress or Silent(), self.budget)
+        self.progress = Watched(progress or Silent(), self.budget)
         identity = {
             "model": claim.model.name,
             "model_sha256": claim.model.sha256,
@@ -81,7 +83,7 @@ class Run(Executor):
         self.store = Store(folder, identity, self.budget)
         drawn = shuffled(len(claim.data.test), seed)[:limit]
         self.indices = torch.cat([unit.sort().values for unit in units(drawn)])
-        self._records: dict[tuple[str, str], pl.DataFrame] = {}
+        self.collection = Collection()
         self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
 
     @property
@@ -90,17 +92,17 @@ class Run(Executor):
 
         The columns are those of `records.measure` without the images, and `attack` and `transform`.
         """
-        if not self._records:
-            return pl.DataFrame()
-        return pl.concat(self._records.values()).sort("attack", "transform", "index")
+        return self.collection.records
 
     @property
     def passes(self) -> dict[str, int]:
         """Number of forward and backward passes of all records so far."""
-        return {
-            kind: sum(int(frame[kind].sum()) for frame in self._records.values())
-            for kind in ("forwards", "backwards")
-        }
+        return self.collection.passes
+
+    @property
+    def ledger(self) -> Ledger:
+        """All records so far, joined by audited image."""
+        return self.collection.ledger(self.indices.numpy())
 
     def attack(
         self, attack: Attack, transform: Transform | None = None, what: str = "attacking"
@@ -111,24 +113,33 @@ class Run(Executor):
         """
         tables = self._attacked(attack, transform, what)
         frame = pl.concat([table.select(pl.exclude(EXAMPLE)) for table in tables])
-        self._records[name(attack), name(transform)] = frame
+
+        def read(indices: list[int]) -> pl.DataFrame:
+            return _rows(self._attacked(attack, transform, "reading"), indices)
+
+        self.collection.keep(frame, name(attack), name(transform), read)
         return frame
 
     def examples(
-        self, attack: Attack, transform: Transform | None, indices: list[int]
+        self, attacks: Sequence[str], transform: Transform | None, indices: list[int]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return original, transformed and adversarial test images, float32 (k, c, h, w) each.
 
-        All of `indices` must be successes of that attack.
+        Args:
+            attacks: for each image the name of an attack in the records, or in the ledger, that
+                succeeded on it.
+            transform: of the attacked images.
+            indices: test images.
         """
-        keep = pl.col("index").is_in(indices)
-        tables = [table.filter(keep) for table in self._attacked(attack, transform, "reading")]
-        stored = pl.concat(tables).select("index", EXAMPLE)
-        ordered = pl.DataFrame({"index": indices}).join(stored, on="index", maintain_order="left")
+        found = self.collection.examples(attacks, name(transform), indices)
         originals = self.claim.data.test.images(torch.tensor(indices))
         transformed = transform(originals) if transform else originals
-        adversarial = np.stack(list(ordered[EXAMPLE].to_numpy())).reshape(originals.shape)
+        adversarial = np.stack(list(found[EXAMPLE].to_numpy())).reshape(originals.shape)
         return originals.numpy(), transformed.numpy(), adversarial
+
+    def certify(self, radii: pl.DataFrame, norm: str, transform: Transform | None = None) -> None:
+        """Keep certified radii for the ledger, see `Collection.certify`."""
+        self.collection.certify(radii, norm, name(transform))
 
     def crafted(
         self, attack: Attack, source: Classifier, what: str = "crafting"
@@ -180,7 +191,11 @@ class Run(Executor):
         label, unchanged = f"{name(attack)} on {name(source)}", name(None)
         frame = pl.concat(frames).with_columns(attack=pl.lit(label), transform=pl.lit(unchanged))
         if target is None:
-            self._records[label, unchanged] = frame
+
+            def read(indices: list[int]) -> pl.DataFrame:
+                return _rows(self.crafted(attack, source, "reading"), indices)
+
+            self.collection.keep(frame, label, unchanged, read)
         return frame
 
     def features(
@@ -300,13 +315,19 @@ class Run(Executor):
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Let work end once the budget is spent, even in the middle of an attack."""
-        with self.budget.watching(self.model):
+        with self.budget.watching(self.model), self.progress.checking():
             yield
 
     def subset(self, indices: Tensor) -> Run:
         """Return this run on other test images, int64; both share their records."""
         other = copy.copy(self)
         other.indices = indices
+        return other
+
+    def alone(self) -> Run:
+        """Return this run without its records so far; both keep what the new one measures."""
+        other = copy.copy(self)
+        other.collection = Collection(self.collection)
         return other
 
     def _attacked(
@@ -384,6 +405,12 @@ class Run(Executor):
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:
+    """Return `index` and the stored image of some rows of work units."""
+    chosen = pl.col("index").is_in(indices)
+    return pl.concat(table.filter(chosen).select("index", EXAMPLE) for table in tables)
 
 
 def _extractor(model: Classifier | None) -> dict[str, Any]:

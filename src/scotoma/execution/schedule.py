@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,10 @@ from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import stages
 from scotoma.results.finding import Finding
+from scotoma.results.ledger import Ledger
 
 if TYPE_CHECKING:
-    from scotoma.probes.base import Probe, Settings
+    from scotoma.probes.base import Probe, Report, Settings
 
 CHEAP_FIRST = (
     "robustness",
@@ -31,11 +33,49 @@ CHEAP_FIRST = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """Findings in the order of the probes, and the number of images that each probe reached."""
+    """The evidence of an audit: what each probe measured, in the order of the report.
 
-    findings: list[Finding]
-    reached: dict[str, int]
-    images: int
+    Args:
+        probes: all probes by name.
+        run: the run on all audited images.
+        reports: for each probe that measured, its report and the run on the images that it reached.
+    """
+
+    probes: Mapping[str, Probe]
+    run: Run
+    reports: Mapping[str, tuple[Report, Run]]
+
+    @property
+    def images(self) -> int:
+        """Number of images of the whole audit."""
+        return len(self.run.indices)
+
+    @property
+    def reached(self) -> dict[str, int]:
+        """Number of images that each probe reached."""
+        reports = self.reports
+        return {
+            name: len(reports[name][1].indices) if name in reports else 0 for name in self.probes
+        }
+
+    def findings(self, ledger: Ledger) -> list[Finding]:
+        """Draw all findings from one ledger; one that is not on all images says so in a note."""
+        budget, findings = spoken(self.run.budget.seconds or 0), []
+        for name, n in self.reached.items():
+            if name not in self.reports:
+                findings.append(_not_reached(name, self.probes[name], budget))
+                continue
+            report, part = self.reports[name]
+            finding = report(ledger.on(part.indices.numpy()))
+            if n < self.images:
+                note = (
+                    f"Measured on {n:,} of {self.images:,} images, drawn at random, within the "
+                    f"budget of {budget}; the intervals are wide accordingly. The same command "
+                    "continues from here."
+                )
+                finding = replace(finding, notes=(note, *finding.notes))
+            findings.append(finding)
+        return findings
 
     @property
     def whole(self) -> bool:
@@ -59,54 +99,30 @@ class Outcome:
         )
 
 
-def measure(
-    probes: Mapping[str, Probe],
-    claim: Claim,
-    run: Run,
-    settings: Settings,
-    keep: Callable[[Finding], None],
-) -> Outcome:
-    """Run each probe on all audited images, or on as many as the budget allows.
+def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings) -> Outcome:
+    """Let each probe measure all audited images, or as many as the budget allows.
 
     Within a budget all probes measure the first 50 images, then 250, and so on
-    (`sampling.stages`), in order of the time that they took before. When the time ends, each
-    finding is that on the images reached, with a note.
+    (`sampling.stages`), in order of the time that they took before. When the time ends, the
+    evidence of each probe is that on the images reached.
 
     Args:
         probes: the probes by name.
         claim: the claim to measure.
         run: the run, with its budget.
         settings: the attack and its gradient.
-        keep: called with each finding as soon as it exists; later ones of a probe replace earlier.
     """
-    latest: dict[str, tuple[Finding, int]] = {}
-    try:
-        for name, finding, n in _stages(probes, claim, run, settings):
-            latest[name] = finding, n
-            keep(finding)
-    except OutOfTimeError:
-        pass
-    total, budget = len(run.indices), spoken(run.budget.seconds or 0)
-    for name, probe in probes.items():
-        if name not in latest:
-            latest[name] = _not_reached(name, probe, budget), 0
-        elif (n := latest[name][1]) < total:
-            note = (
-                f"Measured on {n:,} of {total:,} images, drawn at random, within the budget of "
-                f"{budget}; the intervals are wide accordingly. The same command continues from "
-                "here."
-            )
-            finding = latest[name][0]
-            latest[name] = replace(finding, notes=(note, *finding.notes)), n
-    return Outcome(
-        [latest[name][0] for name in probes], {name: latest[name][1] for name in probes}, total
-    )
+    reports: dict[str, tuple[Report, Run]] = {}
+    with suppress(OutOfTimeError), run.watched():
+        for name, report, part in _stages(probes, claim, run, settings):
+            reports[name] = report, part
+    return Outcome(probes, run, reports)
 
 
 def _stages(
     probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
-) -> Iterator[tuple[str, Finding, int]]:
-    """Yield name, finding and number of images of each probe at each stage."""
+) -> Iterator[tuple[str, Report, Run]]:
+    """Yield each probe's name, its report and the run on the images of each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
     ends = stages(total) if limited else [total]
     order = sorted(probes, key=_usual) if limited else list(probes)
@@ -115,7 +131,7 @@ def _stages(
             part, seconds = run if n == total else run.subset(run.indices[:n]), {}
             for name in order:
                 began = time.monotonic()
-                yield name, probes[name].measure(claim, part, settings), n
+                yield name, probes[name].measure(claim, part, settings), part
                 seconds[name] = time.monotonic() - began
                 advance(1)
             order.sort(key=seconds.__getitem__)

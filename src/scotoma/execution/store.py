@@ -2,8 +2,9 @@
 
 claim.json        what is audited; a run of another claim is refused
 units/*.parquet   one table a work unit, named by the hashes of its configuration and its content
-findings/*.json   each probe's finding with its figures, as soon as it exists
+findings/*.json   each probe's finding with its figures, once all evidence is in
 records.parquet   every record of the run, without the images
+ledger.parquet    the records joined by image: the smallest perturbation that any attack gave
 findings.json     the audit's result, for other tools
 report.html       the audit's result, for people
 """

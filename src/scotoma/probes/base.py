@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeGuard
 
@@ -18,11 +18,14 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer, features
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.results.finding import Finding, Row
+from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
 from scotoma.utils.text import norm_name
 
 OF_CORRECT = "of correctly classified images"
+Report = Callable[[Ledger], Finding]
+"""Draws the finding of a probe from the ledger, once the evidence of all probes is in."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,20 @@ class Probe:
         """Return the options that belong in the report, as JSON values, after `prepare`."""
         return {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        """Obtain records from the run and turn them into a finding."""
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+        """Obtain evidence from the run, and return what draws the finding from the ledger.
+
+        All that evaluates the model happens here, within the budget. The report is called later
+        with the ledger of the images of `run`, to which all probes have added their records. It may
+        read images from the run (`Run.examples`).
+        """
         raise NotImplementedError
+
+    def finding(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+        """Measure and report at once, from the records that this probe asks for and no others."""
+        alone = run.alone()
+        report = self.measure(claim, alone, settings)
+        return report(alone.ledger)
 
 
 def load_other(model: ModelLike, data: Dataset) -> Classifier:

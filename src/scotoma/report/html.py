@@ -20,6 +20,8 @@ from scotoma.utils.text import humanise, norm_name
 FOLDED_ROWS = 12
 """Most rows of a table that is not folded on screen."""
 
+SHOWN_ABOVE = ("errors", "notes", "command")
+"""Keys of the provenance that are not in its list at the end."""
 VERDICTS = ("holds", "weak", "broken", "reproduced", "differs", "not applicable")
 
 
@@ -60,8 +62,9 @@ def write_report(
         claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
             n is the number of audited images.
         findings: in the order of the page.
-        provenance: how the audit was made. `notes` (a list of sentences) become warnings at the
-            top, `command` a block to copy; other keys are listed, nested ones too.
+        provenance: how the audit was made. The page opens with its `errors` (a list of sentences),
+            `notes` become warnings below them, `command` a block to copy; other keys are listed,
+            nested ones too.
 
     Returns:
         The path of the page.
@@ -120,10 +123,11 @@ def _write_page(
         **front,
         sections=sections,
         tally=_tally(findings),
+        errors=provenance.get("errors", []),
         notes=provenance.get("notes", []),
         command=provenance.get("command"),
         provenance=text.definitions(
-            {key: value for key, value in provenance.items() if key not in ("notes", "command")}
+            {key: value for key, value in provenance.items() if key not in SHOWN_ABOVE}
         ),
         folded_rows=FOLDED_ROWS,
     )

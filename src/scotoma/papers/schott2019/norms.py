@@ -273,9 +273,9 @@ def _chosen(models: Models) -> np.ndarray:
 
 
 def _caption(read: NormAnalysis, line: int) -> str:
-    by = read.tried[read.finder[line]]
+    prediction, attack = read.example(line)
     size = amount(Threat(read.bound.norm, float(read.nearest[line])))
-    return f"{by.records['adversarial_prediction'][line]}, {size}, {by.name}"
+    return f"{prediction}, {size}, {attack}"
 
 
 class Bounds(Study):

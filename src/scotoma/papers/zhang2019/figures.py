@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.execution import records as rec
-from scotoma.execution.run import Attack, Run, describe
+from scotoma.execution.run import Attack, Run, describe, name
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
 from scotoma.papers.checks import Measured
@@ -47,7 +47,7 @@ class SuccessOverDistance(Item):
         run = context.run(attacked)
         few = run.subset(run.correct_indices(images(context)))
         probe = Distance(extractor=context.model(extractor))
-        distance = probe.measure(run.claim, few, settings(context))
+        distance = probe.finding(run.claim, few, settings(context))
         numbers = distance.numbers
         if distance.verdict == "not applicable":
             return [], replace(distance, probe=name, question=self.title, rule=FALLING)
@@ -209,7 +209,7 @@ class Figure4(Item):
         columns, captions = [], []
         for cell in cells:
             transform = contrast_shift(cell.alpha, cell.beta)
-            _, *pair = cell.run.examples(cell.attack, transform, [index])
+            _, *pair = cell.run.examples([name(cell.attack)], transform, [index])
             columns.append(np.concatenate(pair))
             record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
             classes = cell.run.claim.data.classes

@@ -83,9 +83,9 @@ class Provable(Item):
         The second has no tables if the certificate of Sinha et al. does not apply.
         """
         run, chosen = context.drawn(model, images(context)), settings(context)
-        certified = Certificate().measure(run.claim, run, chosen)
-        spots = certified if certified.tables else BlindSpots().measure(run.claim, run, chosen)
-        shifted = Distributional().measure(run.claim, run, chosen)
+        certified = Certificate().finding(run.claim, run, chosen)
+        spots = certified if certified.tables else BlindSpots().finding(run.claim, run, chosen)
+        shifted = Distributional().finding(run.claim, run, chosen)
         kept = {name: shifted.tables[name] for name in ("grid", "curve") if name in shifted.tables}
         return spots, replace(shifted, tables=kept)
 

@@ -75,7 +75,7 @@ class Table1(Item):
         run, chosen = context.run(model), settings(context)
         claim, keys = run.claim, {"data": context.data(model).name}
         divergence, success, clean = published.TABLE1[keys["data"]]
-        numbers = Divergence(points=None).measure(claim, run, chosen).numbers
+        numbers = Divergence(points=None).finding(claim, run, chosen).numbers
         attack, n = chosen.make_attack(claim.threat), len(claim.data.test)
         attacked = run.subset(run.correct_indices(images(context)))
         records = attacked.attack(attack, what=f"  {model}")

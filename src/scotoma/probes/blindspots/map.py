@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import Probe, Settings
+from scotoma.probes.base import Probe, Report, Settings
 from scotoma.probes.blindspots import map_report
 from scotoma.probes.blindspots.map_report import PLANE, Family, SearchResult
 from scotoma.probes.blindspots.transformed import (
@@ -16,7 +17,6 @@ from scotoma.probes.blindspots.transformed import (
     contrast_shift,
     worst,
 )
-from scotoma.results.finding import Finding
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
 from scotoma.utils.errors import InputError
@@ -61,11 +61,11 @@ class BlindSpotMap(Probe):
         for family in self.families:
             TRANSFORMS[family]
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         result = self.search(Scout(run, settings, self.steps))
         if result.base.success.n == 0:
-            return map_report.nothing_correct(self.question)
-        return map_report.describe(result, self.question, run, settings.attack, self.steps)
+            return lambda ledger: map_report.nothing_correct(self.question)
+        return partial(map_report.describe, result, self.question, run, settings.attack, self.steps)
 
     def search(self, scout: Scout) -> SearchResult:
         """Attack all transforms, or the test set alone if no image is classified correctly."""

@@ -21,6 +21,7 @@ from scotoma.probes.blindspots.transformed import (
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Figure, Finding, Heatmap, Row
+from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import finite, rate
 
@@ -73,6 +74,21 @@ class SearchResult:
         """The worst harmless transform of each family that has one."""
         return [family.worst for family in self.families if family.worst]
 
+    def told_by(self, ledger: Ledger) -> SearchResult:
+        """Return the result with the smallest perturbations that any attack of the audit gave.
+
+        The cells of the search keep the cheap attack, by which they are compared.
+        """
+        families = [
+            Family(
+                each.name,
+                each.worst and each.worst.told_by(ledger),
+                each.control and each.control.told_by(ledger),
+            )
+            for each in self.families
+        ]
+        return replace(self, base=self.base.told_by(ledger), families=families)
+
     @property
     def lowest(self) -> Family | None:
         """The family whose worst harmless transform leaves the lowest robust accuracy."""
@@ -85,8 +101,11 @@ def nothing_correct(question: str) -> Finding:
     return Finding(PROBE, question, "not applicable", RULE, NOTHING_TO_ATTACK)
 
 
-def describe(result: SearchResult, question: str, run: Run, attack: str, steps: int) -> Finding:
+def describe(
+    searched: SearchResult, question: str, run: Run, attack: str, steps: int, ledger: Ledger
+) -> Finding:
     """Return the finding for the result of a search, with images from the run."""
+    result = searched.told_by(ledger)
     broken = [(each, rows) for each in result.verified if len(rows := each.broken_records())]
     first = [rows.head(1) for _, rows in broken]
     images = [each.images(run, rows) for (each, _), rows in zip(broken, first, strict=True)]
@@ -97,12 +116,13 @@ def describe(result: SearchResult, question: str, run: Run, attack: str, steps: 
         rule=RULE,
         headline=headline(result.base, result.lowest),
         numbers=_numbers(result),
-        tables=_tables(result),
+        tables=_tables(searched, ledger),
         figures=(*_figures(result), *([_gallery(broken)] if broken else [])),
         notes=(
             f"Cheap attack: one minimum-norm search of {steps} steps for every cell and strength. "
             "Audit attack, on the test set itself, the worst harmless transform of each family and "
-            f"its control: {attack}.",
+            f"its control: {attack}. Rates count all attacks of the audit on the same images; the "
+            "map and the columns named cheap are those of the cheap attack alone.",
             "The worst transforms were chosen on the images on which they are reported. Among "
             "equals the one that changes the images least was chosen.",
             "A control changes each image by the same mean absolute amount as the transform, but "
@@ -165,14 +185,16 @@ def _numbers(result: SearchResult) -> dict[str, Any]:
     }
 
 
-def _tables(result: SearchResult) -> dict[str, list[Row]]:
+def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
+    """Return the tables; cells have the cheap attack's rates beside those over all attacks."""
+    result = searched.told_by(ledger)
     base = result.base
-    verified = {each.transform: each for each in (base, *result.verified)}
 
     def plane(sets: Iterable[TransformedSet]) -> list[Row]:
         rows = []
-        for each in sets:
-            (alpha, beta), strong = alpha_beta(each.transform), verified.get(each.transform)
+        for cheap in sets:
+            each = cheap.told_by(ledger)
+            alpha, beta = alpha_beta(each.transform)
             rows.append(
                 {
                     "alpha": alpha,
@@ -181,8 +203,8 @@ def _tables(result: SearchResult) -> dict[str, list[Row]]:
                     **columns("accuracy", each.accuracy),
                     **columns("robust_alpha_eps", each.robust_scaled),
                     **columns("robust_eps", each.robust),
-                    **columns("strong_alpha_eps", strong.robust_scaled if strong else UNKNOWN),
-                    **columns("strong_eps", strong.robust if strong else UNKNOWN),
+                    **columns("cheap_robust_alpha_eps", cheap.robust_scaled),
+                    **columns("cheap_robust_eps", cheap.robust),
                     "harmless": each.is_harmless(base),
                 }
             )
@@ -195,7 +217,8 @@ def _tables(result: SearchResult) -> dict[str, list[Row]]:
             "mean_change": finite(each.change),
             "n": each.accuracy.n,
             **columns("accuracy", each.accuracy),
-            **columns("robust_eps", each.robust),
+            **columns("robust_eps", each.told_by(ledger).robust),
+            **columns("cheap_robust_eps", each.robust),
             "harmless": each.is_harmless(base),
         }
         for family, sets in result.sweeps.items()
@@ -251,7 +274,7 @@ def _figures(result: SearchResult) -> tuple[Figure, ...]:
         table="plane",
         x="alpha",
         y="beta",
-        value="robust_alpha_eps",
+        value="cheap_robust_alpha_eps",
         x_label="alpha",
         y_label="beta",
         value_label="robust accuracy",

@@ -157,9 +157,14 @@ def patch(
         new = begin(_load(path, model), out / "after")
         after = Searched.of(new, settings, search)
         rows, attack = list(_compared(before, after, blind)), settings.attack
-        described = map_report.describe(after.result, search.question, new, attack, search.steps)
     if group.leads:
-        findings = [patch_report.describe(rows, blind, attack), described]
+        ledgers = run.ledger, new.ledger
+        findings = [
+            patch_report.describe([each.told_by(*ledgers) for each in rows], blind, attack),
+            map_report.describe(
+                after.result, search.question, new, attack, search.steps, new.ledger
+            ),
+        ]
         for each in findings:
             save_finding(out, each)
         summary = {

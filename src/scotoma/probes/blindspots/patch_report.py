@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
 from scotoma.probes.blindspots.transformed import HARMLESS, TransformedSet
 from scotoma.results.finding import Bars, Finding, Row, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate
 
 QUESTION = "Does training on the blind spots close them, or do others take their place?"
@@ -29,6 +30,10 @@ class Comparison:
     trained: bool
     before: TransformedSet
     after: TransformedSet
+
+    def told_by(self, before: Ledger, after: Ledger) -> Comparison:
+        """Return the comparison with the smallest perturbations that any attack gave."""
+        return replace(self, before=self.before.told_by(before), after=self.after.told_by(after))
 
 
 def is_blind(each: TransformedSet, base: TransformedSet) -> bool:
@@ -68,8 +73,9 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
             ),
         ),
         notes=(
-            f"Attack: {attack}. The transforms are the grid of Zhang et al. 2019, the worst "
-            "harmless transform of each family for the old model, and that for the new one. "
+            f"Audit attack: {attack}; attacks of the search on the same images count too. The "
+            "transforms are the grid of Zhang et al. 2019, the worst harmless transform of each "
+            "family for the old model, and that for the new one. "
             "Success rates are over the images that each model classifies correctly after the "
             "transform.",
             f"Trained on: {'; '.join(map(str, trained_on))}.",

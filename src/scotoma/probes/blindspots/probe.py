@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, Probe, Settings, columns, worst_rate
+from scotoma.probes.base import OF_CORRECT, Probe, Report, Settings, columns, worst_rate
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import (
     HARMLESS,
@@ -19,6 +20,7 @@ from scotoma.probes.blindspots.transformed import (
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Finding, Verdict
+from scotoma.results.ledger import Ledger
 
 BROKEN = 0.5
 """Success rate at alpha·eps above which a harmless transform voids the claim."""
@@ -45,12 +47,23 @@ class BlindSpots(Probe):
 
     question = "Do harmless changes of contrast and background void the claim?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         sets, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("blind spots", len(grid)) as advance:
             for shift in grid:
                 sets.append(attack_transformed(run, settings, contrast_shift(*shift)))
                 advance(1)
+        return partial(self._report, claim, run, settings, sets)
+
+    def _report(
+        self,
+        claim: Claim,
+        run: Run,
+        settings: Settings,
+        attacked: Sequence[TransformedSet],
+        ledger: Ledger,
+    ) -> Finding:
+        sets = [each.told_by(ledger) for each in attacked]
         base, *others = sets
         harmless = [each for each in others if each.is_harmless(base)]
         worst = max(harmless, key=_success, default=base)
@@ -97,10 +110,11 @@ class BlindSpots(Probe):
             tables={"grid": [each.row() for each in sets]},
             figures=(bars, shown) if len(rows) else (bars,),
             notes=(
-                f"Attack: {settings.attack}. After a contrast shift it leaves an image once its "
-                "perturbation is below alpha·eps; on the test set itself it looks for the smallest "
-                "perturbation of each image. Success rates are over the images that are classified "
-                "correctly after the contrast shift.",
+                f"Audit attack: {settings.attack}. After a contrast shift it leaves an image once "
+                "its perturbation is below alpha·eps; on the test set itself it looks for the "
+                "smallest perturbation of each image. Attacks of other probes on the same images "
+                "count too, most of them on the test set itself. Success rates are over the images "
+                "that are classified correctly after the contrast shift.",
             ),
             images={"worst": worst.images(run, rows)} if len(rows) else {},
             worst=worst_rate(worst.success_scaled, f"{OF_CORRECT} are fooled after {worst.name}"),

@@ -13,9 +13,10 @@ import torch
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
 from scotoma.execution import records as rec
-from scotoma.execution.run import Attack, Run, Transform
+from scotoma.execution.run import Attack, Run, Transform, name
 from scotoma.probes.base import Settings, columns, sized
 from scotoma.results.finding import Gallery, Row
+from scotoma.results.ledger import Ledger
 from scotoma.transforms.control import contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
@@ -53,7 +54,7 @@ def keeps_accuracy(accuracy: float, base: float) -> bool:
 
 @dataclass(frozen=True)
 class TransformedSet:
-    """Test images after a transform, and the records of an attack on them.
+    """Test images after a transform, and the records of an attack on them or of all attacks.
 
     alpha is the contrast that the transform leaves (`contrast`), so alpha·eps is the scaled budget.
     Success rates are over the images that are classified correctly after the transform.
@@ -61,7 +62,7 @@ class TransformedSet:
     Args:
         transform: from images to images; None for the test set itself.
         attack: the attack.
-        records: its records (`records.measure`).
+        records: its records (`records.measure`), or the rows of a ledger (`told_by`).
         threat: norm and eps of the claim.
         change: mean absolute change of a pixel.
         predictions: `label` and `prediction` of the images over which accuracy is taken; None
@@ -145,15 +146,22 @@ class TransformedSet:
             **columns("success_alpha_eps", self.success_scaled),
         }
 
+    def told_by(self, ledger: Ledger) -> TransformedSet:
+        """Return the set with the smallest perturbations that any attack of the audit gave."""
+        return replace(self, records=ledger.rows(name(self.transform)))
+
     def broken_records(self) -> pl.DataFrame:
         """Return the records of images broken at alpha·eps, or at eps if there is none."""
         scaled = self.records.filter(self.broken(self.scaled_eps))
         return (scaled if len(scaled) else self.records.filter(self.broken(self.eps))).sort("index")
 
     def images(self, run: Run, rows: pl.DataFrame) -> np.ndarray:
-        """Return original, transformed and adversarial images of records, (n, 3, c, h, w)."""
-        indices = rows["index"].to_list()
-        return np.stack(run.examples(self.attack, self.transform, indices), axis=1)
+        """Return original, transformed and adversarial images of rows of a ledger.
+
+        They have shape (n, 3, c, h, w).
+        """
+        attacks = rows[f"{self.threat.norm}_attack"].to_list()
+        return np.stack(run.examples(attacks, self.transform, rows["index"].to_list()), axis=1)
 
 
 def one_a_class(records: pl.DataFrame, n: int = SHOWN) -> pl.DataFrame:
@@ -168,7 +176,7 @@ def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: s
         [
             f"{row['label']}",
             middle,
-            f"classified as {row['adversarial_prediction']}, {sized(row, norm)}",
+            f"classified as {row[f'{norm}_prediction']}, {sized(row, norm)}",
         ]
         for row in records.iter_rows(named=True)
     ]

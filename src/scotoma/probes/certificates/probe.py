@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
-from scotoma.probes.base import Probe, Settings, columns
+from scotoma.probes.base import Probe, Report, Settings, columns
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import NONE_HARMLESS
 from scotoma.probes.blindspots.transformed import (
@@ -27,6 +28,7 @@ from scotoma.probes.blindspots.transformed import (
     one_a_class,
 )
 from scotoma.results.finding import Bars, Finding, Row, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 from scotoma.utils.text import norm_name
@@ -100,7 +102,7 @@ class Certificate(Probe):
 
     question = "Does the certificate survive harmless changes of contrast and background?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         norm = claim.threat.norm
         if norm != "linf":
             return self._inapplicable(
@@ -115,12 +117,18 @@ class Certificate(Probe):
             for shift in grid:
                 sets.append(_certify(run, settings, network, contrast_shift(*shift)))
                 advance(1)
-        base, *others = sets
-        if base.certified.value == 0:
+        if sets[0].certified.value == 0:
             return self._inapplicable(
-                f"The bound certifies none of the {base.certified.n} test images, so a transform "
-                "has nothing to lose."
+                f"The bound certifies none of the {sets[0].certified.n} test images, so a "
+                "transform has nothing to lose."
             )
+        return partial(self._report, run, settings, sets)
+
+    def _report(
+        self, run: Run, settings: Settings, certified: Sequence[CertifiedSet], ledger: Ledger
+    ) -> Finding:
+        sets = [replace(each, attacked=each.attacked.told_by(ledger)) for each in certified]
+        base, *others = sets
         harmless = [each for each in others if each.attacked.is_harmless(base.attacked)]
         worst = min(harmless, key=_left, default=base)
         contradictions = sum(each.contradictions for each in sets)
@@ -148,7 +156,7 @@ class Certificate(Probe):
             "The certificate was valid only for the original image.",
             rows,
             "still correct",
-            norm,
+            "linf",
         )
         return Finding(
             probe="certificate",
@@ -176,14 +184,15 @@ class Certificate(Probe):
                 "[0, 1]. It proves that no perturbation of one image changes its label, which says "
                 "nothing about that image with less contrast. An image that is classified wrongly "
                 "counts as not certified.",
-                f"Attack: {settings.attack}, as in the blindspots probe. Success rates are over "
-                "the images that are classified correctly after the contrast shift.",
+                f"Audit attack: {settings.attack}, as in the blindspots probe; attacks of other "
+                "probes on the same images count too. Success rates are over the images that are "
+                "classified correctly after the contrast shift.",
             ),
             images={"broken": worst.attacked.images(run, rows)} if len(rows) else {},
         )
 
-    def _inapplicable(self, why: str) -> Finding:
-        return Finding("certificate", self.question, "not applicable", RULE, why)
+    def _inapplicable(self, why: str) -> Report:
+        return lambda ledger: Finding("certificate", self.question, "not applicable", RULE, why)
 
     @staticmethod
     def _verdict(base: CertifiedSet, harmless: list[CertifiedSet]) -> Verdict:
@@ -232,7 +241,10 @@ def _certify(
         "transform": describe(transform) if transform else None,
         "sizes": [eps, scaled_eps],
     }
-    return CertifiedSet(attacked, run.table("certificates", config, compute))
+    proofs = run.table("certificates", config, compute)
+    radius = pl.when("eps").then(eps).when("alpha_eps").then(scaled_eps).otherwise(0.0)
+    run.certify(proofs.with_columns(radius=radius), "linf", transform)
+    return CertifiedSet(attacked, proofs)
 
 
 def _headline(base: CertifiedSet, worst: CertifiedSet, contradictions: int) -> str:

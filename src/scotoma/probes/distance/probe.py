@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Claim
+from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run, describe
 from scotoma.metrics.approximate import EXACT, nearest_neighbours
@@ -19,6 +20,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import (
     Probe,
+    Report,
     Settings,
     check_layer,
     columns,
@@ -31,6 +33,7 @@ from scotoma.probes.base import (
 )
 from scotoma.probes.distance.analysis import FIFTHS, STRATA, DistanceAnalysis
 from scotoma.results.finding import Finding, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Correlation, Rate, spearman
 
@@ -46,6 +49,96 @@ RULE = (
     "negative rank correlation whose interval excludes zero. Otherwise it holds. Not applicable: "
     f"no training split, or fewer than {FIFTHS} images classified correctly."
 )
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """Distances of the audited images to the training data, in the features of one model.
+
+    Args:
+        extractor: the model, None for the audited one.
+        where: its layer.
+        change: the harmless transform.
+        measured: `index`, `distance`, `moved` (distance after the transform), `density`, `recall`.
+    """
+
+    extractor: Classifier | None
+    where: str
+    change: ScaleShift
+    measured: pl.DataFrame
+
+    @classmethod
+    def of(
+        cls,
+        claim: Claim,
+        run: Run,
+        records: pl.DataFrame,
+        layer: str | None,
+        extractor: Classifier | None,
+    ) -> FeatureSpace:
+        """Measure the distances, once for a run; `records` have the predictions."""
+        layer, where = feature_layer(extractor or claim.model, claim.data, layer)
+        change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
+        config = {
+            "layer": layer,
+            "k": NEIGHBOURS,
+            "change": describe(change),
+            "components": COMPONENTS,
+            "exact": EXACT,
+        }
+
+        def measure() -> pl.DataFrame:
+            return cls._measure(claim, run, records, layer, change, extractor)
+
+        return cls(extractor, where, change, run.table("distance", config, measure, extractor))
+
+    @staticmethod
+    def _measure(
+        claim: Claim,
+        run: Run,
+        records: pl.DataFrame,
+        layer: str | None,
+        change: ScaleShift,
+        extractor: Classifier | None,
+    ) -> pl.DataFrame:
+        """Return the table `measured`; reading the training features is the costly part."""
+        train, test = claim.data.train, claim.data.test
+        assert train is not None
+        reference = run.features(train, layer, model=extractor)
+        original = run.features(test, layer, run.indices, model=extractor)
+        after = run.features(test, layer, run.indices, model=extractor, transform=change)
+        nearest = nearest_neighbours(reference, np.concatenate([original, after]), NEIGHBOURS)
+        recall = [nearest.recall and nearest.recall._asdict()] * len(original)
+        predictions = records["prediction"].to_numpy()
+        density = class_log_density(reference, train.labels.numpy(), original, predictions)
+        return pl.DataFrame(
+            {
+                "index": run.indices.numpy(),
+                "distance": nearest.distance[: len(original)],
+                "moved": nearest.distance[len(original) :],
+                "recall": pl.Series(recall, dtype=RECALL),
+                "density": density,
+            }
+        )
+
+    def analysis(self, threat: Threat, ledger: Ledger, seed: int) -> DistanceAnalysis:
+        """Compare the distances with the smallest perturbations of the ledger."""
+        attacked, other = rec.correct(ledger.rows()), self.extractor
+        table = attacked.join(self.measured, on="index", maintain_order="left")
+        beside = f" of {other.name}, which is not the model under attack" if other else ""
+        return DistanceAnalysis(
+            key="extractor_" if other else "",
+            where=f"{self.where}{beside}",
+            neighbours=NEIGHBOURS,
+            change=str(self.change),
+            **{name: table[name].to_numpy() for name in ("distance", "density", "margin")},
+            transformed=table["moved"].to_numpy(),
+            smallest=table[threat.norm].to_numpy(),
+            norm=threat.norm,
+            broken=rec.successes(attacked, threat.eps, threat.norm),
+            seed=seed,
+            recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -84,25 +177,32 @@ class Distance(Probe):
         assert is_prepared(other)
         return {"extractor": {"name": other.name, **model_facts(other)}} if other else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
-        assert is_prepared(self.extractor)
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+        other = self.extractor
+        assert is_prepared(other)
         if claim.data.train is None:
             return self._not_applicable(
                 f"Data {claim.data.name} has no training split to measure distances to."
             )
-        own = feature_layer(claim.model, claim.data, self.layer)
         records = run.attack(settings.make_attack(claim.threat), what="distance")
         correct = len(rec.correct(records))
         if correct < FIFTHS:
             return self._not_applicable(
                 f"The model classifies only {correct} of the audited images correctly."
             )
-        analyses = [self._analysis(claim, run, records, own)]
-        extractor = {}
-        if self.extractor:
-            other = feature_layer(self.extractor, claim.data, self.layer)
-            analyses.append(self._analysis(claim, run, records, other, self.extractor))
-            extractor = {"extractor": self.extractor.name, "extractor_layer": other[1]}
+        spaces = [
+            FeatureSpace.of(claim, run, records, self.layer, model)
+            for model in (None, *([other] if other else []))
+        ]
+        return partial(self._report, claim, run, spaces)
+
+    def _report(
+        self, claim: Claim, run: Run, spaces: list[FeatureSpace], ledger: Ledger
+    ) -> Finding:
+        train, other = claim.data.train, spaces[-1].extractor
+        assert train is not None
+        analyses = [each.analysis(claim.threat, ledger, run.seed) for each in spaces]
+        extractor = {"extractor": other.name, "extractor_layer": spaces[-1].where} if other else {}
         first = analyses[0]
         return Finding(
             probe="distance",
@@ -115,8 +215,8 @@ class Distance(Probe):
                 **columns("spearman_margin", spearman(first.margin, first.smallest, run.seed)),
                 "n": len(first.distance),
                 "neighbours": NEIGHBOURS,
-                "training_images": len(claim.data.train),
-                "layer": own[1],
+                "training_images": len(train),
+                "layer": spaces[0].where,
                 **extractor,
                 **{
                     name: value for other in analyses[1:] for name, value in other.numbers().items()
@@ -134,79 +234,8 @@ class Distance(Probe):
             ),
         )
 
-    def _not_applicable(self, why: str) -> Finding:
-        return Finding("distance", self.question, "not applicable", RULE, why)
-
-    @classmethod
-    def _analysis(
-        cls,
-        claim: Claim,
-        run: Run,
-        records: pl.DataFrame,
-        layer: tuple[str | None, str],
-        extractor: Classifier | None = None,
-    ) -> DistanceAnalysis:
-        change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
-        config = {
-            "layer": layer[0],
-            "k": NEIGHBOURS,
-            "change": describe(change),
-            "components": COMPONENTS,
-            "exact": EXACT,
-        }
-
-        def measure() -> pl.DataFrame:
-            return cls._measure(claim, run, records, layer[0], change, extractor)
-
-        measured = run.table("distance", config, measure, extractor)
-        attacked, threat = rec.correct(records), claim.threat
-        table = attacked.join(measured, on="index", maintain_order="left")
-        other = extractor and f" of {extractor.name}, which is not the model under attack"
-        return DistanceAnalysis(
-            key="extractor_" if extractor else "",
-            where=f"{layer[1]}{other or ''}",
-            neighbours=NEIGHBOURS,
-            change=str(change),
-            **{name: table[name].to_numpy() for name in ("distance", "density", "margin")},
-            transformed=table["moved"].to_numpy(),
-            smallest=table[threat.norm].to_numpy(),
-            norm=threat.norm,
-            broken=rec.successes(attacked, threat.eps, threat.norm),
-            seed=run.seed,
-            recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
-        )
-
-    @staticmethod
-    def _measure(
-        claim: Claim,
-        run: Run,
-        records: pl.DataFrame,
-        layer: str | None,
-        change: ScaleShift,
-        extractor: Classifier | None,
-    ) -> pl.DataFrame:
-        """Return distance, distance after `change` (column `moved`) and density of the images.
-
-        All three are in one table, since reading the training features is the costly part.
-        """
-        train, test = claim.data.train, claim.data.test
-        assert train is not None
-        reference = run.features(train, layer, model=extractor)
-        original = run.features(test, layer, run.indices, model=extractor)
-        after = run.features(test, layer, run.indices, model=extractor, transform=change)
-        nearest = nearest_neighbours(reference, np.concatenate([original, after]), NEIGHBOURS)
-        recall = [nearest.recall and nearest.recall._asdict()] * len(original)
-        predictions = records["prediction"].to_numpy()
-        density = class_log_density(reference, train.labels.numpy(), original, predictions)
-        return pl.DataFrame(
-            {
-                "index": run.indices.numpy(),
-                "distance": nearest.distance[: len(original)],
-                "moved": nearest.distance[len(original) :],
-                "recall": pl.Series(recall, dtype=RECALL),
-                "density": density,
-            }
-        )
+    def _not_applicable(self, why: str) -> Report:
+        return lambda ledger: Finding("distance", self.question, "not applicable", RULE, why)
 
     @staticmethod
     def _verdict(near: Rate, far: Rate, overall: Correlation) -> Verdict:
@@ -217,7 +246,7 @@ class Distance(Probe):
     @staticmethod
     def _headline(near: Rate, far: Rate, overall: Correlation, within: Correlation) -> str:
         spread = (
-            f"The attack succeeds on {percent(far)} in the fifth farthest from the training data "
+            f"The attacks succeed on {percent(far)} in the fifth farthest from the training data "
             f"and on {near.value:.1%} in the nearest"
         )
         if math.isnan(overall.value):
@@ -246,7 +275,7 @@ class Distance(Probe):
         if not analysis.risk:
             return (
                 strata,
-                f"Slopes and risk are missing: the attack has fewer than {FEWEST} successes or "
+                f"Slopes and risk are missing: the attacks have fewer than {FEWEST} successes or "
                 "failures.",
             )
         return (

@@ -16,7 +16,7 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Measurement, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Settings, is_prepared, load_other, model_facts
+from scotoma.probes.base import Probe, Report, Settings, is_prepared, load_other, model_facts
 from scotoma.probes.inequality import report
 from scotoma.probes.inequality.analysis import ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
@@ -31,6 +31,7 @@ from scotoma.probes.inequality.measurements import (
 from scotoma.probes.inequality.reference import compared
 from scotoma.probes.norms.gradients import choose_gradients
 from scotoma.results.finding import Finding
+from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -80,7 +81,7 @@ class Inequality(Probe):
         assert is_prepared(other)
         return {"reference": {"name": other.name, **model_facts(other)}} if other else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         assert is_prepared(self.reference)
         gradients = choose_gradients(claim, run)
         if gradients.why:
@@ -99,23 +100,22 @@ class Inequality(Probe):
             return self._not_applicable(
                 "The attribution maps are zero or not finite on every image."
             )
-        norm = claim.threat.norm
-        records = run.attack(settings.make_attack(claim.threat), what="robustness").select(
-            "index", norm
-        )
-        smallest = (
-            readings[0]
-            .table.select("index")
-            .join(records, on="index", how="left", maintain_order="left")[norm]
-        )
+        run.attack(settings.make_attack(claim.threat), what="robustness")
         shown = self._shown(run, claim, planned, readings, reference)
-        dropped = len(chosen) - len(readings[0].table)
-        return report.describe(
-            self.question, claim, run, readings, smallest.to_numpy(), shown, beside, dropped
-        )
+        dropped, index = len(chosen) - len(readings[0].table), readings[0].table["index"]
 
-    def _not_applicable(self, why: str) -> Finding:
-        return Finding("inequality", self.question, "not applicable", report.RULE, why)
+        def told_by(ledger: Ledger) -> Finding:
+            smallest = ledger.on(index.to_numpy()).rows()[claim.threat.norm].to_numpy()
+            return report.describe(
+                self.question, claim, run, readings, smallest, shown, beside, dropped
+            )
+
+        return told_by
+
+    def _not_applicable(self, why: str) -> Report:
+        return lambda ledger: Finding(
+            "inequality", self.question, "not applicable", report.RULE, why
+        )
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
         """Return the first audited images that model and reference classify correctly, int64."""

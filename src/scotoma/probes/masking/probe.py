@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +27,7 @@ from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.metrics.surface import CLOSE, loss_surface
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Settings, load_others, prepared
+from scotoma.probes.base import Probe, Report, Settings, load_others, prepared
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
 from scotoma.probes.masking.report import RULE, finding
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
@@ -70,14 +70,15 @@ class Masking(Probe):
     def provenance(self) -> dict[str, Any]:
         return source_facts(self.sources)
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
-            return Finding("masking", self.question, "not applicable", RULE, NOTHING_TO_ATTACK)
+            nothing = "not applicable", RULE, NOTHING_TO_ATTACK
+            return lambda ledger: Finding("masking", self.question, *nothing)
         others = [
             source for source in sources(claim, run, prepared(self.sources)) if source.held_out
         ]
-        return finding(self.question, self._gather(claim, run, settings, correct, others))
+        return partial(finding, self.question, self._gather(claim, run, settings, correct, others))
 
     def _gather(
         self,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from scotoma.execution import records as rec
 from scotoma.metrics.subspace import survival
 from scotoma.probes.base import columns, correct
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
@@ -26,8 +28,10 @@ SEARCHED = {"linf": "Square", "l2": "a walk along the boundary"}
 VIEWS = {"wide": "over the whole ball", "close": "close to the image"}
 
 
-def finding(question: str, evidence: Evidence) -> Finding:
-    """Return the finding for the measurements."""
+def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
+    """Return the finding for the measurements, and for all attacks of the audit together."""
+    threat = evidence.claim.threat
+    union = rate(rec.successes(ledger.rows(), threat.eps, threat.norm))
     checks = evidence.checks()
     failed = [check for check in checks if not check.passed]
     verdict: Verdict = (
@@ -40,11 +44,12 @@ def finding(question: str, evidence: Evidence) -> Finding:
         question=question,
         verdict=verdict,
         rule=RULE,
-        headline=_headline(evidence, checks, failed),
+        headline=_headline(evidence, checks, failed, union),
         numbers={
             "masked": bool(failed),
             "failed": len(failed),
             "checks": len(checks),
+            **columns("attack_success", union),
             **columns("loss_ratio", evidence.linearity.ratio),
             **columns("cosine", evidence.linearity.mean_cosine),
             "gradient_norm": _mean(gradients["cross_entropy"].to_numpy()),
@@ -96,19 +101,20 @@ def _check(evidence: Evidence, check: Check) -> Row:
     }
 
 
-def _headline(evidence: Evidence, checks: list[Check], failed: list[Check]) -> str:
+def _headline(evidence: Evidence, checks: list[Check], failed: list[Check], union: Rate) -> str:
     success = rate(evidence.fooled["iterated"] | evidence.fooled["many restarts"])
     if not failed:
         return (
             f"None of {len(checks)} checks found masked gradients. Iterated attacks fool "
-            f"{correct(success)}."
+            f"{correct(success)}; all attacks of the audit together fool {union.value:.1%}."
         )
     worst = max(failed, key=lambda check: check.share.low)
     others = f"; {len(failed) - 1} more of the {len(checks)} checks fail" if len(failed) > 1 else ""
     meaning = (
         f"Iterated attacks still fool {correct(success)}, but single-step attacks are no evidence."
         if success.low > FINDS_ITS_WAY
-        else f"Iterated attacks fool only {correct(success)}, which is no evidence of robustness."
+        else f"Iterated attacks fool only {correct(success)}, which is no evidence of robustness; "
+        f"all attacks of the audit together fool {union.value:.1%}."
     )
     return (
         f'Gradients mislead attacks: the check "{worst.name}" fails for {correct(worst.share)}'

@@ -45,7 +45,9 @@ class NormAnalysis:
     bound: Threat
     tried: tuple[Tried, ...]
     correct: np.ndarray
-    """bool: whether the model is correct in every evaluation"""
+    """bool: whether the model is correct in every evaluation of these attacks"""
+    found: pl.DataFrame
+    """rows of the ledger: what counts is the smallest perturbation of any attack there"""
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -55,18 +57,25 @@ class NormAnalysis:
 
     @cached_property
     def nearest(self) -> np.ndarray:
-        """Smallest distance over all attacks."""
-        return self.distances.min(0)
+        """Smallest distance over all attacks of the ledger."""
+        return self.found[self.bound.norm].to_numpy().astype(np.float64)
 
     @cached_property
     def finder(self) -> np.ndarray:
-        """Number of the first attack that found it; -1 for none."""
-        return np.where(self.broken, self.distances.argmin(0), -1)
+        """Number of the first of these attacks that found it; -1 for none."""
+        first = self.distances.argmin(0)
+        finds = self.broken & (self.distances.min(0) <= self.nearest)
+        return np.where(finds, first, -1)
+
+    @property
+    def attacked(self) -> np.ndarray:
+        """bool: whether the model is correct before the attacks."""
+        return (self.found["prediction"] == self.found["label"]).to_numpy()
 
     @cached_property
     def broken(self) -> np.ndarray:
         """bool: whether the model is correct and some attack fools it at some distance."""
-        return self.correct & np.isfinite(self.nearest)
+        return self.found["success"].to_numpy()
 
     @property
     def gradient(self) -> str | None:
@@ -98,7 +107,15 @@ class NormAnalysis:
     @cached_property
     def success(self) -> Rate:
         """Share of the correctly classified images that are fooled within the bound."""
-        return rate(~beyond(self.nearest[self.correct], self.bound.eps))
+        return rate(~beyond(self.nearest[self.attacked], self.bound.eps))
+
+    def example(self, row: int) -> tuple[int, str]:
+        """Return the prediction on the nearest example of an image, and the attack's name."""
+        number, norm = self.finder[row], self.bound.norm
+        attack = self.found[f"{norm}_attack"][row]
+        return self.found[f"{norm}_prediction"][row], (
+            self.tried[number].name if number >= 0 else attack
+        )
 
     @cached_property
     def decision_nearer(self) -> Rate | None:

@@ -98,16 +98,14 @@ def images(run: Run, readings: dict[str, NormAnalysis], shown: np.ndarray) -> np
 
     Without an example the image itself is shown.
     """
-    index = next(iter(readings.values())).tried[0].records["index"].to_numpy()[shown]
+    index = next(iter(readings.values())).found["index"].to_numpy()[shown]
     originals = run.claim.data.test.images(torch.from_numpy(index)).numpy()
     grid = np.stack([originals] * (1 + len(readings)), axis=1)
     for column, read in enumerate(readings.values(), start=1):
-        for number in np.unique(read.finder[shown]):
-            if number >= 0:
-                rows = np.flatnonzero(read.finder[shown] == number)
-                grid[rows, column] = run.examples(
-                    read.tried[number].attack, None, index[rows].tolist()
-                )[2]
+        rows = np.flatnonzero(read.broken[shown])
+        if len(rows):
+            attacks = read.found[f"{read.bound.norm}_attack"][shown[rows].tolist()].to_list()
+            grid[rows, column] = run.examples(attacks, None, index[rows].tolist())[2]
     return grid
 
 
@@ -126,13 +124,13 @@ def gallery(readings: dict[str, NormAnalysis], shown: np.ndarray) -> Gallery:
 
 
 def _original(readings: dict[str, NormAnalysis], row: int) -> str:
-    records = next(iter(readings.values())).tried[0].records
+    records = next(iter(readings.values())).found
     return f"{records['label'][row]}, test image {records['index'][row]}"
 
 
 def _example(read: NormAnalysis, row: int) -> str:
     if not read.broken[row]:
         return "none found"
-    by = read.tried[read.finder[row]]
+    prediction, attack = read.example(row)
     size = amount(Threat(read.bound.norm, float(read.nearest[row])))
-    return f"{size}, classified as {by.records['adversarial_prediction'][row]}, by {by.name}"
+    return f"{size}, classified as {prediction}, by {attack}"

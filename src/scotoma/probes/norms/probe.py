@@ -14,12 +14,13 @@ from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
-from scotoma.probes.base import Probe, Settings
+from scotoma.probes.base import Probe, Report, Settings
 from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.results.finding import Finding
+from scotoma.results.ledger import Ledger
 
 ATTACKS: Mapping[str, tuple[str, ...]] = {
     "l0": ("sigma-zero", "vfga", "pointwise", "salt-pepper"),
@@ -72,15 +73,24 @@ class Norms(Probe):
     def provenance(self) -> dict[str, Any]:
         return {"bounds": [str(bound) for bound in self.bounds]} if self.bounds else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         readings, gradients = self.readings(claim, run, settings)
         steps = gradients.steps(self.steps, self.queries)
-        return report.describe(self.question, claim, run, readings, gradients, self.queries, steps)
+
+        def told_by(ledger: Ledger) -> Finding:
+            rows = ledger.rows()
+            told = {norm: replace(read, found=rows) for norm, read in readings.items()}
+            return report.describe(self.question, claim, run, told, gradients, self.queries, steps)
+
+        return told_by
 
     def readings(
         self, claim: Claim, run: Run, settings: Settings | None = None
     ) -> tuple[dict[str, NormAnalysis], Gradients]:
-        """Return results by norm, and the gradients; no settings omit the audit attack."""
+        """Return results by norm, each over its own attacks, and the gradients.
+
+        No settings omit the audit attack.
+        """
         sizes = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)
         made = {
@@ -98,9 +108,14 @@ class Norms(Probe):
             for attacks in tried.values()
             for each in attacks
         ]
-        correct = np.all(every, axis=0)
+        correct, index = np.all(every, axis=0), run.indices.numpy()
         return {
-            norm: NormAnalysis(sizes[norm], attacks, correct)
+            norm: NormAnalysis(
+                sizes[norm],
+                attacks,
+                correct,
+                Ledger.of(each.records for each in attacks).on(index).rows(),
+            )
             for norm, attacks in tried.items()
             if attacks
         }, gradients

@@ -154,7 +154,7 @@ def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
     bounds = {norm: finite(read.bound.eps) for norm, read in readings.items()}
     return numbers | {
         "bounds": bounds,
-        "attacked": int(first.correct.sum()),
+        "attacked": int(first.attacked.sum()),
         "n": len(first.correct),
     }
 
@@ -223,9 +223,10 @@ def _notes(
         f"Bounds: {sizes}; the norm of the claim has the claimed eps. The option bounds sets "
         "others. L0 counts pixels, with all their channels. Decision-based attacks with a limit "
         f"had {queries:,} queries an image.",
-        "Each image counts with its smallest distance over the attacks of a norm: 0 if the model "
-        "is wrong without an attack, infinite if no attack fools it; an infinite median is not "
-        "reached. The first attack of a norm that found the minimum is credited with it. "
+        "Each image counts with its smallest distance over all attacks of the audit, those of "
+        "other probes among them: 0 if the model is wrong without an attack, infinite if no attack "
+        "fools it; an infinite median is not reached. In the table of attacks each has its own "
+        "numbers; the first attack of a norm that found the minimum is credited with it. "
         "Accuracies are shares of all audited images, success rates shares of those classified "
         "correctly.",
         f"A distance is clearly smaller if it is less than {NEARER:.0%} of the other. Gradients "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 
@@ -11,6 +13,7 @@ from scotoma.execution.run import Run
 from scotoma.probes.base import (
     OF_CORRECT,
     Probe,
+    Report,
     Settings,
     columns,
     correct,
@@ -19,6 +22,7 @@ from scotoma.probes.base import (
     worst_rate,
 )
 from scotoma.results.finding import Curve, Finding, Gallery, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
@@ -43,32 +47,43 @@ class Robustness(Probe):
 
     question = "How robust is the model, at every perturbation size?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+        own = run.attack(settings.make_attack(claim.threat), what="robustness")
+        return partial(self._report, claim, run, settings, own)
+
+    def _report(
+        self, claim: Claim, run: Run, settings: Settings, own: pl.DataFrame, ledger: Ledger
+    ) -> Finding:
+        """Return the finding from the ledger, and from the audit attack's `own` records."""
         norm, eps = claim.threat.norm, claim.threat.eps
-        attack = settings.make_attack(claim.threat)
-        records = run.attack(attack, what="robustness")
+        records = ledger.rows()
         clean = rate((records["prediction"] == records["label"]).to_numpy())
         success = rate(rec.successes(records, eps, norm))
         distances = records[norm].to_numpy()
         robust = rate(rec.beyond(distances, eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
         chosen = self._spread(records, claim.threat)
+        attacks = self._attacks(records, claim.threat)
         return Finding(
             probe="robustness",
             question=self.question,
             verdict=verdict(success),
             rule=RULE,
-            headline=self._headline(claim, clean, robust, success),
+            headline=self._headline(claim, clean, robust, success, len(attacks)),
             numbers={
                 **columns("clean_accuracy", clean),
                 **columns("robust_accuracy", robust),
                 **columns("attack_success", success),
+                **columns("audit_attack_success", rate(rec.successes(own, eps, norm))),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
-                "forwards_per_image": finite(records["forwards"].mean() or 0.0),  # type: ignore[arg-type]
-                "backwards_per_image": finite(records["backwards"].mean() or 0.0),  # type: ignore[arg-type]
+                "forwards_per_image": finite(own["forwards"].mean() or 0.0),  # type: ignore[arg-type]
+                "backwards_per_image": finite(own["backwards"].mean() or 0.0),  # type: ignore[arg-type]
             },
-            tables={"curve": self._curve(distances, claim.threat)},
+            tables={
+                "curve": self._curve(distances, claim.threat),
+                **({"attacks": attacks} if attacks else {}),
+            },
             figures=(
                 Curve(
                     "curve",
@@ -86,25 +101,50 @@ class Robustness(Probe):
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
-                f"Attack: {settings.attack}. Every adversarial image was evaluated again in "
-                "float32 outside the attack. Medians count a clean error as 0 and an image without "
-                "an adversarial example as infinite.",
+                f"Audit attack: {settings.attack}; audit attack success and passes per image are "
+                "its own. All other numbers are over all attacks of this audit: each image counts "
+                "with the smallest perturbation that any of them gave. The table of attacks says "
+                "how often each gave it (of equal ones, the first by name). Every adversarial "
+                "image was evaluated again in float32 outside the attack. Medians count a clean "
+                "error as 0 and an image without an adversarial example as infinite.",
             ),
             worst=worst_rate(
                 success, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"
             ),
-            images={"examples": self._images(run, attack, chosen)} if len(chosen) else {},
+            images={"examples": self._images(run, norm, chosen)} if len(chosen) else {},
         )
 
     @staticmethod
-    def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate) -> str:
+    def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate, attacks: int) -> str:
         if success.n == 0:
             return NOTHING_TO_ATTACK
+        fools = "attacks fool" if attacks > 1 else "attack fools"
         return (
             f"Accuracy on the audited images is {clean.value:.1%} without an attack and at most "
-            f"{robust.value:.1%} within {sized_threat(claim.threat)}: the attack fools "
+            f"{robust.value:.1%} within {sized_threat(claim.threat)}: the {fools} "
             f"{correct(success)}."
         )
+
+    @staticmethod
+    def _attacks(records: pl.DataFrame, threat: Threat) -> list[dict]:
+        """Return how often each attack gave the smallest perturbation, the most frequent first."""
+        within = rec.fallen(records, threat.eps, threat.norm)
+        counted = (
+            records.select(pl.col(f"{threat.norm}_attack").alias("attack"), within=within)
+            .drop_nulls("attack")
+            .group_by("attack")
+            .agg(images=pl.len(), within=pl.sum("within"))
+            .sort("images", "attack", descending=[True, False])
+        )
+        fallen = int(within.sum())
+        return [
+            {
+                "attack": attack,
+                "smallest_perturbation_of": images,
+                "share_of_the_fooled_within_eps": finite(inside / fallen) if fallen else None,
+            }
+            for attack, images, inside in counted.iter_rows()
+        ]
 
     @staticmethod
     def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
@@ -132,8 +172,9 @@ class Robustness(Probe):
         )
 
     @staticmethod
-    def _images(run: Run, attack, chosen: pl.DataFrame) -> np.ndarray:
-        original, _, adversarial = run.examples(attack, None, chosen["index"].to_list())
+    def _images(run: Run, norm: str, chosen: pl.DataFrame) -> np.ndarray:
+        attacks = chosen[f"{norm}_attack"].to_list()
+        original, _, adversarial = run.examples(attacks, None, chosen["index"].to_list())
         return np.stack([original, adversarial, 0.5 + (adversarial - original) / 2], axis=1)
 
     @staticmethod
@@ -147,7 +188,7 @@ class Robustness(Probe):
             captions=[
                 [
                     f"{row['label']}",
-                    f"classified as {row['adversarial_prediction']}",
+                    f"classified as {row[f'{norm}_prediction']}",
                     sized(row, norm),
                 ]
                 for row in chosen.iter_rows(named=True)

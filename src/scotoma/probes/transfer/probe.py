@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 from scotoma.attacks import takes
@@ -14,11 +15,10 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Settings, load_others, prepared
+from scotoma.probes.base import Probe, Report, Settings, load_others, prepared
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
-from scotoma.results.finding import Finding
 
 
 def crafting(threat: Threat) -> dict[str, Attack]:
@@ -60,10 +60,10 @@ class Transfer(Probe):
     def provenance(self) -> dict[str, Any]:
         return source_facts(self.sources)
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Finding:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
         found = sources(claim, run, prepared(self.sources))
         if not found:
-            return report.no_sources(self.question, claim)
+            return lambda ledger: report.no_sources(self.question, claim)
         # an attack that is itself a transfer does not see the model
         seeing = (
             replace(settings, attack=Settings.attack)
@@ -75,7 +75,7 @@ class Transfer(Probe):
         attacks = crafting(claim.threat)
         cells = self._cells(claim, run, found, makers, attacks)
         matrix = Matrix(found, makers, cells, white, seeing.attack, attacks)
-        return report.describe(self.question, claim, run, matrix)
+        return partial(report.describe, self.question, claim, run, matrix)
 
     @staticmethod
     def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:

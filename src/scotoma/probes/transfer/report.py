@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scotoma.claim import Claim
+from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import probe as robustness
@@ -14,7 +15,8 @@ from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.figures import chosen, figures, images
 from scotoma.probes.transfer.matrix import Cell, Matrix
 from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import rate
+from scotoma.results.ledger import Ledger
+from scotoma.utils.stats import Rate, rate
 
 RULE = (
     "success is the share of correctly classified images that any example from a held-out model "
@@ -35,17 +37,18 @@ def no_sources(question: str, claim: Claim) -> Finding:
     return Finding("transfer", question, "not applicable", RULE, why)
 
 
-def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
-    """Return the finding of a matrix."""
-    read = TransferAnalysis(claim, matrix)
+def describe(question: str, claim: Claim, run: Run, matrix: Matrix, ledger: Ledger) -> Finding:
+    """Return the finding of a matrix, with the robust accuracy over all attacks of the audit."""
+    read, rows = TransferAnalysis(claim, matrix), ledger.rows()
+    robust = rate(rec.beyond(rows[claim.threat.norm].to_numpy(), claim.threat.eps))
     shown = chosen(read)
     return Finding(
         probe="transfer",
         question=question,
         verdict=robustness.verdict(read.success) if read.held_out else "not applicable",
         rule=RULE,
-        headline=_headline(read),
-        numbers=_numbers(read),
+        headline=_headline(read, robust),
+        numbers=_numbers(read) | columns("robust_accuracy", robust),
         tables={
             "sources": _sources(read),
             "by_source": [_by_source(read, name) for name in matrix.makers],
@@ -61,7 +64,7 @@ def describe(question: str, claim: Claim, run: Run, matrix: Matrix) -> Finding:
     )
 
 
-def _headline(read: TransferAnalysis) -> str:
+def _headline(read: TransferAnalysis, robust: Rate) -> str:
     if not read.correct.any():
         return robustness.NOTHING_TO_ATTACK
     if not read.held_out:
@@ -70,13 +73,13 @@ def _headline(read: TransferAnalysis) -> str:
             "those of another model; name an independent one with the option sources."
         )
     if read.is_misled:
-        left, believed = read.standing(read.white, read.others), read.standing(read.white)
+        believed = read.standing(read.white)
         return (
             f"{int(read.only.sum())} of {int(read.correct.sum())} correctly classified images are "
             "fooled by examples made on other models but not by the white-box attack "
             f"{read.matrix.white_attack}: gradients mislead that attack. Robust accuracy on all "
-            f"audited images is at most {left.value:.1%}, not {believed.value:.1%}; also try an "
-            "attack without gradients, such as square."
+            f"audited images is at most {robust.value:.1%} over all attacks of this audit, not "
+            f"{believed.value:.1%}; also try an attack without gradients, such as square."
         )
     models = sum(source.held_out for source in read.matrix.sources)
     best = read.strongest
@@ -184,7 +187,9 @@ def _notes(read: TransferAnalysis) -> tuple[str, ...]:
         "take all steps even after the source is fooled, because an image far beyond its boundary "
         "is likelier to fool another model.",
         f"White-box attack: {matrix.white_attack}, which uses the audited model. Accuracies are "
-        "shares of all audited images.",
+        "shares of all audited images. White-box and black-box numbers are those of that attack "
+        "and of the examples from held-out models; the robust accuracy is over all attacks of the "
+        "audit.",
     ]
     if "options" not in claim.model.card:
         notes.append(

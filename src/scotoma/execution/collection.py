@@ -1,0 +1,92 @@
+"""What a run has measured so far: records by attack and transform, their images, certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from scotoma.results.ledger import Ledger
+
+Reader = Callable[[list[int]], pl.DataFrame]
+"""From test images to a table with `index` and `records.EXAMPLE`, read from disk."""
+
+
+@dataclass
+class Collection:
+    """The records of a run, which all of its probes share.
+
+    Args:
+        parent: another collection, which keeps all that this one keeps as well.
+    """
+
+    parent: Collection | None = None
+    _records: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
+    _readers: dict[tuple[str, str], list[Reader]] = field(default_factory=dict)
+    _certified: dict[tuple[str, str], pl.DataFrame] = field(default_factory=dict)
+
+    def keep(self, records: pl.DataFrame, attack: str, transform: str, read: Reader) -> None:
+        """Keep the records of an attack; those of the same images replace earlier ones."""
+        key = attack, transform
+        earlier = self._records.get(key)
+        if earlier is not None and len(rest := earlier.join(records, on="index", how="anti")):
+            self._records[key] = pl.concat([records, rest])
+            self._readers[key] = [read, *self._readers[key]]
+        else:
+            self._records[key], self._readers[key] = records, [read]
+        if self.parent:
+            self.parent.keep(records, attack, transform, read)
+
+    def certify(self, radii: pl.DataFrame, norm: str, transform: str) -> None:
+        """Keep the size up to which no perturbation of an image changes its correct label.
+
+        Args:
+            radii: `index`, and `radius`, 0 where nothing is proven.
+            norm: the norm of the perturbations.
+            transform: name of the transform of the images.
+        """
+        labels = {"transform": transform, "norm": norm}
+        table = radii.select(
+            *(pl.lit(value).alias(name) for name, value in labels.items()), "index", "radius"
+        )
+        self._certified[norm, transform] = table
+        if self.parent:
+            self.parent.certify(radii, norm, transform)
+
+    @property
+    def records(self) -> pl.DataFrame:
+        """All records, one row for each image, attack and transform; without the images."""
+        if not self._records:
+            return pl.DataFrame()
+        return pl.concat(self._records.values()).sort("attack", "transform", "index")
+
+    @property
+    def passes(self) -> dict[str, int]:
+        """Number of forward and backward passes of all records."""
+        return {
+            kind: sum(int(frame[kind].sum()) for frame in self._records.values())
+            for kind in ("forwards", "backwards")
+        }
+
+    def ledger(self, indices: np.ndarray) -> Ledger:
+        """Return the ledger of these images."""
+        return Ledger.of(self._records.values(), self._certified.values()).on(indices)
+
+    def examples(
+        self, attacks: Sequence[str], transform: str, indices: Sequence[int]
+    ) -> pl.DataFrame:
+        """Return `index` and the adversarial image of each pair of an attack and a test image."""
+        pairs = pl.DataFrame({"attack": attacks, "index": indices})
+        tables = []
+        for (attack,), part in pairs.group_by("attack"):
+            left = part["index"].unique()
+            for read in self._readers[str(attack), transform]:
+                table = read(left.to_list()) if len(left) else None
+                if table is not None and len(table):
+                    tables.append(table.with_columns(attack=pl.lit(attack)))
+                    left = left.filter(~left.is_in(table["index"].to_list()))
+        return pairs.join(
+            pl.concat(tables), on=["attack", "index"], how="left", maintain_order="left"
+        ).drop("attack")
