@@ -175,9 +175,7 @@ def test_each_contrast_shift_counts_all_records_on_it(report, found):
     for row in entry(found, "blindspots")["tables"]["grid"][1:]:
         on_it = f"ScaleShift(alpha={row['alpha']}, beta={row['beta']})"
         images = smallest(report.records.filter(transform=on_it), "linf").filter("correct")
-        assert row["success_eps"] == pytest.approx(
-            (images["size"] <= 0.1 + 1e-6).mean(), abs=1e-5
-        )
+        assert row["success_eps"] == pytest.approx((images["size"] <= 0.1 + 1e-6).mean(), abs=1e-5)
 
 
 def test_the_ledger_joins_the_records(report):

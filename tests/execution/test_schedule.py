@@ -14,7 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
-from scotoma.probes.base import Probe, Report, Settings
+from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 
@@ -29,7 +29,7 @@ class Asks(Probe):
     question: str = "Is it?"
     seen: list[int] = field(default_factory=list)
 
-    def measure(self, claim, run, settings) -> Report:
+    def measure(self, claim, run, settings) -> Conclusion:
         with run.progress.bar("asking", 1) as advance:
             time.sleep(self.takes)
             advance(1)
@@ -79,7 +79,7 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
     class Named(Asks):
         name: str = ""
 
-        def measure(self, claim, run, settings) -> Report:
+        def measure(self, claim, run, settings) -> Conclusion:
             order.append((self.name, len(run.indices)))
             return super().measure(claim, run, settings)
 

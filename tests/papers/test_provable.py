@@ -63,7 +63,7 @@ def test_certificate_and_attack_stand_side_by_side(context, wong):
 class Losses:
     """In place of the distributional probe, which wants larger images."""
 
-    def measure(self, claim, run, settings) -> Finding:
+    def finding(self, claim, run, settings) -> Finding:
         if claim.model.name != "digits-pgd":
             return Finding("distributional", "", "not applicable", "", "")
         names = ("loss", "bound", "attacked_loss", "attacked_bound")

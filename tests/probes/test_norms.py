@@ -457,7 +457,10 @@ def reading(
         Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
         for (name, kind), values in found.items()
     )
-    return NormAnalysis(bound, tuple(tried), np.array(right))
+    nearest = np.where(right, np.min(list(found.values()), axis=0), 0.0)
+    ledger = pl.DataFrame({"prediction": right, "success": right & np.isfinite(nearest)})
+    ledger = ledger.with_columns(pl.Series(bound.norm, nearest), label=pl.lit(True))
+    return NormAnalysis(bound, tuple(tried), np.array(right), ledger)
 
 
 def test_what_a_reading_counts():
@@ -486,6 +489,11 @@ def test_what_a_reading_counts():
         "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
     )
     assert not read.is_masked
+    closer = replace(read, found=read.found.with_columns(l2=pl.col("l2") * 0.9))
+    assert closer.nearest.tolist() == pytest.approx([0.9, 0.45, 2.7, never, 0, 0.8091])
+    assert closer.finder.tolist() == [-1] * 6, "an attack of another probe found them"
+    assert closer.accuracy() == read.accuracy()
+    assert closer.decision_nearer == read.decision_nearer, "which compares these attacks alone"
     alone = reading(Threat("l2", 1.0), {("a", "gradient"): [never, never, 1.0]}, [True] * 3)
     assert alone.median == never
     assert alone.decision_nearer is None

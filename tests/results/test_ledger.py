@@ -128,9 +128,11 @@ def test_the_order_of_the_probes_does_not_matter(tmp_path, linear):
 def test_a_stopped_audit_reports_what_is_complete_from_one_ledger(tmp_path, linear):
     options = {"out": tmp_path / "run", "probes": ["robustness", NORMS_PROBE]}
     library.audit(linear, "digits", "linf:0.05", **options, **FEW | {"limit": 60})
-    short = library.audit(linear, "digits", "linf:0.05", budget=30, **options, **FEW | {"limit": 60})
-    assert short["norms"].numbers["accuracy_linf"] == (
-        short["robustness"].numbers["robust_accuracy"]
+    short = library.audit(
+        linear, "digits", "linf:0.05", budget=30, **options, **FEW | {"limit": 60}
+    )
+    assert (
+        short["norms"].numbers["accuracy_linf"] == (short["robustness"].numbers["robust_accuracy"])
     )
 
 

@@ -16,7 +16,7 @@ from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 
 if TYPE_CHECKING:
-    from scotoma.probes.base import Probe, Report, Settings
+    from scotoma.probes.base import Conclusion, Probe, Settings
 
 CHEAP_FIRST = (
     "robustness",
@@ -43,7 +43,7 @@ class Outcome:
 
     probes: Mapping[str, Probe]
     run: Run
-    reports: Mapping[str, tuple[Report, Run]]
+    reports: Mapping[str, tuple[Conclusion, Run]]
 
     @property
     def images(self) -> int:
@@ -112,7 +112,7 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
         run: the run, with its budget.
         settings: the attack and its gradient.
     """
-    reports: dict[str, tuple[Report, Run]] = {}
+    reports: dict[str, tuple[Conclusion, Run]] = {}
     with suppress(OutOfTimeError), run.watched():
         for name, report, part in _stages(probes, claim, run, settings):
             reports[name] = report, part
@@ -121,7 +121,7 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
 
 def _stages(
     probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
-) -> Iterator[tuple[str, Report, Run]]:
+) -> Iterator[tuple[str, Conclusion, Run]]:
     """Yield each probe's name, its report and the run on the images of each stage."""
     limited, total = run.budget.seconds is not None, len(run.indices)
     ends = stages(total) if limited else [total]

@@ -24,8 +24,8 @@ from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
 from scotoma.utils.text import norm_name
 
 OF_CORRECT = "of correctly classified images"
-Report = Callable[[Ledger], Finding]
-"""Draws the finding of a probe from the ledger, once the evidence of all probes is in."""
+Conclusion = Callable[[Ledger], Finding]
+"""From the ledger, once the evidence of all probes is in, to the finding of a probe."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Probe:
         """Return the options that belong in the report, as JSON values, after `prepare`."""
         return {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         """Obtain evidence from the run, and return what draws the finding from the ledger.
 
         All that evaluates the model happens here, within the budget. The report is called later

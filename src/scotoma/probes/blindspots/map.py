@@ -7,7 +7,7 @@ from functools import partial
 
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import Probe, Report, Settings
+from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.blindspots import map_report
 from scotoma.probes.blindspots.map_report import PLANE, Family, SearchResult
 from scotoma.probes.blindspots.transformed import (
@@ -61,7 +61,7 @@ class BlindSpotMap(Probe):
         for family in self.families:
             TRANSFORMS[family]
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         result = self.search(Scout(run, settings, self.steps))
         if result.base.success.n == 0:
             return lambda ledger: map_report.nothing_correct(self.question)

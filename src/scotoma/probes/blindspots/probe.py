@@ -7,7 +7,7 @@ from functools import partial
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, Probe, Report, Settings, columns, worst_rate
+from scotoma.probes.base import OF_CORRECT, Conclusion, Probe, Settings, columns, worst_rate
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import (
     HARMLESS,
@@ -47,7 +47,7 @@ class BlindSpots(Probe):
 
     question = "Do harmless changes of contrast and background void the claim?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         sets, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("blind spots", len(grid)) as advance:
             for shift in grid:

@@ -12,7 +12,7 @@ from scotoma.certificates.wasserstein import GAMMA, is_smooth
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
-from scotoma.probes.base import Probe, Report, Settings, columns
+from scotoma.probes.base import Conclusion, Probe, Settings, columns
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import NONE_HARMLESS
 from scotoma.probes.blindspots.transformed import HARMLESS
@@ -109,7 +109,7 @@ class Distributional(Probe):
         "within that?"
     )
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         train, test = claim.data.train, claim.data.test
         if train is None:
             return self._inapplicable(
@@ -137,7 +137,7 @@ class Distributional(Probe):
         measured = Measurements(bound, trained, base, attacked, shifted, curved, guess)
         return lambda ledger: self._finding(measured)
 
-    def _inapplicable(self, why: str) -> Report:
+    def _inapplicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding("distributional", self.question, "not applicable", RULE, why)
 
     def _finding(self, measured: Measurements) -> Finding:

@@ -15,7 +15,7 @@ from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
-from scotoma.probes.base import Probe, Report, Settings, columns
+from scotoma.probes.base import Conclusion, Probe, Settings, columns
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import NONE_HARMLESS
 from scotoma.probes.blindspots.transformed import (
@@ -102,7 +102,7 @@ class Certificate(Probe):
 
     question = "Does the certificate survive harmless changes of contrast and background?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         norm = claim.threat.norm
         if norm != "linf":
             return self._inapplicable(
@@ -191,7 +191,7 @@ class Certificate(Probe):
             images={"broken": worst.attacked.images(run, rows)} if len(rows) else {},
         )
 
-    def _inapplicable(self, why: str) -> Report:
+    def _inapplicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding("certificate", self.question, "not applicable", RULE, why)
 
     @staticmethod

@@ -19,8 +19,8 @@ from scotoma.metrics.risk import FEWEST
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import (
+    Conclusion,
     Probe,
-    Report,
     Settings,
     check_layer,
     columns,
@@ -177,7 +177,7 @@ class Distance(Probe):
         assert is_prepared(other)
         return {"extractor": {"name": other.name, **model_facts(other)}} if other else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         other = self.extractor
         assert is_prepared(other)
         if claim.data.train is None:
@@ -234,7 +234,7 @@ class Distance(Probe):
             ),
         )
 
-    def _not_applicable(self, why: str) -> Report:
+    def _not_applicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding("distance", self.question, "not applicable", RULE, why)
 
     @staticmethod

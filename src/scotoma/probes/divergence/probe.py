@@ -17,7 +17,7 @@ from scotoma.execution.run import Run
 from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
-from scotoma.probes.base import Probe, Report, Settings, check_layer, feature_layer
+from scotoma.probes.base import Conclusion, Probe, Settings, check_layer, feature_layer
 from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Measured, Measures, placed
 from scotoma.results.finding import Finding
 
@@ -65,7 +65,7 @@ class Divergence(Probe):
         check_layer(claim.model, claim.data, self.layer)
         return self
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         if claim.data.train is None:
             return self._not_applicable(
                 f"Data {claim.data.name} has no training split to compare the test set with."
@@ -101,7 +101,7 @@ class Divergence(Probe):
         measured = Measured(claim.data.classes, plane, measures, where, self.perplexity)
         return lambda ledger: measured.finding()
 
-    def _not_applicable(self, why: str) -> Report:
+    def _not_applicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding("divergence", self.question, "not applicable", RULE, why)
 
     def _draw(self, split: Split, seed: int) -> torch.Tensor:

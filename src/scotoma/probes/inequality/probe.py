@@ -16,7 +16,7 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Measurement, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Report, Settings, is_prepared, load_other, model_facts
+from scotoma.probes.base import Conclusion, Probe, Settings, is_prepared, load_other, model_facts
 from scotoma.probes.inequality import report
 from scotoma.probes.inequality.analysis import ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
@@ -81,7 +81,7 @@ class Inequality(Probe):
         assert is_prepared(other)
         return {"reference": {"name": other.name, **model_facts(other)}} if other else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         assert is_prepared(self.reference)
         gradients = choose_gradients(claim, run)
         if gradients.why:
@@ -112,7 +112,7 @@ class Inequality(Probe):
 
         return told_by
 
-    def _not_applicable(self, why: str) -> Report:
+    def _not_applicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding(
             "inequality", self.question, "not applicable", report.RULE, why
         )

@@ -27,7 +27,7 @@ from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.metrics.surface import CLOSE, loss_surface
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Report, Settings, load_others, prepared
+from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
 from scotoma.probes.masking.report import RULE, finding
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
@@ -70,7 +70,7 @@ class Masking(Probe):
     def provenance(self) -> dict[str, Any]:
         return source_facts(self.sources)
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
             nothing = "not applicable", RULE, NOTHING_TO_ATTACK

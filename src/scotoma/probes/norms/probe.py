@@ -14,7 +14,7 @@ from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
-from scotoma.probes.base import Probe, Report, Settings
+from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
@@ -73,7 +73,7 @@ class Norms(Probe):
     def provenance(self) -> dict[str, Any]:
         return {"bounds": [str(bound) for bound in self.bounds]} if self.bounds else {}
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         readings, gradients = self.readings(claim, run, settings)
         steps = gradients.steps(self.steps, self.queries)
 

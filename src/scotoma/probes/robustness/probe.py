@@ -12,8 +12,8 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import (
     OF_CORRECT,
+    Conclusion,
     Probe,
-    Report,
     Settings,
     columns,
     correct,
@@ -47,7 +47,7 @@ class Robustness(Probe):
 
     question = "How robust is the model, at every perturbation size?"
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         own = run.attack(settings.make_attack(claim.threat), what="robustness")
         return partial(self._report, claim, run, settings, own)
 

@@ -15,7 +15,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Probe, Report, Settings, load_others, prepared
+from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
@@ -60,7 +60,7 @@ class Transfer(Probe):
     def provenance(self) -> dict[str, Any]:
         return source_facts(self.sources)
 
-    def measure(self, claim: Claim, run: Run, settings: Settings) -> Report:
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         found = sources(claim, run, prepared(self.sources))
         if not found:
             return lambda ledger: report.no_sources(self.question, claim)
