@@ -20,7 +20,7 @@ from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.papers.checks import Check, apart
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, cells, ours, row
+from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
 from scotoma.papers.tramer2018 import drawn, published
 from scotoma.results.finding import Curve, Finding, Row
 from scotoma.utils.random import Randomness
@@ -57,8 +57,7 @@ class Diagnosis:
     def norm(self) -> Estimate:
         """Mean finite norm with its 95% bootstrap interval (percentile); NaN if there is none."""
         known = self.norms[np.isfinite(self.norms)]
-        n = len(known)
-        if n == 0:
+        if not (n := len(known)):
             return Estimate(math.nan, math.nan, math.nan, 0)
         drawn = known[np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].mean(1)
         low, high = np.quantile(drawn, [0.025, 0.975])
@@ -121,7 +120,7 @@ def _directions(
     return {"directions": counts.amax(1)}
 
 
-class Diagnostics(Item):
+class Diagnostics(Comparison):
     """Loss ratio, cosine, gradient norm and adversarial directions of model A on MNIST."""
 
     title = "Model A on MNIST: what natural, FGSM and ensemble training do to the gradient"
@@ -130,16 +129,11 @@ class Diagnostics(Item):
     counterparts = {"natural": "v3", "fgsm": "v3adv", "ensemble": "v3adv-ens4"}
     """The paper's network on ImageNet with the same training."""
 
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.trainings.values())
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = self._diagnosed(context)
+        models = self.each(context, partial(diagnose, shares=SHARES))
         fgsm = models["fgsm"]
-        directions = {f"directions_{eps:.3g}": _shares(models, eps) for eps in fgsm.directions}
+        sizes = {f"directions_{eps:.3g}": eps for eps in fgsm.directions}
         printed = [{"network": published.NETWORKS[n], **_printed(n)} for n in published.LOSS_RATIO]
-        sizes = zip(fgsm.directions, directions, strict=True)
         ratios = {training: each.steps.ratio for training, each in models.items()}
         cosines = {training: each.steps.mean_cosine for training, each in models.items()}
         finding = self.by_checks(
@@ -154,15 +148,14 @@ class Diagnostics(Item):
             "fewer images have an adversarial direction than after natural training, each with 95% "
             "intervals that do not meet",
             numbers={"n": len(fgsm.norms)},
-            summary=[self._summary(training, each) for training, each in models.items()],
-            tables={**directions, "imagenet_in_the_paper": printed},
-            figures=tuple(_curve(eps, table) for eps, table in sizes),
+            summary=lines(models, self._summary),
+            tables={
+                **{table: lines(models, partial(_shares, eps=eps)) for table, eps in sizes.items()},
+                "imagenet_in_the_paper": printed,
+            },
+            figures=tuple(_curve(*size) for size in sizes.items()),
         )
-        return [line for each in models.items() for line in self._rows(context, *each)], finding
-
-    def _diagnosed(self, context: Context) -> dict[str, Diagnosis]:
-        one = partial(diagnose, context, shares=SHARES)
-        return context.each(self.title, self.trainings, one)
+        return lines(models, partial(self._rows, context)), finding
 
     @staticmethod
     def checks(models: dict[str, Diagnosis]) -> list[Check]:
@@ -215,17 +208,14 @@ class Diagnostics(Item):
         )
 
 
-def _shares(models: dict[str, Diagnosis], eps: float) -> list[Row]:
+def _shares(training: str, each: Diagnosis, eps: float) -> list[Row]:
     """Return shares of images with at least k directions, against k."""
-    counts = {training: each.directions[eps] for training, each in models.items()}
-    return [
-        cells(training=training, k=k, share=rate(each >= k), n=len(each))
-        for training, each in counts.items()
-        for k in DRAWN
-    ]
+    counts = each.directions[eps]
+    shares = ((k, rate(counts >= k)) for k in DRAWN)
+    return [cells(training=training, k=k, share=share, n=share.n) for k, share in shares]
 
 
-def _curve(eps: float, table: str) -> Curve:
+def _curve(table: str, eps: float) -> Curve:
     caption = (
         f"Share of images with at least k orthogonal directions of size {eps:.3g} that change the "
         "label, by training, with 95% intervals (Figure 2 of the paper, there on ImageNet)."

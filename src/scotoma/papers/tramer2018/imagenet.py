@@ -28,11 +28,7 @@ class ImageNet(Study):
     suite = STEP_LL_SUITE
     recipe = "step-ll"
     networks = {
-        "ResNet-50": {
-            "natural": "imagenet-natural",
-            "step-ll": "imagenet-step-ll",
-            "ensemble": "imagenet-ensemble",
-        },
+        "ResNet-50": {way: f"imagenet-{way}" for way in ("natural", "step-ll", "ensemble")},
         "ResNet-101": {"natural": "imagenet-held-out"},
     }
     held_out = ("imagenet-held-out",)
@@ -99,12 +95,8 @@ class ImageNet(Study):
         ]
 
     def _keys(self, model: str, source: str | None = None, attack: str | None = None) -> Row:
-        keys = {
-            each: {"network": network, "training": training, "source": source, "attack": attack}
-            for network, trainings in self.networks.items()
-            for training, each in trainings.items()
-        }
-        return keys[model]
+        network, training = next(at for at, each in self.trained.items() if each == model)
+        return {"network": network, "training": training, "source": source, "attack": attack}
 
     def _notes(self, context: Context) -> tuple[str, ...]:
         names, schedule = published.NETWORKS, recipe_of(self.models[0]).schedule

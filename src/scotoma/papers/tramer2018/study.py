@@ -8,7 +8,7 @@ import numpy as np
 
 from scotoma.papers.checks import Check, decided, in_order, more_errors
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, agreement, cells, row
+from scotoma.papers.item import Context, Item, agreement, cells, lines, row
 from scotoma.papers.tramer2018 import how, published
 from scotoma.papers.tramer2018.errors import FGSM_SUITE, Errors, Suite, measure, white_box
 from scotoma.reference import recipe_of
@@ -20,7 +20,7 @@ ENSEMBLE = "ensemble"
 MOST = 0.5
 """Share of images that an attack has to break for the model not to be robust to it."""
 
-Trainings = dict[str, dict[str, Errors]]
+Trained = dict[tuple[str, str], Errors]
 """Errors by network and training."""
 
 
@@ -68,8 +68,12 @@ class Study(Item):
 
     @property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        every = [model for trainings in self.networks.values() for model in trainings.values()]
-        return tuple(dict.fromkeys((*every, *self.held_out, *self.seen)))
+        return tuple(dict.fromkeys((*self.trained.values(), *self.held_out, *self.seen)))
+
+    @property
+    def trained(self) -> dict[tuple[str, str], str]:
+        """Reference models by network and training."""
+        return {(net, way): name for net, of in self.networks.items() for way, name in of.items()}
 
     def published(self, model: str, measured: str) -> float | None:
         """Return the paper's number for its counterpart of a model.
@@ -79,18 +83,11 @@ class Study(Item):
         return None
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        every = {
-            (network, training): model
-            for network, trainings in self.networks.items()
-            for training, model in trainings.items()
-        }
         sources = (self.suite, self.held_out, self.seen)
-        errors = context.each(self.title, every, lambda model: measure(context, model, *sources))
-        models: Trainings = {network: {} for network in self.networks}
-        for (network, training), each in errors.items():
-            models[network][training] = each
-        rows = [line for keys, each in errors.items() for line in self._rows(*keys, each)]
-        n = len(next(iter(errors.values())).clean)
+        models = context.each(
+            self.title, self.trained, lambda model: measure(context, model, *sources)
+        )
+        rows, n = lines(models, self._rows), len(next(iter(models.values())).clean)
         finding = self.by_checks(
             name,
             self.checks(models),
@@ -98,23 +95,23 @@ class Study(Item):
             how(context, n),
             *self._notes(context),
             numbers={"n": n, **agreement(rows)},
-            summary=[self._summary(*keys, each) for keys, each in errors.items()],
-            tables={"matrix": [line for each in errors.values() for line in _matrix(each)]},
+            summary=lines(models, self._summary),
+            tables={"matrix": lines(models, _matrix)},
             figures=(self._bars(),),
         )
         return rows, finding
 
-    def checks(self, models: Trainings) -> list[Check]:
+    def checks(self, models: Trained) -> list[Check]:
         """Return the paper's claims, each over all networks."""
         made = []
-        for trainings in models.values():
-            if self.recipe in trainings:
-                stepped, ensembles = trainings[self.recipe], _ensembles({"": trainings})
+        for (network, training), stepped in models.items():
+            if training == self.recipe:
+                ensembles = _ensembles(models, network)
                 made += of_network(self.suite, self.recipe, stepped, ensembles)
         return in_order(made)
 
-    def _rows(self, network: str, training: str, errors: Errors) -> list[Row]:
-        base = {"network": network, "training": training, "source": None, "attack": None}
+    def _rows(self, at: tuple[str, str], errors: Errors) -> list[Row]:
+        base = {"network": at[0], "training": at[1], "source": None, "attack": None}
         rows: list[Row] = []
 
         def add(measured: str, wrong: np.ndarray, printed: str = "", **where: str) -> None:
@@ -133,12 +130,12 @@ class Study(Item):
             add(black, errors.black_box(), attack="worst", **every)
         return rows
 
-    def _summary(self, network: str, training: str, errors: Errors) -> Row:
+    def _summary(self, at: tuple[str, str], errors: Errors) -> Row:
         single, none = self.suite.single, np.empty(0, bool)
         step = [errors.transferred[source, single] for source in errors.held_out]
         wrong = np.logical_or.reduce([errors.clean, *step])
         return cells(
-            model=f"{network}, {training}",
+            model=", ".join(at),
             clean=rate(errors.clean),
             own_single_step=rate(errors.own[single]),
             random_step=rate(errors.own[self.suite.random]),
@@ -151,17 +148,17 @@ class Study(Item):
     def _bars(self) -> Bars:
         single, random = self.suite.single, self.suite.random
         series = {f"own {single}": "own_single_step", random: "random_step"}
+        series |= {"black-box": "black_box", "iterated": "iterated"}
         caption = (
             f"Errors under {single} and {random} on the model itself, under the worst example made "
             f"on a held-out model (black-box) and under {' or '.join(self.suite.iterated)} on the "
             "model itself (iterated), with 95% intervals."
         )
-        series |= {"black-box": "black_box", "iterated": "iterated"}
         return bars("errors", caption, series, "error")
 
-    def _headline(self, models: Trainings) -> str:
+    def _headline(self, models: Trained) -> str:
         single, random = self.suite.single, self.suite.random
-        stepped = [of[self.recipe] for of in models.values() if self.recipe in of]
+        stepped = [each for (_, training), each in models.items() if training == self.recipe]
         ensembles = _ensembles(models)
         broken = _span(each.white_box(self.suite.iterated) for each in ensembles)
         return (
@@ -187,12 +184,13 @@ class Study(Item):
         )
 
 
-def _ensembles(models: Trainings) -> list[Errors]:
-    named = [each for trainings in models.values() for each in trainings.items()]
-    return [errors for training, errors in named if training.startswith(ENSEMBLE)]
+def _ensembles(models: Trained, of: str | None = None) -> list[Errors]:
+    """Return the errors after ensemble training, of one network or of all."""
+    ensembles = {at: each for at, each in models.items() if at[1].startswith(ENSEMBLE)}
+    return [each for (network, _), each in ensembles.items() if of in (None, network)]
 
 
-def _matrix(errors: Errors) -> list[Row]:
+def _matrix(_: tuple[str, str], errors: Errors) -> list[Row]:
     """Return the errors of every source and attack, as in the paper's transfer tables."""
     return [
         cells(model=errors.model, source=source, source_is=errors.roles[source], attack=attack)
@@ -207,12 +205,8 @@ def _span(errors: Iterator[np.ndarray]) -> str:
     return " to ".join(dict.fromkeys((f"{rates[0]:.1%}", f"{rates[-1]:.1%}")))
 
 
-TRAININGS = {
-    "natural": "",
-    "fgsm": "-fgsm",
-    "ensemble, 6 epochs": "-ensemble6",
-    "ensemble, 12 epochs": "-ensemble12",
-}
+TRAININGS = {"natural": "", "fgsm": "-fgsm"}
+TRAININGS |= {f"ensemble, {epochs} epochs": f"-ensemble{epochs}" for epochs in (6, 12)}
 """Trainings, with the end of the reference model's name."""
 
 
@@ -259,12 +253,12 @@ class RandFGSMTraining(Item):
         clean, own = white_box(context, model, FGSM_SUITE.white_box)
         rates = {attack: rate(~wrong) for attack, wrong in {"none": clean, **own}.items()}
         epochs, n = recipe_of(model).schedule.epochs, len(clean)
-        table = [cells(attack=attack, accuracy=each, n=n) for attack, each in rates.items()]
-        caption = f"Accuracy of {model} without an attack and under attacks on itself, with 95% "
-        caption += "intervals."
-        difference = paired_difference(own[ITERATED], own[TRAINED_ON])
+        caption = (
+            f"Accuracy of {model} without an attack and under attacks on itself, with 95% "
+            "intervals."
+        )
         series = {"accuracy": "accuracy"}
-        return [self._row(attack, each) for attack, each in rates.items()], self.finding(
+        return lines(rates, self._row), self.finding(
             name,
             self.as_published(rates),
             f"accuracy is above {published.RAND_FGSM_ACCURACY:.0%} under {TRAINED_ON} and less "
@@ -276,8 +270,8 @@ class RandFGSMTraining(Item):
             how(context, n),
             f"Our model is trained for {epochs} epochs, the paper's for "
             f"{published.RAND_FGSM_EPOCHS}, so the two accuracies under {ITERATED} need not agree.",
-            numbers=cells(n=n, difference=difference),
-            tables={"accuracy": table},
+            numbers=cells(n=n, difference=paired_difference(own[ITERATED], own[TRAINED_ON])),
+            tables={"accuracy": lines(rates, lambda a, r: cells(attack=a, accuracy=r, n=n))},
             figures=(bars("accuracy", caption, series, "accuracy", "accuracy", "attack"),),
         )
 
