@@ -90,13 +90,17 @@ def torchattacks(name: str, **settings: Any) -> Attack:
 
 
 def autoattack(
-    threat: Threat, part: str | None = None, batch: int | None = None, **settings: Any
+    threat: Threat,
+    part: str | None = None,
+    batch: int | None = None,
+    version: str = "standard",
+    **settings: Any,
 ) -> Attack:
-    """Return AutoAttack's standard version, or one `part` of it with these attributes."""
+    """Return a version of AutoAttack, or one `part` of it with these attributes."""
     kind = library("pyautoattack", "pyautoattack").AutoAttack
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
     runner = {"apgd-ce": "apgd", "apgd-t": "apgd_targeted", "square": "square"}
-    which = {"version": "custom", "attacks": [part]} if part else {"version": "standard"}
+    which = {"version": "custom", "attacks": [part]} if part else {"version": version}
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         peer = kind(model, norm="Linf", eps=threat.eps, seed=0, device="cpu", **which)

@@ -1,0 +1,269 @@
+"""Attacks on the broken defences of `scotoma list defences`, beside those of other libraries.
+
+    python benchmarks/defences.py                                  # all of them: hours
+    python benchmarks/defences.py --defences jpeg,ripple --methods bare,ours --limit 20
+    python benchmarks/defences.py --network mnist-pgd --sizes 0.3
+    python benchmarks/defences.py --network cifar-robust --data cifar-10 --sizes 8/255
+
+Each defence stands around the same network. A cell is the robust accuracy: the share of all the
+images that the defended network classifies correctly before and after the attack, in the worst of
+the attacks of that method. What an attack reports is not used: its images are classified again by
+the defended network, the mean of 8 draws if it is randomised, and count if they lie in [0, 1] and
+within eps. The methods:
+
+* bare: `strong` on the network without the defence, judged by it: how robust it is itself
+* transfer: the same images, judged by the defended network
+* ours: `strong`, as in an audit: on the mean of 8 draws if the defence is randomised
+* autoattack: the standard version, or `rand` with 20 draws a gradient if the defence is randomised
+* foolbox: PGD and FMN for L-inf, 100 steps each
+* art: Auto-PGD on logit differences, and random search over squares with 1,000 queries
+
+Peers get the defence as it is, except that a missing gradient becomes one of zeros, which some of
+them do not take otherwise. Passes are forward passes of an image through the network inside the
+defence, so that votes, draws and test-time steps count; time is in seconds an image.
+"""
+
+import argparse
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from harness import ZOO, Attack, clock, command
+from page import table
+from peers import art, autoattack, foolbox, ours
+from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.oracle import Counted
+from scotoma.claim import TOLERANCE, Threat
+from scotoma.data import load_data
+from scotoma.data.dataset import Dataset
+from scotoma.models.classifier import MeanOfDraws
+from scotoma.models.defences import DEFENCES
+from scotoma.models.defences.base import Defence
+from scotoma.models.loading import load_model
+from scotoma.utils.device import pays_in_bf16
+from scotoma.utils.errors import InputError
+
+
+class Connected(nn.Module):
+    """A model whose logits always have a gradient by the images, if only zeros."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        cut = images.requires_grad and not logits.requires_grad
+        return logits + 0 * images.flatten(1).sum(1, keepdim=True) if cut else logits
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defended network under one size of perturbation.
+
+    Args:
+        defence: name of the defence.
+        threat: L-inf and its size.
+        network: the network without the defence.
+        raw: the defended network.
+        judge: the same as an audit evaluates it.
+        images, labels: all the images, also those that it misclassifies.
+    """
+
+    defence: str
+    threat: Threat
+    network: nn.Module
+    raw: nn.Module
+    judge: nn.Module
+    images: Tensor
+    labels: Tensor
+
+    @property
+    def randomised(self) -> bool:
+        return any(isinstance(part, MeanOfDraws) for part in self.judge.modules())
+
+    def right(self, judge: nn.Module, images: Tensor) -> Tensor:
+        """Return which images the model classifies correctly, from the same draws every time."""
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return judge(images).argmax(1) == self.labels
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a method did: robust accuracy, and passes and seconds an image."""
+
+    robust: float
+    passes: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.robust:.1%}, {self.passes:,.0f} passes, {self.seconds:.2f} s"
+
+
+def attacked(
+    row: Row, attacks: list[Attack], target: nn.Module, judge: nn.Module, inside: nn.Module
+) -> Cell:
+    """Run attacks on a target and judge their images.
+
+    Args:
+        row: the row.
+        attacks: they run on the images that are still classified correctly.
+        target: the model that they see.
+        judge: the model that decides.
+        inside: the module whose passes are counted.
+    """
+    right = row.right(judge, row.images)
+    count, seconds, best = 0, 0.0, row.images.clone()
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal count
+        count += len(inputs[0])
+
+    for attack in attacks:
+        rows = right.nonzero().squeeze(1)
+        if not len(rows):
+            break
+        images, labels = row.images[rows], row.labels[rows]
+        seen = Counted(target, len(rows), images.device, pays_in_bf16(target, images)).eval()
+        hook = inside.register_forward_pre_hook(add)
+        try:
+            torch.manual_seed(0)
+            start = clock(images.device)
+            made = attack(seen, images, labels).detach()
+            seconds += clock(images.device) - start
+        finally:
+            hook.remove()
+        low, high = made.flatten(1).aminmax(dim=1)
+        valid = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
+        valid &= size(made - images, "linf") <= row.threat.eps + TOLERANCE
+        best[rows[valid]] = made[valid]
+        right &= row.right(judge, best)
+    n = len(row.images)
+    return Cell(int(right.sum()) / n, count / n, seconds / n)
+
+
+def alone(row: Row) -> Cell:
+    strong = ours("strong", row.threat)
+    return attacked(row, [strong], row.network, row.network, row.network)
+
+
+def transferred(row: Row) -> Cell:
+    strong = ours("strong", row.threat)
+    return attacked(row, [strong], row.network, row.judge, row.network)
+
+
+def audited(row: Row) -> Cell:
+    return attacked(row, [ours("strong", row.threat)], row.judge, row.judge, behind(row.raw))
+
+
+def peer(row: Row, *attacks: Attack) -> Cell:
+    return attacked(row, list(attacks), Connected(row.raw), row.judge, behind(row.raw))
+
+
+def standard(row: Row) -> Cell:
+    attack = autoattack(row.threat, version="rand" if row.randomised else "standard")
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns of each zero gradient
+    return peer(row, attack)
+
+
+def foolboxes(row: Row) -> Cell:
+    eps = row.threat.eps
+    pgd = foolbox("LinfPGD", epsilon=eps, steps=100, abs_stepsize=eps / 40)
+    return peer(row, pgd, foolbox("LInfFMNAttack", steps=100))
+
+
+def arts(row: Row) -> Cell:
+    eps, classes = row.threat.eps, row.judge(row.images[:1]).shape[1]
+    loss = {"loss_type": "difference_logits_ratio", "nb_random_init": 1}
+    apgd = art("AutoProjectedGradientDescent", classes, eps=eps, eps_step=2 * eps, **loss)
+    return peer(row, apgd, art("SquareAttack", classes, eps=eps, max_iter=1000))
+
+
+METHODS: dict[str, Callable[[Row], Cell]] = {
+    "bare": alone,
+    "transfer": transferred,
+    "ours": audited,
+    "autoattack": standard,
+    "foolbox": foolboxes,
+    "art": arts,
+}
+
+
+def behind(defended: nn.Module) -> nn.Module:
+    """Return the network inside a defence."""
+    assert isinstance(defended, Defence)
+    return defended.network
+
+
+def rows(
+    names: list[str], spec: str, data: Dataset, threats: list[Threat], limit: int
+) -> Iterator[Row]:
+    """Yield the rows of each defence; it is fitted once for all sizes."""
+    network = load_model(spec).checked(data).module
+    images, labels = data.test.images(torch.arange(limit)), data.test.labels[:limit]
+    for name in names:
+        defended = load_model(f"defence:{name}:{spec}", data=data)
+        judge = defended.checked(data).module
+        for threat in threats:
+            yield Row(name, threat, network, defended.module, judge, images, labels)
+
+
+def attempt(method: Callable[[Row], Cell], row: Row) -> Cell | str:
+    try:
+        return method(row)
+    except InputError:
+        raise
+    except Exception as error:  # whatever another library raises is its result
+        print(f"{type(error).__name__}: {error}")
+        return f"fails: {type(error).__name__}"
+
+
+def known(text: str, table: dict[str, object] | list[str], option: str) -> list[str]:
+    """Return the names in "one,two"; InputError if one is unknown."""
+    names = text.split(",")
+    if unknown := ", ".join(name for name in names if name not in table):
+        raise InputError(f"{option}: no {unknown}; known: {', '.join(table)}")
+    return names
+
+
+def main(parser: argparse.ArgumentParser) -> None:
+    everything = ",".join(DEFENCES)
+    parser.add_argument("--defences", default=everything, help="names (default: all)")
+    parser.add_argument("--methods", default="bare,transfer,ours,autoattack,foolbox")
+    parser.add_argument("--network", default="mnist-natural", help="a name in zoo/, or a model")
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
+    parser.add_argument("--sizes", default="0.1,0.2", help="of L-inf (default: 0.1,0.2)")
+    parser.add_argument("--limit", type=int, default=100, help="images (default: 100)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    names = known(given.defences, list(DEFENCES), "--defences")
+    methods = known(given.methods, list(METHODS), "--methods")
+    zoo = ZOO / f"{given.network}.safetensors"
+    spec = str(zoo if zoo.exists() else given.network)
+    threats = [Threat.parse(f"linf:{eps}") for eps in given.sizes.split(",")]
+    data = load_data(given.data, given.data_root)
+    limit = min(given.limit, len(data.test))
+    heads = ["defence", "eps", "clean", *methods]
+    lines = []
+    with threadpool_limits(given.threads):
+        for row in rows(names, spec, data, threats, limit):
+            clean = row.right(row.judge, row.images).float().mean().item()
+            cells = [attempt(METHODS[method], row) for method in methods]
+            lines.append([row.defence, f"{row.threat.eps:.3g}", f"{clean:.1%}", *map(str, cells)])
+            print(*lines[-1], sep="  ", flush=True)
+    print(f"\n{given.network}, {limit} images of {data.name}\n\n{table(heads, lines)}")
+
+
+if __name__ == "__main__":
+    start = time.perf_counter()
+    command(main, __doc__)
+    print(f"\n{time.perf_counter() - start:.0f} s")
