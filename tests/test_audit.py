@@ -16,7 +16,6 @@ from torch import nn
 import scotoma
 from centroids import centroids
 from once import once
-from scotoma.auditing import draw, read_report
 from scotoma.data.dataset import Dataset
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe
@@ -26,6 +25,8 @@ from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.masking.probe import Masking
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.report.publishing import draw
+from scotoma.results.report import read_report
 from scotoma.utils.errors import InputError
 
 PROBED = ["robustness", "blindspots", "distance", "divergence", "norms", "transfer"]

@@ -11,7 +11,6 @@ import pytest
 import scotoma
 from centroids import centroids
 from once import once
-from scotoma.auditing import read_report
 from scotoma.probes import PROBES
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.certificates.probe import Certificate
@@ -19,6 +18,7 @@ from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.masking.probe import Masking
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.results.report import read_report
 from scotoma.utils.text import norm_name
 
 EPS = 0.4

@@ -28,11 +28,7 @@ ROOMS = (
 )
 """From the top down; a room may import from its own line and from the lines below."""
 LEVEL = {room: level for level, line in enumerate(reversed(ROOMS)) for room in line}
-EXCEPTIONS = {
-    ("scotoma.probes.blindspots.patch", "scotoma.auditing"): (
-        "patching is a command: it audits two models and publishes a report as an audit does"
-    ),
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 """Imports that point up, and why."""
 
 

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from scotoma import probes as probes
     from scotoma import training as training
     from scotoma import transforms as transforms
-    from scotoma.auditing import Report as Report
     from scotoma.auditing import audit as audit
     from scotoma.claim import Claim as Claim
     from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
     from scotoma.models.loading import load_model as load_model
+    from scotoma.results.report import Report as Report
     from scotoma.utils.errors import InputError as InputError
 
 _threads.sleep_while_waiting()  # OpenMP reads the policy when torch is loaded
 
 _HOMES = {
     "audit": "auditing",
-    "Report": "auditing",
+    "Report": "results.report",
     "Claim": "claim",
     "Threat": "claim",
     "load_data": "data",

@@ -2,146 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import polars as pl
-import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import nn
 
-from scotoma._version import __version__
 from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.data.memory import Images, from_memory, source_name
+from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
-from scotoma.execution.store import read_json, write_json, write_parquet, write_whole
+from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
-from scotoma.results.finding import (
-    Bars,
-    Boxes,
-    Curve,
-    Finding,
-    Gallery,
-    Heatmap,
-    RateOverHistogram,
-    Scatter,
-)
-from scotoma.results.ledger import Ledger
-from scotoma.results.summary import summarise
+from scotoma.report.publishing import publish
+from scotoma.results.command import repeat
+from scotoma.results.provenance import machine, merged
+from scotoma.results.report import LEDGER, RECORDS, Report, read_report
+from scotoma.results.saved import save_finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
 
-SCHEMA = 1
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
-RECORDS, LEDGER = "records.parquet", "ledger.parquet"
-FIGURES = {
-    kind.__name__: kind
-    for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)
-}
-
-
-@dataclass(frozen=True)
-class Report:
-    """The findings of an audit; `report["norms"]` is the `Finding` of the norms probe.
-
-    Args:
-        folder: the run folder, with report.html, findings.json and the records.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`.
-        findings: one finding a probe, in the order of the report.
-        provenance: seed, versions, hashes and settings of the audit.
-
-    >>> finding = Finding("norms", "Does it?", "holds", "a rule", "It does.", {"n": 3})
-    >>> report = Report(Path("runs/mine"), {}, [finding], {})
-    >>> report["norms"].headline, report["norms"].numbers
-    ('It does.', {'n': 3})
-    """
-
-    folder: Path
-    claim: dict[str, Any]
-    findings: list[Finding]
-    provenance: dict[str, Any]
-
-    def __getitem__(self, probe: str) -> Finding:
-        for finding in self.findings:
-            if finding.probe == probe:
-                return finding
-        names = ", ".join(finding.probe for finding in self.findings)
-        raise KeyError(f"no finding of probe {probe!r}; there are: {names}")
-
-    @property
-    def summary(self) -> str:
-        """One sentence on all findings: what holds, what breaks, and the worst number."""
-        return summarise(self.findings)
-
-    @property
-    def errors(self) -> list[str]:
-        """What makes the evidence contradict itself, a sentence each; see `Ledger.errors`."""
-        return self.provenance.get("errors", [])
-
-    @property
-    def html(self) -> Path:
-        """Path of the report for people."""
-        return self.folder / "report.html"
-
-    @property
-    def records(self) -> pl.DataFrame:
-        """All records of the run, see `Run.records`."""
-        return pl.read_parquet(self.folder / RECORDS)
-
-    @property
-    def ledger(self) -> Ledger:
-        """The records joined by image: the smallest perturbation that any attack gave."""
-        return Ledger(pl.read_parquet(self.folder / LEDGER))
-
-    def show(self) -> None:
-        """Print the summary, the verdicts and the path of the report."""
-        from rich.console import Console
-        from rich.markup import escape
-        from rich.table import Table
-
-        colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
-        table = Table(
-            title=describe_claim(self.claim),
-            title_justify="left",
-            title_style="bold",
-            show_lines=True,
-        )
-        for heading in ("probe", "verdict", "result"):
-            table.add_column(heading)
-        for finding in self.findings:
-            verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
-            table.add_row(finding.probe, verdict, finding.headline)
-        console = Console()
-        for error in self.errors:
-            console.print(f"[bold red]error[/] {escape(error)}", soft_wrap=True)
-        console.print(self.summary, soft_wrap=True)
-        console.print(table)
-        for note in self.provenance["notes"]:
-            console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-        console.print(f"report: {self.html}", soft_wrap=True)
 
 
 def audit(
@@ -250,7 +145,7 @@ def audit(
             "attack": settings.attack,
             "gradient": settings.gradient,
             "model": model_facts(claim.model),
-            **_merged(probe.provenance() for probe in prepared.values()),
+            **merged(probe.provenance() for probe in prepared.values()),
             "data": {
                 "sha256": claim.data.sha256,
                 "train": 0 if claim.data.train is None else len(claim.data.train),
@@ -314,45 +209,6 @@ def _settings(attack: str | Settings, claim: Claim) -> Settings:
     return settings
 
 
-def _merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the facts of all probes; dictionaries under the same name are joined."""
-    merged: dict[str, Any] = {}
-    for key, value in (item for each in facts for item in each.items()):
-        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-    return merged
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """Return the device, the threads and the versions of the installed packages."""
-    versions = {"scotoma": __version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE"):
-        with suppress(PackageNotFoundError):  # only some probes need faiss and openTSNE
-            versions[package] = version(package)
-    return {"device": str(device), "threads": torch.get_num_threads(), "versions": versions}
-
-
-def publish(
-    folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]
-) -> Report:
-    """Write findings.json and the report of findings that `save_finding` has kept in `folder`.
-
-    Args:
-        folder: the run folder.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
-            n is the number of audited images.
-        findings: in the order of the report.
-        provenance: how the findings were made; their digest is added.
-    """
-    content = {
-        "schema": SCHEMA,
-        "claim": claim,
-        "findings": [public(finding) for finding in findings],
-        "provenance": {**provenance, "digest": digest(findings)},
-    }
-    write_json(folder / "findings.json", content)
-    return draw(folder)
-
-
 def make_claim(
     model: nn.Module | Classifier | str,
     data: str | Dataset | Images,
@@ -368,118 +224,3 @@ def make_claim(
     else:
         raise InputError("train: data that is loaded by name brings its own training images")
     return Claim(load_model(model, data=loaded).checked(loaded), loaded, threat)
-
-
-def draw(folder: Path) -> Report:
-    """Draw the report of a finished run again, without the model.
-
-    Raises `InputError` if the folder has no finished run.
-    """
-    from scotoma.report.html import write_report
-
-    report = read_report(folder)
-    write_report(folder, report.claim, report.findings, report.provenance)
-    return report
-
-
-def read_report(folder: Path) -> Report:
-    """Read the report of a finished run. Raises `InputError` if the folder has none."""
-    content = read_json(folder / "findings.json")
-    schema = content.get("schema") if isinstance(content, dict) else None
-    if schema != SCHEMA:
-        raise InputError(
-            f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}"
-        )
-    findings = [read_finding(folder, entry["probe"]) for entry in content["findings"]]
-    for finding, entry in zip(findings, content["findings"], strict=True):
-        if public(finding) != entry:
-            raise InputError(
-                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; "
-                "finish it first"
-            )
-    return Report(folder, content["claim"], findings, content["provenance"])
-
-
-def public(finding: Finding) -> dict[str, Any]:
-    """Return the part of a finding that other tools read."""
-    return {
-        key: getattr(finding, key)
-        for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")
-    }
-
-
-def digest(findings: list[Finding]) -> str:
-    """Return a hash of the findings: two machines that agree print the same one."""
-    text = json.dumps([public(finding) for finding in findings], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def save_finding(folder: Path, finding: Finding) -> None:
-    """Write a finding with its figures and images, so that the report can be drawn again."""
-    images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
-    write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
-    plain = asdict(replace(finding, images={}, figures=()))
-    plain["figures"] = [
-        {"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures
-    ]
-    write_json(folder / "findings" / f"{finding.probe}.json", plain)
-
-
-def read_finding(folder: Path, probe: str) -> Finding:
-    """Read a finding that `save_finding` wrote."""
-    plain = read_json(folder / "findings" / f"{probe}.json")
-    figures = tuple(FIGURES[figure.pop("kind")](**figure) for figure in plain.pop("figures"))
-    path = folder / "findings" / f"{probe}.safetensors"
-    try:
-        images = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); run the audit again") from None
-    worst = plain.get("worst") and tuple(plain["worst"])
-    drawn = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
-    return Finding(**plain | drawn)
-
-
-def repeat(
-    model: Any,
-    data: str | Dataset | Images,
-    threat: Threat,
-    train: Images | None = None,
-    **options: Any,
-) -> str:
-    """Return the Python call that repeats an audit, without options that are None or empty."""
-    arguments = {"data": _source(data), "threat": repr(str(threat))}
-    arguments |= {"train": _source(train)} if train is not None else {}
-    chosen = {key: value for key, value in options.items() if value not in (None, (), [])}
-    arguments |= {key: _as_code(value) for key, value in chosen.items()}
-    settings = "".join(f", {key}={value}" for key, value in arguments.items())
-    return f"scotoma.audit({_as_code(model)}{settings})"
-
-
-def _source(data: str | Dataset | Images) -> str:
-    if isinstance(data, str | Dataset):
-        return repr(data if isinstance(data, str) else data.name)
-    name = source_name(data)
-    return "(images, labels)" if name == "tensors" else name
-
-
-def _as_code(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_as_code, value))}]"
-    if isinstance(value, Probe | Settings) and is_dataclass(value):
-        options = [each.name for each in fields(value) if not _is_default(value, each)]
-        inside = ", ".join(f"{key}={_as_code(getattr(value, key))}" for key in options)
-        return f"{type(value).__name__}({inside})"
-    if isinstance(value, str | int | float):
-        return repr(value)
-    return getattr(value, "name", type(value).__name__)
-
-
-def _is_default(thing: Any, field: Field) -> bool:
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    return getattr(thing, field.name) == default
-
-
-def describe_claim(claim: dict[str, Any]) -> str:
-    """The claim in a line."""
-    threat = Threat(**claim["threat"])
-    return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"

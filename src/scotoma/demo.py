@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scotoma.auditing import Report, audit
+from scotoma.auditing import audit
 from scotoma.claim import Threat
 from scotoma.data import load_data
+from scotoma.results.report import Report
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.progress import Progress
 

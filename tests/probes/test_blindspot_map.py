@@ -8,10 +8,11 @@ from contrast_hole import Hole, quadrants
 
 import scotoma
 from once import once
-from scotoma.auditing import draw, read_report
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.map_report import Family, headline, verdict
+from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
+from scotoma.results.report import read_report
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import norm
 from torch import nn
 
-from scotoma.auditing import make_claim, public
+from scotoma.auditing import make_claim
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.run import Run
 from scotoma.metrics.resampling import Comparison
@@ -17,6 +17,7 @@ from scotoma.probes.divergence import probe as divergence
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.probes.divergence.report import DRAWS, FAR_AUC, FAR_KL, headline, verdict
 from scotoma.results.finding import Finding
+from scotoma.results.saved import public
 
 POINTS = 450
 

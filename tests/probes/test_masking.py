@@ -14,8 +14,6 @@ from masked_models import GradientKiller, QuantisedInput, Randomised, Rippled, T
 
 import scotoma
 from once import barely_tested, once
-from scotoma import auditing
-from scotoma.auditing import draw
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
 from scotoma.models import classifier
@@ -24,6 +22,9 @@ from scotoma.probes.masking import probe
 from scotoma.probes.masking.checks import Check, at_least, never_falls, not_behind
 from scotoma.probes.masking.probe import Masking
 from scotoma.reference import ZOO
+from scotoma.report import publishing
+from scotoma.report.publishing import draw
+from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
 
 THREAT = "linf:0.2"
@@ -55,7 +56,7 @@ def natural(digits) -> str:
 @pytest.fixture
 def ask(digits, others, tmp_path, monkeypatch):
     """The finding on a model. No report is drawn of it."""
-    monkeypatch.setattr(auditing, "draw", auditing.read_report)
+    monkeypatch.setattr(publishing, "draw", read_report)
 
     def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT, attack="fgsm"):
         options = {"out": tmp_path / "run", "limit": limit, "attack": attack}

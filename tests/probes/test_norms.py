@@ -13,7 +13,7 @@ from masked_models import QuantisedInput, Temperature
 from torch import Tensor, nn
 
 import scotoma
-from scotoma.auditing import draw, make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.run import Run
@@ -27,6 +27,7 @@ from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import PASSES
 from scotoma.probes.norms.probe import ATTACKS, Norms
+from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import median, rate

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from scotoma.auditing import audit, draw
+from scotoma.auditing import audit
 from scotoma.models.loading import load_model
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch import patch
+from scotoma.report.publishing import draw
 from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 

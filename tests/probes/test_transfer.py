@@ -14,7 +14,7 @@ from torch import nn
 
 import scotoma
 from scotoma.attacks.single_step import FGSM
-from scotoma.auditing import draw, make_claim
+from scotoma.auditing import make_claim
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution import evaluation
@@ -26,6 +26,7 @@ from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.probe import Cell, Maker, Matrix, Transfer, crafting
 from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
+from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
 from scotoma.utils.stats import rate
 

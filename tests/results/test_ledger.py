@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -104,7 +105,7 @@ def test_a_success_inside_a_certified_radius_is_an_error():
     assert "and on 1 more image" in error
 
 
-FEW = {"attack": "fmn-linf", "limit": 25}
+FEW: dict[str, Any] = {"attack": "fmn-linf", "limit": 25}
 NORMS_PROBE = Norms({"l2": ("deepfool",), "linf": ("min-linf",)}, queries=100)
 
 

@@ -244,7 +244,7 @@ def attack(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished audit.")]) -> None:
     """Draw the report of a run again, without the model."""
-    from scotoma.auditing import draw
+    from scotoma.report.publishing import draw
 
     draw(folder).show()
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from scotoma.auditing import Report, machine, publish, read_report, save_finding
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.ranks import appears, ranks
@@ -25,6 +24,10 @@ from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch_report import Comparison, is_blind
 from scotoma.probes.blindspots.transformed import Scout, TransformedSet, contrast_shift
+from scotoma.report.publishing import publish
+from scotoma.results.provenance import machine
+from scotoma.results.report import Report, read_report
+from scotoma.results.saved import save_finding
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.patched import Patched
 from scotoma.utils.errors import InputError

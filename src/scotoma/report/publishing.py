@@ -1,0 +1,44 @@
+"""Publish an audit: findings.json for other tools, and the page for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scotoma.execution.store import write_json
+from scotoma.report.html import write_report
+from scotoma.results.finding import Finding
+from scotoma.results.report import SCHEMA, Report, read_report
+from scotoma.results.saved import digest, public
+
+
+def publish(
+    folder: Path, claim: dict[str, Any], findings: list[Finding], provenance: dict[str, Any]
+) -> Report:
+    """Write findings.json and the report of findings that `save_finding` has kept in `folder`.
+
+    Args:
+        folder: the run folder.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
+            n is the number of audited images.
+        findings: in the order of the report.
+        provenance: how the findings were made; their digest is added.
+    """
+    content = {
+        "schema": SCHEMA,
+        "claim": claim,
+        "findings": [public(finding) for finding in findings],
+        "provenance": {**provenance, "digest": digest(findings)},
+    }
+    write_json(folder / "findings.json", content)
+    return draw(folder)
+
+
+def draw(folder: Path) -> Report:
+    """Draw the report of a finished run again, without the model.
+
+    Raises `InputError` if the folder has no finished run.
+    """
+    report = read_report(folder)
+    write_report(folder, report.claim, report.findings, report.provenance)
+    return report

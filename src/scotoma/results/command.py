@@ -1,0 +1,50 @@
+"""The Python call that repeats an audit."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, Field, fields, is_dataclass
+from typing import Any
+
+from scotoma.claim import Threat
+from scotoma.data.dataset import Dataset
+from scotoma.data.memory import Images, source_name
+
+
+def repeat(
+    model: Any,
+    data: str | Dataset | Images,
+    threat: Threat,
+    train: Images | None = None,
+    **options: Any,
+) -> str:
+    """Return the Python call that repeats an audit, without options that are None or empty."""
+    arguments = {"data": _source(data), "threat": repr(str(threat))}
+    arguments |= {"train": _source(train)} if train is not None else {}
+    chosen = {key: value for key, value in options.items() if value not in (None, (), [])}
+    arguments |= {key: _as_code(value) for key, value in chosen.items()}
+    settings = "".join(f", {key}={value}" for key, value in arguments.items())
+    return f"scotoma.audit({_as_code(model)}{settings})"
+
+
+def _source(data: str | Dataset | Images) -> str:
+    if isinstance(data, str | Dataset):
+        return repr(data if isinstance(data, str) else data.name)
+    name = source_name(data)
+    return "(images, labels)" if name == "tensors" else name
+
+
+def _as_code(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_as_code, value))}]"
+    if isinstance(value, str | int | float):
+        return repr(value)
+    if is_dataclass(value) and not hasattr(value, "name"):  # a probe, or the settings of an attack
+        options = [each.name for each in fields(value) if not _is_default(value, each)]
+        inside = ", ".join(f"{key}={_as_code(getattr(value, key))}" for key in options)
+        return f"{type(value).__name__}({inside})"
+    return getattr(value, "name", type(value).__name__)
+
+
+def _is_default(thing: Any, field: Field) -> bool:
+    default = field.default if field.default_factory is MISSING else field.default_factory()
+    return getattr(thing, field.name) == default

@@ -1,0 +1,125 @@
+"""The report of an audit: its findings, and the records and the ledger in the run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from scotoma.claim import Threat
+from scotoma.execution.store import read_json
+from scotoma.results.finding import Finding
+from scotoma.results.ledger import Ledger
+from scotoma.results.saved import public, read_finding
+from scotoma.results.summary import summarise
+from scotoma.utils.errors import InputError
+
+SCHEMA = 1
+RECORDS, LEDGER = "records.parquet", "ledger.parquet"
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings of an audit; `report["norms"]` is the `Finding` of the norms probe.
+
+    Args:
+        folder: the run folder, with report.html, findings.json and the records.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`.
+        findings: one finding a probe, in the order of the report.
+        provenance: seed, versions, hashes and settings of the audit.
+
+    >>> finding = Finding("norms", "Does it?", "holds", "a rule", "It does.", {"n": 3})
+    >>> report = Report(Path("runs/mine"), {}, [finding], {})
+    >>> report["norms"].headline, report["norms"].numbers
+    ('It does.', {'n': 3})
+    """
+
+    folder: Path
+    claim: dict[str, Any]
+    findings: list[Finding]
+    provenance: dict[str, Any]
+
+    def __getitem__(self, probe: str) -> Finding:
+        for finding in self.findings:
+            if finding.probe == probe:
+                return finding
+        names = ", ".join(finding.probe for finding in self.findings)
+        raise KeyError(f"no finding of probe {probe!r}; there are: {names}")
+
+    @property
+    def summary(self) -> str:
+        """One sentence on all findings: what holds, what breaks, and the worst number."""
+        return summarise(self.findings)
+
+    @property
+    def errors(self) -> list[str]:
+        """What makes the evidence contradict itself, a sentence each; see `Ledger.errors`."""
+        return self.provenance.get("errors", [])
+
+    @property
+    def html(self) -> Path:
+        """Path of the report for people."""
+        return self.folder / "report.html"
+
+    @property
+    def records(self) -> pl.DataFrame:
+        """All records of the run, see `Run.records`."""
+        return pl.read_parquet(self.folder / RECORDS)
+
+    @property
+    def ledger(self) -> Ledger:
+        """The records joined by image: the smallest perturbation that any attack gave."""
+        return Ledger(pl.read_parquet(self.folder / LEDGER))
+
+    def show(self) -> None:
+        """Print the summary, the verdicts and the path of the report."""
+        from rich.console import Console
+        from rich.markup import escape
+        from rich.table import Table
+
+        colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
+        table = Table(
+            title=describe_claim(self.claim),
+            title_justify="left",
+            title_style="bold",
+            show_lines=True,
+        )
+        for heading in ("probe", "verdict", "result"):
+            table.add_column(heading)
+        for finding in self.findings:
+            verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
+            table.add_row(finding.probe, verdict, finding.headline)
+        console = Console()
+        for error in self.errors:
+            console.print(f"[bold red]error[/] {escape(error)}", soft_wrap=True)
+        console.print(self.summary, soft_wrap=True)
+        console.print(table)
+        for note in self.provenance["notes"]:
+            console.print(f"[yellow]note[/] {note}", soft_wrap=True)
+        console.print(f"report: {self.html}", soft_wrap=True)
+
+
+def read_report(folder: Path) -> Report:
+    """Read the report of a finished run. Raises `InputError` if the folder has none."""
+    content = read_json(folder / "findings.json")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise InputError(
+            f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}"
+        )
+    findings = [read_finding(folder, entry["probe"]) for entry in content["findings"]]
+    for finding, entry in zip(findings, content["findings"], strict=True):
+        if public(finding) != entry:
+            raise InputError(
+                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; "
+                "finish it first"
+            )
+    return Report(folder, content["claim"], findings, content["provenance"])
+
+
+def describe_claim(claim: dict[str, Any]) -> str:
+    """The claim in a line."""
+    threat = Threat(**claim["threat"])
+    return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"

@@ -1,0 +1,70 @@
+"""Findings on disk, with their figures and images, so that a report can be drawn again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from scotoma.execution.store import read_json, write_json, write_whole
+from scotoma.results.finding import (
+    Bars,
+    Boxes,
+    Curve,
+    Finding,
+    Gallery,
+    Heatmap,
+    RateOverHistogram,
+    Scatter,
+)
+from scotoma.utils.errors import InputError
+
+FIGURES = {
+    kind.__name__: kind
+    for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)
+}
+
+
+def save_finding(folder: Path, finding: Finding) -> None:
+    """Write a finding with its figures and images, so that the report can be drawn again."""
+    images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
+    write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
+    plain = asdict(replace(finding, images={}, figures=()))
+    plain["figures"] = [
+        {"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures
+    ]
+    write_json(folder / "findings" / f"{finding.probe}.json", plain)
+
+
+def read_finding(folder: Path, probe: str) -> Finding:
+    """Read a finding that `save_finding` wrote."""
+    plain = read_json(folder / "findings" / f"{probe}.json")
+    figures = tuple(FIGURES[figure.pop("kind")](**figure) for figure in plain.pop("figures"))
+    path = folder / "findings" / f"{probe}.safetensors"
+    try:
+        images = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); run the audit again") from None
+    worst = plain.get("worst") and tuple(plain["worst"])
+    drawn = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
+    return Finding(**plain | drawn)
+
+
+def public(finding: Finding) -> dict[str, Any]:
+    """Return the part of a finding that other tools read."""
+    return {
+        key: getattr(finding, key)
+        for key in ("probe", "verdict", "rule", "headline", "numbers", "tables")
+    }
+
+
+def digest(findings: list[Finding]) -> str:
+    """Return a hash of the findings: two machines that agree print the same one."""
+    text = json.dumps([public(finding) for finding in findings], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
