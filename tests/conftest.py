@@ -77,7 +77,7 @@ def digits_model(digits) -> Path:
     """A file with a small-cnn after PGD training at linf:0.1."""
 
     def make(path: Path) -> None:
-        schedule = Schedule(epochs=12, batch=64, peak=3e-3)
+        schedule = Schedule(epochs=6, batch=64, peak=4e-3)
         few = barely_tested(digits)
         train("pgd", few, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
 

@@ -89,10 +89,10 @@ def digits_abs(digits: Dataset) -> AnalysisBySynthesis:
     """
     assert digits.train is not None
     torch.manual_seed(0)
-    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=500, steps=20, beta=0.2)
+    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=300, steps=15, beta=0.2)
     recipe, generator = Synthesis(L2), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(made.parameters(), recipe.rate)
-    for part in balanced_order(digits.train.labels, 10, 7000, generator).split(50):
+    for part in balanced_order(digits.train.labels, 10, 4000, generator).split(50):
         images, labels = digits.train.images(part), digits.train.labels[part]
         optimizer.zero_grad()
         recipe(made, images, labels, 0.0, generator).backward()
@@ -177,13 +177,13 @@ def test_the_only_class_is_stable_everywhere():
 
 
 def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
-    made, images = digits_abs(digits), digits.test.images(torch.arange(12))
+    made, images = digits_abs(digits), digits.test.images(torch.arange(6))
     labels = made(images).argmax(1)
-    found = DDN("l2", steps=25)(made, images, labels)
+    found = DDN("l2", steps=20)(made, images, labels)
     distances = torch.where(
         made(found).argmax(1) != labels, (found - images).flatten(1).norm(dim=1), torch.inf
     )
-    assert distances.isfinite().sum() >= 9
+    assert distances.isfinite().sum() >= 4
     for priors in (False, True):
         bounds = lower_bounds(made, images, priors=priors)
         assert (distances >= bounds).all()

@@ -77,7 +77,7 @@ def test_kill_9_and_again(tmp_path, digits_model, scotoma, monkeypatch):
         "--attack",
         "fmn-linf",
         "--limit",
-        "25",
+        "12",
         "--probes",
         "robustness,blindspots,distance",
     )

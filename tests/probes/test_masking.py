@@ -36,7 +36,7 @@ def naturally(digits, arch: str, schedule: Schedule) -> str:
     few, threat = barely_tested(digits), Threat.parse(THREAT)
     return str(
         once(
-            f"{arch}-natural.safetensors",
+            f"{arch}-{schedule.epochs}-natural.safetensors",
             lambda path: train("natural", few, arch, threat, path, schedule=schedule),
         )
     )
@@ -50,7 +50,7 @@ def others(digits) -> list[str]:
 
 @pytest.fixture(scope="module")
 def natural(digits) -> str:
-    return naturally(digits, "small-cnn", Schedule(8, 64, 3e-3))
+    return naturally(digits, "tramer-d", Schedule(6, 64, 2e-3))
 
 
 @pytest.fixture
@@ -120,22 +120,30 @@ def named(finding, told: set[str]) -> None:
     assert "mislead attacks" in finding.headline
 
 
-@pytest.mark.parametrize("mask", [GradientKiller, Rippled])
-def test_what_hides_a_gradient_is_named_in_l2(ask, natural, mask):
-    whole = "At eps 8 everything breaks"
-    told = {GradientKiller: {REACHES, BEHIND_SEARCH, whole}, Rippled: {whole}}[mask]
-    finding = ask(mask(load_model(str(natural)).module), threat="l2:0.6", limit=60)
+@pytest.mark.usefixtures("coarse")
+def test_what_hides_a_gradient_is_named_in_l2(ask, natural):
+    finding = ask(GradientKiller(load_model(str(natural)).module), threat="l2:0.6")
     assert finding.verdict == "broken"
-    assert told <= failed(finding)
+    assert {REACHES, BEHIND_SEARCH, "At eps 8 everything breaks"} <= failed(finding)
+
+
+@pytest.mark.slow
+def test_a_ripple_is_named_in_l2(ask, digits):
+    rippled = Rippled(load_model(naturally(digits, "small-cnn", Schedule(8, 64, 3e-3))).module)
+    finding = ask(rippled, threat="l2:0.6", limit=60)
+    assert finding.verdict == "broken"
+    assert "At eps 8 everything breaks" in failed(finding)
     # which of the two sees a ripple depends on weights, which every processor rounds differently
     assert failed(finding) & {BEHIND_SEARCH, BEHIND_OTHERS}
 
 
+@pytest.mark.usefixtures("coarse")
 def test_a_natural_model_does_not_hide_it_in_l2(ask, natural):
     assert failed(ask(str(natural), threat="l2:0.6", attack="strong")) == set()
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
+@pytest.mark.usefixtures("coarse")
 def test_a_natural_model_does_not_hide_it(ask, natural, scale):
     finding = ask(Temperature(load_model(str(natural)).module, scale), attack="min-linf")
     assert failed(finding) == set()
@@ -143,6 +151,7 @@ def test_a_natural_model_does_not_hide_it(ask, natural, scale):
     assert finding.verdict in ("holds", "weak")
 
 
+@pytest.mark.usefixtures("coarse")
 def test_nor_does_a_pgd_trained_one(ask, digits_model):
     finding = ask(str(digits_model), threat="linf:0.1", attack="strong")
     assert failed(finding) == set()
@@ -151,6 +160,7 @@ def test_nor_does_a_pgd_trained_one(ask, digits_model):
     assert finding.numbers["cosine"] > 0.5
 
 
+@pytest.mark.slow
 def test_fgsm_training_hides_it(digits, ask, tmp_path):
     """The paper's degenerate minimum: a network that withstands hardly any step but its own."""
     path = tmp_path / "fgsm.safetensors"
@@ -169,6 +179,7 @@ def test_fgsm_training_hides_it(digits, ask, tmp_path):
     assert success["many restarts"] > 0.9
 
 
+@pytest.mark.usefixtures("coarse")
 def test_fgsm_training_hides_it_on_mnist(mnist, ask):
     """The paper's degenerate minimum, in the reference network D of dense layers."""
     finding = ask(
@@ -183,11 +194,13 @@ def test_fgsm_training_hides_it_on_mnist(mnist, ask):
     assert finding.numbers["loss_ratio"] < 0.3
 
 
+@pytest.mark.usefixtures("coarse")
 @pytest.mark.parametrize(
     ("name", "attack"),
     [
         ("tramer-d", "min-linf"),
-        ("mnist-pgd", "min-linf"),
+        ("mnist-small-pgd-03", "min-linf"),
+        pytest.param("mnist-pgd", "min-linf", marks=pytest.mark.slow),
         pytest.param("mnist-pgd", "strong", marks=pytest.mark.slow),
     ],
 )
@@ -203,6 +216,7 @@ def test_mnist_networks_that_do_not(mnist, ask, name, attack):
     assert failed(finding) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coarse", "hardly_searched")
 def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
     """Trained at L-inf 0.3: steps in L2 1.5 fool few, a search from outside half of all images."""
@@ -219,7 +233,7 @@ def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
 
 
 def test_what_is_written(ask, natural, tmp_path):
-    finding = ask(GradientKiller(load_model(str(natural)).module), attack="strong", limit=40)
+    finding = ask(GradientKiller(load_model(str(natural)).module), attack="strong")
     checks = {row["check"]: row for row in finding.tables["checks"]}
     assert len(checks) == finding.numbers["checks"] == 13
     n = finding.numbers["n"]
@@ -245,10 +259,11 @@ def test_what_is_written(ask, natural, tmp_path):
     assert not re.search(r"\bnan\b", page, re.IGNORECASE)
 
 
+@pytest.mark.usefixtures("coarse")
 def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path):
     alone = replace(digits, train=None)
     finding = scotoma.audit(
-        str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=30
+        str(natural), alone, THREAT, out=tmp_path / "run", probes=["masking"], limit=15
     )["masking"]
     assert finding.numbers["checks"] == 11
     assert any("option sources" in note for note in finding.notes)

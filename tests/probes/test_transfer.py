@@ -22,12 +22,14 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
+from scotoma.probes.transfer import sources as source_models
 from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.probe import Cell, Maker, Matrix, Transfer, crafting
 from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
+from scotoma.training.loop import Schedule
 from scotoma.utils.stats import rate
 
 THREAT = Threat("linf", 0.1)
@@ -420,7 +422,8 @@ def test_without_a_training_split_the_user_is_told_how_to_name_sources(tmp_path,
     assert not list((tmp_path / "run").glob("units/*"))
 
 
-def test_on_digits_small_networks_are_made(tmp_path, digits, digits_model):
+def test_on_digits_small_networks_are_made(tmp_path, digits, digits_model, monkeypatch):
+    monkeypatch.setattr(source_models, "schedule_for", lambda images: Schedule(3, 32, 2e-3))
     finding = measure(run_of(tmp_path / "run", digits, str(digits_model), 40), attack="fmn-linf")
     assert [row["source"] for row in finding.tables["sources"]] == ["wong-small", "tramer-d"]
     assert all(row["accuracy"] > 0.8 and row["held_out"] for row in finding.tables["sources"])

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from once import barely_tested
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
@@ -142,11 +143,11 @@ def test_half_precision(tmp_path, few):
 def test_pgd_training_makes_robust_what_natural_training_does_not(tmp_path, digits, digits_model):
     natural = train(
         "natural",
-        digits,
+        barely_tested(digits),
         "small-cnn",
         THREAT,
         tmp_path / "n",
-        schedule=Schedule(epochs=4, batch=64, peak=3e-3),
+        schedule=Schedule(epochs=3, batch=64, peak=3e-3),
     )
     robust, card = load_checkpoint(digits_model)
     images, labels = digits.test.images(torch.arange(200)), digits.test.labels[:200]

@@ -203,7 +203,7 @@ def test_processes_that_do_not_reach_each_other_name_what_to_set(tmp_path, scoto
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
-    pace = ["--epochs", "12", "--batch", "64", "--rate", "3e-3"]
+    pace = ["--epochs", "6", "--batch", "64", "--rate", "4e-3"]
     command = [
         *COMMAND,
         "--max-restarts",
@@ -233,12 +233,10 @@ def test_a_rank_that_is_killed_costs_an_epoch(tmp_path, digits_model, rank):
         assert process.wait(500) == 0
     lines = (tmp_path / "told").read_text().splitlines()
     epochs = [line.split(":")[0] for line in lines if line.startswith("epoch ")]
-    assert len(set(epochs)) == len(epochs) >= 11, (
+    assert len(set(epochs)) == len(epochs) >= 5, (
         "no epoch is trained twice; the line of one may be lost"
     )
-    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(
-        range(1, 13)
-    )
+    assert [json.loads(line)["epoch"] for line in log.read_text().splitlines()] == list(range(1, 7))
     assert not (tmp_path / "two.safetensors.checkpoint").exists()
     (_, card), (_, one) = (
         load_checkpoint(tmp_path / "two.safetensors"),
