@@ -43,7 +43,7 @@ EPOCHS = {"cnn": 3, "binary-cnn": 3, "small-cnn": 3}
 class Tiny(DistalImages):
     """The six models, of the digits."""
 
-    standing = {paper: f"tiny-{arch}" for paper, arch in ARCHS.items()}
+    trainings = {paper: f"tiny-{arch}" for paper, arch in ARCHS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def test_noise_is_uniform_the_same_for_all_and_begins_alike(context):
 def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
     with context() as here:
         rows, finding = Tiny().measure(here, "distal")
-        found = {paper: distal.sureness(here, name) for paper, name in Tiny.standing.items()}
-        modules = {paper: here.model(name).module for paper, name in Tiny.standing.items()}
+        found = {paper: distal.sureness(here, name) for paper, name in Tiny.trainings.items()}
+        modules = {paper: here.model(name).module for paper, name in Tiny.trainings.items()}
         noise = uniform(here.run("tiny-cnn"), LIMIT, "noise")
     by = {(each["model"], each["measure"]): each for each in rows}
     assert len(by) == len(rows) == 6 * 8
@@ -232,4 +232,4 @@ def test_the_rule(noise: float, near: list[float], held: list[bool]):
 
 def test_the_models_of_mnist():
     assert DistalImages().models == tuple(MODELS.values())
-    assert set(Tiny.standing) == set(MODELS)
+    assert set(Tiny.trainings) == set(MODELS)

@@ -29,7 +29,7 @@ STANDING = dict.fromkeys(MODELS, "digits-pgd") | {"Nearest neighbour": "digits-o
 
 
 class Few(Norms):
-    standing = STANDING
+    trainings = STANDING
 
 
 @pytest.fixture(autouse=True)
@@ -126,9 +126,9 @@ def test_decisions_are_asked_less_often_of_models_that_search(context):
 
 def test_bounds_stand_beside_what_attacks_found(context, monkeypatch):
     class FewBounds(Bounds):
-        standing = dict.fromkeys(["CNN", "ABS"], "digits-pgd")
+        trainings = dict.fromkeys(["CNN", "ABS"], "digits-pgd")
 
-    monkeypatch.setattr(norms, "_lower", lambda each, index: np.linspace(0, 10, len(index)))
+    monkeypatch.setattr(norms, "_lower", lambda each: np.linspace(0, 10, len(each.index)))
     with context(limit=LIMIT) as held:
         rows, finding = FewBounds().measure(held, "bounds")
         nearest = measure(held, "digits-pgd").readings["l2"]

@@ -16,7 +16,7 @@ class Known:
     def __init__(self, points: int | None):
         assert points is None, "the paper measured all images"
 
-    def measure(self, claim, run, settings) -> Finding:
+    def finding(self, claim, run, settings) -> Finding:
         values = {
             "kl": 0.3,
             "kl_low": 0.2,

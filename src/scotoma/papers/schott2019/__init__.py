@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from scotoma.execution.run import Run
-from scotoma.papers.item import Context, Item
+from scotoma.papers.item import Comparison, Context
 
 IMAGES = 1000
 """Test images that an item attacks, as many as in the paper's curves."""
@@ -21,22 +18,11 @@ MODELS = {
 }
 """Reference model for each of the paper's, in the order of its table."""
 
-R = TypeVar("R")
 
+class Study(Comparison):
+    """An item about the paper's models, by its names."""
 
-class Study(Item):
-    """An item about the paper's models."""
-
-    standing: dict[str, str] = MODELS
-    """Reference models by the paper's names."""
-
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.standing.values())
-
-    def of_each(self, context: Context, measure: Callable[[Context, str], R]) -> dict[str, R]:
-        """Return the results of `measure` by the paper's names of the models."""
-        return context.each(self.title, self.standing, lambda model: measure(context, model))
+    trainings = MODELS
 
 
 def drawn(context: Context, model: str, n: int = IMAGES) -> Run:

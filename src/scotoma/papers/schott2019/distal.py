@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
 from scotoma.papers.checks import Check, apart
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, cells, ours
+from scotoma.papers.item import Context, cells, lines, ours
 from scotoma.papers.schott2019 import Study
 from scotoma.results.finding import Bars, Finding, Gallery, Row
 from scotoma.utils.random import Randomness
@@ -194,8 +195,8 @@ class DistalImages(Study):
     source = "Schott et al. 2019, section 6"
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = self.of_each(context, sureness)
-        classes = context.data(self.standing["ABS"]).classes
+        models = self.each(context, sureness)
+        classes = context.data(self.trainings["ABS"]).classes
         tiles = [np.where(m.sure[:, None, None, None], m.images, GREY) for m in models.values()]
         finding = self.by_checks(
             name,
@@ -211,23 +212,22 @@ class DistalImages(Study):
             f"of at least {SURE:g}. An ABS model without distal images counts as having none far "
             "from the data",
             numbers={"n": len(models["ABS"].noise)},
-            summary=[_summary(*each) for each in models.items()],
+            summary=lines(models, _summary),
             tables={
-                "noise": [_quantiles(*each) for each in models.items()],
-                "distal": [line for each in models.items() for line in _images(classes, *each)],
+                "noise": lines(models, _quantiles),
+                "distal": lines(models, partial(_images, classes)),
             },
             figures=(_bars(), _gallery(classes, models)),
             images={"distal": np.stack(tiles, axis=1).astype(np.float32)},
         )
-        return [line for each in models.items() for line in _rows(*each)], finding
+        return lines(models, _rows), finding
 
     @staticmethod
     def checks(models: Models) -> list[Check]:
         """Return the paper's claims on analysis by synthesis."""
         checks = []
-        for names in PAIRS:
-            ours, other = (models[name] for name in names)
-            below = f"{names[0]} below {names[1]}"
+        for name, against in PAIRS:
+            ours, other, below = models[name], models[against], f"{name} below {against}"
             checks.append(apart(f"sure of noise: {below}", ours.of_noise, other.of_noise))
             said = f"distance of distal images: {below}"
             checks.append(apart(said, ours.distance, other.distance))
@@ -272,11 +272,11 @@ def _quantiles(paper: str, each: Sureness) -> Row:
 
 def _images(classes: tuple[str, ...], paper: str, each: Sureness) -> list[Row]:
     """Return a line for each target."""
+    columns = (each.sure, each.confidence, each.steps, each.distances)
     return [
-        {"model": paper, "target": target, "reached": bool(each.sure[at])}
-        | {"confidence": finite(each.confidence[at]), "steps": finite(each.steps[at])}
-        | {"distance_to_data": finite(each.distances[at])}
-        for at, target in enumerate(classes)
+        cells(model=paper, target=target, reached=bool(sure), confidence=finite(confidence))
+        | cells(steps=finite(steps), distance_to_data=finite(distance))
+        for target, sure, confidence, steps, distance in zip(classes, *columns, strict=True)
     ]
 
 

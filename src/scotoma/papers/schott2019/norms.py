@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Context, agreement, cells, ours, row
+from scotoma.papers.item import Context, agreement, cells, lines, ours, row
 from scotoma.papers.schott2019 import Study, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
@@ -107,14 +108,13 @@ class Norms(Study):
     source = "Schott et al. 2019, section 6"
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = self.of_each(context, measure)
-        rows = [line for model, each in models.items() for line in _rows(model, each)]
-        arrays, galleries = examples(models)
+        models = self.each(context, measure)
+        rows, (arrays, galleries) = lines(models, _rows), examples(models)
         figures = [figure for norm in published.BOUNDS for figure in _figures(norm)]
-        tables = {"attacks": [line for each in models.items() for line in _attacks(*each)]}
+        tables = {"attacks": lines(models, _attacks)}
         for norm in published.BOUNDS:
-            tables[f"medians_{norm}"] = [_medians(*each, norm) for each in models.items()]
-            tables[f"curve_{norm}"] = _curve(models, norm)
+            tables[f"medians_{norm}"] = lines(models, partial(_medians, norm=norm))
+            tables[f"curve_{norm}"] = lines(models, partial(_curve, norm=norm))
         finding = self.by_checks(
             name,
             compare(models),
@@ -123,7 +123,7 @@ class Norms(Study):
             *_notes(context, models),
             rule=f"every line of the table of checks holds: {RULE}",
             numbers={"n": len(models[BOUNDED].correct), **agreement(rows)},
-            summary=[_summary(model, each) for model, each in models.items()],
+            summary=lines(models, _summary),
             tables=tables,
             figures=(*figures, *galleries),
             images=arrays,
@@ -146,27 +146,30 @@ def _summary(model: str, each: Measured) -> Row:
     line: Row = {"model": model, "clean": finite(rate(each.correct).value)}
     for norm, read in each.readings.items():
         printed = published.CURVES[norm][model]
-        line |= {
-            f"median_{norm}": finite(read.median),
-            f"median_{norm}_published": printed.median,
-            f"accuracy_{norm}": finite(read.accuracy().value),
-            f"accuracy_{norm}_published": printed.accuracy,
-        }
+        for name in ("median", "accuracy"):
+            value = read.median if name == "median" else read.accuracy().value
+            line |= {f"{name}_{norm}": finite(value)}
+            line |= {f"{name}_{norm}_published": getattr(printed, name)}
     return line | {"n": len(each.correct)}
 
 
 def _attacks(model: str, each: Measured) -> list[Row]:
     """Return each attack's median, accuracy, and share of the smallest distances."""
-    rows = []
-    for norm, read in each.readings.items():
-        for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
-            first = (read.finder == number).sum() / read.broken.sum() if read.broken.any() else None
-            line = cells(model=model, norm=norm, attack=tried.name, kind=tried.kind)
-            line |= cells(gradient=tried.gradient, median=finite(median(distances).value))
-            line |= cells(accuracy=read.accuracy(distances))
-            line["found_minimum"] = None if first is None else finite(first)
-            rows.append(line | {"n": len(distances)})
-    return rows
+    return [
+        cells(
+            model=model,
+            norm=norm,
+            attack=tried.name,
+            kind=tried.kind,
+            gradient=tried.gradient,
+            median=finite(median(distances).value),
+            accuracy=read.accuracy(distances),
+            found_minimum=finite(rate(read.finder[read.broken] == number).value),
+            n=len(distances),
+        )
+        for norm, read in each.readings.items()
+        for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True))
+    ]
 
 
 def _medians(model: str, each: Measured, norm: str) -> Row:
@@ -174,13 +177,11 @@ def _medians(model: str, each: Measured, norm: str) -> Row:
     return cells(model=model, median=median(each.readings[norm].nearest), published=printed, **none)
 
 
-def _curve(models: Models, norm: str) -> list[Row]:
-    sizes = np.linspace(0, FAR[norm], POINTS + 1)
-    sizes = (np.unique(sizes.round()) if norm == "l0" else sizes).tolist()
+def _curve(model: str, each: Measured, norm: str) -> list[Row]:
+    sizes, read = np.linspace(0, FAR[norm], POINTS + 1), each.readings[norm]
     return [
-        cells(model=model, distance=finite(size), accuracy=each.readings[norm].accuracy(size=size))
-        for model, each in models.items()
-        for size in sizes
+        cells(model=model, distance=finite(size), accuracy=read.accuracy(size=size))
+        for size in (np.unique(sizes.round()) if norm == "l0" else sizes).tolist()
     ]
 
 
@@ -285,24 +286,21 @@ class Bounds(Study):
     source = "Schott et al. 2019, sections 4 and 6"
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = self.of_each(context, measure)
+        models = self.each(context, measure)
         distances = {paper: each.readings["l2"].nearest for paper, each in models.items()}
         bounded = models[BOUNDED]
-        index, correct = bounded.index, bounded.correct
-        lower = _lower(bounded, index)
+        index, correct, lower = bounded.index, bounded.correct, _lower(bounded)
         crossed = rate((distances[BOUNDED] < lower)[correct])
-        size, lines = mean(lower[correct]), distances | {LINE: np.where(correct, lower, 0.0)}
+        size, every = mean(lower[correct]), distances | {LINE: np.where(correct, lower, 0.0)}
         table = [
             {"model": line, "index": int(at), "distance": finite(value)}
-            for line, values in lines.items()
+            for line, values in every.items()
             for at, value in zip(index, values, strict=True)
         ]
         measures = {"mean L2 size": size, "median L2 size": median(lower[correct])}
         measures |= {"images with an adversarial one below it": crossed}
         at = {model: {"median L2 distance": median(d)} for model, d in distances.items()}
-        rows = [
-            line for m, each in (at | {LINE: measures}).items() for line in ours({"model": m}, each)
-        ]
+        rows = lines(at | {LINE: measures}, lambda model, each: ours({"model": model}, each))
         share = f"{crossed.value:.1%}" if crossed.value else "none"
         caption = (
             "Distance of the nearest adversarial image over all attacks, 0 if the model "
@@ -329,10 +327,10 @@ class Bounds(Study):
         return rows, finding
 
 
-def _lower(each: Measured, index: np.ndarray) -> np.ndarray:
+def _lower(each: Measured) -> np.ndarray:
     run, bounds = each.run, []
-    images = run.claim.data.test.images(torch.tensor(index)).to(run.device)
-    with run.progress.bar("lower bounds", len(index)) as advance:
+    images = run.claim.data.test.images(torch.tensor(each.index)).to(run.device)
+    with run.progress.bar("lower bounds", len(images)) as advance:
         for part in images.split(TOGETHER):
             bounds.append(lower_bounds(run.claim.model.module, part).cpu())
             advance(len(part))

@@ -139,8 +139,9 @@ class Transformed:
     def label(self) -> str:
         return f"alpha {self.alpha:g}, beta {self.beta:g}"
 
-    def keys(self, data: str) -> Row:
-        return {"data": data, "alpha": self.alpha, "beta": self.beta}
+    @property
+    def keys(self) -> Row:
+        return {"data": self.run.claim.data.name, "alpha": self.alpha, "beta": self.beta}
 
 
 class Figure4(Item):
@@ -157,11 +158,11 @@ class Figure4(Item):
             data = context.data(model).name
             places = published.FIGURE4[data].items()
             cells = [self._attack(context, model, *place) for place in places]
-            rows += [row(c.keys(data), "median L-inf distance", c.distance) for c in cells]
+            rows += [row(c.keys, "median L-inf distance", c.distance) for c in cells]
             index = self._example(cells)
             if index is not None:
                 arrays[data], captions = self._images(cells, index)
-                rows += [self._example_row(cell, index, data) for cell in cells]
+                rows += [self._example_row(cell, index) for cell in cells]
                 galleries.append(self._gallery(data, cells, captions))
             smaller += [a.distance.value > b.distance.value for a, b in pairwise(cells)]
             medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
@@ -219,9 +220,9 @@ class Figure4(Item):
         return np.stack(columns, axis=1), [list(line) for line in zip(*captions, strict=True)]
 
     @staticmethod
-    def _example_row(cell: Transformed, index: int, data: str) -> Row:
+    def _example_row(cell: Transformed, index: int) -> Row:
         distance = Median(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
-        return row(cell.keys(data), "L-inf distance of the example", distance, cell.published)
+        return row(cell.keys, "L-inf distance of the example", distance, cell.published)
 
     @staticmethod
     def _gallery(data: str, cells: list[Transformed], captions: list[list[str]]) -> Gallery:

@@ -40,10 +40,8 @@ class Provable(Item):
         with context.progress.bar(self.title, len(self.models)) as advance:
             for model in self.models:
                 spots, shifted = self._probed(context, model)
-                grid = spots.tables["grid"]
-                rows += [line for cell in grid for line in self._rows(context, model, cell)]
-                lost = shifted.tables.get("grid", [])
-                rows += [line for cell in lost for line in self._losses(context, model, cell)]
+                grid, lost = spots.tables["grid"], shifted.tables.get("grid", [])
+                rows += [each for cell in grid + lost for each in self._rows(context, model, cell)]
                 tables |= {model: grid}
                 tables |= {f"{model}-{table}": lines for table, lines in shifted.tables.items()}
                 figures += [self._named(figure, model) for figure in spots.figures]
@@ -90,37 +88,27 @@ class Provable(Item):
         return spots, replace(shifted, tables=kept)
 
     @staticmethod
-    def _keys(context: Context, model: str, cell: Row) -> Row:
-        place = {"alpha": cell["alpha"], "beta": cell["beta"], "threshold": None}
-        return {"data": context.data(model).name, "model": model, **place}
-
-    @classmethod
-    def _losses(cls, context: Context, model: str, cell: Row) -> list[Row]:
-        losses = {measure: number(cell, column, cell["n"]) for measure, column in LOSSES.items()}
-        return ours(cls._keys(context, model, cell), losses)
-
-    @classmethod
-    def _rows(cls, context: Context, model: str, cell: Row) -> list[Row]:
-        eps, keys = context.run(model).claim.threat.eps, cls._keys(context, model, cell)
-        rows = [row(keys, "accuracy", number(cell, "accuracy", cell["n"]))]
-        for measure, (full, scaled, n) in MEASURES.items():
+    def _rows(context: Context, model: str, cell: Row) -> list[Row]:
+        """Return rows of a cell of the probe on images or of the distributional probe."""
+        claim, n = context.run(model).claim, cell["n"]
+        eps, place = claim.threat.eps, {"alpha": cell["alpha"], "beta": cell["beta"]}
+        keys = {"data": claim.data.name, "model": model, **place, "threshold": None}
+        if LOSSES["mean loss"] in cell:
+            return ours(keys, {measure: number(cell, at, n) for measure, at in LOSSES.items()})
+        rows = [row(keys, "accuracy", number(cell, "accuracy", n))]
+        for measure, (full, scaled, over) in MEASURES.items():
             sizes = {eps: full} | ({} if cell["alpha"] == 1 else {cell["alpha"] * eps: scaled})
             for size, column in sizes.items() if full in cell else ():
                 at = keys | {"threshold": eps if size == eps else round(size, 6)}
-                rows.append(row(at, measure, number(cell, column, cell[n])))
+                rows.append(row(at, measure, number(cell, column, cell[over])))
         return rows
 
     @staticmethod
     def _worst(grid: list[Row]) -> Row | None:
         """Return the harmless transform with the highest attack success rate at alpha·eps."""
         base, *changed = grid
-        harmless = [
-            cell
-            for cell in changed
-            if cell["attacked"] and keeps_accuracy(cell["accuracy"], base["accuracy"])
-        ]
-        if not base["attacked"]:
-            return None
+        attacked = [cell for cell in changed if base["attacked"] and cell["attacked"]]
+        harmless = [c for c in attacked if keeps_accuracy(c["accuracy"], base["accuracy"])]
         return max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
 
     @staticmethod

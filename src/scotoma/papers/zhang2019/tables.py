@@ -5,15 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
 from scotoma.execution import records as rec
+from scotoma.papers.checks import Measured
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, accuracy, agreement, number, ours, row
+from scotoma.papers.item import Context, Item, accuracy, agreement, cells, lines, number, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.papers.zhang2019.published import Cell
-from scotoma.probes.base import columns
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.results.finding import Bars, Finding, Row
@@ -41,21 +42,24 @@ class Table1(Item):
     models = ("fashion-pgd", "mnist-pgd", "cifar-robust")
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        each = dict(zip(self.models, self.models, strict=True))
-        measured = context.each(self.title, each, lambda model: self._measure(context, model))
-        rows = [line for lines in measured.values() for line in lines]
+        of = {context.data(model).name: model for model in self.models}
+        measured = context.each(self.title, of, lambda model: self._measure(context, model))
+        rows = lines(
+            measured, lambda data, each: [row({"data": data}, what, *v) for what, v in each.items()]
+        )
         said, orders = [], []
         for measure in (DIVERGENCE, "success"):
-            lines = [line for line in rows if line["measure"] == measure]
-            orders.append(self._rises(lines))
-            values = (f"{e['data']} {scalar(e['ours'])} ({e['published']})" for e in lines)
+            some = [line for line in rows if line["measure"] == measure]
+            orders.append(self._rises(some))
+            values = (f"{e['data']} {scalar(e['ours'])} ({e['published']})" for e in some)
             order = "in" if orders[-1] else "not in"
             said.append(f"{', '.join(values)}, {order} the paper's order")
         series = {}
         for measure in ("success", "accuracy"):
             series |= {f"{measure}, ours": measure, f"{measure}, paper": f"published_{measure}"}
-        caption = "Attack success rate at eps and accuracy, ours and the paper's, with 95% "
-        caption += "intervals."
+        caption = (
+            "Attack success rate at eps and accuracy, ours and the paper's, with 95% intervals."
+        )
         return rows, self.finding(
             name,
             all(orders),
@@ -66,26 +70,27 @@ class Table1(Item):
             "in the features of the robust model, and averaged over classes. Its value within the "
             "training set, between parts of equal sizes, is what sampling alone gives.",
             numbers=agreement(rows),
-            tables={"data": self._wide(rows)},
+            tables={"data": lines(measured, self._wide)},
             figures=(bars("rates", caption, series, "rate", table="data", label="data"),),
         )
 
     @staticmethod
-    def _measure(context: Context, model: str) -> list[Row]:
+    def _measure(context: Context, model: str) -> dict[str, tuple[Measured, float | None]]:
+        """Return our numbers and the paper's, by measure."""
         run, chosen = context.run(model), settings(context)
-        claim, keys = run.claim, {"data": context.data(model).name}
-        divergence, success, clean = published.TABLE1[keys["data"]]
+        claim = run.claim
+        divergence, success, clean = published.TABLE1[context.data(model).name]
         numbers = Divergence(points=None).finding(claim, run, chosen).numbers
         attack, n = chosen.make_attack(claim.threat), len(claim.data.test)
         attacked = run.subset(run.correct_indices(images(context)))
         records = attacked.attack(attack, what=f"  {model}")
         broken = rec.successes(records, claim.threat.eps, claim.threat.norm)
-        return [
-            row(keys, DIVERGENCE, number(numbers, "kl", n), divergence),
-            row(keys, "success", rate(broken), success),
-            row(keys, "accuracy", accuracy(run.predictions()), clean),
-            *ours(keys, {measure: number(numbers, key, n) for measure, key in BEYOND.items()}),
-        ]
+        return {
+            DIVERGENCE: (number(numbers, "kl", n), divergence),
+            "success": (rate(broken), success),
+            "accuracy": (accuracy(run.predictions()), clean),
+            **{measure: (number(numbers, key, n), None) for measure, key in BEYOND.items()},
+        }
 
     @staticmethod
     def _rises(rows: list[Row]) -> bool:
@@ -93,17 +98,11 @@ class Table1(Item):
         return None not in values and sorted(set(values)) == values
 
     @staticmethod
-    def _wide(rows: list[Row]) -> list[Row]:
-        wide: dict[str, Row] = {}
-        for each in rows:
-            if (measure := each["measure"]) in ("success", "accuracy"):
-                line = {f"{measure}{end}": each[key] for end, key in ENDS.items()}
-                line |= columns(f"published_{measure}", printed_rate(each["published"]))
-                wide.setdefault(each["data"], {"data": each["data"]}).update(line)
-        return list(wide.values())
+    def _wide(data: str, each: dict[str, tuple[Any, Any]]) -> Row:
+        rates = beside("success", *each["success"]) | beside("accuracy", *each["accuracy"])
+        return {"data": data} | rates
 
 
-ENDS = {"": "ours", "_low": "low", "_high": "high"}
 COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
 """Fields of a cell, with their names in the report."""
 AXES = {"success_eps": "success at eps", "success_alpha_eps": "success at alpha·eps"}
@@ -197,12 +196,10 @@ class Grid(Item):
 
     @staticmethod
     def _wide(cell: Attacked) -> Row:
+        same = cell.paper._replace(scaled=cell.paper.scaled or cell.paper.success)
         line: Row = {"contrast_shift": cell.label}
         for field, column in COLUMNS.items():
-            printed = getattr(cell.paper, field)
-            printed = cell.paper.success if printed is None else printed
-            line |= columns(column, getattr(cell, field))
-            line |= columns(f"published_{column}", printed_rate(printed))
+            line |= beside(column, getattr(cell, field), getattr(same, field))
         return line
 
     @staticmethod
@@ -230,14 +227,11 @@ class Table2(Grid):
     def missing(self, cells: list[Attacked]) -> list[str]:
         wanted = [("accuracy", cell.label, cell.accuracy.value, 0.975) for cell in cells]
         for cell in cells:
-            place = (cell.paper.alpha, cell.paper.beta)
-            if place[0] <= 0.8 or place == (0.9, 0.05):
-                least = 0.99 if place == (0.7, 0.15) else 0.85
+            if cell.paper.alpha <= 0.8 or cell.label == "0.9, 0.05":
+                least = 0.99 if cell.label == "0.7, 0.15" else 0.85
                 wanted.append(("success", cell.label, cell.success.value, least))
-        few = (each for each in wanted if each[2] < each[3])
-        return [
-            f"{what} at ({at}) is {value:.1%}, not {least:.1%}" for what, at, value, least in few
-        ]
+        said = "{} at ({}) is {:.1%}, not {:.1%}"
+        return [said.format(*each) for each in wanted if each[2] < each[3]]
 
 
 class Table3(Grid):
@@ -253,21 +247,24 @@ class Table3(Grid):
     )
 
     def missing(self, cells: list[Attacked]) -> list[str]:
-        first, success, last = (
-            cells[0].accuracy.value,
-            cells[0].success.value,
-            cells[-1].success.value,
-        )
-        at = {cell.label: cell.accuracy.value for cell in cells}
-        low = {label: value for label, value in at.items() if value < first - 0.01}
-        lost = [f"accuracy falls from {first:.1%} to {v:.1%} at ({c})" for c, v in low.items()]
-        rises = f"success rises only from {success:.1%} to {last:.1%}"
-        return lost + ([rises] if last < 5 * success else [])
+        first, success, last = cells[0].accuracy.value, cells[0].success.value, cells[-1].success
+        lost = [
+            f"accuracy falls from {first:.1%} to {cell.accuracy.value:.1%} at ({cell.label})"
+            for cell in cells
+            if cell.accuracy.value < first - 0.01
+        ]
+        rises = f"success rises only from {success:.1%} to {last.value:.1%}"
+        return lost + ([rises] if last.value < 5 * success else [])
 
 
 def percent(value: float | Rate) -> str:
     """Return a rate in percent with the paper's four digits."""
     return f"{100 * (value.value if isinstance(value, Rate) else value):.4g}%"
+
+
+def beside(name: str, ours: Measured, printed: Any) -> Row:
+    """Return a rate of ours and the paper's, with their intervals, as columns."""
+    return cells(**{name: ours, f"published_{name}": printed_rate(printed)})
 
 
 def printed_rate(value: float, n: int = published.IMAGES) -> Rate:
