@@ -10,6 +10,7 @@ import pytest
 
 import scotoma
 from centroids import centroids
+from coarse import coarse
 from once import once
 from scotoma.probes import PROBES
 from scotoma.probes.blindspots.map import BlindSpotMap
@@ -41,9 +42,11 @@ def report(tmp_path_factory, digits, digits_model):
     threat = f"l2:{EPS}"
 
     def make(folder: Path) -> None:
-        scotoma.audit(
-            str(digits_model), digits, threat, out=folder, probes=probes, attack="ddn", limit=30
-        )
+        with pytest.MonkeyPatch.context() as patch:
+            coarse(patch)
+            scotoma.audit(
+                str(digits_model), digits, threat, out=folder, probes=probes, attack="ddn", limit=30
+            )
 
     made = once("audit-in-l2", make)
     return read_report(shutil.copytree(made, tmp_path_factory.mktemp("l2") / "run"))

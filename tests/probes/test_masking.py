@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import torch
 from masked_models import GradientKiller, QuantisedInput, Randomised, Rippled, Temperature
 
 import scotoma
+from coarse import coarse
 from once import barely_tested, once
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
@@ -65,14 +65,9 @@ def ask(digits, others, tmp_path, monkeypatch):
     return ask
 
 
-@pytest.fixture
-def coarse(monkeypatch):
-    """Fewer sizes, steps and points: for tests of what one look at the model tells."""
-    monkeypatch.setattr(probe, "SIZES", (0.5, 1.0, 2.0))
-    monkeypatch.setattr(probe, "STEPS", (1, 5, 20))
-    monkeypatch.setattr(probe, "LINEARITY", {"steps": 5, "restarts": 1})
-    monkeypatch.setattr(probe, "IN_PLANES", 5)
-    monkeypatch.setattr(probe, "loss_surface", partial(probe.loss_surface, steps=3))
+@pytest.fixture(name="coarse")
+def _coarse(monkeypatch):
+    coarse(monkeypatch)
 
 
 @pytest.fixture
