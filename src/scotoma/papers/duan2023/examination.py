@@ -96,7 +96,7 @@ class Examination:
         for number, occlusion in enumerate(self.occlusions, 1 + len(self.noises)):
             orders = with_controls(occlusion, *batch, random.fork(number), self.centres)
             for order, draws in orders.items():
-                name = f"{cover_name(occlusion)} {order}"
+                name = f"{occlusion.regions} {occlusion.radius} {colour_of(occlusion)} {order}"
                 fooled = torch.stack([each.fooled.float() for each in draws])
                 columns[f"error {name}"] = fooled.mean(0)
                 columns[f"covered {name}"] = draws[0].covered
@@ -115,11 +115,6 @@ def unequal(maps: Tensor) -> dict[str, Tensor]:
         "hoover": hoover(values),
         "lorenz": lorenz(values).float(),
     }
-
-
-def cover_name(occlusion: InductiveOcclusion) -> str:
-    """Return regions, radius and colour, as column names have them."""
-    return f"{occlusion.regions} {occlusion.radius} {colour_of(occlusion)}"
 
 
 def colour_of(occlusion: InductiveOcclusion) -> str:

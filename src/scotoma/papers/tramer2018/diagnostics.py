@@ -75,18 +75,15 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     """
     run = drawn(context, model)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
-    lines = _by_unit(run, "linearity", {"steps": STEPS}, lambda *batch: _lines(run, *batch))
-    values = (lines[field.name].to_numpy(writable=True) for field in fields(Linearity))
+    known = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
+    values = (known[field.name].to_numpy(writable=True) for field in fields(Linearity))
     steps, directions = Linearity(*map(torch.from_numpy, values)), {}
     few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2.images)))
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
-
-        def work(*batch: Tensor, size: Threat = size) -> dict[str, Tensor]:
-            return _directions(run, size, orders, *batch)
-
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
-        directions[size.eps] = _by_unit(few, "directions", config, work)["directions"].to_numpy()
-    return Diagnosis(steps, lines["norm"].to_numpy(), directions, orders)
+        counts = _by_unit(few, "directions", config, partial(_directions, run, size, orders))
+        directions[size.eps] = counts["directions"].to_numpy()
+    return Diagnosis(steps, known["norm"].to_numpy(), directions, orders)
 
 
 def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
@@ -106,7 +103,7 @@ def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
     return pl.concat(frames)
 
 
-def _lines(run: Run, indices: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _steps(run: Run, indices: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     steps = loss_linearity(run.model, images, labels, run.claim.threat, STEPS)
     norms = gradient_health(run.model, images, labels).cross_entropy.l2
     return {field.name: getattr(steps, field.name) for field in fields(Linearity)} | {"norm": norms}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 import numpy as np
@@ -58,7 +59,7 @@ class ImageNet(Study):
         """Return errors under Step-LL made on one model and shown to another, as in Table 1."""
         single, common = self.suite.single, drawn(context, self.held_out[0])
         make, rows = self.suite.black_box[single], []
-        known = {m: net for m, net in self.counterparts.items() if net in published.TABLE1}
+        known = self._known(published.TABLE1)
         for model, network in known.items():
             for source, other in known.items():
                 if source == model:
@@ -73,8 +74,8 @@ class ImageNet(Study):
     def _top(self, context: Context) -> list[Row]:
         """Return Table 4's largest black-box top-5 errors; none below six classes."""
         rows, common = [], drawn(context, self.held_out[0])
-        for model, network in self.counterparts.items():
-            if network not in published.TABLE4 or len(context.data(model).classes) <= TOP:
+        for model, network in self._known(published.TABLE4).items():
+            if len(context.data(model).classes) <= TOP:
                 continue
             errors = [
                 transfer(context, common, source, model, make, TOP)
@@ -88,11 +89,14 @@ class ImageNet(Study):
 
     def _loss_ratios(self, context: Context) -> list[Row]:
         ratios = published.LOSS_RATIO
-        known = {m: network for m, network in self.counterparts.items() if network in ratios}
         return [
             row(self._keys(m), "loss ratio", diagnose(context, m).steps.ratio, ratios[network])
-            for m, network in known.items()
+            for m, network in self._known(ratios).items()
         ]
+
+    def _known(self, table: Container[str]) -> dict[str, str]:
+        """Return the models whose counterpart is in a table of the paper."""
+        return {m: network for m, network in self.counterparts.items() if network in table}
 
     def _keys(self, model: str, source: str | None = None, attack: str | None = None) -> Row:
         network, training = next(at for at, each in self.trained.items() if each == model)
