@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ import torch
 import scotoma
 from scotoma.attacks import ATTACKS, make
 from scotoma.probes import PROBES
+from scotoma.probes.base import Probe
 from scotoma.probes.blindspots.map import BlindSpotMap
+from scotoma.results.finding import Finding
 from scotoma.transforms import TRANSFORMS
 from scotoma.utils.random import Randomness
 from scotoma.utils.registry import Table
@@ -111,6 +114,17 @@ def test_the_probe_works(tmp_path, monkeypatch, linear):
     records = report.records.filter(report.records["prediction"] == report.records["label"])
     surest = records.sort("margin", descending=True).head(len(records) // 2)
     assert finding.numbers["attack_success"] == pytest.approx(surest["success"].mean(), abs=1e-5)
+
+
+def test_a_probe_that_returns_no_conclusion_fails_before_the_others_run(linear):
+    class Hasty(Probe):
+        question = "Is it over yet?"
+
+        def measure(self, claim, run, settings) -> Any:
+            return Finding("hasty", self.question, "holds", "a rule", "It is.")
+
+    with pytest.raises(TypeError, match="probe hasty: measure returned a Finding, not a function"):
+        scotoma.audit(linear, "digits", "linf:0.3", probes=[Hasty(), "norms"], limit=10)
 
 
 def test_the_transform_works(tmp_path, monkeypatch, digits, linear):

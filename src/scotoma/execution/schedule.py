@@ -131,7 +131,11 @@ def _stages(
             part, seconds = run if n == total else run.subset(run.indices[:n]), {}
             for name in order:
                 began = time.monotonic()
-                yield name, probes[name].measure(claim, part, settings), part
+                conclusion = probes[name].measure(claim, part, settings)
+                if not callable(conclusion):
+                    kind = type(conclusion).__name__
+                    raise TypeError(f"probe {name}: measure returned a {kind}, not a function")
+                yield name, conclusion, part
                 seconds[name] = time.monotonic() - began
                 advance(1)
             order.sort(key=seconds.__getitem__)
