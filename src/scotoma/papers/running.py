@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
-
-from scotoma._version import __version__
 from scotoma.attacks import ATTACKS
 from scotoma.execution.ranks import ranks
 from scotoma.execution.store import write_json
@@ -23,6 +18,7 @@ from scotoma.papers.item import SUMMARY, Context, Item, Options
 from scotoma.report import text
 from scotoma.report.html import write_reproduction
 from scotoma.results.finding import Finding, Row
+from scotoma.results.provenance import machine
 from scotoma.utils.errors import InputError
 
 PIPED = 120
@@ -32,7 +28,6 @@ WORDS = 30
 ALWAYS = ("Measure", "Ours", "n", "Published")
 """Columns that are printed even if all their cells are the same."""
 RANGED = {"low": "ours_low", "high": "ours_high"}
-LIBRARIES = ("torch", "numpy", "scipy", "polars", "faiss-cpu")
 
 
 @dataclass(frozen=True)
@@ -189,8 +184,5 @@ def _provenance(context: Context, models: tuple[str, ...], command: str | None) 
         "attack": context.attack or "the paper's",
         "limit": context.limit or "the paper's",
         "models": {model.name: {"sha256": model.sha256, **model.card} for model in used},
-        "device": str(next(iter(context.runs.values())).device) if context.runs else "none",
-        "threads": torch.get_num_threads(),
-        "versions": {"scotoma": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in LIBRARIES},
+        **machine(next(iter(context.runs.values())).device if context.runs else "none"),
     }

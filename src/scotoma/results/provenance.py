@@ -13,7 +13,7 @@ import torch
 from scotoma._version import __version__
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(device: torch.device | str) -> dict[str, Any]:
     """Return the device, the threads and the versions of the installed packages."""
     versions = {"scotoma": __version__, "python": platform.python_version()}
     for package in ("torch", "numpy", "scipy", "polars", "faiss-cpu", "openTSNE"):

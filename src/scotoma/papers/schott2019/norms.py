@@ -207,16 +207,15 @@ def _figures(norm: str) -> tuple[Figure, Figure]:
 
 def _sizes(models: Models, norm: str) -> str:
     medians = {model: each.readings[norm].median for model, each in models.items()}
-    said = {m: f"{v:.3g}" if np.isfinite(v) else "not reached" for m, v in medians.items()}
-    return ", ".join(f"{model} {value}" for model, value in said.items())
+    said = (f"{m} {v:.3g}" if np.isfinite(v) else f"{m} not reached" for m, v in medians.items())
+    return ", ".join(said)
 
 
 def _notes(context: Context, models: Models) -> tuple[str, ...]:
     slow = [name for name, each in models.items() if inside(each.run.claim.model.module)]
-    by_queries: dict[int, list[str]] = {}
-    for name, each in sorted(models.items(), key=lambda named: named[1].queries):
-        by_queries.setdefault(each.queries, []).append(name)
-    queries = " and ".join(f"{n:,} on {', '.join(names)}" for n, names in by_queries.items())
+    numbers = sorted({each.queries for each in models.values()})
+    on = {n: ", ".join(m for m, each in models.items() if each.queries == n) for n in numbers}
+    queries = " and ".join(f"{n:,} on {names}" for n, names in on.items())
     notes = [
         f"{len(models[BOUNDED].correct):,} test images drawn at random (seed {context.seed}), the "
         "same for every model. The distance of an image is the smallest over the attacks of a "
