@@ -71,20 +71,20 @@ class HopSkipJump(MinimumNormAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         search = Search.begin(model, images, labels, random)
         Starts(self.norm).follow(search)
-        return self._jump_from(search, images)
+        return self._walk_from(search, images)
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
         search = Search.begin(model, images, labels, random)
         search.begin_at(start, self.norm)
-        return self._jump_from(search, images)
+        return self._walk_from(search, images)
 
-    def _jump_from(self, search: Search, images: Tensor) -> Tensor:
+    def _walk_from(self, search: Search, images: Tensor) -> Tensor:
         adversarial = images.clone()
         search.drop(search.distance.isinf())
         progress = search.clean.new_full((len(search), len(self.sides)), torch.inf)
-        state = search.become(_State, scale=torch.ones_like(search.distance), progress=progress)
+        state = search.become(Walk, scale=torch.ones_like(search.distance), progress=progress)
         # a distance is met to a quarter of what a probe moves the boundary's crossing
         halvings = math.ceil(math.log2(max(1, images[:1].numel()))) + 2
         iteration = 1
@@ -96,10 +96,13 @@ class HopSkipJump(MinimumNormAttack):
             if not len(state):
                 return adversarial
             normal = self._normal(state, probes, state.random.fork(iteration))
-            self._jump(state, normal, halvings)
+            before = state.distance.clone()
+            self._step(state, normal, halvings)
+            gained = (before / state.distance)[:, None]
+            state.progress.scatter_(1, state.progress.argmax(1, keepdim=True), gained)
             iteration += 1
 
-    def _normal(self, state: _State, probes: int, random: Randomness) -> Tensor:
+    def _normal(self, state: Walk, probes: int, random: Randomness) -> Tensor:
         """Return the normal towards fooling images, (n, c, h, w), from probes around x (section
         III-C, eq. 16)."""
         values = state.clean[0].numel()
@@ -133,7 +136,7 @@ class HopSkipJump(MinimumNormAttack):
         state.scale *= torch.where(share < SPREAD[0], 0.5, torch.where(share > SPREAD[1], 2.0, 1.0))
         return normal
 
-    def _jump(self, state: _State, normal: Tensor, halvings: int) -> None:
+    def _step(self, state: Walk, normal: Tensor, halvings: int) -> None:
         """Jump along the normal and return to the boundary, where that is nearer."""
         norm, before = self.norm, state.distance.clone()
         length = column(size(normal, "l2").clamp_min_(TINY))
@@ -153,13 +156,12 @@ class HopSkipJump(MinimumNormAttack):
         x = place(state.clean[landed], ends[landed], reach)
         x, _ = state.bisect(landed, x, place, ends[landed], reach, halvings)
         state.keep(landed, x, norm)
-        state.progress.scatter_(
-            1, state.progress.argmax(1, keepdim=True), (before / state.distance)[:, None]
-        )
 
 
 @dataclass
-class _State(Search):
+class Walk(Search):
+    """State of a walk along the boundary by estimated normals."""
+
     scale: Tensor
     """distance of the probes from x, in units of x's distance from the image over sqrt(d), (n,)"""
     progress: Tensor
