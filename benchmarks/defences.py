@@ -12,7 +12,7 @@ the defended network, the mean of 8 draws if it is randomised, and count if they
 within eps. The methods:
 
 * bare: `strong` on the network without the defence, judged by it: how robust it is itself
-* transfer: the same images, judged by the defended network
+* transfer: the same perturbations enlarged to eps, judged by the defended network
 * ours: `strong`, as in an audit: on the mean of 8 draws if the defence is randomised
 * autoattack: the standard version, or `rand` with 20 draws a gradient if the defence is randomised
 * foolbox: PGD and FMN for L-inf, 100 steps each
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from harness import ZOO, Attack, clock, command
 from page import table
 from peers import art, autoattack, foolbox, ours
-from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data import load_data
@@ -156,7 +156,13 @@ def alone(row: Row) -> Cell:
 
 def transferred(row: Row) -> Cell:
     strong = ours("strong", row.threat)
-    return attacked(row, [strong], row.network, row.judge, row.network)
+
+    def enlarged(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        change = strong(model, images, labels) - images
+        factor = row.threat.eps / size(change, "linf").clamp_min(1e-6)
+        return (images + change * column(factor)).clamp(0, 1)
+
+    return attacked(row, [enlarged], row.network, row.judge, row.network)
 
 
 def audited(row: Row) -> Cell:
