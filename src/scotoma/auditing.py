@@ -84,6 +84,7 @@ def audit(
     Raises:
         InputError: an argument cannot be used; the message names it. Nothing has been written.
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     >>> images = torch.rand(20, 1, 4, 4)
     >>> labels = model(images).argmax(1)
