@@ -27,9 +27,10 @@ class CGBA(HopSkipJump):
     fooling point is, so bisection of the angle finds the best step and no length has to be chosen.
 
     The normal is estimated as in `HopSkipJump`, from fewer probes, and each iteration starts from
-    the nearest point so far. Its median distance was below those of `HopSkipJump` and `Boundary`
-    after 1,000 and 2,000 queries, not after 5,000 (docs/log.md). Images that it does not fool, or
-    whose `start` does not fool, are returned unchanged.
+    the nearest point so far. On a natural network its median distance was below those of
+    `HopSkipJump` and `Boundary` after 1,000 and 2,000 queries; after 5,000, and on robust networks,
+    `Boundary` was nearer (docs/log.md). Images that it does not fool, or whose `start` does not
+    fool, are returned unchanged.
 
     Args:
         norm: "l2".

@@ -43,10 +43,10 @@ class Surrogate(BoundedAttack):
     class (votes), it learns the classes. The images that withstand go to `Square`, from the example
     with the largest margin.
 
-    It fools few images of a network whose margins are wide, but on votes, which give `Square`
-    nothing to follow, it stays inside the ball and takes few queries (docs/log.md). The network is
-    shared by the images of a call, so an image's result depends on the others: more images make a
-    better network. Images that it does not fool are returned unchanged.
+    It is for few queries: with 1,000, `Square` fools more where the logits say more than the class,
+    and `HopSkipJump` on votes (docs/log.md). The network is shared by the images of a call, so an
+    image's result depends on the others: more images make a better network. Images that it does not
+    fool are returned unchanged.
 
     Args:
         threat: the ball, L-inf or L2.
