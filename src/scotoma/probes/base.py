@@ -89,7 +89,7 @@ class Probe:
 
 def load_other(model: ModelLike, data: Dataset) -> Classifier:
     """Load a model that an option names, and check it on the data."""
-    return load_model(model).checked(data)
+    return load_model(model, data=data).checked(data)
 
 
 def load_others(models: Sequence[ModelLike], data: Dataset) -> tuple[Classifier, ...]:

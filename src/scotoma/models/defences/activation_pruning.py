@@ -50,6 +50,3 @@ class ActivationPruning(Defence):
             lambda layer: nn.Sequential(layer, Pruning(ratio)),
             "activation layer",
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)

@@ -16,7 +16,7 @@ ACTIVATIONS = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh)
 
 
 class Defence(nn.Module):
-    """A network behind a defence.
+    """A network behind a defence, or changed by it.
 
     Args:
         network: from images (n, c, h, w) in [0, 1] to logits (n, classes).
@@ -25,6 +25,9 @@ class Defence(nn.Module):
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
 
 
 class Fitted(Defence):

@@ -45,6 +45,3 @@ class KWinners(Fitted):
     def fit(self, images: Tensor, labels: Tensor) -> None:
         """Train the network with its new activations by cross-entropy."""
         train(self.network, images, labels, F.cross_entropy, steps=self.steps, rate=5e-4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)

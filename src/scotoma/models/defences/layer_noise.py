@@ -44,6 +44,3 @@ class LayerNoise(Defence):
             lambda layer: nn.Sequential(Noise(sigma), layer),
             "convolution",
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)

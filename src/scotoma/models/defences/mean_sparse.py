@@ -102,6 +102,3 @@ class MeanSparse(Fitted):
                 mean = total / count
                 layer.mean = mean.float()
                 layer.deviation = (squares / count - mean**2).clamp_min(0).sqrt().float()
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.network(images)
