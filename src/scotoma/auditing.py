@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
-from scotoma.execution.budget import Budget
+from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
@@ -31,6 +32,7 @@ from scotoma.results.command import repeat
 from scotoma.results.provenance import machine, merged
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.saved import save_finding
+from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
@@ -118,11 +120,14 @@ def audit(
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     with run.store.locked():
+        if settings.attack == "strong":
+            with suppress(OutOfTimeError):
+                settings = replace(settings, plan=run.plan())
         outcome = measure(prepared, claim, run, settings)
         if not ranks().leads:
             return _published_by_the_first(folder)
         ledger = run.ledger
-        findings = outcome.findings(ledger)
+        findings = withheld(outcome.findings(ledger))
         for finding in findings:
             save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
@@ -145,6 +150,7 @@ def audit(
             **({"budget": time_left.seconds} if time_left.seconds else {}),
             "attack": settings.attack,
             "gradient": settings.gradient,
+            **({} if settings.plan.clean else {"plan": str(settings.plan)}),
             "model": model_facts(claim.model),
             **merged(probe.provenance() for probe in prepared.values()),
             "data": {

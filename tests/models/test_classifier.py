@@ -7,7 +7,7 @@ from torch import nn
 
 from scotoma.data import load_data
 from scotoma.models import ARCHITECTURES
-from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, MeanOfDraws
+from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, is_randomised, votes
 from scotoma.utils.errors import InputError
 
 
@@ -107,23 +107,26 @@ def noise(images):
     return images + 0.5 * torch.randn_like(images)
 
 
-def test_a_randomised_model_becomes_the_mean_of_draws(images):
+def test_a_randomised_model_is_marked_and_its_answer_is_a_vote_of_draws(images):
     checked = check(before=noise)
     (note,) = checked.notes
     assert "randomised" in note
-    assert f"mean of {DRAWS} draws" in note
-    assert isinstance(checked.module, MeanOfDraws)
+    assert f"half of {DRAWS} fresh draws" in note
+    assert is_randomised(checked.module)
+    assert not is_randomised(check().module)
     torch.manual_seed(7)
     first = checked.module(images)
     assert not torch.equal(checked.module(images), first)
     torch.manual_seed(7)
     assert torch.equal(checked.module(images), first)
-    torch.manual_seed(7)
-    net = Then(before=noise)
-    torch.manual_seed(7)
-    assert torch.allclose(
-        first, torch.stack([net(images) for _ in range(DRAWS)]).mean(0), atol=1e-6
-    )
+
+
+def test_votes_are_shares_of_draws():
+    draws = [torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[0.0, 3.0, 0.0]])] * 2
+    draws.append(draws[0])
+    shares = votes(draws).exp()
+    assert torch.allclose(shares, torch.tensor([[0.6, 0.4, 0.0]]), atol=2e-3)
+    assert shares.argmax() == 0
 
 
 def test_random_probabilities_are_averaged_before_the_logarithm(images):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from scotoma.models import ARCHITECTURES
-from scotoma.models.classifier import LogProbabilities, MeanOfDraws
+from scotoma.models.classifier import LogProbabilities, Randomised
 from scotoma.models.features import default_layer, features
 from scotoma.utils.errors import InputError
 
@@ -78,7 +78,7 @@ class Noisy(nn.Module):
 
 
 def test_wrappers_are_seen_through(net, images):
-    wrapped = LogProbabilities(MeanOfDraws(nn.Sequential(net, nn.Softmax(1)), 3))
+    wrapped = LogProbabilities(Randomised(nn.Sequential(net, nn.Softmax(1))))
     assert torch.allclose(features(wrapped, images, None), features(net, images, None))
     assert torch.allclose(features(wrapped, images, "0.conv2"), features(net, images, "conv2"))
     assert torch.allclose(
@@ -90,8 +90,8 @@ def test_wrappers_are_seen_through(net, images):
 def test_a_randomised_model_is_averaged_over_its_draws(images):
     torch.manual_seed(0)
     net = Noisy()
-    got = features(MeanOfDraws(net, 400), images, None)
-    assert (got - images.flatten(1)).std() == pytest.approx(1 / 20, rel=0.2)
+    got = features(Randomised(net), images, None)
+    assert (got - images.flatten(1)).std() == pytest.approx(1 / 8**0.5, rel=0.2)
 
 
 class Pair(nn.Module):

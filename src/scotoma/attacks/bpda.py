@@ -76,11 +76,11 @@ class _Sloped(PerImage):
         owners = self.whose(images)
         if not (torch.is_grad_enabled() and images.requires_grad):
             return answer(self.model, images, owners)
-        with _StraightThrough():
+        with StraightThrough():
             return answer(self.model, images, owners)
 
 
-class _StraightThrough(TorchFunctionMode):
+class StraightThrough(TorchFunctionMode):
     """Gives steps a gradient.
 
     A tensor of integers or booleans, which autograd cannot follow, gets a `shadow`: real numbers of
@@ -105,17 +105,17 @@ class _StraightThrough(TorchFunctionMode):
 
     @staticmethod
     def _in_place(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
-        if name in STAIRS and _follows(args[0]):
+        if name in STAIRS and follows(args[0]):
             func(
                 args[0].detach(), *args[1:], **kwargs
             )  # changes the values, and autograd does not see it
             return args[0]
-        if name in ARITHMETIC | {"masked_fill"} and any(map(_has_shadow, args)):
+        if name in ARITHMETIC | {"masked_fill"} and any(map(has_shadow, args)):
             before = args[0].clone()  # what autograd needs of it is about to change
-            if _has_shadow(args[0]):
+            if has_shadow(args[0]):
                 before.shadow = args[0].shadow
             result = _sloped(getattr(Tensor, name), name, (before, *args[1:]), kwargs)
-            if _has_shadow(result):
+            if has_shadow(result):
                 args[0].shadow = result.shadow
             return args[0].copy_(result)
         return func(*args, **kwargs)
@@ -123,20 +123,20 @@ class _StraightThrough(TorchFunctionMode):
 
 def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
     """Return a function's result; a step's result with a gradient or a shadow."""
-    if name in STAIRS and _follows(args[0]):
-        return _straight(func(args[0].detach(), *args[1:], **kwargs), args[0])
-    if (name in QUOTIENTS or kwargs.get("rounding_mode")) and any(map(_follows, args)):
-        return _straight(func(*args, **kwargs), args[0] / args[1])
+    if name in STAIRS and follows(args[0]):
+        return straight(func(args[0].detach(), *args[1:], **kwargs), args[0])
+    if (name in QUOTIENTS or kwargs.get("rounding_mode")) and any(map(follows, args)):
+        return straight(func(*args, **kwargs), args[0] / args[1])
     result = func(*args, **kwargs)
     if not isinstance(result, Tensor):
         return result
     if name in RISING | FALLING:
-        left, right = map(_lit, (*args, *kwargs.values()))
-        if _follows(left) or _follows(right):
+        left, right = map(lit, (*args, *kwargs.values()))
+        if follows(left) or follows(right):
             return _shadowed(result, -1 * right + left if name in RISING else -1 * left + right)
     elif (
         name in CASTS
-        and _follows(args[0])
+        and follows(args[0])
         and not result.is_floating_point()
         and result.dtype != torch.bool
     ):
@@ -145,24 +145,24 @@ def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
         return _chosen(result, name, args, kwargs)
     elif slope := _slope(func, name, args, kwargs):
         return (
-            _straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
+            straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
         )
     return result
 
 
 def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tensor] | None:
     """Return the tensor whose gradient a function of shadows gets, or None."""
-    if name in ARITHMETIC and any(map(_has_shadow, args)):
-        return lambda: func(*map(_lit, args), **kwargs)
+    if name in ARITHMETIC and any(map(has_shadow, args)):
+        return lambda: func(*map(lit, args), **kwargs)
     if (
         name in AND | OR
-        and any(map(_has_shadow, args))
+        and any(map(has_shadow, args))
         and all(value.dtype == torch.bool for value in args)
     ):
-        left, right = map(_lit, args)
+        left, right = map(lit, args)
         return lambda: left * right if name in AND else left + right - left * right
     first = args[0] if isinstance(args[0], tuple | list) else args[:1]
-    if not any(map(_has_shadow, first)):
+    if not any(map(has_shadow, first)):
         return None
     if name in CASTS:
         return lambda: first[0].shadow
@@ -171,8 +171,8 @@ def _slope(func: Any, name: str, args: tuple, kwargs: dict) -> Callable[[], Tens
     if name in SHAPES and not any(
         isinstance(value, torch.dtype) for value in (*args, *kwargs.values())
     ):
-        lit = _lit(args[0]) if isinstance(args[0], Tensor) else [_lit(value) for value in args[0]]
-        return lambda: func(lit, *args[1:], **kwargs)
+        real = lit(args[0]) if isinstance(args[0], Tensor) else [lit(value) for value in args[0]]
+        return lambda: func(real, *args[1:], **kwargs)
     return None
 
 
@@ -188,7 +188,7 @@ def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
         condition, yes, no = first, second, third
     else:  # the method of a tensor
         condition, yes, no = second, first, third
-    if not _has_shadow(condition):
+    if not has_shadow(condition):
         return result
     slope = condition.shadow * (_number(yes, condition.shadow) - _number(no, condition.shadow))
     return (
@@ -210,36 +210,36 @@ class _Straight(torch.autograd.Function):
         return gradient[0], gradient[0]
 
 
-def _straight(values: Tensor, slope: Tensor) -> Tensor:
+def straight(values: Tensor, slope: Tensor) -> Tensor:
     """Return the values of one tensor with the gradient of another."""
     return _Straight.apply(values.detach(), slope.to(values.dtype).expand_as(values))  # type: ignore[return-value]
 
 
 def _shadowed(result: Tensor, slope: Tensor) -> Tensor:
-    result.shadow = _straight(result.to(slope.dtype), slope)  # type: ignore[attr-defined]
+    result.shadow = straight(result.to(slope.dtype), slope)  # type: ignore[attr-defined]
     return result
 
 
-def _follows(value: Any) -> bool:
+def follows(value: Any) -> bool:
     """Return whether autograd follows the tensor."""
     return isinstance(value, Tensor) and value.requires_grad
 
 
-def _has_shadow(value: Any) -> bool:
+def has_shadow(value: Any) -> bool:
     return hasattr(value, "shadow")
 
 
 def _is_mask(tensor: Tensor, index: Any, value: Any) -> bool:
     """Return whether one number is written where a comparison holds."""
     return (
-        _has_shadow(index)
+        has_shadow(index)
         and index.dtype == torch.bool
         and index.shape == tensor.shape
         and not isinstance(value, Tensor)
     )
 
 
-def _lit(value: Any) -> Any:
+def lit(value: Any) -> Any:
     return getattr(value, "shadow", value)
 
 

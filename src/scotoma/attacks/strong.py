@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.adaptive.adapted import Adapted
+from scotoma.attacks.adaptive.look import IMAGES
+from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.nearest import size
@@ -20,6 +24,8 @@ from scotoma.utils.random import Randomness
 SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
 """Minimum-norm search in each norm."""
 
+STREAM = -3
+"""Stream of random numbers for the look; the attacks have those from 0."""
 NEAR = 1.05
 """Factor of eps up to which images that withstand the search are attacked further: the other
 attacks fooled hardly any image whose smallest perturbation was larger (docs/log.md)."""
@@ -34,12 +40,16 @@ class Strong(BoundedAttack):
     smallest perturbation shortened to eps: it crosses the flat steps that training at a large eps
     leaves (on PGD-trained MNIST models it finds what no gradient does).
 
+    It looks at the model first (`attacks.adaptive`). Where the exact gradient does not lead it, it
+    attacks as `Adapted` does instead; the look takes about 100 passes of 24 images.
+
     The closest fooling images are returned, also beyond eps; images without one are unchanged.
 
     Args:
         threat: L-inf or L2; its norm is minimised, its eps is where further attacks concentrate.
         until: a smaller size that matters as much as eps: images are attacked further at both, and
             left once their perturbation is smaller; 0 finds each image's smallest.
+        look: whether to look at the model; if not, it follows the exact gradient.
 
     >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
@@ -50,8 +60,19 @@ class Strong(BoundedAttack):
     id: ClassVar[str] = "strong"
     norms: ClassVar = ("linf", "l2")
     until: float = 0.0
+    look: bool = True
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        if self.look:
+            with torch.no_grad():
+                correct = (model(images).argmax(1) == labels).nonzero().squeeze(1)
+            few = correct[:IMAGES]
+            stream = random.fork(STREAM).select(few)
+            part = select(model, few)
+            plan = make_plan(part, images[few], labels[few], self.threat, stream)
+            if not plan.clean:
+                attack = Adapted(self.threat, self.until, plan)
+                return attack(model, images, labels, generator=random)
         adversarial = self._search(model, images, labels, generator=random.fork(0))
         sizes = [self.threat.eps]
         if 0 < self.until < self.threat.eps:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.claim import TOLERANCE
+from scotoma.models.classifier import DRAWS, TIE, is_randomised, votes
 
 EXAMPLE = "adversarial"
 """Column of the adversarial image, flat float32; null where the attack failed."""
@@ -18,8 +19,11 @@ EXAMPLE = "adversarial"
 def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
     """Return float32 logits (n, classes) that do not depend on the batch.
 
-    Images whose two best classes nearly tie, so that rounding could decide, are evaluated alone.
+    Images whose two best classes nearly tie, so that rounding could decide, are evaluated alone. A
+    randomised model's logits are the logarithms of the shares of `DRAWS` fresh draws.
     """
+    if is_randomised(model):
+        return votes(model(images).float() for _ in range(DRAWS))
     with (
         torch.autocast(images.device.type, enabled=False),
         torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
@@ -47,7 +51,8 @@ def measure(
     adversarial_prediction, success, l0, l1, l2, linf, forwards, backwards, adversarial.
 
     A success is an image in [0, 1] with a wrong prediction whose original was classified correctly,
-    by a margin that the rounding of another kernel or batch cannot undo. Distances are infinite if
+    by a margin that the rounding of another kernel or batch cannot undo. A randomised model is
+    right, or wrong, if more than half of its draws are. Distances are infinite if
     the attack failed and 0 if the model was wrong before it. l0 counts pixels, all channels of one
     together.
 
@@ -62,6 +67,8 @@ def measure(
     """
     clean = verified_logits(model, images) if clean is None else clean
     attacked = verified_logits(model, adversarial)
+    if is_randomised(model):
+        clean, attacked = against_all_others(clean, labels), against_all_others(attacked, labels)
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
     # attacks keep the whole guard; false for NaN
@@ -71,8 +78,7 @@ def measure(
     moved = delta.amax(1).flatten(1) > TOLERANCE
     flat = delta.flatten(1)
     distances = {
-        # at least one where a change below the tolerance fools: on a tie of rounded values
-        "l0": moved.sum(1).maximum(flat.any(1)).float(),
+        "l0": moved.sum(1).float(),
         "l1": flat.sum(1),
         "l2": flat.norm(dim=1),
         "linf": flat.amax(1),
@@ -92,6 +98,14 @@ def measure(
     frame = pl.DataFrame({name: value.cpu().numpy() for name, value in columns.items()})
     examples = example_column(adversarial)
     return frame.with_columns(pl.when(pl.col("success")).then(examples).alias(EXAMPLE))
+
+
+def against_all_others(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return log shares (n, classes) in which the label loses unless more than half vote for it."""
+    share = logits.gather(1, labels[:, None]).exp()
+    least = torch.where(share > 0.5 + TIE, logits.gather(1, labels[:, None]), -torch.inf)
+    bound = logits.scatter(1, labels[:, None], -torch.inf).amax(1, keepdim=True)
+    return logits.scatter(1, labels[:, None], torch.maximum(least, bound - 1))
 
 
 def example_column(images: Tensor) -> pl.Series:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -19,7 +19,12 @@ from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
 PROBE_IMAGES = 32
-DRAWS = 8
+DRAWS = 64
+"""Fresh draws that decide what a randomised model's answer is."""
+TIE = 1e-3
+"""Weight of probabilities beside votes, less than that of one vote."""
+TINY = 1e-6
+"""Smallest share whose logarithm is taken."""
 SAME_BATCH = 1e-4
 """Difference between runs of a batch that rounding explains, as a fraction of the largest logit."""
 OTHER_BATCH = 1e-3
@@ -74,7 +79,7 @@ class Classifier:
     def checked(self, data: Dataset) -> Classifier:
         """Check predictions on a few test images of `data`, and return the classifier with notes.
 
-        Probabilities become logits and a randomised model the mean of several draws, each with a
+        Probabilities become logits, and a randomised model is marked as `Randomised`, each with a
         note. Other notes are on predictions that depend on the batch, on missing gradients, and on
         more outputs than classes. The global random state does not change.
 
@@ -103,9 +108,9 @@ class Classifier:
         if spread > SAME_BATCH * largest:
             notes.append(
                 f"The model is randomised: logits of an image differ by up to {spread:.3g} between "
-                f"runs. Attacks and predictions use the mean of {DRAWS} draws."
+                f"runs. It is right, or fooled, if more than half of {DRAWS} fresh draws are."
             )
-            module = MeanOfDraws(module, DRAWS)
+            module = Randomised(module)
         elif (shift := _difference(alone, logits)) > OTHER_BATCH * largest:
             notes.append(
                 "The prediction for an image depends on the other images in its batch (logits "
@@ -204,19 +209,38 @@ class LogProbabilities(nn.Module):
         return self.module(images).float().clamp_min(1e-30).log()
 
 
-class MeanOfDraws(nn.Module):
-    """Averages the logits of a randomised model over draws.
+class Randomised(nn.Module):
+    """A model whose answers are random: each call is one draw, and `votes` is its answer.
 
-    Source: Athalye et al. 2018 (expectation over transformation).
+    The mean of several draws would be another model than the one that is used.
     """
 
-    def __init__(self, module: nn.Module, draws: int):
+    def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
-        self.draws = draws
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.stack([self.module(images) for _ in range(self.draws)]).mean(0)
+        return self.module(images)
+
+
+def is_randomised(model: nn.Module) -> bool:
+    """Return whether `Classifier.checked` saw that the model's answers are random."""
+    while isinstance(model, LogProbabilities):
+        model = model.module
+    return isinstance(model, Randomised)
+
+
+def votes(draws: Iterable[Tensor]) -> Tensor:
+    """Return the logarithm of the share of draws for each class, (n, classes).
+
+    Args:
+        draws: the logits (n, classes) of each draw; their probabilities break ties.
+    """
+    total, count = 0.0, 0
+    for logits in draws:
+        best = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
+        total, count = total + (1 - TIE) * best + TIE * logits.softmax(1), count + 1
+    return (total / count).clamp_min(TINY).log()  # type: ignore[union-attr]
 
 
 def freeze(module: nn.Module) -> None:

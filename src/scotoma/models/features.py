@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from scotoma.models.classifier import LogProbabilities, MeanOfDraws
+from scotoma.models.classifier import LogProbabilities, Randomised
 from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
 PIXELS = "pixels"
 LOGITS = "logits"
+DRAWS = 8
+"""Draws over which features of a randomised model are averaged."""
 ELSE = f"use layer={LOGITS}, layer={PIXELS} or the name of another layer"
 
 
@@ -75,10 +77,10 @@ def default_layer(module: nn.Module, images: Tensor | None = None) -> str:
 
 
 def _unwrap(module: nn.Module) -> tuple[nn.Module, int]:
-    """Return the user's own module, and the number of draws in a prediction."""
+    """Return the user's own module, and the number of draws that are averaged."""
     draws = 1
-    while isinstance(module, LogProbabilities | MeanOfDraws):
-        draws *= module.draws if isinstance(module, MeanOfDraws) else 1
+    while isinstance(module, LogProbabilities | Randomised):
+        draws = DRAWS if isinstance(module, Randomised) else draws
         module = module.module
     return module, draws
 

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from scotoma.attacks import follows_gradients, make
+from scotoma.attacks.adaptive.adapted import Adapted
+from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.core.gradient import with_gradient
+from scotoma.attacks.strong import Strong
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Attack, Run
@@ -36,12 +39,14 @@ class Settings:
         attack: a name of `scotoma.attacks.ATTACKS`.
         sources: the models on which the attack makes its examples, where it is `transfer`.
         gradient: "exact", "bpda" or "estimate" (`attacks.core.gradient.with_gradient`), for an
-            attack that follows gradients.
+            attack other than `strong` that follows gradients.
+        plan: how the attack `strong` adapts to the model (`Run.plan`).
     """
 
     attack: str = "strong"
     sources: tuple[Classifier, ...] = ()
     gradient: str = "exact"
+    plan: Plan = CLEAN
 
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """Make the attack for a threat.
@@ -50,6 +55,10 @@ class Settings:
             threat: the norm and the size of the perturbations.
             until: size of a perturbation below which an attack may leave an image; 0 means never.
         """
+        if self.attack == "strong":
+            if self.plan.clean:
+                return Strong(threat, until, look=False)
+            return Adapted(threat, until, self.plan)
         attack = make(self.attack, threat, until=until, sources=self.sources)
         return with_gradient(attack, self.gradient) if follows_gradients(attack) else attack
 

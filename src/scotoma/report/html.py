@@ -22,7 +22,7 @@ FOLDED_ROWS = 12
 
 SHOWN_ABOVE = ("errors", "notes", "command")
 """Keys of the provenance that are not in its list at the end."""
-VERDICTS = ("holds", "weak", "broken", "reproduced", "differs", "not applicable")
+VERDICTS = ("holds", "weak", "broken", "undecided", "reproduced", "differs", "not applicable")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-Verdict = Literal["holds", "weak", "broken", "not applicable", "reproduced", "differs"]
+Verdict = Literal["holds", "weak", "broken", "undecided", "not applicable", "reproduced", "differs"]
 """Answer of a probe; the last two are those of an item that measures a paper again."""
 Row = dict[str, Any]
 

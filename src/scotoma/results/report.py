@@ -79,7 +79,7 @@ class Report:
         from rich.markup import escape
         from rich.table import Table
 
-        colours = {"holds": "green", "weak": "yellow", "broken": "red", "not applicable": "dim"}
+        colours = {"holds": "green", "weak": "yellow", "broken": "red", "undecided": "yellow"}
         table = Table(
             title=describe_claim(self.claim),
             title_justify="left",
@@ -89,7 +89,8 @@ class Report:
         for heading in ("probe", "verdict", "result"):
             table.add_column(heading)
         for finding in self.findings:
-            verdict = f"[{colours[finding.verdict]}]{finding.verdict}[/]"
+            colour = colours.get(finding.verdict, "dim")
+            verdict = f"[{colour}]{finding.verdict}[/]"
             table.add_row(finding.probe, verdict, finding.headline)
         console = Console()
         for error in self.errors:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scotoma.results.finding import Finding
 
-ORDER = {"broken": "breaks", "weak": "is weak", "holds": "holds"}
+ORDER = {"broken": "breaks", "weak": "is weak", "undecided": "is undecided", "holds": "holds"}
 """Verdicts on a claim, the worst first, as a sentence says them."""
 
 

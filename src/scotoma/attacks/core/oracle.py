@@ -150,10 +150,14 @@ class Counted(PerImage):
         self.backwards = torch.zeros_like(self.forwards)
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.counted(images, self.model)
+
+    def counted(self, images: Tensor, module: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return what a part of the model makes of images, counted as a pass of the whole."""
         owners = self.whose(images)
         one = torch.ones_like(owners)
         self.forwards.index_add_(0, owners, one)
-        logits = self.model(images)
+        logits = module(images)
         if logits.requires_grad:
 
             def charge(_: Tensor) -> None:

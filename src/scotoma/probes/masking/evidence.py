@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.claim import Claim
 from scotoma.metrics.linearity import Linearity
 from scotoma.probes.masking.checks import OVERSHOOT, Check, at_least, never_falls, not_behind
@@ -49,6 +50,8 @@ class Evidence:
     surfaces: dict[str, pl.DataFrame]
     """columns e1, e2, loss; "wide" and "close" """
     sources: tuple[str, ...]
+    plan: Plan = CLEAN
+    """how the audit attack adapted to the model"""
 
     def checks(self) -> list[Check]:
         """Return the checks that a useful gradient passes."""

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks import make
+from scotoma.attacks.adaptive.adapted import Adapted
+from scotoma.attacks.adaptive.plan import Plan
+from scotoma.attacks.adaptive.views import View
 from scotoma.attacks.core.losses import cross_entropy, margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import IFGSM
@@ -78,7 +81,11 @@ class Masking(Probe):
         others = [
             source for source in sources(claim, run, prepared(self.sources)) if source.held_out
         ]
-        return partial(finding, self.question, self._gather(claim, run, settings, correct, others))
+        evidence = self._gather(claim, run, settings, correct, others)
+        if settings.plan.clean and any(not check.passed for check in evidence.checks()):
+            # the look saw nothing, the checks do: attack as if the gradient were useless
+            run.attack(Adapted(claim.threat, plan=suspicious(claim)), what="masking: all means")
+        return partial(finding, self.question, evidence)
 
     def _gather(
         self,
@@ -139,6 +146,7 @@ class Masking(Probe):
             drawn=int(index[worst]),
             surfaces=self._surfaces(run, claim, int(index[worst]), sources),
             sources=tuple(source.name for source in sources),
+            plan=settings.plan,
         )
 
     @staticmethod
@@ -221,6 +229,13 @@ class Masking(Probe):
             )
             for name, reach in reaches.items()
         }
+
+
+def suspicious(claim: Claim) -> Plan:
+    """Return the plan for a model whose gradient fails a check though nothing is known of it."""
+    values = 1 if claim.threat.norm == "linf" else math.prod(claim.data.shape)
+    smoothed = View(draws=8, sigma=claim.threat.eps / math.sqrt(values) / 2)
+    return Plan((View(), smoothed), ("checks of the gradient fail",))
 
 
 def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarray:

@@ -12,13 +12,14 @@ from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED, Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.results.ledger import Ledger
-from scotoma.utils.stats import Rate, finite, rate
+from scotoma.utils.stats import Rate, finite, paired_difference, rate
 from scotoma.utils.text import norm_name
 
 RULE = (
     "broken (gradients are masked) if the 95% interval of the share of failing images lies above "
     f"the tolerated share in one check: {TOLERATED:.0%}, or {OVERSHOOT:.0%} for single steps and "
-    "for the comparison with the audit attack; weak if above a fifth of that; else holds"
+    "for the comparison with the audit attack, or if the look at the model named what hides its "
+    "gradient; weak if above a fifth of that; else holds"
 )
 LISTED = 12
 """Number of failing images that the table of a check names."""
@@ -34,8 +35,9 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
     union = rate(rec.successes(ledger.rows(), threat.eps, threat.norm))
     checks = evidence.checks()
     failed = [check for check in checks if not check.passed]
+    masked = bool(failed or evidence.plan.mechanisms)
     verdict: Verdict = (
-        "broken" if failed else "weak" if any(check.notable for check in checks) else "holds"
+        "broken" if masked else "weak" if any(check.notable for check in checks) else "holds"
     )
     gradients, n = evidence.gradients, len(evidence.index)
     directions = survival(torch.from_numpy(evidence.subspace), max(evidence.orders))
@@ -46,7 +48,8 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
         rule=RULE,
         headline=_headline(evidence, checks, failed, union),
         numbers={
-            "masked": bool(failed),
+            "masked": masked,
+            "circumvented": masked and _circumvented(evidence, union),
             "failed": len(failed),
             "checks": len(checks),
             **columns("attack_success", union),
@@ -82,6 +85,20 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
     )
 
 
+def _circumvented(evidence: Evidence, union: Rate) -> bool:
+    """Return whether the audit got around what hides the gradient.
+
+    Either little is left to hide, or other gradients lead to more success than the exact one did.
+    """
+    own = evidence.fooled["iterated"] | evidence.fooled["many restarts"]
+    gained = paired_difference(evidence.fooled["the audit's own"], own)
+    return union.low > FINDS_ITS_WAY or (bool(evidence.plan.mechanisms) and gained.low > 0)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _check(evidence: Evidence, check: Check) -> Row:
     """Return a row of the table of checks; `images` are the first test images that fail."""
     failing = evidence.index[check.failing]
@@ -103,6 +120,12 @@ def _check(evidence: Evidence, check: Check) -> Row:
 
 def _headline(evidence: Evidence, checks: list[Check], failed: list[Check], union: Rate) -> str:
     success = rate(evidence.fooled["iterated"] | evidence.fooled["many restarts"])
+    if evidence.plan.mechanisms:
+        return (
+            f"{_sentence('; '.join(evidence.plan.mechanisms))} Iterated attacks along the exact "
+            f"gradient fool {correct(success)}; all attacks of the audit together fool "
+            f"{union.value:.1%}, led by {evidence.plan.views[0]}."
+        )
     if not failed:
         return (
             f"None of {len(checks)} checks found masked gradients. Iterated attacks fool "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import polars as pl
 
+from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
@@ -49,18 +51,30 @@ class Robustness(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         own = run.attack(settings.make_attack(claim.threat), what="robustness")
-        return partial(self._report, claim, run, settings, own)
+        plain = None
+        if not settings.plan.clean:
+            exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
+            plain = run.attack(exact, what="robustness by plain attacks")
+        return partial(self._report, claim, run, settings, own, plain)
 
     def _report(
-        self, claim: Claim, run: Run, settings: Settings, own: pl.DataFrame, ledger: Ledger
+        self,
+        claim: Claim,
+        run: Run,
+        settings: Settings,
+        own: pl.DataFrame,
+        plain: pl.DataFrame | None,
+        ledger: Ledger,
     ) -> Finding:
-        """Return the finding from the ledger, and from the audit attack's `own` records."""
+        """Return the finding from the ledger, and from records of the audit attack, as adapted to
+        the model (`own`) and as it would be on a model whose gradients lead attacks (`plain`)."""
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
         clean = rate((records["prediction"] == records["label"]).to_numpy())
         success = rate(rec.successes(records, eps, norm))
         distances = records[norm].to_numpy()
         robust = rate(rec.beyond(distances, eps))
+        alone = rate(rec.beyond((own if plain is None else plain)[norm].to_numpy(), eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
         chosen = self._spread(records, claim.threat)
         attacks = self._attacks(records, claim.threat)
@@ -69,12 +83,14 @@ class Robustness(Probe):
             question=self.question,
             verdict=verdict(success),
             rule=RULE,
-            headline=self._headline(claim, clean, robust, success, len(attacks)),
+            headline=self._headline(claim, clean, robust, success, len(attacks))
+            + ("" if plain is None else hidden_from(alone)),
             numbers={
                 **columns("clean_accuracy", clean),
                 **columns("robust_accuracy", robust),
                 **columns("attack_success", success),
                 **columns("audit_attack_success", rate(rec.successes(own, eps, norm))),
+                **({} if plain is None else columns("plain_robust_accuracy", alone)),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
                 "forwards_per_image": finite(own["forwards"].mean() or 0.0),  # type: ignore[arg-type]
@@ -101,6 +117,7 @@ class Robustness(Probe):
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
+                *([] if settings.plan.clean else [plan_note(settings.plan)]),
                 f"Audit attack: {settings.attack}; audit attack success and passes per image are "
                 "its own. All other numbers are over all attacks of this audit: each image counts "
                 "with the smallest perturbation that any of them gave. The table of attacks says "
@@ -194,6 +211,24 @@ class Robustness(Probe):
                 for row in chosen.iter_rows(named=True)
             ],
         )
+
+
+def hidden_from(alone: Rate) -> str:
+    """Return the sentence on what plain attacks would have reported."""
+    return (
+        f" Attacks that follow the exact gradient alone would report {alone.value:.1%} robust "
+        "accuracy."
+    )
+
+
+def plan_note(plan: Plan) -> str:
+    """Return the note on how the audit attack adapted, and why."""
+    pilot = ", ".join(f"{share:.0%} by {view}" for view, share in plan.pilot)
+    images = plan.look.images if plan.look else 0
+    return (
+        f"{plan} In short attacks on {images} images, within eps and within 0.4 eps, successes "
+        f"were {pilot}."
+    )
 
 
 def verdict(success: Rate) -> Verdict:

@@ -1,0 +1,105 @@
+"""An attack on a model whose answers are random: ascent on the mean of draws, judged by votes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.adaptive.views import View, Viewed
+from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.oracle import Oracle, select
+from scotoma.claim import Threat
+from scotoma.utils.random import Randomness
+
+SIZES = (0.5, 1.0, 2.0)
+"""Sizes of the balls, in units of eps, the smallest first: an image that is fooled leaves."""
+LENGTHS = (0.6, 0.7, 0.8, 0.9, 1.0)
+"""Lengths of a perturbation that are tried, as shares of it, since half a ball may suffice."""
+CHECKED = 32
+"""Draws that decide whether a perturbation fools the model."""
+SURE = 0.65
+"""Share of these draws that must be wrong, so that most of other draws are."""
+DECAY = 0.8
+"""Share of the mean gradient of earlier steps that a step keeps."""
+
+
+@dataclass(frozen=True)
+class Expected(BoundedAttack):
+    """Ascent on the mean margin of several draws in balls of growing size.
+
+    No draw ends the search, since one of many fools by luck: a perturbation counts if `SURE` of
+    `CHECKED` fresh draws are wrong. Images without one are returned unchanged.
+
+    Source: expectation over transformation, Athalye et al. 2018, section 4.2.
+
+    Args:
+        threat: the ball of the claim; the smallest of `SIZES` that fools is kept.
+        view: how gradients are obtained, with its number of draws.
+        steps: gradient steps in each ball, each as many passes as there are draws.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> Expected("linf:0.2", View(draws=2, random=True), 5)(nn.Flatten(), images, labels).argmax()
+    tensor(1)
+    """
+
+    id: ClassVar[str] = "expected"
+    norms: ClassVar = ("linf", "l2")
+    view: View = View(draws=8, random=True)  # noqa: RUF009
+    steps: int = 40
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        adversarial, rows = images.clone(), torch.arange(len(images), device=images.device)
+        for number, size in enumerate(SIZES):
+            if not len(rows):
+                break
+            ball = Threat(self.norm, min(1.0, size * self.threat.eps))
+            stream = random.fork(number).select(rows)
+            part = select(model, rows)
+            ends = self._ascend(ball, part, images[rows], labels[rows], stream)
+            found = shortest(part, images[rows], labels[rows], ends)
+            fooled = (found != images[rows]).flatten(1).any(1)
+            adversarial[rows[fooled]] = found[fooled]
+            rows = rows[~fooled]
+        return adversarial
+
+    def _ascend(
+        self, ball: Threat, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        """Return the last points of an ascent with momentum, whose steps shrink to nothing."""
+        viewed = Viewed(self._unused, self.view).wrap(model, images, random)
+        oracle, x, mean = Oracle(viewed, labels), images.clone(), torch.zeros_like(images)
+        for step in range(self.steps):
+            gradient = oracle.value_and_grad(x, margin).gradient
+            length = gradient.flatten(1).abs().mean(1).clamp_min(torch.finfo(x.dtype).tiny)
+            mean = DECAY * mean + gradient / column(length)
+            pace = 0.5 * (1 + math.cos(math.pi * step / self.steps)) / 2
+            x = ball.project(x + ball.steepest(mean.clone()).mul_(pace), images)
+        return x
+
+    @staticmethod
+    def _unused(*_: object) -> Tensor:
+        raise AssertionError("only the view is used")
+
+
+@torch.no_grad()
+def shortest(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor) -> Tensor:
+    """Return each perturbation at the shortest of `LENGTHS` at which it surely fools the model."""
+    result, rows = images.clone(), (found != images).flatten(1).any(1).nonzero().squeeze(1)
+    for length in LENGTHS:
+        if not len(rows):
+            break
+        tried = (images[rows] + length * (found[rows] - images[rows])).clamp(0, 1)
+        oracle = Oracle(select(model, rows), labels[rows])
+        wrong = torch.stack(
+            [oracle.logits(tried).argmax(1) != labels[rows] for _ in range(CHECKED)]
+        )
+        sure = wrong.float().mean(0) >= SURE
+        result[rows[sure]] = tried[sure]
+        rows = rows[~sure]
+    return result

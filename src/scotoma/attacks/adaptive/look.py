@@ -1,0 +1,213 @@
+"""A look at a model before it is attacked: is its gradient one that an attack can follow?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from scotoma.attacks.adaptive.opened import OSCILLATING
+from scotoma.attacks.bpda import FALLING, QUOTIENTS, RISING, STAIRS
+from scotoma.attacks.core.losses import fooled, margin
+from scotoma.attacks.pgd import PGD
+from scotoma.attacks.square import Square
+from scotoma.claim import Threat
+from scotoma.utils.random import Randomness
+
+IMAGES = 24
+"""Images that are looked at; a share of them is an estimate."""
+SAME = 1e-4
+"""Share of the largest logit by which two answers may differ through rounding."""
+TINY, SMALL = 1e-4, 1e-3
+"""Changes of a value: the first below any step of a quantiser, the second where a gradient still
+predicts the change of the logits of a piecewise linear network."""
+UNFAITHFUL = 0.5
+"""Error of that prediction, as a share of it."""
+TOLERATED = 0.1
+"""Share of images on which a defect may show."""
+QUERIES, STEPS = 60, 10
+"""Queries of random search, and steps of PGD, that are compared."""
+RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "bernoulli", "normal", "uniform"}
+GATES = {
+    "round to steps": STAIRS | QUOTIENTS,
+    "compare": RISING | FALLING,
+    "choose one class": {"argmax", "one_hot", "max_pool_of_classes"},
+    "oscillate": OSCILLATING,
+    "cut the gradient": {"detach", "set_grad_enabled"},
+    "have dead zones": {"hardshrink", "softshrink", "threshold"},
+}
+"""What functions do that hide gradients, by names."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen on `images` images; shares are of these images.
+
+    Args:
+        images: number of images.
+        random: share whose logits differ between two passes.
+        batch: share whose logits depend on the other images of the batch.
+        missing: whether the logits do not depend on the images in a differentiable way.
+        zero: share whose gradient is exactly 0 or not finite.
+        steps: share whose logits do not change with a tiny change of the image.
+        unfaithful: share where a small step along the gradient does not change the margin as the
+            gradient predicts.
+        hidden: share that a short random search fools and a short gradient attack does not.
+        gates: what functions of the model do that hides gradients, see `GATES`.
+    """
+
+    images: int
+    random: float = 0.0
+    batch: float = 0.0
+    missing: bool = False
+    zero: float = 0.0
+    steps: float = 0.0
+    unfaithful: float = 0.0
+    hidden: float = 0.0
+    gates: tuple[str, ...] = ()
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing speaks against the gradient."""
+        shares = (self.random, self.batch, self.zero, self.steps, self.unfaithful, self.hidden)
+        return not self.missing and not self.gates and max(shares) <= TOLERATED
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def look(
+    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, random: Randomness
+) -> Look:
+    """Look at a model on a few correctly classified images, in about 100 passes an image.
+
+    Args:
+        model: any module.
+        images: (n, c, h, w), of which the first `IMAGES` are used.
+        labels: int64 (n,).
+        threat: its size is that of the two attacks that are compared.
+        random: random numbers of the images.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> images = torch.rand(8, 1, 2, 2)
+    >>> labels = model(images).argmax(1)
+    >>> look(model, images, labels, Threat("linf", 0.1), Randomness.default(images)).clean
+    True
+    """
+    few = torch.arange(min(IMAGES, len(images)), device=images.device)
+    images, labels, random = images[few], labels[few], random.select(few)
+    with torch.no_grad():
+        first, again = model(images).float(), model(images).float()
+        changing = _differ(first, again)
+        alone = torch.cat([model(part).float() for part in images.split(max(1, len(few) // 2))])
+        batch = _differ(first, alone) & ~changing
+        tiny = TINY * random.fork(0).uniform(images).round().mul(2).sub(1)
+        moved = model((images + tiny).clamp(0, 1)).float()
+        steps = (moved == first).all(1)
+    gradient, gates = _gradient(model, images, labels)
+    if gradient is None:
+        followed: dict[str, Any] = {"missing": True, "zero": 1.0}
+    else:
+        sizes = gradient.flatten(1).abs().sum(1)
+        zero = (sizes == 0) | ~sizes.isfinite()
+        followed = {"zero": _share(zero)}
+        if not bool(changing.any()):
+            wrong = _unfaithful(model, images, labels, gradient.nan_to_num(0, 0, 0), first)
+            followed["unfaithful"] = _share(wrong & ~zero)
+    return Look(
+        len(few),
+        random=_share(changing),
+        batch=_share(batch),
+        steps=_share(steps),
+        gates=gates,
+        hidden=_hidden(model, images, labels, threat, random),
+        **followed,
+    )
+
+
+def _gradient(
+    model: nn.Module, images: Tensor, labels: Tensor
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Return the margin's gradient, None if there is none, and what the model's functions do."""
+    leaf, names = images.detach().clone().requires_grad_(), _Names()
+    with torch.enable_grad():
+        with names:
+            logits = model(leaf).float()
+        custom = _custom(logits)
+        if logits.requires_grad:
+            total = margin(logits, labels).sum()
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0]
+        else:
+            gradient = None
+    seen = [what for what, functions in GATES.items() if functions & names.seen]
+    return gradient, (*seen, *(["have gradients of their own"] if custom else []))
+
+
+class _Names(TorchFunctionMode):
+    """Notes the functions whose arguments depend on the images."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        name = getattr(func, "__name__", "").partition(".")[0].strip("_")
+        if (name == "set_grad_enabled" and args and args[0] is False) or any(
+            isinstance(value, Tensor) and value.requires_grad for value in args
+        ):
+            self.seen.add(name)
+        return func(*args, **(kwargs or {}))
+
+
+def _custom(logits: Tensor) -> bool:
+    seen, stack = set(), [logits.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        stack += [after for after, _ in node.next_functions]
+    return False
+
+
+def _unfaithful(
+    model: nn.Module, images: Tensor, labels: Tensor, gradient: Tensor, logits: Tensor
+) -> Tensor:
+    """Return where a small step along the gradient's signs changes the margin otherwise."""
+    step = SMALL * gradient.sign()
+    after = (images + step).clamp(0, 1)
+    predicted = (gradient * (after - images)).flatten(1).sum(1)
+    with torch.no_grad():
+        change = margin(model(after).float(), labels) - margin(logits, labels)
+    noise = SAME * logits.abs().amax(1)
+    return (change - predicted).abs() > UNFAITHFUL * predicted.abs() + noise
+
+
+def _hidden(
+    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, random: Randomness
+) -> float:
+    """Return the share that random search alone fools."""
+    followed = PGD(threat, steps=STEPS, loss=margin)(
+        model, images, labels, generator=random.fork(1)
+    )
+    searched = Square(threat, queries=QUERIES)(model, images, labels, generator=random.fork(2))
+    with torch.no_grad():
+        found = fooled(model(searched).float(), labels) & ~fooled(model(followed).float(), labels)
+    return _share(found)
+
+
+def _differ(first: Tensor, second: Tensor) -> Tensor:
+    bound = SAME * first.abs().amax(1, keepdim=True)
+    return ((first - second).abs() > bound).any(1)
+
+
+def _share(which: Tensor) -> float:
+    return float(which.float().mean())

@@ -1,0 +1,214 @@
+"""Views: other gradients of the same model, for models whose own lead nowhere."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.adaptive.opened import Opened, Reach, open_custom, skipping
+from scotoma.attacks.bpda import StraightThrough
+from scotoma.attacks.core.oracle import Counted, PerImage, answer
+from scotoma.attacks.core.wrapper import Wrapped
+from scotoma.models.classifier import votes
+from scotoma.utils.random import Randomness
+
+LOOKED_AT = 16
+"""Images on which the reach of gates is measured."""
+STREAM = -2
+"""Stream of random numbers for the draws; attacks number theirs from 0."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How gradients are obtained; the answers are always the model's own.
+
+    Args:
+        steps: "exact"; "straight" through steps (BPDA); "open", also through dead zones, masks,
+            saturation and cut graphs; "skip", also around modules from images to images; "inner",
+            the gradient of the classifiers inside the model, as if the rest were the identity.
+        draws: number of passes whose gradients are averaged.
+        sigma: standard deviation of normal noise on the image in each of these passes, antithetic.
+        reach: the size of the threat in each value, over which gates are looked at.
+        random: whether the answer is a vote of the draws, for a model whose answers are random.
+        inner: names of the classifiers inside.
+
+    >>> str(View("straight", draws=8, sigma=0.05))
+    'straight-through gradients, mean of 8 draws with noise 0.05'
+    """
+
+    steps: str = "exact"
+    draws: int = 1
+    sigma: float = 0.0
+    reach: float = 0.0
+    random: bool = False
+    inner: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = {
+            "exact": "the exact gradient",
+            "straight": "straight-through gradients",
+            "open": "gradients through open gates",
+            "skip": "gradients around modules that change the image",
+            "inner": "gradients of the classifier inside the model",
+        }[self.steps]
+        if self.draws > 1:
+            text += f", mean of {self.draws} draws"
+        return text + (f" with noise {self.sigma:.3g}" if self.sigma else "")
+
+
+EXACT = View()
+
+
+@dataclass(frozen=True)
+class Viewed(Wrapped):
+    """An attack that sees a model's gradients through a `View`; returns what the attack returns.
+
+    Args:
+        attack: any attack that follows gradients.
+        view: how gradients are obtained.
+
+    >>> from scotoma.attacks.pgd import PGD
+    >>> class Rounded(nn.Module):
+    ...     def forward(self, images):
+    ...         return torch.round(images * 7).flatten(1) / 7
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> attack = Viewed(PGD("linf:0.2", steps=5), View("straight"))
+    >>> attack(Rounded(), images, labels).argmax().item()
+    1
+    """
+
+    id: ClassVar[str] = "viewed"
+    view: View = EXACT
+
+    def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
+        viewed = _Model(model, len(images), images.device, self.view, random.fork(STREAM))
+        if self.view.steps in ("open", "skip") and len(images):
+            viewed.look_around(images)
+        return viewed
+
+
+class _Model(PerImage):
+    """The model's own answers, with the gradients of a view."""
+
+    def __init__(
+        self, model: nn.Module, size: int, device: torch.device, view: View, random: Randomness
+    ):
+        reduced = isinstance(model, PerImage) and model.reduced
+        super().__init__(model, size, device, reduced)
+        self.view, self.random, self.reach = view, random, Reach()
+
+    def look_around(self, images: Tensor) -> None:
+        """Note how far the threat moves what gates look at, on a few images."""
+        few, owners = images[:LOOKED_AT], self.owners[:LOOKED_AT]
+        corner = self.random.fork(0).select(owners).uniform(few).round().mul_(2).sub_(1)
+        for number, move in enumerate((0.0, self.view.reach)):
+            self.reach.passes = number
+            leaf = (few + move * corner).clamp(0, 1).requires_grad_()
+            with torch.enable_grad(), Opened(self.reach, recording=True):
+                answer(self.model, leaf, owners)
+        self.reach.before.clear()
+
+    def forward(self, images: Tensor) -> Tensor:
+        owners, view = self.whose(images), self.view
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            if not view.random:
+                return answer(self.model, images, owners)
+            # one pass a draw, since some models draw once a batch
+            return votes([answer(self.model, images, owners) for _ in range(view.draws)])
+        if view.draws == 1 and not view.sigma and view.steps != "inner":
+            return self._through(images, owners)
+        if view.random:
+            drawn = [self._through(images, owners).float() for _ in range(view.draws)]
+            mean = torch.stack([logits.log_softmax(1) for logits in drawn]).mean(0)
+            return _Sloped.apply(votes([logits.detach() for logits in drawn]), mean)  # type: ignore[return-value]
+        seen = images.repeat(view.draws, 1, 1, 1)
+        if view.sigma:
+            random = self.random.select(owners)
+            half = [random.normal(images) for _ in range(max(1, view.draws // 2))]
+            noise = torch.cat([*half, *(-one for one in half)])[: len(seen)]
+            seen = (seen + view.sigma * noise).clamp(0, 1)
+        slopes = self._through(seen, owners.repeat(view.draws))
+        slopes = slopes.float().unflatten(0, (view.draws, -1))
+        with torch.no_grad():
+            values = answer(self.model, images.detach(), owners).float()
+        return _Sloped.apply(values, slopes.mean(0))  # type: ignore[return-value]
+
+    def _through(self, images: Tensor, owners: Tensor) -> Tensor:
+        steps = self.view.steps
+        if steps == "inner":
+            inner = [_root(self.model).get_submodule(name) for name in self.view.inner]
+            parts = torch.stack([_inside(self.model, part, images, owners) for part in inner])
+            return parts.mean(0)
+        with ExitStack() as stack:
+            if steps == "skip":
+                stack.enter_context(skipping(self.model, images.shape))
+            if steps == "straight":
+                stack.enter_context(StraightThrough())
+            elif steps != "exact":
+                stack.enter_context(Opened(self.reach))
+            logits = answer(self.model, images, owners)
+        if steps in ("open", "skip"):
+            open_custom(logits)
+        return logits
+
+
+def inner_classifiers(
+    model: nn.Module, images: Tensor, labels: Tensor, classes: int, share: float = 0.5
+) -> tuple[str, ...]:
+    """Return the names of outermost modules that classify these images right by themselves.
+
+    A preprocessor, a purifier or a vote around a network leaves the network inside such a module.
+
+    Args:
+        model: any module.
+        images: (n, c, h, w).
+        labels: int64 (n,).
+        classes: number of classes.
+        share: accuracy from which a module counts as a classifier.
+    """
+    names: list[str] = []
+    for name, module in _root(model).named_modules():
+        outer = any(name.startswith(f"{other}.") for other in names)
+        if not name or outer or isinstance(module, nn.ModuleList | nn.ModuleDict):
+            continue
+        try:
+            with torch.no_grad():
+                logits = module(images)
+        except Exception:  # most modules take no images
+            continue
+        right = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
+        if right and float((logits.argmax(1) == labels).float().mean()) >= share:
+            names.append(name)
+    return tuple(names)
+
+
+def _inside(model: nn.Module, part: nn.Module, images: Tensor, owners: Tensor) -> Tensor:
+    """Return a part's answers, counted where the model counts its passes."""
+    while isinstance(model, PerImage):
+        if isinstance(model, Counted):
+            model.rows = owners
+            return model.counted(images, part)
+        owners, model = model.owners[owners], model.model
+    return part(images)
+
+
+def _root(model: nn.Module) -> nn.Module:
+    while isinstance(model, PerImage):
+        model = model.model
+    return model
+
+
+class _Sloped(torch.autograd.Function):
+    """The values of one tensor with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, slope: Tensor) -> Tensor:
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient[0]
