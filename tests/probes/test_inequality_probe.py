@@ -313,7 +313,7 @@ def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, m
         limit=20,
         budget=Budget(1e-9),
     )
-    with pytest.raises(OutOfTimeError):
+    with run.watched(), pytest.raises(OutOfTimeError):
         inequality_reference.compared(run.claim, run)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
