@@ -9,6 +9,7 @@ from scotoma.auditing import make_claim
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution import records
+from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.transforms.scale_shift import ScaleShift
@@ -25,9 +26,13 @@ def make_run(
 
 
 def with_examples(run: Run, attack, transform=None) -> pl.DataFrame:
-    run.attack(attack, transform)
-    units = [pl.read_parquet(path) for path in run.store.units.iterdir()]
-    return pl.concat(units).sort("index")
+    frame = run.attack(attack, transform)
+    fooled = frame.filter("success")["index"].to_list()
+    if not fooled:
+        return frame.with_columns(pl.lit(None).alias(records.EXAMPLE)).sort("index")
+    images = run.examples([name(attack)] * len(fooled), transform, fooled)[2]
+    stored = pl.DataFrame({"index": fooled, records.EXAMPLE: images.reshape(len(fooled), -1)})
+    return frame.join(stored, on="index", how="left").sort("index")
 
 
 @pytest.mark.parametrize("transform", [None, ScaleShift(0.8, 0.1)])

@@ -63,7 +63,8 @@ def transfer_batch(
         rows: the rows of `crafted` to evaluate.
     """
     part = crafted[rows.numpy()]
-    column = {key: torch.from_numpy(part[key].to_numpy(writable=True)) for key in part.columns}
+    needed = ("index", "forwards", "backwards", EXAMPLE)
+    column = {key: torch.from_numpy(part[key].to_numpy(writable=True)) for key in needed}
     images, labels = executor.test_images(column["index"])
     adversarial = executor.place(column[EXAMPLE].view_as(images))
     passes = column["forwards"], column["backwards"]

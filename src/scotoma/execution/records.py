@@ -10,9 +10,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.claim import TOLERANCE
 from scotoma.models.classifier import DRAWS, TIE, is_randomised, votes
-
-EXAMPLE = "adversarial"
-"""Column of the adversarial image, flat float32; null where the attack failed."""
+from scotoma.results.examples import EXAMPLE
 
 
 @torch.no_grad()

@@ -35,6 +35,7 @@ from scotoma.execution.records import EXAMPLE, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
+from scotoma.results import examples
 from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, Progress, Silent
@@ -136,7 +137,8 @@ class Run(Executor):
         frame = pl.concat([table.select(pl.exclude(EXAMPLE)) for table in tables])
 
         def read(indices: list[int]) -> pl.DataFrame:
-            return _rows(self._attacked(attack, transform, "reading"), indices)
+            stored = _rows(self._attacked(attack, transform, "reading"), indices)
+            return self._unpacked(stored, transform)
 
         self.collection.keep(frame, name(attack), name(transform), read)
         return frame
@@ -169,7 +171,8 @@ class Run(Executor):
 
         The images are made once for all the models that they are tried on, whether `source` is
         fooled or not. Columns: index, forwards, backwards (on the source), adversarial (the image,
-        flat float32). The random numbers of an image do not depend on the source.
+        flat float32), attack (its name). The random numbers of an image do not depend on the
+        source.
         """
         module = self.module(source)
         reduced = self.reduced if source is self.claim.model else self.pays_in_bf16(module)
@@ -178,15 +181,17 @@ class Run(Executor):
             "attack": describe(attack),
             "seed": self.seed,
             "search": "bf16" if reduced else "float32",
+            "images": examples.CODE,
         }
         craft = partial(evaluation.craft_batch, self, attack, module, reduced)
 
         def compute(indices: Tensor, _advance: Advance) -> pl.DataFrame:
             with self.seeded():
-                return pl.concat(self.map_batches(indices, craft))
+                frame = pl.concat(self.map_batches(indices, craft))
+            return self._packed(frame.with_columns(_constants({"attack": name(attack)})), None)
 
         for _, frame in self._units(what, config, compute, source):
-            yield frame
+            yield self._unpacked(frame, None)
 
     def transferred(
         self,
@@ -362,16 +367,29 @@ class Run(Executor):
             "transform": describe(transform) if transform else None,
             "seed": self.seed,
             "search": "bf16" if self.reduced else "float32",
+            "images": examples.CODE,
         }
         work = partial(evaluation.attack_batch, self, attack, transform)
 
         def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
             with self.seeded():
                 frame = pl.concat(self.map_batches(part, work, advance))
-            return frame.with_columns(pl.lit(value).alias(key) for key, value in labels.items())
+            return self._packed(frame.with_columns(_constants(labels)), transform)
 
         for _, frame in self._units(what, config, compute):
             yield frame
+
+    def _packed(self, table: pl.DataFrame, transform: Transform | None) -> pl.DataFrame:
+        """Return records as they are stored, with their images as differences."""
+        return examples.pack(table, self._attacked_images(table, transform))
+
+    def _unpacked(self, table: pl.DataFrame, transform: Transform | None) -> pl.DataFrame:
+        return examples.unpack(table, self._attacked_images(table, transform))
+
+    def _attacked_images(self, table: pl.DataFrame, transform: Transform | None) -> np.ndarray:
+        """Return the images before the attack, flat; they never leave the processor."""
+        images = self.claim.data.test.images(table["index"].to_torch())
+        return (transform(images) if transform else images).flatten(1).numpy()
 
     def _units(
         self,
@@ -426,6 +444,10 @@ class Run(Executor):
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
+
+
+def _constants(columns: dict[str, str]) -> list[pl.Expr]:
+    return [pl.lit(value).alias(name) for name, value in columns.items()]
 
 
 def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:

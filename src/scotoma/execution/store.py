@@ -29,6 +29,8 @@ from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.ranks import Ranks, appears, ranks
 from scotoma.utils.errors import InputError
 
+LEVEL = 9
+"""Effort of the compression: higher levels take longer and save little."""
 CONFIG = "scotoma"
 """Key of a unit's configuration in its Parquet metadata."""
 
@@ -219,7 +221,7 @@ def write_parquet(path: Path, table: pl.DataFrame) -> None:
 
 def _parquet(table: pl.DataFrame, metadata: dict[str, str] | None = None) -> bytes:
     content = io.BytesIO()  # the library's own errors for a full disk are not OSErrors
-    table.write_parquet(content, metadata=metadata)
+    table.write_parquet(content, compression="zstd", compression_level=LEVEL, metadata=metadata)
     return content.getvalue()
 
 

@@ -1,0 +1,205 @@
+"""`scotoma verify` confirms an audit, and finds what was changed after it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import scotoma as library
+from centroids import centroids
+from once import once
+from scotoma.data import load_data
+from scotoma.models.loading import load_model
+from scotoma.probes.blindspots.probe import BlindSpots
+from scotoma.probes.norms.probe import Norms
+from scotoma.probes.transfer.probe import Transfer
+from scotoma.results.examples import EXAMPLE
+from scotoma.results.verify import Check, verify
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory, digits, digits_model) -> Path:
+    def make(folder: Path) -> None:
+        probes = ["robustness", BlindSpots(), Norms({"l2": ("deepfool",)})]
+        library.audit(
+            str(digits_model),
+            "digits",
+            "linf:0.1",
+            out=folder,
+            probes=[*probes, Transfer([centroids(digits)])],
+            attack="fmn-linf",
+            limit=25,
+        )
+
+    return once("audit-to-verify", make)
+
+
+@pytest.fixture
+def run(audited, tmp_path) -> Path:
+    """A copy of the run folder that a test may change."""
+    return shutil.copytree(audited, tmp_path / "run")
+
+
+@pytest.fixture
+def differing(run, digits_model) -> Callable[[], set[str]]:
+    """The names of the checks that differ."""
+
+    def differing(model: object = None) -> set[str]:
+        loaded = load_model(model or str(digits_model))  # type: ignore[arg-type]
+        checks = verify(run, loaded, load_data("digits"))
+        return {check.name for check in checks if check.agrees is False}
+
+    return differing
+
+
+def unit(run: Path, attack: str) -> tuple[Path, pl.DataFrame]:
+    """The work unit of an attack on the test set itself: its file and its table."""
+    for path in sorted((run / "units").glob("*.parquet")):
+        table = pl.read_parquet(path)
+        if EXAMPLE in table.columns and "success" in table.columns:
+            name, transform = table.select("attack", "transform").row(0)
+            if name.startswith(attack) and transform == "none":
+                return path, table
+    raise AssertionError(attack)
+
+
+def rewrite(path: Path, table: pl.DataFrame) -> None:
+    """Replace a work unit by another table, under the name that this content has."""
+    text = pl.read_parquet_metadata(path)["scotoma"]
+    content = io.BytesIO()
+    table.write_parquet(content, metadata={"scotoma": text})
+    key, code = (hashlib.sha256(each).hexdigest() for each in (text.encode(), content.getvalue()))
+    path.unlink()
+    (path.parent / f"{key[:32]}.{code[:16]}.parquet").write_bytes(content.getvalue())
+
+
+def test_an_audit_is_confirmed(run, scotoma, digits_model):
+    ended = scotoma("verify", run, digits_model, "--data", "digits")
+    assert ended.code == 0, ended.out
+    assert ended.out.rstrip().endswith("all that was checked agrees")
+    checks = {
+        each.name: each for each in verify(run, load_model(str(digits_model)), load_data("digits"))
+    }
+    assert {each.agrees for each in checks.values()} == {True}
+    records = pl.read_parquet(run / "records.parquet")
+    fooled = records["success"].sum()
+    assert f"{fooled:,} of {fooled:,} stored images" in checks["successes"].detail
+    assert records["attack"].str.contains(" on ").any()
+    assert records["transform"].n_unique() == 7
+
+
+def test_without_the_model_the_files_are_checked(run, scotoma):
+    ended = scotoma("verify", run)
+    assert ended.code == 0
+    assert "not checked without the model" in " ".join(ended.out.split())
+
+
+def test_a_record_that_was_changed_is_found(run, differing):
+    path = run / "records.parquet"
+    records = pl.read_parquet(path)
+    first = pl.int_range(pl.len()) == records.select(pl.col("success").arg_max()).item()
+    records.with_columns(linf=pl.when(first).then(0.5).otherwise("linf")).write_parquet(path)
+    assert differing() >= {"records"}
+
+
+def test_a_size_that_was_changed_everywhere_is_found(run, differing):
+    file, table = unit(run, "FMN")
+    halved = table.with_columns(linf=(pl.col("linf") / 2).cast(pl.Float32))
+    rewrite(file, halved)
+    path = run / "records.parquet"
+    records = pl.read_parquet(path)
+    mine = (pl.col("attack") == table["attack"][0]) & (pl.col("transform") == "none")
+    half = pl.when(mine).then(pl.col("linf") / 2).otherwise("linf").cast(pl.Float32)
+    records.with_columns(linf=half).write_parquet(path)
+    assert differing() >= {"ledger", "sizes in all norms"}
+
+
+def test_images_that_were_swapped_are_found(run, differing):
+    file, table = unit(run, "FMN")
+    fooled = table.filter("success")
+    swapped = fooled.with_columns(pl.col(EXAMPLE).reverse())
+    rewrite(file, pl.concat([swapped, table.filter(~pl.col("success"))]))
+    assert "sizes in all norms" in differing()
+
+
+def test_an_image_that_fools_nothing_is_found(run, differing):
+    file, table = unit(run, "FMN")
+    width = len(table.filter("success")[EXAMPLE][0])
+    nothing = pl.lit(bytes(width), pl.Binary)  # the attacked image itself
+    rewrite(file, table.with_columns(pl.when("success").then(nothing).alias(EXAMPLE)))
+    assert {"successes", "sizes in all norms"} <= differing()
+
+
+def test_a_success_without_its_image_is_found(run, differing):
+    file, table = unit(run, "FMN")
+    rewrite(file, table.with_columns(pl.lit(None, pl.Binary).alias(EXAMPLE)))
+    assert differing() == {"records"}
+
+
+def test_another_model_is_found(run, digits, scotoma, digits_model, tmp_path, differing):
+    assert differing(centroids(digits)) >= {"model", "clean predictions", "successes"}
+    other = tmp_path / "other.safetensors"
+    content = bytearray(digits_model.read_bytes())
+    content[-3] ^= 1  # one bit of one weight
+    other.write_bytes(bytes(content))
+    ended = scotoma("verify", run, other, "--data", "digits")
+    assert ended.code == 1
+    assert "this audit does not verify: model" in ended.out
+
+
+def test_other_data_are_found(run, grey, digits_model):
+    checks = verify(run, load_model(str(digits_model)), grey)
+    assert {check.name for check in checks if check.agrees is False} == {"data"}
+    assert checks[-1] == Check("successes", None, "not checked on other data")
+
+
+def test_a_ledger_and_a_rate_that_were_changed_are_found(run, differing):
+    path = run / "ledger.parquet"
+    ledger = pl.read_parquet(path)
+    ledger.with_columns(linf=pl.lit(0.3, pl.Float32)).write_parquet(path)
+    assert differing() == {"ledger", "rates and intervals"}
+
+
+def test_a_number_that_was_changed_is_found(run, differing):
+    path = run / "findings.json"
+    content = json.loads(path.read_text())
+    (robustness,) = [each for each in content["findings"] if each["probe"] == "robustness"]
+    robustness["numbers"]["robust_accuracy"] = 0.99
+    path.write_text(json.dumps(content))
+    assert differing() == {"rates and intervals", "digest of findings"}
+
+
+def test_a_work_unit_that_was_changed_is_found(run, scotoma):
+    file = sorted((run / "units").glob("*.parquet"))[0]
+    file.write_bytes(file.read_bytes() + b" ")
+    ended = scotoma("verify", run)
+    assert ended.code == 1
+    assert "files unchanged" in ended.out.splitlines()[-1]
+
+
+def test_bad_input_is_a_line(run, scotoma, tmp_path, digits_model):
+    for arguments, says in (
+        ([tmp_path / "nothing"], "no such file; is"),
+        ([run, digits_model], "give both the model and --data"),
+        ([run, tmp_path / "no.safetensors", "--data", "digits"], "no such file"),
+    ):
+        ended = scotoma("verify", *arguments)
+        assert (ended.code, says in ended.err) == (2, True), ended
+
+
+def test_it_imports_no_attack():
+    code = (
+        "import sys, scotoma.results.verify; "
+        "print([m for m in sys.modules if m.startswith(('scotoma.attacks', 'scotoma.execution'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
