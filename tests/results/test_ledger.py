@@ -127,14 +127,12 @@ def test_the_order_of_the_probes_does_not_matter(tmp_path, linear):
 
 
 def test_a_stopped_audit_reports_what_is_complete_from_one_ledger(tmp_path, linear):
-    options = {"out": tmp_path / "run", "probes": ["robustness", NORMS_PROBE]}
-    library.audit(linear, "digits", "linf:0.05", **options, **FEW | {"limit": 60})
-    short = library.audit(
-        linear, "digits", "linf:0.05", budget=30, **options, **FEW | {"limit": 60}
-    )
-    assert (
-        short["norms"].numbers["accuracy_linf"] == (short["robustness"].numbers["robust_accuracy"])
-    )
+    options: dict[str, Any] = {**FEW, "limit": 60, "probes": ["robustness", NORMS_PROBE]}
+    out = tmp_path / "run"
+    library.audit(linear, "digits", "linf:0.05", out=out, **options)
+    short = library.audit(linear, "digits", "linf:0.05", out=out, budget=30, **options)
+    robust = short["robustness"].numbers["robust_accuracy"]
+    assert short["norms"].numbers["accuracy_linf"] == robust
 
 
 def test_a_success_inside_a_certificate_opens_report_and_terminal(

@@ -1,0 +1,44 @@
+"""An independent check of a finished audit, from the run folder, the model and the data.
+
+Nothing here runs an attack or imports one. Each recorded success is evaluated again from its stored
+image with plain PyTorch, and every table is computed again from the one below it: records from work
+units, the ledger from records, rates from the ledger, the digest from findings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scotoma.data.dataset import Dataset
+from scotoma.models.classifier import Classifier
+from scotoma.results.verify import tables
+from scotoma.results.verify.evaluation import Evaluation
+from scotoma.results.verify.folder import Check, Folder
+
+
+def verify(
+    folder: Path, model: Classifier | None = None, data: Dataset | None = None
+) -> list[Check]:
+    """Check a finished audit.
+
+    Args:
+        folder: the run folder.
+        model: the audited model, as `load_model` returns it; None omits what needs model or data.
+        data: the audited data.
+
+    Raises:
+        InputError: the folder is not that of a finished audit.
+    """
+    run = Folder(folder)
+    checks = list(tables.checks(run))
+    if model is None or data is None:
+        why = "not checked without the model and the data"
+        return [*checks, Check("model, data, successes", None, why)]
+    hashes = {"model": model.sha256, "data": data.sha256}
+    for name, found in hashes.items():
+        told = run.claim.get(f"{name}_sha256")
+        detail = f"sha256 {found[:16]}" + ("" if found == told else f", the audit has {told[:16]}")
+        checks.append(Check(name, found == told, detail))
+    if not checks[-1].agrees:
+        return [*checks, Check("successes", None, "not checked on other data")]
+    return [*checks, *Evaluation(run, model.checked(data), data).checks()]

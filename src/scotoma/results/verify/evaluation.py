@@ -1,0 +1,159 @@
+"""The audited model on the stored images, in plain PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from scotoma.data.dataset import Dataset
+from scotoma.models.classifier import Classifier
+from scotoma.results.examples import EXAMPLE, decode
+from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
+
+SIZE = 1e-4
+"""Relative difference of two computations of a size."""
+TIE = 1e-4
+"""Difference of two logits, relative to the largest, that another kernel can undo."""
+BATCH = 100
+
+
+class Evaluation:
+    """The model on the stored images."""
+
+    def __init__(self, run: Folder, model: Classifier, data: Dataset):
+        self.run, self.data = run, data
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.module = model.module.to(self.device).eval()
+        first = data.test.images(torch.arange(min(len(data.test), 8)))
+        self.randomised = not torch.equal(self._logits(first), self._logits(first))
+
+    @torch.no_grad()
+    def _logits(self, images: Tensor) -> Tensor:
+        return self.module(images.to(self.device)).float().cpu()
+
+    def checks(self) -> Iterator[Check]:
+        images, records = self.run.images, self.run.records
+        if not len(records):
+            return
+        kept = records.join(images, on=ONE, how="left") if len(images) else records
+        if not len(images):
+            kept = kept.with_columns(pl.lit(None, pl.Binary).alias(EXAMPLE), change=pl.lit("null"))
+        changes = self._changes()
+        clean, faults = [0, 0], {"outside": 0, "correct": 0, "size": 0, "broken": 0}
+        checked = skipped = 0
+        for (transform,), part in kept.group_by("transform", maintain_order=True):
+            if transform not in changes:
+                skipped += len(part)
+                continue
+            change = changes[str(transform)]
+            wrong, n = self._clean(part, change)
+            clean[0], clean[1] = clean[0] + wrong, clean[1] + n
+            fooled = part.filter(pl.col("success") & pl.col(EXAMPLE).is_not_null())
+            for rows in fooled.iter_slices(BATCH):
+                checked += len(rows)
+                for name, count in self._faults(rows, change).items():
+                    faults[name] += count
+        later = f"; {skipped:,} records after unknown transforms are not checked" if skipped else ""
+        yield Check(
+            "clean predictions",
+            None if self.randomised else not clean[0],
+            f"{clean[1] - clean[0]:,} of {clean[1]:,} agree{later}",
+        )
+        fooling = checked - faults["correct"] - faults["broken"]
+        agrees = not (faults["correct"] or faults["outside"] or faults["broken"])
+        told = f"{fooling:,} of {checked:,} stored images are misclassified"
+        if faults["outside"]:
+            told += f"; {faults['outside']:,} leave [0, 1]"
+        if self.randomised:
+            told += "; the model is randomised, so that they cannot all be repeated"
+        yield Check("successes", None if self.randomised and agrees is False else agrees, told)
+        sized = checked - faults["size"] - faults["broken"]
+        yield Check(
+            "sizes in all norms", sized == checked, f"{sized:,} of {checked:,} agree with records"
+        )
+
+    def _changes(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
+        """Return the transforms that can be made again, by their names in records."""
+        made: dict[str, Callable[[Tensor], Tensor] | None] = {"none": None}
+        if len(self.run.images):
+            for name, text in self.run.images.select("transform", "change").unique().iter_rows():
+                if name != "none" and (change := _made(json.loads(text))) is not None:
+                    made[name] = change
+        return made
+
+    def _attacked(self, index: pl.Series, change: Callable[[Tensor], Tensor] | None) -> Tensor:
+        images = self.data.test.images(torch.tensor(index.to_list()))
+        return change(images) if change else images
+
+    def _clean(self, part: pl.DataFrame, change: Callable | None) -> tuple[int, int]:
+        """Return how many images the records call right or wrong and are not, and their number."""
+        rows = part.unique(["index", "label", "prediction"]).sort("index")
+        wrong = 0
+        for each in rows.iter_slices(BATCH):
+            logits = self._logits(self._attacked(each["index"], change))
+            labels = torch.tensor(each["label"].to_list())
+            true = self.data.test.labels[torch.tensor(each["index"].to_list())]
+            told = torch.tensor((each["prediction"] == each["label"]).to_list())
+            lead = _lead(logits, labels)
+            tied = lead.abs() <= TIE * logits.abs().amax(1)
+            wrong += int(((labels != true) | ((told != (lead > 0)) & ~tied)).sum())
+        return wrong, len(rows)
+
+    def _faults(self, rows: pl.DataFrame, change: Callable | None) -> dict[str, int]:
+        """Return how many stored images are no successes, by why."""
+        before = self._attacked(rows["index"], change)
+        try:
+            flat = decode(rows[EXAMPLE].to_list(), before.flatten(1).numpy())
+        except ValueError:
+            return {"broken": len(rows)}
+        after = torch.from_numpy(flat).view_as(before)
+        labels = torch.tensor(rows["label"].to_list())
+        inside = ((after >= 0) & (after <= 1)).flatten(1).all(1)
+        fools = _lead(self._logits(after), labels) < 0
+        delta = (after.double() - before.double()).abs()
+        pixels = delta.amax(1).flatten(1)
+        sizes = {
+            "l1": delta.flatten(1).sum(1),
+            "l2": delta.flatten(1).norm(dim=1),
+            "linf": delta.flatten(1).amax(1),
+        }
+        told = {norm: torch.tensor(rows[norm].to_list()).double() for norm in NORMS}
+        same = torch.ones(len(rows), dtype=torch.bool)
+        for norm, size in sizes.items():
+            same &= (size - told[norm]).abs() <= SIZE * size + 10 * SLACK
+        # a change that rounding makes or removes does not count
+        same &= (pixels > 2 * SLACK).sum(1) <= told["l0"]
+        same &= told["l0"] <= (pixels > SLACK / 2).sum(1)
+        return {
+            "outside": int((~inside).sum()),
+            "correct": int((~fools).sum()),
+            "size": int((~same).sum()),
+        }
+
+
+def _lead(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logit of the label less the largest of the others."""
+    own = logits.gather(1, labels[:, None])[:, 0]
+    return own - logits.scatter(1, labels[:, None], -math.inf).amax(1)
+
+
+def _made(config: Any) -> Any:
+    """Make a transform from the configuration of a work unit; None for one of another package."""
+    if not isinstance(config, dict):
+        return None
+    module, _, kind = config["type"].rpartition(".")
+    if not module.startswith("scotoma.transforms."):
+        return None
+    settings = {
+        key: _made(value) if isinstance(value, dict) else value
+        for key, value in config.items()
+        if key != "type"
+    }
+    return getattr(importlib.import_module(module), kind)(**settings)

@@ -1,0 +1,105 @@
+"""The files of a run, read without trust in their names."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from scotoma.results.examples import EXAMPLE
+from scotoma.utils.errors import InputError
+
+NORMS = ("l0", "l1", "l2", "linf")
+ONE = ("attack", "transform", "index")
+"""Columns that name a record."""
+SLACK = 1e-6
+"""Rounding of a perturbation, and of its size where that is above 1: more."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the result: what was compared, whether it agrees (None: not decided), details."""
+
+    name: str
+    agrees: bool | None
+    detail: str
+
+
+class Folder:
+    """The files of a run, read without trust in their names."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.claim, self.findings = self._json("claim.json"), self._json("findings.json")
+        self.records, self.ledger = self._table("records"), self._table("ledger")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.folder / name).read_text("utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.folder / name}: no such file; is {self.folder} the folder of a finished "
+                "audit?"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.folder / name}: cannot be read ({error})") from None
+
+    def _table(self, name: str) -> pl.DataFrame:
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pl.read_parquet(path)
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; run the audit again") from None
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise InputError(f"{path}: cannot be read ({error})") from None
+
+    @cached_property
+    def units(self) -> list[tuple[Path, dict[str, Any] | None, pl.DataFrame | None, bool]]:
+        """Path, configuration, table, and whether the name is that of the content; of each unit."""
+        found = []
+        for path in sorted((self.folder / "units").glob("*.parquet")):
+            content = path.read_bytes()
+            try:
+                text = pl.read_parquet_metadata(io.BytesIO(content))["scotoma"]
+                config, table = json.loads(text), pl.read_parquet(io.BytesIO(content))
+            except (KeyError, ValueError, OSError, pl.exceptions.PolarsError):
+                found.append((path, None, None, False))
+                continue
+            key, code = (hashlib.sha256(each).hexdigest() for each in (text.encode(), content))
+            named = path.name == f"{key[:32]}.{code[:16]}.parquet"
+            found.append((path, config, table, named))
+        return found
+
+    def of_kind(self, kind: str) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
+        """Yield configuration and table of the units of a kind."""
+        for _, config, table, _ in self.units:
+            if config is not None and table is not None and config.get("kind") == kind:
+                yield config, table
+
+    @cached_property
+    def images(self) -> pl.DataFrame:
+        """Stored images of records: attack, transform, index, code, config of the transform."""
+        parts = []
+        for config, table in self.of_kind("attack"):
+            made = table.filter(pl.col(EXAMPLE).is_not_null())
+            change = json.dumps(config.get("transform"))
+            parts.append(made.select(*ONE, EXAMPLE, change=pl.lit(change)))
+        labels = self.records["attack"].unique().to_list() if len(self.records) else []
+        for config, table in self.of_kind("crafted"):
+            # a record names the attack, and the source with the first digits of its hash
+            head, tail = f"{table['attack'][0]} on ", f" {config['model'][:8]}"
+            for label in labels:
+                if label.startswith(head) and label.endswith(tail):
+                    named = {"attack": label, "transform": "none", "change": "null"}
+                    made = table.with_columns(
+                        pl.lit(text).alias(key) for key, text in named.items()
+                    )
+                    parts.append(made.select(*ONE, EXAMPLE, "change"))
+        return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()

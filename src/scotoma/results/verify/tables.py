@@ -1,0 +1,153 @@
+"""Tables and numbers of an audit, each computed again from the one below it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+
+import polars as pl
+
+from scotoma.results.examples import EXAMPLE
+from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
+
+DIGITS = 1e-5
+"""Rounding of numbers in findings."""
+Z = 1.959963984540054
+
+
+def checks(run: Folder) -> Iterator[Check]:
+    """Yield the checks that need the files alone."""
+    yield from _files(run)
+    yield _records(run)
+    yield _ledger(run)
+    yield from _rates(run)
+    yield _digest(run)
+
+
+def _files(run: Folder) -> Iterator[Check]:
+    bad = [path.name for path, _, _, named in run.units if not named]
+    detail = f"{len(run.units)} work units" + (f", altered: {', '.join(bad[:3])}" if bad else "")
+    yield Check("files unchanged", not bad, detail)
+    claimed, threat = run.findings["claim"], run.claim["threat"]
+    same = claimed["model"] == run.claim["model"] and claimed["data"] == run.claim["data"]
+    norm, _, size = threat.partition(":")
+    top, _, bottom = size.partition("/")
+    eps = float(top) / float(bottom or 1)
+    same &= claimed["threat"]["norm"] == norm and math.isclose(
+        claimed["threat"]["eps"], eps, rel_tol=1e-6
+    )
+    yield Check("claim", same, f"{claimed['model']} on {claimed['data']}, {threat}")
+
+
+def _records(run: Folder) -> Check:
+    """Compare records.parquet with the work units; transferred records have images alone there."""
+    stored = [table.drop(EXAMPLE) for _, table in run.of_kind("attack")]
+    columns = [name for name in run.records.columns if name not in ONE]
+    crafted = run.records.filter(pl.col("attack").str.contains(" on ", literal=True))
+    own = run.records
+    if len(run.images):
+        made = run.images.select("attack").unique()
+        crafted = crafted.join(made, on="attack", how="semi")
+        own = run.records.join(crafted.select("attack").unique(), on="attack", how="anti")
+    agree = 0
+    if stored and len(own):
+        same = pl.concat(stored).select(*ONE, *columns).unique()
+        agree = len(own.join(same, on=[*ONE, *columns], how="semi", nulls_equal=True))
+    fooled = run.records.filter("success")
+    missing = fooled.join(run.images, on=ONE, how="anti") if len(run.images) else fooled
+    twice = len(run.records) - run.records.select(ONE).n_unique()
+    detail = f"{agree:,} of {len(own):,} are those of the work units"
+    if len(crafted):
+        detail += f", {len(crafted):,} of examples made on other models"
+    if len(missing):
+        detail += f"; {len(missing):,} successes have no image"
+    return Check("records", agree == len(own) and not len(missing) and not twice, detail)
+
+
+def _joined(records: pl.DataFrame) -> pl.DataFrame:
+    """Return the ledger of records: transform, index, label, prediction, sizes and attacks."""
+    keys = ["transform", "index"]
+    ordered = records.sort(*keys, "attack")
+    rows = ordered.unique(keys, keep="first", maintain_order=True)
+    rows = rows.select(*keys, "label", "prediction", "margin")
+    correct = pl.col("prediction") == pl.col("label")
+    for norm in NORMS:
+        best = ordered.filter("success").sort(*keys, norm, "attack")
+        best = best.unique(keys, keep="first", maintain_order=True)
+        best = best.select(*keys, norm, pl.col("attack").alias(f"{norm}_attack"))
+        rows = rows.join(best, on=keys, how="left").with_columns(
+            pl.when(correct).then(pl.col(norm).fill_null(math.inf)).otherwise(0.0).alias(norm),
+            pl.when(correct).then(f"{norm}_attack").alias(f"{norm}_attack"),
+        )
+    return rows
+
+
+def _ledger(run: Folder) -> Check:
+    columns = ["transform", "index", "label", "prediction", "margin"]
+    columns += [f"{norm}{end}" for norm in NORMS for end in ("", "_attack")]
+    if not len(run.records):
+        return Check("ledger", not len(run.ledger), "no records")
+    # records of an interrupted audit may be of more images
+    mine = _joined(run.records).select(columns).join(run.ledger, on="index", how="semi")
+    told = run.ledger.select(columns).cast(dict(mine.schema))
+    order = columns[:2]
+    same = mine.sort(order).equals(told.sort(order)) and len(told) > 0
+    return Check("ledger", same, f"{len(told):,} rows joined again from the records")
+
+
+def _interval(share: float, n: int) -> tuple[float, float]:
+    """Return the 95% interval of Wilson (1927)."""
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))
+
+
+def _rates(run: Folder) -> Iterator[Check]:
+    """Compare accuracy, robust accuracy and success of the robustness finding, with intervals."""
+    found = next((f for f in run.findings["findings"] if f["probe"] == "robustness"), None)
+    if found is None or not found["numbers"]:
+        return
+    threat, rows = run.findings["claim"]["threat"], run.ledger.filter(transform="none")
+    n, size = found["numbers"]["n"], rows[threat["norm"]].to_numpy()
+    bound = threat["eps"] + SLACK * max(1.0, threat["eps"])
+    correct = (rows["prediction"] == rows["label"]).to_numpy()
+    values = {
+        "clean_accuracy": correct,
+        "robust_accuracy": size > bound,
+        "attack_success": size[correct] <= bound,
+    }
+    wrong = [] if n == len(rows) else [f"n is {n}, the ledger has {len(rows)} images"]
+    for name, each in values.items():
+        told = [found["numbers"][f"{name}{end}"] for end in ("", "_low", "_high")]
+        share = float(each.mean()) if len(each) else math.nan
+        mine = [share, *_interval(share, len(each))] if len(each) else [None] * 3
+        if any(
+            (a is None) != (b is None) or (a is not None and abs(a - b) > DIGITS)
+            for a, b in zip(mine, told, strict=True)
+        ):
+            wrong.append(f"{name} is {told[0]}, the ledger gives {share:.6g}")
+    share = float((size > bound).mean()) if len(size) else math.nan
+    detail = "; ".join(wrong) or f"robust accuracy {share:.1%} on {n:,} images"
+    yield Check("rates and intervals", not wrong, detail)
+
+
+def _digest(run: Folder) -> Check:
+    findings = run.findings["findings"]
+    text = json.dumps(findings, sort_keys=True, allow_nan=False)
+    code = hashlib.sha256(text.encode()).hexdigest()[:16]
+    told = run.findings["provenance"]["digest"]
+    differ = []
+    for entry in findings:
+        path = run.folder / "findings" / f"{entry['probe']}.json"
+        try:
+            kept = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError):
+            kept = {}
+        if any(kept.get(key) != value for key, value in entry.items()):
+            differ.append(entry["probe"])
+    detail = f"{code}" + ("" if code == told else f", findings.json says {told}")
+    if differ:
+        detail += f"; differs from the report's: {', '.join(differ)}"
+    return Check("digest of findings", code == told and not differ, detail)
