@@ -130,7 +130,7 @@ class Evaluation:
             same &= (size - told[norm]).abs() <= SIZE * size + 10 * SLACK
         # a change that rounding makes or removes does not count
         same &= (pixels > 2 * SLACK).sum(1) <= told["l0"]
-        same &= told["l0"] <= (pixels > SLACK / 2).sum(1)
+        same &= told["l0"] <= (pixels > SLACK / 2).sum(1).clamp_min(1)  # one at least
         return {
             "outside": int((~inside).sum()),
             "correct": int((~fools).sum()),
