@@ -31,7 +31,7 @@ class ErrorCorrectingCode(Defence):
     Source: Verma and Swami 2019, "Error correcting output codes improve probability estimation and
     adversarial robustness of deep neural networks".
     Broken by: Tramer, Carlini, Brendel and Madry 2020, "On adaptive attacks to adversarial example
-    defenses" (attack on the bits before the tanh).
+    defenses".
 
     >>> from torch import nn
     >>> layer = ErrorCorrectingCode(nn.Flatten())
