@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import torch
 from torch import Tensor, nn
 
@@ -134,7 +135,7 @@ class Run(Executor):
         See `records.measure` for the columns; `what` names the work in the progress bar.
         """
         tables = self._attacked(attack, transform, what)
-        frame = pl.concat([table.select(pl.exclude(EXAMPLE)) for table in tables])
+        frame = pl.concat([table.drop(EXAMPLE, examples.ROUNDING) for table in tables])
 
         def read(indices: list[int]) -> pl.DataFrame:
             stored = _rows(self._attacked(attack, transform, "reading"), indices)
@@ -453,7 +454,8 @@ def _constants(columns: dict[str, str]) -> list[pl.Expr]:
 def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:
     """Return `index` and the stored image of some rows of work units."""
     chosen = pl.col("index").is_in(indices)
-    return pl.concat(table.filter(chosen).select("index", EXAMPLE) for table in tables)
+    stored = cs.by_name("index", EXAMPLE, examples.ROUNDING, require_all=False)
+    return pl.concat(table.filter(chosen).select(stored) for table in tables)
 
 
 def _extractor(model: Classifier | None) -> dict[str, Any]:

@@ -27,10 +27,9 @@ import polars as pl
 
 from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.ranks import Ranks, appears, ranks
+from scotoma.results.examples import LEVEL
 from scotoma.utils.errors import InputError
 
-LEVEL = 9
-"""Effort of the compression: higher levels take longer and save little."""
 CONFIG = "scotoma"
 """Key of a unit's configuration in its Parquet metadata."""
 

@@ -36,7 +36,7 @@ def verify(
         return [*checks, Check("model, data, successes", None, why)]
     hashes = {"model": model.sha256, "data": data.sha256}
     for name, found in hashes.items():
-        told = run.claim.get(f"{name}_sha256")
+        told = run.claim.get(f"{name}_sha256", "none")
         detail = f"sha256 {found[:16]}" + ("" if found == told else f", the audit has {told[:16]}")
         checks.append(Check(name, found == told, detail))
     if not checks[-1].agrees:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
-from scotoma.results.examples import EXAMPLE, decode
+from scotoma.results.examples import EXAMPLE, unpack
 from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
 
 SIZE = 1e-4
@@ -44,7 +44,7 @@ class Evaluation:
             return
         kept = records.join(images, on=ONE, how="left") if len(images) else records
         if not len(images):
-            kept = kept.with_columns(pl.lit(None, pl.Binary).alias(EXAMPLE), change=pl.lit("null"))
+            kept = kept.with_columns(pl.lit(None).alias(EXAMPLE), change=pl.lit("null"))
         changes = self._changes()
         clean, faults = [0, 0], {"outside": 0, "correct": 0, "size": 0, "broken": 0}
         checked = skipped = 0
@@ -110,7 +110,7 @@ class Evaluation:
         """Return how many stored images are no successes, by why."""
         before = self._attacked(rows["index"], change)
         try:
-            flat = decode(rows[EXAMPLE].to_list(), before.flatten(1).numpy())
+            flat = unpack(rows, before.flatten(1).numpy())[EXAMPLE].to_numpy(writable=True)
         except ValueError:
             return {"broken": len(rows)}
         after = torch.from_numpy(flat).view_as(before)

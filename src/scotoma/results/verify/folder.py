@@ -13,12 +13,14 @@ from typing import Any
 
 import polars as pl
 
-from scotoma.results.examples import EXAMPLE
+from scotoma.results.examples import EXAMPLE, ROUNDING
 from scotoma.utils.errors import InputError
 
 NORMS = ("l0", "l1", "l2", "linf")
 ONE = ("attack", "transform", "index")
 """Columns that name a record."""
+IMAGE = (EXAMPLE, ROUNDING)
+"""Columns of its image."""
 SLACK = 1e-6
 """Rounding of a perturbation, and of its size where that is above 1: more."""
 
@@ -90,7 +92,7 @@ class Folder:
         for config, table in self.of_kind("attack"):
             made = table.filter(pl.col(EXAMPLE).is_not_null())
             change = json.dumps(config.get("transform"))
-            parts.append(made.select(*ONE, EXAMPLE, change=pl.lit(change)))
+            parts.append(made.select(*ONE, *IMAGE, change=pl.lit(change)))
         labels = self.records["attack"].unique().to_list() if len(self.records) else []
         for config, table in self.of_kind("crafted"):
             # a record names the attack, and the source with the first digits of its hash
@@ -101,5 +103,5 @@ class Folder:
                     made = table.with_columns(
                         pl.lit(text).alias(key) for key, text in named.items()
                     )
-                    parts.append(made.select(*ONE, EXAMPLE, "change"))
+                    parts.append(made.select(*ONE, *IMAGE, "change"))
         return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from scotoma.results.examples import EXAMPLE
-from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
+from scotoma.results.verify.folder import IMAGE, NORMS, ONE, SLACK, Check, Folder
 
 DIGITS = 1e-5
 """Rounding of numbers in findings."""
@@ -43,7 +42,7 @@ def _files(run: Folder) -> Iterator[Check]:
 
 def _records(run: Folder) -> Check:
     """Compare records.parquet with the work units; transferred records have images alone there."""
-    stored = [table.drop(EXAMPLE) for _, table in run.of_kind("attack")]
+    stored = [table.drop(IMAGE) for _, table in run.of_kind("attack")]
     columns = [name for name in run.records.columns if name not in ONE]
     crafted = run.records.filter(pl.col("attack").str.contains(" on ", literal=True))
     own = run.records
@@ -91,7 +90,7 @@ def _ledger(run: Folder) -> Check:
         return Check("ledger", not len(run.ledger), "no records")
     # records of an interrupted audit may be of more images
     mine = _joined(run.records).select(columns).join(run.ledger, on="index", how="semi")
-    told = run.ledger.select(columns).cast(dict(mine.schema))
+    told = run.ledger.select(columns).cast(mine.schema)  # type: ignore[arg-type]
     order = columns[:2]
     same = mine.sort(order).equals(told.sort(order)) and len(told) > 0
     return Check("ledger", same, f"{len(told):,} rows joined again from the records")
