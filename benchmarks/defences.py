@@ -8,12 +8,12 @@
 Each defence stands around the same network. A cell is the robust accuracy: the share of all the
 images that the defended network classifies correctly before and after the attack, in the worst of
 the attacks of that method. What an attack reports is not used: its images are classified again by
-the defended network, the mean of 8 draws if it is randomised, and count if they lie in [0, 1] and
-within eps. The methods:
+the defended network, by most of 64 fresh draws if it is randomised, and count if they lie in [0, 1]
+and within eps. The methods:
 
 * bare: `strong` on the network without the defence, judged by it: how robust it is itself
 * transfer: the same perturbations enlarged to eps, judged by the defended network
-* ours: `strong`, as in an audit: on the mean of 8 draws if the defence is randomised
+* ours: `strong`, as in an audit, which looks at the defended network by itself
 * autoattack: the standard version, or `rand` with 20 draws a gradient if the defence is randomised
 * foolbox: PGD and FMN for L-inf, 100 steps each
 * art: Auto-PGD on logit differences, and random search over squares with 1,000 queries
@@ -42,7 +42,8 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.models.classifier import MeanOfDraws
+from scotoma.execution.records import verified_logits
+from scotoma.models.classifier import is_randomised
 from scotoma.models.defences import DEFENCES
 from scotoma.models.defences.base import Defence
 from scotoma.models.loading import load_model
@@ -86,13 +87,13 @@ class Row:
 
     @property
     def randomised(self) -> bool:
-        return any(isinstance(part, MeanOfDraws) for part in self.judge.modules())
+        return is_randomised(self.judge)
 
     def right(self, judge: nn.Module, images: Tensor) -> Tensor:
         """Return which images the model classifies correctly, from the same draws every time."""
         torch.manual_seed(0)
         with torch.no_grad():
-            return judge(images).argmax(1) == self.labels
+            return verified_logits(judge, images).argmax(1) == self.labels
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,6 @@ ATTACKS = Table(
         "gaussian-noise": "attacks.noise:GaussianNoise",
         "contrast": "attacks.noise:Contrast",
         "latent-descent": "attacks.latent_descent:LatentDescent",
-        "surrogate": "attacks.surrogate:Surrogate",
         "transfer": "attacks.transfer:Transfer",
         "strong": "attacks.strong:Strong",
     },
