@@ -61,7 +61,7 @@ def test_charges_every_pass_to_its_image():
     assert counted.forwards.sum() == calls
     right = ~fooled(model(images), labels)
     assert (counted.forwards[right] >= 240).all()
-    assert (counted.forwards[~right] <= 4).all()  # each attack looks at the image before it leaves
+    assert (counted.forwards[~right] <= 5).all()  # each attack looks at the image before it leaves
     assert (counted.backwards[right] >= 240).all()
     assert (
         counted.backwards <= counted.forwards + RANKED
