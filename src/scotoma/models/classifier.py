@@ -108,7 +108,8 @@ class Classifier:
         if spread > SAME_BATCH * largest:
             notes.append(
                 f"The model is randomised: logits of an image differ by up to {spread:.3g} between "
-                f"runs. It is right, or fooled, if more than half of {DRAWS} fresh draws are."
+                f"runs. An image counts as classified correctly if more than half of {DRAWS} fresh "
+                "draws are correct, and as fooled if more than half are wrong."
             )
             module = Randomised(module)
         elif (shift := _difference(alone, logits)) > OTHER_BATCH * largest:

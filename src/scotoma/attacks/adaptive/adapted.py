@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.adaptive.expected import Expected
@@ -12,7 +13,7 @@ from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.adaptive.views import View, Viewed
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.core.base import BoundedAttack
-from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import select
 from scotoma.attacks.hop_skip_jump import HopSkipJump
 from scotoma.attacks.min_l2 import MinL2
@@ -51,28 +52,22 @@ class Adapted(BoundedAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         views = self.plan.views or (View(),)
         best = images.clone()
-        for number, view in enumerate(views):
-            if view.random:
-                search = Expected(self.threat, view)
-            else:
-                search = Viewed(self._search(first=number == 0), view)
-            self._keep(best, images, search(model, images, labels, generator=random.fork(number)))
-        if views[0].random:
-            return best
-        for number, attack in enumerate(self._further(views[0]), start=len(views)):
+        averaged = views[0].random  # then each step takes as many passes as there are draws
+        searches = [
+            Expected(self.threat, view) if averaged else Viewed(self._search(number == 0), view)
+            for number, view in enumerate(views)
+        ]
+        everywhere = 1 if averaged else len(views)
+        attacks = [*searches, *([] if averaged else self._further(views[0]))]
+        for number, attack in enumerate(attacks):
             distance = size(best - images, self.norm)
-            rows = ((distance == 0) | (distance > self.threat.eps + TOLERANCE)).nonzero().squeeze(1)
+            withstands = (distance == 0) | (distance > self.threat.eps + TOLERANCE)
+            rows = (withstands | (number < everywhere)).nonzero().squeeze(1)
             if not len(rows):
-                return best
-            found = attack(
-                select(model, rows),
-                images[rows],
-                labels[rows],
-                generator=random.fork(number).select(rows),
-            )
-            part = best[rows]
-            self._keep(part, images[rows], found)
-            best[rows] = part
+                break
+            part, stream = images[rows], random.fork(number).select(rows)
+            found = attack(select(model, rows), part, labels[rows], generator=stream)
+            best[rows] = self._nearer(part, best[rows], found)
         return best
 
     def _search(self, first: bool) -> MinLinf | MinL2:
@@ -88,8 +83,8 @@ class Adapted(BoundedAttack):
             HopSkipJump(self.norm, queries=DECISIONS),
         ]
 
-    def _keep(self, best: Tensor, images: Tensor, found: Tensor) -> None:
-        """Replace the rows of `best` for which `found` is another image that is nearer."""
+    def _nearer(self, images: Tensor, best: Tensor, found: Tensor) -> Tensor:
+        """Return `found` where it is another image and nearer than `best`, elsewhere `best`."""
         new, old = size(found - images, self.norm), size(best - images, self.norm)
         nearer = (new > 0) & ((old == 0) | (new < old))
-        best[nearer] = found[nearer]
+        return torch.where(column(nearer), found, best)

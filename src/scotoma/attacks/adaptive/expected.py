@@ -51,7 +51,7 @@ class Expected(BoundedAttack):
     id: ClassVar[str] = "expected"
     norms: ClassVar = ("linf", "l2")
     view: View = View(draws=8, random=True)  # noqa: RUF009
-    steps: int = 40
+    steps: int = 32
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial, rows = images.clone(), torch.arange(len(images), device=images.device)
