@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import scotoma
 import works
+from false_alarms import false_alarms
 from harness import ZOO, Attack, Claim, Options, Problem, Result, clock, command, fastest, measure
 from harness import problem as load
 
@@ -271,6 +272,7 @@ GROUPS: dict[str, Callable[..., Claims]] = {
     "attribution": work(works.attribution, methods="integrated-gradients"),
     "passes": work(works.passes, models="mnist-wong", attacks=TIMED, eps=1e-4),
     "masking": masking,
+    "false-alarms": false_alarms,
     "distance": work(works.distance, queries=10_000, train=60_000),
     "divergence": work(works.divergence, points=7_000),
     "tables": tables,

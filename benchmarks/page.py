@@ -27,6 +27,9 @@ pays, as in an audit. If a peer wins, the section says so.
 
 `python benchmarks/suite.py --only nearest --contest DDN` runs one contest, and
 `python benchmarks/claims.py strong` one claim with its target, at full size (`make claims`: all).
+
+`python benchmarks/false_alarms.py` trains honest classifiers and counts those that the look of the
+audit attack accuses; it has no section here (numbers: `docs/defences.md`).
 """
 SLIGHT = 0.01
 """Share by which times and distances must differ to count as a win."""

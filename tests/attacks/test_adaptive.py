@@ -12,7 +12,7 @@ from trained import digits_images, digits_model
 
 from scotoma.attacks.adaptive.adapted import Adapted
 from scotoma.attacks.adaptive.expected import Expected
-from scotoma.attacks.adaptive.look import look
+from scotoma.attacks.adaptive.look import Look, look
 from scotoma.attacks.adaptive.plan import CLEAN, Plan, make_plan
 from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers
 from scotoma.attacks.core.losses import fooled, margin
@@ -112,6 +112,52 @@ def test_the_look_is_cheap():
     make_plan(counted, images, labels, THREAT, random_numbers(images))
     passes = (counted.forwards + counted.backwards).float()
     assert 10 < passes.mean() < 110
+
+
+HARMLESS = {
+    "compared": {"before": lambda x: torch.where(x > 1.5, x / 255, x)},
+    "detached": {"after": lambda z: z - z.detach().amax(1, keepdim=True)},
+    "masked": {"after": lambda z: z * (z > 0) + 0.1 * z * (z <= 0)},
+}
+"""Functions that hide gradients elsewhere, but not here."""
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_functions_alone_are_no_evidence(name: str):
+    model = Before(**HARMLESS[name])
+    images, labels = of(model)
+    counted = Counted(model, len(images), images.device)
+    plan = make_plan(counted, images, labels, THREAT, random_numbers(images))
+    assert plan.look
+    assert plan.look.gates
+    assert plan.clean
+    assert plan.mechanisms == ()
+    assert (counted.forwards + counted.backwards).float().mean() < 130
+
+
+def test_few_images_are_no_evidence():
+    assert not Look(5, zero=2 / 5).shows("zero")
+    assert Look(5, zero=3 / 5).shows("zero")
+    assert Look(2, zero=1.0).shows("zero")
+    assert not Look(2, zero=1 / 2).shows("zero")
+    assert not Look(100, zero=0.1).shows("zero")
+
+
+class Brightness(nn.Module):
+    """The sum of the brightest pixels of 2x2 windows, and 0."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = F.max_pool2d(images, 2).flatten(1).sum(1)
+        return torch.stack([bright, torch.zeros_like(bright)], 1)
+
+
+@pytest.mark.parametrize(("untied", "unfaithful"), [(6, 0), (2, 1)])
+def test_a_gradient_may_promise_too_much_at_tied_maxima(untied: int, unfaithful: float):
+    images = torch.full((8, 1, 2, 32), 0.5)
+    images[..., 0, 0 : 2 * untied : 2] = 0.7  # one brightest pixel in these of 16 windows
+    labels = torch.zeros(8, dtype=torch.int64)
+    seen = look(Brightness(), images, labels, THREAT, random_numbers(images))
+    assert seen.unfaithful == unfaithful
 
 
 @pytest.mark.parametrize("name", HIDDEN)

@@ -24,10 +24,13 @@ SAME = 1e-4
 TINY, SMALL = 1e-4, 1e-3
 """Changes of a value: the first below any step of a quantiser, the second where a gradient still
 predicts the change of the logits of a piecewise linear network."""
-UNFAITHFUL = 0.5
-"""Error of that prediction, as a share of it."""
+FAITHFUL = 0.2, 2.0
+"""The change as a share of the predicted one. Where maxima are tied, as over black pixels, the
+gradient follows one branch and promises up to three times the change (docs/log.md)."""
 TOLERATED = 0.1
 """Share of images on which a defect may show."""
+FEWEST = 3
+"""Images on which it must show, or all if there are fewer: single images prove nothing."""
 QUERIES, STEPS = 60, 10
 """Queries of random search, and steps of PGD, that are compared."""
 RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "bernoulli", "normal", "uniform"}
@@ -40,6 +43,8 @@ GATES = {
     "have dead zones": {"hardshrink", "softshrink", "threshold"},
 }
 """What functions do that hide gradients, by names."""
+DEFECTS = ("missing", "random", "batch", "steps", "zero", "unfaithful", "hidden")
+"""Fields of `Look` that speak against the gradient."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,16 @@ class Look:
     @property
     def clean(self) -> bool:
         """Whether nothing speaks against the gradient."""
-        shares = (self.random, self.batch, self.zero, self.steps, self.unfaithful, self.hidden)
-        return not self.missing and not self.gates and max(shares) <= TOLERATED
+        return not self.gates and not any(map(self.shows, DEFECTS))
+
+    def shows(self, defect: str) -> bool:
+        """Return whether a defect of `DEFECTS` shows on more images than chance explains.
+
+        >>> Look(24, zero=2 / 24).shows("zero"), Look(24, zero=3 / 24).shows("zero")
+        (False, True)
+        """
+        share = float(getattr(self, defect))
+        return share > TOLERATED and round(share * self.images) >= min(FEWEST, self.images)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -188,7 +201,8 @@ def _unfaithful(
     with torch.no_grad():
         change = margin(model(after).float(), labels) - margin(logits, labels)
     noise = SAME * logits.abs().amax(1)
-    return (change - predicted).abs() > UNFAITHFUL * predicted.abs() + noise
+    least, most = FAITHFUL
+    return (change < least * predicted - noise) | (change > most * predicted + noise)
 
 
 def _hidden(

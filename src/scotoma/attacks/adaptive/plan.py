@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.look import TOLERATED, Look, look
+from scotoma.attacks.adaptive.look import FEWEST, Look, look
 from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Oracle, select
@@ -24,6 +24,9 @@ SMALLER = 0.4
 """The other size at which views are compared, in units of eps."""
 GAIN = 0.05
 """Share of the images that a view must fool beyond the views chosen before it."""
+SHORT, NEARER = 3, 0.01
+"""Steps after which a view must be ahead of the exact gradient to be compared at all, and by which
+share of the margin of the image itself."""
 VIEWS = 2
 """Largest number of views in a plan."""
 BLIND = "no gradient"
@@ -69,7 +72,7 @@ class Plan:
     @property
     def random(self) -> bool:
         """Whether the model's answers are random."""
-        return bool(self.look and self.look.random > TOLERATED)
+        return bool(self.look and self.look.shows("random"))
 
     def __str__(self) -> str:
         if self.clean:
@@ -123,7 +126,13 @@ def make_plan(
         return Plan(look=seen)
     few = torch.arange(seen.images, device=images.device)
     model, images, labels = select(model, few), images[few], labels[few]
+    named = [text for field, text in MECHANISMS.items() if seen.shows(field)]
     views = list(_candidates(model, images, labels, threat, seen))
+    if not named:  # many honest networks compare or detach something without any effect
+        stream = random.fork(2).select(few)
+        views[1:] = _others(model, images, labels, threat, views, stream)
+        if len(views) == 1:
+            return Plan(look=seen)
     successes: list[Tensor] = []
     for view in views:
         stream = random.fork(1).select(few)
@@ -131,8 +140,7 @@ def make_plan(
     shares = [float(each.mean()) for each in successes]
     chosen = _cover(successes)
     gates = [f"functions of the model {what}" for what in seen.gates]
-    named = [text for field, text in MECHANISMS.items() if getattr(seen, field) > TOLERATED]
-    gained = chosen[0] and shares[chosen[0]] > shares[0] + GAIN
+    gained = chosen[0] and _gains(successes[chosen[0]], successes[0])
     if not named and not gained:
         return Plan(look=seen, pilot=_named(views, shares))  # gates that hide nothing
     return Plan(
@@ -147,11 +155,11 @@ def _candidates(
     model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seen: Look
 ) -> Iterator[View]:
     """Yield the views that may help, the exact gradient first."""
-    random = seen.random > TOLERATED
+    random = seen.shows("random")
     reach = threat.eps if threat.norm == "linf" else threat.eps / images[0].numel() ** 0.5
     base = View(draws=DRAWS if random else 1, random=random, reach=reach)
     yield base
-    if seen.gates or seen.missing or seen.zero > TOLERATED or seen.steps > TOLERATED:
+    if seen.gates or any(map(seen.shows, ("missing", "zero", "steps"))):
         yield replace(base, steps="straight")
         yield replace(base, steps="open")
         yield replace(base, steps="skip")
@@ -159,8 +167,46 @@ def _candidates(
         classes = model(images[:1]).shape[1]
     if inner := inner_classifiers(model, images, labels, classes):
         yield replace(base, steps="inner", inner=inner)
-    if not random and (seen.unfaithful > TOLERATED or seen.hidden > TOLERATED):
+    if not random and (seen.shows("unfaithful") or seen.shows("hidden")):
         yield replace(base, draws=DRAWS, sigma=reach / 2)
+
+
+def _others(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    threat: Threat,
+    views: list[View],
+    random: Randomness,
+) -> list[View]:
+    """Return the views that are ahead of the first, the exact gradient, after a few steps."""
+
+    def reached(view: View) -> Tensor:
+        """Return the margins that are reached, 0 where an image is fooled."""
+        judge = Viewed(PGD(threat), view).wrap(model, images, random)
+        oracle, x = Oracle(judge, labels), images
+        for _ in range(SHORT):
+            gradient = oracle.value_and_grad(x, margin).gradient
+            x = threat.project(x + threat.steepest(gradient) / SHORT, images)
+        return margin(oracle.logits(x), labels).clamp_max(0)
+
+    with torch.no_grad():
+        least = NEARER * margin(model(images).float(), labels).abs()
+    exact, ahead = reached(views[0]), []
+    for view in views[1:]:
+        try:
+            lead = reached(view) - exact
+        except (RuntimeError, TypeError, ValueError):  # the model's code does not allow this view
+            continue
+        if int((lead > least).sum() - (lead < -least).sum()) >= min(FEWEST, len(images)):
+            ahead.append(view)
+    return ahead
+
+
+def _gains(view: Tensor, exact: Tensor) -> bool:
+    """Return whether a view fools more than the exact gradient, on more images than by chance."""
+    more = int((view > exact).sum() - (view < exact).sum())
+    return float((view - exact).mean()) > GAIN and more >= min(FEWEST, len(exact))
 
 
 def _pilot(
