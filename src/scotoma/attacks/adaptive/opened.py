@@ -70,11 +70,13 @@ class Opened(StraightThrough):
     Args:
         reach: the changes of what gates look at.
         recording: whether this pass notes them instead of changing gradients.
+        soft: whether the choice of a class gives log-probabilities instead, which changes results.
     """
 
-    def __init__(self, reach: Reach, recording: bool = False):
+    def __init__(self, reach: Reach, recording: bool = False, soft: bool = False):
         super().__init__()
         self.reach, self.recording, self.number = reach, recording, 0
+        self.soft, self.chose = soft, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -87,6 +89,10 @@ class Opened(StraightThrough):
             return super().__torch_function__(func, types, args, kwargs)
         if name in OSCILLATING and follows(args[0]):
             return self._secant(func, args, kwargs)
+        if name == "one_hot" and hasattr(args[0], "chosen_from"):
+            self.chose = True
+            if self.soft:
+                return args[0].chosen_from.log_softmax(-1)
         gate = _gate(name, args)
         if gate is not None:
             passing, openness = gate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -135,7 +135,10 @@ class _Model(PerImage):
         slopes = slopes.float().unflatten(0, (view.draws, -1))
         with torch.no_grad():
             values = answer(self.model, images.detach(), owners).float()
-        return _Sloped.apply(values, slopes.mean(0))  # type: ignore[return-value]
+        answers = _Sloped.apply(values, slopes.mean(0))
+        if view.steps == "inner":
+            answers.guide = slopes.mean(0)  # type: ignore[union-attr]
+        return answers  # type: ignore[return-value]
 
     def _through(self, images: Tensor, owners: Tensor) -> Tensor:
         steps = self.view.steps
@@ -143,16 +146,21 @@ class _Model(PerImage):
             inner = [_root(self.model).get_submodule(name) for name in self.view.inner]
             parts = torch.stack([_inside(self.model, part, images, owners) for part in inner])
             return parts.mean(0)
-        with ExitStack() as stack:
-            if steps == "skip":
-                stack.enter_context(skipping(self.model, images.shape))
-            if steps == "straight":
-                stack.enter_context(StraightThrough())
-            elif steps != "exact":
-                stack.enter_context(Opened(self.reach))
+        if steps in ("exact", "straight"):
+            with StraightThrough() if steps == "straight" else nullcontext():
+                return answer(self.model, images, owners)
+        opened = Opened(self.reach)
+        logits = self._opened(opened, images, owners)
+        if opened.chose:
+            # classes that nothing chose are all alike; what they were chosen from tells them apart
+            logits.guide = self._opened(Opened(self.reach, soft=True), images, owners)  # type: ignore[attr-defined]
+        return logits
+
+    def _opened(self, opened: Opened, images: Tensor, owners: Tensor) -> Tensor:
+        skips = self.view.steps == "skip"
+        with skipping(self.model, images.shape) if skips else nullcontext(), opened:
             logits = answer(self.model, images, owners)
-        if steps in ("open", "skip"):
-            open_custom(logits)
+        open_custom(logits)
         return logits
 
 

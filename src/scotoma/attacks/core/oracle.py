@@ -75,8 +75,10 @@ class Oracle:
         leaf = images.detach().requires_grad_()
         reduced = isinstance(self.model, PerImage) and self.model.reduced
         with torch.enable_grad(), autocast(images.device, enabled=reduced):
-            logits = self._forward(leaf)
-            losses = loss(logits, self.labels)
+            answers = answer(self.model, leaf, self.rows)
+            logits = answers.float()
+            guide = getattr(answers, "guide", logits)  # of a view: what the answers are made of
+            losses = loss(guide, self.labels)
             last = losses.shape[1] - 1
             gradients = [
                 _gradient(losses[:, number], leaf, number < last) for number in range(last + 1)
