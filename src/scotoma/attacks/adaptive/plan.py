@@ -24,7 +24,7 @@ SMALLER = 0.4
 """The other size at which views are compared, in units of eps."""
 GAIN = 0.05
 """Share of the images that a view must fool beyond the views chosen before it."""
-SHORT, NEARER = 3, 0.01
+SHORT, NEARER = 2, 0.01
 """Steps after which a view must be ahead of the exact gradient to be compared at all, and by which
 share of the margin of the image itself."""
 VIEWS = 2
