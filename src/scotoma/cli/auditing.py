@@ -254,7 +254,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     seed: Seed = 0,
 ) -> None:
-    """Train a small robust model on handwritten digits and audit it, in about four minutes."""
+    """Train a small robust model on handwritten digits and audit it, in several minutes."""
     from scotoma.demo import demo as run
 
     run(out, seed)
