@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from scotoma.attacks.adaptive.opened import OSCILLATING
+from scotoma.attacks.adaptive.opened import OSCILLATING, custom_functions
 from scotoma.attacks.bpda import FALLING, QUOTIENTS, RISING, STAIRS
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.pgd import PGD
@@ -150,7 +150,7 @@ def _gradient(
     with torch.enable_grad():
         with names:
             logits = model(leaf).float()
-        custom = _custom(logits)
+        custom = any(True for _ in custom_functions(logits))
         if logits.requires_grad:
             total = margin(logits, labels).sum()
             gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0]
@@ -176,19 +176,6 @@ class _Names(TorchFunctionMode):
         ):
             self.seen.add(name)
         return func(*args, **(kwargs or {}))
-
-
-def _custom(logits: Tensor) -> bool:
-    seen, stack = set(), [logits.grad_fn]
-    while stack:
-        node = stack.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if isinstance(node, torch.autograd.function.BackwardCFunction):
-            return True
-        stack += [after for after, _ in node.next_functions]
-    return False
 
 
 def _unfaithful(

@@ -204,15 +204,21 @@ def _identity(shape: torch.Size) -> Callable[..., Any]:
 
 def open_custom(logits: Tensor) -> None:
     """Let custom autograd functions that return gradient 0 pass on the one that they get."""
+    for node in custom_functions(logits):
+        if not type(node).__name__.startswith(("_Scaled", "_Straight")):  # but our own
+            node.register_hook(_passed_on)
+
+
+def custom_functions(logits: Tensor) -> Iterator[Any]:
+    """Yield the nodes of the graph whose backward pass is written in Python."""
     seen, stack = set(), [logits.grad_fn]
     while stack:
         node = stack.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        ours = type(node).__name__.startswith(("_Scaled", "_Straight"))
-        if isinstance(node, torch.autograd.function.BackwardCFunction) and not ours:
-            node.register_hook(_passed_on)
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            yield node
         stack += [after for after, _ in node.next_functions]
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.adaptive.opened import Opened, Reach, open_custom, skipping
-from scotoma.attacks.bpda import StraightThrough
+from scotoma.attacks.bpda import StraightThrough, straight
 from scotoma.attacks.core.oracle import Counted, PerImage, answer
 from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.models.classifier import votes
@@ -124,7 +124,7 @@ class _Model(PerImage):
         if view.random:
             drawn = [self._through(images, owners).float() for _ in range(view.draws)]
             mean = torch.stack([logits.log_softmax(1) for logits in drawn]).mean(0)
-            return _Sloped.apply(votes([logits.detach() for logits in drawn]), mean)  # type: ignore[return-value]
+            return straight(votes([logits.detach() for logits in drawn]), mean)
         seen = images.repeat(view.draws, 1, 1, 1)
         if view.sigma:
             random = self.random.select(owners)
@@ -135,10 +135,10 @@ class _Model(PerImage):
         slopes = slopes.float().unflatten(0, (view.draws, -1))
         with torch.no_grad():
             values = answer(self.model, images.detach(), owners).float()
-        answers = _Sloped.apply(values, slopes.mean(0))
+        answers = straight(values, slopes.mean(0))
         if view.steps == "inner":
-            answers.guide = slopes.mean(0)  # type: ignore[union-attr]
-        return answers  # type: ignore[return-value]
+            answers.guide = slopes.mean(0)  # type: ignore[attr-defined]
+        return answers
 
     def _through(self, images: Tensor, owners: Tensor) -> Tensor:
         steps = self.view.steps
@@ -208,15 +208,3 @@ def _root(model: nn.Module) -> nn.Module:
     while isinstance(model, PerImage):
         model = model.model
     return model
-
-
-class _Sloped(torch.autograd.Function):
-    """The values of one tensor with the gradient of another."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, slope: Tensor) -> Tensor:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[None, Tensor]:
-        return None, gradient[0]
