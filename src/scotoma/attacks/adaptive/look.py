@@ -25,7 +25,7 @@ TINY, SMALL = 1e-4, 1e-3
 """Changes of a value: the first below any step of a quantiser, the second where a gradient still
 predicts the change of the logits of a piecewise linear network."""
 FAITHFUL = 0.2, 2.0
-"""The change as a share of the predicted one. Where maxima are tied, as over black pixels, the
+"""The change as a share of the predicted one. Where the maxima of pooling are nearly tied, the
 gradient follows one branch and promises up to three times the change (docs/log.md)."""
 TOLERATED = 0.1
 """Share of images on which a defect may show."""
