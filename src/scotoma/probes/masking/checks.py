@@ -70,11 +70,11 @@ def not_behind(name: str, own: np.ndarray, other: np.ndarray) -> Check:
     return Check(name, other & ~own, own & ~other, OVERSHOOT)
 
 
-def never_falls(name: str, broken: list[np.ndarray]) -> Check:
+def never_falls(name: str, broken: list[np.ndarray], tolerated: float = TOLERATED) -> Check:
     """Check that more size or steps never lose a success; bool (n,) each, in ascending order."""
     failing = np.zeros(len(broken[0]), dtype=bool)
     before = np.zeros_like(failing)
     for each in broken:
         failing |= before & ~each
         before |= each
-    return Check(name, failing)
+    return Check(name, failing, tolerated=tolerated)

@@ -99,7 +99,9 @@ class Evidence:
         return [
             *checks,
             never_falls("Success does not fall as eps grows", list(self.by_size.values())),
-            never_falls("Success does not fall with more steps", list(self.by_steps.values())),
+            never_falls(
+                "Success does not fall with more steps", list(self.by_steps.values()), OVERSHOOT
+            ),  # the first is a single step
             Check(
                 f"At eps {max(self.by_size):g} everything breaks", ~self.by_size[max(self.by_size)]
             ),
