@@ -58,7 +58,7 @@ def votes_of_one(logits: Tensor) -> Tensor:
 
 
 HIDDEN: dict[str, tuple[dict, str]] = {
-    "rounded": ({"before": lambda x: torch.round(x * 7) / 7}, "the input is quantised"),
+    "rounded": ({"before": lambda x: torch.round(x * 7) / 7}, "answers change in steps"),
     "compared": (
         {"before": lambda x: sum((x > level / 8).float() for level in range(8)) / 8},
         "the gradient is cut",

@@ -33,11 +33,10 @@ FEWEST = 3
 """Images on which it must show, or all if there are fewer: single images prove nothing."""
 QUERIES, STEPS = 60, 10
 """Queries of random search, and steps of PGD, that are compared."""
-RANDOM = {"rand", "randn", "randint", "rand_like", "randn_like", "bernoulli", "normal", "uniform"}
 GATES = {
     "round to steps": STAIRS | QUOTIENTS,
     "compare": RISING | FALLING,
-    "choose one class": {"argmax", "one_hot", "max_pool_of_classes"},
+    "choose one class": {"argmax", "one_hot"},
     "oscillate": OSCILLATING,
     "cut the gradient": {"detach", "set_grad_enabled"},
     "have dead zones": {"hardshrink", "softshrink", "threshold"},

@@ -35,7 +35,7 @@ MECHANISMS = {
     "missing": "the gradient is cut",
     "random": "answers are random",
     "batch": "answers depend on the other images of a batch",
-    "steps": "the input is quantised",
+    "steps": "answers change in steps",
     "zero": "gradients are 0",
     "unfaithful": "gradients do not predict the change that a small step makes",
     "hidden": "random search finds what gradients do not",
