@@ -149,7 +149,7 @@ def audit(
             "seed": seed,
             **({"budget": time_left.seconds} if time_left.seconds else {}),
             "attack": settings.attack,
-            "gradient": settings.gradient,
+            "gradient": settings.followed,
             **({} if settings.plan.clean else {"plan": str(settings.plan)}),
             "model": model_facts(claim.model),
             **merged(probe.provenance() for probe in prepared.values()),

@@ -48,6 +48,13 @@ class Settings:
     gradient: str = "exact"
     plan: Plan = CLEAN
 
+    @property
+    def followed(self) -> str:
+        """The gradients that the attack follows: `gradient`, or "adapted" to the model."""
+        if self.attack == "strong":
+            return "exact" if self.plan.clean else "adapted"
+        return self.gradient
+
     def make_attack(self, threat: Threat, until: float = 0.0) -> Attack:
         """Make the attack for a threat.
 

@@ -132,7 +132,7 @@ class Norms(Probe):
         ]
         made = [self._one(name, bound, gradients) for name in names]
         if settings is not None and bound == claim.threat:
-            own = settings.gradient if follows_gradients(settings.attack) else None
+            own = settings.followed if follows_gradients(settings.attack) else None
             if settings.attack not in names or own not in (None, gradients.name):
                 made.append((settings.attack, "the audit's own", own, settings.make_attack(bound)))
         return made
