@@ -18,7 +18,7 @@ ROOMS = (
     ("auditing",),
     ("probes",),
     ("reference",),
-    ("report",),
+    ("report", "validity"),
     ("training",),
     ("execution", "results"),
     ("attribution", "metrics"),

@@ -92,6 +92,32 @@ class ArraySplit:
         return digest.hexdigest()
 
 
+class Sample:
+    """Images of a split drawn at random, read when they are needed.
+
+    Args:
+        split: the images.
+        images: how many; all where there are fewer.
+        seed: seed of the draw.
+
+    >>> split = ArraySplit(np.zeros((5, 1, 4, 4), np.uint8), np.arange(5), "mine")
+    >>> len(Sample(split, 2)), Sample(split, 9).labels.tolist()
+    (2, [0, 1, 2, 3, 4])
+    """
+
+    def __init__(self, split: Split, images: int, seed: int = 0):
+        self.split, self.shape = split, split.shape
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+        self.chosen = order[:images].sort().values
+        self.labels = split.labels[self.chosen]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def images(self, indices: Tensor) -> Tensor:
+        return self.split.images(self.chosen[indices])
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images of one size, split for training and testing.

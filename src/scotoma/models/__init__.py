@@ -31,6 +31,9 @@ ARCHITECTURES = Table(
         "madry-cifar": "models.resnet:madry_cifar",
         "resnet50": "models.bottleneck:resnet50",
         "resnet101": "models.bottleneck:resnet101",
+        "judge-strided": "models.judges:strided",
+        "judge-patches": "models.judges:patches",
+        "judge-pooled": "models.judges:pooled",
     },
 )
 

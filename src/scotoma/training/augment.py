@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,3 +114,44 @@ class RandomScaleShift:
         alpha = torch.where(chance[0] < self.share, self.alpha + (1 - self.alpha) * chance[1], 1.0)
         beta = (1 - alpha) / 2 * (2 * chance[2] - 1)
         return (images * alpha + (1 - alpha) / 2 + beta).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class Varied:
+    """Change what a person reads through: position, contrast, background, brightness, noise.
+
+    Every image is turned, zoomed and shifted at random, its contrast and background change as in
+    `RandomScaleShift`, its pixels are raised to a random power, and Gaussian noise is added.
+
+    Args:
+        degrees: largest rotation.
+        zoom: largest relative change of size.
+        shift: largest translation, as a fraction of the side.
+        alpha: smallest contrast.
+        gamma: largest power; the smallest is its inverse.
+        noise: largest standard deviation of the noise.
+
+    >>> Varied(degrees=5)(torch.rand(3, 1, 8, 8), torch.Generator()).shape
+    torch.Size([3, 1, 8, 8])
+    """
+
+    degrees: float = 15.0
+    zoom: float = 0.1
+    shift: float = 0.07
+    alpha: float = 0.5
+    gamma: float = 2.0
+    noise: float = 0.1
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        n, device = len(images), images.device
+        drawn = torch.rand((6, n), generator=generator, device=device).mul_(2).sub_(1)
+        angle, size = drawn[0] * math.radians(self.degrees), 1 + self.zoom * drawn[1]
+        cosine, sine = angle.cos() * size, angle.sin() * size
+        rows = [cosine, -sine, 2 * self.shift * drawn[2], sine, cosine, 2 * self.shift * drawn[3]]
+        grid = F.affine_grid(torch.stack(rows, 1).view(n, 2, 3), list(images.shape), False)
+        placed = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        power = torch.exp(math.log(self.gamma) * drawn[4]).view(n, 1, 1, 1)
+        toned = placed.clamp_(1e-6, 1).pow(power)
+        toned = RandomScaleShift(self.alpha)(toned, generator)
+        noise = torch.randn(images.shape, generator=generator, device=device)
+        return (toned + self.noise * drawn[5].abs().view(n, 1, 1, 1) * noise).clamp_(0, 1)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -12,3 +15,22 @@ def cache() -> Path:
 
     folder = os.environ.get("SCOTOMA_CACHE")
     return Path(folder).expanduser() if folder else Path(pooch.os_cache("scotoma"))
+
+
+def cached(name: str, otherwise: Path) -> Path:
+    """Return a folder of the cache, or of `otherwise` if the cache cannot be written."""
+    folder = cache() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return otherwise / name
+    return folder if os.access(folder, os.W_OK) else otherwise / name
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Lock a folder: a second process waits for the result of the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scotoma.claim import Claim
-from scotoma.data.dataset import Dataset, Split
+from scotoma.data.dataset import Dataset, Sample
 from scotoma.execution.fingerprint import fingerprint
 from scotoma.execution.fingerprint import name as written
 from scotoma.execution.run import Run
@@ -26,7 +22,7 @@ from scotoma.models.loading import ModelLike, load_model
 from scotoma.probes.base import model_facts, prepared
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
-from scotoma.utils.cache import cache
+from scotoma.utils.cache import alone, cached
 
 FEWEST, MOST = 2, 3
 """Fewest sources, reached by training, and most reference models, if the user names none."""
@@ -152,15 +148,15 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
     schedule = schedule_for(len(data.train))
     recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
     size = torch.Size(data.shape).numel()
-    part = _Part(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
+    part = Sample(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
     key = hashlib.sha256(
         json.dumps([data.sha256, asdict(recipe), len(part)], sort_keys=True).encode()
     ).hexdigest()[:16]
-    folder = _folder(run) / key
+    folder = cached("sources", run.store.folder) / key
     path = folder / f"{arch}.safetensors"
-    with _alone(folder):
+    with alone(folder):
         if not path.exists():
-            few = replace(data, train=part, test=_Part(data.test, WATCHED))
+            few = replace(data, train=part, test=Sample(data.test, WATCHED))
             with run.progress.bar(
                 f"training {arch} on {data.name}, {what_for}", recipe.batches(few)
             ) as advance:
@@ -172,41 +168,6 @@ def schedule_for(images: int) -> Schedule:
     """Return a schedule of 500 small steps on few images, 1,400 larger ones on many."""
     steps, batch = (500, 32) if images < FEW_IMAGES else (1400, 128)
     return Schedule(min(40, max(1, round(steps * batch / images))), batch, peak=2e-3)
-
-
-class _Part:
-    """Images of a split drawn at random, read when they are needed."""
-
-    def __init__(self, split: Split, images: int):
-        self.split, self.shape = split, split.shape
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-        self.chosen = order[:images].sort().values
-        self.labels = split.labels[self.chosen]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-    def images(self, indices: Tensor) -> Tensor:
-        return self.split.images(self.chosen[indices])
-
-
-def _folder(run: Run) -> Path:
-    """Return the folder of trained sources: the cache, or the run folder if it is read-only."""
-    folder = cache() / "sources"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return run.store.folder / "sources"
-    return folder if os.access(folder, os.W_OK) else run.store.folder / "sources"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Lock a folder: a second audit waits for the result of the first."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def together(models: Sequence[Classifier], classes: int) -> Classifier:

@@ -1,0 +1,101 @@
+"""Networks trained on the claim's training data to judge images; never the audited model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+
+from scotoma.claim import Threat
+from scotoma.data.dataset import Dataset, Sample
+from scotoma.models.classifier import Classifier
+from scotoma.models.loading import load_model
+from scotoma.training.augment import Varied
+from scotoma.training.loop import Schedule, train
+from scotoma.training.natural import Natural
+from scotoma.utils.cache import alone
+from scotoma.utils.progress import Progress
+
+ARCHITECTURES = ("judge-strided", "judge-patches", "judge-pooled")
+"""Three networks that read an image in different ways; an odd number has a majority."""
+IMAGES = 40_000
+"""Most training images that they learn from."""
+FEW_IMAGES = 10_000
+STEPS = {"few": 450, "gray": 950, "colour": 2000}
+"""Steps on few images, on many of one channel, and on many in colour: on one core ten seconds,
+two minutes and six minutes for the three networks together."""
+VERSION = 1
+"""Part of the fingerprint; raised when the training changes."""
+
+
+@dataclass(frozen=True)
+class Judging(Natural):
+    """Natural training whose log has clean accuracies alone."""
+
+    evaluated: ClassVar = 100
+
+
+def schedule_for(images: int, channels: int) -> Schedule:
+    """Return the training of a judge.
+
+    >>> schedule_for(1297, 1).epochs, schedule_for(40_000, 1).epochs, schedule_for(40_000, 3).epochs
+    (11, 2, 3)
+    """
+    few = images < FEW_IMAGES
+    steps, batch = STEPS["few" if few else "gray" if channels == 1 else "colour"], 32 if few else 64
+    return Schedule(min(40, max(1, round(steps * batch / images))), batch, peak=5e-3)
+
+
+def trained(
+    data: Dataset, folder: Path, seed: int = 0, progress: Progress | None = None
+) -> tuple[Classifier, ...]:
+    """Return the judges of a data set, trained now or read from `folder`.
+
+    They learn from clean images that are turned, zoomed, shifted, lightened, darkened and made
+    noisy (`Varied`): changes that leave the class as it is, so that a judge is not misled by them.
+
+    Args:
+        data: with a training split.
+        folder: where the networks are kept, by a fingerprint of the data and the settings.
+        seed: seed of the weights and of the order of images.
+        progress: where the training is shown.
+    """
+    assert data.train is not None
+    part = Sample(data.train, IMAGES)
+    schedule = schedule_for(len(part), data.shape[0])
+    settings = [VERSION, data.sha256, len(part), asdict(schedule), asdict(Varied()), seed]
+    key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    few = replace(data, train=part)
+    judges = []
+    for arch in ARCHITECTURES:
+        path = folder / key / f"{arch}.safetensors"
+        with alone(path.parent):
+            if not path.exists():
+                _train(few, arch, path, schedule, seed, progress or Progress())
+        judges.append(load_model(str(path)))
+    return tuple(judges)
+
+
+def _train(
+    data: Dataset, arch: str, out: Path, schedule: Schedule, seed: int, progress: Progress
+) -> None:
+    batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
+    what = f"training {arch} on {data.name}, to judge which images are valid"
+    cuda = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(cuda), progress.bar(what, batches) as advance:
+        train(
+            Judging(Threat("linf", 1.0)),
+            data,
+            arch,
+            Threat("linf", 1.0),
+            out,
+            schedule=schedule,
+            seed=seed,
+            half=True,
+            augment=[Varied()],
+            step=advance,
+        )

@@ -1,0 +1,264 @@
+"""Which images are valid: independent classifiers confirm the class, and they look like test data.
+
+Two tests, both calibrated on real test images that no judge was trained on:
+
+* the class is confirmed if at least two of three judges predict it;
+* the image is realistic if its distance to the training data, in the features of a judge, is not
+  beyond that of nearly all test images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scotoma.data.dataset import Dataset, Sample, Split
+from scotoma.execution.run import Run
+from scotoma.metrics.neighbours import nearest_distance
+from scotoma.models.classifier import Classifier
+from scotoma.models.features import features
+from scotoma.models.judges import SMALLEST
+from scotoma.utils.cache import cached
+from scotoma.utils.device import batch_size, default_device
+from scotoma.utils.progress import Progress
+from scotoma.utils.stats import Rate, rate
+from scotoma.validity.judges import trained
+
+LEVEL = 0.01
+"""Share of real test images that the test of realism rejects: the price of one in a hundred."""
+NEIGHBOURS = 5
+"""Training images whose mean distance counts, as in Zhang et al. 2019, equation 2."""
+FEATURES = -1
+"""The judge whose features are used: the one that averages over parts of the image."""
+TRAINING = 10_000
+"""Most training images among which neighbours are searched."""
+ROUNDING = 1e-5
+"""Relative difference of distances that count as equal: features depend a little on the batch."""
+CALIBRATION = 2_000
+"""Most test images that set the threshold, and most that measure what it does."""
+
+
+class Validity(NamedTuple):
+    """What the oracle says of n images, as tensors on the CPU."""
+
+    predictions: Tensor
+    """Class of each judge, int64 (n, judges)."""
+    confirmed: Tensor
+    """Whether the majority of the judges predicts the label, bool (n,)."""
+    realism: Tensor
+    """Share of real test images that lie as far from the training data or farther, float32 (n,)."""
+    valid: Tensor
+    """Whether the class is confirmed and realism is above `LEVEL`, bool (n,)."""
+
+
+class Calibration(NamedTuple):
+    """What the oracle does with real test images that set no threshold."""
+
+    accuracies: dict[str, Rate]
+    """Accuracy of each judge."""
+    unconfirmed: Rate
+    """Share whose own label the majority does not confirm."""
+    unrealistic: Rate
+    """Share that is called unrealistic; about `LEVEL`."""
+    rejected: Rate
+    """Share that is rejected by either test: the false rejections."""
+    mislabelled: Rate
+    """Share that is called valid with a wrong label, the one that the judges find likeliest."""
+
+    def __str__(self) -> str:
+        lowest = min(each.value for each in self.accuracies.values())
+        return (
+            f"Of {self.rejected.n} real test images the oracle rejects {self.rejected.value:.1%} "
+            f"({self.rejected.low:.1%}–{self.rejected.high:.1%}): the majority of "
+            f"{len(self.accuracies)} independent networks (accuracy {lowest:.1%} or more each) "
+            f"does not confirm the label of {self.unconfirmed.value:.1%}, and "
+            f"{self.unrealistic.value:.1%} lie too far from the training data. With the likeliest "
+            f"wrong label it accepts {self.mislabelled.value:.1%}."
+        )
+
+
+def majority(predictions: Tensor, labels: Tensor) -> Tensor:
+    """Return whether more than half of the judges predict the label, bool (n,).
+
+    A single judge errs on some images, and two errors on one image, in favour of the same class,
+    are rare for networks of different kinds. Unanimity would reject every image that one of them
+    gets wrong.
+
+    Args:
+        predictions: int64 (n, judges).
+        labels: int64 (n,).
+
+    >>> majority(torch.tensor([[1, 1, 7], [1, 7, 3]]), torch.tensor([1, 1])).tolist()
+    [True, False]
+    """
+    return (predictions == labels[:, None]).sum(1) * 2 > predictions.shape[1]
+
+
+def realism(distances: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the share of reference distances that are at least as large, float32 (n,).
+
+    This is the p-value of a one-sided test against the reference, the image itself counted.
+
+    Args:
+        distances: (n,).
+        reference: (m,), of real images.
+
+    >>> realism(np.array([0.5, 9.0]), np.array([1.0, 2.0, 3.0])).tolist()
+    [1.0, 0.25]
+    """
+    ordered = np.sort(reference)
+    farther = len(ordered) - np.searchsorted(ordered, distances * (1 - ROUNDING), side="left")
+    return ((1 + farther) / (1 + len(ordered))).astype(np.float32)
+
+
+class ValidityOracle:
+    """Judges of one data set, and the distances that real test images have in their features.
+
+    Args:
+        judges: classifiers that differ from the audited model.
+        train: features of training images in the judge `FEATURES`, float32 (n, d).
+        reference: distances of real test images to them, (m,).
+        calibration: what the oracle does with other test images; None while it is calibrated.
+    """
+
+    def __init__(
+        self,
+        judges: Sequence[Classifier],
+        train: np.ndarray,
+        reference: np.ndarray,
+        calibration: Calibration | None = None,
+    ):
+        self.judges, self.train, self.reference = tuple(judges), train, reference
+        self._calibration = calibration
+
+    @property
+    def calibration(self) -> Calibration:
+        assert self._calibration is not None
+        return self._calibration
+
+    @classmethod
+    def fitted(
+        cls, data: Dataset, folder: Path, *, seed: int = 0, progress: Progress | None = None
+    ) -> ValidityOracle:
+        """Return the oracle of a data set: its judges trained or read, and calibrated.
+
+        Half of the test images, at most `CALIBRATION`, set the threshold of realism; as many others
+        measure what the oracle rejects. Changes such as contrast need no threshold of their own,
+        since the features come from a network that learned to see through them.
+
+        Args:
+            data: with a training split.
+            folder: where the judges are kept.
+            seed: seed of the judges and of the draws.
+            progress: where training is shown.
+        """
+        assert data.train is not None
+        judges = trained(data, folder, seed, progress)
+        device = default_device()
+        for judge in judges:
+            judge.module.to(device)
+        known = _features(judges[FEATURES], Sample(data.train, TRAINING, seed))
+        test = Sample(data.test, 2 * CALIBRATION, seed)
+        # drawn anew: a sample is in the order of the split, which may be the order of the classes
+        order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed + 1))
+        first, second = order.tensor_split(2)
+        reference = nearest_distance(known, _features(judges[FEATURES], test, first), NEIGHBOURS)
+        oracle = cls(judges, known, reference)
+        oracle._calibration = oracle._calibrate(test.images(second), test.labels[second])
+        return oracle
+
+    def judge(self, images: Tensor, labels: Tensor) -> Validity:
+        """Judge images.
+
+        Args:
+            images: (n, c, h, w) in [0, 1], on any device.
+            labels: the class that each is to show, int64 (n,).
+        """
+        logits = self._logits(images)
+        labels = labels.cpu()
+        predictions = logits.argmax(2)
+        confirmed = majority(predictions, labels)
+        found = torch.cat([_read(self.judges[FEATURES], part) for part in _batches(images)])
+        distances = nearest_distance(self.train, found.numpy(), NEIGHBOURS)
+        likely = torch.from_numpy(realism(distances, self.reference))
+        return Validity(predictions, confirmed, likely, confirmed & (likely > LEVEL))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Return the judges' log-probabilities, (n, judges, classes)."""
+        device = default_device()
+        with torch.no_grad():
+            return torch.cat(
+                [
+                    torch.stack(
+                        [judge.module(part.to(device)).float().cpu() for judge in self.judges], 1
+                    )
+                    for part in _batches(images)
+                ]
+            ).log_softmax(2)
+
+    def _calibrate(self, images: Tensor, labels: Tensor) -> Calibration:
+        said = self.judge(images, labels)
+        likeliest = self._logits(images).mean(1).scatter(1, labels[:, None], -torch.inf).argmax(1)
+        wrong = majority(said.predictions, likeliest) & (said.realism > LEVEL)
+        names = [judge.name for judge in self.judges]
+        right = (said.predictions == labels[:, None]).numpy()
+        return Calibration(
+            {name: rate(right[:, number]) for number, name in enumerate(names)},
+            rate(~said.confirmed.numpy()),
+            rate((said.realism <= LEVEL).numpy()),
+            rate(~said.valid.numpy()),
+            rate(wrong.numpy()),
+        )
+
+
+def oracle_for(run: Run) -> ValidityOracle | None:
+    """Return the oracle of a run's data, made once for all probes of a process.
+
+    None where there is no training split to train judges on, or the images are too small for them.
+    """
+    data = run.claim.data
+    if data.train is None or min(data.shape[1:]) < SMALLEST:
+        return None
+    with run.seeded():
+        return _oracle(_Asked(run))
+
+
+class _Asked:
+    """A run, equal to all others on the same data."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and hash(self) == hash(other)
+
+    def __hash__(self) -> int:
+        return hash(self.run.claim.data.sha256)
+
+
+@lru_cache(maxsize=1)
+def _oracle(asked: _Asked) -> ValidityOracle:
+    run = asked.run
+    folder = cached("judges", run.store.folder)
+    return ValidityOracle.fitted(run.claim.data, folder, progress=run.progress)
+
+
+def _batches(images: Tensor) -> tuple[Tensor, ...]:
+    return images.split(batch_size(default_device(), images[:1].numel()))
+
+
+def _features(judge: Classifier, split: Split, rows: Tensor | None = None) -> np.ndarray:
+    """Return features of images of a split, float32 (n, d)."""
+    rows = torch.arange(len(split)) if rows is None else rows
+    size = batch_size(default_device(), split.images(rows[:1]).numel())
+    return torch.cat([_read(judge, split.images(part)) for part in rows.split(size)]).numpy()
+
+
+def _read(judge: Classifier, images: Tensor) -> Tensor:
+    return features(judge.module, images.to(default_device())).cpu()
