@@ -37,7 +37,8 @@ def test_certificate_and_attack_stand_side_by_side(context, wong):
     with context(attack="min-linf", limit=LIMIT) as here:
         rows, finding = DigitsProvable().measure(here, "provable")
     assert all(each["published"] is None for each in rows)
-    assert {each["n"] for each in rows if each["measure"] != "success"} == {LIMIT}
+    # accuracy beside an attack is over the whole test set
+    assert {each["n"] for each in rows if each["measure"] != "success"} == {LIMIT, 500}
     by = {
         (each["model"], each["alpha"], each["beta"], each["measure"], each["threshold"]): each
         for each in rows

@@ -9,7 +9,7 @@ from contrast_hole import Hole, quadrants
 import scotoma
 from once import once
 from scotoma.probes.blindspots.map import BlindSpotMap
-from scotoma.probes.blindspots.map_report import Family, headline, verdict
+from scotoma.probes.blindspots.map_report import Family, headline
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
 from scotoma.results.report import read_report
@@ -24,7 +24,8 @@ PROBE = BlindSpotMap(("scale-shift", "blur"), resolution=4, lowest=0.6, rounds=1
 
 
 def find(out, model, data, probe: BlindSpotMap) -> Finding:
-    return scotoma.audit(model, data, f"linf:{EPS}", out=out, probes=[probe], attack="min-linf")[
+    claim = f"linf:{EPS}"
+    return scotoma.audit(model, data, claim, out=out, probes=[probe], attack="min-linf", limit=100)[
         "map"
     ]
 
@@ -32,7 +33,7 @@ def find(out, model, data, probe: BlindSpotMap) -> Finding:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """The audit of a hole at a cell of the grid, made once a session, in a folder of our own."""
-    made = once("map-of-a-hole", lambda out: find(out, Hole(DEPTH), quadrants(0.01), PROBE))
+    made = once("map-of-a-hole", lambda out: find(out, Hole(DEPTH), quadrants(0.01, 400), PROBE))
     return shutil.copytree(made, tmp_path_factory.mktemp("map") / "run")
 
 
@@ -64,7 +65,7 @@ def test_every_cell_of_the_plane_is_as_robust_as_it_must_be(finding):
         assert row["robust_alpha_eps"] == pytest.approx(1 - falls, abs=0.06)
         assert row["robust_eps"] <= row["robust_alpha_eps"] <= row["accuracy"] == 1
         assert row["robust_eps_low"] <= row["robust_eps"] <= row["robust_eps_high"]
-        assert row["n"] == 100
+        assert (row["n"], row["attacked"]) == (400, 100)
         assert row["harmless"] is True
 
 
@@ -86,7 +87,7 @@ def test_the_strong_attack_is_where_it_matters(finding):
 
 def test_between_the_cells_the_search_goes_on(tmp_path):
     probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=20)
-    found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01), probe)
+    found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01, 400), probe)
     assert found.numbers["worst_parameters"] == pytest.approx(
         {"alpha": 0.7, "beta": 0.05}, abs=0.03
     )
@@ -102,7 +103,7 @@ def test_between_the_cells_the_search_goes_on(tmp_path):
 
 def test_a_model_that_does_not_mind_holds(tmp_path):
     probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1, steps=10)
-    found = find(tmp_path / "run", Hole(0.0), quadrants(0.3), probe)
+    found = find(tmp_path / "run", Hole(0.0), quadrants(0.3, 400), probe)
     assert found.verdict == "holds"
     assert [row["family"] for row in found.tables["families"]] == ["none", "scale-shift", "rotate"]
     for row in found.tables["families"]:
@@ -152,7 +153,7 @@ def test_it_is_drawn_again_to_the_byte(finding, folder):
 
 def test_a_second_map_does_no_work_twice(finding, folder):
     before = sorted(path.name for path in (folder / "units").iterdir())
-    found = find(folder, Hole(DEPTH), quadrants(0.01), PROBE)
+    found = find(folder, Hole(DEPTH), quadrants(0.01, 400), PROBE)
     assert sorted(path.name for path in (folder / "units").iterdir()) == before
     assert found.tables == finding.tables
 
@@ -194,22 +195,6 @@ def attacked(
     return kind
 
 
-@pytest.mark.parametrize(
-    ("base", "changed", "expected"),
-    [
-        ((0.1, 0.2), [((0.6, 0.8), (0.5001, 0.7))], "broken"),
-        ((0.1, 0.2), [((0.6, 0.8), (0.5, 0.7))], "weak"),
-        ((0.1, 0.2), [((0.1, 0.2), (0.1, 0.2)), ((0.2001, 0.8), (0.0, 0.1))], "weak"),
-        ((0.1, 0.2), [((0.2, 0.8), (0.0, 0.1))], "holds"),
-        ((0.1, 0.2), [], "holds"),
-        ((0.5, 0.7), [((0.5, 1.0), (0.4, 0.5))], "holds"),
-        ((0.5001, 0.7), [((0.9, 1.0), (0.9, 1.0))], "not applicable"),
-    ],
-)
-def test_the_verdict_at_the_edges_of_its_rule(base, changed, expected):
-    assert verdict(attacked(base), [attacked(*pair) for pair in changed]) == expected  # type: ignore[arg-type]
-
-
 def test_the_headline():
     base = attacked((0.06, 0.14), accuracy=0.99)
     blurred, shifted = (
@@ -233,4 +218,4 @@ def test_the_headline():
     assert "alpha·eps (60.0% at eps)" in text
     assert text.endswith("no image is classified correctly.")
     assert "nan" not in text
-    assert headline(base, None).endswith("each costs more than 1% of accuracy.")  # type: ignore[arg-type]
+    assert headline(base, None).startswith("No transform of the search is shown to be harmless")  # type: ignore[arg-type]

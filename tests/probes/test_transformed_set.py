@@ -60,23 +60,24 @@ def test_rates_at_both_sizes(norm: str):
 
 
 def test_harmless_is_one_point_of_accuracy_and_no_more():
-    base = attacked([0.1] * 96, wrong=4, transform=None)
-    assert attacked([0.1] * 95, wrong=5).is_harmless(base)
-    assert not attacked([0.1] * 94, wrong=6).is_harmless(base)
-    assert not attacked([], wrong=100).is_harmless(attacked([0.1], wrong=99))
-    for hundredths in range(2, 101):
-        assert keeps_accuracy((hundredths - 1) / 100, hundredths / 100)
-        assert not keeps_accuracy((hundredths - 1.1) / 100, hundredths / 100)
+    base = attacked([0.1] * 960, wrong=40, transform=None)
+    assert attacked([0.1] * 957, wrong=43).is_harmless(base)
+    assert not attacked([0.1] * 955, wrong=45).is_harmless(base), "its interval reaches 1.1 points"
+    few = attacked([0.1] * 200, transform=None)
+    assert not few.is_harmless(few), "200 images cannot show it"
+    assert not attacked([], wrong=1000).is_harmless(attacked([], wrong=1000))
+    assert keeps_accuracy(0.95, 0.96)
+    assert not keeps_accuracy(0.949, 0.96)
 
 
 def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equals():
-    base = attacked([0.05] * 50 + [0.3] * 50, transform=None)
+    base = attacked([0.05] * 150 + [0.3] * 150, transform=None)
     weak, large, small = (
-        attacked([0.05, 0.3] * 50),
-        attacked([0.05] * 100, change=0.3),
-        attacked([0.05] * 100, change=0.2),
+        attacked([0.05, 0.3] * 150),
+        attacked([0.05] * 300, change=0.3),
+        attacked([0.05] * 300, change=0.2),
     )
-    harmful = attacked([0.05] * 90, wrong=10, change=0.01)
+    harmful = attacked([0.05] * 290, wrong=10, change=0.01)
     assert worst([base, weak, large, small, harmful], base) is small
     assert worst([base, weak, harmful], base) is weak
     assert worst([base, harmful], base) is None
@@ -98,7 +99,7 @@ def test_the_images_shown_are_one_of_each_class_first():
 
 def test_accuracy_is_that_of_the_predictions_where_they_are_given():
     some = attacked([0.1, 0.1])
-    predictions = pl.DataFrame({"label": [0, 1, 2], "prediction": [0, 0, 0]})
+    predictions = pl.DataFrame({"index": [0, 1, 2], "label": [0, 1, 2], "prediction": [0, 0, 0]})
     every = replace(some, predictions=predictions)
     assert (every.accuracy.n, every.success) == (3, some.success)
 
@@ -125,6 +126,7 @@ def test_the_scout_attacks_what_it_says(tmp_path, digits, linear):
     )
     assert advanced == [1]
     assert cheap.accuracy == strong.accuracy
+    assert strong.accuracy.n == 500
     assert strong.attack == FMN(claim.threat.norm)
     assert base.change == 0
     images = digits.test.images(scout.run.indices)

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from scotoma.utils.stats import finite, median, rate, spearman
+from scotoma.utils.stats import (
+    difference,
+    finite,
+    median,
+    paired_difference,
+    rate,
+    simultaneous_differences,
+    spearman,
+)
 
 
 @pytest.mark.parametrize(
@@ -111,3 +119,47 @@ def test_the_interval_of_the_median_covers():
     generator = np.random.default_rng(0)
     found = [median(generator.exponential(size=51)) for _ in range(2000)]
     assert 0.94 < np.mean([each.low <= np.log(2) <= each.high for each in found]) < 0.98
+
+
+def simulated(cells: int, n: int, shared: float, rng: np.random.Generator) -> np.ndarray:
+    """Which of n images are fooled under each of some cells, as often as without a change (20%).
+
+    A cell agrees with the base, the first row, on a share of the images.
+    """
+    base = rng.random(n) < 0.2
+    fresh = rng.random((cells, n)) < 0.2
+    return np.vstack([base, np.where(rng.random((cells, n)) < shared, base, fresh)])
+
+
+def test_the_largest_of_many_differences_errs_in_one_of_twenty():
+    rng, errors, alone, trials = np.random.default_rng(1), 0, 0, 150
+    for _ in range(trials):
+        base, *cells = simulated(12, 150, 0.5, rng)
+        errors += any(each.low > 0 for each in simultaneous_differences(np.array(cells), base))
+        alone += any(paired_difference(cell, base).low > 0 for cell in cells)
+    assert errors / trials < 0.05  # the rule looks at one end of an interval: 2.5% are expected
+    assert alone / trials > 0.08, "without a correction the largest of 12 is often called a rise"
+
+
+def test_simultaneous_intervals_need_no_width_for_cells_that_agree():
+    rng = np.random.default_rng(0)
+    base = rng.random(200) < 0.2
+    cell = base | (rng.random(200) < 0.3)
+    (single,) = simultaneous_differences(cell[None], base)
+    assert single == paired_difference(cell, base)
+    many = simultaneous_differences(np.tile(cell, (20, 1)), base)
+    wide = many[0].high - many[0].low
+    assert 1 < wide / (single.high - single.low) < 1.3  # 1.54 for 20 that are independent
+    assert simultaneous_differences(np.zeros((0, 5), bool), np.zeros(5, bool)) == []
+
+
+def test_the_interval_of_the_difference_of_two_rates():
+    # Newcombe 1998, "Interval estimation for the difference between independent proportions",
+    # Table II, method 10: 56/70 - 48/80
+    found = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
+    assert (round(found.low, 4), round(found.high, 4)) == (0.0524, 0.3339)
+
+
+def test_intervals_of_many_rates_are_wider():
+    one, many = (rate(np.arange(100) < 60, of=k) for k in (1, 20))
+    assert many.low < one.low < one.value == many.value

@@ -307,13 +307,19 @@ class Run(Executor):
         frames = [frame for _, frame in self._units(f"measuring: {what}", config, compute)]
         return pl.concat([frame for frame in frames if len(frame)] or frames[:1])
 
-    def predictions(self, transform: Transform | None = None) -> pl.DataFrame:
+    def predictions(
+        self, transform: Transform | None = None, most: int | None = None
+    ) -> pl.DataFrame:
         """Return the model's predictions on every test image, audited or not, after `transform`.
 
         Columns: index, label, prediction.
+
+        Args:
+            transform: applied to the images first.
+            most: largest number of images; beyond it they are drawn at random with the seed.
         """
         labels = self.claim.data.test.labels
-        everything = torch.arange(len(labels))
+        everything = shuffled(len(labels), self.seed)[:most].sort().values
 
         def predict(batch: Tensor) -> np.ndarray:
             images, _ = self.test_images(batch, transform)
@@ -322,8 +328,9 @@ class Run(Executor):
         def compute() -> pl.DataFrame:
             with self.progress.bar("classifying", len(everything)) as advance, self.seeded():
                 classes = np.concatenate(self.map_batches(everything, predict, advance))
-            columns = {"index": everything.numpy(), "label": labels.numpy(), "prediction": classes}
-            return pl.DataFrame(columns)
+            columns = {"index": everything, "label": labels[everything]}
+            columns = {name: column.numpy() for name, column in columns.items()}
+            return pl.DataFrame(columns | {"prediction": classes})
 
         config = {"kind": "predictions", "transform": describe(transform) if transform else None}
         return self.store.unit({**config, **self._identity(everything)}, compute)

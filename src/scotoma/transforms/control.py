@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scotoma.transforms.scale_shift import ScaleShift
-
 SPILL = 1e-3
 """Share of the mean change added at every pixel, where change goes that has no room elsewhere."""
 MOST = 1e6
@@ -31,6 +29,7 @@ class Control:
         of: a transform.
         seed: seed of the permutation, numbers and signs, which all images share.
 
+    >>> from scotoma.transforms import ScaleShift
     >>> images, lighter = torch.full((1, 1, 2, 2), 0.25), ScaleShift(1.0, 0.125)
     >>> round((Control(lighter)(images) - images).abs().mean().item(), 4)
     0.125
@@ -65,9 +64,15 @@ class Control:
 
 
 def contrast(transform: Callable[[Tensor], Tensor] | None) -> float:
-    """Return the factor by which a transform scales contrast, and so a fair perturbation budget.
+    """Return the share of the contrast that a transform leaves, and so of the budget.
 
-    It is alpha for scale-shift and its control, and 1 for any other transform.
+    A transform that squeezes the range between black and white has it as its attribute `contrast`.
+    It is 1 for any other transform: one that leaves large black and white areas as they are leaves
+    a perturbation of eps as large beside them as before.
+
+    >>> from scotoma.transforms import ScaleShift
+    >>> contrast(ScaleShift(0.8, 0.1)), contrast(None)
+    (0.8, 1.0)
     """
     inner = transform.of if isinstance(transform, Control) else transform
-    return inner.alpha if isinstance(inner, ScaleShift) else 1.0
+    return float(getattr(inner, "contrast", 1.0))

@@ -30,5 +30,10 @@ class ScaleShift:
     def __call__(self, images: Tensor) -> Tensor:
         return images.mul(self.alpha).add_((1 - self.alpha) / 2 + self.beta).clamp_(0, 1)
 
+    @property
+    def contrast(self) -> float:
+        """Share of every difference between two pixels that is left."""
+        return self.alpha
+
     def __str__(self) -> str:
         return f"scale-shift with alpha {self.alpha:g}, beta {self.beta:g}"

@@ -37,6 +37,11 @@ class Texture:
         pattern = (pattern - pattern.min()) / (pattern.max() - pattern.min())
         return (images + self.strength * (1 - images) * pattern.to(images)).clamp_(0, 1)
 
+    @property
+    def contrast(self) -> float:
+        """Share of the range that is left where the texture is lightest; white stays white."""
+        return 1 - self.strength
+
     def __str__(self) -> str:
         return f"texture of strength {self.strength:g}"
 

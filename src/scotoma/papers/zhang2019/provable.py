@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from scotoma.papers.item import Context, Item, number, ours, row
 from scotoma.papers.zhang2019 import images, settings
+from scotoma.probes.blindspots.definition import HARMLESS
 from scotoma.probes.blindspots.probe import BlindSpots
-from scotoma.probes.blindspots.transformed import HARMLESS, keeps_accuracy
+from scotoma.probes.blindspots.transformed import keeps_accuracy
 from scotoma.probes.certificates.distributional import Distributional
 from scotoma.probes.certificates.probe import Certificate
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Gallery, Row

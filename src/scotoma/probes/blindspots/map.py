@@ -15,7 +15,6 @@ from scotoma.probes.blindspots.transformed import (
     TransformedSet,
     alpha_beta,
     contrast_shift,
-    worst,
 )
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
@@ -79,7 +78,7 @@ class BlindSpotMap(Probe):
                     tried = plane + refined
                 else:
                     tried = sweeps[family] = self._sweep(scout, family)
-                families.append(self._verify(scout, family, worst(tried, base)))
+                families.append(self._verify(scout, family, scout.worst(tried, base)))
                 advance(1)
         return SearchResult(base, families, plane, refined, sweeps)
 
@@ -109,7 +108,7 @@ class BlindSpotMap(Probe):
         with scout.run.progress.bar(" refining", 8 * self.rounds) as advance:
             for _ in range(self.rounds):
                 step /= 2
-                centre = worst(plane + tried, base)
+                centre = scout.worst(plane + tried, base)
                 if centre is None:
                     break
                 alpha, beta = alpha_beta(centre.transform)

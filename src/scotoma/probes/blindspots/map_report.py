@@ -11,9 +11,9 @@ import polars as pl
 
 from scotoma.execution.run import Run, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
-from scotoma.probes.blindspots.probe import BROKEN, NONE_HARMLESS, rise, verdict
+from scotoma.probes.blindspots.definition import HARMLESS, RULE, verdict
+from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.transformed import (
-    HARMLESS,
     TransformedSet,
     alpha_beta,
     gallery,
@@ -28,14 +28,6 @@ from scotoma.utils.stats import finite, rate
 PROBE = "map"
 PLANE = "scale-shift"
 """The family that is searched over a plane, (alpha, beta)."""
-RULE = (
-    f"A transform is harmless if it costs at most {HARMLESS:.0%} of accuracy. Broken: the 95% "
-    f"interval of the success rate at alpha·eps lies above {BROKEN:.0%} under the worst harmless "
-    "transform of some family, but not on the test set itself. Weak: the interval at eps lies "
-    "above the one on the test set itself under one of them. Otherwise it holds. Not applicable: "
-    "the claim is already broken on the test set itself. alpha is the contrast that scale-shift "
-    "leaves, and 1 for every other family."
-)
 UNKNOWN = rate(np.zeros(0, bool))
 
 
@@ -145,7 +137,7 @@ def _worst(lowest: Family | None) -> tuple[float, str] | None:
 def headline(base: TransformedSet, lowest: Family | None) -> str:
     """Return what the worst harmless transform and a random change of its size give the attack."""
     if lowest is None or lowest.worst is None or lowest.control is None:
-        return NONE_HARMLESS.format("transform of the search")
+        return none_harmless("transform of the search", base.accuracy.n)
     each, control = lowest.worst, lowest.control.success
     random = (
         f"it is {control.value:.1%} (accuracy {lowest.control.accuracy.value:.1%})"
@@ -162,7 +154,7 @@ def headline(base: TransformedSet, lowest: Family | None) -> str:
 def _numbers(result: SearchResult) -> dict[str, Any]:
     base, lowest = result.base, result.lowest
     numbers = {
-        "n": base.accuracy.n,
+        "n": base.robust.n,
         **columns("base_accuracy", base.accuracy),
         **columns("base_robust_eps", base.robust),
         **columns("base_success_eps", base.success),
@@ -200,12 +192,13 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
                     "alpha": alpha,
                     "beta": beta,
                     "n": each.accuracy.n,
+                    "attacked": each.robust.n,
                     **columns("accuracy", each.accuracy),
                     **columns("robust_alpha_eps", each.robust_scaled),
                     **columns("robust_eps", each.robust),
                     **columns("cheap_robust_alpha_eps", cheap.robust_scaled),
                     **columns("cheap_robust_eps", cheap.robust),
-                    "harmless": each.is_harmless(base),
+                    "harmless": each.seems_harmless(base),
                 }
             )
         return rows
@@ -219,7 +212,7 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
             **columns("accuracy", each.accuracy),
             **columns("robust_eps", each.told_by(ledger).robust),
             **columns("cheap_robust_eps", each.robust),
-            "harmless": each.is_harmless(base),
+            "harmless": each.seems_harmless(base),
         }
         for family, sets in result.sweeps.items()
         for each in sets

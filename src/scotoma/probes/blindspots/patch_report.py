@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.transformed import HARMLESS, TransformedSet
+from scotoma.probes.blindspots.definition import FALL, IS_HARMLESS, SCALED, blind
+from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate
 
 QUESTION = "Does training on the blind spots close them, or do others take their place?"
 RULE = (
-    f"A blind spot is a transform that costs at most {HARMLESS:.0%} of accuracy and under which "
-    "the 95% interval of the success rate at alpha·eps lies above that of the success rate at eps "
-    "on the test set itself. Broken: after the training, a transform that was trained on is a "
-    "blind spot. Weak: only others are. Otherwise it holds. alpha is the contrast that scale-shift "
-    "leaves, and 1 for every other transform."
+    f"{IS_HARMLESS} {SCALED} A blind spot is a harmless transform under which robust accuracy is "
+    f"more than {100 * FALL:.0f} points below that at eps of the same images before it, by a 95% "
+    "interval. Broken: after the training, a transform that was trained on is a blind spot. Weak: "
+    "only others are. Otherwise it holds."
 )
 
 
@@ -38,7 +38,7 @@ class Comparison:
 
 def is_blind(each: TransformedSet, base: TransformedSet) -> bool:
     """Return whether a transform is a blind spot by `RULE`."""
-    return each.is_harmless(base) and each.success_scaled.low > base.success.high
+    return each.is_harmless(base) and blind(base, [each])[0]
 
 
 def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack: str) -> Finding:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, Conclusion, Probe, Settings, columns, worst_rate
+from scotoma.probes.blindspots.definition import HARMLESS, RULE, enough, falls, verdict
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import (
-    HARMLESS,
     TransformedSet,
     alpha_beta,
     attack_transformed,
@@ -19,19 +20,15 @@ from scotoma.probes.blindspots.transformed import (
     one_a_class,
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
-from scotoma.results.finding import Bars, Finding, Verdict
+from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
+from scotoma.utils.stats import Estimate
 
-BROKEN = 0.5
-"""Success rate at alpha·eps above which a harmless transform voids the claim."""
-RULE = (
-    f"A transform is harmless if it costs at most {HARMLESS:.0%} of accuracy. Broken: the 95% "
-    f"interval of the success rate at alpha·eps lies above {BROKEN:.0%} under a harmless contrast "
-    "shift, but not on the test set itself. Weak: the interval at eps lies above the one on the "
-    "test set itself under a harmless contrast shift. Otherwise it holds. Not applicable: the "
-    "claim is already broken on the test set itself."
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
+NONE_HARMLESS = (
+    "No {} is shown to be harmless: for each, the 95% interval allows that it costs more than "
+    f"{100 * HARMLESS:.0f} point of accuracy"
 )
-NONE_HARMLESS = f"No {{}} is harmless: each costs more than {HARMLESS:.0%} of accuracy."
 
 
 class BlindSpots(Probe):
@@ -66,16 +63,18 @@ class BlindSpots(Probe):
         sets = [each.told_by(ledger) for each in attacked]
         base, *others = sets
         harmless = [each for each in others if each.is_harmless(base)]
+        fallen = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
         worst = max(harmless, key=_success, default=base)
         alpha, beta = alpha_beta(worst.transform)
         rows = one_a_class(worst.broken_records())
         bars = Bars(
             "grid",
             "Accuracy of the model and success rate of the attack after x' = alpha x + beta on "
-            "[-0.5, 0.5], with 95% intervals. The fair comparison is at alpha·eps, which shrinks "
-            "the budget with the contrast.",
+            "[-0.5, 0.5], with 95% intervals. The verdict compares at alpha·eps, which shrinks the "
+            "budget with the contrast; success at eps is shown beside it. Contrast shifts in "
+            "brackets are not shown to be harmless.",
             table="grid",
-            label="contrast_shift",
+            label="label",
             series={
                 "accuracy": "accuracy",
                 "success at eps": "success_eps",
@@ -106,8 +105,10 @@ class BlindSpots(Probe):
                 **columns("worst_success_alpha_eps", worst.success_scaled),
                 **columns("base_accuracy", base.accuracy),
                 **columns("base_success_eps", base.success),
+                **columns("fall", fallen.get(id(worst), UNKNOWN)),
+                "harmless": len(harmless),
             },
-            tables={"grid": [each.row() for each in sets]},
+            tables={"grid": [_row(each, base, fallen.get(id(each), UNKNOWN)) for each in sets]},
             figures=(bars, shown) if len(rows) else (bars,),
             notes=(
                 f"Audit attack: {settings.attack}. After a contrast shift it leaves an image once "
@@ -115,30 +116,41 @@ class BlindSpots(Probe):
                 "smallest perturbation of each image. Attacks of other probes on the same images "
                 "count too, most of them on the test set itself. Success rates are over the images "
                 "that are classified correctly after the contrast shift.",
+                f"Accuracy is over {base.accuracy.n:,} test images, attacked or not. The fall of "
+                "robust accuracy, in the table, is that of the same images from eps to alpha·eps; "
+                "its intervals hold for all harmless contrast shifts at once.",
             ),
             images={"worst": worst.images(run, rows)} if len(rows) else {},
             worst=worst_rate(worst.success_scaled, f"{OF_CORRECT} are fooled after {worst.name}"),
         )
 
 
+def _row(each: TransformedSet, base: TransformedSet, fall: Estimate) -> Row:
+    row, price = each.row(), each.cost(base)
+    harmless = each is base or each.is_harmless(base)
+    label = row["contrast_shift"]
+    return {"label": label if harmless else f"({label})", **row} | {
+        **columns("cost", price),
+        "harmless": harmless,
+        **columns("fall", fall),
+    }
+
+
 def _success(each: TransformedSet) -> tuple[float, float]:
     return each.success_scaled.value, each.success.value
 
 
-def verdict(base: TransformedSet, harmless: Sequence[TransformedSet]) -> Verdict:
-    """Return the verdict of `RULE`."""
-    if base.success.n == 0 or base.success.low > BROKEN:
-        return "not applicable"
-    if any(each.success_scaled.low > BROKEN for each in harmless):
-        return "broken"
-    return "weak" if any(each.success.low > base.success.high for each in harmless) else "holds"
+def none_harmless(kind: str, n: int) -> str:
+    """Return the headline if no transform is shown to be harmless on n test images."""
+    few = "" if enough(n) else f"; {n} test images are too few to show it"
+    return NONE_HARMLESS.format(kind) + few + "."
 
 
 def _headline(base: TransformedSet, worst: TransformedSet) -> str:
     if base.success.n == 0:
         return NOTHING_TO_ATTACK
     if worst is base:
-        return NONE_HARMLESS.format("contrast shift of the grid")
+        return none_harmless("contrast shift of the grid", base.accuracy.n)
     alpha, beta = alpha_beta(worst.transform)
     return (
         f"After a harmless contrast shift (alpha {alpha:g}, beta {beta:g}; accuracy "

@@ -15,15 +15,16 @@ from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, name
 from scotoma.probes.base import Settings, columns, sized
+from scotoma.probes.blindspots.definition import HARMLESS, SCREENED, cost
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.control import contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
-from scotoma.utils.stats import Rate, rate
+from scotoma.utils.stats import Estimate, Rate, rate
 
-HARMLESS = 0.01
-"""Loss of accuracy up to which a transform is harmless."""
+SCREEN = 1000
+"""Test images on which the accuracy of a cell of a search is estimated."""
 SHOWN = 6
 """Number of adversarial images in a gallery."""
 
@@ -65,8 +66,8 @@ class TransformedSet:
         records: its records (`records.measure`), or the rows of a ledger (`told_by`).
         threat: norm and eps of the claim.
         change: mean absolute change of a pixel.
-        predictions: `label` and `prediction` of the images over which accuracy is taken; None
-            for those of `records`.
+        predictions: `index`, `label` and `prediction` of the images over which accuracy is taken,
+            audited or not; None for those of `records`.
     """
 
     transform: Transform | None
@@ -95,8 +96,13 @@ class TransformedSet:
 
     @cached_property
     def accuracy(self) -> Rate:
+        return rate(self._classified["correct"].to_numpy())
+
+    @property
+    def _classified(self) -> pl.DataFrame:
+        """`index`, and whether the prediction is `correct`."""
         frame = self.records if self.predictions is None else self.predictions
-        return rate((frame["prediction"] == frame["label"]).to_numpy())
+        return frame.select("index", correct=pl.col("prediction") == pl.col("label"))
 
     @cached_property
     def success(self) -> Rate:
@@ -128,9 +134,28 @@ class TransformedSet:
         """Return which images a perturbation of this size breaks, bool (n,)."""
         return rec.fallen(self.records, size, self.threat.norm)
 
+    @property
+    def fooled_scaled(self) -> np.ndarray:
+        """Which of the correctly classified images are fooled at alpha·eps, bool."""
+        return rec.successes(self.records, self.scaled_eps, self.threat.norm)
+
+    def withstanding(self, size: float) -> dict[int, bool]:
+        """Return for each attacked image whether it is correct under every attack of this size."""
+        kept = rec.beyond(self.records[self.threat.norm].to_numpy(), size)
+        return dict(zip(self.records["index"].to_list(), kept.tolist(), strict=True))
+
+    def cost(self, base: TransformedSet) -> Estimate:
+        """Return the accuracy that the transform costs, over the images of both."""
+        both = base._classified.join(self._classified, on="index", suffix="_after")
+        return cost(both["correct"].to_numpy(), both["correct_after"].to_numpy())
+
     def is_harmless(self, base: TransformedSet) -> bool:
-        """Return whether the transform costs at most one point of the accuracy of `base`."""
-        return self.success.n > 0 and keeps_accuracy(self.accuracy.value, base.accuracy.value)
+        """Return whether the interval says that the transform costs at most one point."""
+        return self.success.n > 0 and self.cost(base).high <= HARMLESS
+
+    def seems_harmless(self, base: TransformedSet) -> bool:
+        """Return whether the transform costs at most one point by the estimate alone."""
+        return self.success.n > 0 and self.cost(base).value <= HARMLESS
 
     def row(self) -> Row:
         """Return (alpha, beta), accuracy and success rates as a row of a table."""
@@ -191,12 +216,21 @@ def attack_transformed(run: Run, settings: Settings, transform: Transform | None
     """
     threat = run.claim.threat
     until = contrast(transform) * threat.eps if transform else 0.0
-    return _attack(run, settings.make_attack(threat, until=until), transform)
+    return classified(run, _attack(run, settings.make_attack(threat, until=until), transform))
 
 
 def _attack(run: Run, attack: Attack, transform: Transform | None) -> TransformedSet:
     made = TransformedSet(transform, attack, pl.DataFrame(), run.claim.threat)
     return replace(made, records=run.attack(attack, transform, what=f"  {made.name}"))
+
+
+def classified(run: Run, made: TransformedSet, most: int | None = None) -> TransformedSet:
+    """Return the set with its accuracy over the whole test set, one pass an image.
+
+    At most `most` images are classified, by default `SCREENED` times the audited ones.
+    """
+    most = SCREENED * len(run.indices) if most is None else most
+    return replace(made, predictions=run.predictions(made.transform, most))
 
 
 def worst(sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
@@ -229,7 +263,21 @@ class Scout:
         search = SEARCHES[threat.norm](threat.norm, steps=self.steps, restarts=0, until=until)
         attacked = _attack(self.run, search, transform)
         advance(1)
+        attacked = classified(self.run, attacked, SCREEN)
         return replace(attacked, change=self._change(transform))
+
+    def worst(self, sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
+        """Return what `worst` does, with accuracies over the whole test set.
+
+        From the worst on, each is classified on the whole test set until one is harmless; those
+        that few images already show to be harmful are not.
+        """
+        left = [s for s in sets if s.transform and s.cost(base).low <= HARMLESS]
+        for each in sorted(left, key=lambda s: (s.robust_scaled.value, s.change)):
+            known = classified(self.run, each)
+            if known.is_harmless(base):
+                return known
+        return None
 
     def strong(self, transform: Transform | None) -> TransformedSet:
         """Run the audit attack."""

@@ -13,9 +13,8 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
+from scotoma.probes.blindspots.definition import HARMLESS
 from scotoma.probes.blindspots.grid import contrast_shifts
-from scotoma.probes.blindspots.probe import NONE_HARMLESS
-from scotoma.probes.blindspots.transformed import HARMLESS
 from scotoma.probes.certificates.transport import (
     Bound,
     TransportedSet,
@@ -228,7 +227,10 @@ def _headline(measured: Measurements) -> str:
         f"{base.mean('distance').value:.3g}."
     )
     if farthest is base:
-        return f"{certificate} {NONE_HARMLESS.format('contrast shift of the grid')}"
+        return (
+            f"{certificate} No contrast shift of the grid is harmless: each costs more than "
+            f"{HARMLESS:.0%} of accuracy."
+        )
     return (
         f"{certificate} The harmless contrast shift to alpha {farthest.alpha:g}, beta "
         f"{farthest.beta:g} has rho {measured.reach:.3g}: the certificate allows a mean loss of "

@@ -16,10 +16,10 @@ from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
+from scotoma.probes.blindspots.definition import IS_HARMLESS
 from scotoma.probes.blindspots.grid import contrast_shifts
-from scotoma.probes.blindspots.probe import NONE_HARMLESS
+from scotoma.probes.blindspots.probe import none_harmless
 from scotoma.probes.blindspots.transformed import (
-    HARMLESS,
     TransformedSet,
     alpha_beta,
     attack_transformed,
@@ -36,7 +36,7 @@ from scotoma.utils.text import norm_name
 LEFT = 0.5
 """Share of the certified accuracy that a harmless contrast shift has to leave."""
 RULE = (
-    f"A contrast shift is harmless if it costs at most {HARMLESS:.0%} of accuracy. Broken: under a "
+    f"{IS_HARMLESS} Broken: under a "
     "harmless contrast shift the 95% interval of certified accuracy at alpha·eps lies below "
     f"{LEFT:.0%} of the certified accuracy at eps on the test set itself, or an attack succeeds "
     "inside a certified ball. Weak: it lies below the interval of the latter. Otherwise it holds. "
@@ -80,7 +80,7 @@ class CertifiedSet:
     def row(self) -> Row:
         """Return certified accuracy, robust accuracy and success rates as a row of a table."""
         return {
-            **self.attacked.row(),
+            **replace(self.attacked, predictions=None).row(),  # as many images as are certified
             **columns("certified_accuracy_eps", self.certified),
             **columns("certified_accuracy_alpha_eps", self.scaled),
             **columns("robust_accuracy_eps", self.attacked.robust),
@@ -256,7 +256,8 @@ def _headline(base: CertifiedSet, worst: CertifiedSet, contradictions: int) -> s
         )
     text = f"At eps, {base.certified} of the test images are certified"
     if worst is base:
-        return f"{text}. {NONE_HARMLESS.format('contrast shift of the grid')}"
+        n = base.attacked.accuracy.n
+        return f"{text}. {none_harmless('contrast shift of the grid', n)}"
     alpha, beta = alpha_beta(worst.attacked.transform)
     return (
         f"{text}. After a harmless contrast shift (alpha {alpha:g}, beta {beta:g}; accuracy "

@@ -12,7 +12,7 @@ import numpy as np
 from scotoma.metrics.risk import Logistic, Risk, auroc, risk
 from scotoma.probes.base import columns
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
-from scotoma.utils.stats import Correlation, Estimate, Rate, finite, rate, spearman
+from scotoma.utils.stats import Correlation, Estimate, Rate, difference, finite, rate, spearman
 from scotoma.utils.text import norm_name
 
 FIFTHS = 5
@@ -111,6 +111,7 @@ class DistanceAnalysis:
             "spearman_within_margin": self.within,
             "nearest_fifth_success": self.near,
             "farthest_fifth_success": self.far,
+            "farthest_minus_nearest": difference(self.far, self.near),
             "slope_distance": slopes[0],
             "slope_margin": slopes[1],
             **{f"auroc_{name}": score for name, score in scores.items()},

@@ -35,7 +35,7 @@ from scotoma.probes.distance.analysis import FIFTHS, STRATA, DistanceAnalysis
 from scotoma.results.finding import Finding, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import Correlation, Rate, spearman
+from scotoma.utils.stats import Correlation, Rate, difference, spearman
 
 NEIGHBOURS = 5
 BROKEN = 0.5
@@ -45,8 +45,9 @@ SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
 RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
 RULE = (
     f"Broken: the 95% interval of the success rate at eps lies above {BROKEN:.0%} on the farthest "
-    "fifth of the images, but not on the nearest. Weak: distance and smallest perturbation have a "
-    "negative rank correlation whose interval excludes zero. Otherwise it holds. Not applicable: "
+    "fifth of the images, and that of its difference from the nearest fifth above zero. "
+    "Weak: distance and smallest perturbation have a negative rank correlation whose interval "
+    "excludes zero. Otherwise it holds. Not applicable: "
     f"no training split, or fewer than {FIFTHS} images classified correctly."
 )
 
@@ -239,7 +240,7 @@ class Distance(Probe):
 
     @staticmethod
     def _verdict(near: Rate, far: Rate, overall: Correlation) -> Verdict:
-        if far.n and far.low > BROKEN and not near.low > BROKEN:
+        if far.n and far.low > BROKEN and difference(far, near).low > 0:
             return "broken"
         return "weak" if overall.high < 0 else "holds"
 

@@ -1,0 +1,92 @@
+"""What a blind spot is: a harmless transform after which the model is much less robust.
+
+Every threshold of the blind-spot probes stands here, with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scotoma.results.finding import Verdict
+from scotoma.utils.stats import Estimate, paired_difference, rate, simultaneous_differences
+
+if TYPE_CHECKING:
+    from scotoma.probes.blindspots.transformed import TransformedSet
+
+HARMLESS = 0.01
+"""Accuracy that a harmless transform may cost: about what two training runs differ by, and what
+Zhang et al. 2019 allow (Tables 2 and 3)."""
+FALL = 0.1
+"""Fall of robust accuracy that counts. A network that standardises each image cannot see a change
+of contrast, but it loses 5.5 points at alpha·eps (digits): black and white become grey, so that a
+perturbation has room on both sides."""
+BROKEN = 0.5
+"""Success rate above which the claim is void: most images are fooled."""
+SCREENED = 100
+"""Most test images classified for each audited one. An attack takes ten times as many passes, so
+that the accuracy of a slow model costs little beside it."""
+
+IS_HARMLESS = (
+    f"A transform is harmless if it costs at most {100 * HARMLESS:.0f} point of accuracy by the "
+    "95% interval of the paired difference over the whole test set."
+)
+SCALED = (
+    "Success after a transform is at the scaled budget alpha·eps, where alpha is the share of the "
+    "contrast that it leaves (1 for one that leaves black and white as they are)."
+)
+RULE = (
+    f"{IS_HARMLESS} {SCALED} Weak: under a harmless transform robust accuracy is more than "
+    f"{100 * FALL:.0f} points below that of the same images before it. Broken: also, more than "
+    f"{BROKEN:.0%} of the correctly classified images are fooled. Otherwise it holds. Each has to "
+    "follow from 95% intervals that hold for all harmless transforms at once. Not applicable: the "
+    f"95% interval of the success rate on the test set itself lies above {BROKEN:.0%}. Undecided: "
+    "no transform is shown to be harmless."
+)
+
+
+def cost(before: np.ndarray, after: np.ndarray) -> Estimate:
+    """Return the accuracy that a transform costs, from correct predictions of the same images."""
+    return paired_difference(before, after)
+
+
+def enough(n: int) -> bool:
+    """Return whether n images can show that a transform is harmless, if it changes no prediction.
+
+    >>> enough(200), enough(300)
+    (False, True)
+    """
+    return cost(np.ones(n), np.ones(n)).high <= HARMLESS
+
+
+def falls(base: TransformedSet, sets: Sequence[TransformedSet]) -> list[Estimate]:
+    """Return how far robust accuracy falls after each transform, on the images that it attacked.
+
+    It is robust accuracy at eps before, minus that at alpha·eps after. All transforms are attacked
+    on the same images; all intervals hold at once.
+    """
+    if not sets:
+        return []
+    before, after = base.withstanding(base.eps), [s.withstanding(s.scaled_eps) for s in sets]
+    index = sorted(set(before).intersection(*after))
+    fooled = np.array([[not each[i] for i in index] for each in after], bool)
+    return simultaneous_differences(fooled, np.array([not before[i] for i in index], bool))
+
+
+def blind(base: TransformedSet, harmless: Sequence[TransformedSet]) -> list[bool]:
+    """Return for each harmless transform whether it is a blind spot: `RULE` says weak or broken."""
+    return [fall.n > 0 and fall.low > FALL for fall in falls(base, harmless)]
+
+
+def verdict(base: TransformedSet, harmless: Sequence[TransformedSet]) -> Verdict:
+    """Return the verdict of `RULE`."""
+    if base.success.n == 0 or base.success.low > BROKEN:
+        return "not applicable"
+    if not harmless:
+        return "undecided"
+    weak = [s for s, spot in zip(harmless, blind(base, harmless), strict=True) if spot]
+    if any(rate(each.fooled_scaled, len(harmless)).low > BROKEN for each in weak):
+        return "broken"
+    return "weak" if weak else "holds"
