@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
     from scotoma.models.loading import load_model as load_model
+    from scotoma.report.comparing import compare as compare
     from scotoma.results.report import Report as Report
     from scotoma.utils.errors import InputError as InputError
 
@@ -36,6 +37,7 @@ _threads.sleep_while_waiting()  # OpenMP reads the policy when torch is loaded
 
 _HOMES = {
     "audit": "auditing",
+    "compare": "report.comparing",
     "Report": "results.report",
     "Claim": "claim",
     "Threat": "claim",
@@ -65,6 +67,7 @@ __all__ = [
     "attribution",
     "audit",
     "certificates",
+    "compare",
     "data",
     "load_data",
     "load_model",

@@ -21,9 +21,10 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer, features
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.results.finding import Finding, Row
+from scotoma.results.finding import columns as columns
 from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
+from scotoma.utils.stats import Rate, finite
 from scotoma.utils.text import norm_name
 
 OF_CORRECT = "of correctly classified images"
@@ -151,15 +152,6 @@ def feature_layer(model: Classifier, data: Dataset, layer: str | None) -> tuple[
 def _first_image(model: Classifier, data: Dataset) -> Tensor:
     device = next(model.module.parameters(), torch.empty(0)).device
     return data.test.images(torch.arange(1)).to(device)
-
-
-def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
-    """Return a value and its interval as columns `name`, `name_low` and `name_high`."""
-    return {
-        name: finite(rate.value),
-        f"{name}_low": finite(rate.low),
-        f"{name}_high": finite(rate.high),
-    }
 
 
 def worst_rate(rate: Rate, says: str) -> tuple[float, str] | None:

@@ -24,6 +24,9 @@ SHOWN_ABOVE = ("errors", "notes", "command")
 """Keys of the provenance that are not in its list at the end."""
 VERDICTS = ("holds", "weak", "broken", "undecided", "reproduced", "differs", "not applicable")
 
+REPRODUCED = "“Reproduced”: the result agrees with the paper. “Differs”: it does not."
+"""What the verdicts of a paper's items mean."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -83,6 +86,7 @@ def write_report(
         "norm": norm_name(claim["threat"]["norm"]),
         "size": _size(claim["threat"]),
         "summary": summarise(findings),
+        "terms": "",
     }
     return _write_page(folder, findings, provenance, **words, **claimed)
 
@@ -100,7 +104,29 @@ def write_reproduction(
         provenance: see `write_report`.
     """
     words = {"title": "Reproduction", "about": title, "each": "item", "whole": "reproduction"}
-    return _write_page(folder, findings, provenance, **words, claim=None, lead=lead)
+    return _write_page(
+        folder, findings, provenance, **words, claim=None, lead=lead, terms=REPRODUCED
+    )
+
+
+def write_comparison(
+    folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]
+) -> Path:
+    """Write the page of a comparison of audits, and the figures beside it; see `write_report`.
+
+    Args:
+        folder: created if it is missing.
+        title: what is compared.
+        lead: a sentence below the title.
+        findings: in the order of the page.
+        provenance: see `write_report`.
+    """
+    words = {"title": "Comparison", "about": title, "each": "question", "whole": "comparison"}
+    terms = (
+        "“Differs”: the images show a difference beyond chance. “Undecided”: they do not, which is "
+        "no proof that there is none."
+    )
+    return _write_page(folder, findings, provenance, **words, claim=None, lead=lead, terms=terms)
 
 
 def _write_page(

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
+
 Verdict = Literal["holds", "weak", "broken", "undecided", "not applicable", "reproduced", "differs"]
 """Answer of a probe; the last two are those of an item that measures a paper again."""
 Row = dict[str, Any]
@@ -185,3 +187,12 @@ class Finding:
     notes: tuple[str, ...] = ()
     images: dict[str, np.ndarray] = field(default_factory=dict)
     worst: tuple[float, str] | None = None
+
+
+def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
+    """Return a value and its interval as columns `name`, `name_low` and `name_high`."""
+    return {
+        name: finite(rate.value),
+        f"{name}_low": finite(rate.low),
+        f"{name}_high": finite(rate.high),
+    }

@@ -1,0 +1,30 @@
+"""The command `compare`: finished audits beside each other, image by image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scotoma.cli.app import DataRoot, app, typed
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of finished audits.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("runs/compare"),
+    data: Annotated[
+        str | None,
+        typer.Option(help="The audited data, as for `audit`, to show the images themselves."),
+    ] = None,
+    data_root: DataRoot = None,
+) -> None:
+    """Compare audits of the same data and threat image by image, without their models."""
+    from scotoma.data import load_data
+    from scotoma.report.comparing import compare as run
+
+    loaded = load_data(data, data_root) if data else None
+    run(*runs, out=out, data=loaded, command=typed()).show()

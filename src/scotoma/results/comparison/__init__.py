@@ -1,0 +1,37 @@
+"""Finished audits of the same data and threat, compared image by image from their folders alone."""
+
+from __future__ import annotations
+
+from scotoma.data.dataset import Dataset
+from scotoma.results.comparison import rates, scope, sides
+from scotoma.results.comparison.audits import Audits
+from scotoma.results.finding import Finding
+
+
+def findings(audits: Audits, data: Dataset | None = None) -> list[Finding]:
+    """Return the findings of a comparison; those on transforms and norms where all have them."""
+    further = (scope.after_transforms(audits), scope.other_norms(audits))
+    return [rates.describe(audits), sides.describe(audits, data), *filter(None, further)]
+
+
+def notes(audits: Audits) -> list[str]:
+    """Return what has to be known before the numbers of a comparison are read."""
+    found = []
+    if any(audit.audited != audits.n for audit in audits):
+        counts = ", ".join(f"{audit.name} {audit.audited:,}" for audit in audits)
+        found.append(f"Compared on the {audits.n:,} images that all audited; audited: {counts}.")
+    if not audits.same_attacks():
+        counts = ", ".join(f"{each.name} {len(each.attacks.get('none', ()))}" for each in audits)
+        found.append(
+            f"The audits ran different attacks on the test images ({counts}): one that tried more "
+            "can only show less robustness. Run the same probes with the same attack to compare "
+            "models alone."
+        )
+    versions = {
+        audit.report.provenance.get("versions", {}).get("scotoma", "unknown") for audit in audits
+    }
+    if len(versions) > 1:
+        found.append(f"The audits were made by different versions: {', '.join(sorted(versions))}.")
+    for audit in audits:
+        found += [f"{audit.name}: {note}" for note in audit.report.provenance.get("notes", ())]
+    return found

@@ -1,0 +1,197 @@
+"""The audits of a comparison: read from their run folders, and paired by image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from scotoma.claim import Threat
+from scotoma.execution.store import read_json
+from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger
+from scotoma.results.report import LEDGER, RECORDS, Report, read_report
+from scotoma.utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A finished audit.
+
+    Args:
+        name: what the comparison calls it: the model, with the folder where names are equal.
+        report: its report.
+        identity: claim.json of its folder.
+        ledger: the ledger of the images that are compared, in the same order in all audits.
+        attacks: transform to the names of the attacks on it; see `attack_name`.
+        audited: number of images in the audit itself.
+    """
+
+    name: str
+    report: Report
+    identity: dict[str, Any]
+    ledger: Ledger
+    attacks: dict[str, frozenset[str]]
+    audited: int
+
+    @cached_property
+    def rows(self) -> pl.DataFrame:
+        """Rows of the ledger for the test set itself."""
+        return self.ledger.rows()
+
+    def correct(self, transform: str = UNCHANGED) -> np.ndarray:
+        """Return which images are classified correctly before an attack, bool (n,)."""
+        rows = self.ledger.rows(transform)
+        return (rows["prediction"] == rows["label"]).to_numpy()
+
+    def sizes(self, norm: str, transform: str = UNCHANGED) -> np.ndarray:
+        """Return the smallest perturbations, (n,): 0 for clean errors, infinite for failures."""
+        return self.ledger.rows(transform)[norm].to_numpy().astype(float)
+
+
+@dataclass(frozen=True)
+class Audits:
+    """Audits that can be compared: same data, same threat, and the images that all audited."""
+
+    each: tuple[Audit, ...]
+    threat: Threat
+    indices: np.ndarray
+
+    def __iter__(self):
+        return iter(self.each)
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    @property
+    def names(self) -> list[str]:
+        return [audit.name for audit in self.each]
+
+    @property
+    def data(self) -> str:
+        return self.each[0].identity["data"]
+
+    @property
+    def n(self) -> int:
+        return len(self.indices)
+
+    def transforms(self) -> list[str]:
+        """Return the names of the transforms that all audits attacked."""
+        found = [set(audit.ledger.table["transform"].unique()) - {UNCHANGED} for audit in self]
+        return sorted(set.intersection(*found))
+
+    def same_attacks(self, transform: str = UNCHANGED) -> bool:
+        """Return whether all audits ran the same attacks on the images after a transform."""
+        return len({audit.attacks.get(transform) for audit in self}) == 1
+
+
+def read_audits(folders: Sequence[str | Path]) -> Audits:
+    """Read finished audits and pair their images.
+
+    Args:
+        folders: at least two run folders.
+
+    Raises:
+        InputError: a folder holds no finished audit or is given twice, or the audits have no data,
+            threat or images in common; the message says what differs.
+    """
+    paths = [Path(folder).expanduser() for folder in folders]
+    if len(paths) < 2:
+        raise InputError("a comparison needs the folders of at least two audits")
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if path.resolve() in known:
+            raise InputError(f"{path}: is given twice; compare it with another audit")
+        known[path.resolve()] = path
+    audits = [_read(path) for path in paths]
+    _check_same(audits, "data", "data_sha256", "the same test images and labels")
+    _check_same(audits, "threat", "threat", "the same norm and eps")
+    shared = set.intersection(*(set(audit.rows["index"]) for audit in audits))
+    if not shared:
+        raise InputError(
+            f"{' and '.join(map(str, paths))}: no image was audited by all; audits with the same "
+            "seed draw the same images"
+        )
+    order = np.array([index for index in audits[0].rows["index"] if index in shared])
+    threat = Threat.parse(audits[0].identity["threat"])
+    named = zip(_names(audits), audits, strict=True)
+    paired = [replace(audit, name=name, ledger=_on(audit.ledger, order)) for name, audit in named]
+    return Audits(tuple(paired), threat, order)
+
+
+def attack_name(text: str) -> str:
+    """Return what identifies an attack in two audits of different models.
+
+    The attack `strong` adapts to the model and has another name then.
+
+    >>> attack_name("Adapted(threat=Threat(norm='linf', eps=0.3), until=0.0)")
+    'strong'
+    """
+    return "strong" if re.match(r"(Strong|Adapted)\(", text) else text
+
+
+def _read(folder: Path) -> Audit:
+    report, identity = read_report(folder), read_json(folder / "claim.json")
+    needed = {"model", "data", "data_sha256", "threat"}
+    if not isinstance(identity, dict) or not needed <= identity.keys():
+        raise InputError(f"{folder / 'claim.json'}: is not that of an audit of this version")
+    ledger, records = _table(folder / LEDGER), _table(folder / RECORDS)
+    if dict(ledger.schema) != dict(SCHEMA):
+        raise InputError(f"{folder / LEDGER}: has other columns than this version writes")
+    rows = Ledger(ledger).rows()
+    if not len(rows):
+        raise InputError(
+            f"{folder}: no attack on the test images; run a probe that attacks them, such as "
+            "robustness"
+        )
+    attacks = {
+        str(transform): frozenset(map(attack_name, part["attack"].unique()))
+        for (transform,), part in records.group_by("transform")
+    }
+    return Audit(identity["model"], report, identity, Ledger(ledger), attacks, len(rows))
+
+
+def _table(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the audit again") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+
+
+def _check_same(audits: Sequence[Audit], what: str, key: str, wanted: str) -> None:
+    """Raise `InputError` if a value of claim.json is not that of the first audit."""
+    first = audits[0]
+    for other in audits[1:]:
+        if other.identity[key] != first.identity[key]:
+            mine, theirs = first.identity[what], other.identity[what]
+            if mine == theirs:  # equal names of different data
+                mine, theirs = (f"{mine} {audit.identity[key][:8]}" for audit in (first, other))
+            raise InputError(
+                f"{first.report.folder} and {other.report.folder} have different {what} ({mine}, "
+                f"{theirs}); compare audits of {wanted}"
+            )
+
+
+def _names(audits: Sequence[Audit]) -> list[str]:
+    """Return a name for each audit, as short as tells them apart."""
+    for named in (
+        [audit.name for audit in audits],
+        [f"{audit.name} ({audit.report.folder.name})" for audit in audits],
+    ):
+        if len(set(named)) == len(named):
+            return named
+    return [f"{audit.name} ({audit.report.folder})" for audit in audits]
+
+
+def _on(ledger: Ledger, indices: np.ndarray) -> Ledger:
+    """Return the ledger of these images, without transforms under which one of them is missing."""
+    chosen = ledger.on(indices)
+    whole = pl.len().over("transform") == len(indices)
+    return Ledger(chosen.table.filter(whole))

@@ -1,0 +1,107 @@
+"""Rates and medians of every two audits, compared on the same images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from scotoma.results.comparison.audits import Audits
+from scotoma.results.finding import Row, Verdict, columns
+from scotoma.utils.paired import holm, mcnemar, median_difference
+from scotoma.utils.stats import finite, median, paired_difference
+
+LEVEL = 0.05
+"""Corrected p below which two rates differ."""
+SEED = 0
+"""Seed of the bootstrap: two comparisons of the same folders print the same numbers."""
+RULE = (
+    f"differs if the exact McNemar p of some pair, corrected for all tests of this section (Holm), "
+    f"is below {LEVEL:.0%}, else undecided: these images do not tell the audits apart"
+)
+INTERVALS = (
+    "Rates have 95% Wilson intervals. The difference of two rates is that of the same images, with "
+    "the 95% interval of Bonett and Price (2012), which is not corrected. p is that of McNemar's "
+    "exact test, which looks only at the images on which the two audits disagree; corrected p "
+    "(Holm) allows for all tests of this section and decides who is ahead."
+)
+MEDIANS = (
+    "Medians of the smallest perturbation count a clean error as 0 and an image without an "
+    "adversarial example as infinite; – is not reached. Their difference has a paired bootstrap "
+    "interval of 95% for all pairs together."
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A yes or no for each image in each audit, of which the rate is compared.
+
+    Args:
+        name: what the rate is; more is better.
+        values: one array for each audit, bool (n,).
+        columns: further columns of its rows.
+    """
+
+    name: str
+    values: list[np.ndarray]
+    columns: Row
+
+
+def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
+    """Return a row for each measure and pair of audits; p is corrected over all rows.
+
+    `first_only` counts the images that count in the first audit alone.
+    """
+    rows = []
+    for measure in measures:
+        for a, b in combinations(range(len(audits)), 2):
+            first, second = measure.values[a], measure.values[b]
+            rows.append(
+                {
+                    "measure": measure.name,
+                    **measure.columns,
+                    "first": audits.names[a],
+                    "second": audits.names[b],
+                    **columns("difference", paired_difference(first, second)),
+                    "first_only": int((first & ~second).sum()),
+                    "second_only": int((second & ~first).sum()),
+                    "p": mcnemar(first, second),
+                }
+            )
+    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        ahead = row["first"] if row["difference"] > 0 else row["second"]
+        row |= {"p": finite(row["p"]), "corrected_p": finite(corrected)}
+        row["ahead"] = ahead if corrected < LEVEL else "undecided"
+    return rows
+
+
+def verdict(rows: Sequence[Row]) -> Verdict:
+    """Return the verdict of `RULE` on the rows of `differences`.
+
+    >>> verdict([{"ahead": "undecided"}]), verdict([{"ahead": "new"}, {"ahead": "undecided"}])
+    ('undecided', 'differs')
+    """
+    return "differs" if any(row["ahead"] != "undecided" for row in rows) else "undecided"
+
+
+def medians(audits: Audits, norm: str) -> list[Row]:
+    """Return a row for each pair of audits with the medians of the smallest perturbation."""
+    sizes, pairs = [audit.sizes(norm) for audit in audits], len(audits) * (len(audits) - 1) // 2
+    rows = []
+    for a, b in combinations(range(len(audits)), 2):
+        gap = median_difference(sizes[a], sizes[b], SEED, of=pairs)
+        clear = gap.low > 0 or gap.high < 0
+        rows.append(
+            {
+                "norm": norm,
+                "first": audits.names[a],
+                "second": audits.names[b],
+                "median_first": finite(median(sizes[a]).value),
+                "median_second": finite(median(sizes[b]).value),
+                **columns("difference", gap),
+                "ahead": audits.names[a if gap.low > 0 else b] if clear else "undecided",
+            }
+        )
+    return rows

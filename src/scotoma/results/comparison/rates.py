@@ -1,0 +1,181 @@
+"""Accuracy and robust accuracy of audits beside each other, at eps and at every size."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+from scotoma.execution.records import beyond
+from scotoma.results.comparison.audits import Audits
+from scotoma.results.comparison.pairs import (
+    INTERVALS,
+    MEDIANS,
+    RULE,
+    Measure,
+    differences,
+    medians,
+    verdict,
+)
+from scotoma.results.finding import Curve, Finding, Row, columns
+from scotoma.utils.stats import finite, median, paired_difference, rate
+from scotoma.utils.text import norm_name
+
+QUESTION = "Which model is more robust on the same images?"
+CLEAN, ROBUST = "accuracy", "robust accuracy"
+POINTS = 60
+
+
+def describe(audits: Audits) -> Finding:
+    """Return the finding on accuracy, robust accuracy and medians."""
+    norm, eps = audits.threat.norm, audits.threat.eps
+    correct = [audit.correct() for audit in audits]
+    robust = [beyond(audit.sizes(norm), eps) for audit in audits]
+    rows = differences(audits, [Measure(CLEAN, correct, {}), Measure(ROBUST, robust, {})])
+    gaps, size = medians(audits, norm), f"{norm_name(norm)} perturbation size"
+    return Finding(
+        probe="robustness",
+        question=QUESTION,
+        verdict=verdict([row for row in rows if row["measure"] == ROBUST]),
+        rule=RULE.replace("some pair", "the robust accuracies of some pair"),
+        headline=_headline(audits, rows),
+        numbers={"n": audits.n},
+        tables={
+            "rates": _rates(audits, correct, robust),
+            "differences": rows,
+            "medians": gaps,
+            "verdicts": _verdicts(audits),
+            "curve": _curve(audits),
+            "difference_at_each_size": _difference_curve(audits),
+        },
+        figures=(
+            Curve(
+                "curve",
+                "Share of the compared images that are classified correctly under every "
+                f"perturbation found, against its {norm_name(norm)} size, with 95% intervals.",
+                table="curve",
+                x="eps",
+                y="robust_accuracy",
+                group="audit",
+                interval=True,
+                x_label=size,
+                y_label=ROBUST,
+                marks={"eps": eps},
+            ),
+            Curve(
+                "differences",
+                "Difference of the robust accuracies on the same images, with the paired 95% "
+                "interval at each size. The intervals are not corrected for the number of sizes.",
+                table="difference_at_each_size",
+                x="eps",
+                y="difference",
+                group="pair",
+                interval=True,
+                x_label=size,
+                y_label="difference of robust accuracies",
+                marks={"eps": eps},
+            ),
+        ),
+        notes=(
+            f"Compared: the {audits.n:,} images that all audits attacked. Each counts with the "
+            "smallest verified perturbation that any attack of its audit gave. Attacks give upper "
+            "bounds of robustness.",
+            INTERVALS,
+            MEDIANS,
+        ),
+    )
+
+
+def _headline(audits: Audits, rows: list[Row]) -> str:
+    robust = [row for row in rows if row["measure"] == ROBUST]
+    clear = [row for row in robust if row["ahead"] != "undecided"]
+    within = f"within {norm_name(audits.threat.norm)} {str(audits.threat).partition(':')[2]}"
+    if not clear:
+        gap = max(robust, key=lambda row: abs(row["difference"]))
+        return (
+            f"On {audits.n:,} images no robust accuracy {within} differs beyond chance; the "
+            f"largest difference is {_points(gap)} ({gap['first']} less {gap['second']})."
+        )
+    said = "; ".join(_ahead(row) for row in clear)
+    undecided = len(robust) - len(clear)
+    rest = f" {undecided} of {len(robust)} pairs are undecided." if undecided else ""
+    return f"On the same {audits.n:,} images robust accuracy {within} differs: {said}.{rest}"
+
+
+def _ahead(row: Row) -> str:
+    behind = row["second"] if row["ahead"] == row["first"] else row["first"]
+    gap = row if row["ahead"] == row["first"] else _turned(row)
+    return f"{row['ahead']} is {_points(gap)} above {behind}"
+
+
+def _turned(row: Row) -> Row:
+    """Return a row with the difference of second less first."""
+    low, high = row["difference_low"], row["difference_high"]
+    return {"difference": -row["difference"], "difference_low": -high, "difference_high": -low}
+
+
+def _points(row: Row) -> str:
+    value, low, high = (100 * row[f"difference{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
+
+
+def _rates(audits: Audits, correct: list[np.ndarray], robust: list[np.ndarray]) -> list[Row]:
+    norm = audits.threat.norm
+    return [
+        {
+            "audit": audit.name,
+            **columns("accuracy", rate(clean)),
+            **columns("robust_accuracy", rate(kept)),
+            f"median_{norm}": finite(median(audit.sizes(norm)).value),
+            "n": audits.n,
+            "audited": audit.audited,
+            "attacks": len(audit.attacks.get("none", ())),
+        }
+        for audit, clean, kept in zip(audits, correct, robust, strict=True)
+    ]
+
+
+def _verdicts(audits: Audits) -> list[Row]:
+    """Return a row for each audit: the verdict of each probe, on that audit's own images."""
+    found = [
+        {finding.probe: finding.verdict for finding in audit.report.findings} for audit in audits
+    ]
+    probes = dict.fromkeys(probe for verdicts in found for probe in verdicts)
+    return [
+        {"audit": audit.name, **{probe: verdicts.get(probe) for probe in probes}}
+        for audit, verdicts in zip(audits, found, strict=True)
+    ]
+
+
+def _sizes(audits: Audits) -> np.ndarray:
+    """Return the sizes of the curves: from 0 to twice eps."""
+    most = 2 * audits.threat.eps
+    return np.linspace(0, min(1.0, most) if audits.threat.norm == "linf" else most, POINTS + 1)
+
+
+def _curve(audits: Audits) -> list[Row]:
+    norm = audits.threat.norm
+    return [
+        {
+            "audit": audit.name,
+            "eps": finite(size),
+            **columns("robust_accuracy", rate(beyond(audit.sizes(norm), float(size)))),
+        }
+        for audit in audits
+        for size in _sizes(audits)
+    ]
+
+
+def _difference_curve(audits: Audits) -> list[Row]:
+    rows, norm = [], audits.threat.norm
+    for a, b in combinations(audits, 2):
+        for size in _sizes(audits):
+            kept = [beyond(audit.sizes(norm), float(size)) for audit in (a, b)]
+            rows.append(
+                {
+                    "pair": f"{a.name} less {b.name}",
+                    "eps": finite(size),
+                    **columns("difference", paired_difference(*kept)),
+                }
+            )
+    return rows

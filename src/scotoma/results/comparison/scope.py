@@ -1,0 +1,162 @@
+"""Audits after harmless changes and in other norms, where all of them were measured there."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from typing import Any
+
+from scotoma.execution.records import beyond
+from scotoma.results.comparison.audits import Audits
+from scotoma.results.comparison.pairs import (
+    INTERVALS,
+    MEDIANS,
+    RULE,
+    Measure,
+    differences,
+    medians,
+    verdict,
+)
+from scotoma.results.finding import Bars, Finding, Row, columns
+from scotoma.transforms import TRANSFORMS
+from scotoma.transforms.control import contrast
+from scotoma.utils.stats import rate
+from scotoma.utils.text import norm_name
+
+UNEQUAL = (
+    "The audits ran different attacks there ({where}): an audit that tried more attacks can only "
+    "show less robustness, so differences there may be due to effort."
+)
+
+
+def after_transforms(audits: Audits) -> Finding | None:
+    """Return the finding on transforms that all audits attacked; None if there is none."""
+    norm, eps = audits.threat.norm, audits.threat.eps
+    measures, table, unequal = [], [], []
+    for name in audits.transforms():
+        transform = made(name)
+        words, budget = str(transform or name), contrast(transform) * eps
+        clean = [audit.correct(name) for audit in audits]
+        kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
+        where: Row = {"transform": words}
+        measures += [Measure("accuracy", clean, where), Measure("robust accuracy", kept, where)]
+        row: Row = {"transform": words, "alpha_eps": budget}
+        for audit, correct, robust in zip(audits, clean, kept, strict=True):
+            row |= columns(f"accuracy of {audit.name}", rate(correct))
+            row |= columns(f"robust accuracy of {audit.name}", rate(robust))
+        same = audits.same_attacks(name)
+        table.append(row | {"same_attacks": same})
+        unequal += [] if same else [words]
+    if not table:
+        return None
+    rows = differences(audits, measures)
+    where = f"after {len(table)} harmless change{'s' * (len(table) > 1)}"
+    return Finding(
+        probe="blindspots",
+        question="Which model keeps its robustness after harmless changes?",
+        verdict=verdict([row for row in rows if row["measure"] == "robust accuracy"]),
+        rule=RULE.replace("some pair", "the robust accuracies of some pair"),
+        headline=_headline(audits, rows, where, lambda row: row["transform"]),
+        numbers={"n": audits.n, "transforms": len(table)},
+        tables={"rates": table, "differences": rows},
+        figures=(
+            Bars(
+                "transforms",
+                "Robust accuracy at alpha·eps after each transform on the same images, with 95% "
+                "intervals.",
+                table="rates",
+                label="transform",
+                series={name: f"robust accuracy of {name}" for name in audits.names},
+                y_label="robust accuracy",
+            ),
+        ),
+        notes=(
+            "Robust accuracy is taken at the scaled budget alpha·eps, where alpha is the contrast "
+            "that scale-shift leaves, and 1 for every other transform. Compared are the transforms "
+            "under which all audits attacked all of these images.",
+            INTERVALS,
+            *([UNEQUAL.format(where="; ".join(unequal))] if unequal else []),
+        ),
+    )
+
+
+def other_norms(audits: Audits) -> Finding | None:
+    """Return the finding on norms that the `norms` probe of all audits measured; None if none."""
+    bounds = [_bounds(audit.report.findings) for audit in audits]
+    norms = [
+        norm
+        for norm in bounds[0]
+        if norm != audits.threat.norm and all(norm in others for others in bounds)
+    ]
+    if not norms:
+        return None
+    measures, table, gaps, apart = [], [], [], []
+    for norm in norms:
+        gaps += medians(audits, norm)
+        sizes = {others[norm] for others in bounds}
+        if len(sizes) > 1:
+            apart.append(norm_name(norm))
+            continue
+        bound = sizes.pop()
+        kept = [beyond(audit.sizes(norm), bound) for audit in audits]
+        measures.append(Measure("robust accuracy", kept, {"norm": norm, "bound": bound}))
+        row: Row = {"norm": norm, "bound": bound}
+        for audit, robust in zip(audits, kept, strict=True):
+            row |= columns(f"robust accuracy of {audit.name}", rate(robust))
+        table.append(row)
+    rows = differences(audits, measures)
+    named = " and ".join(map(norm_name, norms))
+    same = audits.same_attacks()
+    return Finding(
+        probe="norms",
+        question="Which model is more robust in other norms?",
+        verdict=verdict(rows),
+        rule=RULE,
+        headline=_headline(audits, rows, f"in {named}", lambda row: norm_name(row["norm"])),
+        numbers={"n": audits.n},
+        tables={"rates": table, "differences": rows, "medians": gaps},
+        notes=(
+            "Compared are the norms that the norms probe of all audits measured, at its bounds.",
+            INTERVALS,
+            MEDIANS,
+            *([f"No rates in {', '.join(apart)}: the bounds differ."] if apart else []),
+            *([] if same else [UNEQUAL.format(where="on the test set itself")]),
+        ),
+    )
+
+
+def made(name: str) -> Any:
+    """Return the transform of a name in records; None if it is not one of this version.
+
+    >>> made("ScaleShift(alpha=0.9, beta=0.05)"), made("Other(2)")
+    (ScaleShift(alpha=0.9, beta=0.05), None)
+    """
+    try:
+        call = ast.parse(name, mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name):
+            return None
+        settings = {each.arg or "": ast.literal_eval(each.value) for each in call.keywords}
+        return TRANSFORMS.attribute(call.func.id)(**settings)
+    except (SyntaxError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row], str]) -> str:
+    robust = [row for row in rows if row["measure"] == "robust accuracy"]
+    clear = [row for row in robust if row["ahead"] != "undecided"]
+    if not clear:
+        return f"On {audits.n:,} images no robust accuracy {where} differs beyond chance."
+    wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
+    said = [
+        f"{name} is ahead in {len(won)} of {len(robust)} comparisons "
+        f"({', '.join(dict.fromkeys(map(place, won)))})"
+        for name, won in wins.items()
+        if won
+    ]
+    return f"Robust accuracy {where}, on the same {audits.n:,} images: {'; '.join(said)}."
+
+
+def _bounds(findings: list[Finding]) -> dict[str, float]:
+    """Return norm to bound of the finding of the `norms` probe."""
+    found = next((finding for finding in findings if finding.probe == "norms"), None)
+    return dict(found.numbers.get("bounds", {})) if found else {}
