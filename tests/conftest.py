@@ -20,6 +20,7 @@ from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
+from scotoma.validity import judges
 
 torch.set_num_threads(1)
 
@@ -39,6 +40,7 @@ def _own_folders(tmp_path_factory) -> None:
     """Keep what audits train out of the user's cache, and give `once` a folder."""
     os.environ["SCOTOMA_TESTS"] = str(for_all_workers(tmp_path_factory))
     os.environ["SCOTOMA_CACHE"] = str(for_all_workers(tmp_path_factory) / "cache")
+    judges.STEPS["few"] = 160  # a third: judges of the digits in some seconds
 
 
 @pytest.fixture(scope="session")

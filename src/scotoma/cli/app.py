@@ -82,6 +82,15 @@ NaturalReference = Annotated[
         help="Naturally trained model for comparison [default: available or trained now].",
     ),
 ]
+GeneratorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--generator",
+        metavar="MODEL",
+        help="Generative model, or file.py:function that returns images and labels, for probe "
+        "generated [default: available or trained now].",
+    ),
+]
 BudgetOption = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,7 @@ from scotoma.cli.app import (
     Data,
     DataRoot,
     Extractor,
+    GeneratorOption,
     Layer,
     Limit,
     Model,
@@ -54,6 +55,7 @@ def audit(
     sources: Sources = None,
     bounds: Bounds = None,
     reference: NaturalReference = None,
+    generator: GeneratorOption = None,
     limit: Limit = None,
     budget: BudgetOption = None,
     weights: Weights = None,
@@ -76,6 +78,7 @@ def audit(
         "norms": {"bounds": bounds and names(bounds)},
         "inequality": {"reference": reference and load(reference)},
         "transfer": {"sources": others},
+        "generated": {"generator": generator},
         "masking": {"sources": others},
     }
     chosen = names(probes) if probes else list(PROBES)

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from scotoma._version import __version__
 from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import Plan, make_plan
 from scotoma.claim import Claim
-from scotoma.data.dataset import Split
+from scotoma.data.dataset import Dataset, Split
 from scotoma.execution import evaluation
 from scotoma.execution.batching import Attack, Executor, Transform
 from scotoma.execution.budget import Budget, Watched
@@ -42,6 +43,8 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, Progress, Silent
 from scotoma.utils.random import Randomness
 
+ATTACK, ASIDE = "attack", "attack-aside"
+"""Kinds of work units: attacks on test images, and on other images."""
 Measurement = Callable[[nn.Module, Tensor, Tensor, Randomness], dict[str, Tensor]]
 """From the model, images, labels and random numbers to named columns."""
 
@@ -91,6 +94,7 @@ class Run(Executor):
         self.collection = Collection()
         self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
         self._looked_at = self.indices[: 2 * IMAGES]
+        self._kind = ATTACK
 
     def plan(self) -> Plan:
         """Return how the audit attack adapts to the model (`attacks.adaptive`), found out once."""
@@ -364,13 +368,28 @@ class Run(Executor):
         other.collection = Collection(self.collection)
         return other
 
+    def aside(self, data: Dataset, indices: Tensor) -> Run:
+        """Return this run on other images than the claim's test images, with records of its own.
+
+        They are attacked and evaluated as test images are, but enter neither the records nor the
+        ledger of this run, whose rows are test images.
+
+        Args:
+            data: images of the same size, with the same classes.
+            indices: which of its test images, int64.
+        """
+        other = copy.copy(self)
+        other.claim, other.indices = replace(self.claim, data=data), indices
+        other.collection, other._kind, other._clean_logits = Collection(), ASIDE, None
+        return other
+
     def _attacked(
         self, attack: Attack, transform: Transform | None, what: str
     ) -> Iterator[pl.DataFrame]:
         """Yield the records of each work unit, with the images."""
         labels = {"attack": name(attack), "transform": name(transform)}
         config = {
-            "kind": "attack",
+            "kind": self._kind,
             "attack": describe(attack),
             "transform": describe(transform) if transform else None,
             "seed": self.seed,

@@ -26,6 +26,7 @@ CHEAP_FIRST = (
     "transfer",
     "masking",
     "blindspots",
+    "generated",
     "norms",
 )
 """Order of probes before any was timed; `distance` uses the records of `robustness`."""

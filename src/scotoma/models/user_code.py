@@ -1,4 +1,4 @@
-"""Models from the user's code: `path/to/file.py:function` and `package.module:function`."""
+"""The user's code: `path/to/file.py:function` and `package.module:function`."""
 
 from __future__ import annotations
 
@@ -32,34 +32,50 @@ def build(spec: str) -> tuple[nn.Module, str]:
         InputError: there is no such file, module or function, it raises an error, or the function
             returns something else.
     """
-    source, _, function = spec.rpartition(":")
-    path = Path(source).expanduser()
-    in_file = path.suffix == ".py"
-    if not function.isidentifier() or not (
-        in_file or all(part.isidentifier() for part in source.split("."))
-    ):
-        raise InputError(
-            f"model {spec!r}: want file.py:FUNCTION, package.module:FUNCTION "
-            "or a model file that exists"
-        )
-    if in_file and not path.is_file():
-        raise InputError(f"{path}: no such file (from model {spec!r})")
-    name = f"{path.name}:{function}" if in_file else spec
-    with _importing_from(path.resolve().parent if in_file else Path.cwd()):
-        module = _run(
-            lambda: _execute(path.resolve()) if in_file else importlib.import_module(source),
-            f"{source}: importing it",
-        )
-        maker = _find(module, function, source)
-        model = maker if isinstance(maker, nn.Module) else _run(maker, f"{source}: {function}()")
+    source, _, maker_name = spec.rpartition(":")
+    with function(spec, "model") as (maker, name):
+        what = f"{source}: {maker_name}()"
+        model = maker if isinstance(maker, nn.Module) else run(maker, what)
     if not isinstance(model, nn.Module):
-        raise InputError(
-            f"{source}: {function}() returned {type(model).__name__}; want a torch.nn.Module"
-        )
+        raise InputError(f"{what} returned {type(model).__name__}; want a torch.nn.Module")
     return model, name
 
 
-def _find(module: ModuleType, function: str, source: str) -> Callable[[], Any]:
+@contextlib.contextmanager
+def function(spec: str, kind: str) -> Iterator[tuple[Callable[..., Any], str]]:
+    """Yield what the name in the user's code is, and its name "file.py:function" without folders.
+
+    The code can import its neighbours inside the context.
+
+    Args:
+        spec: path/to/file.py:function or package.module:function.
+        kind: what it makes, for error messages: "model" or "generator".
+
+    Raises:
+        InputError: there is no such file, module or function, or importing it raises an error.
+    """
+    source, _, named = spec.rpartition(":")
+    path = Path(source).expanduser()
+    in_file = path.suffix == ".py"
+    if not named.isidentifier() or not (
+        in_file or all(part.isidentifier() for part in source.split("."))
+    ):
+        raise InputError(
+            f"{kind} {spec!r}: want file.py:FUNCTION, package.module:FUNCTION "
+            f"or a {kind} file that exists"
+        )
+    if in_file and not path.is_file():
+        raise InputError(f"{path}: no such file (from {kind} {spec!r})")
+    name = f"{path.name}:{named}" if in_file else spec
+    with _importing_from(path.resolve().parent if in_file else Path.cwd()):
+        module = run(
+            lambda: _execute(path.resolve()) if in_file else importlib.import_module(source),
+            f"{source}: importing it",
+        )
+        yield _find(module, named, source, kind), name
+
+
+def _find(module: ModuleType, function: str, source: str, kind: str) -> Callable[..., Any]:
     maker = getattr(module, function, None)
     if maker is None:
         public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
@@ -71,12 +87,13 @@ def _find(module: ModuleType, function: str, source: str) -> Callable[[], Any]:
     if not callable(maker):
         raise InputError(
             f"{source}: {function} is {type(maker).__name__}, not a function that returns "
-            "a torch.nn.Module"
+            f"{'a torch.nn.Module' if kind == 'model' else 'images and labels'}"
         )
     return maker
 
 
-def _run(call: Callable[[], Any], what: str) -> Any:
+def run(call: Callable[[], Any], what: str) -> Any:
+    """Return what the user's code returns; whatever it raises becomes an `InputError`."""
     try:
         return call()
     except InputError:

@@ -14,6 +14,7 @@ PROBES = Table(
     {
         "robustness": "probes.robustness.probe:Robustness",
         "blindspots": "probes.blindspots.probe:BlindSpots",
+        "generated": "probes.generated.probe:Generated",
         "distance": "probes.distance.probe:Distance",
         "divergence": "probes.divergence.probe:Divergence",
         "norms": "probes.norms.probe:Norms",

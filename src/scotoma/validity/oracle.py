@@ -55,6 +55,8 @@ class Validity(NamedTuple):
     """Share of real test images that lie as far from the training data or farther, float32 (n,)."""
     valid: Tensor
     """Whether the class is confirmed and realism is above `LEVEL`, bool (n,)."""
+    distance: Tensor
+    """Distance to the training data in the features of a judge, float64 (n,)."""
 
 
 class Calibration(NamedTuple):
@@ -187,7 +189,8 @@ class ValidityOracle:
         found = torch.cat([_read(self.judges[FEATURES], part) for part in _batches(images)])
         distances = nearest_distance(self.train, found.numpy(), NEIGHBOURS)
         likely = torch.from_numpy(realism(distances, self.reference))
-        return Validity(predictions, confirmed, likely, confirmed & (likely > LEVEL))
+        valid = confirmed & (likely > LEVEL)
+        return Validity(predictions, confirmed, likely, valid, torch.from_numpy(distances))
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the judges' log-probabilities, (n, judges, classes)."""

@@ -1,0 +1,1 @@
+"""Does the claim hold on valid images that a generative model makes?"""

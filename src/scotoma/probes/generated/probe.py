@@ -1,0 +1,230 @@
+"""Does the claim hold on valid images that a generative model makes?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from scotoma.claim import Claim
+from scotoma.data.dataset import ArraySplit, Dataset
+from scotoma.execution.run import Run
+from scotoma.models.classifier import Classifier
+from scotoma.probes.base import Conclusion, Probe, Settings
+from scotoma.probes.generated import report
+from scotoma.probes.generated.analysis import Made, Measured
+from scotoma.probes.generated.generators import (
+    TRIAL,
+    Generator,
+    Sampler,
+    checked,
+    load_generator,
+)
+from scotoma.probes.generated.latent_search import REACH, STEPS, latent_search
+from scotoma.probes.generated.small import small_generator
+from scotoma.results.finding import Finding
+from scotoma.utils.errors import InputError
+from scotoma.validity import ValidityOracle, oracle_for
+
+MOST = 1000
+"""Most images that are generated, if the number is not given: then as many as are audited."""
+FEWEST = 20
+"""Valid images below which there is nothing to compare."""
+
+
+@dataclass(frozen=True)
+class Generated(Probe):
+    """Attack images that a class-conditional generative model makes, if they are valid.
+
+    Independent networks judge which images are valid (`scotoma.validity`). Accuracy and attack
+    success on these are compared with those on the test set. A search in the latent space then
+    looks, near each valid image, for one on which the model is wrong or nearly so.
+
+    Args:
+        generator: a model of arch abs or flow, as a file or a module; "file.py:function" of a
+            sampler; or the sampler itself. None is a reference model of the same data, or a small
+            one that is trained now if that takes about a minute.
+        images: number of images to generate; None is as many as are audited, at most `MOST`.
+        search: whether to search in the latent space.
+
+    Raises:
+        InputError: fewer than one image.
+
+    Source:
+        Zhang et al. 2019, sections 1 and 3.3; Song et al. 2018.
+
+    Example:
+        >>> Generated(images=100).question
+        'Does the claim hold on valid images that a generative model makes?'
+    """
+
+    generator: str | Sampler | Generator | nn.Module | Classifier | None = None
+    images: int | None = None
+    search: bool = True
+
+    question = "Does the claim hold on valid images that a generative model makes?"
+
+    def __post_init__(self):
+        if self.images is not None and self.images < 1:
+            raise InputError(f"images={self.images} of probe generated: want at least one")
+
+    def prepare(self, claim: Claim) -> Self:
+        if self.generator is None:
+            return self
+        loaded = load_generator(self.generator)
+        checked(loaded, TRIAL, 0, claim.data)
+        return replace(self, generator=loaded)
+
+    def provenance(self) -> dict[str, Any]:
+        if self.generator is None:
+            return {}
+        loaded = load_generator(self.generator)  # type: ignore[arg-type]
+        return {"generator": {"name": loaded.name, "sha256": loaded.identity}}
+
+    def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
+        generator = self.generator
+        if generator is None:
+            generator = small_generator(claim, run)
+        if generator is None:
+            return self._not_applicable(
+                f"No generator of {claim.data.name}. Train one (`scotoma train abs --data "
+                f"{claim.data.name}`, or recipe generator) or write a sampler, and give it as "
+                "generator=FILE or file.py:FUNCTION."
+            )
+        oracle = oracle_for(run)
+        if oracle is None:
+            return self._not_applicable(
+                f"Data {claim.data.name} has no training split, or too small images, to train "
+                "networks that judge which images are valid."
+            )
+        loaded = load_generator(generator)  # type: ignore[arg-type]
+        made, latents = self._made(claim, run, loaded, oracle)
+        valid = made.validity.valid
+        if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < FEWEST:
+            return partial(report.rejected, self.question, loaded.name, made, oracle.calibration)
+        run.attack(settings.make_attack(claim.threat), what="the test set")
+        made = _attacked(made, run, settings)
+        searched = None
+        if self.search and loaded.decode is not None and latents is not None:
+            searched = _searched(made, run, settings, loaded, latents, oracle)
+        real = claim.data.test.images(run.indices)
+        labels = claim.data.test.labels[run.indices]
+        measured = Measured(
+            claim.threat,
+            loaded.name,
+            made,
+            searched,
+            oracle.judge(real, labels),
+            float(made.images.std((2, 3)).mean() / real.std((2, 3)).mean()),
+            oracle.calibration,
+        )
+        return partial(report.describe, self.question, settings.attack, measured)
+
+    def _not_applicable(self, why: str) -> Conclusion:
+        return lambda ledger: Finding(
+            "generated", self.question, "not applicable", report.RULE, why
+        )
+
+    def _made(
+        self, claim: Claim, run: Run, generator: Generator, oracle: ValidityOracle
+    ) -> tuple[Made, Tensor | None]:
+        """Return images that are generated once for a run and what the oracle says of them."""
+        count = self.images or min(MOST, len(run.indices))
+
+        def compute() -> pl.DataFrame:
+            with run.progress.bar(f"generating by {generator.name}", 1) as advance:
+                images, labels, latents = checked(generator, count, run.seed, claim.data)
+                advance(1)
+            flat = {"image": images} if latents is None else {"image": images, "latent": latents}
+            columns = {name: _packed(name, values) for name, values in flat.items()}
+            return pl.DataFrame({"label": labels.numpy(), **columns})
+
+        config = {"generator": generator.identity, "count": count, "seed": run.seed}
+        table = run.table("generated", config, compute)
+        images = _unpacked(table["image"], claim.data.shape)
+        labels = torch.from_numpy(table["label"].to_numpy(writable=True))
+        latents = None
+        if "latent" in table.columns:
+            latents = _unpacked(table["latent"])
+        return Made(images, labels, oracle.judge(images, labels)), latents
+
+
+def _attacked(made: Made, run: Run, settings: Settings) -> Made:
+    """Attack the valid images, and keep the adversarial ones of a few."""
+    threat = run.claim.threat
+    data = run.claim.data
+    split = ArraySplit(made.images.numpy(), made.labels.numpy(), "generated images")
+    shown = Dataset("generated images", split, data.train, data.classes, split.sha256)
+    rows = made.validity.valid.nonzero().squeeze(1)
+    if not len(rows):
+        return made
+    other = run.aside(shown, rows)
+    attack = settings.make_attack(threat, until=threat.eps)
+    other.attack(attack, what="generated images")
+    return replace(made, run=other)
+
+
+def _searched(
+    made: Made,
+    run: Run,
+    settings: Settings,
+    generator: Generator,
+    latents: Tensor,
+    oracle: ValidityOracle,
+) -> Made:
+    """Search from every valid image, judge what was found, and attack it."""
+    rows = made.validity.valid.nonzero().squeeze(1)
+    decode = generator.decode
+    assert decode is not None
+
+    def on_device(z: Tensor, labels: Tensor) -> Tensor:
+        return decode(z, labels).to(run.device)
+
+    def search(batch: Tensor) -> dict[str, np.ndarray]:
+        found = latent_search(
+            run.model,
+            on_device,
+            latents[rows[batch]].to(run.device),
+            made.labels[rows[batch]].to(run.device),
+        )
+        flat = found.images.flatten(1)
+        return {
+            "image": flat.cpu().numpy(),
+            "margin": found.margins.cpu().numpy(),
+            "moved": found.moved.cpu().numpy(),
+        }
+
+    def compute() -> pl.DataFrame:
+        with run.progress.bar("searching latents", len(rows)) as advance, run.seeded():
+            parts = run.map_batches(torch.arange(len(rows)), search, advance)
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return pl.DataFrame(joined | {"image": _packed("image", joined["image"])})
+
+    config = {
+        "generator": generator.identity,
+        "starts": made.images[rows].double().sum().item(),
+        "seed": run.seed,
+        "steps": STEPS,
+        "reach": REACH,
+    }
+    table = run.table("latent search", config, compute)
+    images = _unpacked(table["image"], run.claim.data.shape).clamp_(0, 1)
+    labels = made.labels[rows]
+    judged = oracle.judge(images, labels)
+    found = Made(images, labels, judged, margins=table["margin"].to_numpy(), starts=rows)
+    return _attacked(found, run, settings)
+
+
+def _packed(name: str, values: Tensor | np.ndarray) -> pl.Series:
+    flat = np.asarray(values, np.float32).reshape(len(values), -1)
+    return pl.Series(name, flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
+
+
+def _unpacked(column: pl.Series, shape: tuple[int, ...] = ()) -> Tensor:
+    flat = torch.from_numpy(np.stack(list(column.to_numpy())).copy())
+    return flat.view(len(flat), *(shape or flat.shape[1:]))

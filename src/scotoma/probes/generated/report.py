@@ -1,0 +1,301 @@
+"""The finding of the probe of generated images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from scotoma.claim import Threat
+from scotoma.execution import records as rec
+from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
+from scotoma.probes.generated.analysis import Made, Measured
+from scotoma.probes.robustness.probe import BROKEN, NOTHING_TO_ATTACK
+from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
+from scotoma.results.ledger import Ledger
+from scotoma.utils.stats import Rate, finite, rate
+from scotoma.validity.oracle import LEVEL, Calibration
+
+PROBE = "generated"
+SHOWN = 6
+TEST, MADE, SEARCHED = "test set", "generated, valid", "after latent search, valid"
+RULE = (
+    "Success on valid generated images is compared with that on the test set, at eps. Broken: the "
+    "95% interval of the difference lies above 0, and the interval of the success rate on "
+    f"generated images above {BROKEN:.0%}: the claim does not reach images of its own classes. "
+    "Weak: the interval of the difference lies above 0. Otherwise it holds. Not applicable: the "
+    "claim is already broken on the test set itself, or the oracle rejects more than half of the "
+    "generated images. The latent search does not count, since it picks its images."
+)
+
+
+def verdict(success: Rate, base: Rate, lowest: float) -> Verdict:
+    """Return the verdict of `RULE`; `lowest` is the lower end of the difference's interval.
+
+    >>> verdict(rate(np.ones(50, bool)), rate(np.zeros(50, bool)), 0.9)
+    'broken'
+    """
+    if not base.n or not success.n or base.low > BROKEN:
+        return "not applicable"
+    if not lowest > 0:
+        return "holds"
+    return "broken" if success.low > BROKEN else "weak"
+
+
+def rejected(
+    question: str, generator: str, made: Made, calibration: Calibration, ledger: Ledger
+) -> Finding:
+    """Return the finding for a generator whose images are mostly not valid."""
+    return Finding(
+        probe=PROBE,
+        question=question,
+        verdict="not applicable",
+        rule=RULE,
+        headline=f"The oracle of validity accepts {percent(made.valid)} by {generator}, of "
+        f"{made.valid.n}: too few to measure on.",
+        numbers={"n": made.valid.n, **columns("valid", made.valid)},
+        figures=_rejects(made),
+        notes=(_why(made), str(calibration)),
+        images=_reject_images(made),
+    )
+
+
+def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> Finding:
+    """Return the finding, with success on the test set from the ledger."""
+    threat, made, searched = measured.threat, measured.made, measured.searched
+    tests = ledger.rows()
+    base = rate(rec.successes(tests, threat.eps, threat.norm))
+    gap = measured.gap(base)
+    groups = [(TEST, tests), (MADE, made.rows)]
+    groups += [(SEARCHED, searched.rows)] if searched else []
+    galleries = [*_broken(measured), *_searches(measured)]
+    return Finding(
+        probe=PROBE,
+        question=question,
+        verdict=verdict(measured.success, base, gap.low),
+        rule=RULE,
+        headline=_headline(measured, base),
+        numbers={
+            "n": made.valid.n,
+            **columns("valid", made.valid),
+            **columns("accuracy", made.accuracy),
+            **columns("success_eps", measured.success),
+            **columns("base_success_eps", base),
+            **columns("difference", gap),
+            **({} if searched is None else columns("search_valid", searched.valid)),
+            **_optional("search_misclassified", measured.unrestricted),
+            **_optional("search_success_eps", measured.with_search),
+            "contrast": finite(measured.contrast),
+            **columns("oracle_false_rejections", measured.calibration.rejected),
+            "generator": measured.generator,
+        },
+        tables={
+            "sets": [_row(name, rows, threat) for name, rows in groups],
+            "distances": _distances(measured),
+            "classes": _classes(made, threat),
+        },
+        figures=(
+            Bars(
+                "sets",
+                "The model's accuracy, and the attack success rate at eps, on the test set and on "
+                "valid generated images, with 95% intervals. Success rates are over the images "
+                "that are classified correctly.",
+                table="sets",
+                label="images",
+                series={"accuracy": "accuracy", "success at eps": "success_eps"},
+                y_label="rate",
+            ),
+            Boxes(
+                "distances",
+                "Distance of each image to the training data, in the features of a network that is "
+                "not the audited one: the mean over the five nearest training images.",
+                table="distances",
+                label="images",
+                value="distance",
+                y_label="distance to the training data",
+            ),
+            *(gallery for gallery, _ in galleries),
+            *_rejects(made),
+        ),
+        notes=_notes(attack, measured),
+        images={gallery.images: shown for gallery, shown in galleries} | _reject_images(made),
+        worst=worst_rate(measured.success, f"{OF_CORRECT} are fooled among valid generated ones"),
+    )
+
+
+def _optional(name: str, value: Rate | None) -> dict[str, Any]:
+    return {} if value is None else columns(name, value)
+
+
+def _headline(measured: Measured, base: Rate) -> str:
+    success = measured.success
+    if not base.n or not success.n:
+        return NOTHING_TO_ATTACK
+    made, gap = measured.made, measured.gap(base)
+    text = (
+        f"Of {made.valid.n} images by {measured.generator}, {made.valid.value:.1%} are valid. The "
+        f"model's accuracy on these is {made.accuracy.value:.1%}, and attacks fool "
+        f"{correct(success)}, against {base.value:.1%} on the test set (difference "
+        f"{100 * gap.value:+.1f} points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."
+    )
+    if measured.unrestricted and measured.unrestricted.n:
+        text += (
+            f" Searching near them finds valid images that the model misclassifies without any "
+            f"perturbation for {measured.unrestricted.value:.1%}."
+        )
+    return text
+
+
+def _row(name: str, rows: pl.DataFrame, threat: Threat) -> Row:
+    success = rate(rec.successes(rows, threat.eps, threat.norm))
+    return {
+        "images": name,
+        "n": len(rows),
+        **columns("accuracy", rate((rows["prediction"] == rows["label"]).to_numpy())),
+        "attacked": success.n,
+        **columns("success_eps", success),
+    }
+
+
+def _classes(made: Made, threat: Threat) -> list[Row]:
+    """Return valid share and success of each class."""
+    table = []
+    for label in made.labels.unique().tolist():
+        of_class = rate(made.validity.valid[made.labels == label].numpy())
+        success = rate(rec.successes(made.rows.filter(label=label), threat.eps, threat.norm))
+        table.append(
+            {"class": label, "n": of_class.n}
+            | columns("valid", of_class)
+            | columns("success_eps", success)
+        )
+    return table
+
+
+def _distances(measured: Measured) -> list[Row]:
+    kinds = [(TEST, measured.real.distance), ("generated", measured.made.validity.distance)]
+    if measured.searched:
+        kinds.append(("after latent search", measured.searched.validity.distance))
+    return [
+        {"images": name, "distance": finite(value)}
+        for name, each in kinds
+        for value in each.tolist()
+    ]
+
+
+def _why(made: Made) -> str:
+    said = made.validity
+    unconfirmed, far = (~said.confirmed).sum().item(), (said.realism <= LEVEL).sum().item()
+    return (
+        f"Rejected: {(~said.valid).sum().item()} of {len(said.valid)} generated images. The "
+        f"majority of the judges does not confirm the class of {unconfirmed}, and {far} lie "
+        f"farther from the training data than {1 - LEVEL:.0%} of real test images."
+    )
+
+
+def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
+    notes = [
+        _why(measured.made),
+        str(measured.calibration),
+        f"Audit attack: {attack}; on generated images it leaves an image once its perturbation is "
+        "below eps. The two sets have different images, so the interval of the difference is that "
+        "of two independent samples. Generated images are no test images: they count in no other "
+        "finding.",
+        f"The contrast of a generated image (standard deviation of its pixels) is "
+        f"{measured.contrast:.2f} times that of a test image.",
+    ]
+    searched = measured.searched
+    if searched is not None and measured.with_search is not None:
+        notes.append(
+            "Latent search: descent on the model's margin in the generator's latents, from each "
+            f"valid image and kept near it. Of {searched.valid.n} ends the oracle accepts "
+            f"{searched.valid.value:.1%}; the others do not count. A start is broken, before or "
+            f"after the search, on {correct(measured.with_search)}; this is a search for the worst "
+            "image, so it is no success rate of typical ones."
+        )
+    return tuple(notes)
+
+
+def _one_a_class(labels: list[int], rows: Sequence[int], n: int = SHOWN) -> list[int]:
+    """Return up to n of the rows, in rounds that take one of each class."""
+    table = pl.DataFrame({"row": list(rows), "label": [labels[row] for row in rows]})
+    return (
+        table.with_columns(nth=pl.int_range(pl.len()).over("label"))
+        .sort("nth", "label", "row")["row"]
+        .head(n)
+        .to_list()
+    )
+
+
+def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
+    """Return a gallery of valid images and the adversarial ones that an attack found near them."""
+    made, threat = measured.made, measured.threat
+    fallen = made.rows.filter(rec.fallen(made.rows, threat.eps, threat.norm))
+    chosen = _one_a_class(made.labels.tolist(), fallen["index"].to_list())
+    if not chosen or made.run is None:
+        return []
+    rows = pl.DataFrame({"index": chosen}).join(fallen, on="index", maintain_order="left")
+    attacks = rows[f"{threat.norm}_attack"].to_list()
+    before, _, after = made.run.examples(attacks, None, chosen)
+    captions = [
+        [
+            f"{row['label']}",
+            f"classified as {row[f'{threat.norm}_prediction']}, {sized(row, threat.norm)}",
+        ]
+        for row in rows.iter_rows(named=True)
+    ]
+    caption = "Valid generated images that the model classifies correctly, and adversarial ones."
+    gallery = Gallery("fooled", caption, "fooled", ["generated", "adversarial"], captions)
+    return [(gallery, np.stack([before, after], 1))]
+
+
+def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
+    """Return a gallery of starts and ends of latent searches that the model gets wrong."""
+    found = measured.searched
+    if found is None or found.starts is None:
+        return []
+    wrong = found.rows.filter(pl.col("prediction") != pl.col("label"))
+    chosen = _one_a_class(found.labels.tolist(), wrong["index"].to_list())
+    if not chosen:
+        return []
+    said = dict(wrong.select("index", "prediction").iter_rows())
+    before, after = measured.made.images[found.starts[chosen]], found.images[chosen]
+    captions = [
+        [f"{int(found.labels[row])}", f"valid, classified as {said[row]}"] for row in chosen
+    ]
+    caption = (
+        "Valid generated images, and valid images near them in the generator's latents that the "
+        "model misclassifies: no perturbation is added."
+    )
+    gallery = Gallery("searched", caption, "searched", ["start", "found"], captions)
+    return [(gallery, torch.stack([before, after], 1).numpy())]
+
+
+def _rejected_rows(made: Made) -> list[int]:
+    return (~made.validity.valid).nonzero().squeeze(1).tolist()[:SHOWN]
+
+
+def _reject_images(made: Made) -> dict[str, np.ndarray]:
+    rows = _rejected_rows(made)
+    return {"rejected": made.images[rows][:, None].numpy()} if rows else {}
+
+
+def _rejects(made: Made) -> tuple[Figure, ...]:
+    rows, said = _rejected_rows(made), made.validity
+    if not rows:
+        return ()
+    captions = [
+        [
+            f"for {int(made.labels[row])}; judged "
+            + ", ".join(map(str, said.predictions[row].tolist()))
+            + ("" if said.realism[row] > LEVEL else "; far from the training data")
+        ]
+        for row in rows
+    ]
+    caption = (
+        f"The first of {int((~said.valid).sum())} generated images that the oracle rejects, with "
+        "the class that each is to show and the classes that the judges see."
+    )
+    return (Gallery("rejected", caption, "rejected", ["rejected"], captions),)

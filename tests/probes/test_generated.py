@@ -1,0 +1,227 @@
+"""Generated images: samplers and their faults, the latent search, and the probe as a whole."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import scotoma as package
+from scotoma.models.synthesis import synthesis
+from scotoma.probes.generated import probe as probed
+from scotoma.probes.generated.generators import TRIAL, UserSampler, checked, load_generator
+from scotoma.probes.generated.latent_search import latent_search
+from scotoma.probes.generated.probe import Generated
+from scotoma.probes.generated.report import verdict
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import difference, rate
+from scotoma.validity import Validity
+from scotoma.validity.oracle import Calibration
+
+NONE, HALF = rate(np.zeros(0, bool)), rate(np.arange(100) % 2 == 0)
+LOW, HIGH = rate(np.arange(100) < 5), rate(np.arange(100) < 90)
+
+
+class Trusting:
+    """An oracle that accepts every image but those of one class, by the distance of their mean."""
+
+    calibration = Calibration({"one": LOW}, LOW, LOW, LOW, LOW)
+
+    def __init__(self, but: int = -1):
+        self.but = but
+
+    def judge(self, images, labels) -> Validity:
+        fine = labels != self.but
+        share = torch.ones(len(labels))
+        return Validity(labels[:, None], fine, share, fine, images.flatten(1).mean(1).double())
+
+
+def lighter(digits):
+    """A sampler of training images with more background."""
+
+    def sample(count, seed):
+        rows = torch.randint(1297, (count,), generator=torch.Generator().manual_seed(seed))
+        return digits.train.images(rows) * 0.6 + 0.4, digits.train.labels[rows]
+
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.full((4, 1, 8, 8), torch.nan), torch.arange(4), "NaN"),
+        (torch.full((4, 1, 8, 8), 1.5), torch.arange(4), "pixels reach from 1.5 to 1.5"),
+        (torch.zeros(4, 1, 9, 8), torch.arange(4), "images are 1x9x8; those of digits are 1x8x8"),
+        (torch.zeros(3, 1, 8, 8), torch.arange(3), "want 4 of each"),
+        (torch.zeros(4, 1, 8, 8), torch.arange(3), "want 4 of each"),
+        (torch.zeros(4, 1, 8, 8), torch.arange(4) + 7, "labels reach from 7 to 10"),
+        (torch.zeros(4, 1, 8, 8), torch.zeros(4), "want integers"),
+        ("cats", torch.arange(4), "want tensors"),
+    ],
+)
+def test_what_is_no_image_with_a_label_is_one_clear_line(digits, images, labels, message):
+    sampler = UserSampler(lambda count, seed: (images, labels), "mine", "")
+    with pytest.raises(InputError, match=message) as raised:
+        checked(sampler, TRIAL, 0, digits)
+    assert str(raised.value).startswith("generator mine")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sampler_in_a_file_is_loaded_seeded_and_its_errors_are_one_line(digits, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import numpy as np, torch\n"
+        "from helper import classes\n"
+        "def bytes_(count, seed):\n"
+        "    return (255 * torch.rand(count, 1, 8, 8)).to(torch.uint8), classes(count)\n"
+        "def broken(count, seed):\n    raise RuntimeError('no weights\\nhere')\n"
+        "def single(count, seed):\n    return np.zeros((count, 1, 8, 8))\n"
+    )
+    (tmp_path / "helper.py").write_text(
+        "import numpy as np\ndef classes(count):\n    return np.arange(count) % 10\n"
+    )
+    made = load_generator(f"{path}:bytes_")
+    first, again = (checked(made, TRIAL, 3, digits)[0] for _ in range(2))
+    assert torch.equal(first, again)
+    assert 0 < first.max() <= 1
+    with pytest.raises(InputError, match=r"mine\.py:broken raised RuntimeError: no weights"):
+        checked(load_generator(f"{path}:broken"), TRIAL, 0, digits)
+    with pytest.raises(InputError, match="returned ndarray; want"):
+        checked(load_generator(f"{path}:single"), TRIAL, 0, digits)
+    with pytest.raises(InputError, match="no function 'sample'"):
+        load_generator(f"{path}:sample")
+    with pytest.raises(InputError, match="generates no images"):
+        load_generator(nn.Linear(2, 2))
+
+
+def test_decoders_make_images_of_all_classes_with_gradients(digits):
+    generator = load_generator(synthesis((1, 8, 8), 10))
+    images, labels, latents = checked(generator, 25, 0, digits)
+    assert labels.bincount().tolist() == [3] * 5 + [2] * 5
+    assert generator.decode is not None
+    leaf = latents.requires_grad_()
+    decoded = generator.decode(leaf, labels)
+    assert torch.allclose(decoded, images, atol=1e-6)
+    decoded.sum().backward()
+    assert leaf.grad.abs().sum(1).min() > 0
+
+
+def test_a_latent_search_finds_the_boundary_of_a_linear_model_and_stays_near():
+    """logit 0 less logit 1 is z[0] + 1: a step of -1 crosses, if the radius allows it."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model[1].weight.data = torch.tensor([[1.0, 0, 0, 0], [0.0, 0, 0, 0]])
+    model[1].bias.data = torch.tensor([1.0, 0.0])
+
+    def decode(z, labels):
+        return z.view(-1, 1, 2, 2)
+
+    start, labels = torch.zeros(3, 4), torch.tensor([0, 0, 1])
+    far = latent_search(model, decode, start, labels, steps=30, reach=1.0)
+    assert (far.margins < 0).all()
+    assert far.moved[2] == 0, "an image that is wrong already stays"
+    assert far.moved[:2].tolist() == pytest.approx([0.55, 0.55], abs=0.06)
+    near = latent_search(model, decode, start, labels, steps=30, reach=0.25)
+    assert near.margins[:2].tolist() == pytest.approx([0.5, 0.5], abs=1e-4)
+    assert near.images.flatten(1).norm(dim=1).max() <= 0.5 + 1e-5
+
+
+def test_the_verdict_needs_the_interval_of_the_difference():
+    assert verdict(HIGH, LOW, difference(HIGH, LOW).low) == "broken"
+    assert verdict(rate(np.arange(100) < 30), LOW, 0.1) == "weak"
+    assert verdict(LOW, LOW, difference(LOW, LOW).low) == "holds"
+    assert verdict(HIGH, HIGH, 0.1) == "not applicable"
+    assert verdict(NONE, LOW, np.nan) == "not applicable"
+
+
+def test_the_interval_of_a_difference_is_newcombe_s():
+    """Newcombe 1998, table II, case (a): 56/70 - 48/80, method 10."""
+    found = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
+    assert found[:3] == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    assert np.isnan(difference(NONE, LOW).low)
+
+
+@pytest.fixture
+def audited(digits, linear_grey, monkeypatch, tmp_path):
+    """Audit a linear model on generated images, with an oracle that accepts them."""
+
+    def run(oracle=None, **options):
+        monkeypatch.setattr(probed, "oracle_for", lambda run: oracle or Trusting())
+        return package.audit(
+            linear_grey,
+            digits,
+            "linf:0.1",
+            probes=["robustness", Generated(**options)],
+            attack="pgd",
+            limit=60,
+            out=tmp_path / "run",
+        )
+
+    return run
+
+
+def test_valid_images_are_attacked_and_are_no_rows_of_the_test_set(audited, digits, tmp_path):
+    report = audited(Trusting(but=3), generator=lighter(digits), images=80)
+    finding = report["generated"]
+    labels = lighter(digits)(80, 0)[1]
+    assert finding.numbers["n"] == 80
+    assert finding.numbers["valid"] == pytest.approx(float((labels != 3).float().mean()))
+    rows = {row["images"]: row for row in finding.tables["sets"]}
+    assert rows["generated, valid"]["n"] == int((labels != 3).sum())
+    assert rows["test set"]["n"] == 60
+    base = report["robustness"].numbers["attack_success"]
+    assert finding.numbers["base_success_eps"] == base
+    records = pl.read_parquet(tmp_path / "run" / "records.parquet")
+    assert set(records["transform"]) == {"none"}
+    assert records["index"].n_unique() == 60
+    assert finding.images["rejected"].shape[1:] == (1, 1, 8, 8)
+    adversarial = finding.images["fooled"]
+    assert np.abs(adversarial[:, 0] - adversarial[:, 1]).max() <= 0.1 + 1e-5
+
+
+def test_an_adversarial_image_of_the_report_fools_the_model(audited, digits, linear_grey):
+    finding = audited(generator=lighter(digits), images=40)["generated"]
+    shown = torch.from_numpy(finding.images["fooled"])
+    said = linear_grey(shown.flatten(0, 1)).argmax(1).view(-1, 2)
+    captions = next(each for each in finding.figures if each.name == "fooled").captions
+    for (before, after), (label, then) in zip(said.tolist(), captions, strict=True):
+        assert str(before) == label
+        assert f"classified as {after}," in then
+
+
+def test_a_search_judges_what_it_finds(audited):
+    network = synthesis((1, 8, 8), 10)
+    report = audited(Trusting(but=3), generator=network, images=30)
+    numbers = report["generated"].numbers
+    assert numbers["search_valid"] == 1.0, "it starts from valid images and keeps their class"
+    assert numbers["search_success_eps"] >= numbers["search_misclassified"]
+    assert len(report["generated"].tables["sets"]) == 3
+
+
+def test_a_generator_of_images_that_are_mostly_rejected_does_not_apply(audited, digits):
+    class Strict(Trusting):
+        def judge(self, images, labels):
+            said = super().judge(images, labels)
+            return said._replace(valid=labels < 2)
+
+    finding = audited(Strict(), generator=lighter(digits), images=50)["generated"]
+    share = float((lighter(digits)(50, 0)[1] < 2).float().mean())
+    assert finding.verdict == "not applicable"
+    assert f"accepts {share:.1%}" in finding.headline
+    assert "sets" not in finding.tables
+
+
+def test_a_bad_generator_ends_the_command_with_status_2(scotoma, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import torch\nfrom torch import nn\n"
+        "def f(n, seed):\n    return torch.full((n, 1, 8, 8), 2.0), torch.arange(n)\n"
+        "def net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    ended = scotoma(
+        *("audit", f"{path}:net", "--data", "digits", "--threat", "linf:0.1"),
+        *("--probes", "generated", "--generator", f"{path}:f", "--out", tmp_path / "run"),
+    )
+    assert ended.code == 2
+    assert ended.err.strip().count("\n") == 0
+    assert "pixels reach from 2 to 2" in ended.err
+    assert not (tmp_path / "run").exists()
