@@ -18,7 +18,7 @@ from centroids import centroids
 from scotoma.data.dataset import Dataset
 from scotoma.results.comparison import findings, notes
 from scotoma.results.comparison.audits import read_audits
-from scotoma.results.finding import Finding
+from scotoma.results.finding import Finding, Gallery
 from scotoma.utils.paired import holm, mcnemar, median_difference
 
 INF = math.inf
@@ -155,7 +155,8 @@ def test_pictures_are_those_that_the_audits_stored(digits, tmp_path):
     plain = centroids(digits)
     for folder, scale in ((weak, 0.02), (strong, 1.0)):
         model = centroids(digits)
-        model[1].weight.data += (1 - scale) * 0.5 * plain[1].weight.data.roll(1, 0)
+        weight, mixed = model.get_parameter("1.weight"), plain.get_parameter("1.weight").roll(1, 0)
+        weight.data += (1 - scale) * 0.5 * mixed.detach()
         library.audit(
             model, "digits", "linf:0.1", out=folder, probes=["robustness"], attack="fgsm", limit=30
         )
@@ -164,7 +165,9 @@ def test_pictures_are_those_that_the_audits_stored(digits, tmp_path):
     assert pictures.shape[1:] == (3, 1, 8, 8)
     originals, attacked = pictures[:, 0], pictures[:, 1:]
     assert 0.09 < np.abs(attacked - originals[:, None]).max() <= 0.1 + 1e-6
-    index = int(found.figures[0].captions[0][0].split(",")[0].removeprefix("image "))
+    (gallery,) = found.figures
+    assert isinstance(gallery, Gallery)
+    index = int(gallery.captions[0][0].split(",")[0].removeprefix("image "))
     (original,) = digits.test.images([index])
     np.testing.assert_array_equal(originals[0], original)
     with pytest.raises(library.InputError, match="are not the data of these audits"):

@@ -108,7 +108,7 @@ def read_audits(folders: Sequence[str | Path]) -> Audits:
         if path.resolve() in known:
             raise InputError(f"{path}: is given twice; compare it with another audit")
         known[path.resolve()] = path
-    audits = [_read(path) for path in paths]
+    audits = [read_audit(path) for path in paths]
     _check_same(audits, "data", "data_sha256", "the same test images and labels")
     _check_same(audits, "threat", "threat", "the same norm and eps")
     shared = set.intersection(*(set(audit.rows["index"]) for audit in audits))
@@ -135,7 +135,12 @@ def attack_name(text: str) -> str:
     return "strong" if re.match(r"(Strong|Adapted)\(", text) else text
 
 
-def _read(folder: Path) -> Audit:
+def read_audit(folder: Path) -> Audit:
+    """Read a finished audit, with all the images that it attacked.
+
+    Raises:
+        InputError: the folder holds no finished audit, or one without attacks.
+    """
     report, identity = read_report(folder), read_json(folder / "claim.json")
     needed = {"model", "data", "data_sha256", "threat"}
     if not isinstance(identity, dict) or not needed <= identity.keys():

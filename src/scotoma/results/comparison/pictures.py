@@ -1,19 +1,15 @@
-"""Stored adversarial images of audits, found without reading the work units that have others."""
+"""Pictures of compared images: the original, and what each audit made of it."""
 
 from __future__ import annotations
 
-import json
 import math
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
-import polars as pl
 import torch
 
 from scotoma.data.dataset import Dataset
-from scotoma.results.comparison.audits import Audit, Audits
-from scotoma.results.examples import EXAMPLE, ROUNDING, unpack
+from scotoma.results.comparison.audits import Audits
+from scotoma.results.stored import Stored
 from scotoma.utils.errors import InputError
 
 GREY = 0.5
@@ -35,7 +31,7 @@ class Album:
         audited = audits.each[0].identity["data_sha256"]
         if data is not None and data.sha256 != audited:
             raise InputError(f"data={data.name}: are not the data of these audits, {audits.data}")
-        self._stores = {audit.name: _Store(audit) for audit in audits}
+        self._stored = {audit.name: Stored(audit.report.folder) for audit in audits}
 
     def row(self, place: int) -> np.ndarray | None:
         """Return the original if there are data, then a picture for each audit: (k, c, h, w).
@@ -54,11 +50,19 @@ class Album:
             attack = audit.rows[f"{norm}_attack"][place]
             picture = unchanged
             if attack is not None:
-                picture = self._stores[audit.name].picture(attack, index, original)
+                picture = self._picture(audit.name, attack, index, original)
             if picture is None or picture.size != math.prod(shape):
                 return None
             made.append(picture.reshape(shape))
         return np.stack(made)
+
+    def _picture(
+        self, name: str, attack: str, index: int, original: np.ndarray | None
+    ) -> np.ndarray | None:
+        if original is not None:
+            return self._stored[name].adversarial(attack, index, original)
+        change = self._stored[name].perturbation(attack, index)
+        return None if change is None else np.clip(GREY + change / 2, 0, 1)
 
     def _shape(self, original: np.ndarray | None) -> tuple[int, ...] | None:
         """Return (c, h, w): of the original, or of a model's card."""
@@ -66,48 +70,3 @@ class Album:
             return original.shape
         cards = (audit.report.provenance.get("model", {}).get("shape") for audit in self.audits)
         return next((tuple(shape) for shape in cards if shape), None)
-
-
-class _Store:
-    """The adversarial images in the folder of an audit; work units are read when first needed."""
-
-    def __init__(self, audit: Audit):
-        self.folder = audit.report.folder
-        self._tables: dict[Path, pl.DataFrame] = {}
-
-    def picture(self, attack: str, index: int, original: np.ndarray | None) -> np.ndarray | None:
-        """Return an adversarial image of the test set itself, or its perturbation, flat."""
-        for path in self._units.get(attack, ()):
-            if path not in self._tables:
-                columns = ["index", EXAMPLE, ROUNDING]
-                self._tables[path] = pl.read_parquet(path, columns=columns)
-            row = self._tables[path].filter(pl.col("index") == index, pl.col(EXAMPLE).is_not_null())
-            if not len(row):
-                continue
-            if original is not None:
-                return _whole(row, original)
-            if row[ROUNDING].null_count():
-                return None  # stored whole: there is no perturbation without the original
-            return np.clip(GREY + row[EXAMPLE].to_numpy()[0] / 2, 0, 1)
-        return None
-
-    @cached_property
-    def _units(self) -> dict[str, list[Path]]:
-        """Attack to its work units on the test set itself; damaged files are `verify`'s to name."""
-        found: dict[str, list[Path]] = {}
-        for path in sorted((self.folder / "units").glob("*.parquet")):
-            try:
-                config = json.loads(pl.read_parquet_metadata(path)["scotoma"])
-                if config.get("kind") == "attack" and config.get("transform") is None:
-                    names = pl.scan_parquet(path).select(pl.col("attack").first()).collect()
-                    found.setdefault(names.item(), []).append(path)
-            except (KeyError, ValueError, OSError, pl.exceptions.PolarsError):
-                continue
-        return found
-
-
-def _whole(row: pl.DataFrame, original: np.ndarray) -> np.ndarray | None:
-    try:
-        return unpack(row, original.reshape(1, -1))[EXAMPLE].to_numpy()[0]
-    except ValueError:
-        return None

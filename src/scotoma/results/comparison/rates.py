@@ -170,12 +170,12 @@ def _difference_curve(audits: Audits) -> list[Row]:
     rows, norm = [], audits.threat.norm
     for a, b in combinations(audits, 2):
         for size in _sizes(audits):
-            kept = [beyond(audit.sizes(norm), float(size)) for audit in (a, b)]
+            first, second = (beyond(audit.sizes(norm), float(size)) for audit in (a, b))
             rows.append(
                 {
                     "pair": f"{a.name} less {b.name}",
                     "eps": finite(size),
-                    **columns("difference", paired_difference(*kept)),
+                    **columns("difference", paired_difference(first, second)),
                 }
             )
     return rows

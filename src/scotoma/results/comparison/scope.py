@@ -38,9 +38,9 @@ def after_transforms(audits: Audits) -> Finding | None:
         words, budget = str(transform or name), contrast(transform) * eps
         clean = [audit.correct(name) for audit in audits]
         kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
-        where: Row = {"transform": words}
-        measures += [Measure("accuracy", clean, where), Measure("robust accuracy", kept, where)]
-        row: Row = {"transform": words, "alpha_eps": budget}
+        named: Row = {"transform": words}
+        measures += [Measure("accuracy", clean, named), Measure("robust accuracy", kept, named)]
+        row: Row = {**named, "alpha_eps": budget}
         for audit, correct, robust in zip(audits, clean, kept, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
             row |= columns(f"robust accuracy of {audit.name}", rate(robust))

@@ -45,7 +45,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     """Return the finding on images that changed sides."""
     sides = np.array([_sides(audit, audits) for audit in audits])
     changed = np.flatnonzero((sides != sides[0]).any(0))
-    rows = [_row(audits, sides, place) for place in changed]
+    rows = [_row(audits, sides, int(place)) for place in changed]
     album, fooled = Album(audits, data), [int(i) for i in changed if FOOLED in sides[:, i]]
     rounds = ((place, album.row(place)) for place in _spread(sides, fooled))
     drawn = list(islice(((place, made) for place, made in rounds if made is not None), SHOWN))
@@ -109,8 +109,9 @@ def _ways(audits: Audits, sides: np.ndarray) -> list[Row]:
 
 
 def _row(audits: Audits, sides: np.ndarray, place: int) -> Row:
-    norm, row = audits.threat.norm, {"image": int(audits.indices[place])}
-    row["label"] = audits.each[0].rows["label"][int(place)]
+    norm = audits.threat.norm
+    row: Row = {"image": int(audits.indices[place])}
+    row["label"] = audits.each[0].rows["label"][place]
     for audit, side in zip(audits, sides[:, place], strict=True):
         size = audit.sizes(norm)[place]
         found = side != MISSED and np.isfinite(size)

@@ -1,0 +1,1 @@
+"""A finished audit in the formats of others: one file a format."""
