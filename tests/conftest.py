@@ -18,6 +18,7 @@ from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.probes.generated import small
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 from scotoma.validity import judges
@@ -41,6 +42,7 @@ def _own_folders(tmp_path_factory) -> None:
     os.environ["SCOTOMA_TESTS"] = str(for_all_workers(tmp_path_factory))
     os.environ["SCOTOMA_CACHE"] = str(for_all_workers(tmp_path_factory) / "cache")
     judges.STEPS["few"] = 160  # a third: judges of the digits in some seconds
+    small.MOST_IMAGES = 0  # no audit of a test trains a generator, unless the test asks for it
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,7 @@ ARCHITECTURES = Table(
         "binary-cnn": "models.schott:binary_cnn",
         "abs": "models.synthesis:synthesis",
         "binary-abs": "models.synthesis:binary_synthesis",
+        "flow": "models.flow:flow",
         "nearest-neighbour": "models.nearest_neighbour:nearest_neighbour",
         "resnet9": "models.resnet:resnet9",
         "madry-cifar": "models.resnet:madry_cifar",

@@ -22,6 +22,7 @@ RECIPES = Table(
         "fast": "training.single_step:FastTraining",
         "ensemble": "training.ensemble:EnsembleTraining",
         "abs": "training.synthesis:Synthesis",
+        "generator": "training.generator:FlowMatching",
         "nearest-neighbour": "training.nearest_neighbour:NearestNeighbourTraining",
         "wong": "training.wong:Wong",
         "wrm": "training.wrm:WRM",

@@ -8,6 +8,7 @@ The same count and seed should give the same images.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,12 +23,15 @@ from scotoma.data.dataset import Dataset
 from scotoma.models import user_code
 from scotoma.models.classifier import Classifier
 from scotoma.models.decoders import Decoders
+from scotoma.models.flow import Flow
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.models.vae import LATENT
 from scotoma.utils.errors import InputError
 
 Sampler = Callable[[int, int], Any]
+TOGETHER = 256
+"""Images that are generated at once."""
 TRIAL = 4
 """Images that are made before an audit begins, to check a sampler."""
 
@@ -95,6 +99,7 @@ class Decoding:
         synthesiser = inside(model.module)
         assert synthesiser is not None
         self.name, self.identity = model.name, model.sha256
+        self.device = next(synthesiser.vaes.parameters()).device
         self.decoders = Decoders(synthesiser.vaes)
         self.shape, self.classes = synthesiser.vaes.shape, synthesiser.vaes.classes
 
@@ -103,8 +108,10 @@ class Decoding:
         generator = torch.Generator().manual_seed(seed)
         latents = torch.randn(count, LATENT, generator=generator)
         labels = torch.arange(count) % self.classes
+        pairs = zip(latents.split(TOGETHER), labels.split(TOGETHER), strict=True)
         with torch.no_grad():
-            return self.decode(latents, labels), labels, latents
+            made = [self.decode(z.to(self.device), each.to(self.device)) for z, each in pairs]
+        return torch.cat(made), labels, latents
 
     def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Return images (n, c, h, w) from latents (n, LATENT)."""
@@ -117,11 +124,38 @@ class Decoding:
         return torch.cat(parts)[torch.cat(rows).argsort()]
 
 
+class FlowDecoding:
+    """A `Flow`, from Gaussian noise of the size of an image.
+
+    Args:
+        model: a classifier that is a `Flow`.
+    """
+
+    def __init__(self, model: Classifier):
+        assert isinstance(model.module, Flow)
+        self.name, self.identity, self.flow = model.name, model.sha256, model.module
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return images of all classes in turn."""
+        generator = torch.Generator().manual_seed(seed)
+        latents = torch.randn(count, math.prod(self.flow.shape), generator=generator)
+        labels = torch.arange(count) % self.flow.classes
+        device = next(self.flow.parameters()).device
+        pairs = zip(latents.split(TOGETHER), labels.split(TOGETHER), strict=True)
+        with torch.no_grad():
+            made = [self.decode(z.to(device), each.to(device)).cpu() for z, each in pairs]
+        return torch.cat(made), labels, latents
+
+    def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Return images (n, c, h, w) from latents (n, c * h * w)."""
+        return self.flow.decode(latents, labels)
+
+
 def load_generator(spec: str | Sampler | Generator | nn.Module | Classifier) -> Generator:
     """Return the generator that an option names.
 
     Args:
-        spec: a model of arch abs, as a file or a module; "file.py:function" or
+        spec: a model of arch abs or flow, as a file or a module; "file.py:function" or
             "package.module:function" of a sampler; or a sampler itself.
 
     Raises:
@@ -147,10 +181,12 @@ def load_generator(spec: str | Sampler | Generator | nn.Module | Classifier) -> 
 
 
 def _of_model(model: Classifier) -> Generator:
+    if isinstance(model.module, Flow):
+        return FlowDecoding(model)
     if inside(model.module) is None:
         raise InputError(
-            f"generator {model.name}: is a model that generates no images; give one of arch abs "
-            "(scotoma train abs), or file.py:FUNCTION that returns images and labels"
+            f"generator {model.name}: is a model that generates no images; give one of recipe abs "
+            "or generator, or file.py:FUNCTION that returns images and labels"
         )
     return Decoding(model)
 

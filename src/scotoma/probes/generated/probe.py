@@ -26,7 +26,7 @@ from scotoma.probes.generated.generators import (
     load_generator,
 )
 from scotoma.probes.generated.latent_search import REACH, STEPS, latent_search
-from scotoma.probes.generated.small import small_generator
+from scotoma.probes.generated.small import default_generator
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.validity import ValidityOracle, oracle_for
@@ -89,7 +89,7 @@ class Generated(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         generator = self.generator
         if generator is None:
-            generator = small_generator(claim, run)
+            generator = default_generator(claim, run)
         if generator is None:
             return self._not_applicable(
                 f"No generator of {claim.data.name}. Train one (`scotoma train abs --data "

@@ -1,19 +1,57 @@
-"""A generator where none is given: a reference model of the same data."""
+"""A generator where none is given: a reference model of the same data, or one that is trained."""
 
 from __future__ import annotations
 
-from scotoma.claim import Claim
+import hashlib
+import json
+from dataclasses import asdict
+
+import torch
+
+from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
+from scotoma.models.flow import SMALL
 from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, find
+from scotoma.training.loop import Schedule, train
+from scotoma.utils.cache import alone, cached
+
+MOST_IMAGES = 10_000
+STEPS, BATCH = 1260, 64
+"""Half a minute on one core for small images. On the embedded digits the oracle then accepts 99.6%
+of the images that are generated."""
 
 
-def small_generator(claim: Claim, run: Run) -> Classifier | None:
-    """Return a generative model of the claim's data from the zoo or the cache, or None."""
+def default_generator(claim: Claim, run: Run) -> Classifier | None:
+    """Return a generative model of the claim's data, or None.
+
+    It is a reference model from the zoo or the cache, or for a few small images one that is trained
+    now and kept in the cache.
+    """
+    data = claim.data
     for name, wanted in REFERENCES.items():
-        if wanted.recipe == "abs" and wanted.arch == "abs" and wanted.data == claim.data.name:
-            path = find(name)
-            if path is not None:
-                return load_model(str(path))
-    return None
+        if wanted.arch == "abs" and wanted.data == data.name and (path := find(name)):
+            return load_model(str(path))
+    if data.train is None or max(data.shape[1:]) > SMALL or len(data.train) > MOST_IMAGES:
+        return None
+    schedule = Schedule(max(1, round(STEPS * BATCH / len(data.train))), BATCH, peak=2e-3)
+    key = hashlib.sha256(json.dumps([data.sha256, asdict(schedule)]).encode()).hexdigest()[:16]
+    path = cached("generators", run.store.folder) / key / "flow.safetensors"
+    with alone(path.parent):
+        if not path.exists():
+            batches = -(-len(data.train) // BATCH) * schedule.epochs
+            what = f"training a generator of {data.name}"
+            cuda = list(range(torch.cuda.device_count()))
+            with torch.random.fork_rng(cuda), run.progress.bar(what, batches) as advance:
+                train(
+                    "generator",
+                    data,
+                    "flow",
+                    Threat("linf", 0.1),
+                    path,
+                    schedule=schedule,
+                    half=True,
+                    step=advance,
+                )
+    return load_model(str(path))

@@ -1,0 +1,165 @@
+"""A class-conditional generator by flow matching, small enough to train without a GPU."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.models.layers import Shape
+
+STEPS = 10
+"""Midpoint steps from noise to image."""
+SMALL = 16
+"""Side in pixels up to which a network of dense layers is enough."""
+DRAWS = 4
+"""Pairs of noise and time by which an image is classified, the same for all."""
+FREQUENCIES = 16
+
+
+class Flow(nn.Module):
+    """A velocity field that carries Gaussian noise at time 0 to images of a class at time 1.
+
+    As a classifier it finds the class under which the velocity is predicted best, so that training
+    shows how well the classes are told apart. The images are on [-1, 1] inside.
+
+    Args:
+        field: from points (n, c, h, w), and a condition (n, width), to velocities.
+        shape: channels, height and width.
+        classes: number of classes.
+        width: size of the condition, an embedding of time and class.
+
+    Source:
+        Lipman et al. 2023, with straight paths; Li et al. 2023 for the classification.
+
+    Example:
+        >>> flow((1, 8, 8), classes=10).decode(torch.randn(2, 64), torch.tensor([3, 7])).shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    precise = True
+    """Everything is computed in float32."""
+
+    def __init__(self, field: nn.Module, shape: Shape, classes: int, width: int):
+        super().__init__()
+        self.field, self.shape, self.classes = field, shape, classes
+        self.time = nn.Linear(2 * FREQUENCIES, width)
+        self.kind = nn.Embedding(classes, width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (n, classes): how much better each class predicts the velocity."""
+        generator = torch.Generator().manual_seed(0)
+        ends = 2 * images - 1
+        total = images.new_zeros(len(images), self.classes)
+        for draw in range(DRAWS):
+            start = torch.randn(self.shape, generator=generator).to(images).expand_as(images)
+            time = images.new_full((len(images),), (draw + 1) / (DRAWS + 1))
+            points = torch.lerp(start, ends, time.view(-1, 1, 1, 1))
+            for label in range(self.classes):
+                labels = torch.full((len(images),), label, device=images.device)
+                missed = self.velocity(points, time, labels) - (ends - start)
+                total[:, label] = total[:, label] - missed.square().flatten(1).sum(1)
+        return total
+
+    def velocity(self, points: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        """Return the velocity (n, c, h, w) at points (n, c, h, w) and times (n,) in [0, 1]."""
+        scales = math.pi * 2 ** torch.linspace(-2, 5, FREQUENCIES, device=points.device)
+        angles = time[:, None] * scales
+        waves = torch.cat([angles.sin(), angles.cos()], 1)
+        return self.field(points, self.time(waves) + self.kind(labels))
+
+    def decode(self, noise: Tensor, labels: Tensor) -> Tensor:
+        """Return images (n, c, h, w) from noise (n, c * h * w), with gradients by the noise."""
+        points = noise.view(len(noise), *self.shape)
+        for step in range(STEPS):
+            time = noise.new_full((len(noise),), step / STEPS)
+            half = points + self.velocity(points, time, labels) / (2 * STEPS)
+            points = points + self.velocity(half, time + 0.5 / STEPS, labels) / STEPS
+        return ((points + 1) / 2).clamp(0, 1)
+
+
+class Dense(nn.Module):
+    """A residual network of dense layers, for small images."""
+
+    def __init__(self, shape: Shape, width: int, blocks: int = 3):
+        super().__init__()
+        size = math.prod(shape)
+        self.first = nn.Linear(size, width)
+        self.blocks = nn.ModuleList(_DenseBlock(width) for _ in range(blocks))
+        self.last = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, size))
+
+    def forward(self, points: Tensor, condition: Tensor) -> Tensor:
+        hidden = self.first(points.flatten(1))
+        for block in self.blocks:
+            hidden = hidden + block(hidden, condition)
+        return self.last(hidden).view_as(points)
+
+
+class _DenseBlock(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm, self.condition = nn.LayerNorm(width), nn.Linear(width, 2 * width)
+        self.body = nn.Sequential(nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
+        scale, shift = self.condition(condition).chunk(2, 1)
+        return self.body(self.norm(hidden) * (1 + scale) + shift)
+
+
+class Levels(nn.Module):
+    """A small U-Net: three levels with a residual block down and up, for larger images."""
+
+    def __init__(self, shape: Shape, condition: int, width: int):
+        super().__init__()
+        channels = (width, 2 * width, 3 * width)
+        self.first = nn.Conv2d(shape[0], width, 3, padding=1)
+        self.down = nn.ModuleList(_Block(each, each, condition) for each in channels)
+        self.coarser = nn.ModuleList(
+            nn.Conv2d(a, b, 3, 2, 1) for a, b in itertools.pairwise(channels)
+        )
+        self.up = nn.ModuleList(
+            _Block(b + a, a, condition) for a, b in itertools.pairwise(channels)
+        )
+        self.last = nn.Sequential(
+            nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, shape[0], 3, padding=1)
+        )
+
+    def forward(self, points: Tensor, condition: Tensor) -> Tensor:
+        hidden, kept = self.first(points), []
+        for level, block in enumerate(self.down):
+            hidden = block(hidden, condition)
+            if level < len(self.coarser):
+                kept.append(hidden)
+                hidden = self.coarser[level](hidden)
+        for level in reversed(range(len(self.up))):
+            finer = nn.functional.interpolate(hidden, kept[level].shape[2:])
+            hidden = self.up[level](torch.cat([finer, kept[level]], 1), condition)
+        return self.last(hidden)
+
+
+class _Block(nn.Module):
+    def __init__(self, inputs: int, outputs: int, condition: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(8, inputs), nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2, self.conv2 = nn.GroupNorm(8, outputs), nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.condition = nn.Linear(condition, 2 * outputs)
+        self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, images: Tensor, condition: Tensor) -> Tensor:
+        hidden = self.conv1(nn.functional.silu(self.norm1(images)))
+        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, 1)
+        hidden = self.conv2(nn.functional.silu(self.norm2(hidden) * (1 + scale) + shift))
+        return hidden + self.skip(images)
+
+
+def flow(shape: Shape, classes: int) -> Flow:
+    """Build a generator: dense layers for images up to 16x16 pixels, else a small U-Net.
+
+    >>> sum(weight.numel() for weight in flow((3, 32, 32), classes=10).parameters()) < 2_000_000
+    True
+    """
+    if max(shape[1:]) <= SMALL:
+        return Flow(Dense(shape, 256), shape, classes, 256)
+    return Flow(Levels(shape, 128, 48), shape, classes, 128)
