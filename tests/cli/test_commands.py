@@ -97,7 +97,8 @@ def test_map(scotoma, tmp_path, monkeypatch, digits_model):
     assert (tmp_path / "runs" / "map" / "report.html").exists()
     finding = json.loads((tmp_path / "runs" / "map" / "findings.json").read_text())["findings"][0]
     assert finding["probe"] == "map"
-    assert [row["family"] for row in finding["tables"]["families"]] == ["none", "blur", "gamma"]
+    families = [row["family"] for row in finding["tables"]["families"]]
+    assert families == ["none", "blur", "gamma", "composed"]
     for name in TRANSFORMS:
         assert name in scotoma("list", "transforms").out
     ended = scotoma(

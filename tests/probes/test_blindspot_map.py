@@ -20,7 +20,9 @@ from scotoma.utils.stats import Rate
 
 EPS = 0.005
 DEPTH = 15.0
-PROBE = BlindSpotMap(("scale-shift", "blur"), resolution=4, lowest=0.6, rounds=1, steps=40)
+PROBE = BlindSpotMap(
+    ("scale-shift", "blur"), resolution=4, lowest=0.6, rounds=1, steps=40, composed=0
+)
 
 
 def find(out, model, data, probe: BlindSpotMap) -> Finding:
@@ -52,7 +54,7 @@ def test_the_known_blind_spot_is_found(finding):
         2 * Hole(DEPTH).falls(0.7, 0.05, EPS), abs=0.05
     )
     assert numbers["base_success_eps"] < 0.1
-    assert numbers["n"] == 100
+    assert numbers["n"] == 50, "the other half chose the transforms"
 
 
 def test_every_cell_of_the_plane_is_as_robust_as_it_must_be(finding):
@@ -65,28 +67,30 @@ def test_every_cell_of_the_plane_is_as_robust_as_it_must_be(finding):
         assert row["robust_alpha_eps"] == pytest.approx(1 - falls, abs=0.06)
         assert row["robust_eps"] <= row["robust_alpha_eps"] <= row["accuracy"] == 1
         assert row["robust_eps_low"] <= row["robust_eps"] <= row["robust_eps_high"]
-        assert (row["n"], row["attacked"]) == (400, 100)
+        assert (row["n"], row["attacked"]) == (400, 50)
         assert row["harmless"] is True
 
 
-def test_the_strong_attack_is_where_it_matters(finding):
+def test_cells_are_those_of_the_cheap_attack_on_the_other_half(finding):
     cells = finding.tables["plane"] + finding.tables["refined"]
     worst = finding.numbers["worst_parameters"]
-    strong = {(1.0, 0.0), (worst["alpha"], worst["beta"])}
-    assert strong <= {(row["alpha"], row["beta"]) for row in cells}
-    for row in cells:
+    assert (worst["alpha"], worst["beta"]) in {(row["alpha"], row["beta"]) for row in cells}
+    for row in cells[1:]:
         for size in ("eps", "alpha_eps"):
-            cheap, every = row[f"cheap_robust_{size}"], row[f"robust_{size}"]
-            if (row["alpha"], row["beta"]) in strong:
-                assert every <= cheap
-            else:
-                assert every == cheap, "no other attack was made there"
-    (verified,) = [row for row in cells if (row["alpha"], row["beta"]) == max(strong)]
-    assert verified["robust_eps"] == finding.numbers["base_robust_eps"]
+            assert row[f"robust_{size}"] == row[f"cheap_robust_{size}"]
+
+
+def test_what_the_test_set_predicts_and_what_is_left(finding):
+    numbers = finding.numbers
+    assert numbers["predicted_robust"] == numbers["base_robust_eps"], "no image is misclassified"
+    assert numbers["residual"] == pytest.approx(
+        numbers["worst_robust_alpha_eps"] - numbers["base_robust_eps"], abs=1e-5
+    )
+    assert numbers["residual_high"] < -0.3
 
 
 def test_between_the_cells_the_search_goes_on(tmp_path):
-    probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=20)
+    probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=20, composed=0)
     found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01, 400), probe)
     assert found.numbers["worst_parameters"] == pytest.approx(
         {"alpha": 0.7, "beta": 0.05}, abs=0.03
@@ -102,7 +106,7 @@ def test_between_the_cells_the_search_goes_on(tmp_path):
 
 
 def test_a_model_that_does_not_mind_holds(tmp_path):
-    probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1, steps=10)
+    probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1, steps=10, composed=0)
     found = find(tmp_path / "run", Hole(0.0), quadrants(0.3, 400), probe)
     assert found.verdict == "holds"
     assert [row["family"] for row in found.tables["families"]] == ["none", "scale-shift", "rotate"]
@@ -205,14 +209,14 @@ def test_the_headline():
         attacked((0.0, 0.1), accuracy=0.9),
         SimpleNamespace(success=Rate(float("nan"), 0, 1, 0)),
     )
-    assert headline(base, Family("blur", blurred, control)) == (  # type: ignore[arg-type]
+    assert headline(base, Family("blur", blurred, blurred, control)) == (  # type: ignore[arg-type]
         "After blur of sigma 0.6 px (harmless: accuracy 98.6%, before 99.0%) the attack "
         "success rate "
         "rises from 10.0% to 30.0% of the images classified correctly at eps. After a random "
         "change "
         "of the same size it is 5.0% (accuracy 90.0%)."
     )
-    text = headline(base, Family("scale-shift", shifted, never))  # type: ignore[arg-type]
+    text = headline(base, Family("scale-shift", shifted, shifted, never))  # type: ignore[arg-type]
     assert "(harmless: accuracy 99.5%, before 99.0%)" in text
     assert "from 10.0% to 40.0%" in text
     assert "alpha·eps (60.0% at eps)" in text

@@ -58,7 +58,7 @@ def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_gre
 
 
 def test_the_grid_has_the_columns_that_other_tools_read(finding):
-    rates = ("accuracy", "success_eps", "success_alpha_eps", "cost", "fall")
+    rates = ("accuracy", "success_eps", "success_alpha_eps", "cost", "rejected", "fall")
     expected = [
         "label",
         "harmless",
@@ -103,7 +103,7 @@ def test_a_network_that_cannot_see_contrast_holds(tmp_path, digits, digits_model
     assert all(row["harmless"] and row["cost"] == 0 for row in others)
     assert max(row["success_eps"] for row in others) > base["success_eps"] + 0.2
     assert finding.verdict == "holds"
-    plane = BlindSpotMap(("scale-shift",), resolution=1, rounds=0, steps=10)
+    plane = BlindSpotMap(("scale-shift",), resolution=1, rounds=0, steps=10, composed=0)
     assert plane.finding(claim, run, Settings(attack="min-linf")).verdict == "holds"
 
 

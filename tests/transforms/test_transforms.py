@@ -7,8 +7,11 @@ from scotoma.execution.run import name
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur
+from scotoma.transforms.colour import Brightness, Hue, Saturation
+from scotoma.transforms.composition import Composition
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
+from scotoma.transforms.jpeg import JpegQuality
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.transforms.texture import Texture
 
@@ -19,6 +22,9 @@ IDENTITIES = [
     Rotate(0.0),
     Translate(0.0, 0.0),
     Texture(0.0),
+    Saturation(1.0),
+    Hue(0.0),
+    Brightness(0.0),
     Control(Blur(0.0)),
 ]
 CHANGES = [
@@ -28,6 +34,11 @@ CHANGES = [
     Rotate(-12.0),
     Translate(0.7, -1.3),
     Texture(0.2, 1),
+    Saturation(0.3),
+    Hue(40.0),
+    Brightness(-0.2),
+    JpegQuality(20),
+    Composition((Gamma(0.6), ScaleShift(0.8, 0.1))),
     Control(ScaleShift(0.8, 0.1)),
     Control(Rotate(12.0), 3),
 ]
@@ -79,3 +90,12 @@ def test_every_family_but_the_plane_says_which_strengths_the_map_tries(family: s
     sweep = TRANSFORMS[family].sweep()
     assert {type(transform) for transform in sweep} == {TRANSFORMS[family]}
     assert len(set(sweep)) == len(sweep) > 1
+
+
+@pytest.mark.parametrize("family", sorted(TRANSFORMS))
+def test_a_point_of_the_search_is_that_of_its_transform(family: str):
+    kind = TRANSFORMS[family]
+    assert (kind.at(*[0.0] * kind.parameters)(images()) - images()).abs().max() < 0.02
+    point = [0.5, -0.25][: kind.parameters]
+    assert kind.at(*point).point == pytest.approx(point, abs=1e-3)
+    assert kind.at(*kind.at(*point).point) == kind.at(*point)

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from scotoma.transforms.affine import Rotate as Rotate
     from scotoma.transforms.affine import Translate as Translate
     from scotoma.transforms.blur import Blur as Blur
+    from scotoma.transforms.colour import Brightness as Brightness
+    from scotoma.transforms.colour import Hue as Hue
+    from scotoma.transforms.colour import Saturation as Saturation
+    from scotoma.transforms.composition import Composition as Composition
     from scotoma.transforms.control import Control as Control
     from scotoma.transforms.gamma import Gamma as Gamma
+    from scotoma.transforms.jpeg import JpegQuality as JpegQuality
     from scotoma.transforms.scale_shift import ScaleShift as ScaleShift
     from scotoma.transforms.texture import Texture as Texture
 
@@ -32,6 +37,10 @@ TRANSFORMS = Table(
         "rotate": "transforms.affine:Rotate",
         "translate": "transforms.affine:Translate",
         "texture": "transforms.texture:Texture",
+        "saturation": "transforms.colour:Saturation",
+        "hue": "transforms.colour:Hue",
+        "brightness": "transforms.colour:Brightness",
+        "jpeg": "transforms.jpeg:JpegQuality",
     },
 )
 
@@ -41,8 +50,12 @@ def __getattr__(name: str) -> Any:
         from scotoma.transforms.control import Control
 
         return Control
+    if name == "Composition":
+        from scotoma.transforms.composition import Composition
+
+        return Composition
     return TRANSFORMS.attribute(name)
 
 
 def __dir__() -> list[str]:
-    return sorted(["TRANSFORMS", "Control", *TRANSFORMS.attributes])
+    return sorted(["TRANSFORMS", "Composition", "Control", *TRANSFORMS.attributes])

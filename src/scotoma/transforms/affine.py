@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ class Rotate:
     """
 
     degrees: float
+    parameters: ClassVar = 1
 
     def __call__(self, images: Tensor) -> Tensor:
         cosine, sine = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
@@ -34,6 +36,16 @@ class Rotate:
 
     def __str__(self) -> str:
         return f"rotation by {self.degrees:g} degrees"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return (self.degrees / 15,)
+
+    @classmethod
+    def at(cls, size: float) -> Rotate:
+        """Return the transform at a point of [-1, 1]: up to 15 degrees."""
+        return cls(round(15 * size, 3))
 
     @classmethod
     def sweep(cls) -> tuple[Rotate, ...]:
@@ -55,6 +67,7 @@ class Translate:
 
     right: float
     down: float
+    parameters: ClassVar = 2
 
     def __call__(self, images: Tensor) -> Tensor:
         return _resample(images, ((1.0, 0.0, -self.right), (0.0, 1.0, -self.down)))
@@ -63,6 +76,16 @@ class Translate:
         sides = ((self.right, "right", "left"), (self.down, "down", "up"))
         shifts = [f"{abs(by):g} px {ahead if by > 0 else back}" for by, ahead, back in sides if by]
         return f"shift by {' and '.join(shifts) or 'nothing'}"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return self.right / 2, self.down / 2
+
+    @classmethod
+    def at(cls, right: float, down: float) -> Translate:
+        """Return the transform at a point of [-1, 1]^2: up to 2 pixels each way."""
+        return cls(round(2 * right, 3), round(2 * down, 3))
 
     @classmethod
     def sweep(cls) -> tuple[Translate, ...]:

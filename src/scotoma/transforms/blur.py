@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +26,7 @@ class Blur:
     """
 
     sigma: float
+    parameters: ClassVar = 1
 
     def __call__(self, images: Tensor) -> Tensor:
         radius = int(REACH * self.sigma + 0.5)
@@ -40,6 +42,16 @@ class Blur:
 
     def __str__(self) -> str:
         return f"blur of sigma {self.sigma:g} px"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return (self.sigma / 1.5,)
+
+    @classmethod
+    def at(cls, size: float) -> Blur:
+        """Return the transform at a point of [-1, 1]: 1.5 pixels at either end."""
+        return cls(round(1.5 * abs(size), 4))
 
     @classmethod
     def sweep(cls) -> tuple[Blur, ...]:

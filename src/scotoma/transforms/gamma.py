@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,12 +22,23 @@ class Gamma:
     """
 
     exponent: float
+    parameters: ClassVar = 1
 
     def __call__(self, images: Tensor) -> Tensor:
         return images.pow(self.exponent)
 
     def __str__(self) -> str:
         return f"gamma {self.exponent:g}"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return (math.log(self.exponent, 2.5),)
+
+    @classmethod
+    def at(cls, size: float) -> Gamma:
+        """Return the transform at a point of [-1, 1]: from 0.4 to 2.5, on a logarithmic scale."""
+        return cls(round(2.5**size, 4))
 
     @classmethod
     def sweep(cls) -> tuple[Gamma, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -26,6 +27,7 @@ class ScaleShift:
 
     alpha: float
     beta: float
+    parameters: ClassVar = 2
 
     def __call__(self, images: Tensor) -> Tensor:
         return images.mul(self.alpha).add_((1 - self.alpha) / 2 + self.beta).clamp_(0, 1)
@@ -37,3 +39,17 @@ class ScaleShift:
 
     def __str__(self) -> str:
         return f"scale-shift with alpha {self.alpha:g}, beta {self.beta:g}"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return 2 - 2 * self.alpha, 2 * self.beta / max(1e-9, 1 - self.alpha)
+
+    @classmethod
+    def at(cls, size: float, side: float) -> ScaleShift:
+        """Return the transform at a point of [-1, 1]^2: alpha 0.5 at either end, no pixel clipped.
+
+        The second number is beta in units of (1 - alpha) / 2: at 1 white stays white.
+        """
+        alpha = round(1 - abs(size) / 2, 4)
+        return cls(alpha, round(side * (1 - alpha) / 2, 6) + 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +29,7 @@ class Texture:
 
     strength: float
     seed: int = 0
+    parameters: ClassVar = 1
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -44,6 +46,16 @@ class Texture:
 
     def __str__(self) -> str:
         return f"texture of strength {self.strength:g}"
+
+    @property
+    def point(self) -> tuple[float, ...]:
+        """Where `at` gives this transform."""
+        return (self.strength / 0.3,)
+
+    @classmethod
+    def at(cls, size: float) -> Texture:
+        """Return the transform at a point of [-1, 1]: a strength of 0.3 at either end."""
+        return cls(round(0.3 * abs(size), 4))
 
     @classmethod
     def sweep(cls) -> tuple[Texture, ...]:

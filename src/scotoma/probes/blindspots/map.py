@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+
+import polars as pl
 
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.blindspots import map_report
-from scotoma.probes.blindspots.map_report import PLANE, Family, SearchResult
+from scotoma.probes.blindspots.map_report import COMPOSED, PLANE, Family, SearchResult
+from scotoma.probes.blindspots.search import (
+    Objective,
+    Visit,
+    as_table,
+    from_table,
+    gradient_search,
+)
+from scotoma.probes.blindspots.space import Space
 from scotoma.probes.blindspots.transformed import (
     Scout,
     TransformedSet,
@@ -20,23 +31,36 @@ from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
 from scotoma.utils.errors import InputError
 
+STARTS = ((0.4, 1.0), (0.6, 0.0))
+"""Contrast shifts in `ScaleShift.at` from which the search may start beside the worst transform of
+each family: the two ends of the grid of Zhang et al. 2019."""
+CANDIDATES = 6
+"""Compositions with the best scores that are attacked on all the images chosen on."""
+ACCURACY = 300
+"""Test images on which the search estimates accuracy at every point."""
+
 
 @dataclass(frozen=True)
 class BlindSpotMap(Probe):
     """A search for the harmless transform with the lowest robust accuracy.
 
-    A cheap attack is run on every cell of the (alpha, beta) plane of scale-shift and on every
-    strength of the other families (its `sweep`). Finer grids follow around the worst harmless cell.
-    The audit attack is then run on the worst harmless transform of each family and on its random
-    control. This extends the grid of Zhang et al. 2019, section 3.3.
+    Transforms are chosen on one half of the audited images and reported on the other half. On the
+    first, a cheap attack is run on every cell of the (alpha, beta) plane of scale-shift and on
+    every strength of the other families (its `sweep`). Finer grids follow around the worst harmless
+    cell. A search over the parameters of all families together follows gradients and evolution
+    strategies from there. The audit attack is then run, on the other half, on the worst harmless
+    transform of each family, on the composition and on their random controls. This extends the grid
+    of Zhang et al. 2019, section 3.3.
 
     Args:
-        families: names of `TRANSFORMS`.
+        families: names of `TRANSFORMS`; families of colour are left out for grey images.
         resolution: number of steps from alpha 1 down to `lowest`. The steps of beta are half as
             long and reach +-(1 - alpha) / 2.
         lowest: the smallest alpha, above 0.
         rounds: number of finer grids, each with half the spacing of the one before.
         steps: gradient steps of the cheap attack.
+        composed: passes of the search over compositions, in cells: each is worth `steps` forward
+            and backward passes of every image chosen on. 0 searches no compositions.
 
     Raises:
         InputError: no family, or an unknown one.
@@ -51,6 +75,7 @@ class BlindSpotMap(Probe):
     lowest: float = 0.5
     rounds: int = 2
     steps: int = 20
+    composed: int = 40
 
     question = "Which harmless transform of the images voids the claim most?"
 
@@ -62,25 +87,73 @@ class BlindSpotMap(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         result = self.search(Scout(run, settings, self.steps))
-        if result.base.success.n == 0:
+        if not result.families:
             return lambda ledger: map_report.nothing_correct(self.question)
         return partial(map_report.describe, result, self.question, run, settings.attack, self.steps)
 
     def search(self, scout: Scout) -> SearchResult:
         """Attack all transforms, or the test set alone if no image is classified correctly."""
-        base = scout.strong(None)
-        plane, refined, sweeps, families = [], [], {}, []
-        with scout.run.progress.bar("families", len(self.families)) as advance:
-            for family in dict.fromkeys(self.families) if base.success.n else ():
+        run, base = scout.run, scout.strong(None)
+        chosen, held = run.indices[0::2], run.indices[1::2]
+        result = SearchResult(base, chosen.tolist(), held.tolist())
+        if base.success.n == 0 or not len(held):
+            return result
+        picking = replace(scout, run=run.subset(chosen))
+        reporting = replace(scout, run=run.subset(held))
+        channels = run.claim.data.shape[0]
+        names = [n for n in dict.fromkeys(self.families) if channels == 3 or not _colour(n)]
+        with run.progress.bar("families", len(names) + (self.composed > 0)) as advance:
+            for family in names:
                 if family == PLANE:
-                    plane = self._plane(scout)
-                    refined = self._refine(scout, plane, base)
-                    tried = plane + refined
+                    result.plane.extend(self._plane(picking))
+                    result.refined.extend(self._refine(picking, result.plane, base))
+                    tried = result.plane + result.refined
                 else:
-                    tried = sweeps[family] = self._sweep(scout, family)
-                families.append(self._verify(scout, family, scout.worst(tried, base)))
+                    tried = result.sweeps[family] = self._sweep(picking, family)
+                worst = picking.worst(tried, base)
+                result.families.append(self._verify(reporting, family, worst))
                 advance(1)
-        return SearchResult(base, families, plane, refined, sweeps)
+            space = Space(tuple(names), channels)
+            if self.composed and space.dimensions > 1:
+                result.visits.extend(self._compose(picking, space, result))
+                worst = picking.worst(self._candidates(picking, space, result.visits), base)
+                result.families.append(self._verify(reporting, COMPOSED, worst))
+                advance(1)
+        return result
+
+    def _compose(self, scout: Scout, space: Space, result: SearchResult) -> list[Visit]:
+        """Search the compositions once for these images, and return all that were scored."""
+        run = scout.run
+        starts = [space.place(PLANE, each) for each in STARTS if PLANE in space.parts]
+        for each in result.families:
+            if each.transform is not None and each.name in space.parts:
+                starts.append(space.place(each.name, each.transform.point))  # type: ignore[attr-defined]
+        most = self.composed * 2 * self.steps * len(run.indices)
+
+        def compute() -> pl.DataFrame:
+            screen = shuffled(len(run.claim.data.test), run.seed)[:ACCURACY]
+            with run.seeded():
+                objective = Objective(run, space, run.indices, screen, self.steps)
+                gradient_search(objective, starts, most, run.seed)
+            return as_table(objective.visits)
+
+        config = {
+            "families": space.parts,
+            "steps": self.steps,
+            "most": most,
+            "starts": [each.tolist() for each in starts],
+            "threat": str(run.claim.threat),
+            "seed": run.seed,
+        }
+        return from_table(run.table("composition", config, compute))
+
+    @staticmethod
+    def _candidates(scout: Scout, space: Space, visits: list[Visit]) -> list[TransformedSet]:
+        """Attack the compositions with the best scores on all the images chosen on."""
+        ordered = sorted(visits, key=lambda visit: visit.score)
+        best = list(dict.fromkeys(space.at(visit.point) for visit in ordered))[:CANDIDATES]
+        with scout.run.progress.bar(" compositions", len(best)) as advance:
+            return [scout.cheap(each, advance) for each in best if each.parts]
 
     def _grid(self) -> list[tuple[float, float]]:
         """Return (alpha, beta) with |beta| <= (1 - alpha) / 2, where no pixel leaves the range."""
@@ -135,11 +208,15 @@ class BlindSpotMap(Probe):
 
     @staticmethod
     def _verify(scout: Scout, family: str, chosen: TransformedSet | None) -> Family:
-        """Run the audit attack on the family's worst harmless transform and on its control."""
+        """Run the audit attack on a family's worst harmless transform and on its control."""
         if chosen is None or chosen.transform is None:
-            return Family(family, None, None)
+            return Family(family)
         control = Control(chosen.transform)
-        return Family(family, scout.strong(chosen.transform), scout.strong(control))
+        return Family(family, chosen, scout.strong(chosen.transform), scout.strong(control))
+
+
+def _colour(family: str) -> bool:
+    return getattr(TRANSFORMS[family], "colour", False)
 
 
 def _plain(value: float) -> float:

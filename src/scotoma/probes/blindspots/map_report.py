@@ -2,45 +2,61 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from scotoma.execution.run import Run, name
+from scotoma.execution.run import Run, Transform, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
 from scotoma.probes.blindspots.definition import HARMLESS, RULE, verdict
 from scotoma.probes.blindspots.probe import none_harmless, rise
+from scotoma.probes.blindspots.search import MOST, Visit, best_so_far
 from scotoma.probes.blindspots.transformed import (
     TransformedSet,
     alpha_beta,
     gallery,
-    worst,
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
-from scotoma.results.finding import Bars, Figure, Finding, Heatmap, Row
+from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import finite, rate
+from scotoma.utils.stats import finite, paired_difference, rate
 
 PROBE = "map"
 PLANE = "scale-shift"
 """The family that is searched over a plane, (alpha, beta)."""
 UNKNOWN = rate(np.zeros(0, bool))
+NO_PREDICTION = columns("predicted_robust", UNKNOWN) | columns("residual", UNKNOWN)
+
+
+COMPOSED = "composed"
+"""The compositions of all families."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family's worst harmless transform and its random control under the audit attack.
+    """A family's worst harmless transform.
 
-    Both are None if no transform of the family is harmless.
+    Args:
+        name: of the family.
+        chosen: the transform on the images that it was chosen on, under the cheap attack; None if
+            no transform of the family is harmless.
+        worst: the same transform on the other images, under the audit attack.
+        control: its random control there.
     """
 
     name: str
-    worst: TransformedSet | None
-    control: TransformedSet | None
+    chosen: TransformedSet | None = None
+    worst: TransformedSet | None = None
+    control: TransformedSet | None = None
+
+    @property
+    def transform(self) -> Transform | None:
+        return self.worst and self.worst.transform
 
 
 @dataclass(frozen=True)
@@ -49,17 +65,23 @@ class SearchResult:
 
     Args:
         base: the test set itself, under the audit attack.
-        families: under the audit attack.
+        chosen_on: images that transforms are chosen on.
+        held_out: images that they are reported on.
+        families: with their worst transforms.
         plane: cells of the (alpha, beta) grid, under the cheap attack.
         refined: cells between those, under the cheap attack.
         sweeps: strengths of the other families, under the cheap attack.
+        visits: points of the search over compositions.
     """
 
     base: TransformedSet
-    families: list[Family]
-    plane: list[TransformedSet]
-    refined: list[TransformedSet]
-    sweeps: dict[str, list[TransformedSet]]
+    chosen_on: list[int]
+    held_out: list[int]
+    families: list[Family] = field(default_factory=list)
+    plane: list[TransformedSet] = field(default_factory=list)
+    refined: list[TransformedSet] = field(default_factory=list)
+    sweeps: dict[str, list[TransformedSet]] = field(default_factory=dict)
+    visits: list[Visit] = field(default_factory=list)
 
     @property
     def verified(self) -> list[TransformedSet]:
@@ -69,23 +91,33 @@ class SearchResult:
     def told_by(self, ledger: Ledger) -> SearchResult:
         """Return the result with the smallest perturbations that any attack of the audit gave.
 
-        The cells of the search keep the cheap attack, by which they are compared.
+        It is on the images that nothing was chosen on. The cells of the search keep the cheap
+        attack, by which they are compared.
         """
+        other = ledger.on(self.held_out)
         families = [
-            Family(
-                each.name,
-                each.worst and each.worst.told_by(ledger),
-                each.control and each.control.told_by(ledger),
+            replace(
+                each,
+                worst=each.worst and each.worst.told_by(other),
+                control=each.control and each.control.told_by(other),
             )
             for each in self.families
         ]
-        return replace(self, base=self.base.told_by(ledger), families=families)
+        return replace(self, base=self.base.told_by(other), families=families)
 
     @property
     def lowest(self) -> Family | None:
-        """The family whose worst harmless transform leaves the lowest robust accuracy."""
-        chosen = worst(self.verified, self.base)
-        return next((each for each in self.families if each.worst and each.worst is chosen), None)
+        """The family with the lowest robust accuracy on the images that transforms are chosen on.
+
+        The transform itself is the worst of those on which the audit attack was run.
+        """
+        ranked = (each for each in self.families if each.chosen and each.worst)
+        return min(ranked, key=_chosen, default=None)
+
+
+def _chosen(family: Family) -> tuple[float, float]:
+    assert family.chosen is not None
+    return family.chosen.robust_scaled.value, family.chosen.change
 
 
 def nothing_correct(question: str) -> Finding:
@@ -104,7 +136,7 @@ def describe(
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(result.base, result.verified),
+        verdict=verdict(result.base, [each for each in result.verified if each.is_valid]),
         rule=RULE,
         headline=headline(result.base, result.lowest),
         numbers=_numbers(result),
@@ -115,8 +147,12 @@ def describe(
             "Audit attack, on the test set itself, the worst harmless transform of each family and "
             f"its control: {attack}. Rates count all attacks of the audit on the same images; the "
             "map and the columns named cheap are those of the cheap attack alone.",
-            "The worst transforms were chosen on the images on which they are reported. Among "
-            "equals the one that changes the images least was chosen.",
+            f"Transforms were chosen on {len(result.chosen_on)} images with the cheap attack. "
+            f"Rates of families, controls and compositions are on {len(result.held_out)} other "
+            "images. Among equals the one that changes the images least was chosen.",
+            "Predicted is the robust accuracy that the test set alone predicts: an image "
+            "withstands the attack after the transform if it did before, at eps, and is still "
+            "classified correctly. The residual is what was measured minus that.",
             "A control changes each image by the same mean absolute amount as the transform, but "
             "at random pixels, with random size and sign. Where the attack succeeds as often after "
             "the control, the size of the change matters, not its direction. A control may itself "
@@ -165,7 +201,8 @@ def _numbers(result: SearchResult) -> dict[str, Any]:
     return numbers | {
         "worst_family": lowest.name,
         "worst_transform": name(each.transform),
-        "worst_parameters": asdict(each.transform),  # type: ignore[call-overload]
+        "worst_parameters": json.loads(json.dumps(asdict(each.transform), default=asdict)),  # type: ignore[call-overload]
+        **_prediction(result.base, each),
         "worst_mean_change": finite(each.change),
         **columns("worst_accuracy", each.accuracy),
         **columns("worst_robust_eps", each.robust),
@@ -177,9 +214,21 @@ def _numbers(result: SearchResult) -> dict[str, Any]:
     }
 
 
+def _prediction(base: TransformedSet, each: TransformedSet) -> Row:
+    """Return the robust accuracy that the test set predicts after a transform, and the residual."""
+    before, after = base.withstanding(base.eps), each.withstanding(each.scaled_eps)
+    correct = each.withstanding(0.0)
+    both = sorted(set(before) & set(after))
+    predicted = np.array([before[i] and correct[i] for i in both], bool)
+    measured = np.array([after[i] for i in both], bool)
+    return columns("predicted_robust", rate(predicted)) | columns(
+        "residual", paired_difference(measured, predicted)
+    )
+
+
 def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
     """Return the tables; cells have the cheap attack's rates beside those over all attacks."""
-    result = searched.told_by(ledger)
+    result, ledger = searched.told_by(ledger), ledger.on(searched.chosen_on)
     base = result.base
 
     def plane(sets: Iterable[TransformedSet]) -> list[Row]:
@@ -217,15 +266,21 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
         for family, sets in result.sweeps.items()
         for each in sets
     ]
-    return {
-        "families": [_family(each) for each in (Family("none", base, None), *result.families)],
+    tables: dict[str, list[Row]] = {
+        "families": [
+            _family(each, base) for each in (Family("none", worst=base), *result.families)
+        ],
         "plane": plane(result.plane),
         "refined": plane(result.refined),
         "sweeps": sweeps,
     }
+    if result.visits:
+        curve = best_so_far(result.visits)
+        tables["search"] = [{"passes": n, "score": finite(low)} for n, low in curve]
+    return tables
 
 
-def _family(family: Family) -> Row:
+def _family(family: Family, base: TransformedSet) -> Row:
     each, control = family.worst, family.control
     return {
         "family": family.name,
@@ -236,6 +291,9 @@ def _family(family: Family) -> Row:
         **columns("accuracy", each.accuracy if each else UNKNOWN),
         **columns("success_eps", each.success if each else UNKNOWN),
         **columns("success_alpha_eps", each.success_scaled if each else UNKNOWN),
+        **columns("robust_alpha_eps", each.robust_scaled if each else UNKNOWN),
+        **columns("rejected", each.rejected if each else UNKNOWN),
+        **(_prediction(base, each) if each else NO_PREDICTION),
         **columns("control_accuracy", control.accuracy if control else UNKNOWN),
         **columns("control_success_eps", control.success if control else UNKNOWN),
         **columns("control_success_alpha_eps", control.success_scaled if control else UNKNOWN),
@@ -243,7 +301,29 @@ def _family(family: Family) -> Row:
 
 
 def _figures(result: SearchResult) -> tuple[Figure, ...]:
-    bars = Bars(
+    figures: tuple[Figure, ...] = (_bars(),)
+    if result.visits:
+        figures = (*figures, _search())
+    return (*figures, *_heatmaps(result)) if result.plane else figures
+
+
+def _search() -> Figure:
+    return Curve(
+        "search",
+        "Search over compositions: the lowest score so far against the passes of the model that it "
+        "took. The score is the mean smallest perturbation on the images chosen on, as a share of "
+        f"the scaled budget and at most {MOST:g}; a lower one is a worse blind spot. A cost of "
+        "accuracy beyond what is harmless has a price in it.",
+        "search",
+        x="passes",
+        y="score",
+        x_label="forward and backward passes",
+        y_label="lowest score so far",
+    )
+
+
+def _bars() -> Figure:
+    return Bars(
         "families",
         "Success rate of the attack at alpha·eps after the worst harmless transform of each family "
         "and after a random change of the same size, with 95% intervals. alpha is the contrast "
@@ -256,8 +336,9 @@ def _figures(result: SearchResult) -> tuple[Figure, ...]:
         },
         y_label="attack success rate",
     )
-    if not result.plane:
-        return (bars,)
+
+
+def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
     cells = [each.transform for each in result.verified if isinstance(each.transform, ScaleShift)]
     robust = Heatmap(
         "robust",
@@ -275,7 +356,7 @@ def _figures(result: SearchResult) -> tuple[Figure, ...]:
         marks={"worst harmless transform": alpha_beta(cells[0])} if cells else {},
     )
     caption, key = "Accuracy in percent without an attack, on the same plane.", "accuracy"
-    return bars, robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
+    return robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
 
 
 def _gallery(broken: list[tuple[TransformedSet, pl.DataFrame]]) -> Figure:

@@ -56,12 +56,12 @@ class Searched:
 
     def worst(self) -> dict[Transform, str]:
         """Return the worst harmless transform of each family, mapped to the family's name."""
-        worst = ((family.worst, family.name) for family in self.result.families)
-        return {each.transform: name for each, name in worst if each and each.transform}
+        return {each.transform: each.name for each in self.result.families if each.transform}
 
     def blind(self) -> tuple[Transform, ...]:
-        """Return the contrast shifts that are blind spots: the transforms to train on."""
-        plane = (each.worst for each in self.result.families if each.name == map_report.PLANE)
+        """Return the transforms to train on: blind spots of contrast, and composed ones."""
+        trained = (map_report.PLANE, map_report.COMPOSED)
+        plane = (each.worst for each in self.result.families if each.name in trained)
         sets = [each for each in (*self.grid, *plane) if each and is_blind(each, self.base)]
         return tuple(dict.fromkeys(each.transform for each in sets if each.transform))
 
@@ -83,7 +83,8 @@ def patch(
     """Fine-tune a model on the blind spots of an audit, and compare it with the old model.
 
     Both models are searched for blind spots in every family of `search`. The new model is trained
-    on those of scale-shift alone, so the other families show whether blind spots only moved there.
+    on those of scale-shift and on the composition found, so the other families show whether blind
+    spots only moved there.
     The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html
     (the comparison). Images, seed and attack are those of the audit, whose work is reused. An
     interrupted call can be repeated and continues. Several processes share the searches; the
@@ -132,8 +133,8 @@ def patch(
         blind = before.blind()
         if not blind:
             raise InputError(
-                f"{run_folder}: the audit search finds no blind spot of scale-shift in "
-                f"{model.name}, so there is nothing to train on"
+                f"{run_folder}: the audit search finds no blind spot of scale-shift, nor a "
+                f"composed one, in {model.name}, so there is nothing to train on"
             )
         path = out / "model.safetensors"
         if group.leads and not path.exists():

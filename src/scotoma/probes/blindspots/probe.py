@@ -17,12 +17,14 @@ from scotoma.probes.blindspots.transformed import (
     attack_transformed,
     contrast_shift,
     gallery,
+    judged,
     one_a_class,
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate
+from scotoma.validity import oracle_for
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 NONE_HARMLESS = (
@@ -48,9 +50,11 @@ class BlindSpots(Probe):
         sets, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("blind spots", len(grid)) as advance:
             for shift in grid:
-                sets.append(attack_transformed(run, settings, contrast_shift(*shift)))
+                sets.append(judged(run, attack_transformed(run, settings, contrast_shift(*shift))))
                 advance(1)
-        return partial(self._report, claim, run, settings, sets)
+        oracle = oracle_for(run)
+        calibration = (str(oracle.calibration),) if oracle else ()
+        return partial(self._report, claim, run, settings, sets, calibration)
 
     def _report(
         self,
@@ -58,6 +62,7 @@ class BlindSpots(Probe):
         run: Run,
         settings: Settings,
         attacked: Sequence[TransformedSet],
+        calibration: tuple[str, ...],
         ledger: Ledger,
     ) -> Finding:
         sets = [each.told_by(ledger) for each in attacked]
@@ -119,6 +124,7 @@ class BlindSpots(Probe):
                 f"Accuracy is over {base.accuracy.n:,} test images, attacked or not. The fall of "
                 "robust accuracy, in the table, is that of the same images from eps to alpha·eps; "
                 "its intervals hold for all harmless contrast shifts at once.",
+                *validity(worst, calibration),
             ),
             images={"worst": worst.images(run, rows)} if len(rows) else {},
             worst=worst_rate(worst.success_scaled, f"{OF_CORRECT} are fooled after {worst.name}"),
@@ -131,6 +137,7 @@ def _row(each: TransformedSet, base: TransformedSet, fall: Estimate) -> Row:
     label = row["contrast_shift"]
     return {"label": label if harmless else f"({label})", **row} | {
         **columns("cost", price),
+        **columns("rejected", each.rejected),
         "harmless": harmless,
         **columns("fall", fall),
     }
@@ -138,6 +145,18 @@ def _row(each: TransformedSet, base: TransformedSet, fall: Estimate) -> Row:
 
 def _success(each: TransformedSet) -> tuple[float, float]:
     return each.success_scaled.value, each.success.value
+
+
+def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the note on images that the oracle rejects after a transform."""
+    if each.judged is None:
+        return ()
+    no = each.rejected
+    return (
+        f"After {each.name} the validity oracle rejects {no.value:.1%} of {no.n} images "
+        f"({no.low:.1%}–{no.high:.1%}); attack success is over the others.",
+        *calibration,
+    )
 
 
 def none_harmless(kind: str, n: int) -> str:

@@ -13,16 +13,18 @@ import torch
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
 from scotoma.execution import records as rec
-from scotoma.execution.run import Attack, Run, Transform, name
+from scotoma.execution.run import Attack, Run, Transform, describe, name
 from scotoma.probes.base import Settings, columns, sized
-from scotoma.probes.blindspots.definition import HARMLESS, SCREENED, cost
+from scotoma.probes.blindspots.definition import HARMLESS, REJECTED, SCREENED, cost
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
-from scotoma.transforms.control import contrast
+from scotoma.transforms.control import Control, contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
 from scotoma.utils.stats import Estimate, Rate, rate
+from scotoma.validity import oracle_for
 
+NOTHING = np.zeros(0, bool)
 SCREEN = 1000
 """Test images on which the accuracy of a cell of a search is estimated."""
 SHOWN = 6
@@ -68,6 +70,8 @@ class TransformedSet:
         change: mean absolute change of a pixel.
         predictions: `index`, `label` and `prediction` of the images over which accuracy is taken,
             audited or not; None for those of `records`.
+        judged: `index` and `valid` of the images after the transform; success is over valid ones.
+            None where nothing was judged.
     """
 
     transform: Transform | None
@@ -76,6 +80,7 @@ class TransformedSet:
     threat: Threat
     change: float = 0.0
     predictions: pl.DataFrame | None = None
+    judged: pl.DataFrame | None = None
 
     @property
     def eps(self) -> float:
@@ -105,6 +110,23 @@ class TransformedSet:
         return frame.select("index", correct=pl.col("prediction") == pl.col("label"))
 
     @cached_property
+    def kept(self) -> pl.DataFrame:
+        """The records of valid images."""
+        if self.judged is None:
+            return self.records
+        return self.records.join(self.judged.filter("valid"), on="index", how="semi")
+
+    @cached_property
+    def rejected(self) -> Rate:
+        """Share of the images that the validity oracle rejects after the transform."""
+        return rate(~self.judged["valid"].to_numpy() if self.judged is not None else NOTHING)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the oracle, if there is one, rejects at most a few of the images."""
+        return self.judged is None or self.rejected.value <= REJECTED
+
+    @cached_property
     def success(self) -> Rate:
         """Attack success rate at eps."""
         return self._success(self.eps)
@@ -125,24 +147,24 @@ class TransformedSet:
         return self._robust(self.scaled_eps)
 
     def _success(self, size: float) -> Rate:
-        return rate(rec.successes(self.records, size, self.threat.norm))
+        return rate(rec.successes(self.kept, size, self.threat.norm))
 
     def _robust(self, size: float) -> Rate:
-        return rate(rec.beyond(self.records[self.threat.norm].to_numpy(), size))
+        return rate(rec.beyond(self.kept[self.threat.norm].to_numpy(), size))
 
     def broken(self, size: float) -> np.ndarray:
-        """Return which images a perturbation of this size breaks, bool (n,)."""
-        return rec.fallen(self.records, size, self.threat.norm)
+        """Return which of the valid images a perturbation of this size breaks, bool (n,)."""
+        return rec.fallen(self.kept, size, self.threat.norm)
 
     @property
     def fooled_scaled(self) -> np.ndarray:
         """Which of the correctly classified images are fooled at alpha·eps, bool."""
-        return rec.successes(self.records, self.scaled_eps, self.threat.norm)
+        return rec.successes(self.kept, self.scaled_eps, self.threat.norm)
 
     def withstanding(self, size: float) -> dict[int, bool]:
-        """Return for each attacked image whether it is correct under every attack of this size."""
-        kept = rec.beyond(self.records[self.threat.norm].to_numpy(), size)
-        return dict(zip(self.records["index"].to_list(), kept.tolist(), strict=True))
+        """Return for each valid image whether it is correct under every attack of this size."""
+        kept = rec.beyond(self.kept[self.threat.norm].to_numpy(), size)
+        return dict(zip(self.kept["index"].to_list(), kept.tolist(), strict=True))
 
     def cost(self, base: TransformedSet) -> Estimate:
         """Return the accuracy that the transform costs, over the images of both."""
@@ -177,8 +199,8 @@ class TransformedSet:
 
     def broken_records(self) -> pl.DataFrame:
         """Return the records of images broken at alpha·eps, or at eps if there is none."""
-        scaled = self.records.filter(self.broken(self.scaled_eps))
-        return (scaled if len(scaled) else self.records.filter(self.broken(self.eps))).sort("index")
+        scaled = self.kept.filter(self.broken(self.scaled_eps))
+        return (scaled if len(scaled) else self.kept.filter(self.broken(self.eps))).sort("index")
 
     def images(self, run: Run, rows: pl.DataFrame) -> np.ndarray:
         """Return original, transformed and adversarial images of rows of a ledger.
@@ -233,6 +255,22 @@ def classified(run: Run, made: TransformedSet, most: int | None = None) -> Trans
     return replace(made, predictions=run.predictions(made.transform, most))
 
 
+def judged(run: Run, made: TransformedSet) -> TransformedSet:
+    """Return the set with the validity of its images, if there is an oracle for the data."""
+    transform = made.transform
+    if transform is None or (oracle := oracle_for(run)) is None:
+        return made
+
+    def compute() -> pl.DataFrame:
+        said = []
+        for indices in run.indices.split(run.batch_size):
+            images = transform(run.claim.data.test.images(indices))
+            said.append(oracle.judge(images, run.claim.data.test.labels[indices]).valid)
+        return pl.DataFrame({"index": run.indices.numpy(), "valid": torch.cat(said).numpy()})
+
+    return replace(made, judged=run.table("valid", {"transform": describe(transform)}, compute))
+
+
 def worst(sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
     """Return the harmless transform with the lowest robust accuracy at alpha·eps, or None.
 
@@ -269,19 +307,21 @@ class Scout:
     def worst(self, sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
         """Return what `worst` does, with accuracies over the whole test set.
 
-        From the worst on, each is classified on the whole test set until one is harmless; those
-        that few images already show to be harmful are not.
+        From the worst on, each is classified on the whole test set until one is harmless, and its
+        images are valid; those that few images already show to be harmful are not.
         """
         left = [s for s in sets if s.transform and s.cost(base).low <= HARMLESS]
         for each in sorted(left, key=lambda s: (s.robust_scaled.value, s.change)):
             known = classified(self.run, each)
-            if known.is_harmless(base):
+            if known.is_harmless(base) and judged(self.run, known).is_valid:
                 return known
         return None
 
     def strong(self, transform: Transform | None) -> TransformedSet:
-        """Run the audit attack."""
+        """Run the audit attack, and judge the validity of the images unless they are a control."""
         attacked = attack_transformed(self.run, self.settings, transform)
+        if not isinstance(transform, Control):
+            attacked = judged(self.run, attacked)
         return replace(attacked, change=self._change(transform))
 
     def _change(self, transform: Transform | None) -> float:
