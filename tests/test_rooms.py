@@ -14,7 +14,8 @@ import scotoma
 SOURCE = Path(scotoma.__file__).parent
 ROOMS = (
     ("cli", "papers"),
-    ("demo",),
+    ("demo", "testing"),
+    ("claims",),
     ("auditing",),
     ("probes",),
     ("reference",),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from scotoma import transforms as transforms
     from scotoma.auditing import audit as audit
     from scotoma.claim import Claim as Claim
+    from scotoma.claim import Stated as Stated
     from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
     from scotoma.models.loading import load_model as load_model
@@ -40,6 +41,7 @@ _HOMES = {
     "compare": "report.comparing",
     "Report": "results.report",
     "Claim": "claim",
+    "Stated": "claim",
     "Threat": "claim",
     "load_data": "data",
     "InputError": "utils.errors",
@@ -62,6 +64,7 @@ __all__ = [
     "Claim",
     "InputError",
     "Report",
+    "Stated",
     "Threat",
     "attacks",
     "attribution",

@@ -14,7 +14,7 @@ import polars as pl
 from torch import nn
 
 from scotoma.attacks.core.gradient import declared_gradient
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim, Stated, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
@@ -53,6 +53,7 @@ def audit(
     limit: int | None = None,
     seed: int = 0,
     budget: str | float | None = None,
+    stated: Stated | None = None,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Report:
@@ -80,6 +81,8 @@ def audit(
         seed: seed for all random numbers, from 0.
         budget: time after which the audit stops and reports what was measured: "20m", "90s", "2h"
             or a number of seconds; None means no limit.
+        stated: accuracies that are claimed, `Stated(robust=0.91)`: the robustness probe then says
+            whether they hold; None claims no number.
         progress: where to show progress; None shows nothing.
         command: the command that the report prints for repeating the audit; None prints this call.
 
@@ -111,8 +114,9 @@ def audit(
         "attack": attack,
         "seed": seed,
         "budget": budget,
+        "stated": stated,
     }
-    claim = make_claim(model, data, threat, train)
+    claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
     prepared = {key: probe.prepare(claim) for key, probe in _named(probes or [*PROBES])}
     settings = _settings(attack, claim)
     if out is None and ranks().world > 1:

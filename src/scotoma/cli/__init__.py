@@ -9,7 +9,15 @@ from typing import Any, NoReturn
 import typer
 from typer.main import get_command
 
-from scotoma.cli import auditing, comparing, exporting, papers, training, verifying  # noqa: F401  each adds its commands to the application
+from scotoma.cli import (  # noqa: F401  each adds its commands to the application
+    auditing,
+    comparing,
+    exporting,
+    gating,
+    papers,
+    training,
+    verifying,
+)
 from scotoma.cli.app import app
 from scotoma.execution.ranks import ranks
 from scotoma.utils.errors import InputError

@@ -20,19 +20,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
-        "defence:NAME:MODEL."
-    ),
-]
-Data = Annotated[
-    str, typer.Option(help="digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH.")
-]
-ThreatOption = Annotated[
-    str, typer.Option("--threat", help="Norm and size, for example linf:0.3, linf:8/255 or l2:0.5.")
-]
+MODEL_HELP = (
+    "FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
+    "defence:NAME:MODEL."
+)
+DATA = typer.Option(help="digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH.")
+THREAT = typer.Option("--threat", help="Norm and size, for example linf:0.3, linf:8/255 or l2:0.5.")
+Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
+Data = Annotated[str, DATA]
+ThreatOption = Annotated[str, THREAT]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights for the model that file.py:function builds.")
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scotoma.cli.app import (
+    DATA,
+    MODEL_HELP,
+    THREAT,
     AttackOption,
     Bounds,
     BudgetOption,
@@ -34,13 +36,17 @@ from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
     from scotoma.models.classifier import Classifier
+    from scotoma.results.report import Report
 
 
 @app.command()
 def audit(
-    model: Model,
-    data: Data,
-    threat: ThreatOption,
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL|CLAIM.toml", help=f"A claim file, or {MODEL_HELP}")
+    ],
+    data: Annotated[str | None, DATA] = None,
+    threat: Annotated[str | None, THREAT] = None,
     out: Annotated[
         Path,
         typer.Option(help="Run folder; the same command continues an interrupted run."),
@@ -64,36 +70,45 @@ def audit(
     data_root: DataRoot = None,
 ) -> None:
     """Audit a claim of robustness in L-inf or L2 and write the report."""
-    from scotoma.attacks import takes
-    from scotoma.data import load_data
-    from scotoma.models.loading import load_model
-    from scotoma.probes import PROBES
-    from scotoma.probes.base import Settings
+    from scotoma.claim import Threat
+    from scotoma.claims.file import read_claim
+    from scotoma.claims.request import Request
+    from scotoma.claims.running import run
 
-    load = partial(load_model, trust_pickle=trust_pickle)
-    others = load_all(sources, trust_pickle)
-    options = {
-        "distance": {"layer": layer, "extractor": extractor and load(extractor)},
-        "divergence": {"layer": layer},
-        "norms": {"bounds": bounds and names(bounds)},
-        "inequality": {"reference": reference and load(reference)},
-        "transfer": {"sources": others},
-        "generated": {"generator": generator},
-        "masking": {"sources": others},
+    flags = {
+        "data": data,
+        "threat": Threat.parse(threat) if threat else None,
+        "out": out,
+        "probes": tuple(names(probes)) if probes else (),
+        "attack": attack,
+        "layer": layer,
+        "extractor": extractor,
+        "sources": tuple(names(sources)) if sources else (),
+        "bounds": tuple(names(bounds)) if bounds else (),
+        "reference": reference,
+        "generator": generator,
+        "limit": limit,
+        "budget": budget,
+        "weights": weights,
+        "trust_pickle": trust_pickle,
+        "seed": seed,
+        "data_root": data_root,
     }
-    chosen = names(probes) if probes else list(PROBES)
-    loaded = load_data(data, data_root)
-    show_audit(
-        load_model(model, weights, trust_pickle=trust_pickle, data=loaded),
-        loaded,
-        threat,
-        out=out,
-        probes=[PROBES[name](**given(options.get(name, {}))) for name in chosen],
-        attack=Settings(attack, tuple(others)) if takes(attack, "sources") else attack,
-        limit=limit,
-        budget=budget,
-        seed=seed,
-    )
+    if model.endswith(".toml"):
+        typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
+        request = read_claim(Path(model)).with_flags(model, typed_flags)
+    else:
+        for name in ("data", "threat"):
+            if flags[name] is None:
+                raise InputError(f"--{name} is missing; a claim file would have it")
+        request = Request(model, **flags)  # type: ignore[arg-type]
+    shown_report(run(request, shown(), typed()))
+
+
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Return whether an option was given on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 @app.command(name="map")
@@ -272,17 +287,17 @@ def load_all(sources: str | None, trust_pickle: bool) -> list[Classifier]:
     )
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that the user has set."""
-    return {name: value for name, value in options.items() if value}
-
-
 def show_audit(*claim: Any, **settings: Any) -> None:
     """Audit with progress bars and the typed command, and print the report."""
     from scotoma.auditing import audit
+
+    shown_report(audit(*claim, **settings, progress=shown(), command=typed()))
+
+
+def shown_report(report: Report) -> None:
+    """Print a report, and end with exit code 1 if its evidence contradicts itself."""
     from scotoma.execution.ranks import ranks
 
-    report = audit(*claim, **settings, progress=shown(), command=typed())
     if ranks().leads:
         report.show()
         if report.errors:

@@ -26,18 +26,23 @@ def withheld(findings: Sequence[Finding]) -> list[Finding]:
     >>> [finding.verdict for finding in both]
     ['undecided', 'broken']
     """
-    blind = any(
-        finding.numbers.get("masked") and not finding.numbers.get("circumvented")
-        for finding in findings
-        if finding.probe == "masking"
-    )
+    hidden = blind(findings)
     return [
         replace(
             finding,
             verdict="undecided",
             notes=(REASON.format(verdict=finding.verdict), *finding.notes),
         )
-        if blind and finding.probe not in UNTOUCHED and finding.verdict in WITHHELD
+        if hidden and finding.probe not in UNTOUCHED and finding.verdict in WITHHELD
         else finding
         for finding in findings
     ]
+
+
+def blind(findings: Sequence[Finding]) -> bool:
+    """Return whether the model's gradient is masked and no attack of the audit got around it."""
+    return any(
+        finding.numbers.get("masked") and not finding.numbers.get("circumvented")
+        for finding in findings
+        if finding.probe == "masking"
+    )

@@ -38,7 +38,16 @@ def rate(successes: np.ndarray, of: int = 1) -> Rate:
     n = len(successes)
     if n == 0:
         return Rate(math.nan, math.nan, math.nan, 0)
-    p, z = float(np.mean(successes)), Z95 if of == 1 else NormalDist().inv_cdf(1 - 0.025 / of)
+    return wilson(float(np.mean(successes)), n, of)
+
+
+def wilson(p: float, n: int, of: int = 1) -> Rate:
+    """Return a share `p` of `n` > 0 with its interval, like `rate`.
+
+    >>> print(wilson(0.5, 4))
+    50.0% (15.0%-85.0%, n = 4)
+    """
+    z = Z95 if of == 1 else NormalDist().inv_cdf(1 - 0.025 / of)
     centre = p + z**2 / (2 * n)
     half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n * n))
     scale = 1 + z**2 / n

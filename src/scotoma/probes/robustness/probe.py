@@ -25,6 +25,8 @@ from scotoma.probes.base import (
 )
 from scotoma.results.finding import Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
+from scotoma.results.stated import RULE as STATED
+from scotoma.results.stated import Judgement, judge, overall
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
@@ -76,15 +78,21 @@ class Robustness(Probe):
         robust = rate(rec.beyond(distances, eps))
         alone = rate(rec.beyond((own if plain is None else plain)[norm].to_numpy(), eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
+        judgements = self._judged(claim, records)
         chosen = self._spread(records, claim.threat)
         attacks = self._attacks(records, claim.threat)
         return Finding(
             probe="robustness",
             question=self.question,
-            verdict=verdict(success),
-            rule=RULE,
-            headline=self._headline(claim, clean, robust, success, len(attacks))
-            + ("" if plain is None else hidden_from(alone)),
+            verdict=overall(judgements) if judgements else verdict(success),
+            rule=STATED.format(margin=claim.stated.margin) if judgements else RULE,
+            headline=" ".join(
+                [
+                    self._headline(claim, clean, robust, success, len(attacks)),
+                    *([] if plain is None else [hidden_from(alone)]),
+                    *map(str, judgements),
+                ]
+            ),
             numbers={
                 **columns("clean_accuracy", clean),
                 **columns("robust_accuracy", robust),
@@ -98,6 +106,7 @@ class Robustness(Probe):
             },
             tables={
                 "curve": self._curve(distances, claim.threat),
+                **({"stated": [each.row for each in judgements]} if judgements else {}),
                 **({"attacks": attacks} if attacks else {}),
             },
             figures=(
@@ -118,6 +127,7 @@ class Robustness(Probe):
             ),
             notes=(
                 *([] if settings.plan.clean else [plan_note(settings.plan)]),
+                *([f"Stated numbers: {claim.stated.source}."] if claim.stated.source else []),
                 f"Audit attack: {settings.attack}; audit attack success and passes per image are "
                 "its own. All other numbers are over all attacks of this audit: each image counts "
                 "with the smallest perturbation that any of them gave. The table of attacks says "
@@ -130,6 +140,18 @@ class Robustness(Probe):
             ),
             images={"examples": self._images(run, norm, chosen)} if len(chosen) else {},
         )
+
+    @staticmethod
+    def _judged(claim: Claim, records: pl.DataFrame) -> list[Judgement]:
+        """Return the judgement on each number that the claim states."""
+        threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
+        accurate = {
+            f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
+            for each in threats
+        }
+        accurate["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
+        numbers = claim.stated.numbers(claim.threat)
+        return judge(numbers, accurate, claim.stated.margin, len(claim.data.test))
 
     @staticmethod
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate, attacks: int) -> str:
@@ -216,7 +238,7 @@ class Robustness(Probe):
 def hidden_from(alone: Rate) -> str:
     """Return the sentence on what plain attacks would have reported."""
     return (
-        f" Attacks that follow the exact gradient alone would report {alone.value:.1%} robust "
+        f"Attacks that follow the exact gradient alone would report {alone.value:.1%} robust "
         "accuracy."
     )
 

@@ -1,0 +1,262 @@
+"""A claim as a file: what is claimed, how it is audited, and the rules of the gate."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from scotoma.claim import MARGIN, Stated, Threat
+from scotoma.claims.request import Request
+from scotoma.claims.rules import Rule, parse
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
+
+SHARE = (int, float)
+KEYS: Mapping[str, Mapping[str, Any]] = {
+    "model": {"source": str, "weights": str, "trust_pickle": bool},
+    "data": {"source": str, "root": str},
+    "claim": {
+        "threat": str,
+        "clean_accuracy": SHARE,
+        "robust_accuracy": SHARE,
+        "also": dict,
+        "margin": SHARE,
+        "source": str,
+        "survives": list,
+    },
+    "audit": {
+        "probes": list,
+        "attack": str,
+        "layer": str,
+        "extractor": str,
+        "sources": list,
+        "bounds": list,
+        "reference": str,
+        "generator": str,
+        "limit": int,
+        "seed": int,
+        "budget": str,
+        "out": str,
+    },
+    "gate": {"rules": list, "baseline": str},
+}
+"""Sections of a claim file, their keys, and the types of the values."""
+TYPES = {str: "text", bool: "true or false", list: "a list of texts", int: "a whole number"}
+TYPES |= {SHARE: "a number", dict: "a table of threat = accuracy"}
+
+
+@dataclass(frozen=True)
+class ClaimFile:
+    """A claim file as read.
+
+    Args:
+        request: the audit.
+        rules: rules of the gate.
+        baseline: run folder of the audit that `drop_against_baseline` compares with.
+        keys: the fields of the request that the file sets, with the key that sets each.
+    """
+
+    request: Request
+    rules: tuple[Rule, ...] = ()
+    baseline: Path | None = None
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+    def with_flags(self, path: str, flags: Mapping[str, Any]) -> Request:
+        """Return the request with the options of a command line.
+
+        Raises:
+            InputError: an option contradicts the file.
+        """
+        for name, value in flags.items():
+            held = getattr(self.request, name)
+            if name in self.keys and held != value:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(
+                    f"{option} {_plain(value)} contradicts {path}, where {self.keys[name]} is "
+                    f"{_plain(held)}; leave one of them out"
+                )
+        return replace(self.request, **flags)
+
+
+def read_claim(path: Path) -> ClaimFile:
+    """Read a claim file. Files that it names are sought beside it, then in the working folder.
+
+    Raises:
+        InputError: the file is missing, is no TOML, has an unknown key or a value of a wrong type
+            or range. The message names the file and the key.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file ({error})") from None
+    try:
+        return _claim(content, path.parent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
+    flat = _checked(content)
+    for needed in ("model.source", "data.source", "claim.threat"):
+        if needed not in flat:
+            section, _, key = needed.partition(".")
+            raise InputError(f"[{section}] wants a key {key}")
+
+    def near(key: str) -> str | None:
+        return None if flat.get(key) is None else beside(folder, flat[key])
+
+    also = flat.get("claim.also", {})
+    for name, share in also.items():
+        if not isinstance(share, SHARE) or isinstance(share, bool):
+            raise InputError(f"claim.also: {name!r} = {share!r}; want a number")
+    stated = Stated(
+        flat.get("claim.clean_accuracy"),
+        flat.get("claim.robust_accuracy"),
+        tuple((Threat.parse(name), float(share)) for name, share in also.items()),
+        flat.get("claim.margin", MARGIN),
+        flat.get("claim.source", ""),
+    )
+    given: dict[str, Any] = {
+        "model": near("model.source"),
+        "data": near("data.source"),
+        "threat": Threat.parse(flat["claim.threat"]),
+        "stated": stated,
+        "survives": tuple(flat.get("claim.survives", ())),
+    }
+    keys = {"model": "model.source", "data": "data.source", "threat": "claim.threat"}
+    paths = {"weights": "model.weights", "data_root": "data.root", "out": "audit.out"}
+    plain = {"trust_pickle": "model.trust_pickle"}
+    plain |= {name: f"audit.{name}" for name in ("attack", "layer", "limit", "seed", "budget")}
+    lists = {name: f"audit.{name}" for name in ("probes", "bounds")}
+    for name, key in (paths | plain | lists).items():
+        if key in flat:
+            value = flat[key]
+            if name in paths:
+                value = Path(value) if name == "out" else Path(beside(folder, value))
+            given[name] = tuple(value) if name in lists else value
+            keys[name] = key
+    for name in ("extractor", "reference", "generator"):
+        if (model := near(f"audit.{name}")) is not None:
+            given[name], keys[name] = model, f"audit.{name}"
+    if "audit.sources" in flat:
+        given["sources"] = tuple(beside(folder, each) for each in flat["audit.sources"])
+        keys["sources"] = "audit.sources"
+    rules = tuple(parse(text) for text in flat.get("gate.rules", ()))
+    baseline = near("gate.baseline")
+    return ClaimFile(Request(**given), rules, Path(baseline) if baseline else None, keys)
+
+
+def _checked(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the values by "section.key"; every section and key is known and of its type."""
+    flat = {}
+    for section, values in content.items():
+        if section not in KEYS:
+            raise InputError(f"unknown section [{section}]; {nearest(section, list(KEYS))}")
+        if not isinstance(values, dict):
+            raise InputError(f"{section} is a section: write [{section}] above its keys")
+        for key, value in values.items():
+            if key not in KEYS[section]:
+                hint = nearest(key, list(KEYS[section]))
+                raise InputError(f"unknown key {key!r} in [{section}]; {hint}")
+            kind = KEYS[section][key]
+            wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+            if wrong or (kind is list and not all(isinstance(each, str) for each in value)):
+                raise InputError(f"{section}.{key} is {value!r}; want {TYPES[kind]}")
+            flat[f"{section}.{key}"] = value
+    return flat
+
+
+def beside(folder: Path, text: str) -> str:
+    """Return a model, data set or path with the files that it names as they lie beside the claim.
+
+    >>> beside(Path("/nowhere"), "folder:images")
+    'folder:images'
+    """
+    parts = text.split(":")
+    return ":".join(
+        str(folder / part) if part and (folder / part).exists() else part for part in parts
+    )
+
+
+def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
+    """Return a claim file that asks for the same audit.
+
+    >>> print(as_toml(Request("m.safetensors", "digits", Threat("linf", 0.1), limit=50)))
+    [model]
+    source = "m.safetensors"
+    <BLANKLINE>
+    [data]
+    source = "digits"
+    <BLANKLINE>
+    [claim]
+    threat = "linf:0.1"
+    <BLANKLINE>
+    [audit]
+    limit = 50
+    attack = "strong"
+    seed = 0
+    out = "runs/audit"
+    <BLANKLINE>
+    """
+    stated = request.stated
+    claimed = stated != Stated()
+    sections: dict[str, dict[str, Any]] = {
+        "model": {
+            "source": request.model,
+            "weights": request.weights,
+            "trust_pickle": request.trust_pickle or None,
+        },
+        "data": {"source": request.data, "root": request.data_root},
+        "claim": {
+            "threat": request.threat,
+            "clean_accuracy": stated.clean,
+            "robust_accuracy": stated.robust,
+            "margin": stated.margin if claimed else None,
+            "source": stated.source or None,
+            "survives": request.survives,
+        },
+        "claim.also": {str(threat): share for threat, share in stated.also},
+        "audit": {
+            key: getattr(request, key)
+            for key in sorted(KEYS["audit"], key=lambda key: key in DEFAULTED)
+        },
+        "gate": {"rules": [str(rule) for rule in rules]},
+    }
+    blocks = []
+    for section, values in sections.items():
+        lines = [
+            f"{_key(key)} = {_value(value)}"
+            for key, value in values.items()
+            if value is not None and value not in ((), [])
+        ]
+        if lines:
+            blocks.append("\n".join([f"[{section}]", *lines, ""]))
+    return "\n".join(blocks)
+
+
+DEFAULTED = {each.name for each in fields(Request) if each.default not in (None, ())}
+"""Fields with a default other than nothing, which a written claim names last."""
+
+
+def _key(key: str) -> str:
+    return key if key.replace("_", "").isalnum() else json.dumps(key)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _plain(value: Any) -> str:
+    return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -1,0 +1,87 @@
+"""The gate: an audit passes its rules, fails them, or leaves them undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scotoma.claims.rules import DROP, Decision, Result, Rule, apply, parse
+from scotoma.results.ledger import Ledger
+from scotoma.results.report import Report, describe_claim, read_report
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Estimate, paired_difference
+
+EXIT: dict[Result, int] = {"passed": 0, "failed": 1, "undecided": 3}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What the rules say of an audit.
+
+    Args:
+        report: the audit.
+        decisions: one a rule.
+    """
+
+    report: Report
+    decisions: tuple[Decision, ...]
+
+    @property
+    def result(self) -> Result:
+        """Failed if a rule fails or the evidence contradicts itself, else undecided if one is."""
+        results = {decision.result for decision in self.decisions}
+        if "failed" in results or self.report.errors:
+            return "failed"
+        return "undecided" if "undecided" in results else "passed"
+
+    @property
+    def title(self) -> str:
+        """What was audited, in a line."""
+        return describe_claim(self.report.claim)
+
+
+def gate(report: Report, rules: Sequence[Rule] = (), baseline: Path | None = None) -> Gate:
+    """Apply rules to a finished audit.
+
+    Args:
+        report: the audit.
+        rules: none means that no probe's verdict may be broken.
+        baseline: run folder of another audit of the same data and threat.
+
+    Raises:
+        InputError: a rule names what the audit does not have, or the baseline cannot be compared.
+    """
+    chosen = rules or [parse(f"{finding.probe} != broken") for finding in report.findings]
+    drop = None
+    if any(rule.number == DROP for rule in chosen) and baseline:
+        drop = drop_against(report, baseline)
+    return Gate(report, tuple(apply(rule, report, drop) for rule in chosen))
+
+
+def drop_against(report: Report, baseline: Path) -> Estimate:
+    """Return the robust accuracy of the baseline less that of an audit, on the images of both.
+
+    Raises:
+        InputError: data or threat differ, or no image was audited in both.
+    """
+    other = read_report(baseline)
+    for what, first, second in (
+        ("threat", report.claim["threat"], other.claim["threat"]),
+        ("data", report.provenance["data"]["sha256"], other.provenance["data"]["sha256"]),
+    ):
+        if first != second:
+            raise InputError(f"baseline {baseline}: it was audited with another {what}")
+    norm, eps = report.claim["threat"]["norm"], report.claim["threat"]["eps"]
+    old, new = (_robust(each.ledger, norm, eps) for each in (other, report))
+    both = sorted(old.keys() & new.keys())
+    if not both:
+        raise InputError(f"baseline {baseline}: no test image was audited in both")
+    return paired_difference([old[i] for i in both], [new[i] for i in both])  # type: ignore[arg-type]
+
+
+def _robust(ledger: Ledger, norm: str, eps: float) -> dict[int, bool]:
+    from scotoma.execution.records import beyond
+
+    rows = ledger.rows()
+    return dict(zip(rows["index"], beyond(rows[norm].to_numpy(), eps).tolist(), strict=True))

@@ -1,0 +1,56 @@
+"""What an audit is asked for, from flags or from a claim file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from scotoma.claim import Stated, Threat
+
+
+@dataclass(frozen=True)
+class Request:
+    """An audit as a user asks for it; each field is an option of `scotoma audit`.
+
+    Args:
+        model: as `load_model` reads it.
+        data: as `load_data` reads it.
+        threat: norm and size.
+        weights: weights of the model that a function builds.
+        trust_pickle: whether model files that can run code may be opened.
+        data_root: folder of data sets.
+        probes: names of probes; none means all.
+        attack: name of the attack that probes use.
+        layer, extractor: options of the distance probe.
+        sources: models on which examples are made.
+        bounds: sizes for the norms probe.
+        reference: natural model for the inequality probe.
+        generator: generative model for the generated probe.
+        limit, seed, budget, out: as in `scotoma.audit`.
+        stated: the numbers that are claimed.
+        survives: transforms that the claim says do no harm; the map of blind spots searches them.
+
+    >>> Request("model.safetensors", "mnist", Threat("linf", 0.3)).out
+    PosixPath('runs/audit')
+    """
+
+    model: str
+    data: str
+    threat: Threat
+    weights: Path | None = None
+    trust_pickle: bool = False
+    data_root: Path | None = None
+    probes: tuple[str, ...] = ()
+    attack: str = "strong"
+    layer: str | None = None
+    extractor: str | None = None
+    sources: tuple[str, ...] = ()
+    bounds: tuple[str, ...] = ()
+    reference: str | None = None
+    generator: str | None = None
+    limit: int | None = None
+    seed: int = 0
+    budget: str | None = None
+    out: Path = Path("runs/audit")
+    stated: Stated = Stated()  # noqa: RUF009
+    survives: tuple[str, ...] = ()

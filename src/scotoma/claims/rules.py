@@ -1,0 +1,207 @@
+"""Rules of a gate: `robust_accuracy >= 0.45`, `blindspots != broken`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from scotoma.probes import PROBES
+from scotoma.results.finding import Finding
+from scotoma.results.report import Report
+from scotoma.results.verdicts import UNTOUCHED, blind
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
+from scotoma.utils.stats import Estimate, wilson
+
+VERDICTS = ("holds", "weak", "broken", "undecided", "not applicable")
+NUMBERS = ("clean_accuracy", "robust_accuracy", "attack_success")
+"""Numbers of the robustness probe that need no name of a probe before them."""
+DROP = "drop_against_baseline"
+"""Robust accuracy of the baseline less that of the audit, on the images of both."""
+MORE = ("map", "generated", "certificate", "distributional")
+"""Probes that are asked for by other commands or options."""
+FORM = re.compile(r"^\s*([a-z_0-9.]+)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*$")
+MOST = 10_000_000
+
+Result = Literal["passed", "failed", "undecided"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule.
+
+    Args:
+        probe: name of the probe.
+        number: name of one of its numbers; "" for its verdict.
+        comparison: ">=", "<=", ">", "<" for numbers; "==", "!=" for verdicts.
+        value: a number or a verdict.
+        text: the rule as it was written.
+    """
+
+    probe: str
+    number: str
+    comparison: str
+    value: float | str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a rule says of an audit, and why.
+
+    >>> Decision(parse("masking != broken"), "passed", "masking holds").result
+    'passed'
+    """
+
+    rule: Rule
+    result: Result
+    reason: str
+
+
+def parse(text: str) -> Rule:
+    """Read a rule.
+
+    Raises:
+        InputError: it is none, or it names no probe or no verdict.
+
+    >>> parse("blindspots != broken").probe, parse("robust_accuracy >= 45%").value
+    ('blindspots', 0.45)
+    """
+    match = FORM.match(text)
+    if not match:
+        raise InputError(
+            f"rule {text!r}: write NAME >= NUMBER or PROBE != VERDICT, such as "
+            "'robust_accuracy >= 0.45' or 'blindspots != broken'"
+        )
+    name, comparison, value = match.groups()
+    probe, _, number = name.partition(".")
+    known = [*PROBES, *MORE]
+    if not number and name in (*NUMBERS, DROP):
+        probe, number = "robustness", name
+    elif probe not in known:
+        hint = nearest(probe, [*known, *NUMBERS, DROP])
+        raise InputError(f"rule {text!r}: {probe!r} is no probe and no number; {hint}")
+    if number:
+        return Rule(probe, number, _number_comparison(text, comparison), _share(text, value), text)
+    if comparison not in ("==", "!="):
+        raise InputError(f"rule {text!r}: a verdict is compared by == or !=")
+    if value not in VERDICTS:
+        raise InputError(f"rule {text!r}: {value!r} is no verdict; {nearest(value, [*VERDICTS])}")
+    return Rule(probe, "", comparison, value, text)
+
+
+def _number_comparison(text: str, comparison: str) -> str:
+    if comparison in ("==", "!="):
+        raise InputError(f"rule {text!r}: a number is compared by >=, <=, > or <")
+    return comparison
+
+
+def _share(text: str, value: str) -> float:
+    try:
+        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"rule {text!r}: {value!r} is no number") from None
+
+
+def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
+    """Apply a rule to the bounds of the 95% interval of a number, or to a verdict.
+
+    Args:
+        rule: the rule.
+        report: a finished audit.
+        drop: loss of robust accuracy against the baseline, for `drop_against_baseline`.
+
+    Raises:
+        InputError: the audit has no such probe or number, or there is no baseline.
+    """
+    names = [finding.probe for finding in report.findings]
+    if rule.probe not in names:
+        raise InputError(f"rule {rule.text!r}: this audit has no probe {rule.probe}")
+    finding = report[rule.probe]
+    if not rule.number:
+        return _verdict(rule, finding)
+    decision = _number(rule, *_interval(rule, finding, drop))
+    if decision.result == "passed" and rule.probe not in UNTOUCHED and blind(report.findings):
+        why = "gradients are masked, and no attack got around it: attacks that fail prove nothing"
+        return Decision(rule, "undecided", f"{decision.reason}, but {why}")
+    return decision
+
+
+def _verdict(rule: Rule, finding: Finding) -> Decision:
+    reason = f"{finding.probe}: {finding.verdict}"
+    if finding.verdict == "undecided" != rule.value:
+        return Decision(rule, "undecided", reason)
+    equal = finding.verdict == rule.value
+    return Decision(rule, "passed" if equal == (rule.comparison == "==") else "failed", reason)
+
+
+def _interval(
+    rule: Rule, finding: Finding, drop: Estimate | None
+) -> tuple[float | None, float | None, float | None, int]:
+    """Return value, bounds and number of images of the number that a rule names."""
+    if rule.number == DROP:
+        if drop is None:
+            raise InputError(f"rule {rule.text!r} compares with another audit: give a baseline")
+        return drop.value, drop.low, drop.high, drop.n
+    numbers = finding.numbers
+    if rule.number not in numbers:
+        hint = nearest(rule.number, [key for key in numbers if not key.endswith(("_low", "_high"))])
+        raise InputError(
+            f"rule {rule.text!r}: {finding.probe} has no number {rule.number!r}; {hint}"
+        )
+    value = numbers[rule.number]
+    low, high = (numbers.get(f"{rule.number}{end}", value) for end in ("_low", "_high"))
+    return value, low, high, int(numbers.get("n") or 0)
+
+
+def _number(
+    rule: Rule, value: float | None, low: float | None, high: float | None, n: int
+) -> Decision:
+    if value is None or low is None or high is None:
+        return Decision(rule, "undecided", f"{rule.number} is not defined on these images")
+    reason = f"{rule.number} is {value:.3g}"
+    if (low, high) != (value, value):
+        reason += f" ({low:.3g} to {high:.3g}, n = {n:,})"
+    result = decide(rule, low, high)
+    if result == "undecided" and rule.number in NUMBERS:
+        more = images_that_would_decide(rule, value)
+        reason += f"; at this rate {more:,} images decide" if more else ""
+    return Decision(rule, result, reason)
+
+
+def decide(rule: Rule, low: float, high: float) -> Result:
+    """Return what a rule says of an interval: it must lie on one side of the rule's number.
+
+    >>> rule = parse("robust_accuracy >= 0.5")
+    >>> decide(rule, 0.5, 0.6), decide(rule, 0.4, 0.6), decide(rule, 0.3, 0.4)
+    ('passed', 'undecided', 'failed')
+    """
+    bound = float(rule.value)
+    if rule.comparison in ("<", "<="):
+        low, high, bound = -high, -low, -bound
+    strict = rule.comparison in ("<", ">")
+    if low > bound or (low == bound and not strict):
+        return "passed"
+    return "failed" if high < bound or (high == bound and strict) else "undecided"
+
+
+def images_that_would_decide(rule: Rule, value: float) -> int | None:
+    """Return how many images decide if the measured rate stays; None if no number does.
+
+    >>> images_that_would_decide(parse("robust_accuracy >= 0.5"), 0.6)
+    97
+    """
+    few, many = 1, 2
+    while decide(rule, *wilson(value, many)[1:3]) == "undecided":
+        few, many = many, 2 * many
+        if many > MOST:
+            return None
+    while many - few > 1:
+        middle = (few + many) // 2
+        undecided = decide(rule, *wilson(value, middle)[1:3]) == "undecided"
+        few, many = (middle, many) if undecided else (few, middle)
+    return many

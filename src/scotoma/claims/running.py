@@ -1,0 +1,87 @@
+"""The audit that a request asks for."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from scotoma.claims.file import as_toml
+from scotoma.claims.request import Request
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
+
+if TYPE_CHECKING:
+    from scotoma.probes.base import Probe
+    from scotoma.results.report import Report
+    from scotoma.utils.progress import Progress
+
+RESOLVED = "claim.toml"
+"""Name of the claim in the run folder, with every setting."""
+
+
+def run(request: Request, progress: Progress | None = None, command: str | None = None) -> Report:
+    """Audit, and keep the claim in the run folder.
+
+    Args:
+        request: what is asked for.
+        progress, command: as in `scotoma.audit`.
+
+    Raises:
+        InputError: something cannot be used. Nothing has been written.
+    """
+    from scotoma.attacks import takes
+    from scotoma.auditing import audit
+    from scotoma.data import load_data
+    from scotoma.execution.ranks import ranks
+    from scotoma.execution.store import write_whole
+    from scotoma.models.loading import load_model
+    from scotoma.probes.base import Settings
+
+    load = partial(load_model, trust_pickle=request.trust_pickle)
+    others = [load(each) for each in request.sources]
+    loaded = load_data(request.data, request.data_root)
+    attack = request.attack
+    report = audit(
+        load(request.model, request.weights, data=loaded),
+        loaded,
+        request.threat,
+        out=request.out,
+        probes=_probes(request, others, load),
+        attack=Settings(attack, tuple(others)) if takes(attack, "sources") else attack,
+        limit=request.limit,
+        budget=request.budget,
+        seed=request.seed,
+        stated=request.stated,
+        progress=progress,
+        command=command,
+    )
+    if ranks().leads:
+        write_whole(report.folder / RESOLVED, as_toml(request).encode())
+    return report
+
+
+def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
+    """Return the probes with their options."""
+    from scotoma.probes import PROBES
+    from scotoma.probes.blindspots.map import BlindSpotMap
+    from scotoma.transforms import TRANSFORMS
+
+    extractor, reference = request.extractor, request.reference
+    options: dict[str, dict[str, Any]] = {
+        "distance": {"layer": request.layer, "extractor": extractor and load(extractor)},
+        "divergence": {"layer": request.layer},
+        "norms": {"bounds": list(request.bounds)},
+        "inequality": {"reference": reference and load(reference)},
+        "transfer": {"sources": others},
+        "generated": {"generator": request.generator},
+        "masking": {"sources": others},
+    }
+    chosen = [
+        PROBES[name](**{key: value for key, value in options.get(name, {}).items() if value})
+        for name in request.probes or PROBES
+    ]
+    for family in request.survives:
+        if family not in TRANSFORMS:
+            hint = nearest(family, list(TRANSFORMS))
+            raise InputError(f"survives: unknown transform {family!r}; {hint}")
+    return [*chosen, *([BlindSpotMap(request.survives)] if request.survives else [])]

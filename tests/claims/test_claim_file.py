@@ -1,0 +1,129 @@
+"""Claim files: what they ask for, and what is wrong with them in one line."""
+
+from pathlib import Path
+
+import pytest
+
+from scotoma.claim import Stated, Threat
+from scotoma.claims.file import as_toml, read_claim
+from scotoma.claims.request import Request
+from scotoma.utils.errors import InputError
+
+FULL = """
+[model]
+source = "net.py:make"
+weights = "w.safetensors"
+trust_pickle = true
+[data]
+source = "npz:images.npz"
+root = "sets"
+[claim]
+threat = "linf:8/255"
+clean_accuracy = 0.9
+robust_accuracy = 0.713
+margin = 0.03
+source = "Table 1"
+survives = ["gamma"]
+also = {"l2:1.5" = 0.5}
+[audit]
+probes = ["robustness", "masking"]
+attack = "pgd"
+layer = "fc"
+extractor = "e.safetensors"
+sources = ["s.safetensors"]
+bounds = ["l0:12"]
+reference = "r.safetensors"
+generator = "g.safetensors"
+limit = 50
+seed = 3
+budget = "20m"
+out = "runs/x"
+[gate]
+rules = ["robust_accuracy >= 45%", "masking != broken"]
+baseline = "old"
+"""
+SMALL = '[model]\nsource = "m"\n[data]\nsource = "digits"\n[claim]\nthreat = "linf:0.1"\n'
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "claim.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_key_arrives(tmp_path):
+    (tmp_path / "net.py").touch()
+    (tmp_path / "images.npz").touch()
+    read = read_claim(written(tmp_path, FULL))
+    assert read.request == Request(
+        model=f"{tmp_path}/net.py:make",
+        data=f"npz:{tmp_path}/images.npz",
+        threat=Threat("linf", 8 / 255),
+        weights=Path("w.safetensors"),
+        trust_pickle=True,
+        data_root=Path("sets"),
+        probes=("robustness", "masking"),
+        attack="pgd",
+        layer="fc",
+        extractor="e.safetensors",
+        sources=("s.safetensors",),
+        bounds=("l0:12",),
+        reference="r.safetensors",
+        generator="g.safetensors",
+        limit=50,
+        seed=3,
+        budget="20m",
+        out=Path("runs/x"),
+        stated=Stated(0.9, 0.713, ((Threat("l2", 1.5), 0.5),), 0.03, "Table 1"),
+        survives=("gamma",),
+    )
+    assert [str(rule) for rule in read.rules] == ["robust_accuracy >= 45%", "masking != broken"]
+    assert read.baseline == Path("old")
+
+
+def test_what_is_written_asks_for_the_same(tmp_path):
+    first = read_claim(written(tmp_path, FULL))
+    again = read_claim(written(tmp_path, as_toml(first.request, first.rules)))
+    assert (again.request, again.rules) == (first.request, first.rules)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (SMALL + "treat = 1", r"unknown key 'treat' in \[claim\]; did you mean 'threat'"),
+        (SMALL + "[gates]", r"unknown section \[gates\]; did you mean 'gate'"),
+        (SMALL.replace("linf", "lnf"), "did you mean 'linf'"),
+        (SMALL + "robust_accuracy = 91", "robust_accuracy is 91; want a share"),
+        (SMALL + "robust_accuracy = true", "robust_accuracy is True; want a number"),
+        (SMALL + '[audit]\nlimit = "ten"', "audit.limit is 'ten'; want a whole number"),
+        (SMALL + "[audit]\nprobes = [1]", "want a list of texts"),
+        (SMALL + '[gate]\nrules = ["blindspot != broken"]', "did you mean 'blindspots'"),
+        (SMALL + '[gate]\nrules = ["robust_accuracy"]', "write NAME >= NUMBER"),
+        (SMALL + '[gate]\nrules = ["masking >= 3"]', "a verdict is compared by == or !="),
+        (SMALL + '[gate]\nrules = ["masking == brokn"]', "did you mean 'broken'"),
+        (SMALL + '[gate]\nrules = ["robust_accuracy >= much"]', "'much' is no number"),
+        (SMALL + 'also = {"l2:1" = "x"}', "want a number"),
+        ("model = 1", r"write \[model\] above its keys"),
+        ("[model]", r"\[model\] wants a key source"),
+        ("not toml", "not a TOML file"),
+    ],
+)
+def test_one_line_says_what_is_wrong(tmp_path, text, says):
+    path = written(tmp_path, text)
+    with pytest.raises(InputError, match=says) as caught:
+        read_claim(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(InputError, match="No such file"):
+        read_claim(tmp_path / "claim.toml")
+
+
+def test_flags_add_but_do_not_contradict(tmp_path):
+    claim = read_claim(written(tmp_path, SMALL))
+    added = claim.with_flags("claim.toml", {"limit": 7, "threat": Threat("linf", 0.1)})
+    assert added.limit == 7
+    with pytest.raises(InputError, match=r"--threat linf:0\.2 contradicts claim\.toml, where"):
+        claim.with_flags("claim.toml", {"threat": Threat("linf", 0.2)})

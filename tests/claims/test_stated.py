@@ -1,0 +1,79 @@
+"""Stated numbers: how often they are judged wrongly, and whether enough images decide."""
+
+import numpy as np
+import pytest
+
+from scotoma.claim import Stated, Threat
+from scotoma.results.stated import (
+    decide,
+    images_that_decide,
+    judge,
+    overall,
+)
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import wilson
+
+MARGIN = 0.02
+
+
+def test_claims_of_known_truth_are_hardly_ever_judged_wrongly():
+    """2,000 claims near a known truth: wrong is broken at or below it, holds beyond the margin."""
+    random = np.random.default_rng(0)
+    wrong = {"broken": 0, "holds": 0}
+    for _ in range(2000):
+        truth, n = random.uniform(0.02, 0.99), int(random.integers(20, 5000))
+        claimed = float(np.clip(truth + random.choice([0, 0, MARGIN, -MARGIN, 0.1]), 0.001, 1))
+        said = decide(wilson(random.binomial(n, truth) / n, n), claimed, MARGIN)
+        wrong["broken"] += said == "broken" and truth >= claimed
+        wrong["holds"] += said == "holds" and truth <= claimed - MARGIN
+    assert sum(wrong.values()) <= 100, wrong
+    assert wrong["broken"] > 0, "claims that are just true are among them"
+
+
+def test_several_numbers_are_wrong_together_as_rarely_as_one():
+    random = np.random.default_rng(1)
+    truths = {"a": 0.9, "b": 0.5, "c": 0.97}
+    wrong = 0
+    for _ in range(500):
+        measured = {name: random.random(400) < share for name, share in truths.items()}
+        judged = judge(truths, measured, MARGIN, 10_000)
+        wrong += any(each.verdict == "broken" for each in judged)
+    assert wrong <= 25
+
+
+@pytest.mark.parametrize("claimed", [0.5, 0.713, 0.92, 0.99])
+@pytest.mark.parametrize("of", [1, 3])
+def test_that_many_images_decide_whatever_they_show(claimed, of):
+    n = images_that_decide(claimed, MARGIN, of)
+    hits = np.arange(n + 1)
+    near = hits[np.abs(hits / n - claimed) < 0.1]
+    assert all(decide(wilson(k / n, n, of), claimed, MARGIN) != "undecided" for k in near)
+    fewer = n - 1
+    assert any(
+        decide(wilson(k / fewer, fewer, of), claimed, MARGIN) == "undecided" for k in range(n)
+    )
+
+
+def test_what_is_said():
+    measured = {"clean accuracy": np.arange(50) < 46, "robust": np.arange(50) < 20}
+    held, broken = judge({"clean accuracy": 0.92, "robust": 0.9}, measured, MARGIN, 1000)
+    assert held.verdict == "undecided"
+    assert str(held).endswith(f"{held.images:,} images decide, more than the 1,000 test images.")
+    assert broken.verdict == overall([held, broken]) == "broken"
+    assert "is refuted: it is at most 40.0%" in str(broken)
+    assert decide(wilson(0.9, 10_000), 0.9, MARGIN) == "holds"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ({"robust": 1.2}, "robust_accuracy is 1.2"),
+        ({"clean": 0.0}, "clean_accuracy is 0"),
+        ({"clean": 0.5, "robust": 0.6}, "above clean_accuracy"),
+        ({"margin": 0.0}, "margin is 0"),
+        ({"also": ((Threat("l2", 1.0), -1.0),)}, "accuracy within l2:1 is -1"),
+    ],
+)
+def test_numbers_that_cannot_be(numbers, says):
+    with pytest.raises(InputError, match=says):
+        Stated(**numbers)
