@@ -143,7 +143,8 @@ def audit(
             "n": len(run.indices),
         }
         provenance = {
-            **({"errors": errors} if (errors := ledger.errors()) else {}),
+            **({"errors": errors} if (errors := [*outcome.errors, *ledger.errors()]) else {}),
+            **({"stopped": True} if outcome.stopped else {}),
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,

@@ -165,3 +165,45 @@ def test_the_order_names_probes_once_and_one_that_it_does_not_name_comes_last():
     assert len(set(CHEAP_FIRST)) == len(CHEAP_FIRST)
     assert set(CHEAP_FIRST) <= set(PROBES)
     assert len(CHEAP_FIRST) == 8
+
+
+class Fails(Asks):
+    """A probe with a mistake."""
+
+    def measure(self, claim, run, settings) -> Conclusion:
+        raise RuntimeError("no such\nlayer")
+
+
+def test_a_probe_that_fails_does_not_take_the_others_with_it(tmp_path, linear, digits):
+    report = scotoma.audit(linear, digits, THREAT, out=tmp_path, probes=[Fails(), Asks()], limit=9)
+    failed, other = report.findings
+    assert (failed.probe, failed.verdict) == ("fails", "undecided")
+    assert failed.headline == "RuntimeError: no such layer."
+    assert other.headline == "9 images"
+    assert "The probe fails failed (RuntimeError: no such layer)" in report.errors[0]
+    assert "RuntimeError: no such" in (tmp_path / "errors" / "fails.txt").read_text()
+    assert report.errors[0] in report.html.read_text().replace("&#39;", "'")
+
+
+def test_a_conclusion_that_fails_is_one_of_its_probe(tmp_path, linear, digits):
+    class Concludes(Asks):
+        def measure(self, claim, run, settings) -> Conclusion:
+            return lambda ledger: 1 / 0  # type: ignore[return-value]
+
+    report = scotoma.audit(linear, digits, THREAT, out=tmp_path, probes=[Concludes(), Asks()])
+    assert report["concludes"].headline == "ZeroDivisionError: division by zero."
+    assert report["asks"].verdict == "holds"
+
+
+def test_when_the_user_stops_it_reports_what_there_is(tmp_path, linear, digits):
+    class Stopped(Asks):
+        def measure(self, claim, run, settings) -> Conclusion:
+            raise KeyboardInterrupt
+
+    report = scotoma.audit(linear, digits, THREAT, out=tmp_path, probes=[Asks(), Stopped()])
+    assert report.provenance["stopped"] is True
+    assert report["asks"].verdict == "holds"
+    assert report["stopped"].headline.startswith("Not reached before the audit was stopped")
+    assert "The audit was stopped before" in report.provenance["notes"][-1]
+    with pytest.raises(KeyboardInterrupt):
+        scotoma.audit(linear, digits, THREAT, out=tmp_path / "b", probes=[Stopped()])

@@ -18,15 +18,11 @@ from scotoma.cli import (  # noqa: F401  each adds its commands to the applicati
     training,
     verifying,
 )
-from scotoma.cli.app import app
 from scotoma.execution.ranks import ranks
 from scotoma.utils.errors import InputError
 
 UsageError: Any = typer.BadParameter.__base__
 """Error for a wrong option or command; from click, or from the copy that typer carries."""
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
 
 
 def main() -> None:

@@ -20,6 +20,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
+
 MODEL_HELP = (
     "FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
     "defence:NAME:MODEL."

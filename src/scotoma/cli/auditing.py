@@ -9,6 +9,7 @@ import typer
 
 from scotoma.cli.app import (
     DATA,
+    INTERRUPTED,
     MODEL_HELP,
     THREAT,
     AttackOption,
@@ -295,10 +296,13 @@ def show_audit(*claim: Any, **settings: Any) -> None:
 
 
 def shown_report(report: Report) -> None:
-    """Print a report, and end with exit code 1 if its evidence contradicts itself."""
+    """Print a report. Exit code 1: its evidence contradicts itself, or a probe failed; 130: the
+    user stopped the audit."""
     from scotoma.execution.ranks import ranks
 
     if ranks().leads:
         report.show()
+        if report.provenance.get("stopped"):
+            raise typer.Exit(INTERRUPTED)
         if report.errors:
             raise typer.Exit(1)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scotoma.claim import Claim
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
+from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import stages
+from scotoma.execution.store import write_whole
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
+from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
     from scotoma.probes.base import Conclusion, Probe, Settings
@@ -40,11 +45,15 @@ class Outcome:
         probes: all probes by name.
         run: the run on all audited images.
         reports: for each probe that measured, its report and the run on the images that it reached.
+        stopped: whether the user stopped the audit.
+        failed: what went wrong in a probe, by its name; the others are not affected.
     """
 
     probes: Mapping[str, Probe]
     run: Run
     reports: Mapping[str, tuple[Conclusion, Run]]
+    stopped: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> int:
@@ -61,27 +70,60 @@ class Outcome:
 
     def findings(self, ledger: Ledger) -> list[Finding]:
         """Draw all findings from one ledger; one that is not on all images says so in a note."""
-        budget, findings = spoken(self.run.budget.seconds or 0), []
+        findings = []
         for name, n in self.reached.items():
-            if name not in self.reports:
-                findings.append(_not_reached(name, self.probes[name], budget))
+            if name not in self.failed and name in self.reports:
+                report, part = self.reports[name]
+                with self._surviving(name):
+                    finding = report(ledger.on(part.indices.numpy()))
+            if name in self.failed:
+                findings.append(_failed(name, self.probes[name], self.failed[name]))
                 continue
-            report, part = self.reports[name]
-            finding = report(ledger.on(part.indices.numpy()))
+            if name not in self.reports:
+                findings.append(_not_reached(name, self.probes[name], self._limit))
+                continue
             if n < self.images:
                 note = (
-                    f"Measured on {n:,} of {self.images:,} images, drawn at random, within the "
-                    f"budget of {budget}; the intervals are wide accordingly. The same command "
-                    "continues from here."
+                    f"Measured on {n:,} of {self.images:,} images, drawn at random, {self._limit}; "
+                    "the intervals are wide accordingly. The same command continues from here."
                 )
                 finding = replace(finding, notes=(note, *finding.notes))
             findings.append(finding)
         return findings
 
     @property
+    def _limit(self) -> str:
+        if self.stopped:
+            return "before the audit was stopped"
+        return f"within the budget of {spoken(self.run.budget.seconds or 0)}"
+
+    @property
+    def errors(self) -> list[str]:
+        """A sentence on each probe that failed."""
+        return [
+            f"The probe {name} failed ({error}); {_trace(self.run, name)} has the details. The "
+            "other probes are not affected."
+            for name, error in self.failed.items()
+        ]
+
+    @contextmanager
+    def _surviving(self, name: str) -> Iterator[None]:
+        """Note what goes wrong in a probe, and go on; several processes end together instead."""
+        try:
+            yield
+        except (InputError, OutOfTimeError):
+            raise
+        except Exception as error:
+            if ranks().world > 1:
+                raise
+            self.failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            write_whole(_trace(self.run, name), traceback.format_exc().encode())
+
+    @property
     def whole(self) -> bool:
-        """Whether every probe reached every audited image."""
-        return all(n == self.images for n in self.reached.values())
+        """Whether every probe reached every audited image, or failed."""
+        reached = self.reached.items()
+        return all(n == self.images or name in self.failed for name, n in reached)
 
     def shortfall(self, budget: Budget) -> str:
         """Return a sentence on the images that were reached."""
@@ -93,10 +135,14 @@ class Outcome:
         reached = "; ".join(
             f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers
         )
+        ended = (
+            "The audit was stopped"
+            if self.stopped
+            else f"The budget of {spoken(budget.seconds or 0)} ended"
+        )
         return (
-            f"The budget of {spoken(budget.seconds or 0)} ended before the audit was complete. "
-            f"Images (of {self.images:,}) reached: {reached}. The same command continues from "
-            "there."
+            f"{ended} before the audit was complete. Images (of {self.images:,}) reached: "
+            f"{reached}. The same command continues from there."
         )
 
 
@@ -104,8 +150,12 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
     """Let each probe measure all audited images, or as many as the budget allows.
 
     Within a budget all probes measure the first 50 images, then 250, and so on
-    (`sampling.stages`), in order of the time that they took before. When the time ends, the
-    evidence of each probe is that on the images reached.
+    (`sampling.stages`), in order of the time that they took before. When the time ends, or the user
+    stops the audit, the evidence of each probe is that on the images reached. A probe that fails
+    does not take the others with it.
+
+    Raises:
+        KeyboardInterrupt: the audit was stopped before any probe had measured.
 
     Args:
         probes: the probes by name.
@@ -114,43 +164,63 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
         settings: the attack and its gradient.
     """
     reports: dict[str, tuple[Conclusion, Run]] = {}
-    with suppress(OutOfTimeError), run.watched():
-        for name, report, part in _stages(probes, claim, run, settings):
-            reports[name] = report, part
-    return Outcome(probes, run, reports)
+    outcome = Outcome(probes, run, reports)
+    try:
+        with suppress(OutOfTimeError), run.watched():
+            _measure(outcome, reports, claim, settings)
+    except KeyboardInterrupt:
+        if not reports or ranks().world > 1:
+            raise
+        return replace(outcome, stopped=True)
+    return outcome
 
 
-def _stages(
-    probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings
-) -> Iterator[tuple[str, Conclusion, Run]]:
-    """Yield each probe's name, its report and the run on the images of each stage."""
+def _measure(
+    outcome: Outcome,
+    reports: dict[str, tuple[Conclusion, Run]],
+    claim: Claim,
+    settings: Settings,
+) -> None:
+    """Fill in each probe's report and the run on its images, stage by stage."""
+    probes, run = outcome.probes, outcome.run
     limited, total = run.budget.seconds is not None, len(run.indices)
     ends = stages(total) if limited else [total]
     order = sorted(probes, key=_usual) if limited else list(probes)
     with run.progress.bar("probes", len(probes) * len(ends)) as advance:
         for n in ends:
             part, seconds = run if n == total else run.subset(run.indices[:n]), {}
-            for name in order:
+            for name in [name for name in order if name not in outcome.failed]:
                 began = time.monotonic()
-                conclusion = probes[name].measure(claim, part, settings)
-                if not callable(conclusion):
-                    kind = type(conclusion).__name__
-                    raise TypeError(f"probe {name}: measure returned a {kind}, not a function")
-                yield name, conclusion, part
+                with outcome._surviving(name):
+                    conclusion = probes[name].measure(claim, part, settings)
+                    if not callable(conclusion):
+                        kind = type(conclusion).__name__
+                        raise TypeError(f"probe {name}: measure returned a {kind}, not a function")
+                    reports[name] = conclusion, part
                 seconds[name] = time.monotonic() - began
                 advance(1)
-            order.sort(key=seconds.__getitem__)
+            order.sort(key=lambda name: seconds.get(name, 0.0))
 
 
 def _usual(name: str) -> int:
     return CHEAP_FIRST.index(name) if name in CHEAP_FIRST else len(CHEAP_FIRST)
 
 
-def _not_reached(name: str, probe: Probe, budget: str) -> Finding:
+def _not_reached(name: str, probe: Probe, limit: str) -> Finding:
     return Finding(
         name,
         probe.question,
         "not applicable",
         "a verdict once there is time to measure",
-        f"Not reached within the budget of {budget}; the same command continues from here.",
+        f"Not reached {limit}; the same command continues from here.",
     )
+
+
+def _failed(name: str, probe: Probe, error: str) -> Finding:
+    return Finding(
+        name, probe.question, "undecided", "a verdict once the probe has measured", f"{error}."
+    )
+
+
+def _trace(run: Run, name: str) -> Path:
+    return run.store.folder / "errors" / f"{name}.txt"

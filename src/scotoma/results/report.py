@@ -55,7 +55,7 @@ class Report:
 
     @property
     def errors(self) -> list[str]:
-        """What makes the evidence contradict itself, a sentence each; see `Ledger.errors`."""
+        """Probes that failed and evidence that contradicts itself, in sentences."""
         return self.provenance.get("errors", [])
 
     @property

@@ -159,8 +159,8 @@ def simultaneous_differences(first: np.ndarray, second: np.ndarray) -> list[Esti
 
     Example:
         >>> base, changed = np.zeros(100, bool), np.tile(np.arange(100) < 50, (9, 1))
-        >>> [round(each.low, 2) for each in simultaneous_differences(changed, base)][:2]
-        [0.38, 0.38]
+        >>> [round(each.low, 1) for each in simultaneous_differences(changed, base)][:2]
+        [0.4, 0.4]
     """
     k, n = first.shape
     if k == 0 or n == 0:
