@@ -111,7 +111,7 @@ class Outcome:
         """Note what goes wrong in a probe, and go on; several processes end together instead."""
         try:
             yield
-        except (InputError, OutOfTimeError):
+        except (InputError, OutOfTimeError, OSError):
             raise
         except Exception as error:
             if ranks().world > 1:
