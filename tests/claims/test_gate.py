@@ -211,38 +211,37 @@ def test_a_decorator_that_cannot_be():
         model()
 
 
-def test_the_action_runs_in_a_shell(tmp_path, digits_model):
+@pytest.mark.parametrize(
+    ("limit", "rule", "ends"),
+    [
+        ("100", ">= 0.6", (0, "result=passed")),
+        pytest.param("200", ">= 0.97", (1, "result=failed"), marks=pytest.mark.slow),
+        pytest.param("20", ">= 0.75", (3, "result=undecided"), marks=pytest.mark.slow),
+    ],
+)
+def test_the_action_runs_in_a_shell(tmp_path, digits_model, limit, rule, ends):
     """The step of the action, on the example project with a model of these tests."""
     yaml = pytest.importorskip("yaml")
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project)
     shutil.copy(digits_model, project / "model.safetensors")
+    claim = (project / "claim.toml").read_text().replace(">= 0.6", rule)
+    claim = claim.replace("limit = 200", f'limit = {limit}\nattack = "pgd"')
+    (project / "claim.toml").write_text(claim)
     step = yaml.safe_load(ACTION.read_text())["runs"]["steps"][1]
-    inputs = {"claim": "claim.toml", "baseline": "", "undecided": "fail", "out": "runs/gate"}
-    inputs["python"] = sys.executable
-
-    def gated(**edits: str) -> tuple[int, str]:
-        text = (EXAMPLE / "claim.toml").read_text()
-        for old, new in edits.items():
-            text = text.replace({"limit": "limit = 200", "rule": ">= 0.6"}[old], new)
-        text = text.replace("[audit]", '[audit]\nattack = "pgd"')
-        (project / "claim.toml").write_text(text)
-        values = {
-            name: inputs[expression.split(".")[1].split(" ")[0]]
-            for name, expression in step["env"].items()
-        }
-        values |= {"GITHUB_OUTPUT": str(project / "output"), "OUT": f"runs/{len(edits)}{edits}"}
-        values |= {"GITHUB_STEP_SUMMARY": str(project / "summary.md")}
-        ended = subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
-            cwd=project,
-            env={**os.environ, **values, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return ended.returncode, (project / "output").read_text().splitlines()[-1]
-
-    assert gated() == (0, "result=passed")
-    assert gated(rule=">= 0.97") == (1, "result=failed")
-    assert gated(limit="limit = 20", rule=">= 0.75") == (3, "result=undecided")
+    given = {"claim": "claim.toml", "baseline": "", "undecided": "fail", "out": "runs/gate"}
+    given["python"] = sys.executable
+    values = {name: given[text.split(".")[1].split(" ")[0]] for name, text in step["env"].items()}
+    values |= {"GITHUB_OUTPUT": str(project / "output"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    values |= {"GITHUB_STEP_SUMMARY": str(project / "summary.md")}
+    ended = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]],
+        cwd=project,
+        env={**os.environ, **values},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    said = (project / "output").read_text().splitlines()[-1]
+    assert (ended.returncode, said) == ends
+    assert f"gate: {ends[1].partition('=')[2]}" in (project / "summary.md").read_text()

@@ -18,6 +18,7 @@ from scotoma.cli import (  # noqa: F401  each adds its commands to the applicati
     training,
     verifying,
 )
+from scotoma.cli.app import INTERRUPTED, app
 from scotoma.execution.ranks import ranks
 from scotoma.utils.errors import InputError
 
