@@ -214,7 +214,7 @@ def test_a_decorator_that_cannot_be():
 @pytest.mark.parametrize(
     ("limit", "rule", "ends"),
     [
-        ("100", ">= 0.6", (0, "result=passed")),
+        ("200", ">= 0.6", (0, "result=passed")),
         pytest.param("200", ">= 0.97", (1, "result=failed"), marks=pytest.mark.slow),
         pytest.param("20", ">= 0.75", (3, "result=undecided"), marks=pytest.mark.slow),
     ],
