@@ -108,7 +108,7 @@ def test_masking_searches_and_ends_in_l2(report):
     assert checks["At eps 8 everything breaks"]["failures"] == 0
     success = {row["attack"]: row["success"] for row in masking.tables["attacks"]}
     assert 0 < success["random search"] <= success["many restarts"]
-    assert any("random search is a walk along the boundary" in note for note in masking.notes)
+    assert any("Random search is Square" in note for note in masking.notes)
     sizes = [row["eps"] for row in masking.tables["eps"]]
     assert sizes == sorted(sizes)
     assert sizes[-1] == 8

@@ -237,8 +237,9 @@ def test_what_is_written(ask, natural, tmp_path):
     assert finding.numbers["zero_gradients"] == n
     assert finding.numbers["cosine"] is None, "no perturbation, no angle"
     success = {row["attack"]: row["success"] for row in finding.tables["attacks"]}
-    assert success["single step"] == success["iterated"] == 0
-    assert success["many restarts"] < 0.1, "only random starts find anything"
+    assert success["single step"] == 0
+    assert success["iterated"] < 0.1, "only a random start finds anything"
+    assert success["many restarts"] < 0.15, "nor do more of them"
     assert success["random search"] > 0.3
     assert success["the audit's own"] > 0.3, "it ends with random search"
     assert not checks[OWN]["passed"]
