@@ -1,4 +1,4 @@
-"""The masking probe with fewer sizes, steps and points: for tests of what it tells of a model."""
+"""Audits with fewer sizes, steps, queries and points: for tests of what they tell of a model."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ from functools import partial
 
 import pytest
 
+from scotoma.attacks.adaptive import adapted
+from scotoma.attacks.min_l2 import MinL2
+from scotoma.attacks.min_linf import MinLinf
 from scotoma.probes.masking import probe
 
 
 def coarse(patch: pytest.MonkeyPatch) -> None:
-    """Let the probe look at a few sizes, steps and points."""
+    """Let the masking probe look at a few sizes, steps and points, and adapted attacks be short."""
     patch.setattr(probe, "SIZES", (0.5, 1.0, 2.0))
     patch.setattr(probe, "STEPS", (1, 5, 20))
     patch.setattr(probe, "LINEARITY", {"steps": 5, "restarts": 1})
     patch.setattr(probe, "IN_PLANES", 5)
     patch.setattr(probe, "loss_surface", partial(probe.loss_surface, steps=3))
+    hasty(patch)
+
+
+def hasty(patch: pytest.MonkeyPatch) -> None:
+    """Let adapted attacks be short: their strength has its own tests."""
+
+    def search(attack: adapted.Adapted, first: bool) -> MinLinf | MinL2:
+        kind = {"linf": MinLinf, "l2": MinL2}[attack.norm]
+        return kind(attack.norm, 30, 1, 10, until=attack.until)
+
+    patch.setattr(adapted.Adapted, "_search", search)
+    patch.setattr(adapted, "QUERIES", 50)
+    patch.setattr(adapted, "DECISIONS", 150)

@@ -23,7 +23,7 @@ def once(name: str, make: Callable[[Path], object]) -> Path:
     return path
 
 
-def barely_tested(data: Dataset, images: int = 40) -> Dataset:
+def barely_tested(data: Dataset, images: int = 12) -> Dataset:
     """Return the data with few test images: training evaluates on them after every epoch."""
     test = data.test.images(torch.arange(images)).numpy()
     return replace(data, test=ArraySplit(test, data.test.labels[:images].numpy(), "few"))

@@ -73,7 +73,7 @@ def test_more_queries_come_nearer_and_the_tolerance_saves_some():
     }
     ends = {
         tolerance: size(
-            Boundary("l2", 2000, tolerance=tolerance)(each, images, labels) - images, "l2"
+            Boundary("l2", 1200, tolerance=tolerance)(each, images, labels) - images, "l2"
         )
         for tolerance, each in counted.items()
     }
@@ -83,9 +83,10 @@ def test_more_queries_come_nearer_and_the_tolerance_saves_some():
     )
     assert ends[0.0].mean() <= ends[0.03].mean() < 1.006 * ends[0.0].mean()
     assert ends[0.03].mean() < ends[0.5].mean()
-    assert (counted[0.0].forwards >= 1999).all()  # a direction and its opposite together
-    assert counted[0.0].forwards.max() <= 2000
-    assert counted[0.5].forwards.max() < counted[0.03].forwards.float().mean() < 1500
+    assert (counted[0.0].forwards >= 1199).all()  # a direction and its opposite together
+    assert counted[0.0].forwards.max() <= 1200
+    used = {tolerance: each.forwards.float() for tolerance, each in counted.items()}
+    assert used[0.5].max() < used[0.03].mean() < used[0.0].mean()
 
 
 def test_breaks_a_model_without_gradient():
@@ -103,8 +104,8 @@ def test_nearer_than_another_implementation_that_asks_three_times_as_often():
     images, labels = images[right], labels[right]
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     torch.manual_seed(0)
-    _, theirs, won = foolbox.attacks.BoundaryAttack(steps=1500)(peer, images, labels, epsilons=None)
-    ours = Boundary("l2", queries=500)(model, images, labels)
+    _, theirs, won = foolbox.attacks.BoundaryAttack(steps=600)(peer, images, labels, epsilons=None)
+    ours = Boundary("l2", queries=200)(model, images, labels)
     assert won.all()
     assert fooled(model(ours), labels).all()
     assert size(ours - images, "l2").median() < size(theirs - images, "l2").median()

@@ -42,7 +42,7 @@ def distance(a: Tensor, b: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_reaches_the_optimum_of_linear_models(seed: int):
-    model, images, labels = problem((1, 28, 28), 60, seed)
+    model, images, labels = problem((1, 28, 28), 20, seed)
     adversarial = FMN("linf")(model, images, labels)
     ratio = distance(adversarial, images) / boxed_optimum(model, images, labels)
     assert fooled(model(adversarial), labels).all()

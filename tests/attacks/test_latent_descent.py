@@ -19,7 +19,7 @@ LEVELS = (0.0, 0.3, 1.0)
 
 
 def model(
-    binary: bool = False, levels: tuple[float, ...] = LEVELS, steps: int = 15
+    binary: bool = False, levels: tuple[float, ...] = LEVELS, steps: int = 5
 ) -> AnalysisBySynthesis:
     """Class k draws the flat image of grey level `levels[k]` for any latent; latent 0 is best."""
     vaes = ClassVAEs(SHAPE, 3)
@@ -29,7 +29,7 @@ def model(
     last = [layer for layer in vaes.decoder if isinstance(layer, nn.ConvTranspose2d)][-1]
     assert last.bias is not None
     last.bias.data = torch.tensor(levels).logit(1e-7)
-    made = AnalysisBySynthesis(vaes, binary=binary, samples=50, steps=steps)
+    made = AnalysisBySynthesis(vaes, binary=binary, samples=5, steps=steps)
     freeze(made)
     return made
 
@@ -69,9 +69,9 @@ def test_wrong_images_stay_and_passes_are_charged():
 
 def test_batches_change_nothing():
     images = flat(*torch.linspace(0, 1, 6).tolist())
-    made = model(steps=10)
+    made = model()
     labels = made(images).argmax(1)
-    attack = LatentDescent("l2", steps=20)
+    attack = LatentDescent("l2", steps=10)
     whole = attack(made, images, labels)
     parts = [attack(made, images[part], labels[part]) for part in torch.arange(6).split(4)]
     assert not torch.equal(whole, images)

@@ -34,7 +34,7 @@ def test_survives_what_is_not_a_number_or_flat():
 
 @pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
 def test_reaches_the_optimum_of_linear_models_inside_the_box(shape: tuple[int, int, int]):
-    model, images, labels = problem(40, shape)
+    model, images, labels = problem(12, shape)
     adversarial = MinL2("l2")(model, images, labels)
     ratio = size(adversarial - images, "l2") / l2_optimum(model, images, labels)
     assert fooled(model(adversarial), labels).all()

@@ -16,7 +16,6 @@ from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.attacks.square_l2 import Masses, pyramids
-from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
@@ -40,7 +39,7 @@ def test_breaks_linear_models_a_little_above_the_optimum_and_never_below():
         for row in range(2):
             threat = Threat("linf", min(1.0, max(1e-4, factor * float(optimum[row]))))
             one, label = images[row : row + 1], labels[row : row + 1]
-            adversarial = Square(threat, queries=2000)(model, one, label)
+            adversarial = Square(threat, queries=800)(model, one, label)
             assert least <= int(fooled(model(adversarial), label)) <= most
 
 
@@ -48,7 +47,7 @@ def test_breaks_linear_models_above_the_optimum_in_l2_and_never_below():
     model, images, labels = problem(10)
     optimum = l2_optimum(model, images, labels)
     for eps, share in ((0.99 * optimum.min(), 0), (1.6 * optimum.max(), 1)):
-        adversarial = Square(Threat("l2", float(eps)), queries=1000)(model, images, labels)
+        adversarial = Square(Threat("l2", float(eps)), queries=600)(model, images, labels)
         assert fooled(model(adversarial), labels).float().mean() == share
 
 
@@ -72,7 +71,7 @@ def test_asks_for_no_gradient_and_stays_inside(text: str):
     )
 
 
-def test_a_zero_gradient_stops_pgd_but_not_square_nor_strong():
+def test_a_zero_gradient_stops_pgd_but_not_square():
     model = Quantised(digits_model())
     images, labels = digits_images(30)
     threat = Threat("linf", 0.25)
@@ -83,9 +82,6 @@ def test_a_zero_gradient_stops_pgd_but_not_square_nor_strong():
 
     blind = broken(PGD(threat, restarts=1)(model, images, labels))
     assert broken(Square(threat, queries=500)(model, images, labels)) > blind + 0.1
-    strong = Strong(threat)(model, images, labels)
-    assert ((strong - images).abs().flatten(1).amax(1)[fooled(model(strong), labels)] <= 1).all()
-    assert broken(strong) > blind + 0.1
 
 
 @pytest.mark.parametrize("text", ["linf:0.2", "l2:0.8"])
