@@ -9,16 +9,18 @@ import pytest
 from scotoma.attacks.adaptive import adapted
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
+from scotoma.probes.divergence import probe as divergence
 from scotoma.probes.masking import probe
 
 
 def coarse(patch: pytest.MonkeyPatch) -> None:
-    """Let the masking probe look at a few sizes, steps and points, and adapted attacks be short."""
+    """Let probes look at a few sizes, steps, points and draws, and adapted attacks be short."""
     patch.setattr(probe, "SIZES", (0.5, 1.0, 2.0))
     patch.setattr(probe, "STEPS", (1, 5, 20))
     patch.setattr(probe, "LINEARITY", {"steps": 5, "restarts": 1})
     patch.setattr(probe, "IN_PLANES", 5)
     patch.setattr(probe, "loss_surface", partial(probe.loss_surface, steps=3))
+    patch.setattr(divergence, "divergence", partial(divergence.divergence, draws=8))
     hasty(patch)
 
 

@@ -19,6 +19,7 @@ from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.probes.generated import small
+from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 from scotoma.validity import judges
@@ -86,6 +87,12 @@ def digits_model(digits) -> Path:
         train("pgd", few, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
 
     return once("digits-pgd.safetensors", make)
+
+
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """Let audits draw no report, which takes longer than a small audit."""
+    monkeypatch.setattr("scotoma.report.publishing.draw", read_report)
 
 
 @pytest.fixture

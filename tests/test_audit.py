@@ -235,6 +235,7 @@ def test_show_prints_verdicts_and_the_path(report, capsys):
         report["map"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_two_audits_is_refused(tmp_path, linear):
     out = tmp_path / "run"
     held = scotoma.audit(
@@ -254,6 +255,7 @@ def test_one_probe_with_two_settings_is_refused(linear):
         scotoma.audit(linear, "digits", "linf:0.1", probes=["norms", Norms(queries=7)])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_no_better_than_a_constant_one_is_noted(linear):
     images, labels = torch.rand(40, 1, 8, 8), torch.arange(40) % 10
     constant = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
@@ -285,6 +287,7 @@ def test_any_module_from_python(linear):
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_a_training_split_some_questions_cannot_be_asked(tmp_path, digits, linear):
     data = Dataset(**vars(digits) | {"train": None})
     probes = [QUICK.get(probe, probe) for probe in PROBES]
@@ -308,6 +311,7 @@ class Wrong(nn.Module):
         return -self.module(images)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("limit", [1, 2, 5, 30])
 def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
     for name, model in {"right": linear, "wrong": Wrong(linear)}.items():
@@ -326,6 +330,7 @@ def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
             assert report["robustness"].numbers["attack_success"] is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_attack_that_never_succeeds_breaks_nothing(tmp_path, digits):
     known = digits.test.images(torch.arange(500)).flatten(1)
 

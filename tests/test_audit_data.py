@@ -18,6 +18,8 @@ from scotoma.probes.norms.probe import Norms
 QUICK = Norms({"l0": ("vfga",), "l2": ("deepfool",), "linf": ("fmn-linf",)})
 SETTINGS: dict[str, Any] = {"attack": "fmn-linf", "probes": ["robustness"]}
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture(scope="module")
 def pairs(digits) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

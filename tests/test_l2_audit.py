@@ -19,6 +19,7 @@ from scotoma.probes.inequality.probe import Inequality
 from scotoma.probes.masking.probe import Masking
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.report import publishing
 from scotoma.results.report import read_report
 from scotoma.utils.text import norm_name
 
@@ -44,6 +45,7 @@ def report(tmp_path_factory, digits, digits_model):
     def make(folder: Path) -> None:
         with pytest.MonkeyPatch.context() as patch:
             coarse(patch)
+            patch.setattr(publishing, "draw", read_report)
             scotoma.audit(
                 str(digits_model), digits, threat, out=folder, probes=probes, attack="ddn", limit=30
             )
@@ -134,6 +136,7 @@ def test_galleries_show_what_lies_within_eps(report):
     assert 0 < sizes.min() <= sizes.max() <= EPS + 1e-6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_takes_l2_claims(scotoma, tmp_path, digits_model):
     out = tmp_path / "run"
     ended = scotoma(

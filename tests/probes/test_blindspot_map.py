@@ -89,6 +89,7 @@ def test_what_the_test_set_predicts_and_what_is_left(finding):
     assert numbers["residual_high"] < -0.3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_between_the_cells_the_search_goes_on(tmp_path):
     probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=20, composed=0)
     found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01, 400), probe)
@@ -105,6 +106,7 @@ def test_between_the_cells_the_search_goes_on(tmp_path):
     assert all(0.6 <= alpha <= 1 and abs(beta) <= (1 - alpha) / 2 + 1e-9 for alpha, beta in cells)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_that_does_not_mind_holds(tmp_path):
     probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1, steps=10, composed=0)
     found = find(tmp_path / "run", Hole(0.0), quadrants(0.3, 400), probe)
@@ -155,6 +157,7 @@ def test_it_is_drawn_again_to_the_byte(finding, folder):
     assert finding.images["worst"].shape[1:] == (3, 1, 16, 16)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_second_map_does_no_work_twice(finding, folder):
     before = sorted(path.name for path in (folder / "units").iterdir())
     found = find(folder, Hole(DEPTH), quadrants(0.01, 400), PROBE)
@@ -162,6 +165,7 @@ def test_a_second_map_does_no_work_twice(finding, folder):
     assert found.tables == finding.tables
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_model_that_classifies_nothing_correctly(tmp_path, digits, linear):
     class Wrong(type(linear)):
         def forward(self, input):

@@ -294,6 +294,7 @@ def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
     assert "other.py:build: the model has no layer 'relu3'" in wrong.err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_extractor_from_python(tmp_path, digits, linear):
     def audit(extractor):
         return api.audit(

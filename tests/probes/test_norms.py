@@ -431,6 +431,7 @@ def test_the_bounds_stand_in_the_report_and_in_the_call_that_repeats_it(report):
     assert draw(report.folder)["norms"].tables == report["norms"].tables
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
     def refuse(*_):
         raise AssertionError("attacked again")

@@ -13,7 +13,9 @@ from scotoma.models.loading import load_model
 from scotoma.probes.blindspots import definition, transformed
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch import patch
+from scotoma.report import publishing
 from scotoma.report.publishing import draw
+from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 
@@ -25,15 +27,10 @@ SHORT = Schedule(epochs=3, batch=64, peak=2e-3)
 def run(tmp_path_factory, digits, digits_model) -> Path:
     """An audit of the digits model with the attack that is cheapest."""
     folder = tmp_path_factory.mktemp("audit")
-    audit(
-        str(digits_model),
-        digits,
-        "linf:0.1",
-        out=folder,
-        probes=["blindspots"],
-        attack="ifgsm",
-        limit=140,
-    )
+    options = {"probes": ["blindspots"], "attack": "ifgsm", "limit": 140}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "draw", read_report)
+        audit(str(digits_model), digits, "linf:0.1", out=folder, **options)
     return folder
 
 
@@ -76,6 +73,7 @@ def test_patching_closes_the_blind_spot_and_compares(
     assert "a command" in page
     assert "patched" in page
 
+    monkeypatch.setattr(publishing, "draw", read_report)
     written = (tmp_path / "findings.json").read_bytes()
     again = patch(model, digits, run, tmp_path, schedule=SHORT, search=SEARCH, command="a command")
     for report_of in (json.loads(written), json.loads((tmp_path / "findings.json").read_text())):

@@ -109,6 +109,7 @@ FEW: dict[str, Any] = {"attack": "fmn-linf", "limit": 25}
 NORMS_PROBE = Norms({"l2": ("deepfool",), "linf": ("min-linf",)}, queries=100)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_order_of_the_probes_does_not_matter(tmp_path, linear):
     probes = ["robustness", BlindSpots(), NORMS_PROBE, "distance"]
     reports = [
@@ -126,6 +127,7 @@ def test_the_order_of_the_probes_does_not_matter(tmp_path, linear):
         assert finding.tables == other.tables
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_stopped_audit_reports_what_is_complete_from_one_ledger(tmp_path, linear):
     options: dict[str, Any] = {**FEW, "limit": 60, "probes": ["robustness", NORMS_PROBE]}
     out = tmp_path / "run"

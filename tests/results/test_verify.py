@@ -23,7 +23,9 @@ from scotoma.models.loading import load_model
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.report import publishing
 from scotoma.results.examples import EXAMPLE, ROUNDING
+from scotoma.results.report import read_report
 from scotoma.results.verify import Check, verify
 
 
@@ -31,15 +33,11 @@ from scotoma.results.verify import Check, verify
 def audited(tmp_path_factory, digits, digits_model) -> Path:
     def make(folder: Path) -> None:
         probes = ["robustness", BlindSpots(), Norms({"l2": ("deepfool",)})]
-        library.audit(
-            str(digits_model),
-            "digits",
-            "linf:0.1",
-            out=folder,
-            probes=[*probes, Transfer([centroids(digits)])],
-            attack="fmn-linf",
-            limit=25,
-        )
+        probes.append(Transfer([centroids(digits)]))
+        options = {"out": folder, "probes": probes, "attack": "fmn-linf", "limit": 25}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publishing, "draw", read_report)
+            library.audit(str(digits_model), "digits", "linf:0.1", **options)
 
     return once("audit-to-verify", make)
 
