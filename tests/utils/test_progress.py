@@ -20,14 +20,19 @@ def test_nested_bars_show_what_is_done_and_then_disappear(terminal, capsys):
         with progress.bar("inner", 10) as inner:
             inner(4)
             assert progress._bars is not None
+            progress.say("3 fooled")
+            assert progress._bars.tasks[1].description == "inner, 3 fooled"
+            progress.say("4 fooled")
             assert [(task.description, task.completed) for task in progress._bars.tasks] == [
                 ("outer", 1),
-                ("inner", 4),
+                ("inner, 4 fooled", 4),
             ]
+        progress.keep("a line that stays")
         assert [task.description for task in progress._bars.tasks] == ["outer"]
     assert progress._bars is None
     captured = capsys.readouterr()
     assert "outer" in captured.err
+    assert "a line that stays\n" in captured.err
     assert captured.out == ""
 
 
@@ -48,4 +53,6 @@ def test_nothing_is_printed_where_there_is_no_terminal(capsys):
     for progress in (Progress(), Silent()):
         with progress.bar("work", 2) as advance:
             advance(2)
+            progress.say("half")
+            progress.keep("a line")
     assert capsys.readouterr() == ("", "")

@@ -88,6 +88,12 @@ class Watched(Progress):
         with self._shown.bar(what, total) as advance:
             yield self._then_check(advance)
 
+    def say(self, text: str) -> None:
+        self._shown.say(text)
+
+    def keep(self, text: str) -> None:
+        self._shown.keep(text)
+
     def _then_check(self, advance: Callable[[int], None]) -> Advance:
         def both(steps: int) -> None:
             advance(steps)

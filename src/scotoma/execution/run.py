@@ -33,7 +33,7 @@ from scotoma.execution.collection import Collection
 from scotoma.execution.evaluation import finite_logits
 from scotoma.execution.features import read_features
 from scotoma.execution.fingerprint import describe, fingerprint, name
-from scotoma.execution.records import EXAMPLE, verified_logits
+from scotoma.execution.records import EXAMPLE, fallen, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
@@ -403,7 +403,11 @@ class Run(Executor):
                 frame = pl.concat(self.map_batches(part, work, advance))
             return self._packed(frame.with_columns(_constants(labels)), transform)
 
+        done, fooled = 0, 0
         for _, frame in self._units(what, config, compute):
+            within = fallen(frame, self.claim.threat.eps, self.claim.threat.norm)
+            done, fooled = done + len(frame), fooled + int(within.sum())
+            self.progress.say(f"{fooled:,} of {done:,} fooled within eps")
             yield frame
 
     def _packed(self, table: pl.DataFrame, transform: Transform | None) -> pl.DataFrame:

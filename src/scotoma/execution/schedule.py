@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from scotoma.claim import Claim
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.ranks import ranks
+from scotoma.execution.records import fallen
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import stages
 from scotoma.execution.store import write_whole
@@ -198,8 +199,19 @@ def _measure(
                         raise TypeError(f"probe {name}: measure returned a {kind}, not a function")
                     reports[name] = conclusion, part
                 seconds[name] = time.monotonic() - began
+                run.progress.keep(_so_far(name, part, seconds[name]))
                 advance(1)
             order.sort(key=lambda name: seconds.get(name, 0.0))
+
+
+def _so_far(name: str, run: Run, seconds: float) -> str:
+    """Return a line on a probe that has measured: its images, and how many are fooled by now."""
+    threat, rows = run.claim.threat, run.ledger.rows()
+    fooled = int(fallen(rows, threat.eps, threat.norm).sum()) if len(rows) else 0
+    return (
+        f"{name}: {len(run.indices):,} images in {spoken(seconds)}; {fooled:,} of them fooled "
+        f"within {threat} so far"
+    )
 
 
 def _usual(name: str) -> int:

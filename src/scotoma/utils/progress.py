@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 Advance = Callable[[int], None]
 
@@ -25,6 +26,7 @@ class Progress:
 
     def __init__(self):
         self._bars: Bars | None = None
+        self._open: list[tuple[TaskID, str]] = []
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
@@ -35,9 +37,11 @@ class Progress:
         if self._bars is not None:
             task = self._bars.add_task(what, total=total)
             bars = self._bars
+            self._open.append((task, what))
             try:
                 yield lambda steps: bars.advance(task, steps)
             finally:
+                self._open.pop()
                 bars.remove_task(task)
             return
         with _live() as self._bars:
@@ -46,6 +50,17 @@ class Progress:
                     yield advance
             finally:
                 self._bars = None
+
+    def say(self, text: str) -> None:
+        """Write beside the innermost bar how far its work has come."""
+        if self._bars is not None and self._open:
+            task, what = self._open[-1]
+            self._bars.update(task, description=f"{what}, {text}")
+
+    def keep(self, text: str) -> None:
+        """Write a line above the bars, which stays."""
+        if self._bars is not None and self._bars.console.is_terminal:
+            self._bars.console.print(text, soft_wrap=True, highlight=False)
 
 
 class Silent(Progress):
