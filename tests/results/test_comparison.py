@@ -49,7 +49,7 @@ def test_rates_on_the_same_images_have_the_exact_p(tmp_path):
     rates = {row["audit"]: row for row in found["robustness"].tables["rates"]}
     assert (rates["first"]["robust_accuracy"], rates["second"]["accuracy"]) == (0.7, 0.75)
     assert found["images"].numbers == {"n": 40, "changed": 20}
-    ways = {tuple(row.values()) for row in found["images"].tables["ways"]}
+    ways = {tuple(row.values()) for row in found["images"].tables["sides"]}
     assert ways == {
         ("withstands", "withstands", 20),
         ("fooled", "misclassified", 10),
@@ -148,6 +148,21 @@ def test_unequal_attacks_are_named(tmp_path):
     assert notes(read_audits([one, two])) == []
     three = made_audit(tmp_path / "three", [0.05] * 4, attack="FGSM()")
     assert "ran different attacks" in notes(read_audits([one, three]))[0]
+
+
+def test_a_model_that_hides_its_gradient_is_never_ahead(tmp_path):
+    masking = Finding("masking", "?", "broken", "r", "h", {"masked": True, "circumvented": False})
+    hidden = made_audit(tmp_path / "hidden", [INF] * 20, findings=[masking])
+    honest = made_audit(tmp_path / "honest", [0.05] * 20)
+    for runs in ((hidden, honest), (honest, hidden)):
+        found = compared(*runs)["robustness"]
+        assert [row["ahead"] for row in found.tables["differences"]] == ["undecided"] * 2
+        assert found.tables["medians"][0]["ahead"] == "undecided"
+        assert found.verdict == "undecided"
+        assert "not measured" in notes(read_audits(runs))[0]
+    broken = made_audit(tmp_path / "broken", [0.05] * 20, findings=[masking])
+    better = made_audit(tmp_path / "better", [INF] * 20)
+    assert compared(broken, better)["robustness"].tables["differences"][1]["ahead"] == "better"
 
 
 def test_pictures_are_those_that_the_audits_stored(digits, tmp_path):

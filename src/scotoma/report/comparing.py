@@ -121,7 +121,7 @@ def compare(
     lead = (
         f"{len(audits)} audits of {audits.data} under {norm_name(audits.threat.norm)} "
         f"perturbations of size up to {str(audits.threat).partition(':')[2]}, compared on the "
-        f"{audits.n:,} test images that all of them attacked. {findings[0].headline}"
+        f"{audits.n:,} test images that all of them attacked."
     )
     write_whole(folder / "images.csv", every_image(audits).write_csv().encode())
     write_comparison(folder, title, lead, findings, provenance)
@@ -174,18 +174,24 @@ def _differences(tables: dict[str, list[Row]]) -> list[Row]:
             "measure": row["measure"],
             "of": f"{row['first']} less {row['second']}",
             "difference": row["difference"],
-            "corrected_p": row["corrected_p"],
+            "corrected_p": _p(row["corrected_p"]),
             "ahead": row["ahead"],
         }
         for row in rows
     ]
 
 
+def _p(value: float | None) -> str:
+    return NONE if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _print(console: Any, name: str, rows: Sequence[Row]) -> None:
     """Print a table of a finding."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=name, title_justify="left", title_style="bold")
+    style: Any = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD}
+    table = Table(title=name, pad_edge=False, **style)
     shown = columns(rows)
     for column in shown:
         table.add_column(column.heading, justify="right" if column.numeric else "left")

@@ -27,6 +27,12 @@ def notes(audits: Audits) -> list[str]:
             "can only show less robustness. Run the same probes with the same attack to compare "
             "models alone."
         )
+    found += [
+        f"{audit.name}: something hides the gradient and no attack of its audit got around it, so "
+        "its robust accuracy was not measured. It is not called ahead of any other."
+        for audit in audits
+        if audit.hidden
+    ]
     versions = {
         audit.report.provenance.get("versions", {}).get("scotoma", "unknown") for audit in audits
     }

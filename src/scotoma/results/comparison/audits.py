@@ -44,6 +44,15 @@ class Audit:
         """Rows of the ledger for the test set itself."""
         return self.ledger.rows()
 
+    @property
+    def hidden(self) -> bool:
+        """Whether the gradient is masked and no attack got around it: attacks then say little."""
+        return any(
+            finding.numbers.get("masked") and not finding.numbers.get("circumvented")
+            for finding in self.report.findings
+            if finding.probe == "masking"
+        )
+
     def correct(self, transform: str = UNCHANGED) -> np.ndarray:
         """Return which images are classified correctly before an attack, bool (n,)."""
         rows = self.ledger.rows(transform)

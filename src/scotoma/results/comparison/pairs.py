@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -15,11 +15,14 @@ from scotoma.utils.stats import finite, median, paired_difference
 
 LEVEL = 0.05
 """Corrected p below which two rates differ."""
+UNDECIDED = "undecided"
+"""Who is ahead where the images do not tell."""
 SEED = 0
 """Seed of the bootstrap: two comparisons of the same folders print the same numbers."""
 RULE = (
-    f"differs if the exact McNemar p of some pair, corrected for all tests of this section (Holm), "
-    f"is below {LEVEL:.0%}, else undecided: these images do not tell the audits apart"
+    "differs if the exact McNemar p of some pair, corrected for all tests of this section (Holm), "
+    f"is below {LEVEL:.0%} and the audit ahead hides no gradient, else undecided: "
+    "these audits do not tell the models apart"
 )
 INTERVALS = (
     "Rates have 95% Wilson intervals. The difference of two rates is that of the same images, with "
@@ -41,12 +44,15 @@ class Measure:
     Args:
         name: what the rate is; more is better.
         values: one array for each audit, bool (n,).
+        attacked: whether it rests on attacks that fail. An audit whose gradient is hidden is then
+            never ahead, since its robustness was not measured.
         columns: further columns of its rows.
     """
 
     name: str
     values: list[np.ndarray]
-    columns: Row
+    attacked: bool = True
+    columns: Row = field(default_factory=dict)
 
 
 def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
@@ -54,7 +60,7 @@ def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
 
     `first_only` counts the images that count in the first audit alone.
     """
-    rows = []
+    rows, hidden = [], [audit.name for audit in audits if audit.hidden]
     for measure in measures:
         for a, b in combinations(range(len(audits)), 2):
             first, second = measure.values[a], measure.values[b]
@@ -68,12 +74,14 @@ def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
                     "first_only": int((first & ~second).sum()),
                     "second_only": int((second & ~first).sum()),
                     "p": mcnemar(first, second),
+                    "attacked": measure.attacked,
                 }
             )
     for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
         ahead = row["first"] if row["difference"] > 0 else row["second"]
         row |= {"p": finite(row["p"]), "corrected_p": finite(corrected)}
-        row["ahead"] = ahead if corrected < LEVEL else "undecided"
+        trusted = not row.pop("attacked") or ahead not in hidden
+        row["ahead"] = ahead if corrected < LEVEL and trusted else UNDECIDED
     return rows
 
 
@@ -83,7 +91,7 @@ def verdict(rows: Sequence[Row]) -> Verdict:
     >>> verdict([{"ahead": "undecided"}]), verdict([{"ahead": "new"}, {"ahead": "undecided"}])
     ('undecided', 'differs')
     """
-    return "differs" if any(row["ahead"] != "undecided" for row in rows) else "undecided"
+    return "differs" if any(row["ahead"] != UNDECIDED for row in rows) else "undecided"
 
 
 def medians(audits: Audits, norm: str) -> list[Row]:
@@ -92,7 +100,8 @@ def medians(audits: Audits, norm: str) -> list[Row]:
     rows = []
     for a, b in combinations(range(len(audits)), 2):
         gap = median_difference(sizes[a], sizes[b], SEED, of=pairs)
-        clear = gap.low > 0 or gap.high < 0
+        winner = audits.each[a if gap.low > 0 else b]
+        clear = (gap.low > 0 or gap.high < 0) and not winner.hidden
         rows.append(
             {
                 "norm": norm,
@@ -101,7 +110,7 @@ def medians(audits: Audits, norm: str) -> list[Row]:
                 "median_first": finite(median(sizes[a]).value),
                 "median_second": finite(median(sizes[b]).value),
                 **columns("difference", gap),
-                "ahead": audits.names[a if gap.low > 0 else b] if clear else "undecided",
+                "ahead": winner.name if clear else UNDECIDED,
             }
         )
     return rows

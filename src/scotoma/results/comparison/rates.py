@@ -31,7 +31,7 @@ def describe(audits: Audits) -> Finding:
     norm, eps = audits.threat.norm, audits.threat.eps
     correct = [audit.correct() for audit in audits]
     robust = [beyond(audit.sizes(norm), eps) for audit in audits]
-    rows = differences(audits, [Measure(CLEAN, correct, {}), Measure(ROBUST, robust, {})])
+    rows = differences(audits, [Measure(CLEAN, correct, False), Measure(ROBUST, robust)])
     gaps, size = medians(audits, norm), f"{norm_name(norm)} perturbation size"
     return Finding(
         probe="robustness",
@@ -93,12 +93,13 @@ def _headline(audits: Audits, rows: list[Row]) -> str:
     if not clear:
         gap = max(robust, key=lambda row: abs(row["difference"]))
         return (
-            f"On {audits.n:,} images no robust accuracy {within} differs beyond chance; the "
-            f"largest difference is {_points(gap)} ({gap['first']} less {gap['second']})."
+            f"On {audits.n:,} images no model is shown to be more robust {within}; the "
+            f"largest difference, {gap['first']} less {gap['second']}, is {_points(gap)}."
         )
     said = "; ".join(_ahead(row) for row in clear)
     undecided = len(robust) - len(clear)
-    rest = f" {undecided} of {len(robust)} pairs are undecided." if undecided else ""
+    are = "is" if undecided == 1 else "are"
+    rest = f" {undecided} of {len(robust)} pairs {are} undecided." if undecided else ""
     return f"On the same {audits.n:,} images robust accuracy {within} differs: {said}.{rest}"
 
 

@@ -39,7 +39,8 @@ def after_transforms(audits: Audits) -> Finding | None:
         clean = [audit.correct(name) for audit in audits]
         kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
         named: Row = {"transform": words}
-        measures += [Measure("accuracy", clean, named), Measure("robust accuracy", kept, named)]
+        measures.append(Measure("accuracy", clean, False, named))
+        measures.append(Measure("robust accuracy", kept, columns=named))
         row: Row = {**named, "alpha_eps": budget}
         for audit, correct, robust in zip(audits, clean, kept, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
@@ -99,7 +100,7 @@ def other_norms(audits: Audits) -> Finding | None:
             continue
         bound = sizes.pop()
         kept = [beyond(audit.sizes(norm), bound) for audit in audits]
-        measures.append(Measure("robust accuracy", kept, {"norm": norm, "bound": bound}))
+        measures.append(Measure("robust accuracy", kept, columns={"norm": norm, "bound": bound}))
         row: Row = {"norm": norm, "bound": bound}
         for audit, robust in zip(audits, kept, strict=True):
             row |= columns(f"robust accuracy of {audit.name}", rate(robust))
@@ -145,7 +146,7 @@ def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row]
     robust = [row for row in rows if row["measure"] == "robust accuracy"]
     clear = [row for row in robust if row["ahead"] != "undecided"]
     if not clear:
-        return f"On {audits.n:,} images no robust accuracy {where} differs beyond chance."
+        return f"On {audits.n:,} images no model is shown to be more robust {where}."
     wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
     said = [
         f"{name} is ahead in {len(won)} of {len(robust)} comparisons "

@@ -61,7 +61,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
             else f"All {audits.n:,} images are on the same side in every audit."
         ),
         numbers={"n": audits.n, "changed": len(changed)},
-        tables={"ways": _ways(audits, sides), "images": rows[:LISTED]},
+        tables={"sides": _ways(audits, sides), "images": rows[:LISTED]},
         figures=(
             (
                 Gallery(

@@ -79,12 +79,6 @@ def unattacked(audit: Audit) -> int:
     return max(0, audit.report.provenance.get("data", {}).get("test", 0) - audit.audited)
 
 
-def masked(audit: Audit) -> bool:
-    """Return whether the gradient is hidden and no attack got around it."""
-    found = finding(audit, "masking")
-    return bool(found and found.numbers.get("masked") and not found.numbers.get("circumvented"))
-
-
 def certified(audit: Audit) -> bool:
     """Return whether a radius was certified for any image in the norm of the claim."""
     radii = audit.rows[f"{threat(audit).norm}_certified"].to_numpy().astype(float)

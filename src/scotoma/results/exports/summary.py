@@ -169,7 +169,8 @@ def _remarks(audit: Audit) -> Iterator[str]:
         "Intervals are 95% (Wilson for rates, order statistics for the median). They cover the "
         "choice of images and not the strength of the attacks."
     )
-    if measured.masked(audit):
+    yield "The full results, with figures and adversarial images, are in the report of this digest."
+    if audit.hidden:
         yield "The model's gradient is hidden and no attack got around it."
     yield from audit.report.errors
     yield from audit.report.provenance.get("notes", ())
