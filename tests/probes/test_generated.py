@@ -19,6 +19,8 @@ from scotoma.probes.generated.generators import TRIAL, UserSampler, checked, loa
 from scotoma.probes.generated.latent_search import latent_search
 from scotoma.probes.generated.probe import Generated
 from scotoma.probes.generated.report import verdict
+from scotoma.results.judging import items, run_key
+from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import difference, rate
@@ -275,3 +277,25 @@ def test_a_bad_generator_ends_the_command_with_status_2(scotoma, tmp_path):
     assert ended.err.strip().count("\n") == 0
     assert "pixels reach from 2 to 2" in ended.err
     assert not (tmp_path / "run").exists()
+
+
+def test_people_judge_the_images_and_the_report_shows_it(audited, digits, scotoma, tmp_path):
+    audited(Trusting(but=3), generator=lighter(digits), images=60)
+    folder, answers = tmp_path / "run", tmp_path / "answers.csv"
+    assert scotoma("judge", folder).code == 0
+    assert (folder / "judge.html").stat().st_size > 10_000
+    report = read_report(folder)
+    shown = items(report)
+    assert {item.kind for item in shown} == {"test", "wrong label", "valid", "rejected"}
+    key = run_key(report)
+    seen = [(item.label + (item.kind == "wrong label")) % 10 for item in shown]
+    lines = [f"{key},{item.id},{label},1" for item, label in zip(shown, seen, strict=True)]
+    answers.write_text("\n".join(["run,id,answer,seconds", *lines]))
+    ended = scotoma("judge", folder, "--answers", answers)
+    assert ended.code == 0, ended.err
+    assert "see the intended class in 100.0%" in ended.out
+    assert read_report(folder)["judge"].verdict == "holds"
+    assert "Do people see the classes" in (folder / "report.html").read_text()
+    assert scotoma("verify", folder).code == 0
+    answers.write_text("run,id,answer\nother,a,1\n")
+    assert scotoma("judge", folder, "--answers", answers).code == 2

@@ -66,6 +66,18 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Controls:
+    """Test images among those that people judge, one half of them with wrong labels."""
+
+    images: Tensor
+    labels: Tensor
+    """What they are said to show."""
+    wrong: Tensor
+    """Whether that is wrong, bool (n,)."""
+    validity: Validity
+
+
+@dataclass(frozen=True)
 class Measured:
     """All that the probe measured.
 
@@ -78,6 +90,8 @@ class Measured:
         contrast: mean standard deviation of the pixels of a generated image over that of a real
             one.
         calibration: what the oracle does with real images.
+        controls: test images for people.
+        classes: names of the classes.
     """
 
     threat: Threat
@@ -87,6 +101,8 @@ class Measured:
     real: Validity
     contrast: float
     calibration: Calibration
+    controls: Controls
+    classes: tuple[str, ...]
 
     @property
     def success(self) -> Rate:

@@ -17,7 +17,7 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.generated import report
-from scotoma.probes.generated.analysis import Made, Measured
+from scotoma.probes.generated.analysis import Controls, Made, Measured
 from scotoma.probes.generated.generators import (
     TRIAL,
     Generator,
@@ -122,6 +122,8 @@ class Generated(Probe):
             oracle.judge(real, labels),
             float(made.images.std((2, 3)).mean() / real.std((2, 3)).mean()),
             oracle.calibration,
+            _controls(real, labels, len(claim.data.classes), oracle),
+            claim.data.classes,
         )
         return partial(report.describe, self.question, settings.attack, measured)
 
@@ -152,6 +154,14 @@ class Generated(Probe):
         if "latent" in table.columns:
             latents = _unpacked(table["latent"])
         return Made(images, labels, oracle.judge(images, labels)), latents
+
+
+def _controls(real: Tensor, labels: Tensor, classes: int, oracle: ValidityOracle) -> Controls:
+    """Return the first test images, every other one with the next class as its label."""
+    n = min(2 * report.CONTROLS, len(real))
+    wrong = torch.arange(n) % 2 == 1
+    said = torch.where(wrong, (labels[:n] + 1) % classes, labels[:n])
+    return Controls(real[:n], said, wrong, oracle.judge(real[:n], said))
 
 
 def _attacked(made: Made, run: Run, settings: Settings) -> Made:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from scotoma.claim import Threat
 from scotoma.execution import records as rec
@@ -15,12 +16,15 @@ from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, wo
 from scotoma.probes.generated.analysis import Made, Measured
 from scotoma.probes.robustness.probe import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
+from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.validity.oracle import LEVEL, Calibration
 
 PROBE = "generated"
 SHOWN = 6
+VALID, SEARCHES, REJECTED, CONTROLS = 40, 20, 10, 15
+"""Most images of each kind that people judge, and controls with right and with wrong labels."""
 TEST, MADE, SEARCHED = "test set", "generated, valid", "after latent search, valid"
 RULE = (
     "Success on valid generated images is compared with that on the test set, at eps. Broken: the "
@@ -72,6 +76,7 @@ def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> 
     groups = [(TEST, tests), (MADE, made.rows)]
     groups += [(SEARCHED, searched.rows)] if searched else []
     galleries = [*_broken(measured), *_searches(measured)]
+    shown_rows, shown_images = _for_people(measured)
     return Finding(
         probe=PROBE,
         question=question,
@@ -96,6 +101,7 @@ def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> 
             "sets": [_row(name, rows, threat) for name, rows in groups],
             "distances": _distances(measured),
             "classes": _classes(made, threat),
+            JUDGED: shown_rows,
         },
         figures=(
             Bars(
@@ -121,7 +127,9 @@ def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> 
             *_rejects(made),
         ),
         notes=_notes(attack, measured),
-        images={gallery.images: shown for gallery, shown in galleries} | _reject_images(made),
+        images={gallery.images: shown for gallery, shown in galleries}
+        | _reject_images(made)
+        | {JUDGED: shown_images},
         worst=worst_rate(measured.success, f"{OF_CORRECT} are fooled among valid generated ones"),
     )
 
@@ -216,6 +224,35 @@ def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
             "image, so it is no success rate of typical ones."
         )
     return tuple(notes)
+
+
+def _for_people(measured: Measured) -> tuple[list[Row], np.ndarray]:
+    """Return the images that `scotoma judge` shows, with what each is to show."""
+    made, found, controls = measured.made, measured.searched, measured.controls
+    parts: list[tuple[str, Tensor, Tensor | bool, Tensor]] = []
+    valid = made.validity.valid
+    for kind, kept, most in (("valid", valid, VALID), ("rejected", ~valid, REJECTED)):
+        rows = kept.nonzero().squeeze(1).tolist()[:most]
+        parts += [(kind, made.labels[row], valid[row], made.images[row]) for row in rows]
+    if found is not None:
+        rows = _one_a_class(
+            found.labels.tolist(), found.validity.valid.nonzero().squeeze(1).tolist(), SEARCHES
+        )
+        parts += [("searched", found.labels[row], True, found.images[row]) for row in rows]
+    for row, wrong in enumerate(controls.wrong.tolist()):
+        kind = "wrong label" if wrong else "test"
+        valid_control = controls.validity.valid[row]
+        parts.append((kind, controls.labels[row], valid_control, controls.images[row]))
+    table = [
+        {
+            "kind": kind,
+            "label": int(label),
+            "class": measured.classes[int(label)],
+            "valid": bool(accepted),
+        }
+        for kind, label, accepted, _ in parts
+    ]
+    return table, torch.stack([image for *_, image in parts]).numpy()
 
 
 def _one_a_class(labels: list[int], rows: Sequence[int], n: int = SHOWN) -> list[int]:

@@ -1,0 +1,44 @@
+"""The command `judge`: people look at the images of an audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from scotoma.cli.app import app
+
+
+@app.command()
+def judge(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV that the page has saved; once for each person."),
+    ] = None,
+) -> None:
+    """Write a page on which people judge the audit's images, or add their answers to the report."""
+    from scotoma.execution.store import write_whole
+    from scotoma.report.judging import page
+    from scotoma.report.publishing import publish
+    from scotoma.results.judging import PROBE, class_names, items, judgement, read_answers, run_key
+    from scotoma.results.report import read_report
+    from scotoma.results.saved import save_finding
+
+    report = read_report(folder)
+    shown = items(report)
+    classes = class_names(report)
+    if not answers:
+        path = folder / "judge.html"
+        title = f"Images of {report.claim['data']}"
+        write_whole(path, page(shown, run_key(report), classes, title).encode())
+        typer.echo(f"open {path} in a browser; it needs no network, and saves the answers as CSV")
+        return
+    people = [read_answers(path, report, len(classes)) for path in answers]
+    finding = judgement(shown, people)
+    save_finding(folder, finding)
+    others = [each for each in report.findings if each.probe != PROBE]
+    publish(folder, report.claim, [*others, finding], report.provenance)
+    typer.echo(finding.headline)
+    typer.echo(f"report: {report.html}")

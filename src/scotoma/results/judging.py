@@ -1,0 +1,308 @@
+"""Answers of people: which images they were shown, and how often they see the intended class.
+
+A finding whose images people can judge has a table `judged` (columns `kind`, `label`, `class`, and
+`valid` by the oracle) and an array `judged` with an image a row. Kinds are those of `KINDS`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from scotoma.results.finding import Bars, Finding, Row, Verdict
+from scotoma.results.report import Report
+from scotoma.utils.errors import InputError
+from scotoma.utils.stats import Estimate, Rate, finite, rate
+
+JUDGED = "judged"
+"""Name of the table and of the array."""
+KINDS = {
+    "test": "control: untouched test images",
+    "wrong label": "control: test images with a wrong label",
+    "valid": "accepted by the oracle",
+    "searched": "accepted by the oracle after a search",
+    "rejected": "rejected by the oracle",
+}
+CONTROLS = ("test", "wrong label")
+COLUMNS = ("run", "id", "answer", "seconds")
+CANNOT_TELL = "cannot tell"
+PROBE = "judge"
+QUESTION = "Do people see the classes that the changed and generated images are to show?"
+TRUSTED, AGREED = 0.8, 0.8
+"""Share of right answers on controls from which a person is trusted, and share of valid images
+below which the oracle accepts too much. People read handwritten digits with far fewer errors, so
+both leave room for a few slips in a hundred images."""
+RULE = (
+    f"Undecided: on the controls fewer than {TRUSTED:.0%} of the answers are right. Holds: the "
+    "95% interval of the share of accepted images on which the answer is the intended class lies "
+    f"above {AGREED:.0%}. Broken: it lies below. Otherwise weak."
+)
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Item:
+    """An image to judge; `id` does not tell what kind it is."""
+
+    id: str
+    kind: str
+    label: int
+    valid: bool
+    image: np.ndarray
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One person's answers: from the id of an item to a class, None for "cannot tell"."""
+
+    person: str
+    classes: dict[str, int | None]
+
+
+def run_key(report: Report) -> str:
+    """Return what the answers to this run are marked with."""
+    parts = [finding for finding in report.findings if JUDGED in finding.images]
+    digest = hashlib.sha256()
+    for finding in parts:
+        digest.update(np.ascontiguousarray(finding.images[JUDGED]).tobytes())
+    return digest.hexdigest()[:12]
+
+
+def items(report: Report) -> list[Item]:
+    """Return the images of a run that people can judge, in an order that tells nothing.
+
+    Raises:
+        InputError: there are none.
+    """
+    key, found = run_key(report), []
+    for finding in report.findings:
+        if JUDGED not in finding.images:
+            continue
+        pairs = zip(finding.tables[JUDGED], finding.images[JUDGED], strict=True)
+        for number, (row, image) in enumerate(pairs):
+            code = hashlib.sha256(f"{key} {finding.probe} {number}".encode()).hexdigest()[:10]
+            found.append(Item(code, row["kind"], row["label"], row["valid"], image))
+    if not found:
+        raise InputError(
+            f"{report.folder}: this run has no images to judge; run the probe generated first"
+        )
+    return sorted(found, key=lambda item: item.id)
+
+
+def class_names(report: Report) -> list[str]:
+    """Return the names of the classes, or the number of one that no image is to show."""
+    rows = [row for finding in report.findings for row in finding.tables.get(JUDGED, ())]
+    names = {row["label"]: row["class"] for row in rows}
+    return [names.get(number, str(number)) for number in range(1 + max(names))]
+
+
+def read_answers(path: Path, report: Report, classes: int) -> Answers:
+    """Read a CSV that the page wrote.
+
+    Raises:
+        InputError: the file cannot be read, is of another run, or has a wrong line.
+    """
+    key, known, found = run_key(report), {item.id for item in items(report)}, {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    if not lines:
+        raise InputError(f"{path}: has no answers")
+    if missing := [name for name in COLUMNS[:3] if name not in lines[0]]:
+        raise InputError(f"{path}: has no column {missing[0]!r}; want {', '.join(COLUMNS)}")
+    for number, line in enumerate(lines, 2):
+        where = f"{path}: line {number}"
+        code, answer = line["id"] or "", (line["answer"] or "").strip()
+        if line["run"] != key:
+            raise InputError(f"{where}: answers to run {line['run']}; this run is {key}")
+        if code not in known:
+            raise InputError(f"{where}: unknown image {code!r}")
+        if code in found:
+            raise InputError(f"{where}: a second answer to image {code}")
+        if answer == CANNOT_TELL:
+            found[code] = None
+        elif answer.isdecimal() and int(answer) < classes:
+            found[code] = int(answer)
+        else:
+            raise InputError(
+                f"{where}: answer {answer!r}; want a class from 0 to {classes - 1}, or "
+                f"{CANNOT_TELL!r}"
+            )
+    return Answers(path.stem, found)
+
+
+def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
+    """Return Cohen's kappa of two judgements of the same images, with its 95% interval.
+
+    The interval is of the bootstrap over images. NaN where both say the same of every image.
+
+    Args:
+        first, second: (n,), compared by equality.
+        seed: seed of the bootstrap.
+
+    Source:
+        Cohen 1960.
+
+    >>> kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0])).value
+    0.5
+    """
+    n = len(first)
+    values = np.unique(np.concatenate([first, second]))
+
+    def value(rows: np.ndarray) -> float:
+        a, b = first[rows], second[rows]
+        chance = sum((a == each).mean() * (b == each).mean() for each in values)
+        return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
+
+    if n == 0:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    generator = np.random.default_rng(seed)
+    draws = np.array([value(generator.integers(0, n, n)) for _ in range(RESAMPLES)])
+    draws = draws[np.isfinite(draws)]
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
+    return Estimate(value(np.arange(n)), float(low), float(high), n)
+
+
+def judgement(shown: Sequence[Item], people: Sequence[Answers]) -> Finding:
+    """Return the finding on what people answered."""
+    rows = [row for person in people for row in _by_kind(shown, person)]
+    accepted = _agreement(shown, people, ("valid", "searched"))
+    refused = _agreement(shown, people, ("rejected",))
+    controls = _controls(shown, people)
+    agreement = _with_oracle(shown, people)
+    between = _between(people)
+    fit = f"{controls.value:.1%} of the answers to controls are right" if controls.n else ""
+    headline = (
+        f"{len(people)} {'person' if len(people) == 1 else 'people'} judged "
+        f"{sum(len(person.classes) for person in people)} images, and see the intended class in "
+        f"{accepted.value:.1%} ({100 * accepted.low:.1f}–{accepted.high:.1%}, n = {accepted.n}) of "
+        f"those that the oracle accepts; {fit}."
+        if accepted.n
+        else "No image that the oracle accepts has an answer."
+    )
+    return Finding(
+        probe=PROBE,
+        question=QUESTION,
+        verdict=verdict(controls, accepted),
+        rule=RULE,
+        headline=headline,
+        numbers={
+            "people": len(people),
+            **_columns("agreement_accepted", accepted),
+            **_columns("agreement_rejected", refused),
+            **_columns("controls_right", controls),
+            **_columns("kappa_with_oracle", agreement),
+            **({} if between is None else _columns("kappa_between_people", between)),
+        },
+        tables={"people": rows, "kinds": _pooled(shown, people)},
+        figures=(
+            Bars(
+                "kinds",
+                "Share of images in which people see the class that the image is to show, with 95% "
+                "intervals. Untouched test images show how well they read; wrong labels show that "
+                "they do not agree with everything.",
+                table="kinds",
+                label="images",
+                series={"see the intended class": "agreement"},
+                y_label="share of answers",
+            ),
+        ),
+        notes=(
+            "People saw the images in random order, without labels, and chose a class or “cannot "
+            "tell”, which counts as not seeing the intended class.",
+            "Kappa compares, over all images, whether a person sees the intended class with "
+            "whether the oracle accepts the image.",
+        ),
+    )
+
+
+def verdict(controls: Rate, accepted: Rate) -> Verdict:
+    """Return the verdict of `RULE`."""
+    if not accepted.n or not controls.n or controls.value < TRUSTED:
+        return "undecided"
+    if accepted.low > AGREED:
+        return "holds"
+    return "broken" if accepted.high < AGREED else "weak"
+
+
+def _sees(shown: Sequence[Item], person: Answers, kinds: Sequence[str]) -> np.ndarray:
+    """Return whether the person sees the intended class, bool, over the answered items."""
+    return np.array(
+        [
+            person.classes[item.id] == item.label
+            for item in shown
+            if item.kind in kinds and item.id in person.classes
+        ],
+        bool,
+    )
+
+
+def _agreement(shown: Sequence[Item], people: Sequence[Answers], kinds: Sequence[str]) -> Rate:
+    return rate(np.concatenate([_sees(shown, person, kinds) for person in people]))
+
+
+def _controls(shown: Sequence[Item], people: Sequence[Answers]) -> Rate:
+    """Return the share of right answers to controls: a wrong label is not to be seen."""
+    right = [
+        part
+        for person in people
+        for part in (_sees(shown, person, ("test",)), ~_sees(shown, person, ("wrong label",)))
+    ]
+    return rate(np.concatenate(right))
+
+
+def _with_oracle(shown: Sequence[Item], people: Sequence[Answers]) -> Estimate:
+    pairs = [
+        (person.classes[item.id] == item.label, item.valid)
+        for person in people
+        for item in shown
+        if item.id in person.classes
+    ]
+    said = np.array(pairs, bool).reshape(-1, 2)
+    return kappa(said[:, 0], said[:, 1])
+
+
+def _between(people: Sequence[Answers]) -> Estimate | None:
+    """Return the kappa of the classes that the first two people chose, on the images of both."""
+    if len(people) < 2:
+        return None
+    first, second = (person.classes for person in people[:2])
+    both = [code for code in first if code in second]
+    number = [
+        [-1 if each[code] is None else each[code] for code in both] for each in (first, second)
+    ]
+    return kappa(*map(np.array, number))
+
+
+def _by_kind(shown: Sequence[Item], person: Answers) -> list[Row]:
+    table = []
+    for kind, words in KINDS.items():
+        sees = rate(_sees(shown, person, (kind,)))
+        if sees.n:
+            unsure = sum(
+                person.classes.get(item.id, 0) is None for item in shown if item.kind == kind
+            )
+            row = {"person": person.person, "images": words, "n": sees.n, "cannot_tell": unsure}
+            table.append(row | _columns("agreement", sees))
+    return table
+
+
+def _pooled(shown: Sequence[Item], people: Sequence[Answers]) -> list[Row]:
+    rates = {words: _agreement(shown, people, (kind,)) for kind, words in KINDS.items()}
+    return [
+        {"images": words, "n": each.n} | _columns("agreement", each)
+        for words, each in rates.items()
+        if each.n
+    ]
+
+
+def _columns(name: str, value: Rate | Estimate) -> Row:
+    ends = {"": value.value, "_low": value.low, "_high": value.high}
+    return {f"{name}{end}": finite(each) for end, each in ends.items()}

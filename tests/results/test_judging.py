@@ -1,0 +1,161 @@
+"""What people answer: the page, the CSV and its faults, and the finding."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scotoma.report.judging import page
+from scotoma.results.finding import Finding
+from scotoma.results.judging import (
+    Answers,
+    class_names,
+    items,
+    judgement,
+    kappa,
+    read_answers,
+    run_key,
+)
+from scotoma.results.report import Report
+from scotoma.utils.errors import InputError
+
+CLASSES = ["a", "b", "</script>", "d"]
+
+
+@pytest.fixture
+def report() -> Report:
+    """A run with 30 images of five kinds."""
+    kinds = ["test", "wrong label", "valid", "searched", "rejected"] * 6
+    rows = [
+        {"kind": kind, "label": n % 4, "class": CLASSES[n % 4], "valid": kind in ("test", "valid")}
+        for n, kind in enumerate(kinds)
+    ]
+    images = np.random.default_rng(0).random((30, 1, 4, 4), np.float32)
+    finding = Finding(
+        "generated", "?", "holds", "", "", tables={"judged": rows}, images={"judged": images}
+    )
+    return Report(Path("run"), {}, [finding], {})
+
+
+def answered(report: Report, wrong: set[str] = frozenset(), unsure: set[str] = frozenset()):
+    """Answers of a person who sees the label but for some kinds of images."""
+    classes = {
+        item.id: None if item.kind in unsure else (item.label + (item.kind in wrong)) % 4
+        for item in items(report)
+    }
+    return Answers("me", classes)
+
+
+def test_images_are_shown_in_an_order_that_tells_nothing(report):
+    shown = items(report)
+    kinds = [item.kind for item in shown]
+    assert sorted(kinds) == sorted(row["kind"] for row in report.findings[0].tables["judged"])
+    assert kinds != sorted(kinds)
+    assert [item.id for item in items(report)] == [item.id for item in shown]
+    assert class_names(report) == CLASSES
+    with pytest.raises(InputError, match="no images to judge"):
+        items(replace(report, findings=[]))
+
+
+def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
+    html = page(items(report), run_key(report), CLASSES, "Images")
+    assert not re.search(r"https?://|src=\"(?!data:)|@import|<link", html)
+    content = json.loads(re.search(r'id="content">(.*?)</script>', html, re.DOTALL)[1])
+    assert len(content["items"]) == 30
+    assert content["classes"] == CLASSES
+    assert all(set(item) == {"id", "image"} for item in content["items"])
+
+
+@pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
+def test_the_script_of_the_page_writes_what_is_read(report, tmp_path):
+    """Answer by button and by key, go back once, and print the CSV into the page."""
+    html = page(items(report), run_key(report), CLASSES, "Images")
+    script = """<script>
+const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
+document.querySelectorAll("#choices button")[2].click();
+press("3"); press("9"); press(" "); press("1"); press("ArrowLeft"); press("0");
+const out = document.createElement("pre");
+out.id = "out"; out.textContent = toCsv() + document.getElementById("count").textContent;
+document.body.append(out);
+</script></html>"""
+    path = tmp_path / "judge.html"
+    path.write_text(html.replace("</html>", script))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    dom = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, timeout=120)
+    *lines, count = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)[1].split("\n")
+    assert count == "4 of 30 answered"
+    answers = tmp_path / "answers.csv"
+    answers.write_text("\n".join(lines))
+    order = [item.id for item in items(report)]
+    read = read_answers(answers, report, 4)
+    assert read.classes == dict(zip(order, [2, 3, None, 0], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"answer": "7"}, "line 2: answer '7'; want a class from 0 to 3"),
+        ({"answer": ""}, "line 2: answer ''"),
+        ({"id": "zz"}, "line 2: unknown image 'zz'"),
+        ({"run": "other"}, "line 2: answers to run other; this run is"),
+        (None, "line 3: a second answer"),
+    ],
+)
+def test_a_wrong_line_is_named(report, tmp_path, change, message):
+    line = {"run": run_key(report), "id": items(report)[0].id, "answer": "1", "seconds": "2"}
+    lines = [line, line] if change is None else [line | change]
+    path = tmp_path / "answers.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(line))
+        writer.writeheader()
+        writer.writerows(lines)
+    with pytest.raises(InputError, match=re.escape(message)):
+        read_answers(path, report, 4)
+
+
+def test_files_that_are_no_answers(report, tmp_path):
+    path = tmp_path / "answers.csv"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_answers(path, report, 4)
+    path.write_text("run,id\nx,y\n")
+    with pytest.raises(InputError, match="no column 'answer'"):
+        read_answers(path, report, 4)
+    path.write_text("")
+    with pytest.raises(InputError, match="has no answers"):
+        read_answers(path, report, 4)
+
+
+def test_a_person_who_sees_what_the_oracle_accepts(report):
+    finding = judgement(items(report), [answered(report, {"wrong label"}, {"rejected"})])
+    assert finding.numbers["controls_right"] == 1
+    assert finding.numbers["agreement_accepted"] == 1
+    assert finding.numbers["agreement_rejected"] == 0
+    rows = {row["images"]: row for row in finding.tables["people"]}
+    assert rows["rejected by the oracle"]["cannot_tell"] == 6
+    assert finding.verdict == "weak", "12 images are too few for an interval above 80%"
+    assert judgement(items(report), [answered(report, {"wrong label"})] * 3).verdict == "holds"
+
+
+def test_a_person_who_fails_the_controls_decides_nothing(report):
+    finding = judgement(items(report), [answered(report, {"test"})] * 3)
+    assert finding.numbers["controls_right"] == 0
+    assert finding.verdict == "undecided"
+    unread = {"valid", "searched", "wrong label"}
+    assert judgement(items(report), [answered(report, unread)] * 3).verdict == "broken"
+
+
+def test_kappa_of_chance_and_of_agreement():
+    """Cohen's kappa of the table 20, 5, 10, 15: 0.4."""
+    first = np.array([1] * 25 + [0] * 25)
+    second = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
+    found = kappa(first, second)
+    assert found.value == pytest.approx(0.4)
+    assert found.low < 0.4 < found.high
+    assert kappa(first, first).value == 1
+    assert np.isnan(kappa(np.ones(3), np.ones(3)).value)
