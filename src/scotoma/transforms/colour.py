@@ -77,7 +77,9 @@ class Hue:
         other, root = (1 - cosine) / 3, sine / math.sqrt(3)
         near, ahead, back = cosine + other, other + root, other - root
         turn = images.new_tensor([[near, back, ahead], [ahead, near, back], [back, ahead, near]])
-        turned = sum(turn[:, k, None, None] * images[:, k : k + 1] for k in range(3))
+        # a sum of channels, since a matrix product rounds differently in other batch sizes
+        red, green, blue = (turn[:, k, None, None] * images[:, k : k + 1] for k in range(3))
+        turned = red + green + blue
         return (turned + _grey(images) - _grey(turned)).clamp_(0, 1)
 
     def __str__(self) -> str:

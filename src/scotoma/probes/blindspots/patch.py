@@ -9,6 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
@@ -30,8 +33,12 @@ from scotoma.results.report import Report, read_report
 from scotoma.results.saved import save_finding
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.patched import Patched
+from scotoma.transforms.composition import Composition
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
+
+NEAR = 30
+"""Random neighbours of a composition that a network is trained on beside it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,27 @@ class Searched:
         trained = (map_report.PLANE, map_report.COMPOSED)
         plane = (each.worst for each in self.result.families if each.name in trained)
         sets = [each for each in (*self.grid, *plane) if each and is_blind(each, self.base)]
-        return tuple(dict.fromkeys(each.transform for each in sets if each.transform))
+        found = [each.transform for each in sets if each.transform]
+        composed = [each for each in found if isinstance(each, Composition)]
+        return tuple(dict.fromkeys([*found, *(near for each in composed for near in around(each))]))
+
+
+def around(composition: Composition, n: int = NEAR, seed: int = 0) -> list[Composition]:
+    """Return random compositions of the same families, each parameter as strong or weaker.
+
+    A network that learns one composition alone keeps its neighbours as blind spots. Signs are
+    random, so that the other direction of each parameter is among them.
+
+    >>> from scotoma.transforms import Blur, Gamma
+    >>> [len(each.parts) for each in around(Composition((Blur(1.0), Gamma(2.0))), n=2)]
+    [2, 2]
+    """
+    generator = np.random.default_rng(seed)
+
+    def drawn(part: Any) -> Transform:
+        return type(part).at(*(float(generator.uniform(-1, 1)) * each for each in part.point))
+
+    return [Composition(tuple(map(drawn, composition.parts))) for _ in range(n)]
 
 
 def patch(

@@ -13,6 +13,8 @@ from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate
 
+LISTED = 8
+"""Transforms that are named in a note."""
 QUESTION = "Does training on the blind spots close them, or do others take their place?"
 RULE = (
     f"{IS_HARMLESS} {SCALED} A blind spot is a harmless transform under which robust accuracy is "
@@ -78,9 +80,14 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
             "family for the old model, and that for the new one. "
             "Success rates are over the images that each model classifies correctly after the "
             "transform.",
-            f"Trained on: {'; '.join(map(str, trained_on))}.",
+            f"Trained on: {'; '.join(map(str, trained_on[:LISTED]))}{_more(trained_on)}.",
         ),
     )
+
+
+def _more(trained_on: Sequence[Transform]) -> str:
+    more = len(trained_on) - LISTED
+    return f"; and {more} more, random neighbours of a composition" if more > 0 else ""
 
 
 def _worst(rows: Sequence[Comparison]) -> Comparison | None:
