@@ -278,7 +278,7 @@ def _between(people: Sequence[Answers]) -> Estimate | None:
     number = [
         [-1 if each[code] is None else each[code] for code in both] for each in (first, second)
     ]
-    return kappa(*map(np.array, number))
+    return kappa(np.array(number[0]), np.array(number[1]))
 
 
 def _by_kind(shown: Sequence[Item], person: Answers) -> list[Row]:

@@ -26,8 +26,7 @@ class Made:
         images: (n, c, h, w).
         labels: the classes that they are to show, int64 (n,).
         validity: what the oracle says.
-        run: the run on the valid images, None before it.
-        margins: the model's margin at the end of a latent search, (n,).
+        run: the run on the images that are attacked, None before it.
         starts: the generated image that each search started from, int64 (n,).
     """
 
@@ -35,7 +34,6 @@ class Made:
     labels: Tensor
     validity: Validity
     run: Run | None = None
-    margins: np.ndarray | None = None
     starts: Tensor | None = None
 
     @property
@@ -56,11 +54,8 @@ class Made:
         """Attack success rate on the valid images that are classified correctly."""
         return rate(rec.successes(self.rows, threat.eps, threat.norm))
 
-    def fooled(self, threat: Threat) -> Rate:
-        """Share of valid images that the model gets wrong, with an attack or without."""
-        return rate(self.is_fooled(threat))
-
     def is_fooled(self, threat: Threat) -> np.ndarray:
+        """Return which attacked images the model gets wrong, with an attack or without, bool."""
         wrong = (self.rows["prediction"] != self.rows["label"]).to_numpy()
         return wrong | rec.fallen(self.rows, threat.eps, threat.norm)
 
@@ -108,39 +103,32 @@ class Measured:
     def success(self) -> Rate:
         return self.made.success(self.threat)
 
-    @cached_property
+    @property
     def unrestricted(self) -> Rate | None:
-        """Share of the searches from a correct image that end at a valid, misclassified one."""
-        found = self.searched
-        if found is None or found.starts is None:
-            return None
-        wrong = found.rows.filter(pl.col("prediction") != pl.col("label"))["index"].to_numpy()
-        ends = np.zeros(len(found.labels), bool)
-        ends[wrong] = True
-        return rate(ends[self._correct_starts(found)])
+        """Share of searches from a correct image that end at a valid, misclassified one."""
+        return None if self.searched is None else rate(self._ends(self.searched)[0])
 
-    @cached_property
+    @property
     def with_search(self) -> Rate | None:
-        """Share of correct valid starts that an attack, the search, or both together break.
+        """Share of correct valid starts that are broken within eps, or whose end is.
 
-        A search counts if its end is valid, and is misclassified or attacked within eps.
+        An end counts if it is valid, and is misclassified or attacked within eps.
         """
-        found = self.searched
-        if found is None or found.starts is None:
-            return None
-        broken = np.zeros(len(found.labels), bool)
-        broken[found.rows["index"].to_numpy()] = found.is_fooled(self.threat)
-        plain = np.zeros(len(self.made.labels), bool)
-        plain[self.made.rows["index"].to_numpy()] = self.made.is_fooled(self.threat)
-        either = broken | plain[found.starts.numpy()]
-        return rate(either[self._correct_starts(found)])
+        return None if self.searched is None else rate(self._ends(self.searched)[1])
 
-    def _correct_starts(self, found: Made) -> np.ndarray:
-        """Return which searches began at an image that is classified correctly, bool."""
-        correct = np.zeros(len(self.made.labels), bool)
-        correct[rec.correct(self.made.rows)["index"].to_numpy()] = True
+    def _ends(self, found: Made) -> tuple[np.ndarray, np.ndarray]:
+        """Return which correct starts have a misclassified end, and which are broken, bool each."""
         assert found.starts is not None
-        return correct[found.starts.numpy()]
+        total, starts = len(self.made.labels), found.starts.numpy()
+        correct, plain = np.zeros(total, bool), np.zeros(total, bool)
+        correct[rec.correct(self.made.rows)["index"].to_numpy()] = True
+        plain[self.made.rows["index"].to_numpy()] = self.made.is_fooled(self.threat)
+        wrong, broken = (np.zeros(len(found.labels), bool) for _ in range(2))
+        rows = found.rows["index"].to_numpy()
+        wrong[rows] = (found.rows["prediction"] != found.rows["label"]).to_numpy()
+        broken[rows] = found.is_fooled(self.threat)
+        began = correct[starts]
+        return wrong[began], (broken | plain[starts])[began]
 
     def gap(self, base: Rate) -> Estimate:
         """Return success on valid generated images less that on the test set."""

@@ -42,9 +42,13 @@ class Generator(Protocol):
     `decode` is None where a generator has no latents that can be searched.
     """
 
-    name: str
-    identity: str
-    """Decides the images together with the count and the seed."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> str:
+        """Decides the images together with the count and the seed."""
+        ...
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return images (count, c, h, w), labels int64 (count,) and latents (count, ...) if any."""

@@ -11,9 +11,10 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from scotoma.claim import Claim
+from scotoma.attacks.strong import SEARCHES
+from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import ArraySplit, Dataset
-from scotoma.execution.run import Run
+from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.generated import report
@@ -33,6 +34,8 @@ from scotoma.validity import ValidityOracle, oracle_for
 
 MOST = 1000
 """Most images that are generated, if the number is not given: then as many as are audited."""
+SHORT = 60
+"""Gradient steps of the attack on ends of the latent search. Starts have the whole audit attack."""
 FEWEST = 20
 """Valid images below which there is nothing to compare."""
 
@@ -108,7 +111,8 @@ class Generated(Probe):
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < FEWEST:
             return partial(report.rejected, self.question, loaded.name, made, oracle.calibration)
         run.attack(settings.make_attack(claim.threat), what="the test set")
-        made = _attacked(made, run, settings)
+        attack = settings.make_attack(claim.threat, until=claim.threat.eps)
+        made = _attacked(made, run, attack, made.validity.valid.nonzero().squeeze(1))
         searched = None
         if self.search and loaded.decode is not None and latents is not None:
             searched = _searched(made, run, settings, loaded, latents, oracle)
@@ -164,19 +168,23 @@ def _controls(real: Tensor, labels: Tensor, classes: int, oracle: ValidityOracle
     return Controls(real[:n], said, wrong, oracle.judge(real[:n], said))
 
 
-def _attacked(made: Made, run: Run, settings: Settings) -> Made:
-    """Attack the valid images, and keep the adversarial ones of a few."""
-    threat = run.claim.threat
+def _attacked(made: Made, run: Run, attack: Attack, rows: Tensor) -> Made:
+    """Attack some of the images, and keep the run on them."""
+    if not len(rows):
+        return made
     data = run.claim.data
     split = ArraySplit(made.images.numpy(), made.labels.numpy(), "generated images")
     shown = Dataset("generated images", split, data.train, data.classes, split.sha256)
-    rows = made.validity.valid.nonzero().squeeze(1)
-    if not len(rows):
-        return made
     other = run.aside(shown, rows)
-    attack = settings.make_attack(threat, until=threat.eps)
     other.attack(attack, what="generated images")
     return replace(made, run=other)
+
+
+def _short_attack(threat: Threat, settings: Settings) -> Attack:
+    """Return the attack on the ends of searches: one search, unless the model needs another."""
+    if settings.attack != "strong" or not settings.plan.clean:
+        return settings.make_attack(threat, until=threat.eps)
+    return SEARCHES[threat.norm](threat.norm, steps=SHORT, restarts=0, until=threat.eps)
 
 
 def _searched(
@@ -187,7 +195,10 @@ def _searched(
     latents: Tensor,
     oracle: ValidityOracle,
 ) -> Made:
-    """Search from every valid image, judge what was found, and attack it."""
+    """Search from every valid image, judge what was found, and attack it.
+
+    Only ends are attacked that can add something: of starts that withstand the attack.
+    """
     rows = made.validity.valid.nonzero().squeeze(1)
     decode = generator.decode
     assert decode is not None
@@ -226,8 +237,14 @@ def _searched(
     images = _unpacked(table["image"], run.claim.data.shape).clamp_(0, 1)
     labels = made.labels[rows]
     judged = oracle.judge(images, labels)
-    found = Made(images, labels, judged, margins=table["margin"].to_numpy(), starts=rows)
-    return _attacked(found, run, settings)
+    found = Made(images, labels, judged, starts=rows)
+    withstands = torch.ones(len(made.labels), dtype=torch.bool)
+    fooled = torch.from_numpy(made.is_fooled(run.claim.threat))
+    withstands[torch.from_numpy(made.rows["index"].to_numpy(writable=True))[fooled]] = False
+    wrong = torch.from_numpy(table["margin"].to_numpy(writable=True)) < 0
+    adding = judged.valid & (withstands[rows] | wrong)
+    attack = _short_attack(run.claim.threat, settings)
+    return _attacked(found, run, attack, adding.nonzero().squeeze(1))
 
 
 def _packed(name: str, values: Tensor | np.ndarray) -> pl.Series:
