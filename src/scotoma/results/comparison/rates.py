@@ -155,28 +155,29 @@ def _sizes(audits: Audits) -> np.ndarray:
 
 
 def _curve(audits: Audits) -> list[Row]:
-    norm = audits.threat.norm
+    found = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
     return [
         {
-            "audit": audit.name,
+            "audit": name,
             "eps": finite(size),
-            **columns("robust_accuracy", rate(beyond(audit.sizes(norm), float(size)))),
+            **columns("robust_accuracy", rate(beyond(smallest, float(size)))),
         }
-        for audit in audits
+        for name, smallest in found
         for size in _sizes(audits)
     ]
 
 
 def _difference_curve(audits: Audits) -> list[Row]:
-    rows, norm = [], audits.threat.norm
-    for a, b in combinations(audits, 2):
-        for size in _sizes(audits):
-            first, second = (beyond(audit.sizes(norm), float(size)) for audit in (a, b))
-            rows.append(
-                {
-                    "pair": f"{a.name} less {b.name}",
-                    "eps": finite(size),
-                    **columns("difference", paired_difference(first, second)),
-                }
-            )
-    return rows
+    found = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
+    return [
+        {
+            "pair": f"{one} less {other}",
+            "eps": finite(size),
+            **columns(
+                "difference",
+                paired_difference(beyond(first, float(size)), beyond(second, float(size))),
+            ),
+        }
+        for (one, first), (other, second) in combinations(found, 2)
+        for size in _sizes(audits)
+    ]

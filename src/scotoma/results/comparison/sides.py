@@ -45,7 +45,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     """Return the finding on images that changed sides."""
     sides = np.array([_sides(audit, audits) for audit in audits])
     changed = np.flatnonzero((sides != sides[0]).any(0))
-    rows = [_row(audits, sides, int(place)) for place in changed]
+    rows = [_row(audits, sides, int(place)) for place in changed[:LISTED]]
     album, fooled = Album(audits, data), [int(i) for i in changed if FOOLED in sides[:, i]]
     rounds = ((place, album.row(place)) for place in _spread(sides, fooled))
     drawn = list(islice(((place, made) for place, made in rounds if made is not None), SHOWN))
@@ -61,7 +61,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
             else f"All {audits.n:,} images are on the same side in every audit."
         ),
         numbers={"n": audits.n, "changed": len(changed)},
-        tables={"sides": _ways(audits, sides), "images": rows[:LISTED]},
+        tables={"sides": _ways(audits, sides), "images": rows},
         figures=(
             (
                 Gallery(
