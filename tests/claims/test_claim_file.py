@@ -38,6 +38,8 @@ limit = 50
 seed = 3
 budget = "20m"
 out = "runs/x"
+[thresholds.robustness]
+broken = 0.4
 [gate]
 rules = ["robust_accuracy >= 45%", "masking != broken"]
 baseline = "old"
@@ -75,6 +77,7 @@ def test_every_key_arrives(tmp_path):
         budget="20m",
         out=Path("runs/x"),
         stated=Stated(0.9, 0.713, ((Threat("l2", 1.5), 0.5),), 0.03, "Table 1"),
+        thresholds=(("robustness", "broken", 0.4),),
         survives=("gamma",),
     )
     assert [str(rule) for rule in read.rules] == ["robust_accuracy >= 45%", "masking != broken"]
@@ -103,6 +106,11 @@ def test_what_is_written_asks_for_the_same(tmp_path):
         (SMALL + '[gate]\nrules = ["masking == brokn"]', "did you mean 'broken'"),
         (SMALL + '[gate]\nrules = ["robust_accuracy >= much"]', "'much' is no number"),
         (SMALL + 'also = {"l2:1" = "x"}', "want a number"),
+        (SMALL + "[thresholds.robustness]\nbrokn = 0.4", "did you mean 'broken'"),
+        (SMALL + "[thresholds.masking]\ntolerated = 7", r"masking\.tolerated is 7; want a share"),
+        (SMALL + "[thresholds.divergence]\nfar = 0.7", "this probe has none"),
+        (SMALL + "[thresholds]\nrobustness = 0.4", r"write \[thresholds\.PROBE\]"),
+        (SMALL + "[thresholds.robust]\nholds = 0.4", "did you mean 'robustness'"),
         ("model = 1", r"write \[model\] above its keys"),
         ("[model]", r"\[model\] wants a key source"),
         ("not toml", "not a TOML file"),

@@ -12,6 +12,7 @@ from typing import Any
 from scotoma.claim import MARGIN, Stated, Threat
 from scotoma.claims.request import Request
 from scotoma.claims.rules import Rule, parse
+from scotoma.claims.thresholds import of_probe, read_thresholds
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -44,7 +45,8 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
     },
     "gate": {"rules": list, "baseline": str},
 }
-"""Sections of a claim file, their keys, and the types of the values."""
+"""Sections of a claim file, their keys, and the types of the values; `thresholds` has a table for
+each probe (`claims.thresholds`)."""
 TYPES = {str: "text", bool: "true or false", list: "a list of texts", int: "a whole number"}
 TYPES |= {SHARE: "a number", dict: "a table of threat = accuracy"}
 
@@ -102,6 +104,7 @@ def read_claim(path: Path) -> ClaimFile:
 
 
 def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
+    thresholds = read_thresholds(content.pop("thresholds", {}))
     flat = _checked(content)
     for needed in ("model.source", "data.source", "claim.threat"):
         if needed not in flat:
@@ -127,6 +130,7 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
         "data": near("data.source"),
         "threat": Threat.parse(flat["claim.threat"]),
         "stated": stated,
+        "thresholds": thresholds,
         "survives": tuple(flat.get("claim.survives", ())),
     }
     keys = {"model": "model.source", "data": "data.source", "threat": "claim.threat"}
@@ -157,7 +161,8 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
     flat = {}
     for section, values in content.items():
         if section not in KEYS:
-            raise InputError(f"unknown section [{section}]; {nearest(section, list(KEYS))}")
+            hint = nearest(section, [*KEYS, "thresholds"])
+            raise InputError(f"unknown section [{section}]; {hint}")
         if not isinstance(values, dict):
             raise InputError(f"{section} is a section: write [{section}] above its keys")
         for key, value in values.items():
@@ -225,6 +230,10 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
         "audit": {
             key: getattr(request, key)
             for key in sorted(KEYS["audit"], key=lambda key: key in DEFAULTED)
+        },
+        **{
+            f"thresholds.{probe}": of_probe(request.thresholds, probe)
+            for probe, _, _ in request.thresholds
         },
         "gate": {"rules": [str(rule) for rule in rules]},
     }

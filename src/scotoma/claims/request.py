@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scotoma.claim import Stated, Threat
+from scotoma.claims.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Request:
         generator: generative model for the generated probe.
         limit, seed, budget, out: as in `scotoma.audit`.
         stated: the numbers that are claimed.
+        thresholds: thresholds of verdicts other than the usual.
         survives: transforms that the claim says do no harm; the map of blind spots searches them.
 
     >>> Request("model.safetensors", "mnist", Threat("linf", 0.3)).out
@@ -53,4 +55,5 @@ class Request:
     budget: str | None = None
     out: Path = Path("runs/audit")
     stated: Stated = Stated()  # noqa: RUF009
+    thresholds: Thresholds = ()
     survives: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from scotoma.claims.file import as_toml
 from scotoma.claims.request import Request
+from scotoma.claims.thresholds import of_probe
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -77,7 +78,10 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
         "masking": {"sources": others},
     }
     chosen = [
-        PROBES[name](**{key: value for key, value in options.get(name, {}).items() if value})
+        PROBES[name](
+            **{key: value for key, value in options.get(name, {}).items() if value},
+            **of_probe(request.thresholds, name),
+        )
         for name in request.probes or PROBES
     ]
     for family in request.survives:

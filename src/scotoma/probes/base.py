@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeGuard
+from typing import Any, ClassVar, Self, TypeGuard
 
 import torch
 from torch import Tensor
@@ -72,9 +72,13 @@ class Settings:
 
 
 class Probe:
-    """A question about a claim. A subclass is a dataclass whose fields are its options."""
+    """A question about a claim. A subclass is a dataclass whose fields are its options.
+
+    `thresholds` names the fields that decide the verdict, each a share from 0 to 1.
+    """
 
     question: str
+    thresholds: ClassVar[tuple[str, ...]] = ()
 
     def prepare(self, claim: Claim) -> Self:
         """Return the probe with its options checked, and with the models that they name loaded.

@@ -62,7 +62,11 @@ class Inequality(Probe):
     draws: int = 5
     occlusions: tuple[tuple[int, int], ...] = SETTINGS
     reference: ModelLike | None = None
+    broken: float = report.BROKEN
+    wide: float = report.WIDE
+    narrow: float = report.NARROW
 
+    thresholds = ("broken", "wide", "narrow")
     question = "Does a handful of pixels carry the prediction?"
 
     def __post_init__(self) -> None:
@@ -107,15 +111,26 @@ class Inequality(Probe):
         def told_by(ledger: Ledger) -> Finding:
             smallest = ledger.on(index.to_numpy()).rows()[claim.threat.norm].to_numpy()
             return report.describe(
-                self.question, claim, run, readings, smallest, shown, beside, dropped
+                self.question,
+                claim,
+                run,
+                readings,
+                smallest,
+                shown,
+                beside,
+                dropped,
+                self._limits,
             )
 
         return told_by
 
+    @property
+    def _limits(self) -> report.Limits:
+        return report.Limits(self.broken, self.wide, self.narrow)
+
     def _not_applicable(self, why: str) -> Conclusion:
-        return lambda ledger: Finding(
-            "inequality", self.question, "not applicable", report.RULE, why
-        )
+        rule = report.rule(self._limits)
+        return lambda ledger: Finding("inequality", self.question, "not applicable", rule, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
         """Return the first audited images that model and reference classify correctly, int64."""

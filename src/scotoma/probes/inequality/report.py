@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,13 +20,9 @@ from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spear
 from scotoma.utils.text import norm_name
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
-RULE = (
-    f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
-    f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap as "
-    f"the difference of the two errors: broken if one error at important places lies above "
-    f"{BROKEN:.0%} and its gap above {100 * WIDE:.0f} points, both with their 95% intervals; holds "
-    f"if the intervals of all gaps lie below {100 * NARROW:.0f} points; else weak"
-)
+"""Error at important places that breaks the claim, since most images are then misclassified; the
+gap to random places that must come with it, since noise and occlusion cost every network some
+images; and the gap below which importance hardly matters."""
 INCOMPLETE = 0.1
 
 
@@ -39,6 +35,7 @@ def describe(
     shown: Shown,
     beside: Compared,
     dropped: int,
+    limits: Limits,
 ) -> Finding:
     """Return the finding.
 
@@ -49,15 +46,19 @@ def describe(
         shown: images of the galleries.
         beside: the reference.
         dropped: number of images whose maps are zero or not finite.
+        limits: thresholds of the verdict.
     """
     audited = readings[0]
-    worst, together = strongest(audited.cells), spearman(audited["gini"], smallest, run.seed)
-    decided = verdict(audited.cells)
+    worst, together = (
+        strongest(audited.cells, limits),
+        spearman(audited["gini"], smallest, run.seed),
+    )
+    decided = verdict(audited.cells, limits)
     return Finding(
         probe="inequality",
         question=question,
         verdict=decided,
-        rule=RULE,
+        rule=rule(limits),
         headline=_headline(decided, readings, worst),
         numbers=_numbers(claim, readings, worst, together)
         | {"reference": name(beside.model) if beside.model else None},
@@ -83,18 +84,42 @@ def describe(
     )
 
 
-def verdict(cells: list[Cell]) -> Verdict:
-    """Return the verdict of `RULE`."""
+class Limits(NamedTuple):
+    """Thresholds of the verdict."""
+
+    broken: float = BROKEN
+    wide: float = WIDE
+    narrow: float = NARROW
+
+
+LIMITS = Limits()
+
+
+def rule(limits: Limits) -> str:
+    """Return how `verdict` decides."""
+    return (
+        f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
+        f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap "
+        "as the difference of the two errors: broken if one error at important places lies above "
+        f"{limits.broken:.0%} and its gap above {100 * limits.wide:.0f} points, both with their "
+        f"95% intervals; holds if the intervals of all gaps lie below {100 * limits.narrow:.0f} "
+        "points; else weak"
+    )
+
+
+def verdict(cells: list[Cell], limits: Limits = LIMITS) -> Verdict:
+    """Return the verdict of `rule`."""
     few = [cell for cell in cells if cell.few]
-    if any(cell.error("importance").low > BROKEN and cell.gap.low > WIDE for cell in few):
-        return "broken"
-    return "holds" if all(cell.gap.high < NARROW for cell in few) else "weak"
+    for cell in few:
+        if cell.error("importance").low > limits.broken and cell.gap.low > limits.wide:
+            return "broken"
+    return "holds" if all(cell.gap.high < limits.narrow for cell in few) else "weak"
 
 
-def strongest(cells: list[Cell]) -> Cell:
+def strongest(cells: list[Cell], limits: Limits = LIMITS) -> Cell:
     """Return the widest gap with few places, among those that break the claim if there are any."""
     few = [cell for cell in cells if cell.few]
-    return max(few, key=lambda cell: (verdict([cell]) == "broken", cell.gap.value))
+    return max(few, key=lambda cell: (verdict([cell], limits) == "broken", cell.gap.value))
 
 
 def place(cell: Cell, values: int, pixels: int) -> str:

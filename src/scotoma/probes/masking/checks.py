@@ -11,7 +11,8 @@ from scotoma.utils.stats import Z95, Rate, rate
 
 TOLERATED = 0.05
 """Share of images that may fail a check, because attacks are not exact."""
-NOTABLE = 0.01
+NOTABLE = 0.2
+"""Fraction of the tolerated share above which failing images are worth a word."""
 OVERSHOOT = 0.15
 """Share of images that may fail a check of single steps or a comparison with the audit attack.
 
@@ -57,17 +58,21 @@ class Check:
     @property
     def notable(self) -> bool:
         """Whether more than a few images fail, but not so many that the check fails."""
-        return self.share.low > NOTABLE * self.tolerated / TOLERATED
+        return self.share.low > NOTABLE * self.tolerated
 
 
-def at_least(name: str, strong: np.ndarray, weak: np.ndarray) -> Check:
+def at_least(
+    name: str, strong: np.ndarray, weak: np.ndarray, tolerated: float = TOLERATED
+) -> Check:
     """Check that the strong attack fools every image that the weak one fools; both bool (n,)."""
-    return Check(name, weak & ~strong)
+    return Check(name, weak & ~strong, tolerated=tolerated)
 
 
-def not_behind(name: str, own: np.ndarray, other: np.ndarray) -> Check:
+def not_behind(
+    name: str, own: np.ndarray, other: np.ndarray, tolerated: float = OVERSHOOT
+) -> Check:
     """Check that the own gradient fools as many images as an attack of equal cost; bool (n,)."""
-    return Check(name, other & ~own, own & ~other, OVERSHOOT)
+    return Check(name, other & ~own, own & ~other, tolerated)
 
 
 def never_falls(name: str, broken: list[np.ndarray], tolerated: float = TOLERATED) -> Check:

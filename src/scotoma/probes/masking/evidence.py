@@ -10,7 +10,14 @@ import polars as pl
 from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.claim import Claim
 from scotoma.metrics.linearity import Linearity
-from scotoma.probes.masking.checks import OVERSHOOT, Check, at_least, never_falls, not_behind
+from scotoma.probes.masking.checks import (
+    OVERSHOOT,
+    TOLERATED,
+    Check,
+    at_least,
+    never_falls,
+    not_behind,
+)
 
 FLAGS = ("missing", "zero", "broken", "flat", "saturated", "randomised")
 """Defects of a gradient, see `metrics.health`.
@@ -52,35 +59,41 @@ class Evidence:
     sources: tuple[str, ...]
     plan: Plan = CLEAN
     """how the audit attack adapted to the model"""
+    tolerated: float = TOLERATED
+    overshoot: float = OVERSHOOT
+    """shares of images that may fail, see `checks`"""
 
     def checks(self) -> list[Check]:
         """Return the checks that a useful gradient passes."""
         fooled, flags = self.fooled, {name: self.gradients[name].to_numpy() for name in FLAGS}
-        gradient = fooled["many restarts"]
+        gradient, few, some = fooled["many restarts"], self.tolerated, self.overshoot
         checks = [
             Check(
-                "A gradient reaches the image", flags["missing"] | flags["zero"] | flags["broken"]
+                "A gradient reaches the image",
+                flags["missing"] | flags["zero"] | flags["broken"],
+                tolerated=few,
             ),
-            Check("The loss has a gradient where the margin has one", flags["flat"]),
-            Check("The same image has the same gradient twice", flags["randomised"]),
+            Check("The loss has a gradient where the margin has one", flags["flat"], tolerated=few),
+            Check("The same image has the same gradient twice", flags["randomised"], tolerated=few),
             Check(
                 "A gradient step raises the loss more than a random one",
                 self.linearity.single.numpy() < self.random,
-                tolerated=OVERSHOOT,
+                tolerated=some,
             ),
             not_behind(
                 "A random step first does not help a single step",
                 fooled["single step"],
                 fooled["random step first"],
+                some,
             ),
-            at_least("Many steps break what one breaks", gradient, fooled["single step"]),
+            at_least("Many steps break what one breaks", gradient, fooled["single step"], few),
             at_least(
-                "Gradients break what random search breaks", gradient, fooled["random search"]
+                "Gradients break what random search breaks", gradient, fooled["random search"], few
             ),
             Check(
                 "Steps inside the ball break most of what the audit's own attack breaks",
                 fooled["the audit's own"] & ~gradient,
-                tolerated=OVERSHOOT,
+                tolerated=some,
             ),
         ]
         if self.sources:
@@ -89,20 +102,24 @@ class Evidence:
                     "Its own gradient breaks what other models' examples break",
                     gradient,
                     fooled["transferred"],
+                    few,
                 ),
                 not_behind(
                     "Its own single step breaks as much as another model's",
                     fooled["single step"],
                     fooled["transferred single step"],
+                    some,
                 ),
             ]
         return [
             *checks,
-            never_falls("Success does not fall as eps grows", list(self.by_size.values())),
+            never_falls("Success does not fall as eps grows", list(self.by_size.values()), few),
             never_falls(
-                "Success does not fall with more steps", list(self.by_steps.values()), OVERSHOOT
+                "Success does not fall with more steps", list(self.by_steps.values()), some
             ),  # the first is a single step
             Check(
-                f"At eps {max(self.by_size):g} everything breaks", ~self.by_size[max(self.by_size)]
+                f"At eps {max(self.by_size):g} everything breaks",
+                ~self.by_size[max(self.by_size)],
+                tolerated=few,
             ),
         ]

@@ -31,8 +31,9 @@ from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.metrics.surface import CLOSE, loss_surface
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
+from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
-from scotoma.probes.masking.report import RULE, finding
+from scotoma.probes.masking.report import finding, rule
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting
 from scotoma.probes.transfer.sources import Source, source_facts, sources
@@ -57,6 +58,8 @@ class Masking(Probe):
 
     Args:
         sources: models on which transferred examples are made, as for the transfer probe.
+        tolerated: share of images that may fail a check.
+        overshoot: the same where single steps or the audit attack are compared.
 
     Source:
         Tramer et al. 2018, section 4.1; Athalye et al. 2018; Carlini et al. 2019.
@@ -66,7 +69,10 @@ class Masking(Probe):
     """
 
     sources: Sequence[ModelLike] = ()
+    tolerated: float = TOLERATED
+    overshoot: float = OVERSHOOT
 
+    thresholds = ("tolerated", "overshoot")
     question = "Do masked gradients mislead the attack?"
 
     def prepare(self, claim: Claim) -> Self:
@@ -78,7 +84,8 @@ class Masking(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
-            nothing = "not applicable", RULE, NOTHING_TO_ATTACK
+            decides = rule(self.tolerated, self.overshoot)
+            nothing = "not applicable", decides, NOTHING_TO_ATTACK
             return lambda ledger: Finding("masking", self.question, *nothing)
         others = [
             source for source in sources(claim, run, prepared(self.sources)) if source.held_out
@@ -155,6 +162,8 @@ class Masking(Probe):
             surfaces=self._surfaces(run, claim, int(index[worst]), sources),
             sources=tuple(source.name for source in sources),
             plan=settings.plan,
+            tolerated=self.tolerated,
+            overshoot=self.overshoot,
         )
 
     @staticmethod

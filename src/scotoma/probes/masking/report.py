@@ -8,24 +8,28 @@ import torch
 from scotoma.execution import records as rec
 from scotoma.metrics.subspace import survival
 from scotoma.probes.base import columns, correct
-from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED, Check
+from scotoma.probes.masking.checks import Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, finite, paired_difference, rate
 from scotoma.utils.text import norm_name
 
-RULE = (
-    "broken (gradients are masked) if the 95% interval of the share of failing images lies above "
-    f"the tolerated share in one check: {TOLERATED:.0%}, or {OVERSHOOT:.0%} for single steps and "
-    "for the comparison with the audit attack, or if the look at the model named what hides its "
-    "gradient; weak if above a fifth of that; else holds"
-)
 LISTED = 12
 """Number of failing images that the table of a check names."""
 FINDS_ITS_WAY = 0.9
 """Success rate of iterated attacks above which masked gradients hide little."""
 VIEWS = {"wide": "over the whole ball", "close": "close to the image"}
+
+
+def rule(tolerated: float, overshoot: float) -> str:
+    """Return how the verdict is found."""
+    return (
+        "broken (gradients are masked) if the 95% interval of the share of failing images lies "
+        f"above the tolerated share in one check: {tolerated:.0%}, or {overshoot:.0%} for single "
+        "steps and for the comparison with the audit attack, or if the look at the model named "
+        "what hides its gradient; weak if above a fifth of that; else holds"
+    )
 
 
 def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
@@ -44,7 +48,7 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
         probe="masking",
         question=question,
         verdict=verdict,
-        rule=RULE,
+        rule=rule(evidence.tolerated, evidence.overshoot),
         headline=_headline(evidence, checks, failed, union),
         numbers={
             "masked": masked,
@@ -153,8 +157,8 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             "checks",
             "Share of images that fail each check, with 95% intervals; where attacks of equal cost "
             "are compared, images that are evidence for the model are subtracted. Up to "
-            f"{TOLERATED:.0%} are tolerated, up to {OVERSHOOT:.0%} for single steps and for the "
-            "comparison with the audit attack.",
+            f"{evidence.tolerated:.0%} are tolerated, up to {evidence.overshoot:.0%} for single "
+            "steps and for the comparison with the audit attack.",
             table="checks",
             label="check",
             series={"share of images that fail": "share"},

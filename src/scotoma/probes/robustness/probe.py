@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,10 +31,8 @@ from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
 HOLDS, BROKEN = 0.15, 0.5
-RULE = (
-    f"holds if the 95% interval of the attack success rate at eps lies below {HOLDS:.0%}, broken "
-    f"if it lies above {BROKEN:.0%}, else weak"
-)
+"""Success rates up to which a claim without numbers holds, since the best published networks lose
+about as much on MNIST, and above which it is broken: most images are fooled."""
 NOTHING_TO_ATTACK = (
     "The model classifies none of the audited images correctly, so there is nothing to attack."
 )
@@ -42,13 +40,24 @@ POINTS = 60
 SHOWN = 6
 
 
+@dataclass(frozen=True)
 class Robustness(Probe):
     """Measure accuracy against perturbation size, from the smallest perturbation of each image.
+
+    If the claim states numbers, they decide the verdict in place of the thresholds.
+
+    Args:
+        holds: the claim holds if the interval of the success rate lies below.
+        broken: it is broken if the interval lies above.
 
     >>> verdict(rate(np.zeros(100, bool)))
     'holds'
     """
 
+    holds: float = HOLDS
+    broken: float = BROKEN
+
+    thresholds = ("holds", "broken")
     question = "How robust is the model, at every perturbation size?"
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
@@ -84,8 +93,12 @@ class Robustness(Probe):
         return Finding(
             probe="robustness",
             question=self.question,
-            verdict=overall(judgements) if judgements else verdict(success),
-            rule=STATED.format(margin=claim.stated.margin) if judgements else RULE,
+            verdict=overall(judgements)
+            if judgements
+            else verdict(success, self.holds, self.broken),
+            rule=STATED.format(margin=claim.stated.margin)
+            if judgements
+            else rule(self.holds, self.broken),
             headline=" ".join(
                 [
                     self._headline(claim, clean, robust, success, len(attacks)),
@@ -253,8 +266,16 @@ def plan_note(plan: Plan) -> str:
     )
 
 
-def verdict(success: Rate) -> Verdict:
-    """Return the verdict of `RULE` on an attack success rate."""
+def rule(holds: float = HOLDS, broken: float = BROKEN) -> str:
+    """Return how `verdict` decides."""
+    return (
+        f"holds if the 95% interval of the attack success rate at eps lies below {holds:.0%}, "
+        f"broken if it lies above {broken:.0%}, else weak"
+    )
+
+
+def verdict(success: Rate, holds: float = HOLDS, broken: float = BROKEN) -> Verdict:
+    """Return the verdict of `rule` on an attack success rate."""
     if success.n == 0:
         return "not applicable"
-    return "holds" if success.high < HOLDS else "broken" if success.low > BROKEN else "weak"
+    return "holds" if success.high < holds else "broken" if success.low > broken else "weak"
