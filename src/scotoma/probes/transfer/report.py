@@ -22,8 +22,8 @@ RULE = (
     "success is the share of correctly classified images that any example from a held-out model "
     f"fools: {robustness.rule()}; gradients mislead the white-box attack if the 95% interval of "
     f"the share of images that only transferred examples fool lies above {MISLED:.0%}; not "
-    "applicable without a held-out model. The verdict is about attackers without the model; against others "
-    "this probe never shows robustness"
+    "applicable without a held-out model. The verdict is about attackers without the model; "
+    "against others this probe never shows robustness"
 )
 POOR = 0.5
 
