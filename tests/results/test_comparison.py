@@ -62,6 +62,8 @@ def test_the_command_prints_who_is_ahead(tmp_path, scotoma):
     worse = made_audit(tmp_path / "worse", [0.05] * 30 + [INF] * 10)
     better = made_audit(tmp_path / "better", [0.2] * 30 + [INF] * 10)
     out = tmp_path / "both"
+    out.mkdir()
+    (out / "comparison.json").write_text("{}")  # an earlier comparison is written over
     ended = scotoma("compare", worse, better, "--out", out)
     assert (ended.code, ended.err) == (0, "")
     assert "better is 75.0 points" in ended.out
@@ -73,8 +75,6 @@ def test_the_command_prints_who_is_ahead(tmp_path, scotoma):
     table = pl.read_csv(out / "images.csv")
     assert table["better side"].to_list() == ["withstands"] * 40
     assert table["worse linf"][:30].unique().to_list() == [pytest.approx(0.05)]
-    again = library.compare(better, worse, out=out)  # written over the first
-    assert again["robustness"].verdict == "differs"
 
 
 def test_only_images_that_all_audited_count(tmp_path):
