@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scotoma.claims.rules import DROP, Decision, Result, Rule, apply, parse
-from scotoma.results.ledger import Ledger
-from scotoma.results.report import Report, describe_claim, read_report
-from scotoma.utils.errors import InputError
+from scotoma.execution.records import beyond
+from scotoma.results.comparison.audits import pair, read_audit
+from scotoma.results.report import Report, describe_claim
 from scotoma.utils.stats import Estimate, paired_difference
 
 EXIT: dict[Result, int] = {"passed": 0, "failed": 1, "undecided": 3}
@@ -65,23 +65,7 @@ def drop_against(report: Report, baseline: Path) -> Estimate:
     Raises:
         InputError: data or threat differ, or no image was audited in both.
     """
-    other = read_report(baseline)
-    for what, first, second in (
-        ("threat", report.claim["threat"], other.claim["threat"]),
-        ("data", report.provenance["data"]["sha256"], other.provenance["data"]["sha256"]),
-    ):
-        if first != second:
-            raise InputError(f"baseline {baseline}: it was audited with another {what}")
-    norm, eps = report.claim["threat"]["norm"], report.claim["threat"]["eps"]
-    old, new = (_robust(each.ledger, norm, eps) for each in (other, report))
-    both = sorted(old.keys() & new.keys())
-    if not both:
-        raise InputError(f"baseline {baseline}: no test image was audited in both")
-    return paired_difference([old[i] for i in both], [new[i] for i in both])  # type: ignore[arg-type]
-
-
-def _robust(ledger: Ledger, norm: str, eps: float) -> dict[int, bool]:
-    from scotoma.execution.records import beyond
-
-    rows = ledger.rows()
-    return dict(zip(rows["index"], beyond(rows[norm].to_numpy(), eps).tolist(), strict=True))
+    audits = pair([read_audit(baseline), read_audit(report.folder)])
+    norm, eps = audits.threat.norm, audits.threat.eps
+    old, new = (beyond(audit.sizes(norm), eps) for audit in audits)
+    return paired_difference(old, new)

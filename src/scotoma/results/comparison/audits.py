@@ -16,6 +16,7 @@ from scotoma.claim import Threat
 from scotoma.execution.store import read_json
 from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
+from scotoma.results.verdicts import blind
 from scotoma.utils.errors import InputError
 
 
@@ -47,11 +48,7 @@ class Audit:
     @property
     def hidden(self) -> bool:
         """Whether the gradient is masked and no attack got around it: attacks then say little."""
-        return any(
-            finding.numbers.get("masked") and not finding.numbers.get("circumvented")
-            for finding in self.report.findings
-            if finding.probe == "masking"
-        )
+        return blind(self.report.findings)
 
     def correct(self, transform: str = UNCHANGED) -> np.ndarray:
         """Return which images are classified correctly before an attack, bool (n,)."""
@@ -117,14 +114,22 @@ def read_audits(folders: Sequence[str | Path]) -> Audits:
         if path.resolve() in known:
             raise InputError(f"{path}: is given twice; compare it with another audit")
         known[path.resolve()] = path
-    audits = [read_audit(path) for path in paths]
+    return pair([read_audit(path) for path in paths])
+
+
+def pair(audits: Sequence[Audit]) -> Audits:
+    """Pair the images of audits that `read_audit` returned.
+
+    Raises:
+        InputError: they have no data, threat or images in common; the message says what differs.
+    """
     _check_same(audits, "data", "data_sha256", "the same test images and labels")
     _check_same(audits, "threat", "threat", "the same norm and eps")
     shared = set.intersection(*(set(audit.rows["index"]) for audit in audits))
     if not shared:
+        folders = " and ".join(str(audit.report.folder) for audit in audits)
         raise InputError(
-            f"{' and '.join(map(str, paths))}: no image was audited by all; audits with the same "
-            "seed draw the same images"
+            f"{folders}: no image was audited by all; audits of one seed draw the same images"
         )
     order = np.array([index for index in audits[0].rows["index"] if index in shared])
     threat = Threat.parse(audits[0].identity["threat"])

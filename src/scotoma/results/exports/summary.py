@@ -31,9 +31,7 @@ class Summary:
         identification: the report, the tested item and the data.
         method, conditions: how and where it was measured.
         results: quantity, condition, value, 95% interval and n, as text.
-        decisions: what was decided, verdict and rule; for stated numbers or for the rules of
-            probes.
-        stated: whether the decisions are about numbers that the claim states.
+        decisions: what was decided, verdict and rule: numbers that the claim states, then probes.
         untested: what was not tested, a sentence each.
         remarks: what the numbers mean, and notes of the audit.
     """
@@ -43,7 +41,6 @@ class Summary:
     conditions: list[tuple[str, str]]
     results: list[tuple[str, str, str, str, str]]
     decisions: list[tuple[str, str, str]]
-    stated: bool
     untested: list[str]
     remarks: list[str]
 
@@ -56,7 +53,6 @@ class Summary:
             probes: names of all probes, to name those that did not run.
             now: when the report is issued; None is now.
         """
-        stated = list(_stated(audit))
         issued = (now or datetime.now(UTC)).isoformat(timespec="seconds")
         every = [*measured.quantities(audit), *measured.in_other_norms(audit)]
         return cls(
@@ -64,8 +60,7 @@ class Summary:
             list(_method(audit)),
             list(_conditions(audit.report.provenance)),
             [_result(each) for each in every],
-            stated or [(f.probe, f.verdict, f.rule) for f in audit.report.findings],
-            bool(stated),
+            list(_decisions(audit)),
             list(_untested(audit, probes)),
             list(_remarks(audit)),
         )
@@ -130,10 +125,15 @@ def _sized(threat: Threat) -> str:
     return f"{norm_name(threat.norm)} {str(threat).partition(':')[2]}"
 
 
-def _stated(audit: Audit) -> Iterator[tuple[str, str, str]]:
-    found = measured.finding(audit, "robustness")
-    for row in measured.stated(audit):
-        yield f"{row['claim']} of {row['claimed']:.1%}", row["verdict"], found.rule if found else ""
+def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:
+    stated = measured.stated(audit)
+    for finding in audit.report.findings:
+        rule = finding.rule
+        for row in stated if finding.probe == "robustness" else ():
+            yield f"{row['claim']} of {row['claimed']:.1%}", row["verdict"], rule
+            rule = "as above"
+        if finding.probe != "robustness" or not stated:
+            yield finding.probe, finding.verdict, rule
 
 
 def _untested(audit: Audit, probes: tuple[str, ...]) -> Iterator[str]:
