@@ -6,7 +6,9 @@ import textwrap
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Rectangle
 
 from scotoma.report.svg import MUTED, WIDTH
 from scotoma.results.finding import Finding, Gallery
@@ -31,6 +33,9 @@ def gallery(figure: Gallery, finding: Finding) -> Canvas:
     width = 2 * MARGIN + wide * (tile + GAP) - GAP
     height = top + sum(tile + text + GAP for text in under) + MARGIN - GAP
     canvas = Canvas(figsize=(width / 72, height / 72))
+    canvas.suppressComposite = True  # each image in its own pixels
+    axes = canvas.add_axes((0, 0, 1, 1))  # one for all tiles: an Axes takes longer than its image
+    axes.set_axis_off()
 
     def write(x: float, y: float, lines: list[str], **style: Any) -> None:
         for i, line in enumerate(lines):
@@ -44,15 +49,17 @@ def gallery(figure: Gallery, finding: Finding) -> Canvas:
     for tiles, texts, text_height in zip(images, captions, under, strict=True):
         for x, image, lines in zip(centres, tiles, texts, strict=True):
             box = ((x - tile / 2) / width, 1 - (y + tile) / height, tile / width, tile / height)
-            _tile(canvas, box, np.asarray(image, float))
+            _tile(axes, box, np.asarray(image, float))
             write(x, y + tile + 2, lines, fontsize=8)
         y += tile + text_height + GAP
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     return canvas
 
 
-def _tile(canvas: Canvas, box: tuple[float, float, float, float], image: np.ndarray) -> None:
-    axes = canvas.add_axes(box, xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, linewidth=0.6, color=MUTED)
+def _tile(axes: Axes, box: tuple[float, float, float, float], image: np.ndarray) -> None:
+    left, bottom, width, height = box
     pixels = image if len(image) == 3 else np.repeat(image.mean(0, keepdims=True), 3, axis=0)
-    levels = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8)
-    axes.imshow(levels.transpose(1, 2, 0), interpolation="none")
+    levels = np.rint(255 * pixels.clip(0, 1)).astype(np.uint8).transpose(1, 2, 0)
+    extent = (left, left + width, bottom, bottom + height)
+    axes.imshow(levels, interpolation="none", aspect="auto", extent=extent)
+    axes.add_patch(Rectangle((left, bottom), width, height, fill=False, lw=0.6, ec=MUTED))
