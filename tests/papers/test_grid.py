@@ -140,6 +140,7 @@ class BlindMnist(Table2):
     )
 
 
+@pytest.mark.slow
 def test_the_blind_spot_of_mnist(tmp_path, mnist):
     with Context(tmp_path / "runs", attack="min-linf", limit=10) as here:
         rows, finding = BlindMnist().measure(here, "table2")

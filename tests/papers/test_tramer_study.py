@@ -227,7 +227,10 @@ def test_the_networks_of_mnist():
     assert {REFERENCES[model].threat for model in item.models} == {"linf:0.3"}
 
 
-@pytest.mark.parametrize("network", list(Mnist.networks))
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(name, marks=() if name == "D" else pytest.mark.slow) for name in Mnist.networks],
+)
 def test_fgsm_training_hides_on_mnist(tmp_path, mnist, network):
     natural, fgsm = (Mnist.networks[network][training] for training in ("natural", "fgsm"))
     if find(fgsm) is None or find(natural) is None:

@@ -272,7 +272,7 @@ def gradients(finding: Finding) -> dict[tuple[str, str | None], set[str | None]]
 
 
 def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
-    finding = measure(digits, Leaky(load_model(str(digits_model)).module), FEWER, limit=20)
+    finding = measure(digits, Leaky(load_model(str(digits_model)).module), FEWER, limit=10)
     for row in finding.tables["masking"]:
         assert row["gradient"] == "exact"
         assert row["masked"]
@@ -287,7 +287,7 @@ def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
 
 def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digits_model):
     model = QuantisedInput(load_model(str(digits_model)).module)
-    finding = measure(digits, model, FEWER, limit=20)
+    finding = measure(digits, model, FEWER, limit=10)
     for norm in ("l0", "l2", "linf"):
         assert gradients(finding)["gradient", norm] == {"bpda"}
         assert gradients(finding)["decision", norm] == {None}
@@ -305,7 +305,7 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
     model = QuantisedInput(load_model(str(digits_model)).module)
     traced = torch.jit.trace(model, torch.zeros(1, 1, 8, 8))
     probe = Norms({"l2": ("ddn",), "linf": ("fmn-linf", "min-linf")}, queries=30 * PASSES)
-    finding = measure(digits, traced, probe, Settings("square"), limit=4)
+    finding = measure(digits, traced, probe, Settings("square"), limit=2)
     for row in finding.tables["attacks"]:
         if row["kind"] == "gradient":
             assert row["gradient"] == "estimate"
@@ -349,7 +349,7 @@ def test_binarised_images_are_only_moved_to_the_threshold(measure, around_grey):
 
 
 def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
-    finding = measure(around_grey, Linear(), Norms(FEW, steps=5), Settings("square"))
+    finding = measure(around_grey, Linear(), Norms(FEW, steps=5), Settings("square"), 10)
     for row in finding.tables["attacks"]:
         assert row["kind"] != "gradient" or row["backwards_per_image"] <= 5
     assert "Gradient-based attacks took at most 5 steps." in finding.notes
@@ -357,7 +357,7 @@ def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
 
 def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
     torch.manual_seed(0)
-    model = AnalysisBySynthesis(ClassVAEs((1, 8, 8), 10), binary=True, samples=100, steps=2).eval()
+    model = AnalysisBySynthesis(ClassVAEs((1, 8, 8), 10), binary=True, samples=10, steps=2).eval()
     images = digits.test.images(torch.arange(12))
     labels = model(images).argmax(1)
     assert len(labels.unique()) > 1
@@ -375,7 +375,7 @@ def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
 
 
 def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, digits_model):
-    finding = measure(digits, Temperature(load_model(str(digits_model)).module), FEWER, limit=20)
+    finding = measure(digits, Temperature(load_model(str(digits_model)).module), FEWER, limit=10)
     assert [row["masked"] for row in finding.tables["masking"]] == [False] * 3
     assert "mislead" not in finding.headline
 
