@@ -343,7 +343,7 @@ def rates(near: tuple[float, float], far: tuple[float, float]) -> tuple[Rate, Ra
 )
 def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
     assert (
-        Distance._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100))
+        Distance()._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100))
         == expected
     )
 

@@ -43,13 +43,6 @@ BROKEN = 0.5
 SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
 """(alpha, beta) of the images measured beside the test set; Figure 5 of Zhang et al. 2019."""
 RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
-RULE = (
-    f"Broken: the 95% interval of the success rate at eps lies above {BROKEN:.0%} on the farthest "
-    "fifth of the images, and that of its difference from the nearest fifth above zero. "
-    "Weak: distance and smallest perturbation have a negative rank correlation whose interval "
-    "excludes zero. Otherwise it holds. Not applicable: "
-    f"no training split, or fewer than {FIFTHS} images classified correctly."
-)
 
 
 @dataclass(frozen=True)
@@ -153,6 +146,7 @@ class Distance(Probe):
         layer: layer whose features are used: a name of `named_modules()`, "pixels" or "logits";
             None is the input of the last dense layer.
         extractor: second model, in whose features the distances are measured again.
+        broken: success rate on the farthest fifth above which the claim fails there.
 
     Source:
         Zhang et al. 2019, section 4.2, Figures 1-3 and 5.
@@ -164,7 +158,9 @@ class Distance(Probe):
 
     layer: str | None = None
     extractor: ModelLike | None = None
+    broken: float = BROKEN
 
+    thresholds = ("broken",)
     question = "Does it fail on test images far from its training data?"
 
     def prepare(self, claim: Claim) -> Self:
@@ -209,7 +205,7 @@ class Distance(Probe):
             probe="distance",
             question=self.question,
             verdict=self._verdict(first.near, first.far, first.overall),
-            rule=RULE,
+            rule=self._rule,
             headline=self._headline(first.near, first.far, first.overall, first.within),
             numbers={
                 **first.numbers(),
@@ -236,11 +232,21 @@ class Distance(Probe):
         )
 
     def _not_applicable(self, why: str) -> Conclusion:
-        return lambda ledger: Finding("distance", self.question, "not applicable", RULE, why)
+        rule = self._rule
+        return lambda ledger: Finding("distance", self.question, "not applicable", rule, why)
 
-    @staticmethod
-    def _verdict(near: Rate, far: Rate, overall: Correlation) -> Verdict:
-        if far.n and far.low > BROKEN and difference(far, near).low > 0:
+    @property
+    def _rule(self) -> str:
+        return (
+            f"Broken: the 95% interval of the success rate at eps lies above {self.broken:.0%} on "
+            "the farthest fifth of the images, and that of its difference from the nearest fifth "
+            "above zero. Weak: distance and smallest perturbation have a negative rank correlation "
+            "whose interval excludes zero. Otherwise it holds. Not applicable: no training split, "
+            f"or fewer than {FIFTHS} images classified correctly."
+        )
+
+    def _verdict(self, near: Rate, far: Rate, overall: Correlation) -> Verdict:
+        if far.n and far.low > self.broken and difference(far, near).low > 0:
             return "broken"
         return "weak" if overall.high < 0 else "holds"
 
