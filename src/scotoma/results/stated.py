@@ -138,4 +138,5 @@ def _decides(n: int, claimed: float, margin: float, of: int) -> bool:
 
 def overall(judgements: Sequence[Judgement]) -> Verdict:
     """Return the worst verdict."""
-    return min((each.verdict for each in judgements), key=WORST_FIRST.index)
+    found = {each.verdict for each in judgements}
+    return next(verdict for verdict in WORST_FIRST if verdict in found)
