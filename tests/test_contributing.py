@@ -116,15 +116,18 @@ def test_the_probe_works(tmp_path, monkeypatch, linear):
     assert finding.numbers["attack_success"] == pytest.approx(surest["success"].mean(), abs=1e-5)
 
 
-def test_a_probe_that_returns_no_conclusion_fails_before_the_others_run(linear):
+def test_a_probe_that_returns_no_conclusion_is_named_in_the_report(linear):
     class Hasty(Probe):
         question = "Is it over yet?"
 
         def measure(self, claim, run, settings) -> Any:
             return Finding("hasty", self.question, "holds", "a rule", "It is.")
 
-    with pytest.raises(TypeError, match="probe hasty: measure returned a Finding, not a function"):
-        scotoma.audit(linear, "digits", "linf:0.3", probes=[Hasty(), "norms"], limit=10)
+    probes = [Hasty(), "robustness"]
+    report = scotoma.audit(linear, "digits", "linf:0.3", probes=probes, attack="fgsm", limit=10)
+    (error,) = report.errors
+    assert "probe hasty: measure returned a Finding, not a function" in error
+    assert report["robustness"].numbers["n"] == 10
 
 
 def test_the_transform_works(tmp_path, monkeypatch, digits, linear):
