@@ -141,6 +141,7 @@ def audit(
             "data": claim.data.name,
             "threat": {"norm": claim.threat.norm, "eps": claim.threat.eps},
             "n": len(run.indices),
+            **({"stated": said} if (said := claim.stated.numbers(claim.threat)) else {}),
         }
         provenance = {
             **({"errors": errors} if (errors := [*outcome.errors, *ledger.errors()]) else {}),

@@ -136,7 +136,7 @@ def test_init_and_claims_on_the_command_line(scotoma, tmp_path, monkeypatch, dig
     audited = scotoma("audit", "claim.toml", "--attack", "pgd")
     assert audited.code == 0, audited.err
     headline = read_report(Path("runs/claim"))["robustness"].headline
-    assert "The stated robust accuracy within linf:0.1 of 5.0% is not refuted" in headline
+    assert "The stated robust accuracy within L-inf 0.1 of 5.0% is not refuted" in headline
     report = scotoma("gate", "claim.toml", "--out", "runs/claim", "--rule", "robustness == holds")
     assert report.code == 0, report
     kept = (tmp_path / "runs" / "claim" / "claim.toml").read_text()

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
 from scotoma.results.finding import Figure, Finding, Gallery, Row
+from scotoma.results.stated import spoken
 from scotoma.results.summary import summarise
 from scotoma.utils.text import humanise, norm_name
 
@@ -84,6 +85,9 @@ def write_report(
     claimed = {
         "claim": claim,
         "norm": norm_name(claim["threat"]["norm"]),
+        "stated": " and ".join(
+            f"{spoken(name)} of {share:.1%}" for name, share in claim.get("stated", {}).items()
+        ),
         "size": _size(claim["threat"]),
         "summary": summarise(findings),
         "terms": "",

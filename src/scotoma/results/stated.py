@@ -10,6 +10,7 @@ import numpy as np
 
 from scotoma.results.finding import Verdict
 from scotoma.utils.stats import Rate, finite, rate, wilson
+from scotoma.utils.text import norm_name
 
 RULE = (
     "for each stated number: broken if the interval of the measured accuracy lies below it; holds "
@@ -56,7 +57,7 @@ class Judgement:
     def __str__(self) -> str:
         low, high = self.measured.low, self.measured.high
         measured = f"{self.measured.value:.1%} ({100 * low:.1f}–{high:.1%}) of {self.measured.n:,}"
-        text = f"The stated {self.name} of {self.claimed:.1%} "
+        text = f"The stated {spoken(self.name)} of {self.claimed:.1%} "
         if self.verdict == "broken":
             return f"{text}is refuted: it is at most {measured} images."
         if self.verdict == "holds":
@@ -65,6 +66,17 @@ class Judgement:
         if (self.images or 0) > self.available:
             enough += f", more than the {self.available:,} test images"
         return f"{text}is undecided: {measured} images; {enough}."
+
+
+def spoken(name: str) -> str:
+    """Return the name of a stated number for a sentence.
+
+    >>> spoken("robust accuracy within linf:8/255")
+    'robust accuracy within L-inf 8/255'
+    """
+    what, within, threat = name.partition(" within ")
+    norm, _, size = threat.partition(":")
+    return f"{what}{within}{norm_name(norm)} {size}" if within else what
 
 
 def judge(
