@@ -14,9 +14,9 @@ from scotoma.attacks.core.oracle import Oracle
 STEPS = 20
 RATE = 0.1
 """Step of Adam, in standard deviations of the latent's prior."""
-REACH = 0.5
+REACH = 0.3
 """Largest change of a latent, as a fraction of the root of its dimensions: the length of a typical
-latent. The image then stays between its start and another typical image of its class."""
+latent. At 0.5 some images that the oracle accepts are too faint for people (docs/generated.md)."""
 BETAS, STABILITY = (0.9, 0.999), 1e-8
 
 
