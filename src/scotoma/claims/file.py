@@ -140,11 +140,10 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
     lists = {name: f"audit.{name}" for name in ("probes", "bounds")}
     for name, key in (paths | plain | lists).items():
         if key in flat:
-            value = flat[key]
-            if name in paths:
-                value = Path(value) if name == "out" else Path(beside(folder, value))
-            given[name] = tuple(value) if name in lists else value
+            given[name] = tuple(flat[key]) if name in lists else flat[key]
             keys[name] = key
+            if name in paths:
+                given[name] = Path(flat[key] if name == "out" else beside(folder, flat[key]))
     for name in ("extractor", "reference", "generator"):
         if (model := near(f"audit.{name}")) is not None:
             given[name], keys[name] = model, f"audit.{name}"
@@ -170,11 +169,18 @@ def _checked(content: dict[str, Any]) -> dict[str, Any]:
                 hint = nearest(key, list(KEYS[section]))
                 raise InputError(f"unknown key {key!r} in [{section}]; {hint}")
             kind = KEYS[section][key]
-            wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
-            if wrong or (kind is list and not all(isinstance(each, str) for each in value)):
+            if not _fits(value, kind):
                 raise InputError(f"{section}.{key} is {value!r}; want {TYPES[kind]}")
             flat[f"{section}.{key}"] = value
     return flat
+
+
+def _fits(value: object, kind: type | tuple[type, ...]) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, list):
+        return kind is list and all(isinstance(each, str) for each in value)
+    return isinstance(value, kind)
 
 
 def beside(folder: Path, text: str) -> str:

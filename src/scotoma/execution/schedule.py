@@ -73,15 +73,15 @@ class Outcome:
         """Draw all findings from one ledger; one that is not on all images says so in a note."""
         findings = []
         for name, n in self.reached.items():
-            if name not in self.failed and name in self.reports:
+            finding = _not_reached(name, self.probes[name], self._limit)
+            if name in self.reports:
                 report, part = self.reports[name]
                 with self._surviving(name):
                     finding = report(ledger.on(part.indices.numpy()))
             if name in self.failed:
-                findings.append(_failed(name, self.probes[name], self.failed[name]))
-                continue
-            if name not in self.reports:
-                findings.append(_not_reached(name, self.probes[name], self._limit))
+                finding = _failed(name, self.probes[name], self.failed[name])
+            if name in self.failed or name not in self.reports:
+                findings.append(finding)
                 continue
             if n < self.images:
                 note = (
