@@ -73,7 +73,7 @@ def flat_model(
         nn.init.zeros_(layer.weight)
     assert convolutions[-1].bias is not None
     convolutions[-1].bias.data = torch.tensor(levels).logit(1e-7)
-    made = AnalysisBySynthesis(vaes, samples=50, steps=60, scales=scales)
+    made = AnalysisBySynthesis(vaes, samples=10, steps=40, scales=scales)
     freeze(made)
     return made
 
@@ -89,10 +89,10 @@ def digits_abs(digits: Dataset) -> AnalysisBySynthesis:
     """
     assert digits.train is not None
     torch.manual_seed(0)
-    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=300, steps=15, beta=0.2)
+    made = AnalysisBySynthesis(ClassVAEs(SHAPE, 10), samples=100, steps=15, beta=0.2)
     recipe, generator = Synthesis(L2), torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(made.parameters(), recipe.rate)
-    for part in balanced_order(digits.train.labels, 10, 4000, generator).split(50):
+    for part in balanced_order(digits.train.labels, 10, 2500, generator).split(50):
         images, labels = digits.train.images(part), digits.train.labels[part]
         optimizer.zero_grad()
         recipe(made, images, labels, 0.0, generator).backward()
@@ -224,7 +224,7 @@ def test_classes_that_lost_the_race_are_searched_to_the_end(monkeypatch):
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.constant_(layer.weight, 3.0)
     freeze(made)
-    images = torch.rand(16, *SHAPE, generator=torch.Generator().manual_seed(0)) / 2
+    images = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(0)) / 2
     monkeypatch.setattr(synthesis, "RACE", {0: 1.0})
     raced, label = lower_bounds(made, images, priors=True), made(images).argmax(1)
     made.race = False
