@@ -20,7 +20,7 @@ from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 
 SEARCH = BlindSpotMap(("scale-shift", "gamma"), resolution=1, rounds=0, steps=5, composed=4)
-SHORT = Schedule(epochs=3, batch=64, peak=2e-3)
+SHORT = Schedule(epochs=2, batch=64, peak=3e-3)
 
 
 @pytest.fixture(scope="module")
