@@ -14,15 +14,14 @@ from torch import nn
 
 from centroids import centroids
 from once import barely_tested, once
+from quick import quicken
 from scotoma import cli
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
-from scotoma.probes.generated import small
 from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
-from scotoma.validity import judges
 
 torch.set_num_threads(1)
 
@@ -42,8 +41,7 @@ def _own_folders(tmp_path_factory) -> None:
     """Keep what audits train out of the user's cache, and give `once` a folder."""
     os.environ["SCOTOMA_TESTS"] = str(for_all_workers(tmp_path_factory))
     os.environ["SCOTOMA_CACHE"] = str(for_all_workers(tmp_path_factory) / "cache")
-    judges.STEPS["few"] = 160  # a third: judges of the digits in some seconds
-    small.MOST_IMAGES = 0  # no audit of a test trains a generator, unless the test asks for it
+    quicken()
 
 
 @pytest.fixture(scope="session")

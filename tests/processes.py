@@ -46,9 +46,11 @@ def _main(
     os.environ.update(environment)
     import torch
 
+    from quick import quicken
     from scotoma import cli
 
     torch.set_num_threads(1)
+    quicken()
     sys.argv = ["scotoma", *arguments]
     (program or cli.main)()
 
