@@ -14,6 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
+from scotoma.probes.blindspots import probe, transformed
 from scotoma.probes.blindspots.definition import verdict
 from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS, contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
@@ -31,7 +32,14 @@ def threat(request) -> Threat:
 
 
 @pytest.fixture
-def finding(tmp_path, grey, linear_grey, threat):
+def unjudged(monkeypatch):
+    """No oracle, so that all images count."""
+    for module in (probe, transformed):
+        monkeypatch.setattr(module, "oracle_for", lambda run: None)
+
+
+@pytest.fixture
+def finding(tmp_path, grey, linear_grey, threat, unjudged):
     claim = make_claim(linear_grey, grey, threat)
     return BlindSpots().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
 
@@ -93,7 +101,7 @@ class Standard(nn.Module):
         return self.network(centred / spread * self.deviation + self.mean)
 
 
-def test_a_network_that_cannot_see_contrast_holds(tmp_path, digits, digits_model):
+def test_a_network_that_cannot_see_contrast_holds(tmp_path, digits, digits_model, unjudged):
     network = load_model(str(digits_model)).module
     model = Standard(network, digits.test.images(torch.arange(200)))
     claim = make_claim(model, digits, Threat("linf", 0.1))
@@ -165,3 +173,24 @@ def test_the_headline_says_how_the_success_rate_changes():
     assert "falls from 15.0% to 5.0%" in rise(base, shown(0.5, 0.05, 0.9))
     assert rise(base, base).startswith("the attack success rate stays at 15.0% of the images")
     assert rise(base, base).endswith("correctly at eps")
+
+
+def test_images_that_the_oracle_rejects_do_not_count(tmp_path, monkeypatch):
+    class Oracle:
+        calibration = "It rejects 0% of real test images."
+
+        def judge(self, images: Tensor, labels: Tensor) -> Any:
+            dark = images.amin((1, 2, 3)) < 0.4  # that of alpha 0.7 is lighter, others are not
+            return SimpleNamespace(valid=dark | (labels == 1))
+
+    for module in (probe, transformed):
+        monkeypatch.setattr(module, "oracle_for", lambda run: Oracle())
+    claim = make_claim(Hole(15.0, centre=(0.7, 0.0)), quadrants(0.01, 400), Threat("linf", 0.005))
+    run = Run(claim, tmp_path / "run", limit=40)
+    finding = BlindSpots().finding(claim, run, Settings(attack="fmn-linf"))
+    rows = {row["contrast_shift"]: row for row in finding.tables["grid"]}
+    assert rows["1, 0"]["rejected"] is None
+    assert rows["0.9, 0"]["rejected"] == 0
+    half = rows["0.8, 0.1"]["rejected"]
+    assert rows["0.8, 0.1"]["attacked"] == round(40 * (1 - half)) < 40
+    assert finding.numbers["harmless"] < 6, "where half is rejected, the shift is not valid"

@@ -104,7 +104,7 @@ def test_the_map_reports_the_composition_on_the_other_half(tmp_path):
     singles = (rows[family]["robust_alpha_eps"] for family in FAMILIES)
     assert rows["composed"]["robust_alpha_eps"] <= min(each for each in singles if each is not None)
     assert finding.numbers["worst_family"] in ("composed", "gamma")
-    assert [figure.name for figure in finding.figures][:2] == ["families", "search"]
+    assert [figure.name for figure in finding.figures][:3] == ["families", "left", "search"]
     before = run.passes
     assert probe.finding(claim, run, Settings(attack="min-linf")).tables == finding.tables
     assert run.passes == before

@@ -16,6 +16,7 @@ from scotoma.probes.blindspots.definition import HARMLESS, RULE, verdict
 from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.search import MOST, Visit, best_so_far
 from scotoma.probes.blindspots.transformed import (
+    SCREEN,
     TransformedSet,
     alpha_beta,
     gallery,
@@ -301,7 +302,7 @@ def _family(family: Family, base: TransformedSet) -> Row:
 
 
 def _figures(result: SearchResult) -> tuple[Figure, ...]:
-    figures: tuple[Figure, ...] = (_bars(),)
+    figures: tuple[Figure, ...] = (_bars(), _left())
     if result.visits:
         figures = (*figures, _search())
     return (*figures, *_heatmaps(result)) if result.plane else figures
@@ -338,13 +339,27 @@ def _bars() -> Figure:
     )
 
 
+def _left() -> Figure:
+    return Bars(
+        "left",
+        "Robust accuracy after the worst harmless transform of each family, at alpha·eps: what the "
+        "test set alone predicts (images that withstood the attack before and are still classified "
+        "correctly), and what is left, with 95% intervals. A gap between the two is a blind spot.",
+        table="families",
+        label="change",
+        series={"predicted": "predicted_robust", "left": "robust_alpha_eps"},
+        y_label="robust accuracy",
+    )
+
+
 def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
     cells = [each.transform for each in result.verified if isinstance(each.transform, ScaleShift)]
     robust = Heatmap(
         "robust",
         "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta "
         "on [-0.5, 0.5]. Outside the triangle pixels would leave the range. The border encloses "
-        f"the cells that cost at most {HARMLESS:.0%} of accuracy.",
+        f"the cells that seem harmless: on up to {SCREEN:,} test images they cost at most "
+        f"{HARMLESS:.0%} of accuracy.",
         table="plane",
         x="alpha",
         y="beta",

@@ -67,7 +67,7 @@ class BlindSpots(Probe):
     ) -> Finding:
         sets = [each.told_by(ledger) for each in attacked]
         base, *others = sets
-        harmless = [each for each in others if each.is_harmless(base)]
+        harmless = [each for each in others if each.is_harmless(base) and each.is_valid]
         fallen = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
         worst = max(harmless, key=_success, default=base)
         alpha, beta = alpha_beta(worst.transform)

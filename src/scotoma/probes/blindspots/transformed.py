@@ -123,8 +123,8 @@ class TransformedSet:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the oracle, if there is one, rejects at most a few of the images."""
-        return self.judged is None or self.rejected.value <= REJECTED
+        """Whether no interval shows that the oracle, if there is one, rejects more than a few."""
+        return self.judged is None or self.rejected.low <= REJECTED
 
     @cached_property
     def success(self) -> Rate:
@@ -304,14 +304,17 @@ class Scout:
         attacked = classified(self.run, attacked, SCREEN)
         return replace(attacked, change=self._change(transform))
 
-    def worst(self, sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
+    def worst(
+        self, sets: Iterable[TransformedSet], base: TransformedSet, ordered: bool = False
+    ) -> TransformedSet | None:
         """Return what `worst` does, with accuracies over the whole test set.
 
         From the worst on, each is classified on the whole test set until one is harmless, and its
         images are valid; those that few images already show to be harmful are not.
         """
         left = [s for s in sets if s.transform and s.cost(base).low <= HARMLESS]
-        for each in sorted(left, key=lambda s: (s.robust_scaled.value, s.change)):
+        left.sort(key=lambda s: (s.robust_scaled.value, 0 if ordered else s.change))
+        for each in left:
             known = classified(self.run, each)
             if known.is_harmless(base) and judged(self.run, known).is_valid:
                 return known
