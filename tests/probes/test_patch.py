@@ -27,7 +27,7 @@ SHORT = Schedule(epochs=2, batch=64, peak=3e-3)
 def run(tmp_path_factory, digits, digits_model) -> Path:
     """An audit of the digits model with the attack that is cheapest."""
     folder = tmp_path_factory.mktemp("audit")
-    options = {"probes": ["blindspots"], "attack": "ifgsm", "limit": 140}
+    options: dict = {"probes": ["blindspots"], "attack": "ifgsm", "limit": 140}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publishing, "draw", read_report)
         audit(str(digits_model), digits, "linf:0.1", out=folder, **options)

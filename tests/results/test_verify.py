@@ -34,7 +34,7 @@ def audited(tmp_path_factory, digits, digits_model) -> Path:
     def make(folder: Path) -> None:
         probes = ["robustness", BlindSpots(), Norms({"l2": ("deepfool",)})]
         probes.append(Transfer([centroids(digits)]))
-        options = {"out": folder, "probes": probes, "attack": "fmn-linf", "limit": 25}
+        options: dict = {"out": folder, "probes": probes, "attack": "fmn-linf", "limit": 25}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(publishing, "draw", read_report)
             library.audit(str(digits_model), "digits", "linf:0.1", **options)
