@@ -81,7 +81,7 @@ def draw(curves: dict[str, list[np.ndarray]], passes: int, out: Path) -> None:
 
 def main() -> None:
     """Run the searchers and print their curves."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("--data", required=True)
     parser.add_argument("--threat", required=True)
