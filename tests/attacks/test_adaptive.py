@@ -21,6 +21,7 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.models.defences.hard_label import HardLabel
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.35)
@@ -209,6 +210,8 @@ def test_the_network_inside_is_found():
     images, labels = of(model)
     assert inner_classifiers(model, images, labels, 10) == ("network",)
     assert inner_classifiers(digits_model(), images, labels, 10) == ()
+    labelled = HardLabel(model)  # classifies as well, but has no gradient
+    assert inner_classifiers(nn.Sequential(labelled), images, labels, 10) == ("0.network.network",)
 
 
 def test_random_answers_are_judged_by_most_draws():

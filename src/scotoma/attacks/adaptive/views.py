@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.adaptive.opened import Opened, Reach, open_custom, skipping
 from scotoma.attacks.bpda import StraightThrough, straight
+from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted, PerImage, answer
 from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.models.classifier import votes
@@ -167,7 +168,7 @@ class _Model(PerImage):
 def inner_classifiers(
     model: nn.Module, images: Tensor, labels: Tensor, classes: int, share: float = 0.5
 ) -> tuple[str, ...]:
-    """Return the names of outermost modules that classify these images right by themselves.
+    """Return the names of outermost modules that classify these images right, with a gradient.
 
     A preprocessor, a purifier or a vote around a network leaves the network inside such a module.
 
@@ -183,15 +184,27 @@ def inner_classifiers(
         outer = any(name.startswith(f"{other}.") for other in names)
         if not name or outer or isinstance(module, nn.ModuleList | nn.ModuleDict):
             continue
+        leaf = images.detach().clone().requires_grad_()
         try:
-            with torch.no_grad():
-                logits = module(images)
+            with torch.enable_grad():
+                logits = module(leaf)
         except Exception:  # most modules take no images
             continue
         right = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
-        if right and float((logits.argmax(1) == labels).float().mean()) >= share:
+        if not right or float((logits.argmax(1) == labels).float().mean()) < share:
+            continue
+        if _has_gradient(logits, labels, leaf):
             names.append(name)
     return tuple(names)
+
+
+def _has_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> bool:
+    """Return whether the margin has a gradient by most images."""
+    if not logits.requires_grad:
+        return False
+    total = margin(logits.float(), labels).sum()
+    gradient = torch.autograd.grad(total, images, allow_unused=True)[0]
+    return gradient is not None and float(gradient.flatten(1).any(1).float().mean()) > 0.5
 
 
 def _inside(model: nn.Module, part: nn.Module, images: Tensor, owners: Tensor) -> Tensor:
