@@ -107,12 +107,14 @@ def test_a_sampler_in_a_file_is_loaded_seeded_and_its_errors_are_one_line(digits
 def test_decoders_make_images_of_all_classes_with_gradients(digits):
     generator = load_generator(synthesis((1, 8, 8), 10))
     images, labels, latents = checked(generator, 25, 0, digits)
+    assert latents is not None
     assert labels.bincount().tolist() == [3] * 5 + [2] * 5
     assert generator.decode is not None
     leaf = latents.requires_grad_()
     decoded = generator.decode(leaf, labels)
     assert torch.allclose(decoded, images, atol=1e-6)
     decoded.sum().backward()
+    assert leaf.grad is not None
     assert leaf.grad.abs().sum(1).min() > 0
 
 
@@ -126,11 +128,12 @@ def test_a_flow_carries_noise_to_images_of_the_classes_that_it_was_trained_on(tm
     train("generator", data, "flow", THREAT, path, schedule=schedule)
     generator = load_generator(str(path))
     made, classes, latents = checked(generator, 40, 0, data)
+    assert latents is not None
     assert latents.shape == (40, 16)
     means = made.flatten(1).mean(1)
     assert means[classes == 0].tolist() == pytest.approx([0.2] * 20, abs=0.25)
     assert means[classes == 1].tolist() == pytest.approx([0.8] * 20, abs=0.25)
-    flow = generator.flow
+    flow = generator.flow  # type: ignore[attr-defined]
     assert (flow(images[:20]).argmax(1) == labels[:20]).all()
 
 
@@ -144,6 +147,8 @@ def test_few_small_images_get_a_generator_that_is_trained_once(monkeypatch, tmp_
     first = small.default_generator(claim, run)
     monkeypatch.setattr(small, "train", None)
     again = small.default_generator(claim, run)
+    assert first is not None
+    assert again is not None
     assert first.sha256 == again.sha256
     assert checked(load_generator(first), 3, 0, claim.data)[0].shape == (3, 1, 8, 8)
 
@@ -151,10 +156,11 @@ def test_few_small_images_get_a_generator_that_is_trained_once(monkeypatch, tmp_
 def test_a_flow_of_larger_images_has_gradients_by_its_noise():
     network = flow((3, 20, 18), 4)
     noise = torch.randn(2, 3 * 20 * 18, requires_grad=True)
-    network.field.last[2].bias.data += 1.0
+    network.field.last[2].bias.data += 1.0  # type: ignore[index, union-attr]
     made = network.decode(noise, torch.tensor([0, 3]))
     assert made.shape == (2, 3, 20, 18)
     made.sum().backward()
+    assert noise.grad is not None
     assert noise.grad.abs().sum(1).min() > 0
 
 

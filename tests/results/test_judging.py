@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def report() -> Report:
     return Report(Path("run"), {}, [finding], {})
 
 
-def answered(report: Report, wrong: set[str] = frozenset(), unsure: set[str] = frozenset()):
+def answered(report: Report, wrong: Collection[str] = (), unsure: Collection[str] = ()):
     """Answers of a person who sees the label but for some kinds of images."""
     classes = {
         item.id: None if item.kind in unsure else (item.label + (item.kind in wrong)) % 4
@@ -66,7 +67,9 @@ def test_images_are_shown_in_an_order_that_tells_nothing(report):
 def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
     html = page(items(report), run_key(report), CLASSES, "Images")
     assert not re.search(r"https?://|src=\"(?!data:)|@import|<link", html)
-    content = json.loads(re.search(r'id="content">(.*?)</script>', html, re.DOTALL)[1])
+    found = re.search(r'id="content">(.*?)</script>', html, re.DOTALL)
+    assert found
+    content = json.loads(found[1])
     assert len(content["items"]) == 30
     assert content["classes"] == CLASSES
     assert all(set(item) == {"id", "image"} for item in content["items"])
@@ -88,7 +91,9 @@ document.body.append(out);
     path.write_text(html.replace("</html>", script))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     dom = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, timeout=120)
-    *lines, count = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)[1].split("\n")
+    found = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)
+    assert found
+    *lines, count = found[1].split("\n")
     assert count == "4 of 30 answered"
     answers = tmp_path / "answers.csv"
     answers.write_text("\n".join(lines))
