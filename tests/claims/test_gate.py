@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -180,8 +181,10 @@ def test_as_a_test_of_pytest(tmp_path):
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    installed = any(each.value == "scotoma.testing" for each in entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "scotoma.testing"]
     loaded = subprocess.run(
-        [*command, "-p", "scotoma.testing", "--junitxml", "j.xml", "test_it.py"],
+        [*command, *plugin, "--junitxml", "j.xml", "test_it.py"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
