@@ -19,6 +19,7 @@ from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
+from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
@@ -126,7 +127,7 @@ def audit(
     with run.store.locked():
         if settings.attack == "strong":
             with suppress(OutOfTimeError):
-                settings = replace(settings, plan=run.plan())
+                settings = replace(settings, plan=find_plan(run))
         outcome = measure(prepared, claim, run, settings)
         if not ranks().leads:
             return _published_by_the_first(folder)

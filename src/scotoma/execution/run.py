@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,8 +21,6 @@ import torch
 from torch import Tensor, nn
 
 from scotoma._version import __version__
-from scotoma.attacks.adaptive.look import IMAGES
-from scotoma.attacks.adaptive.plan import Plan, make_plan
 from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset, Split
 from scotoma.execution import evaluation
@@ -93,25 +90,7 @@ class Run(Executor):
         self.indices = torch.cat([unit.sort().values for unit in units(drawn)])
         self.collection = Collection()
         self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
-        self._looked_at = self.indices[: 2 * IMAGES]
         self._kind = ATTACK
-
-    def plan(self) -> Plan:
-        """Return how the audit attack adapts to the model (`attacks.adaptive`), found out once."""
-
-        def compute() -> pl.DataFrame:
-            images, labels = self.test_images(self._looked_at)
-            with self.seeded(), self.progress.bar("looking at the model", 1) as advance:
-                correct = verified_logits(self.model, images).argmax(1) == labels
-                rows = correct.nonzero().squeeze(1)
-                random = Randomness(self.seed, self._looked_at.to(self.device)[rows], "plan")
-                made = make_plan(self.model, images[rows], labels[rows], self.claim.threat, random)
-                advance(1)
-            return pl.DataFrame({"plan": [json.dumps(made.as_json())]})
-
-        config = {"kind": "plan", "seed": self.seed, "threat": str(self.claim.threat)}
-        table = self.store.unit({**config, **self._identity(self._looked_at)}, compute)
-        return Plan.from_json(json.loads(table["plan"][0]))
 
     @property
     def records(self) -> pl.DataFrame:

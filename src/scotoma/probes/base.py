@@ -41,7 +41,7 @@ class Settings:
         sources: the models on which the attack makes its examples, where it is `transfer`.
         gradient: "exact", "bpda" or "estimate" (`attacks.core.gradient.with_gradient`), for an
             attack other than `strong` that follows gradients.
-        plan: how the attack `strong` adapts to the model (`Run.plan`).
+        plan: how the attack `strong` adapts to the model (`execution.planning`).
     """
 
     attack: str = "strong"

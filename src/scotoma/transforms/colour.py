@@ -103,7 +103,7 @@ class Hue:
 
 @dataclass(frozen=True)
 class Brightness:
-    """The same amount added to every value, clipped to [0, 1].
+    """Brightness changed: one amount is added to every value, clipped to [0, 1].
 
     Args:
         amount: 0 changes nothing.
