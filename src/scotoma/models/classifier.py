@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from scotoma.data.dataset import Dataset
+from scotoma.data.input import InputSpec
 from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
@@ -41,6 +42,8 @@ class Classifier:
         sha256: hash of its structure, code and weights.
         notes: sentences for the report, without which its numbers would mislead.
         card: facts from its training, if known.
+        classes: names of its outputs, in order, if its own configuration has them.
+        input: size and preparation of images that its own configuration asks for, if it does.
 
     >>> Classifier.of(nn.Linear(4, 2)).name
     'Linear'
@@ -51,6 +54,8 @@ class Classifier:
     sha256: str
     notes: tuple[str, ...] = ()
     card: dict = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    input: InputSpec | None = None
 
     @classmethod
     def of(cls, module: nn.Module, name: str | None = None, card: dict | None = None) -> Classifier:
@@ -133,7 +138,7 @@ class Classifier:
                 f"{kind} reaches the images from the logits, so attacks by gradient fail on this "
                 "model, which is no sign of robustness."
             )
-        return Classifier(module, self.name, self.sha256, tuple(notes), self.card)
+        return replace(self, module=module, notes=tuple(notes))
 
     def _answer(self, images: Tensor, data: Dataset) -> Tensor:
         copy = images.clone()
