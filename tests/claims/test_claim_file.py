@@ -7,6 +7,7 @@ import pytest
 from scotoma.claim import Stated, Threat
 from scotoma.claims.file import as_toml, read_claim
 from scotoma.claims.request import Request
+from scotoma.probes import PROBES
 from scotoma.utils.errors import InputError
 
 FULL = """
@@ -108,7 +109,7 @@ def test_what_is_written_asks_for_the_same(tmp_path):
         (SMALL + 'also = {"l2:1" = "x"}', "want a number"),
         (SMALL + "[thresholds.robustness]\nbrokn = 0.4", "did you mean 'broken'"),
         (SMALL + "[thresholds.masking]\ntolerated = 7", r"masking\.tolerated is 7; want a share"),
-        (SMALL + "[thresholds.divergence]\nfar = 0.7", "this probe has none"),
+        (SMALL + "[thresholds.divergence]\nnear = 0.7", "did you mean 'far'"),
         (SMALL + "[thresholds]\nrobustness = 0.4", r"write \[thresholds\.PROBE\]"),
         (SMALL + "[thresholds.robust]\nholds = 0.4", "did you mean 'robustness'"),
         ("model = 1", r"write \[model\] above its keys"),
@@ -135,3 +136,19 @@ def test_flags_add_but_do_not_contradict(tmp_path):
     assert added.limit == 7
     with pytest.raises(InputError, match=r"--threat linf:0\.2 contradicts claim\.toml, where"):
         claim.with_flags("claim.toml", {"threat": Threat("linf", 0.2)})
+
+
+def test_the_page_lists_every_threshold_with_its_usual_value():
+    page = (Path(__file__).parents[2] / "docs/claims.md").read_text()
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    for probe in PROBES:
+        made, named = PROBES[probe](), PROBES[probe].thresholds
+        listed = [row for row in rows if row[0].startswith(f"| `{probe}.")]
+        found = {}
+        for names, values, *_ in listed:
+            words = [word.strip("`,| ").split(".")[-1] for word in names.split(", ")]
+            found |= dict(zip(words, values.split(", "), strict=True))
+        usual = {name: getattr(made, name) for name in named}
+        assert found == {
+            name: f"{value:g}" if name == "far" else f"{value:.0%}" for name, value in usual.items()
+        }, probe

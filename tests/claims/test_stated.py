@@ -11,7 +11,7 @@ from scotoma.results.stated import (
     overall,
 )
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import wilson
+from scotoma.utils.stats import interval
 
 MARGIN = 0.02
 
@@ -23,7 +23,7 @@ def test_claims_of_known_truth_are_hardly_ever_judged_wrongly():
     for _ in range(2000):
         truth, n = random.uniform(0.02, 0.99), int(random.integers(20, 5000))
         claimed = float(np.clip(truth + random.choice([0, 0, MARGIN, -MARGIN, 0.1]), 0.001, 1))
-        said = decide(wilson(random.binomial(n, truth) / n, n), claimed, MARGIN)
+        said = decide(interval(random.binomial(n, truth) / n, n), claimed, MARGIN)
         wrong["broken"] += said == "broken" and truth >= claimed
         wrong["holds"] += said == "holds" and truth <= claimed - MARGIN
     assert sum(wrong.values()) <= 100, wrong
@@ -47,10 +47,10 @@ def test_that_many_images_decide_whatever_they_show(claimed, of):
     n = images_that_decide(claimed, MARGIN, of)
     hits = np.arange(n + 1)
     near = hits[np.abs(hits / n - claimed) < 0.1]
-    assert all(decide(wilson(k / n, n, of), claimed, MARGIN) != "undecided" for k in near)
+    assert all(decide(interval(k / n, n, of), claimed, MARGIN) != "undecided" for k in near)
     fewer = n - 1
     assert any(
-        decide(wilson(k / fewer, fewer, of), claimed, MARGIN) == "undecided" for k in range(n)
+        decide(interval(k / fewer, fewer, of), claimed, MARGIN) == "undecided" for k in range(n)
     )
 
 
@@ -61,7 +61,7 @@ def test_what_is_said():
     assert str(held).endswith(f"{held.images:,} images decide, more than the 1,000 test images.")
     assert broken.verdict == overall([held, broken]) == "broken"
     assert "is refuted: it is at most 40.0%" in str(broken)
-    assert decide(wilson(0.9, 10_000), 0.9, MARGIN) == "holds"
+    assert decide(interval(0.9, 10_000), 0.9, MARGIN) == "holds"
 
 
 @pytest.mark.parametrize(

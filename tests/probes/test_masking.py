@@ -93,12 +93,13 @@ WHOLE = "At eps 1 everything breaks"
         (GradientKiller, {REACHES, BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
         (QuantisedInput, {REACHES, BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
         (Temperature, {"The loss has a gradient where the margin has one"}),
-        (Rippled, {BEHIND_SEARCH, BEHIND_OTHERS, WHOLE}),
+        (Rippled, {BEHIND_SEARCH, BEHIND_OTHERS}),
     ],
 )
 @pytest.mark.usefixtures("coarse")
 def test_what_hides_a_gradient_is_named(ask, natural, mask, told):
-    named(ask(mask(load_model(str(natural)).module)), told)
+    images = 60 if mask is Rippled else LIMIT  # a ripple hides the gradient of some images only
+    named(ask(mask(load_model(str(natural)).module), limit=images), told)
 
 
 @pytest.mark.usefixtures("coarse", "hardly_searched")
@@ -117,7 +118,7 @@ def named(finding, told: set[str]) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_what_hides_a_gradient_is_named_in_l2(ask, natural):
-    finding = ask(GradientKiller(load_model(str(natural)).module), threat="l2:0.6")
+    finding = ask(GradientKiller(load_model(str(natural)).module), threat="l2:0.6", limit=60)
     assert finding.verdict == "broken"
     assert {REACHES, BEHIND_SEARCH, "At eps 8 everything breaks"} <= failed(finding)
 

@@ -10,7 +10,7 @@ import torch
 
 from scotoma.auditing import audit
 from scotoma.models.loading import load_model
-from scotoma.probes.blindspots import definition, transformed
+from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch import patch
 from scotoma.report import publishing
@@ -38,8 +38,8 @@ def test_patching_closes_the_blind_spot_and_compares(
     tmp_path, run, digits, digits_model, monkeypatch
 ):
     # 500 images hardly show anything to be harmless
-    monkeypatch.setattr(transformed, "HARMLESS", 0.05)
-    monkeypatch.setattr(definition, "FALL", 0.0)
+    monkeypatch.setitem(vars(LIMITS), "harmless", 0.05)
+    monkeypatch.setitem(vars(LIMITS), "fall", 0.0)
     model = load_model(str(digits_model))
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     report = patch(model, digits, run, tmp_path, schedule=SHORT, search=SEARCH, command="a command")

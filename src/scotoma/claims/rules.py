@@ -12,7 +12,7 @@ from scotoma.results.report import Report
 from scotoma.results.verdicts import UNTOUCHED, blind
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
-from scotoma.utils.stats import Estimate, wilson
+from scotoma.utils.stats import Estimate, interval
 
 VERDICTS = ("holds", "weak", "broken", "undecided", "not applicable")
 NUMBERS = ("clean_accuracy", "robust_accuracy", "attack_success")
@@ -196,12 +196,12 @@ def images_that_would_decide(rule: Rule, value: float) -> int | None:
     97
     """
     few, many = 1, 2
-    while decide(rule, *wilson(value, many)[1:3]) == "undecided":
+    while decide(rule, *interval(value, many)[1:3]) == "undecided":
         few, many = many, 2 * many
         if many > MOST:
             return None
     while many - few > 1:
         middle = (few + many) // 2
-        undecided = decide(rule, *wilson(value, middle)[1:3]) == "undecided"
+        undecided = decide(rule, *interval(value, middle)[1:3]) == "undecided"
         few, many = (middle, many) if undecided else (few, middle)
     return many

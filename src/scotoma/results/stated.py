@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scotoma.results.finding import Verdict
-from scotoma.utils.stats import Rate, finite, rate, wilson
+from scotoma.utils.stats import Rate, finite, interval, rate
 from scotoma.utils.text import norm_name
 
 RULE = (
@@ -110,7 +110,7 @@ def judge(
 def decide(measured: Rate, claimed: float, margin: float) -> Verdict:
     """Return the verdict of `RULE` on a stated number.
 
-    >>> decide(wilson(0.91, 500), 0.97, 0.02), decide(wilson(0.91, 50), 0.92, 0.02)
+    >>> decide(interval(0.91, 500), 0.97, 0.02), decide(interval(0.91, 50), 0.92, 0.02)
     ('broken', 'undecided')
     """
     if not measured.n:
@@ -144,8 +144,8 @@ def _decides(n: int, claimed: float, margin: float, of: int) -> bool:
     few, many = -1, n
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if wilson(middle / n, n, of).high >= claimed else (middle, many)
-    return wilson(many / n, n, of).low >= claimed - margin
+        few, many = (few, middle) if interval(middle / n, n, of).high >= claimed else (middle, many)
+    return interval(many / n, n, of).low >= claimed - margin
 
 
 def overall(judgements: Sequence[Judgement]) -> Verdict:

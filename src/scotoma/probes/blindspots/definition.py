@@ -5,7 +5,9 @@ Every threshold of the blind-spot probes stands here, with its reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,22 +34,57 @@ REJECTED = 0.05
 """Share of the images that the validity oracle may reject after a valid transform. It rejects about
 2% of real test images."""
 
-IS_HARMLESS = (
-    f"A transform is harmless if it costs at most {100 * HARMLESS:.0f} point of accuracy by the "
-    "95% interval of the paired difference over the whole test set."
-)
 SCALED = (
     "Success after a transform is at the scaled budget alpha·eps, where alpha is the share of the "
     "contrast that it leaves (1 for one that leaves black and white as they are)."
 )
-RULE = (
-    f"{IS_HARMLESS} {SCALED} Weak: under a harmless transform robust accuracy is more than "
-    f"{100 * FALL:.0f} points below that of the same images before it. Broken: also, more than "
-    f"{BROKEN:.0%} of the correctly classified images are fooled. Otherwise it holds. Each has to "
-    "follow from 95% intervals that hold for all harmless transforms at once. Not applicable: the "
-    f"95% interval of the success rate on the test set itself lies above {BROKEN:.0%}. Undecided: "
-    "no transform is shown to be harmless."
-)
+
+
+def points(share: float) -> str:
+    """Return a difference of rates in words.
+
+    >>> points(0.01), points(0.025)
+    ('1 point', '2.5 points')
+    """
+    return f"{100 * share:g} point{'' if math.isclose(share, 0.01) else 's'}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The thresholds that a claim may set.
+
+    Args:
+        harmless: accuracy that a harmless transform may cost.
+        fall: fall of robust accuracy that makes one a blind spot.
+        broken: success rate above which the claim is void.
+    """
+
+    harmless: float = HARMLESS
+    fall: float = FALL
+    broken: float = BROKEN
+
+    @property
+    def is_harmless(self) -> str:
+        """What a harmless transform is."""
+        return (
+            f"A transform is harmless if it costs at most {points(self.harmless)} of accuracy by "
+            "the 95% interval of the paired difference over the whole test set."
+        )
+
+    @property
+    def rule(self) -> str:
+        """How `verdict` decides."""
+        return (
+            f"{self.is_harmless} {SCALED} Weak: under a harmless transform robust accuracy is more "
+            f"than {points(self.fall)} below that of the same images before it. Broken: also, more "
+            f"than {self.broken:.0%} of the correctly classified images are fooled. Otherwise it "
+            "holds. Each has to follow from 95% intervals that hold for all harmless transforms at "
+            "once. Not applicable: the 95% interval of the success rate on the test set itself "
+            f"lies above {self.broken:.0%}. Undecided: no transform is shown to be harmless."
+        )
+
+
+LIMITS = Limits()
 
 
 def cost(before: np.ndarray, after: np.ndarray) -> Estimate:
@@ -55,13 +92,13 @@ def cost(before: np.ndarray, after: np.ndarray) -> Estimate:
     return paired_difference(before, after)
 
 
-def enough(n: int) -> bool:
+def enough(n: int, limits: Limits = LIMITS) -> bool:
     """Return whether n images can show that a transform is harmless, if it changes no prediction.
 
     >>> enough(200), enough(300)
     (False, True)
     """
-    return cost(np.ones(n), np.ones(n)).high <= HARMLESS
+    return cost(np.ones(n), np.ones(n)).high <= limits.harmless
 
 
 def falls(base: TransformedSet, sets: Sequence[TransformedSet]) -> list[Estimate]:
@@ -81,17 +118,18 @@ def falls(base: TransformedSet, sets: Sequence[TransformedSet]) -> list[Estimate
 
 
 def blind(base: TransformedSet, harmless: Sequence[TransformedSet]) -> list[bool]:
-    """Return for each harmless transform whether it is a blind spot: `RULE` says weak or broken."""
-    return [fall.n > 0 and fall.low > FALL for fall in falls(base, harmless)]
+    """Return for each harmless transform whether it is a blind spot: weak or broken by the rule."""
+    return [fall.n > 0 and fall.low > base.limits.fall for fall in falls(base, harmless)]
 
 
 def verdict(base: TransformedSet, harmless: Sequence[TransformedSet]) -> Verdict:
-    """Return the verdict of `RULE`."""
-    if base.success.n == 0 or base.success.low > BROKEN:
+    """Return the verdict of `Limits.rule`, by the limits of `base`."""
+    broken = base.limits.broken
+    if base.success.n == 0 or base.success.low > broken:
         return "not applicable"
     if not harmless:
         return "undecided"
     weak = [s for s, spot in zip(harmless, blind(base, harmless), strict=True) if spot]
-    if any(rate(each.fooled_scaled, len(harmless)).low > BROKEN for each in weak):
+    if any(rate(each.fooled_scaled, len(harmless)).low > broken for each in weak):
         return "broken"
     return "weak" if weak else "holds"

@@ -12,7 +12,7 @@ import polars as pl
 
 from scotoma.execution.run import Run, Transform, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
-from scotoma.probes.blindspots.definition import HARMLESS, RULE, verdict
+from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, verdict
 from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.search import MOST, Visit, best_so_far
 from scotoma.probes.blindspots.transformed import (
@@ -123,7 +123,7 @@ def _chosen(family: Family) -> tuple[float, float]:
 
 def nothing_correct(question: str) -> Finding:
     """Return the finding for a model that classifies no image correctly."""
-    return Finding(PROBE, question, "not applicable", RULE, NOTHING_TO_ATTACK)
+    return Finding(PROBE, question, "not applicable", LIMITS.rule, NOTHING_TO_ATTACK)
 
 
 def describe(
@@ -138,7 +138,7 @@ def describe(
         probe=PROBE,
         question=question,
         verdict=verdict(result.base, [each for each in result.verified if each.is_valid]),
-        rule=RULE,
+        rule=LIMITS.rule,
         headline=headline(result.base, result.lowest),
         numbers=_numbers(result),
         tables=_tables(searched, ledger),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.definition import FALL, IS_HARMLESS, SCALED, blind
+from scotoma.probes.blindspots.definition import FALL, LIMITS, SCALED, blind
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
@@ -17,10 +17,10 @@ LISTED = 8
 """Transforms that are named in a note."""
 QUESTION = "Does training on the blind spots close them, or do others take their place?"
 RULE = (
-    f"{IS_HARMLESS} {SCALED} A blind spot is a harmless transform under which robust accuracy is "
-    f"more than {100 * FALL:.0f} points below that at eps of the same images before it, by a 95% "
-    "interval. Broken: after the training, a transform that was trained on is a blind spot. Weak: "
-    "only others are. Otherwise it holds."
+    f"{LIMITS.is_harmless} {SCALED} A blind spot is a harmless transform under which robust "
+    f"accuracy is more than {100 * FALL:.0f} points below that at eps of the same images before "
+    "it, by a 95% interval. Broken: after the training, a transform that was trained on is a "
+    "blind spot. Weak: only others are. Otherwise it holds."
 )
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, Conclusion, Probe, Settings, columns, worst_rate
-from scotoma.probes.blindspots.definition import HARMLESS, RULE, enough, falls, verdict
+from scotoma.probes.blindspots.definition import (
+    BROKEN,
+    FALL,
+    HARMLESS,
+    LIMITS,
+    Limits,
+    enough,
+    falls,
+    points,
+    verdict,
+)
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import (
     TransformedSet,
@@ -27,14 +38,16 @@ from scotoma.utils.stats import Estimate
 from scotoma.validity import oracle_for
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
-NONE_HARMLESS = (
-    "No {} is shown to be harmless: for each, the 95% interval allows that it costs more than "
-    f"{100 * HARMLESS:.0f} point of accuracy"
-)
 
 
+@dataclass(frozen=True)
 class BlindSpots(Probe):
     """The blind-spot attack: success of an attack after shifts of contrast and background.
+
+    Args:
+        harmless: accuracy that a harmless shift may cost.
+        fall: fall of robust accuracy after a harmless shift that makes it a blind spot.
+        broken: success rate after it above which the claim is broken.
 
     Source:
         Zhang et al. 2019, section 3.3 and Table 2.
@@ -44,7 +57,16 @@ class BlindSpots(Probe):
         'Do harmless changes of contrast and background void the claim?'
     """
 
+    harmless: float = HARMLESS
+    fall: float = FALL
+    broken: float = BROKEN
+
+    thresholds = ("harmless", "fall", "broken")
     question = "Do harmless changes of contrast and background void the claim?"
+
+    @property
+    def _limits(self) -> Limits:
+        return Limits(self.harmless, self.fall, self.broken)
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         sets, grid = [], contrast_shifts(claim.data.name)
@@ -65,7 +87,7 @@ class BlindSpots(Probe):
         calibration: tuple[str, ...],
         ledger: Ledger,
     ) -> Finding:
-        sets = [each.told_by(ledger) for each in attacked]
+        sets = [replace(each.told_by(ledger), limits=self._limits) for each in attacked]
         base, *others = sets
         harmless = [each for each in others if each.is_harmless(base) and each.is_valid]
         fallen = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
@@ -100,7 +122,7 @@ class BlindSpots(Probe):
             probe="blindspots",
             question=self.question,
             verdict=verdict(base, harmless),
-            rule=RULE,
+            rule=self._limits.rule,
             headline=_headline(base, worst),
             numbers={
                 "worst_alpha": alpha,
@@ -159,17 +181,20 @@ def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, .
     )
 
 
-def none_harmless(kind: str, n: int) -> str:
+def none_harmless(kind: str, n: int, limits: Limits = LIMITS) -> str:
     """Return the headline if no transform is shown to be harmless on n test images."""
-    few = "" if enough(n) else f"; {n} test images are too few to show it"
-    return NONE_HARMLESS.format(kind) + few + "."
+    few = "" if enough(n, limits) else f"; {n} test images are too few to show it"
+    return (
+        f"No {kind} is shown to be harmless: for each, the 95% interval allows that it costs more "
+        f"than {points(limits.harmless)} of accuracy{few}."
+    )
 
 
 def _headline(base: TransformedSet, worst: TransformedSet) -> str:
     if base.success.n == 0:
         return NOTHING_TO_ATTACK
     if worst is base:
-        return none_harmless("contrast shift of the grid", base.accuracy.n)
+        return none_harmless("contrast shift of the grid", base.accuracy.n, base.limits)
     alpha, beta = alpha_beta(worst.transform)
     return (
         f"After a harmless contrast shift (alpha {alpha:g}, beta {beta:g}; accuracy "

@@ -15,7 +15,7 @@ from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, describe, name
 from scotoma.probes.base import Settings, columns, sized
-from scotoma.probes.blindspots.definition import HARMLESS, REJECTED, SCREENED, cost
+from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, REJECTED, SCREENED, Limits, cost
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.control import Control, contrast
@@ -72,6 +72,7 @@ class TransformedSet:
             audited or not; None for those of `records`.
         judged: `index` and `valid` of the images after the transform; success is over valid ones.
             None where nothing was judged.
+        limits: what a harmless transform may cost, and what makes one a blind spot.
     """
 
     transform: Transform | None
@@ -81,6 +82,7 @@ class TransformedSet:
     change: float = 0.0
     predictions: pl.DataFrame | None = None
     judged: pl.DataFrame | None = None
+    limits: Limits = LIMITS
 
     @property
     def eps(self) -> float:
@@ -172,12 +174,12 @@ class TransformedSet:
         return cost(both["correct"].to_numpy(), both["correct_after"].to_numpy())
 
     def is_harmless(self, base: TransformedSet) -> bool:
-        """Return whether the interval says that the transform costs at most one point."""
-        return self.success.n > 0 and self.cost(base).high <= HARMLESS
+        """Return whether the interval says that the transform costs little enough."""
+        return self.success.n > 0 and self.cost(base).high <= self.limits.harmless
 
     def seems_harmless(self, base: TransformedSet) -> bool:
-        """Return whether the transform costs at most one point by the estimate alone."""
-        return self.success.n > 0 and self.cost(base).value <= HARMLESS
+        """Return whether the transform costs little enough by the estimate alone."""
+        return self.success.n > 0 and self.cost(base).value <= self.limits.harmless
 
     def row(self) -> Row:
         """Return (alpha, beta), accuracy and success rates as a row of a table."""
@@ -312,7 +314,7 @@ class Scout:
         From the worst on, each is classified on the whole test set until one is harmless, and its
         images are valid; those that few images already show to be harmful are not.
         """
-        left = [s for s in sets if s.transform and s.cost(base).low <= HARMLESS]
+        left = [s for s in sets if s.transform and s.cost(base).low <= base.limits.harmless]
         left.sort(key=lambda s: (s.robust_scaled.value, 0 if ordered else s.change))
         for each in left:
             known = classified(self.run, each)

@@ -16,7 +16,7 @@ from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
 from scotoma.execution.run import Run, Transform, describe
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
-from scotoma.probes.blindspots.definition import IS_HARMLESS
+from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.probe import none_harmless
 from scotoma.probes.blindspots.transformed import (
@@ -36,7 +36,7 @@ from scotoma.utils.text import norm_name
 LEFT = 0.5
 """Share of the certified accuracy that a harmless contrast shift has to leave."""
 RULE = (
-    f"{IS_HARMLESS} Broken: under a "
+    f"{LIMITS.is_harmless} Broken: under a "
     "harmless contrast shift the 95% interval of certified accuracy at alpha·eps lies below "
     f"{LEFT:.0%} of the certified accuracy at eps on the test set itself, or an attack succeeds "
     "inside a certified ball. Weak: it lies below the interval of the latter. Otherwise it holds. "

@@ -18,7 +18,7 @@ from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
 from scotoma.probes.base import Conclusion, Probe, Settings, check_layer, feature_layer
-from scotoma.probes.divergence.report import ALL, QUESTION, RULE, Measured, Measures, placed
+from scotoma.probes.divergence.report import ALL, FAR, QUESTION, Measured, Measures, placed, rule
 from scotoma.results.finding import Finding
 
 DRAWN = pl.List(pl.Float64)
@@ -46,6 +46,8 @@ class Divergence(Probe):
             in the paper.
         perplexity: perplexity of t-SNE.
         layer: layer whose features are used, as for the distance probe.
+        far: AUC of a classifier above which the sets are far apart; K-L divergences are compared
+            with that of two Gaussians with this AUC.
 
     Source:
         Zhang et al. 2019, section 3.2, Table 1.
@@ -58,7 +60,9 @@ class Divergence(Probe):
     points: int | None = 10_000
     perplexity: float = PERPLEXITY
     layer: str | None = None
+    far: float = FAR
 
+    thresholds = ("far",)
     question = QUESTION
 
     def prepare(self, claim: Claim) -> Self:
@@ -98,11 +102,12 @@ class Divergence(Probe):
             return self._not_applicable(
                 f"The features of the images ({where}) do not differ enough within any class."
             )
-        measured = Measured(claim.data.classes, plane, measures, where, self.perplexity)
+        measured = Measured(claim.data.classes, plane, measures, where, self.perplexity, self.far)
         return lambda ledger: measured.finding()
 
     def _not_applicable(self, why: str) -> Conclusion:
-        return lambda ledger: Finding("divergence", self.question, "not applicable", RULE, why)
+        decides = rule(self.far)
+        return lambda ledger: Finding("divergence", self.question, "not applicable", decides, why)
 
     def _draw(self, split: Split, seed: int) -> torch.Tensor:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -16,19 +17,8 @@ from scotoma.results.finding import Bars, Figure, Finding, Row, Scatter, Verdict
 from scotoma.utils.stats import finite
 
 QUESTION = "Do the test set and the training set come from one distribution?"
-FAR_AUC = 0.7
+FAR = 0.7
 """AUC above which a classifier separates the sets well."""
-FAR_KL = 0.275
-"""K-L divergence of two Gaussians with equal covariance that a classifier separates with AUC 0.7:
-the square of the normal quantile of 0.7."""
-RULE = (
-    "A measure is beyond chance if it is larger than between parts of the training set in each of "
-    f"{DRAWS} random draws (probability 1/{DRAWS + 1} by chance). Holds: none of the three "
-    "measures is beyond chance. Broken: one is, and it is large: the 95% interval of the AUC lies "
-    f"above {FAR_AUC:g}, or a K-L divergence is {FAR_KL:g} nats larger than within the training "
-    f"set (two Gaussians with AUC {FAR_AUC:g} have that divergence). Otherwise it is weak. Not "
-    f"applicable: no training split, or no class with {FEWEST} images in both sets."
-)
 ALL = -1
 """Label of a measure over all classes together."""
 SHOWN = 1000
@@ -49,6 +39,30 @@ Measures = dict[str, dict[int, Comparison]]
 """Measures by name (kl, knn_kl, auc) and label."""
 
 
+def far_kl(far: float) -> float:
+    """Return the K-L divergence of two Gaussians that a classifier separates with AUC `far`.
+
+    They have equal covariance; it is the square of the normal quantile of `far`.
+
+    >>> round(far_kl(0.7), 3)
+    0.275
+    """
+    return NormalDist().inv_cdf(far) ** 2
+
+
+def rule(far: float) -> str:
+    """Return how `verdict` decides."""
+    return (
+        "A measure is beyond chance if it is larger than between parts of the training set in each "
+        f"of {DRAWS} random draws (probability 1/{DRAWS + 1} by chance, 5% for three measures). "
+        "Holds: none of the three measures is beyond chance. Broken: one is, and it is large: the "
+        f"95% interval of the AUC lies above {far:g}, or a K-L divergence is {far_kl(far):.3f} "
+        f"nats larger than within the training set (two Gaussians with AUC {far:g} have that "
+        "divergence). Otherwise it is weak. Not applicable: no training split, or no class with "
+        f"{FEWEST} images in both sets."
+    )
+
+
 @dataclass(frozen=True)
 class Measured:
     """All measurements of the probe.
@@ -59,6 +73,7 @@ class Measured:
         measures: the measures; at least one class has kl.
         where: name of the layer whose features are measured.
         perplexity: perplexity of t-SNE.
+        far: threshold of the verdict, an AUC.
     """
 
     classes: tuple[str, ...]
@@ -66,6 +81,7 @@ class Measured:
     measures: Measures
     where: str
     perplexity: float
+    far: float = FAR
 
     def finding(self) -> Finding:
         """Return the finding of the probe."""
@@ -81,9 +97,9 @@ class Measured:
         return Finding(
             probe="divergence",
             question=QUESTION,
-            verdict=verdict(means),
-            rule=RULE,
-            headline=headline(means),
+            verdict=verdict(means, self.far),
+            rule=rule(self.far),
+            headline=headline(means, self.far),
             numbers={
                 **numbers,
                 "training_images": sum(row["n_train"] for row in rows),
@@ -216,17 +232,17 @@ def columns(name: str, measured: Comparison) -> dict[str, Any]:
     }
 
 
-def verdict(means: dict[str, Comparison]) -> Verdict:
-    """Return the verdict of `RULE`."""
+def verdict(means: dict[str, Comparison], far: float = FAR) -> Verdict:
+    """Return the verdict of `rule`."""
     beyond = {name: mean for name, mean in means.items() if mean.beyond_null}
-    far = [
-        mean.low > FAR_AUC if name == "auc" else mean.excess > FAR_KL
+    large = [
+        mean.low > far if name == "auc" else mean.excess > far_kl(far)
         for name, mean in beyond.items()
     ]
-    return "broken" if any(far) else "weak" if beyond else "holds"
+    return "broken" if any(large) else "weak" if beyond else "holds"
 
 
-def headline(means: dict[str, Comparison]) -> str:
+def headline(means: dict[str, Comparison], far: float) -> str:
     """Return the result and the advice that follows from it."""
     kl, auc = means["kl"], means["auc"]
     result, advice = {
@@ -242,7 +258,7 @@ def headline(means: dict[str, Comparison]) -> str:
             "far from the training data",
             "robustness need not extend to them; train on similar images",
         ),
-    }[verdict(means)]
+    }[verdict(means, far)]
     return (
         f"Test images lie {result}: {advice}. The K-L divergence is {kl.matched.mean():.3f}, "
         f"within the training set {kl.null.mean():.3f}; a classifier separates test from training "

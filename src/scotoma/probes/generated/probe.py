@@ -28,6 +28,7 @@ from scotoma.probes.generated.generators import (
 )
 from scotoma.probes.generated.latent_search import REACH, STEPS, latent_search
 from scotoma.probes.generated.small import default_generator
+from scotoma.probes.robustness.probe import BROKEN
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.validity import ValidityOracle, oracle_for
@@ -54,6 +55,7 @@ class Generated(Probe):
             one that is trained now if that takes about a minute.
         images: number of images to generate; None is as many as are audited, at most `MOST`.
         search: whether to search in the latent space.
+        broken: success rate on valid images above which the claim does not reach them.
 
     Raises:
         InputError: fewer than one image.
@@ -69,7 +71,9 @@ class Generated(Probe):
     generator: str | Sampler | Generator | nn.Module | Classifier | None = None
     images: int | None = None
     search: bool = True
+    broken: float = BROKEN
 
+    thresholds = ("broken",)
     question = "Does the claim hold on valid images that a generative model makes?"
 
     def __post_init__(self):
@@ -109,7 +113,14 @@ class Generated(Probe):
         made, latents = self._made(claim, run, loaded, oracle)
         valid = made.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < FEWEST:
-            return partial(report.rejected, self.question, loaded.name, made, oracle.calibration)
+            return partial(
+                report.rejected,
+                self.question,
+                loaded.name,
+                made,
+                oracle.calibration,
+                self.broken,
+            )
         run.attack(settings.make_attack(claim.threat), what="the test set")
         attack = settings.make_attack(claim.threat, until=claim.threat.eps)
         made = _attacked(made, run, attack, made.validity.valid.nonzero().squeeze(1))
@@ -129,12 +140,11 @@ class Generated(Probe):
             _controls(real, labels, len(claim.data.classes), oracle),
             claim.data.classes,
         )
-        return partial(report.describe, self.question, settings.attack, measured)
+        return partial(report.describe, self.question, settings.attack, measured, self.broken)
 
     def _not_applicable(self, why: str) -> Conclusion:
-        return lambda ledger: Finding(
-            "generated", self.question, "not applicable", report.RULE, why
-        )
+        decides = report.rule(self.broken)
+        return lambda ledger: Finding("generated", self.question, "not applicable", decides, why)
 
     def _made(
         self, claim: Claim, run: Run, generator: Generator, oracle: ValidityOracle

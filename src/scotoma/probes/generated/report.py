@@ -26,38 +26,47 @@ SHOWN = 6
 VALID, SEARCHES, REJECTED, CONTROLS = 40, 20, 10, 15
 """Most images of each kind that people judge, and controls with right and with wrong labels."""
 TEST, MADE, SEARCHED = "test set", "generated, valid", "valid, or found near it"
-RULE = (
-    "Success on valid generated images is compared with that on the test set, at eps. Broken: the "
-    "95% interval of the difference lies above 0, and the interval of the success rate on "
-    f"generated images above {BROKEN:.0%}: the claim does not reach images of its own classes. "
-    "Weak: the interval of the difference lies above 0. Otherwise it holds. Not applicable: the "
-    "claim is already broken on the test set itself, or the oracle rejects more than half of the "
-    "generated images. The latent search does not count, since it picks its images."
-)
 
 
-def verdict(success: Rate, base: Rate, lowest: float) -> Verdict:
-    """Return the verdict of `RULE`; `lowest` is the lower end of the difference's interval.
+def rule(broken: float) -> str:
+    """Return how `verdict` decides."""
+    return (
+        "Success on valid generated images is compared with that on the test set, at eps. Broken: "
+        "the 95% interval of the difference lies above 0, and the interval of the success rate on "
+        f"generated images above {broken:.0%}: the claim does not reach images of its own classes. "
+        "Weak: the interval of the difference lies above 0. Otherwise it holds. Not applicable: "
+        "the claim is already broken on the test set itself, or the oracle rejects more than half "
+        "of the generated images. The latent search does not count, since it picks its images."
+    )
+
+
+def verdict(success: Rate, base: Rate, lowest: float, broken: float = BROKEN) -> Verdict:
+    """Return the verdict of `rule`; `lowest` is the lower end of the difference's interval.
 
     >>> verdict(rate(np.ones(50, bool)), rate(np.zeros(50, bool)), 0.9)
     'broken'
     """
-    if not base.n or not success.n or base.low > BROKEN:
+    if not base.n or not success.n or base.low > broken:
         return "not applicable"
     if not lowest > 0:
         return "holds"
-    return "broken" if success.low > BROKEN else "weak"
+    return "broken" if success.low > broken else "weak"
 
 
 def rejected(
-    question: str, generator: str, made: Made, calibration: Calibration, ledger: Ledger
+    question: str,
+    generator: str,
+    made: Made,
+    calibration: Calibration,
+    broken: float,
+    ledger: Ledger,
 ) -> Finding:
     """Return the finding for a generator whose images are mostly not valid."""
     return Finding(
         probe=PROBE,
         question=question,
         verdict="not applicable",
-        rule=RULE,
+        rule=rule(broken),
         headline=f"The oracle of validity accepts {percent(made.valid)} by {generator}, of "
         f"{made.valid.n}: too few to measure on.",
         numbers={"n": made.valid.n, **columns("valid", made.valid)},
@@ -67,8 +76,13 @@ def rejected(
     )
 
 
-def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> Finding:
-    """Return the finding, with success on the test set from the ledger."""
+def describe(
+    question: str, attack: str, measured: Measured, broken: float, ledger: Ledger
+) -> Finding:
+    """Return the finding, with success on the test set from the ledger.
+
+    `broken` is the threshold of the verdict.
+    """
     threat, made, searched = measured.threat, measured.made, measured.searched
     tests = ledger.rows()
     base = rate(rec.successes(tests, threat.eps, threat.norm))
@@ -79,8 +93,8 @@ def describe(question: str, attack: str, measured: Measured, ledger: Ledger) -> 
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(measured.success, base, gap.low),
-        rule=RULE,
+        verdict=verdict(measured.success, base, gap.low, broken),
+        rule=rule(broken),
         headline=_headline(measured, base),
         numbers={
             "n": made.valid.n,

@@ -11,7 +11,7 @@ import polars as pl
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
 from scotoma.probes.inequality.measurements import Plan
-from scotoma.utils.stats import Estimate, Rate, paired_difference, rate
+from scotoma.utils.stats import Estimate, Rate, paired_difference, rate, z_of
 
 FEW_VALUES = 0.035
 """Largest share of values that is few: up to the third of the paper's five numbers."""
@@ -46,15 +46,22 @@ class Cell:
             FEW_VALUES if self.attack == "noise" else FEW_PIXELS
         )
 
-    def error(self, order: str) -> Rate:
-        """Return the mean over images with Wilson's interval, which is wide for several draws."""
-        return rate(self.wrong[order])
+    def error(self, order: str, of: int = 1) -> Rate:
+        """Return the mean over images with Wilson's interval, which is wide for several draws.
+
+        It is one of `of` intervals that hold at once with 95%.
+        """
+        return rate(self.wrong[order], of)
 
     @cached_property
     def gap(self) -> Estimate:
         """Error at important places less error at random places, paired by image."""
+        return self.gap_of(1)
+
+    def gap_of(self, of: int) -> Estimate:
+        """Return the gap with one of `of` intervals that hold at once with 95%."""
         return paired_difference(
-            self.wrong["importance"], self.wrong["random"], interval="agresti-min"
+            self.wrong["importance"], self.wrong["random"], interval="agresti-min", z=z_of(of)
         )
 
 

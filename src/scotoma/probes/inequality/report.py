@@ -101,25 +101,30 @@ def rule(limits: Limits) -> str:
         f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
         f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap "
         "as the difference of the two errors: broken if one error at important places lies above "
-        f"{limits.broken:.0%} and its gap above {100 * limits.wide:.0f} points, both with their "
-        f"95% intervals; holds if the intervals of all gaps lie below {100 * limits.narrow:.0f} "
-        "points; else weak"
+        f"{limits.broken:.0%} and its gap above {100 * limits.wide:.0f} points, both with "
+        "intervals that hold for all these changes at once with 95%; holds if the 95% intervals of "
+        f"all gaps lie below {100 * limits.narrow:.0f} points; else weak"
     )
 
 
 def verdict(cells: list[Cell], limits: Limits = LIMITS) -> Verdict:
     """Return the verdict of `rule`."""
     few = [cell for cell in cells if cell.few]
-    for cell in few:
-        if cell.error("importance").low > limits.broken and cell.gap.low > limits.wide:
-            return "broken"
+    if any(breaks(cell, len(few), limits) for cell in few):
+        return "broken"
     return "holds" if all(cell.gap.high < limits.narrow for cell in few) else "weak"
+
+
+def breaks(cell: Cell, of: int, limits: Limits) -> bool:
+    """Return whether a cell, one of `of` that could, breaks the claim."""
+    error, gap = cell.error("importance", of), cell.gap_of(of)
+    return error.low > limits.broken and gap.low > limits.wide
 
 
 def strongest(cells: list[Cell], limits: Limits = LIMITS) -> Cell:
     """Return the widest gap with few places, among those that break the claim if there are any."""
     few = [cell for cell in cells if cell.few]
-    return max(few, key=lambda cell: (verdict([cell], limits) == "broken", cell.gap.value))
+    return max(few, key=lambda cell: (breaks(cell, len(few), limits), cell.gap.value))
 
 
 def place(cell: Cell, values: int, pixels: int) -> str:

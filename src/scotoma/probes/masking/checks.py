@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.utils.stats import Z95, Rate, rate
+from scotoma.utils.stats import Rate, rate, z_of
 
 TOLERATED = 0.05
 """Share of images that may fail a check, because attacks are not exact."""
@@ -33,21 +33,23 @@ class Check:
         excused: whether each image is evidence for the model in the same comparison, bool (n,);
             subtracted from those that fail. None if each image is its own test.
         tolerated: share of images that may fail.
+        of: number of checks whose intervals hold at once with 95% (Bonferroni).
     """
 
     name: str
     failing: np.ndarray
     excused: np.ndarray | None = None
     tolerated: float = TOLERATED
+    of: int = 1
 
     @property
     def share(self) -> Rate:
         """Share of images that fail, less those excused; interval of Wilson, or Wald for pairs."""
         if self.excused is None or not len(self.failing):
-            return rate(self.failing)
+            return rate(self.failing, self.of)
         n, worse, better = len(self.failing), self.failing.mean(), self.excused.mean()
         value = float(worse - better)
-        half = Z95 * math.sqrt(max(worse + better - value**2, 0.0) / n)
+        half = z_of(self.of) * math.sqrt(max(worse + better - value**2, 0.0) / n)
         return Rate(value, max(-1.0, value - half), min(1.0, value + half), n)
 
     @property

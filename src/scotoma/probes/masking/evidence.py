@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -111,8 +111,7 @@ class Evidence:
                     some,
                 ),
             ]
-        return [
-            *checks,
+        checks += [
             never_falls("Success does not fall as eps grows", list(self.by_size.values()), few),
             never_falls(
                 "Success does not fall with more steps", list(self.by_steps.values()), some
@@ -123,3 +122,4 @@ class Evidence:
                 tolerated=few,
             ),
         ]
+        return [replace(check, of=len(checks)) for check in checks]

@@ -25,10 +25,11 @@ VIEWS = {"wide": "over the whole ball", "close": "close to the image"}
 def rule(tolerated: float, overshoot: float) -> str:
     """Return how the verdict is found."""
     return (
-        "broken (gradients are masked) if the 95% interval of the share of failing images lies "
-        f"above the tolerated share in one check: {tolerated:.0%}, or {overshoot:.0%} for single "
-        "steps and for the comparison with the audit attack, or if the look at the model named "
-        "what hides its gradient; weak if above a fifth of that; else holds"
+        "broken (gradients are masked) if the interval of the share of failing images lies above "
+        f"the tolerated share in one check: {tolerated:.0%}, or {overshoot:.0%} for single steps "
+        "and for the comparison with the audit attack, or if the look at the model named what "
+        "hides its gradient; weak if above a fifth of that; else holds. The intervals hold for all "
+        "checks at once with 95%"
     )
 
 
@@ -155,10 +156,11 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
     return (
         Bars(
             "checks",
-            "Share of images that fail each check, with 95% intervals; where attacks of equal cost "
-            "are compared, images that are evidence for the model are subtracted. Up to "
-            f"{evidence.tolerated:.0%} are tolerated, up to {evidence.overshoot:.0%} for single "
-            "steps and for the comparison with the audit attack.",
+            "Share of images that fail each check, with intervals that hold for all checks at once "
+            "with 95%; where attacks of equal cost are compared, images that are evidence for the "
+            f"model are subtracted. Up to {evidence.tolerated:.0%} are tolerated, up to "
+            f"{evidence.overshoot:.0%} for single steps and for the comparison with the audit "
+            "attack.",
             table="checks",
             label="check",
             series={"share of images that fail": "share"},

@@ -107,7 +107,11 @@ class NormAnalysis:
     @cached_property
     def success(self) -> Rate:
         """Share of the correctly classified images that are fooled within the bound."""
-        return rate(~beyond(self.nearest[self.attacked], self.bound.eps))
+        return self.success_of(1)
+
+    def success_of(self, of: int) -> Rate:
+        """Return that share with one of `of` intervals that hold at once with 95%."""
+        return rate(~beyond(self.nearest[self.attacked], self.bound.eps), of)
 
     def example(self, row: int) -> tuple[int, str]:
         """Return the prediction on the nearest example of an image, and the attack's name."""

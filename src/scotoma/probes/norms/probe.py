@@ -19,6 +19,7 @@ from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
+from scotoma.probes.robustness.probe import BROKEN, HOLDS
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 
@@ -52,6 +53,7 @@ class Norms(Probe):
         queries: queries an image of decision-based attacks; also bounds the steps along estimated
             gradients.
         steps: steps of gradient-based attacks; None is their own number.
+        holds, broken: as for the robustness probe, in every other norm.
 
     Source:
         Schott et al. 2019, section 6.
@@ -64,7 +66,10 @@ class Norms(Probe):
     bounds: Sequence[str | Threat] = ()
     queries: int = QUERIES
     steps: int | None = None
+    holds: float = HOLDS
+    broken: float = BROKEN
 
+    thresholds = ("holds", "broken")
     question = "Does the claim hold only in the norm that the model was trained for?"
 
     def prepare(self, claim: Claim) -> Self:
@@ -80,7 +85,17 @@ class Norms(Probe):
         def told_by(ledger: Ledger) -> Finding:
             rows = ledger.rows()
             told = {norm: replace(read, found=rows) for norm, read in readings.items()}
-            return report.describe(self.question, claim, run, told, gradients, self.queries, steps)
+            return report.describe(
+                self.question,
+                claim,
+                run,
+                told,
+                gradients,
+                self.queries,
+                steps,
+                self.holds,
+                self.broken,
+            )
 
         return told_by
 

@@ -18,11 +18,15 @@ from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name
 
-RULE = (
-    "for the attack success rates within the bounds of the norms other than the claim's: broken if "
-    f"the 95% interval lies above {robustness.BROKEN:.0%} in one norm, holds if it lies below "
-    f"{robustness.HOLDS:.0%} in all, else weak"
-)
+
+def rule(holds: float, broken: float) -> str:
+    """Return how the verdict is found."""
+    return (
+        "for the attack success rates within the bounds of the norms other than the claim's: "
+        f"broken if the interval lies above {broken:.0%} in one norm, holds if it lies below "
+        f"{holds:.0%} in all, else weak. The intervals hold for these norms at once with 95%"
+    )
+
 
 INSTEAD = {
     "exact": ", and neither BPDA nor differences of logits give another one",
@@ -46,18 +50,26 @@ def describe(
     gradients: Gradients,
     queries: int,
     steps: int | None,
+    holds: float,
+    broken: float,
 ) -> Finding:
-    """Return the finding; `queries` and `steps` are the settings of the attacks."""
+    """Return the finding.
+
+    Args:
+        queries, steps: settings of the attacks.
+        holds, broken: thresholds of the verdict.
+    """
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
-        norm: robustness.verdict(read.success) for norm, read in others.items()
+        norm: robustness.verdict(read.success_of(len(others)), holds, broken)
+        for norm, read in others.items()
     }
     shown = chosen(readings)
     return Finding(
         probe="norms",
         question=question,
         verdict=_worst(verdicts.values()),
-        rule=RULE,
+        rule=rule(holds, broken),
         headline=_headline(claim, readings, verdicts),
         numbers=_numbers(readings),
         tables={

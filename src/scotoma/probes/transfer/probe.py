@@ -16,6 +16,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
+from scotoma.probes.robustness.probe import BROKEN, HOLDS
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
@@ -42,6 +43,7 @@ class Transfer(Probe):
     Args:
         sources: models on which the examples are made; none means reference models of the same
             data from the zoo or the cache, and small networks trained now.
+        holds, broken: as for the robustness probe, of examples made on held-out models.
 
     Source:
         Tramer et al. 2018, section 4.2 and Table 4.
@@ -51,7 +53,10 @@ class Transfer(Probe):
     """
 
     sources: Sequence[ModelLike] = ()
+    holds: float = HOLDS
+    broken: float = BROKEN
 
+    thresholds = ("holds", "broken")
     question = "Do adversarial examples made on other models fool the model?"
 
     def prepare(self, claim: Claim) -> Self:
@@ -63,7 +68,8 @@ class Transfer(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         found = sources(claim, run, prepared(self.sources))
         if not found:
-            return lambda ledger: report.no_sources(self.question, claim)
+            decides = report.rule(self.holds, self.broken)
+            return lambda ledger: report.no_sources(self.question, claim, decides)
         # an attack that is itself a transfer does not see the model
         seeing = (
             replace(settings, attack=Settings.attack)
@@ -75,7 +81,7 @@ class Transfer(Probe):
         attacks = crafting(claim.threat)
         cells = self._cells(claim, run, found, makers, attacks)
         matrix = Matrix(found, makers, cells, white, seeing.attack, attacks)
-        return partial(report.describe, self.question, claim, run, matrix)
+        return partial(report.describe, self.question, claim, run, matrix, self.holds, self.broken)
 
     @staticmethod
     def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:

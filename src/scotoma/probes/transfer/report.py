@@ -18,35 +18,52 @@ from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, rate
 
-RULE = (
-    "success is the share of correctly classified images that any example from a held-out model "
-    f"fools: {robustness.rule()}; gradients mislead the white-box attack if the 95% interval of "
-    f"the share of images that only transferred examples fool lies above {MISLED:.0%}; not "
-    "applicable without a held-out model. The verdict is about attackers without the model; "
-    "against others this probe never shows robustness"
-)
 POOR = 0.5
 
 
-def no_sources(question: str, claim: Claim) -> Finding:
-    """Return the finding for an audit without other models."""
+def rule(holds: float, broken: float) -> str:
+    """Return how the verdict is found."""
+    return (
+        "success is the share of correctly classified images that any example from a held-out "
+        f"model fools: {robustness.rule(holds, broken)}; gradients mislead the white-box attack if "
+        "the 95% interval of the share of images that only transferred examples fool lies above "
+        f"{MISLED:.0%}; not applicable without a held-out model. The verdict is about attackers "
+        "without the model; against others this probe never shows robustness"
+    )
+
+
+def no_sources(question: str, claim: Claim, decides: str) -> Finding:
+    """Return the finding for an audit without other models; `decides` is the rule."""
     why = (
         f"Data {claim.data.name} has no training split to train other models on; name models that "
         "you have with the option sources."
     )
-    return Finding("transfer", question, "not applicable", RULE, why)
+    return Finding("transfer", question, "not applicable", decides, why)
 
 
-def describe(question: str, claim: Claim, run: Run, matrix: Matrix, ledger: Ledger) -> Finding:
-    """Return the finding of a matrix, with the robust accuracy over all attacks of the audit."""
+def describe(
+    question: str,
+    claim: Claim,
+    run: Run,
+    matrix: Matrix,
+    holds: float,
+    broken: float,
+    ledger: Ledger,
+) -> Finding:
+    """Return the finding of a matrix, with the robust accuracy over all attacks of the audit.
+
+    `holds` and `broken` are the thresholds of the verdict.
+    """
     read, rows = TransferAnalysis(claim, matrix), ledger.rows()
     robust = rate(rec.beyond(rows[claim.threat.norm].to_numpy(), claim.threat.eps))
     shown = chosen(read)
     return Finding(
         probe="transfer",
         question=question,
-        verdict=robustness.verdict(read.success) if read.held_out else "not applicable",
-        rule=RULE,
+        verdict=robustness.verdict(read.success, holds, broken)
+        if read.held_out
+        else "not applicable",
+        rule=rule(holds, broken),
         headline=_headline(read, robust),
         numbers=_numbers(read) | columns("robust_accuracy", robust),
         tables={
