@@ -28,6 +28,8 @@ from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch_report import Comparison, is_blind
 from scotoma.probes.blindspots.transformed import Scout, TransformedSet, contrast_shift
 from scotoma.report.publishing import publish
+from scotoma.results import comparison
+from scotoma.results.comparison.audits import of_run, pair
 from scotoma.results.provenance import machine
 from scotoma.results.report import Report, read_report
 from scotoma.results.saved import save_finding
@@ -112,9 +114,10 @@ def patch(
     Both models are searched for blind spots in every family of `search`. The new model is trained
     on those of scale-shift and on the composition found, so the other families show whether blind
     spots only moved there.
-    The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html
-    (the comparison). Images, seed and attack are those of the audit, whose work is reused. An
-    interrupted call can be repeated and continues. Several processes share the searches; the
+    The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html:
+    the blind spots before and after, and both runs compared image by image. Images, seed and attack
+    are those of the audit, whose work is reused. An interrupted call can be repeated and continues.
+    Several processes share the searches; the
     first one trains alone, with the same result.
 
     Args:
@@ -192,6 +195,7 @@ def patch(
         ledgers = run.ledger, new.ledger
         findings = [
             patch_report.describe([each.told_by(*ledgers) for each in rows], blind, attack),
+            *comparison.findings(pair([of_run(run), of_run(new)]), data),
             map_report.describe(
                 after.result, search.question, new, attack, search.steps, new.ledger
             ),

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
+from scotoma.execution.run import Run
 from scotoma.execution.store import read_json
 from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
@@ -118,7 +119,7 @@ def read_audits(folders: Sequence[str | Path]) -> Audits:
 
 
 def pair(audits: Sequence[Audit]) -> Audits:
-    """Pair the images of audits that `read_audit` returned.
+    """Pair the images of audits that `read_audit` or `of_run` returned.
 
     Raises:
         InputError: they have no data, threat or images in common; the message says what differs.
@@ -168,11 +169,23 @@ def read_audit(folder: Path) -> Audit:
             f"{folder}: no attack on the test images; run a probe that attacks them, such as "
             "robustness"
         )
-    attacks = {
+    return Audit(identity["model"], report, identity, Ledger(ledger), _attacks(records), len(rows))
+
+
+def of_run(run: Run) -> Audit:
+    """Return the audit of a run that has attacked the test set, but may have no report."""
+    folder = run.store.folder
+    identity, report = read_json(folder / "claim.json"), Report(folder, {}, [], {})
+    attacks, n = _attacks(run.records), len(run.indices)
+    return Audit(identity["model"], report, identity, run.ledger, attacks, n)
+
+
+def _attacks(records: pl.DataFrame) -> dict[str, frozenset[str]]:
+    """Return the names of the attacks on each transform."""
+    return {
         str(transform): frozenset(map(attack_name, part["attack"].unique()))
         for (transform,), part in records.group_by("transform")
     }
-    return Audit(identity["model"], report, identity, Ledger(ledger), attacks, len(rows))
 
 
 def _table(path: Path) -> pl.DataFrame:
