@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from scotoma.claim import Threat
-from scotoma.data.dataset import Dataset, Split
+from scotoma.data.dataset import Dataset, Repeated, Split
 from scotoma.execution.budget import spoken
 from scotoma.execution.ranks import ranks
 from scotoma.models import ARCHITECTURES
@@ -37,7 +38,9 @@ class Reference:
     """How a model is trained: arguments of `training.loop.train`. Weights are stored as float16.
 
     `sources` names reference models of the same data for the recipe's option `sources`: models that
-    it takes adversarial images from, or its teacher.
+    it takes adversarial images from, or its teacher. `images` are the training images that it sees,
+    drawn by the seed; each returns until an epoch has as many steps as one over the whole training
+    split.
     """
 
     recipe: str
@@ -48,6 +51,16 @@ class Reference:
     augment: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    images: int | None = None
+    seed: int = 0
+
+    def seen(self, data: Dataset) -> Dataset:
+        """Return the data with the training images that the model sees."""
+        if self.images is None or data.train is None:
+            return data
+        digest = hashlib.sha256(f"{data.sha256} {self.images} {self.seed}".encode())
+        few = Repeated(data.train, self.images, self.seed)
+        return replace(data, train=few, sha256=digest.hexdigest())
 
     def train(
         self,
@@ -60,11 +73,12 @@ class Reference:
         threat, schedule = Threat.parse(self.threat), self.schedule
         train(
             self.recipe,
-            data,
+            self.seen(data),
             self.arch,
             threat,
             out,
             schedule=schedule,
+            seed=self.seed,
             half=True,
             options=self.options | ({"sources": tuple(sources)} if sources else {}),
             augment=self.augment,
@@ -101,6 +115,15 @@ _SMALL: dict[str, Any] = {
     "schedule": Schedule(12, 64, peak=2e-3),
 }
 """A sweep over training images only: one network, the same number of epochs, minutes each."""
+_FEW: dict[str, Any] = _SMALL | {
+    "threat": "linf:0.3",
+    "schedule": Schedule(1, 32, peak=2e-3),
+    "options": {"steps": 4},
+}
+"""Networks that differ in what they train on, with 1,875 steps each; a minute each."""
+FEW = (1, 3, 10, 30, 60)
+"""Thousands of MNIST images that networks are trained on to study scarcity."""
+SEEDS = (0, 1, 2)
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -127,6 +150,18 @@ REFERENCES = {
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
     ),
+    **{
+        f"mnist-{thousands}k-{seed}": Reference("pgd", images=1000 * thousands, seed=seed, **_FEW)
+        for thousands in FEW
+        for seed in SEEDS
+    },
+    **{
+        f"mnist-60k-{augment}-{seed}": Reference(
+            "pgd", images=60_000, seed=seed, augment=(augment,), **_FEW
+        )
+        for augment in ("scale-shift", "invert")
+        for seed in SEEDS
+    },
     "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
     **{
         f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS)

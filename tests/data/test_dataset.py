@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from scotoma.data.dataset import ArraySplit, from_splits
+from scotoma.data.dataset import ArraySplit, Repeated, from_splits
 from scotoma.utils.errors import InputError
 
 IMAGES = np.zeros((2, 1, 3, 3), np.uint8)
@@ -28,3 +29,14 @@ def test_the_hash_tells_labels_and_splits_apart():
     hashes = [from_splits("here", *pair).sha256 for pair in ((None, a), (None, b), (a, b), (b, a))]
     assert len(set(hashes)) == 4
     assert from_splits("there", a, b).sha256 == hashes[2]
+
+
+def test_few_images_return_until_an_epoch_is_as_long():
+    pixels = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1)
+    split = ArraySplit(pixels, np.arange(10), "here")
+    few = Repeated(split, 3, seed=1)
+    assert len(few) == len(few.labels) == 10
+    assert sorted(few.labels.bincount()[few.labels.unique()].tolist()) == [3, 3, 4]
+    every = torch.arange(10)
+    assert torch.equal(few.images(every).flatten().mul(255).round().long(), few.labels)
+    assert torch.equal(Repeated(split, 10).labels.sort().values, every)

@@ -10,9 +10,10 @@ from sklearn.metrics import roc_auc_score
 
 from scotoma.papers.zhang2019 import figures, published
 from scotoma.papers.zhang2019.figures import (
-    EXTRACTORS,
     FIFTHS,
+    LENGTH,
     MEASURES,
+    SPACES,
     Figure4,
     Figure5,
     SuccessOverDistance,
@@ -44,14 +45,15 @@ def test_success_over_distance_has_both_extractors(context):
     with context(limit=60) as here:
         rows, finding = DigitsFigure1().measure(here, "figure1")
         fell = here.run("digits-pgd").records["linf"].to_numpy() <= 0.1 + 1e-6
-    assert finding.verdict in ("reproduced", "differs")
+    assert finding.verdict in ("agrees", "undecided", "contradicts")
     assert finding.numbers["extractor"] == "digits-other"
-    for which, key in EXTRACTORS.items():
-        mine = [each for each in rows if each["extractor"] == which]
+    for (model, length), key in SPACES.items():
+        mine = [each for each in rows if (each["extractor"], each["features"]) == (model, length)]
         overall = next(each for each in mine if each["measure"] == "rank correlation")
         assert overall["ours"] == finding.numbers[f"{key}spearman"]
         assert overall["published"] is None
-        assert {each["measure"] for each in mine if each["left"] is None} == {*MEASURES, *FIFTHS}
+        measures = {*MEASURES, *FIFTHS, *(LENGTH if length == "as they are" else ())}
+        assert {each["measure"] for each in mine if each["left"] is None} == measures
         far = next(each for each in mine if each["measure"] == "success, farthest fifth")
         assert (far["ours"], far["n"]) == (finding.numbers[f"{key}farthest_fifth_success"], 12)
         bins = [each for each in mine if each["left"] is not None]
@@ -59,8 +61,9 @@ def test_success_over_distance_has_both_extractors(context):
         assert sum(each["n"] * (each["ours"] or 0) for each in bins) == pytest.approx(
             fell.sum(), abs=0.01
         )
-    negative = all(finding.numbers[f"{key}spearman_high"] < 0 for key in EXTRACTORS.values())
-    assert (finding.verdict == "reproduced") == negative
+    agreeing = [place for place in SPACES.values() if finding.numbers[f"{place}spearman_high"] < 0]
+    assert finding.numbers["checks_agree"] == len(agreeing)
+    assert len(finding.tables["checks"]) == len(SPACES) == 4
 
 
 @pytest.mark.parametrize(
@@ -72,7 +75,9 @@ def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, p
         rows, finding = DigitsFigure4().measure(here, "figure4")
         model = here.model("digits-pgd").module
     medians = [each["ours"] for each in rows if each["measure"] == "median L-inf distance"]
-    assert (finding.verdict == "reproduced") == (medians[0] > medians[1])
+    (check,) = finding.tables["checks"]
+    assert (check["lower"], check["higher"]) == (medians[1], medians[0])
+    assert finding.verdict != ("contradicts" if medians[0] > medians[1] else "agrees")
     examples = [each for each in rows if "example" in each["measure"]]
     assert [each["published"] for each in examples] == list(place.values())
     inputs, adversarial = finding.images["digits"]
@@ -101,7 +106,7 @@ def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
     assert found["median distance, transformed"]["ours"] == pytest.approx(
         np.quantile(far, 0.5, method="lower"), rel=1e-4
     )
-    assert (finding.verdict == "reproduced") == (
+    assert (finding.verdict == "agrees") == (
         found["AUROC of distance"]["low"] > 0.3 and found["AUROC of distance"]["high"] < 0.7
     )
     assert sum(line["share"] for line in finding.tables["digits"]) == pytest.approx(2, abs=1e-4)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from scotoma.papers.checks import larger, more_errors, outcome, wider_gap
+from scotoma.papers.checks import larger, more_errors, sentences, verdict, wider_gap
 from scotoma.papers.duan2023 import claims
 from scotoma.papers.duan2023.examination import Measured, Models, settings
 from scotoma.utils.stats import Z95, paired_difference
@@ -61,7 +61,7 @@ def test_a_check_holds_beyond_chance_only():
         assert (check.holds, check.contrary) == (holds, contrary)
         assert check.row["n"] == N
         assert check.row["outcome"] == (
-            "holds" if holds else "the opposite" if contrary else "not beyond chance"
+            "agrees" if holds else "contradicts" if contrary else "undecided"
         )
     assert more_errors(
         "kept", {"where": "m"}, ("a", share(0.1)), ("b", share(0.1)), slack=0.02
@@ -137,7 +137,8 @@ def test_what_the_paper_finds_is_a_reproduction():
     made = claims.of_sweep(sweep())
     assert len(made) == 2 * 3 + 2 + 2 + 3 + 3
     assert all(check.holds for check in made)
-    assert outcome(made) == "16 of 16 comparisons agree with the paper."
+    assert verdict(made) == "agrees"
+    assert sentences(made) == "16 of 16 comparisons agree with the paper."
 
 
 def test_each_claim_can_fail():
@@ -151,13 +152,13 @@ def test_each_claim_can_fail():
 
 def test_a_contradiction_is_told_with_its_interval():
     made = claims.of_sweep(sweep(gini_=0.5))
-    said = outcome(made)
-    assert "The opposite holds for: the global Gini coefficient" in said
+    said = sentences(made)
+    assert "Contradicted: the global Gini coefficient" in said
     assert said.endswith("at a larger size (0.1, 0.2; natural, 0.2): -0.200 to -0.100.")
     one = next(check for check in made if check.contrary)
-    assert outcome([one]).endswith("0.1, 0.2): -0.200 (-0.200 to -0.200).")
-    undecided = outcome(claims.of_sweep(sweep(squares=(0.21, 0.1))))
-    assert "Not decided: squares over" in undecided
+    assert sentences([one]).endswith("0.1, 0.2): -0.200 (-0.200 to -0.200).")
+    undecided = sentences(claims.of_sweep(sweep(squares=(0.21, 0.1))))
+    assert "Undecided: squares over" in undecided
     assert undecided.endswith(
         "black; natural, 0.2, up to 5 squares of 2x2, gray; natural, 0.2, up to 5 squares of "
         "2x2, white): +0.010 to +0.010."

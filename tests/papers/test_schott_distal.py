@@ -186,10 +186,9 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
     )
     assert by["Nearest neighbour", "targets reached from noise"]["ours"] == 1
     assert len(finding.tables[SUMMARY]) == 6
-    assert finding.verdict == (
-        "reproduced"
-        if all(line["outcome"] == "holds" for line in finding.tables["checks"])
-        else "differs"
+    outcomes = [line["outcome"] for line in finding.tables["checks"]]
+    assert (finding.verdict == "agrees") == (
+        outcomes.count("agrees") > 2 and "contradicts" not in outcomes
     )
     for figure in finding.figures:
         assert "<svg" in draw(figure, finding)

@@ -65,16 +65,3 @@ def test_a_row_of_table_1(context, digits, monkeypatch):
     assert by["success"]["n"] == len(linf) == here.limit
     assert finding.numbers["published"] == 3
     assert finding.tables["data"][0]["published_accuracy"] == 0.9
-
-
-@pytest.mark.parametrize(
-    ("values", "rises"),
-    [
-        ([0.05, 0.1, 0.6], True),
-        ([0.1, 0.05, 0.6], False),
-        ([0.1, 0.1, 0.6], False),
-        ([0.05, 0.1, None], False),
-    ],
-)
-def test_the_order_of_the_paper(values, rises):
-    assert Table1._rises([{"ours": value} for value in values]) == rises

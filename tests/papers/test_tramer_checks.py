@@ -64,7 +64,7 @@ def test_a_check_holds_beyond_noise_only():
     for larger, holds in ((0.10, False), (0.105, False), (0.2, True)):
         check = more_errors("more", {"model": "m"}, ("a", share(larger)), ("b", share(0.1)))
         assert check.holds == holds
-        assert (check.row["outcome"] == "holds") == holds
+        assert (check.row["outcome"] == "agrees") == holds
         assert (check.row["value"], check.row["against"], check.row["n"]) == (
             pytest.approx(larger, abs=1e-3),
             0.1,

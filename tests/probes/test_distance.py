@@ -18,8 +18,9 @@ from scotoma.metrics import approximate
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
 from scotoma.probes.distance import probe as distance
-from scotoma.probes.distance.analysis import BINS, SHIFT_BINS
+from scotoma.probes.distance.analysis import SHIFT_BINS
 from scotoma.probes.distance.probe import Distance
+from scotoma.probes.distance.trend import BINS, Trend
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding, Scatter
 from scotoma.transforms.scale_shift import ScaleShift
@@ -210,14 +211,16 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
     assert both.numbers["extractor_layer"] == "input of 2"
     for name in (
         "spearman",
-        "spearman_within_margin_low",
+        "spearman_given_margin_low",
+        "unit_spearman",
+        "unit_farthest_fifth_success",
         "slope_distance",
         "auroc_risk",
         "auroc_density",
         "auroc_transformed",
     ):
         assert both.numbers[f"extractor_{name}"] == pytest.approx(own[name], abs=2e-3)
-    for name in ("bins", "fifths", "transformed", "points", "risk"):
+    for name in ("bins", "unit_bins", "fifths", "unit_fifths", "points", "transformed", "risk"):
         assert len(both.tables[f"extractor_{name}"]) == len(both.tables[name])
     for mine, other in zip(both.tables["points"], both.tables["extractor_points"], strict=True):
         assert other["distance"] == pytest.approx(3 * mine["distance"], rel=1e-3)
@@ -225,7 +228,7 @@ def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, fin
     names = [figure.name for figure in both.figures]
     assert names == [
         f"{key}{name}"
-        for name in ("bins", "points", "transformed", "risk")
+        for name in ("bins", "unit_bins", "points", "transformed", "risk")
         for key in ("", "extractor_")
     ]
     assert "of Sequential, which is not the model under attack" in both.figures[1].caption
@@ -349,14 +352,46 @@ def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
 
 
 def test_what_is_not_known_is_not_said():
-    nothing = Correlation(math.nan, math.nan, math.nan, 0)
-    fades = Correlation(-0.5, -0.6, -0.4, 100)
-    for overall, within in (
-        (nothing, nothing),
-        (fades, nothing),
-        (fades, fades),
-        (Correlation(0.1, -0.1, 0.2, 9), nothing),
-    ):
-        headline = Distance._headline(*rates((0, 0.1), (0.2, 0.4)), overall, within)
-        assert "nan" not in headline
-        assert headline.endswith(".")
+    random = np.random.default_rng(0)
+    margin, smallest, same = random.random(90), random.random(90), np.ones(90)
+    broken = smallest < 0.3
+    for far in (same, -smallest, smallest, margin):
+        for size in (smallest, same):
+            raw = Trend(far, margin, size, broken, 0)
+            headline = Distance._headline(raw, Trend(same, margin, size, broken, 0))
+            assert "nan" not in headline
+            assert headline.endswith(".")
+
+
+def test_long_features_of_sure_images_hide_the_trend():
+    """Directions say how unusual an image is, lengths how sure the network is."""
+    random = np.random.default_rng(0)
+    angle, smallest = random.random(400), random.random(400)
+    unusual = angle + 0.1 * random.random(400)
+    length = 1 + 20 * smallest
+    smallest = smallest - 0.5 * angle
+    margin = smallest + 0.05 * random.random(400)
+    raw = Trend(length * unusual, margin, smallest, smallest < 0.2, 0)
+    unit = Trend(unusual, margin, smallest, smallest < 0.2, 0)
+    assert raw.overall.low > 0
+    assert unit.overall.high < 0
+    assert raw.given(length).high < 0, "at equal length the distance has the sign of the direction"
+    assert abs(unit.given_margin.value) < 0.2 < abs(unit.overall.value), "the margin explains it"
+
+
+def test_distances_in_features_of_unit_length(tmp_path, grey, linear_grey, finding, truth):
+    train, test = (split.images(torch.arange(len(split))) for split in (grey.train, grey.test))
+    right = linear_grey(test).argmax(1) == grey.test.labels
+    train, test = (nn.functional.normalize(x.flatten(1)).double() for x in (train, test[right]))
+    nearest = np.sort(cdist(test.numpy(), train.numpy()), 1)
+    numbers, smallest = finding.numbers, truth[1]
+    expected = spearmanr(nearest[:, :5].mean(1), smallest)[0]
+    assert numbers["unit_spearman"] == pytest.approx(expected, abs=1e-3)
+    assert numbers["unit_spearman"] != pytest.approx(numbers["spearman"], abs=1e-3)
+    claim = make_claim(linear_grey, grey, THREAT)
+    one = Distance(neighbours=1).finding(claim, Run(claim, tmp_path / "one"), ExactSettings())
+    assert one.numbers["unit_spearman"] == pytest.approx(
+        spearmanr(nearest[:, 0], smallest)[0], abs=1e-3
+    )
+    with pytest.raises(InputError, match="at least one"):
+        Distance(neighbours=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from scotoma.training.augment import CropFlip, RandomScaleShift
+from scotoma.training.augment import CropFlip, Invert, RandomScaleShift
 
 
 def generator() -> torch.Generator:
@@ -49,5 +49,13 @@ def test_scale_shift_is_affine_stays_in_range_and_leaves_some_images():
 
 def test_the_same_generator_gives_the_same_images():
     images = torch.rand(8, 3, 8, 8)
-    for augmentation in (CropFlip(), RandomScaleShift()):
+    for augmentation in (CropFlip(), RandomScaleShift(), Invert()):
         assert torch.equal(augmentation(images, generator()), augmentation(images, generator()))
+
+
+def test_about_half_of_the_images_become_negatives():
+    images = torch.rand(400, 1, 3, 3)
+    after = Invert()(images, generator())
+    same = (after == images).flatten(1).all(1)
+    assert 150 < same.sum() < 250
+    assert torch.equal(after[~same], 1 - images[~same])

@@ -9,7 +9,9 @@ from scotoma.utils.stats import (
     finite,
     median,
     paired_difference,
+    partial_spearman,
     rate,
+    ratio,
     simultaneous_differences,
     spearman,
 )
@@ -163,3 +165,36 @@ def test_the_interval_of_the_difference_of_two_rates():
 def test_intervals_of_many_rates_are_wider():
     one, many = (rate(np.arange(100) < 60, of=k) for k in (1, 20))
     assert many.low < one.low < one.value == many.value
+
+
+def test_a_partial_correlation_removes_what_both_follow():
+    random = np.random.default_rng(0)
+    common, noise = random.normal(size=(2, 300))
+    x, y = common + 0.3 * noise, common + 0.3 * random.normal(size=300)
+    found = partial_spearman(x, y, common, 0)
+    assert found.low < 0 < found.high, "nothing is left"
+    assert spearman(x, y, 0).low > 0.8
+    linked = partial_spearman(x, y + noise, common, 0)
+    assert linked.low > 0.5
+    a, b, c = (spearmanr(*pair)[0] for pair in ((x, y), (x, common), (y, common)))
+    assert found.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)))
+
+
+def test_a_partial_correlation_that_is_not_defined():
+    values = np.arange(20.0)
+    assert math.isnan(partial_spearman(values, np.ones(20), values, 0).value)
+    assert math.isnan(partial_spearman(values[:3], values[:3], values[:3], 0).value)
+    censored = np.where(values > 15, np.inf, values)
+    assert partial_spearman(values, censored, values % 3, 0).value > 0.9
+
+
+@pytest.mark.parametrize("odds", [False, True])
+def test_the_interval_of_a_ratio_covers_it(odds):
+    random, covered, (p, q), n = np.random.default_rng(0), 0, (0.3, 0.1), 150
+    truth = p / q * ((1 - q) / (1 - p) if odds else 1)
+    for _ in range(1000):
+        found = ratio(*(rate(random.random(n) < share) for share in (p, q)), odds=odds)
+        covered += found.low <= truth <= found.high
+    assert 0.93 < covered / 1000 < 0.98
+    none, some = rate(np.zeros(50, bool)), rate(np.arange(50) < 5)
+    assert 0 < ratio(none, some, odds=odds).high < 2

@@ -118,6 +118,29 @@ class Sample:
         return self.split.images(self.chosen[indices])
 
 
+class Repeated(Sample):
+    """Images of a split drawn at random, each repeated until there are as many as in the split.
+
+    An epoch over few images then has as many steps as one over all.
+
+    Args:
+        split: the images.
+        images: how many different ones.
+        seed: seed of the draw.
+
+    >>> split = ArraySplit(np.zeros((5, 1, 4, 4), np.uint8), np.arange(5), "mine")
+    >>> few = Repeated(split, 2)
+    >>> len(few), len(few.labels.unique())
+    (5, 2)
+    """
+
+    def __init__(self, split: Split, images: int, seed: int = 0):
+        super().__init__(split, images, seed)
+        times = -(-len(split) // len(self.chosen))
+        self.chosen = self.chosen.repeat(times)[: len(split)]
+        self.labels = split.labels[self.chosen]
+
+
 @dataclass(frozen=True)
 class Dataset:
     """Images of one size, split for training and testing.

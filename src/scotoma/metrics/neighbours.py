@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scotoma.utils.errors import InputError
@@ -27,8 +29,15 @@ Features = np.ndarray | Tensor | Iterable[np.ndarray]
 """Features (n, d) in memory, or blocks of them."""
 
 
-def nearest_distance(train: Features, test: np.ndarray | Tensor, k: int = 5) -> np.ndarray:
-    """Return the mean Euclidean distance of each test feature to its k nearest training features.
+def nearest_distance(
+    train: Features,
+    test: np.ndarray | Tensor,
+    k: int = 5,
+    p: float = 2.0,
+    *,
+    unit: bool = False,
+) -> np.ndarray:
+    """Return the mean distance of each test feature to its k nearest training features.
 
     The search is exact and covers the whole training set, not one class.
 
@@ -36,6 +45,10 @@ def nearest_distance(train: Features, test: np.ndarray | Tensor, k: int = 5) -> 
         train: features (n, d), an array or CPU tensor; or blocks of them, one after the other.
         test: features (m, d), an array or CPU tensor.
         k: neighbours; n where there are fewer.
+        p: order of the norm, at least 1; `math.inf` is the largest difference.
+        unit: divide every feature vector by its Euclidean length first. A network with long
+            features for images that it is sure of puts these far from all others; directions do
+            not depend on it.
 
     Returns:
         float64 (m,), in units of the features.
@@ -43,17 +56,31 @@ def nearest_distance(train: Features, test: np.ndarray | Tensor, k: int = 5) -> 
     Raises:
         InputError: features are NaN, infinite or too large.
 
-    Source: Zhang et al. 2019, equation 2 with p = 2.
+    Source: Zhang et al. 2019, equation 2; the paper has k = 5, p = 2 and the lengths as they are.
 
     >>> train, test = np.array([[0.0], [1], [3]]), np.array([[0.0], [5]])
     >>> nearest_distance(train, test, k=2).tolist()
     [0.5, 3.0]
     """
-    return nearest_distances(train, test, k).mean(1)
+    if unit:
+        train, test = map(unit_length, blocks(train)), unit_length(np.asarray(test))
+    return nearest_distances(train, test, k, p).mean(1)
 
 
-def nearest_distances(train: Features, queries: np.ndarray | Tensor, k: int) -> np.ndarray:
-    """Return the Euclidean distances to the k nearest training points, exact.
+def unit_length(features: np.ndarray) -> np.ndarray:
+    """Return features (n, d) divided by their Euclidean lengths, float32; zeros stay zeros.
+
+    >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+    """
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.divide(features, np.where(length > 0, length, 1), dtype=np.float32)
+
+
+def nearest_distances(
+    train: Features, queries: np.ndarray | Tensor, k: int, p: float = 2.0
+) -> np.ndarray:
+    """Return the distances to the k nearest training points, exact.
 
     Training points are read once, in blocks, so memory holds the queries and one block. A float32
     matrix product proposes candidates, whose distances are computed again from differences. A
@@ -61,7 +88,7 @@ def nearest_distances(train: Features, queries: np.ndarray | Tensor, k: int) -> 
     this proof (near duplicates) are searched in double precision.
 
     Args:
-        train, queries, k: see `nearest_distance`; a memory map will do.
+        train, queries, k, p: see `nearest_distance`; a memory map will do.
 
     Returns:
         float64 (m, k), ascending, in units of the features.
@@ -74,7 +101,7 @@ def nearest_distances(train: Features, queries: np.ndarray | Tensor, k: int) -> 
     nearest, count = np.full((len(queries), k), np.inf), 0
     for block in blocks(train):
         check(block)
-        nearest = _nearest_with(block, queries, nearest)
+        nearest = (_nearest_with if p == 2 else partial(_nearest_in, p))(block, queries, nearest)
         count += len(block)
     return nearest[:, : min(k, count)]
 
@@ -166,6 +193,20 @@ def _nearest_with(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -
         candidates = _candidates_in_double(train, queries[unproven], centre, kept)
         merged[unproven] = nearer(unproven, candidates)
     return merged
+
+
+def _nearest_in(
+    p: float, train: np.ndarray, queries: np.ndarray, nearest: np.ndarray
+) -> np.ndarray:
+    """Merge a block of training points into the smallest distances in another norm."""
+    k, points = nearest.shape[1], torch.from_numpy(train)
+    rows, merged = max(1, GATHERED // len(train)), []
+    for start in range(0, len(queries), rows):
+        few = torch.from_numpy(queries[start : start + rows])
+        found = torch.cdist(few, points, p).topk(min(k, len(points)), largest=False).values
+        both = np.hstack([nearest[start : start + rows], found.numpy()])
+        merged.append(np.sort(both, axis=1)[:, :k])
+    return np.concatenate([nearest[:0], *merged])
 
 
 def _candidates_in_double(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +15,15 @@ from scotoma.utils.stats import Correlation, Estimate, Median, Rate, mean, paire
 Measured = Rate | Median | Correlation | Estimate
 """A value with its 95% interval over n images."""
 
+Outcome = Literal["agrees", "undecided", "contradicts"]
+
 RULE = "the 95% interval of the difference, paired by image, lies above 0"
+"""When a comparison agrees; it contradicts the paper if the interval lies below 0."""
+APART = "the two 95% intervals do not meet and lie in the order that the claim names"
+SUM = (
+    "In sum it agrees if more than half of the comparisons agree and none contradicts, contradicts "
+    "if more contradict than agree, and is undecided otherwise"
+)
 
 Values = tuple[str, np.ndarray]
 """What is compared, in words, and its values, (n,)."""
@@ -38,10 +48,14 @@ class Check:
     difference: Estimate | None = None
 
     @property
+    def outcome(self) -> Outcome:
+        """What the measurement says about the claim."""
+        return "agrees" if self.holds else "contradicts" if self.contrary else "undecided"
+
+    @property
     def row(self) -> Row:
         """Line of the table of checks."""
-        unsure = "the opposite" if self.contrary else "not beyond chance"
-        return {"check": self.claim, **self.cells, "outcome": "holds" if self.holds else unsure}
+        return {"check": self.claim, **self.cells, "outcome": self.outcome}
 
     @property
     def where(self) -> str:
@@ -102,14 +116,24 @@ def wider_gap(
     return more_errors(claim, where, wide, narrow, most=2.0)
 
 
-def apart(claim: str, low: Measured, high: Measured) -> Check:
+def apart(claim: str, low: Measured, high: Measured, where: Row | None = None) -> Check:
     """Check that one value lies below another, and that their 95% intervals do not meet.
 
     If `low` is over no images, the claim holds.
     """
-    cells = columns("lower", low) | columns("higher", high) | {"n": low.n}
+    cells = (where or {}) | columns("lower", low) | columns("higher", high) | {"n": low.n}
     holds, contrary = not low.n or low.high < high.low, low.low > high.high
     return Check(claim, cells, bool(holds), bool(contrary))
+
+
+def within(
+    claim: str, where: Row, measured: Measured, low: float = -np.inf, high: float = np.inf
+) -> Check:
+    """Check that a value lies between two bounds: its whole interval does, or none of it."""
+    cells = where | columns("value", measured) | {"n": measured.n}
+    inside = measured.low >= low and measured.high <= high
+    outside = measured.high < low or measured.low > high
+    return Check(claim, cells, bool(inside), bool(outside))
 
 
 def in_order(checks: list[Check]) -> list[Check]:
@@ -118,13 +142,34 @@ def in_order(checks: list[Check]) -> list[Check]:
     return sorted(checks, key=lambda check: claims.index(check.claim))
 
 
-def outcome(checks: list[Check]) -> str:
-    """Return sentences that say how many claims hold, and which do not."""
-    held = sum(check.holds for check in checks)
-    said = f"{held} of {len(checks)} comparisons agree with the paper."
-    opposite = [check for check in checks if check.contrary]
-    unsure = [check for check in checks if not (check.holds or check.contrary)]
-    for words, some in {"The opposite holds for": opposite, "Not decided": unsure}.items():
+def counts(checks: Sequence[Check]) -> dict[str, int]:
+    """Return the number of comparisons, and of those with each outcome."""
+    outcomes = [check.outcome for check in checks]
+    named = {"agree": "agrees", "undecided": "undecided", "contradict": "contradicts"}
+    return {"checks": len(checks)} | {
+        f"checks_{name}": outcomes.count(which) for name, which in named.items()
+    }
+
+
+def verdict(checks: Sequence[Check]) -> Outcome:
+    """Return what the comparisons say in sum, by the rule `SUM`.
+
+    >>> agrees, contradicts = Check("a", {}, True), Check("b", {}, False, True)
+    >>> verdict([agrees, agrees]), verdict([agrees, contradicts]), verdict([contradicts])
+    ('agrees', 'undecided', 'contradicts')
+    """
+    of = counts(checks)
+    if of["checks_agree"] * 2 > len(checks) and not of["checks_contradict"]:
+        return "agrees"
+    return "contradicts" if of["checks_contradict"] > of["checks_agree"] else "undecided"
+
+
+def sentences(checks: Sequence[Check]) -> str:
+    """Return sentences that say how many comparisons agree, and which do not."""
+    of = counts(checks)
+    said = f"{of['checks_agree']} of {len(checks)} comparisons agree with the paper."
+    for words, which in {"Contradicted": "contradicts", "Undecided": "undecided"}.items():
+        some = [check for check in checks if check.outcome == which]
         if some:
             claims = dict.fromkeys(check.claim for check in some)
             listed = (_named([c for c in some if c.claim == claim]) for claim in claims)

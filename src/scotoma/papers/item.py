@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -18,7 +18,7 @@ from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
-from scotoma.papers.checks import RULE, Check, Measured, outcome
+from scotoma.papers.checks import RULE, SUM, Check, Measured, counts, sentences, verdict
 from scotoma.probes.base import columns
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Finding, Row
@@ -165,35 +165,45 @@ class Item(ABC):
 
         Returns:
             Rows made by `row`, each a number of ours beside the paper's, and a finding whose
-            verdict is "reproduced", "differs" or "not applicable".
+            verdict is "agrees", "undecided", "contradicts" or "not applicable".
         """
 
     def finding(
-        self, name: str, agrees: bool, rule: str, headline: str, *notes: str, **parts: Any
-    ) -> Finding:
-        """Return the finding of this item, reproduced if it agrees; `parts` are more fields."""
-        verdict = "reproduced" if agrees else "differs"
-        rule = f"reproduced if {rule}; else differs"
-        return Finding(name, self.title, verdict, rule, headline, notes=notes, **parts)
-
-    def by_checks(
         self,
         name: str,
-        checks: list[Check],
+        checks: Sequence[Check],
         headline: str,
         *notes: str,
-        rule: str = f"every line of the table of checks holds: {RULE}",
-        numbers: dict[str, Any],
-        summary: list[Row],
+        rule: str = RULE,
+        numbers: Row | None = None,
+        summary: list[Row] | None = None,
         tables: dict[str, list[Row]] | None = None,
         **parts: Any,
     ) -> Finding:
-        """Return the finding of this item, decided by comparisons; see `finding`."""
-        numbers = numbers | {"checks": len(checks), "checks_held": sum(c.holds for c in checks)}
-        lines = {SUMMARY: summary, "checks": [check.row for check in checks], **(tables or {})}
-        agrees, said = all(check.holds for check in checks), f"{headline} {outcome(checks)}"
-        return self.finding(
-            name, agrees, rule, said, *notes, numbers=numbers, tables=lines, **parts
+        """Return the finding of this item, decided by comparisons.
+
+        Args:
+            name: name of the finding.
+            checks: comparisons with the paper.
+            headline: what was measured; how the comparisons came out is added.
+            notes: how it was measured.
+            rule: when a comparison agrees.
+            numbers, tables: see `Finding`.
+            summary: rows to print in place of the item's.
+            parts: more fields of the finding.
+        """
+        lines = {SUMMARY: summary} if summary else {}
+        lines |= {"checks": [check.row for check in checks], **(tables or {})}
+        return Finding(
+            name,
+            self.title,
+            verdict(checks),
+            f"a comparison agrees if {rule}. {SUM}",
+            f"{headline} {sentences(checks)}",
+            notes=notes,
+            numbers=(numbers or {}) | counts(checks),
+            tables=lines,
+            **parts,
         )
 
 

@@ -68,7 +68,9 @@ class Reproduction:
                 table.add_row(*cells)
             console.print(table)
         verdict = self.finding.verdict
-        colour = {"reproduced": "green", "differs": "yellow"}.get(verdict, "dim")
+        colour = {"agrees": "green", "undecided": "yellow", "contradicts": "red"}.get(
+            verdict, "dim"
+        )
         said = f"[{colour}]{verdict}[/]: {self.finding.headline}"
         console.print(said, soft_wrap=True, highlight=False)
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)

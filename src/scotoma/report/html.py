@@ -23,7 +23,10 @@ FOLDED_ROWS = 12
 
 SHOWN_ABOVE = ("errors", "notes", "command")
 """Keys of the provenance that are not in its list at the end."""
-VERDICTS = ("holds", "weak", "broken", "undecided", "reproduced", "differs", "not applicable")
+VERDICTS = (
+    *("holds", "weak", "broken", "agrees", "undecided", "contradicts", "differs"),
+    "not applicable",
+)
 
 REPRODUCED = "“Reproduced”: the result agrees with the paper. “Differs”: it does not."
 """What the verdicts of a paper's items mean."""

@@ -13,8 +13,11 @@ import numpy as np
 
 from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
 
-Verdict = Literal["holds", "weak", "broken", "undecided", "not applicable", "reproduced", "differs"]
-"""Answer of a probe; the last two are those of an item that measures a paper again."""
+Verdict = Literal[
+    "holds", "weak", "broken", "undecided", "not applicable", "agrees", "contradicts", "differs"
+]
+"""Answer of a probe. An item that measures a paper again agrees with it, contradicts it or is
+undecided; a comparison of audits differs or is undecided."""
 Row = dict[str, Any]
 
 

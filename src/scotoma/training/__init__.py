@@ -34,6 +34,7 @@ AUGMENTATIONS = Table(
     {
         "crop-flip": "training.augment:CropFlip",
         "cutout": "training.augment:Cutout",
+        "invert": "training.augment:Invert",
         "scale-shift": "training.augment:RandomScaleShift",
         "varied": "training.augment:Varied",
     },

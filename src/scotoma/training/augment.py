@@ -117,6 +117,24 @@ class RandomScaleShift:
 
 
 @dataclass(frozen=True)
+class Invert:
+    """Turn half of the images into their negatives, so that no background is black in all.
+
+    Args:
+        share: probability that an image becomes 1 - x.
+
+    >>> Invert(share=1.0)(torch.zeros(3, 1, 8, 8), torch.Generator()).min().item()
+    1.0
+    """
+
+    share: float = 0.5
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        chance = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device)
+        return torch.where(chance < self.share, 1 - images, images)
+
+
+@dataclass(frozen=True)
 class Varied:
     """Change what a person reads through: position, contrast, background, brightness, noise.
 

@@ -220,6 +220,35 @@ def difference(first: Rate, second: Rate) -> Estimate:
     return Estimate(value, value - below, value + above, n)
 
 
+def ratio(first: Rate, second: Rate, *, odds: bool = False) -> Estimate:
+    """Return the ratio of two rates of different images with its 95% interval.
+
+    Half an image is added to successes and failures of both, so that no rate is 0 or 1.
+
+    Args:
+        first, second: the rates.
+        odds: take the ratio of the odds p / (1 - p), which does not depend on whether successes
+            or failures are counted.
+
+    Source:
+        Katz et al. 1978 for rates; Haldane 1956 and Woolf 1955 for odds.
+
+    Example:
+        >>> few, many = rate(np.arange(200) < 20), rate(np.arange(200) < 100)
+        >>> round(ratio(many, few).value, 1), round(ratio(many, few, odds=True).value, 1)
+        (4.9, 8.8)
+    """
+    logs, square = [], 0.0
+    for each in (first, second):
+        hits = each.value * each.n + 0.5
+        misses = (1 - each.value) * each.n + 0.5
+        logs.append(math.log(hits / misses if odds else hits / (each.n + 1)))
+        square += 1 / hits + 1 / misses if odds else 1 / hits - 1 / (each.n + 1)
+    value, half = logs[0] - logs[1], Z95 * math.sqrt(square)
+    n = first.n + second.n
+    return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half), n)
+
+
 class Correlation(NamedTuple):
     """Spearman's rank correlation with its 95% bootstrap interval; NaN if undefined."""
 
@@ -259,6 +288,49 @@ def spearman(
     value = float(np.average(values, weights=weights))
     low, high = np.quantile(np.average(draws, axis=0, weights=weights), [0.025, 0.975])
     return Correlation(value, float(low), float(high), int(weights.sum()))
+
+
+def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int) -> Correlation:
+    """Return the rank correlation of `x` and `y` that is left at equal ranks of `given`.
+
+    It is the correlation of the ranks of `x` and `y` after a linear regression of both on the ranks
+    of `given`. Censored values are infinite and tie.
+
+    Args:
+        x, y: (n,).
+        given: what is kept equal, (n,) or (n, c).
+        seed: seed of the bootstrap over images (percentile interval).
+
+    Source:
+        Conover 1999, section 5.4.
+
+    Example:
+        >>> x = np.arange(50) % 7
+        >>> y, given = 2 * x + np.arange(50) % 3, np.arange(50) % 3
+        >>> round(partial_spearman(x, y, given, seed=0).value, 2)
+        0.99
+    """
+    from scipy.stats import rankdata
+
+    columns = np.column_stack([x, y, given]).T
+    n = columns.shape[1]
+    if n < 3 + len(columns) or not all(map(_varies, columns)):
+        return Correlation(math.nan, math.nan, math.nan, 0)
+    generator = np.random.default_rng(seed)
+    draws = [np.arange(n)[None]]
+    block = max(1, 1_000_000 // n)
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
+    draws += [generator.integers(n, size=(size, n)) for size in sizes]
+    values = []
+    for picked in draws:
+        ranks = rankdata(columns[:, picked], axis=2)
+        ranks -= ranks.mean(2, keepdims=True)
+        precision = np.linalg.pinv(np.einsum("arn,brn->rab", ranks, ranks), hermitian=True)
+        scale = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1])
+        values.append(-precision[:, 0, 1] / np.where(scale > 0, scale, 1.0))
+    (value, *rest) = np.concatenate(values)
+    low, high = np.quantile(rest, [0.025, 0.975])
+    return Correlation(float(value), float(low), float(high), n)
 
 
 def _varies(values: np.ndarray) -> bool:

@@ -42,13 +42,13 @@ class Study(Comparison):
         checks, (arrays, galleries) = claims.of_sweep(models), pictures(models)
         rows, ends = lines(models, self._rows), {end: models[end] for end in claims.ends(models)}
         covers = {(_setting(at), colour): v for (at, colour), v in published.OCCLUSION.items()}
-        finding = self.by_checks(
+        finding = self.finding(
             name,
             checks,
             _headline(models),
             *how(context, models),
             self.note,
-            numbers=counted(checks) | {"n": len(next(iter(models.values()))), **agreement(rows)},
+            numbers={"n": len(next(iter(models.values()))), **agreement(rows)},
             summary=lines(models, lambda eps, each: cells(model=eps, **summary(each))),
             tables={
                 "gini": lines(models, _gini),
@@ -121,11 +121,6 @@ class Cifar(Study):
         "region above 0 for regional ones (our inference). The paper's errors are of ResNet-50 on "
         "ImageNet and have a table of their own."
     )
-
-
-def counted(checks: list[claims.Check]) -> Row:
-    """Return the number of checks whose opposite holds."""
-    return {"checks_contrary": sum(check.contrary for check in checks)}
 
 
 def how(context: Context, models: Models) -> tuple[str, ...]:

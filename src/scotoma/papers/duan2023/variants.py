@@ -15,7 +15,7 @@ from scotoma.claim import Threat
 from scotoma.papers.checks import RULE, Check, in_order, larger, more_errors, wider_gap
 from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
-from scotoma.papers.duan2023.study import COMPARED, counted, how, noised, summary
+from scotoma.papers.duan2023.study import COMPARED, how, noised, summary
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Comparison, Context, Item, cells, lines, ours, row
 from scotoma.reference import recipe_of
@@ -67,7 +67,7 @@ class Attributions(Comparison):
         under = "Error under Gaussian noise on the most important and on random values"
         by = "by method and model, with 95% intervals."
         ginis = f"Mean global Gini coefficient of absolute values {by}"
-        finding = self.by_checks(
+        finding = self.finding(
             name,
             checks,
             f"Mean global Gini coefficient after natural training and after training at the "
@@ -79,8 +79,7 @@ class Attributions(Comparison):
             "SmoothGrad squares maps, so its values have no sign, and larger Gini coefficients for "
             "any model. The paper's numbers are of ResNet-50 on ImageNet and have a table of their "
             "own.",
-            rule=f"every line of the table of checks holds, for each method: {RULE}",
-            numbers=counted(checks) | {"n": len(next(iter(every.values())))},
+            numbers={"n": len(next(iter(every.values())))},
             summary=lines(every, self._summary),
             tables={"deletion": lines(every, _deletion), "published": _published()},
             figures=(
@@ -198,7 +197,7 @@ class Remedies(Item):
             "noise II, important": "noise_II",
             "black squares, important": "squares",
         }
-        finding = self.by_checks(
+        finding = self.finding(
             name,
             checks,
             " ".join(_sentence(*named) for named in measured.items()),
@@ -210,9 +209,8 @@ class Remedies(Item):
             "The paper says that Cutout lowers the Gini coefficient slightly; its numbers are "
             "unknown to us. Input gradient distillation is by other authors, who say that it "
             "lowers errors under inductive noise and occlusion.",
-            rule=f"every line of the table of checks holds: {RULE}, or for robust accuracy above "
-            f"-{SLACK:.0%}",
-            numbers=n | counted(checks),
+            rule=f"{RULE}, or for robust accuracy above -{SLACK:.0%}",
+            numbers=n,
             summary=lines(every, _summary),
             figures=(bars("remedies", caption, series, "accuracy, Gini coefficient or error"),),
         )

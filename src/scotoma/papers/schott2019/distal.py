@@ -21,7 +21,7 @@ from scotoma.execution.sampling import UNIT, shuffled
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
-from scotoma.papers.checks import Check, apart
+from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Context, cells, lines, ours
 from scotoma.papers.schott2019 import Study
@@ -198,7 +198,7 @@ class DistalImages(Study):
         models = self.each(context, sureness)
         classes = context.data(self.trainings["ABS"]).classes
         tiles = [np.where(m.sure[:, None, None, None], m.images, GREY) for m in models.values()]
-        finding = self.by_checks(
+        finding = self.finding(
             name,
             self.checks(models),
             "Share of uniform noise that a model is sure of: "
@@ -206,11 +206,8 @@ class DistalImages(Study):
             f"noise in {CLIMB.steps} steps: "
             f"{_list(models, lambda each: f'{each.sure.sum()} of {len(each.sure)}')}.",
             *_notes(context, models),
-            rule="ABS is sure of a smaller share of noise than the CNN, and Binary ABS than the "
-            "Binary CNN, and if the distal images of each lie nearer to the training images than "
-            "those of that CNN, all with 95% intervals that do not meet. Sure means a probability "
-            f"of at least {SURE:g}. An ABS model without distal images counts as having none far "
-            "from the data",
+            rule=f"{APART}. Sure means a probability of at least {SURE:g}. An ABS model without "
+            "distal images counts as having none far from the data",
             numbers={"n": len(models["ABS"].noise)},
             summary=lines(models, _summary),
             tables={

@@ -18,7 +18,7 @@ from scotoma.execution.sampling import UNIT
 from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
-from scotoma.papers.checks import Check, apart
+from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
 from scotoma.papers.tramer2018 import drawn, published
@@ -133,17 +133,14 @@ class Diagnostics(Comparison):
         printed = [{"network": published.NETWORKS[n], **_printed(n)} for n in published.LOSS_RATIO]
         ratios = {training: each.steps.ratio for training, each in models.items()}
         cosines = {training: each.steps.mean_cosine for training, each in models.items()}
-        finding = self.by_checks(
+        finding = self.finding(
             name,
             self.checks(models),
             f"Mean loss after one step, divided by that after {STEPS} steps: {_said(ratios)}. "
             f"Cosine of the two perturbations: {_said(cosines)}. The paper's claims are about "
             "ImageNet.",
             *self._notes(context, fgsm),
-            rule="after FGSM training the loss ratio is smaller than after natural and after "
-            "ensemble training, the cosine is smaller than after natural training, and at eps "
-            "fewer images have an adversarial direction than after natural training, each with 95% "
-            "intervals that do not meet",
+            rule=APART,
             numbers={"n": len(fgsm.norms)},
             summary=lines(models, self._summary),
             tables={
@@ -158,12 +155,13 @@ class Diagnostics(Comparison):
     def checks(models: dict[str, Diagnosis]) -> list[Check]:
         """Return what the paper says about ImageNet, as comparisons of trainings."""
         natural, fgsm, ensemble = (models[name] for name in ("natural", "fgsm", "ensemble"))
-        some = [rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural)]
+        some, many = (rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural))
         return [
             apart("loss ratio: fgsm below natural", fgsm.steps.ratio, natural.steps.ratio),
             apart("loss ratio: fgsm below ensemble", fgsm.steps.ratio, ensemble.steps.ratio),
             apart("cosine: fgsm below natural", fgsm.steps.mean_cosine, natural.steps.mean_cosine),
-            apart("images with an adversarial direction: fgsm below natural", *some),
+            apart("images with an adversarial direction: fgsm below natural", some, many),
+            apart("gradient norm: natural below fgsm", natural.norm, fgsm.norm),
         ]
 
     def _rows(self, context: Context, training: str, each: Diagnosis) -> list[Row]:
@@ -185,7 +183,7 @@ class Diagnostics(Comparison):
         return line | {f"paper_{name}": value for name, value in _printed(network).items()}
 
     def _notes(self, context: Context, each: Diagnosis) -> tuple[str, ...]:
-        paper, (first, second) = published.FIGURE2, published.GRADIENT_NORMS
+        paper, norms = published.FIGURE2, published.GRADIENT_NORMS
         k, share = paper.natural
         sizes, orders = (", ".join(f"{v:.3g}" for v in vs) for vs in (each.directions, each.orders))
         return (
@@ -200,8 +198,7 @@ class Diagnostics(Comparison):
             f"{published.NETWORKS['v3']} has more than {k} adversarial directions at {share:.0%} "
             f"of images; after adversarial training about {paper.none:.0%} of images have none, "
             f"and most others {paper.others} or more. The mean gradient norms of the two are "
-            f"{first:.2f} and {second:.2f} (which is whose is unknown to us): the trained loss is "
-            "not simply flat.",
+            f"{norms['v3']:.2f} and {norms['v3adv']:.2f}: the trained loss is not simply flat.",
         )
 
 
@@ -223,7 +220,8 @@ def _curve(table: str, eps: float) -> Curve:
 
 def _printed(network: str) -> Row:
     ratio, cosine = published.LOSS_RATIO[network], published.COSINE.get(network)
-    return {"loss_ratio": ratio, "cosine": cosine}
+    norm = published.GRADIENT_NORMS.get(network)
+    return {"loss_ratio": ratio, "cosine": cosine, "gradient_norm": norm}
 
 
 def _said(values: dict[str, Estimate]) -> str:

@@ -12,11 +12,12 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, describe, name
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
-from scotoma.papers.checks import Measured
+from scotoma.papers.checks import APART, Measured, apart, within
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Context, Item, number, ours, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
+from scotoma.probes.distance.analysis import RAW, UNIT
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
 from scotoma.results.finding import Finding, Gallery, Row
 from scotoma.transforms.scale_shift import ScaleShift
@@ -25,18 +26,26 @@ from scotoma.utils.stats import Median, finite, median
 EXTRACTORS = {"robust": "", "natural": "extractor_"}
 """Models whose features are used, with the prefix of their numbers and tables in the finding of the
 distance probe."""
+SPACES = {
+    (model, length): prefix + of
+    for model, prefix in EXTRACTORS.items()
+    for length, of in {"as they are": RAW, "unit length": UNIT}.items()
+}
+"""Model and length of the features, with the prefix of their numbers and tables."""
 
 MEASURES = {
     "rank correlation": "spearman",
-    "rank correlation at equal margin": "spearman_within_margin",
+    "rank correlation at equal margin": "spearman_given_margin",
     "slope of distance": "slope_distance",
     "slope of margin": "slope_margin",
 }
 FIFTHS = {"success, nearest fifth": 0, "success, farthest fifth": -1}
-FALLING = (
-    "distance and smallest perturbation have a negative rank correlation whose interval excludes "
-    "zero, in the features of the robust and of the natural model"
-)
+LENGTH = {
+    "rank correlation of feature length and distance": "length_spearman_distance",
+    "rank correlation of feature length and margin": "length_spearman_margin",
+    "rank correlation at equal feature length": "spearman_given_length",
+}
+FALLING = "distance and smallest perturbation have a negative rank correlation"
 
 
 class SuccessOverDistance(Item):
@@ -50,18 +59,27 @@ class SuccessOverDistance(Item):
         distance = probe.finding(run.claim, few, settings(context))
         numbers = distance.numbers
         if distance.verdict == "not applicable":
-            return [], replace(distance, probe=name, question=self.title, rule=FALLING)
-        data, keys = run.claim.data.name, EXTRACTORS.values()
-        rows = [line for which in EXTRACTORS for line in self._rows(distance, which, data)]
-        headline = "; ".join(self._said(numbers, which) for which in EXTRACTORS)
+            return [], replace(distance, probe=name, question=self.title)
+        data = run.claim.data.name
+        rows = [line for space in SPACES for line in self._rows(distance, space, data)]
+        headline = "; ".join(self._said(numbers, space) for space in SPACES)
+        checks = [
+            within(
+                FALLING,
+                {"where": f"features of the {model} model, {length}"},
+                number(numbers, f"{key}spearman", numbers["n"]),
+                high=0,
+            )
+            for (model, length), key in SPACES.items()
+        ]
         return rows, self.finding(
             name,
-            all((numbers[f"{key}spearman_high"] or 0) < 0 for key in keys),
-            FALLING,
+            checks,
             f"{headline[0].upper()}{headline[1:]}.",
             how(context),
-            "The paper prints curves and no numbers.",
+            "The paper prints curves and no numbers. Its equation 2 takes features as they are.",
             *distance.notes,
+            rule="the interval of the rank correlation lies below 0",
             numbers=numbers,
             tables=distance.tables,
             figures=distance.figures,
@@ -69,10 +87,12 @@ class SuccessOverDistance(Item):
         )
 
     @staticmethod
-    def _rows(distance: Finding, which: str, data: str) -> list[Row]:
-        key, numbers, tables = EXTRACTORS[which], distance.numbers, distance.tables
-        keys = {"data": data, "extractor": which, "left": None, "right": None}
-        values = {name: number(numbers, key + at, numbers["n"]) for name, at in MEASURES.items()}
+    def _rows(distance: Finding, space: tuple[str, str], data: str) -> list[Row]:
+        key, numbers, tables = SPACES[space], distance.numbers, distance.tables
+        keys = {"data": data, "extractor": space[0], "features": space[1]}
+        keys |= {"left": None, "right": None}
+        measures = MEASURES | ({} if key.endswith(UNIT) else LENGTH)
+        values = {name: number(numbers, key + at, numbers["n"]) for name, at in measures.items()}
         values |= {name: success(tables[f"{key}fifths"][at]) for name, at in FIFTHS.items()}
         return ours(keys, values) + [
             row(keys | {end: each[end] for end in ("left", "right")}, "success", success(each))
@@ -80,17 +100,17 @@ class SuccessOverDistance(Item):
         ]
 
     @staticmethod
-    def _said(numbers: Row, which: str) -> str:
-        key = EXTRACTORS[which]
+    def _said(numbers: Row, space: tuple[str, str]) -> str:
+        key = SPACES[space]
         near, far = (numbers[f"{key}{end}_fifth_success"] for end in ("nearest", "farthest"))
-        overall, within = numbers[f"{key}spearman"], numbers[f"{key}spearman_within_margin"]
+        overall, given = numbers[f"{key}spearman"], numbers[f"{key}spearman_given_margin"]
         low, high = numbers[f"{key}spearman_low"], numbers[f"{key}spearman_high"]
         known = "undefined" if overall is None else f"{overall:.2f} ({low:.2f} to {high:.2f})"
-        beyond = "" if within is None else f", {within:.2f} at equal margin"
+        beyond = "" if given is None else f", {given:.2f} at equal margin"
         return (
-            f"in the {which} model's features, the attack success rate is {near:.1%} in the "
-            f"nearest fifth and {far:.1%} in the farthest, and the rank correlation of distance "
-            f"and smallest perturbation is {known}{beyond}"
+            f"in the {space[0]} model's features, {space[1]}, the attack success rate is "
+            f"{near:.1%} in the nearest fifth and {far:.1%} in the farthest, and the rank "
+            f"correlation of distance and smallest perturbation is {known}{beyond}"
         )
 
 
@@ -153,7 +173,7 @@ class Figure4(Item):
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
-        arrays, galleries, smaller, parts = {}, [], [], []
+        arrays, galleries, checks, parts = {}, [], [], []
         for model in self.models:
             data = context.data(model).name
             places = published.FIGURE4[data].items()
@@ -164,20 +184,21 @@ class Figure4(Item):
                 arrays[data], captions = self._images(cells, index)
                 rows += [self._example_row(cell, index) for cell in cells]
                 galleries.append(self._gallery(data, cells, captions))
-            smaller += [a.distance.value > b.distance.value for a, b in pairwise(cells)]
+            for a, b in pairwise(cells):
+                where = {"where": f"{data}, {b.label} below {a.label}"}
+                checks.append(apart("the median distance falls", b.distance, a.distance, where))
             medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
             parts.append(f"on {data} {', '.join(medians)}")
         return rows, self.finding(
             name,
-            all(smaller),
-            "on both data sets the median distance falls from one (alpha, beta) to the next, as "
-            "the distances of the paper's examples do",
+            checks,
             f"The median L-inf distance of the nearest adversarial image is {', '.join(parts)}.",
             how(context),
             "The paper's distances are those of the one image that it shows at each (alpha, beta), "
             "so they cannot be compared with our medians. Our example is the image whose distance "
             "at (1, 0) is nearest to the median. Medians are over all attacked images; an image "
             "without an adversarial one counts as infinite.",
+            rule=APART,
             figures=tuple(galleries),
             images=arrays,
         )
@@ -250,7 +271,7 @@ class Figure5(Item):
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
-        tables, figures, parts, hidden = {}, [], [], []
+        tables, figures, parts, checks = {}, [], [], []
         for model in self.models:
             run = context.run(model)
             data = run.claim.data.name
@@ -261,7 +282,8 @@ class Figure5(Item):
             medians = dict(zip(names, map(median, (original, transformed)), strict=True))
             keys = {"data": data, "alpha": alpha, "beta": beta}
             rows += ours(keys, {"AUROC of distance": auc, **medians})
-            hidden.append(max(auc.high, 1 - auc.low) < DETECTOR)
+            claim = "distance is no acceptable detector of the change"
+            checks.append(within(claim, {"where": data}, auc, 1 - DETECTOR, DETECTOR))
             interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
             parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")
             tables[data] = _histogram(original, transformed, f"alpha {alpha:g}, beta {beta:g}")
@@ -275,16 +297,15 @@ class Figure5(Item):
             )
         return rows, self.finding(
             name,
-            all(hidden),
-            "on both data sets distance is no acceptable detector of the change: the interval of "
-            f"its AUROC lies inside {1 - DETECTOR:.1f} to {DETECTOR:.1f} (0.5 is chance; below it, "
-            "images come nearer)",
+            checks,
             "As a detector of the change, the distance to the training data has an AUROC of "
             f"{' and '.join(parts)}.",
             f"All test images; mean Euclidean distance to the {NEIGHBOURS} nearest training images "
             "in the features of the robust model, which have the scale of the paper's axes. The "
             "paper prints curves and no numbers, and judges by eye. The interval is bootstrapped "
             "over pairs of a test image and its transformed copy.",
+            rule=f"the interval of the AUROC lies inside {1 - DETECTOR:.1f} to {DETECTOR:.1f} (0.5 "
+            "is chance; below it, images come nearer)",
             tables=tables,
             figures=tuple(figures),
         )

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from scotoma.metrics.risk import Logistic, Risk, auroc, risk
+from scotoma.metrics.risk import Risk, auroc, risk
 from scotoma.probes.base import columns
+from scotoma.probes.distance.trend import TAIL, UNKNOWN, Trend
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
-from scotoma.utils.stats import Correlation, Estimate, Rate, difference, finite, rate, spearman
+from scotoma.utils.stats import Correlation, Estimate, Rate, finite, spearman
 from scotoma.utils.text import norm_name
 
-FIFTHS = 5
-"""Number of groups of equal size, by distance."""
-BINS = 12
-STRATA = 10
-"""Number of strata of equal size, by margin."""
 SHIFT_BINS = 30
-TAIL = 0.99
-"""Quantile of the distance beyond which images join the last bin."""
 POINTS = 600
 """Largest number of points in a figure."""
-UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
+RAW, UNIT = "", "unit_"
+"""Prefixes of what is measured with the features as they are, and with features of unit length."""
+LENGTHS = {RAW: "", UNIT: " of unit length"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +34,8 @@ class DistanceAnalysis:
         neighbours: number of nearest training images over which the distance is a mean.
         change: name of the harmless transform.
         distance: distance to the training data.
+        unit: distance to the training data in features of unit length.
+        length: length of the features.
         transformed: distance after the transform `change`.
         density: log density under the training images of the predicted class.
         margin: margin of the audited model before the attack.
@@ -54,6 +51,8 @@ class DistanceAnalysis:
     neighbours: int
     change: str
     distance: np.ndarray
+    unit: np.ndarray
+    length: np.ndarray
     transformed: np.ndarray
     density: np.ndarray
     margin: np.ndarray
@@ -64,29 +63,10 @@ class DistanceAnalysis:
     recall: Rate | None = None
 
     @cached_property
-    def overall(self) -> Correlation:
-        """Rank correlation of distance and smallest perturbation."""
-        return spearman(self.distance, self.smallest, self.seed)
-
-    @cached_property
-    def within(self) -> Correlation:
-        """The rank correlation within strata of equal margin."""
-        return spearman(self.distance, self.smallest, self.seed, _groups(self.margin, STRATA))
-
-    @cached_property
-    def fifths(self) -> np.ndarray:
-        """Fifth of each image by distance; 0 is the nearest."""
-        return _groups(self.distance, FIFTHS)
-
-    @property
-    def near(self) -> Rate:
-        """Attack success rate in the nearest fifth."""
-        return rate(self.broken[self.fifths == 0])
-
-    @property
-    def far(self) -> Rate:
-        """Attack success rate in the farthest fifth."""
-        return rate(self.broken[self.fifths == FIFTHS - 1])
+    def trends(self) -> dict[str, Trend]:
+        """Trends by prefix, see `RAW` and `UNIT`."""
+        shared = (self.margin, self.smallest, self.broken, self.seed)
+        return {RAW: Trend(self.distance, *shared), UNIT: Trend(self.unit, *shared)}
 
     @cached_property
     def risk(self) -> Risk | None:
@@ -101,19 +81,18 @@ class DistanceAnalysis:
     def numbers(self) -> dict[str, Any]:
         """Numbers of the finding."""
         scores = dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
-        gain, slopes = UNKNOWN, [UNKNOWN, UNKNOWN]
+        gain = UNKNOWN
         if self.risk:
-            inputs = np.column_stack([self.distance, self.margin])
             scores, gain = self.risk.scores, self.risk.gain
-            slopes = Logistic.fit(inputs, self.broken).slopes()
         named: dict[str, Rate | Correlation | Estimate] = {
-            "spearman": self.overall,
-            "spearman_within_margin": self.within,
-            "nearest_fifth_success": self.near,
-            "farthest_fifth_success": self.far,
-            "farthest_minus_nearest": difference(self.far, self.near),
-            "slope_distance": slopes[0],
-            "slope_margin": slopes[1],
+            f"{prefix}{name}": value
+            for prefix, trend in self.trends.items()
+            for name, value in trend.numbers().items()
+        }
+        named |= {
+            "length_spearman_distance": spearman(self.length, self.distance, self.seed),
+            "length_spearman_margin": spearman(self.length, self.margin, self.seed),
+            "spearman_given_length": self.trends[RAW].given(self.length),
             **{f"auroc_{name}": score for name, score in scores.items()},
             "auroc_risk_over_margin": gain,
             "auroc_transformed": self.detection,
@@ -138,8 +117,8 @@ class DistanceAnalysis:
     def tables(self) -> dict[str, list[Row]]:
         """Tables of the finding."""
         tables = {
-            "bins": self._bins(),
-            "fifths": self._fifths(),
+            **{f"{prefix}bins": trend.bins() for prefix, trend in self.trends.items()},
+            **{f"{prefix}fifths": trend.fifths() for prefix, trend in self.trends.items()},
             "points": self._points(),
             "transformed": self._histograms(),
         }
@@ -152,19 +131,11 @@ class DistanceAnalysis:
 
     def figures(self) -> list[Figure]:
         """Figures of the finding; those of two feature spaces are shown side by side."""
-        names = ("bins", "points", "transformed", "risk")
-        bins, points, transformed, risks = (f"{self.key}{name}" for name in names)
+        names = ("points", "transformed", "risk")
+        points, transformed, risks = (f"{self.key}{name}" for name in names)
         axis, detection = "distance to the training data", self.detection
         figures: list[Figure] = [
-            RateOverHistogram(
-                bins,
-                "Above: attack success rate at eps on the images of each bin, with 95% intervals. "
-                "Below: share of images in each bin. Distance is the mean Euclidean distance to "
-                f"the {self.neighbours} nearest training images in {self.where}.",
-                bins,
-                x_label=axis,
-                y_label="attack success rate",
-            ),
+            *(self._over_distance(prefix, axis) for prefix in self.trends),
             Scatter(
                 points,
                 "Smallest adversarial perturbation of each image against its distance in "
@@ -201,35 +172,18 @@ class DistanceAnalysis:
             figures.append(Bars(risks, caption, risks, "score", series, y_label="AUROC"))
         return figures
 
-    def _bins(self) -> list[Row]:
-        """Return bins of equal width."""
-        edges = np.linspace(self.distance.min(), np.quantile(self.distance, TAIL), BINS + 1)
-        place = np.clip(np.searchsorted(edges, self.distance, side="right") - 1, 0, BINS - 1)
-        edges[-1] = self.distance.max()
-        return [
-            {
-                "left": finite(left),
-                "right": finite(right),
-                "share": finite(np.mean(place == i)),
-                **self._success(place == i),
-            }
-            for i, (left, right) in enumerate(pairwise(edges))
-        ]
-
-    def _fifths(self) -> list[Row]:
-        members = (self.fifths == i for i in range(FIFTHS))
-        return [
-            {
-                "fifth": i,
-                "mean_distance": finite(self.distance[chosen].mean()),
-                **self._success(chosen),
-            }
-            for i, chosen in enumerate(members, start=1)
-        ]
-
-    def _success(self, chosen: np.ndarray) -> Row:
-        success = rate(self.broken[chosen])
-        return {"n": success.n, **columns("rate", success)}
+    def _over_distance(self, prefix: str, axis: str) -> Figure:
+        bins = f"{self.key}{prefix}bins"
+        return RateOverHistogram(
+            bins,
+            "Above: attack success rate at eps on the images of each bin, with 95% intervals. "
+            "Below: share of images in each bin. Distance is the mean Euclidean distance to "
+            f"the {self.neighbours} nearest training images in features{LENGTHS[prefix]} "
+            f"({self.where}).",
+            bins,
+            x_label=axis,
+            y_label="attack success rate",
+        )
 
     def _points(self) -> list[Row]:
         shown = np.linspace(0, len(self.distance) - 1, min(POINTS, len(self.distance))).astype(int)
@@ -251,8 +205,3 @@ class DistanceAnalysis:
                 for middle, value in middles
             ]
         return rows
-
-
-def _groups(values: np.ndarray, n: int) -> np.ndarray:
-    """Return the group of each value among n groups of equal size, in ascending order."""
-    return values.argsort(kind="stable").argsort() * n // len(values)

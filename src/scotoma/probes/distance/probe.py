@@ -15,6 +15,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run, describe
 from scotoma.metrics.approximate import EXACT, nearest_neighbours
 from scotoma.metrics.density import COMPONENTS, class_log_density
+from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import FEWEST
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
@@ -31,10 +32,12 @@ from scotoma.probes.base import (
     percent,
     worst_rate,
 )
-from scotoma.probes.distance.analysis import FIFTHS, STRATA, DistanceAnalysis
+from scotoma.probes.distance.analysis import RAW, UNIT, DistanceAnalysis
+from scotoma.probes.distance.trend import FIFTHS, Trend
 from scotoma.results.finding import Finding, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Correlation, Rate, difference, spearman
 
 NEIGHBOURS = 5
@@ -42,6 +45,7 @@ BROKEN = 0.5
 """Success rate on the farthest fifth above which the claim fails there."""
 SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
 """(alpha, beta) of the images measured beside the test set; Figure 5 of Zhang et al. 2019."""
+SCORES = ("distance", "unit", "length", "density", "margin")
 RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
 
 
@@ -53,12 +57,15 @@ class FeatureSpace:
         extractor: the model, None for the audited one.
         where: its layer.
         change: the harmless transform.
-        measured: `index`, `distance`, `moved` (distance after the transform), `density`, `recall`.
+        neighbours: number of nearest training images over which a distance is a mean.
+        measured: `index`, `distance`, `unit` (distance in features of unit length), `length` (of
+            the features), `moved` (distance after the transform), `density`, `recall`.
     """
 
     extractor: Classifier | None
     where: str
     change: ScaleShift
+    neighbours: int
     measured: pl.DataFrame
 
     @classmethod
@@ -69,22 +76,25 @@ class FeatureSpace:
         records: pl.DataFrame,
         layer: str | None,
         extractor: Classifier | None,
+        k: int = NEIGHBOURS,
     ) -> FeatureSpace:
         """Measure the distances, once for a run; `records` have the predictions."""
         layer, where = feature_layer(extractor or claim.model, claim.data, layer)
         change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
         config = {
             "layer": layer,
-            "k": NEIGHBOURS,
+            "k": k,
+            "unit": True,
             "change": describe(change),
             "components": COMPONENTS,
             "exact": EXACT,
         }
 
         def measure() -> pl.DataFrame:
-            return cls._measure(claim, run, records, layer, change, extractor)
+            return cls._measure(claim, run, records, layer, change, extractor, k)
 
-        return cls(extractor, where, change, run.table("distance", config, measure, extractor))
+        measured = run.table("distance", config, measure, extractor)
+        return cls(extractor, where, change, k, measured)
 
     @staticmethod
     def _measure(
@@ -94,6 +104,7 @@ class FeatureSpace:
         layer: str | None,
         change: ScaleShift,
         extractor: Classifier | None,
+        k: int,
     ) -> pl.DataFrame:
         """Return the table `measured`; reading the training features is the costly part."""
         train, test = claim.data.train, claim.data.test
@@ -101,7 +112,7 @@ class FeatureSpace:
         reference = run.features(train, layer, model=extractor)
         original = run.features(test, layer, run.indices, model=extractor)
         after = run.features(test, layer, run.indices, model=extractor, transform=change)
-        nearest = nearest_neighbours(reference, np.concatenate([original, after]), NEIGHBOURS)
+        nearest = nearest_neighbours(reference, np.concatenate([original, after]), k)
         recall = [nearest.recall and nearest.recall._asdict()] * len(original)
         predictions = records["prediction"].to_numpy()
         density = class_log_density(reference, train.labels.numpy(), original, predictions)
@@ -109,6 +120,8 @@ class FeatureSpace:
             {
                 "index": run.indices.numpy(),
                 "distance": nearest.distance[: len(original)],
+                "unit": nearest_distance(reference, original, k, unit=True),
+                "length": np.linalg.norm(original, axis=1),
                 "moved": nearest.distance[len(original) :],
                 "recall": pl.Series(recall, dtype=RECALL),
                 "density": density,
@@ -123,9 +136,9 @@ class FeatureSpace:
         return DistanceAnalysis(
             key="extractor_" if other else "",
             where=f"{self.where}{beside}",
-            neighbours=NEIGHBOURS,
+            neighbours=self.neighbours,
             change=str(self.change),
-            **{name: table[name].to_numpy() for name in ("distance", "density", "margin")},
+            **{name: table[name].to_numpy() for name in SCORES},
             transformed=table["moved"].to_numpy(),
             smallest=table[threat.norm].to_numpy(),
             norm=threat.norm,
@@ -140,13 +153,18 @@ class Distance(Probe):
     """Attack success against distance to the training data.
 
     Distances are measured in the audited model's features and, if an extractor is given, also in
-    its features. The attacked model is always the audited one.
+    its features. The attacked model is always the audited one. Each distance is measured twice:
+    with the features as they are, as in the paper, and with features of unit length.
 
     Args:
         layer: layer whose features are used: a name of `named_modules()`, "pixels" or "logits";
             None is the input of the last dense layer.
         extractor: second model, in whose features the distances are measured again.
         broken: success rate on the farthest fifth above which the claim fails there.
+        neighbours: number of nearest training images over which a distance is a mean.
+
+    Raises:
+        InputError: `neighbours` is below 1.
 
     Source:
         Zhang et al. 2019, section 4.2, Figures 1-3 and 5.
@@ -159,9 +177,14 @@ class Distance(Probe):
     layer: str | None = None
     extractor: ModelLike | None = None
     broken: float = BROKEN
+    neighbours: int = NEIGHBOURS
 
     thresholds = ("broken",)
     question = "Does it fail on test images far from its training data?"
+
+    def __post_init__(self):
+        if self.neighbours < 1:
+            raise InputError(f"neighbours={self.neighbours}: want at least one training image")
 
     def prepare(self, claim: Claim) -> Self:
         other = None if self.extractor is None else load_other(self.extractor, claim.data)
@@ -188,7 +211,7 @@ class Distance(Probe):
                 f"The model classifies only {correct} of the audited images correctly."
             )
         spaces = [
-            FeatureSpace.of(claim, run, records, self.layer, model)
+            FeatureSpace.of(claim, run, records, self.layer, model, self.neighbours)
             for model in (None, *([other] if other else []))
         ]
         return partial(self._report, claim, run, spaces)
@@ -201,17 +224,18 @@ class Distance(Probe):
         analyses = [each.analysis(claim.threat, ledger, run.seed) for each in spaces]
         extractor = {"extractor": other.name, "extractor_layer": spaces[-1].where} if other else {}
         first = analyses[0]
+        raw, unit = first.trends[RAW], first.trends[UNIT]
         return Finding(
             probe="distance",
             question=self.question,
-            verdict=self._verdict(first.near, first.far, first.overall),
+            verdict=self._verdict(raw.near, raw.far, raw.overall),
             rule=self._rule,
-            headline=self._headline(first.near, first.far, first.overall, first.within),
+            headline=self._headline(raw, unit),
             numbers={
                 **first.numbers(),
                 **columns("spearman_margin", spearman(first.margin, first.smallest, run.seed)),
                 "n": len(first.distance),
-                "neighbours": NEIGHBOURS,
+                "neighbours": self.neighbours,
                 "training_images": len(train),
                 "layer": spaces[0].where,
                 **extractor,
@@ -227,7 +251,7 @@ class Distance(Probe):
             ),
             notes=(*self._notes(first), *(note for each in analyses for note in each.notes())),
             worst=worst_rate(
-                first.far, "of the fifth of images farthest from the training data are fooled"
+                raw.far, "of the fifth of images farthest from the training data are fooled"
             ),
         )
 
@@ -251,42 +275,47 @@ class Distance(Probe):
         return "weak" if overall.high < 0 else "holds"
 
     @staticmethod
-    def _headline(near: Rate, far: Rate, overall: Correlation, within: Correlation) -> str:
+    def _headline(raw: Trend, unit: Trend) -> str:
         spread = (
-            f"The attacks succeed on {percent(far)} in the fifth farthest from the training data "
-            f"and on {near.value:.1%} in the nearest"
+            f"The attacks succeed on {percent(raw.far)} in the fifth farthest from the training "
+            f"data and on {raw.near.value:.1%} in the nearest"
         )
+        overall, within = raw.overall, raw.given_margin
         if math.isnan(overall.value):
             return f"{spread}; no two perturbations differ in size, so there is no correlation."
         correlation = f"rank correlation {overall.value:.2f}"
-        if overall.high >= 0:
-            return f"{spread}. Robustness does not clearly fall with distance ({correlation})."
-        if math.isnan(within.value):
-            return f"{spread}. Robustness falls with distance ({correlation})."
-        beyond = (
-            "more than the margin explains"
-            if within.high < 0
-            else "which the margin alone could explain"
-        )
+        said = f"{spread}. Robustness does not clearly fall with distance ({correlation})"
+        if overall.high < 0:
+            said = f"{spread}. Robustness falls with distance ({correlation})"
+            if not math.isnan(within.value):
+                beyond = (
+                    "more than the margin explains"
+                    if within.high < 0
+                    else "which the margin alone could explain"
+                )
+                said += f", {beyond} ({within.value:.2f} at equal margin)"
+        if math.isnan(unit.overall.value):
+            return f"{said}."
         return (
-            f"{spread}. Robustness falls with distance ({correlation}), {beyond} "
-            f"({within.value:.2f} at equal margin)."
+            f"{said}; in features of unit length the rank correlation is {unit.overall.value:.2f}."
         )
 
     @staticmethod
     def _notes(analysis: DistanceAnalysis) -> tuple[str, ...]:
-        strata = (
-            "Images near the decision boundary are easy to attack at any distance. The correlation "
-            f"within {STRATA} strata of equal clean margin shows what distance adds to the margin."
+        margin = (
+            "Images near the decision boundary are easy to attack at any distance. The partial "
+            "rank correlation at equal clean margin shows what distance adds to the margin. Where "
+            "long features belong to images that the model is sure of, these lie far from all "
+            "others; in features of unit length the length has no influence."
         )
         if not analysis.risk:
             return (
-                strata,
+                margin,
                 f"Slopes and risk are missing: the attacks have fewer than {FEWEST} successes or "
                 "failures.",
             )
         return (
-            strata,
+            margin,
             "Slopes are the change of the log odds of success for one standard deviation of "
             "distance or margin, the other fixed, by a logistic regression on both (penalty of "
             "Firth, Wald intervals).",
