@@ -117,8 +117,7 @@ def patch(
     The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html:
     the blind spots before and after, and both runs compared image by image. Images, seed and attack
     are those of the audit, whose work is reused. An interrupted call can be repeated and continues.
-    Several processes share the searches; the
-    first one trains alone, with the same result.
+    Several processes share the searches; the first one trains alone, with the same result.
 
     Args:
         model: the audited model.
