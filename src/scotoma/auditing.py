@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +15,6 @@ from torch import nn
 
 from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Stated, Threat
-from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
@@ -26,6 +25,7 @@ from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.report.publishing import publish
@@ -47,7 +47,7 @@ def audit(
     data: str | Dataset | Images,
     threat: str | Threat,
     *,
-    train: Images | None = None,
+    train: Images | str | Dataset | None = None,
     out: str | Path | None = None,
     probes: Sequence[str | Probe] | None = None,
     attack: str | Settings = "strong",
@@ -71,8 +71,8 @@ def audit(
         threat: the perturbations, as "linf:0.3", "linf:8/255" or "l2:0.5"; other norms cannot be
             audited.
         train: training images and labels, of the same kinds as tensors, data set or loader in
-            `data`; data that is loaded by name brings its own. Without them the probes that compare
-            test and training images do not apply.
+            `data`; data that is loaded by name brings its own, or takes another name here. Without
+            them the probes that compare test and training images do not apply.
         out: the run folder; None makes a temporary one. Finished work in it is reused.
         probes: names of `scotoma.probes.PROBES`, or probes with options:
             `["norms", Distance(layer="fc2")]`; None runs all of `PROBES`.
@@ -120,10 +120,13 @@ def audit(
     claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
     prepared = {key: probe.prepare(claim) for key, probe in _named(probes or [*PROBES])}
     settings = _settings(attack, claim)
+    missing = _without_train(prepared, claim)
     if out is None and ranks().world > 1:
         raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
+    for note in missing:
+        run.progress.keep(note)
     with run.store.locked():
         if settings.attack == "strong":
             with suppress(OutOfTimeError):
@@ -150,6 +153,8 @@ def audit(
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,
+                *claim.data.notes,
+                *missing,
                 *_chance(run.records),
                 *([] if outcome.whole else [outcome.shortfall(time_left)]),
             ],
@@ -210,6 +215,17 @@ def _chance(records: pl.DataFrame) -> list[str]:
     ]
 
 
+def _without_train(probes: Mapping[str, Probe], claim: Claim) -> list[str]:
+    """Return a note on probes that do not apply without training images."""
+    names = [name for name, probe in probes.items() if probe.compares_train]
+    if claim.data.train is not None or not names:
+        return []
+    return [
+        f"{claim.data.name} has no training images for {' and '.join(names)} to compare with; "
+        "--train DATA gives them (train= in Python)."
+    ]
+
+
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
     """Return the settings of the audit; unknown names are errors before the work begins."""
     gradient = declared_gradient(claim.model.module)
@@ -227,14 +243,21 @@ def make_claim(
     model: nn.Module | Classifier | str,
     data: str | Dataset | Images,
     threat: str | Threat,
-    train: Images | None = None,
+    train: Images | str | Dataset | None = None,
 ) -> Claim:
     """Make the claim, with the model checked on the data (`Classifier.checked`); see `audit`."""
     threat = Threat.parse(threat)
-    if not isinstance(data, str | Dataset):
-        loaded = from_memory(data, train)
-    elif train is None:
-        loaded = load_data(data)
+    if isinstance(data, str | Dataset):
+        if not isinstance(train, str | Dataset | None):
+            raise InputError(
+                "train: data that is loaded by name wants training images by name as well, as "
+                "load_data reads them"
+            )
+        classifier, loaded = load_pair(model, data, train=train)
+    elif isinstance(train, str | Dataset):
+        raise InputError("train: data from memory wants training images from memory as well")
     else:
-        raise InputError("train: data that is loaded by name brings its own training images")
-    return Claim(load_model(model, data=loaded).checked(loaded), loaded, threat)
+        loaded = from_memory(data, train)
+        classifier = load_model(model, data=loaded)
+    loaded = fitted(loaded, classifier)
+    return Claim(classifier.checked(loaded), loaded, threat)

@@ -152,3 +152,29 @@ def test_the_page_lists_every_threshold_with_its_usual_value():
         assert found == {
             name: f"{value:g}" if name == "far" else f"{value:.0%}" for name, value in usual.items()
         }, probe
+
+
+def test_how_images_are_read(tmp_path):
+    (tmp_path / "images").mkdir()
+    text = (
+        '[model]\nsource = "m.safetensors"\n[data]\nsource = "folder:images"\nsize = 224\n'
+        'train = "folder:images"\non_error = "skip"\n[claim]\nthreat = "linf:0.1"\n'
+    )
+    (tmp_path / "claim.toml").write_text(text)
+    claim = read_claim(tmp_path / "claim.toml")
+    near = f"folder:{tmp_path / 'images'}"
+    assert claim.request.images == {
+        "train": near,
+        "size": "224",
+        "resize": None,
+        "crop": None,
+        "interpolation": None,
+        "on_error": "skip",
+    }
+    (tmp_path / "again.toml").write_text(as_toml(claim.request))
+    assert read_claim(tmp_path / "again.toml").request == claim.request
+    with pytest.raises(InputError, match=r"--size 64 contradicts .* where data.size is 224"):
+        claim.with_flags("claim.toml", {"size": "64"})
+    (tmp_path / "claim.toml").write_text(text.replace("224", "[1]"))
+    with pytest.raises(InputError, match=r"data.size is \[1\]; want a number of pixels"):
+        read_claim(tmp_path / "claim.toml")

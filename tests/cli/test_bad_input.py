@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from processes import Process
@@ -300,3 +301,19 @@ def test_stopped_by_hand(audit, monkeypatch):
     ended = audit()
     assert ended.code == 130
     assert ended.err.strip() == "stopped; the same command continues from here"
+
+
+def test_image_files(audit, scotoma, tmp_path):
+    for name, size in (("ant", (9, 8)), ("dog", (8, 8))):
+        (tmp_path / "images/test" / name).mkdir(parents=True)
+        Image.new("L", size).save(tmp_path / "images/test" / name / "0.png")
+    told(audit(data="folder:images"), "give --size 224, or --resize 256 with --crop 224")
+    told(audit("--size", "8", "--resize", "9", data="folder:images"), "contradict each other")
+    told(audit("--resize", "9", data="folder:images"), "add --crop 9")
+    told(audit("--size", "8", data="digits"), "--size 8 is for images that are decoded from files")
+    told(audit("--size", "12", data="folder:images"), "cannot take images of 1x12x12")
+    told(audit("--train", "folder:nowhere", "--size", "8", data="folder:images"), "no folder test/")
+    (tmp_path / "images/test/dog/1.png").write_text("text")
+    told(audit("--size", "8", data="folder:images"), "dog/1.png: cannot be read as an image")
+    told(audit("--on-error", "ask", data="folder:images"), "want refuse or skip")
+    assert not (tmp_path / "run").exists()

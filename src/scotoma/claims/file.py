@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scotoma.claim import MARGIN, Stated, Threat
-from scotoma.claims.request import Request
+from scotoma.claims.request import IMAGES, Request
 from scotoma.claims.rules import Rule, parse
 from scotoma.claims.thresholds import of_probe, read_thresholds
 from scotoma.utils.errors import InputError
@@ -19,7 +19,16 @@ from scotoma.utils.registry import nearest
 SHARE = (int, float)
 KEYS: Mapping[str, Mapping[str, Any]] = {
     "model": {"source": str, "weights": str, "trust_pickle": bool},
-    "data": {"source": str, "root": str},
+    "data": {
+        "source": str,
+        "root": str,
+        "train": str,
+        "size": (int, str),
+        "resize": int,
+        "crop": int,
+        "interpolation": str,
+        "on_error": str,
+    },
     "claim": {
         "threat": str,
         "clean_accuracy": SHARE,
@@ -48,7 +57,11 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
 """Sections of a claim file, their keys, and the types of the values; `thresholds` has a table for
 each probe (`claims.thresholds`)."""
 TYPES = {str: "text", bool: "true or false", list: "a list of texts", int: "a whole number"}
-TYPES |= {SHARE: "a number", dict: "a table of threat = accuracy"}
+TYPES |= {
+    SHARE: "a number",
+    (int, str): "a number of pixels, or HEIGHTxWIDTH",
+    dict: "a table of threat = accuracy",
+}
 
 
 @dataclass(frozen=True)
@@ -144,6 +157,11 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
             keys[name] = key
             if name in paths:
                 given[name] = Path(flat[key] if name == "out" else beside(folder, flat[key]))
+    for name in IMAGES:
+        if (value := flat.get(f"data.{name}")) is not None:
+            if name in ("size", "train"):
+                value = beside(folder, str(value))
+            given[name], keys[name] = value, f"data.{name}"
     for name in ("extractor", "reference", "generator"):
         if (model := near(f"audit.{name}")) is not None:
             given[name], keys[name] = model, f"audit.{name}"
@@ -223,7 +241,12 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
             "weights": request.weights,
             "trust_pickle": request.trust_pickle or None,
         },
-        "data": {"source": request.data, "root": request.data_root},
+        "data": {
+            "source": request.data,
+            "root": request.data_root,
+            **request.images,
+            "on_error": "skip" if request.on_error == "skip" else None,
+        },
         "claim": {
             "threat": request.threat,
             "clean_accuracy": stated.clean,

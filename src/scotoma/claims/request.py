@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scotoma.claim import Stated, Threat
 from scotoma.claims.thresholds import Thresholds
@@ -20,6 +21,7 @@ class Request:
         weights: weights of the model that a function builds.
         trust_pickle: whether model files that can run code may be opened.
         data_root: folder of data sets.
+        train, size, resize, crop, interpolation, on_error: as in `load_data`.
         probes: names of probes; none means all.
         attack: name of the attack that probes use.
         layer, extractor: options of the distance probe.
@@ -42,6 +44,12 @@ class Request:
     weights: Path | None = None
     trust_pickle: bool = False
     data_root: Path | None = None
+    train: str | None = None
+    size: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: str | None = None
+    on_error: str = "refuse"
     probes: tuple[str, ...] = ()
     attack: str = "strong"
     layer: str | None = None
@@ -57,3 +65,12 @@ class Request:
     stated: Stated = Stated()  # noqa: RUF009
     thresholds: Thresholds = ()
     survives: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """How `load_data` reads the images."""
+        return {name: getattr(self, name) for name in IMAGES}
+
+
+IMAGES = ("train", "size", "resize", "crop", "interpolation", "on_error")
+"""Options on how images are read, which are keys of `[data]`."""

@@ -32,18 +32,25 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
     """
     from scotoma.attacks import takes
     from scotoma.auditing import audit
-    from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.execution.store import write_whole
     from scotoma.models.loading import load_model
+    from scotoma.models.pairing import load_pair
     from scotoma.probes.base import Settings
 
     load = partial(load_model, trust_pickle=request.trust_pickle)
     others = [load(each) for each in request.sources]
-    loaded = load_data(request.data, request.data_root)
+    audited, loaded = load_pair(
+        request.model,
+        request.data,
+        request.data_root,
+        weights=request.weights,
+        trust_pickle=request.trust_pickle,
+        **request.images,
+    )
     attack = request.attack
     report = audit(
-        load(request.model, request.weights, data=loaded),
+        audited,
         loaded,
         request.threat,
         out=request.out,

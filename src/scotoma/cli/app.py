@@ -27,7 +27,10 @@ MODEL_HELP = (
     "FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
     "defence:NAME:MODEL."
 )
-DATA = typer.Option(help="digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH.")
+DATA = typer.Option(
+    help="digits, mnist, fashion-mnist, cifar-10, npz:FILE, folder:PATH, parquet:FILE or "
+    "hf:DATASET[:SPLIT]."
+)
 THREAT = typer.Option("--threat", help="Norm and size, for example linf:0.3, linf:8/255 or l2:0.5.")
 Model = Annotated[str, typer.Argument(help=MODEL_HELP)]
 Data = Annotated[str, DATA]

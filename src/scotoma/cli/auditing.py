@@ -33,6 +33,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
+from scotoma.cli.images import Images, image_options
 from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@image_options
 def audit(
     context: typer.Context,
     model: Annotated[
@@ -69,6 +71,8 @@ def audit(
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Audit a claim of robustness in L-inf or L2 and write the report."""
     from scotoma.claim import Threat
@@ -94,6 +98,7 @@ def audit(
         "trust_pickle": trust_pickle,
         "seed": seed,
         "data_root": data_root,
+        **images,
     }
     if model.endswith(".toml"):
         typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
@@ -113,6 +118,7 @@ def is_typed(context: typer.Context, name: str) -> bool:
 
 
 @app.command(name="map")
+@image_options
 def map_blind_spots(
     model: Model,
     data: Data,
@@ -136,18 +142,18 @@ def map_blind_spots(
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Search for the harmless transform that costs the most robustness, and write the report."""
-    from scotoma.data import load_data
-    from scotoma.models.loading import load_model
+    from scotoma.models.pairing import load_pair
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.transforms import TRANSFORMS
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
-    loaded = load_data(data, data_root)
+    access = {"weights": weights, "trust_pickle": trust_pickle}
     show_audit(
-        load_model(model, weights, trust_pickle=trust_pickle, data=loaded),
-        loaded,
+        *load_pair(model, data, data_root, **access, **images),
         threat,
         out=out,
         probes=[search],
@@ -158,6 +164,7 @@ def map_blind_spots(
 
 
 @app.command()
+@image_options
 def certify(
     model: Model,
     data: Data,
@@ -172,16 +179,17 @@ def certify(
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Certify a ReLU network by image or a smooth network on average, also after transforms."""
     from scotoma.certificates.wasserstein import is_smooth
-    from scotoma.data import load_data
-    from scotoma.models.loading import load_model
+    from scotoma.models.pairing import load_pair
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
-    loaded = load_data(data, data_root)
-    certified = load_model(model, weights, trust_pickle=trust_pickle, data=loaded)
+    access = {"weights": weights, "trust_pickle": trust_pickle}
+    certified, loaded = load_pair(model, data, data_root, **access, **images)
     probe = Distributional() if is_smooth(certified.module) else Certificate()
     show_audit(
         certified,
@@ -196,6 +204,7 @@ def certify(
 
 
 @app.command()
+@image_options
 def attack(
     name: Annotated[str, typer.Argument(help="Name of the attack; see `scotoma list attacks`.")],
     model: Model,
@@ -222,25 +231,24 @@ def attack(
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Run one attack and write its records."""
     from scotoma.attacks import make, takes
     from scotoma.attacks.core.gradient import with_gradient
     from scotoma.auditing import make_claim
-    from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.execution.run import Run
     from scotoma.execution.store import write_parquet
-    from scotoma.models.loading import load_model
+    from scotoma.models.pairing import load_pair
     from scotoma.probes.base import load_others
     from scotoma.report.summary import summarise
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no sources=MODEL; attack transfer does")
-    loaded = load_data(data, data_root)
-    claim = make_claim(
-        load_model(model, weights, trust_pickle=trust_pickle, data=loaded), loaded, threat
-    )
+    access = {"weights": weights, "trust_pickle": trust_pickle}
+    claim = make_claim(*load_pair(model, data, data_root, **access, **images), threat)
     others = load_others(load_all(sources, trust_pickle), claim.data)
     made = make(name, claim.threat, sources=others)
     chosen = with_gradient(made, gradient)

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import DataRoot, app, typed
+from scotoma.cli.images import Images, image_options
 
 
 @app.command()
+@image_options
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of finished audits.")
@@ -21,10 +23,12 @@ def compare(
         typer.Option(help="The audited data, as for `audit`, to show the images themselves."),
     ] = None,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Compare audits of the same data and threat image by image, without their models."""
     from scotoma.data import load_data
     from scotoma.report.comparing import compare as run
 
-    loaded = load_data(data, data_root) if data else None
+    loaded = load_data(data, data_root, **images) if data else None
     run(*runs, out=out, data=loaded, command=typed()).show()

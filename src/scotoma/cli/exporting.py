@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import DataRoot, app
+from scotoma.cli.images import Images, image_options
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -21,6 +22,7 @@ FORMATS = {
 
 
 @app.command()
+@image_options
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
     format: Annotated[
@@ -43,6 +45,8 @@ def export(
     ] = None,
     data: Annotated[str | None, typer.Option(help="The audited data, as for `audit`.")] = None,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Write a finished audit as metadata, a leaderboard entry, a table or a page to print."""
     import importlib
@@ -68,7 +72,7 @@ def export(
 
         from scotoma.data import load_data
 
-        images = module.adversarial_images(audit, load_data(data, data_root))
+        images = module.adversarial_images(audit, load_data(data, data_root, **images))
         tensor.parent.mkdir(parents=True, exist_ok=True)
         torch.save(images, tensor)
         typer.echo(f"adversarial images: {tensor}", err=True)

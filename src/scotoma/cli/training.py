@@ -19,6 +19,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
+from scotoma.cli.images import Images, image_options
 from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
+@image_options
 def train(
     recipe: Annotated[
         str, typer.Argument(help="Recipe such as natural or pgd; see `scotoma list recipes`.")
@@ -77,6 +79,8 @@ def train(
     trust_pickle: TrustPickle = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Train a model; the same command continues an interrupted training. Works under torchrun."""
     from scotoma.claim import Threat
@@ -95,19 +99,19 @@ def train(
     for name, given in {"arch": arch, "threat": threat}.items():
         if given is None:
             raise InputError(f"give {name}=NAME: recipe {recipe} has no default")
-    loaded = load_data(data, data_root)
+    loaded = load_data(data, data_root, **images)
     if sources:
         known(recipe, "sources")
         options["sources"] = tuple(
             load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources)
         )
-    images = len(loaded.train or ())
+    count = len(loaded.train or ())
     pace = (batch, rate or getattr(kind, "rate", 1e-3), decay, optimizer)
-    schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(images, *pace)
+    schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(count, *pace)
     steps = (
         0
         if hasattr(kind, "fit")
-        else -(-images // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
+        else -(-count // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
     )
     out = (
         out
@@ -136,6 +140,7 @@ def train(
 
 
 @app.command()
+@image_options
 def patch(
     model: Model,
     run: Annotated[
@@ -164,20 +169,22 @@ def patch(
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Fine-tune a model on its blind spots and report whether they closed or only moved."""
-    from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
-    from scotoma.models.loading import load_model
+    from scotoma.models.pairing import fitted, load_pair
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.probes.blindspots.patch import patch as close
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 
-    loaded = load_data(data, data_root)
+    access = {"weights": weights, "trust_pickle": trust_pickle}
+    audited, loaded = load_pair(model, data, data_root, **access, **images)
     report = close(
-        load_model(model, weights, trust_pickle=trust_pickle),
-        loaded,
+        audited,
+        fitted(loaded, audited),
         run,
         out,
         schedule=Schedule(
@@ -195,6 +202,7 @@ def patch(
 
 
 @app.command()
+@image_options
 def defend(
     name: Annotated[str, typer.Argument(help="Defence; see `scotoma list defences`.")],
     model: Model,
@@ -204,12 +212,14 @@ def defend(
     ] = None,
     trust_pickle: TrustPickle = False,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Put a model behind a defence that was broken, to see what an audit makes of it."""
     from scotoma.data import load_data
     from scotoma.models.loading import load_model, save_defended
 
-    loaded = load_data(data, data_root)
+    loaded = load_data(data, data_root, **images)
     defended = load_model(f"defence:{name}:{model}", trust_pickle=trust_pickle, data=loaded)
     out = out or Path("runs") / f"{defended.name.replace(':', '-')}.safetensors"
     save_defended(out, defended)

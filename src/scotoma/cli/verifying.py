@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import DataRoot, TrustPickle, Weights, app
+from scotoma.cli.images import Images, image_options
 from scotoma.utils.errors import InputError
 
 
 @app.command()
+@image_options
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
     model: Annotated[
@@ -21,19 +23,22 @@ def verify(
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
     data_root: DataRoot = None,
+    *,
+    images: Images,
 ) -> None:
     """Check a finished audit again: evaluate every success, and recompute all tables and rates."""
     from rich.console import Console
     from rich.table import Table
 
-    from scotoma.data import load_data
-    from scotoma.models.loading import load_model
+    from scotoma.models.pairing import load_pair
     from scotoma.results.verify import verify as check
 
     if (model is None) != (data is None):
         raise InputError("give both the model and --data, or neither")
-    loaded = load_data(data, data_root) if data else None
-    claimed = load_model(model, weights, trust_pickle=trust_pickle, data=loaded) if model else None
+    claimed = loaded = None
+    if model and data:
+        access = {"weights": weights, "trust_pickle": trust_pickle}
+        claimed, loaded = load_pair(model, data, data_root, **access, **images)
     checks = check(folder, claimed, loaded)
     words = {True: "[green]agrees[/]", False: "[red]differs[/]", None: "[yellow]not decided[/]"}
     table = Table(title=f"{folder}", title_justify="left", title_style="bold")

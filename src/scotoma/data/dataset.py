@@ -52,6 +52,11 @@ class ArraySplit:
             raise InputError(
                 f"{source}: images have shape {images.shape}; want (n, channels, height, width)"
             )
+        if labels.ndim == 2 and len(labels) == len(images):
+            raise InputError(
+                f"{source}: labels are one-hot, of shape {labels.shape}; give their class numbers "
+                "(labels.argmax(1))"
+            )
         if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
             raise InputError(
                 f"{source}: labels are {labels.dtype} of shape {labels.shape}; "
@@ -151,6 +156,7 @@ class Dataset:
         train: None where the source has none; probes that need training data then do not apply.
         classes: names of the classes, by label.
         sha256: hash of the content.
+        notes: sentences for the report on how the images were read.
 
     >>> split = ArraySplit(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1]), "mine")
     >>> Dataset("mine", split, None, ("cat", "dog"), split.sha256).shape
@@ -162,6 +168,7 @@ class Dataset:
     train: Split | None
     classes: tuple[str, ...]
     sha256: str
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,128 +1,110 @@
-"""A user's own image files: `train/CLASS/image.png` and `test/CLASS/image.png`."""
+"""A user's own image files: `test/CLASS/image.png`, and `train/CLASS/image.png`."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from scotoma.data.dataset import Dataset
+from scotoma.data.decoding import SUFFIXES
+from scotoma.data.encoded import open_encoded
+from scotoma.data.options import ImageOptions
+from scotoma.data.scan import remembered
 from scotoma.utils.errors import InputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-DEEP = {"I;16", "I;16L", "I;16B"}
-GREY = {"1", "L", "LA"} | DEEP
+TEST = ("test", "val", "validation")
+"""Folders of test images; the first that is there counts."""
 
 
-class FolderSplit:
-    """Image files that are read when needed: only their names and labels are in memory.
+class FolderFiles:
+    """Image files of a folder.
 
     Args:
-        folder: folder of the files.
-        names: names of the files, "CLASS/IMAGE".
-        labels: class of each file.
-        shape: channels, height and width; grey files get three channels if others are in colour.
+        folder: the folder.
+        names: their names in it, "test/CLASS/IMAGE"; paths would take four times the memory.
     """
 
-    def __init__(self, folder: Path, names: list[str], labels: Tensor, shape: tuple[int, int, int]):
+    def __init__(self, folder: Path, names: list[str]):
         self.folder = folder
         self.names = names
-        self.labels = labels
-        self.shape = shape
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def images(self, indices: Tensor) -> Tensor:
-        batch = np.empty((len(indices), *self.shape), np.float32)
-        for row, index in enumerate(indices.tolist()):
-            batch[row] = _pixels(self.folder / self.names[index])
-        return torch.from_numpy(batch)
+    def name(self, index: int) -> str:
+        return f"{self.folder}/{self.names[index]}"
+
+    def key(self, index: int) -> str:
+        return self.names[index]
+
+    def read(self, index: int) -> bytes:
+        try:
+            return (self.folder / self.names[index]).read_bytes()
+        except OSError as error:
+            raise InputError(f"{self.name(index)}: cannot be read ({error.strerror})") from None
+
+    def state(self) -> str:
+        """Return what changes if a file does: names, sizes, times and inodes."""
+        lines = [str(self.folder.resolve())]
+        for name in self.names:
+            try:
+                facts = os.stat(f"{self.folder}/{name}")  # noqa: PTH116  a path takes longer
+            except OSError as error:
+                raise InputError(
+                    f"{self.folder / name}: cannot be read ({error.strerror})"
+                ) from None
+            lines.append(f"{name} {facts.st_size} {facts.st_mtime_ns} {facts.st_ino}")
+        return "\n".join(lines)
 
 
-def folder(path: Path) -> Dataset:
-    """A folder of images of one size: test/CLASS/IMAGE and, for some probes, train/CLASS/IMAGE.
+def folder(path: Path, options: ImageOptions | None = None) -> Dataset:
+    """A folder of image files: test/CLASS/IMAGE and, for some probes, train/CLASS/IMAGE.
 
-    Classes are numbered in the alphabetical order of their names. Images are grey if all files are,
-    else RGB; 8 bits a channel, or 16 bits for grey. Headers are checked here, pixels when they are
-    read.
+    Instead of test/ the folder may have val/ or validation/, or the classes themselves. Classes are
+    numbered in the alphabetical order of their names. Images are grey if all files are, else RGB; 8
+    bits a channel, or 16 bits for grey. Headers are checked here, pixels when they are read. The
+    content is read once to be hashed; files that did not change since are not read again.
     """
-    if not (path / "test").is_dir():
-        raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
-    parts = [part for part in ("test", "train") if (path / part).is_dir()]
-    folders = {entry.name for part in parts for entry in (path / part).iterdir() if entry.is_dir()}
-    classes = tuple(sorted(name for name in folders if not name.startswith(".")))
-    files = {part: _files(path / part, classes) for part in parts}
-    digest = hashlib.sha256()
-    kinds: dict[tuple[int, int], Path] = {}
-    grey = True
-    for where, name in ((part, name) for part in parts for name in files[part][0]):
-        file = path / where / name
-        content, size, mode = _header(file)
-        digest.update(f"{where}/{name} {len(content)}\n".encode())
-        digest.update(content)
-        kinds.setdefault(size, file)
-        grey = grey and mode in GREY
-        if len(kinds) > 1:
-            (first, one), (second, other) = kinds.items()
-            raise InputError(
-                f"{other}: is {second[0]}x{second[1]} pixels, {one} is {first[0]}x{first[1]}; "
-                "make all images of one size"
-            )
-    (width, height) = next(iter(kinds))
-    shape = (1 if grey else 3, height, width)
-    splits = {part: FolderSplit(path / part, *files[part], shape) for part in parts}
+    parts = _parts(path)
+    folders = {entry.name for place in parts.values() for entry in _folders(path / place)}
+    classes = tuple(sorted(folders))
+    names, counts = [], {}
+    for place in parts.values():
+        here = [_images(path, f"{place}/{name}".strip("/")) for name in classes]
+        if not any(here):
+            raise InputError(f"{path / place}: no images; want {path / place}/CLASS/IMAGE.png")
+        counts[place] = torch.tensor([len(images) for images in here])
+        names += [name for images in here for name in images]
+    files, splits, start = FolderFiles(path, names), {}, 0
+    for part, place in parts.items():
+        labels = torch.arange(len(classes)).repeat_interleave(counts[place])
+        splits[part] = torch.arange(start, start + len(labels)), labels
+        start += len(labels)
     name = f"folder:{path.resolve().name}"
-    return Dataset(name, splits["test"], splits.get("train"), classes, digest.hexdigest())
+    return open_encoded(name, files, splits, classes, options or ImageOptions(), remembered)
 
 
-def _files(folder: Path, classes: tuple[str, ...]) -> tuple[list[str], Tensor]:
-    """Return names "CLASS/IMAGE" and labels, sorted; paths would take four times the memory."""
-    names: list[str] = []
-    counts = []
-    for name in classes:
-        files = sorted(os.listdir(folder / name)) if (folder / name).is_dir() else []  # noqa: PTH208
-        visible = [file for file in files if not file.startswith(".")]
-        images = [f"{name}/{file}" for file in visible if Path(file).suffix.lower() in SUFFIXES]
-        names += images
-        counts.append(len(images))
-    if not names:
-        raise InputError(f"{folder}: no images; want {folder}/CLASS/IMAGE.png")
-    return names, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
+def _parts(path: Path) -> dict[str, str]:
+    """Return the folders of the splits, relative to `path`."""
+    train = {"train": "train"} if (path / "train").is_dir() else {}
+    for place in TEST:
+        if (path / place).is_dir():
+            return {"test": place, **train}
+    if not train and any(_images(path, entry.name) for entry in _folders(path)):
+        return {"test": ""}
+    raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
 
 
-def _header(path: Path) -> tuple[bytes, tuple[int, int], str]:
-    """Return the bytes of a file, its width and height, and its mode."""
-    from PIL import Image
-
-    try:
-        content = path.read_bytes()
-        with Image.open(BytesIO(content)) as image:
-            size, mode = image.size, image.mode
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
-    if mode in ("I", "F"):
-        raise InputError(
-            f"{path}: has pixels of 32 bits, whose range is unknown; save it with 8 or 16 bits"
-        )
-    return content, size, mode
+def _folders(path: Path) -> list[Path]:
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _pixels(path: Path) -> np.ndarray:
-    """Return float32 (1 or 3, h, w) in [0, 1]."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            if image.mode in DEEP:  # Pillow would clip these at 255
-                return (np.asarray(image, np.float32) / 65535)[None]
-            converted = image.convert("L" if image.mode in GREY else "RGB")
-            pixels = np.asarray(converted, np.float32) / 255
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+def _images(root: Path, folder: str) -> list[str]:
+    """Return names of the images in a folder, relative to `root`, sorted."""
+    path = root / folder
+    found = sorted(os.listdir(path)) if path.is_dir() else []  # noqa: PTH208
+    visible = [name for name in found if not name.startswith(".")]
+    return [f"{folder}/{name}" for name in visible if Path(name).suffix.lower() in SUFFIXES]

@@ -32,9 +32,11 @@ class InputSpec:
     def __str__(self) -> str:
         steps = []
         if self.resize is not None:
-            exact = isinstance(self.resize, tuple)
-            goal = "x".join(map(str, self.resize)) if exact else f"shorter side to {self.resize}"
-            steps.append(f"{'resized to ' if exact else ''}{goal} ({self.interpolation})")
+            if isinstance(self.resize, tuple):
+                goal = f"resized to {self.resize[0]}x{self.resize[1]}"
+            else:
+                goal = f"shorter side to {self.resize}"
+            steps.append(f"{goal} ({self.interpolation})")
         if self.crop is not None:
             steps.append(f"centre crop {self.crop[0]}x{self.crop[1]}")
         return ", ".join(steps) or f"{self.size[0]}x{self.size[1]} as it is"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.claim import Claim
+from scotoma.data.dataset import Split
 from scotoma.models.classifier import Classifier
 from scotoma.utils.device import batch_size, default_device, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError
@@ -63,16 +64,31 @@ class Executor:
             return pays_in_bf16(module, self.test_images(torch.arange(1))[0])
 
     def map_batches(
-        self, indices: Tensor, work: Callable[[Tensor], T], advance: Advance = unseen
+        self,
+        indices: Tensor,
+        work: Callable[[Tensor], T],
+        advance: Advance = unseen,
+        reads: Split | None = None,
     ) -> list[T]:
         """Return the results of `work` on batches of `indices` of about equal size.
 
         If memory runs out, this batch and all later ones are halved.
+
+        Args:
+            indices: what is divided into batches.
+            work: called with each batch.
+            advance: called with the number of images after each batch.
+            reads: the split whose images of these indices `work` reads; the next batch is decoded
+                meanwhile.
         """
         results, start = [], 0
+        expect = getattr(reads, "expect", None)
         while start < len(indices):
-            left = len(indices) - start
-            batch = indices[start : start + -(-left // -(-left // self.batch_size))]
+            batch = self._next(indices, start)
+            if expect is not None:
+                expect(batch)
+                if len(after := self._next(indices, start + len(batch))):
+                    expect(after)
             try:
                 results.append(work(batch))
             except (MemoryError, RuntimeError) as error:
@@ -88,6 +104,12 @@ class Executor:
             start += len(batch)
             advance(len(batch))
         return results
+
+    def _next(self, indices: Tensor, start: int) -> Tensor:
+        """Return the batch that begins at `start`, of a size that leaves equal ones."""
+        left = len(indices) - start
+        batches = -(-left // self.batch_size)
+        return indices[start : start + (-(-left // batches) if batches else 0)]
 
     @contextmanager
     def seeded(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from scotoma.data.dataset import Split
@@ -43,17 +42,20 @@ def read_features(
     """
     table: np.ndarray | None = None
 
-    def read(rows: Tensor) -> None:
-        nonlocal table
-        images = split.images(indices[rows])
+    done = 0
+
+    def read(batch: Tensor) -> None:
+        nonlocal table, done
+        images = split.images(batch)
         images = executor.place(transform(images) if transform else images)
         values = features(module, images, layer).cpu().numpy()
         if table is None:
             table = _empty(folder, (len(indices), values.shape[1]))
-        table[int(rows[0]) : int(rows[-1]) + 1] = values
+        table[done : done + len(batch)] = values
+        done += len(batch)
 
     with executor.seeded():
-        executor.map_batches(torch.arange(len(indices)), read, advance)
+        executor.map_batches(indices, read, advance, split)
     assert table is not None
     return table
 

@@ -171,7 +171,7 @@ class Run(Executor):
 
         def compute(indices: Tensor, _advance: Advance) -> pl.DataFrame:
             with self.seeded():
-                frame = pl.concat(self.map_batches(indices, craft))
+                frame = pl.concat(self.map_batches(indices, craft, reads=self.claim.data.test))
             return self._packed(frame.with_columns(_constants({"attack": name(attack)})), None)
 
         for _, frame in self._units(what, config, compute, source):
@@ -280,7 +280,7 @@ class Run(Executor):
             if not len(part):
                 return pl.DataFrame({"index": part.numpy()})
             with self.seeded():
-                return pl.concat(self.map_batches(part, measure_batch))
+                return pl.concat(self.map_batches(part, measure_batch, reads=self.claim.data.test))
 
         split = self.claim.data.test
         correct = torch.zeros(len(split), dtype=torch.bool)
@@ -310,7 +310,9 @@ class Run(Executor):
 
         def compute() -> pl.DataFrame:
             with self.progress.bar("classifying", len(everything)) as advance, self.seeded():
-                classes = np.concatenate(self.map_batches(everything, predict, advance))
+                classes = np.concatenate(
+                    self.map_batches(everything, predict, advance, self.claim.data.test)
+                )
             columns = {"index": everything, "label": labels[everything]}
             columns = {name: column.numpy() for name, column in columns.items()}
             return pl.DataFrame(columns | {"prediction": classes})
@@ -379,7 +381,7 @@ class Run(Executor):
 
         def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
             with self.seeded():
-                frame = pl.concat(self.map_batches(part, work, advance))
+                frame = pl.concat(self.map_batches(part, work, advance, self.claim.data.test))
             return self._packed(frame.with_columns(_constants(labels)), transform)
 
         done, fooled = 0, 0
@@ -441,7 +443,9 @@ class Run(Executor):
 
             with self.seeded():
                 rows = [
-                    row for part in units(self.indices) for row in self.map_batches(part, classify)
+                    row
+                    for part in units(self.indices)
+                    for row in self.map_batches(part, classify, reads=self.claim.data.test)
                 ]
             self._clean_logits = cached = model, self.indices, torch.cat(rows)
         return cached[2]

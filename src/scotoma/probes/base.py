@@ -74,11 +74,13 @@ class Settings:
 class Probe:
     """A question about a claim. A subclass is a dataclass whose fields are its options.
 
-    `thresholds` names the fields that decide the verdict, each a share from 0 to 1.
+    `thresholds` names the fields that decide the verdict, each a share from 0 to 1. A probe with
+    `compares_train` compares with training images and does not apply without them.
     """
 
     question: str
     thresholds: ClassVar[tuple[str, ...]] = ()
+    compares_train: ClassVar[bool] = False
 
     def prepare(self, claim: Claim) -> Self:
         """Return the probe with its options checked, and with the models that they name loaded.

@@ -14,7 +14,7 @@ def repeat(
     model: Any,
     data: str | Dataset | Images,
     threat: Threat,
-    train: Images | None = None,
+    train: Images | str | Dataset | None = None,
     **options: Any,
 ) -> str:
     """Return the Python call that repeats an audit, without options that are None or empty."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
@@ -59,8 +60,9 @@ class Progress:
 
     def keep(self, text: str) -> None:
         """Write a line above the bars, which stays."""
-        if self._bars is not None and self._bars.console.is_terminal:
-            self._bars.console.print(text, soft_wrap=True, highlight=False)
+        console = _console() if self._bars is None else self._bars.console
+        if console.is_terminal:
+            console.print(text, soft_wrap=True, highlight=False)
 
 
 class Silent(Progress):
@@ -70,9 +72,17 @@ class Silent(Progress):
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         yield lambda steps: None
 
+    def keep(self, text: str) -> None:
+        pass
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
 
 def _live() -> Bars:
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -83,7 +93,7 @@ def _live() -> Bars:
     )
     from rich.progress import Progress as Bars
 
-    console = Console(stderr=True)
+    console = _console()
     return Bars(
         SpinnerColumn(),
         TextColumn("{task.description}"),

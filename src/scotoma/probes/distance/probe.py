@@ -181,6 +181,7 @@ class Distance(Probe):
 
     thresholds = ("broken",)
     question = "Does it fail on test images far from its training data?"
+    compares_train = True
 
     def __post_init__(self):
         if self.neighbours < 1:

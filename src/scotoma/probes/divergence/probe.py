@@ -64,6 +64,7 @@ class Divergence(Probe):
 
     thresholds = ("far",)
     question = QUESTION
+    compares_train = True
 
     def prepare(self, claim: Claim) -> Self:
         check_layer(claim.model, claim.data, self.layer)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
+from scotoma.models.pairing import fitted
 from scotoma.results.verify import tables
 from scotoma.results.verify.evaluation import Evaluation
 from scotoma.results.verify.folder import Check, Folder
@@ -34,6 +35,7 @@ def verify(
     if model is None or data is None:
         why = "not checked without the model and the data"
         return [*checks, Check("model, data, successes", None, why)]
+    data = fitted(data, model)
     hashes = {"model": model.sha256, "data": data.sha256}
     for name, found in hashes.items():
         told = run.claim.get(f"{name}_sha256", "none")

@@ -1,0 +1,192 @@
+"""Data that lie apart, or that a model numbers in another way, made to mean the same."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from scotoma.data.dataset import Dataset, Split
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
+
+
+class Colour:
+    """Grey images with three equal channels.
+
+    Args:
+        split: the grey images.
+    """
+
+    def __init__(self, split: Split):
+        self.split, self.labels = split, split.labels
+        self.shape = (3, *split.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def images(self, indices: Tensor) -> Tensor:
+        return self.split.images(indices).repeat(1, 3, 1, 1)
+
+
+def in_colour(data: Dataset, note: str | None = None) -> Dataset:
+    """Return grey images with three equal channels each; `note` says why."""
+    return replace(
+        data,
+        test=Colour(data.test),
+        train=None if data.train is None else Colour(data.train),
+        sha256=_hash(data.sha256, "colour"),
+        notes=(*data.notes, *([note] if note else [])),
+    )
+
+
+def with_train(data: Dataset, other: Dataset) -> Dataset:
+    """Return the test images of `data` with the training images of `other`.
+
+    The training images are those of its training split, or all where it has no other. If both name
+    their classes, names are matched; else class numbers mean the same in both.
+
+    Raises:
+        InputError: images have another size, or classes other names.
+    """
+    source = other if other.train is None else replace(other, test=other.train, train=None)
+    if source.classes != data.classes and (has_names(source) or has_names(data)):
+        source = matched(source, data.classes, f"data {data.name}")
+    if source.shape[0] == 1 and data.shape[0] == 3:
+        source = in_colour(source)
+    if source.shape != data.shape:
+        raise InputError(
+            f"train={other.name}: its images are {shape_name(source)}, those of {data.name} are "
+            f"{shape_name(data)}; give size=N for both"
+        )
+    sha256 = _hash(data.sha256, source.sha256)
+    return replace(data, train=source.test, sha256=sha256)
+
+
+def shape_name(data: Dataset) -> str:
+    """Return the size of images for a sentence: "3x224x224"."""
+    return "x".join(map(str, data.shape))
+
+
+def has_names(data: Dataset) -> bool:
+    """Return whether the classes have names, and not only numbers."""
+    return not all(name.isdecimal() for name in data.classes)
+
+
+def matched(data: Dataset, outputs: tuple[str, ...], model: str) -> Dataset:
+    """Return the data with classes numbered as the outputs of a model.
+
+    A name fits if it is the same without regard to case, or one of the synonyms between the commas
+    of the model's name ("tench" for "tench, Tinca tinca"). If no class of the data has a name that
+    fits, class numbers are taken to mean the same in both. A note says which of the two was done.
+
+    Args:
+        data: the data.
+        outputs: names of the outputs.
+        model: the model as the note calls it.
+
+    Raises:
+        InputError: some classes have names that fit, and others have none; or two have one.
+    """
+    if data.classes == outputs:
+        return data
+    if not has_names(data) or not any(map(_says_something, outputs)):
+        return by_number(data, len(outputs), model)
+    known = _names(outputs)
+    labels = [known.get(_plain(name)) for name in data.classes]
+    fits = [(name, label) for name, label in zip(data.classes, labels, strict=True)]
+    used = set(torch.unique(data.test.labels).tolist())
+    used |= set() if data.train is None else set(torch.unique(data.train.labels).tolist())
+    unknown = [name for i, (name, label) in enumerate(fits) if label is None and i in used]
+    if len(unknown) == len(used):
+        note = (
+            f"No class of {data.name} has a name that {model} knows ({data.classes[0]!r}, where "
+            f"output 0 is {outputs[0]!r}): class numbers are taken to mean the same in both."
+        )
+        return replace(data, notes=(*data.notes, note))
+    if unknown:
+        hint = nearest(unknown[0], list(outputs)[:1000])
+        hint = hint if hint.startswith("did you") else "rename or remove them"
+        raise InputError(
+            f"data {data.name}: {model} knows {len(used) - len(unknown)} of its {len(used)} "
+            f"classes by name, but not {unknown[0]!r}; {hint}"
+        )
+    goals = [label for i, label in enumerate(labels) if label is not None and i in used]
+    if len(set(goals)) < len(goals):
+        twice = next(label for label in goals if goals.count(label) > 1)
+        raise InputError(
+            f"data {data.name}: several of its classes fit the output {outputs[twice]!r} of "
+            f"{model}; rename them"
+        )
+    note = (
+        f"Classes are matched by name: {len(used)} classes of {data.name} are among the "
+        f"{len(outputs)} outputs of {model}."
+    )
+    mapping = torch.tensor([-1 if label is None else label for label in labels])
+    return _renumbered(data, mapping, outputs, note)
+
+
+def by_number(data: Dataset, outputs: int, model: str) -> Dataset:
+    """Return data whose classes are named by numbers, numbered by these if only that can be meant.
+
+    Folders 22, 99 and 243 are classes 0, 1 and 2 in alphabetical order. A model with more outputs
+    than the data has classes means the numbers themselves.
+    """
+    numbers = [int(name) if name.isdecimal() else -1 for name in data.classes]
+    natural = numbers == list(range(len(numbers)))
+    if natural or min(numbers) < 0 or len(numbers) >= outputs or max(numbers) >= outputs:
+        return data
+    note = (
+        f"The names of the classes of {data.name} are taken as numbers of outputs of {model} "
+        f"({data.classes[0]} to {data.classes[-1]})."
+    )
+    classes = tuple(map(str, range(outputs)))
+    return _renumbered(data, torch.tensor(numbers), classes, note)
+
+
+def _renumbered(data: Dataset, mapping: Tensor, classes: tuple[str, ...], note: str) -> Dataset:
+    """Return data with the label `mapping[l]` for each label l."""
+
+    def relabelled(split: Split) -> Split:
+        other = copy.copy(split)
+        other.labels = mapping[split.labels]
+        return other
+
+    same = torch.equal(mapping, torch.arange(len(mapping)))
+    sha256 = data.sha256 if same else _hash(data.sha256, str(mapping.tolist()))
+    train = None if data.train is None else relabelled(data.train)
+    return replace(
+        data,
+        test=relabelled(data.test),
+        train=train,
+        classes=classes,
+        sha256=sha256,
+        notes=(*data.notes, note),
+    )
+
+
+def _names(outputs: tuple[str, ...]) -> dict[str, int]:
+    """Return the output of each name and of each synonym that only one output has."""
+    known: dict[str, int] = {}
+    shared: set[str] = set()
+    for label, name in enumerate(outputs):
+        for synonym in {_plain(each) for each in name.split(",")}:
+            shared |= {synonym} & known.keys()
+            known.setdefault(synonym, label)
+    whole = {_plain(name): label for label, name in enumerate(outputs)}
+    return {name: label for name, label in known.items() if name not in shared} | whole
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().replace("_", " ").replace("-", " ").split())
+
+
+def _says_something(name: str) -> bool:
+    return not name.isdecimal() and not name.startswith("LABEL_")
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
