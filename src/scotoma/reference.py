@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from scotoma.claim import Threat
-from scotoma.data.dataset import Dataset, Repeated, Split
+from scotoma.data.dataset import Dataset, Repeated, Sample, Split
 from scotoma.execution.budget import spoken
 from scotoma.execution.ranks import ranks
 from scotoma.models import ARCHITECTURES
@@ -58,9 +58,11 @@ class Reference:
         """Return the data with the training images that the model sees."""
         if self.images is None or data.train is None:
             return data
+        return self._with(data, Sample(data.train, self.images, self.seed))
+
+    def _with(self, data: Dataset, train: Split) -> Dataset:
         digest = hashlib.sha256(f"{data.sha256} {self.images} {self.seed}".encode())
-        few = Repeated(data.train, self.images, self.seed)
-        return replace(data, train=few, sha256=digest.hexdigest())
+        return replace(data, train=train, sha256=digest.hexdigest())
 
     def train(
         self,
@@ -71,9 +73,11 @@ class Reference:
     ) -> None:
         """Train the model with these source models into `out`; resume a stopped training."""
         threat, schedule = Threat.parse(self.threat), self.schedule
+        if self.images is not None and data.train is not None:
+            data = self._with(data, Repeated(data.train, self.images, self.seed))
         train(
             self.recipe,
-            self.seen(data),
+            data,
             self.arch,
             threat,
             out,

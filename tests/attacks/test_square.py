@@ -142,3 +142,11 @@ def test_more_often_in_l2_than_another_implementation():
     ours = Square("l2:0.7", queries=200)(model, images, labels)
     theirs, ours = (fooled(model(x), labels).sum() for x in (peer(images, labels), ours))
     assert 0 < theirs < ours
+
+
+def test_colour_images_in_another_layout():
+    images = torch.rand(3, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    attack = Square("linf:0.1", queries=3)
+    after = attack(model, images, torch.arange(3))
+    assert torch.equal(after, attack(model, images.contiguous(), torch.arange(3)))

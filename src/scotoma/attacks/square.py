@@ -142,7 +142,7 @@ class Squares:
         window = windows(chance, side, height, width).view(n, 1, -1).expand(-1, channels, -1)
         up = chance[:, 2:, None] < 0.5
         ends = (part.flatten(2).gather(2, window) for part in (self.upper, self.lower))
-        proposal = x.clone()
+        proposal = x.clone(memory_format=torch.contiguous_format)
         proposal.view(n, channels, -1).scatter_(2, window, torch.where(up, *ends))
         return proposal
 

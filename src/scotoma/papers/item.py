@@ -103,7 +103,8 @@ class Context:
     def run(self, name: str) -> Run:
         """Return the run, on all test images, of the claim that a model was trained for."""
         if name not in self.runs:
-            claim = Claim(self.model(name), self.data(name), Threat.parse(recipe_of(name).threat))
+            way = recipe_of(name)
+            claim = Claim(self.model(name), way.seen(self.data(name)), Threat.parse(way.threat))
             run = Run(claim, self.folder / name, seed=self.seed, progress=self.progress)
             self._locks.enter_context(run.store.locked())
             self.runs[name] = run

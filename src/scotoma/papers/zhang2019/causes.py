@@ -1,0 +1,348 @@
+"""Why there are blind spots: scarce data, first-layer thresholds, and how a network was trained.
+
+These items go beyond the paper, which names scarcity of training data as the cause and does not
+test it. Networks that differ in one thing are attacked on the same test images.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+import torch
+from torch import nn
+
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
+from scotoma.metrics.neighbours import nearest_distance
+from scotoma.models.features import PIXELS
+from scotoma.papers.checks import Check, Measured, decided
+from scotoma.papers.figures import bars, curve
+from scotoma.papers.item import Context, Item, cells, lines, ours
+from scotoma.probes.base import Settings
+from scotoma.probes.blindspots.transformed import contrast_shift
+from scotoma.probes.divergence.probe import Divergence
+from scotoma.reference import FEW, SEEDS, recipe_of
+from scotoma.results.finding import Curve, Finding, Row
+from scotoma.utils.stats import RESAMPLES, Estimate, mean
+
+ATTACK = "min-linf"
+"""Default attack: a tenth of the passes of `strong`, and a few points fewer successes."""
+IMAGES = 200
+"""Default number of test images."""
+PLACES = ((1.0, 0.0), (0.9, 0.0), (0.9, 0.05), (0.8, 0.1))
+"""(alpha, beta) of the contrast shifts; the first is the test set itself."""
+BASE, SHIFTED = PLACES[0], PLACES[2]
+"""Places that are compared."""
+POINTS = 1000
+"""Largest number of training and of test images for the K-L divergence, which depends on it."""
+LEVELS = np.linspace(0, 0.5, 11)
+"""Levels of a uniform background."""
+RULE = (
+    "the 95% interval of the difference, bootstrapped over test images and networks, lies above 0"
+)
+
+Place = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Networks that were trained in one way with other seeds, attacked on the same test images.
+
+    Args:
+        correct: bool (networks, images) by place: classified correctly.
+        broken: bool (networks, images) by place: the attack then succeeds within alpha·eps.
+        facts: other measurements by name, each (networks,).
+        seed: seed of the bootstrap.
+    """
+
+    correct: dict[Place, np.ndarray]
+    broken: dict[Place, np.ndarray]
+    facts: dict[str, np.ndarray]
+    seed: int
+
+    @cached_property
+    def draws(self) -> list[tuple[np.ndarray, ...]]:
+        """All networks and images, then resamples of both; all groups draw the same images."""
+        networks, images = self.correct[BASE].shape
+        of_networks, of_images = (np.random.default_rng([self.seed, i]) for i in (0, 1))
+        resamples = (
+            np.ix_(
+                of_networks.integers(networks, size=networks),
+                of_images.integers(images, size=images),
+            )
+            for _ in range(RESAMPLES)
+        )
+        return [np.ix_(np.arange(networks), np.arange(images)), *resamples]
+
+    def accuracy(self) -> np.ndarray:
+        """Return the accuracy on the test set, then that of each resample."""
+        return np.array([self.correct[BASE][drawn].mean() for drawn in self.draws])
+
+    def robust(self) -> np.ndarray:
+        """Return the accuracy under attack on the test set, then that of each resample."""
+        withstood = self.correct[BASE] & ~self.broken[BASE]
+        return np.array([withstood[drawn].mean() for drawn in self.draws])
+
+    def success(self, place: Place = SHIFTED) -> np.ndarray:
+        """Return the attack success rate on correct images, then that of each resample."""
+        broken, correct = self.broken[place], self.correct[place]
+        return np.array([broken[d].sum() / max(1, correct[d].sum()) for d in self.draws])
+
+    def measures(self) -> dict[str, Measured]:
+        """Return what is shown of the networks, by name."""
+        return {
+            "accuracy": self._estimate(self.accuracy()),
+            "robust accuracy": self._estimate(self.robust()),
+            **{f"success at {name(at)}": self._estimate(self.success(at)) for at in PLACES},
+            **{fact: mean(values) for fact, values in self.facts.items()},
+        }
+
+    def _estimate(self, values: np.ndarray) -> Estimate:
+        low, high = np.quantile(values[1:], [0.025, 0.975])
+        return Estimate(float(values[0]), float(low), float(high), self.correct[BASE].size)
+
+
+def name(place: Place) -> str:
+    """Return (alpha, beta) as tables name it."""
+    return f"{place[0]:g}, {place[1]:g}"
+
+
+def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int) -> Check:
+    """Check that a value is larger than another; both are followed by those of the resamples."""
+    low, high = np.quantile((first - second)[1:], [0.025, 0.975])
+    difference = Estimate(float(first[0] - second[0]), float(low), float(high), n)
+    sides = ("first", float(first[0])), ("second", float(second[0]))
+    return decided(claim, {"where": where}, sides, difference)
+
+
+class Compared(Item):
+    """Groups of networks under contrast shifts."""
+
+    groups: dict[str, tuple[str, ...]]
+    """Reference models by what they have in common."""
+    about: str
+    """What the groups differ in."""
+
+    @property
+    def models(self) -> tuple[str, ...]:  # type: ignore[override]
+        return tuple(model for group in self.groups.values() for model in group)
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        groups = context.each(self.title, self.groups, lambda names: self._group(context, names))
+        shown = {group: each.measures() for group, each in groups.items()}
+        n = min(each.correct[BASE].shape[1] for each in groups.values())
+        tables, figures = self.more(context)
+        caption = (
+            "Accuracy under attack at eps on the test set, and attack success rate within "
+            "alpha·eps after x' = alpha x + beta on [-0.5, 0.5], with 95% intervals over images "
+            f"and networks, by {self.about}."
+        )
+        rates = [rate for rate in next(iter(shown.values())) if rate.startswith(("robust", "succ"))]
+        finding = self.finding(
+            name,
+            list(self.checks(groups, n)),
+            self._headline(shown),
+            f"Attack: {context.attack or ATTACK}, on the same {n} test images for all networks. "
+            "Success is the share of correctly classified images with an adversarial image within "
+            f"alpha·eps. A group has up to {max(map(len, self.groups.values()))} networks.",
+            "The paper has no such table.",
+            rule=RULE,
+            numbers={"n": n},
+            summary=lines(shown, self._summary),
+            tables=tables,
+            figures=(
+                bars("rates", caption, {rate: column(rate) for rate in rates}, "share of images"),
+                *figures,
+            ),
+        )
+        return lines(shown, lambda group, each: ours({"group": group}, each)), finding
+
+    @abstractmethod
+    def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
+        """Compare the groups, each on `n` images."""
+
+    def facts(self, run: Run) -> dict[str, float]:
+        """Return other measurements of a network."""
+        return {}
+
+    def more(self, context: Context) -> tuple[dict[str, list[Row]], list[Curve]]:
+        """Return more tables and figures."""
+        return {}, []
+
+    def _group(self, context: Context, models: tuple[str, ...]) -> Group:
+        runs = [context.drawn(model, context.limit or IMAGES) for model in models]
+        by_place = {at: [attacked(context, run, at) for run in runs] for at in PLACES}
+        correct, broken = (
+            {at: np.stack([each[i] for each in of]) for at, of in by_place.items()} for i in (0, 1)
+        )
+        facts = pl.DataFrame([self.facts(run) for run in runs])
+        return Group(correct, broken, {f: facts[f].to_numpy() for f in facts.columns}, context.seed)
+
+    def _summary(self, group: str, each: dict[str, Measured]) -> Row:
+        way = recipe_of(self.groups[group][0])
+        line: Row = {"model": group, "recipe": way.recipe, "arch": way.arch, "threat": way.threat}
+        return line | cells(**{column(measure): value for measure, value in each.items()})
+
+    @staticmethod
+    def _headline(shown: dict[str, dict[str, Measured]]) -> str:
+        said = (
+            f"{group} {each['robust accuracy'].value:.1%} and "
+            f"{each[f'success at {name(SHIFTED)}'].value:.1%}"
+            for group, each in shown.items()
+        )
+        return (
+            "Accuracy under attack on the test set, and attack success rate within alpha·eps at "
+            f"({name(SHIFTED)}): {'; '.join(said)}."
+        )
+
+
+def column(measure: str) -> str:
+    """Return the name of a measure as a column."""
+    return measure.replace(", ", "_").replace(" ", "_")
+
+
+def attacked(context: Context, run: Run, place: Place) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether each image is classified correctly and, if so, broken within alpha·eps."""
+    threat, size = run.claim.threat, place[0] * run.claim.threat.eps
+    attack = Settings(context.attack or ATTACK).make_attack(threat, until=size)
+    what = f"  {run.claim.model.name} at {name(place)}"
+    records = run.attack(attack, contrast_shift(*place), what)
+    correct = (records["prediction"] == records["label"]).to_numpy()
+    return correct, rec.fallen(records, size, threat.norm)
+
+
+class Scarcity(Compared):
+    """Robustness and blind spots against the number of training images."""
+
+    title = "Robustness and blind spots against the number of training images"
+    source = "Zhang et al. 2019, section 4.3, the cause that the paper names"
+    about = "number of training images"
+    groups = {f"{k},000 images": tuple(f"mnist-{k}k-{seed}" for seed in SEEDS) for k in FEW}
+
+    def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
+        fewest, *_, most = groups
+        pairs = [(fewest, most), *pairwise(groups)]
+        for few, many in pairs:
+            where, pair = f"{many} above {few}", (groups[many].robust(), groups[few].robust())
+            yield larger("more training images: a more robust network", where, *pair, n)
+        for few, many in pairs:
+            where, pair = f"{many} below {few}", (groups[few].success(), groups[many].success())
+            yield larger("more training images: less success at the shift", where, *pair, n)
+
+    def facts(self, run: Run) -> dict[str, float]:
+        claim = run.claim
+        divergence = Divergence(points=POINTS).finding(claim, run, Settings(ATTACK)).numbers
+
+        def compute() -> pl.DataFrame:
+            train, test = claim.data.train, claim.data.test
+            assert train is not None
+            distances = {
+                layer or "features": nearest_distance(
+                    run.features(train, layer),
+                    run.features(test, layer, run.indices),
+                    unit=layer is None,
+                )
+                for layer in (None, PIXELS)
+            }
+            return pl.DataFrame(distances)
+
+        distance = run.table("distance to what was seen", {}, compute)
+        return {
+            "distance in features of unit length": float(distance["features"].to_numpy().mean()),
+            "distance in pixels": float(distance[PIXELS].to_numpy().mean()),
+            "K-L divergence": divergence["kl"],
+            "K-L divergence within the training set": divergence["kl_null"],
+        }
+
+
+class Threshold(Compared):
+    """The threshold above eps in the first layer, and trainings that may remove it."""
+
+    title = "First-layer thresholds, and trainings that may remove the blind spot"
+    source = "Zhang et al. 2019, section 4.4, the cause that this project suspects"
+    about = "training"
+    groups = {
+        "as it is": tuple(f"mnist-60k-{seed}" for seed in SEEDS),
+        **{
+            f"with {change}": tuple(f"mnist-60k-{change}-{seed}" for seed in SEEDS[:2])
+            for change in ("scale-shift", "invert")
+        },
+    }
+
+    def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
+        plain, *changed = groups
+        for group in changed:
+            pair = (groups[plain].success() / 2, groups[group].success())
+            yield larger("the training halves the success at the shift", group, *pair, n)
+
+    def more(self, context: Context) -> tuple[dict[str, list[Row]], list[Curve]]:
+        rows: list[Row] = []
+        for group, names in self.groups.items():
+            each = [
+                response(context.model(m).module, context.run(m).claim.threat.eps) for m in names
+            ]
+            for level, values in zip(LEVELS, np.stack(each).T, strict=True):
+                at = {"training": group, "level": round(float(level), 3)}
+                rows.append(at | cells(response=mean(values)))
+        caption = (
+            "How much perturbations of size eps can change the output of the first layer on a "
+            f"uniform background, as a share of that at level {LEVELS[-1]:g}, against its level "
+            "(exact, from the weights). With a threshold above eps, a network hardly responds on "
+            "black."
+        )
+        labels = ("background level", "response")
+        figure = curve("response", caption, "level", "response", "training", labels)
+        return {"response": rows}, [figure]
+
+
+def response(module: nn.Module, eps: float) -> np.ndarray:
+    """Return how much the first layer responds to perturbations, by background level, (levels,).
+
+    It is the largest change of a unit's rectified output over all perturbations of a uniform
+    patch, inside [0, 1], summed over units, as a share of that at the last level.
+
+    Args:
+        module: a network whose first convolution is followed by a rectifier.
+        eps: L-inf size of the perturbations.
+    """
+    layer = next(each for each in module.modules() if isinstance(each, nn.Conv2d))
+    weight = layer.weight.detach().flatten(1).double().cpu()
+    bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu()
+    changes = []
+    for level in LEVELS:
+        low, high = max(0.0, level - eps), min(1.0, level + eps)
+        raised, lowered = weight.clamp(min=0).sum(1), weight.clamp(max=0).sum(1)
+        ends = (high * raised + low * lowered, low * raised + high * lowered)
+        top, bottom = ((end + bias).clamp(min=0) for end in ends)
+        changes.append(float((top - bottom).sum()))
+    return np.array(changes) / changes[-1]
+
+
+class Shift(Compared):
+    """Success after a contrast shift by eps of training, recipe and architecture."""
+
+    title = "Contrast shifts by eps of training, recipe and architecture"
+    source = "Zhang et al. 2019, Table 2, for other networks"
+    about = "network"
+    groups = {
+        model: (model,)
+        for model in (
+            *(f"mnist-small-pgd-0{tenths}" for tenths in (1, 2, 3)),
+            "mnist-small-pgd-cutout",
+            "mnist-small-igd",
+            "mnist-pgd",
+            "mnist-wong",
+            "mnist-wrm",
+        )
+    }
+
+    def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
+        for model, each in groups.items():
+            pair = (each.success(), each.success(BASE))
+            yield larger("the shift raises the attack success rate", model, *pair, n)
