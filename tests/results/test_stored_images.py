@@ -8,7 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scotoma.results.examples import EXAMPLE, ROUNDING, decode, encode, pack, unpack
+from scotoma.results.examples import (
+    EXAMPLE,
+    ROUNDING,
+    as_bytes,
+    decode,
+    encode,
+    pack,
+    spread,
+    squeeze,
+    unpack,
+)
 
 DRAW = np.random.default_rng(0)
 IMAGES = DRAW.random((40, 64), np.float32)
@@ -70,3 +80,53 @@ def test_images_that_are_smaller_as_they_are_stay():
     assert unpack(packed, noise).equals(table)
     with pytest.raises(ValueError, match="reshape"):
         unpack(packed, noise[:, 1:])
+
+
+@pytest.mark.parametrize("distinct", [1, 3, 255, 256, 700, 3000])
+def test_bytes_are_exact_for_any_number_of_values(distinct):
+    values = DRAW.standard_normal(distinct).astype(np.float32)
+    values[:1] = -0.0
+    values[1:3] = [np.nan, np.inf][: max(0, distinct - 1)]
+    chosen = values[np.r_[np.arange(distinct), DRAW.integers(0, distinct, 2000)]]
+    assert bits(spread(squeeze(chosen))) == bits(chosen)
+    assert spread(squeeze(chosen[:0])).shape == (0,)
+    with pytest.raises(ValueError, match="buffer"):
+        spread(squeeze(chosen)[:-1])
+
+
+def photographs(n: int, side: int) -> np.ndarray:
+    """Smooth images of 256 levels, flat."""
+    noise = DRAW.random((n, 3, side + 12, side + 12))
+    for axis in (2, 3):
+        noise = np.mean([np.roll(noise, i, axis) for i in range(12)], axis=0)
+    levels = ((noise - noise.min()) / np.ptp(noise) * 255).round()
+    return (levels[..., :side, :side].reshape(n, -1) / 255).astype(np.float32)
+
+
+def test_attacks_on_photographs_take_an_eighth_of_their_images():
+    images = photographs(4, 96)
+    eps = np.float32(8 / 255)
+    signs = np.where(DRAW.random(images.shape) < 0.5, -eps, eps).astype(np.float32)
+    adversarial = (images + signs).clip(0, 1)
+    kind = pl.Array(pl.Float32, images.shape[1])
+    table = pl.DataFrame({"index": range(4), EXAMPLE: pl.Series(adversarial, dtype=kind)})
+    packed = pack(table, images)
+    assert packed.schema[EXAMPLE] == pl.Binary
+    assert bits(unpack(packed, images)[EXAMPLE].to_numpy()) == bits(adversarial)
+    content = io.BytesIO()
+    packed.write_parquet(content, compression="zstd", compression_level=9)
+    assert content.tell() < 0.1 * adversarial.nbytes
+    with pytest.raises(ValueError, match="reshape"):
+        unpack(packed, images[:, 1:])
+
+
+def test_tables_of_both_kinds_can_be_joined():
+    kind = pl.Array(pl.Float32, IMAGES.shape[1])
+    table = pl.DataFrame({EXAMPLE: pl.Series(IMAGES[:3], dtype=kind)}).with_columns(
+        pl.when(pl.int_range(3) < 2).then(EXAMPLE).alias(EXAMPLE),
+        pl.lit(None, pl.Array(pl.Int32, 64)).alias(ROUNDING),
+    )
+    joined = pl.concat([as_bytes(table), as_bytes(as_bytes(table))])
+    assert joined[EXAMPLE].null_count() == 2
+    back = unpack(joined.drop_nulls(EXAMPLE), IMAGES[[0, 1, 0, 1]])
+    assert bits(back[EXAMPLE].to_numpy()) == bits(IMAGES[[0, 1, 0, 1]])

@@ -468,7 +468,9 @@ def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:
     """Return `index` and the stored image of some rows of work units."""
     chosen = pl.col("index").is_in(indices)
     stored = cs.by_name("index", EXAMPLE, examples.ROUNDING, require_all=False)
-    return pl.concat(table.filter(chosen).select(stored) for table in tables)
+    found = [table.filter(chosen).select(stored) for table in tables]
+    kinds = {table.schema[EXAMPLE] for table in found}
+    return pl.concat(map(examples.as_bytes, found) if len(kinds) > 1 else found)
 
 
 def _extractor(model: Classifier | None) -> dict[str, Any]:

@@ -1,21 +1,27 @@
 """Adversarial images on disk, small and without loss: as they are, or as differences.
 
 Attacks that change few values, or all by the same size, leave differences that compress better than
-the images. After a transform the images compress better. A table keeps what is smaller.
+the images. After a transform the images compress better. Large images are smaller still with one
+byte for each value that is frequent in the image. A table keeps what is smallest.
 """
 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
 EXAMPLE, ROUNDING = "adversarial", "rounding"
-"""Columns of the image, flat float32, null where the attack failed; and of what rounding leaves,
-null where the image is stored as it is."""
+"""Columns of the image, flat float32 or bytes of `squeeze`, null where the attack failed; and of
+what rounding leaves, null where the image is stored as it is."""
 CODE = "smaller"
 """Name of the code in the configuration of a work unit."""
+FREQUENT = 255
+"""Values of an image that have a byte of their own; the last byte is for all others."""
+LARGE = 30_000
+"""Values of an image for which a byte each is always smaller: 100x100 pixels in colour."""
 LEVEL = 9
 """Effort of the compression: higher levels take longer and save little."""
 TOP = np.uint32(0x80000000)
@@ -63,10 +69,68 @@ def pack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
     known = table[EXAMPLE].is_not_null()
     images, start = np.zeros_like(attacked), attacked[known.to_numpy()]
     images[known.to_numpy()] = table[EXAMPLE].filter(known).to_numpy().reshape(start.shape)
-    difference, left = encode(images, attacked)
-    plain = _columns(table, known, images, None)
-    coded = _columns(table, known, difference, left)
-    return min(plain, coded, key=lambda each: _size(each.select(EXAMPLE, ROUNDING)))
+    ways = _ways(table, known, images, start=attacked)
+    return min(ways, key=lambda each: _size(each.select(EXAMPLE, ROUNDING)))
+
+
+def _ways(
+    table: pl.DataFrame, known: pl.Series, images: np.ndarray, start: np.ndarray
+) -> Iterator[pl.DataFrame]:
+    """Yield the table in each of the codes; large images only as bytes, which are smaller."""
+    for values, left in ((images, None), encode(images, start)):
+        way = _columns(table, known, values, left)
+        if images.shape[1] < LARGE:
+            yield way
+        yield as_bytes(way)
+
+
+def as_bytes(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a stored table with every image as bytes, so that tables can be joined."""
+    if table.schema[EXAMPLE] == pl.Binary:
+        return table
+    known = table[EXAMPLE].is_not_null().to_list()
+    rows = iter(table[EXAMPLE].drop_nulls().to_numpy())
+    made = [squeeze(next(rows)) if row else None for row in known]
+    return table.with_columns(pl.Series(EXAMPLE, made, dtype=pl.Binary))
+
+
+def squeeze(values: np.ndarray) -> bytes:
+    """Return one byte for each value and, behind them, those that are not among the frequent ones.
+
+    Before them come d, the number of frequent values, and these values. Of the other values the
+    first byte of each is followed by the second of each, and so on.
+
+    Args:
+        values: float32 (d,).
+
+    >>> spread(squeeze(np.array([0.5, -0.0, 0.5], np.float32))).tolist()
+    [0.5, -0.0, 0.5]
+    """
+    bits, place, count = np.unique(
+        np.ascontiguousarray(values).view(np.uint32), return_inverse=True, return_counts=True
+    )
+    order = np.argsort(-count, kind="stable")
+    rank = np.empty(len(bits), np.int64)
+    rank[order] = np.arange(len(bits))
+    codes = rank[place]
+    rare = bits[place[codes >= FREQUENT]].view(np.uint8).reshape(-1, 4)
+    frequent = bits[order[:FREQUENT]]
+    sizes = np.array([len(codes), len(frequent)], np.uint32)
+    parts = (sizes, frequent, np.minimum(codes, FREQUENT).astype(np.uint8), rare.T)
+    return b"".join(part.tobytes() for part in parts)
+
+
+def spread(content: bytes) -> np.ndarray:
+    """Return the values of `squeeze`, float32 (d,). Raises `ValueError` where bytes are missing."""
+    d, count = map(int, np.frombuffer(content, np.uint32, 2))
+    frequent = np.frombuffer(content, np.uint32, count, 8)
+    codes = np.frombuffer(content, np.uint8, d, 8 + 4 * count)
+    others = codes == FREQUENT
+    rest = np.frombuffer(content, np.uint8, 4 * int(others.sum()), 8 + 4 * count + d)
+    values = np.empty(d, np.uint32)
+    values[~others] = frequent[codes[~others]]
+    values[others] = np.ascontiguousarray(rest.reshape(4, -1).T).view(np.uint32).ravel()
+    return values.view(np.float32)
 
 
 def unpack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
@@ -75,7 +139,11 @@ def unpack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
     Raises:
         ValueError: the images have another size.
     """
-    images = table[EXAMPLE].to_numpy(writable=True).reshape(attacked.shape)
+    if table.schema[EXAMPLE] == pl.Binary:
+        rows = [spread(content) for content in table[EXAMPLE]]
+        images = np.array(rows, np.float32).reshape(attacked.shape)
+    else:
+        images = table[EXAMPLE].to_numpy(writable=True).reshape(attacked.shape)
     coded = table[ROUNDING].is_not_null().to_numpy()
     if coded.any():
         left = np.ascontiguousarray(table[ROUNDING].filter(pl.Series(coded)).to_numpy())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from scotoma.results.examples import EXAMPLE, ROUNDING, unpack
+from scotoma.results.examples import EXAMPLE, ROUNDING, spread, unpack
 
 CRAFTED = " on "
 """Between the attack and the source in the name of an attack with examples of another model."""
@@ -48,7 +48,8 @@ class Stored:
         row = self._row(attack, index)
         if row is None or row[ROUNDING].null_count():
             return None
-        return row[EXAMPLE].to_numpy()[0]
+        stored = row[EXAMPLE][0]
+        return spread(stored) if isinstance(stored, bytes) else row[EXAMPLE].to_numpy()[0]
 
     def _row(self, attack: str, index: int) -> pl.DataFrame | None:
         wanted = (pl.col("index") == index) & pl.col(EXAMPLE).is_not_null()

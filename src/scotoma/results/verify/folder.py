@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from scotoma.results.examples import EXAMPLE, ROUNDING
+from scotoma.results.examples import EXAMPLE, ROUNDING, as_bytes
 from scotoma.utils.errors import InputError
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -90,7 +90,7 @@ class Folder:
         """Stored images of records: attack, transform, index, code, config of the transform."""
         parts = []
         for config, table in self.of_kind("attack"):
-            made = table.filter(pl.col(EXAMPLE).is_not_null())
+            made = as_bytes(table.filter(pl.col(EXAMPLE).is_not_null()))
             change = json.dumps(config.get("transform"))
             parts.append(made.select(*ONE, *IMAGE, change=pl.lit(change)))
         labels = self.records["attack"].unique().to_list() if len(self.records) else []
@@ -100,7 +100,7 @@ class Folder:
             for label in labels:
                 if label.startswith(head) and label.endswith(tail):
                     named = {"attack": label, "transform": "none", "change": "null"}
-                    made = table.with_columns(
+                    made = as_bytes(table).with_columns(
                         pl.lit(text).alias(key) for key, text in named.items()
                     )
                     parts.append(made.select(*ONE, *IMAGE, "change"))
