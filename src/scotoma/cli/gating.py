@@ -18,7 +18,7 @@ source = "{model}"           # as for `scotoma audit`; paths are sought beside t
 # weights = "weights.safetensors"
 
 [data]
-source = "{data}"            # digits, mnist, fashion-mnist, cifar-10, npz:FILE or folder:PATH
+source = "{data}"            # digits, mnist, cifar-10, npz:FILE, folder:PATH, ...: docs/data.md
 
 [claim]
 threat = "{threat}"
