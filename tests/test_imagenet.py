@@ -54,7 +54,7 @@ def test_an_audit_of_five_images(photographs, tmp_path, threat):
     assert numbers["n"] == 5
     assert numbers["clean_accuracy"] >= 0.6
     assert numbers["robust_accuracy"] <= numbers["clean_accuracy"] - 0.2
-    assert len(report.findings) == len(scotoma.probes.PROBES)
+    assert len(report.findings) == len([*scotoma.probes.PROBES])
     assert report["distance"].verdict == report["divergence"].verdict == "not applicable"
     assert any("resized when they are read" in note for note in report.provenance["notes"])
     assert not report.errors

@@ -29,6 +29,7 @@ from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.report.publishing import publish
+from scotoma.results.audited import facts
 from scotoma.results.command import repeat
 from scotoma.results.provenance import machine, merged
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
@@ -165,11 +166,7 @@ def audit(
             **({} if settings.plan.clean else {"plan": str(settings.plan)}),
             "model": model_facts(claim.model),
             **merged(probe.provenance() for probe in prepared.values()),
-            "data": {
-                "sha256": claim.data.sha256,
-                "train": 0 if claim.data.train is None else len(claim.data.train),
-                "test": len(claim.data.test),
-            },
+            "data": facts(claim.data),
             "passes": run.passes,
             **({"processes": ranks().world} if ranks().world > 1 else {}),
             **machine(run.device),

@@ -27,8 +27,8 @@ def compare(
     images: Images,
 ) -> None:
     """Compare audits of the same data and threat image by image, without their models."""
-    from scotoma.data import load_data
     from scotoma.report.comparing import compare as run
+    from scotoma.results.audited import audited_data
 
-    loaded = load_data(data, data_root, **images) if data else None
+    loaded = audited_data(runs[0], data, data_root, **images) if data else None
     run(*runs, out=out, data=loaded, command=typed()).show()

@@ -70,11 +70,11 @@ def export(
     if tensor is not None and data is not None:
         import torch
 
-        from scotoma.data import load_data
+        from scotoma.results.audited import audited_data
 
-        images = module.adversarial_images(audit, load_data(data, data_root, **images))
+        loaded = audited_data(run, data, data_root, **images)
         tensor.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(images, tensor)
+        torch.save(module.adversarial_images(audit, loaded), tensor)
         typer.echo(f"adversarial images: {tensor}", err=True)
     path = out or (run / "summary.html" if format == "summary" else None)
     if path is None:

@@ -157,6 +157,7 @@ class Dataset:
         classes: names of the classes, by label.
         sha256: hash of the content.
         notes: sentences for the report on how the images were read.
+        files_sha256: hash of the files, if they were resized or renumbered after that.
 
     >>> split = ArraySplit(np.zeros((2, 1, 4, 4), np.uint8), np.array([0, 1]), "mine")
     >>> Dataset("mine", split, None, ("cat", "dog"), split.sha256).shape
@@ -169,6 +170,7 @@ class Dataset:
     classes: tuple[str, ...]
     sha256: str
     notes: tuple[str, ...] = ()
+    files_sha256: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

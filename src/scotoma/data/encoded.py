@@ -130,4 +130,6 @@ def open_encoded(
     sha256 = found.sha256
     if recipe is not None:
         sha256 = hashlib.sha256(f"{sha256} {recipe}".encode()).hexdigest()
-    return Dataset(name, made["test"], made.get("train"), classes, sha256, tuple(notes))
+    return Dataset(
+        name, made["test"], made.get("train"), classes, sha256, tuple(notes), found.sha256
+    )

@@ -24,6 +24,7 @@ class Colour:
     def __init__(self, split: Split):
         self.split, self.labels = split, split.labels
         self.shape = (3, *split.shape[1:])
+        self.recipe = getattr(split, "recipe", None)
 
     def __len__(self) -> int:
         return len(self.split)

@@ -13,6 +13,7 @@ from scotoma.execution.store import write_json, write_whole
 from scotoma.report.html import write_comparison
 from scotoma.report.text import columns
 from scotoma.results import comparison
+from scotoma.results.audited import audited_data
 from scotoma.results.comparison.audits import read_audits
 from scotoma.results.comparison.sides import every_image
 from scotoma.results.finding import Finding, Row
@@ -98,12 +99,10 @@ def compare(
     Traceback (most recent call last):
     scotoma.utils.errors.InputError: a comparison needs the folders of at least two audits
     """
-    from scotoma.data import load_data
-
     audits, folder = read_audits(runs), Path(out).expanduser()
     if folder.exists() and not (folder / RESULT).exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: is not empty and not a comparison; choose another out=FOLDER")
-    loaded = load_data(data) if isinstance(data, str) else data
+    loaded = audited_data(runs[0], data) if isinstance(data, str) else data
     findings, notes = comparison.findings(audits, loaded), comparison.notes(audits)
     provenance = {
         "errors": [f"{audit.name}: {error}" for audit in audits for error in audit.report.errors],

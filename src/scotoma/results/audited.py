@@ -1,0 +1,71 @@
+"""Data as an audit read them: what a model asked for is not asked again without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from scotoma.data import load_data
+from scotoma.data.dataset import Dataset
+from scotoma.data.encoded import EncodedSplit
+from scotoma.data.input import InputSpec
+from scotoma.data.matching import in_colour
+from scotoma.execution.store import read_json
+
+
+def facts(data: Dataset) -> dict[str, Any]:
+    """Return what a report says of data, as JSON values.
+
+    >>> facts(load_data("digits"))["test"]
+    500
+    """
+    recipe, files = getattr(data.test, "recipe", None), data.files_sha256 is not None
+    return {
+        "sha256": data.sha256,
+        "train": 0 if data.train is None else len(data.train),
+        "test": len(data.test),
+        **({"files_sha256": data.files_sha256, "channels": data.shape[0]} if files else {}),
+        **({"recipe": asdict(recipe)} if recipe else {}),
+    }
+
+
+def audited_data(
+    folder: str | Path, spec: str, root: str | Path | None = None, **images: Any
+) -> Dataset:
+    """Load data as the audit in a run folder read them.
+
+    Images of the same files get the size and the hash that they had in the audit; classes keep the
+    numbers of the data, and only images and hash can be relied on.
+
+    Args:
+        folder: the run folder.
+        spec, root, images: as in `load_data`.
+
+    Raises:
+        InputError: the folder holds no finished audit, or the data cannot be read.
+    """
+    told = read_json(Path(folder).expanduser() / "findings.json")["provenance"].get("data", {})
+    recipe = _recipe(told)
+    data = load_data(spec, root, model=recipe, **images)
+    if not data.files_sha256 or data.files_sha256 != told.get("files_sha256"):
+        return data
+    test = data.test
+    if isinstance(test, EncodedSplit) and recipe is not None and test.recipe != recipe:
+        shape = (test.shape[0], *recipe.size)
+        test = EncodedSplit(test.files, test.rows, test.labels, shape, recipe)
+    found = replace(data, test=test)
+    if found.shape[0] == 1 and told.get("channels") == 3:
+        found = in_colour(found)
+    return replace(found, sha256=told["sha256"])
+
+
+def _recipe(told: Mapping[str, Any]) -> InputSpec | None:
+    known = told.get("recipe")
+    if known is None:
+        return None
+    pairs: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in known.items()
+    }
+    return InputSpec(**pairs)
