@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
-from torch import nn
 
 from scotoma.attacks.core.gradient import declared_gradient
 from scotoma.claim import Claim, Stated, Threat
@@ -23,8 +22,8 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
-from scotoma.models.classifier import Classifier
-from scotoma.models.loading import load_model
+from scotoma.models.diagnosis import stop_at_chance
+from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
@@ -44,7 +43,7 @@ AUDITED = ("linf", "l2")
 
 
 def audit(
-    model: nn.Module | Classifier | str,
+    model: ModelLike,
     data: str | Dataset | Images,
     threat: str | Threat,
     *,
@@ -56,6 +55,7 @@ def audit(
     seed: int = 0,
     budget: str | float | None = None,
     stated: Stated | None = None,
+    force: bool = False,
     progress: Progress | None = None,
     command: str | None = None,
 ) -> Report:
@@ -64,8 +64,9 @@ def audit(
     The same call continues an audit that was interrupted, if `out` names its folder.
 
     Args:
-        model: any module from images (n, c, h, w) in [0, 1] to logits (n, classes), or what
-            `load_model` reads. A module is put into eval mode and its parameters are frozen.
+        model: any module or other callable from images (n, c, h, w) in [0, 1] to logits
+            (n, classes), or what `load_model` reads. A module is put into eval mode and its
+            parameters are frozen; a callable without gradients is a black box.
         data: test images and labels: two tensors `(images, labels)`, images (n, c, h, w) as floats
             in [0, 1] or as uint8, labels (n,) as integers from 0; a `torch.utils.data.Dataset` of
             such pairs or a `DataLoader`; a name or path that `load_data` reads.
@@ -85,6 +86,8 @@ def audit(
             or a number of seconds; None means no limit.
         stated: accuracies that are claimed, `Stated(robust=0.91)`: the robustness probe then says
             whether they hold; None claims no number.
+        force: go on with a model that classifies no more images correctly than chance, which is an
+            error otherwise.
         progress: where to show progress; None shows nothing.
         command: the command that the report prints for repeating the audit; None prints this call.
 
@@ -92,6 +95,7 @@ def audit(
         InputError: an argument cannot be used; the message names it. Nothing has been written.
 
     >>> import torch
+    >>> from torch import nn
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
     >>> images = torch.rand(20, 1, 4, 4)
     >>> labels = model(images).argmax(1)
@@ -117,8 +121,11 @@ def audit(
         "seed": seed,
         "budget": budget,
         "stated": stated,
+        "force": force or None,
     }
     claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
+    if not force:
+        stop_at_chance(claim.model, claim.data)
     prepared = {key: probe.prepare(claim) for key, probe in _named(probes or [*PROBES])}
     settings = _settings(attack, claim)
     missing = _without_train(prepared, claim)
@@ -237,7 +244,7 @@ def _settings(attack: str | Settings, claim: Claim) -> Settings:
 
 
 def make_claim(
-    model: nn.Module | Classifier | str,
+    model: ModelLike,
     data: str | Dataset | Images,
     threat: str | Threat,
     train: Images | str | Dataset | None = None,

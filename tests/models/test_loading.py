@@ -201,7 +201,7 @@ def test_files_that_are_no_models(tmp_path, net, images):
         "t_cut.pt": "cut short",
         "e_cut.pt2": "cut short",
         "s_cut.safetensors": "not a whole safetensors file",
-        "model.onnx": "not a model; give safetensors",
+        "model.onnx": "write onnx:.*model.onnx",
         "empty.pt": "not a model; give safetensors",
         "mine.py": r"name the function .*mine.py:FUNCTION",
         "": "is a folder",

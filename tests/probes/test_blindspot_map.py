@@ -171,9 +171,8 @@ def test_a_model_that_classifies_nothing_correctly(tmp_path, digits, linear):
         def forward(self, input):
             return -super().forward(input)
 
-    report = scotoma.audit(
-        Wrong(*linear), digits, "linf:0.1", out=tmp_path / "run", probes=[BlindSpotMap()], limit=20
-    )
+    options: dict = {"out": tmp_path / "run", "probes": [BlindSpotMap()], "limit": 20}
+    report = scotoma.audit(Wrong(*linear), digits, "linf:0.1", force=True, **options)
     assert report["map"].verdict == "not applicable"
 
 

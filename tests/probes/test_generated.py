@@ -277,7 +277,15 @@ def test_a_bad_generator_ends_the_command_with_status_2(scotoma, tmp_path):
     )
     ended = scotoma(
         *("audit", f"{path}:net", "--data", "digits", "--threat", "linf:0.1"),
-        *("--probes", "generated", "--generator", f"{path}:f", "--out", tmp_path / "run"),
+        *(
+            "--probes",
+            "generated",
+            "--generator",
+            f"{path}:f",
+            "--out",
+            tmp_path / "run",
+            "--force",
+        ),
     )
     assert ended.code == 2
     assert ended.err.strip().count("\n") == 0

@@ -58,8 +58,16 @@ def ask(digits, others, tmp_path, monkeypatch):
     """The finding on a model. No report is drawn of it."""
     monkeypatch.setattr(publishing, "draw", read_report)
 
-    def ask(model, data=digits, threat=THREAT, sources=others, limit=LIMIT, attack="fgsm"):
-        options = {"out": tmp_path / "run", "limit": limit, "attack": attack}
+    def ask(
+        model,
+        data=digits,
+        threat=THREAT,
+        sources=others,
+        limit=LIMIT,
+        attack="fgsm",
+        force=False,
+    ):
+        options = {"out": tmp_path / "run", "limit": limit, "attack": attack, "force": force}
         return scotoma.audit(model, data, threat, probes=[Masking(sources)], **options)["masking"]
 
     return ask
@@ -276,7 +284,7 @@ def test_a_model_that_is_always_wrong(ask, digits):
                 + 0 * images.sum()
             )
 
-    finding = ask(Wrong())
+    finding = ask(Wrong(), force=True)
     assert finding.verdict == "not applicable"
 
 

@@ -18,7 +18,13 @@ from scotoma.utils.registry import nearest
 
 SHARE = (int, float)
 KEYS: Mapping[str, Mapping[str, Any]] = {
-    "model": {"source": str, "weights": str, "trust_pickle": bool},
+    "model": {
+        "source": str,
+        "weights": str,
+        "trust_pickle": bool,
+        "range": str,
+        "outputs": str,
+    },
     "data": {
         "source": str,
         "root": str,
@@ -50,6 +56,7 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "limit": int,
         "seed": int,
         "budget": str,
+        "force": bool,
         "out": str,
     },
     "gate": {"rules": list, "baseline": str},
@@ -148,8 +155,10 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
     }
     keys = {"model": "model.source", "data": "data.source", "threat": "claim.threat"}
     paths = {"weights": "model.weights", "data_root": "data.root", "out": "audit.out"}
-    plain = {"trust_pickle": "model.trust_pickle"}
-    plain |= {name: f"audit.{name}" for name in ("attack", "layer", "limit", "seed", "budget")}
+    plain = {"trust_pickle": "model.trust_pickle", "value_range": "model.range"}
+    plain |= {"outputs": "model.outputs"}
+    audit = ("attack", "layer", "limit", "seed", "budget", "force")
+    plain |= {name: f"audit.{name}" for name in audit}
     lists = {name: f"audit.{name}" for name in ("probes", "bounds")}
     for name, key in (paths | plain | lists).items():
         if key in flat:
@@ -240,6 +249,8 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
             "source": request.model,
             "weights": request.weights,
             "trust_pickle": request.trust_pickle or None,
+            "range": request.value_range,
+            "outputs": request.outputs,
         },
         "data": {
             "source": request.data,
@@ -259,6 +270,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
         "audit": {
             key: getattr(request, key)
             for key in sorted(KEYS["audit"], key=lambda key: key in DEFAULTED)
+            if getattr(request, key) is not False
         },
         **{
             f"thresholds.{probe}": of_probe(request.thresholds, probe)

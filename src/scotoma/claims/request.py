@@ -20,6 +20,7 @@ class Request:
         threat: norm and size.
         weights: weights of the model that a function builds.
         trust_pickle: whether model files that can run code may be opened.
+        value_range, outputs: what a black box takes and returns, as in `load_model`.
         data_root: folder of data sets.
         train, size, resize, crop, interpolation, on_error: as in `load_data`.
         probes: names of probes; none means all.
@@ -29,7 +30,7 @@ class Request:
         bounds: sizes for the norms probe.
         reference: natural model for the inequality probe.
         generator: generative model for the generated probe.
-        limit, seed, budget, out: as in `scotoma.audit`.
+        limit, seed, budget, force, out: as in `scotoma.audit`.
         stated: the numbers that are claimed.
         thresholds: thresholds of verdicts other than the usual.
         survives: transforms that the claim says do no harm; the map of blind spots searches them.
@@ -43,6 +44,8 @@ class Request:
     threat: Threat
     weights: Path | None = None
     trust_pickle: bool = False
+    value_range: str | None = None
+    outputs: str | None = None
     data_root: Path | None = None
     train: str | None = None
     size: str | None = None
@@ -61,6 +64,7 @@ class Request:
     limit: int | None = None
     seed: int = 0
     budget: str | None = None
+    force: bool = False
     out: Path = Path("runs/audit")
     stated: Stated = Stated()  # noqa: RUF009
     thresholds: Thresholds = ()

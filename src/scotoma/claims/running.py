@@ -46,6 +46,8 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
         request.data_root,
         weights=request.weights,
         trust_pickle=request.trust_pickle,
+        value_range=request.value_range,
+        outputs=request.outputs,
         **request.images,
     )
     attack = request.attack
@@ -60,6 +62,7 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
         budget=request.budget,
         seed=request.seed,
         stated=request.stated,
+        force=request.force,
         progress=progress,
         command=command,
     )

@@ -14,6 +14,7 @@ from scotoma.cli import (  # noqa: F401  each adds its commands to the applicati
     comparing,
     exporting,
     gating,
+    inspecting,
     judging,
     papers,
     training,

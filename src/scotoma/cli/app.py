@@ -24,8 +24,8 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
 
 MODEL_HELP = (
-    "FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, or "
-    "defence:NAME:MODEL."
+    "FILE.safetensors, file.py:function, package.module:function, TorchScript, .pt2, hf:NAME, "
+    "timm:NAME, torchvision:NAME, onnx:FILE and more; see `scotoma list sources`."
 )
 DATA = typer.Option(
     help="digits, mnist, fashion-mnist, cifar-10, npz:FILE, folder:PATH, parquet:FILE or "
@@ -37,6 +37,28 @@ Data = Annotated[str, DATA]
 ThreatOption = Annotated[str, THREAT]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights for the model that file.py:function builds.")
+]
+ValueRange = Annotated[
+    str | None,
+    typer.Option(
+        "--range",
+        metavar="LOW:HIGH",
+        help="Values of black and white that a black box takes, as 0:255 [default: found out].",
+    ),
+]
+OutputsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs",
+        metavar="KIND",
+        help="What a black box returns: logits or probabilities [default: found out].",
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Go on with a model that classifies no more images correctly than chance."
+    ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")]
 Limit = Annotated[

@@ -18,15 +18,18 @@ from scotoma.cli.app import (
     Data,
     DataRoot,
     Extractor,
+    Force,
     GeneratorOption,
     Layer,
     Limit,
     Model,
     NaturalReference,
+    OutputsOption,
     Seed,
     Sources,
     ThreatOption,
     TrustPickle,
+    ValueRange,
     Weights,
     app,
     names,
@@ -69,6 +72,9 @@ def audit(
     budget: BudgetOption = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
+    value_range: ValueRange = None,
+    outputs: OutputsOption = None,
+    force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
@@ -96,6 +102,9 @@ def audit(
         "budget": budget,
         "weights": weights,
         "trust_pickle": trust_pickle,
+        "value_range": value_range,
+        "outputs": outputs,
+        "force": force,
         "seed": seed,
         "data_root": data_root,
         **images,
@@ -140,6 +149,9 @@ def map_blind_spots(
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
+    value_range: ValueRange = None,
+    outputs: OutputsOption = None,
+    force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
@@ -151,7 +163,8 @@ def map_blind_spots(
     from scotoma.transforms import TRANSFORMS
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
-    access = {"weights": weights, "trust_pickle": trust_pickle}
+    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
+    access |= {"value_range": value_range, "outputs": outputs}
     show_audit(
         *load_pair(model, data, data_root, **access, **images),
         threat,
@@ -159,6 +172,7 @@ def map_blind_spots(
         probes=[search],
         attack=attack,
         limit=limit,
+        force=force,
         seed=seed,
     )
 
@@ -177,6 +191,9 @@ def certify(
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
+    value_range: ValueRange = None,
+    outputs: OutputsOption = None,
+    force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
@@ -188,7 +205,8 @@ def certify(
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
-    access = {"weights": weights, "trust_pickle": trust_pickle}
+    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
+    access |= {"value_range": value_range, "outputs": outputs}
     certified, loaded = load_pair(model, data, data_root, **access, **images)
     probe = Distributional() if is_smooth(certified.module) else Certificate()
     show_audit(
@@ -199,6 +217,7 @@ def certify(
         probes=[probe],
         attack=attack,
         limit=limit,
+        force=force,
         seed=seed,
     )
 
@@ -229,6 +248,9 @@ def attack(
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
+    value_range: ValueRange = None,
+    outputs: OutputsOption = None,
+    force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
@@ -241,14 +263,18 @@ def attack(
     from scotoma.execution.ranks import ranks
     from scotoma.execution.run import Run
     from scotoma.execution.store import write_parquet
+    from scotoma.models.diagnosis import stop_at_chance
     from scotoma.models.pairing import load_pair
     from scotoma.probes.base import load_others
     from scotoma.report.summary import summarise
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no sources=MODEL; attack transfer does")
-    access = {"weights": weights, "trust_pickle": trust_pickle}
+    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
+    access |= {"value_range": value_range, "outputs": outputs}
     claim = make_claim(*load_pair(model, data, data_root, **access, **images), threat)
+    if not force:
+        stop_at_chance(claim.model, claim.data)
     others = load_others(load_all(sources, trust_pickle), claim.data)
     made = make(name, claim.threat, sources=others)
     chosen = with_gradient(made, gradient)

@@ -72,7 +72,7 @@ def list_names(
     what: Annotated[
         str | None,
         typer.Argument(
-            help="attacks, attributions, models, defences, data, recipes, augmentations, "
+            help="attacks, attributions, models, sources, defences, data, recipes, augmentations, "
             "transforms, probes or papers [default: all]."
         ),
     ] = None,
@@ -83,6 +83,7 @@ def list_names(
     from scotoma.data import DATA
     from scotoma.models import ARCHITECTURES
     from scotoma.models.defences import DEFENCES
+    from scotoma.models.sources import SOURCES
     from scotoma.papers import ITEMS
     from scotoma.probes import PROBES
     from scotoma.training import AUGMENTATIONS, RECIPES
@@ -93,6 +94,7 @@ def list_names(
         "attacks": ATTACKS,
         "attributions": ATTRIBUTIONS,
         "models": ARCHITECTURES,
+        "sources": SOURCES,
         "defences": DEFENCES,
         "data": DATA,
         "recipes": RECIPES,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import cross_entropy, margin
 from scotoma.attacks.core.oracle import Loss
-from scotoma.models.classifier import SAME_BATCH
+from scotoma.models.checking import SAME_BATCH
 from scotoma.utils.device import batch_size
 
 RESOLUTION = torch.finfo(torch.float32).eps

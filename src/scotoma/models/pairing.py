@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ def load_pair(
     *,
     weights: str | Path | None = None,
     trust_pickle: bool = False,
+    value_range: str | None = None,
+    outputs: str | None = None,
     **images: Any,
 ) -> tuple[Classifier, Dataset]:
     """Load a model and data, with images of the size that the model's configuration asks for.
 
     Args:
-        model, weights, trust_pickle: as in `load_model`.
+        model, weights, trust_pickle, value_range, outputs: as in `load_model`.
         data, root, images: as in `load_data`; its options override what the model asks for.
 
     Raises:
@@ -40,10 +43,18 @@ def load_pair(
     >>> model.name, data.name
     ('Sequential', 'digits')
     """
+    load = partial(
+        load_model,
+        model,
+        weights,
+        trust_pickle=trust_pickle,
+        value_range=value_range,
+        outputs=outputs,
+    )
     if str(model).startswith(DEFENDED):  # its fitting needs the training images
         loaded = load_data(data, root, **images)
-        return load_model(model, weights, trust_pickle=trust_pickle, data=loaded), loaded
-    classifier = load_model(model, weights, trust_pickle=trust_pickle)
+        return load(data=loaded), loaded
+    classifier = load()
     return classifier, load_data(data, root, model=classifier.input, **images)
 
 

@@ -22,8 +22,8 @@ _neighbours: dict[str, Path] = {}
 """Modules that model files imported from their folders, with these folders."""
 
 
-def build(spec: str) -> tuple[nn.Module, str]:
-    """Return the module that the function builds, and its name "file.py:function" without folders.
+def build(spec: str) -> tuple[nn.Module | Callable[..., Any], str]:
+    """Return the module or callable that the function builds, and its name "file.py:function".
 
     A file can import its neighbours, since its folder is first on `sys.path` while it and the
     function run. For a dotted module this is the working folder.
@@ -36,8 +36,11 @@ def build(spec: str) -> tuple[nn.Module, str]:
     with function(spec, "model") as (maker, name):
         what = f"{source}: {maker_name}()"
         model = maker if isinstance(maker, nn.Module) else run(maker, what)
-    if not isinstance(model, nn.Module):
-        raise InputError(f"{what} returned {type(model).__name__}; want a torch.nn.Module")
+    if not callable(model) or isinstance(model, type):
+        raise InputError(
+            f"{what} returned {type(model).__name__}; want a torch.nn.Module, or a callable from "
+            "images to logits"
+        )
     return model, name
 
 

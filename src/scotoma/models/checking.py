@@ -1,0 +1,174 @@
+"""What a model does with a few images: shapes, randomness, its batch, probabilities, gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.data.dataset import Dataset
+from scotoma.models.black_box import Function
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
+
+PROBE_IMAGES = 32
+SAME_BATCH = 1e-4
+"""Difference between runs of a batch that rounding explains, as a fraction of the largest logit."""
+OTHER_BATCH = 1e-3
+"""`SAME_BATCH` for batches of different sizes, which use other kernels."""
+
+Gradient = Literal["yes", "missing", "zeros", "NaN"]
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What was seen on a few test images.
+
+    Args:
+        logits: what the model returns (n, classes).
+        spread: largest difference of an image's logits between two passes.
+        shift: largest difference between an image's logits in the batch and alone.
+        gradient: the gradient of the largest logit by the images.
+    """
+
+    logits: Tensor
+    spread: float
+    shift: float
+    gradient: Gradient
+
+    @property
+    def randomised(self) -> bool:
+        """Whether the same images have other logits in another pass."""
+        return self.spread > SAME_BATCH * self._largest
+
+    @property
+    def batched(self) -> bool:
+        """Whether logits depend on the batch; what a randomised model does shows nothing of it."""
+        return not self.randomised and self.shift > OTHER_BATCH * self._largest
+
+    @property
+    def probabilities(self) -> bool:
+        """Whether the model returns probabilities."""
+        rows = self.logits.sum(1)
+        return bool(self.logits.min() >= 0) and torch.allclose(
+            rows, torch.ones_like(rows), atol=1e-3
+        )
+
+    @property
+    def _largest(self) -> float:
+        return float(self.logits.abs().max().clamp(min=1e-6))
+
+
+def check(module: nn.Module, name: str, data: Dataset) -> Checks:
+    """Evaluate a model on the first test images. The global random state does not change.
+
+    Args:
+        module: the model, in eval mode.
+        name: its name, for messages.
+        data: where the images come from.
+
+    Raises:
+        InputError: the model does not take these images or some size of batch, changes them in
+            place, or returns logits of a wrong shape or that are not finite.
+
+    >>> from scotoma.data import load_data
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    >>> check(model, "mine", load_data("digits")).gradient
+    'yes'
+    """
+    images = data.test.images(torch.arange(min(PROBE_IMAGES, len(data.test)))).to(device(module))
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(0)  # for reproducible numbers in the notes
+        logits = answer(module, name, images, data)
+        spread = _difference(answer(module, name, images, data), logits)
+        answer(module, name, images[:3], data)
+        alone = torch.cat([answer(module, name, image[None], data) for image in images])
+        gradient = _gradient(module, name, images, data)
+    return Checks(logits, spread, _difference(alone, logits), gradient)
+
+
+def device(module: nn.Module) -> torch.device:
+    """Return where a module's first parameter or buffer is; the CPU if it has none."""
+    return next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+
+
+def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tensor:
+    """Return the logits of images of `data`, float32 (n, classes); see `check` for the errors."""
+    copy = images.clone()
+    try:
+        with torch.no_grad():
+            logits = module(copy)
+    except Exception as error:  # the user's code may raise anything
+        if _wants_other_batch(module, images, reason(error)):
+            raise InputError(
+                f"model {name} fails on a batch of {len(images)} ({reason(error)}); "
+                "make it take any number of images: torch.export.export(model, (images,), "
+                "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
+            ) from None
+        shape = "x".join(map(str, data.shape))
+        raise InputError(
+            f"model {name} cannot take images of {shape} from {data.name}: {reason(error)}"
+        ) from None
+    if not torch.equal(copy, images):
+        raise InputError(
+            f"model {name} changes its input in place; write x = x - 0.5, not x -= 0.5"
+        )
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f"model {name} returns {got} for {len(images)} images; "
+            f"want logits of shape ({len(images)}, classes)"
+        )
+    if not torch.isfinite(logits).all():
+        raise InputError(
+            f"model {name} returns NaN or infinite logits on {data.name}; check weights and scale"
+        )
+    if logits.shape[1] < len(data.classes):
+        raise InputError(
+            f"model {name} has {logits.shape[1]} outputs, "
+            f"but {data.name} has labels up to {len(data.classes) - 1}"
+        )
+    return logits.float()
+
+
+def _wants_other_batch(module: nn.Module, images: Tensor, why: str) -> bool:
+    """Return whether the number of images made it fail, not the images."""
+    # The guard of an exported program on its first dimension.
+    if re.search(r"(size\(\)|shape)\[0\]", why):
+        return True
+    for size in {1, 2, 4, 8, 16, 32} - {len(images)}:
+        with contextlib.suppress(Exception), torch.no_grad():
+            module(images[:1].repeat(size, 1, 1, 1))
+            return True
+    return False
+
+
+def _gradient(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Gradient:
+    leaf = images.clone().requires_grad_()
+    try:
+        with torch.enable_grad():
+            logits = module(leaf)
+            if not logits.requires_grad:
+                return "missing"
+            total = logits.float().amax(1).sum()
+            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0]
+    except Exception as error:
+        if isinstance(module, Function):  # a callable that leaves torch, as by x.numpy()
+            return "missing"
+        raise InputError(
+            f"model {name} has no gradient by images of {data.name}: {reason(error)}"
+        ) from None
+    if gradient is None:
+        return "missing"
+    if not gradient.isfinite().all():
+        return "NaN"
+    return "yes" if gradient.any() else "zeros"
+
+
+def _difference(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())

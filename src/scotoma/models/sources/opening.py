@@ -1,0 +1,118 @@
+"""What a user may say about a model beside its name, and what every source needs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, Self
+
+from scotoma.data.dataset import Dataset
+from scotoma.utils.errors import InputError
+
+Outputs = Literal["logits", "probabilities"]
+Range = tuple[float, float]
+"""The values of black and of white pixels."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a model is opened.
+
+    Args:
+        weights: file of safetensors or a saved state dict, for a module that code builds.
+        trust: whether to open files that can run code.
+        data: data set on whose training images a defence is fitted.
+        range: values of black and white that a black box takes; None means that it is found out.
+        outputs: what a black box returns; None means that it is found out.
+
+    >>> Opening.of(value_range="0:255").range
+    (0.0, 255.0)
+    """
+
+    weights: Path | None = None
+    trust: bool = False
+    data: Dataset | None = None
+    range: Range | None = None
+    outputs: Outputs | None = None
+
+    @classmethod
+    def of(
+        cls,
+        weights: str | Path | None = None,
+        trust: bool = False,
+        data: Dataset | None = None,
+        value_range: str | Range | None = None,
+        outputs: str | None = None,
+    ) -> Self:
+        """Check what a user says.
+
+        Raises:
+            InputError: the range or the kind of outputs is not one.
+        """
+        if outputs not in (None, "logits", "probabilities"):
+            raise InputError(f"outputs={outputs}: want logits or probabilities")
+        path = None if weights is None else Path(weights).expanduser()
+        return cls(path, trust, data, value_range and _range(value_range), outputs)  # type: ignore[arg-type]
+
+    def only(self, spec: str, *allowed: str) -> None:
+        """Raise `InputError` if the user says something that means nothing for this source."""
+        goes_with = {
+            "weights": "file.py:FUNCTION",
+            "range": "onnx:FILE, maite:MODULE:OBJECT and Python callables",
+            "outputs": "onnx:FILE, maite:MODULE:OBJECT and Python callables",
+        }
+        for name, models in goes_with.items():
+            value = getattr(self, name)
+            if value is None or name in allowed:
+                continue
+            option = "value_range" if name == "range" else name
+            shown = ":".join(f"{each:g}" for each in value) if name == "range" else value
+            holds = (
+                "contains its weights" if name == "weights" else f"{option}={shown} is not for it"
+            )
+            said = f"{option}=FILE" if name == "weights" else option
+            raise InputError(f"{spec}: {holds}; {said} goes with {models}")
+
+
+def _range(text: str | Range) -> Range:
+    parts = text.split(":") if isinstance(text, str) else text
+    with contextlib.suppress(ValueError):
+        low, high = map(float, parts)
+        if low < high:
+            return low, high
+    shown = text if isinstance(text, str) else ":".join(map(str, text))
+    raise InputError(f"value_range={shown}: want LOW:HIGH, such as 0:255 or -1:1")
+
+
+def library(name: str, source: str, install: str) -> ModuleType:
+    """Import a library that only one source needs.
+
+    Raises:
+        InputError: it is not installed; the message says how to install it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = error.name or name
+        if missing.partition(".")[0] == name.partition(".")[0]:
+            why = f"need {name}, which is not installed"
+        else:
+            why = f"need {name}, which cannot be imported ({missing} is missing)"
+        raise InputError(f"models of {source}: {why}; run: pip install {install}") from None
+
+
+@contextlib.contextmanager
+def one_line(spec: str) -> Iterator[None]:
+    """Turn errors of a library while it opens a model into one line."""
+    from scotoma.models.error_summary import reason
+
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # of many libraries and the network
+        raise InputError(f"{spec}: cannot be opened ({reason(error)})") from None

@@ -1,0 +1,38 @@
+"""Models of RobustBench, which take images in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from scotoma.data.input import InputSpec
+from scotoma.models.classifier import Classifier
+from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.utils.errors import InputError
+from scotoma.utils.registry import nearest
+
+SIZES = {"cifar10": 32, "cifar100": 32, "imagenet": 224}
+"""Side of the images of each data set."""
+THREATS = ("Linf", "L2", "corruptions")
+INSTALL = "torch==2.14.1 torchvision==0.29.1 git+https://github.com/RobustBench/robustbench"
+
+
+def robustbench(rest: str, opening: Opening) -> Classifier:
+    """DATASET/THREAT/NAME: a model of RobustBench, as cifar10/Linf/Carmon2019Unlabeled."""
+    spec = f"robustbench:{rest}"
+    opening.only(spec)
+    parts = rest.split("/")
+    if len(parts) != 3:
+        raise InputError(
+            f"{spec}: want robustbench:DATASET/THREAT/NAME, such as "
+            "robustbench:cifar10/Linf/Carmon2019Unlabeled"
+        )
+    data, threat, name = parts
+    for what, value, known in (("data set", data, list(SIZES)), ("threat", threat, list(THREATS))):
+        if value not in known:
+            raise InputError(f"{spec}: unknown {what} {value!r}; {nearest(value, known)}")
+    utils: Any = library("robustbench.utils", "robustbench:DATASET/THREAT/NAME", INSTALL)
+    with one_line(spec):
+        module = utils.load_model(model_name=name, dataset=data, threat_model=threat)
+    side = SIZES[data]
+    return replace(Classifier.of(module, name), input=InputSpec((side, side)))

@@ -1,0 +1,104 @@
+"""ONNX programs: black boxes with logits."""
+
+import copy
+
+import pytest
+import torch
+
+import scotoma
+from scotoma.models.black_box import is_black_box
+from scotoma.models.loading import load_model
+from scotoma.utils.errors import InputError
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+TYPES = onnx.TensorProto
+
+
+def test_a_program_answers_as_its_network(program, linear, digits, images):
+    model = load_model(f"onnx:{program()}")
+    assert (model.name, str(model.input)) == ("digits", "8x8 as it is")
+    checked = model.checked(digits)
+    assert torch.allclose(checked.module(images), linear(images), atol=1e-5)
+    assert is_black_box(checked.module)
+    assert checked.module.range == (0, 1)
+    (note,) = checked.notes
+    assert note.startswith("The model is a black box without gradients")
+    assert copy.deepcopy(checked.module)(images).shape == (5, 10)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shape": (4, 1, 8, 8)},
+        {"shape": ("n", 64)},
+        {"shape": ("n", 8, 8, 1)},
+        {"kind": TYPES.DOUBLE},
+        {"kind": TYPES.FLOAT16},
+        {"labels": True},
+    ],
+    ids=str,
+)
+def test_programs_of_other_libraries(program, linear, digits, images, options):
+    """Batches of one size, rows of values, channels last, other types, labels beside scores."""
+    module = load_model(f"onnx:{program(**options)}").checked(digits).module
+    assert torch.allclose(module(images), linear(images), atol=2e-2)
+
+
+def test_bytes_are_bytes(program, linear, digits, images):
+    path = program(kind=TYPES.UINT8, scale=1 / 255)
+    module = load_model(f"onnx:{path}").checked(digits).module
+    assert module.range == (0, 255)
+    assert torch.equal(module(images).argmax(1), linear(images).argmax(1))
+
+
+def test_the_range_of_pixels_is_found_out_or_said(program, linear, digits, images):
+    path = program(scale=1 / 255)
+    checked = load_model(f"onnx:{path}").checked(digits)
+    assert checked.module.range == (0, 255)
+    assert "pixels in [0, 255], because it classifies" in checked.notes[0]
+    assert torch.allclose(checked.module(images), linear(images), atol=1e-4)
+    said = load_model(f"onnx:{path}", value_range="-1:1").checked(digits)
+    assert (said.module.range, len(said.notes)) == ((-1, 1), 1)
+    assert said.sha256 != checked.sha256
+
+
+def test_the_hash_follows_the_file(program):
+    first = load_model(f"onnx:{program()}").sha256
+    assert load_model(f"onnx:{program('other.onnx')}").sha256 == first
+    assert load_model(f"onnx:{program(scale=2.0)}").sha256 != first
+
+
+def test_programs_that_are_none(program, tmp_path):
+    path = program()
+    (tmp_path / "cut.onnx").write_bytes(path.read_bytes()[:-40])
+    (tmp_path / "text.onnx").write_text("no program")
+    program("rows.onnx", shape=("n", 8, 8))
+    program("ints.onnx", kind=TYPES.INT64)
+    expected = {
+        "nowhere.onnx": "no such file",
+        "": "is a folder",
+        "cut.onnx": "cannot be opened",
+        "text.onnx": "cannot be opened",
+        "rows.onnx": r"input images is tensor\(float\) of shape .*; want images",
+        "ints.onnx": r"input images is tensor\(int64\)",
+    }
+    for name, says in expected.items():
+        with pytest.raises(InputError, match=says) as error:
+            load_model(f"onnx:{tmp_path / name}")
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="weights=FILE goes with"):
+        load_model(f"onnx:{path}", weights=path)
+
+
+def test_images_of_another_size(program):
+    images, labels = torch.rand(20, 1, 9, 9), torch.arange(20) % 10
+    with pytest.raises(InputError, match="model digits cannot take images of 1x9x9") as error:
+        scotoma.audit(f"onnx:{program()}", (images, labels), "linf:0.1")
+    assert "\n" not in str(error.value)
+
+
+def test_without_the_library(program, without):
+    path = program()
+    without("onnxruntime")
+    with pytest.raises(InputError, match=r"need onnxruntime.*run: pip install onnxruntime"):
+        load_model(f"onnx:{path}")
