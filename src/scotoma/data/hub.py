@@ -65,7 +65,7 @@ class HubFiles:
 
 
 def hub(spec: str, options: ImageOptions | None = None) -> Dataset:
-    """Images of `datasets`: a name on the hub, or a folder of its form, with a split after a colon.
+    """A data set of the Hugging Face hub, or a folder in its form, with a split after a colon.
 
     Without a split the test images are those of `test`, `validation` or the only split. Training
     images are those of `train`, if that is another. Images are decoded as those of a folder.
