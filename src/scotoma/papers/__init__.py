@@ -14,6 +14,7 @@ ITEMS = Table(
         "zhang2019/figure1": "papers.zhang2019.figures:Figure1",
         "zhang2019/figure2": "papers.zhang2019.figures:Figure2",
         "zhang2019/figure3": "papers.zhang2019.figures:Figure3",
+        "zhang2019/choices": "papers.zhang2019.choices:Choices",
         "zhang2019/figure4": "papers.zhang2019.figures:Figure4",
         "zhang2019/figure5": "papers.zhang2019.figures:Figure5",
         "zhang2019/provable": "papers.zhang2019.provable:Provable",

@@ -9,10 +9,11 @@ import numpy as np
 
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.papers.checks import Check, larger, more_errors, wider_gap
+from scotoma.papers.checks import Check, decided, larger, more_errors, wider_gap
 from scotoma.papers.duan2023 import published
 from scotoma.papers.duan2023.examination import Measured, Models
 from scotoma.results.finding import Row
+from scotoma.utils.stats import RESAMPLES, Estimate
 
 
 def of_sweep(models: Models) -> list[Check]:
@@ -24,6 +25,7 @@ def of_sweep(models: Models) -> list[Check]:
         *(unequal(models, *pair, over) for over in published.FITS for pair in pairs),
         *guided(robust, last),
         *gap(natural, robust, both),
+        *odds_gap(natural, robust, both),
         *covered(robust, last),
         *exposed(natural, robust, both),
     ]
@@ -60,6 +62,50 @@ def gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
         claim = f"importance adds more errors under noise of type {kind} after adversarial training"
         wide, narrow = by_order("robust", robust, kind), by_order("natural", natural, kind)
         yield wider_gap(claim, {"where": where}, wide, narrow)
+
+
+def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
+    """Importance multiplies the odds of an error more for the robust model.
+
+    A difference of rates shrinks where errors are rare or the rule; the ratio of odds does not.
+    """
+    for kind in TYPES:
+        logs = [log_odds(m.noise(kind), m.noise(kind, "random")) for m in (robust, natural)]
+        ratios = [float(np.exp(each[0])) for each in logs]
+        low, high = np.quantile((logs[0] - logs[1])[1:], [0.025, 0.975])
+        difference = Estimate(float(logs[0][0] - logs[1][0]), float(low), float(high), len(robust))
+        claim = (
+            f"importance multiplies the odds of an error under noise of type {kind} more after "
+            "adversarial training (difference of logarithms)"
+        )
+        sides = ("robust, odds ratio", ratios[0]), ("natural, odds ratio", ratios[1])
+        yield decided(claim, {"where": where}, sides, difference)
+
+
+def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the log odds ratio of two error rates, then those of resamples of the images.
+
+    Half an image is added to errors and to correct predictions (Haldane 1956).
+
+    Args:
+        first, second: errors of the same images, or shares of draws, (n,).
+    """
+    n = len(first)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    weights = np.vstack([np.ones(n), drawn])
+    of_first, of_second = (
+        np.log(wrong + 0.5) - np.log(n - wrong + 0.5)
+        for wrong in (weights @ first, weights @ second)
+    )
+    return of_first - of_second
+
+
+def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
+    """Return the odds ratio of two error rates of the same images, with a bootstrap interval."""
+    logs = log_odds(first, second)
+    low, high = np.quantile(logs[1:], [0.025, 0.975])
+    value, low, high = (float(np.exp(each)) for each in (logs[0], low, high))
+    return Estimate(value, low, high, len(first))
 
 
 def by_order(name: str, model: Measured, kind: str) -> tuple[str, np.ndarray, np.ndarray]:

@@ -53,6 +53,7 @@ class Study(Comparison):
             tables={
                 "gini": lines(models, _gini),
                 **{f"noise_{kind}": lines(ends, partial(_noise, kind=kind)) for kind in TYPES},
+                "odds": lines(models, _odds),
                 "occlusion": lines(models, _occlusion),
                 **{f"occlusion_{i}": lines(models, partial(_by_size, number=i)) for i in range(2)},
                 "lorenz": lines(models, _lorenz),
@@ -211,6 +212,16 @@ def _noise(eps: str, each: Measured, kind: str) -> list[Row]:
         cells(model=f"{eps}, {order}", k=k, error=rate(each.noise(kind, order, k)), n=len(each))
         for order, k in product(ORDERS, each.counts)
     ]
+
+
+def _odds(eps: str, each: Measured) -> list[Row]:
+    """Return odds ratios of errors under noise on important and on random values."""
+    made = []
+    for kind, k in product(TYPES, each.counts):
+        ratio = claims.odds_ratio(each.noise(kind, k=k), each.noise(kind, "random", k))
+        line = {"trained_for": eps, "type": kind, "k": k}
+        made.append(cells(**line, odds_ratio=ratio, n=len(each)))
+    return made
 
 
 def _occlusion(eps: str, each: Measured) -> list[Row]:

@@ -1,0 +1,208 @@
+"""Figure 3 by other choices in equation 2: k, p, the length of features, and the space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from scotoma.data.dataset import Sample
+from scotoma.execution import records as rec
+from scotoma.execution.run import Run
+from scotoma.metrics.neighbours import nearest_distances, unit_length
+from scotoma.models.features import PIXELS
+from scotoma.papers.checks import Check, within
+from scotoma.papers.figures import curve
+from scotoma.papers.item import Context, Item, cells, lines, ours
+from scotoma.papers.zhang2019 import how, images, settings
+from scotoma.probes.distance.trend import Trend
+from scotoma.results.finding import Finding, Row
+from scotoma.utils.stats import spearman
+
+TRAINING = 10_000
+"""Training images drawn at random, to which distances are measured."""
+COUNTS = (1, 2, 5, 10, 20, 50)
+"""Numbers of nearest training images. The paper has 5 and says that others hardly differ."""
+NORMS = (1.0, 2.0, math.inf)
+SPACES = ("features", "features of unit length", "pixels")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to measure the distance to the training data.
+
+    Args:
+        space: one of `SPACES`.
+        k: number of nearest training images.
+        p: order of the norm.
+        kernel: take the negative log density of a Gaussian kernel on these images in place of their
+            mean distance; its width is the median distance to them.
+    """
+
+    space: str
+    k: int = 5
+    p: float = 2.0
+    kernel: bool = False
+
+    def __str__(self) -> str:
+        if self.kernel:
+            return f"{self.space}, kernel density"
+        norm = "" if self.p == 2 else f", p = {self.p:g}"
+        return f"{self.space}, k = {self.k}{norm}"
+
+    def measure(self, nearest: np.ndarray) -> np.ndarray:
+        """Return the distances (m,) for those to the nearest training images (m, k), ascending."""
+        if not self.kernel:
+            return nearest[:, : self.k].mean(1)
+        exponent = -0.5 * (nearest / np.median(nearest)) ** 2
+        return -np.logaddexp.reduce(exponent, axis=1)
+
+
+CHOICES = (
+    *(Choice(space, k) for space in SPACES[:2] for k in COUNTS),
+    *(Choice(space, p=p) for space in SPACES[:2] for p in NORMS if p != 2),
+    Choice("pixels"),
+    *(Choice(space, COUNTS[-1], kernel=True) for space in SPACES[:2]),
+)
+"""The first of a space with k = 5 and p = 2 is the paper's."""
+
+
+class Choices(Item):
+    """Rank correlation of distance and smallest perturbation, by how distance is measured."""
+
+    title = "Figure 3 by other choices of the distance, for two networks"
+    source = "Zhang et al. 2019, equation 2 and section 4.2, Figure 3"
+    models = ("cifar-robust", "cifar-pgd-4")
+
+    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+        measured = context.each(
+            self.title,
+            dict(zip(self.models, self.models, strict=True)),
+            lambda m: trends(context, m),
+        )
+        rows, summary = lines(measured, _rows), lines(measured, _summary)
+        said = (
+            f"{line['model']} {line['spearman']:.2f} ({line['spearman_low']:.2f} to "
+            f"{line['spearman_high']:.2f})"
+            for line in summary
+        )
+        caption = (
+            "Rank correlation of distance and smallest perturbation against the number of nearest "
+            "training images, with 95% intervals."
+        )
+        labels = ("nearest training images, k", "rank correlation")
+        return rows, self.finding(
+            name,
+            [check for model, each in measured.items() for check in _checks(model, each)],
+            f"Rank correlation of distance and smallest perturbation: {'; '.join(said)}.",
+            how(context),
+            f"Distances are to {TRAINING:,} random training images, in the features of the robust "
+            f"model or in pixels. The kernel density is Gaussian, over the {COUNTS[-1]} nearest "
+            "training images.",
+            rule="the interval of the rank correlation lies below 0",
+            numbers={"n": min(line["n"] for line in summary)},
+            summary=summary,
+            tables={"by_k": lines(measured, _by_k)},
+            figures=(curve("by_k", caption, "k", "spearman", "line", labels),),
+        )
+
+
+Measured = tuple[dict[Choice, Trend], np.ndarray]
+"""Trends by choice, and the length of each image's features, (n,)."""
+SHOWN = (Choice(SPACES[0]), Choice(SPACES[1]))
+"""Choices that are compared with the paper: its own, and the same with features of unit length."""
+
+
+def trends(context: Context, model: str) -> Measured:
+    """Attack a model, and return how robustness changes with each distance."""
+    run = context.run(model)
+    few = run.subset(run.correct_indices(images(context)))
+    threat, n = run.claim.threat, str(TRAINING)
+    records = rec.correct(few.attack(settings(context).make_attack(threat), what=f"  {model}"))
+    config = {"training": n, "choices": [str(choice) for choice in CHOICES], "seed": run.seed}
+    distances = few.table("choices of distance", config, lambda: _distances(few))
+    table = records.join(distances, on="index", maintain_order="left")
+    shared = (
+        table["margin"].to_numpy(),
+        table[threat.norm].to_numpy(),
+        rec.successes(records, threat.eps, threat.norm),
+        run.seed,
+    )
+    each = {choice: Trend(table[str(choice)].to_numpy(), *shared) for choice in CHOICES}
+    return each, table["length"].to_numpy()
+
+
+def _distances(run: Run) -> pl.DataFrame:
+    data = run.claim.data
+    assert data.train is not None
+    train = Sample(data.train, TRAINING, run.seed)
+    read = {
+        layer: (run.features(train, layer), run.features(data.test, layer, run.indices))
+        for layer in (None, PIXELS)
+    }
+    features = read[None]
+    unit = tuple(map(unit_length, features))
+    spaces = dict(zip(SPACES, (features, unit, read[PIXELS]), strict=True))
+    nearest = {
+        (space, p): nearest_distances(*spaces[space], max(COUNTS), p)
+        for space, p in dict.fromkeys((choice.space, choice.p) for choice in CHOICES)
+    }
+    return pl.DataFrame(
+        {
+            "index": run.indices.numpy(),
+            "length": np.linalg.norm(features[1], axis=1),
+            **{str(c): c.measure(nearest[c.space, c.p]) for c in CHOICES},
+        }
+    )
+
+
+def _rows(model: str, measured: Measured) -> list[Row]:
+    rows = []
+    for choice, trend in measured[0].items():
+        found = {
+            "rank correlation": trend.overall,
+            "rank correlation at equal margin": trend.given_margin,
+            "success, nearest fifth": trend.near,
+            "success, farthest fifth": trend.far,
+        }
+        rows += ours({"model": model, "distance": str(choice)}, found)
+    return rows
+
+
+def _summary(model: str, measured: Measured) -> list[Row]:
+    each, length = measured
+    return [
+        cells(
+            model=f"{model}, {choice.space}",
+            spearman=each[choice].overall,
+            at_equal_margin=each[choice].given_margin,
+            at_equal_length=each[choice].given(length),
+            nearest_fifth=each[choice].near,
+            farthest_fifth=each[choice].far,
+            with_length=spearman(each[choice].distance, length, each[choice].seed),
+            n=len(length),
+        )
+        for choice in SHOWN
+    ]
+
+
+def _checks(model: str, measured: Measured) -> list[Check]:
+    return [
+        within(
+            f"robustness falls with the distance in {choice.space}",
+            {"where": model},
+            measured[0][choice].overall,
+            high=0,
+        )
+        for choice in SHOWN
+    ]
+
+
+def _by_k(model: str, measured: Measured) -> list[Row]:
+    return [
+        cells(line=f"{model}, {choice.space}", k=choice.k, spearman=trend.overall)
+        for choice, trend in measured[0].items()
+        if choice.k in COUNTS and choice.p == 2 and choice.space != PIXELS and not choice.kernel
+    ]
