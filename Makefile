@@ -4,7 +4,7 @@ BIN := .venv/bin
 # torch is pinned: an open range takes a build with gigabytes of CUDA libraries
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test slow lint bench claims clean
+.PHONY: demo test slow test-hub lint bench claims clean
 
 demo: .venv/installed
 	$(BIN)/scotoma demo --out runs/demo
@@ -15,6 +15,10 @@ test: .venv/dev
 
 slow: .venv/dev
 	$(BIN)/pytest -m slow
+
+# models of torchvision and timm, whose torch is another build, in an environment of its own: 6 GB
+test-hub: .venv-hub/installed
+	OMP_NUM_THREADS=1 .venv-hub/bin/pytest -m hub tests/models/sources
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -30,7 +34,7 @@ claims: .venv/peers
 	$(BIN)/python benchmarks/claims.py
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache
+	rm -rf .venv .venv-hub runs build dist .pytest_cache .ruff_cache
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "scotoma needs Python 3.11 or newer")'
@@ -40,6 +44,11 @@ clean:
 
 .venv/dev: .venv/installed
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv-hub/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-hub
+	.venv-hub/bin/pip install --quiet --disable-pip-version-check torch==2.14.1 torchvision==0.29.1 timm pytest --editable .
 	touch $@
 
 .venv/peers: .venv/installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -22,6 +24,7 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
+from scotoma.models.black_box import is_black_box
 from scotoma.models.diagnosis import stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
@@ -38,6 +41,8 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
 
+MANY_VALUES, DIRECTIONS = 512, 64
+"""Values of an image from which gradients of a black box are estimated along random directions."""
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
 
@@ -232,13 +237,16 @@ def _without_train(probes: Mapping[str, Probe], claim: Claim) -> list[str]:
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
     """Return the settings of the audit; unknown names are errors before the work begins."""
-    gradient = declared_gradient(claim.model.module)
+    many = math.prod(claim.data.shape) > MANY_VALUES and is_black_box(claim.model.module)
+    gradients: dict[str, Any] = {
+        "gradient": declared_gradient(claim.model.module),
+        "directions": DIRECTIONS if many else None,
+    }
     if isinstance(attack, str):
-        settings = Settings(attack, gradient=gradient)
+        settings = Settings(attack, **gradients)
     else:
-        settings = replace(
-            attack, sources=load_others(attack.sources, claim.data), gradient=gradient
-        )
+        sources = load_others(attack.sources, claim.data)
+        settings = replace(attack, sources=sources, **gradients)
     settings.make_attack(claim.threat)
     return settings
 

@@ -18,6 +18,8 @@ from scotoma.utils.random import Randomness
 DRAWN = 32
 """Random directions of an image that are drawn and evaluated at once."""
 
+STEP = 0.1
+"""Distance of the two points of a difference from the image, in each value."""
 STREAM = -1
 """Stream of random numbers for the directions; attacks number theirs from 0."""
 
@@ -47,7 +49,7 @@ class Estimated(Wrapped):
     """
 
     id: ClassVar[str] = "estimate"
-    step: float = 0.1
+    step: float = STEP
     directions: int | None = None
 
     def __post_init__(self):
@@ -62,10 +64,10 @@ class Estimated(Wrapped):
 
     def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
         stream = random.fork(STREAM)
-        return _Estimating(model, len(images), images.device, self.step, self.directions, stream)
+        return Estimating(model, len(images), images.device, self.step, self.directions, stream)
 
 
-class _Estimating(PerImage):
+class Estimating(PerImage):
     """The model's own logits, with estimated gradients."""
 
     def __init__(
@@ -137,7 +139,7 @@ class _Logits(torch.autograd.Function):
     """The model's forward pass, with finite differences as its backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, model: _Estimating, owners: Tensor) -> Tensor:
+    def forward(ctx: Any, images: Tensor, model: Estimating, owners: Tensor) -> Tensor:
         ctx.save_for_backward(images, owners)
         ctx.model = model
         return answer(model.model, images, owners).float()

@@ -13,6 +13,7 @@ from scotoma.attacks import follows_gradients, make
 from scotoma.attacks.adaptive.adapted import Adapted
 from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.core.gradient import with_gradient
+from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
@@ -41,6 +42,7 @@ class Settings:
         sources: the models on which the attack makes its examples, where it is `transfer`.
         gradient: "exact", "bpda" or "estimate" (`attacks.core.gradient.with_gradient`), for an
             attack other than `strong` that follows gradients.
+        directions: random directions of an estimated gradient; None means every value in turn.
         plan: how the attack `strong` adapts to the model (`execution.planning`).
     """
 
@@ -48,6 +50,7 @@ class Settings:
     sources: tuple[Classifier, ...] = ()
     gradient: str = "exact"
     plan: Plan = CLEAN
+    directions: int | None = None
 
     @property
     def followed(self) -> str:
@@ -68,7 +71,11 @@ class Settings:
                 return Strong(threat, until, look=False)
             return Adapted(threat, until, self.plan)
         attack = make(self.attack, threat, until=until, sources=self.sources)
-        return with_gradient(attack, self.gradient) if follows_gradients(attack) else attack
+        if not follows_gradients(attack):
+            return attack
+        if self.gradient == "estimate" and self.directions:
+            return Estimated(attack, directions=self.directions)
+        return with_gradient(attack, self.gradient)
 
 
 class Probe:

@@ -13,17 +13,21 @@ from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.adaptive.views import View, Viewed
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import select
 from scotoma.attacks.hop_skip_jump import HopSkipJump
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
+from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE
 from scotoma.utils.random import Randomness
 
 QUERIES = 5000
 """Queries of random search on every image that withstands gradients, as in AutoAttack."""
+STEPS = 40
+"""Steps along estimated gradients, each of up to 65 queries."""
 DECISIONS = 1500
 """Queries of the search by decisions, the last on images that withstand everything else."""
 
@@ -51,6 +55,8 @@ class Adapted(BoundedAttack):
     plan: Plan = CLEAN
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        if self.plan.blind:
+            return self._by_answers(model, images, labels, random)
         views = self.plan.views or (View(),)
         best = images.clone()
         averaged = views[0].random  # then each step takes as many passes as there are draws
@@ -69,6 +75,36 @@ class Adapted(BoundedAttack):
             part, stream = images[rows], random.fork(number).select(rows)
             found = attack(select(model, rows), part, labels[rows], generator=stream)
             best[rows] = self._nearer(part, best[rows], found)
+        return best
+
+    def _by_answers(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        """Return images found without any gradient of the model, the cheapest attacks first.
+
+        Random search and steps along estimated gradients look for an image within eps. The search
+        by decisions begins there, or anywhere if they find none, and comes nearer.
+        """
+        best = images.clone()
+        steps = Viewed(PGD(self.threat, steps=STEPS, loss=margin), self.plan.views[0])
+        for number, attack in enumerate((Square(self.threat, queries=QUERIES), steps)):
+            rows = (best == images).flatten(1).all(1).nonzero().squeeze(1)
+            if len(rows):
+                part, stream = select(model, rows), random.fork(number).select(rows)
+                best[rows] = attack(part, images[rows], labels[rows], generator=stream)
+        fooled = (best != images).flatten(1).any(1)
+        walk = HopSkipJump(self.norm, queries=DECISIONS)
+        for inside in (True, False):
+            rows = (fooled == inside).nonzero().squeeze(1)
+            if len(rows):
+                found = walk(
+                    select(model, rows),
+                    images[rows],
+                    labels[rows],
+                    start=best[rows] if inside else None,
+                    generator=random.fork(2).select(rows),
+                )
+                best[rows] = self._nearer(images[rows], best[rows], found)
         return best
 
     def _search(self, first: bool) -> MinLinf | MinL2:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.adaptive.look import FEWEST, Look, look
-from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers
+from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers, root
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Oracle, select
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
+from scotoma.models.black_box import is_black_box
 from scotoma.utils.random import Randomness
 
 DRAWS = 8
@@ -29,7 +30,8 @@ SHORT, NEARER = 2, 0.01
 share of the margin of the image itself."""
 VIEWS = 2
 """Largest number of views in a plan."""
-BLIND = "no gradient"
+BLIND = View("estimate", draws=32)
+"""The view of a model without any gradient."""
 
 MECHANISMS = {
     "missing": "the gradient is cut",
@@ -70,6 +72,11 @@ class Plan:
         return not self.views
 
     @property
+    def blind(self) -> bool:
+        """Whether no gradient of the model leads anywhere, so that its answers must do."""
+        return any(view.steps == "estimate" for view in self.views)
+
+    @property
     def random(self) -> bool:
         """Whether the model's answers are random."""
         return bool(self.look and self.look.shows("random"))
@@ -78,6 +85,9 @@ class Plan:
         if self.clean:
             return "The exact gradient leads attacks."
         reasons = "; ".join(self.mechanisms)
+        if self.blind:
+            followed = ", ".join(map(str, self.views))
+            return f"Attacks use random search, {followed}, and decisions, because {reasons}."
         return f"Attacks follow {', then '.join(map(str, self.views))}, because {reasons}."
 
     def as_json(self) -> dict[str, Any]:
@@ -124,6 +134,8 @@ def make_plan(
     seen = look(model, images, labels, threat, random.fork(0))
     if seen.clean:
         return Plan(look=seen)
+    if is_black_box(root(model)):
+        return Plan((BLIND,), ("the model is a black box",), look=seen)
     few = torch.arange(seen.images, device=images.device)
     model, images, labels = select(model, few), images[few], labels[few]
     named = [text for field, text in MECHANISMS.items() if seen.shows(field)]
@@ -140,6 +152,8 @@ def make_plan(
     shares = [float(each.mean()) for each in successes]
     chosen = _cover(successes)
     gates = [f"functions of the model {what}" for what in seen.gates]
+    if seen.missing and max(shares) <= shares[0]:  # no view leads anywhere
+        return Plan((BLIND,), tuple(named), _named(views, shares), seen)
     gained = chosen[0] and _gains(successes[chosen[0]], successes[0])
     if not named and not gained:
         return Plan(look=seen, pilot=_named(views, shares))  # gates that hide nothing

@@ -14,6 +14,7 @@ from scotoma.attacks.bpda import StraightThrough, straight
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted, PerImage, answer
 from scotoma.attacks.core.wrapper import Wrapped
+from scotoma.attacks.estimated import STEP, Estimating
 from scotoma.models.classifier import votes
 from scotoma.utils.random import Randomness
 
@@ -30,8 +31,9 @@ class View:
     Args:
         steps: "exact"; "straight" through steps (BPDA); "open", also through dead zones, masks,
             saturation and cut graphs; "skip", also around modules from images to images; "inner",
-            the gradient of the classifiers inside the model, as if the rest were the identity.
-        draws: number of passes whose gradients are averaged.
+            the gradient of the classifiers inside the model, as if the rest were the identity;
+            "estimate", from differences of answers.
+        draws: number of passes whose gradients are averaged, or of directions of an estimate.
         sigma: standard deviation of normal noise on the image in each of these passes, antithetic.
         reach: the size of the threat in each value, over which gates are looked at.
         random: whether the answer is a vote of the draws, for a model whose answers are random.
@@ -55,7 +57,10 @@ class View:
             "open": "gradients through open gates",
             "skip": "gradients around modules that change the image",
             "inner": "gradients of the classifier inside the model",
+            "estimate": "gradients estimated from answers",
         }[self.steps]
+        if self.steps == "estimate":
+            return f"{text} along {self.draws} directions"
         if self.draws > 1:
             text += f", mean of {self.draws} draws"
         return text + (f" with noise {self.sigma:.3g}" if self.sigma else "")
@@ -86,6 +91,8 @@ class Viewed(Wrapped):
     view: View = EXACT
 
     def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
+        if self.view.steps == "estimate":
+            return estimated(model, images, self.view.draws, random.fork(STREAM))
         viewed = _Model(model, len(images), images.device, self.view, random.fork(STREAM))
         if self.view.steps in ("open", "skip") and len(images):
             viewed.look_around(images)
@@ -144,7 +151,7 @@ class _Model(PerImage):
     def _through(self, images: Tensor, owners: Tensor) -> Tensor:
         steps = self.view.steps
         if steps == "inner":
-            inner = [_root(self.model).get_submodule(name) for name in self.view.inner]
+            inner = [root(self.model).get_submodule(name) for name in self.view.inner]
             parts = torch.stack([_inside(self.model, part, images, owners) for part in inner])
             return parts.mean(0)
         if steps in ("exact", "straight"):
@@ -165,6 +172,13 @@ class _Model(PerImage):
         return logits
 
 
+def estimated(model: nn.Module, images: Tensor, directions: int, random: Randomness) -> Estimating:
+    """Return a model with gradients estimated along random directions, or along all of them where
+    these are fewer."""
+    few = directions if directions < images[:1].numel() else None
+    return Estimating(model, len(images), images.device, STEP, few, random)
+
+
 def inner_classifiers(
     model: nn.Module, images: Tensor, labels: Tensor, classes: int, share: float = 0.5
 ) -> tuple[str, ...]:
@@ -180,7 +194,7 @@ def inner_classifiers(
         share: accuracy from which a module counts as a classifier.
     """
     names: list[str] = []
-    for name, module in _root(model).named_modules():
+    for name, module in root(model).named_modules():
         outer = any(name.startswith(f"{other}.") for other in names)
         if not name or outer or isinstance(module, nn.ModuleList | nn.ModuleDict):
             continue
@@ -217,7 +231,8 @@ def _inside(model: nn.Module, part: nn.Module, images: Tensor, owners: Tensor) -
     return part(images)
 
 
-def _root(model: nn.Module) -> nn.Module:
+def root(model: nn.Module) -> nn.Module:
+    """Return the model itself, without what counts its passes or knows its images."""
     while isinstance(model, PerImage):
         model = model.model
     return model

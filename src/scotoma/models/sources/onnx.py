@@ -46,8 +46,19 @@ def onnx(rest: str, opening: Opening) -> Classifier:
     program = Program(session, path)
     limits = opening.range or ((0.0, 255.0) if program.type == np.uint8 else None)
     module = BlackBox(program, limits, opening.outputs)
-    module.content = file_hash(path)
+    module.content = " ".join(map(file_hash, [path, *_weights_beside(path)]))
     return replace(Classifier.of(module, path.stem), input=program.size)
+
+
+def _weights_beside(path: Path) -> list[Path]:
+    """Return the files beside a program that it names as the place of its weights."""
+    content = path.read_bytes()
+    marks = {
+        each: b"location\x12" + bytes([len(name)]) + name
+        for each in sorted(path.parent.iterdir())
+        if each != path and each.is_file() and len(name := each.name.encode()) < 128
+    }
+    return [each for each, mark in marks.items() if mark in content]
 
 
 class Program:

@@ -30,6 +30,7 @@ def torchvision(rest: str, opening: Opening) -> Classifier:
     if chosen and chosen not in known.__members__:
         raise InputError(f"{spec}: unknown weights; {nearest(chosen, list(known.__members__))}")
     weights = known[chosen] if chosen else known.DEFAULT
+    _transforms(weights, rest)  # before anything is downloaded
     with one_line(spec):
         network = models.get_model(name, weights=weights if opening.weights is None else None)
     if opening.weights is not None:
@@ -43,11 +44,16 @@ def of_torchvision(network: nn.Module, weights: Any, name: str) -> Classifier:
     Raises:
         InputError: these are not the transforms of an image classifier.
     """
-    said = weights.transforms()
-    if type(said).__name__ != "ImageClassification":
-        raise InputError(f"torchvision:{name}: no image classifier")
+    said = _transforms(weights, name)
     crop, resize = said.crop_size[0], said.resize_size[0]
     spec = InputSpec((crop, crop), resize, (crop, crop), said.interpolation.value)
     module = Prepared(network, spec, said.mean, said.std, odd="round")
     classes = tuple(weights.meta.get("categories", ())) or None
     return replace(Classifier.of(module, name), classes=classes, input=spec)
+
+
+def _transforms(weights: Any, name: str) -> Any:
+    said = weights.transforms()
+    if type(said).__name__ != "ImageClassification":
+        raise InputError(f"torchvision:{name}: no image classifier")
+    return said

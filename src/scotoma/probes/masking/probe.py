@@ -29,6 +29,7 @@ from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.metrics.surface import CLOSE, loss_surface
+from scotoma.models.black_box import is_black_box
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED
@@ -82,9 +83,12 @@ class Masking(Probe):
         return source_facts(self.sources)
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
+        decides = rule(self.tolerated, self.overshoot)
+        if is_black_box(claim.model.module):
+            why = "The model is a black box, which has no gradients that could be masked."
+            return lambda ledger: Finding("masking", self.question, "not applicable", decides, why)
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
-            decides = rule(self.tolerated, self.overshoot)
             nothing = "not applicable", decides, NOTHING_TO_ATTACK
             return lambda ledger: Finding("masking", self.question, *nothing)
         others = [

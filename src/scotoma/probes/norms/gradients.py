@@ -13,6 +13,7 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.estimated import Estimated
 from scotoma.claim import Claim
 from scotoma.execution.run import Attack, Measurement, Run
+from scotoma.models.black_box import is_black_box
 from scotoma.utils.random import Randomness
 
 LOOKED = 16
@@ -56,6 +57,8 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     The kinds are exact, BPDA and differences of logits, in this order.
     """
     said = declared_gradient(claim.model.module)
+    if is_black_box(claim.model.module):
+        return Gradients(said, "The model is a black box without gradients")
     if said != "exact":
         return Gradients(
             said, "The model declares that its logits have no useful gradient by the image"

@@ -12,6 +12,7 @@ from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
+from scotoma.models.black_box import is_black_box
 from scotoma.probes.base import (
     OF_CORRECT,
     Conclusion,
@@ -63,7 +64,7 @@ class Robustness(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         own = run.attack(settings.make_attack(claim.threat), what="robustness")
         plain = None
-        if not settings.plan.clean:
+        if not settings.plan.clean and not is_black_box(claim.model.module):
             exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
             plain = run.attack(exact, what="robustness by plain attacks")
         return partial(self._report, claim, run, settings, own, plain)
