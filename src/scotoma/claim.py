@@ -79,9 +79,9 @@ class Threat:
         return cls(norm, eps)
 
     def __str__(self) -> str:
-        scaled = self.eps * 255
-        whole = abs(scaled - round(scaled)) < 1e-9 and self.eps < 0.1
-        return f"{self.norm}:{round(scaled)}/255" if whole else f"{self.norm}:{self.eps:g}"
+        halves = self.eps * 510
+        whole = abs(halves - round(halves)) < 1e-9 and self.eps < 0.1
+        return f"{self.norm}:{round(halves) / 2:g}/255" if whole else f"{self.norm}:{self.eps:g}"
 
     def project(self, images: Tensor, originals: Tensor) -> Tensor:
         """Project `images` into the threat around `originals`, then into [0, 1]: (n, c, h, w)."""
