@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, TypeGuard
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,6 +29,8 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite
 from scotoma.utils.text import norm_name
 
+VISIBLE = 0.05
+"""Changes of pixels below this are magnified to be seen."""
 OF_CORRECT = "of correctly classified images"
 Conclusion = Callable[[Ledger], Finding]
 """From the ledger, once the evidence of all probes is in, to the finding of a probe."""
@@ -188,5 +191,24 @@ def sized_threat(threat: Threat) -> str:
 
 
 def sized(record: Row, norm: str) -> str:
-    """Return the size of a perturbation for the text below an image: "L-inf 0.123"."""
-    return f"{norm_name(norm)} {record[norm]:.3f}"
+    """Return the size of a perturbation for the text below an image: "L-inf 0.123".
+
+    >>> sized({"linf": 0.1234}, "linf"), sized({"linf": 0.00028}, "linf")
+    ('L-inf 0.123', 'L-inf 0.00028')
+    """
+    size = record[norm]
+    return f"{norm_name(norm)} {size:.3f}" if size >= 0.01 else f"{norm_name(norm)} {size:.2g}"
+
+
+def as_picture(change: np.ndarray) -> np.ndarray:
+    """Return changes of images as images: grey where nothing changes, faint ones magnified.
+
+    Args:
+        change: (k, c, h, w) in [-1, 1].
+
+    >>> as_picture(np.array([[[[0.5, -1.0]]], [[[0.001, -0.002]]]])).round(3).tolist()
+    [[[[0.75, 0.0]]], [[[0.625, 0.25]]]]
+    """
+    largest = np.abs(change).max((1, 2, 3), keepdims=True)
+    times = np.where(largest < VISIBLE, 0.5 / np.maximum(largest, 1e-12), 1.0)
+    return 0.5 + change * times / 2

@@ -18,6 +18,7 @@ from scotoma.probes.base import (
     Conclusion,
     Probe,
     Settings,
+    as_picture,
     columns,
     correct,
     sized,
@@ -228,7 +229,7 @@ class Robustness(Probe):
     def _images(run: Run, norm: str, chosen: pl.DataFrame) -> np.ndarray:
         attacks = chosen[f"{norm}_attack"].to_list()
         original, _, adversarial = run.examples(attacks, None, chosen["index"].to_list())
-        return np.stack([original, adversarial, 0.5 + (adversarial - original) / 2], axis=1)
+        return np.stack([original, adversarial, as_picture(adversarial - original)], axis=1)
 
     @staticmethod
     def _gallery(chosen: pl.DataFrame, norm: str) -> Gallery:
@@ -237,7 +238,7 @@ class Robustness(Probe):
             "Test images that are fooled within the claimed eps, from the smallest perturbation to "
             "the largest.",
             images="examples",
-            columns=["original", "adversarial", "difference (grey is none)"],
+            columns=["original", "adversarial", "difference (grey is none; faint ones magnified)"],
             captions=[
                 [
                     f"{row['label']}",

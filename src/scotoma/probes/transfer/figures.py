@@ -9,6 +9,7 @@ import torch
 from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
+from scotoma.probes.base import as_picture
 from scotoma.probes.transfer.analysis import ANY, TransferAnalysis
 from scotoma.probes.transfer.matrix import Cell, Matrix
 from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
@@ -81,7 +82,7 @@ def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]
             unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made
         )
         example = found[rec.EXAMPLE].to_numpy().reshape(original.shape)
-        triples.append([original, example, 0.5 + (example - original) / 2])
+        triples.append([original, example, as_picture((example - original)[None])[0]])
     return np.array(triples)
 
 
@@ -94,7 +95,7 @@ def _gallery(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> Gallery:
         "Test images that the audited model classifies correctly, and examples made on other "
         f"models that fool it.{said}",
         images="examples",
-        columns=["original", "example", "difference (grey is none)"],
+        columns=["original", "example", "difference (grey is none; faint ones magnified)"],
         captions=[
             [
                 f"{labels[row]}",
