@@ -24,7 +24,8 @@ def images(digits):
 
 def test_the_plan_of_a_black_box(linear, images):
     box = BlackBox(lambda x: linear(x).numpy())
-    plan = make_plan(box, *images, THREAT, Randomness.default(images[0]))
+    x, labels = images
+    plan = make_plan(box, x, labels, THREAT, Randomness.default(x))
     assert plan.blind
     assert not plan.clean
     assert str(plan) == (
@@ -39,7 +40,8 @@ def test_the_plan_of_a_module_that_leaves_torch(linear, images):
         def forward(self, x):
             return torch.from_numpy(linear(x.detach()).numpy())
 
-    plan = make_plan(Left(), *images, THREAT, Randomness.default(images[0]))
+    x, labels = images
+    plan = make_plan(Left(), x, labels, THREAT, Randomness.default(x))
     assert plan.blind
     assert "the gradient is cut" in plan.mechanisms
 

@@ -90,10 +90,9 @@ def test_from_a_file(tmp_path):
 
 
 def test_answers_of_a_wrong_shape(digits):
-    short = Model(None)
-    short.net = lambda images: images.flatten(1)[:, :3]
+    short = Model(lambda images: images.flatten(1)[:, :3])
     with pytest.raises(InputError, match="has 3 outputs, but digits has labels up to 9"):
         load(short, value_range="0:1").checked(digits)
-    short.net = lambda images: torch.zeros(1)
+    short = Model(lambda images: torch.zeros(1))
     with pytest.raises(InputError, match=r"returns \(1,\) for 32 images|cannot take images"):
         load(short, value_range="0:1").checked(digits)

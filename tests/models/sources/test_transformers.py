@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from scotoma.models.loading import load_model
+from scotoma.models.preparation import Prepared
 from scotoma.models.sources.transformers import TOLERANCE
 from scotoma.utils.errors import InputError
 
@@ -92,6 +93,7 @@ def folders(library, tmp_path_factory):
 @pytest.mark.parametrize("size", [(48, 90), (131, 70)])
 def test_the_module_does_what_the_processor_does(library, folders, name, size):
     model = load_model(f"hf:{folders / name}").module
+    assert isinstance(model, Prepared)
     processor = library.AutoImageProcessor.from_pretrained(folders / name)
     channels = 1 if name == "grey" else 3
     coarse = np.random.default_rng(1).integers(0, 256, (9, 9, channels), np.uint8)
@@ -119,6 +121,7 @@ def test_what_the_configuration_says(folders):
 
 def test_images_of_the_networks_size_are_only_normalised(folders):
     module = load_model(f"hf:{folders / 'convnext'}").module
+    assert isinstance(module, Prepared)
     images = torch.rand(2, 3, 64, 64)
     assert torch.allclose(module.prepare(images), (images - 0.5) / 0.5, atol=1e-6)
 

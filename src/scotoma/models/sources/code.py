@@ -40,7 +40,7 @@ def in_memory(
         if opening.weights is not None:
             fit_weights(model, read_weights(opening.weights, opening.trust), opening.weights)
         return Classifier.of(model, name)
-    name = name or getattr(model, "__name__", type(model).__name__)
+    name = str(name or getattr(model, "__name__", type(model).__name__))
     opening.only(name, "range", "outputs")
     function = Function(model, opening.range or (0.0, 1.0), opening.outputs)
     function.content = callable_hash(model)

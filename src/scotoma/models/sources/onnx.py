@@ -78,7 +78,9 @@ class Program:
             names = ", ".join(each.name for each in inputs)
             raise InputError(f"{path}: the program has {len(inputs)} inputs ({names}); want one")
         (self.input,) = inputs
-        shape = [each if isinstance(each, int) and each > 0 else None for each in self.input.shape]
+        shape: list[Any] = [
+            each if isinstance(each, int) and each > 0 else None for each in self.input.shape
+        ]
         if len(shape) not in (2, 4) or self.input.type not in TYPES:
             raise InputError(
                 f"{path}: input {self.input.name} is {self.input.type} of shape "

@@ -13,7 +13,7 @@ from scotoma.utils.registry import nearest
 
 SIZES = {"cifar10": 32, "cifar100": 32, "imagenet": 224}
 """Side of the images of each data set."""
-THREATS = ("Linf", "L2", "corruptions")
+THREATS: tuple[str, ...] = ("Linf", "L2", "corruptions")
 INSTALL = "torch==2.14.1 torchvision==0.29.1 git+https://github.com/RobustBench/robustbench"
 
 

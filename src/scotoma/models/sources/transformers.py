@@ -46,7 +46,7 @@ def transformers(rest: str, opening: Opening) -> Classifier:
     source, revision, name = _place(rest)
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": opening.trust}
     with _quiet(), _explained(spec, opening.trust):
-        config = AutoConfig.from_pretrained(source, **shared)
+        config: Any = AutoConfig.from_pretrained(source, **shared)
         if type(config) not in AutoModelForImageClassification._model_mapping:  # type: ignore[attr-defined]
             made = ", ".join(getattr(config, "architectures", None) or [config.model_type])
             raise InputError(f"{spec}: {made} is no image classifier")
@@ -171,7 +171,8 @@ def _compare(made: Prepared, processor: Any, channels: int, spec: str) -> None:
     shape = (height * 5 // 4 + 3, width * 3 // 2 + 2)
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (8, 8, channels), np.uint8)
-    layers = [Image.fromarray(coarse[:, :, c]).resize(shape[::-1], 2) for c in range(channels)]
+    across = (shape[1], shape[0])
+    layers = [Image.fromarray(coarse[:, :, c]).resize(across, 2) for c in range(channels)]
     image = np.stack([np.asarray(layer) for layer in layers], 2)
     with one_line(spec):
         wanted = torch.from_numpy(_run(processor, image))
