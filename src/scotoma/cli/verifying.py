@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from scotoma.cli.app import DataRoot, TrustPickle, Weights, app
+from scotoma.cli.app import DataRoot, OutputsOption, TrustPickle, ValueRange, Weights, app
 from scotoma.cli.images import Images, image_options
 from scotoma.utils.errors import InputError
 
@@ -22,6 +22,8 @@ def verify(
     data: Annotated[str | None, typer.Option(help="The audited data, as for `audit`.")] = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
+    value_range: ValueRange = None,
+    outputs: OutputsOption = None,
     data_root: DataRoot = None,
     *,
     images: Images,
@@ -37,7 +39,8 @@ def verify(
         raise InputError("give both the model and --data, or neither")
     claimed = loaded = None
     if model and data:
-        access = {"weights": weights, "trust_pickle": trust_pickle}
+        access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
+        access |= {"value_range": value_range, "outputs": outputs}
         claimed, loaded = load_pair(model, data, data_root, **access, **images)
     checks = check(folder, claimed, loaded)
     words = {True: "[green]agrees[/]", False: "[red]differs[/]", None: "[yellow]not decided[/]"}

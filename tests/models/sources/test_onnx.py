@@ -5,9 +5,10 @@ import copy
 import pytest
 import torch
 
-import scotoma
+from scotoma import audit
 from scotoma.models.black_box import is_black_box
 from scotoma.models.loading import load_model
+from scotoma.results.report import read_report
 from scotoma.utils.errors import InputError
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -93,8 +94,40 @@ def test_programs_that_are_none(program, tmp_path):
 def test_images_of_another_size(program):
     images, labels = torch.rand(20, 1, 9, 9), torch.arange(20) % 10
     with pytest.raises(InputError, match="model digits cannot take images of 1x9x9") as error:
-        scotoma.audit(f"onnx:{program()}", (images, labels), "linf:0.1")
+        audit(f"onnx:{program()}", (images, labels), "linf:0.1")
     assert "\n" not in str(error.value)
+
+
+def test_an_audit_from_the_command_line(program, scotoma, tmp_path, monkeypatch):
+    monkeypatch.setattr("scotoma.report.publishing.draw", read_report)
+    path = program(scale=1 / 255)
+    ended = scotoma(
+        *("audit", f"onnx:{path}", "--data", "digits", "--threat", "linf:0.1", "--limit", 10),
+        *("--probes", "robustness", "--attack", "square", "--out", tmp_path / "run"),
+        *("--range", "0:255", "--outputs", "logits"),
+    )
+    assert (ended.code, ended.err) == (0, "")
+    claim = (tmp_path / "run" / "claim.toml").read_text()
+    assert 'range = "0:255"' in claim
+    assert 'outputs = "logits"' in claim
+    ended = scotoma(
+        *("verify", tmp_path / "run", f"onnx:{path}", "--data", "digits"),
+        *("--range", "0:255", "--outputs", "logits"),
+    )
+    assert (ended.code, ended.err) == (0, "")
+    ended = scotoma("audit", tmp_path / "run" / "claim.toml", "--out", tmp_path / "run")
+    assert (ended.code, ended.err) == (0, "")
+
+
+def test_weights_beside_a_program_are_part_of_it(program, tmp_path):
+    path = program()
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    first = load_model(f"onnx:{path}").sha256
+    content = bytearray((tmp_path / "w.data").read_bytes())
+    content[0] ^= 1
+    (tmp_path / "w.data").write_bytes(content)
+    assert load_model(f"onnx:{path}").sha256 != first
 
 
 def test_without_the_library(program, without):

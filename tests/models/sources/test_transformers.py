@@ -7,6 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+import scotoma
+from scotoma.data.memory import from_memory
+from scotoma.models.inspection import inspect
 from scotoma.models.loading import load_model
 from scotoma.models.preparation import Prepared
 from scotoma.models.sources.transformers import TOLERANCE
@@ -179,3 +182,19 @@ def test_without_the_library(folders, without):
     without("transformers")
     with pytest.raises(InputError, match=r"need transformers.*run: pip install transformers"):
         load_model(f"hf:{folders / 'vit'}")
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("name", "side"), [("vit", 32), ("vit", 48), ("convnext", 64)])
+def test_from_a_folder_to_a_verdict(folders, name, side):
+    spec = f"hf:{folders / name}"
+    images = torch.rand(60, 3, side, side, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        labels = load_model(spec).module(images).argmax(1)  # random weights: mostly one class
+    options: dict = {"probes": ["robustness"], "attack": "fgsm", "limit": 10, "force": True}
+    report = scotoma.audit(spec, (images, labels), "linf:4/255", **options)
+    assert report["robustness"].numbers["clean_accuracy"] == 1
+    assert f"scotoma.audit('{spec}'" in report.provenance["command"]
+    block = inspect(load_model(spec), from_memory((images, labels)))
+    assert block["pixels"].startswith("[0, 1], normalised inside (mean 0.5, 0.5, 0.5; std 0.5")
+    assert "its configuration asks for" in block["input"]
