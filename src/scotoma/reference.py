@@ -125,9 +125,9 @@ _FEW: dict[str, Any] = _SMALL | {
     "options": {"steps": 4},
 }
 """Networks that differ in what they train on, with 1,875 steps each; a minute each."""
-FEW = (1, 3, 10, 30, 60)
+FEW = (1, 10, 60)
 """Thousands of MNIST images that networks are trained on to study scarcity."""
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -164,7 +164,7 @@ REFERENCES = {
             "pgd", images=60_000, seed=seed, augment=(augment,), **_FEW
         )
         for augment in ("scale-shift", "invert")
-        for seed in SEEDS
+        for seed in SEEDS[:1]
     },
     "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
     **{

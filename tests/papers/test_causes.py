@@ -75,11 +75,11 @@ def group(success: float, networks: int = 3, n: int = 200, robust: float = 0.9) 
 
 
 def test_scarcity_is_decided_beyond_chance():
-    groups = dict(zip(Scarcity.groups, map(group, (0.9, 0.8, 0.7, 0.5, 0.3)), strict=True))
+    groups = dict(zip(Scarcity.groups, map(group, (0.9, 0.6, 0.3)), strict=True))
     robust, spots = np.array_split(list(Scarcity().checks(groups, 200)), 2)
     assert {check.outcome for check in robust} == {"undecided"}
     assert {check.outcome for check in spots} == {"agrees"}
-    rising = dict(zip(Scarcity.groups, map(group, (0.1, 0.2, 0.3, 0.5, 0.9)), strict=True))
+    rising = dict(zip(Scarcity.groups, map(group, (0.1, 0.4, 0.9)), strict=True))
     _, spots = np.array_split(list(Scarcity().checks(rising, 200)), 2)
     assert {check.outcome for check in spots} == {"contradicts"}
 

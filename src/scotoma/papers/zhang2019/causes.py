@@ -28,7 +28,7 @@ from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.reference import FEW, SEEDS, recipe_of
-from scotoma.results.finding import Curve, Finding, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import RESAMPLES, Estimate, mean
 
 ATTACK = "min-linf"
@@ -43,6 +43,8 @@ POINTS = 1000
 """Largest number of training and of test images for the K-L divergence, which depends on it."""
 LEVELS = np.linspace(0, 0.5, 11)
 """Levels of a uniform background."""
+REACH = 0.3
+"""Size of the perturbations that the first layer's response is to, the paper's eps on MNIST."""
 RULE = (
     "the 95% interval of the difference, bootstrapped over test images and networks, lies above 0"
 )
@@ -137,13 +139,19 @@ class Compared(Item):
         groups = context.each(self.title, self.groups, lambda names: self._group(context, names))
         shown = {group: each.measures() for group, each in groups.items()}
         n = min(each.correct[BASE].shape[1] for each in groups.values())
-        tables, figures = self.more(context)
         caption = (
             "Accuracy under attack at eps on the test set, and attack success rate within "
             "alpha·eps after x' = alpha x + beta on [-0.5, 0.5], with 95% intervals over images "
             f"and networks, by {self.about}."
         )
         rates = [rate for rate in next(iter(shown.values())) if rate.startswith(("robust", "succ"))]
+        responses = (
+            f"How much perturbations of size {REACH:g} can change the output of the first layer on "
+            f"a uniform background, as a share of that at level {LEVELS[-1]:g}, against its level "
+            "(exact, from the weights). With a threshold above that size, a network hardly "
+            "responds on black."
+        )
+        labels = ("background level", "response")
         finding = self.finding(
             name,
             list(self.checks(groups, n)),
@@ -155,10 +163,10 @@ class Compared(Item):
             rule=RULE,
             numbers={"n": n},
             summary=lines(shown, self._summary),
-            tables=tables,
+            tables={"response": self._responses(context)},
             figures=(
                 bars("rates", caption, {rate: column(rate) for rate in rates}, "share of images"),
-                *figures,
+                curve("response", responses, "level", "response", "group", labels),
             ),
         )
         return lines(shown, lambda group, each: ours({"group": group}, each)), finding
@@ -171,9 +179,16 @@ class Compared(Item):
         """Return other measurements of a network."""
         return {}
 
-    def more(self, context: Context) -> tuple[dict[str, list[Row]], list[Curve]]:
-        """Return more tables and figures."""
-        return {}, []
+    def _responses(self, context: Context) -> list[Row]:
+        """Return the response of the first layer against the background level."""
+        rows: list[Row] = []
+        for group, names in self.groups.items():
+            modules = [context.model(model).module for model in names]
+            each = [response(module) for module in modules if rectified(module)]
+            for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
+                at = {"group": group, "level": round(float(level), 3)}
+                rows.append(at | cells(response=mean(values)))
+        return rows
 
     def _group(self, context: Context, models: tuple[str, ...]) -> Group:
         runs = [context.drawn(model, context.limit or IMAGES) for model in models]
@@ -270,7 +285,7 @@ class Threshold(Compared):
     groups = {
         "as it is": tuple(f"mnist-60k-{seed}" for seed in SEEDS),
         **{
-            f"with {change}": tuple(f"mnist-60k-{change}-{seed}" for seed in SEEDS[:2])
+            f"with {change}": tuple(f"mnist-60k-{change}-{seed}" for seed in SEEDS[:1])
             for change in ("scale-shift", "invert")
         },
     }
@@ -281,27 +296,14 @@ class Threshold(Compared):
             pair = (groups[plain].success() / 2, groups[group].success())
             yield larger("the training halves the success at the shift", group, *pair, n)
 
-    def more(self, context: Context) -> tuple[dict[str, list[Row]], list[Curve]]:
-        rows: list[Row] = []
-        for group, names in self.groups.items():
-            each = [
-                response(context.model(m).module, context.run(m).claim.threat.eps) for m in names
-            ]
-            for level, values in zip(LEVELS, np.stack(each).T, strict=True):
-                at = {"training": group, "level": round(float(level), 3)}
-                rows.append(at | cells(response=mean(values)))
-        caption = (
-            "How much perturbations of size eps can change the output of the first layer on a "
-            f"uniform background, as a share of that at level {LEVELS[-1]:g}, against its level "
-            "(exact, from the weights). With a threshold above eps, a network hardly responds on "
-            "black."
-        )
-        labels = ("background level", "response")
-        figure = curve("response", caption, "level", "response", "training", labels)
-        return {"response": rows}, [figure]
+
+def rectified(module: nn.Module) -> bool:
+    """Return whether a network has a convolution and rectifiers."""
+    kinds = {type(each) for each in module.modules()}
+    return {nn.Conv2d, nn.ReLU} <= kinds
 
 
-def response(module: nn.Module, eps: float) -> np.ndarray:
+def response(module: nn.Module, eps: float = REACH) -> np.ndarray:
     """Return how much the first layer responds to perturbations, by background level, (levels,).
 
     It is the largest change of a unit's rectified output over all perturbations of a uniform
@@ -314,10 +316,10 @@ def response(module: nn.Module, eps: float) -> np.ndarray:
     layer = next(each for each in module.modules() if isinstance(each, nn.Conv2d))
     weight = layer.weight.detach().flatten(1).double().cpu()
     bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu()
+    raised, lowered = weight.clamp(min=0).sum(1), weight.clamp(max=0).sum(1)
     changes = []
     for level in LEVELS:
         low, high = max(0.0, level - eps), min(1.0, level + eps)
-        raised, lowered = weight.clamp(min=0).sum(1), weight.clamp(max=0).sum(1)
         ends = (high * raised + low * lowered, low * raised + high * lowered)
         top, bottom = ((end + bias).clamp(min=0) for end in ends)
         changes.append(float((top - bottom).sum()))
