@@ -246,9 +246,11 @@ class Scarcity(Compared):
         for few, many in pairs:
             where, pair = f"{many} above {few}", (groups[many].robust(), groups[few].robust())
             yield larger("more training images: a more robust network", where, *pair, n)
-        for few, many in pairs:
-            where, pair = f"{many} below {few}", (groups[few].success(), groups[many].success())
-            yield larger("more training images: less success at the shift", where, *pair, n)
+        for place in PLACES[1:3]:
+            claim = f"more training images: less success at ({name(place)})"
+            for few, many in pairs:
+                pair = (groups[few].success(place), groups[many].success(place))
+                yield larger(claim, f"{many} below {few}", *pair, n)
 
     def facts(self, run: Run) -> dict[str, float]:
         claim = run.claim

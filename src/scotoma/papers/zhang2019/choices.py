@@ -26,7 +26,7 @@ TRAINING = 10_000
 COUNTS = (1, 2, 5, 10, 20, 50)
 """Numbers of nearest training images. The paper has 5 and says that others hardly differ."""
 NORMS = (1.0, 2.0, math.inf)
-SPACES = ("features", "features of unit length", "pixels")
+SPACES: tuple[str, ...] = ("features", "features of unit length", "pixels")
 
 
 @dataclass(frozen=True)
@@ -143,12 +143,12 @@ def _distances(run: Run) -> pl.DataFrame:
         for layer in (None, PIXELS)
     }
     features = read[None]
-    unit = tuple(map(unit_length, features))
-    spaces = dict(zip(SPACES, (features, unit, read[PIXELS]), strict=True))
-    nearest = {
-        (space, p): nearest_distances(*spaces[space], max(COUNTS), p)
-        for space, p in dict.fromkeys((choice.space, choice.p) for choice in CHOICES)
-    }
+    unit = unit_length(features[0]), unit_length(features[1])
+    spaces = {SPACES[0]: features, SPACES[1]: unit, SPACES[2]: read[PIXELS]}
+    nearest: dict[tuple[str, float], np.ndarray] = {}
+    for space, p in dict.fromkeys((choice.space, choice.p) for choice in CHOICES):
+        trained, tested = spaces[space]
+        nearest[space, p] = nearest_distances(trained, tested, max(COUNTS), p)
     return pl.DataFrame(
         {
             "index": run.indices.numpy(),
