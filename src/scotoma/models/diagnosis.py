@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from scotoma.data.dataset import Dataset, Sample
 from scotoma.models.checking import device
 from scotoma.models.classifier import Classifier
-from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 
 IMAGES = 100
 """Test images that are looked at."""
+BATCH = 16
+"""Images in a pass, so that a large network at 224x224 needs little memory."""
 ENOUGH = 50
 """Images from which a test decides; with fewer only the numbers themselves are compared."""
 SHUFFLES, LEVEL = 1000, 0.05
@@ -103,8 +104,8 @@ def stop_at_chance(model: Classifier, data: Dataset) -> None:
 @torch.no_grad()
 def _scores(module: nn.Module, images: Tensor) -> Tensor:
     """Return what the module returns for images, on the CPU."""
-    where, size = device(module), batch_size(torch.device("cpu"), images[0].numel())
-    return torch.cat([module(part.to(where)).float().cpu() for part in images.split(size)])
+    where = device(module)
+    return torch.cat([module(part.to(where)).float().cpu() for part in images.split(BATCH)])
 
 
 def _compare(predictions: Tensor, labels: Tensor) -> tuple[float, bool]:
