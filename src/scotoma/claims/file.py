@@ -54,6 +54,8 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "reference": str,
         "generator": str,
         "limit": int,
+        "precision": SHARE,
+        "sampling": str,
         "seed": int,
         "budget": str,
         "force": bool,
@@ -69,6 +71,10 @@ TYPES |= {
     (int, str): "a number of pixels, or HEIGHTxWIDTH",
     dict: "a table of threat = accuracy",
 }
+
+
+AUDIT = ("attack", "layer", "limit", "precision", "sampling", "seed", "budget", "force")
+"""Keys of the section `audit` that are one value."""
 
 
 @dataclass(frozen=True)
@@ -157,8 +163,7 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
     paths = {"weights": "model.weights", "data_root": "data.root", "out": "audit.out"}
     plain = {"trust_pickle": "model.trust_pickle", "value_range": "model.range"}
     plain |= {"outputs": "model.outputs"}
-    audit = ("attack", "layer", "limit", "seed", "budget", "force")
-    plain |= {name: f"audit.{name}" for name in audit}
+    plain |= {name: f"audit.{name}" for name in AUDIT}
     lists = {name: f"audit.{name}" for name in ("probes", "bounds")}
     for name, key in (paths | plain | lists).items():
         if key in flat:

@@ -30,6 +30,7 @@ class Request:
         bounds: sizes for the norms probe.
         reference: natural model for the inequality probe.
         generator: generative model for the generated probe.
+        precision, sampling: options of the robustness probe.
         limit, seed, budget, force, out: as in `scotoma.audit`.
         stated: the numbers that are claimed.
         thresholds: thresholds of verdicts other than the usual.
@@ -61,6 +62,8 @@ class Request:
     bounds: tuple[str, ...] = ()
     reference: str | None = None
     generator: str | None = None
+    precision: float | None = None
+    sampling: str | None = None
     limit: int | None = None
     seed: int = 0
     budget: str | None = None

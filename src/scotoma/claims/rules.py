@@ -148,6 +148,10 @@ def _interval(
             raise InputError(f"rule {rule.text!r} compares with another audit: give a baseline")
         return drop.value, drop.low, drop.high, drop.n
     numbers = finding.numbers
+    whole = f"test_set_{rule.number}"
+    if rule.number in NUMBERS and whole in numbers:
+        value, low, high = (numbers[f"{whole}{end}"] for end in ("", "_low", "_high"))
+        return value, low, high, numbers["test_set_attacked"]
     if rule.number not in numbers:
         hint = nearest(rule.number, [key for key in numbers if not key.endswith(("_low", "_high"))])
         raise InputError(

@@ -79,6 +79,7 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
 
     extractor, reference = request.extractor, request.reference
     options: dict[str, dict[str, Any]] = {
+        "robustness": {"precision": request.precision, "sampling": request.sampling},
         "distance": {"layer": request.layer, "extractor": extractor and load(extractor)},
         "divergence": {"layer": request.layer},
         "norms": {"bounds": list(request.bounds)},

@@ -64,6 +64,19 @@ Seed = Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")]
 Limit = Annotated[
     int | None, typer.Option(help="Number of test images to audit, drawn at random [default: all].")
 ]
+Precision = Annotated[
+    float | None,
+    typer.Option(
+        help="Attack more images, those that tell most, until the robust accuracy on the whole "
+        "test set is known within this, such as 0.02."
+    ),
+]
+Sampling = Annotated[
+    str | None,
+    typer.Option(
+        help="stratified: rates of the whole test set; uniform: of the audited images alone."
+    ),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(help="Folder of data sets [default: $SCOTOMA_DATA, then a download].")
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from scotoma.results.finding import Verdict
 from scotoma.utils.stats import Rate, finite, interval, rate
 from scotoma.utils.text import norm_name
 
+Measure = Callable[[int], Rate]
+"""From the number of intervals that hold at once to an accuracy."""
 RULE = (
     "for each stated number: broken if the interval of the measured accuracy lies below it; holds "
     "if the interval reaches it and begins at most {margin:.1%} below it; else undecided. The "
@@ -81,7 +83,7 @@ def spoken(name: str) -> str:
 
 def judge(
     stated: Mapping[str, float],
-    measured: Mapping[str, np.ndarray],
+    measured: Mapping[str, np.ndarray | Measure],
     margin: float,
     available: int,
 ) -> list[Judgement]:
@@ -89,7 +91,8 @@ def judge(
 
     Args:
         stated: claimed accuracies by name.
-        measured: for each name whether an image counts as accurate, bool (n,).
+        measured: for each name whether an image counts as accurate, bool (n,), or a function from
+            the number of intervals that hold at once to the accuracy.
         margin: how far below the stated number the true one may lie for the claim to hold.
         available: number of test images.
 
@@ -100,7 +103,8 @@ def judge(
     of = len(stated)
     found = []
     for name, claimed in stated.items():
-        share = rate(measured[name], of)
+        outcome = measured[name]
+        share = outcome(of) if callable(outcome) else rate(outcome, of)
         verdict = decide(share, claimed, margin)
         images = images_that_decide(claimed, margin, of) if verdict == "undecided" else None
         found.append(Judgement(name, claimed, share, verdict, images, available))

@@ -25,10 +25,12 @@ from scotoma.probes.base import (
     sized_threat,
     worst_rate,
 )
-from scotoma.results.finding import Curve, Finding, Gallery, Verdict
+from scotoma.probes.robustness.whole import Measured, WholeSet
+from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
-from scotoma.results.stated import Judgement, judge, overall
+from scotoma.results.stated import Judgement, Measure, judge, overall
+from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
@@ -38,6 +40,7 @@ about as much on MNIST, and above which it is broken: most images are fooled."""
 NOTHING_TO_ATTACK = (
     "The model classifies none of the audited images correctly, so there is nothing to attack."
 )
+SAMPLING = ("stratified", "uniform")
 POINTS = 60
 SHOWN = 6
 
@@ -48,9 +51,15 @@ class Robustness(Probe):
 
     If the claim states numbers, they decide the verdict in place of the thresholds.
 
+    The rates are those of the whole test set where images were left out and it pays to classify all
+    (`whole.WholeSet`), else those of the audited images.
+
     Args:
         holds: the claim holds if the interval of the success rate lies below.
         broken: it is broken if the interval lies above.
+        precision: half of the width of the interval of the robust accuracy on the whole test set;
+            images beside the audited ones are attacked to reach it. None attacks no others.
+        sampling: "stratified", or "uniform" for the rates of the audited images alone.
 
     >>> verdict(rate(np.zeros(100, bool)))
     'holds'
@@ -58,17 +67,33 @@ class Robustness(Probe):
 
     holds: float = HOLDS
     broken: float = BROKEN
+    precision: float | None = None
+    sampling: str = SAMPLING[0]
 
     thresholds = ("holds", "broken")
     question = "How robust is the model, at every perturbation size?"
 
+    def __post_init__(self) -> None:
+        if self.sampling not in SAMPLING:
+            raise InputError(f"sampling={self.sampling!r}: want {' or '.join(SAMPLING)}")
+        if self.precision is None:
+            return
+        if not 0 < self.precision < 0.5:
+            raise InputError(f"precision={self.precision}: want a share between 0 and 0.5")
+        if self.sampling == "uniform":
+            raise InputError("precision: uniform sampling has no precision; choose a limit instead")
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        own = run.attack(settings.make_attack(claim.threat), what="robustness")
+        attack = settings.make_attack(claim.threat)
+        own = run.attack(attack, what="robustness")
+        whole = None
+        if self.sampling == "stratified":
+            whole = WholeSet.of(run, attack, own, self.precision, settings.plan.clean)
         plain = None
         if not settings.plan.clean and not is_black_box(claim.model.module):
             exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
             plain = run.attack(exact, what="robustness by plain attacks")
-        return partial(self._report, claim, run, settings, own, plain)
+        return partial(self._report, claim, run, settings, own, plain, whole)
 
     def _report(
         self,
@@ -77,10 +102,12 @@ class Robustness(Probe):
         settings: Settings,
         own: pl.DataFrame,
         plain: pl.DataFrame | None,
+        whole: WholeSet | None,
         ledger: Ledger,
     ) -> Finding:
         """Return the finding from the ledger, and from records of the audit attack, as adapted to
         the model (`own`) and as it would be on a model whose gradients lead attacks (`plain`)."""
+        test = None if whole is None else whole.measured(run, ledger)
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
         clean = rate((records["prediction"] == records["label"]).to_numpy())
@@ -89,7 +116,8 @@ class Robustness(Probe):
         robust = rate(rec.beyond(distances, eps))
         alone = rate(rec.beyond((own if plain is None else plain)[norm].to_numpy(), eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
-        judgements = self._judged(claim, records)
+        judgements = self._judged(claim, records, test)
+        decisive = success if test is None else test.success()
         chosen = self._spread(records, claim.threat)
         attacks = self._attacks(records, claim.threat)
         return Finding(
@@ -97,13 +125,15 @@ class Robustness(Probe):
             question=self.question,
             verdict=overall(judgements)
             if judgements
-            else verdict(success, self.holds, self.broken),
+            else verdict(decisive, self.holds, self.broken),
             rule=STATED.format(margin=claim.stated.margin)
             if judgements
             else rule(self.holds, self.broken),
             headline=" ".join(
                 [
-                    self._headline(claim, clean, robust, success, len(attacks)),
+                    self._headline(claim, clean, robust, success, len(attacks))
+                    if test is None
+                    else on_all(claim.threat, test),
                     *([] if plain is None else [hidden_from(alone)]),
                     *map(str, judgements),
                 ]
@@ -114,6 +144,7 @@ class Robustness(Probe):
                 **columns("attack_success", success),
                 **columns("audit_attack_success", rate(rec.successes(own, eps, norm))),
                 **({} if plain is None else columns("plain_robust_accuracy", alone)),
+                **({} if test is None else test.numbers()),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
                 "forwards_per_image": finite(own["forwards"].mean() or 0.0),  # type: ignore[arg-type]
@@ -121,6 +152,7 @@ class Robustness(Probe):
             },
             tables={
                 "curve": self._curve(distances, claim.threat),
+                **({} if test is None else {"strata": test.rows()}),
                 **({"stated": [each.row for each in judgements]} if judgements else {}),
                 **({"attacks": attacks} if attacks else {}),
             },
@@ -138,9 +170,11 @@ class Robustness(Probe):
                     y_label="robust accuracy",
                     marks={"claimed eps": eps},
                 ),
+                *([] if test is None else [strata_figure(test)]),
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
+                *([] if test is None else [test.note]),
                 *([] if settings.plan.clean else [plan_note(settings.plan)]),
                 *([f"Stated numbers: {claim.stated.source}."] if claim.stated.source else []),
                 f"Audit attack: {settings.attack}; audit attack success and passes per image are "
@@ -151,20 +185,25 @@ class Robustness(Probe):
                 "error as 0 and an image without an adversarial example as infinite.",
             ),
             worst=worst_rate(
-                success, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"
+                decisive, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"
             ),
             images={"examples": self._images(run, norm, chosen)} if len(chosen) else {},
         )
 
     @staticmethod
-    def _judged(claim: Claim, records: pl.DataFrame) -> list[Judgement]:
+    def _judged(claim: Claim, records: pl.DataFrame, test: Measured | None) -> list[Judgement]:
         """Return the judgement on each number that the claim states."""
         threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
-        accurate = {
+        accurate: dict[str, np.ndarray | Measure] = {
             f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
             for each in threats
         }
         accurate["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
+        if test is not None:
+            accurate |= {
+                f"robust accuracy within {claim.threat}": test.robust,
+                "clean accuracy": lambda of: test.clean,
+            }
         numbers = claim.stated.numbers(claim.threat)
         return judge(numbers, accurate, claim.stated.margin, len(claim.data.test))
 
@@ -248,6 +287,32 @@ class Robustness(Probe):
                 for row in chosen.iter_rows(named=True)
             ],
         )
+
+
+def on_all(threat: Threat, test: Measured) -> str:
+    """Return the headline on the whole test set."""
+    robust, lost = test.robust(), test.success()
+    if not lost.n:
+        return NOTHING_TO_ATTACK
+    return (
+        f"Accuracy on all {test.clean.n:,} test images is {test.clean.value:.1%} without an attack "
+        f"and at most {robust.value:.1%} ({100 * robust.low:.1f}–{100 * robust.high:.1f}%) within "
+        f"{sized_threat(threat)}, from {lost.n:,} attacked: the attacks fool {correct(lost)}."
+    )
+
+
+def strata_figure(test: Measured) -> Bars:
+    """Return the figure of the strata."""
+    return Bars(
+        "strata",
+        "Success rate at eps among the attacked images of each stratum of the test set, from the "
+        "least margin to the largest, with 95% intervals. Images are attacked where the rate is "
+        "neither 0 nor 1.",
+        table="strata",
+        label="stratum",
+        series={"success": "success"},
+        y_label="success rate",
+    )
 
 
 def hidden_from(alone: Rate) -> str:
