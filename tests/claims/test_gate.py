@@ -95,7 +95,7 @@ def test_what_an_audit_does_not_have(good, name):
 
 def test_undefined_is_undecided(good):
     finding = good["robustness"]
-    numbers = {**finding.numbers, "attack_success": None}
+    numbers = {**finding.numbers, "attack_success": None, "test_set_attack_success": None}
     empty = replace(good, findings=[replace(finding, numbers=numbers)])
     rule = Rule("robustness", "attack_success", "<=", 0.5, "attack_success <= 0.5")
     assert apply(rule, empty).result == "undecided"
@@ -168,7 +168,9 @@ def test_good():
 def test_bad():
     return pair()[0]
 
-@robust(at_least=0.9, undecided="skip", probes=("robustness",), **options | {"threat": "linf:1e-6"})
+options |= {"threat": "linf:1e-6"}
+
+@robust(at_least=0.885, undecided="skip", probes=("robustness",), **options)
 def test_few(tmp_path):
     return pair()
 """

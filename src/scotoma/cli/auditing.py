@@ -311,12 +311,16 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished aud
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    anew: Annotated[
+        bool, typer.Option("--train", help="Train the model first, in place of the packaged one.")
+    ] = False,
+    limit: Limit = 100,
     seed: Seed = 0,
 ) -> None:
-    """Train a small robust model on handwritten digits and audit it, in several minutes."""
+    """Audit a small robust model of handwritten digits that comes with the package."""
     from scotoma.demo import demo as run
 
-    run(out, seed)
+    run(out, seed, anew, limit)
 
 
 def load_all(sources: str | None, trust_pickle: bool) -> list[Classifier]:

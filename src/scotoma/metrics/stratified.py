@@ -113,9 +113,9 @@ def stratified_rate(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: 
 
 def _below(drawn: np.ndarray, hits: np.ndarray, of: int) -> np.ndarray:
     """Return how far below each stratum's rate its exact lower limit lies."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    low = np.nan_to_num(beta.ppf(0.025 / of, hits, drawn - hits + 1))  # NaN without a hit
+    low = np.where(hits > 0, betaincinv(np.maximum(hits, 1), drawn - hits + 1, 0.025 / of), 0.0)
     return hits / drawn - low
 
 

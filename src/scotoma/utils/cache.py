@@ -27,6 +27,22 @@ def cached(name: str, otherwise: Path) -> Path:
     return folder if os.access(folder, os.W_OK) else otherwise / name
 
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Networks on the embedded digits that come with the package, in the folders of the cache."""
+
+
+def kept(path: Path) -> Path:
+    """Return the file KIND/KEY/NAME of the package if there is one like that of a cache, else it.
+
+    KEY is a fingerprint of the data and of how a network is trained.
+
+    >>> kept(Path("cache/judges/no-such-key/judge.safetensors")).parts[0]
+    'cache'
+    """
+    shipped = SHIPPED.joinpath(*path.parts[-3:])
+    return shipped if shipped.exists() else path
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Lock a folder: a second process waits for the result of the first."""

@@ -65,11 +65,11 @@ def interval(p: float, n: int, of: int = 1) -> Rate:
     50.0% (15.0%-85.0%, n = 4); 50.0% (3.8%-96.2%, n = 4)
     """
     if of > 1:
-        from scipy.stats import beta
+        from scipy.special import betaincinv  # the quantile of scipy.stats is ten times slower
 
         tail, k = 0.025 / of, p * n
-        low = beta.ppf(tail, k, n - k + 1) if k > 0 else 0.0
-        high = beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
+        low = betaincinv(k, n - k + 1, tail) if k > 0 else 0.0
+        high = betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0
         return Rate(p, float(low), float(high), n)
     z = Z95
     centre = p + z**2 / (2 * n)

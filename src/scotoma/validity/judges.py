@@ -17,7 +17,7 @@ from scotoma.models.loading import load_model
 from scotoma.training.augment import Varied
 from scotoma.training.loop import Schedule, train
 from scotoma.training.natural import Natural
-from scotoma.utils.cache import alone
+from scotoma.utils.cache import alone, kept
 from scotoma.utils.progress import Progress
 
 ARCHITECTURES = ("judge-strided", "judge-patches", "judge-pooled")
@@ -72,10 +72,11 @@ def trained(
     few = replace(data, train=part)
     judges = []
     for arch in ARCHITECTURES:
-        path = folder / key / f"{arch}.safetensors"
-        with alone(path.parent):
-            if not path.exists():
-                _train(few, arch, path, schedule, seed, progress or Progress())
+        path = kept(folder / key / f"{arch}.safetensors")
+        if not path.exists():
+            with alone(path.parent):
+                if not path.exists():
+                    _train(few, arch, path, schedule, seed, progress or Progress())
         judges.append(load_model(str(path)))
     return tuple(judges)
 

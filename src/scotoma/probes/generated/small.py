@@ -15,7 +15,7 @@ from scotoma.models.flow import SMALL
 from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, find
 from scotoma.training.loop import Schedule, train
-from scotoma.utils.cache import alone, cached
+from scotoma.utils.cache import alone, cached, kept
 
 MOST_IMAGES = 10_000
 STEPS, BATCH = 1260, 64
@@ -37,7 +37,9 @@ def default_generator(claim: Claim, run: Run) -> Classifier | None:
         return None
     schedule = Schedule(max(1, round(STEPS * BATCH / len(data.train))), BATCH, peak=2e-3)
     key = hashlib.sha256(json.dumps([data.sha256, asdict(schedule)]).encode()).hexdigest()[:16]
-    path = cached("generators", run.store.folder) / key / "flow.safetensors"
+    path = kept(cached("generators", run.store.folder) / key / "flow.safetensors")
+    if path.exists():
+        return load_model(str(path))
     with alone(path.parent):
         if not path.exists():
             batches = -(-len(data.train) // BATCH) * schedule.epochs

@@ -22,7 +22,7 @@ from scotoma.models.loading import ModelLike, load_model
 from scotoma.probes.base import model_facts, prepared
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
-from scotoma.utils.cache import alone, cached
+from scotoma.utils.cache import alone, cached, kept
 
 FEWEST, MOST = 2, 3
 """Fewest sources, reached by training, and most reference models, if the user names none."""
@@ -149,12 +149,12 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
     recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
     size = torch.Size(data.shape).numel()
     part = Sample(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
-    key = hashlib.sha256(
-        json.dumps([data.sha256, asdict(recipe), len(part)], sort_keys=True).encode()
-    ).hexdigest()[:16]
-    folder = cached("sources", run.store.folder) / key
-    path = folder / f"{arch}.safetensors"
-    with alone(folder):
+    settings = [data.sha256, recipe.recipe, arch, asdict(schedule), len(part)]
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    path = kept(cached("sources", run.store.folder) / key / f"{arch}.safetensors")
+    if path.exists():
+        return load_model(str(path)).checked(data)
+    with alone(path.parent):
         if not path.exists():
             few = replace(data, train=part, test=Sample(data.test, WATCHED))
             with run.progress.bar(
