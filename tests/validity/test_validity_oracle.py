@@ -17,7 +17,7 @@ from scotoma.validity.oracle import LEVEL, majority, realism
 
 @pytest.fixture(scope="module")
 def judging(digits, tmp_path_factory) -> ValidityOracle:
-    folder = tmp_path_factory.mktemp("judges")
+    folder = tmp_path_factory.mktemp("cache") / "judges"  # those of the package
     return ValidityOracle.fitted(digits, folder, progress=Silent())
 
 

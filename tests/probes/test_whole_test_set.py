@@ -1,0 +1,110 @@
+"""Robustness of the whole test set: strata, further images, and who reads its rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+import scotoma
+from centroids import centroids
+from scotoma.claim import Stated
+from scotoma.claims.rules import apply, parse
+from scotoma.execution import records as rec
+from scotoma.probes.robustness.probe import Robustness
+from scotoma.utils.errors import InputError
+
+THREAT, EPS, LIMIT = "linf:0.05", 0.05, 80
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    return centroids(digits)
+
+
+@pytest.fixture(scope="module")
+def everything(model, digits):
+    """Success of the attack on all 500 test images."""
+    report = scotoma.audit(model, digits, THREAT, probes=["robustness"], attack="pgd")
+    return report["robustness"].numbers
+
+
+def ask(model, digits, out, **options):
+    stated = options.pop("stated", None)
+    probe = Robustness(**options)
+    return scotoma.audit(
+        model, digits, THREAT, out=out, probes=[probe], attack="pgd", limit=LIMIT, stated=stated
+    )
+
+
+def test_strata_alone_cover_the_truth_and_narrow_the_interval(model, digits, everything, tmp_path):
+    numbers = ask(model, digits, tmp_path)["robustness"].numbers
+    truth = everything["robust_accuracy"]
+    low, high = (numbers[f"test_set_robust_accuracy_{end}"] for end in ("low", "high"))
+    assert low <= truth <= high
+    assert high - low < numbers["robust_accuracy_high"] - numbers["robust_accuracy_low"]
+    assert numbers["test_set_images"] == 500
+    assert numbers["n"] == LIMIT
+    assert "test_set_images" not in everything, "nothing to estimate where all were audited"
+
+
+def test_more_images_are_attacked_until_the_precision_is_reached(
+    model, digits, everything, tmp_path
+):
+    report = ask(model, digits, tmp_path, precision=0.03)
+    finding, numbers = report["robustness"], report["robustness"].numbers
+    low, high = (numbers[f"test_set_robust_accuracy_{end}"] for end in ("low", "high"))
+    assert low <= everything["robust_accuracy"] <= high
+    assert (high - low) / 2 < 0.04
+    assert LIMIT * numbers["clean_accuracy"] < numbers["test_set_attacked"] < 400
+    assert f"from {numbers['test_set_attacked']} attacked" in finding.headline
+    rows = finding.tables["strata"]
+    assert sum(row["attacked"] for row in rows) == numbers["test_set_attacked"]
+    assert sum(row["images"] for row in rows) == round(500 * numbers["test_set_clean_accuracy"])
+    shares = [row["attacked"] / row["images"] for row in rows]
+    assert max(shares) > 1.5 * min(shares), "images are drawn where it matters"
+    # the ledger is the uniform sample, the records have all
+    assert len(pl.read_parquet(tmp_path / "ledger.parquet")) == LIMIT
+    assert len(report.records) > LIMIT
+    again = ask(model, digits, tmp_path, precision=0.03)["robustness"]
+    assert again.numbers == numbers
+
+
+def test_the_rate_of_a_stratum_is_that_of_its_attacked_images(model, digits, tmp_path):
+    report = ask(model, digits, tmp_path, precision=0.03)
+    row = report["robustness"].tables["strata"][0]
+    fooled = rec.fallen(report.records, EPS, "linf")
+    assert 0 < row["success"] * row["attacked"] <= fooled.sum()
+    weights = np.array([each["images"] for each in report["robustness"].tables["strata"]])
+    rates = np.array([each["success"] for each in report["robustness"].tables["strata"]])
+    mean = float((weights * rates).sum() / weights.sum())
+    assert mean == pytest.approx(report["robustness"].numbers["test_set_attack_success"], abs=1e-5)
+
+
+def test_uniform_sampling_has_the_audited_images_alone(model, digits, tmp_path):
+    finding = ask(model, digits, tmp_path, sampling="uniform")["robustness"]
+    assert "test_set_images" not in finding.numbers
+    assert finding.headline.startswith("Accuracy on the audited images")
+
+
+def test_a_gate_and_a_stated_number_read_the_whole_test_set(model, digits, everything, tmp_path):
+    stated = Stated(robust=round(everything["robust_accuracy"], 3))
+    report = ask(model, digits, tmp_path, precision=0.02, stated=stated)
+    finding = report["robustness"]
+    assert finding.verdict in ("holds", "undecided")
+    assert finding.tables["stated"][0]["n"] == finding.numbers["test_set_attacked"]
+    decided = apply(parse("robust_accuracy >= 0.01"), report)
+    assert f"n = {finding.numbers['test_set_attacked']}" in decided.reason
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"precision": 0.7}, "precision=0.7"),
+        ({"precision": 0.02, "sampling": "uniform"}, "choose a limit"),
+        ({"sampling": "adaptive"}, "want stratified or uniform"),
+    ],
+)
+def test_bad_options_are_one_line(options, says):
+    with pytest.raises(InputError, match=says):
+        Robustness(**options)
