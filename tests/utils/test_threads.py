@@ -49,7 +49,7 @@ def busy(monkeypatch):
     """Two threads on two cores, of which another program takes one."""
     monkeypatch.delenv(POLICY, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(threads.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     monkeypatch.setattr(threads.os, "getloadavg", lambda: (1.0, 0.0, 0.0))
     warn_of_spinning.cache_clear()
     yield
@@ -75,3 +75,39 @@ def test_nothing_is_said_where_it_does_not_matter(busy, monkeypatch, quiet):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warn_of_spinning()
+
+
+@pytest.mark.parametrize(
+    ("quota", "allowed", "cores"),
+    [
+        ("200000 100000", 8, 2),
+        ("150000 100000", 8, 1),
+        ("50000 100000", 8, 1),
+        ("max 100000", 8, 8),
+        ("400000 100000", 3, 3),
+        ("nonsense", 5, 5),
+        (None, 4, 4),
+    ],
+)
+def test_the_cores_of_a_container_are_its_quota(monkeypatch, tmp_path, quota, allowed, cores):
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota)
+    monkeypatch.setattr(threads, "QUOTA", file)
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(allowed)))
+    assert threads.usable_cores() == cores
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, 2), ("8", None)])
+def test_torch_takes_no_more_threads_than_cores(monkeypatch, given, wanted):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    chosen: list[int | None] = [None]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: chosen.append(n))
+    monkeypatch.setattr(threads, "usable_cores", lambda: 2)
+    threads.keep_to_usable_cores.cache_clear()
+    threads.keep_to_usable_cores()
+    threads.keep_to_usable_cores.cache_clear()
+    assert chosen[-1] == wanted

@@ -16,7 +16,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.utils.device import batch_size, default_device, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, unseen
-from scotoma.utils.threads import warn_of_spinning
+from scotoma.utils.threads import keep_to_usable_cores, warn_of_spinning
 
 Attack = Callable[..., Tensor]
 Transform = Callable[[Tensor], Tensor]
@@ -33,6 +33,7 @@ class Executor:
 
     def __init__(self, claim: Claim, seed: int):
         keep_memory()
+        keep_to_usable_cores()
         warn_of_spinning()
         self.claim = claim
         self.seed = seed

@@ -1,4 +1,4 @@
-"""Threads that sleep while they wait for each other."""
+"""As many threads as the process may use, which sleep while they wait for each other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,41 @@ import os
 import sys
 import warnings
 from functools import cache
+from pathlib import Path
 
 POLICY = "OMP_WAIT_POLICY"
 """Environment variable that OpenMP reads when torch is loaded."""
+
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Where Linux (cgroup 2) says how much processor time a container has: "200000 100000" is two."""
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use, by its affinity and the quota of its container.
+
+    >>> 1 <= usable_cores() <= (os.cpu_count() or 1)
+    True
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = allowed or 1
+    try:
+        quota, period = QUOTA.read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+@cache
+def keep_to_usable_cores() -> None:
+    """Let torch use no more threads than cores, once; the user's own number stays.
+
+    torch counts the cores of the machine, of which a container may have a few.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
 
 
 def sleep_while_waiting() -> None:
@@ -32,7 +64,7 @@ def warn_of_spinning() -> None:
     """Warn once if threads spin beside other programs, which only a new process can change."""
     import torch
 
-    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    threads, cores = torch.get_num_threads(), usable_cores()
     load = _load()
     if threads > 1 and POLICY not in os.environ and load + threads > cores + 0.5:
         warnings.warn(
