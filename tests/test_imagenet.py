@@ -52,7 +52,7 @@ def test_an_audit_of_five_images(photographs, tmp_path, threat):
     probes = ["robustness", "distance", "divergence"]
     report = scotoma.audit(model, data, threat, limit=5, probes=probes, out=tmp_path / "run")
     numbers = report["robustness"].numbers
-    assert numbers["n"] == 5
+    assert report.claim["n"] == 5
     assert numbers["clean_accuracy"] >= 0.6
     assert numbers["robust_accuracy"] <= numbers["clean_accuracy"] - 0.2
     assert report["distance"].verdict == report["divergence"].verdict == "not applicable"
