@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from scotoma.data.decoding import Header, decode, header
 from scotoma.utils.cache import cache as cache_folder
 from scotoma.utils.errors import InputError
+from scotoma.utils.threads import usable_cores
 
-THREADS = min(8, len(os.sched_getaffinity(0)))
+THREADS = min(8, usable_cores())
 """Pillow releases the interpreter's lock while it decodes, so that processes bring no more."""
 TOGETHER = 64
 """Files in memory at once."""
