@@ -125,7 +125,7 @@ _FEW: dict[str, Any] = _SMALL | {
     "options": {"steps": 4},
 }
 """Networks that differ in what they train on, with 1,875 steps each; a minute each."""
-FEW = (1, 10, 60)
+FEW = (1, 3, 10, 30, 60)
 """Thousands of MNIST images that networks are trained on to study scarcity."""
 SEEDS = (0, 1)
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
