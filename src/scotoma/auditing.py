@@ -30,6 +30,7 @@ from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
+from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
 from scotoma.results.command import repeat
@@ -140,6 +141,8 @@ def audit(
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     for note in missing:
         run.progress.keep(note)
+    if (expected := forecast(run, prepared)).total > WORTH_SAYING:
+        run.progress.keep(str(expected))
     with run.store.locked():
         if settings.attack == "strong":
             with suppress(OutOfTimeError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotoma.claims.file import as_toml
@@ -12,7 +14,10 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
 if TYPE_CHECKING:
+    from scotoma.data.dataset import Dataset
+    from scotoma.models.classifier import Classifier
     from scotoma.probes.base import Probe
+    from scotoma.probes.forecast import Forecast
     from scotoma.results.report import Report
     from scotoma.utils.progress import Progress
 
@@ -35,21 +40,11 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
     from scotoma.execution.ranks import ranks
     from scotoma.execution.store import write_whole
     from scotoma.models.loading import load_model
-    from scotoma.models.pairing import load_pair
     from scotoma.probes.base import Settings
 
     load = partial(load_model, trust_pickle=request.trust_pickle)
     others = [load(each) for each in request.sources]
-    audited, loaded = load_pair(
-        request.model,
-        request.data,
-        request.data_root,
-        weights=request.weights,
-        trust_pickle=request.trust_pickle,
-        value_range=request.value_range,
-        outputs=request.outputs,
-        **request.images,
-    )
+    audited, loaded = _loaded(request)
     attack = request.attack
     report = audit(
         audited,
@@ -69,6 +64,42 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
     if ranks().leads:
         write_whole(report.folder / RESOLVED, as_toml(request).encode())
     return report
+
+
+def expected(request: Request) -> Forecast:
+    """Return about how long the audit would take, without running it.
+
+    Raises:
+        InputError: model, data or a probe cannot be used.
+    """
+    from scotoma.auditing import make_claim
+    from scotoma.execution.run import Run
+    from scotoma.probes import PROBES
+    from scotoma.probes.forecast import forecast
+
+    probes = request.probes or tuple(PROBES)
+    for name in probes:
+        PROBES[name]
+    claim = make_claim(*_loaded(request), request.threat)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(claim, Path(folder), limit=request.limit, seed=request.seed)
+        return forecast(run, probes)
+
+
+def _loaded(request: Request) -> tuple[Classifier, Dataset]:
+    """Return the model and its images."""
+    from scotoma.models.pairing import load_pair
+
+    return load_pair(
+        request.model,
+        request.data,
+        request.data_root,
+        weights=request.weights,
+        trust_pickle=request.trust_pickle,
+        value_range=request.value_range,
+        outputs=request.outputs,
+        **request.images,
+    )
 
 
 def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:

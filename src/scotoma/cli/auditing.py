@@ -79,6 +79,9 @@ def audit(
     value_range: ValueRange = None,
     outputs: OutputsOption = None,
     force: Force = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say about how long each probe would take.")
+    ] = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
@@ -88,7 +91,7 @@ def audit(
     from scotoma.claim import Threat
     from scotoma.claims.file import read_claim
     from scotoma.claims.request import Request
-    from scotoma.claims.running import run
+    from scotoma.claims.running import expected, run
 
     flags = {
         "data": data,
@@ -123,6 +126,9 @@ def audit(
             if flags[name] is None:
                 raise InputError(f"--{name} is missing; a claim file would have it")
         request = Request(model, **flags)  # type: ignore[arg-type]
+    if dry_run:
+        typer.echo("\n".join(expected(request).lines()))
+        return
     shown_report(run(request, shown(), typed()))
 
 

@@ -330,7 +330,8 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
         values.append(-precision[:, 0, 1] / np.where(scale > 0, scale, 1.0))
     (value, *rest) = np.concatenate(values)
     low, high = np.quantile(rest, [0.025, 0.975])
-    return Correlation(float(value), float(low), float(high), n)
+    # near 1 and -1 the draws lie on one side of the estimate
+    return Correlation(float(value), float(min(low, value)), float(max(high, value)), n)
 
 
 def _varies(values: np.ndarray) -> bool:

@@ -1,0 +1,138 @@
+"""About how long an audit will take, from the time of one pass and typical numbers of passes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from scotoma.execution.budget import spoken
+from scotoma.execution.run import Run
+from scotoma.probes.blindspots.definition import SCREENED
+from scotoma.probes.blindspots.grid import contrast_shifts
+
+WORTH_SAYING = 60.0
+"""Seconds from which an audit says beforehand how long it takes."""
+TIMED = 32
+"""Most images of the batch that is timed, which an audit attacks together."""
+REPEATS = 2
+ATTACK = (600.0, 490.0)
+"""Forward passes alone, and forward passes with a backward pass, that the attack `strong` takes for
+an image; those of other attacks are fewer."""
+PASSES = {
+    "robustness": (0.0, 0.0),
+    "generated": (210.0, 190.0),
+    "norms": (4800.0, 780.0),
+    "inequality": (440.0, 60.0),
+    "transfer": (30.0, 30.0),
+    "masking": (530.0, 90.0),
+}
+"""The same for each probe beside the audit attack, which all share. Counted on 20 images of a
+network of MNIST that was trained with PGD (docs/log.md)."""
+CELL = 0.6
+"""Share of an attack that a contrast shift takes: it leaves an image that is fooled at alpha·eps."""
+EMBEDDED, POINT = 10_000, 0.0035
+"""Most images of each set that `divergence` embeds by t-SNE, and seconds an image."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Seconds of each probe, and what they were found from.
+
+    Args:
+        seconds: by probe; those that are not known are left out.
+        images: number of audited images.
+        forward, backward: seconds of a forward pass of an image, and of one with a backward pass.
+    """
+
+    seconds: dict[str, float]
+    images: int
+    forward: float
+    backward: float
+
+    @property
+    def total(self) -> float:
+        return sum(self.seconds.values())
+
+    def __str__(self) -> str:
+        """One line: the whole, and the probes that take most.
+
+        >>> str(Forecast({"norms": 300.0, "masking": 30.0}, 50, 0.001, 0.003))
+        'About 6 min for 50 images: norms 5 min, masking 30 s.'
+        """
+        longest = sorted(self.seconds.items(), key=lambda each: -each[1])
+        named = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
+        return f"About {_spoken(self.total)} for {self.images:,} images: {named}."
+
+    def lines(self) -> list[str]:
+        """Return a line a probe and one on the passes, for a terminal."""
+        rows = [f"{name:<12}{_spoken(seconds)}" for name, seconds in self.seconds.items()]
+        passes = (
+            f"{1000 * self.forward:.2g} ms forward, {1000 * self.backward:.2g} ms with gradient"
+        )
+        whole = f"about {_spoken(self.total)} for {self.images:,} images"
+        return [*rows, f"{'together':<12}{whole}", f"{'a pass':<12}{passes}, each image"]
+
+
+def _spoken(seconds: float) -> str:
+    return spoken(float(f"{seconds:.1g}") if seconds < 600 else seconds)
+
+
+def forecast(run: Run, probes: Collection[str]) -> Forecast:
+    """Return about how long the probes will take on the images of a run.
+
+    One batch is timed. Attacks leave an image once its fate is known, and trainings of small
+    networks for comparison are not counted, so that the forecast can be off by a factor of two or
+    three; it tells minutes from hours.
+
+    Args:
+        run: a run that may have measured nothing yet.
+        probes: names of probes.
+    """
+    n, data = len(run.indices), run.claim.data
+    forward, backward = pass_times(run)
+
+    def attacked(forwards: float, backwards: float) -> float:
+        return n * (forwards * forward + backwards * backward)
+
+    train, test = (0 if split is None else len(split) for split in (data.train, data.test))
+    own = attacked(*ATTACK)
+    seconds = {name: attacked(*PASSES[name]) for name in probes if name in PASSES}
+    if "blindspots" in probes:
+        cells = len(contrast_shifts(data.name)) - 1
+        classified = cells * min(test, SCREENED * n) * forward
+        seconds["blindspots"] = cells * CELL * own + classified
+    if "distance" in probes:
+        seconds["distance"] = (train + 2 * n) * forward
+    if "divergence" in probes and train:
+        drawn = min(train, EMBEDDED) + min(test, EMBEDDED)
+        seconds["divergence"] = drawn * (forward + POINT)
+    if seconds:
+        first = "robustness" if "robustness" in seconds else next(iter(seconds))
+        seconds[first] += own
+    return Forecast(
+        {name: seconds[name] for name in probes if name in seconds}, n, forward, backward
+    )
+
+
+def pass_times(run: Run) -> tuple[float, float]:
+    """Return the seconds of a forward pass of an image, and of one with a backward pass."""
+    chosen = run.indices[: min(TIMED, run.batch_size)]
+    images, _ = run.test_images(chosen)
+
+    def timed(gradient: bool) -> float:
+        taken = []
+        for _ in range(REPEATS + 1):  # the first warms up
+            began = time.perf_counter()
+            with torch.set_grad_enabled(gradient), run.seeded():
+                batch = images.clone().requires_grad_(gradient)
+                logits = run.model(batch)
+                if gradient and logits.requires_grad:
+                    torch.autograd.grad(logits.sum(), batch, allow_unused=True)
+                float(logits.detach().sum())  # waits for a GPU
+            taken.append(time.perf_counter() - began)
+        return min(taken[1:]) / len(chosen)
+
+    return timed(False), timed(True)
