@@ -32,7 +32,7 @@ PASSES = {
 """The same for each probe beside the audit attack, which all share. Counted on 20 images of a
 network of MNIST that was trained with PGD (docs/log.md)."""
 CELL = 0.6
-"""Share of an attack that a contrast shift takes: it leaves an image that is fooled at alpha·eps."""
+"""Share of an attack that a contrast shift takes, which leaves images fooled at alpha·eps."""
 EMBEDDED, POINT = 10_000, 0.0035
 """Most images of each set that `divergence` embeds by t-SNE, and seconds an image."""
 
@@ -59,8 +59,8 @@ class Forecast:
     def __str__(self) -> str:
         """One line: the whole, and the probes that take most.
 
-        >>> str(Forecast({"norms": 300.0, "masking": 30.0}, 50, 0.001, 0.003))
-        'About 6 min for 50 images: norms 5 min, masking 30 s.'
+        >>> str(Forecast({"norms": 420.0, "masking": 30.0}, 50, 0.001, 0.003))
+        'About 7 min for 50 images: norms 7 min, masking 30 s.'
         """
         longest = sorted(self.seconds.items(), key=lambda each: -each[1])
         named = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
@@ -69,9 +69,8 @@ class Forecast:
     def lines(self) -> list[str]:
         """Return a line a probe and one on the passes, for a terminal."""
         rows = [f"{name:<12}{_spoken(seconds)}" for name, seconds in self.seconds.items()]
-        passes = (
-            f"{1000 * self.forward:.2g} ms forward, {1000 * self.backward:.2g} ms with gradient"
-        )
+        forward, backward = (f"{1000 * each:.2g} ms" for each in (self.forward, self.backward))
+        passes = f"{forward} forward, {backward} with gradient"
         whole = f"about {_spoken(self.total)} for {self.images:,} images"
         return [*rows, f"{'together':<12}{whole}", f"{'a pass':<12}{passes}, each image"]
 
