@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from scotoma.utils.device import keep_memory
+from scotoma.utils.device import batch_size, keep_memory
 
 LAYERS = """
 import resource, torch
@@ -39,3 +40,12 @@ def test_freed_memory_is_used_again_without_asking_the_system():
 def test_another_c_library_is_left_alone(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     keep_memory.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("side", "channels", "images"), [(8, 1, 1024), (28, 1, 256), (32, 3, 65), (224, 3, 8)]
+)
+def test_a_batch_on_a_processor_is_bounded_by_what_its_layers_take(side, channels, images):
+    values = channels * side * side
+    assert batch_size(torch.device("cpu"), values) == images
+    assert batch_size(torch.device("cuda"), values) == 1024

@@ -17,6 +17,10 @@ CACHED_PIXELS = 256 * 28 * 28
 """Pixels of a batch on a CPU. More 28x28 images fall out of its caches; with far fewer, the second
 stage of an attack has hardly any images left that withstand the first (docs/log.md)."""
 
+FEWEST, LARGE, FEW = 64, 3 * 64 * 64, 8
+"""Fewest images of a batch on a CPU, the values from which an image is large, and the fewest of
+those: a large image fills the processor alone, and its activations take 100 MB and more."""
+
 WORTH_BF16 = 5e6
 """Floating-point operations an image from which bf16 pays: a small model's passes are mostly
 dispatch, which bf16 does not shorten."""
@@ -93,4 +97,6 @@ def batch_size(device: torch.device, pixels: int) -> int:
 
     On a CPU activations stay in its caches; other devices are filled.
     """
-    return min(1024, max(64, CACHED_PIXELS // pixels)) if device.type == "cpu" else 1024
+    if device.type != "cpu":
+        return 1024
+    return min(1024, max(FEWEST if pixels <= LARGE else FEW, CACHED_PIXELS // pixels))
