@@ -55,7 +55,7 @@ def test_few_values_are_all_tried(linear, images):
     assert float(((exact - x).sign() == (estimated - x).sign()).float().mean()) > 0.99
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)])
 def test_answers_find_what_gradients_find(linear, images, norm):
     x, labels = images
     correct = linear(x).argmax(1) == labels

@@ -307,6 +307,7 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(
 
 def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, monkeypatch):
     monkeypatch.setenv("SCOTOMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("scotoma.utils.cache.SHIPPED", tmp_path)  # else there is nothing to train
     run = Run(
         make_claim(str(digits_model), digits, "linf:0.1"),
         tmp_path / "run",
