@@ -306,8 +306,8 @@ def strata_figure(test: Measured) -> Bars:
     return Bars(
         "strata",
         "Success rate at eps among the attacked images of each stratum of the test set, from the "
-        "least margin to the largest, with 95% intervals. Images are attacked where the rate is "
-        "neither 0 nor 1.",
+        "least margin to the largest, with 95% intervals. If a precision is asked for, further "
+        "images are attacked where the rate is neither 0 nor 1.",
         table="strata",
         label="stratum",
         series={"success": "success"},
