@@ -41,8 +41,8 @@ def test_a_pass_is_timed(run):
 
 def test_the_whole_is_the_sum_and_grows_with_the_images(run, monkeypatch):
     monkeypatch.setattr(forecast, "pass_times", lambda run: (0.001, 0.003))
-    few = forecast.forecast(run, PROBES)
-    many = forecast.forecast(run.subset(torch.arange(200)), PROBES)
+    few = forecast.forecast(run, list(PROBES))
+    many = forecast.forecast(run.subset(torch.arange(200)), list(PROBES))
     assert set(few.seconds) == set(PROBES)
     assert few.total == pytest.approx(sum(few.seconds.values()))
     assert few.seconds["robustness"] == pytest.approx(20 * (0.6 + 1.47))
