@@ -2,7 +2,7 @@
 
     python benchmarks/shared_machine.py              # some minutes
 
-The audit of the demo, with `robustness` and `masking` on 60 digits, runs alone and beside two
+The audit of the demo, with `robustness` and `masking` on 20 digits, runs alone and beside two
 processes that do nothing but compute, each time as a new process with what the command line sets by
 itself (`utils.threads`) and with OpenMP's own policy. Times are wall times, the shorter of two.
 """
@@ -20,7 +20,7 @@ from scotoma.demo import MODEL, THREAT
 from scotoma.utils.threads import POLICY
 
 COMMAND = (sys.executable, "-m", "scotoma", "audit", str(MODEL), "--data", "digits")
-OPTIONS = ("--threat", str(THREAT), "--limit", "60", "--probes", "robustness,masking")
+OPTIONS = ("--threat", str(THREAT), "--limit", "20", "--probes", "robustness,masking")
 OWN, SPINNING = "as the command line sets it", "threads that spin"
 SETTLED = 20.0
 """Seconds after which the mean load tells that two programs run."""

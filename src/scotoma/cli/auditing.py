@@ -320,7 +320,7 @@ def demo(
     anew: Annotated[
         bool, typer.Option("--train", help="Train the model first, in place of the packaged one.")
     ] = False,
-    limit: Limit = 50,
+    limit: Annotated[int, typer.Option(help="Number of test images, drawn at random.")] = 50,
     seed: Seed = 0,
 ) -> None:
     """Audit a small robust model of handwritten digits that comes with the package."""
