@@ -1,6 +1,6 @@
 """How much longer an audit takes beside other busy programs.
 
-    python benchmarks/shared_machine.py              # some minutes
+    python benchmarks/shared_machine.py              # many minutes where threads spin
 
 The audit of the demo, with `robustness` and `masking` on 20 digits, runs alone and beside two
 processes that do nothing but compute, each time as a new process with what the command line sets by
