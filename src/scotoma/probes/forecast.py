@@ -29,8 +29,8 @@ PASSES = {
     "transfer": (30.0, 30.0),
     "masking": (530.0, 90.0),
 }
-"""The same for each probe beside the audit attack, which all share. Counted on 20 images of a
-network of MNIST that was trained with PGD (docs/log.md)."""
+"""Passes of each probe, as in `ATTACK`, beside the audit attack, which all share. They were counted
+on 20 images of a network of MNIST that was trained with PGD (docs/log.md)."""
 CELL = 0.6
 """Share of an attack that a contrast shift takes, which leaves images fooled at alpha·eps."""
 EMBEDDED, POINT = 10_000, 0.0035

@@ -55,7 +55,7 @@ TABLE1_TOP5 = {
     irv2adv: 10.3 10.5  7.7 10.4  5.8
     """).items()
 }
-"""The same as top-5 errors."""
+"""Top-5 error under Step-LL made on each of `SOURCES`, by the evaluated model."""
 TABLE2_TOP5 = dict(zip(_TABLES, rates(42.8, 57.1, 37.1, 29.3, 15.0), strict=True))
 """White-box top-5 error under R+Step-LL; that under Step-LL is a model's own column of Table 1."""
 TABLE2 = {network: rates(*line[5:]) for network, line in _TABLES.items()}
