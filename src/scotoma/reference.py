@@ -119,6 +119,8 @@ _SMALL: dict[str, Any] = {
     "schedule": Schedule(12, 64, peak=2e-3),
 }
 """A sweep over training images only: one network, the same number of epochs, minutes each."""
+_BRIEF: dict[str, Any] = _SMALL | {"schedule": Schedule(4, 64, peak=2e-3)}
+"""The sweep over sizes that are far below those of the noise that the networks are tested with."""
 _FEW: dict[str, Any] = _SMALL | {
     "threat": "linf:0.3",
     "schedule": Schedule(1, 32, peak=2e-3),
@@ -154,6 +156,13 @@ REFERENCES = {
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
     ),
+    "mnist-brief-natural": Reference("natural", threat="linf:0.01", **_BRIEF),
+    **{
+        f"mnist-brief-pgd-00{hundredths}": Reference(
+            "pgd", threat=f"linf:0.0{hundredths}", **_BRIEF
+        )
+        for hundredths in (1, 2, 5)
+    },
     **{
         f"mnist-{thousands}k-{seed}": Reference("pgd", images=1000 * thousands, seed=seed, **_FEW)
         for thousands in FEW

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from scotoma.metrics.inequality import top_share as top_share
     from scotoma.metrics.linearity import loss_linearity as loss_linearity
     from scotoma.metrics.neighbours import nearest_distance as nearest_distance
+    from scotoma.metrics.represented import ensemble_agreement as ensemble_agreement
+    from scotoma.metrics.represented import feature_margin as feature_margin
+    from scotoma.metrics.represented import mean_confidence as mean_confidence
+    from scotoma.metrics.represented import private_share as private_share
+    from scotoma.metrics.represented import retraining_stability as retraining_stability
     from scotoma.metrics.risk import auroc as auroc
     from scotoma.metrics.subspace import adversarial_directions as adversarial_directions
     from scotoma.metrics.surface import loss_surface as loss_surface
@@ -43,6 +48,8 @@ _HOMES = {
     "classifier_comparison": "two_sample",
     "divergence": "class_divergence",
     "embed": "embedding",
+    "ensemble_agreement": "represented",
+    "feature_margin": "represented",
     "gini": "inequality",
     "gradient_health": "health",
     "herfindahl": "inequality",
@@ -54,8 +61,11 @@ _HOMES = {
     "lorenz": "inequality",
     "loss_linearity": "linearity",
     "loss_surface": "surface",
+    "mean_confidence": "represented",
     "nearest_distance": "neighbours",
+    "private_share": "represented",
     "regional_gini": "inequality",
+    "retraining_stability": "represented",
     "top_share": "inequality",
     "two_sample_auc": "two_sample",
 }

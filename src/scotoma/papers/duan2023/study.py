@@ -108,6 +108,15 @@ class Mnist(Study):
     trainings |= {f"0.{i}": f"mnist-small-pgd-0{i}" for i in (1, 2, 3)}
 
 
+class MnistBelowNoise(Study):
+    """MNIST at sizes far below that of the noise, as they are on ImageNet."""
+
+    title = "Inequality of attribution on MNIST, by sizes of training far below the noise"
+    source = Digits.source
+    trainings = {"natural": "mnist-brief-natural"}
+    trainings |= {f"0.0{i}": f"mnist-brief-pgd-00{i}" for i in (1, 2, 5)}
+
+
 class Cifar(Study):
     """CIFAR-10, the smaller of the paper's data sets."""
 

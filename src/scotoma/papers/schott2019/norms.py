@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -15,10 +15,10 @@ from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
 from scotoma.papers.item import Context, agreement, cells, lines, ours, row
-from scotoma.papers.schott2019 import Study, drawn, published
+from scotoma.papers.schott2019 import MODELS, Study, authors, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
-from scotoma.probes.norms.analysis import MISLED, NormAnalysis
+from scotoma.probes.norms.analysis import MISLED, NormAnalysis, Tried
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.finding import Boxes, Figure, Finding, Gallery, Row
@@ -29,12 +29,14 @@ QUERIES = 2000
 """Queries of decision-based attacks for an image."""
 FEWER = 250
 """Queries on analysis by synthesis, each forward pass of which is a search."""
+SCORED = 16
+"""Images attacked by scores: a gradient takes 1,568 forward passes."""
 POINTS = 40
 FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}
 """Largest distance of the curves."""
 SHOWN = 4
 RULE = "the 95% interval of the share of images on which it is so lies above a half"
-BOUNDED = "ABS"
+BOUNDED, TRAINED = "ABS", "Madry et al."
 LINE = "ABS, estimated lower bound"
 ENDS = ("published_low", "published_high")
 
@@ -48,6 +50,10 @@ class Measured:
     readings: dict[str, NormAnalysis]
     gradients: Gradients
     queries: int
+    own: dict[str, tuple[Tried, ...]] = field(default_factory=dict)
+    """the authors' own attacks by norm, if they were run; their distances count"""
+    scored: dict[str, tuple[Tried, ...]] = field(default_factory=dict)
+    """the same by scores, on fewer images"""
 
     @property
     def correct(self) -> np.ndarray:
@@ -73,6 +79,17 @@ def measure(context: Context, model: str) -> Measured:
     return Measured(model, run, readings, gradients, queries)
 
 
+def measure_with_authors(context: Context, model: str) -> Measured:
+    """Attack a model with the authors' own attacks too, on a few images by its scores alone."""
+    each, source = measure(context, model), context.model(authors.SUBSTITUTE)
+    few, own, scored = drawn(context, model, SCORED), {}, {}
+    for norm in authors.FARTHEST:
+        own[norm] = authors.tried(each.run, norm, each.gradients, source)
+        scored[norm] = authors.scored(few, norm)
+    more = {norm: authors.joined(each.readings[norm], tried) for norm, tried in own.items()}
+    return replace(each, readings=each.readings | more, own=own, scored=scored)
+
+
 def further(claim: str, norm: str, model: str, other: str, models: Models) -> Check:
     """Check that a model's distances are larger on most images on which the two differ."""
     a, b = (models[name].readings[norm].nearest for name in (model, other))
@@ -90,14 +107,22 @@ def compare(models: Models) -> list[Check]:
     claim, checks = "{} is more robust than models that do not generate", []
     others = [name for name in models if "ABS" not in name]
     for norm, best in {"l2": "ABS", "l0": "ABS", "linf": "Binary ABS"}.items():
-        checks += [further(claim.format(best), norm, best, other, models) for other in others]
+        if best in models:
+            checks += [further(claim.format(best), norm, best, other, models) for other in others]
     claim = "PGD training in L-inf lets fewer pixels fool a model than natural training"
-    checks.append(further(claim, "l0", "CNN", "Madry et al.", models))
-    claim = "decision-based attacks come clearly nearer than gradient-based ones after PGD training"
+    checks.append(further(claim, "l0", "CNN", TRAINED, models))
+    claim = "decision-based attacks come clearly nearer than {} after PGD training"
+    trained = models[TRAINED]
     for norm in ("l2", "l0"):
-        nearer = models["Madry et al."].readings[norm].decision_nearer
+        nearer = trained.readings[norm].decision_nearer
         if nearer is not None:
-            checks.append(_mostly(claim, norm, "Madry et al.", None, nearer))
+            checks.append(_mostly(claim.format("gradient-based ones"), norm, TRAINED, None, nearer))
+    for by, tried in {"gradients": trained.own, "scores": trained.scored}.items():
+        if tried:
+            which = [e for e in tried["l2"] if e.gradient != authors.TRANSFERRED]
+            nearer = authors.decisions_nearer(trained.readings["l2"], tuple(which))
+            said = claim.format(f"the authors' attacks by {by} (FGSM, BIM, DeepFool)")
+            checks.append(_mostly(said, "l2", TRAINED, None, nearer))
     return checks
 
 
@@ -106,12 +131,15 @@ class Norms(Study):
 
     title = "Six models of MNIST in three norms"
     source = "Schott et al. 2019, section 6"
+    attacked = staticmethod(measure)
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        models = self.each(context, measure)
+        models = self.each(context, self.attacked)
         rows, (arrays, galleries) = lines(models, _rows), examples(models)
         figures = [figure for norm in published.BOUNDS for figure in _figures(norm)]
         tables = {"attacks": lines(models, _attacks)}
+        if any(each.scored for each in models.values()):
+            tables["scores"] = lines(models, _scores)
         for norm in published.BOUNDS:
             tables[f"medians_{norm}"] = lines(models, partial(_medians, norm=norm))
             tables[f"curve_{norm}"] = lines(models, partial(_curve, norm=norm))
@@ -122,13 +150,21 @@ class Norms(Study):
             f"{_sizes(models, 'linf')}; in pixels {_sizes(models, 'l0')}.",
             *_notes(context, models),
             rule=RULE,
-            numbers={"n": len(models[BOUNDED].correct), **agreement(rows)},
+            numbers={"n": len(models[TRAINED].correct), **agreement(rows)},
             summary=lines(models, _summary),
             tables=tables,
             figures=(*figures, *galleries),
             images=arrays,
         )
         return rows, finding
+
+
+class FastNorms(Norms):
+    """The networks whose passes are cheap, on more images and with the authors' own attacks."""
+
+    title = "Three networks of MNIST in three norms, with the authors' attacks"
+    trainings = {name: MODELS[name] for name in ("CNN", "Binary CNN", TRAINED)}
+    attacked = staticmethod(measure_with_authors)
 
 
 def _rows(model: str, each: Measured) -> list[Row]:
@@ -170,6 +206,20 @@ def _attacks(model: str, each: Measured) -> list[Row]:
         for norm, read in each.readings.items()
         for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True))
     ]
+
+
+def _scores(model: str, each: Measured) -> list[Row]:
+    """Return medians of the authors' attacks by scores and by gradients, on the same images."""
+    rows = []
+    for norm, tried in each.scored.items():
+        index = tried[0].records.select("index")
+        for by in (*each.own[norm], *tried):
+            records = index.join(by.records, on="index", maintain_order="left")
+            wrong = (records["prediction"] != records["label"]).to_numpy()
+            distances = np.where(wrong, 0.0, records[norm].to_numpy())
+            line = cells(model=model, norm=norm, attack=by.name, median=median(distances))
+            rows.append(line | {"n": len(distances)})
+    return rows
 
 
 def _medians(model: str, each: Measured, norm: str) -> Row:
@@ -217,7 +267,7 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
     on = {n: ", ".join(m for m, each in models.items() if each.queries == n) for n in numbers}
     queries = " and ".join(f"{n:,} on {names}" for n, names in on.items())
     notes = [
-        f"{len(models[BOUNDED].correct):,} test images drawn at random (seed {context.seed}), the "
+        f"{len(models[TRAINED].correct):,} test images drawn at random (seed {context.seed}), the "
         "same for every model. The distance of an image is the smallest over the attacks of a "
         "norm: 0 if the model misclassifies the image itself, infinite if no attack succeeded. "
         "Accuracies are shares of all images.",
@@ -227,6 +277,13 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
         "ours are stronger, so a smaller distance than theirs does not mean that the model "
         "differs. The table of attacks says how many of the minima are each attack's.",
     ]
+    if any(each.own for each in models.values()):
+        notes.append(
+            "Attacks named FGSM, BIM, DeepFool and MIM are the authors', at growing sizes and with "
+            f"bisection: by the model's gradients, from {authors.SUBSTITUTE} "
+            f"({authors.TRANSFERRED}), and by differences of its scores along every pixel "
+            f"({authors.ESTIMATED}), these on at most {SCORED} images and not among the minima."
+        )
     notes += [
         f"{model}: {each.gradients.why}; attacks followed the gradient {each.gradients.name}."
         for model, each in models.items()
