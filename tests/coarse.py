@@ -18,8 +18,8 @@ def coarse(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(probe, "SIZES", (0.5, 1.0, 2.0))
     patch.setattr(probe, "STEPS", (1, 5, 20))
     patch.setattr(probe, "LINEARITY", {"steps": 5, "restarts": 1})
-    patch.setattr(probe, "IN_PLANES", 5)
-    patch.setattr(probe, "loss_surface", partial(probe.loss_surface, steps=3))
+    made = probe.Masking.__init__
+    patch.setattr(made, "__defaults__", (*made.__defaults__[:-2], 5, 3))  # planes and lines
     patch.setattr(divergence, "divergence", partial(divergence.divergence, draws=8))
     hasty(patch)
 

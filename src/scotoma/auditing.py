@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
+from scotoma.execution.effort import Effort, find_effort
 from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
@@ -34,6 +35,7 @@ from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
 from scotoma.results.command import repeat
+from scotoma.results.finding import Finding
 from scotoma.results.provenance import machine, merged
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.saved import save_finding
@@ -60,6 +62,7 @@ def audit(
     limit: int | None = None,
     seed: int = 0,
     budget: str | float | None = None,
+    thorough: bool = False,
     stated: Stated | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -90,6 +93,8 @@ def audit(
         seed: seed for all random numbers, from 0.
         budget: time after which the audit stops and reports what was measured: "20m", "90s", "2h"
             or a number of seconds; None means no limit.
+        thorough: whether a slow model gets all passes. Otherwise queries, restarts and searches are
+            scaled to the time of one pass, which the report says; quick models get all.
         stated: accuracies that are claimed, `Stated(robust=0.91)`: the robustness probe then says
             whether they hold; None claims no number.
         force: go on with a model that classifies no more images correctly than chance, which is an
@@ -126,6 +131,7 @@ def audit(
         "attack": attack,
         "seed": seed,
         "budget": budget,
+        "thorough": thorough or None,
         "stated": stated,
         "force": force or None,
     }
@@ -141,9 +147,13 @@ def audit(
     run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
     for note in missing:
         run.progress.keep(note)
-    if (expected := forecast(run, prepared)).total > WORTH_SAYING:
-        run.progress.keep(str(expected))
     with run.store.locked():
+        effort = find_effort(run, thorough)
+        if (expected := forecast(run, prepared, effort)).total > WORTH_SAYING:
+            run.progress.keep(str(expected))
+        settings = replace(settings, share=effort.share)
+        fitting = {name: probe.within(effort) for name, probe in prepared.items()}
+        prepared = {name: probe for name, (probe, _) in fitting.items()}
         if settings.attack == "strong":
             with suppress(OutOfTimeError):
                 settings = replace(settings, plan=find_plan(run))
@@ -151,7 +161,8 @@ def audit(
         if not ranks().leads:
             return _published_by_the_first(folder)
         ledger = run.ledger
-        findings = withheld(outcome.findings(ledger))
+        scaled = {name: said for name, (_, said) in fitting.items()}
+        findings = withheld(_noted(outcome.findings(ledger), effort, scaled, claim, settings))
         for finding in findings:
             save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
@@ -179,6 +190,7 @@ def audit(
             "attack": settings.attack,
             "gradient": settings.followed,
             **({} if settings.plan.clean else {"plan": str(settings.plan)}),
+            **({} if effort.whole else {"effort": asdict(effort)}),
             "model": model_facts(claim.model),
             **merged(probe.provenance() for probe in prepared.values()),
             "data": facts(claim.data),
@@ -192,6 +204,26 @@ def audit(
         ranks().done(f"published {folder}")
         ranks().leave()
         return report
+
+
+def _noted(
+    findings: Sequence[Finding],
+    effort: Effort,
+    scaled: Mapping[str, list[str]],
+    claim: Claim,
+    settings: Settings,
+) -> list[Finding]:
+    """Say in each finding what was scaled to a slow model; of the audit attack in `robustness`."""
+    if effort.whole:
+        return list(findings)
+    noted = []
+    for finding, (name, said) in zip(findings, scaled.items(), strict=True):
+        if name == "robustness":
+            said = [*said, *getattr(settings.make_attack(claim.threat), "scaled", [])]
+        if said and finding.verdict != "not applicable":
+            finding = replace(finding, notes=(*finding.notes, effort.note(said)))
+        noted.append(finding)
+    return noted
 
 
 def _published_by_the_first(folder: Path) -> Report:

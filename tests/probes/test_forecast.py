@@ -10,9 +10,10 @@ from torch import nn
 
 from centroids import centroids
 from scotoma.auditing import make_claim
+from scotoma.execution.effort import Effort, Pass, time_pass
 from scotoma.execution.run import Run
 from scotoma.probes import PROBES, forecast
-from scotoma.probes.forecast import Forecast, pass_times
+from scotoma.probes.forecast import Forecast
 
 
 class Slow(nn.Module):
@@ -34,13 +35,15 @@ def run(digits, tmp_path) -> Run:
 
 
 def test_a_pass_is_timed(run):
-    forward, backward = pass_times(run)
-    assert 0.02 / 20 <= forward < 0.2 / 20
-    assert backward >= 0.02 / 20
+    forward, backward = (time_pass(run, run.indices, gradient) for gradient in (False, True))
+    assert 0.02 / 20 <= forward.wall < 0.2 / 20
+    assert backward.wall >= 0.02 / 20
+    assert forward.work < forward.wall, "while it sleeps no processor works"
 
 
 def test_the_whole_is_the_sum_and_grows_with_the_images(run, monkeypatch):
-    monkeypatch.setattr(forecast, "pass_times", lambda run: (0.001, 0.003))
+    times = {False: Pass(0.001, 0.001), True: Pass(0.003, 0.003)}
+    monkeypatch.setattr(forecast, "time_pass", lambda run, indices, gradient: times[gradient])
     few = forecast.forecast(run, list(PROBES))
     many = forecast.forecast(run.subset(torch.arange(200)), list(PROBES))
     assert set(few.seconds) == set(PROBES)
@@ -48,7 +51,18 @@ def test_the_whole_is_the_sum_and_grows_with_the_images(run, monkeypatch):
     assert few.seconds["robustness"] == pytest.approx(20 * (0.6 + 1.47))
     assert many.seconds["norms"] == pytest.approx(10 * few.seconds["norms"])
     alone = forecast.forecast(run, ["masking"])
+    assert few.thorough is None, "it takes all passes already"
     assert alone.total > few.seconds["masking"], "alone it runs the audit attack itself"
+
+
+def test_a_slow_model_is_given_fewer_passes_and_the_forecast_says_both(run):
+    whole = forecast.forecast(run, list(PROBES), Effort())
+    scaled = forecast.forecast(run, list(PROBES), Effort(0.25, 0.09))
+    assert scaled.thorough is not None
+    assert scaled.total < 0.7 * scaled.thorough
+    assert scaled.seconds["norms"] < 0.5 * whole.seconds["norms"]
+    assert "With all passes (--thorough) about" in str(scaled)
+    assert [line.split()[0] for line in scaled.lines()][-3:] == ["--thorough", "together", "a"]
 
 
 def test_a_dry_run_measures_nothing(scotoma, tmp_path):

@@ -12,7 +12,7 @@ from scotoma.attacks.adaptive.adapted import Adapted
 from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.apgd import APGD, APGDT
-from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.base import BoundedAttack, share_of_passes
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import select
 from scotoma.attacks.min_l2 import MinL2
@@ -26,6 +26,8 @@ SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2
 
 STREAM = -3
 """Stream of random numbers for the look; the attacks have those from 0."""
+QUERIES, FEWEST_QUERIES = 2000, 250
+"""Queries of random search, and the fewest for a slow model."""
 RESTARTS = 5
 """Random starts of APGD on the cross-entropy: each fools up to 2 of 31 images that withstand the
 rest on a TRADES model at contrast 0.8 (docs/log.md)."""
@@ -54,6 +56,8 @@ class Strong(BoundedAttack):
         until: a smaller size that matters as much as eps: images are attacked further at both, and
             left once their perturbation is smaller; 0 finds each image's smallest.
         look: whether to look at the model; if not, it follows the exact gradient.
+        share: of the queries of random search, and of the random starts of APGD, for a slow model;
+            the search for the smallest perturbation is always the whole one.
 
     >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
@@ -65,6 +69,7 @@ class Strong(BoundedAttack):
     norms: ClassVar = ("linf", "l2")
     until: float = 0.0
     look: bool = True
+    share: float = share_of_passes()
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         if self.look:
@@ -75,7 +80,7 @@ class Strong(BoundedAttack):
             part = select(model, few)
             plan = make_plan(part, images[few], labels[few], self.threat, stream)
             if not plan.clean:
-                attack = Adapted(self.threat, self.until, plan)
+                attack = Adapted(self.threat, self.until, plan, self.share)
                 return attack(model, images, labels, generator=random)
         adversarial = self._search(model, images, labels, generator=random.fork(0))
         sizes = [self.threat.eps]
@@ -84,7 +89,7 @@ class Strong(BoundedAttack):
         balls = [Threat(self.norm, eps) for eps in sizes]
         attacks = [attack for ball in balls for attack in self._further(ball)]
         # the cross-entropy fools some images that margins do not, where a shift has flattened them
-        attacks += [(APGD(ball, restarts=RESTARTS), False) for ball in balls]
+        attacks += [(APGD(ball, restarts=self._restarts), False) for ball in balls]
         for number, (attack, from_nearest) in enumerate(attacks, start=1):
             eps = attack.threat.eps
             distance = size(adversarial - images, self.norm)
@@ -104,12 +109,28 @@ class Strong(BoundedAttack):
         return adversarial
 
     @property
+    def scaled(self) -> list[str]:
+        """What `share` leaves of the attacks within eps, for a report."""
+        return [
+            f"{self._queries:,} of {QUERIES:,} queries of random search",
+            f"{self._restarts} of {RESTARTS} random starts of APGD",
+        ]
+
+    @property
+    def _queries(self) -> int:
+        return max(FEWEST_QUERIES, round(self.share * QUERIES))
+
+    @property
+    def _restarts(self) -> int:
+        return max(1, round(self.share * RESTARTS))
+
+    @property
     def _search(self) -> MinLinf | MinL2:
         restarts = {"linf": (4, 40), "l2": (2, 55)}[self.norm]
         return SEARCHES[self.norm](self.norm, 240, *restarts, until=self.until)
 
-    @staticmethod
-    def _further(ball: Threat) -> list[tuple[BoundedAttack, bool]]:
+    def _further(self, ball: Threat) -> list[tuple[BoundedAttack, bool]]:
         """Return the attacks inside a ball, and whether each starts from the nearest image."""
         targeted = (APGDT(ball, steps=50), False)
-        return [targeted, (Square(ball, queries=2000), True)] if ball.norm == "linf" else [targeted]
+        squares = (Square(ball, queries=self._queries), True)
+        return [targeted, squares] if ball.norm == "linf" else [targeted]

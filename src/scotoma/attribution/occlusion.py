@@ -66,6 +66,7 @@ class InductiveOcclusion:
             as in the paper 16 for 224x224 and 4 for 32x32.
         order: one of `ORDERS`.
         batch: most images in one pass of the model; None fits the device.
+        stride: tries only every so-manieth radius, R among them; 1 tries all.
 
     Raises:
         InputError: an unknown name, or a number below 1.
@@ -84,11 +85,12 @@ class InductiveOcclusion:
     block: int | None = None
     order: str = "importance"
     batch: int | None = None
+    stride: int = 1
 
     def __post_init__(self) -> None:
         known(self.centres, CENTRES, "centres")
         known(self.order, ORDERS, "order")
-        for name in ("regions", "radius", "block", "batch"):
+        for name in ("regions", "radius", "block", "batch", "stride"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"occlusion with {name} {value}; want at least 1")
@@ -134,7 +136,8 @@ class InductiveOcclusion:
     @property
     def steps(self) -> list[tuple[int, int]]:
         """The pairs (n, r) in the order in which they are tried."""
-        numbers, radii = range(1, self.regions + 1), range(1, self.radius + 1)
+        numbers = range(1, self.regions + 1)
+        radii = range(self.radius, 0, -self.stride)[::-1]
         if self.centres == "regional":
             return list(product(numbers, radii))
         return [(n, r) for r, n in product(radii, numbers)]

@@ -58,6 +58,7 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "sampling": str,
         "seed": int,
         "budget": str,
+        "thorough": bool,
         "force": bool,
         "out": str,
     },
@@ -73,7 +74,9 @@ TYPES |= {
 }
 
 
-AUDIT = ("attack", "layer", "limit", "precision", "sampling", "seed", "budget", "force")
+AUDIT = (
+    "attack", "layer", "limit", "precision", "sampling", "seed", "budget", "thorough", "force"
+)  # fmt: skip
 """Keys of the section `audit` that are one value."""
 
 

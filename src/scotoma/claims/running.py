@@ -55,6 +55,7 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
         attack=Settings(attack, tuple(others)) if takes(attack, "sources") else attack,
         limit=request.limit,
         budget=request.budget,
+        thorough=request.thorough,
         seed=request.seed,
         stated=request.stated,
         force=request.force,
@@ -73,6 +74,7 @@ def expected(request: Request) -> Forecast:
         InputError: model, data or a probe cannot be used.
     """
     from scotoma.auditing import make_claim
+    from scotoma.execution.effort import WHOLE
     from scotoma.execution.run import Run
     from scotoma.probes import PROBES
     from scotoma.probes.forecast import forecast
@@ -83,7 +85,7 @@ def expected(request: Request) -> Forecast:
     claim = make_claim(*_loaded(request), request.threat)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(claim, Path(folder), limit=request.limit, seed=request.seed)
-        return forecast(run, probes)
+        return forecast(run, probes, WHOLE if request.thorough else None)
 
 
 def _loaded(request: Request) -> tuple[Classifier, Dataset]:

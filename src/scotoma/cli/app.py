@@ -136,6 +136,14 @@ BudgetOption = Annotated[
         help="Stop after 90s, 20m or 2h and report; the same command continues from there.",
     ),
 ]
+Thorough = Annotated[
+    bool,
+    typer.Option(
+        "--thorough",
+        help="Take all passes, however slow the model is [default: slow models are given fewer, "
+        "as the report says].",
+    ),
+]
 AttackOption = Annotated[
     str, typer.Option("--attack", help="Attack that the probes use; see `scotoma list attacks`.")
 ]

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from scotoma.attacks.core.base import UNNAMED
 from scotoma.models.classifier import Classifier
 
 
@@ -52,8 +53,17 @@ def _id(kind: type) -> str | None:
 
 
 def _settings(thing: Any) -> dict[str, Any]:
-    settings = fields(thing) if _is_instance(thing) else ()
-    return {field.name: _plain(getattr(thing, field.name)) for field in settings}
+    return {name: _plain(getattr(thing, name)) for name in _named(thing)}
+
+
+def _named(thing: Any) -> list[str]:
+    """Return the fields of a dataclass that belong in its name."""
+    every = fields(thing) if _is_instance(thing) else ()
+    return [
+        field.name
+        for field in every
+        if UNNAMED not in field.metadata or getattr(thing, field.name) != field.default
+    ]
 
 
 def _plain(value: Any) -> Any:
@@ -73,8 +83,7 @@ def _written(value: Any) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(_written, value))}{',' if len(value) == 1 else ''})"
     if _is_instance(value):
-        names = [field.name for field in fields(value)]
-        settings = ", ".join(f"{name}={_written(getattr(value, name))}" for name in names)
+        settings = ", ".join(f"{name}={_written(getattr(value, name))}" for name in _named(value))
         return f"{type(value).__qualname__}({settings})"
     return getattr(value, "__qualname__", None) or repr(value)
 

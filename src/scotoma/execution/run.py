@@ -247,6 +247,11 @@ class Run(Executor):
         config = {"kind": kind, **config, **_extractor(model), **self._identity(self.indices)}
         return self.store.unit(config, compute)
 
+    def shared(self, kind: str, compute: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """Return a table that is computed once for this model and data, whichever the images."""
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return self.store.unit({"kind": kind, **self._identity(nothing)}, compute)
+
     def map_images(
         self,
         what: str,

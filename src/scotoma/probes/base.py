@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, TypeGuard
 
 import numpy as np
@@ -18,6 +18,7 @@ from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
+from scotoma.execution.effort import Effort, Least, in_words, scaled
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer, features
@@ -47,6 +48,7 @@ class Settings:
             attack other than `strong` that follows gradients.
         directions: random directions of an estimated gradient; None means every value in turn.
         plan: how the attack `strong` adapts to the model (`execution.planning`).
+        share: of the passes of `strong` beyond its search (`execution.effort`).
     """
 
     attack: str = "strong"
@@ -54,6 +56,7 @@ class Settings:
     gradient: str = "exact"
     plan: Plan = CLEAN
     directions: int | None = None
+    share: float = 1.0
 
     @property
     def followed(self) -> str:
@@ -71,8 +74,8 @@ class Settings:
         """
         if self.attack == "strong":
             if self.plan.clean:
-                return Strong(threat, until, look=False)
-            return Adapted(threat, until, self.plan)
+                return Strong(threat, until, look=False, share=self.share)
+            return Adapted(threat, until, self.plan, self.share)
         attack = make(self.attack, threat, until=until, sources=self.sources)
         if not follows_gradients(attack):
             return attack
@@ -85,12 +88,14 @@ class Probe:
     """A question about a claim. A subclass is a dataclass whose fields are its options.
 
     `thresholds` names the fields that decide the verdict, each a share from 0 to 1. A probe with
-    `compares_train` compares with training images and does not apply without them.
+    `compares_train` compares with training images and does not apply without them. `leasts` names
+    the options that are scaled down for a slow model, and how far.
     """
 
     question: str
     thresholds: ClassVar[tuple[str, ...]] = ()
     compares_train: ClassVar[bool] = False
+    leasts: ClassVar[Mapping[str, Least]] = {}
 
     def prepare(self, claim: Claim) -> Self:
         """Return the probe with its options checked, and with the models that they name loaded.
@@ -99,6 +104,15 @@ class Probe:
             InputError: an option does not fit the claim. The audit has written nothing so far.
         """
         return self
+
+    def within(self, effort: Effort) -> tuple[Self, list[str]]:
+        """Return the probe with the passes that a slow model can afford, and what they are.
+
+        Options that the user has set stay as they are.
+        """
+        smaller = scaled(self, self.leasts, effort)
+        probe = replace(self, **smaller) if smaller else self  # type: ignore[type-var]
+        return probe, in_words(self, smaller, self.leasts)
 
     def provenance(self) -> dict[str, Any]:
         """Return the options that belong in the report, as JSON values, after `prepare`."""

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
-
 from scotoma.execution.budget import spoken
+from scotoma.execution.effort import TIMED, WHOLE, Effort, time_pass
 from scotoma.execution.run import Run
 from scotoma.probes.blindspots.definition import SCREENED
 from scotoma.probes.blindspots.grid import contrast_shifts
 
 WORTH_SAYING = 60.0
 """Seconds from which an audit says beforehand how long it takes."""
-TIMED = 32
-"""Most images of the batch that is timed, which an audit attacks together."""
-REPEATS = 2
 ATTACK = (600.0, 490.0)
 """Forward passes alone, and forward passes with a backward pass, that the attack `strong` takes for
 an image; those of other attacks are fewer."""
@@ -27,10 +22,14 @@ PASSES = {
     "norms": (4800.0, 780.0),
     "inequality": (440.0, 60.0),
     "transfer": (30.0, 30.0),
-    "masking": (530.0, 90.0),
+    "masking": (370.0, 90.0),
 }
 """Passes of each probe, as in `ATTACK`, beside the audit attack, which all share. They were counted
 on 20 images of a network of MNIST that was trained with PGD (docs/log.md)."""
+LEAST = {"norms": (900.0, 200.0), "inequality": (300.0, 20.0), "masking": (250.0, 90.0)}
+"""Passes that a slow model takes at least. Counted on photographs of 224x224 (docs/log.md)."""
+ONCE = {"masking": 3362.0}
+"""Forward passes for all images together, not counted in `PASSES`."""
 CELL = 0.6
 """Share of an attack that a contrast shift takes, which leaves images fooled at alpha·eps."""
 EMBEDDED, POINT = 10_000, 0.0035
@@ -45,12 +44,14 @@ class Forecast:
         seconds: by probe; those that are not known are left out.
         images: number of audited images.
         forward, backward: seconds of a forward pass of an image, and of one with a backward pass.
+        thorough: seconds of all probes if they took all passes; None if they do.
     """
 
     seconds: dict[str, float]
     images: int
     forward: float
     backward: float
+    thorough: float | None = None
 
     @property
     def total(self) -> float:
@@ -64,7 +65,14 @@ class Forecast:
         """
         longest = sorted(self.seconds.items(), key=lambda each: -each[1])
         named = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
-        return f"About {_spoken(self.total)} for {self.images:,} images: {named}."
+        return f"About {_spoken(self.total)} for {self.images:,} images: {named}.{self._all}"
+
+    @property
+    def _all(self) -> str:
+        """What all passes would take, as a sentence."""
+        if self.thorough is None:
+            return ""
+        return f" With all passes (--thorough) about {_spoken(self.thorough)}."
 
     def lines(self) -> list[str]:
         """Return a line a probe and one on the passes, for a terminal."""
@@ -72,6 +80,8 @@ class Forecast:
         forward, backward = (f"{1000 * each:.2g} ms" for each in (self.forward, self.backward))
         passes = f"{forward} forward, {backward} with gradient"
         whole = f"about {_spoken(self.total)} for {self.images:,} images"
+        if self.thorough is not None:
+            rows.append(f"{'--thorough':<12}about {_spoken(self.thorough)}")
         return [*rows, f"{'together':<12}{whole}", f"{'a pass':<12}{passes}, each image"]
 
 
@@ -79,7 +89,7 @@ def _spoken(seconds: float) -> str:
     return spoken(float(f"{seconds:.1g}") if seconds < 600 else seconds)
 
 
-def forecast(run: Run, probes: Collection[str]) -> Forecast:
+def forecast(run: Run, probes: Collection[str], effort: Effort | None = None) -> Forecast:
     """Return about how long the probes will take on the images of a run.
 
     One batch is timed. Attacks leave an image once its fate is known, and trainings of small
@@ -89,16 +99,37 @@ def forecast(run: Run, probes: Collection[str]) -> Forecast:
     Args:
         run: a run that may have measured nothing yet.
         probes: names of probes.
+        effort: the share of their passes that probes take; None finds it from the timed batch.
     """
+    chosen = run.indices[: min(TIMED, run.batch_size)]
+    forward, backward = (time_pass(run, chosen, gradient) for gradient in (False, True))
+    effort = effort or Effort.for_pass(backward.work)
+    times = forward.wall, backward.wall
+    seconds = _seconds(run, probes, effort, *times)
+    whole = None if effort.whole else sum(_seconds(run, probes, WHOLE, *times).values())
+    return Forecast(seconds, len(run.indices), *times, whole)
+
+
+def _seconds(
+    run: Run, probes: Collection[str], effort: Effort, forward: float, backward: float
+) -> dict[str, float]:
+    """Return the seconds of each probe, from those of a pass of an image."""
     n, data = len(run.indices), run.claim.data
-    forward, backward = pass_times(run)
 
     def attacked(forwards: float, backwards: float) -> float:
         return n * (forwards * forward + backwards * backward)
 
+    def passes(name: str) -> tuple[float, float]:
+        least = LEAST.get(name, (0.0, 0.0))
+        forwards, backwards = (
+            full if effort.whole else max(effort.share * full, fewest)
+            for full, fewest in zip(PASSES[name], least, strict=True)
+        )
+        return forwards + effort.share * ONCE.get(name, 0.0) / n, backwards
+
     train, test = (0 if split is None else len(split) for split in (data.train, data.test))
     own = attacked(*ATTACK)
-    seconds = {name: attacked(*PASSES[name]) for name in probes if name in PASSES}
+    seconds = {name: attacked(*passes(name)) for name in probes if name in PASSES}
     if "blindspots" in probes:
         cells = len(contrast_shifts(data.name)) - 1
         classified = cells * min(test, SCREENED * n) * forward
@@ -111,27 +142,4 @@ def forecast(run: Run, probes: Collection[str]) -> Forecast:
     if seconds:
         first = "robustness" if "robustness" in seconds else next(iter(seconds))
         seconds[first] += own
-    return Forecast(
-        {name: seconds[name] for name in probes if name in seconds}, n, forward, backward
-    )
-
-
-def pass_times(run: Run) -> tuple[float, float]:
-    """Return the seconds of a forward pass of an image, and of one with a backward pass."""
-    chosen = run.indices[: min(TIMED, run.batch_size)]
-    images, _ = run.test_images(chosen)
-
-    def timed(gradient: bool) -> float:
-        taken = []
-        for _ in range(REPEATS + 1):  # the first warms up
-            began = time.perf_counter()
-            with torch.set_grad_enabled(gradient), run.seeded():
-                batch = images.clone().requires_grad_(gradient)
-                logits = run.model(batch)
-                if gradient and logits.requires_grad:
-                    torch.autograd.grad(logits.sum(), batch, allow_unused=True)
-                float(logits.detach().sum())  # waits for a GPU
-            taken.append(time.perf_counter() - began)
-        return min(taken[1:]) / len(chosen)
-
-    return timed(False), timed(True)
+    return {name: seconds[name] for name in probes if name in seconds}

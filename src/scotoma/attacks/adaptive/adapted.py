@@ -12,7 +12,7 @@ from scotoma.attacks.adaptive.expected import Expected
 from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.adaptive.views import View, Viewed
 from scotoma.attacks.apgd import APGDT
-from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.base import BoundedAttack, share_of_passes
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import select
@@ -24,12 +24,14 @@ from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE
 from scotoma.utils.random import Randomness
 
-QUERIES = 5000
-"""Queries of random search on every image that withstands gradients, as in AutoAttack."""
+QUERIES, FEWEST_QUERIES = 5000, 500
+"""Queries of random search on every image that withstands gradients, as in AutoAttack; and the
+fewest for a slow model."""
 STEPS = 40
 """Steps along estimated gradients, each of up to 65 queries."""
-DECISIONS = 1500
-"""Queries of the search by decisions, the last on images that withstand everything else."""
+DECISIONS, FEWEST_DECISIONS = 1500, 400
+"""Queries of the search by decisions, the last on images that withstand everything else; and the
+fewest for a slow model: with those it has found a start and taken two steps."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Adapted(BoundedAttack):
         threat: L-inf or L2; its norm is minimised, its eps is where images are attacked further.
         until: a smaller size that matters as much as eps; 0 finds each image's smallest.
         plan: see `make_plan`; a plan without views follows the exact gradient.
+        share: of the queries without gradients, for a slow model.
 
     >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
@@ -53,6 +56,7 @@ class Adapted(BoundedAttack):
     norms: ClassVar = ("linf", "l2")
     until: float = 0.0
     plan: Plan = CLEAN
+    share: float = share_of_passes()
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         if self.plan.blind:
@@ -87,13 +91,13 @@ class Adapted(BoundedAttack):
         """
         best = images.clone()
         steps = Viewed(PGD(self.threat, steps=STEPS, loss=margin), self.plan.views[0])
-        for number, attack in enumerate((Square(self.threat, queries=QUERIES), steps)):
+        for number, attack in enumerate((self._squares, steps)):
             rows = (best == images).flatten(1).all(1).nonzero().squeeze(1)
             if len(rows):
                 part, stream = select(model, rows), random.fork(number).select(rows)
                 best[rows] = attack(part, images[rows], labels[rows], generator=stream)
         fooled = (best != images).flatten(1).any(1)
-        walk = HopSkipJump(self.norm, queries=DECISIONS)
+        walk = self._decisions
         for inside in (True, False):
             rows = (fooled == inside).nonzero().squeeze(1)
             if len(rows):
@@ -116,9 +120,27 @@ class Adapted(BoundedAttack):
         """Return the attacks on images that withstand the search, the cheapest first."""
         return [
             Viewed(APGDT(self.threat, steps=50), view),
-            Square(self.threat, queries=QUERIES),
-            HopSkipJump(self.norm, queries=DECISIONS),
+            self._squares,
+            self._decisions,
         ]
+
+    @property
+    def scaled(self) -> list[str]:
+        """What `share` leaves of the queries, for a report."""
+        return [
+            f"{self._squares.queries:,} of {QUERIES:,} queries of random search",
+            f"{self._decisions.queries:,} of {DECISIONS:,} decisions",
+        ]
+
+    @property
+    def _squares(self) -> Square:
+        queries = min(QUERIES, max(FEWEST_QUERIES, round(self.share * QUERIES)))
+        return Square(self.threat, queries=queries)
+
+    @property
+    def _decisions(self) -> HopSkipJump:
+        queries = min(DECISIONS, max(FEWEST_DECISIONS, round(self.share * DECISIONS)))
+        return HopSkipJump(self.norm, queries=queries)
 
     def _nearer(self, images: Tensor, best: Tensor, found: Tensor) -> Tensor:
         """Return `found` where it is another image and nearer than `best`, elsewhere `best`."""

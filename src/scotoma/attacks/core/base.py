@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,6 +11,15 @@ from torch import Tensor, nn
 from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
+
+UNNAMED = "unnamed"
+"""Metadata of a field that is left out of names and hashes at its default, because attacks had
+records before they had it."""
+
+
+def share_of_passes() -> Any:
+    """Return the field `share` of an attack that can be scaled to a slow model; 1 is the whole."""
+    return field(default=1.0, metadata={UNNAMED: True})
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import ArraySplit, Dataset
+from scotoma.execution.effort import Least
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Conclusion, Probe, Settings
@@ -34,7 +35,7 @@ from scotoma.utils.errors import InputError
 from scotoma.validity import ValidityOracle, oracle_for
 
 MOST = 1000
-"""Most images that are generated, if the number is not given: then as many as are audited."""
+"""Most images that are generated, if the number is not given."""
 SHORT = 60
 """Gradient steps of the attack on ends of the latent search. Starts have the whole audit attack."""
 FEWEST = 20
@@ -53,7 +54,8 @@ class Generated(Probe):
         generator: a model of arch abs or flow, as a file or a module; "file.py:function" of a
             sampler; or the sampler itself. None is a reference model of the same data, or a small
             one that is trained now if that takes about a minute.
-        images: number of images to generate; None is as many as are audited, at most `MOST`.
+        images: number of images to generate; None is as many as are audited.
+        most: most images, if their number is not given.
         search: whether to search in the latent space.
         broken: success rate on valid images above which the claim does not reach them.
 
@@ -70,10 +72,12 @@ class Generated(Probe):
 
     generator: str | Sampler | Generator | nn.Module | Classifier | None = None
     images: int | None = None
+    most: int = MOST
     search: bool = True
     broken: float = BROKEN
 
     thresholds = ("broken",)
+    leasts: ClassVar = {"most": Least(50, "generated images at most")}
     question = "Does the claim hold on valid images that a generative model makes?"
 
     def __post_init__(self):
@@ -150,7 +154,7 @@ class Generated(Probe):
         self, claim: Claim, run: Run, generator: Generator, oracle: ValidityOracle
     ) -> tuple[Made, Tensor | None]:
         """Return images that are generated once for a run and what the oracle says of them."""
-        count = self.images or min(MOST, len(run.indices))
+        count = self.images or min(self.most, len(run.indices))
 
         def compute() -> pl.DataFrame:
             with run.progress.bar(f"generating by {generator.name}", 1) as advance:

@@ -58,6 +58,7 @@ class Plan:
         steps: steps of the integrated gradients.
         draws: draws of the noise.
         occlusions: (regions, radius) in pixels of these images.
+        stride: radii of an occlusion are tried in steps of so many pixels.
     """
 
     shape: tuple[int, int, int]
@@ -66,6 +67,7 @@ class Plan:
     steps: int
     draws: int
     occlusions: tuple[tuple[int, int], ...]
+    stride: int = 1
 
     @property
     def values(self) -> int:
@@ -93,7 +95,10 @@ class Plan:
 
     @property
     def config(self) -> dict[str, Any]:
-        return asdict(self) | {"counts": self.counts, "block": self.block}
+        settings = asdict(self) | {"counts": self.counts, "block": self.block}
+        if self.stride == 1:  # as before there was a stride
+            del settings["stride"]
+        return settings
 
     def reach(self, number: int) -> int:
         """Return the most pixels that an occlusion may cover."""
@@ -120,13 +125,18 @@ class Plan:
     ):
         """Return the result of an occlusion, by order."""
         regions, radius = self.occlusions[number]
-        attack = InductiveOcclusion(regions, radius, self.colours[name])
+        attack = InductiveOcclusion(regions, radius, self.colours[name], stride=self.stride)
         found = with_controls(attack, model, images, labels, maps, random.fork(2))
         return {order: each[0] for order, each in found.items()}
 
 
 def plan(
-    claim: Claim, run: Run, steps: int, draws: int, occlusions: Sequence[tuple[int, int]]
+    claim: Claim,
+    run: Run,
+    steps: int,
+    draws: int,
+    occlusions: Sequence[tuple[int, int]],
+    stride: int = 1,
 ) -> Plan:
     """Make the plan for a claim; `occlusions` are for images of 224 pixels a side."""
     shape = claim.data.shape
@@ -140,7 +150,7 @@ def plan(
         "level", {"images": IMAGES_OF_A_MEAN, "seed": run.seed}, lambda: _level(claim, run)
     )
     mean, sd = (tuple(round(float(value), 6) for value in told[name]) for name in ("mean", "sd"))
-    return Plan(shape, mean, sd, steps, draws, tuple(scaled))
+    return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
 
 def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Measurement:

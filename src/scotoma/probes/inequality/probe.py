@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scotoma.attribution.occlusion import SETTINGS
 from scotoma.claim import Claim
+from scotoma.execution.effort import Effort, Least, is_default
 from scotoma.execution.run import Measurement, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
@@ -35,6 +36,10 @@ from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
+STRIDES = {0.5: 2, 0.25: 5, 0.125: 5}
+"""Steps of the radii of occlusions by the share of the passes; smaller shares take 10. The radii of
+the paper, 10 and 20, are multiples of all of these."""
+
 
 @dataclass(frozen=True)
 class Inequality(Probe):
@@ -47,6 +52,7 @@ class Inequality(Probe):
         draws: draws of noise for each image.
         occlusions: (regions, radius) as in the paper, for images of 224 pixels a side; radii are
             scaled to the images.
+        stride: radii are tried in steps of so many pixels.
         reference: a naturally trained model of the same architecture, with which the numbers are
             compared; None means a reference model from the zoo, or a small one trained now.
 
@@ -61,13 +67,25 @@ class Inequality(Probe):
     steps: int = 50
     draws: int = 5
     occlusions: tuple[tuple[int, int], ...] = SETTINGS
+    stride: int = 1
     reference: ModelLike | None = None
     broken: float = report.BROKEN
     wide: float = report.WIDE
     narrow: float = report.NARROW
 
     thresholds = ("broken", "wide", "narrow")
+    leasts: ClassVar = {
+        "steps": Least(20, "points of the integrated gradients"),
+        "draws": Least(2, "draws of noise"),
+    }
     question = "Does a handful of pixels carry the prediction?"
+
+    def within(self, effort: Effort) -> tuple[Self, list[str]]:
+        probe, said = super().within(effort)
+        if effort.whole or not is_default(self, "stride"):
+            return probe, said
+        stride = STRIDES.get(effort.share, 10)
+        return replace(probe, stride=stride), [*said, f"1 of {stride} radii of the occlusions"]
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -98,7 +116,7 @@ class Inequality(Probe):
             return self._not_applicable(
                 f"The model{both} classifies none of the audited images correctly."
             )
-        planned = plan(claim, run, self.steps, self.draws, self.occlusions)
+        planned = plan(claim, run, self.steps, self.draws, self.occlusions, self.stride)
         readings = self._readings(run, planned, chosen, reference)
         if not len(readings[0].table):
             return self._not_applicable(

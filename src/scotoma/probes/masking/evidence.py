@@ -27,6 +27,8 @@ gradient is tiny but still leads to examples; sound networks have such gradients
 """
 IN_PLANES = 25
 """Images around which orthogonal directions are counted, at 220 forward passes each."""
+LINES = 20
+"""Lines of the grid of the loss on either side of the image, at (2 x 20 + 1)^2 forward passes."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.square import Square
 from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
+from scotoma.execution.effort import Least
 from scotoma.execution.run import Attack, Run
 from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
@@ -33,7 +34,7 @@ from scotoma.models.black_box import is_black_box
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED
-from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, Evidence
+from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, LINES, Evidence
 from scotoma.probes.masking.report import finding, rule
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting
@@ -61,6 +62,8 @@ class Masking(Probe):
         sources: models on which transferred examples are made, as for the transfer probe.
         tolerated: share of images that may fail a check.
         overshoot: the same where single steps or the audit attack are compared.
+        planes: images around which orthogonal directions are counted.
+        lines: lines of the drawn grid of the loss on either side of an image.
 
     Source:
         Tramer et al. 2018, section 4.1; Athalye et al. 2018; Carlini et al. 2019.
@@ -72,8 +75,14 @@ class Masking(Probe):
     sources: Sequence[ModelLike] = ()
     tolerated: float = TOLERATED
     overshoot: float = OVERSHOOT
+    planes: int = IN_PLANES
+    lines: int = LINES
 
     thresholds = ("tolerated", "overshoot")
+    leasts: ClassVar = {
+        "planes": Least(4, "images around which orthogonal directions are counted"),
+        "lines": Least(8, "lines of the drawn loss on either side of the image"),
+    }
     question = "Do masked gradients mislead the attack?"
 
     def prepare(self, claim: Claim) -> Self:
@@ -97,7 +106,8 @@ class Masking(Probe):
         evidence = self._gather(claim, run, settings, correct, others)
         if settings.plan.clean and any(not check.passed for check in evidence.checks()):
             # the look saw nothing, the checks do: attack as if the gradient were useless
-            run.attack(Adapted(claim.threat, plan=suspicious(claim)), what="masking: all means")
+            means = Adapted(claim.threat, plan=suspicious(claim), share=settings.share)
+            run.attack(means, what="masking: all means")
         return partial(finding, self.question, evidence)
 
     def _gather(
@@ -160,10 +170,10 @@ class Masking(Probe):
             gradients=gradients,
             orders=orders,
             subspace=self._subspace(
-                run.subset(torch.from_numpy(index[:IN_PLANES].copy())), claim, orders
+                run.subset(torch.from_numpy(index[: self.planes].copy())), claim, orders
             ),
             drawn=int(index[worst]),
-            surfaces=self._surfaces(run, claim, int(index[worst]), sources),
+            surfaces=self._surfaces(run, claim, int(index[worst]), sources, self.lines),
             sources=tuple(source.name for source in sources),
             plan=settings.plan,
             tolerated=self.tolerated,
@@ -225,7 +235,7 @@ class Masking(Probe):
 
     @staticmethod
     def _surfaces(
-        run: Run, claim: Claim, index: int, sources: Sequence[Source]
+        run: Run, claim: Claim, index: int, sources: Sequence[Source], lines: int
     ) -> dict[str, pl.DataFrame]:
         """Return the loss around a test image, by view."""
         source = sources[0].model if sources else None
@@ -236,18 +246,22 @@ class Masking(Probe):
             ) -> dict[str, Tensor]:
                 module = source.module.to(images.device) if source else None
                 at, losses = loss_surface(
-                    model, images, labels, claim.threat, reach, source=module, random=random
+                    model, images, labels, claim.threat, reach, lines, module, random
                 )
                 e1, e2 = torch.cartesian_prod(at, at).T
                 return {"e1": e1, "e2": e2, "loss": losses[0].flatten()}
 
             return look
 
+        fewer = {} if lines == LINES else {"lines": lines}
         reaches = {"wide": claim.threat.eps, "close": CLOSE * claim.threat.eps}
         here = run.subset(torch.tensor([index]))
         return {
             name: here.map_images(
-                "surface", {"threat": str(claim.threat), "reach": reach}, draw(reach), source
+                "surface",
+                {"threat": str(claim.threat), "reach": reach, **fewer},
+                draw(reach),
+                source,
             )
             for name, reach in reaches.items()
         }
