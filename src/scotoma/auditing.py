@@ -20,6 +20,8 @@ from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.effort import Effort, find_effort
+from scotoma.execution.keeping import KEPT, check_kept, drop_images, without_pictures
+from scotoma.execution.keeping import note as kept_note
 from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
@@ -63,6 +65,7 @@ def audit(
     seed: int = 0,
     budget: str | float | None = None,
     thorough: bool = False,
+    keep: str = KEPT[0],
     stated: Stated | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -95,6 +98,8 @@ def audit(
             or a number of seconds; None means no limit.
         thorough: whether a slow model gets all passes. Otherwise queries, restarts and searches are
             scaled to the time of one pass, which the report says; quick models get all.
+        keep: what stays of adversarial images once the report is written: "examples", all of them;
+            "shown", those in its pictures; "none". Without them `verify` cannot evaluate successes.
         stated: accuracies that are claimed, `Stated(robust=0.91)`: the robustness probe then says
             whether they hold; None claims no number.
         force: go on with a model that classifies no more images correctly than chance, which is an
@@ -132,6 +137,7 @@ def audit(
         "seed": seed,
         "budget": budget,
         "thorough": thorough or None,
+        "keep": None if keep == KEPT[0] else keep,
         "stated": stated,
         "force": force or None,
     }
@@ -144,7 +150,15 @@ def audit(
     if out is None and ranks().world > 1:
         raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
-    run = Run(claim, folder, limit=limit, seed=seed, progress=progress, budget=time_left)
+    run = Run(
+        claim,
+        folder,
+        limit=limit,
+        seed=seed,
+        progress=progress,
+        budget=time_left,
+        keep=check_kept(keep),
+    )
     for note in missing:
         run.progress.keep(note)
     with run.store.locked():
@@ -163,6 +177,8 @@ def audit(
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
         findings = withheld(_noted(outcome.findings(ledger), effort, scaled, claim, settings))
+        if keep == "none":
+            findings = without_pictures(findings)
         for finding in findings:
             save_finding(folder, finding)
         write_parquet(folder / RECORDS, run.records)
@@ -183,6 +199,7 @@ def audit(
                 *claim.data.notes,
                 *missing,
                 *_chance(run.records),
+                *([kept_note(keep)] if keep != KEPT[0] else []),
                 *([] if outcome.whole else [outcome.shortfall(time_left)]),
             ],
             "seed": seed,
@@ -191,6 +208,7 @@ def audit(
             "gradient": settings.followed,
             **({} if settings.plan.clean else {"plan": str(settings.plan)}),
             **({} if effort.whole else {"effort": asdict(effort)}),
+            **({"keep": keep} if keep != KEPT[0] else {}),
             "model": model_facts(claim.model),
             **merged(probe.provenance() for probe in prepared.values()),
             "data": facts(claim.data),
@@ -201,6 +219,8 @@ def audit(
             "seconds": round(time.monotonic() - clock, 1),
         }
         report = publish(folder, summary, findings, provenance)
+        if keep != KEPT[0] and outcome.whole:  # what is not finished continues from its images
+            drop_images(run.store.units)
         ranks().done(f"published {folder}")
         ranks().leave()
         return report

@@ -37,7 +37,7 @@ class Busy(nn.Module):
 
 @pytest.mark.parametrize(
     ("milliseconds", "share"),
-    [(0.1, 1), (20, 1), (28, 1), (29, 0.5), (56, 0.5), (80, 0.25), (160, 0.125), (5000, 1 / 16)],
+    [(0.1, 1), (10, 1), (14, 1), (15, 0.5), (28, 0.5), (40, 0.25), (80, 0.125), (5000, 1 / 16)],
 )
 def test_the_share_is_a_power_of_two(milliseconds, share):
     assert Effort.for_pass(milliseconds / 1000).share == share
@@ -55,7 +55,7 @@ def test_a_quick_model_changes_no_option(probe):
 @pytest.mark.parametrize("probe", ["norms", "inequality", "masking", "generated"])
 def test_options_are_scaled_down_to_their_least(probe, share):
     made = PROBES[probe]()
-    smaller, said = made.within(Effort(share, 0.1))
+    smaller, said = made.within(Effort(share))
     assert said
     for option, least in made.leasts.items():
         full = least.full or getattr(made, option)
@@ -63,11 +63,11 @@ def test_options_are_scaled_down_to_their_least(probe, share):
 
 
 def test_what_the_user_has_set_stays():
-    probe, said = Norms(queries=900, attacks={"l0": ("pointwise",)}).within(Effort(1 / 16, 0.3))
+    probe, said = Norms(queries=900, attacks={"l0": ("pointwise",)}).within(Effort(1 / 16))
     assert probe.queries == 900
     assert probe.attacks == {"l0": ("pointwise",)}
     assert said == ["40 of 100 steps of each attack by gradients"]
-    assert scaled(Masking(lines=20), Masking.leasts, Effort(0.25, 0.1)) == {"planes": 6, "lines": 8}
+    assert scaled(Masking(lines=20), Masking.leasts, Effort(0.25)) == {"planes": 6, "lines": 8}
 
 
 def test_a_share_is_named_only_where_there_is_one():
@@ -84,10 +84,10 @@ def test_a_share_is_named_only_where_there_is_one():
 
 def test_a_run_continues_with_the_effort_that_it_found(digits, tmp_path, monkeypatch):
     claim = make_claim(centroids(digits), digits, "linf:0.05")
-    monkeypatch.setattr(effort.Effort, "for_pass", lambda seconds: Effort(0.25, 0.08))
+    monkeypatch.setattr(effort.Effort, "for_pass", lambda seconds: Effort(0.25))
     run = Run(claim, tmp_path, limit=10)
     assert find_effort(run).share == 0.25
-    monkeypatch.setattr(effort.Effort, "for_pass", lambda seconds: Effort(1.0, 0.001))
+    monkeypatch.setattr(effort.Effort, "for_pass", lambda seconds: Effort(1.0))
     assert find_effort(run).share == 0.25
     assert find_effort(Run(claim, tmp_path, limit=20)).share == 0.25, "more images are no reason"
     assert find_effort(run, thorough=True).whole
@@ -101,7 +101,7 @@ def test_the_report_of_a_slow_model_says_what_was_scaled(digits, tmp_path, monke
     share = report.provenance["effort"]["share"]
     assert share in (0.25, 0.5)
     note = report["robustness"].notes[-1]
-    assert note.startswith("Scaled, because one pass with its gradient takes ")
+    assert note.startswith("Scaled, because a pass with its gradient takes ")
     assert f"{share * 2000:,.0f} of 2,000 queries of random search" in note
     assert "--thorough" in note
     thorough = scotoma.audit(slow, digits, "linf:0.05", **options, thorough=True)

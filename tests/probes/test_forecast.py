@@ -57,7 +57,7 @@ def test_the_whole_is_the_sum_and_grows_with_the_images(run, monkeypatch):
 
 def test_a_slow_model_is_given_fewer_passes_and_the_forecast_says_both(run):
     whole = forecast.forecast(run, list(PROBES), Effort())
-    scaled = forecast.forecast(run, list(PROBES), Effort(0.25, 0.09))
+    scaled = forecast.forecast(run, list(PROBES), Effort(0.25))
     assert scaled.thorough is not None
     assert scaled.total < 0.7 * scaled.thorough
     assert scaled.seconds["norms"] < 0.5 * whole.seconds["norms"]

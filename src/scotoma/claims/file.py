@@ -59,6 +59,7 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
         "seed": int,
         "budget": str,
         "thorough": bool,
+        "keep": str,
         "force": bool,
         "out": str,
     },
@@ -75,7 +76,8 @@ TYPES |= {
 
 
 AUDIT = (
-    "attack", "layer", "limit", "precision", "sampling", "seed", "budget", "thorough", "force"
+    "attack", "layer", "limit", "precision", "sampling", "seed", "budget", "thorough", "keep",
+    "force",
 )  # fmt: skip
 """Keys of the section `audit` that are one value."""
 

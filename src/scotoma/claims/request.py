@@ -31,7 +31,7 @@ class Request:
         reference: natural model for the inequality probe.
         generator: generative model for the generated probe.
         precision, sampling: options of the robustness probe.
-        limit, seed, budget, thorough, force, out: as in `scotoma.audit`.
+        limit, seed, budget, thorough, keep, force, out: as in `scotoma.audit`.
         stated: the numbers that are claimed.
         thresholds: thresholds of verdicts other than the usual.
         survives: transforms that the claim says do no harm; the map of blind spots searches them.
@@ -68,6 +68,7 @@ class Request:
     seed: int = 0
     budget: str | None = None
     thorough: bool = False
+    keep: str = "examples"
     force: bool = False
     out: Path = Path("runs/audit")
     stated: Stated = Stated()  # noqa: RUF009

@@ -56,6 +56,7 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
         limit=request.limit,
         budget=request.budget,
         thorough=request.thorough,
+        keep=request.keep,
         seed=request.seed,
         stated=request.stated,
         force=request.force,

@@ -144,6 +144,14 @@ Thorough = Annotated[
         "as the report says].",
     ),
 ]
+Keep = Annotated[
+    str,
+    typer.Option(
+        "--keep",
+        metavar="examples|shown|none",
+        help="Adversarial images that stay on disk: all, those in the report, or none.",
+    ),
+]
 AttackOption = Annotated[
     str, typer.Option("--attack", help="Attack that the probes use; see `scotoma list attacks`.")
 ]

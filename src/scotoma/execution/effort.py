@@ -16,9 +16,9 @@ from torch import Tensor
 from scotoma.execution.run import Run
 from scotoma.models.black_box import is_black_box
 
-QUICK = 0.02
+QUICK = 0.01
 """Seconds of a pass with its gradient for which the passes of the probes were chosen. Networks of
-28x28 and 32x32 images take a tenth to a half of it on one core of a CPU."""
+28x28 and 32x32 images take 1 to 5 ms on one core of a CPU."""
 LEAST = 1 / 16
 """Smallest share of the passes: with fewer the attacks of most probes only begin."""
 TIMED = 32
@@ -39,15 +39,13 @@ class Effort:
     """The share of their passes that probes take, a power of two.
 
     Args:
-        share: 1 is all of them.
-        seconds: of a forward and a backward pass of an image, from which the share follows.
+        share: 1 is all of them. It is all that a run keeps, so that noise of the clock is not.
 
     >>> Effort(0.25).of(1000, least=300), Effort(0.25).of(100, least=300)
     (300, 100)
     """
 
     share: float = 1.0
-    seconds: float = 0.0
 
     @classmethod
     def for_pass(cls, seconds: float) -> Effort:
@@ -55,11 +53,11 @@ class Effort:
 
         Only the nearest power of two counts, so that noise of the clock hardly changes it.
 
-        >>> Effort.for_pass(0.005).share, Effort.for_pass(0.09).share
+        >>> Effort.for_pass(0.005).share, Effort.for_pass(0.04).share
         (1.0, 0.25)
         """
         halvings = max(0, round(math.log2(max(seconds, 1e-9) / QUICK)))
-        return cls(max(LEAST, 0.5**halvings), seconds)
+        return cls(max(LEAST, 0.5**halvings))
 
     @property
     def whole(self) -> bool:
@@ -73,13 +71,13 @@ class Effort:
     def note(self, scaled: Sequence[str]) -> str:
         """Return what was scaled and why, for a report.
 
-        >>> Effort(0.5, 0.04).note(["500 of 1,000 queries"])
-        'Scaled, because one pass with its gradient takes 40 ms: 500 of 1,000 queries. --thorough \
-takes all passes (thorough=True in Python).'
+        >>> Effort(0.25).note(["250 of 1,000 queries"])[:71]
+        'Scaled, because a pass with its gradient takes about 40 ms: 250 of 1,00'
         """
+        about = "about" if self.share > LEAST else "at least about"
         return (
-            f"Scaled, because one pass with its gradient takes {1000 * self.seconds:.2g} ms: "
-            f"{'; '.join(scaled)}. --thorough takes all passes (thorough=True in Python)."
+            f"Scaled, because a pass with its gradient takes {about} {1000 * QUICK / self.share:g} "
+            f"ms: {'; '.join(scaled)}. --thorough takes all passes (thorough=True in Python)."
         )
 
 

@@ -30,6 +30,7 @@ from scotoma.execution.collection import Collection
 from scotoma.execution.evaluation import finite_logits
 from scotoma.execution.features import read_features
 from scotoma.execution.fingerprint import describe, fingerprint, name
+from scotoma.execution.keeping import DROPPED, KEPT, without_images
 from scotoma.execution.records import EXAMPLE, fallen, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
@@ -56,6 +57,8 @@ class Run(Executor):
         seed: seed of the draw of images and of every attack.
         progress: where progress is shown.
         budget: the time for everything; work that begins later raises `OutOfTimeError`.
+        keep: what stays of adversarial images (`execution.keeping`); with "none" those of attacks
+            are never written.
 
     Raises:
         InputError: a limit below 1, a negative seed, or a folder that holds something else.
@@ -70,6 +73,7 @@ class Run(Executor):
         seed: int = 0,
         progress: Progress | None = None,
         budget: Budget | None = None,
+        keep: str = KEPT[0],
     ):
         if limit is not None and limit < 1:
             raise InputError(f"limit={limit}: want at least one image")
@@ -91,6 +95,7 @@ class Run(Executor):
         self.collection = Collection()
         self._clean_logits: tuple[Classifier, Tensor, Tensor] | None = None
         self._kind = ATTACK
+        self.keep = keep
 
     @property
     def records(self) -> pl.DataFrame:
@@ -137,10 +142,14 @@ class Run(Executor):
                 succeeded on it.
             transform: of the attacked images.
             indices: test images.
+
+        Adversarial images that are not kept are returned as they were before the attack.
         """
-        found = self.collection.examples(attacks, name(transform), indices)
         originals = self.claim.data.test.images(torch.tensor(indices))
         transformed = transform(originals) if transform else originals
+        if self.keep == DROPPED:
+            return originals.numpy(), transformed.numpy(), transformed.numpy()
+        found = self.collection.examples(attacks, name(transform), indices)
         adversarial = np.stack(list(found[EXAMPLE].to_numpy())).reshape(originals.shape)
         return originals.numpy(), transformed.numpy(), adversarial
 
@@ -380,14 +389,15 @@ class Run(Executor):
             "transform": describe(transform) if transform else None,
             "seed": self.seed,
             "search": "bf16" if self.reduced else "float32",
-            "images": examples.CODE,
+            "images": DROPPED if self.keep == DROPPED else examples.CODE,
         }
         work = partial(evaluation.attack_batch, self, attack, transform)
 
         def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
             with self.seeded():
                 frame = pl.concat(self.map_batches(part, work, advance, self.claim.data.test))
-            return self._packed(frame.with_columns(_constants(labels)), transform)
+            frame = frame.with_columns(_constants(labels))
+            return without_images(frame) if self.keep == DROPPED else self._packed(frame, transform)
 
         done, fooled = 0, 0
         for _, frame in self._units(what, config, compute):

@@ -147,8 +147,7 @@ class Store:
 
     def _computed(self, unit: Unit) -> pl.DataFrame:
         table = unit.compute()
-        content = _parquet(table, {CONFIG: unit.text})
-        write_whole(self.units / _unit_name(unit.key, content), content)
+        write_unit(self.units, unit, table)
         self.ranks.done(self._name(unit))
         return table
 
@@ -182,6 +181,14 @@ class Unit:
     @cached_property
     def key(self) -> str:
         return _digest(self.text.encode(), 32)
+
+
+def write_unit(folder: Path, unit: Unit, table: pl.DataFrame) -> Path:
+    """Write the table of a unit and return its path."""
+    content = _parquet(table, {CONFIG: unit.text})
+    path = folder / _unit_name(unit.key, content)
+    write_whole(path, content)
+    return path
 
 
 def _unit_name(key: str, content: bytes) -> str:

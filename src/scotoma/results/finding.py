@@ -149,6 +149,7 @@ class Gallery:
         images: name of an array of the finding, (rows, columns, c, h, w) in [0, 1].
         columns: headings.
         captions: text under each image, by row and column.
+        adversarial: whether adversarial images are among them.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Gallery:
     images: str
     columns: list[str]
     captions: list[list[str]]
+    adversarial: bool = False
 
 
 Figure = Curve | Bars | RateOverHistogram | Scatter | Boxes | Heatmap | Gallery

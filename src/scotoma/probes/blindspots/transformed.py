@@ -229,7 +229,8 @@ def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: s
         ]
         for row in records.iter_rows(named=True)
     ]
-    return Gallery(name, caption, name, ["original", "transformed", "adversarial"], captions)
+    columns = ["original", "transformed", "adversarial"]
+    return Gallery(name, caption, name, columns, captions, adversarial=True)
 
 
 def attack_transformed(run: Run, settings: Settings, transform: Transform | None) -> TransformedSet:

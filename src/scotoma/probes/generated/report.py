@@ -309,7 +309,8 @@ def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
         for row in rows.iter_rows(named=True)
     ]
     caption = "Valid generated images that the model classifies correctly, and adversarial ones."
-    gallery = Gallery("fooled", caption, "fooled", ["generated", "adversarial"], captions)
+    columns = ["generated", "adversarial"]
+    gallery = Gallery("fooled", caption, "fooled", columns, captions, adversarial=True)
     return [(gallery, np.stack([before, after], 1))]
 
 

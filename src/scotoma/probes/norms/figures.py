@@ -120,6 +120,7 @@ def gallery(readings: dict[str, NormAnalysis], shown: np.ndarray) -> Gallery:
             [_original(readings, row), *(_example(read, row) for read in readings.values())]
             for row in shown.tolist()
         ],
+        adversarial=True,
     )
 
 

@@ -286,6 +286,7 @@ class Robustness(Probe):
                 ]
                 for row in chosen.iter_rows(named=True)
             ],
+            adversarial=True,
         )
 
 

@@ -104,4 +104,5 @@ def _gallery(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> Gallery:
             ]
             for row, cell in shown
         ],
+        adversarial=True,
     )

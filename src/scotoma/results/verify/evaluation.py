@@ -66,6 +66,11 @@ class Evaluation:
             None if self.randomised else not clean[0],
             f"{clean[1] - clean[0]:,} of {clean[1]:,} agree{later}",
         )
+        if not self.run.keeps_all and not checked:
+            why = "not checked: the audit kept no adversarial images"
+            yield Check("successes", None, why)
+            yield Check("sizes in all norms", None, why)
+            return
         fooling = checked - faults["correct"] - faults["broken"]
         agrees = not (faults["correct"] or faults["outside"] or faults["broken"])
         told = f"{fooling:,} of {checked:,} stored images are misclassified"

@@ -93,15 +93,31 @@ class Folder:
             made = as_bytes(table.filter(pl.col(EXAMPLE).is_not_null()))
             change = json.dumps(config.get("transform"))
             parts.append(made.select(*ONE, *IMAGE, change=pl.lit(change)))
+        for label, table in self._crafted():
+            named = {"attack": label, "transform": "none", "change": "null"}
+            made = as_bytes(table.filter(pl.col(EXAMPLE).is_not_null())).with_columns(
+                pl.lit(text).alias(key) for key, text in named.items()
+            )
+            parts.append(made.select(*ONE, *IMAGE, "change"))
+        parts = [part for part in parts if len(part)]
+        return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()
+
+    @cached_property
+    def crafted(self) -> list[str]:
+        """Attacks on other models whose examples were tried, as records name them."""
+        return [label for label, _ in self._crafted()]
+
+    def _crafted(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """Yield the name in records and the table of each unit of examples of other models."""
         labels = self.records["attack"].unique().to_list() if len(self.records) else []
         for config, table in self.of_kind("crafted"):
             # a record names the attack, and the source with the first digits of its hash
             head, tail = f"{table['attack'][0]} on ", f" {config['model'][:8]}"
             for label in labels:
                 if label.startswith(head) and label.endswith(tail):
-                    named = {"attack": label, "transform": "none", "change": "null"}
-                    made = as_bytes(table).with_columns(
-                        pl.lit(text).alias(key) for key, text in named.items()
-                    )
-                    parts.append(made.select(*ONE, *IMAGE, "change"))
-        return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()
+                    yield label, table
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the audit says that it kept all adversarial images."""
+        return self.findings.get("provenance", {}).get("keep", "examples") == "examples"

@@ -44,18 +44,16 @@ def _records(run: Folder) -> Check:
     """Compare records.parquet with the work units; transferred records have images alone there."""
     stored = [table.drop(IMAGE) for _, table in run.of_kind("attack")]
     columns = [name for name in run.records.columns if name not in ONE]
-    crafted = run.records.filter(pl.col("attack").str.contains(" on ", literal=True))
-    own = run.records
-    if len(run.images):
-        made = run.images.select("attack").unique()
-        crafted = crafted.join(made, on="attack", how="semi")
-        own = run.records.join(crafted.select("attack").unique(), on="attack", how="anti")
+    elsewhere = pl.col("attack").is_in(run.crafted)
+    crafted, own = run.records.filter(elsewhere), run.records.filter(~elsewhere)
     agree = 0
     if stored and len(own):
         same = pl.concat(stored).select(*ONE, *columns).unique()
         agree = len(own.join(same, on=[*ONE, *columns], how="semi", nulls_equal=True))
     fooled = run.records.filter("success")
     missing = fooled.join(run.images, on=ONE, how="anti") if len(run.images) else fooled
+    if not run.keeps_all:
+        missing = missing.head(0)
     twice = len(run.records) - run.records.select(ONE).n_unique()
     detail = f"{agree:,} of {len(own):,} are those of the work units"
     if len(crafted):

@@ -1,0 +1,75 @@
+"""What stays of the adversarial images on disk once a report is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from scotoma.execution.store import CONFIG, Unit, write_unit
+from scotoma.results.examples import EXAMPLE, ROUNDING
+from scotoma.results.finding import Finding, Gallery
+from scotoma.utils.errors import InputError
+
+KEPT = ("examples", "shown", "none")
+"""All of them; those that the report shows; none."""
+KINDS = ("attack", "attack-aside", "crafted")
+"""Kinds of the work units that have images."""
+DROPPED = "none"
+"""Name of the code of images that are not stored, in the configuration of a work unit."""
+
+
+def check_kept(keep: str) -> str:
+    """Return what is to be kept. Raises `InputError` if it is none of `KEPT`."""
+    if keep not in KEPT:
+        raise InputError(f"keep={keep}: want one of {', '.join(KEPT)}")
+    return keep
+
+
+def without_images(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the table of a work unit with its adversarial images left out."""
+    nothing = [pl.lit(None, pl.Binary).alias(EXAMPLE), pl.lit(None, pl.Int32).alias(ROUNDING)]
+    return table.with_columns(nothing)
+
+
+def drop_images(units: Path) -> int:
+    """Drop the adversarial images of a folder of work units, and return the bytes that are freed.
+
+    Their records stay, under the configuration of a run that keeps no images. So a run that keeps
+    none continues from them, and one that keeps images attacks again.
+    """
+    freed = 0
+    for path in sorted(units.glob("*.parquet")):
+        config = json.loads(pl.read_parquet_metadata(path).get(CONFIG, "{}"))
+        if config.get("kind") not in KINDS or config.get("images") == DROPPED:
+            continue
+        before, table = path.stat().st_size, without_images(pl.read_parquet(path))
+        written = write_unit(units, Unit({**config, "images": DROPPED}, pl.DataFrame), table)
+        path.unlink()
+        freed += before - written.stat().st_size
+    return freed
+
+
+def without_pictures(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings without pictures of adversarial images."""
+    rest = []
+    for finding in findings:
+        gone = [each for each in finding.figures if isinstance(each, Gallery) and each.adversarial]
+        names = {each.images for each in gone}
+        images = {name: array for name, array in finding.images.items() if name not in names}
+        figures = tuple(figure for figure in finding.figures if figure not in gone)
+        rest.append(replace(finding, figures=figures, images=images))
+    return rest
+
+
+def note(keep: str) -> str:
+    """Return what a report says of images that are not kept."""
+    what = "are not stored" if keep == "none" else "are stored only in the pictures of this report"
+    again = "" if keep == "none" else "; a continued audit attacks again"
+    return (
+        f"Adversarial images {what} (--keep {keep}): `scotoma verify` cannot evaluate the "
+        f"successes again, and comparisons show no perturbations{again}."
+    )
