@@ -23,7 +23,6 @@ from scotoma.papers import BY_NAME, ITEMS, chosen
 from scotoma.papers.duan2023 import examination, published
 from scotoma.papers.duan2023.examination import (
     NOISED,
-    Examination,
     channels,
     common,
     counts,
@@ -35,6 +34,7 @@ from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Study, size
 from scotoma.papers.duan2023.variants import NATURAL, PLAIN, Attributions, Remedies
 from scotoma.papers.item import SUMMARY, Context
 from scotoma.papers.running import Reproduction
+from scotoma.probes.inequality.measurements import Measures
 from scotoma.reference import REFERENCES, Reference
 from scotoma.report.figures import draw
 from scotoma.training.loop import Schedule
@@ -97,20 +97,18 @@ def context(tmp_path, monkeypatch, trained) -> Callable[..., Context]:
     monkeypatch.setattr(examination, "UNIT", UNIT)
     monkeypatch.setattr(examination, "NOISE_DRAWS", 2)
     monkeypatch.setattr(examination, "CENTRE_DRAWS", 1)
-    monkeypatch.setattr(Examination, "of", classmethod(_quick))
+    monkeypatch.setattr(examination, "measures", _quick)
     return lambda **changes: Context(
         tmp_path / "runs", **{"limit": LIMIT, "models": trained} | changes
     )
 
 
-_WHOLE = Examination.of.__func__  # type: ignore[attr-defined]
+_WHOLE = examination.measures
 
 
-def _quick(
-    cls: type[Examination], data: Dataset, method: str = "integrated-gradients"
-) -> Examination:
+def _quick(data: Dataset, method: str = "integrated-gradients") -> Measures:
     """With maps that take no time."""
-    made = _WHOLE(cls, data, method)
+    made = _WHOLE(data, method)
     fewer = {name: 4 for name in ("steps", "samples") if hasattr(made.method, name)}
     return replace(made, method=replace(made.method, **fewer))
 
@@ -160,9 +158,9 @@ def test_what_was_examined_serves_more_images_and_other_items(context, digits, m
     with context() as here:
         few = measure(here, Tiny.trainings)["0.1"].frame
     looked = []
-    look = Examination.__call__
+    look = Measures.__call__
     monkeypatch.setattr(
-        Examination, "__call__", lambda self, *args: looked.append(1) or look(self, *args)
+        Measures, "__call__", lambda self, *args: looked.append(1) or look(self, *args)
     )
     with context(limit=LIMIT - 5) as here:
         fewer = measure(here, Tiny.trainings)["0.1"].frame
@@ -310,14 +308,14 @@ def test_remedies_stand_beside_plain_training(context, digits):
         assert "<svg" in draw(figure, finding)
 
 
-def test_an_examination_is_on_standardised_images(digits):
+def test_measurements_are_on_standardised_images(digits):
     mean, sd = channels(digits)
     assert (mean[0], sd[0]) == pytest.approx((MEAN, SD), abs=0.02)
     every = digits.train.images(torch.arange(len(digits.train)))
     assert mean[0] == pytest.approx(float(every.mean()), rel=1e-4)
     assert sd[0] == pytest.approx(float(every.std()), rel=1e-3)
     for method in ATTRIBUTIONS:
-        made = Examination.of(digits, method)
+        made = examination.measures(digits, method)
         assert made.method.baseline == mean
         if method in NOISED:
             assert made.method.noise == (NOISED[method] * sd[0],)  # type: ignore[attr-defined]

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from scotoma.attacks import make
 from scotoma.attribution import ATTRIBUTIONS
-from scotoma.attribution.colour import COLOURS, Colour
-from scotoma.attribution.deletion import deletion_and_insertion
-from scotoma.attribution.method import Attribution
-from scotoma.attribution.noise import InductiveNoise
-from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
+from scotoma.attribution.colour import COLOURS
+from scotoma.attribution.noise import InductiveNoise, default_counts
+from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.records import fallen
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
-from scotoma.metrics.inequality import CONVENTIONS, amounts, gini, hoover, lorenz, regional_gini
+from scotoma.metrics.inequality import POINTS
 from scotoma.papers.duan2023 import published
 from scotoma.papers.item import Context, accuracy
+from scotoma.probes.inequality.measurements import Measures, moments
 from scotoma.utils.errors import InputError
-from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Rate
 
 UNIT = 50
@@ -42,84 +41,27 @@ ATTACK = "strong"
 """Attack that measures robust accuracy."""
 
 
-@dataclass(frozen=True)
-class Examination:
-    """Measurements for `Run.map_images`.
-
-    Args:
-        method: attribution method.
-        noises: at most one for each value of `InductiveNoise.noise`.
-        occlusions: a colour that is no word is named gray.
-        centres: draws of random places to cover.
-        fill: colour of deleted pixels.
-    """
-
-    method: Attribution
-    noises: tuple[InductiveNoise, ...]
-    occlusions: tuple[InductiveOcclusion, ...]
-    centres: int
-    fill: Colour
-
-    @classmethod
-    def of(cls, data: Dataset, method: str = "integrated-gradients") -> Examination:
-        """Return the paper's, whose standardised images are images in [0, 1] here."""
-        mean, sd = channels(data)
-        noise = {"noise": tuple(NOISED[method] * each for each in sd)} if method in NOISED else {}
-        scale = {"counts": counts(data), "mean": mean, "sd": sd}
-        both = ("importance", "random")
-        return cls(
-            ATTRIBUTIONS[method](baseline=mean, **noise),
-            (
-                InductiveNoise(draws=NOISE_DRAWS, **scale),
-                InductiveNoise(noise="uniform", orders=both, **scale),
-            ),
-            tuple(
-                InductiveOcclusion(*setting, mean if colour == "gray" else colour)
-                for setting in settings(*data.shape[1:])
-                for colour in COLOURS
-            ),
-            CENTRE_DRAWS,
-            mean,
-        )
-
-    def __call__(
-        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> dict[str, Tensor]:
-        """Return columns (n,) of images (n, c, h, w)."""
-        maps = self.method(model, images, labels, random.fork(0))
-        batch, columns = (model, images, labels, maps), unequal(maps)
-        for number, noise in enumerate(self.noises, 1):
-            errors = noise(*batch, random.fork(number))
-            for (order, kind), wrong in errors.wrong.items():
-                for k, share in zip(errors.counts, wrong.float().mean(1).T, strict=True):
-                    columns[f"noise {noise.noise} {kind} {order} {k}"] = share
-        for number, occlusion in enumerate(self.occlusions, 1 + len(self.noises)):
-            orders = with_controls(occlusion, *batch, random.fork(number), self.centres)
-            for order, draws in orders.items():
-                name = f"{occlusion.regions} {occlusion.radius} {colour_of(occlusion)} {order}"
-                fooled = torch.stack([each.fooled.float() for each in draws])
-                columns[f"error {name}"] = fooled.mean(0)
-                columns[f"covered {name}"] = draws[0].covered
-        last = random.fork(1 + len(self.noises) + len(self.occlusions))
-        areas = deletion_and_insertion(*batch, baseline=self.fill, generator=last)
-        return columns | {f"{kind} {order}": c.area for (order, kind), c in areas.items()}
-
-
-def unequal(maps: Tensor) -> dict[str, Tensor]:
-    """Return measures of inequality of maps (n, c, h, w), float64 (n,), and Lorenz curves."""
-    values = amounts(maps)
-    return {
-        **{f"gini global {each}": gini(maps, each) for each in CONVENTIONS[:2]},
-        **{f"gini regional {each}": regional_gini(maps, each) for each in CONVENTIONS},
-        **{f"gini pixels {each}": gini(amounts(maps, each, 1)) for each in CONVENTIONS[::2]},
-        "hoover": hoover(values),
-        "lorenz": lorenz(values).float(),
-    }
-
-
-def colour_of(occlusion: InductiveOcclusion) -> str:
-    """Return one of `COLOURS`."""
-    return occlusion.colour if isinstance(occlusion.colour, str) else "gray"
+def measures(data: Dataset, method: str = "integrated-gradients") -> Measures:
+    """Return the paper's measurements; its standardised images are images in [0, 1] here."""
+    mean, sd = channels(data)
+    noise = {"noise": tuple(NOISED[method] * each for each in sd)} if method in NOISED else {}
+    scale = {"counts": counts(data), "mean": mean, "sd": sd}
+    covers = product(settings(*data.shape[1:]), COLOURS)
+    return Measures(
+        ATTRIBUTIONS[method](baseline=mean, **noise),
+        (
+            InductiveNoise(draws=NOISE_DRAWS, **scale),
+            InductiveNoise(noise="uniform", orders=("importance", "random"), **scale),
+        ),
+        tuple(
+            InductiveOcclusion(*setting, mean if colour == "gray" else colour)
+            for setting, colour in covers
+        ),
+        mean,
+        CENTRE_DRAWS,
+        POINTS,
+        same_centres=False,
+    )
 
 
 def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -127,22 +69,17 @@ def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
     They have six digits, which the order of summation cannot change: they are hashed with the work.
     """
-    split, values = data.train or data.test, 0
-    totals = torch.zeros(2, data.shape[0]).double()
-    for rows in torch.arange(len(split)).split(1000):
-        images = split.images(rows).double()
-        totals += torch.stack([images.sum((0, 2, 3)), images.square().sum((0, 2, 3))])
-        values += len(rows) * images.shape[2:].numel()
-    mean, square = totals / values
-    sd = (square - mean.square()).sqrt()
-    means, sds = ([float(f"{v:.6g}") for v in part.tolist()] for part in (mean, sd))
-    return tuple(means), tuple(sds)
+    split = data.train or data.test
+    means, sds = (
+        tuple(float(f"{value:.6g}") for value in part.tolist())
+        for part in moments(split, torch.arange(len(split)))
+    )
+    return means, sds
 
 
 def counts(data: Dataset) -> tuple[int, ...]:
     """Return the paper's counts of sub-pixels as shares of an image, at least 1, no repeats."""
-    size = torch.Size(data.shape).numel()
-    return tuple(sorted({max(1, round(k * size / published.VALUES)) for k in published.COUNTS}))
+    return default_counts(torch.Size(data.shape).numel())
 
 
 def middle(data: Dataset) -> int:
@@ -179,7 +116,7 @@ class Measured:
     model: str
     run: Run
     frame: pl.DataFrame
-    examination: Examination
+    examination: Measures
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -213,7 +150,8 @@ class Measured:
         self, kind: str, order: str = "importance", k: int | None = None, noise: str = "gaussian"
     ) -> np.ndarray:
         """Return the share of draws with an error, (n,); k values are noised, None is `middle`."""
-        return self.column(f"noise {noise} {kind} {order} {self.middle if k is None else k}")
+        place = self.counts.index(self.middle if k is None else k)
+        return self.column(f"noise {noise} {kind} {order}")[:, place]
 
     def occlusion(
         self, setting: int, colour: str, order: str = "importance", what: str = "error"
@@ -264,7 +202,7 @@ def measure(
         run = context.run(model)
         order = shuffled(len(run.claim.data.test), run.seed)
         last = int((order == chosen[-1]).nonzero())
-        examination, frames = Examination.of(run.claim.data, method), []
+        examination, frames = measures(run.claim.data, method), []
         config = describe(examination)
         with context.progress.bar(f"  {model}, {method}", last + 1) as advance:
             for unit in order[: UNIT * (last // UNIT + 1)].split(UNIT):

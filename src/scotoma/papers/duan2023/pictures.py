@@ -14,8 +14,9 @@ from scotoma.attribution.method import Attribution
 from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.execution.fingerprint import describe
 from scotoma.papers.duan2023.claims import squares
-from scotoma.papers.duan2023.examination import Measured, Models, colour_of
+from scotoma.papers.duan2023.examination import Measured, Models
 from scotoma.papers.figures import FULL, coloured, map_colours
+from scotoma.probes.inequality.measurements import colour_of
 from scotoma.results.finding import Gallery
 from scotoma.utils.random import Randomness
 

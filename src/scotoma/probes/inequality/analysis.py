@@ -10,13 +10,22 @@ import polars as pl
 
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
-from scotoma.probes.inequality.measurements import Plan
+from scotoma.probes.inequality.measurements import Plan, named
 from scotoma.utils.stats import Estimate, Rate, paired_difference, rate, z_of
 
 FEW_VALUES = 0.035
 """Largest share of values that is few: up to the third of the paper's five numbers."""
 FEW_PIXELS = 0.05
 """Largest share of covered pixels that is few: the smaller of the paper's two."""
+
+GINIS = {
+    "gini": "gini global absolute",
+    "gini_positive": "gini global positive",
+    "gini_regional": "gini regional net",
+    "gini_regional_absolute": "gini regional absolute",
+    "gini_regional_positive": "gini regional positive",
+}
+"""Columns by the names of numbers, in the order of the table."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,13 @@ class ModelAnalysis:
     table: pl.DataFrame
 
     def __getitem__(self, column: str) -> np.ndarray:
-        """Return a column, (n,), or (n, m) for several values an image."""
-        return self.table[column].to_numpy()
+        """Return a column of `GINIS` or of the table, (n,), or (n, m) for several values."""
+        return self.table[GINIS.get(column, column)].to_numpy()
 
     def covered(self, order: str, colour: str, number: int) -> np.ndarray:
         """Return the covered pixels of each image, infinite if the model was not fooled."""
-        return self[f"cover {order} {colour} {number}"]
+        which = self.plan.measures.occlusions[self.plan.cover(colour, number)]
+        return self[f"covered {named(which)} {order}"]
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -88,7 +98,7 @@ class ModelAnalysis:
         for kind in TYPES:
             for column, count in enumerate(plan.counts):
                 wrong = {
-                    order: self[f"noise {order} {kind}"][:, column].astype(float)
+                    order: self[f"noise gaussian {kind} {order}"][:, column].astype(float)
                     for order in ORDERS
                 }
                 cells.append(Cell("noise", kind, count, count, count / plan.values, wrong))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import polars as pl
@@ -14,18 +15,22 @@ from torch import Tensor, nn
 from scotoma.attribution.colour import Colour, fill
 from scotoma.attribution.deletion import deletion_and_insertion
 from scotoma.attribution.integrated_gradients import IntegratedGradients
+from scotoma.attribution.method import Attribution
 from scotoma.attribution.noise import InductiveNoise, default_counts
-from scotoma.attribution.occlusion import InductiveOcclusion, with_controls
-from scotoma.attribution.ranking import ORDERS
+from scotoma.attribution.occlusion import InductiveOcclusion, Occluded, with_controls
 from scotoma.claim import Claim
+from scotoma.data.dataset import Split
+from scotoma.execution.fingerprint import describe
 from scotoma.execution.run import Measurement, Run
 from scotoma.metrics.inequality import (
+    CONVENTIONS,
     amounts,
     default_block,
     gini,
     herfindahl,
     hoover,
     lorenz,
+    regional_gini,
     top_share,
 )
 from scotoma.utils.random import Randomness
@@ -37,14 +42,119 @@ IMAGES_OF_A_MEAN = 10_000
 LEAST_SD = 1 / 255
 POINTS = 51
 """Points of a Lorenz curve."""
-GINIS = {
-    "gini": (False, "absolute"),
-    "gini_positive": (False, "positive"),
-    "gini_regional": (True, "net"),
-    "gini_regional_absolute": (True, "absolute"),
-    "gini_regional_positive": (True, "positive"),
-}
-"""Whether over regions, and the convention, by column."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """All measurements of an image, for `Run.map_images`.
+
+    Columns, each (n,) unless said otherwise: "mute" (the map is zero or not finite); "incomplete"
+    (error of the sum of a map, as a share of the gain of the logit); "gini OVER CONVENTION";
+    "hoover"; "effective" (number of equal values that are as concentrated); "lorenz" (n, points);
+    "top" (n, counts), the share of the largest values; "noise NOISE TYPE ORDER" (n, counts), the
+    share of draws that make the model wrong; "error REGIONS RADIUS COLOUR ORDER", the share of
+    draws whose cover fools, and "covered ...", the pixels of the first, infinite if it does not;
+    "deletion ORDER" and "insertion ORDER", areas.
+
+    Args:
+        method: attribution method.
+        noises: at most one for each value of `InductiveNoise.noise`, with equal counts.
+        occlusions: a colour that is no word is named gray.
+        fill: colour of deleted pixels, and the baseline of the maps.
+        centres: draws of random places to cover.
+        points: points of a Lorenz curve.
+        same_centres: whether all occlusions cover the same random places.
+    """
+
+    method: Attribution
+    noises: tuple[InductiveNoise, ...]
+    occlusions: tuple[InductiveOcclusion, ...]
+    fill: tuple[float, ...]
+    centres: int = 1
+    points: int = POINTS
+    same_centres: bool = True
+
+    def __call__(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
+        maps, mute = self.maps(model, images, labels, random)
+        batch = model, images, labels, maps
+        columns = {"mute": mute, "incomplete": _incomplete(*batch, self.fill), **unequal(maps)}
+        held, counts = amounts(maps), self.noises[0].counts
+        assert counts is not None
+        columns |= {"lorenz": lorenz(held, self.points), "top": top_share(held, counts)}
+        for number, noise in enumerate(self.noises, 1):
+            wrong = noise(*batch, random.fork(number)).wrong
+            columns |= {
+                f"noise {noise.noise} {kind} {order}": each.float().mean(1)
+                for (order, kind), each in wrong.items()
+            }
+        for number, occlusion in enumerate(self.occlusions):
+            for order, draws in self.occluded(number, *batch, random).items():
+                name = f"{named(occlusion)} {order}"
+                columns[f"error {name}"] = torch.stack([d.fooled.float() for d in draws]).mean(0)
+                columns[f"covered {name}"] = draws[0].covered
+        last = self._stream(len(self.occlusions) - 1) + 1
+        areas = deletion_and_insertion(*batch, baseline=self.fill, generator=random.fork(last))
+        return columns | {f"{kind} {order}": c.area for (order, kind), c in areas.items()}
+
+    def maps(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> tuple[Tensor, Tensor]:
+        """Return maps (n, c, h, w), zero if not finite, and whether a map is all zero, (n,)."""
+        maps = self.method(model, images, labels, random.fork(0))
+        maps = torch.where(maps.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), maps, 0)
+        return maps, ~(maps != 0).flatten(1).any(1)
+
+    def occluded(
+        self,
+        number: int,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        maps: Tensor,
+        random: Randomness,
+    ) -> dict[str, list[Occluded]]:
+        """Return the results of an occlusion by order, several of random places."""
+        own, centres = random.fork(self._stream(number)), self.centres
+        return with_controls(self.occlusions[number], model, images, labels, maps, own, centres)
+
+    def _stream(self, number: int) -> int:
+        """Return the stream of random numbers of an occlusion; noises are numbered before."""
+        return 1 + len(self.noises) + (0 if self.same_centres else number)
+
+
+def unequal(maps: Tensor) -> dict[str, Tensor]:
+    """Return measures of inequality of maps (n, c, h, w), float64 (n,)."""
+    values = amounts(maps)
+    return {
+        **{f"gini global {each}": gini(maps, each) for each in CONVENTIONS[:2]},
+        **{f"gini regional {each}": regional_gini(maps, each) for each in CONVENTIONS},
+        **{f"gini pixels {each}": gini(amounts(maps, each, 1)) for each in CONVENTIONS[::2]},
+        "hoover": hoover(values),
+        "effective": 1 / herfindahl(values),
+    }
+
+
+def colour_of(occlusion: InductiveOcclusion) -> str:
+    """Return one of `attribution.colour.COLOURS`."""
+    return occlusion.colour if isinstance(occlusion.colour, str) else "gray"
+
+
+def named(occlusion: InductiveOcclusion) -> str:
+    """Return an occlusion as columns name it."""
+    return f"{occlusion.regions} {occlusion.radius} {colour_of(occlusion)}"
+
+
+def moments(split: Split, rows: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each channel over images of a split, float64 (c,)."""
+    totals, values = torch.zeros(2, split.shape[0], dtype=torch.float64), 0
+    for part in rows.split(batch):
+        images = split.images(part).double()
+        totals += torch.stack([images.sum((0, 2, 3)), images.square().sum((0, 2, 3))])
+        values += len(part) * images.shape[2:].numel()
+    mean, square = totals / values
+    return mean, (square - mean.square()).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True)
@@ -95,39 +205,30 @@ class Plan:
 
     @property
     def config(self) -> dict[str, Any]:
-        settings = asdict(self) | {"counts": self.counts, "block": self.block}
-        if self.stride == 1:  # as before there was a stride
-            del settings["stride"]
-        return settings
+        return asdict(self) | {"measures": describe(self.measures)}
 
     def reach(self, number: int) -> int:
         """Return the most pixels that an occlusion may cover."""
         regions, radius = self.occlusions[number]
         return min(self.pixels, regions * (2 * radius) ** 2)
 
-    def maps(
-        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> tuple[Tensor, Tensor]:
-        """Return maps (n, c, h, w), zero if not finite, and whether a map is all zero, (n,)."""
-        maps = IntegratedGradients(self.mean, self.steps)(model, images, labels, random.fork(0))
-        maps = torch.where(maps.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), maps, 0)
-        return maps, ~(maps != 0).flatten(1).any(1)
+    @property
+    def measures(self) -> Measures:
+        """What is measured; occlusions are by colour, the smaller ones first."""
+        covers = product(self.colours.values(), self.occlusions)
+        return Measures(
+            IntegratedGradients(self.mean, self.steps),
+            (InductiveNoise(self.counts, self.draws, mean=self.mean, sd=self.sd),),
+            tuple(
+                InductiveOcclusion(*setting, colour, stride=self.stride)
+                for colour, setting in covers
+            ),
+            self.mean,
+        )
 
-    def occluded(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        maps: Tensor,
-        random: Randomness,
-        number: int,
-        name: str,
-    ):
-        """Return the result of an occlusion, by order."""
-        regions, radius = self.occlusions[number]
-        attack = InductiveOcclusion(regions, radius, self.colours[name], stride=self.stride)
-        found = with_controls(attack, model, images, labels, maps, random.fork(2))
-        return {order: each[0] for order, each in found.items()}
+    def cover(self, colour: str, number: int) -> int:
+        """Return the index of an occlusion among those of `measures`."""
+        return list(self.colours).index(colour) * len(self.occlusions) + number
 
 
 def plan(
@@ -153,58 +254,30 @@ def plan(
     return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
 
-def look(plan: Plan, other: Callable[[torch.device], nn.Module] | None = None) -> Measurement:
-    """Return all measurements on the audited model, or on another one, for `Run.map_images`.
+Other = Callable[[torch.device], nn.Module] | None
+"""Moves another model than the audited one to a device."""
 
-    Columns: mute (the map is zero); incomplete (error of the sum of a map, as a share); those of
-    `GINIS`; hoover, effective (number of equal values that are as concentrated), lorenz, top;
-    "noise ORDER TYPE" (n, counts), share of draws that make the model wrong; "cover ORDER COLOUR
-    NUMBER", covered pixels, infinite if not fooled; "deletion ORDER" and "insertion ORDER", areas.
-    """
+
+def look(plan: Plan, other: Other = None) -> Measurement:
+    """Return all measurements on the audited model, or on another one, for `Run.map_images`."""
+    measures = plan.measures
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        model = other(images.device) if other else model
-        maps, mute = plan.maps(model, images, labels, random)
-        seen = {"mute": mute, "incomplete": _incomplete(model, images, labels, maps, plan.mean)}
-        for name, (regional, convention) in GINIS.items():
-            seen[name] = gini(amounts(maps, convention, plan.block if regional else None))
-        held = amounts(maps)
-        seen |= {
-            "hoover": hoover(held),
-            "effective": 1 / herfindahl(held),
-            "lorenz": lorenz(held, POINTS),
-        }
-        seen["top"] = top_share(held, plan.counts)
-        noise = InductiveNoise(plan.counts, plan.draws, mean=plan.mean, sd=plan.sd)
-        wrong = noise(model, images, labels, maps, random.fork(1)).wrong
-        seen |= {
-            f"noise {order} {kind}": each.float().mean(1) for (order, kind), each in wrong.items()
-        }
-        for colour in plan.colours:
-            for number in range(len(plan.occlusions)):
-                found = plan.occluded(model, images, labels, maps, random, number, colour)
-                seen |= {
-                    f"cover {order} {colour} {number}": found[order].covered for order in ORDERS
-                }
-        curves = deletion_and_insertion(
-            model, images, labels, maps, baseline=plan.mean, generator=random.fork(3)
-        )
-        return seen | {f"{kind} {order}": curve.area for (order, kind), curve in curves.items()}
+        return measures(other(images.device) if other else model, images, labels, random)
 
     return see
 
 
-def look_at_maps(
-    plan: Plan, other: Callable[[torch.device], nn.Module] | None = None
-) -> Measurement:
+def look_at_maps(plan: Plan, other: Other = None) -> Measurement:
     """Return the map of each image, summed over channels: "map" (n, h w)."""
+    measures = plan.measures
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        maps, _ = plan.maps(other(images.device) if other else model, images, labels, random)
+        maps, _ = measures.maps(other(images.device) if other else model, images, labels, random)
         return {"map": maps.sum(1).flatten(1)}
 
     return see
@@ -213,15 +286,15 @@ def look_at_maps(
 def look_at_covers(plan: Plan, number: int, colour: str) -> Measurement:
     """Return the occluded images, "image ORDER" (n, c h w), with regions, radius, covered pixels
     and prediction, each by order."""
+    measures, which = plan.measures, plan.cover(colour, number)
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        maps, _ = plan.maps(model, images, labels, random)
+        maps, _ = measures.maps(model, images, labels, random)
         seen: dict[str, Tensor] = {}
-        for order, found in plan.occluded(
-            model, images, labels, maps, random, number, colour
-        ).items():
+        draws = measures.occluded(which, model, images, labels, maps, random)
+        for order, (found, *_) in draws.items():
             with torch.no_grad():
                 prediction = model(found.images).argmax(1)
             seen |= {
@@ -254,10 +327,5 @@ def _level(claim: Claim, run: Run) -> pl.DataFrame:
     split = claim.data.train or claim.data.test
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(run.seed))
     chosen = (order[:IMAGES_OF_A_MEAN] if claim.data.train else run.indices).sort().values
-    total = torch.zeros(2, claim.data.shape[0], dtype=torch.float64)
-    for part in chosen.split(run.batch_size):
-        images = split.images(part).double()
-        total += torch.stack([images.sum((0, 2, 3)), images.square().sum((0, 2, 3))])
-    mean, square = total / (len(chosen) * math.prod(claim.data.shape[1:]))
-    sd = (square - mean.square()).clamp_min(0).sqrt().clamp_min(LEAST_SD)
-    return pl.DataFrame({"mean": mean.numpy(), "sd": sd.numpy()})
+    mean, sd = moments(split, chosen, run.batch_size)
+    return pl.DataFrame({"mean": mean.numpy(), "sd": sd.clamp_min(LEAST_SD).numpy()})

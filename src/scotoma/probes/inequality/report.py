@@ -11,9 +11,9 @@ from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
-from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell, ModelAnalysis
+from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, GINIS, Cell, ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
-from scotoma.probes.inequality.measurements import GINIS, PAPER_SIDE
+from scotoma.probes.inequality.measurements import PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
@@ -206,12 +206,12 @@ def _ginis(reading: ModelAnalysis) -> list[Row]:
     return [
         {
             "model": reading.name,
-            "over": f"regions of {block}x{block} pixels" if regional else "values",
+            "over": f"regions of {block}x{block} pixels" if over == "regional" else "values",
             "convention": convention,
             **columns("gini", mean(reading[name])),
             "n": len(reading.table),
         }
-        for name, (regional, convention) in GINIS.items()
+        for name, (_, over, convention) in ((n, each.split()) for n, each in GINIS.items())
     ]
 
 
