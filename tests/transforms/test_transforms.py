@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scotoma.execution.run import name
+from scotoma.probes.blindspots.space import ORDER
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur
@@ -14,6 +15,7 @@ from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.jpeg import JpegQuality
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.transforms.texture import Texture
+from scotoma.transforms.tint import Tint
 
 IDENTITIES = [
     ScaleShift(1.0, 0.0),
@@ -25,6 +27,7 @@ IDENTITIES = [
     Saturation(1.0),
     Hue(0.0),
     Brightness(0.0),
+    Tint(),
     Control(Blur(0.0)),
 ]
 CHANGES = [
@@ -37,6 +40,7 @@ CHANGES = [
     Saturation(0.3),
     Hue(40.0),
     Brightness(-0.2),
+    Tint(0.1, -0.05, 0.05),
     JpegQuality(20),
     Composition((Gamma(0.6), ScaleShift(0.8, 0.1))),
     Control(ScaleShift(0.8, 0.1)),
@@ -92,7 +96,7 @@ def test_every_family_but_the_plane_says_which_strengths_the_map_tries(family: s
     assert len(set(sweep)) == len(sweep) > 1
 
 
-@pytest.mark.parametrize("family", sorted(TRANSFORMS))
+@pytest.mark.parametrize("family", sorted(ORDER))
 def test_a_point_of_the_search_is_that_of_its_transform(family: str):
     kind = TRANSFORMS[family]
     assert (kind.at(*[0.0] * kind.parameters)(images()) - images()).abs().max() < 0.02

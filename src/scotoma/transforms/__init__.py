@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scotoma.transforms.jpeg import JpegQuality as JpegQuality
     from scotoma.transforms.scale_shift import ScaleShift as ScaleShift
     from scotoma.transforms.texture import Texture as Texture
+    from scotoma.transforms.tint import Tint as Tint
 
 TRANSFORMS = Table(
     "transform",
@@ -41,6 +42,7 @@ TRANSFORMS = Table(
         "hue": "transforms.colour:Hue",
         "brightness": "transforms.colour:Brightness",
         "jpeg": "transforms.jpeg:JpegQuality",
+        "tint": "transforms.tint:Tint",
     },
 )
 
