@@ -8,7 +8,7 @@ byte for each value that is frequent in the image. A table keeps what is smalles
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -25,6 +25,8 @@ LARGE = 30_000
 LEVEL = 9
 """Effort of the compression: higher levels take longer and save little."""
 TOP = np.uint32(0x80000000)
+Code = Callable[[pl.DataFrame, pl.Series, np.ndarray, np.ndarray], pl.DataFrame]
+"""From a table, which rows have an image, the images and those attacked, to the stored table."""
 
 
 def encode(adversarial: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,19 +71,35 @@ def pack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
     known = table[EXAMPLE].is_not_null()
     images, start = np.zeros_like(attacked), attacked[known.to_numpy()]
     images[known.to_numpy()] = table[EXAMPLE].filter(known).to_numpy().reshape(start.shape)
-    ways = _ways(table, known, images, start=attacked)
-    return min(ways, key=lambda each: _size(each.select(EXAMPLE, ROUNDING)))
+    if images.shape[1] < LARGE:
+        ways = [
+            code(table, known, images, attacked)
+            for whole in (_whole, _differences)
+            for code in (whole, _squeezed(whole))
+        ]
+        return min(ways, key=_size)
+    # bytes are smaller for large images, and one image tells which; coding all twice takes as long
+    # as some passes of a model
+    first = known.arg_true().head(1).to_numpy()
+    trial = table[first], known[first], images[first], attacked[first]
+    codes = _squeezed(_whole), _squeezed(_differences)
+    return min(codes, key=lambda code: _size(code(*trial)))(table, known, images, attacked)
 
 
-def _ways(
-    table: pl.DataFrame, known: pl.Series, images: np.ndarray, start: np.ndarray
-) -> Iterator[pl.DataFrame]:
-    """Yield the table in each of the codes; large images only as bytes, which are smaller."""
-    for values, left in ((images, None), encode(images, start)):
-        way = _columns(table, known, values, left)
-        if images.shape[1] < LARGE:
-            yield way
-        yield as_bytes(way)
+def _whole(
+    table: pl.DataFrame, known: pl.Series, images: np.ndarray, attacked: np.ndarray
+) -> pl.DataFrame:
+    return _columns(table, known, images, None)
+
+
+def _differences(
+    table: pl.DataFrame, known: pl.Series, images: np.ndarray, attacked: np.ndarray
+) -> pl.DataFrame:
+    return _columns(table, known, *encode(images, attacked))
+
+
+def _squeezed(code: Code) -> Code:
+    return lambda *images: as_bytes(code(*images))
 
 
 def as_bytes(table: pl.DataFrame) -> pl.DataFrame:
@@ -166,7 +184,9 @@ def _columns(
 
 def _size(table: pl.DataFrame) -> int:
     content = io.BytesIO()
-    table.write_parquet(content, compression="zstd", compression_level=LEVEL)
+    table.select(EXAMPLE, ROUNDING).write_parquet(
+        content, compression="zstd", compression_level=LEVEL
+    )
     return content.tell()
 
 
