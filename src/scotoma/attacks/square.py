@@ -13,6 +13,7 @@ from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.square_l2 import Masses, windows
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -22,6 +23,8 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 DRAWN = 50
 """Queries whose random numbers are drawn at once, since drawing costs as much as a small network.
 """
+AHEAD = 16
+"""Most proposals that are tried at once, since a few images do not fill the processor."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Square(BoundedAttack):
 
     Args:
         threat: the L-inf or L2 ball.
-        queries: forward passes an image; one that is fooled leaves.
+        queries: proposals of an image; one that is fooled leaves. Each is a forward pass. Where few
+            images are left, some are tried ahead in vain: up to a third more passes.
         share: share of the image's pixels in the first squares.
 
     >>> import torch
@@ -80,24 +84,22 @@ class Square(BoundedAttack):
         nothing = torch.full_like(labels, -torch.inf, dtype=torch.float32)
         state = _State(Oracle(model, labels), random, moves, x, gain=nothing, chances=nothing)
         state.drop(state.oracle.fooled(images))
-        proposal = state.x
-        for query in range(self.queries):
-            if not len(state):
-                break
-            logits = state.oracle.logits(proposal)
-            gain = margin(logits, state.oracle.labels)
-            done = gain > GUARD * logits.abs().amax(1)
-            adversarial[state.rows[done]] = proposal[done]
-            better = (gain > state.gain).nonzero().squeeze(1)
-            state.x.index_copy_(0, better, proposal.index_select(0, better))
-            state.gain.index_copy_(0, better, gain.index_select(0, better))
-            state.drop(done)
-            if len(state):
-                if query % DRAWN == 0:
-                    numbers = state.x.new_empty(len(state), DRAWN, state.moves.chances)
-                    state.chances = state.random.uniform(numbers)
-                chance, side = state.chances[:, query % DRAWN], self._side(query, x.shape[-2:])
-                proposal = state.moves.propose(state.x, chance, side)
+        fooled, state.gain = state.judge(state.x)
+        state.finish(fooled, state.x, adversarial)
+        fill, rate, query = batch_size(x.device, x[0].numel()), 0.2, 0
+        while query < self.queries - 1 and len(state):
+            if query % DRAWN == 0:
+                numbers = state.x.new_empty(len(state), DRAWN, state.moves.chances)
+                state.chances = state.random.uniform(numbers)
+            at, side = query % DRAWN, self._side(query, x.shape[-2:])
+            most = min(DRAWN - at, self.queries - 1 - query, fill // len(state), ahead(rate))
+            count = 1
+            while count < most and self._side(query + count, x.shape[-2:]) == side:
+                count += 1
+            fooled, kept = state.tried(state.chances[:, at : at + count], side)
+            rate += (kept / (count * len(state)) - rate) * count / DRAWN
+            state.finish(fooled, state.x, adversarial)
+            query += count
         return adversarial
 
     def _side(self, query: int, size: torch.Size) -> int:
@@ -147,6 +149,19 @@ class Squares:
         return proposal
 
 
+def ahead(rate: float) -> int:
+    """Return how many proposals to try at once, if a share `rate` of them is kept.
+
+    Those after one that is kept are tried again from there: about a quarter of all passes. Where
+    many are kept, images wait for each other too often.
+
+    >>> ahead(0.2), ahead(0.05), ahead(0.0)
+    (1, 10, 16)
+    """
+    many = int(0.5 / max(rate, 1e-9))
+    return min(AHEAD, many) if many >= 4 else 1
+
+
 @dataclass
 class _State(Active):
     random: Randomness
@@ -157,3 +172,45 @@ class _State(Active):
     """its margin, (n,)"""
     chances: Tensor
     """random numbers of the next queries, (n, DRAWN, 2 + c) or (n, DRAWN, 5 + c)"""
+
+    def judge(self, x: Tensor, rows: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return which of `x`, by default one of each image, fool, and their margins."""
+        oracle = self.oracle if rows is None else self.oracle.select(rows)
+        logits = oracle.logits(x)
+        gain = margin(logits, oracle.labels)
+        return gain > GUARD * logits.abs().amax(1), gain
+
+    def tried(self, chances: Tensor, side: int) -> tuple[Tensor, int]:
+        """Try proposals one after the other; a few images try several at once, with equal results.
+
+        Args:
+            chances: random numbers of the proposals, (n, k, chances).
+            side: side of the squares.
+
+        Returns:
+            Which images are fooled, bool (n,), and how many proposals were kept.
+        """
+        n, count = chances.shape[:2]
+        first = torch.zeros(n, dtype=torch.int64, device=self.x.device)
+        fooled, kept = first.bool(), 0
+        column = torch.arange(count, device=self.x.device)
+        while len(rows := (pending := first < count).nonzero().squeeze(1)):
+            if count > 1:
+                rows, turn = (pending[:, None] & (column >= first[:, None])).nonzero().unbind(1)
+            else:
+                turn = first
+            alone = len(rows) == n == count * n
+            moves, x = (self.moves, self.x) if alone else (self.moves.select(rows), self.x[rows])
+            proposal = moves.propose(x, chances[rows, turn], side)
+            fools, gain = self.judge(proposal, None if alone else rows)
+            better = gain > self.gain[rows]
+            reached = torch.where(better, turn, count)
+            first = torch.full_like(first, count).scatter_reduce_(0, rows, reached, "amin")
+            chosen = (better & (turn == first[rows])).nonzero().squeeze(1)
+            rows = rows[chosen]
+            self.x.index_copy_(0, rows, proposal.index_select(0, chosen))
+            self.gain.index_copy_(0, rows, gain.index_select(0, chosen))
+            fooled.index_copy_(0, rows, fools.index_select(0, chosen))
+            kept += len(rows)
+            first = torch.where(fooled, count, first + 1)
+        return fooled, kept
