@@ -15,7 +15,7 @@ from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots import probe, transformed
-from scotoma.probes.blindspots.definition import verdict
+from scotoma.probes.blindspots.definition import HARMLESS, verdict
 from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS, contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.probe import BlindSpots, rise
@@ -55,6 +55,9 @@ def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_gre
         )
         assert row["n"] == 500
         assert row["accuracy"] == pytest.approx(correct.float().mean().item(), abs=1e-5)
+        if row["cost_low"] > HARMLESS:
+            assert row["attacked"] == 0
+            continue
         assert row["attacked"] == correct.sum()
         # two images in a thousand may lie on the edge, where rounding decides
         assert row["success_eps"] == pytest.approx(
@@ -129,6 +132,25 @@ def test_a_hole_in_the_grid_is_found(tmp_path, depth: float, verdict: str):
     assert finding.images["worst"].shape[1:] == (3, 1, 16, 16)
 
 
+def test_a_harmful_shift_is_not_attacked(tmp_path):
+    """Where black and white are less than 0.3 apart the model says 0, and half are lost."""
+
+    class Faded(Hole):
+        def forward(self, images: Tensor) -> Tensor:
+            lost = images.flatten(1).amax(1) - images.flatten(1).amin(1) < 0.3
+            return torch.where(lost[:, None], torch.eye(2)[0], super().forward(images))
+
+    claim = make_claim(Faded(0.0), quadrants(0.01, 400), Threat("linf", 0.005))
+    run = Run(claim, tmp_path / "run", limit=40)
+    finding = BlindSpots().finding(claim, run, Settings(attack="min-linf"))
+    rows = {row["contrast_shift"]: row for row in finding.tables["grid"]}
+    assert rows["0.8, 0"]["attacked"] == 40
+    assert rows["0.7, 0"]["attacked"] == 0
+    assert rows["0.7, 0"]["accuracy"] < 0.6
+    assert not rows["0.7, 0"]["harmless"]
+    assert rows["0.7, 0"]["success_eps"] is None
+
+
 def attacked(eps: float, scaled: float, transform: ScaleShift | None = None) -> TransformedSet:
     """A thousand images of which these shares, the same images first, are fooled."""
     sizes = np.full(1000, np.inf)
@@ -136,7 +158,7 @@ def attacked(eps: float, scaled: float, transform: ScaleShift | None = None) -> 
     sizes[: round(1000 * scaled)] = 0.05
     columns = {"index": range(1000), "label": [0] * 1000, "prediction": [0] * 1000}
     frame = pl.DataFrame({**columns, "success": np.isfinite(sizes), "linf": sizes})
-    return TransformedSet(transform, Settings().make_attack(THREAT), frame, Threat("linf", 0.2))
+    return TransformedSet(transform, frame, Threat("linf", 0.2))
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def proved(certified: int, n: int = 100) -> CertifiedSet:
             "alpha_eps": [i < certified for i in index],
         }
     )
-    images = TransformedSet(None, lambda: None, pl.DataFrame(), THREAT)  # type: ignore[arg-type]
+    images = TransformedSet(None, pl.DataFrame(), THREAT)
     return CertifiedSet(images, proofs)
 
 

@@ -64,8 +64,7 @@ class TransformedSet:
 
     Args:
         transform: from images to images; None for the test set itself.
-        attack: the attack.
-        records: its records (`records.measure`), or the rows of a ledger (`told_by`).
+        records: those of an attack (`records.measure`), the rows of a ledger (`told_by`), or none.
         threat: norm and eps of the claim.
         change: mean absolute change of a pixel.
         predictions: `index`, `label` and `prediction` of the images over which accuracy is taken,
@@ -76,7 +75,6 @@ class TransformedSet:
     """
 
     transform: Transform | None
-    attack: Attack
     records: pl.DataFrame
     threat: Threat
     change: float = 0.0
@@ -244,8 +242,13 @@ def attack_transformed(run: Run, settings: Settings, transform: Transform | None
     return classified(run, _attack(run, settings.make_attack(threat, until=until), transform))
 
 
+def untouched(run: Run, transform: Transform | None) -> TransformedSet:
+    """Return the images of a run after a transform before any attack."""
+    return TransformedSet(transform, pl.DataFrame(), run.claim.threat)
+
+
 def _attack(run: Run, attack: Attack, transform: Transform | None) -> TransformedSet:
-    made = TransformedSet(transform, attack, pl.DataFrame(), run.claim.threat)
+    made = untouched(run, transform)
     return replace(made, records=run.attack(attack, transform, what=f"  {made.name}"))
 
 
