@@ -98,7 +98,7 @@ class Provable(Item):
         rows = [row(keys, "accuracy", number(cell, "accuracy", n))]
         for measure, (full, scaled, over) in MEASURES.items():
             sizes = {eps: full} | ({} if cell["alpha"] == 1 else {cell["alpha"] * eps: scaled})
-            for size, column in sizes.items() if cell.get(over) else ():
+            for size, column in sizes.items() if full in cell and cell[over] else ():
                 at = keys | {"threshold": eps if size == eps else round(size, 6)}
                 rows.append(row(at, measure, number(cell, column, cell[over])))
         return rows
