@@ -17,6 +17,7 @@ from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
+from scotoma.utils.progress import Silent
 
 THREAT = Threat("linf", 0.1)
 
@@ -95,6 +96,38 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
         answers.findings(run.ledger)
         == [Finding("asks", "Is it?", "holds", "a rule", "300 images", notes=("as it was",))] * 4
     )
+
+
+class Visible(Silent):
+    """What somebody sees stays in `lines`."""
+
+    visible = True
+
+    def __init__(self):
+        super().__init__()
+        self.lines: list[str] = []
+
+    def keep(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
+    progress, claim = Visible(), make_claim(linear, digits, THREAT)
+    run = Run(claim, tmp_path, limit=300, progress=progress)
+    probes = {"asks": Asks(), "again": Asks()}
+    outcome = measure(probes, run.claim, run, Settings())
+    assert all(probe.seen == [50, 300] for probe in probes.values())
+    assert [line.split(" in ")[0] for line in progress.lines] == [
+        "asks, 50 images",
+        "again, 50 images",
+        "asks, 300 images",
+        "again, 300 images",
+    ]
+    assert progress.lines[0].endswith(": holds so far. 50 images")
+    assert all(not finding.headline.startswith("50") for finding in outcome.findings(run.ledger))
+    few = run.subset(run.indices[:150])
+    measure(probes, few.claim, few, Settings())
+    assert probes["asks"].seen[2:] == [150]
 
 
 def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, digits):

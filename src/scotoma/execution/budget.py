@@ -88,6 +88,10 @@ class Watched(Progress):
         with self._shown.bar(what, total) as advance:
             yield self._then_check(advance)
 
+    @property
+    def visible(self) -> bool:
+        return self._shown.visible
+
     def say(self, text: str) -> None:
         self._shown.say(text)
 

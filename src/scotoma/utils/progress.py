@@ -58,11 +58,19 @@ class Progress:
             task, what = self._open[-1]
             self._bars.update(task, description=f"{what}, {text}")
 
+    @property
+    def visible(self) -> bool:
+        """Whether standard error is a terminal, where somebody may be watching."""
+        return self._console.is_terminal
+
     def keep(self, text: str) -> None:
         """Write a line above the bars, which stays."""
-        console = _console() if self._bars is None else self._bars.console
-        if console.is_terminal:
-            console.print(text, soft_wrap=True, highlight=False)
+        if self.visible:
+            self._console.print(text, soft_wrap=True, highlight=False)
+
+    @property
+    def _console(self) -> Console:
+        return _console() if self._bars is None else self._bars.console
 
 
 class Silent(Progress):
@@ -72,8 +80,9 @@ class Silent(Progress):
     def bar(self, what: str, total: int) -> Iterator[Advance]:
         yield lambda steps: None
 
-    def keep(self, text: str) -> None:
-        pass
+    @property
+    def visible(self) -> bool:
+        return False
 
 
 def _console() -> Console:
