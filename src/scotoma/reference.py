@@ -130,6 +130,8 @@ _FEW: dict[str, Any] = _SMALL | {
 FEW = (1, 3, 10, 30, 60)
 """Thousands of MNIST images that networks are trained on to study scarcity."""
 SEEDS = (0, 1)
+SEEDED = {0: "", 1: "-seed1", 2: "-seed2"}
+"""Ends of the names of the digits' networks by seed."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
 _ENSEMBLE = {"sources": ("tramer-a", "tramer-c", "tramer-d")}
 _IMAGENET = {
@@ -161,7 +163,7 @@ REFERENCES = {
         f"mnist-brief-pgd-00{hundredths}": Reference(
             "pgd", threat=f"linf:0.0{hundredths}", **_BRIEF
         )
-        for hundredths in (1, 2, 5)
+        for hundredths in (2, 5)
     },
     **{
         f"mnist-{thousands}k-{seed}": Reference("pgd", images=1000 * thousands, seed=seed, **_FEW)
@@ -175,9 +177,15 @@ REFERENCES = {
         for augment in ("scale-shift", "invert")
         for seed in SEEDS[:1]
     },
-    "digits-natural": Reference("natural", threat="linf:0.3", **_DIGITS),
     **{
-        f"digits-pgd-0{tenths}": Reference("pgd", threat=f"linf:0.{tenths}", **_DIGITS)
+        f"digits-natural{end}": Reference("natural", threat="linf:0.3", seed=seed, **_DIGITS)
+        for seed, end in SEEDED.items()
+    },
+    **{
+        f"digits-pgd-0{tenths}{end}": Reference(
+            "pgd", threat=f"linf:0.{tenths}", seed=seed, **_DIGITS
+        )
+        for seed, end in SEEDED.items()
         for tenths in (1, 2, 3)
     },
     "digits-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_DIGITS),

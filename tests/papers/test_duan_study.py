@@ -30,7 +30,7 @@ from scotoma.papers.duan2023.examination import (
     middle,
     withstood,
 )
-from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Study, size
+from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Seeds, Study, size
 from scotoma.papers.duan2023.variants import NATURAL, PLAIN, Attributions, Remedies
 from scotoma.papers.item import SUMMARY, Context
 from scotoma.papers.running import Reproduction
@@ -217,6 +217,26 @@ def test_the_study(context, tmp_path, capsys):
     printed = capsys.readouterr().out
     for says in ("natural", "Noise II", "Random squares", finding.verdict):
         assert says in printed
+
+
+def test_seeds_are_compared_claim_by_claim(context):
+    class TinySeeds(Seeds):
+        seeds = {"seed 0": Tiny.trainings, "seed 1": Tiny.trainings | {"0.1": "tiny-early"}}
+
+    with context() as here:
+        rows, finding = TinySeeds().measure(here, "seeds")
+        _, single = Tiny().measure(here, "tiny")
+    checks = finding.tables["checks"]
+    by = {
+        seed: [line["outcome"] for line in checks if line["seed"] == seed]
+        for seed in TinySeeds.seeds
+    }
+    assert len(by["seed 0"]) == len(by["seed 1"]) == len(single.tables["checks"])
+    pairs = list(zip(*by.values(), strict=True))
+    assert finding.numbers["alike"] == sum(a == b for a, b in pairs)
+    assert finding.numbers["turned"] == sum({a, b} == {"agrees", "contradicts"} for a, b in pairs)
+    assert {line["seed"] for line in rows} == set(TinySeeds.seeds)
+    assert len(finding.tables[SUMMARY]) == 4
 
 
 def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):

@@ -31,6 +31,7 @@ ITEMS = Table(
         "schott2019/distal": "papers.schott2019.distal:DistalImages",
         "tramer2018/imagenet": "papers.tramer2018.imagenet:ImageNet",
         "duan2023/digits": "papers.duan2023.study:Digits",
+        "duan2023/seeds": "papers.duan2023.study:Seeds",
         "duan2023/mnist": "papers.duan2023.study:Mnist",
         "duan2023/below-noise": "papers.duan2023.study:MnistBelowNoise",
         "duan2023/cifar": "papers.duan2023.study:Cifar",

@@ -88,6 +88,12 @@ def decided(
     return Check(claim, cells, difference.low > -slack, contrary, difference)
 
 
+def of_resamples(values: np.ndarray, n: int) -> Estimate:
+    """Return the first value with the 95% interval of the others, its bootstrap resamples."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Estimate(float(values[0]), float(low), float(high), n)
+
+
 def _means(first: Values, second: Values) -> tuple[tuple[str, float], tuple[str, float]]:
     return (first[0], float(first[1].mean())), (second[0], float(second[1].mean()))
 

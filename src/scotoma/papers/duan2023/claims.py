@@ -9,7 +9,14 @@ import numpy as np
 
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.papers.checks import Check, decided, larger, more_errors, wider_gap
+from scotoma.papers.checks import (
+    Check,
+    decided,
+    larger,
+    more_errors,
+    of_resamples,
+    wider_gap,
+)
 from scotoma.papers.duan2023 import published
 from scotoma.papers.duan2023.examination import Measured, Models
 from scotoma.results.finding import Row
@@ -72,8 +79,7 @@ def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]
     for kind in TYPES:
         logs = [log_odds(m.noise(kind), m.noise(kind, "random")) for m in (robust, natural)]
         ratios = [float(np.exp(each[0])) for each in logs]
-        low, high = np.quantile((logs[0] - logs[1])[1:], [0.025, 0.975])
-        difference = Estimate(float(logs[0][0] - logs[1][0]), float(low), float(high), len(robust))
+        difference = of_resamples(logs[0] - logs[1], len(robust))
         claim = (
             f"importance multiplies the odds of an error under noise of type {kind} more after "
             "adversarial training (difference of logarithms)"
@@ -102,10 +108,9 @@ def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     """Return the odds ratio of two error rates of the same images, with a bootstrap interval."""
-    logs = log_odds(first, second)
-    low, high = np.quantile(logs[1:], [0.025, 0.975])
-    value, low, high = (float(np.exp(each)) for each in (logs[0], low, high))
-    return Estimate(value, low, high, len(first))
+    logs = of_resamples(log_odds(first, second), len(first))
+    value, low, high = (float(np.exp(each)) for each in (logs.value, logs.low, logs.high))
+    return Estimate(value, low, high, logs.n)
 
 
 def by_order(name: str, model: Measured, kind: str) -> tuple[str, np.ndarray, np.ndarray]:

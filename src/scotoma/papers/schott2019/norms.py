@@ -29,7 +29,7 @@ QUERIES = 2000
 """Queries of decision-based attacks for an image."""
 FEWER = 250
 """Queries on analysis by synthesis, each forward pass of which is a search."""
-SCORED = 16
+SCORED = 8
 """Images attacked by scores: a gradient takes 1,568 forward passes."""
 POINTS = 40
 FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}

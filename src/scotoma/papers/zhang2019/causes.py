@@ -21,7 +21,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.features import PIXELS
-from scotoma.papers.checks import Check, Measured, decided
+from scotoma.papers.checks import Check, Measured, decided, of_resamples
 from scotoma.papers.figures import bars, curve
 from scotoma.papers.item import Context, Item, cells, lines, ours
 from scotoma.probes.base import Settings
@@ -29,7 +29,7 @@ from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.reference import FEW, SEEDS, recipe_of
 from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import RESAMPLES, Estimate, mean
+from scotoma.utils.stats import RESAMPLES, mean
 
 ATTACK = "min-linf"
 """Default attack: a tenth of the passes of `strong`, and a few points fewer successes."""
@@ -98,16 +98,13 @@ class Group:
 
     def measures(self) -> dict[str, Measured]:
         """Return what is shown of the networks, by name."""
+        drawn = {"accuracy": self.accuracy(), "robust accuracy": self.robust()}
+        drawn |= {f"success at {name(at)}": self.success(at) for at in PLACES}
+        n = self.correct[BASE].size
         return {
-            "accuracy": self._estimate(self.accuracy()),
-            "robust accuracy": self._estimate(self.robust()),
-            **{f"success at {name(at)}": self._estimate(self.success(at)) for at in PLACES},
+            **{each: of_resamples(values, n) for each, values in drawn.items()},
             **{fact: mean(values) for fact, values in self.facts.items()},
         }
-
-    def _estimate(self, values: np.ndarray) -> Estimate:
-        low, high = np.quantile(values[1:], [0.025, 0.975])
-        return Estimate(float(values[0]), float(low), float(high), self.correct[BASE].size)
 
 
 def name(place: Place) -> str:
@@ -117,10 +114,8 @@ def name(place: Place) -> str:
 
 def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int) -> Check:
     """Check that a value is larger than another; both are followed by those of the resamples."""
-    low, high = np.quantile((first - second)[1:], [0.025, 0.975])
-    difference = Estimate(float(first[0] - second[0]), float(low), float(high), n)
     sides = ("first", float(first[0])), ("second", float(second[0]))
-    return decided(claim, {"where": where}, sides, difference)
+    return decided(claim, {"where": where}, sides, of_resamples(first - second, n))
 
 
 class Compared(Item):
