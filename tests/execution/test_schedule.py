@@ -101,11 +101,13 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
 class Visible(Silent):
     """What somebody sees stays in `lines`."""
 
-    visible = True
-
     def __init__(self):
         super().__init__()
         self.lines: list[str] = []
+
+    @property
+    def visible(self) -> bool:
+        return True
 
     def keep(self, text: str) -> None:
         self.lines.append(text)
