@@ -140,6 +140,7 @@ def test_a_model_without_training_is_made_at_once_and_kept(places, digits, monke
     assert len(told) == 1
 
 
+@pytest.mark.slow
 def test_nearest_neighbour_of_mnist_is_made_and_found(places, mnist):
     made = reference("mnist-nearest-neighbour", mnist)
     images, labels = mnist.test.images(torch.arange(200)), mnist.test.labels[:200]

@@ -135,6 +135,7 @@ def test_the_search_is_that_of_adam():
             assert torch.allclose(found.images[row, label], made_image, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_only_classes_that_cannot_win_leave_the_race(mnist: Dataset):
     """Clean, noisy and blended images keep labels and best losses, in half of the passes."""
     made, asked = reference("mnist-abs", mnist).module, []

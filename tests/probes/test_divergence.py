@@ -100,6 +100,7 @@ def test_a_second_run_computes_nothing(found, folder, digits, monkeypatch):
     assert again.tables == found.tables
 
 
+@pytest.mark.slow
 def test_a_test_set_with_less_contrast_is_far(tmp_path, digits, grey):
     moved = from_splits("moved", digits.train, grey.test)
     finding = measure(tmp_path / "run", moved)

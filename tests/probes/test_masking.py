@@ -124,6 +124,7 @@ def named(finding, told: set[str]) -> None:
     assert "mislead attacks" in finding.headline
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coarse")
 def test_what_hides_a_gradient_is_named_in_l2(ask, natural):
     finding = ask(GradientKiller(load_model(str(natural)).module), threat="l2:0.6", limit=60)

@@ -301,6 +301,7 @@ def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digit
     assert sum("zero for all" in note and "(BPDA)" in note for note in finding.notes) == 1
 
 
+@pytest.mark.slow
 def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits, digits_model):
     model = QuantisedInput(load_model(str(digits_model)).module)
     traced = torch.jit.trace(model, torch.zeros(1, 1, 8, 8))
@@ -355,6 +356,7 @@ def test_steps_bound_what_gradient_attacks_cost(measure, around_grey):
     assert "Gradient-based attacks took at most 5 steps." in finding.notes
 
 
+@pytest.mark.slow
 def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
     torch.manual_seed(0)
     model = AnalysisBySynthesis(ClassVAEs((1, 8, 8), 10), binary=True, samples=10, steps=2).eval()

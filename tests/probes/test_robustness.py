@@ -58,6 +58,7 @@ def test_the_default_attack_finds_nearly_that(tmp_path, grey, linear_grey, truth
     assert 0 <= numbers["robust_accuracy"] - (truth > THREAT.eps).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_a_claim_in_l2_is_measured_by_the_distances_to_the_nearest_hyperplanes(
     tmp_path, grey, linear_grey
 ):

@@ -267,6 +267,7 @@ def test_each_source_is_attacked_once_for_all_targets(
     assert len(asked) == 2 * 4 * len(ATTACKS), "another choice of sources is no other example"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(tmp_path, digits, linear, others, monkeypatch):
     undisturbed = measure(run_of(tmp_path / "undisturbed", digits, linear, 100), *others)
     asked = []
