@@ -14,11 +14,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from torch import Tensor, nn
 
 import scotoma as library
 from centroids import centroids
 from once import once
 from scotoma.data import load_data
+from scotoma.data.dataset import Dataset
+from scotoma.models.defences.input_noise import InputNoise
 from scotoma.models.loading import load_model
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.norms.probe import Norms
@@ -142,6 +146,44 @@ def test_an_image_that_fools_nothing_is_found(run, differing):
         ),
     )
     assert {"successes", "sizes in all norms"} <= differing()
+
+
+class KnowsTheTestSet(nn.Module):
+    """Says the class of the nearest test image, so that small changes fool it nowhere."""
+
+    def __init__(self, data: Dataset):
+        super().__init__()
+        self.images = data.test.images(torch.arange(len(data.test))).flatten(1)
+        self.labels = data.test.labels
+
+    def forward(self, images: Tensor) -> Tensor:
+        nearest = torch.cdist(images.flatten(1), self.images).argmin(1)
+        return nn.functional.one_hot(self.labels[nearest], 10).float()
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.2])
+def test_a_randomised_model_is_asked_often(tmp_path, digits_model, sigma: float):
+    """What it says of an image by chance is no fault; another model is one."""
+    model, data = load_model(str(digits_model)), load_data("digits")
+    noisy = InputNoise(model.module, sigma).eval()
+    options: dict = {"probes": ["robustness"], "attack": "ifgsm", "limit": 30}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "draw", read_report)
+        library.audit(noisy, "digits", "linf:0.3", out=tmp_path / "run", **options)
+    checks = {each.name: each for each in verify(tmp_path / "run", load_model(noisy), data)}
+    for name in ("clean predictions", "successes"):
+        assert checks[name].agrees, checks[name]
+    stored = int(checks["sizes in all norms"].detail.split()[0])
+    assert stored >= 10
+    assert f"of {stored} stored images are misclassified, or nearly" in checks["successes"].detail
+    untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    found = []
+    for network in (KnowsTheTestSet(data), untrained):
+        other = load_model(InputNoise(network, sigma).eval())
+        results = verify(tmp_path / "run", other, data)
+        found.append({each.name for each in results if each.agrees is False})
+    assert "successes" in found[0]
+    assert "clean predictions" in found[1]
 
 
 def test_a_success_without_its_image_is_found(run, differing):
