@@ -25,7 +25,7 @@ def probabilities() -> np.ndarray:
 
 def test_agreement_is_over_all_pairs(probabilities):
     found = ensemble_agreement(probabilities)
-    pairs = [jensenshannon(a, b, axis=1) ** 2 for a, b in combinations(probabilities, 2)]
+    pairs = [jensenshannon(a.T, b.T) ** 2 for a, b in combinations(probabilities, 2)]
     assert found == pytest.approx(-np.mean(pairs, axis=0))
 
 

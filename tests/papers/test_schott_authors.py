@@ -20,7 +20,7 @@ from scotoma.papers.schott2019.authors import (
     Steps,
     decisions_nearer,
 )
-from scotoma.papers.schott2019.norms import TRAINED, FastNorms
+from scotoma.papers.schott2019.norms import TRAINED, AuthorsNorms
 from scotoma.probes.norms import probe
 from scotoma.probes.norms.analysis import Tried
 
@@ -48,7 +48,9 @@ def test_the_smallest_distance_on_a_linear_model(kind, norm):
     model, images, labels = problem()
     found = kind(norm, FARTHEST[norm])(model, images, labels)
     sizes = (found - images).flatten(1).norm(dim=1, p=2 if norm == "l2" else torch.inf)
-    logits, weight = model(images), model[1].weight
+    logits, layer = model(images), model[1]
+    assert isinstance(layer, nn.Linear)
+    weight = layer.weight
     lead = (logits[:, 0] - logits[:, 1]).abs()
     dual = (weight[0] - weight[1]).norm(p=2 if norm == "l2" else 1)
     inside = (lead / dual < 0.25).numpy()  # where the edge of the box is not reached
@@ -90,7 +92,7 @@ def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monk
     plain = probe.Norms
     monkeypatch.setattr(probe, "Norms", lambda **settings: plain(attacks=few, **settings))
 
-    class Few(FastNorms):
+    class Few(AuthorsNorms):
         trainings = dict.fromkeys(("CNN", TRAINED), "digits-pgd")
 
     with context(limit=8) as held:

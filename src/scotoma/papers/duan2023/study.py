@@ -141,7 +141,7 @@ class Seeds(Item):
 
     @staticmethod
     def _rows(at: tuple[str, str], each: Measured) -> list[Row]:
-        keys = dict(zip(("seed", "trained for"), at, strict=True))
+        keys: Row = dict(zip(("seed", "trained for"), at, strict=True))
         regional = mean(each.gini("regional", published.FITS["regional"]))
         return ours(keys, {"global Gini": mean(each.gini()), "regional Gini": regional})
 

@@ -82,10 +82,8 @@ def measure(context: Context, model: str) -> Measured:
 def measure_with_authors(context: Context, model: str) -> Measured:
     """Attack a model with the authors' own attacks too, on a few images by its scores alone."""
     each, source = measure(context, model), context.model(authors.SUBSTITUTE)
-    few, own, scored = drawn(context, model, SCORED), {}, {}
-    for norm in authors.FARTHEST:
-        own[norm] = authors.tried(each.run, norm, each.gradients, source)
-        scored[norm] = authors.scored(few, norm)
+    own = {norm: authors.tried(each.run, norm, each.gradients, source) for norm in authors.FARTHEST}
+    scored = {"l2": authors.scored(drawn(context, model, SCORED), "l2")}
     more = {norm: authors.joined(each.readings[norm], tried) for norm, tried in own.items()}
     return replace(each, readings=each.readings | more, own=own, scored=scored)
 
@@ -159,11 +157,11 @@ class Norms(Study):
         return rows, finding
 
 
-class FastNorms(Norms):
-    """The networks whose passes are cheap, on more images and with the authors' own attacks."""
+class AuthorsNorms(Norms):
+    """Networks before and after PGD training, with the authors' own attacks."""
 
-    title = "Three networks of MNIST in three norms, with the authors' attacks"
-    trainings = {name: MODELS[name] for name in ("CNN", "Binary CNN", TRAINED)}
+    title = "A naturally trained and a PGD-trained network, with the authors' attacks"
+    trainings = {name: MODELS[name] for name in ("CNN", TRAINED)}
     attacked = staticmethod(measure_with_authors)
 
 
@@ -282,7 +280,7 @@ def _notes(context: Context, models: Models) -> tuple[str, ...]:
             "Attacks named FGSM, BIM, DeepFool and MIM are the authors', at growing sizes and with "
             f"bisection: by the model's gradients, from {authors.SUBSTITUTE} "
             f"({authors.TRANSFERRED}), and by differences of its scores along every pixel "
-            f"({authors.ESTIMATED}), these on at most {SCORED} images and not among the minima."
+            f"({authors.ESTIMATED}), these in L2 on at most {SCORED} images, not in the minima."
         )
     notes += [
         f"{model}: {each.gradients.why}; attacks followed the gradient {each.gradients.name}."

@@ -181,18 +181,23 @@ def _scores(context: Context, few: Run, models: tuple[str, ...]) -> dict[str, np
 
 def _distances(few: Run, near: Sample) -> list[np.ndarray]:
     """Return the distances of `DISTANCES`."""
+    test = few.claim.data.test
     features, pixels = (
-        (few.features(near, layer), few.features(few.claim.data.test, layer, few.indices))
+        (few.features(near, layer), few.features(test, layer, few.indices))
         for layer in (None, PIXELS)
     )
     components = PCA(min(COMPONENTS, *pixels[0].shape), random_state=few.seed).fit(pixels[0])
+
+    def reduced(images: np.ndarray) -> np.ndarray:
+        return components.transform(images).astype(np.float32)
+
     spaces = (
         features,
-        tuple(map(unit_length, features)),
+        (unit_length(features[0]), unit_length(features[1])),
         pixels,
-        tuple(components.transform(each).astype(np.float32) for each in pixels),
+        (reduced(pixels[0]), reduced(pixels[1])),
     )
-    return [nearest_distances(*space, COUNT).mean(1) for space in spaces]
+    return [nearest_distances(train, queries, COUNT).mean(1) for train, queries in spaces]
 
 
 @torch.no_grad()
