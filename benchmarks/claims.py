@@ -33,7 +33,7 @@ from harness import problem as load
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
 from linear import boxed_optimum, linear_model, saturated_images
 
-from peers import art, autoattack, contenders, foolbox, ours
+from peers import art, autoattack, contenders, foolbox, malt, ours, probability_margin
 from scale import ranks, scale
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.min_linf import MinLinf
@@ -141,6 +141,26 @@ def strong(options: Options, attack: str = "strong", eps: float = 0, batch: int 
     points = 100 * (peer.hits - mine.hits) / setting.drawn
     yield Claim("points of robust accuracy above AutoAttack's", points, 0.5)
     yield Claim("time by AutoAttack's", mine.seconds / peer.seconds, 1 / 3)
+
+
+def rivals(options: Options, eps: float = 0) -> Claims:
+    """`strong` beside single attacks of later papers, written here (marked *), on ten classes."""
+    setting = load(options, 200)
+    stated = (setting.card or {}).get("threat")
+    if not eps and not stated:
+        raise InputError("the model does not say what it was trained for; give --set eps=0.3")
+    threat = Threat("linf", eps) if eps else Threat.parse(stated)  # type: ignore[arg-type]
+    setting = replace(setting, eps=threat.eps)
+    attacks = {
+        "strong": ours("strong", threat),
+        "MALT*": malt(threat),
+        "PMA*": probability_margin(threat),
+        "PMA*, 10 starts": probability_margin(threat, restarts=10),
+    }
+    mine, *others = show({name: measure(each, setting) for name, each in attacks.items()}).items()
+    for name, other in others:
+        yield Claim(f"images fooled less those of {name}", mine[1].hits - other.hits, 0, least=True)
+        yield Claim(f"time by that of {name}", mine[1].seconds / other.seconds, 0.5)
 
 
 MINIMUM = {
@@ -265,6 +285,7 @@ GROUPS: dict[str, Callable[..., Claims]] = {
     "optimum": optimum,
     "carlini": carlini,
     "strong": strong,
+    "rivals": rivals,
     "minimum": minimum,
     "linf": linf,
     "boundary": boundary,

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from harness import Attack, library
 from scotoma.attacks import make
+from scotoma.attacks.apgd import APGD, APGDT
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
-from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.core.nearest import column, size
-from scotoma.attacks.core.oracle import Counted
+from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
@@ -32,6 +33,63 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         rows = torch.arange(len(images), device=images.device)
         return attack(model, images, labels, generator=Randomness(0, rows, name))
+
+    return run
+
+
+class Towards(APGDT):
+    """Targeted Auto-PGD towards classes that are given."""
+
+    goals: Tensor
+
+    def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.goals
+
+
+class ProbabilityMargin(APGD):
+    """Auto-PGD on the largest other probability less that of the label."""
+
+    @staticmethod
+    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+        return margin(logits.softmax(1), labels)
+
+
+def malt(threat: Threat, among: int = 100, targets: int = 9) -> Attack:
+    """Return MALT as we understand it: targeted Auto-PGD towards the classes nearest by gradients.
+
+    Of the likeliest classes it takes those with the smallest difference of logits divided by the
+    dual norm of its gradient at the image.
+
+    Source: Melamed, Yehudai and Vardi 2024, "MALT powers up adversarial attacks".
+    """
+
+    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        oracle = Oracle(model, labels)
+        wrong = oracle.logits(images).scatter(1, labels[:, None], -torch.inf)
+        classes = wrong.topk(min(among, wrong.shape[1] - 1)).indices
+
+        def leads(logits: Tensor, labels: Tensor) -> Tensor:
+            return logits.gather(1, classes) - logits.gather(1, labels[:, None])
+
+        slopes, behind, _ = oracle.jacobian(images, leads)
+        steepness = slopes.flatten(2).norm(1 if threat.norm == "linf" else 2, dim=2)
+        nearest = (-behind / steepness).argsort(1)[:, :targets]
+        attack = Towards(threat, steps=100)
+        object.__setattr__(attack, "goals", classes.gather(1, nearest))  # the class is frozen
+        return attack(model, images, labels)
+
+    return run
+
+
+def probability_margin(threat: Threat, restarts: int = 1) -> Attack:
+    """Return PMA as we understand it: Auto-PGD on the margin of probabilities, 100 steps a start.
+
+    Source: Xie and others 2024, "Towards million-scale adversarial robustness evaluation with
+    stronger individual attacks".
+    """
+
+    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        return ProbabilityMargin(threat, restarts=restarts)(model, images, labels)
 
     return run
 
