@@ -95,8 +95,9 @@ def keep_memory() -> None:
 def batch_size(device: torch.device, pixels: int) -> int:
     """Return the batch size for images of `pixels` values.
 
-    On a CPU activations stay in its caches; other devices are filled.
+    On a CPU activations stay in its caches; other devices are filled, and take fewer large
+    images, whose activations take some 100 MB each.
     """
     if device.type != "cpu":
-        return 1024
+        return 1024 if pixels <= LARGE else 128
     return min(1024, max(FEWEST if pixels <= LARGE else FEW, CACHED_PIXELS // pixels))
