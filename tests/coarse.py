@@ -19,7 +19,7 @@ def coarse(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(probe, "STEPS", (1, 5, 20))
     patch.setattr(probe, "LINEARITY", {"steps": 5, "restarts": 1})
     made = probe.Masking.__init__
-    patch.setattr(made, "__defaults__", (*made.__defaults__[:-2], 5, 3))  # planes and lines
+    patch.setattr(made, "__defaults__", (*(made.__defaults__ or ())[:-2], 5, 3))  # planes, lines
     patch.setattr(divergence, "divergence", partial(divergence.divergence, draws=8))
     hasty(patch)
 
