@@ -38,6 +38,8 @@ from scotoma.utils.random import Randomness
 WHAT = "inequality"
 """Purpose of the random numbers, the same in all measurements of an image."""
 PAPER_SIDE = 224
+COLOURS = 3
+"""Colours of the covers."""
 IMAGES_OF_A_MEAN = 10_000
 LEAST_SD = 1 / 255
 POINTS = 51

@@ -37,7 +37,8 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 STRIDES = {0.5: 2, 0.25: 5, 0.125: 5}
-"""Steps of the radii of occlusions by the share of the passes; smaller shares take 10. The radii of
+FEWEST_RADII = 10
+"""Steps of the radii of occlusions by the share of the passes, and for smaller shares. The radii of
 the paper, 10 and 20, are multiples of all of these."""
 
 
@@ -84,7 +85,7 @@ class Inequality(Probe):
         probe, said = super().within(effort)
         if effort.whole or not is_default(self, "stride"):
             return probe, said
-        stride = STRIDES.get(effort.share, 10)
+        stride = STRIDES.get(effort.share, FEWEST_RADII)
         return replace(probe, stride=stride), [*said, f"1 of {stride} radii of the occlusions"]
 
     def __post_init__(self) -> None:
