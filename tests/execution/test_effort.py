@@ -66,7 +66,11 @@ def test_what_the_user_has_set_stays():
     probe, said = Norms(queries=900, attacks={"l0": ("pointwise",)}).within(Effort(1 / 16))
     assert probe.queries == 900
     assert probe.attacks == {"l0": ("pointwise",)}
-    assert said == ["40 of 100 steps of each attack by gradients"]
+    assert said == [
+        "40 of 100 steps of each attack by gradients",
+        "33 of 100 draws of each attack by noise",
+        "no reverting of pixels at the end of sigma-zero",
+    ]
     assert scaled(Masking(lines=20), Masking.leasts, Effort(0.25)) == {"planes": 6, "lines": 8}
 
 

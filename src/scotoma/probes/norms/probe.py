@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from scotoma.attacks import follows_gradients, make
+from scotoma.attacks.core.path_search import Paths
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
@@ -39,6 +40,8 @@ LONG = {"vfga": 0.5, "pointwise": 0.5, "deepfool": 0.25}
 """Attacks that a slow model leaves out, and from which share of the passes on: those of the first
 two grow with the pixels (tens of thousands on a photograph), and `deepfool` takes a backward pass
 for each class, while `ddn` and `fmn-l2` find nearer images."""
+UNREFINED = 0.25
+"""Share from which on pixels are not reverted: 420 passes of an image of 224x224."""
 Made = tuple[str, Kind, str | None, Attack]
 """Name, kind, gradients and the attack itself."""
 
@@ -58,6 +61,8 @@ class Norms(Probe):
         queries: queries an image of decision-based attacks; also bounds the steps along estimated
             gradients.
         steps: steps of gradient-based attacks; None is their own number.
+        draws: random paths of each attack by noise; None is their own number.
+        refine: whether `sigma-zero` and `vfga` revert pixels at the end.
         holds, broken: as for the robustness probe, in every other norm.
 
     Source:
@@ -71,6 +76,8 @@ class Norms(Probe):
     bounds: Sequence[str | Threat] = ()
     queries: int = QUERIES
     steps: int | None = None
+    draws: int | None = None
+    refine: bool = True
     holds: float = HOLDS
     broken: float = BROKEN
 
@@ -78,11 +85,15 @@ class Norms(Probe):
     leasts: ClassVar = {
         "queries": Least(250, "queries of each attack by decisions"),
         "steps": Least(40, "steps of each attack by gradients", full=100),
+        "draws": Least(33, "draws of each attack by noise", full=100),
     }
     question = "Does the claim hold only in the norm that the model was trained for?"
 
     def within(self, effort: Effort) -> tuple[Self, list[str]]:
         probe, said = super().within(effort)
+        if effort.share <= UNREFINED and is_default(self, "refine"):
+            probe = replace(probe, refine=False)
+            said.append("no reverting of pixels at the end of sigma-zero")
         if effort.whole or not is_default(self, "attacks"):
             return probe, said
         left = {name for name, share in LONG.items() if effort.share <= share}
@@ -175,6 +186,8 @@ class Norms(Probe):
     def _one(self, name: str, bound: Threat, gradients: Gradients) -> Made:
         if not follows_gradients(name):
             attack = make(name, bound, queries=self.queries)
+            if isinstance(attack, Paths) and self.draws is not None:
+                attack = replace(attack, draws=min(attack.draws, self.draws))
             if isinstance(attack, Pointwise):
                 attack = replace(
                     attack, restarts=max(1, min(attack.restarts, self.queries // RESTARTS))
@@ -184,6 +197,7 @@ class Norms(Probe):
         fewer = (
             {} if steps is None else {setting: steps // share for setting, share in STEPS.items()}
         )
+        fewer |= {} if self.refine else {"refine": False}
         attack = gradients.given_to(make(name, bound, queries=self.queries, **fewer))
         across_steps = gradients.name == "bpda" and bound.norm == "l2"
         return name, "gradient", gradients.name, Refined(attack) if across_steps else attack
