@@ -81,6 +81,7 @@ def test_a_share_is_named_only_where_there_is_one():
     assert "share" not in describe(whole)
     assert describe(half)["share"] == 0.5
     assert half.scaled == [
+        "4 of 9 targets of APGD",
         "1,000 of 2,000 queries of random search",
         "2 of 5 random starts of APGD",
     ]

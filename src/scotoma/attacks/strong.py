@@ -28,6 +28,8 @@ STREAM = -3
 """Stream of random numbers for the look; the attacks have those from 0."""
 QUERIES, FEWEST_QUERIES = 2000, 250
 """Queries of random search, and the fewest for a slow model."""
+TARGETS, FEWEST_TARGETS = 9, 3
+"""Wrong classes towards which targeted APGD climbs, and the fewest for a slow model."""
 RESTARTS = 5
 """Random starts of APGD on the cross-entropy: each fools up to 2 of 31 images that withstand the
 rest on a TRADES model at contrast 0.8 (docs/log.md)."""
@@ -56,8 +58,8 @@ class Strong(BoundedAttack):
         until: a smaller size that matters as much as eps: images are attacked further at both, and
             left once their perturbation is smaller; 0 finds each image's smallest.
         look: whether to look at the model; if not, it follows the exact gradient.
-        share: of the queries of random search, and of the random starts of APGD, for a slow model;
-            the search for the smallest perturbation is always the whole one.
+        share: of the targets and the random starts of APGD and of the queries of random search, for
+            a slow model; the search for the smallest perturbation is always the whole one.
 
     >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
@@ -112,6 +114,7 @@ class Strong(BoundedAttack):
     def scaled(self) -> list[str]:
         """What `share` leaves of the attacks within eps, for a report."""
         return [
+            f"{self._targets} of {TARGETS} targets of APGD",
             f"{self._queries:,} of {QUERIES:,} queries of random search",
             f"{self._restarts} of {RESTARTS} random starts of APGD",
         ]
@@ -119,6 +122,10 @@ class Strong(BoundedAttack):
     @property
     def _queries(self) -> int:
         return max(FEWEST_QUERIES, round(self.share * QUERIES))
+
+    @property
+    def _targets(self) -> int:
+        return max(FEWEST_TARGETS, round(self.share * TARGETS))
 
     @property
     def _restarts(self) -> int:
@@ -131,6 +138,6 @@ class Strong(BoundedAttack):
 
     def _further(self, ball: Threat) -> list[tuple[BoundedAttack, bool]]:
         """Return the attacks inside a ball, and whether each starts from the nearest image."""
-        targeted = (APGDT(ball, steps=50), False)
+        targeted = (APGDT(ball, steps=50, targets=self._targets), False)
         squares = (Square(ball, queries=self._queries), True)
         return [targeted, squares] if ball.norm == "linf" else [targeted]
