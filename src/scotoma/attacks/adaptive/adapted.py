@@ -29,7 +29,7 @@ QUERIES, FEWEST_QUERIES = 5000, 500
 fewest for a slow model."""
 STEPS = 10
 """Steps along estimated gradients, each of up to 65 queries. Neither 10 nor 40 fool one of 157
-images that withstand random search, on three networks (docs/log.md)."""
+images of digits that withstand random search (docs/log.md)."""
 DECISIONS, FEWEST_DECISIONS = 1500, 400
 """Queries of the search by decisions, the last on images that withstand everything else; and the
 fewest for a slow model: with those it has found a start and taken two steps."""
