@@ -34,6 +34,8 @@ MOST_LINES = 16
 """Largest number of lines at full height, with gaps between cells."""
 NAME_LETTERS, COLUMN_LETTERS = 16, 46
 """Number of letters of a name beside a line, and of all names below the columns."""
+LONG = 0.01
+"""Largest number on an axis below which its ticks have so many digits that fewer fit."""
 LETTER = 5.6
 """Mean width of a letter of a name, in points."""
 
@@ -97,6 +99,8 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
         handles.append(Line2D([], [], **ring, label=label))
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     axes.grid(False)
+    if not x.names and 0 < np.abs(x.at).max() < LONG:
+        axes.locator_params(axis="x", nbins=4)
     _name(axes, x.names, y.names)
     bar = canvas.colorbar(cells, label=figure.value_label, aspect=30, pad=0.02)
     bar.outline.set_visible(False)  # type: ignore[operator]

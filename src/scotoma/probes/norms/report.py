@@ -9,7 +9,7 @@ import numpy as np
 
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, columns, percent, worst_rate
+from scotoma.probes.base import OF_CORRECT, columns, percent, sized_threat, worst_rate
 from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
@@ -114,7 +114,7 @@ def _headline(claim: Claim, readings: dict[str, NormAnalysis], verdicts: dict[st
     norms = [norm for norm, verdict in verdicts.items() if verdict == overall]
     names = " and ".join(map(norm_name, norms))
     figures = "; ".join(_sentence(readings[norm]) for norm in norms)
-    claimed = amount(claim.threat)
+    claimed = sized_threat(claim.threat)
     said = {
         "broken": f"The claim of {claimed} does not extend to {names}: {figures}.",
         "weak": f"The claim of {claimed} extends only in part to {names}: {figures}.",
