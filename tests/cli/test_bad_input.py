@@ -285,7 +285,7 @@ def test_a_full_disk(tmp_path, digits_model, command):
             "a.safetensors",
         ),
     }[command]
-    done = Process(tmp_path, [*map(str, args)], files=2048)
+    done = Process(tmp_path, [*map(str, args)], files=900)
     out, err = done.communicate()
     told(Ended(done.returncode, out, err), "File too large")
     assert ("a.safetensors" if command == "train" else "run/units/") in err

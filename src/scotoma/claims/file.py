@@ -249,6 +249,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
     limit = 50
     attack = "strong"
     seed = 0
+    keep = "examples"
     out = "runs/audit"
     <BLANKLINE>
     """
