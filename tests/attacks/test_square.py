@@ -81,6 +81,16 @@ def test_proposals_ahead_change_nothing(text: str, monkeypatch: pytest.MonkeyPat
     assert counted.forwards.max() <= 401
 
 
+def test_an_empty_batch_never_reaches_the_model():
+    class Zero(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            assert len(images)
+            return torch.tensor([1.0, 0.0]).expand(len(images), -1)
+
+    images, wrong = torch.rand(3, 1, 4, 4), torch.ones(3, dtype=torch.int64)
+    assert torch.equal(Square("linf:0.1", queries=5)(Zero(), images, wrong), images)
+
+
 def test_a_zero_gradient_stops_pgd_but_not_square():
     model = Quantised(digits_model())
     images, labels = digits_images(30)

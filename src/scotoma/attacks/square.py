@@ -84,6 +84,8 @@ class Square(BoundedAttack):
         nothing = torch.full_like(labels, -torch.inf, dtype=torch.float32)
         state = _State(Oracle(model, labels), random, moves, x, gain=nothing, chances=nothing)
         state.drop(state.oracle.fooled(images))
+        if not len(state):
+            return adversarial
         fooled, state.gain = state.judge(state.x)
         state.finish(fooled, state.x, adversarial)
         fill, rate, query = batch_size(x.device, x[0].numel()), 0.2, 0
