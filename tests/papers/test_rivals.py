@@ -12,7 +12,7 @@ from scotoma.papers.zhang2019 import rivals
 from scotoma.papers.zhang2019.rivals import DISTANCES, MARGIN, Rivals, _private, predicted
 
 LIMIT = 60
-FEWER = {"HELD_OUT": 96, "PRIVATE_SEEDS": (0,), "PRIVATE_STEPS": 30, "COMPONENTS": 10}
+FEWER = {"HELD_OUT": 96, "PRIVATE_SEEDS": (0,), "PRIVATE_STEPS": 30}
 
 
 class DigitsRivals(Rivals):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from sklearn.decomposition import PCA
 
 from scotoma.data.dataset import Sample
 from scotoma.execution import records as rec
@@ -26,7 +27,14 @@ TRAINING = 10_000
 COUNTS = (1, 2, 5, 10, 20, 50)
 """Numbers of nearest training images. The paper has 5 and says that others hardly differ."""
 NORMS = (1.0, 2.0, math.inf)
-SPACES: tuple[str, ...] = ("features", "features of unit length", "pixels")
+COMPONENTS = 50
+"""Principal components of the pixels."""
+SPACES: tuple[str, ...] = (
+    "features",
+    "features of unit length",
+    "pixels",
+    f"{COMPONENTS} principal components of the pixels",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Choice:
 CHOICES = (
     *(Choice(space, k) for space in SPACES[:2] for k in COUNTS),
     *(Choice(space, p=p) for space in SPACES[:2] for p in NORMS if p != 2),
-    Choice("pixels"),
+    *(Choice(space) for space in SPACES[2:]),
     *(Choice(space, COUNTS[-1], kernel=True) for space in SPACES[:2]),
 )
 """The first of a space with k = 5 and p = 2 is the paper's."""
@@ -134,25 +142,35 @@ def trends(context: Context, model: str) -> Measured:
     return each, table["length"].to_numpy()
 
 
-def _distances(run: Run) -> pl.DataFrame:
+def spaces(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Return random training images and the run's images in each of `SPACES`."""
     data = run.claim.data
     assert data.train is not None
     train = Sample(data.train, TRAINING, run.seed)
-    read = {
-        layer: (run.features(train, layer), run.features(data.test, layer, run.indices))
+    features, pixels = (
+        (run.features(train, layer), run.features(data.test, layer, run.indices))
         for layer in (None, PIXELS)
-    }
-    features = read[None]
+    )
+    components = PCA(min(COMPONENTS, *pixels[0].shape), random_state=run.seed).fit(pixels[0])
+
+    def reduced(images: np.ndarray) -> np.ndarray:
+        return components.transform(images).astype(np.float32)
+
     unit = unit_length(features[0]), unit_length(features[1])
-    spaces = {SPACES[0]: features, SPACES[1]: unit, SPACES[2]: read[PIXELS]}
+    main = (reduced(pixels[0]), reduced(pixels[1]))
+    return dict(zip(SPACES, (features, unit, pixels, main), strict=True))
+
+
+def _distances(run: Run) -> pl.DataFrame:
+    places = spaces(run)
     nearest: dict[tuple[str, float], np.ndarray] = {}
     for space, p in dict.fromkeys((choice.space, choice.p) for choice in CHOICES):
-        trained, tested = spaces[space]
+        trained, tested = places[space]
         nearest[space, p] = nearest_distances(trained, tested, max(COUNTS), p)
     return pl.DataFrame(
         {
             "index": run.indices.numpy(),
-            "length": np.linalg.norm(features[1], axis=1),
+            "length": np.linalg.norm(places[SPACES[0]][1], axis=1),
             **{str(c): c.measure(nearest[c.space, c.p]) for c in CHOICES},
         }
     )
@@ -204,5 +222,5 @@ def _by_k(model: str, measured: Measured) -> list[Row]:
     return [
         cells(line=f"{model}, {choice.space}", k=choice.k, spearman=trend.overall)
         for choice, trend in measured[0].items()
-        if choice.k in COUNTS and choice.p == 2 and choice.space != PIXELS and not choice.kernel
+        if choice.p == 2 and choice.space in SPACES[:2] and not choice.kernel
     ]

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.decomposition import PCA
 from torch import Generator, Tensor, nn
 
 from scotoma.data.dataset import Sample
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
-from scotoma.metrics.neighbours import nearest_distances, unit_length
+from scotoma.metrics.neighbours import nearest_distances
 from scotoma.metrics.represented import (
     ensemble_agreement,
     feature_margin,
@@ -30,12 +29,11 @@ from scotoma.metrics.represented import (
 )
 from scotoma.metrics.risk import auroc
 from scotoma.models.classifier import Classifier
-from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, Measured, within
 from scotoma.papers.figures import bars
 from scotoma.papers.item import SUMMARY, Context, Item, cells, ours
 from scotoma.papers.zhang2019.causes import ATTACK
-from scotoma.papers.zhang2019.choices import TRAINING
+from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces
 from scotoma.probes.base import Settings
 from scotoma.probes.distance.trend import UNKNOWN, Trend
 from scotoma.results.finding import Finding, Row
@@ -45,8 +43,6 @@ IMAGES = 300
 """Images of the test set that are attacked."""
 COUNT = 5
 """Nearest training images over which a distance is a mean, as in the paper."""
-COMPONENTS = 50
-"""Principal components of the pixels."""
 HELD_OUT = 5000
 """Other test images, on which the network is trained further."""
 BATCH, RATE = 32, 1e-3
@@ -54,12 +50,7 @@ NOISES = (64.0, 32.0, 16.0, 8.0, 4.0)
 """Standard deviations of the noise of private training, in units of the clipped gradients."""
 PRIVATE_SEEDS = (0, 1, 2)
 PRIVATE_STEPS, PRIVATE_BATCH, PRIVATE_RATE = 300, 1000, 8.0
-DISTANCES = (
-    "distance in features",
-    "distance in features of unit length",
-    "distance in pixels",
-    f"distance in {COMPONENTS} principal components",
-)
+DISTANCES = tuple(f"distance in {space}" for space in SPACES)
 MARGIN = "margin"
 
 
@@ -157,7 +148,8 @@ def _scores(context: Context, few: Run, models: tuple[str, ...]) -> dict[str, np
     assert train is not None
     images, labels = split.images(few.indices), split.labels[few.indices]
     near = Sample(train, TRAINING, few.seed)
-    scores = dict(zip(DISTANCES, _distances(few, near), strict=True))
+    each = (nearest_distances(*place, COUNT).mean(1) for place in spaces(few).values())
+    scores = dict(zip(DISTANCES, each, strict=True))
     networks = [context.model(model) for model in models]
     every = np.stack([_probabilities(each.module, images) for each in networks])
     scores["conf"], scores["agr"] = -mean_confidence(every), -ensemble_agreement(every)
@@ -177,27 +169,6 @@ def _scores(context: Context, few: Run, models: tuple[str, ...]) -> dict[str, np
     weights = last.weight.detach().numpy()
     scores["margin in features"] = -feature_margin(logits, labels.numpy(), weights)
     return scores
-
-
-def _distances(few: Run, near: Sample) -> list[np.ndarray]:
-    """Return the distances of `DISTANCES`."""
-    test = few.claim.data.test
-    features, pixels = (
-        (few.features(near, layer), few.features(test, layer, few.indices))
-        for layer in (None, PIXELS)
-    )
-    components = PCA(min(COMPONENTS, *pixels[0].shape), random_state=few.seed).fit(pixels[0])
-
-    def reduced(images: np.ndarray) -> np.ndarray:
-        return components.transform(images).astype(np.float32)
-
-    spaces = (
-        features,
-        (unit_length(features[0]), unit_length(features[1])),
-        pixels,
-        (reduced(pixels[0]), reduced(pixels[1])),
-    )
-    return [nearest_distances(train, queries, COUNT).mean(1) for train, queries in spaces]
 
 
 @torch.no_grad()
