@@ -106,6 +106,7 @@ def test_between_the_cells_the_search_goes_on(tmp_path):
     assert all(0.6 <= alpha <= 1 and abs(beta) <= (1 - alpha) / 2 + 1e-9 for alpha, beta in cells)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_a_model_that_does_not_mind_holds(tmp_path):
     probe = BlindSpotMap(("scale-shift", "rotate"), resolution=2, rounds=1, steps=10, composed=0)

@@ -423,6 +423,7 @@ def test_without_a_training_split_the_user_is_told_how_to_name_sources(tmp_path,
     assert not list((tmp_path / "run").glob("units/*"))
 
 
+@pytest.mark.slow
 def test_on_digits_small_networks_are_made(tmp_path, digits, digits_model, monkeypatch):
     monkeypatch.setattr(source_models, "schedule_for", lambda images: Schedule(3, 32, 2e-3))
     finding = measure(run_of(tmp_path / "run", digits, str(digits_model), 40), attack="fmn-linf")
