@@ -71,6 +71,10 @@ def train(
             help="Trained models for examples (recipe ensemble), or the teacher (recipe igd).",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Trained model to begin with, in place of --arch."),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="Hyper-parameter of the recipe as NAME=VALUE; may be repeated."),
@@ -94,12 +98,16 @@ def train(
 
     options = parse(recipe, option or ())
     kind = RECIPES[recipe]
+    loaded = load_data(data, data_root, **images)
+    begun = None
+    if start:
+        begun = load_model(start, trust_pickle=trust_pickle).checked(loaded)
+        arch = begun.card.get("arch", "a model of your own")
     arch = arch or getattr(kind, "arch", None)
     threat = threat or getattr(kind, "claim", None)
     for name, given in {"arch": arch, "threat": threat}.items():
         if given is None:
             raise InputError(f"give {name}=NAME: recipe {recipe} has no default")
-    loaded = load_data(data, data_root, **images)
     if sources:
         known(recipe, "sources")
         options["sources"] = tuple(
@@ -131,6 +139,7 @@ def train(
             half=half,
             options=options,
             augment=names(augment) if augment else (),
+            start=begun,
             step=advance,
             log=log_epoch,
             team=team,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -40,15 +41,36 @@ class Patched:
         self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
         moved, device = round(self.share * len(images)), generator.device
-        parts = [(images[moved:], labels[moved:], 1.0, 1e-3)]
+        parts = [Part(images[moved:], labels[moved:], 1.0, 1e-3)]
         if moved:
             drawn = torch.randint(len(self.spots), (1,), generator=generator, device=device)
             spot = self.spots[int(drawn)]
-            parts.append((spot(images[:moved]), labels[:moved], contrast(spot), self.warmup))
-        loss = images.new_zeros(())
-        for batch, classes, scale, warmup in parts:
-            threat = Threat(self.threat.norm, scale * self.threat.eps)
-            inner, weight = PGDTraining(threat, self.steps, warmup), len(batch) / len(images)
-            if len(batch):
-                loss = loss + inner(model, batch, classes, progress, generator) * weight
-        return loss
+            parts.append(Part(spot(images[:moved]), labels[:moved], contrast(spot), self.warmup))
+        return scaled_loss(parts, self.threat, self.steps, model, progress, generator)
+
+
+class Part(NamedTuple):
+    """Images of a batch with one transform."""
+
+    images: Tensor
+    labels: Tensor
+    scale: float
+    """share of eps in which they are attacked"""
+    warmup: float
+
+
+def scaled_loss(
+    parts: Sequence[Part],
+    threat: Threat,
+    steps: int,
+    model: Module,
+    progress: float,
+    generator: Generator,
+) -> Tensor:
+    """Return the mean loss over all images, each attacked by PGD in the ball of its part."""
+    total, loss = sum(len(part.images) for part in parts), parts[0].images.new_zeros(())
+    for images, labels, scale, warmup in parts:
+        inner = PGDTraining(Threat(threat.norm, scale * threat.eps), steps, warmup)
+        if len(images):
+            loss = loss + inner(model, images, labels, progress, generator) * (len(images) / total)
+    return loss
