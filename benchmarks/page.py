@@ -133,10 +133,14 @@ def _lost(standing: Standing) -> Iterator[str]:
 
 
 def write(title: str, text: str, order: Sequence[str], page: Path = PAGE) -> None:
-    """Replace the section of a title; sections are in `order`, and others are dropped."""
-    sections = dict(read(page)) | {title: "\n".join(map(wrapped, text.strip().splitlines()))}
-    kept = [f"## {each}\n\n{sections[each]}\n" for each in order if each in sections]
-    page.write_text("\n".join([HEAD, *kept]))
+    """Replace the section of a title, or add it where `order` has it; other sections stay."""
+    sections = dict(read(page))
+    titles = list(sections)
+    if title not in sections:
+        before = [titles.index(each) for each in order[: order.index(title)] if each in titles]
+        titles.insert(max(before, default=-1) + 1, title)
+    sections[title] = "\n".join(map(wrapped, text.strip().splitlines()))
+    page.write_text("\n".join([HEAD, *(f"## {each}\n\n{sections[each]}\n" for each in titles)]))
 
 
 def wrapped(line: str) -> str:
