@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
@@ -149,6 +150,22 @@ def test_a_harmful_shift_is_not_attacked(tmp_path):
     assert rows["0.7, 0"]["accuracy"] < 0.6
     assert not rows["0.7, 0"]["harmless"]
     assert rows["0.7, 0"]["success_eps"] is None
+
+
+def test_a_slow_model_is_attacked_where_it_can_decide_something(tmp_path):
+    slow, said = BlindSpots().within(Effort(0.25))
+    assert said == [
+        "contrast shifts are attacked if enough test images can show that they are harmless"
+    ]
+    assert BlindSpots().within(Effort(1.0)) == (BlindSpots(), [])
+    for n, attacked in ((100, 0), (400, 20)):
+        claim = make_claim(Hole(0.0), quadrants(0.01, n), Threat("linf", 0.005))
+        run = Run(claim, tmp_path / f"{n}", limit=20)
+        finding = slow.finding(claim, run, Settings(attack="ifgsm"))
+        base, *others = finding.tables["grid"]
+        assert base["attacked"] == 20
+        assert {row["attacked"] for row in others} == {attacked}
+        assert (finding.verdict == "undecided") == (n == 100)
 
 
 def attacked(eps: float, scaled: float, transform: ScaleShift | None = None) -> TransformedSet:

@@ -10,7 +10,7 @@ from scotoma.attribution.ranking import ORDERS
 from scotoma.execution.budget import spoken
 from scotoma.execution.effort import TIMED, WHOLE, Effort, time_pass
 from scotoma.execution.run import Run
-from scotoma.probes.blindspots.definition import SCREENED
+from scotoma.probes.blindspots.definition import SCREENED, enough
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.inequality.measurements import COLOURS, PAPER_SIDE
 from scotoma.probes.inequality.probe import FEWEST_RADII, STRIDES
@@ -142,8 +142,9 @@ def _seconds(
     seconds = {name: attacked(*passes(name)) for name in probes if name in PASSES}
     if "blindspots" in probes:
         cells = len(contrast_shifts(data.name)) - 1
-        classified = cells * min(test, SCREENED * n) * forward
-        seconds["blindspots"] = cells * CELL * own + classified
+        known = min(test, SCREENED * n)
+        attacks = cells * CELL * own if effort.whole or enough(known) else 0.0
+        seconds["blindspots"] = attacks + cells * known * forward
     if "distance" in probes:
         seconds["distance"] = (train + 2 * n) * forward
     if "divergence" in probes and train:

@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Self
 
 from scotoma.claim import Claim
+from scotoma.execution.effort import Effort, is_default
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, Conclusion, Probe, Settings, columns, worst_rate
 from scotoma.probes.blindspots.definition import (
@@ -50,6 +52,7 @@ class BlindSpots(Probe):
         harmless: accuracy that a harmless shift may cost.
         fall: fall of robust accuracy after a harmless shift that makes it a blind spot.
         broken: success rate after it above which the claim is broken.
+        unshown: attack also where too few test images can show that a shift is harmless.
 
     Source:
         Zhang et al. 2019, section 3.3 and Table 2.
@@ -62,6 +65,7 @@ class BlindSpots(Probe):
     harmless: float = HARMLESS
     fall: float = FALL
     broken: float = BROKEN
+    unshown: bool = True
 
     thresholds = ("harmless", "fall", "broken")
     question = "Do harmless changes of contrast and background void the claim?"
@@ -70,18 +74,29 @@ class BlindSpots(Probe):
     def _limits(self) -> Limits:
         return Limits(self.harmless, self.fall, self.broken)
 
+    def within(self, effort: Effort) -> tuple[Self, list[str]]:
+        if effort.whole or not is_default(self, "unshown"):
+            return self, []
+        only = "contrast shifts are attacked if enough test images can show that they are harmless"
+        return replace(self, unshown=False), [only]
+
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         sets, grid = [], contrast_shifts(claim.data.name)
         with run.progress.bar("blind spots", len(grid)) as advance:
             for transform in (contrast_shift(*shift) for shift in grid):
                 known = classified(run, untouched(run, transform))
-                if not sets or known.cost(sets[0]).low <= self.harmless:
+                if not sets or self._worth(known, sets[0]):
                     known = judged(run, attack_transformed(run, settings, transform))
                 sets.append(known)
                 advance(1)
         oracle = oracle_for(run)
         calibration = (str(oracle.calibration),) if oracle else ()
         return partial(self._report, claim, run, settings, sets, calibration)
+
+    def _worth(self, known: TransformedSet, base: TransformedSet) -> bool:
+        """Return whether an attack on the images can say something."""
+        shown = self.unshown or enough(known.accuracy.n, self._limits)
+        return shown and known.cost(base).low <= self.harmless
 
     def _report(
         self,
