@@ -38,7 +38,8 @@ class Reference:
     """How a model is trained: arguments of `training.loop.train`. Weights are stored as float16.
 
     `sources` names reference models of the same data for the recipe's option `sources`: models that
-    it takes adversarial images from, or its teacher. `images` are the training images that it sees,
+    it takes adversarial images from, its teacher, or, if it `begins` there, the model whose weights
+    it starts from. `images` are the training images that it sees,
     drawn by the seed; each returns until an epoch has as many steps as one over the whole training
     split.
     """
@@ -51,6 +52,7 @@ class Reference:
     augment: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    begins: bool = False
     images: int | None = None
     seed: int = 0
 
@@ -75,6 +77,7 @@ class Reference:
         threat, schedule = Threat.parse(self.threat), self.schedule
         if self.images is not None and data.train is not None:
             data = self._with(data, Repeated(data.train, self.images, self.seed))
+        given = {"sources": tuple(sources)} if sources and not self.begins else {}
         train(
             self.recipe,
             data,
@@ -84,8 +87,9 @@ class Reference:
             schedule=schedule,
             seed=self.seed,
             half=True,
-            options=self.options | ({"sources": tuple(sources)} if sources else {}),
+            options=self.options | given,
             augment=self.augment,
+            start=sources[0] if self.begins else None,
             step=step,
         )
 
@@ -155,6 +159,14 @@ REFERENCES = {
         for tenths in (1, 2, 3)
     },
     "mnist-small-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_SMALL),
+    "mnist-small-pgd-shifted": Reference(
+        "pgd-shifted",
+        threat="linf:0.3",
+        sources=("mnist-small-pgd-03",),
+        begins=True,
+        options={"warmup": 0.01},
+        **_SMALL | {"schedule": Schedule(6, 128, peak=2e-3)},
+    ),
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
     ),

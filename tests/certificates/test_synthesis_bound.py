@@ -176,6 +176,7 @@ def test_the_only_class_is_stable_everywhere():
     assert lower_bounds(Lines([[0.0, 0.0]], [[1.0, 1.0]]), grid(2)).tolist() == [torch.inf] * 4
 
 
+@pytest.mark.slow
 def test_no_attack_on_a_trained_model_comes_nearer(digits: Dataset):
     made, images = digits_abs(digits), digits.test.images(torch.arange(6))
     labels = made(images).argmax(1)
@@ -216,6 +217,7 @@ def test_asking_leaves_the_model_as_it_was():
     assert torch.equal(made(images), before)
 
 
+@pytest.mark.slow
 def test_classes_that_lost_the_race_are_searched_to_the_end(monkeypatch):
     """With the latents that they had when they lost, the bound would be larger."""
     torch.manual_seed(0)

@@ -16,6 +16,7 @@ def groups(sizes: dict[int, int], seed: int, shift: float = 0.0) -> tuple[np.nda
     return (noise + 12 * np.eye(6)[labels]).astype(np.float32), labels
 
 
+@pytest.mark.slow
 def test_a_test_set_from_the_same_distribution_and_a_moved_one():
     train = groups({0: 120, 1: 120}, seed=0)
     same = divergence(*train, *groups({0: 60, 1: 60}, seed=1), draws=DRAWS)

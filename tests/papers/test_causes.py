@@ -40,6 +40,7 @@ class Pair(Compared):
     checks = Shift.checks
 
 
+@pytest.mark.slow
 def test_rates_are_over_the_networks_of_a_group(context, digits):
     with context(limit=LIMIT) as here:
         rows, finding = Pair().measure(here, "pair")

@@ -88,6 +88,7 @@ class Losses:
         )
 
 
+@pytest.mark.slow
 def test_the_distributional_certificate_joins_them(context, models, monkeypatch):
     monkeypatch.setattr(provable, "Distributional", Losses)
     monkeypatch.setattr(DigitsProvable, "models", ("digits-pgd",))

@@ -148,6 +148,7 @@ def test_what_foretells_success(finding, truth):
         assert 0 <= row["auroc_low"] <= row["auroc"] <= row["auroc_high"] <= 1
 
 
+@pytest.mark.slow
 def test_an_approximate_search_states_its_recall(tmp_path, grey, linear_grey, finding, monkeypatch):
     assert "recall" not in finding.numbers
     assert not any("recall" in note for note in finding.notes)
@@ -199,6 +200,7 @@ def tripled(scale: float = 3.0) -> nn.Module:
     return nn.Sequential(nn.Flatten(), widen, answer)
 
 
+@pytest.mark.slow
 def test_another_extractor_sees_the_same_attack(tmp_path, grey, linear_grey, finding):
     claim = make_claim(linear_grey, grey, THREAT)
     run = Run(claim, tmp_path / "other")

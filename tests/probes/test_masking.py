@@ -110,6 +110,7 @@ def test_what_hides_a_gradient_is_named(ask, natural, mask, told):
     named(ask(mask(load_model(str(natural)).module), limit=images), told)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("coarse", "hardly_searched")
 def test_another_gradient_at_every_look_is_named(ask, natural, monkeypatch):
     monkeypatch.setattr(classifier, "DRAWS", 2)

@@ -271,6 +271,7 @@ def gradients(finding: Finding) -> dict[tuple[str, str | None], set[str | None]]
     return found
 
 
+@pytest.mark.slow
 def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
     finding = measure(digits, Leaky(load_model(str(digits_model)).module), FEWER, limit=10)
     for row in finding.tables["masking"]:
@@ -285,6 +286,7 @@ def test_gradients_that_lead_elsewhere_are_named(measure, digits, digits_model):
     assert len(re.findall("its gradients mislead attacks", finding.headline)) == 3
 
 
+@pytest.mark.slow
 def test_steps_that_hide_the_gradient_are_crossed_by_bpda(measure, digits, digits_model):
     model = QuantisedInput(load_model(str(digits_model)).module)
     finding = measure(digits, model, FEWER, limit=10)

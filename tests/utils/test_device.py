@@ -29,6 +29,7 @@ def faults(asked: str) -> int:
     return int(subprocess.run(program, capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"),
     reason="needs glibc, whose memory it keeps",

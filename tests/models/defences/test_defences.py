@@ -261,6 +261,7 @@ def test_hard_labels_and_rounded_logits(defended, network, tested):
     assert torch.equal(defended["zero-backward"](images), plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DEFENCES if issubclass(DEFENCES[name], Fitted)])
 def test_fitting_follows_the_seed(training, name):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
