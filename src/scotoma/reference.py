@@ -161,11 +161,13 @@ REFERENCES = {
     "mnist-small-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_SMALL),
     "mnist-small-pgd-shifted": Reference(
         "pgd-shifted",
-        threat="linf:0.3",
+        "mnist",
+        "wong-small",
+        "linf:0.3",
+        Schedule(6, 128, peak=2e-3),
+        options={"warmup": 0.01},
         sources=("mnist-small-pgd-03",),
         begins=True,
-        options={"warmup": 0.01},
-        **_SMALL | {"schedule": Schedule(6, 128, peak=2e-3)},
     ),
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
