@@ -38,7 +38,7 @@ CHEAP_FIRST = (
 
 EARLY = 4
 """Multiple of the first images from which an audit that somebody watches begins with these alone,
-so that all probes say something soon. What is done twice takes a few percent of its time."""
+so that all probes say something soon. Attacks are not run twice, other measurements may be."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def feature_margin(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
         labels: (n,).
         weights: of the last layer, (classes, features).
 
-    Source: Ngnawe et al. 2024, "Detecting brittle decisions for free", section 3.
+    Source: Ngnawe et al. 2024, "Detecting brittle decisions for free".
 
     >>> feature_margin(np.array([[3.0, 0.0]]), np.array([0]), np.array([[1.0, 0.0], [0.0, 1.0]]))
     array([2.12132034])

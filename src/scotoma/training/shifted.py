@@ -13,7 +13,7 @@ from scotoma.training.patched import Part, scaled_loss
 from scotoma.transforms.scale_shift import ScaleShift
 
 KEPT_WHITE = 0.3
-"""Share of the shifts that leave white or black as it is, the hardest ones (docs/blindspots.md)."""
+"""Share of the shifts that leave white or black as it is, the last ones to close (docs/blindspots.md)."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class ShiftedTraining:
     """PGD training in which most of each batch has a random contrast and background.
 
     The batch is cut into groups. The first stays as it is; each other one has a contrast shift of
-    its own, drawn anew for every batch, and is attacked at alpha·eps. In a ball of size eps around
-    all of them, a network learns less (docs/blindspots.md).
+    its own, drawn anew for every batch, and is attacked at alpha·eps.
 
     Args:
         threat: the ball to be robust in.
