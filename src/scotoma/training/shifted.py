@@ -13,7 +13,7 @@ from scotoma.training.patched import Part, scaled_loss
 from scotoma.transforms.scale_shift import ScaleShift
 
 KEPT_WHITE = 0.3
-"""Share of the shifts that leave white or black as it is, the last ones to close (docs/blindspots.md)."""
+"""Share of the shifts that leave white or black as it is: the last to close (docs/log.md)."""
 
 
 @dataclass(frozen=True)
