@@ -24,6 +24,7 @@ def fresh(code: str) -> str:
 def test_namespaces_and_functions_can_be_completed():
     names = fresh("import scotoma; print(*dir(scotoma))").split()
     assert set(scotoma.__all__) <= set(names)
+    assert len(set(names)) == len(names)
 
 
 SNIPPETS = """

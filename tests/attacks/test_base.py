@@ -45,3 +45,9 @@ def test_an_attack_begins_at_the_start_or_refuses_it():
     assert adversarial.argmax() == 1
     with pytest.raises(InputError, match="start: DDN cannot begin at other images"):
         DDN("l2")(nn.Flatten(), IMAGE, LABEL, start=start)
+
+
+def test_an_attack_takes_a_model_as_it_was_loaded():
+    loaded, attack = scotoma.load_model(nn.Flatten()), Square("linf:0.2", queries=20)
+    assert torch.equal(attack(loaded, IMAGE, LABEL), attack(nn.Flatten(), IMAGE, LABEL))
+    assert torch.equal(loaded(IMAGE), IMAGE.flatten(1))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.data.dataset import ArraySplit, from_splits
 from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
@@ -233,3 +234,33 @@ def test_images_that_the_oracle_rejects_do_not_count(tmp_path, monkeypatch):
     half = rows["0.8, 0.1"]["rejected"]
     assert rows["0.8, 0.1"]["attacked"] == round(40 * (1 - half)) < 40
     assert finding.numbers["harmless"] < 6, "where half is rejected, the shift is not valid"
+
+
+class Redness(nn.Module):
+    """Compares two halves of the green channel; red images also use the blue one, no evidence."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        red, green, blue = images.unbind(1)
+        left, right = green[..., :34].mean((1, 2)), green[..., 34:].mean((1, 2))
+        reddish = torch.sigmoid(100 * (red.mean((1, 2)) - left - 0.05))
+        position = right - left + 15 * reddish * (blue[..., 34:] - blue[..., :34]).mean((1, 2))
+        return torch.stack([-position, position], 1)
+
+
+def test_photographs_are_tinted(tmp_path, unjudged):
+    labels = np.arange(400) % 2
+    images = np.full((400, 3, 68, 68), 0.5, np.float32)
+    share = np.linspace(0.004, 0.2, 400) * np.where(labels, 1, -1)
+    images[:, 1, :, 34:] += share[:, None, None].astype(np.float32)
+    data = from_splits("photographs", None, ArraySplit(images, labels, "photographs"))
+    claim = make_claim(Redness(), data, Threat("linf", 0.005))
+    finding = BlindSpots().finding(
+        claim, Run(claim, tmp_path / "run", limit=60), Settings(attack="fgsm")
+    )
+    rows = {row["contrast_shift"]: row for row in finding.tables["grid"]}
+    assert len(rows) == len(MNIST_SHIFTS) + 6
+    assert finding.verdict == "broken"
+    assert "After a harmless tint (+0.1, +0, +0; accuracy 100.0%) the attack" in finding.headline
+    assert rows["tint -0.1, +0, +0"]["success_eps"] == pytest.approx(0.01 / 0.2, abs=0.06)
+    assert rows["tint +0.1, +0, +0"]["success_eps"] == pytest.approx(0.16 / 0.2, abs=0.12)
+    assert "and after tints of one colour channel" in finding.figures[0].caption

@@ -2,7 +2,7 @@
 
 >>> import scotoma, torch
 >>> network = scotoma.models.ARCHITECTURES["small-cnn"]((1, 8, 8), classes=10)
->>> scotoma.load_model(network).module(torch.rand(2, 1, 8, 8)).shape
+>>> scotoma.load_model(network)(torch.rand(2, 1, 8, 8)).shape
 torch.Size([2, 10])
 """
 

@@ -39,8 +39,9 @@ class Classifier:
         classes: names of its outputs, in order, if its own configuration has them.
         input: size and preparation of images that its own configuration asks for, if it does.
 
-    >>> Classifier.of(nn.Linear(4, 2)).name
-    'Linear'
+    >>> model = Classifier.of(nn.Linear(4, 2))
+    >>> model.name, model(torch.rand(3, 4)).shape
+    ('Linear', torch.Size([3, 2]))
     """
 
     module: nn.Module
@@ -50,6 +51,10 @@ class Classifier:
     card: dict = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     input: InputSpec | None = None
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits of the module, (n, classes)."""
+        return self.module(images)
 
     @classmethod
     def of(cls, module: nn.Module, name: str | None = None, card: dict | None = None) -> Classifier:

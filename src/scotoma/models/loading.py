@@ -54,7 +54,7 @@ def load_model(
 
     >>> import torch
     >>> model = load_model(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
-    >>> model.name, model.module(torch.rand(3, 1, 2, 2)).shape
+    >>> model.name, model(torch.rand(3, 1, 2, 2)).shape
     ('Sequential', torch.Size([3, 2]))
     """
     opening = Opening.of(weights, trust_pickle, data, value_range, outputs)

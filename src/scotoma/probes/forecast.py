@@ -11,7 +11,7 @@ from scotoma.execution.budget import spoken
 from scotoma.execution.effort import TIMED, WHOLE, Effort, time_pass
 from scotoma.execution.run import Run
 from scotoma.probes.blindspots.definition import SCREENED, enough
-from scotoma.probes.blindspots.grid import contrast_shifts
+from scotoma.probes.blindspots.grid import contrast_shifts, tints
 from scotoma.probes.inequality.measurements import COLOURS, PAPER_SIDE
 from scotoma.probes.inequality.probe import FEWEST_RADII, STRIDES
 
@@ -141,7 +141,7 @@ def _seconds(
     own = attacked(*ATTACK)
     seconds = {name: attacked(*passes(name)) for name in probes if name in PASSES}
     if "blindspots" in probes:
-        cells = len(contrast_shifts(data.name)) - 1
+        cells = len(contrast_shifts(data.name)) - 1 + len(tints(data.shape))
         known = min(test, SCREENED * n)
         attacks = cells * CELL * own if effort.whole or enough(known) else 0.0
         seconds["blindspots"] = attacks + cells * known * forward

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -22,6 +22,13 @@ def share_of_passes() -> Any:
     return field(default=1.0, metadata={UNNAMED: True})
 
 
+class Loaded(Protocol):
+    """What `scotoma.load_model` returns: an object that has a module."""
+
+    @property
+    def module(self) -> nn.Module: ...
+
+
 @dataclass(frozen=True)
 class Attack(ABC):
     """A search for adversarial images: a frozen dataclass whose fields are its settings.
@@ -36,7 +43,7 @@ class Attack(ABC):
 
     def __call__(
         self,
-        model: nn.Module,
+        model: nn.Module | Loaded,
         images: Tensor,
         labels: Tensor,
         *,
@@ -49,7 +56,8 @@ class Attack(ABC):
         unchanged unless the class says otherwise.
 
         Args:
-            model: from images to logits (n, classes), in eval mode.
+            model: a module from images to logits (n, classes), in eval mode, or a classifier of
+                `scotoma.load_model`.
             images: float32 (n, c, h, w) in [0, 1].
             labels: the correct classes, int64 (n,).
             start: images (n, c, h, w) from which to search instead of the attack's own start.
@@ -58,10 +66,11 @@ class Attack(ABC):
         Raises:
             InputError: the attack does not support `start`.
         """
+        network = model if isinstance(model, nn.Module) else getattr(model, "module", model)
         random = generator or Randomness.default(images)
         if start is None:
-            return self.run(model, images, labels, random)
-        return self.run_from(start, model, images, labels, random)
+            return self.run(network, images, labels, random)
+        return self.run_from(start, network, images, labels, random)
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:

@@ -1,6 +1,10 @@
-"""The contrast shifts that the blind-spot probe tries."""
+"""What the blind-spot probe tries: contrast shifts, and tints of photographs."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scotoma.transforms.tint import Tint
 
 MNIST_SHIFTS = (
     (1.0, 0.0),
@@ -16,6 +20,24 @@ MNIST_SHIFTS = (
 
 FASHION_SHIFTS = ((1.0, 0.0), (0.95, 0.0), (0.95, 0.025), (0.9, 0.0), (0.9, 0.05))
 """(alpha, beta) from Table 3 of Zhang et al. 2019."""
+
+PHOTOGRAPH = 64
+"""Pixels of the shorter side above which images of three channels are photographs, whose colour
+depends on the light."""
+TINTS = tuple(
+    Tint(**{channel: amount}) for channel in ("red", "green", "blue") for amount in (-0.1, 0.1)
+)
+"""A tenth of the range less or more in one channel."""
+
+
+def tints(shape: Sequence[int]) -> tuple[Tint, ...]:
+    """Return the tints to try on images of a shape (c, h, w); none but for photographs.
+
+    >>> len(tints((3, 224, 224))), tints((3, 32, 32))
+    (6, ())
+    """
+    channels, *sides = shape
+    return TINTS if channels == 3 and min(sides) > PHOTOGRAPH else ()
 
 
 def contrast_shifts(data: str) -> tuple[tuple[float, float], ...]:

@@ -23,7 +23,7 @@ from scotoma.probes.blindspots.definition import (
     points,
     verdict,
 )
-from scotoma.probes.blindspots.grid import contrast_shifts
+from scotoma.probes.blindspots.grid import contrast_shifts, tints
 from scotoma.probes.blindspots.transformed import (
     TransformedSet,
     alpha_beta,
@@ -38,6 +38,7 @@ from scotoma.probes.blindspots.transformed import (
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
+from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Estimate
 from scotoma.validity import oracle_for
 
@@ -47,6 +48,8 @@ UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 @dataclass(frozen=True)
 class BlindSpots(Probe):
     """The blind-spot attack: success of an attack after shifts of contrast and background.
+
+    Photographs are tinted too: one colour channel at a time is made brighter or darker.
 
     Args:
         harmless: accuracy that a harmless shift may cost.
@@ -81,9 +84,10 @@ class BlindSpots(Probe):
         return replace(self, unshown=False), [only]
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        sets, grid = [], contrast_shifts(claim.data.name)
+        sets, shifts = [], contrast_shifts(claim.data.name)
+        grid = [*(contrast_shift(*shift) for shift in shifts), *tints(claim.data.shape)]
         with run.progress.bar("blind spots", len(grid)) as advance:
-            for transform in (contrast_shift(*shift) for shift in grid):
+            for transform in grid:
                 known = classified(run, untouched(run, transform))
                 if not sets or self._worth(known, sets[0]):
                     known = judged(run, attack_transformed(run, settings, transform))
@@ -112,12 +116,13 @@ class BlindSpots(Probe):
         harmless = [each for each in others if each.is_harmless(base) and each.is_valid]
         fallen = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
         worst = max(harmless, key=_success, default=base)
-        alpha, beta = alpha_beta(worst.transform)
+        (alpha, beta), (kind, amount) = alpha_beta(worst.transform), _change(worst)
         rows = one_a_class(worst.broken_records())
+        tinted = " and after tints of one colour channel" if tints(claim.data.shape) else ""
         bars = Bars(
             "grid",
             "Accuracy of the model and success rate of the attack after x' = alpha x + beta on "
-            "[-0.5, 0.5], with 95% intervals. The verdict compares at alpha·eps, which shrinks the "
+            f"[-0.5, 0.5]{tinted}, with 95% intervals. The verdict compares at alpha·eps, which shrinks the "
             "budget with the contrast; success at eps is shown beside it. Contrast shifts in "
             "brackets are not shown to be harmless.",
             table="grid",
@@ -131,8 +136,7 @@ class BlindSpots(Probe):
         )
         shown = gallery(
             "worst",
-            f"Test images; the same images after the contrast shift (alpha {alpha:g}, beta "
-            f"{beta:g}), which the model still classifies correctly; and adversarial images near "
+            f"Test images; the same images after the {kind} ({amount}), which the model still classifies correctly; and adversarial images near "
             "those.",
             rows,
             "still correct",
@@ -216,11 +220,20 @@ def _headline(base: TransformedSet, worst: TransformedSet) -> str:
         return NOTHING_TO_ATTACK
     if worst is base:
         return none_harmless("contrast shift of the grid", base.accuracy.n, base.limits)
-    alpha, beta = alpha_beta(worst.transform)
+    kind, amount = _change(worst)
     return (
-        f"After a harmless contrast shift (alpha {alpha:g}, beta {beta:g}; accuracy "
-        f"{worst.accuracy.value:.1%}) {rise(base, worst)}."
+        f"After a harmless {kind} ({amount}; accuracy {worst.accuracy.value:.1%}) "
+        f"{rise(base, worst)}."
     )
+
+
+def _change(worst: TransformedSet) -> tuple[str, str]:
+    """Return what was changed and how much, such as "contrast shift", "alpha 0.9, beta 0.05"."""
+    if worst.transform is None or isinstance(worst.transform, ScaleShift):
+        alpha, beta = alpha_beta(worst.transform)
+        return "contrast shift", f"alpha {alpha:g}, beta {beta:g}"
+    kind, _, amount = worst.name.partition(" ")
+    return kind, amount
 
 
 def rise(base: TransformedSet, worst: TransformedSet) -> str:

@@ -182,8 +182,9 @@ class TransformedSet:
     def row(self) -> Row:
         """Return (alpha, beta), accuracy and success rates as a row of a table."""
         alpha, beta = alpha_beta(self.transform)
+        shifted = self.transform is None or isinstance(self.transform, ScaleShift)
         return {
-            "contrast_shift": f"{alpha:g}, {beta:g}",
+            "contrast_shift": f"{alpha:g}, {beta:g}" if shifted else self.name,
             "alpha": alpha,
             "beta": beta,
             "n": self.accuracy.n,
