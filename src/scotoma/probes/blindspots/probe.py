@@ -122,9 +122,9 @@ class BlindSpots(Probe):
         bars = Bars(
             "grid",
             "Accuracy of the model and success rate of the attack after x' = alpha x + beta on "
-            f"[-0.5, 0.5]{tinted}, with 95% intervals. The verdict compares at alpha·eps, which shrinks the "
-            "budget with the contrast; success at eps is shown beside it. Contrast shifts in "
-            "brackets are not shown to be harmless.",
+            f"[-0.5, 0.5]{tinted}, with 95% intervals. The verdict compares at alpha·eps, which "
+            "shrinks the budget with the contrast; success at eps is shown beside it. Contrast "
+            "shifts in brackets are not shown to be harmless.",
             table="grid",
             label="label",
             series={
@@ -136,8 +136,8 @@ class BlindSpots(Probe):
         )
         shown = gallery(
             "worst",
-            f"Test images; the same images after the {kind} ({amount}), which the model still classifies correctly; and adversarial images near "
-            "those.",
+            f"Test images; the same images after the {kind} ({amount}), which the model still "
+            "classifies correctly; and adversarial images near those.",
             rows,
             "still correct",
             claim.threat.norm,
