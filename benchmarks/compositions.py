@@ -27,7 +27,7 @@ from scotoma.probes.blindspots.search import (
     gradient_search,
     random_search,
 )
-from scotoma.probes.blindspots.space import Space
+from scotoma.transforms.space import Space
 from scotoma.transforms import TRANSFORMS
 
 SEARCHERS = ("ours", "cma-es", "random")

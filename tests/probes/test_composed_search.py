@@ -22,7 +22,7 @@ from scotoma.probes.blindspots.search import (
     gradient_search,
     random_search,
 )
-from scotoma.probes.blindspots.space import Space
+from scotoma.transforms.space import Space
 
 EPS = 0.04
 FAMILIES = ("scale-shift", "gamma")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from scotoma.execution.run import name
-from scotoma.probes.blindspots.space import ORDER
+from scotoma.transforms.space import ORDER
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur

@@ -15,6 +15,7 @@ RECIPES = Table(
         "natural": "training.natural:Natural",
         "pgd": "training.madry:PGDTraining",
         "pgd-shifted": "training.shifted:ShiftedTraining",
+        "pgd-composed": "training.composed:ComposedTraining",
         "igd": "training.igd:InputGradientDistillation",
         "n-fgsm": "training.n_fgsm:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",

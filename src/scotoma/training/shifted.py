@@ -10,6 +10,7 @@ from torch.nn import Module
 
 from scotoma.claim import Threat
 from scotoma.training.patched import Part, scaled_loss
+from scotoma.transforms.composition import Composition
 from scotoma.transforms.scale_shift import ScaleShift
 
 KEPT_WHITE = 0.3
@@ -51,10 +52,14 @@ class ShiftedTraining:
     ) -> Tensor:
         parts = []
         for number, rows in enumerate(torch.arange(len(images)).chunk(self.groups)):
-            shift = self.drawn(generator) if number else ScaleShift(1.0, 0.0)
-            moved = shift(images[rows]) if number else images[rows]
-            parts.append(Part(moved, labels[rows], shift.contrast, self.warmup))
+            change = self.change(generator) if number else ScaleShift(1.0, 0.0)
+            moved = change(images[rows]) if number else images[rows]
+            parts.append(Part(moved, labels[rows], change.contrast, self.warmup))
         return scaled_loss(parts, self.threat, self.steps, model, progress, generator)
+
+    def change(self, generator: Generator) -> ScaleShift | Composition:
+        """Return the change of a group."""
+        return self.drawn(generator)
 
     def drawn(self, generator: Generator) -> ScaleShift:
         """Return a random contrast shift that moves no pixel out of [0, 1]."""

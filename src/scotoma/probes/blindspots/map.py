@@ -22,7 +22,7 @@ from scotoma.probes.blindspots.search import (
     from_table,
     gradient_search,
 )
-from scotoma.probes.blindspots.space import Space
+from scotoma.transforms.space import Space
 from scotoma.probes.blindspots.transformed import (
     Scout,
     TransformedSet,

@@ -21,7 +21,7 @@ from scotoma.attacks.core.oracle import Counted, Oracle, PerImage
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
-from scotoma.probes.blindspots.space import Space
+from scotoma.transforms.space import Space
 from scotoma.utils.optional import require
 from scotoma.utils.random import Randomness
 

@@ -1,0 +1,45 @@
+"""Training after random compositions: what is drawn, and in which balls the images are attacked."""
+
+from __future__ import annotations
+
+import torch
+from test_patched import Recorder, distance
+
+from scotoma.claim import TOLERANCE, Threat
+from scotoma.training.composed import FAMILIES, ComposedTraining
+from scotoma.transforms.scale_shift import ScaleShift
+
+THREAT = Threat("linf", 0.1)
+
+
+def test_every_family_takes_part_and_contrast_comes_last():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [ComposedTraining(THREAT, lowest=0.6).change(generator) for _ in range(100)]
+    assert all(isinstance(change.parts[-1], ScaleShift) for change in drawn)
+    kinds = [{type(part).__name__ for part in change.parts[:-1]} for change in drawn]
+    named = {"Rotate", "Translate", "Blur", "Gamma", "Texture"}
+    assert set.union(*kinds) == named
+    assert len(FAMILIES.parts) == len(named)
+    for name in named:
+        assert 30 < sum(name in each for each in kinds) < 70
+    assert min(change.contrast for change in drawn) < 0.6
+
+
+def test_groups_are_attacked_in_the_ball_of_their_composition(grey, linear_grey, monkeypatch):
+    images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
+    drawn, change = [], ComposedTraining.change
+
+    def drawing(recipe, generator):
+        drawn.append(change(recipe, generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(ComposedTraining, "change", drawing)
+    model, generator = Recorder(linear_grey), torch.Generator().manual_seed(0)
+    ComposedTraining(THREAT, groups=4, steps=5)(model, images, labels, 0.9, generator)
+    stay, *moved = model.seen
+    assert distance(stay, images[:5]) <= THREAT.eps + TOLERANCE
+    assert len(moved) == len(drawn) == 3
+    for number, (seen, one) in enumerate(zip(moved, drawn, strict=True), start=1):
+        eps = one.contrast * THREAT.eps
+        rows = slice(5 * number, 5 * number + 5)
+        assert 0.9 * eps < distance(seen, one(images[rows])) <= eps + TOLERANCE
