@@ -16,6 +16,7 @@ import scotoma
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
 from scotoma.models.binarise import Binarise
 from scotoma.models.loading import load_model
@@ -321,6 +322,20 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
     assert gradients(finding)["the audit's own", "linf"] == {None}
     assert any("differences of logits" in note for note in finding.notes)
     assert "Gradient-based attacks took at most 30 steps." in finding.notes
+
+
+@pytest.mark.parametrize("model", [Linear(), nn.Sequential(nn.Identity(), Thresholded())])
+def test_a_slow_model_is_attacked_by_noise_only_without_exact_gradients(
+    measure, around_grey, model
+):
+    slow, said = Norms().within(Effort(0.25))
+    assert "no attacks by noise if gradients are exact" in said
+    noisy = ("salt-pepper", "gaussian-noise")
+    probe = Norms(FEW | {"l0": ("vfga", "salt-pepper"), "l2": ("deepfool", noisy[1])}, draws=2)
+    assert (probe.noise, slow.noise) == (True, False)
+    finding = measure(around_grey, model, replace(probe, noise=slow.noise))
+    exact = isinstance(model, Linear)
+    assert set(noisy).isdisjoint(row["attack"] for row in finding.tables["attacks"]) == exact
 
 
 @pytest.mark.parametrize(("model", "gradient"), [(Thresholded(), "bpda"), (Guessing(), "estimate")])

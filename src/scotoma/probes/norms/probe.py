@@ -40,6 +40,11 @@ LONG = {"vfga": 0.5, "pointwise": 0.5, "deepfool": 0.25}
 """Attacks that a slow model leaves out, and from which share of the passes on: those of the first
 two grow with the pixels (tens of thousands on a photograph), and `deepfool` takes a backward pass
 for each class, while `ddn` and `fmn-l2` find nearer images."""
+BY_NOISE = ("salt-pepper", "gaussian-noise", "contrast")
+"""Attacks that search along random directions: with exact gradients others find nearer images, and
+on disk these take as much as all others together, since noise cannot be compressed."""
+QUIET = 0.25
+"""Share of the passes from which on a model with exact gradients is not attacked by noise."""
 UNREFINED = 0.25
 """Share from which on pixels are not reverted: 420 passes of an image of 224x224."""
 Made = tuple[str, Kind, str | None, Attack]
@@ -63,6 +68,7 @@ class Norms(Probe):
         steps: steps of gradient-based attacks; None is their own number.
         draws: random paths of each attack by noise; None is their own number.
         refine: whether `sigma-zero` and `vfga` revert pixels at the end.
+        noise: whether attacks by noise run on a model with exact gradients, too.
         holds, broken: as for the robustness probe, in every other norm.
 
     Source:
@@ -78,6 +84,7 @@ class Norms(Probe):
     steps: int | None = None
     draws: int | None = None
     refine: bool = True
+    noise: bool = True
     holds: float = HOLDS
     broken: float = BROKEN
 
@@ -96,6 +103,9 @@ class Norms(Probe):
             said.append("no reverting of pixels at the end of sigma-zero")
         if effort.whole or not is_default(self, "attacks"):
             return probe, said
+        if effort.share <= QUIET and is_default(self, "noise"):
+            probe = replace(probe, noise=False)
+            said.append("no attacks by noise if gradients are exact")
         left = {name for name, share in LONG.items() if effort.share <= share}
         attacks = {
             norm: tuple(name for name in names if name not in left)
@@ -170,12 +180,10 @@ class Norms(Probe):
         self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients
     ) -> list[Made]:
         """Make the attacks of a norm; latent descent only for models that reconstruct images."""
-        generative = inside(claim.model.module) is not None
-        names = [
-            name
-            for name in self.attacks.get(bound.norm, ())
-            if name != "latent-descent" or generative
-        ]
+        left = set() if inside(claim.model.module) is not None else {"latent-descent"}
+        if not self.noise and gradients.name == "exact":
+            left.update(BY_NOISE)
+        names = [name for name in self.attacks.get(bound.norm, ()) if name not in left]
         made = [self._one(name, bound, gradients) for name in names]
         if settings is not None and bound == claim.threat:
             own = settings.followed if follows_gradients(settings.attack) else None
