@@ -27,8 +27,8 @@ from scotoma.probes.blindspots.search import (
     gradient_search,
     random_search,
 )
-from scotoma.transforms.space import Space
 from scotoma.transforms import TRANSFORMS
+from scotoma.transforms.space import Space
 
 SEARCHERS = ("ours", "cma-es", "random")
 POINTS = 10

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from scotoma.execution.run import name
-from scotoma.transforms.space import ORDER
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.affine import Rotate, Translate
 from scotoma.transforms.blur import Blur
@@ -14,6 +13,7 @@ from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.jpeg import JpegQuality
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.transforms.space import ORDER
 from scotoma.transforms.texture import Texture
 from scotoma.transforms.tint import Tint
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Generator
 
-from scotoma.claim import Threat
 from scotoma.training.shifted import ShiftedTraining
 from scotoma.transforms.composition import Composition
 from scotoma.transforms.space import Space

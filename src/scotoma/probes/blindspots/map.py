@@ -22,7 +22,6 @@ from scotoma.probes.blindspots.search import (
     from_table,
     gradient_search,
 )
-from scotoma.transforms.space import Space
 from scotoma.probes.blindspots.transformed import (
     Scout,
     TransformedSet,
@@ -31,6 +30,7 @@ from scotoma.probes.blindspots.transformed import (
 )
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
+from scotoma.transforms.space import Space
 from scotoma.utils.errors import InputError
 
 STARTS = ((0.4, 1.0), (0.6, 0.0))
