@@ -1,17 +1,21 @@
-"""Robustness of the whole test set: strata, further images, and who reads its rates."""
+"""Rates of the whole test set: strata, further images, and who reads them."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
 import pytest
+from torch import nn
 
 import scotoma
 from centroids import centroids
 from scotoma.claim import Stated
 from scotoma.claims.rules import apply, parse
 from scotoma.execution import records as rec
+from scotoma.probes.blindspots.probe import BlindSpots
+from scotoma.probes.norms.probe import Norms
 from scotoma.probes.robustness.probe import Robustness
+from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.errors import InputError
 
 THREAT, EPS, LIMIT = "linf:0.05", 0.05, 80
@@ -108,3 +112,26 @@ def test_a_gate_and_a_stated_number_read_the_whole_test_set(model, digits, every
 def test_bad_options_are_one_line(options, says):
     with pytest.raises(InputError, match=says):
         Robustness(**options)
+
+
+def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(model, digits, tmp_path):
+    few = {"l2": ("ddn",), "linf": ("fmn-linf",)}
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    probes = [BlindSpots(), Norms(few, bounds=["l2:0.3"]), Transfer(sources=[other])]
+    ask = {"data": digits, "threat": THREAT, "probes": probes, "attack": "pgd"}
+    every = scotoma.audit(model, **ask)
+    some = scotoma.audit(model, **ask, limit=2 * LIMIT, out=tmp_path)
+    tables = ("blindspots", "grid", "success_alpha_eps"), ("norms", "norms", "success")
+    for probe, table, rate in tables:
+        rows = some[probe].tables[table]
+        for row, truth in zip(rows, every[probe].tables[table], strict=True):
+            assert f"test_set_{rate}" not in truth, "nothing to estimate where all were audited"
+            low, high = row[f"test_set_{rate}_low"], row[f"test_set_{rate}_high"]
+            assert low <= truth[rate] <= high
+        width = sum(row[f"test_set_{rate}_high"] - row[f"test_set_{rate}_low"] for row in rows)
+        assert width < 0.9 * sum(row[f"{rate}_high"] - row[f"{rate}_low"] for row in rows)
+    numbers, truth = some["transfer"].numbers, every["transfer"].numbers["black_box_success"]
+    low, high = (numbers[f"test_set_black_box_success_{end}"] for end in ("low", "high"))
+    assert low <= truth <= high
+    for probe in ("blindspots", "norms", "transfer"):
+        assert any("strata by their margin" in note for note in some[probe].notes)

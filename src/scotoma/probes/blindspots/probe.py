@@ -36,6 +36,7 @@ from scotoma.probes.blindspots.transformed import (
     untouched,
 )
 from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
+from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
@@ -93,9 +94,10 @@ class BlindSpots(Probe):
                     known = judged(run, attack_transformed(run, settings, transform))
                 sets.append(known)
                 advance(1)
+        scored = Scored.of(run, sets[0].records, settings.plan.clean)
         oracle = oracle_for(run)
         calibration = (str(oracle.calibration),) if oracle else ()
-        return partial(self._report, claim, run, settings, sets, calibration)
+        return partial(self._report, claim, run, settings, sets, scored, calibration)
 
     def _worth(self, known: TransformedSet, base: TransformedSet) -> bool:
         """Return whether an attack on the images can say something."""
@@ -108,6 +110,7 @@ class BlindSpots(Probe):
         run: Run,
         settings: Settings,
         attacked: Sequence[TransformedSet],
+        scored: Scored | None,
         calibration: tuple[str, ...],
         ledger: Ledger,
     ) -> Finding:
@@ -159,7 +162,9 @@ class BlindSpots(Probe):
                 **columns("fall", fallen.get(id(worst), UNKNOWN)),
                 "harmless": len(harmless),
             },
-            tables={"grid": [_row(each, base, fallen.get(id(each), UNKNOWN)) for each in sets]},
+            tables={
+                "grid": [_row(each, base, fallen.get(id(each), UNKNOWN), scored) for each in sets]
+            },
             figures=(bars, shown) if len(rows) else (bars,),
             notes=(
                 f"Audit attack: {settings.attack}. After a contrast shift it leaves an image once "
@@ -171,6 +176,7 @@ class BlindSpots(Probe):
                 f"Accuracy is over {base.accuracy.n:,} test images, attacked or not. The fall of "
                 "robust accuracy, in the table, is that of the same images from eps to alpha·eps; "
                 "its intervals hold for all harmless contrast shifts at once.",
+                *([] if scored is None else [scored.note]),
                 *validity(worst, calibration),
             ),
             images={"worst": worst.images(run, rows)} if len(rows) else {},
@@ -178,7 +184,7 @@ class BlindSpots(Probe):
         )
 
 
-def _row(each: TransformedSet, base: TransformedSet, fall: Estimate) -> Row:
+def _row(each: TransformedSet, base: TransformedSet, fall: Estimate, scored: Scored | None) -> Row:
     row, price = each.row(), each.cost(base)
     harmless = each is base or each.is_harmless(base)
     label = row["contrast_shift"]
@@ -187,6 +193,7 @@ def _row(each: TransformedSet, base: TransformedSet, fall: Estimate) -> Row:
         **columns("rejected", each.rejected),
         "harmless": harmless,
         **columns("fall", fall),
+        **({} if scored is None else columns("test_set_success_alpha_eps", each.on_all(scored))),
     }
 
 

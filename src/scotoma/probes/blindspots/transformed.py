@@ -16,6 +16,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, describe, name
 from scotoma.probes.base import Settings, columns, sized
 from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, REJECTED, SCREENED, Limits, cost
+from scotoma.probes.scored import Scored
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.control import Control, contrast
@@ -160,6 +161,12 @@ class TransformedSet:
     def fooled_scaled(self) -> np.ndarray:
         """Which of the correctly classified images are fooled at alpha·eps, bool."""
         return rec.successes(self.kept, self.scaled_eps, self.threat.norm)
+
+    def on_all(self, scored: Scored) -> Rate:
+        """Return the success rate at alpha·eps of the whole test set; `n` images were attacked."""
+        right = self._classified.filter("correct")["index"].to_numpy()
+        index, fooled = self.kept["index"].to_numpy(), self.broken(self.scaled_eps)
+        return scored.outcomes(index, fooled, right).success()
 
     def withstanding(self, size: float) -> dict[int, bool]:
         """Return for each valid image whether it is correct under every attack of this size."""

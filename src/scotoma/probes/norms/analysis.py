@@ -12,6 +12,7 @@ import polars as pl
 from scotoma.claim import Threat
 from scotoma.execution.records import beyond
 from scotoma.execution.run import Attack
+from scotoma.probes.scored import Scored
 from scotoma.utils.stats import Rate, median, rate
 
 Kind = Literal["gradient", "decision", "the audit's own"]
@@ -48,6 +49,8 @@ class NormAnalysis:
     """bool: whether the model is correct in every evaluation of these attacks"""
     found: pl.DataFrame
     """rows of the ledger: what counts is the smallest perturbation of any attack there"""
+    scored: Scored | None = None
+    """scores of all test images, if there are any: they narrow the intervals of success rates"""
 
     @cached_property
     def distances(self) -> np.ndarray:
@@ -112,6 +115,14 @@ class NormAnalysis:
     def success_of(self, of: int) -> Rate:
         """Return that share with one of `of` intervals that hold at once with 95%."""
         return rate(~beyond(self.nearest[self.attacked], self.bound.eps), of)
+
+    def on_all(self, of: int = 1) -> Rate | None:
+        """Return the same of the whole test set; None where it has no scores."""
+        if self.scored is None:
+            return None
+        index = self.found["index"].to_numpy()[self.attacked]
+        fooled = ~beyond(self.nearest[self.attacked], self.bound.eps)
+        return self.scored.outcomes(index, fooled).success(of)
 
     def example(self, row: int) -> tuple[int, str]:
         """Return the prediction on the nearest example of an image, and the attack's name."""

@@ -22,6 +22,7 @@ from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.probes.robustness.probe import BROKEN, HOLDS
+from scotoma.probes.scored import Scored
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 
@@ -122,10 +123,14 @@ class Norms(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         readings, gradients = self.readings(claim, run, settings)
         steps = gradients.steps(self.steps, self.queries)
+        own = run.attack(settings.make_attack(claim.threat), what="robustness")
+        scored = Scored.of(run, own, settings.plan.clean)
 
         def told_by(ledger: Ledger) -> Finding:
             rows = ledger.rows()
-            told = {norm: replace(read, found=rows) for norm, read in readings.items()}
+            told = {
+                norm: replace(read, found=rows, scored=scored) for norm, read in readings.items()
+            }
             return report.describe(
                 self.question,
                 claim,

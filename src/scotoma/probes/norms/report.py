@@ -61,7 +61,9 @@ def describe(
     """
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
-        norm: robustness.verdict(read.success_of(len(others)), holds, broken)
+        norm: robustness.verdict(
+            read.on_all(len(others)) or read.success_of(len(others)), holds, broken
+        )
         for norm, read in others.items()
     }
     shown = chosen(readings)
@@ -172,6 +174,7 @@ def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
 
 
 def _norm(claim: Claim, read: NormAnalysis) -> Row:
+    on_all = read.on_all()
     return {
         "norm": read.bound.norm,
         "claimed": read.bound.norm == claim.threat.norm,
@@ -180,6 +183,7 @@ def _norm(claim: Claim, read: NormAnalysis) -> Row:
         **columns("accuracy", read.accuracy()),
         **columns("success", read.success),
         "n": len(read.correct),
+        **({} if on_all is None else columns("test_set_success", on_all)),
     }
 
 
@@ -245,6 +249,9 @@ def _notes(
         "mislead if the 95% interval of the share of images with clearly smaller distances lies "
         f"above {MISLED:.0%}, among the images that attacks of either kind fool.",
     ]
+    scored = next(iter(readings.values())).scored
+    if scored is not None:
+        notes.append(f"The verdict is on the whole test set. {scored.note}")
     if gradients.why:
         notes.append(f"{gradients.why}{INSTEAD[gradients.name]}.")
     if steps is not None:

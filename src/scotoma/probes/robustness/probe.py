@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -25,7 +26,8 @@ from scotoma.probes.base import (
     sized_threat,
     worst_rate,
 )
-from scotoma.probes.robustness.whole import Measured, WholeSet
+from scotoma.probes.robustness.whole import WholeSet, further, whole_set
+from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
@@ -86,14 +88,18 @@ class Robustness(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         attack = settings.make_attack(claim.threat)
         own = run.attack(attack, what="robustness")
-        whole = None
+        test = None
         if self.sampling == "stratified":
-            whole = WholeSet.of(run, attack, own, self.precision, settings.plan.clean)
+            asked = self.precision is not None
+            scored = Scored.of(run, own, settings.plan.clean, whatever_it_costs=asked)
+            if scored is not None:
+                more = further(scored, run, attack, own, self.precision)
+                test = partial(whole_set, scored, more, run)
         plain = None
         if not settings.plan.clean and not is_black_box(claim.model.module):
             exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
             plain = run.attack(exact, what="robustness by plain attacks")
-        return partial(self._report, claim, run, settings, own, plain, whole)
+        return partial(self._report, claim, run, settings, own, plain, test)
 
     def _report(
         self,
@@ -102,12 +108,12 @@ class Robustness(Probe):
         settings: Settings,
         own: pl.DataFrame,
         plain: pl.DataFrame | None,
-        whole: WholeSet | None,
+        sampled: Callable[[Ledger], WholeSet] | None,
         ledger: Ledger,
     ) -> Finding:
         """Return the finding from the ledger, and from records of the audit attack, as adapted to
         the model (`own`) and as it would be on a model whose gradients lead attacks (`plain`)."""
-        test = None if whole is None else whole.measured(run, ledger)
+        test = None if sampled is None else sampled(ledger)
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
         clean = rate((records["prediction"] == records["label"]).to_numpy())
@@ -152,7 +158,7 @@ class Robustness(Probe):
             },
             tables={
                 "curve": self._curve(distances, claim.threat),
-                **({} if test is None else {"strata": test.rows()}),
+                **({} if test is None else {"strata": test.outcomes.rows()}),
                 **({"stated": [each.row for each in judgements]} if judgements else {}),
                 **({"attacks": attacks} if attacks else {}),
             },
@@ -174,7 +180,7 @@ class Robustness(Probe):
                 *([self._gallery(chosen, norm)] if len(chosen) else []),
             ),
             notes=(
-                *([] if test is None else [test.note]),
+                *([] if test is None else [test.scored.note]),
                 *([] if settings.plan.clean else [plan_note(settings.plan)]),
                 *([f"Stated numbers: {claim.stated.source}."] if claim.stated.source else []),
                 f"Audit attack: {settings.attack}; audit attack success and passes per image are "
@@ -191,7 +197,7 @@ class Robustness(Probe):
         )
 
     @staticmethod
-    def _judged(claim: Claim, records: pl.DataFrame, test: Measured | None) -> list[Judgement]:
+    def _judged(claim: Claim, records: pl.DataFrame, test: WholeSet | None) -> list[Judgement]:
         """Return the judgement on each number that the claim states."""
         threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
         accurate: dict[str, np.ndarray | Measure] = {
@@ -290,7 +296,7 @@ class Robustness(Probe):
         )
 
 
-def on_all(threat: Threat, test: Measured) -> str:
+def on_all(threat: Threat, test: WholeSet) -> str:
     """Return the headline on the whole test set."""
     robust, lost = test.robust(), test.success()
     if not lost.n:
@@ -302,7 +308,7 @@ def on_all(threat: Threat, test: Measured) -> str:
     )
 
 
-def strata_figure(test: Measured) -> Bars:
+def strata_figure(test: WholeSet) -> Bars:
     """Return the figure of the strata."""
     return Bars(
         "strata",

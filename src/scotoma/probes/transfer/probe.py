@@ -17,6 +17,7 @@ from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
 from scotoma.probes.robustness.probe import BROKEN, HOLDS
+from scotoma.probes.scored import Scored
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
@@ -81,7 +82,9 @@ class Transfer(Probe):
         attacks = crafting(claim.threat)
         cells = self._cells(claim, run, found, makers, attacks)
         matrix = Matrix(found, makers, cells, white, seeing.attack, attacks)
-        return partial(report.describe, self.question, claim, run, matrix, self.holds, self.broken)
+        scored = Scored.of(run, white, seeing.plan.clean)
+        limits = self.holds, self.broken
+        return partial(report.describe, self.question, claim, run, matrix, *limits, scored)
 
     @staticmethod
     def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:

@@ -11,6 +11,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import probe as robustness
+from scotoma.probes.scored import Scored
 from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.figures import chosen, figures, images
 from scotoma.probes.transfer.matrix import Cell, Matrix
@@ -48,24 +49,32 @@ def describe(
     matrix: Matrix,
     holds: float,
     broken: float,
+    scored: Scored | None,
     ledger: Ledger,
 ) -> Finding:
     """Return the finding of a matrix, with the robust accuracy over all attacks of the audit.
 
-    `holds` and `broken` are the thresholds of the verdict.
+    `holds` and `broken` are the thresholds of the verdict, which is on the whole test set if its
+    images are `scored`.
     """
     read, rows = TransferAnalysis(claim, matrix), ledger.rows()
+    on_all = None
+    if scored is not None and read.held_out:
+        index = run.indices.numpy()[read.correct]
+        on_all = scored.outcomes(index, read.black[read.correct]).success()
     robust = rate(rec.beyond(rows[claim.threat.norm].to_numpy(), claim.threat.eps))
     shown = chosen(read)
     return Finding(
         probe="transfer",
         question=question,
-        verdict=robustness.verdict(read.success, holds, broken)
+        verdict=robustness.verdict(on_all or read.success, holds, broken)
         if read.held_out
         else "not applicable",
         rule=rule(holds, broken),
         headline=_headline(read, robust),
-        numbers=_numbers(read) | columns("robust_accuracy", robust),
+        numbers=_numbers(read)
+        | columns("robust_accuracy", robust)
+        | ({} if on_all is None else columns("test_set_black_box_success", on_all)),
         tables={
             "sources": _sources(read),
             "by_source": [_by_source(read, name) for name in matrix.makers],
@@ -73,7 +82,10 @@ def describe(
             "matrix": [_row(cell) for cell in matrix.cells],
         },
         figures=figures(read, shown),
-        notes=_notes(read),
+        notes=(
+            *_notes(read),
+            *([] if scored is None else [f"The verdict is on the whole test set. {scored.note}"]),
+        ),
         images={"examples": images(run, claim, matrix, shown)} if shown else {},
         worst=worst_rate(read.success, f"{OF_CORRECT} are fooled by examples made on other models")
         if read.held_out
