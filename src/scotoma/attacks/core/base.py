@@ -66,7 +66,7 @@ class Attack(ABC):
         Raises:
             InputError: the attack does not support `start`.
         """
-        network = model if isinstance(model, nn.Module) else getattr(model, "module", model)
+        network: Any = model if isinstance(model, nn.Module) else getattr(model, "module", model)
         random = generator or Randomness.default(images)
         if start is None:
             return self.run(network, images, labels, random)
