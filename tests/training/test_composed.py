@@ -23,6 +23,8 @@ def test_every_family_takes_part_and_contrast_comes_last():
     for name in named:
         assert 30 < sum(name in each for each in kinds) < 70
     assert min(change.contrast for change in drawn) < 0.6
+    shifts = [change.parts[-1] for change in drawn]
+    assert 0.3 < sum(s.beta > (1 - s.alpha) / 2 - 1e-9 for s in shifts) / 100 < 0.6
 
 
 def test_groups_are_attacked_in_the_ball_of_their_composition(grey, linear_grey, monkeypatch):

@@ -9,6 +9,7 @@ from torch import Generator
 
 from scotoma.training.shifted import ShiftedTraining
 from scotoma.transforms.composition import Composition
+from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.transforms.space import Space
 
 FAMILIES = Space(("rotate", "translate", "blur", "gamma", "texture"), channels=1)
@@ -26,13 +27,16 @@ class ComposedTraining(ShiftedTraining):
 
     Args:
         reach: largest size of a change, as a share of the range that `scotoma map` searches.
+        white: share of the contrast shifts that leave white as it is, beside those that are drawn
+            so: after training on all shifts alike they are the last to stay open.
 
     >>> recipe = ComposedTraining(Threat("linf", 0.1))
     >>> 0.4 < recipe.change(torch.Generator()).contrast <= 1
     True
     """
 
-    reach: float = 1.0
+    reach: float = 0.8
+    white: float = 0.3
 
     def change(self, generator: Generator) -> Composition:
         """Return a random composition whose last part is a contrast shift."""
@@ -41,4 +45,7 @@ class ComposedTraining(ShiftedTraining):
         taken = torch.rand(len(FAMILIES.parts), generator=generator, device=where) < SHARE
         kept = taken.repeat_interleave(torch.tensor(FAMILIES.sizes, device=where))
         changes = FAMILIES.at((self.reach * sizes * kept).tolist())
-        return Composition((*changes.parts, self.drawn(generator)))
+        shift = self.drawn(generator)
+        if torch.rand(1, generator=generator, device=where).item() < self.white:
+            shift = ScaleShift(shift.alpha, (1 - shift.alpha) / 2)
+        return Composition((*changes.parts, shift))
