@@ -200,6 +200,7 @@ def test_samples_can_be_drawn_anew():
     assert torch.equal(made(x), first)
 
 
+@pytest.mark.slow
 def test_the_gradient_with_latents_held_is_the_losses_own_where_the_search_has_ended():
     x = images(3)
     gradients = []
