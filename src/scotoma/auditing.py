@@ -14,7 +14,9 @@ from typing import Any
 
 import polars as pl
 
+from scotoma.attacks import follows_gradients
 from scotoma.attacks.core.gradient import declared_gradient
+from scotoma.attacks.core.losses import cross_entropy
 from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, from_memory
@@ -28,6 +30,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.black_box import is_black_box
+from scotoma.models.classifier import SATURATED, leaving_the_model
 from scotoma.models.diagnosis import stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
@@ -52,6 +55,7 @@ AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
 
 
+@leaving_the_model
 def audit(
     model: ModelLike,
     data: str | Dataset | Images,
@@ -59,7 +63,7 @@ def audit(
     *,
     train: Images | str | Dataset | None = None,
     out: str | Path | None = None,
-    probes: Sequence[str | Probe] | None = None,
+    probes: str | Probe | Sequence[str | Probe] | None = None,
     attack: str | Settings = "strong",
     limit: int | None = None,
     seed: int = 0,
@@ -141,6 +145,8 @@ def audit(
         "stated": stated,
         "force": force or None,
     }
+    if stated is not None and not isinstance(stated, Stated):
+        raise InputError(f"stated={stated!r}: want scotoma.Stated(robust=0.9)")
     claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
     if not force:
         stop_at_chance(claim.model, claim.data)
@@ -150,6 +156,8 @@ def audit(
     if out is None and ranks().world > 1:
         raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"out={out}: is a file; want a folder")
     run = Run(
         claim,
         folder,
@@ -176,7 +184,9 @@ def audit(
             return _published_by_the_first(folder)
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
-        findings = withheld(_noted(outcome.findings(ledger), effort, scaled, claim, settings))
+        doubt = _doubt(settings, claim)
+        drawn = _noted(outcome.findings(ledger), effort, scaled, claim, settings)
+        findings = withheld(drawn, settings.attack, doubt)
         if keep == "none":
             findings = without_pictures(findings)
         for finding in findings:
@@ -193,6 +203,7 @@ def audit(
         provenance = {
             **({"errors": errors} if (errors := [*outcome.errors, *ledger.errors()]) else {}),
             **({"stopped": True} if outcome.stopped else {}),
+            **({"doubt": doubt} if doubt else {}),
             "command": command or repeat(model, data, claim.threat, **options),
             "notes": [
                 *claim.model.notes,
@@ -246,6 +257,22 @@ def _noted(
     return noted
 
 
+def _doubt(settings: Settings, claim: Claim) -> str:
+    """Return why the gradient that the audit attack follows leads nowhere; "" if it may lead.
+
+    `strong` adapts to the model by itself.
+    """
+    attack, model = settings.make_attack(claim.threat), claim.model
+    if settings.attack == "strong" or settings.gradient != "exact" or not follows_gradients(attack):
+        return ""
+    if model.gradient != "yes":
+        return f"the model's gradient is {model.gradient}"
+    follows = settings.attack == "apgd-ce" or getattr(attack, "loss", None) is cross_entropy
+    if follows and model.saturated > SATURATED:
+        return f"the gradient of cross-entropy is 0 on {model.saturated:.0%} of the first images"
+    return ""
+
+
 def _published_by_the_first(folder: Path) -> Report:
     """Return the report that the leading process has written."""
     ranks().wait(f"published {folder}")
@@ -254,10 +281,14 @@ def _published_by_the_first(folder: Path) -> Report:
     return report
 
 
-def _named(probes: Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:
+def _named(probes: str | Probe | Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:
     """Yield name and probe. Raises `InputError` for one probe with two settings."""
     asked: dict[str, str | Probe] = {}
-    for probe in probes:
+    for probe in [probes] if isinstance(probes, str | Probe) else probes:
+        if not isinstance(probe, str | Probe):
+            raise InputError(
+                f"probes: {probe!r} is neither a name such as 'norms' nor a probe such as Norms()"
+            )
         key = probe if isinstance(probe, str) else type(probe).__name__.lower()
         if asked.setdefault(key, probe) != probe:
             raise InputError(f"probes: {key} is given twice; a report has one finding of a probe")
@@ -270,7 +301,7 @@ def _chance(records: pl.DataFrame) -> list[str]:
     if not len(images):
         return []
     correct = int((images["prediction"] == images["label"]).sum())
-    if correct > max(images["label"].value_counts()["count"]):
+    if images["label"].n_unique() == 1 or correct > max(images["label"].value_counts()["count"]):
         return []
     return [
         f"The model classifies {correct} of {len(images)} images correctly, no more than if it "
@@ -297,6 +328,11 @@ def _settings(attack: str | Settings, claim: Claim) -> Settings:
         "gradient": declared_gradient(claim.model.module),
         "directions": DIRECTIONS if many else None,
     }
+    if not isinstance(attack, str | Settings):
+        raise InputError(
+            f"attack: want a name such as 'strong' or 'pgd' (`scotoma list attacks`), not "
+            f"{type(attack).__name__}; an attack itself is called on model, images and labels"
+        )
     if isinstance(attack, str):
         settings = Settings(attack, **gradients)
     else:

@@ -63,10 +63,15 @@ class Threat:
         """Read "linf:0.3" or "linf:8/255". Raises `InputError` for anything else."""
         if isinstance(text, Threat):
             return text
+        if not isinstance(text, str):
+            raise InputError(
+                f"threat {text!r}: want text such as 'linf:8/255', or Threat('linf', 0.3)"
+            )
         norm, colon, size = text.partition(":")
         if not colon:
+            lacks = "size" if text in NORMS else "norm"
             raise InputError(
-                f"threat {text!r} has no size; write it as norm:eps, for example linf:0.3 or "
+                f"threat {text!r} has no {lacks}; write it as norm:eps, for example linf:0.3 or "
                 "linf:8/255"
             )
         numerator, slash, denominator = size.partition("/")
@@ -80,7 +85,7 @@ class Threat:
 
     def __str__(self) -> str:
         halves = self.eps * 510
-        whole = abs(halves - round(halves)) < 1e-9 and self.eps < 0.1
+        whole = abs(halves - round(halves)) < 1e-9 and 1e-3 < self.eps < 0.1
         return f"{self.norm}:{round(halves) / 2:g}/255" if whole else f"{self.norm}:{self.eps:g}"
 
     def project(self, images: Tensor, originals: Tensor) -> Tensor:

@@ -10,7 +10,10 @@ import scotoma
 from scotoma.attacks import ATTACKS
 from scotoma.attacks.core.base import BoundedAttack, MinimumNormAttack
 from scotoma.attacks.ddn import DDN
+from scotoma.attacks.min_linf import MinLinf
+from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
+from scotoma.attacks.strong import Strong
 from scotoma.claim import NORMS, Threat
 from scotoma.utils.errors import InputError
 
@@ -51,3 +54,31 @@ def test_an_attack_takes_a_model_as_it_was_loaded():
     loaded, attack = scotoma.load_model(nn.Flatten()), Square("linf:0.2", queries=20)
     assert torch.equal(attack(loaded, IMAGE, LABEL), attack(nn.Flatten(), IMAGE, LABEL))
     assert torch.equal(loaded(IMAGE), IMAGE.flatten(1))
+
+
+@pytest.mark.parametrize("attack", [Square("linf:0.2", queries=5), DDN("l2"), PGD("linf:0.2")])
+def test_what_cannot_be_attacked_is_refused(attack):
+    net = nn.Flatten()
+    for images in (255 * IMAGE, 2 * IMAGE - 1, IMAGE * torch.nan):
+        with pytest.raises(InputError, match=r"images: pixels reach .* want them in \[0, 1\]"):
+            attack(net, images, LABEL)
+    for labels in (LABEL.float(), LABEL[:, None], torch.tensor([0, 1])):
+        with pytest.raises(InputError, match="labels: want the class number of each of the 1 "):
+            attack(net, IMAGE, labels)
+    assert attack(net, IMAGE[:0], LABEL[:0]).shape == IMAGE[:0].shape
+
+
+@pytest.mark.parametrize("attack", [Strong("linf:0.2"), DDN("l2"), PGD("linf:0.2")])
+def test_an_attack_takes_any_function_and_labels_of_any_integers(attack):
+    expected = attack(nn.Flatten(), IMAGE, LABEL)
+    assert torch.equal(attack(lambda images: images.flatten(1), IMAGE, LABEL.int()), expected)
+
+
+def test_settings_that_make_no_attack_are_refused():
+    for settings in ({"steps": 0}, {"steps": "10"}, {"steps": 1.5}):
+        with pytest.raises(InputError, match="steps=.*: want a whole number above 0"):
+            PGD("linf:0.2", **settings)
+    with pytest.raises(InputError, match="queries=0"):
+        Square("linf:0.2", queries=0)
+    with pytest.raises(InputError, match=r"takes no size; write MinLinf\('linf'\)"):
+        MinLinf("linf:0.1")

@@ -77,3 +77,9 @@ def test_more_sources_find_no_less(source):
 def test_without_sources_it_says_what_to_give():
     with pytest.raises(InputError, match="give sources="):
         Transfer(THREAT)
+
+
+def test_a_source_may_be_any_module(source):
+    model, (images, labels) = digits_model(), digits_images(20)
+    found = Transfer(THREAT, (source.module,))(model, images, labels)
+    assert torch.equal(found, Transfer(THREAT, (source,))(model, images, labels))

@@ -47,6 +47,20 @@ def result(report: Report, text: str) -> str:
     return apply(parse(text), report).result
 
 
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        ("robust_accuracy >= 85", "is a share from 0 to 1; write 0.85 or 85%"),
+        ("attack_success <= -1", "is a share from 0 to 1"),
+        ("robust_accuracy >= nan", "'nan' is no number"),
+        ("robustness.n > inf", "'inf' is no number"),
+    ],
+)
+def test_a_rule_that_nothing_meets_is_refused(rule: str, says: str):
+    with pytest.raises(InputError, match=says):
+        parse(rule)
+
+
 def test_bounds_decide(good):
     numbers = good["robustness"].numbers
     low, high = numbers["robust_accuracy_low"], numbers["robust_accuracy_high"]

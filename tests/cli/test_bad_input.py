@@ -178,7 +178,7 @@ def test_names_and_numbers(audit, tmp_path, args, says):
 def test_other_names(audit, scotoma, tmp_path, digits_model):
     told(audit(data="digit"), "did you mean 'digits'?")
     told(audit(threat="lnf:0.1"), "did you mean 'linf'?")
-    told(audit(threat="0.1"), "no size")
+    told(audit(threat="0.1"), "no norm")
     common = ("--data", "digits", "--threat", "linf:0.1")
     train = ("--arch", "small-cnn", "--out", "a.safetensors")
     told(scotoma("attack", "pdg", digits_model, *common), "did you mean 'pgd'?")
@@ -312,7 +312,7 @@ def test_image_files(audit, scotoma, tmp_path):
     told(audit("--resize", "9", data="folder:images"), "add --crop 9")
     told(audit("--size", "8", data="digits"), "--size 8 is for images that are decoded from files")
     told(audit("--size", "12", data="folder:images"), "cannot take images of 1x12x12")
-    told(audit("--train", "folder:nowhere", "--size", "8", data="folder:images"), "no folder test/")
+    told(audit("--train", "folder:nowhere", "--size", "8", data="folder:images"), "no such folder")
     (tmp_path / "images/test/dog/1.png").write_text("text")
     told(audit("--size", "8", data="folder:images"), "dog/1.png: cannot be read as an image")
     told(audit("--on-error", "ask", data="folder:images"), "want refuse or skip")

@@ -128,7 +128,7 @@ def test_an_image_cut_short_is_named_when_it_is_read(tmp_path):
 
 
 def test_missing_folders_say_what_is_wanted(tmp_path):
-    with pytest.raises(InputError, match="no folder test/"):
+    with pytest.raises(InputError, match="nowhere: no such folder"):
         load_data(f"folder:{tmp_path / 'nowhere'}")
     save(tmp_path / "train/0/a.png", GREY)
     with pytest.raises(InputError, match="no folder test/"):
@@ -136,3 +136,13 @@ def test_missing_folders_say_what_is_wanted(tmp_path):
     (tmp_path / "test/0").mkdir(parents=True)
     with pytest.raises(InputError, match=r"test: no images; want .*CLASS/IMAGE.png"):
         load_data(f"folder:{tmp_path}")
+
+
+def test_a_class_without_images_takes_no_number(tmp_path):
+    save(tmp_path / "test/cat/a.png", GREY)
+    save(tmp_path / "test/dog/b.png", GREY)
+    (tmp_path / "test/cow").mkdir()
+    with pytest.raises(InputError, match="class cow has no images; remove its empty folder"):
+        load_data(f"folder:{tmp_path}")
+    save(tmp_path / "train/cow/c.png", GREY)  # it may be missing from one split
+    assert load_data(f"folder:{tmp_path}").test.labels.tolist() == [0, 2]

@@ -233,6 +233,37 @@ def test_a_work_unit_that_was_changed_is_found(run, scotoma):
     assert "files unchanged" in ended.out.splitlines()[-1]
 
 
+def test_a_folder_that_was_used_with_another_seed_is_confirmed(digits, tmp_path):
+    model = centroids(digits)
+    for seed in (0, 3, 1):
+        options = {"probes": ["robustness"], "attack": "fmn-linf", "limit": 25, "seed": seed}
+        library.audit(model, digits, "linf:0.1", out=tmp_path, **options)
+        checks = verify(tmp_path, load_model(model), digits)
+        assert [check.name for check in checks if not check.agrees] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("claim.json", {}),
+        ("claim.json", []),
+        ("findings.json", []),
+        ("findings.json", {"claim": {}, "provenance": {}, "findings": [1]}),
+    ],
+)
+def test_a_file_of_another_form_is_a_line(run, scotoma, file: str, content: object):
+    (run / file).write_text(json.dumps(content))
+    ended = scotoma("verify", run)
+    assert ended.code == 2, ended
+    assert "not as an audit writes it" in ended.err
+
+
+def test_a_threat_that_is_none_is_a_line(run, scotoma):
+    claim = json.loads((run / "claim.json").read_text())
+    (run / "claim.json").write_text(json.dumps(claim | {"threat": "zzz"}))
+    assert scotoma("verify", run).code == 2
+
+
 def test_bad_input_is_a_line(run, scotoma, tmp_path, digits_model):
     for arguments, says in (
         ([tmp_path / "nothing"], "no such file; is"),

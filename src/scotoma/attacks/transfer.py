@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor, nn
 
-from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.base import BoundedAttack, ModelLike, as_module
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import MIM
-from scotoma.models.classifier import Classifier
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -39,7 +38,7 @@ class Transfer(BoundedAttack):
     id: ClassVar[str] = "transfer"
     norms: ClassVar = ("linf", "l2")
     gradients: ClassVar = False
-    sources: tuple[Classifier, ...] = ()
+    sources: Sequence[ModelLike] = ()
     steps: int = 20
 
     def __post_init__(self):
@@ -68,11 +67,11 @@ class Transfer(BoundedAttack):
 
 def craft(
     attack: Callable[..., Tensor],
-    source: Classifier,
+    source: ModelLike,
     images: Tensor,
     labels: Tensor,
     random: Randomness,
 ) -> Tensor:
     """Return the examples that an attack crafts from the images on another model, (n, c, h, w)."""
-    module = source.module.to(images.device)
+    module = as_module(source).to(images.device)
     return attack(module, images, labels, generator=random)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -86,7 +87,12 @@ def parse(text: str) -> Rule:
         hint = nearest(probe, [*known, *NUMBERS, DROP])
         raise InputError(f"rule {text!r}: {probe!r} is no probe and no number; {hint}")
     if number:
-        return Rule(probe, number, _number_comparison(text, comparison), _share(text, value), text)
+        share = _share(text, value)
+        if name in NUMBERS and not 0 <= share <= 1:
+            raise InputError(
+                f"rule {text!r}: {name} is a share from 0 to 1; write {share / 100:g} or {share:g}%"
+            )
+        return Rule(probe, number, _number_comparison(text, comparison), share, text)
     if comparison not in ("==", "!="):
         raise InputError(f"rule {text!r}: a verdict is compared by == or !=")
     if value not in VERDICTS:
@@ -101,10 +107,14 @@ def _number_comparison(text: str, comparison: str) -> str:
 
 
 def _share(text: str, value: str) -> float:
+    """Read a number or a percentage."""
     try:
-        return float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
+        share = float(value.removesuffix("%")) / (100 if value.endswith("%") else 1)
     except ValueError:
-        raise InputError(f"rule {text!r}: {value!r} is no number") from None
+        share = math.nan
+    if not math.isfinite(share):
+        raise InputError(f"rule {text!r}: {value!r} is no number")
+    return share
 
 
 def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
@@ -125,8 +135,11 @@ def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     if not rule.number:
         return _verdict(rule, finding)
     decision = _number(rule, *_interval(rule, finding, drop))
-    if decision.result == "passed" and rule.probe not in UNTOUCHED and blind(report.findings):
-        why = "gradients are masked, and no attack got around it: attacks that fail prove nothing"
+    doubt = report.provenance.get("doubt", "")
+    hidden = rule.probe not in UNTOUCHED and blind(report.findings, doubt)
+    if decision.result == "passed" and hidden:
+        why = f"{doubt or 'gradients are masked, and no attack got around it'}"
+        why += ": attacks that fail prove nothing"
         return Decision(rule, "undecided", f"{decision.reason}, but {why}")
     return decision
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RESOLVED = "claim.toml"
 """Name of the claim in the run folder, with every setting."""
 
+UNSET = (None, (), [])
+"""Values of options that nobody gave."""
+
 
 def run(request: Request, progress: Progress | None = None, command: str | None = None) -> Report:
     """Audit, and keep the claim in the run folder.
@@ -124,7 +127,7 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
     }
     chosen = [
         PROBES[name](
-            **{key: value for key, value in options.get(name, {}).items() if value},
+            **{key: value for key, value in options.get(name, {}).items() if value not in UNSET},
             **of_probe(request.thresholds, name),
         )
         for name in request.probes or PROBES

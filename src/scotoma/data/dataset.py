@@ -31,6 +31,21 @@ class Split(Protocol):
         ...
 
 
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Return images (n, h, w), or (n, h, w, c) with 1 or 3 channels, as (n, c, h, w).
+
+    Others are returned as they are.
+
+    >>> channels_first(np.zeros((2, 8, 8))).shape, channels_first(np.zeros((2, 8, 8, 3))).shape
+    ((2, 1, 8, 8), (2, 3, 8, 8))
+    """
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return images
+
+
 class ArraySplit:
     """A split in memory, stored as bytes if it came as bytes.
 
@@ -52,6 +67,8 @@ class ArraySplit:
             raise InputError(
                 f"{source}: images have shape {images.shape}; want (n, channels, height, width)"
             )
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            labels = labels[:, 0]
         if labels.ndim == 2 and len(labels) == len(images):
             raise InputError(
                 f"{source}: labels are one-hot, of shape {labels.shape}; give their class numbers "

@@ -119,7 +119,9 @@ def open_encoded(
     if len(left_out):
         reasons = "; ".join(why for _, why in found.left_out[:NAMED])
         more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        notes.append(f"{len(left_out)} files of {name} are left out: {reasons}{more}.")
+        count = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
+        verb = "is" if len(left_out) == 1 else "are"
+        notes.append(f"{count} of {name} {verb} left out: {reasons}{more}.")
     shape = (1 if found.grey else 3, *((height, width) if recipe is None else recipe.size))
     made = {}
     for part, (rows, labels) in splits.items():

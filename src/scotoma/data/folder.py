@@ -71,6 +71,12 @@ def folder(path: Path, options: ImageOptions | None = None) -> Dataset:
     folders = {entry.name for place in parts.values() for entry in _folders(path / place)}
     classes = tuple(sorted(folders))
     names, counts = [], {}
+    for name in classes:
+        if not any(_images(path, f"{place}/{name}".strip("/")) for place in parts.values()):
+            raise InputError(
+                f"{path}: class {name} has no images; remove its empty folder, which would take a "
+                "number from the others"
+            )
     for place in parts.values():
         here = [_images(path, f"{place}/{name}".strip("/")) for name in classes]
         if not any(here):
@@ -94,6 +100,8 @@ def _parts(path: Path) -> dict[str, str]:
             return {"test": place, **train}
     if not train and any(_images(path, entry.name) for entry in _folders(path)):
         return {"test": ""}
+    if not path.is_dir():
+        raise InputError(f"{path}: no such folder")
     raise InputError(f"{path}: no folder test/ there; want {path}/test/CLASS/IMAGE.png")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 from torch.utils.data import Dataset as TorchDataset
 
-from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.data.dataset import ArraySplit, Dataset, channels_first, from_splits
 from scotoma.utils.errors import InputError
 
 Images = tuple[Any, Any] | TorchDataset | DataLoader
@@ -39,6 +39,8 @@ def from_memory(data: Images, train: Images | None = None) -> Dataset:
     >>> from_memory(torch.utils.data.TensorDataset(images, labels)).name
     'TensorDataset'
     """
+    if data is None:
+        raise InputError(f"data: is None; want {KINDS}")
     splits = [
         ArraySplit(*_arrays(each, name), name) if each is not None else None
         for name, each in (("data", data), ("train", train))
@@ -64,7 +66,7 @@ def _arrays(data: Images, name: str) -> tuple[np.ndarray, np.ndarray]:
     else:
         given = f"{len(data)} values" if isinstance(data, tuple | list) else type(data).__name__
         raise InputError(f"{name}: is {given}; want {KINDS}")
-    return _array(images, name, "images"), _array(labels, name, "labels")
+    return channels_first(_array(images, name, "images")), _array(labels, name, "labels")
 
 
 def _batches(data: TorchDataset | DataLoader, name: str) -> list[tuple[Tensor, Tensor]]:

@@ -8,7 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.data.dataset import ArraySplit, Dataset, channels_first, from_splits
 from scotoma.utils.errors import InputError
 
 DAMAGED = (OSError, ValueError, EOFError, BadZipFile, zlib.error, AttributeError, TypeError)
@@ -22,7 +22,10 @@ def npz(path: Path) -> Dataset:
     in [0, 1].
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{path}: holds one array; want an .npz with x_test and y_test")
+        with archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
@@ -41,10 +44,7 @@ def npz(path: Path) -> Dataset:
 
 def _split(arrays: dict[str, np.ndarray], part: str, path: Path) -> ArraySplit:
     images, labels, source = arrays[f"x_{part}"], arrays[f"y_{part}"], f"{path} (x_{part})"
-    if images.ndim == 3:
-        images = images[:, None]
-    elif images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    images = channels_first(images)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
             f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) "

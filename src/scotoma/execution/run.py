@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,9 @@ class Run(Executor):
         budget: Budget | None = None,
         keep: str = KEPT[0],
     ):
+        for option, value in {"limit": limit, "seed": seed}.items():
+            if value is not None and not isinstance(value, Integral):
+                raise InputError(f"{option}={value!r}: want a whole number")
         if limit is not None and limit < 1:
             raise InputError(f"limit={limit}: want at least one image")
         if not 0 <= seed < 2**63:

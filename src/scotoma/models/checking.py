@@ -22,6 +22,10 @@ SAME_BATCH = 1e-4
 OTHER_BATCH = 1e-3
 """`SAME_BATCH` for batches of different sizes, which use other kernels."""
 
+UNDERFLOW = 80.0
+"""Distance of the largest logit to the others beyond which their softmax is 0 in float32, and with
+it the gradient of cross-entropy."""
+
 Gradient = Literal["yes", "missing", "zeros", "NaN"]
 
 
@@ -58,6 +62,12 @@ class Checks:
         return bool(self.logits.min() >= 0) and torch.allclose(
             rows, torch.ones_like(rows), atol=1e-3
         )
+
+    @property
+    def saturated(self) -> float:
+        """Share of the images on which the gradient of cross-entropy is 0."""
+        first, second = self.logits.topk(min(2, self.logits.shape[1]), dim=1).values.T[[0, -1]]
+        return float((first - second > UNDERFLOW).float().mean())
 
     @property
     def _largest(self) -> float:
@@ -111,8 +121,10 @@ def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tenso
                 "dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))"
             ) from None
         shape = "x".join(map(str, data.shape))
+        other = {each.dtype for each in module.parameters()} - {torch.float32}
+        hint = f"; its weights are {min(map(str, other))[6:]}, model.float() helps" if other else ""
         raise InputError(
-            f"model {name} cannot take images of {shape} from {data.name}: {reason(error)}"
+            f"model {name} cannot take images of {shape} from {data.name}: {reason(error)}{hint}"
         ) from None
     if not torch.equal(copy, images):
         raise InputError(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from itertools import chain
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +16,17 @@ from torch.nn.parameter import is_lazy
 from scotoma.data.dataset import Dataset, Sample
 from scotoma.data.input import InputSpec
 from scotoma.models.black_box import BlackBox, Function, settle
-from scotoma.models.checking import PROBE_IMAGES, answer, check
+from scotoma.models.checking import PROBE_IMAGES, Gradient, answer, check
 from scotoma.models.hashing import module_hash
 from scotoma.utils.errors import InputError
 
+F = TypeVar("F", bound=Callable[..., Any])
 DRAWS = 64
 """Fresh draws that decide what a randomised model's answer is."""
 TIE = 1e-3
 """Weight of probabilities beside votes, less than that of one vote."""
+SATURATED = 0.1
+"""Share of the images without a gradient of cross-entropy that is worth a note."""
 TINY = 1e-6
 """Smallest share whose logarithm is taken."""
 
@@ -38,6 +43,10 @@ class Classifier:
         card: facts from its training, if known.
         classes: names of its outputs, in order, if its own configuration has them.
         input: size and preparation of images that its own configuration asks for, if it does.
+        gradient: what `checked` saw of the gradient by the images: "yes", "missing", "zeros" or
+            "NaN".
+        saturated: share of the checked images on which the gradient of cross-entropy is 0, because
+            their logits are too far apart.
 
     >>> model = Classifier.of(nn.Linear(4, 2))
     >>> model.name, model(torch.rand(3, 4)).shape
@@ -51,6 +60,8 @@ class Classifier:
     card: dict = field(default_factory=dict)
     classes: tuple[str, ...] | None = None
     input: InputSpec | None = None
+    gradient: Gradient = "yes"
+    saturated: float = 0.0
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits of the module, (n, classes)."""
@@ -140,7 +151,19 @@ class Classifier:
                 f"{kind} reaches the images from the logits, so attacks by gradient fail on this "
                 "model, which is no sign of robustness."
             )
-        return replace(self, module=module, notes=tuple(notes))
+        if checks.saturated > SATURATED:
+            notes.append(
+                f"Logits lie so far apart that the gradient of cross-entropy is 0 on "
+                f"{checks.saturated:.0%} of the first images. Attacks that follow cross-entropy "
+                "fail there, which is no sign of robustness; `strong` follows margins."
+            )
+        return replace(
+            self,
+            module=module,
+            notes=tuple(notes),
+            gradient=checks.gradient,
+            saturated=checks.saturated,
+        )
 
 
 class LogProbabilities(nn.Module):
@@ -186,6 +209,29 @@ def votes(draws: Iterable[Tensor]) -> Tensor:
         best = nn.functional.one_hot(logits.argmax(1), logits.shape[1])
         total, count = total + (1 - TIE) * best + TIE * logits.softmax(1), count + 1
     return (total / count).clamp_min(TINY).log()  # type: ignore[union-attr]
+
+
+def leaving_the_model(function: F) -> F:
+    """Decorate a function of a model so that it gives a module back as it was.
+
+    Modes and weight gradients, which `freeze` changes, are those from before the call.
+    """
+
+    @wraps(function)
+    def wrapped(*values: Any, **options: Any) -> Any:
+        model = values[0] if values else options.get("model")
+        parts = list(model.modules()) if isinstance(model, nn.Module) else []
+        weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+        modes, follow = [part.training for part in parts], [each.requires_grad for each in weights]
+        try:
+            return function(*values, **options)
+        finally:
+            for part, mode in zip(parts, modes, strict=True):
+                part.training = mode
+            for weight, follows in zip(weights, follow, strict=True):
+                weight.requires_grad_(follows)
+
+    return cast("F", wrapped)
 
 
 def freeze(module: nn.Module) -> None:

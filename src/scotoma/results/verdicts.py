@@ -18,20 +18,36 @@ REASON = (
 )
 
 
-def withheld(findings: Sequence[Finding]) -> list[Finding]:
+DOUBTED = (
+    "Undecided: {doubt}, and the audit attack, {attack}, follows it, so attacks that fail are no "
+    "evidence, and robustness was not measured. The attack strong finds a way around. Otherwise "
+    "the verdict would be {verdict}."
+)
+
+
+def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> list[Finding]:
     """Return the findings, undecided where they rest on gradients that mislead attacks.
+
+    Args:
+        findings: those of an audit.
+        attack: name of the audit attack.
+        doubt: why the gradient that it follows leads nowhere, in words; "" if nothing is known.
 
     >>> masking = Finding("masking", "", "broken", "", "", {"masked": True, "circumvented": False})
     >>> both = withheld([Finding("robustness", "", "holds", "", ""), masking])
     >>> [finding.verdict for finding in both]
     ['undecided', 'broken']
     """
-    hidden = blind(findings)
+    hidden = blind(findings, doubt)
+    reason = DOUBTED if doubt else REASON
     return [
         replace(
             finding,
             verdict="undecided",
-            notes=(REASON.format(verdict=finding.verdict), *finding.notes),
+            notes=(
+                reason.format(verdict=finding.verdict, attack=attack, doubt=doubt),
+                *finding.notes,
+            ),
         )
         if hidden and finding.probe not in UNTOUCHED and finding.verdict in WITHHELD
         else finding
@@ -39,10 +55,14 @@ def withheld(findings: Sequence[Finding]) -> list[Finding]:
     ]
 
 
-def blind(findings: Sequence[Finding]) -> bool:
-    """Return whether the model's gradient is masked and no attack of the audit got around it."""
-    return any(
-        finding.numbers.get("masked") and not finding.numbers.get("circumvented")
-        for finding in findings
-        if finding.probe == "masking"
-    )
+def blind(findings: Sequence[Finding], doubt: str = "") -> bool:
+    """Return whether the model's gradient is masked and no attack of the audit got around it.
+
+    Args:
+        findings: those of the audit.
+        doubt: why the gradient that the audit attack follows leads nowhere; "" if it does lead.
+    """
+    masking = [finding.numbers for finding in findings if finding.probe == "masking"]
+    if any(numbers.get("circumvented") for numbers in masking):
+        return False
+    return bool(doubt) or any(numbers.get("masked") for numbers in masking)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ UNNAMED = "unnamed"
 records before they had it."""
 
 
+OUTSIDE = 1e-4
+"""How far rounding may take pixels out of [0, 1]."""
+
+
 def share_of_passes() -> Any:
     """Return the field `share` of an attack that can be scaled to a slow model; 1 is the whole."""
     return field(default=1.0, metadata={UNNAMED: True})
@@ -27,6 +33,56 @@ class Loaded(Protocol):
 
     @property
     def module(self) -> nn.Module: ...
+
+
+ModelLike = nn.Module | Loaded | Callable[[Tensor], Tensor]
+"""Models that attacks take."""
+
+
+class _Called(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any):
+        super().__init__()
+        self.function = function
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.function(images)
+
+
+def as_module(model: ModelLike) -> nn.Module:
+    """Return a model as a module.
+
+    >>> as_module(lambda images: images.flatten(1))(torch.ones(1, 1, 1, 2))
+    tensor([[1., 1.]])
+    """
+    if isinstance(model, nn.Module):
+        return model
+    module = getattr(model, "module", None)
+    return module if isinstance(module, nn.Module) else _Called(model)
+
+
+def checked(images: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels as int64, if images and labels can be attacked.
+
+    Raises:
+        InputError: pixels lie outside [0, 1], or labels are not one class number an image.
+    """
+    n = len(images)
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):
+        kind = str(labels.dtype).removeprefix("torch.")
+        raise InputError(
+            f"labels: want the class number of each of the {n} images, int64 ({n},), "
+            f"not {kind} {tuple(labels.shape)}"
+        )
+    if images.numel():
+        low, high = images.aminmax()
+        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):
+            raise InputError(
+                f"images: pixels reach from {low:.3g} to {high:.3g}; attacks want them in [0, 1] "
+                "and the normalisation inside the model, as in nn.Sequential(normalise, model)"
+            )
+    return labels.long()
 
 
 @dataclass(frozen=True)
@@ -43,7 +99,7 @@ class Attack(ABC):
 
     def __call__(
         self,
-        model: nn.Module | Loaded,
+        model: ModelLike,
         images: Tensor,
         labels: Tensor,
         *,
@@ -56,17 +112,18 @@ class Attack(ABC):
         unchanged unless the class says otherwise.
 
         Args:
-            model: a module from images to logits (n, classes), in eval mode, or a classifier of
-                `scotoma.load_model`.
+            model: a module in eval mode or another function from images to logits (n, classes),
+                or a classifier of `scotoma.load_model`.
             images: float32 (n, c, h, w) in [0, 1].
-            labels: the correct classes, int64 (n,).
+            labels: the correct classes, int (n,).
             start: images (n, c, h, w) from which to search instead of the attack's own start.
             generator: random numbers of each image; by default those of seed 0.
 
         Raises:
-            InputError: the attack does not support `start`.
+            InputError: pixels lie outside [0, 1], labels are not one class number an image, or the
+                attack does not support `start`.
         """
-        network: Any = model if isinstance(model, nn.Module) else getattr(model, "module", model)
+        network, labels = as_module(model), checked(images, labels)
         random = generator or Randomness.default(images)
         if start is None:
             return self.run(network, images, labels, random)
@@ -83,9 +140,19 @@ class Attack(ABC):
         raise InputError(f"start: {type(self).__name__} cannot begin at other images")
 
     def check_norm(self, norm: str) -> None:
-        """Raise `InputError` for a norm that is not in `norms`."""
+        """Raise `InputError` for a norm that is not in `norms`, or no steps or queries."""
+        for name in ("steps", "queries"):
+            value = getattr(self, name, None)
+            if value is not None and (not isinstance(value, Integral) or value < 1):
+                raise InputError(f"{name}={value!r}: want a whole number above 0")
         if norm not in self.norms:
             known = " and ".join(self.norms)
+            alone = str(norm).partition(":")[0]
+            if alone in self.norms:
+                raise InputError(
+                    f"attack {type(self).__name__} finds the smallest perturbation and takes no "
+                    f"size; write {type(self).__name__}({alone!r})"
+                )
             raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
 
 

@@ -9,12 +9,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.models.pairing import fitted
 from scotoma.results.verify import tables
 from scotoma.results.verify.evaluation import Evaluation
 from scotoma.results.verify.folder import Check, Folder
+from scotoma.utils.errors import InputError
+
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError)
+"""Errors of reading files whose contents have another form."""
 
 
 def verify(
@@ -31,7 +37,13 @@ def verify(
         InputError: the folder is not that of a finished audit.
     """
     run = Folder(folder)
-    checks = list(tables.checks(run))
+    try:
+        checks = list(tables.checks(run))
+    except MALFORMED as error:
+        raise InputError(
+            f"{folder}: claim.json, findings.json or a table is not as an audit writes it "
+            f"({type(error).__name__}: {error}), so nothing can be said of it"
+        ) from None
     if model is None or data is None:
         why = "not checked without the model and the data"
         return [*checks, Check("model, data, successes", None, why)]

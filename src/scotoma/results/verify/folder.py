@@ -80,9 +80,15 @@ class Folder:
         return found
 
     def of_kind(self, kind: str) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
-        """Yield configuration and table of the units of a kind."""
+        """Yield configuration and table of the units of a kind that belong to this audit.
+
+        A folder that was used again with another seed holds units of both.
+        """
+        seed = self.findings["provenance"].get("seed")
         for _, config, table, _ in self.units:
-            if config is not None and table is not None and config.get("kind") == kind:
+            if config is None or table is None or config.get("kind") != kind:
+                continue
+            if config.get("seed", seed) == seed:
                 yield config, table
 
     @cached_property
