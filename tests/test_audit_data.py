@@ -98,7 +98,7 @@ IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        ((IMAGES[:, 0], LABELS), r"data: images have shape \(4, 8, 8\); want"),
+        ((IMAGES[:, 0, 0], LABELS), r"data: images have shape \(4, 8\); want"),
         ((IMAGES, LABELS[:3]), r"data: labels are int64 of shape \(3,\); want 4 integers"),
         ((IMAGES, LABELS.float()), "data: labels are float32"),
         ((IMAGES * 255, LABELS), "data: pixels reach from .* .normalise inside the model."),
@@ -121,8 +121,8 @@ def test_wrong_data_are_one_clear_line(linear, data, says):
 
 
 def test_wrong_training_images_name_their_parameter(linear, pairs):
-    with pytest.raises(scotoma.InputError, match=r"train: images have shape \(4, 8, 8\)"):
-        audit(linear, pairs[0], train=(IMAGES[:, 0], LABELS))
+    with pytest.raises(scotoma.InputError, match=r"train: images have shape \(4, 8\)"):
+        audit(linear, pairs[0], train=(IMAGES[:, 0, 0], LABELS))
     with pytest.raises(scotoma.InputError, match=r"data: training images are \(1, 4, 4\)"):
         audit(linear, pairs[0], train=(IMAGES[:, :, :4, :4], LABELS))
     with pytest.raises(scotoma.InputError, match="train: data that is loaded by name"):

@@ -43,7 +43,7 @@ from scotoma.results.command import repeat
 from scotoma.results.finding import Finding
 from scotoma.results.provenance import machine, merged
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
-from scotoma.results.saved import save_finding
+from scotoma.results.saved import judged_before, save_finding
 from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
@@ -191,6 +191,7 @@ def audit(
             findings = without_pictures(findings)
         for finding in findings:
             save_finding(folder, finding)
+        findings += judged_before(folder, findings)
         write_parquet(folder / RECORDS, run.records)
         write_parquet(folder / LEDGER, ledger.table)
         summary = {

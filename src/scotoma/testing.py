@@ -56,6 +56,12 @@ def robust(
         raise InputError(f"undecided={undecided!r}: want 'fail' or 'skip'")
 
     def decorate(function: Callable[..., Any]) -> Callable[..., None]:
+        if isinstance(function, type) or not callable(function):
+            raise InputError(
+                f"robust decorates a function that returns a model, not {function!r}; in a class "
+                "decorate its methods"
+            )
+
         @functools.wraps(function)
         def test(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
@@ -64,15 +70,19 @@ def robust(
             from scotoma.claims.rules import parse
 
             returned, given = function(*args, **kwargs), data
+            if returned is None:
+                pytest.fail(f"{function.__name__} returned None; return the model", pytrace=False)
             if given is None:
                 if not isinstance(returned, tuple) or len(returned) != 2:
-                    raise InputError(
-                        f"{function.__name__}: give data=..., or return a model and its data"
-                    )
+                    why = "give data=..., or return a model and its data"
+                    pytest.fail(f"{function.__name__}: {why}", pytrace=False)
                 returned, given = returned
-            report = audit(
-                returned, given, threat, limit=images, seed=seed, probes=probes, **options
-            )
+            try:
+                report = audit(
+                    returned, given, threat, limit=images, seed=seed, probes=probes, **options
+                )
+            except InputError as error:
+                pytest.fail(str(error), pytrace=False)
             rules = [f"robust_accuracy >= {at_least:g}"]
             rules += [f"{name} != broken" for name in probes if name != "robustness"]
             decided = gate(report, list(map(parse, rules)))

@@ -222,12 +222,31 @@ def test_a_decorator_that_cannot_be():
     with pytest.raises(InputError, match="undecided='pass'"):
         robust("linf:0.1", 0.8, undecided="pass")
 
-    @robust("linf:0.1", 0.8)
-    def model():
-        return torch.nn.Flatten()
+    with pytest.raises(InputError, match="decorate its methods"):
 
-    with pytest.raises(InputError, match="return a model and its data"):
+        @robust("linf:0.1", 0.8, data="digits")
+        class TestModel:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("returned", "data", "says"),
+    [
+        (torch.nn.Flatten(), None, "return a model and its data"),
+        (None, "digits", "model returned None; return the model"),
+        (torch.nn.Flatten(1, 2), "digits", "want logits of shape"),
+    ],
+)
+def test_what_a_test_returns_wrongly_is_one_line(returned, data, says: str):
+    from scotoma.testing import robust
+
+    @robust("linf:0.1", 0.8, data=data, images=5)
+    def model():
+        return returned
+
+    with pytest.raises(pytest.fail.Exception, match=says) as failed:
         model()
+    assert not failed.value.pytrace
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,9 @@ def test_other_names(audit, scotoma, tmp_path, digits_model):
     told(scotoma("train", "pgd", *common, *train, "--option", "step=3"), "did you mean 'steps'")
     told(scotoma("train", "pgd", *common, *train, "--option", "steps"), "write it as NAME=VALUE")
     told(scotoma("train", "pgd", *common, *train, "--option", "steps=2.5"), "want a whole number")
+    other = ("--arch", "wong-small", "--start", digits_model)
+    told(scotoma("train", "pgd", *common, *other), "is small-cnn; leave --arch out")
+    told(scotoma("train", "pgd", *common[:2]), "give --arch NAME and --threat NORM:SIZE: recipe")
     told(scotoma("train", "ensemble", *common, *train), "set --sources MODEL,MODEL")
     told(
         scotoma("train", "ensemble", *common, *train, "--sources", "missing.safetensors"),

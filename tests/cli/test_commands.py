@@ -6,6 +6,7 @@ import time
 import polars as pl
 import pytest
 
+from scotoma import __version__
 from scotoma.attacks import ATTACKS
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.probes import PROBES
@@ -24,7 +25,11 @@ def test_help_is_quick():
     assert any(seconds() < 1.0 for _ in range(3))
 
 
-@pytest.mark.parametrize("args", [(), ("--help",), ("audit", "--help")])
+def test_version(scotoma):
+    assert scotoma("--version").out == f"scotoma {__version__}\n"
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("-h",), ("audit", "--help"), ("audit", "-h")])
 def test_help(scotoma, args):
     ended = scotoma(*args)
     assert (ended.code, ended.err) == (0, "")

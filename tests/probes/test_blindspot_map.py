@@ -175,6 +175,18 @@ def test_a_model_that_classifies_nothing_correctly(tmp_path, digits, linear):
     options: dict = {"out": tmp_path / "run", "probes": [BlindSpotMap()], "limit": 20}
     report = scotoma.audit(Wrong(*linear), digits, "linf:0.1", force=True, **options)
     assert report["map"].verdict == "not applicable"
+    assert "classifies none" in report["map"].headline
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("families", "limit", "says"),
+    [(("scale-shift",), 1, "One image is too few"), (("hue", "tint"), 6, "hue, tint change colours")],
+)
+def test_a_map_without_anything_to_search_says_why(tmp_path, digits, linear, families, limit, says):
+    options: dict = {"probes": [BlindSpotMap(families)], "limit": limit, "attack": "fgsm"}
+    finding = scotoma.audit(linear, digits, "linf:0.1", out=tmp_path / "run", **options)["map"]
+    assert (finding.verdict, says in finding.headline) == ("not applicable", True)
 
 
 def test_families_must_be_known():

@@ -144,7 +144,7 @@ def proved(certified: int, n: int = 100) -> CertifiedSet:
         ([36], "weak"),
         ([35], "broken"),
         ([95, 0], "broken"),
-        ([], "holds"),
+        ([], "undecided"),
     ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(others, expected):

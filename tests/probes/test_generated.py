@@ -301,15 +301,19 @@ def test_people_judge_the_images_and_the_report_shows_it(audited, digits, scotom
     report = read_report(folder)
     shown = items(report)
     assert {item.kind for item in shown} == {"test", "wrong label", "valid", "rejected"}
-    key = run_key(report)
+    key = run_key(report.findings)
     seen = [(item.label + (item.kind == "wrong label")) % 10 for item in shown]
     lines = [f"{key},{item.id},{label},1" for item, label in zip(shown, seen, strict=True)]
     answers.write_text("\n".join(["run,id,answer,seconds", *lines]))
     ended = scotoma("judge", folder, "--answers", answers)
     assert ended.code == 0, ended.err
     assert "see the intended class in 100.0%" in ended.out
+    twice = scotoma("judge", folder, "--answers", answers, "--answers", answers)
+    assert (twice.code, "give each person's once" in twice.err) == (2, True)
     assert read_report(folder)["judge"].verdict == "holds"
     assert "Do people see the classes" in (folder / "report.html").read_text()
     assert scotoma("verify", folder).code == 0
+    audited(Trusting(but=3), generator=lighter(digits), images=60)
+    assert read_report(folder)["judge"].verdict == "holds", "the same audit again keeps it"
     answers.write_text("run,id,answer\nother,a,1\n")
     assert scotoma("judge", folder, "--answers", answers).code == 2

@@ -65,7 +65,7 @@ def test_images_are_shown_in_an_order_that_tells_nothing(report):
 
 
 def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
-    html = page(items(report), run_key(report), CLASSES, "Images")
+    html = page(items(report), run_key(report.findings), CLASSES, "Images")
     assert not re.search(r"https?://|src=\"(?!data:)|@import|<link", html)
     found = re.search(r'id="content">(.*?)</script>', html, re.DOTALL)
     assert found
@@ -78,7 +78,7 @@ def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
 def test_the_script_of_the_page_writes_what_is_read(report, tmp_path):
     """Answer by button and by key, go back once, and print the CSV into the page."""
-    html = page(items(report), run_key(report), CLASSES, "Images")
+    html = page(items(report), run_key(report.findings), CLASSES, "Images")
     script = """<script>
 const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
 document.querySelectorAll("#choices button")[2].click();
@@ -113,7 +113,7 @@ document.body.append(out);
     ],
 )
 def test_a_wrong_line_is_named(report, tmp_path, change, message):
-    line = {"run": run_key(report), "id": items(report)[0].id, "answer": "1", "seconds": "2"}
+    line = {"run": run_key(report.findings), "id": items(report)[0].id, "answer": "1", "seconds": "2"}
     lines = [line, line] if change is None else [line | change]
     path = tmp_path / "answers.csv"
     with path.open("w", newline="") as file:

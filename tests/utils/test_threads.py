@@ -50,7 +50,7 @@ def busy(monkeypatch):
     monkeypatch.delenv(POLICY, raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
-    monkeypatch.setattr(threads.os, "getloadavg", lambda: (1.0, 0.0, 0.0))
+    monkeypatch.setattr(threads, "LOAD_BEFORE", 1.0)
     warn_of_spinning.cache_clear()
     yield
     warn_of_spinning.cache_clear()
@@ -67,7 +67,7 @@ def test_spinning_threads_on_a_busy_machine_are_named_once(busy):
 @pytest.mark.parametrize("quiet", ["load", "one thread", "policy"])
 def test_nothing_is_said_where_it_does_not_matter(busy, monkeypatch, quiet):
     if quiet == "load":
-        monkeypatch.setattr(threads.os, "getloadavg", lambda: (0.3, 0.0, 0.0))
+        monkeypatch.setattr(threads, "LOAD_BEFORE", 0.3)
     elif quiet == "one thread":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     else:

@@ -309,6 +309,8 @@ def attack(
         return
     for line in summarise(records, claim.threat):
         typer.echo(line)
+    for note in claim.model.notes:
+        typer.echo(f"note {note}")
     typer.echo(f"records: {path}")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import app
+from scotoma.utils.errors import InputError
 
 
 @app.command()
@@ -18,7 +19,7 @@ def judge(
         typer.Option(help="CSV that the page has saved; once for each person."),
     ] = None,
 ) -> None:
-    """Write a page on which people judge the audit's images, or add their answers to the report."""
+    """Write a page on which people judge generated images, or add their answers to the report."""
     from scotoma.execution.store import write_whole
     from scotoma.report.judging import page
     from scotoma.report.publishing import publish
@@ -32,11 +33,14 @@ def judge(
     if not answers:
         path = folder / "judge.html"
         title = f"Images of {report.claim['data']}"
-        write_whole(path, page(shown, run_key(report), classes, title).encode())
+        write_whole(path, page(shown, run_key(report.findings), classes, title).encode())
         typer.echo(f"open {path} in a browser; it needs no network, and saves the answers as CSV")
         return
+    contents = [path.read_bytes() if path.is_file() else path for path in answers]
+    if len(set(contents)) < len(contents):
+        raise InputError("--answers: two files have the same answers; give each person's once")
     people = [read_answers(path, report, len(classes)) for path in answers]
-    finding = judgement(shown, people)
+    finding = judgement(shown, people, run_key(report.findings))
     save_finding(folder, finding)
     others = [each for each in report.findings if each.probe != PROBE]
     publish(folder, report.claim, [*others, finding], report.provenance)

@@ -102,12 +102,15 @@ def train(
     begun = None
     if start:
         begun = load_model(start, trust_pickle=trust_pickle).checked(loaded)
-        arch = begun.card.get("arch", "a model of your own")
+        own = begun.card.get("arch", "a model of your own")
+        if arch not in (None, own):
+            raise InputError(f"--arch {arch}: --start {start} is {own}; leave --arch out")
+        arch = own
     arch = arch or getattr(kind, "arch", None)
     threat = threat or getattr(kind, "claim", None)
-    for name, given in {"arch": arch, "threat": threat}.items():
-        if given is None:
-            raise InputError(f"give {name}=NAME: recipe {recipe} has no default")
+    wanted = {"arch=NAME": arch, "threat=NORM:SIZE": threat}
+    if missing := [name for name, given in wanted.items() if given is None]:
+        raise InputError(f"give {' and '.join(missing)}: recipe {recipe} has no default")
     if sources:
         known(recipe, "sources")
         options["sources"] = tuple(

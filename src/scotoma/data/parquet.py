@@ -105,6 +105,8 @@ def numbered(
     """
     if not len(values):
         raise InputError(f"{source}: there are no images")
+    if None in values:
+        raise InputError(f"{source}: row {values.index(None)} has no label (counted from 0)")
     if all(isinstance(value, str) for value in values):
         classes = tuple(sorted(set(values)))
         number = {name: label for label, name in enumerate(classes)}

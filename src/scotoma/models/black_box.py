@@ -148,6 +148,13 @@ def settle(model: Function, name: str, images: Tensor, labels: Tensor) -> Settle
                 f"{float(answers.max()):.3g} that are neither clearly logits nor clearly "
                 "probabilities; add outputs=logits or outputs=probabilities"
             )
+    elif outputs == "probabilities":
+        answers = _answers(model, limits, images)
+        if kind_of_outputs(answers) == "logits":
+            raise InputError(
+                f"model {name} returns values from {float(answers.min()):.3g} to "
+                f"{float(answers.max()):.3g}, which are no probabilities; outputs=logits is for these"
+            )
     return Settled(limits, outputs, tuple(notes))
 
 

@@ -79,7 +79,8 @@ def _to_fix(
     if threat is not None and threat.norm == "linf" and threat.eps >= 0.9:
         eps = f"{threat.eps:g}"
         yield f"eps {eps} lets every pixel become black or white: pixels lie in [0, 1]; {eps}/255?"
-    if checks.probabilities and not is_black_box(model.module):
+    black = is_black_box(model.module)
+    if checks.probabilities or (black and getattr(model.module, "outputs", "") == "probabilities"):
         yield "Return logits, not probabilities: gradients vanish where these are nearly 0 or 1."
     if checks.batched:
         yield "Predictions depend on the other images of a batch: then no rate is an image's own."

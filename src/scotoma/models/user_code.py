@@ -88,9 +88,10 @@ def _find(module: ModuleType, function: str, source: str, kind: str) -> Callable
         hint = nearest(function, own or names)
         raise InputError(f"{source}: has no function {function!r}; {hint}")
     if not callable(maker):
+        made = {"model": "a torch.nn.Module", "MAITE model": "a MAITE model, nor one itself"}
         raise InputError(
             f"{source}: {function} is {type(maker).__name__}, not a function that returns "
-            f"{'a torch.nn.Module' if kind == 'model' else 'images and labels'}"
+            f"{made.get(kind, 'images and labels')}"
         )
     return maker
 

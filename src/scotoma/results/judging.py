@@ -64,9 +64,9 @@ class Answers:
     classes: dict[str, int | None]
 
 
-def run_key(report: Report) -> str:
-    """Return what the answers to this run are marked with."""
-    parts = [finding for finding in report.findings if JUDGED in finding.images]
+def run_key(findings: Sequence[Finding]) -> str:
+    """Return what the answers to the images of these findings are marked with."""
+    parts = [finding for finding in findings if JUDGED in finding.images]
     digest = hashlib.sha256()
     for finding in parts:
         digest.update(np.ascontiguousarray(finding.images[JUDGED]).tobytes())
@@ -79,7 +79,7 @@ def items(report: Report) -> list[Item]:
     Raises:
         InputError: there are none.
     """
-    key, found = run_key(report), []
+    key, found = run_key(report.findings), []
     for finding in report.findings:
         if JUDGED not in finding.images:
             continue
@@ -89,7 +89,8 @@ def items(report: Report) -> list[Item]:
             found.append(Item(code, row["kind"], row["label"], row["valid"], image))
     if not found:
         raise InputError(
-            f"{report.folder}: this run has no images to judge; run the probe generated first"
+            f"{report.folder}: this run has no images to judge; the probe generated makes them, on "
+            "enough images"
         )
     return sorted(found, key=lambda item: item.id)
 
@@ -107,7 +108,7 @@ def read_answers(path: Path, report: Report, classes: int) -> Answers:
     Raises:
         InputError: the file cannot be read, is of another run, or has a wrong line.
     """
-    key, known, found = run_key(report), {item.id for item in items(report)}, {}
+    key, known, found = run_key(report.findings), {item.id for item in items(report)}, {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.DictReader(file))
@@ -170,8 +171,8 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
     return Estimate(value(np.arange(n)), float(low), float(high), n)
 
 
-def judgement(shown: Sequence[Item], people: Sequence[Answers]) -> Finding:
-    """Return the finding on what people answered."""
+def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -> Finding:
+    """Return the finding on what people answered about the images of `run_key`."""
     rows = [row for person in people for row in _by_kind(shown, person)]
     accepted = _agreement(shown, people, ("valid", "searched"))
     refused = _agreement(shown, people, ("rejected",))
@@ -195,6 +196,7 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers]) -> Finding:
         headline=headline,
         numbers={
             "people": len(people),
+            "run": key,
             **_columns("agreement_accepted", accepted),
             **_columns("agreement_rejected", refused),
             **_columns("controls_right", controls),

@@ -30,6 +30,7 @@ class ComposedTraining(ShiftedTraining):
         white: share of the contrast shifts that leave white as it is, beside those that are drawn
             so: after training on all shifts alike they are the last to stay open.
 
+    >>> from scotoma.claim import Threat
     >>> recipe = ComposedTraining(Threat("linf", 0.1))
     >>> 0.4 < recipe.change(torch.Generator()).contrast <= 1
     True

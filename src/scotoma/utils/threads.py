@@ -10,8 +10,8 @@ from pathlib import Path
 
 POLICY = "OMP_WAIT_POLICY"
 """Environment variable that OpenMP reads when torch is loaded."""
-
-
+BUSY = 0.5
+"""Mean number of other running programs from which a machine is busy."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux (cgroup 2) says how much processor time a container has: "200000 100000" is two."""
 
@@ -50,7 +50,7 @@ def sleep_while_waiting() -> None:
     to 20 times as long; on a quiet machine, sleeping ones take twice as long on small networks
     (docs/log.md). The user's own policy stays.
     """
-    if "torch" not in sys.modules and _load() > 0.5:
+    if "torch" not in sys.modules and LOAD_BEFORE > BUSY:
         os.environ.setdefault(POLICY, "PASSIVE")
 
 
@@ -59,14 +59,17 @@ def _load() -> float:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
+LOAD_BEFORE = _load()
+"""The load before this process did anything, which would count as another program later."""
+
+
 @cache
 def warn_of_spinning() -> None:
     """Warn once if threads spin beside other programs, which only a new process can change."""
     import torch
 
-    threads, cores = torch.get_num_threads(), usable_cores()
-    load = _load()
-    if threads > 1 and POLICY not in os.environ and load + threads > cores + 0.5:
+    threads, cores, load = torch.get_num_threads(), usable_cores(), LOAD_BEFORE
+    if threads > 1 and POLICY not in os.environ and load + threads > cores + BUSY:
         warnings.warn(
             f"this machine is busy (load {load:.1f} on {cores} cores), and the {threads} threads "
             f"of torch spin while they wait, which makes it many times slower; set "

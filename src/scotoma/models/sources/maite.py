@@ -22,7 +22,7 @@ def maite(rest: str, opening: Opening) -> Classifier:
     opening.only(f"maite:{rest}", "range", "outputs")
     if ":" not in rest:
         raise InputError(f"model 'maite:{rest}': want maite:MODULE:OBJECT or maite:FILE.py:OBJECT")
-    with function(rest, "model") as (found, _):
+    with function(rest, "MAITE model") as (found, _):
         made = isinstance(found, type) or not hasattr(found, "metadata")
         model: Any = run(found, f"{rest}()") if made else found
     return of_protocol(model, rest, opening)

@@ -95,8 +95,17 @@ class BlindSpotMap(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         result = self.search(Scout(run, settings, self.steps))
         if not result.families:
-            return lambda ledger: map_report.nothing_correct(self.question)
+            why = self._nothing(run, result)
+            return lambda ledger: map_report.nothing(self.question, why)
         return partial(map_report.describe, result, self.question, run, settings.attack, self.steps)
+
+    def _nothing(self, run: Run, result: SearchResult) -> str:
+        """Return why there was nothing to search."""
+        if not result.base.success.n:
+            return NOTHING_TO_ATTACK
+        if len(run.indices) < 2:
+            return "One image is too few: transforms are chosen on one half and reported on the other."
+        return f"These images are grey, and {', '.join(self.families)} change colours alone."
 
     def search(self, scout: Scout) -> SearchResult:
         """Attack all transforms, or the test set alone if no image is classified correctly."""

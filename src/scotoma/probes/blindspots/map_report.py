@@ -121,9 +121,9 @@ def _chosen(family: Family) -> tuple[float, float]:
     return family.chosen.robust_scaled.value, family.chosen.change
 
 
-def nothing_correct(question: str) -> Finding:
-    """Return the finding for a model that classifies no image correctly."""
-    return Finding(PROBE, question, "not applicable", LIMITS.rule, NOTHING_TO_ATTACK)
+def nothing(question: str, why: str) -> Finding:
+    """Return the finding where nothing was searched."""
+    return Finding(PROBE, question, "not applicable", LIMITS.rule, why)
 
 
 def describe(

@@ -40,6 +40,7 @@ RULE = (
     "harmless contrast shift the 95% interval of certified accuracy at alpha·eps lies below "
     f"{LEFT:.0%} of the certified accuracy at eps on the test set itself, or an attack succeeds "
     "inside a certified ball. Weak: it lies below the interval of the latter. Otherwise it holds. "
+    "Undecided: no contrast shift is shown to be harmless. "
     "Not applicable: the bound does not cover the network, or certifies no image of the test set."
 )
 
@@ -196,6 +197,8 @@ class Certificate(Probe):
 
     @staticmethod
     def _verdict(base: CertifiedSet, harmless: list[CertifiedSet]) -> Verdict:
+        if not harmless:
+            return "undecided"
         if any(each.scaled.high < LEFT * base.certified.value for each in harmless):
             return "broken"
         return (

@@ -23,6 +23,10 @@ from scotoma.validity.oracle import LEVEL, Calibration
 
 PROBE = "generated"
 SHOWN = 6
+NAMED = 5
+"""Most classes that a note names."""
+EXPECTED = 2
+"""Images for each class from which every class should have some."""
 VALID, SEARCHES, REJECTED, CONTROLS = 40, 20, 10, 15
 """Most images of each kind that people judge, and controls with right and with wrong labels."""
 TEST, MADE, SEARCHED = "test set", "generated, valid", "valid, or found near it"
@@ -238,6 +242,14 @@ def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
         f"The contrast of a generated image (standard deviation of its pixels) is "
         f"{measured.contrast:.2f} times that of a test image.",
     ]
+    missing = sorted(set(range(len(measured.classes))) - set(measured.made.labels.tolist()))
+    if missing and len(measured.made.labels) >= EXPECTED * len(measured.classes):
+        names = ", ".join(measured.classes[number] for number in missing[:NAMED])
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        notes.append(
+            f"No image was made of {names}{more}: the rate is that of the other classes, while the "
+            "test set has all."
+        )
     searched = measured.searched
     if searched is not None and measured.with_search is not None:
         notes.append(
