@@ -41,9 +41,10 @@ from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
 from scotoma.results.command import repeat
 from scotoma.results.finding import Finding
+from scotoma.results.judging import judged_before
 from scotoma.results.provenance import machine, merged
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
-from scotoma.results.saved import judged_before, save_finding
+from scotoma.results.saved import save_finding
 from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress

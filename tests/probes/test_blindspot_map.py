@@ -181,7 +181,10 @@ def test_a_model_that_classifies_nothing_correctly(tmp_path, digits, linear):
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(
     ("families", "limit", "says"),
-    [(("scale-shift",), 1, "One image is too few"), (("hue", "tint"), 6, "hue, tint change colours")],
+    [
+        (("scale-shift",), 1, "One image is too few"),
+        (("hue", "tint"), 6, "hue, tint change colours"),
+    ],
 )
 def test_a_map_without_anything_to_search_says_why(tmp_path, digits, linear, families, limit, says):
     options: dict = {"probes": [BlindSpotMap(families)], "limit": limit, "attack": "fgsm"}

@@ -113,7 +113,12 @@ document.body.append(out);
     ],
 )
 def test_a_wrong_line_is_named(report, tmp_path, change, message):
-    line = {"run": run_key(report.findings), "id": items(report)[0].id, "answer": "1", "seconds": "2"}
+    line = {
+        "run": run_key(report.findings),
+        "id": items(report)[0].id,
+        "answer": "1",
+        "seconds": "2",
+    }
     lines = [line, line] if change is None else [line | change]
     path = tmp_path / "answers.csv"
     with path.open("w", newline="") as file:

@@ -42,7 +42,6 @@ def options(
     pass
 
 
-
 INTERRUPTED = 130
 """The exit code after Ctrl-C, which newer versions of typer return in place of the exception."""
 

@@ -153,7 +153,7 @@ def settle(model: Function, name: str, images: Tensor, labels: Tensor) -> Settle
         if kind_of_outputs(answers) == "logits":
             raise InputError(
                 f"model {name} returns values from {float(answers.min()):.3g} to "
-                f"{float(answers.max()):.3g}, which are no probabilities; outputs=logits is for these"
+                f"{float(answers.max()):.3g}, which are no probabilities; say outputs=logits"
             )
     return Settled(limits, outputs, tuple(notes))
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.report import Report
+from scotoma.results.saved import read_finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Estimate, Rate, finite, rate
 
@@ -71,6 +72,14 @@ def run_key(findings: Sequence[Finding]) -> str:
     for finding in parts:
         digest.update(np.ascontiguousarray(finding.images[JUDGED]).tobytes())
     return digest.hexdigest()[:12]
+
+
+def judged_before(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
+    """Return what people said of the images of these findings, if they judged them before."""
+    if not (folder / "findings" / f"{PROBE}.json").exists():
+        return []
+    judged = read_finding(folder, PROBE)
+    return [judged] if judged.numbers.get("run") == run_key(findings) else []
 
 
 def items(report: Report) -> list[Item]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ from scotoma.results.finding import (
     RateOverHistogram,
     Scatter,
 )
-from scotoma.results.judging import PROBE as JUDGE
-from scotoma.results.judging import run_key
 from scotoma.utils.errors import InputError
 
 FIGURES = {
@@ -57,14 +54,6 @@ def read_finding(folder: Path, probe: str) -> Finding:
     worst = plain.get("worst") and tuple(plain["worst"])
     drawn = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
     return Finding(**plain | drawn)
-
-
-def judged_before(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
-    """Return what people said of the images of these findings, if they judged them before."""
-    if not (folder / "findings" / f"{JUDGE}.json").exists():
-        return []
-    judged = read_finding(folder, JUDGE)
-    return [judged] if judged.numbers.get("run") == run_key(findings) else []
 
 
 def public(finding: Finding) -> dict[str, Any]:

@@ -90,5 +90,5 @@ def test_what_is_said_must_mean_something(linear, tmp_path, digits_model):
 
 def test_outputs_that_are_said_are_compared_with_the_answers(linear, digits):
     model = load_model(lambda images: linear(images).numpy(), outputs="probabilities")
-    with pytest.raises(InputError, match=r"which are no probabilities; outputs=logits"):
+    with pytest.raises(InputError, match=r"which are no probabilities; say outputs=logits"):
         model.checked(digits)

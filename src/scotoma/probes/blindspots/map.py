@@ -28,6 +28,7 @@ from scotoma.probes.blindspots.transformed import (
     alpha_beta,
     contrast_shift,
 )
+from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
 from scotoma.transforms.space import Space
@@ -104,7 +105,9 @@ class BlindSpotMap(Probe):
         if not result.base.success.n:
             return NOTHING_TO_ATTACK
         if len(run.indices) < 2:
-            return "One image is too few: transforms are chosen on one half and reported on the other."
+            return (
+                "One image is too few: transforms are chosen on one half and reported on the other."
+            )
         return f"These images are grey, and {', '.join(self.families)} change colours alone."
 
     def search(self, scout: Scout) -> SearchResult:

@@ -21,7 +21,6 @@ from scotoma.probes.blindspots.transformed import (
     alpha_beta,
     gallery,
 )
-from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
