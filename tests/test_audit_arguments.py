@@ -21,9 +21,8 @@ def images(digits) -> tuple[Tensor, Tensor]:
 
 
 def audit(model: nn.Module, images: Any, threat: Any = "linf:0.1", **options: Any) -> Any:
-    return scotoma.audit(
-        model, images, threat, **{"probes": "robustness", "attack": "pgd"} | options
-    )
+    chosen: dict[str, Any] = {"probes": "robustness", "attack": "pgd", **options}
+    return scotoma.audit(model, images, threat, **chosen)
 
 
 @pytest.mark.parametrize("threat", [0.1, None, ("linf", 0.1)])

@@ -77,7 +77,7 @@ def test_an_attack_takes_any_function_and_labels_of_any_integers(attack):
 def test_settings_that_make_no_attack_are_refused():
     for settings in ({"steps": 0}, {"steps": "10"}, {"steps": 1.5}):
         with pytest.raises(InputError, match=r"steps=.*: want a whole number above 0"):
-            PGD("linf:0.2", **settings)
+            PGD("linf:0.2", **settings)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="queries=0"):
         Square("linf:0.2", queries=0)
     with pytest.raises(InputError, match=r"takes no size; write MinLinf\('linf'\)"):

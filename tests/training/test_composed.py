@@ -23,7 +23,7 @@ def test_every_family_takes_part_and_contrast_comes_last():
     for name in named:
         assert 30 < sum(name in each for each in kinds) < 70
     assert min(change.contrast for change in drawn) < 0.6
-    shifts = [change.parts[-1] for change in drawn]
+    shifts = [part for change in drawn for part in change.parts if isinstance(part, ScaleShift)]
     assert 0.3 < sum(s.beta > (1 - s.alpha) / 2 - 1e-9 for s in shifts) / 100 < 0.6
 
 
