@@ -169,6 +169,26 @@ REFERENCES = {
         sources=("mnist-small-pgd-03",),
         begins=True,
     ),
+    "mnist-small-pgd-composed-1": Reference(
+        "pgd-composed",
+        "mnist",
+        "wong-small",
+        "linf:0.3",
+        Schedule(8, 128, peak=3e-3),
+        options={"warmup": 0.01, "reach": 1.0, "white": 0.0},
+        sources=("mnist-small-pgd-shifted",),
+        begins=True,
+    ),
+    "mnist-small-pgd-composed": Reference(
+        "pgd-composed",
+        "mnist",
+        "wong-small",
+        "linf:0.3",
+        Schedule(10, 128, peak=2e-3),
+        options={"warmup": 0.01, "white": 0.5},
+        sources=("mnist-small-pgd-composed-1",),
+        begins=True,
+    ),
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
     ),
