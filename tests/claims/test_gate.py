@@ -252,7 +252,7 @@ def test_what_a_test_returns_wrongly_is_one_line(returned, data, says: str):
 @pytest.mark.parametrize(
     ("limit", "rule", "ends"),
     [
-        ("200", ">= 0.6", (0, "result=passed")),
+        pytest.param("200", ">= 0.6", (0, "result=passed"), marks=pytest.mark.slow),
         pytest.param("200", ">= 0.97", (1, "result=failed"), marks=pytest.mark.slow),
         pytest.param("20", ">= 0.75", (3, "result=undecided"), marks=pytest.mark.slow),
     ],

@@ -71,6 +71,7 @@ def check(tmp_path: Path, arguments: list[str], kills: list[tuple[int, float]]) 
     assert not list((folder / "run" / "units").glob(".*"))
 
 
+@pytest.mark.slow
 def test_kill_9_and_again(tmp_path, digits_model, scotoma, monkeypatch):
     arguments = command(
         digits_model,

@@ -33,6 +33,7 @@ def wong(models, digits, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_certificate_and_attack_stand_side_by_side(context, wong):
     with context(attack="min-linf", limit=LIMIT) as here:
         rows, finding = DigitsProvable().measure(here, "provable")

@@ -90,6 +90,7 @@ def test_what_the_test_set_predicts_and_what_is_left(finding):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow
 def test_between_the_cells_the_search_goes_on(tmp_path):
     probe = BlindSpotMap(("scale-shift",), resolution=2, lowest=0.6, rounds=2, steps=20, composed=0)
     found = find(tmp_path / "run", Hole(DEPTH), quadrants(0.01, 400), probe)

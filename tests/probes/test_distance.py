@@ -271,6 +271,7 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
     assert ratios == pytest.approx([6] * 5, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_extractor_from_the_command_line(tmp_path, scotoma, digits_model):
     code = tmp_path / "other.py"
     code.write_text(

@@ -111,6 +111,7 @@ def test_a_test_set_with_less_contrast_is_far(tmp_path, digits, grey):
     assert "far from the training data" in finding.headline
 
 
+@pytest.mark.slow
 def test_a_class_without_enough_images_is_left_out_and_said(tmp_path, digits):
     few = (digits.test.labels != 3) | (digits.test.labels.eq(3).cumsum(0) <= 5)
     kept = few.nonzero().squeeze(1)[:240]

@@ -118,6 +118,7 @@ def test_decoders_make_images_of_all_classes_with_gradients(digits):
     assert leaf.grad.abs().sum(1).min() > 0
 
 
+@pytest.mark.slow
 def test_a_flow_carries_noise_to_images_of_the_classes_that_it_was_trained_on(tmp_path):
     """Two classes of constant images: dark and light."""
     labels = torch.arange(200) % 2

@@ -269,6 +269,7 @@ def test_what_is_written(ask, natural, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("coarse")
+@pytest.mark.slow
 def test_without_other_models_two_checks_are_left_out(natural, digits, tmp_path):
     alone = replace(digits, train=None)
     finding = scotoma.audit(

@@ -183,6 +183,7 @@ def test_a_copy_of_the_model_makes_its_white_box_examples(tmp_path, digits, digi
     assert any("copy has the weights of the audited model" in note for note in finding.notes)
 
 
+@pytest.mark.slow
 def test_a_source_that_knows_nothing_is_told_and_breaks_little(tmp_path, digits, linear, others):
     torch.manual_seed(0)
     noise = named(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "noise", digits)
@@ -246,6 +247,7 @@ def test_the_gallery_begins_with_what_the_white_box_attack_missed(masked, digits
         assert caption[1] != f"classified as {caption[0]}"
 
 
+@pytest.mark.slow
 def test_each_source_is_attacked_once_for_all_targets(
     tmp_path, digits, linear, others, monkeypatch
 ):

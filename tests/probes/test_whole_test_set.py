@@ -12,6 +12,8 @@ from centroids import centroids
 from scotoma.claim import Stated
 from scotoma.claims.rules import apply, parse
 from scotoma.execution import records as rec
+from scotoma.probes.blindspots import probe as blindspots
+from scotoma.probes.blindspots.grid import MNIST_SHIFTS
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.robustness.probe import Robustness
@@ -114,7 +116,10 @@ def test_bad_options_are_one_line(options, says):
         Robustness(**options)
 
 
-def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(model, digits, tmp_path):
+def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(
+    model, digits, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(blindspots, "contrast_shifts", lambda data: MNIST_SHIFTS[:3])
     few = {"l2": ("ddn",), "linf": ("fmn-linf",)}
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     probes = [BlindSpots(), Norms(few, bounds=["l2:0.3"]), Transfer(sources=[other])]

@@ -126,6 +126,7 @@ def test_evaluation_is_dealt_out(digits, linear):
     assert steps.tolist() == pytest.approx([alone.loss_ratio, alone.cosine], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does_and_stay_together(tmp_path, digits, monkeypatch):
     ranks = together(
         tmp_path, ["train", "natural", *OPTIONS, *PACE], program=main, CUDA_VISIBLE_DEVICES=""

@@ -64,6 +64,7 @@ def quick(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
     return AnalysisBySynthesis(ClassVAEs(shape, classes), samples=500, steps=20)
 
 
+@pytest.mark.slow
 def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path, monkeypatch):
     # most of the time goes into evaluation, and into the search for latents
     monkeypatch.setattr(Synthesis, "evaluated", 40)

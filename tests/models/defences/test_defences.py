@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from once import once
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.defences import DEFENCES, defend
 from scotoma.models.defences.base import Fitted
@@ -34,7 +35,10 @@ COST = 0.03
 
 @pytest.fixture(scope="module")
 def defended(network, training) -> dict[str, nn.Module]:
-    return {name: defend(name, network, *training) for name in DEFENCES}
+    def make(path: Path) -> None:
+        torch.save({name: defend(name, network, *training) for name in DEFENCES}, path)
+
+    return torch.load(once("defended.pt", make), weights_only=False)
 
 
 def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
