@@ -190,6 +190,7 @@ def test_few(tmp_path):
 """
 
 
+@pytest.mark.slow
 def test_as_a_test_of_pytest(tmp_path):
     (tmp_path / "test_it.py").write_text(TESTS)
     environment = {

@@ -94,6 +94,7 @@ def test_train_audit_report(scotoma, tmp_path, monkeypatch):
     assert (tmp_path / "run" / "report.html").read_bytes() == page
 
 
+@pytest.mark.slow
 def test_map(scotoma, tmp_path, monkeypatch, digits_model):
     monkeypatch.chdir(tmp_path)
     options = ("--limit", 20, "--attack", "fmn-linf", "--steps", 5, "--families", "blur, gamma")

@@ -120,7 +120,9 @@ def test_a_network_that_cannot_see_contrast_holds(tmp_path, digits, digits_model
     assert plane.finding(claim, run, Settings(attack="min-linf")).verdict == "holds"
 
 
-@pytest.mark.parametrize(("depth", "verdict"), [(8.0, "weak"), (15.0, "broken")])
+@pytest.mark.parametrize(
+    ("depth", "verdict"), [pytest.param(8.0, "weak", marks=pytest.mark.slow), (15.0, "broken")]
+)
 def test_a_hole_in_the_grid_is_found(tmp_path, depth: float, verdict: str):
     hole, eps = Hole(depth, centre=(0.7, 0.0)), 0.005
     claim = make_claim(hole, quadrants(0.01, 400), Threat("linf", eps))

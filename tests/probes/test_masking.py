@@ -238,6 +238,7 @@ def test_training_in_another_norm_leaves_a_ball_that_is_flat_inside(mnist, ask):
     assert finding.verdict == "broken"
 
 
+@pytest.mark.slow
 def test_what_is_written(ask, natural, tmp_path, monkeypatch):
     hasty(monkeypatch)
     killed = GradientKiller(load_model(str(natural)).module)

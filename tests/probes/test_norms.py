@@ -393,6 +393,7 @@ def test_binary_synthesis_is_walked_across_the_threshold(measure, digits):
     assert rows["fmn-l2"]["backwards_per_image"] > 0
 
 
+@pytest.mark.slow
 def test_large_logits_hide_nothing_from_attacks_on_the_margin(measure, digits, digits_model):
     finding = measure(digits, Temperature(load_model(str(digits_model)).module), FEWER, limit=10)
     assert [row["masked"] for row in finding.tables["masking"]] == [False] * 3

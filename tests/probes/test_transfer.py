@@ -219,6 +219,7 @@ def masked(tmp_path, digits, linear, others) -> Finding:
     )
 
 
+@pytest.mark.slow
 def test_masked_gradients_are_found_out(masked, tmp_path, digits, linear, others):
     numbers = masked.numbers
     assert numbers["transfer_only"] > 20

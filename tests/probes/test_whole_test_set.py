@@ -17,6 +17,7 @@ from scotoma.probes.blindspots.grid import MNIST_SHIFTS
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.robustness.probe import Robustness
+from scotoma.probes.scored import Scored
 from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.errors import InputError
 
@@ -116,6 +117,7 @@ def test_bad_options_are_one_line(options, says):
         Robustness(**options)
 
 
+@pytest.mark.slow
 def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(
     model, digits, tmp_path, monkeypatch
 ):
@@ -140,3 +142,19 @@ def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(
     assert low <= truth <= high
     for probe in ("blindspots", "norms", "transfer"):
         assert any("strata by their margin" in note for note in some[probe].notes)
+
+
+def test_outcomes_are_weighed_by_strata_among_the_images_that_count():
+    """Of 100 images the 30 of least margin fall; 7 of those and 14 of the others were attacked."""
+    score = np.arange(100.0)
+    columns = {"index": np.arange(100), "label": 0, "prediction": 0, "score": score}
+    scored = Scored(pl.DataFrame(columns), stepped=True)
+    index = np.concatenate([np.arange(0, 30, 4)[:7], np.arange(30, 100, 5)])
+    known = scored.outcomes(index, index < 30)
+    assert known.success().value == pytest.approx(0.3, abs=0.06)
+    assert known.success().n == 21
+    assert (index < 30).mean() > 0.32, "which the share of the attacked is not"
+    fewer = scored.outcomes(index, index < 30, correct=np.arange(30))
+    assert fewer.success().value == 1.0
+    assert fewer.success().n == 7
+    assert np.isnan(scored.outcomes(index[:0], index[:0] < 30).success().value)
