@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from test_patched import Recorder, distance
 
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.claim import Threat
 from scotoma.training.composed import FAMILIES, ComposedTraining
 from scotoma.transforms.scale_shift import ScaleShift
 
@@ -25,23 +24,3 @@ def test_every_family_takes_part_and_contrast_comes_last():
     assert min(change.contrast for change in drawn) < 0.6
     shifts = [part for change in drawn for part in change.parts if isinstance(part, ScaleShift)]
     assert 0.3 < sum(s.beta > (1 - s.alpha) / 2 - 1e-9 for s in shifts) / 100 < 0.6
-
-
-def test_groups_are_attacked_in_the_ball_of_their_composition(grey, linear_grey, monkeypatch):
-    images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
-    drawn, change = [], ComposedTraining.change
-
-    def drawing(recipe, generator):
-        drawn.append(change(recipe, generator))
-        return drawn[-1]
-
-    monkeypatch.setattr(ComposedTraining, "change", drawing)
-    model, generator = Recorder(linear_grey), torch.Generator().manual_seed(0)
-    ComposedTraining(THREAT, groups=4, steps=5)(model, images, labels, 0.9, generator)
-    stay, *moved = model.seen
-    assert distance(stay, images[:5]) <= THREAT.eps + TOLERANCE
-    assert len(moved) == len(drawn) == 3
-    for number, (seen, one) in enumerate(zip(moved, drawn, strict=True), start=1):
-        eps = one.contrast * THREAT.eps
-        rows = slice(5 * number, 5 * number + 5)
-        assert 0.9 * eps < distance(seen, one(images[rows])) <= eps + TOLERANCE

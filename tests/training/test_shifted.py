@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from test_patched import Recorder, distance
 
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.training.composed import ComposedTraining
 from scotoma.training.shifted import ShiftedTraining
 
 THREAT = Threat("linf", 0.1)
 
 
-def test_groups_have_shifts_of_their_own_and_balls_that_shrink_with_them(
-    grey, linear_grey, monkeypatch
+@pytest.mark.parametrize("kind", [ShiftedTraining, ComposedTraining])
+def test_groups_have_changes_of_their_own_and_balls_that_shrink_with_them(
+    grey, linear_grey, monkeypatch, kind: type[ShiftedTraining]
 ):
     images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
-    drawn, draw = [], ShiftedTraining.drawn
+    drawn, draw = [], kind.change
 
     def drawing(recipe, generator):
         drawn.append(draw(recipe, generator))
         return drawn[-1]
 
-    monkeypatch.setattr(ShiftedTraining, "drawn", drawing)
+    monkeypatch.setattr(kind, "change", drawing)
     model, generator = Recorder(linear_grey), torch.Generator().manual_seed(0)
-    ShiftedTraining(THREAT, groups=4, steps=5)(model, images, labels, 0.9, generator)
+    kind(THREAT, groups=4, steps=5)(model, images, labels, 0.9, generator)
     assert len(model.seen) == 4
-    assert len({shift.alpha for shift in drawn}) == 3
+    assert len({change.contrast for change in drawn}) == 3
     stay, *moved = model.seen
     assert 0.9 * THREAT.eps < distance(stay, images[:5]) <= THREAT.eps + TOLERANCE
-    for number, (seen, shift) in enumerate(zip(moved, drawn, strict=True), start=1):
-        eps = shift.alpha * THREAT.eps
+    for number, (seen, change) in enumerate(zip(moved, drawn, strict=True), start=1):
+        eps = change.contrast * THREAT.eps
         rows = slice(5 * number, 5 * number + 5)
-        assert 0.9 * eps < distance(seen, shift(images[rows])) <= eps + TOLERANCE
+        assert 0.9 * eps < distance(seen, change(images[rows])) <= eps + TOLERANCE
 
 
 def test_shifts_stay_inside_and_some_keep_white_or_black():
