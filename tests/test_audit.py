@@ -96,7 +96,7 @@ def test_findings_have_the_schema_that_other_tools_read(found):
     assert [finding["probe"] for finding in found["findings"]] == list(PROBES)
     for finding in found["findings"]:
         assert list(finding) == ["probe", "verdict", "rule", "headline", "numbers", "tables"]
-        assert finding["verdict"] in ("holds", "weak", "broken", "not applicable")
+        assert finding["verdict"] in ("holds", "weak", "broken", "undecided", "not applicable")
         assert finding["rule"]
         assert finding["headline"].endswith(".")
 

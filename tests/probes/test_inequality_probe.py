@@ -449,7 +449,7 @@ def test_images_in_colour(tmp_path):
 def test_one_image_and_none(tmp_path, spot):
     one = measure(tmp_path / "one", OnePixelDecides(), spot, limit=1)
     assert one.numbers["n"] == 1
-    assert one.verdict == "weak", "one image shows nothing"
+    assert one.verdict == "undecided", "one image shows nothing"
     json.dumps(public(one), allow_nan=False)
 
     class Wrong(OnePixelDecides):
@@ -508,7 +508,7 @@ def cell(
         ([cell(0.95, 0.65)], "weak"),
         ([cell(0.45, 0.0)], "weak"),
         ([cell(0.95, 0.1, n=3)], "weak"),
-        ([cell(0.0, 0.0, n=5)], "weak"),
+        ([cell(0.0, 0.0, n=5)], "undecided"),
         ([cell(0.1, 0.9)], "holds"),
     ],
 )

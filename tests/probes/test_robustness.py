@@ -105,6 +105,9 @@ def test_examples_go_from_the_smallest_perturbation_to_the_largest(tmp_path, gre
         (0.9, 0.5, "weak"),
         (0.9, 0.5001, "broken"),
         (0.4, 0.2, "weak"),
+        (0.6, 0.2, "weak"),
+        (0.4, 0.1, "weak"),
+        (0.6, 0.1, "undecided"),
     ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(high, low, expected):

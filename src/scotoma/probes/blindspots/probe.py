@@ -11,7 +11,15 @@ from typing import Self
 from scotoma.claim import Claim
 from scotoma.execution.effort import Effort, is_default
 from scotoma.execution.run import Run
-from scotoma.probes.base import OF_CORRECT, Conclusion, Probe, Settings, columns, worst_rate
+from scotoma.probes.base import (
+    OF_CORRECT,
+    Conclusion,
+    Probe,
+    Settings,
+    columns,
+    correct,
+    worst_rate,
+)
 from scotoma.probes.blindspots.definition import (
     BROKEN,
     FALL,
@@ -225,6 +233,11 @@ def none_harmless(kind: str, n: int, limits: Limits = LIMITS) -> str:
 def _headline(base: TransformedSet, worst: TransformedSet) -> str:
     if base.success.n == 0:
         return NOTHING_TO_ATTACK
+    if base.success.low > base.limits.broken:
+        return (
+            "The claim is broken on the test set itself, so that a contrast shift cannot void it: "
+            f"attacks fool {correct(base.success)} without one."
+        )
     if worst is base:
         return none_harmless("contrast shift of the grid", base.accuracy.n, base.limits)
     kind, amount = _change(worst)

@@ -103,7 +103,8 @@ def rule(limits: Limits) -> str:
         "as the difference of the two errors: broken if one error at important places lies above "
         f"{limits.broken:.0%} and its gap above {100 * limits.wide:.0f} points, both with "
         "intervals that hold for all these changes at once with 95%; holds if the 95% intervals of "
-        f"all gaps lie below {100 * limits.narrow:.0f} points; else weak"
+        f"all gaps lie below {100 * limits.narrow:.0f} points; weak if one gap lies above 0, with "
+        "an interval that holds for all at once; else undecided"
     )
 
 
@@ -112,7 +113,9 @@ def verdict(cells: list[Cell], limits: Limits = LIMITS) -> Verdict:
     few = [cell for cell in cells if cell.few]
     if any(breaks(cell, len(few), limits) for cell in few):
         return "broken"
-    return "holds" if all(cell.gap.high < limits.narrow for cell in few) else "weak"
+    if all(cell.gap.high < limits.narrow for cell in few):
+        return "holds"
+    return "weak" if any(cell.gap_of(len(few)).low > 0 for cell in few) else "undecided"
 
 
 def breaks(cell: Cell, of: int, limits: Limits) -> bool:
@@ -142,6 +145,9 @@ def _headline(decided: Verdict, readings: list[ModelAnalysis], worst: Cell) -> s
     lead = {
         "broken": "A handful of pixels carries the prediction",
         "weak": "A few pixels carry more of the prediction than others",
+        "undecided": (
+            "Too few images to tell whether the most important pixels matter more than others"
+        ),
         "holds": "No handful of pixels carries the prediction",
     }[decided]
     plan, error, chance = readings[0].plan, worst.error("importance"), worst.error("random")

@@ -24,7 +24,9 @@ def rule(holds: float, broken: float) -> str:
     return (
         "for the attack success rates within the bounds of the norms other than the claim's: "
         f"broken if the interval lies above {broken:.0%} in one norm, holds if it lies below "
-        f"{holds:.0%} in all, else weak. The intervals hold for these norms at once with 95%"
+        f"{holds:.0%} in all, undecided if one reaches from below {holds:.0%} to above "
+        f"{broken:.0%} and the others hold, else weak. The intervals hold for these norms at once "
+        "with 95%"
     )
 
 
@@ -98,7 +100,7 @@ def _highest(readings: dict[str, NormAnalysis]) -> tuple[float, str] | None:
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    held, order = set(verdicts), ("broken", "weak", "holds")
+    held, order = set(verdicts), ("broken", "weak", "undecided", "holds")
     for verdict in order:
         if verdict in held:
             return verdict
@@ -120,6 +122,9 @@ def _headline(claim: Claim, readings: dict[str, NormAnalysis], verdicts: dict[st
     said = {
         "broken": f"The claim of {claimed} does not extend to {names}: {figures}.",
         "weak": f"The claim of {claimed} extends only in part to {names}: {figures}.",
+        "undecided": (
+            f"Too few images to tell whether the claim of {claimed} extends to {names}: {figures}."
+        ),
         "holds": f"The claim of {claimed} extends to {names}: {figures}.",
     }
     return " ".join(

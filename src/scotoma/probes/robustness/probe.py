@@ -344,7 +344,8 @@ def rule(holds: float = HOLDS, broken: float = BROKEN) -> str:
     """Return how `verdict` decides."""
     return (
         f"holds if the 95% interval of the attack success rate at eps lies below {holds:.0%}, "
-        f"broken if it lies above {broken:.0%}, else weak"
+        f"broken if it lies above {broken:.0%}, undecided if it reaches from below {holds:.0%} to "
+        f"above {broken:.0%}, else weak"
     )
 
 
@@ -352,4 +353,8 @@ def verdict(success: Rate, holds: float = HOLDS, broken: float = BROKEN) -> Verd
     """Return the verdict of `rule` on an attack success rate."""
     if success.n == 0:
         return "not applicable"
-    return "holds" if success.high < holds else "broken" if success.low > broken else "weak"
+    if success.high < holds:
+        return "holds"
+    if success.low > broken:
+        return "broken"
+    return "undecided" if success.low < holds and success.high > broken else "weak"
