@@ -118,18 +118,20 @@ def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
     run = Run(claim, tmp_path, limit=300, progress=progress)
     probes = {"asks": Asks(), "again": Asks()}
     outcome = measure(probes, run.claim, run, Settings())
-    assert all(probe.seen == [50, 300] for probe in probes.values())
+    assert all(probe.seen == [10, 50, 300] for probe in probes.values())
     assert [line.split(" in ")[0] for line in progress.lines] == [
+        "asks, 10 images",
+        "again, 10 images",
         "asks, 50 images",
         "again, 50 images",
         "asks, 300 images",
         "again, 300 images",
     ]
-    assert progress.lines[0].endswith(": holds so far. 50 images")
-    assert all(not finding.headline.startswith("50") for finding in outcome.findings(run.ledger))
+    assert progress.lines[0].endswith(": holds so far. 10 images")
+    assert all(finding.headline.startswith("300") for finding in outcome.findings(run.ledger))
     few = run.subset(run.indices[:150])
     measure(probes, few.claim, few, Settings())
-    assert probes["asks"].seen[2:] == [150]
+    assert probes["asks"].seen[3:] == [150]
 
 
 def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, digits):

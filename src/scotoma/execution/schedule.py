@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from scotoma.claim import Claim
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.ranks import ranks
@@ -25,20 +27,21 @@ if TYPE_CHECKING:
 
 CHEAP_FIRST = (
     "robustness",
-    "distance",
-    "divergence",
     "inequality",
-    "transfer",
     "masking",
-    "blindspots",
     "generated",
+    "transfer",
+    "distance",
+    "blindspots",
     "norms",
+    "divergence",
 )
-"""Order of probes before any was timed; `distance` uses the records of `robustness`."""
+"""Order of probes before any was timed; the others use the records of `robustness`, and
+`divergence` compares whole data sets, however few images are attacked."""
 
-EARLY = 4
-"""Multiple of the first images from which an audit that somebody watches begins with these alone,
-so that all probes say something soon. Attacks are not run twice, other measurements may be."""
+EARLY, EVERY = 200, 5
+"""Images from which an audit that somebody watches begins with every fifth of the first work unit,
+then that unit, so that all probes say something soon. Only these few are attacked twice."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,8 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
     Within a budget all probes measure the first 50 images, then 250, and so on
     (`sampling.stages`), in order of the time that they took before. When the time ends, or the user
     stops the audit, the evidence of each probe is that on the images reached. Without one, but with
-    somebody watching, a long audit begins with the first 50. A probe that fails does not take the
-    others with it.
+    somebody watching, a long audit begins with 10 images and then 50. A probe that fails does not
+    take the others with it.
 
     Raises:
         KeyboardInterrupt: the audit was stopped before any probe had measured.
@@ -188,13 +191,11 @@ def _measure(
 ) -> None:
     """Fill in each probe's report and the run on its images, stage by stage."""
     probes, run = outcome.probes, outcome.run
-    limited, total = run.budget.seconds is not None, len(run.indices)
-    first = [FIRST] if run.progress.visible and total >= EARLY * FIRST else []
-    ends = stages(total) if limited else [*first, total]
-    order = sorted(probes, key=_usual) if limited else list(probes)
-    with run.progress.bar("probes", len(probes) * len(ends)) as advance:
-        for n in ends:
-            part, seconds = run if n == total else run.subset(run.indices[:n]), {}
+    limited, total, parts = run.budget.seconds is not None, len(run.indices), _parts(run)
+    order = sorted(probes, key=_usual) if limited or len(parts) > 1 else list(probes)
+    with run.progress.bar("probes", len(probes) * len(parts)) as advance:
+        for images in parts:
+            part, seconds = run if len(images) == total else run.subset(images), {}
             for name in [name for name in order if name not in outcome.failed]:
                 began = time.monotonic()
                 with outcome._surviving(name):
@@ -209,6 +210,16 @@ def _measure(
                 advance(1)
             if limited:
                 order.sort(key=lambda name: seconds.get(name, 0.0))
+
+
+def _parts(run: Run) -> list[Tensor]:
+    """Return the images of each stage; the last has all."""
+    images, total = run.indices, len(run.indices)
+    if run.budget.seconds is not None:
+        return [images[:n] for n in stages(total)]
+    if run.progress.visible and total >= EARLY:
+        return [images[:FIRST:EVERY], images[:FIRST], images]
+    return [images]
 
 
 def _so_far(name: str, report: Conclusion, run: Run, seconds: float) -> str:
