@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
 from scotoma.metrics.two_sample import (
     Neighbours,
+    _area,
     classifier_comparison,
     intrinsic_dimension,
     knn_comparison,
@@ -158,3 +160,10 @@ def test_the_divergence_of_all_points_is_the_value_of_the_comparison():
     measured = knn_comparison(train, test, draws=3)
     assert measured is not None
     assert knn_divergence(train, test) == measured.value
+
+
+def test_the_area_is_that_of_scikit_learn_with_ties_and_without():
+    draw = np.random.default_rng(0)
+    for low, high in (draw.normal(size=(2, 40)), draw.integers(0, 3, (2, 40)).astype(float)):
+        labels, scores = np.repeat([0, 1], 40), np.concatenate([low, high])
+        assert _area(low, high) == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)

@@ -236,14 +236,29 @@ def two_sample_auc(first: np.ndarray, second: np.ndarray, seed: int = 0) -> floa
     1.0
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
+    from sklearn.model_selection import StratifiedKFold
     from threadpoolctl import threadpool_limits
 
     points, labels = np.concatenate([first, second]), np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    areas = []
     with threadpool_limits(1):  # which wait for each other more than they compute
-        areas = cross_val_score(LogisticRegression(), points, labels, cv=folds, scoring="roc_auc")
-    return float(areas.mean())
+        for seen, held_out in folds.split(points, labels):
+            fitted = LogisticRegression().fit(points[seen], labels[seen])
+            scores, second_ones = fitted.decision_function(points[held_out]), labels[held_out] == 1
+            areas.append(_area(scores[~second_ones], scores[second_ones]))
+    return float(np.mean(areas))
+
+
+def _area(low: np.ndarray, high: np.ndarray) -> float:
+    """Return the share of pairs of which `high` has the larger score; ties count as half.
+
+    It is the area under the ROC curve, without the checks of scikit-learn, which take longer than
+    the fit.
+    """
+    order = np.sort(low)
+    below = np.searchsorted(order, high, "left") + np.searchsorted(order, high, "right")
+    return float(below.mean() / (2 * len(low)))
 
 
 def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generator) -> np.ndarray:
