@@ -320,3 +320,12 @@ def test_image_files(audit, scotoma, tmp_path):
     told(audit("--size", "8", data="folder:images"), "dog/1.png: cannot be read as an image")
     told(audit("--on-error", "ask", data="folder:images"), "want refuse or skip")
     assert not (tmp_path / "run").exists()
+
+
+def test_options_of_probes_that_do_not_run(audit):
+    told(
+        audit("--probes", "norms,masking", "--layer", "0"),
+        "--layer 0 is an option of distance and divergence, which do not run; probes are norms",
+    )
+    told(audit("--probes", "norms", "--precision", "0.02"), "robustness, which does not run")
+    told(audit("--probes", "norms", "--sources", "a.safetensors,b"), "--sources a.safetensors,b is")

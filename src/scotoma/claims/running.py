@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,18 @@ RESOLVED = "claim.toml"
 
 UNSET = (None, (), [])
 """Values of options that nobody gave."""
+
+TAKEN_BY = {
+    "precision": ("robustness",),
+    "sampling": ("robustness",),
+    "layer": ("distance", "divergence"),
+    "extractor": ("distance",),
+    "bounds": ("norms",),
+    "reference": ("inequality",),
+    "generator": ("generated",),
+    "sources": ("transfer", "masking"),
+}
+"""Options of an audit that only some probes take."""
 
 
 def run(request: Request, progress: Progress | None = None, command: str | None = None) -> Report:
@@ -92,6 +105,31 @@ def expected(request: Request) -> Forecast:
         return forecast(run, probes, WHOLE if request.thorough else None)
 
 
+def check_taken(request: Request, given: Iterable[str]) -> None:
+    """Raise `InputError` if one of the `given` options is of probes that do not run.
+
+    >>> from scotoma.claim import Threat
+    >>> request = Request("m", "digits", Threat("linf", 0.1), probes=("norms",), layer="fc2")
+    >>> check_taken(request, ["layer"])
+    Traceback (most recent call last):
+        ...
+    scotoma.utils.errors.InputError: layer=fc2 is an option of distance and divergence, which do ...
+    """
+    from scotoma.attacks import takes
+
+    for name in given:
+        probes = TAKEN_BY.get(name, ())
+        if not probes or not request.probes or {*probes} & {*request.probes}:
+            continue
+        if name == "sources" and takes(request.attack, "sources"):
+            continue
+        value, be = getattr(request, name), "does" if len(probes) == 1 else "do"
+        raise InputError(
+            f"{name}={','.join(value) if isinstance(value, tuple) else value} is an option of "
+            f"{' and '.join(probes)}, which {be} not run; probes are {', '.join(request.probes)}"
+        )
+
+
 def _loaded(request: Request) -> tuple[Classifier, Dataset]:
     """Return the model and its images."""
     from scotoma.models.pairing import load_pair
@@ -115,19 +153,19 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
     from scotoma.transforms import TRANSFORMS
 
     extractor, reference = request.extractor, request.reference
-    options: dict[str, dict[str, Any]] = {
-        "robustness": {"precision": request.precision, "sampling": request.sampling},
-        "distance": {"layer": request.layer, "extractor": extractor and load(extractor)},
-        "divergence": {"layer": request.layer},
-        "norms": {"bounds": list(request.bounds)},
-        "inequality": {"reference": reference and load(reference)},
-        "transfer": {"sources": others},
-        "generated": {"generator": request.generator},
-        "masking": {"sources": others},
+    options: dict[str, Any] = {name: getattr(request, name) for name in TAKEN_BY} | {
+        "extractor": extractor and load(extractor),
+        "reference": reference and load(reference),
+        "bounds": list(request.bounds),
+        "sources": others,
     }
     chosen = [
         PROBES[name](
-            **{key: value for key, value in options.get(name, {}).items() if value not in UNSET},
+            **{
+                key: value
+                for key, value in options.items()
+                if name in TAKEN_BY[key] and value not in UNSET
+            },
             **of_probe(request.thresholds, name),
         )
         for name in request.probes or PROBES

@@ -95,7 +95,7 @@ def audit(
     from scotoma.claim import Threat
     from scotoma.claims.file import read_claim
     from scotoma.claims.request import Request
-    from scotoma.claims.running import expected, run
+    from scotoma.claims.running import check_taken, expected, run
 
     flags = {
         "data": data,
@@ -132,6 +132,7 @@ def audit(
             if flags[name] is None:
                 raise InputError(f"--{name} is missing; a claim file would have it")
         request = Request(model, **flags)  # type: ignore[arg-type]
+    check_taken(request, [name for name in flags if is_typed(context, name)])
     if dry_run:
         typer.echo("\n".join(expected(request).lines()))
         return
