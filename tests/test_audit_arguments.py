@@ -115,3 +115,16 @@ def test_attacks_that_do_not_need_it_decide(linear, images):
     expected = audit(linear, images, attack="square")["robustness"].verdict
     assert audit(Cut(linear), images, attack="square")["robustness"].verdict == expected
     assert audit(Large(linear), images, attack="min-linf")["robustness"].verdict != "undecided"
+
+
+def test_what_hides_a_gradient_counts_without_the_masking_probe(linear, images):
+    few = (images[0][:30], images[1][:30])
+    sound, cut = (
+        audit(each, few, "linf:0.0005", attack="strong") for each in (linear, Cut(linear))
+    )
+    assert sound["robustness"].verdict == "holds"
+    assert cut["robustness"].verdict == "undecided"
+    assert "the gradient is cut" in cut["robustness"].notes[0]
+    assert apply(parse("robust_accuracy >= 0.01"), cut).result == "undecided"
+    got_around = audit(Cut(linear), few, "linf:0.3", attack="strong")
+    assert got_around["robustness"].verdict == "broken"

@@ -185,7 +185,7 @@ def audit(
             return _published_by_the_first(folder)
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
-        doubt = _doubt(settings, claim)
+        doubt = _doubt(settings, claim, "masking" in prepared)
         drawn = _noted(outcome.findings(ledger), effort, scaled, claim, settings)
         findings = withheld(drawn, settings.attack, doubt)
         if keep == "none":
@@ -259,12 +259,15 @@ def _noted(
     return noted
 
 
-def _doubt(settings: Settings, claim: Claim) -> str:
-    """Return why the gradient that the audit attack follows leads nowhere; "" if it may lead.
+def _doubt(settings: Settings, claim: Claim, judged: bool) -> str:
+    """Return why attacks that fail may be no evidence; "" if nothing is known.
 
-    `strong` adapts to the model by itself.
+    `strong` adapts to a model that hides its gradient; whether that helped says the masking probe,
+    unless it is not among the probes, by which nothing is `judged`. Other attacks do not adapt.
     """
     attack, model = settings.make_attack(claim.threat), claim.model
+    if settings.attack == "strong" and not judged:
+        return "; ".join(settings.plan.mechanisms)
     if settings.attack == "strong" or settings.gradient != "exact" or not follows_gradients(attack):
         return ""
     if model.gradient != "yes":

@@ -249,6 +249,18 @@ class Redness(nn.Module):
         return torch.stack([-position, position], 1)
 
 
+@pytest.mark.parametrize(("fooled", "expected"), [(0, "holds"), (4, "undecided"), (16, "weak")])
+def test_a_fall_that_twenty_images_do_not_show_is_undecided(fooled: int, expected: str):
+    def of(shift: ScaleShift | None, n: int) -> TransformedSet:
+        columns = {"index": range(20), "label": [0] * 20, "prediction": [0] * 20}
+        sizes = np.where(np.arange(20) < n, 0.05, np.inf)
+        frame = pl.DataFrame({**columns, "success": np.isfinite(sizes), "linf": sizes})
+        return TransformedSet(shift, frame, Threat("linf", 0.2))
+
+    shifts = [of(ScaleShift(0.9, 0.01 * i), fooled if i == 3 else 0) for i in range(10)]
+    assert verdict(of(None, 0), shifts) == expected
+
+
 def test_photographs_are_tinted(tmp_path, unjudged):
     labels = np.arange(400) % 2
     images = np.full((400, 3, 68, 68), 0.5, np.float32)

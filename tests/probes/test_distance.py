@@ -345,6 +345,7 @@ def rates(near: tuple[float, float], far: tuple[float, float]) -> tuple[Rate, Ra
         ((0.6, 0.9), (0.7, 0.9), 0.2, "holds"),
         ((0.6, 0.9), (0.7, 0.9), -0.1, "weak"),
         ((0.0, 0.1), (0.0, 0.1), math.nan, "holds"),
+        ((0.0, 0.5), (0.0, 0.5), math.nan, "undecided"),
     ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
@@ -352,6 +353,12 @@ def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
         Distance()._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100))
         == expected
     )
+
+
+def test_few_images_do_not_show_that_distance_says_nothing():
+    near, far = rates((0.0, 0.5), (0.0, 0.5))
+    assert Distance()._verdict(near, far, Correlation(-0.1, -0.51, 0.4, 10)) == "undecided"
+    assert Distance()._verdict(near, far, Correlation(-0.1, -0.5, 0.4, 10)) == "holds"
 
 
 def test_what_is_not_known_is_not_said():

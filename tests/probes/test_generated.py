@@ -185,11 +185,14 @@ def test_a_latent_search_finds_the_boundary_of_a_linear_model_and_stays_near():
 
 
 def test_the_verdict_needs_the_interval_of_the_difference():
-    assert verdict(HIGH, LOW, difference(HIGH, LOW).low) == "broken"
-    assert verdict(rate(np.arange(100) < 30), LOW, 0.1) == "weak"
-    assert verdict(LOW, LOW, difference(LOW, LOW).low) == "holds"
-    assert verdict(HIGH, HIGH, 0.1) == "not applicable"
-    assert verdict(NONE, LOW, np.nan) == "not applicable"
+    assert verdict(HIGH, LOW, difference(HIGH, LOW)) == "broken"
+    some = rate(np.arange(100) < 30)
+    assert verdict(some, LOW, difference(some, LOW)) == "weak"
+    assert verdict(LOW, LOW, difference(LOW, LOW)) == "holds"
+    few = rate(np.zeros(3, bool))
+    assert verdict(few, few, difference(few, few)) == "undecided"
+    assert verdict(HIGH, HIGH, difference(HIGH, HIGH)) == "not applicable"
+    assert verdict(NONE, LOW, difference(NONE, LOW)) == "not applicable"
 
 
 def test_the_interval_of_a_difference_is_newcombe_s():

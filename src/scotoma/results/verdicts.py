@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from scotoma.results.finding import Finding
+import numpy as np
 
+from scotoma.results.finding import Finding
+from scotoma.utils.stats import Rate, paired_difference
+
+FINDS_ITS_WAY = 0.9
+"""Success rate of all attacks above which masked gradients hide little."""
 WITHHELD = ("holds", "weak")
 """Verdicts that rest on attacks that fail; an image that is fooled is fooled, whatever hides."""
 UNTOUCHED = ("masking", "divergence")
@@ -25,6 +30,34 @@ DOUBTED = (
 )
 
 
+HIDDEN = (
+    "Undecided: {doubt}, and no attack of this audit is shown to get around it (the probe masking "
+    "looks closer), so attacks that fail are no evidence. Otherwise the verdict would be {verdict}."
+)
+
+
+def circumvented(
+    success: Rate, own: np.ndarray, exact: np.ndarray, *, mechanisms: bool = True
+) -> bool:
+    """Return whether an audit got around what hides the model's gradient.
+
+    Either little is left to hide, or other gradients lead to more success than the exact one did.
+
+    Args:
+        success: success rate of all attacks.
+        own: whether the audit's attack, adapted to the model, fools each image, bool (n,).
+        exact: whether attacks along the exact gradient do, bool (n,).
+        mechanisms: whether the look at the model named what hides its gradient.
+
+    >>> from scotoma.utils.stats import rate
+    >>> fooled = np.arange(50) < 30
+    >>> circumvented(rate(fooled), fooled, np.zeros(50, bool))
+    True
+    """
+    gained = paired_difference(own, exact)
+    return success.low > FINDS_ITS_WAY or (mechanisms and gained.low > 0)
+
+
 def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> list[Finding]:
     """Return the findings, undecided where they rest on gradients that mislead attacks.
 
@@ -39,7 +72,7 @@ def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> 
     ['undecided', 'broken']
     """
     hidden = blind(findings, doubt)
-    reason = DOUBTED if doubt else REASON
+    reason = REASON if not doubt else HIDDEN if attack == "strong" else DOUBTED
     return [
         replace(
             finding,
@@ -62,7 +95,6 @@ def blind(findings: Sequence[Finding], doubt: str = "") -> bool:
         findings: those of the audit.
         doubt: why the gradient that the audit attack follows leads nowhere; "" if it does lead.
     """
-    masking = [finding.numbers for finding in findings if finding.probe == "masking"]
-    if any(numbers.get("circumvented") for numbers in masking):
-        return False
-    return bool(doubt) or any(numbers.get("masked") for numbers in masking)
+    numbers = {finding.probe: finding.numbers for finding in findings}
+    seen = numbers.get("masking") or numbers.get("robustness") or {}
+    return not seen.get("circumvented") and bool(doubt or seen.get("masked"))

@@ -68,7 +68,8 @@ class Limits:
         """What a harmless transform is."""
         return (
             f"A transform is harmless if it costs at most {points(self.harmless)} of accuracy by "
-            "the 95% interval of the paired difference over the whole test set."
+            "the 95% interval of the paired difference over the whole test set (at most "
+            f"{SCREENED} test images for each audited one)."
         )
 
     @property
@@ -77,10 +78,12 @@ class Limits:
         return (
             f"{self.is_harmless} {SCALED} Weak: under a harmless transform robust accuracy is more "
             f"than {points(self.fall)} below that of the same images before it. Broken: also, more "
-            f"than {self.broken:.0%} of the correctly classified images are fooled. Otherwise it "
-            "holds. Each has to follow from 95% intervals that hold for all harmless transforms at "
-            "once. Not applicable: the 95% interval of the success rate on the test set itself "
-            f"lies above {self.broken:.0%}. Undecided: no transform is shown to be harmless."
+            f"than {self.broken:.0%} of the correctly classified images are fooled. Each has to "
+            "follow from 95% intervals that hold for all harmless transforms at once. Undecided: "
+            "no transform is shown to be harmless, or a fall is measured that would be weak but "
+            f"does not follow, or an interval reaches falls of more than {points(self.broken)}. "
+            "Otherwise it holds. Not applicable: the 95% interval of the success rate on the test "
+            f"set itself lies above {self.broken:.0%}."
         )
 
 
@@ -132,4 +135,10 @@ def verdict(base: TransformedSet, harmless: Sequence[TransformedSet]) -> Verdict
     weak = [s for s, spot in zip(harmless, blind(base, harmless), strict=True) if spot]
     if any(rate(each.fooled_scaled, len(harmless)).low > broken for each in weak):
         return "broken"
-    return "weak" if weak else "holds"
+    if weak:
+        return "weak"
+    unclear = any(
+        fall.n > 0 and (fall.value > base.limits.fall or fall.high > broken)
+        for fall in falls(base, harmless)
+    )
+    return "undecided" if unclear else "holds"

@@ -34,6 +34,7 @@ from scotoma.probes.base import (
 )
 from scotoma.probes.distance.analysis import RAW, UNIT, DistanceAnalysis
 from scotoma.probes.distance.trend import FIFTHS, Trend
+from scotoma.probes.robustness.probe import HOLDS
 from scotoma.results.finding import Finding, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
@@ -43,6 +44,8 @@ from scotoma.utils.stats import Correlation, Rate, difference, spearman
 NEIGHBOURS = 5
 BROKEN = 0.5
 """Success rate on the farthest fifth above which the claim fails there."""
+STRONG = -0.5
+"""Rank correlation that "holds" must exclude: distance would then say much about robustness."""
 SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
 """(alpha, beta) of the images measured beside the test set; Figure 5 of Zhang et al. 2019."""
 SCORES = ("distance", "unit", "length", "density", "margin")
@@ -266,14 +269,20 @@ class Distance(Probe):
             f"Broken: the 95% interval of the success rate at eps lies above {self.broken:.0%} on "
             "the farthest fifth of the images, and that of its difference from the nearest fifth "
             "above zero. Weak: distance and smallest perturbation have a negative rank correlation "
-            "whose interval excludes zero. Otherwise it holds. Not applicable: no training split, "
-            f"or fewer than {FIFTHS} images classified correctly."
+            "whose interval excludes zero. Undecided: the interval reaches below "
+            f"{STRONG}, or there is no correlation and the success rate on the farthest fifth may "
+            f"lie above {HOLDS:.0%}. Otherwise it holds. Not applicable: no training split, or "
+            f"fewer than {FIFTHS} images classified correctly."
         )
 
     def _verdict(self, near: Rate, far: Rate, overall: Correlation) -> Verdict:
         if far.n and far.low > self.broken and difference(far, near).low > 0:
             return "broken"
-        return "weak" if overall.high < 0 else "holds"
+        if overall.high < 0:
+            return "weak"
+        if math.isnan(overall.value):
+            return "holds" if far.high < HOLDS else "undecided"
+        return "holds" if overall.low >= STRONG else "undecided"
 
     @staticmethod
     def _headline(raw: Trend, unit: Trend) -> str:

@@ -18,7 +18,7 @@ from scotoma.probes.robustness.probe import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
 from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger
-from scotoma.utils.stats import Rate, finite, rate
+from scotoma.utils.stats import Estimate, Rate, finite, rate
 from scotoma.validity.oracle import LEVEL, Calibration
 
 PROBE = "generated"
@@ -38,22 +38,25 @@ def rule(broken: float) -> str:
         "Success on valid generated images is compared with that on the test set, at eps. Broken: "
         "the 95% interval of the difference lies above 0, and the interval of the success rate on "
         f"generated images above {broken:.0%}: the claim does not reach images of its own classes. "
-        "Weak: the interval of the difference lies above 0. Otherwise it holds. Not applicable: "
+        "Weak: the interval of the difference lies above 0. Undecided: the interval reaches above "
+        f"{100 * broken:.0f} points. Otherwise it holds. Not applicable: "
         "the claim is already broken on the test set itself, or the oracle rejects more than half "
         "of the generated images. The latent search does not count, since it picks its images."
     )
 
 
-def verdict(success: Rate, base: Rate, lowest: float, broken: float = BROKEN) -> Verdict:
-    """Return the verdict of `rule`; `lowest` is the lower end of the difference's interval.
+def verdict(success: Rate, base: Rate, gap: Estimate, broken: float = BROKEN) -> Verdict:
+    """Return the verdict of `rule`; `gap` is the difference of the rates.
 
-    >>> verdict(rate(np.ones(50, bool)), rate(np.zeros(50, bool)), 0.9)
+    >>> from scotoma.utils.stats import difference
+    >>> success, base = rate(np.ones(50, bool)), rate(np.zeros(50, bool))
+    >>> verdict(success, base, difference(success, base))
     'broken'
     """
     if not base.n or not success.n or base.low > broken:
         return "not applicable"
-    if not lowest > 0:
-        return "holds"
+    if not gap.low > 0:
+        return "undecided" if gap.high > broken else "holds"
     return "broken" if success.low > broken else "weak"
 
 
@@ -97,7 +100,7 @@ def describe(
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(measured.success, base, gap.low, broken),
+        verdict=verdict(measured.success, base, gap, broken),
         rule=rule(broken),
         headline=_headline(measured, base),
         numbers={

@@ -12,13 +12,12 @@ from scotoma.probes.masking.checks import Check
 from scotoma.probes.masking.evidence import FLAGS, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.results.ledger import Ledger
-from scotoma.utils.stats import Rate, finite, paired_difference, rate
+from scotoma.results.verdicts import FINDS_ITS_WAY, circumvented
+from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
 
 LISTED = 12
 """Number of failing images that the table of a check names."""
-FINDS_ITS_WAY = 0.9
-"""Success rate of iterated attacks above which masked gradients hide little."""
 VIEWS = {"wide": "over the whole ball", "close": "close to the image"}
 
 
@@ -90,13 +89,9 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
 
 
 def _circumvented(evidence: Evidence, union: Rate) -> bool:
-    """Return whether the audit got around what hides the gradient.
-
-    Either little is left to hide, or other gradients lead to more success than the exact one did.
-    """
-    own = evidence.fooled["many restarts"]
-    gained = paired_difference(evidence.fooled["the audit's own"], own)
-    return union.low > FINDS_ITS_WAY or (bool(evidence.plan.mechanisms) and gained.low > 0)
+    """Return whether the audit got around what hides the gradient."""
+    fooled, named = evidence.fooled, bool(evidence.plan.mechanisms)
+    return circumvented(union, fooled["the audit's own"], fooled["many restarts"], mechanisms=named)
 
 
 def _sentence(text: str) -> str:

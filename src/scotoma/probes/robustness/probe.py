@@ -32,6 +32,7 @@ from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
 from scotoma.results.stated import Judgement, Measure, judge, overall
+from scotoma.results.verdicts import circumvented
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import norm_name
@@ -150,6 +151,7 @@ class Robustness(Probe):
                 **columns("attack_success", success),
                 **columns("audit_attack_success", rate(rec.successes(own, eps, norm))),
                 **({} if plain is None else columns("plain_robust_accuracy", alone)),
+                **({} if plain is None else self._circumvented(claim.threat, success, own, plain)),
                 **({} if test is None else test.numbers()),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
@@ -212,6 +214,15 @@ class Robustness(Probe):
             }
         numbers = claim.stated.numbers(claim.threat)
         return judge(numbers, accurate, claim.stated.margin, len(claim.data.test))
+
+    @staticmethod
+    def _circumvented(
+        threat: Threat, success: Rate, own: pl.DataFrame, plain: pl.DataFrame
+    ) -> dict[str, bool]:
+        """Return whether the audit attack got around what hides the gradient."""
+        by_image = (each.sort("index") for each in (own, plain))
+        fooled = (rec.fallen(each, threat.eps, threat.norm) for each in by_image)
+        return {"circumvented": circumvented(success, *fooled)}
 
     @staticmethod
     def _headline(claim: Claim, clean: Rate, robust: Rate, success: Rate, attacks: int) -> str:
