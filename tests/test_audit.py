@@ -295,11 +295,14 @@ def test_any_module_from_python(linear):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_without_a_training_split_some_questions_cannot_be_asked(tmp_path, digits, linear):
+def test_without_a_training_split_some_questions_cannot_be_asked(
+    tmp_path, digits, linear, monkeypatch
+):
+    coarse(monkeypatch)
     data = Dataset(**vars(digits) | {"train": None})
     probes = [QUICK.get(probe, probe) for probe in PROBES]
     report = scotoma.audit(
-        linear, data, "linf:0.1", out=tmp_path / "run", probes=probes, attack="fmn-linf", limit=20
+        linear, data, "linf:0.1", out=tmp_path / "run", probes=probes, attack="fgsm", limit=8
     )
     verdicts = {finding.probe: finding.verdict for finding in report.findings}
     assert verdicts["distance"] == "not applicable"

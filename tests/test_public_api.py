@@ -28,6 +28,11 @@ def test_namespaces_and_functions_can_be_completed():
 
 
 SNIPPETS = """
+import sys
+import scotoma.results.verify
+
+print([name for name in sys.modules if name.startswith(("scotoma.attacks", "scotoma.execution"))])
+
 import scotoma
 import torch
 from torch import nn
@@ -41,17 +46,18 @@ adversarial = scotoma.attacks.APGD("linf:8/255")(model, images, labels)
 attributions = scotoma.attribution.InputXGradient()(model, images, labels)
 inequality = scotoma.metrics.gini(attributions)
 distances = scotoma.metrics.nearest_distance(train_features, test_features, k=5)
-norms = scotoma.audit(model, (images, labels), "linf:0.3", probes=["norms"])["norms"]
+report = scotoma.audit(model, (images, labels), "linf:0.1", probes=["robustness"])
+found = report["robustness"]
 
-print(*map(len, (adversarial, inequality, distances)), norms.numbers["n"], norms.headline[-1])
+print(*map(len, (adversarial, inequality, distances)), found.numbers["n"], found.headline[-1])
 print(bool((adversarial - images).abs().max() <= 8 / 255 + 1e-6))
 print(scotoma.transforms.__name__, hasattr(scotoma.attacks, "Nothing"))
 """
 
 
 def test_snippets_run_in_a_new_interpreter():
-    """Among them the README's audit of tensors."""
-    printed = ["4", "4", "6", "4", ".", "True", "scotoma.transforms", "False"]
+    """Among them the README's audit of tensors; before them, that `verify` imports no attack."""
+    printed = ["[]", "4", "4", "6", "4", ".", "True", "scotoma.transforms", "False"]
     assert fresh(SNIPPETS).split() == printed
 
 

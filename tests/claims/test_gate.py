@@ -18,6 +18,7 @@ import scotoma as library
 from centroids import centroids
 from scotoma.claims.gate import gate
 from scotoma.claims.rules import Rule, apply, parse
+from scotoma.report import publishing
 from scotoma.results.finding import Finding
 from scotoma.results.report import Report, read_report
 from scotoma.utils.errors import InputError
@@ -33,8 +34,10 @@ def runs(digits, tmp_path_factory) -> dict[str, Path]:
     worse = centroids(digits)
     worse[1].weight[:4] *= 0.5  # type: ignore[index, operator]
     options = {"probes": ["robustness"], "attack": "pgd", "limit": 60}
-    for name, network in {"good": model, "worse": worse}.items():
-        library.audit(network, digits, "linf:0.05", out=folder / name, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "draw", read_report)
+        for name, network in {"good": model, "worse": worse}.items():
+            library.audit(network, digits, "linf:0.05", out=folder / name, **options)
     return {name: folder / name for name in ("good", "worse")}
 
 
@@ -137,6 +140,7 @@ def test_command_and_files(scotoma, runs, tmp_path, monkeypatch):
     assert scotoma("gate", runs["good"], "--rule", "clean_accuracy >= 90%").code == 3
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_init_and_claims_on_the_command_line(scotoma, tmp_path, monkeypatch, digits_model):
     monkeypatch.chdir(tmp_path)
     made = scotoma("init", "--model", digits_model, "--threat", "linf:0.1")

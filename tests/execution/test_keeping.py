@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 import scotoma
 from centroids import centroids
+from scotoma.probes.transfer.probe import Transfer
+from scotoma.report import publishing
 from scotoma.results.examples import EXAMPLE
 from scotoma.results.finding import Gallery
 from scotoma.results.report import Report, read_report
 from scotoma.results.verify import verify
 from scotoma.utils.errors import InputError
-
-PROBES = ["robustness", "transfer"]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,19 @@ def folders(digits, tmp_path_factory) -> dict[str, Path]:
 
 
 def audit(digits, folder: Path, keep: str) -> Report:
-    options = {"probes": PROBES, "attack": "fgsm", "limit": 12, "keep": keep, "out": folder}
-    return scotoma.audit(centroids(digits), digits, "linf:0.2", **options)
+    other = centroids(digits)
+    other[1].weight[:4] *= 0.8  # type: ignore[index, operator]
+    probes: list[Any] = ["robustness", Transfer([other])]
+    options: dict[str, Any] = {
+        "probes": probes,
+        "attack": "fgsm",
+        "limit": 12,
+        "keep": keep,
+        "out": folder,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "draw", read_report)
+        return scotoma.audit(centroids(digits), digits, "linf:0.2", **options)
 
 
 def stored(folder: Path) -> int:

@@ -179,15 +179,15 @@ def test_an_attack_ends_in_the_middle_and_leaves_the_model_as_it_was(tmp_path, l
     assert not list((tmp_path / "units").glob("*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, linear):
-    options = {"probes": ["robustness", "distance"], "attack": "fmn-linf", "limit": 120}
+    options = {"probes": ["robustness", "distance"], "attack": "fgsm", "limit": 60}
     whole = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "whole", **options)
     short = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options
     )
     assert {finding.verdict for finding in short.findings} == {"not applicable"}
     assert "The budget of 1 s ended before the audit was complete" in short.provenance["notes"][-1]
-    assert short.html.exists()
     again = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options
     )

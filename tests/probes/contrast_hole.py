@@ -8,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.min_linf import MinLinf
+from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
+from scotoma.probes.base import Settings
 
 BLACK, RANGE = 0.3, 0.4
 WIDTH = 0.08
@@ -60,3 +63,10 @@ class Hole(nn.Module):
         """The largest p that falls."""
         squared = (alpha - self.centre[0]) ** 2 + (2 * (beta - self.centre[1])) ** 2
         return 2 * eps * (1 + self.depth * math.exp(-squared / (2 * WIDTH**2))) / RANGE
+
+
+class QuickSettings(Settings):
+    """Settings whose attack takes as few steps as a `Hole`, which is nearly linear, needs."""
+
+    def make_attack(self, threat: Threat, until: float = 0.0) -> MinLinf:
+        return MinLinf("linf", steps=30, restarts=0, until=until)

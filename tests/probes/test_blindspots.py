@@ -5,7 +5,8 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from contrast_hole import Hole, quadrants
+from centroids import centroids
+from contrast_hole import Hole, QuickSettings, quadrants
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from torch import Tensor, nn
 
@@ -28,22 +29,34 @@ from scotoma.utils.stats import Rate
 THREAT = Threat("linf", 0.02)
 
 
-@pytest.fixture(params=["linf", "l2"])
+@pytest.fixture(scope="module", params=["linf", "l2"])
 def threat(request) -> Threat:
     return THREAT if request.param == "linf" else Threat("l2", 0.1)
+
+
+def without_oracle(patch: pytest.MonkeyPatch) -> None:
+    for module in (probe, transformed):
+        patch.setattr(module, "oracle_for", lambda run: None)
 
 
 @pytest.fixture
 def unjudged(monkeypatch):
     """No oracle, so that all images count."""
-    for module in (probe, transformed):
-        monkeypatch.setattr(module, "oracle_for", lambda run: None)
+    without_oracle(monkeypatch)
 
 
-@pytest.fixture
-def finding(tmp_path, grey, linear_grey, threat, unjudged):
+@pytest.fixture(scope="module")
+def linear_grey(grey) -> nn.Sequential:
+    return centroids(grey)
+
+
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory, grey, linear_grey, threat):
     claim = make_claim(linear_grey, grey, threat)
-    return BlindSpots().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    with pytest.MonkeyPatch.context() as patch:
+        without_oracle(patch)
+        run = Run(claim, tmp_path_factory.mktemp("run"))
+        return BlindSpots().finding(claim, run, ExactSettings())
 
 
 def test_each_cell_is_what_the_transformed_images_give(finding, grey, linear_grey, threat):
@@ -111,13 +124,13 @@ def test_a_network_that_cannot_see_contrast_holds(tmp_path, digits, digits_model
     model = Standard(network, digits.test.images(torch.arange(200)))
     claim = make_claim(model, digits, Threat("linf", 0.1))
     run = Run(claim, tmp_path / "run", limit=40)
-    finding = BlindSpots().finding(claim, run, Settings(attack="min-linf"))
+    finding = BlindSpots().finding(claim, run, QuickSettings())
     base, *others = finding.tables["grid"]
     assert all(row["harmless"] and row["cost"] == 0 for row in others)
     assert max(row["success_eps"] for row in others) > base["success_eps"] + 0.2
     assert finding.verdict == "holds"
     plane = BlindSpotMap(("scale-shift",), resolution=1, rounds=0, steps=10, composed=0)
-    assert plane.finding(claim, run, Settings(attack="min-linf")).verdict == "holds"
+    assert plane.finding(claim, run, QuickSettings()).verdict == "holds"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +140,7 @@ def test_a_hole_in_the_grid_is_found(tmp_path, depth: float, verdict: str):
     hole, eps = Hole(depth, centre=(0.7, 0.0)), 0.005
     claim = make_claim(hole, quadrants(0.01, 400), Threat("linf", eps))
     run = Run(claim, tmp_path / "run", limit=80)
-    finding = BlindSpots().finding(claim, run, Settings(attack="min-linf"))
+    finding = BlindSpots().finding(claim, run, QuickSettings())
     assert finding.verdict == verdict
     assert finding.numbers["worst_success_alpha_eps"] == pytest.approx(
         (hole.falls(0.7, 0.0, eps) - 0.01) / 0.49, abs=0.11
@@ -146,7 +159,7 @@ def test_a_harmful_shift_is_not_attacked(tmp_path):
 
     claim = make_claim(Faded(0.0), quadrants(0.01, 400), Threat("linf", 0.005))
     run = Run(claim, tmp_path / "run", limit=40)
-    finding = BlindSpots().finding(claim, run, Settings(attack="min-linf"))
+    finding = BlindSpots().finding(claim, run, QuickSettings())
     rows = {row["contrast_shift"]: row for row in finding.tables["grid"]}
     assert rows["0.8, 0"]["attacked"] == 40
     assert rows["0.7, 0"]["attacked"] == 0
@@ -229,7 +242,7 @@ def test_images_that_the_oracle_rejects_do_not_count(tmp_path, monkeypatch):
         monkeypatch.setattr(module, "oracle_for", lambda run: Oracle())
     claim = make_claim(Hole(15.0, centre=(0.7, 0.0)), quadrants(0.01, 400), Threat("linf", 0.005))
     run = Run(claim, tmp_path / "run", limit=40)
-    finding = BlindSpots().finding(claim, run, Settings(attack="fmn-linf"))
+    finding = BlindSpots().finding(claim, run, QuickSettings())
     rows = {row["contrast_shift"]: row for row in finding.tables["grid"]}
     assert rows["1, 0"]["rejected"] is None
     assert rows["0.9, 0"]["rejected"] == 0

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 
 import scotoma as api
+from centroids import centroids
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
@@ -30,7 +31,12 @@ from scotoma.utils.stats import Correlation, Rate
 THREAT = Threat("linf", 0.02)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def linear_grey(grey) -> nn.Sequential:
+    return centroids(grey)
+
+
+@pytest.fixture(scope="module")
 def truth(grey, linear_grey) -> tuple[np.ndarray, np.ndarray]:
     """Mean distance to 5 neighbours and least perturbation of correctly classified images."""
     train, test = (split.images(torch.arange(len(split))) for split in (grey.train, grey.test))
@@ -42,10 +48,10 @@ def truth(grey, linear_grey) -> tuple[np.ndarray, np.ndarray]:
     return nearest[right], smallest.double().numpy()[right]
 
 
-@pytest.fixture
-def finding(tmp_path, grey, linear_grey):
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory, grey, linear_grey):
     claim = make_claim(linear_grey, grey, THREAT)
-    return Distance().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
+    return Distance().finding(claim, Run(claim, tmp_path_factory.mktemp("run")), ExactSettings())
 
 
 def test_the_correlation_of_a_linear_model(finding, truth):
@@ -253,7 +259,7 @@ def test_an_extractor_is_read_once_and_told_from_another(tmp_path, grey, linear_
 
     def measure(extractor: nn.Module | None) -> Finding:
         other = load_model(extractor).checked(grey) if extractor else None
-        run = Run(claim, tmp_path / "run", limit=100)
+        run = Run(claim, tmp_path / "run", limit=40)
         return Distance(extractor=other).finding(claim, run, ExactSettings())
 
     wide = tripled()
@@ -325,7 +331,7 @@ def test_an_extractor_from_python(tmp_path, digits, linear):
 def test_any_layer(tmp_path, digits, digits_model, layer):
     claim = make_claim(str(digits_model), digits, Threat("linf", 0.1))
     settings = Settings(attack="fmn-linf")
-    finding = Distance(layer=layer).finding(claim, Run(claim, tmp_path / "run", limit=60), settings)
+    finding = Distance(layer=layer).finding(claim, Run(claim, tmp_path / "run", limit=20), settings)
     assert finding.numbers["layer"] == (layer or "input of fc2")
     assert -1 <= finding.numbers["spearman"] <= 1
 

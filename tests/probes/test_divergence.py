@@ -19,7 +19,7 @@ from scotoma.probes.divergence.report import DRAWS, FAR, far_kl, headline, verdi
 from scotoma.results.finding import Finding
 from scotoma.results.saved import public
 
-POINTS = 450
+POINTS = 300
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def folder(tmp_path_factory):
 def measure(
     folder, data: Dataset, model: nn.Module | None = None, points: int | None = POINTS
 ) -> Finding:
-    """The finding in the pixels, the input of the model's one layer, from a third of the draws."""
+    """The finding in the pixels, the input of the model's one layer, from a quarter of the draws."""
     size = math.prod(data.shape)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(size, len(data.classes)))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
     claim = make_claim(model, data, "linf:0.1")
-    fewer = partial(divergence.divergence, draws=19)
+    fewer = partial(divergence.divergence, draws=14)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(divergence, "divergence", fewer)
         return Divergence(points=points).finding(claim, Run(claim, folder, limit=10), Settings())

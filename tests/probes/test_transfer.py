@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import scotoma
+from centroids import centroids
 from scotoma.attacks.single_step import FGSM
 from scotoma.auditing import make_claim
 from scotoma.claim import Claim, Threat
@@ -66,7 +67,7 @@ def named(model: nn.Module | str, name: str, data: Dataset, **card) -> Classifie
 
 
 def run_of(
-    folder, data: Dataset, model: nn.Module | Classifier | str, limit: int | None = 80
+    folder, data: Dataset, model: nn.Module | Classifier | str, limit: int | None = 50
 ) -> Run:
     return Run(make_claim(model, data, THREAT), folder, limit=limit)
 
@@ -84,14 +85,27 @@ def success(finding: Finding, target: str, source: str, attack: str) -> float:
     return row["success"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def linear(digits) -> nn.Sequential:
+    return centroids(digits)
+
+
+@pytest.fixture(scope="module")
 def others(linear, digits) -> list[Classifier]:
     return [named(tilted(linear, seed), f"tilted-{seed}", digits) for seed in (1, 2)]
 
 
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory, digits, linear, others) -> tuple[Run, Finding]:
+    """A run on a linear model, and what it found."""
+    folder = tmp_path_factory.mktemp("honest")
+    run = run_of(folder, digits, named(linear, "audited", digits))
+    return run, measure(run, *others)
+
+
 @pytest.fixture
-def finding(tmp_path, digits, linear, others) -> Finding:
-    return measure(run_of(tmp_path / "honest", digits, named(linear, "audited", digits)), *others)
+def finding(honest) -> Finding:
+    return honest[1]
 
 
 def test_every_source_meets_every_target(finding):
@@ -124,7 +138,7 @@ def test_every_source_meets_every_target(finding):
 
 
 def test_the_rates_are_those_of_the_gradient_taken_by_hand(digits, linear, others, finding):
-    indices = torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:80]
+    indices = torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:50]
     images, labels = digits.test.images(indices), digits.test.labels[indices]
     models = {"audited": linear, "tilted-1": others[0].module, "tilted-2": others[1].module}
     for source, target in product(models, models):
@@ -140,16 +154,16 @@ def test_the_rates_are_those_of_the_gradient_taken_by_hand(digits, linear, other
         )
 
 
-def test_accuracies_are_of_each_images_worst(tmp_path, digits, linear, others):
-    run = run_of(tmp_path / "run", digits, linear)
-    numbers = measure(run, *others).numbers
+def test_accuracies_are_of_each_images_worst(honest):
+    run, found = honest
+    numbers = found.numbers
     by_image = run.records.filter(
         pl.col("attack").str.contains(r"on (tilted|all together)")
     ).group_by("index")
     worst = by_image.agg(
         fell=pl.col("success").any(), right=(pl.col("prediction") == pl.col("label")).all()
     )
-    assert len(worst) == 80
+    assert len(worst) == 50
     assert numbers["black_box_accuracy"] == pytest.approx((worst["right"] & ~worst["fell"]).mean())
     assert numbers["black_box_success"] == pytest.approx(
         worst.filter("right")["fell"].mean(), abs=1e-5
@@ -157,12 +171,12 @@ def test_accuracies_are_of_each_images_worst(tmp_path, digits, linear, others):
     white = run.records.filter(pl.col("attack").str.starts_with("PGD"))
     stands = (white["prediction"] == white["label"]) & ~white["success"]
     assert numbers["white_box_accuracy"] == pytest.approx(stands.mean())
-    assert (numbers["n"], numbers["attacked"]) == (80, worst["right"].sum())
+    assert (numbers["n"], numbers["attacked"]) == (50, worst["right"].sum())
     assert numbers["strongest_success"] >= numbers["weakest_success"]
 
 
 def test_a_copy_of_the_model_makes_its_white_box_examples(tmp_path, digits, digits_model):
-    run = run_of(tmp_path / "run", digits, str(digits_model))
+    run = run_of(tmp_path / "run", digits, str(digits_model), 20)
     finding = measure(run, named(str(digits_model), "copy", digits))
     for attack in ATTACKS:
         assert success(finding, "digits-pgd", "copy", attack) == success(
@@ -199,7 +213,7 @@ def test_a_source_that_knows_nothing_is_told_and_breaks_little(tmp_path, digits,
 def test_sources_seen_in_training_do_not_count(tmp_path, digits, linear, others):
     seen = [f"somewhere/tilted-1 {others[0].sha256[:16]}"]
     audited = named(linear, "audited", digits, options={"sources": seen})
-    finding = measure(run_of(tmp_path / "run", digits, audited), *others)
+    finding = measure(run_of(tmp_path / "run", digits, audited, 15), *others)
     assert [row["held_out"] for row in finding.tables["sources"]] == [False, True]
     counted = [
         row for row in finding.tables["matrix"] if row["target"] == "audited" and row["held_out"]
@@ -207,7 +221,7 @@ def test_sources_seen_in_training_do_not_count(tmp_path, digits, linear, others)
     assert {row["source"] for row in counted} == {"tilted-2"}, "no ensemble of one"
     assert finding.numbers["strongest_source"] == "tilted-2"
     assert finding.tables["by_source"][1]["source"] == "tilted-1 (used in training)"
-    alone = measure(run_of(tmp_path / "run", digits, audited), others[0])
+    alone = measure(run_of(tmp_path / "run", digits, audited, 15), others[0])
     assert alone.verdict == "not applicable"
     assert "was used in its training" in alone.headline
 
@@ -260,13 +274,13 @@ def test_each_source_is_attacked_once_for_all_targets(
         return craft(self, attack, module, reduced, indices)
 
     monkeypatch.setattr(evaluation, "craft_batch", counted)
-    first = measure(run_of(tmp_path / "run", digits, linear), *others)
+    first = measure(run_of(tmp_path / "run", digits, linear, 80), *others)
     assert len(asked) == 2 * 4 * len(ATTACKS)
     assert {images for _, _, images in asked} == {50, 30}
-    again = measure(run_of(tmp_path / "run", digits, linear), *others)
+    again = measure(run_of(tmp_path / "run", digits, linear, 80), *others)
     assert (again.numbers, again.tables) == (first.numbers, first.tables)
     assert len(asked) == 2 * 4 * len(ATTACKS)
-    measure(run_of(tmp_path / "run", digits, linear), others[0])
+    measure(run_of(tmp_path / "run", digits, linear, 80), others[0])
     assert len(asked) == 2 * 4 * len(ATTACKS), "another choice of sources is no other example"
 
 
@@ -308,7 +322,7 @@ def test_nothing_right(tmp_path, digits, linear, others):
         def forward(self, images):
             return -self.module(images)
 
-    finding = measure(run_of(tmp_path / "run", digits, Wrong(), 30), *others)
+    finding = measure(run_of(tmp_path / "run", digits, Wrong(), 12), *others)
     assert finding.verdict == "not applicable"
     assert "nothing to attack" in finding.headline
     assert finding.numbers["black_box_success"] is None
@@ -330,7 +344,7 @@ def test_one_image_and_a_source_with_more_classes(tmp_path, digits, linear):
 
 
 def test_an_attack_that_does_not_see_the_model_is_no_white_box(tmp_path, digits, linear, others):
-    finding = measure(run_of(tmp_path / "run", digits, linear, 20), *others, attack="transfer")
+    finding = measure(run_of(tmp_path / "run", digits, linear, 8), *others, attack="transfer")
     assert any("White-box attack: strong" in note for note in finding.notes)
 
 
@@ -397,7 +411,7 @@ def test_the_report(tmp_path, digits, linear, others):
         out=tmp_path / "run",
         probes=[Transfer(given)],
         attack="pgd",
-        limit=40,
+        limit=20,
     )
     page = report.html.read_text()
     finding = report["transfer"]
@@ -416,7 +430,7 @@ def test_the_report(tmp_path, digits, linear, others):
     ]
     assert report.provenance["command"].count("[Transfer(sources=[tilted-1, Sequential])]") == 1
     assert report.provenance["passes"]["backwards"] == report.records["backwards"].sum()
-    assert len(report.records) == 40 * (1 + 4 * len(ATTACKS))
+    assert len(report.records) == 20 * (1 + 4 * len(ATTACKS))
 
 
 def test_without_a_training_split_the_user_is_told_how_to_name_sources(tmp_path, digits, linear):

@@ -105,7 +105,7 @@ def test_a_success_inside_a_certified_radius_is_an_error():
     assert "and on 1 more image" in error
 
 
-FEW: dict[str, Any] = {"attack": "fmn-linf", "limit": 25}
+FEW: dict[str, Any] = {"attack": "fmn-linf", "limit": 12}
 NORMS_PROBE = Norms({"l2": ("deepfool",), "linf": ("min-linf",)}, queries=100)
 
 
@@ -120,7 +120,7 @@ def test_the_order_of_the_probes_does_not_matter(tmp_path, linear):
     ]
     first, second = reports
     assert first.ledger.table.equals(second.ledger.table)
-    assert len(first.ledger.table.filter(transform="none")) == 25
+    assert len(first.ledger.table.filter(transform="none")) == 12
     for finding in first.findings:
         other = second[finding.probe]
         assert (finding.headline, finding.numbers) == (other.headline, other.numbers)
