@@ -63,8 +63,18 @@ def _structure(module: nn.Module) -> Iterator[str]:
         kinds.update(dict.fromkeys(type(part).__mro__))
     for kind in kinds:
         if kind.__module__.partition(".")[0] not in ("torch", "builtins"):
-            with contextlib.suppress(OSError, TypeError):  # a class typed at a prompt has no source
-                yield inspect.getsource(kind)
+            yield _source(kind)
+
+
+@functools.lru_cache(1000)
+def _source(kind: type) -> str:
+    """Return the code of a class: `inspect` parses its whole file, of thousands of lines for some.
+
+    A class typed at a prompt has none.
+    """
+    with contextlib.suppress(OSError, TypeError):
+        return inspect.getsource(kind)
+    return ""
 
 
 def _contents(value: Any, steps: int, seen: set[int]) -> Iterator[bytes]:
