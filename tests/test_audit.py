@@ -219,6 +219,7 @@ def test_the_records_are_a_frame(report):
     assert report.provenance["passes"]["forwards"] == frame["forwards"].sum()
 
 
+@pytest.mark.slow
 def test_the_report_is_drawn_again_to_the_byte_without_the_model(report):
     files = [report.html, *sorted((report.folder / "figures").iterdir())]
     before = [file.read_bytes() for file in files]
@@ -322,7 +323,7 @@ class Wrong(nn.Module):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("limit", [1, 2, 5, 30])
+@pytest.mark.parametrize("limit", [1, 2, pytest.param(5, marks=pytest.mark.slow), 30])
 def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
     for name, model in {"right": linear, "wrong": Wrong(linear)}.items():
         report = scotoma.audit(
@@ -331,7 +332,7 @@ def test_few_images_and_models_that_are_never_right(tmp_path, linear, limit):
             "linf:0.1",
             out=tmp_path / name,
             probes=ATTACKING,
-            attack="fmn-linf",
+            attack="ifgsm",
             limit=limit,
             force=name == "wrong",
         )

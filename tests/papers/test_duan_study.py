@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from once import barely_tested
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.noise import InductiveNoise
@@ -76,15 +77,8 @@ class TinyRemedies(Remedies):
 def trained(tmp_path_factory, digits, digits_model) -> Path:
     folder = tmp_path_factory.mktemp("models")
     shutil.copy(digits_model, folder / "tiny-pgd.safetensors")
-    few = replace(
-        digits,
-        test=ArraySplit(
-            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
-        ),
-    )
-    for (
-        name
-    ) in EPOCHS:  # the log's evaluations on all test images would take longer than the training
+    few = barely_tested(digits)
+    for name in EPOCHS:
         torch.manual_seed(0)
         MODELS[name].train(few, folder / f"{name}.safetensors", lambda batches: None)
     return folder

@@ -13,8 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from once import barely_tested
 from scotoma.attacks.distal import Distal, Posterior
-from scotoma.data.dataset import ArraySplit
+from scotoma.auditing import make_claim
+from scotoma.execution.run import Run
 from scotoma.models import ARCHITECTURES, synthesis
 from scotoma.models.binarise import Binarise
 from scotoma.models.checkpoint import save_checkpoint
@@ -49,15 +51,8 @@ class Tiny(DistalImages):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, digits) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    few = replace(
-        digits,
-        test=ArraySplit(
-            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
-        ),
-    )
-    for arch in (
-        ARCHS.values()
-    ):  # the log's evaluations on all test images would take longer than the training
+    few = barely_tested(digits)
+    for arch in ARCHS.values():
         torch.manual_seed(0)
         path, network = folder / f"tiny-{arch}.safetensors", ARCHITECTURES[arch]((1, 8, 8), 10)
         if arch in EPOCHS:
@@ -116,12 +111,15 @@ def test_calibration_finds_the_temperature_and_the_worst_explained():
     assert (own < posterior.floor).float().mean() == pytest.approx(0.01, abs=1e-3)
 
 
-def test_noise_is_uniform_the_same_for_all_and_begins_alike(context):
-    with context() as here:
-        first, second = (here.run(name) for name in ("tiny-cnn", "tiny-binary-cnn"))
-        many, few = uniform(first, 500, "noise"), uniform(second, 3, "noise")
-        assert torch.equal(many[:3], few)
-        assert not torch.equal(uniform(first, 3, "start"), few)
+def test_noise_is_uniform_the_same_for_all_and_begins_alike(tmp_path, digits, linear):
+    other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    first, second = (
+        Run(make_claim(model, digits, "linf:0.1"), tmp_path / name)
+        for name, model in {"first": linear, "second": other}.items()
+    )
+    many, few = uniform(first, 500, "noise"), uniform(second, 3, "noise")
+    assert torch.equal(many[:3], few)
+    assert not torch.equal(uniform(first, 3, "start"), few)
     assert many.shape == (500, 1, 8, 8)
     assert many.mean() == pytest.approx(0.5, abs=0.01)
     assert many.var() == pytest.approx(1 / 12, rel=0.02)

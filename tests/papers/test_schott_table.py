@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from scotoma.papers.schott2019.norms import (
 )
 from scotoma.utils.stats import median
 
-LIMIT = 10
+LIMIT = 6
 STANDING = dict.fromkeys(MODELS, "digits-pgd") | {"Nearest neighbour": "digits-other"}
 
 
@@ -34,9 +35,10 @@ class Few(Norms):
 
 @pytest.fixture(autouse=True)
 def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Most of the time goes into the queries of decision-based attacks."""
-    monkeypatch.setattr(norms, "QUERIES", 100)
-    monkeypatch.setattr(norms, "FEWER", 50)
+    """Let attacks be short: the time goes into queries and steps."""
+    monkeypatch.setattr(norms.probe, "Norms", partial(norms.probe.Norms, steps=20))
+    monkeypatch.setattr(norms, "QUERIES", 60)
+    monkeypatch.setattr(norms, "FEWER", 30)
 
 
 _kept: list[tuple[list, Any, dict[str, Measured]]] = []

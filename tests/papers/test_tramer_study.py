@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from once import barely_tested
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
 from scotoma.claim import Threat
-from scotoma.data.dataset import ArraySplit
 from scotoma.execution import evaluation
 from scotoma.execution.sampling import units
 from scotoma.models.loading import load_model
@@ -25,7 +25,7 @@ from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
 from scotoma.utils.stats import Rate
 
-LIMIT = 30
+LIMIT = 20
 EPS = 0.2
 WAYS = {
     "tiny-out": ("natural", "tramer-d", ()),
@@ -66,18 +66,8 @@ class TinyRand(RandFGSMTraining):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, digits) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    few = replace(
-        digits,
-        test=ArraySplit(
-            digits.test.images(torch.arange(50)).numpy(), digits.test.labels[:50].numpy(), "few"
-        ),
-    )
-    for (
-        name,
-        wanted,
-    ) in (
-        MODELS.items()
-    ):  # the log's evaluations on all test images would take longer than the training
+    few = barely_tested(digits)
+    for name, wanted in MODELS.items():
         sources = [load_model(str(folder / f"{source}.safetensors")) for source in wanted.sources]
         wanted.train(few, folder / f"{name}.safetensors", lambda batches: None, sources)
     return folder
@@ -194,7 +184,7 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
 
 
 def test_a_summary_is_printed_in_place_of_many_rows(context, tmp_path, capsys):
-    with context(limit=20) as here:
+    with context(limit=10) as here:
         rows, finding = Tiny().measure(here, "tiny")
     Reproduction("tiny2018/tiny", tmp_path, rows, finding).show()
     printed = capsys.readouterr().out
@@ -238,7 +228,7 @@ def test_fgsm_training_hides_on_mnist(tmp_path, mnist, network):
     if find(fgsm) is None or find(natural) is None:
         pytest.skip(f"{fgsm} is not in the zoo")
     suite = replace(FGSM_SUITE, black_box={"FGSM": FGSM})
-    with Context(tmp_path / "runs", limit=150) as here:
+    with Context(tmp_path / "runs", limit=80) as here:
         met = measure(here, fgsm, suite, ("mnist-natural",), ())
     assert met.clean.mean() < 0.06
     assert met.own["FGSM"].mean() < met.own["R+FGSM"].mean()
@@ -246,7 +236,7 @@ def test_fgsm_training_hides_on_mnist(tmp_path, mnist, network):
 
 
 def test_another_attack_joins_the_white_box(context):
-    with context(attack="pgd", limit=20) as here:
+    with context(attack="pgd", limit=10) as here:
         rows, finding = Tiny().measure(here, "tiny")
         asked = [each for each in rows if each["attack"] == "pgd"]
     assert [each["measure"] for each in asked] == ["white-box error"] * 3

@@ -5,11 +5,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from centroids import centroids
 from contrast_hole import Hole, QuickSettings, quadrants
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
 from torch import Tensor, nn
 
+from centroids import centroids
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, from_splits

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
 def measure(
     folder, data: Dataset, model: nn.Module | None = None, points: int | None = POINTS
 ) -> Finding:
-    """The finding in the pixels, the input of the model's one layer, from a quarter of the draws."""
+    """The finding in the pixels, the input of the model's one layer, with few draws."""
     size = math.prod(data.shape)
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(size, len(data.classes)))
     with torch.no_grad():

@@ -109,7 +109,12 @@ def measure(tmp_path):
 
 def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure, around_grey):
     between = {"l0": 6, "l2": float(np.mean(np.sort(truth("l2"))[24:26])), "linf": CLAIM.eps}
-    probe = Norms(bounds=["l0:6", Threat("l2", between["l2"])], queries=300)
+    attacks = {
+        "l0": ("vfga", "pointwise"),
+        "l2": ("deepfool", "boundary"),
+        "linf": ("fmn-linf", "hop-skip-jump"),
+    }
+    probe = Norms(attacks, ["l0:6", Threat("l2", between["l2"])], queries=100)
     finding = measure(around_grey, Linear(), probe)
     numbers = finding.numbers
     assert numbers["n"] == len(SIZES)
@@ -135,7 +140,7 @@ def test_a_linear_model_has_the_medians_and_accuracies_that_it_must_have(measure
 
 
 def test_every_attack_has_its_row(measure, around_grey):
-    finding = measure(around_grey, Linear(), settings=Settings("min-linf"))
+    finding = measure(around_grey, Linear(), Norms(queries=60), Settings("min-linf"), 20)
     rows = {(row["norm"], row["attack"]): row for row in finding.tables["attacks"]}
     assert list(rows) == [
         (norm, name)
@@ -408,9 +413,9 @@ def report(tmp_path_factory, digits_model):
         "digits",
         CLAIM,
         out=out,
-        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=100)],
-        attack="min-linf",
-        limit=24,
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=50)],
+        attack="fmn-linf",
+        limit=12,
     )
 
 
@@ -443,8 +448,8 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
 def test_the_bounds_stand_in_the_report_and_in_the_call_that_repeats_it(report):
     assert report.provenance["bounds"] == ["l2:0.7", "l0:2"]
     assert report.provenance["command"].endswith(
-        "probes=['robustness', Norms(bounds=['l2:0.7', 'l0:2'], queries=100)], "
-        "limit=24, attack='min-linf', seed=0)"
+        "probes=['robustness', Norms(bounds=['l2:0.7', 'l0:2'], queries=50)], "
+        "limit=12, attack='fmn-linf', seed=0)"
     )
     page = report.html.read_text()
     assert page.count("<svg") >= 5
@@ -462,9 +467,9 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
         "digits",
         CLAIM,
         out=report.folder,
-        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=100)],
-        attack="min-linf",
-        limit=24,
+        probes=["robustness", Norms(bounds=["l2:0.7", "l0:2"], queries=50)],
+        attack="fmn-linf",
+        limit=12,
     )
     assert again.provenance["digest"] == report.provenance["digest"]
 

@@ -17,7 +17,7 @@ def network(digits) -> nn.Module:
     """A small-cnn, right on about 98 in 100 digits."""
 
     def make(path) -> None:
-        schedule = Schedule(epochs=12, batch=64, peak=3e-3)
+        schedule = Schedule(epochs=6, batch=64, peak=4e-3)
         few = barely_tested(digits)
         train("natural", few, "small-cnn", Threat("linf", 0.1), path, schedule=schedule)
 

@@ -25,6 +25,9 @@ SMALL = {
     "patch_size": 8,
 }
 
+SIZED = [("vit", 32), ("convnext", 64)]
+"""Networks whose images need no resizing."""
+
 
 @pytest.fixture(scope="module")
 def library():
@@ -185,7 +188,10 @@ def test_without_the_library(folders, without):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize(("name", "side"), [("vit", 32), ("vit", 48), ("convnext", 64)])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("vit", 48), *(pytest.param(*each, marks=pytest.mark.slow) for each in SIZED)],
+)
 def test_from_a_folder_to_a_verdict(folders, name, side):
     spec = f"hf:{folders / name}"
     images = torch.rand(60, 3, side, side, generator=torch.Generator().manual_seed(0))
