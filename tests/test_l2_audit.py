@@ -39,7 +39,10 @@ def report(tmp_path_factory, digits, digits_model):
         "masking": Masking([other]),
     }
     probes = [options.get(probe, probe) for probe in PROBED]
-    probes += [BlindSpotMap(("scale-shift",), resolution=1, rounds=0), Certificate()]
+    probes += [
+        BlindSpotMap(("scale-shift",), resolution=1, rounds=0, steps=10, composed=0),
+        Certificate(),
+    ]
     threat = f"l2:{EPS}"
 
     def make(folder: Path) -> None:

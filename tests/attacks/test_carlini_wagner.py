@@ -89,7 +89,7 @@ def test_results_on_a_trained_model_are_in_range_and_only_fooled_images_move():
 
 
 def test_the_second_start_never_loses_what_the_first_found():
-    model, (images, labels) = digits_model(), digits_images(12)
+    model, (images, labels) = digits_model(), digits_images(6)
     both = distance(QUICK(model, images, labels), images)
     first = distance(FirstStart("linf", tau_factor=QUICK.tau_factor)(model, images, labels), images)
     assert (both <= first + 1e-3).all()

@@ -206,6 +206,7 @@ def test_other_names(audit, scotoma, tmp_path, digits_model):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_training_split(audit, scotoma, tmp_path):
     test = load_digits().test
     images = test.images(torch.arange(60)).numpy()
@@ -228,6 +229,7 @@ def test_no_training_split(audit, scotoma, tmp_path):
     told(scotoma("train", "pgd", *train), "no training split")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_folders(audit, scotoma, tmp_path):
     assert audit("--probes", "robustness").code == 0
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}

@@ -186,7 +186,7 @@ def test_samples_leave_out_the_least_likely_tenth():
 
 
 def test_an_image_is_explained_alike_in_any_batch():
-    made, x = model(), images(40)
+    made, x = model(), images(8)
     together = made(x)
     assert torch.allclose(together, torch.cat([made(each[None]) for each in x]), rtol=1e-4)
 

@@ -98,7 +98,7 @@ def test_the_map_reports_the_composition_on_the_other_half(tmp_path):
     claim = make_claim(Worse(), halves(), Threat("linf", EPS))
     run = Run(claim, tmp_path / "run", limit=100)
     probe = BlindSpotMap(FAMILIES, resolution=1, rounds=0, steps=10, composed=15)
-    finding = probe.finding(claim, run, Settings(attack="min-linf"))
+    finding = probe.finding(claim, run, Settings(attack="ifgsm"))
     rows = {row["family"]: row for row in finding.tables["families"]}
     assert rows["composed"]["n"] == 400
     singles = (rows[family]["robust_alpha_eps"] for family in FAMILIES)
@@ -106,5 +106,5 @@ def test_the_map_reports_the_composition_on_the_other_half(tmp_path):
     assert finding.numbers["worst_family"] in ("composed", "gamma")
     assert [figure.name for figure in finding.figures][:3] == ["families", "left", "search"]
     before = run.passes
-    assert probe.finding(claim, run, Settings(attack="min-linf")).tables == finding.tables
+    assert probe.finding(claim, run, Settings(attack="ifgsm")).tables == finding.tables
     assert run.passes == before

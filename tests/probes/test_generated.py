@@ -221,6 +221,7 @@ def audited(digits, linear_grey, monkeypatch, tmp_path):
     return run
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_valid_images_are_attacked_and_are_no_rows_of_the_test_set(audited, digits, tmp_path):
     report = audited(Trusting(but=3), generator=lighter(digits), images=80)
     finding = report["generated"]
@@ -250,6 +251,7 @@ def test_an_adversarial_image_of_the_report_fools_the_model(audited, digits, lin
         assert f"classified as {after}," in then
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_search_judges_what_it_finds(audited):
     torch.manual_seed(0)
     report = audited(Trusting(), generator=synthesis((1, 8, 8), 10), images=30)

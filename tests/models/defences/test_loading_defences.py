@@ -15,6 +15,13 @@ from scotoma.models.loading import load_model, save_defended
 from scotoma.utils.errors import InputError
 
 
+@pytest.fixture(autouse=True)
+def _hardly_fitted(monkeypatch) -> None:
+    """Fit on few images: these tests take any weights."""
+    for fitted in ("autoencoder", "distillation", "k_winners"):
+        monkeypatch.setattr(f"scotoma.models.defences.{fitted}.train", partial(train, batch=4))
+
+
 @pytest.fixture
 def path(tmp_path, network) -> str:
     card = {"arch": "small-cnn", "shape": [1, 8, 8], "classes": 10}
@@ -55,9 +62,7 @@ def test_wrong_names(path):
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_a_saved_defence_is_the_same(path, digits, tested, tmp_path, name, monkeypatch):
-    for fitted in ("autoencoder", "distillation", "k_winners"):  # little of it: any weights do
-        monkeypatch.setattr(f"scotoma.models.defences.{fitted}.train", partial(train, batch=4))
+def test_a_saved_defence_is_the_same(path, digits, tested, tmp_path, name):
     loaded = load_model(f"defence:{name}:{path}", data=digits)
     save_defended(tmp_path / "new" / "defended.safetensors", loaded)
     again = load_model(str(tmp_path / "new" / "defended.safetensors"))
