@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from scotoma.attacks import follows_gradients
-from scotoma.attacks.core.gradient import declared_gradient
+from scotoma.attacks.core.gradient import declared_gradient, estimated_directions
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
@@ -29,7 +28,6 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
-from scotoma.models.black_box import is_black_box
 from scotoma.models.classifier import SATURATED, leaving_the_model
 from scotoma.models.diagnosis import stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
@@ -50,8 +48,6 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
 
-MANY_VALUES, DIRECTIONS = 512, 64
-"""Values of an image from which gradients of a black box are estimated along random directions."""
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
 
@@ -328,10 +324,9 @@ def _without_train(probes: Mapping[str, Probe], claim: Claim) -> list[str]:
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
     """Return the settings of the audit; unknown names are errors before the work begins."""
-    many = math.prod(claim.data.shape) > MANY_VALUES and is_black_box(claim.model.module)
     gradients: dict[str, Any] = {
         "gradient": declared_gradient(claim.model.module),
-        "directions": DIRECTIONS if many else None,
+        "directions": estimated_directions(claim.model.module, claim.data.shape),
     }
     if not isinstance(attack, str | Settings):
         raise InputError(

@@ -136,3 +136,27 @@ def test_with_gradient():
     with pytest.raises(InputError):
         with_gradient(square, "bpda")
     assert {name for name in ATTACKS if not getattr(ATTACKS[name], "gradients", True)} >= set(BLIND)
+
+
+BLACK_BOX = """
+from scotoma.models.loading import load_model
+
+
+def build():
+    model = load_model({path!r}).module
+    return lambda images: model(images).detach().numpy()
+"""
+
+
+def test_gradients_of_a_black_box_are_estimated(scotoma, here, digits_model):
+    (here / "box.py").write_text(BLACK_BOX.format(path=str(digits_model)))
+    common = ("box.py:build", "--data", "digits", "--threat", "linf:0.2", "--limit", 20)
+    ended = scotoma("attack", "fgsm", *common)
+    assert (ended.code, ended.err) == (0, "")
+    assert "attacks estimate them from its answers" in ended.out
+    frame = pl.read_parquet(here / "runs/fgsm-estimate-box.py-build/fgsm-estimate.parquet")
+    assert frame["success"].sum() > 5
+    assert frame["forwards"].max() > 64
+    ended = scotoma("attack", "fgsm", *common, "--gradient", "exact")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--gradient exact: the model is a black box" in ended.err

@@ -258,12 +258,13 @@ def attack(
         ),
     ] = None,
     gradient: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="HOW",
-            help="exact, estimate (differences of logits) or bpda (rounding as if smooth).",
+            help="exact, estimate (differences of logits) or bpda (rounding as if smooth) "
+            "[default: what the model declares; estimate for a black box].",
         ),
-    ] = "exact",
+    ] = None,
     limit: Limit = None,
     weights: Weights = None,
     trust_pickle: TrustPickle = False,
@@ -277,7 +278,7 @@ def attack(
 ) -> None:
     """Run one attack and write its records."""
     from scotoma.attacks import make, takes
-    from scotoma.attacks.core.gradient import with_gradient
+    from scotoma.attacks.core.gradient import suited
     from scotoma.auditing import make_claim
     from scotoma.execution.ranks import ranks
     from scotoma.execution.run import Run
@@ -296,8 +297,8 @@ def attack(
         stop_at_chance(claim.model, claim.data)
     others = load_others(load_all(sources, trust_pickle), claim.data)
     made = make(name, claim.threat, sources=others)
-    chosen = with_gradient(made, gradient)
-    label = name if gradient == "exact" else f"{name}-{gradient}"
+    chosen, followed = suited(made, claim.model.module, claim.data.shape, gradient)
+    label = name if followed == "exact" else f"{name}-{followed}"
     folder = out or Path("runs") / f"{label}-{claim.model.name.replace(':', '-')}"
     run = Run(claim, folder, limit=limit, seed=seed, progress=shown())
     path = folder / f"{label}.parquet"
