@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def made_audit(
     under = sizes if isinstance(sizes, Mapping) else {"none": sizes}
     parts = [records(each, name, attack, start) for name, each in under.items()]
     name, bounds = model or folder.name, Threat.parse(threat)
-    identity = {"model": name, "model_sha256": "5e" * 32, "data": "digits"}
+    identity = {"model": name, "model_sha256": sha256(name.encode()).hexdigest(), "data": "digits"}
     write_json(
         folder / "claim.json",
         {**identity, "data_sha256": data_sha256, "threat": threat},

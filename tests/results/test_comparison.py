@@ -150,6 +150,32 @@ def test_unequal_attacks_are_named(tmp_path):
     assert "ran different attacks" in notes(read_audits([one, three]))[0]
 
 
+def test_an_audit_that_tried_less_is_not_ahead(tmp_path):
+    """FGSM, which fails on all images, shows nothing beside `strong`, which fools all."""
+    weak = made_audit(tmp_path / "weak", [INF] * 20, attack="FGSM()")
+    strong = made_audit(tmp_path / "strong", [0.05] * 20)
+    found = compared(weak, strong)["robustness"]
+    assert found.verdict == "undecided"
+    assert {row["ahead"] for row in found.tables["medians"]} == {"undecided"}
+    better = made_audit(tmp_path / "better", [INF] * 20)
+    worse = made_audit(tmp_path / "worse", [0.05] * 20, attack="FGSM()")
+    assert compared(better, worse)["robustness"].verdict == "differs"
+    other = made_audit(tmp_path / "other", [INF] * 20, attack="PGD()")
+    assert compared(other, worse)["robustness"].verdict == "undecided"
+
+
+def test_a_model_is_not_ahead_of_itself(tmp_path):
+    """Two audits of one model differ by what was tried alone."""
+    runs = [
+        made_audit(tmp_path / name, [size] * 20, model="same")
+        for name, size in (("weak", INF), ("strong", 0.05))
+    ]
+    found = compared(*runs)["robustness"]
+    assert found.verdict == "undecided"
+    assert found.tables["medians"][0]["ahead"] == "undecided"
+    assert any("audits of one model (sha256" in note for note in notes(read_audits(runs)))
+
+
 def test_a_model_that_hides_its_gradient_is_never_ahead(tmp_path):
     masking = Finding("masking", "?", "broken", "r", "h", {"masked": True, "circumvented": False})
     hidden = made_audit(tmp_path / "hidden", [INF] * 20, findings=[masking])

@@ -24,9 +24,15 @@ def notes(audits: Audits) -> list[str]:
         counts = ", ".join(f"{each.name} {len(each.attacks.get('none', ()))}" for each in audits)
         found.append(
             f"The audits ran different attacks on the test images ({counts}): one that tried more "
-            "can only show less robustness. Run the same probes with the same attack to compare "
-            "models alone."
+            "can only show less robustness. One without the attacks of the other is not called "
+            "ahead of it, unless it ran `strong`. Run the same probes with the same attack to "
+            "compare models alone."
         )
+    found += [
+        f"{one.name} and {other.name} are audits of one model (sha256 {one.model_sha256[:12]}): "
+        "what differs is what was tried, and neither is called ahead."
+        for one, other in audits.same_models()
+    ]
     found += [
         f"{audit.name}: something hides the gradient and no attack of its audit got around it, so "
         "its robust accuracy was not measured. It is not called ahead of any other."

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,23 @@ class Audit:
         """Whether the gradient is masked and no attack got around it: attacks then say little."""
         return blind(self.report.findings)
 
+    @property
+    def model_sha256(self) -> str | None:
+        """Hash of the model; None in folders that do not say."""
+        return self.identity.get("model_sha256")
+
+    def tried_less(self, other: Audit, transform: str = UNCHANGED) -> bool:
+        """Return whether this audit may look more robust than another because it tried less.
+
+        Attack `strong` is enough. Without it the audit needs every attack of the other, except the
+        transferred examples, which differ with the sources.
+        """
+        mine, others = (
+            {each for each in audit.attacks.get(transform, ()) if ") on " not in each}
+            for audit in (self, other)
+        )
+        return "strong" not in mine and not others <= mine
+
     def correct(self, transform: str = UNCHANGED) -> np.ndarray:
         """Return which images are classified correctly before an attack, bool (n,)."""
         rows = self.ledger.rows(transform)
@@ -92,9 +110,18 @@ class Audits:
         found = [set(audit.ledger.table["transform"].unique()) - {UNCHANGED} for audit in self]
         return sorted(set.intersection(*found))
 
+    def same_models(self) -> list[tuple[Audit, Audit]]:
+        """Return the pairs of audits of one model."""
+        return [(a, b) for a, b in combinations(self.each, 2) if is_same_model(a, b)]
+
     def same_attacks(self, transform: str = UNCHANGED) -> bool:
         """Return whether all audits ran the same attacks on the images after a transform."""
         return len({audit.attacks.get(transform) for audit in self}) == 1
+
+
+def is_same_model(one: Audit, other: Audit) -> bool:
+    """Return whether two audits are of one model, by its hash."""
+    return one.model_sha256 is not None and one.model_sha256 == other.model_sha256
 
 
 def read_audits(folders: Sequence[str | Path]) -> Audits:

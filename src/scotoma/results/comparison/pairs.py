@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from scotoma.results.comparison.audits import Audits
+from scotoma.results.comparison.audits import UNCHANGED, Audit, Audits, is_same_model
 from scotoma.results.finding import Row, Verdict, columns
 from scotoma.utils.paired import holm, mcnemar, median_difference
 from scotoma.utils.stats import finite, median, paired_difference
@@ -21,8 +21,9 @@ SEED = 0
 """Seed of the bootstrap: two comparisons of the same folders print the same numbers."""
 RULE = (
     "differs if the exact McNemar p of some pair, corrected for all tests of this section (Holm), "
-    f"is below {LEVEL:.0%} and the audit ahead hides no gradient, else undecided: "
-    "these audits do not tell the models apart"
+    f"is below {LEVEL:.0%}, the models are not the same, and the audit ahead hides no gradient and "
+    "was not attacked less strongly than the other, else undecided: these audits do not tell the "
+    "models apart"
 )
 INTERVALS = (
     "Rates have 95% Wilson intervals. The difference of two rates is that of the same images, with "
@@ -45,13 +46,15 @@ class Measure:
         name: what the rate is; more is better.
         values: one array for each audit, bool (n,).
         attacked: whether it rests on attacks that fail. An audit whose gradient is hidden is then
-            never ahead, since its robustness was not measured.
+            never ahead, since its robustness was not measured; nor is one that tried less.
+        transform: the images on which the attacks ran.
         columns: further columns of its rows.
     """
 
     name: str
     values: list[np.ndarray]
     attacked: bool = True
+    transform: str = UNCHANGED
     columns: Row = field(default_factory=dict)
 
 
@@ -60,7 +63,7 @@ def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
 
     `first_only` counts the images that count in the first audit alone.
     """
-    rows, hidden = [], [audit.name for audit in audits if audit.hidden]
+    rows, trusted = [], []
     for measure in measures:
         for a, b in combinations(range(len(audits)), 2):
             first, second = measure.values[a], measure.values[b]
@@ -74,15 +77,25 @@ def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
                     "first_only": int((first & ~second).sum()),
                     "second_only": int((second & ~first).sum()),
                     "p": mcnemar(first, second),
-                    "attacked": measure.attacked,
                 }
             )
-    for row, corrected in zip(rows, holm([row["p"] for row in rows]), strict=True):
+            one, two = audits.each[a], audits.each[b]
+            winner, loser = (one, two) if rows[-1]["difference"] > 0 else (two, one)
+            attacked = measure.transform if measure.attacked else None
+            trusted.append(_may_be_ahead(winner, loser, attacked))
+    corrected = holm([row["p"] for row in rows])
+    for row, p, trust in zip(rows, corrected, trusted, strict=True):
         ahead = row["first"] if row["difference"] > 0 else row["second"]
-        row |= {"p": finite(row["p"]), "corrected_p": finite(corrected)}
-        trusted = not row.pop("attacked") or ahead not in hidden
-        row["ahead"] = ahead if corrected < LEVEL and trusted else UNDECIDED
+        row |= {"p": finite(row["p"]), "corrected_p": finite(p)}
+        row["ahead"] = ahead if p < LEVEL and trust else UNDECIDED
     return rows
+
+
+def _may_be_ahead(winner: Audit, loser: Audit, attacked: str | None) -> bool:
+    """Return whether the winner may be called ahead; `attacked` is the transform of the attacks."""
+    if is_same_model(winner, loser):
+        return False
+    return attacked is None or not (winner.hidden or winner.tried_less(loser, attacked))
 
 
 def verdict(rows: Sequence[Row]) -> Verdict:
@@ -100,8 +113,8 @@ def medians(audits: Audits, norm: str) -> list[Row]:
     rows = []
     for a, b in combinations(range(len(audits)), 2):
         gap = median_difference(sizes[a], sizes[b], SEED, of=pairs)
-        winner = audits.each[a if gap.low > 0 else b]
-        clear = (gap.low > 0 or gap.high < 0) and not winner.hidden
+        winner, loser = (audits.each[each] for each in ((a, b) if gap.low > 0 else (b, a)))
+        clear = (gap.low > 0 or gap.high < 0) and _may_be_ahead(winner, loser, UNCHANGED)
         rows.append(
             {
                 "norm": norm,

@@ -39,8 +39,8 @@ def after_transforms(audits: Audits) -> Finding | None:
         clean = [audit.correct(name) for audit in audits]
         kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
         named: Row = {"transform": words}
-        measures.append(Measure("accuracy", clean, False, named))
-        measures.append(Measure("robust accuracy", kept, columns=named))
+        measures.append(Measure("accuracy", clean, False, columns=named))
+        measures.append(Measure("robust accuracy", kept, True, name, named))
         row: Row = {**named, "alpha_eps": budget}
         for audit, correct, robust in zip(audits, clean, kept, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
