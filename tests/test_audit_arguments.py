@@ -40,6 +40,7 @@ def test_a_threat_of_another_type_is_one_line(linear, images, threat):
         ({"seed": 0.5}, "seed=0.5: want a whole number"),
         ({"stated": 0.9}, "stated=0.9: want scotoma.Stated"),
         ({"out": __file__}, "is a file; want a folder"),
+        ({"probes": []}, "probes is empty; name probes, or leave it out"),
         ({"probes": [scotoma.probes]}, "neither a name such as 'norms' nor a probe"),
     ],
 )

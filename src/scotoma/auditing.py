@@ -147,7 +147,9 @@ def audit(
     claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
     if not force:
         stop_at_chance(claim.model, claim.data)
-    prepared = {key: probe.prepare(claim) for key, probe in _named(probes or [*PROBES])}
+    prepared = {
+        key: probe.prepare(claim) for key, probe in _named([*PROBES] if probes is None else probes)
+    }
     settings = _settings(attack, claim)
     missing = _without_train(prepared, claim)
     if out is None and ranks().world > 1:
@@ -285,6 +287,8 @@ def _published_by_the_first(folder: Path) -> Report:
 def _named(probes: str | Probe | Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:
     """Yield name and probe. Raises `InputError` for one probe with two settings."""
     asked: dict[str, str | Probe] = {}
+    if not isinstance(probes, str | Probe) and not len(probes):
+        raise InputError("probes is empty; name probes, or leave it out for all of them")
     for probe in [probes] if isinstance(probes, str | Probe) else probes:
         if not isinstance(probe, str | Probe):
             raise InputError(

@@ -111,6 +111,14 @@ def test_what_is_written_asks_for_the_same(tmp_path):
         (SMALL + "[thresholds.masking]\ntolerated = 7", r"masking\.tolerated is 7; want a share"),
         (SMALL + "[thresholds.divergence]\nnear = 0.7", "did you mean 'far'"),
         (SMALL + "[thresholds]\nrobustness = 0.4", r"write \[thresholds\.PROBE\]"),
+        (
+            SMALL + '[audit]\nprobes = ["robustness"]\n[thresholds.masking]\ntolerated = 0.1',
+            "thresholds.masking sets tolerated, but masking does not run; probes are robustness",
+        ),
+        (
+            SMALL + "[audit]\nprobes = []",
+            "audit.probes is empty; name probes, or leave the key out",
+        ),
         (SMALL + "[thresholds.robust]\nholds = 0.4", "did you mean 'robustness'"),
         ("model = 1", r"write \[model\] above its keys"),
         ("[model]", r"\[model\] wants a key source"),

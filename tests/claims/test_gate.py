@@ -95,6 +95,21 @@ def test_verdicts(good):
     assert gate(contradictory, [parse("robustness.n > 1")]).result == "failed"
 
 
+def test_known_names_are_told_once():
+    with pytest.raises(InputError) as caught:
+        parse("zzz != broken")
+    assert str(caught.value).count("generated") == 1
+
+
+def test_findings_that_were_edited_are_not_what_the_audit_wrote(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs["good"], copy)
+    path = copy / "findings.json"
+    path.write_text(path.read_text().replace('"verdict": "', '"verdict": "not '))
+    with pytest.raises(InputError, match=r"findings\.json: is not what the audit wrote"):
+        read_report(copy)
+
+
 def test_a_drop_is_paired(good, runs):
     rules = [parse("drop_against_baseline <= 0.02")]
     assert gate(good, rules, runs["good"]).result == "undecided", "60 images say little"

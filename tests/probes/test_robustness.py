@@ -7,7 +7,10 @@ from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
-from scotoma.probes.robustness.probe import Robustness, verdict
+from scotoma.probes.norms.probe import Norms
+from scotoma.probes.robustness.probe import Robustness, rule, verdict
+from scotoma.probes.transfer.probe import Transfer
+from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 
 THREAT = Threat("linf", 0.02)
@@ -116,3 +119,16 @@ def test_the_verdict_at_the_edges_of_its_rule(high, low, expected):
 
 def test_no_images_no_verdict():
     assert verdict(rate(np.zeros(0, bool))) == "not applicable"
+
+
+@pytest.mark.parametrize("probe", [Robustness, Norms, Transfer])
+def test_a_rate_cannot_hold_and_be_broken(probe):
+    with pytest.raises(InputError, match=r"holds=0\.9 lies above broken=0\.004"):
+        probe(holds=0.9, broken=0.004)
+    with pytest.raises(InputError, match=r"broken=2: want a share"):
+        probe(broken=2)
+
+
+def test_the_printed_rule_has_the_digits_of_its_thresholds():
+    assert "above 0.4%" in rule(0.001, 0.004)
+    assert "below 15%" in rule()

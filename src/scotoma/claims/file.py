@@ -12,7 +12,7 @@ from typing import Any
 from scotoma.claim import MARGIN, Stated, Threat
 from scotoma.claims.request import IMAGES, Request
 from scotoma.claims.rules import Rule, parse
-from scotoma.claims.thresholds import of_probe, read_thresholds
+from scotoma.claims.thresholds import check_thresholds, of_probe, read_thresholds
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -187,6 +187,9 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
     if "audit.sources" in flat:
         given["sources"] = tuple(beside(folder, each) for each in flat["audit.sources"])
         keys["sources"] = "audit.sources"
+    if flat.get("audit.probes") == []:
+        raise InputError("audit.probes is empty; name probes, or leave the key out for all of them")
+    check_thresholds(thresholds, given.get("probes", ()))
     rules = tuple(parse(text) for text in flat.get("gate.rules", ()))
     baseline = near("gate.baseline")
     return ClaimFile(Request(**given), rules, Path(baseline) if baseline else None, keys)

@@ -20,7 +20,7 @@ NUMBERS = ("clean_accuracy", "robust_accuracy", "attack_success")
 """Numbers of the robustness probe that need no name of a probe before them."""
 DROP = "drop_against_baseline"
 """Robust accuracy of the baseline less that of the audit, on the images of both."""
-MORE = ("map", "generated", "certificate", "distributional")
+MORE = ("map", "certificate", "distributional")
 """Probes that are asked for by other commands or options."""
 FORM = re.compile(r"^\s*([a-z_0-9.]+)\s*(>=|<=|==|!=|>|<)\s*(.+?)\s*$")
 MOST = 10_000_000

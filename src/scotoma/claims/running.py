@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from scotoma.claims.file import as_toml
 from scotoma.claims.request import Request
-from scotoma.claims.thresholds import of_probe
+from scotoma.claims.thresholds import check_thresholds, of_probe
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -106,7 +106,7 @@ def expected(request: Request) -> Forecast:
 
 
 def check_taken(request: Request, given: Iterable[str]) -> None:
-    """Raise `InputError` if one of the `given` options is of probes that do not run.
+    """Raise `InputError` if a threshold or one of the `given` options is of probes not run.
 
     >>> from scotoma.claim import Threat
     >>> request = Request("m", "digits", Threat("linf", 0.1), probes=("norms",), layer="fc2")
@@ -117,6 +117,7 @@ def check_taken(request: Request, given: Iterable[str]) -> None:
     """
     from scotoma.attacks import takes
 
+    check_thresholds(request.thresholds, request.probes)
     for name in given:
         probes = TAKEN_BY.get(name, ())
         if not probes or not request.probes or {*probes} & {*request.probes}:

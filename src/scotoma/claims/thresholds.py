@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scotoma.probes import PROBES
@@ -39,6 +39,26 @@ def read_thresholds(content: Any) -> Thresholds:
                 )
             found.append((probe, name, float(value)))
     return tuple(sorted(found))
+
+
+def check_thresholds(thresholds: Thresholds, probes: Sequence[str]) -> None:
+    """Raise `InputError` if a threshold is of a probe that does not run.
+
+    Args:
+        thresholds: those that a claim sets.
+        probes: names of the probes that run; none means all.
+
+    >>> check_thresholds((("masking", "tolerated", 0.1),), ["robustness"])
+    Traceback (most recent call last):
+        ...
+    scotoma.utils.errors.InputError: thresholds.masking sets tolerated, but masking does not ...
+    """
+    for probe, name, _ in thresholds:
+        if probes and probe not in probes:
+            raise InputError(
+                f"thresholds.{probe} sets {name}, but {probe} does not run; probes are "
+                f"{', '.join(probes)}"
+            )
 
 
 def of_probe(thresholds: Thresholds, probe: str) -> dict[str, float]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scotoma._version import __version__
+from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
     from scotoma.utils.progress import Progress
@@ -180,7 +181,9 @@ AttackOption = Annotated[
 
 
 def names(text: str) -> list[str]:
-    """Return the names in "one, two"."""
+    """Return the names in "one, two". Raises `InputError` if there are none."""
+    if not text.strip():
+        raise InputError("a list of names is empty; leave the option out for its default")
     return [name.strip() for name in text.split(",")]
 
 

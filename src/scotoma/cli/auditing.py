@@ -101,7 +101,7 @@ def audit(
         "data": data,
         "threat": Threat.parse(threat) if threat else None,
         "out": out,
-        "probes": tuple(names(probes)) if probes else (),
+        "probes": () if probes is None else tuple(names(probes)),
         "attack": attack,
         "layer": layer,
         "extractor": extractor,

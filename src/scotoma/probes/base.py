@@ -134,6 +134,24 @@ class Probe:
         return report(alone.ledger)
 
 
+def check_order(holds: float, broken: float) -> None:
+    """Raise `InputError` unless the thresholds are shares, and a rate cannot be on both sides.
+
+    >>> check_order(holds=0.9, broken=0.4)
+    Traceback (most recent call last):
+        ...
+    scotoma.utils.errors.InputError: holds=0.9 lies above broken=0.4: a rate between them would ...
+    """
+    for name, share in {"holds": holds, "broken": broken}.items():
+        if not 0 < share < 1:
+            raise InputError(f"{name}={share:g}: want a share between 0 and 1")
+    if holds > broken:
+        raise InputError(
+            f"holds={holds:g} lies above broken={broken:g}: a rate between them would hold and be "
+            "broken; a threshold that is not set has its usual value (docs/claims.md)"
+        )
+
+
 def load_other(model: ModelLike, data: Dataset) -> Classifier:
     """Load a model that an option names, and check it on the data."""
     return load_model(model, data=data).checked(data)

@@ -66,5 +66,10 @@ def public(finding: Finding) -> dict[str, Any]:
 
 def digest(findings: list[Finding]) -> str:
     """Return a hash of the findings: two machines that agree print the same one."""
-    text = json.dumps([public(finding) for finding in findings], sort_keys=True, allow_nan=False)
+    return hash_of([public(finding) for finding in findings])
+
+
+def hash_of(entries: list[dict[str, Any]]) -> str:
+    """Return that hash from what `public` returns of each finding."""
+    text = json.dumps(entries, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -66,6 +66,15 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def percentage(share: float) -> str:
+    """Return a threshold as a percentage with all its digits.
+
+    >>> percentage(0.15), percentage(0.004), percentage(0.9995)
+    ('15%', '0.4%', '99.95%')
+    """
+    return f"{100 * share:.6g}%"
+
+
 def scalar(value: Any) -> str:
     """Return any JSON scalar as text; null is an en dash."""
     if value is None:

@@ -17,7 +17,7 @@ from scotoma.probes.inequality.measurements import PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import norm_name, percentage
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
 """Error at important places that breaks the claim, since most images are then misclassified; the
@@ -101,7 +101,7 @@ def rule(limits: Limits) -> str:
         f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
         f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap "
         "as the difference of the two errors: broken if one error at important places lies above "
-        f"{limits.broken:.0%} and its gap above {100 * limits.wide:.0f} points, both with "
+        f"{percentage(limits.broken)} and its gap above {100 * limits.wide:.0f} points, both with "
         "intervals that hold for all these changes at once with 95%; holds if the 95% intervals of "
         f"all gaps lie below {100 * limits.narrow:.0f} points; weak if one gap lies above 0, with "
         "an interval that holds for all at once; else undecided"

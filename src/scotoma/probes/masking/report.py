@@ -14,7 +14,7 @@ from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, 
 from scotoma.results.ledger import Ledger
 from scotoma.results.verdicts import FINDS_ITS_WAY, circumvented
 from scotoma.utils.stats import Rate, finite, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import norm_name, percentage
 
 LISTED = 12
 """Number of failing images that the table of a check names."""
@@ -25,10 +25,10 @@ def rule(tolerated: float, overshoot: float) -> str:
     """Return how the verdict is found."""
     return (
         "broken (gradients are masked) if the interval of the share of failing images lies above "
-        f"the tolerated share in one check: {tolerated:.0%}, or {overshoot:.0%} for single steps "
-        "and for the comparison with the audit attack, or if the look at the model named what "
-        "hides its gradient; weak if above a fifth of that; else holds. The intervals hold for all "
-        "checks at once with 95%"
+        f"the tolerated share in one check: {percentage(tolerated)}, or {percentage(overshoot)} "
+        "for single steps and for the comparison with the audit attack, or if the look at the "
+        "model named what hides its gradient; weak if above a fifth of that; else holds. The "
+        "intervals hold for all checks at once with 95%"
     )
 
 
@@ -153,9 +153,9 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             "checks",
             "Share of images that fail each check, with intervals that hold for all checks at once "
             "with 95%; where attacks of equal cost are compared, images that are evidence for the "
-            f"model are subtracted. Up to {evidence.tolerated:.0%} are tolerated, up to "
-            f"{evidence.overshoot:.0%} for single steps and for the comparison with the audit "
-            "attack.",
+            f"model are subtracted. Up to {percentage(evidence.tolerated)} are tolerated, up to "
+            f"{percentage(evidence.overshoot)} for single steps and for the comparison with the "
+            "audit attack.",
             table="checks",
             label="check",
             series={"share of images that fail": "share"},

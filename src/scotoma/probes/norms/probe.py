@@ -16,7 +16,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution.effort import Effort, Least, is_default
 from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
-from scotoma.probes.base import Conclusion, Probe, Settings
+from scotoma.probes.base import Conclusion, Probe, Settings, check_order
 from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
@@ -113,6 +113,9 @@ class Norms(Probe):
             for norm, names in self.attacks.items()
         }
         return replace(probe, attacks=attacks), [*said, f"no {', '.join(sorted(left))}"]
+
+    def __post_init__(self) -> None:
+        check_order(self.holds, self.broken)
 
     def prepare(self, claim: Claim) -> Self:
         return replace(self, bounds=read_bounds(self.bounds, claim.threat))

@@ -16,17 +16,17 @@ from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
 from scotoma.probes.robustness import probe as robustness
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import finite, median
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import norm_name, percentage
 
 
 def rule(holds: float, broken: float) -> str:
     """Return how the verdict is found."""
     return (
         "for the attack success rates within the bounds of the norms other than the claim's: "
-        f"broken if the interval lies above {broken:.0%} in one norm, holds if it lies below "
-        f"{holds:.0%} in all, undecided if one reaches from below {holds:.0%} to above "
-        f"{broken:.0%} and the others hold, else weak. The intervals hold for these norms at once "
-        "with 95%"
+        f"broken if the interval lies above {percentage(broken)} in one norm, holds if it lies "
+        f"below {percentage(holds)} in all, undecided if one reaches from below "
+        f"{percentage(holds)} to above {percentage(broken)} and the others hold, else weak. The "
+        "intervals hold for these norms at once with 95%"
     )
 
 

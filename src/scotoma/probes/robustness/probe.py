@@ -20,6 +20,7 @@ from scotoma.probes.base import (
     Probe,
     Settings,
     as_picture,
+    check_order,
     columns,
     correct,
     sized,
@@ -35,7 +36,7 @@ from scotoma.results.stated import Judgement, Measure, judge, overall
 from scotoma.results.verdicts import circumvented
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import norm_name, percentage
 
 HOLDS, BROKEN = 0.15, 0.5
 """Success rates up to which a claim without numbers holds, since the best published networks lose
@@ -77,6 +78,7 @@ class Robustness(Probe):
     question = "How robust is the model, at every perturbation size?"
 
     def __post_init__(self) -> None:
+        check_order(self.holds, self.broken)
         if self.sampling not in SAMPLING:
             raise InputError(f"sampling={self.sampling!r}: want {' or '.join(SAMPLING)}")
         if self.precision is None:
@@ -354,9 +356,9 @@ def plan_note(plan: Plan) -> str:
 def rule(holds: float = HOLDS, broken: float = BROKEN) -> str:
     """Return how `verdict` decides."""
     return (
-        f"holds if the 95% interval of the attack success rate at eps lies below {holds:.0%}, "
-        f"broken if it lies above {broken:.0%}, undecided if it reaches from below {holds:.0%} to "
-        f"above {broken:.0%}, else weak"
+        f"holds if the 95% interval of the attack success rate at eps lies below "
+        f"{percentage(holds)}, broken if it lies above {percentage(broken)}, undecided if it "
+        f"reaches from below {percentage(holds)} to above {percentage(broken)}, else weak"
     )
 
 

@@ -15,7 +15,7 @@ from scotoma.claim import Claim, Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
-from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
+from scotoma.probes.base import Conclusion, Probe, Settings, check_order, load_others, prepared
 from scotoma.probes.robustness.probe import BROKEN, HOLDS
 from scotoma.probes.scored import Scored
 from scotoma.probes.transfer import report
@@ -59,6 +59,9 @@ class Transfer(Probe):
 
     thresholds = ("holds", "broken")
     question = "Do adversarial examples made on other models fool the model?"
+
+    def __post_init__(self) -> None:
+        check_order(self.holds, self.broken)
 
     def prepare(self, claim: Claim) -> Self:
         return replace(self, sources=load_others(self.sources, claim.data))
