@@ -261,3 +261,29 @@ def test_it_works_in_l2():
     with torch.no_grad():
         wrong = fooled(model(found), labels) & (size(found - images, "l2") <= threat.eps)
     assert wrong.float().mean() > 0.8
+
+
+class Binarised(nn.Module):
+    """Black and white: only values that cross one half count."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network((images > 0.5).to(images))
+
+
+def test_pixels_that_cross_no_step_are_reverted():
+    """All values change along straight-through gradients; what is left has to."""
+    model = Binarised(digits_model()).eval()
+    images, labels = of(model, 12)
+    found = Strong(Threat("l2", 1.0))(model, images, labels)
+    changed = (found != images).flatten(1)
+    fell = changed.any(1)
+    assert fell.sum() >= 8
+    assert fooled(model(found[fell]), labels[fell]).all()
+    rows, places = changed.nonzero(as_tuple=True)
+    undone = found[rows].flatten(1)
+    undone[torch.arange(len(rows)), places] = images.flatten(1)[rows, places]
+    assert not fooled(model(undone.view_as(found[rows])), labels[rows]).any()

@@ -36,34 +36,35 @@ class Refined(Wrapped):
     id: ClassVar[str] = "refined"
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        return self._take_back(
-            super().run(model, images, labels, random), model, images, labels, random
-        )
+        found = super().run(model, images, labels, random)
+        return reverted(self.norm, found, model, images, labels, random)
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        adversarial = super().run_from(start, model, images, labels, random)
-        return self._take_back(adversarial, model, images, labels, random)
+        found = super().run_from(start, model, images, labels, random)
+        return reverted(self.norm, found, model, images, labels, random)
 
-    def _take_back(
-        self,
-        adversarial: Tensor,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        random: Randomness,
-    ) -> Tensor:
-        rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
-        if len(rows):
-            clean, own = images[rows], random.select(rows).fork(STREAM)
-            nearer = Pointwise(self.norm)(
-                select(model, rows), clean, labels[rows], start=adversarial[rows], generator=own
-            )
-            adversarial[rows] = torch.where(
-                (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, adversarial[rows]
-            )
-        return adversarial
+
+def reverted(
+    norm: str,
+    adversarial: Tensor,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    random: Randomness,
+) -> Tensor:
+    """Revert changed pixels in place while the model stays fooled; return the images."""
+    rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
+    if len(rows):
+        clean, own = images[rows], random.select(rows).fork(STREAM)
+        nearer = Pointwise(norm)(
+            select(model, rows), clean, labels[rows], start=adversarial[rows], generator=own
+        )
+        adversarial[rows] = torch.where(
+            (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, adversarial[rows]
+        )
+    return adversarial
 
 
 def take_back(

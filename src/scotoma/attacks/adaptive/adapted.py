@@ -20,6 +20,7 @@ from scotoma.attacks.hop_skip_jump import HopSkipJump
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.pgd import PGD
+from scotoma.attacks.refine import reverted
 from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE
 from scotoma.utils.random import Randomness
@@ -38,6 +39,10 @@ fewest for a slow model: with those it has found a start and taken two steps."""
 @dataclass(frozen=True)
 class Adapted(BoundedAttack):
     """Attacks by the views of a plan, then without gradients on every image that withstands eps.
+
+    In L2, on a model whose answers change in steps, changed pixels are reverted one by one while
+    it stays fooled: along other gradients all values change, but only those that cross a step
+    matter.
 
     The closest fooling images are returned, also beyond eps; images without one are unchanged.
 
@@ -72,6 +77,8 @@ class Adapted(BoundedAttack):
         everywhere = 1 if averaged else len(views)
         attacks = [*searches, *([] if averaged else self._further(views[0]))]
         for number, attack in enumerate(attacks):
+            if number == everywhere:
+                best = self._reverted(best, model, images, labels, random.fork(len(attacks)))
             distance = size(best - images, self.norm)
             withstands = (distance == 0) | (distance > self.threat.eps + TOLERANCE)
             rows = (withstands | (number < everywhere)).nonzero().squeeze(1)
@@ -110,7 +117,14 @@ class Adapted(BoundedAttack):
                     generator=random.fork(2).select(rows),
                 )
                 best[rows] = self._nearer(images[rows], best[rows], found)
-        return best
+        return self._reverted(best, model, images, labels, random.fork(3))
+
+    def _reverted(
+        self, best: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        """Return the images with pixels reverted that need not change, where this can help."""
+        steps = self.norm == "l2" and self.plan.look is not None and self.plan.look.shows("steps")
+        return reverted("l2", best, model, images, labels, random) if steps else best
 
     def _search(self, first: bool) -> MinLinf | MinL2:
         steps, restarts = (240, (4, 40)) if first else (100, (1, 30))
