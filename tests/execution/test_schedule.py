@@ -142,7 +142,7 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     assert answers.reached == {"slow": 0, "robustness": 50}
     assert not answers.whole
     slow, quick = answers.findings(run.ledger)
-    assert (slow.probe, slow.verdict, slow.question) == ("slow", "not applicable", "Is it?")
+    assert (slow.probe, slow.verdict, slow.question) == ("slow", "undecided", "Is it?")
     assert (
         slow.headline
         == "Not reached within the budget of 1 s; the same command continues from here."
@@ -186,7 +186,7 @@ def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, lin
     short = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options
     )
-    assert {finding.verdict for finding in short.findings} == {"not applicable"}
+    assert {finding.verdict for finding in short.findings} == {"undecided"}
     assert "The budget of 1 s ended before the audit was complete" in short.provenance["notes"][-1]
     again = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options

@@ -239,7 +239,7 @@ def _not_reached(name: str, probe: Probe, limit: str) -> Finding:
     return Finding(
         name,
         probe.question,
-        "not applicable",
+        "undecided",
         "a verdict once there is time to measure",
         f"Not reached {limit}; the same command continues from here.",
     )

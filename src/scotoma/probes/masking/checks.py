@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.utils.stats import Rate, rate, z_of
+from scotoma.utils.stats import Rate, paired_difference, rate, z_of
 
 TOLERATED = 0.05
 """Share of images that may fail a check, because attacks are not exact."""
@@ -44,13 +43,10 @@ class Check:
 
     @property
     def share(self) -> Rate:
-        """Share of images that fail, less those excused; interval of Wilson, or Wald for pairs."""
+        """Share of images that fail, less those excused."""
         if self.excused is None or not len(self.failing):
             return rate(self.failing, self.of)
-        n, worse, better = len(self.failing), self.failing.mean(), self.excused.mean()
-        value = float(worse - better)
-        half = z_of(self.of) * math.sqrt(max(worse + better - value**2, 0.0) / n)
-        return Rate(value, max(-1.0, value - half), min(1.0, value + half), n)
+        return Rate(*paired_difference(self.failing, self.excused, z=z_of(self.of)))
 
     @property
     def passed(self) -> bool:
