@@ -15,6 +15,7 @@ from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.probes.base import Conclusion, Probe, Settings
+from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Silent
@@ -181,13 +182,14 @@ def test_an_attack_ends_in_the_middle_and_leaves_the_model_as_it_was(tmp_path, l
 
 @pytest.mark.usefixtures("undrawn")
 def test_an_audit_within_a_budget_goes_on_to_what_it_finds_without(tmp_path, linear):
-    options = {"probes": ["robustness", "distance"], "attack": "fgsm", "limit": 60}
+    options = {"probes": ["robustness", "distance"], "attack": "fmn-linf", "limit": 120}
     whole = scotoma.audit(linear, "digits", "linf:0.1", out=tmp_path / "whole", **options)
     short = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget=0.05, **options
     )
     assert {finding.verdict for finding in short.findings} == {"undecided"}
     assert "The budget of 1 s ended before the audit was complete" in short.provenance["notes"][-1]
+    assert draw(short.folder).html.exists()
     again = scotoma.audit(
         linear, "digits", "linf:0.1", out=tmp_path / "run", budget="2m", **options
     )
