@@ -95,6 +95,34 @@ def test_verdicts(good):
     assert gate(contradictory, [parse("robustness.n > 1")]).result == "failed"
 
 
+def sampled(n: int, **numbers) -> Report:
+    """A report on n of 500 test images."""
+    finding = Finding("robustness", "", "weak", "", "", {"n": n, **numbers})
+    return Report(Path("run"), {}, [finding], {"data": {"test": 500}})
+
+
+def interval(name: str, value: float, low: float, high: float) -> dict[str, float]:
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def test_a_rule_is_about_the_test_set_also_where_all_of_it_was_attacked():
+    rule = parse("robust_accuracy >= 0.703")
+    audited = interval("robust_accuracy", 0.735, 0.67, 0.791)
+    whole = interval("test_set_robust_accuracy", 0.728, 0.703, 0.761)
+    counts = {"test_set_images": 500, "test_set_attacked": 194}
+    some = apply(rule, sampled(200, **audited, **whole, **counts))
+    every = apply(rule, sampled(500, **interval("robust_accuracy", 0.742, 0.702, 0.778)))
+    assert (some.result, every.result) == ("passed", "passed")
+    assert "(0.703 to 0.761, on all 500 test images, n = 194 attacked)" in some.reason
+    assert "0.742 (on all 500 test images, all attacked)" in every.reason
+    near = [
+        apply(parse(f"{name} >= 0.73"), sampled(200, **audited, **whole, **counts)).reason
+        for name in ("robust_accuracy", "robustness.test_set_robust_accuracy")
+    ]
+    assert near[0] == near[1].replace("test_set_", ""), "one number, one n"
+    assert near[0].endswith("; attacking all 500 test images decides")
+
+
 def test_known_names_are_told_once():
     with pytest.raises(InputError) as caught:
         parse("zzz != broken")
@@ -135,7 +163,9 @@ def test_undefined_is_undecided(good):
 
 def test_command_and_files(scotoma, runs, tmp_path, monkeypatch):
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
-    rules = ["robust_accuracy >= 0.99", "robust_accuracy >= 0.01", "clean_accuracy >= 90%"]
+    numbers = read_report(runs["good"])["robustness"].numbers
+    value = numbers.get("test_set_robust_accuracy", numbers["robust_accuracy"])
+    rules = ["robust_accuracy >= 0.99", "robust_accuracy >= 0.01", f"robust_accuracy >= {value}"]
     given = [part for rule in rules for part in ("--rule", rule)]
     ended = scotoma("gate", runs["good"], *given, "--junit", tmp_path / "j.xml")
     assert ended.code == 1
@@ -152,7 +182,7 @@ def test_command_and_files(scotoma, runs, tmp_path, monkeypatch):
     assert "gate: failed" in text
     assert text.count("| `") == 3
     assert scotoma("gate", runs["good"], "--rule", "robust_accuracy >= 0.01").code == 0
-    assert scotoma("gate", runs["good"], "--rule", "clean_accuracy >= 90%").code == 3
+    assert scotoma("gate", runs["good"], "--rule", rules[2]).code == 3
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -9,9 +9,10 @@ from scotoma.results.stated import (
     images_that_decide,
     judge,
     overall,
+    unattacked,
 )
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import interval
+from scotoma.utils.stats import Rate, interval
 
 MARGIN = 0.02
 
@@ -58,10 +59,49 @@ def test_what_is_said():
     measured = {"clean accuracy": np.arange(50) < 46, "robust": np.arange(50) < 20}
     held, broken = judge({"clean accuracy": 0.92, "robust": 0.9}, measured, MARGIN, 1000)
     assert held.verdict == "undecided"
-    assert str(held).endswith(f"{held.images:,} images decide, more than the 1,000 test images.")
+    assert str(held).endswith("attacking all 1,000 test images decides.")
+    assert held.images == held.available == 1000, "no more can be attacked"
     assert broken.verdict == overall([held, broken]) == "broken"
     assert "is refuted: it is at most 40.0%" in str(broken)
     assert decide(interval(0.9, 10_000), 0.9, MARGIN) == "holds"
+
+
+def test_a_norm_without_an_attack_is_undecided_unless_refuted():
+    pgd, noise = "PGD(threat=Threat(norm='linf', eps=0.3))", "GaussianNoise(norm='l2', draws=9)"
+    why = unattacked(Threat("l2", 2.5), [pgd, noise])
+    assert why == "no attack of this audit was made for L2; add the probe norms"
+    assert not unattacked(Threat("linf", 0.3), [pgd])
+    assert "beyond L-inf 0.3" in unattacked(Threat("linf", 0.6), [pgd])
+    assert not unattacked(Threat("linf", 0.6), [pgd.replace("PGD", "Strong")])
+    assert not unattacked(Threat("l2", 2.5), [pgd, "DDN(norm='l2', steps=100)"])
+    name = "robust accuracy within l2:2.5"
+    for accurate, said in (np.ones(500, bool), "undecided"), (np.zeros(500, bool), "broken"):
+        (judged,) = judge({name: 0.7}, {name: accurate}, MARGIN, 500, {name: why})
+        assert judged.verdict == said
+        assert (why in str(judged)) == (said == "undecided")
+
+
+def test_an_easy_number_leaves_the_verdict_on_the_threat():
+    easy = judge({"clean accuracy": 0.5}, {"clean accuracy": np.ones(500, bool)}, MARGIN, 1000)
+    assert [overall(easy, usual) for usual in ("holds", "weak", "undecided", "broken")] == [
+        "holds",
+        "weak",
+        "undecided",
+        "broken",
+    ]
+
+
+def test_all_test_images_leave_no_sampling_error():
+    def exact(share: float) -> Rate:
+        return Rate(share, share, share, 500)
+
+    assert decide(exact(0.742), 0.742, MARGIN) == "holds"
+    assert decide(exact(0.7196), 0.72, MARGIN) == "holds", "72.0% to the digits that are printed"
+    assert decide(exact(0.715), 0.72, MARGIN) == "broken"
+    (judged,) = judge(
+        {"clean accuracy": 0.7}, {"clean accuracy": lambda of: exact(0.742)}, MARGIN, 500
+    )
+    assert str(judged).endswith("is not refuted: 74.2% of all 500 test images.")
 
 
 @pytest.mark.parametrize(

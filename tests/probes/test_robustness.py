@@ -3,8 +3,9 @@ import pytest
 import torch
 from linear_optimum import OVERSHOOT, ExactSettings, optimum
 
-from scotoma.auditing import make_claim
-from scotoma.claim import Threat
+from centroids import centroids
+from scotoma.auditing import audit, make_claim
+from scotoma.claim import Stated, Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.norms.probe import Norms
@@ -132,3 +133,23 @@ def test_a_rate_cannot_hold_and_be_broken(probe):
 def test_the_printed_rule_has_the_digits_of_its_thresholds():
     assert "above 0.4%" in rule(0.001, 0.004)
     assert "below 15%" in rule()
+
+
+@pytest.mark.parametrize(
+    ("stated", "said", "says"),
+    [
+        (Stated(clean=0.5), "broken", "the worse of the two"),
+        (Stated(also=((Threat("linf", 0.001), 0.5),)), "broken", "the worse of the two"),
+        (Stated(also=((Threat("l2", 0.001), 0.5),)), "broken", "add the probe norms"),
+        (Stated(robust=0.9), "broken", "is refuted"),
+    ],
+)
+def test_an_easy_number_hides_neither_the_threat_nor_a_norm(digits, stated, said, says):
+    model = centroids(digits)
+    report = audit(
+        model, digits, "linf:0.5", probes=["robustness"], attack="pgd", limit=30, stated=stated
+    )
+    finding = report["robustness"]
+    assert finding.numbers["robust_accuracy"] < 0.1, "nearly all are fooled"
+    assert finding.verdict == said
+    assert says in finding.rule + finding.headline

@@ -18,6 +18,8 @@ from scotoma.utils.stats import Estimate, interval
 VERDICTS = ("holds", "weak", "broken", "undecided", "not applicable")
 NUMBERS = ("clean_accuracy", "robust_accuracy", "attack_success")
 """Numbers of the robustness probe that need no name of a probe before them."""
+WHOLE = "test_set_"
+"""What the names of these numbers begin with where they are of the whole test set."""
 DROP = "drop_against_baseline"
 """Robust accuracy of the baseline less that of the audit, on the images of both."""
 MORE = ("map", "certificate", "distributional")
@@ -134,7 +136,8 @@ def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     finding = report[rule.probe]
     if not rule.number:
         return _verdict(rule, finding)
-    decision = _number(rule, *_interval(rule, finding, drop))
+    total = report.provenance.get("data", {}).get("test", 0)
+    decision = _number(rule, _measured(rule, finding, drop, total), total)
     doubt = report.provenance.get("doubt", "")
     hidden = rule.probe not in UNTOUCHED and blind(report.findings, doubt)
     if decision.result == "passed" and hidden:
@@ -152,19 +155,35 @@ def _verdict(rule: Rule, finding: Finding) -> Decision:
     return Decision(rule, "passed" if equal == (rule.comparison == "==") else "failed", reason)
 
 
-def _interval(
-    rule: Rule, finding: Finding, drop: Estimate | None
-) -> tuple[float | None, float | None, float | None, int]:
-    """Return value, bounds and number of images of the number that a rule names."""
+@dataclass(frozen=True)
+class Measured:
+    """A number that a rule names: its value, bounds, and the images that it is about and from."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    about: str
+
+
+def _measured(rule: Rule, finding: Finding, drop: Estimate | None, total: int) -> Measured:
+    """Return the number that a rule names.
+
+    Accuracy, robust accuracy and attack success are those of the test set where that is known: no
+    sampling error is left where all of its `total` images were attacked.
+    """
     if rule.number == DROP:
         if drop is None:
             raise InputError(f"rule {rule.text!r} compares with another audit: give a baseline")
-        return drop.value, drop.low, drop.high, drop.n
-    numbers = finding.numbers
-    whole = f"test_set_{rule.number}"
-    if rule.number in NUMBERS and whole in numbers:
-        value, low, high = (numbers[f"{whole}{end}"] for end in ("", "_low", "_high"))
-        return value, low, high, numbers["test_set_attacked"]
+        return Measured(drop.value, drop.low, drop.high, f"n = {drop.n:,}")
+    numbers, name = finding.numbers, rule.number.removeprefix(WHOLE)
+    of_robustness = finding.probe == "robustness" and name in NUMBERS
+    if of_robustness and f"{WHOLE}{name}" in numbers:
+        value, low, high = (numbers[f"{WHOLE}{name}{end}"] for end in ("", "_low", "_high"))
+        about = f"on all {numbers['test_set_images']:,} test images"
+        return Measured(value, low, high, f"{about}, n = {numbers['test_set_attacked']:,} attacked")
+    if of_robustness and rule.number in numbers and numbers.get("n") == total > 0:
+        value = numbers[rule.number]
+        return Measured(value, value, value, f"on all {total:,} test images, all attacked")
     if rule.number not in numbers:
         hint = nearest(rule.number, [key for key in numbers if not key.endswith(("_low", "_high"))])
         raise InputError(
@@ -172,21 +191,24 @@ def _interval(
         )
     value = numbers[rule.number]
     low, high = (numbers.get(f"{rule.number}{end}", value) for end in ("_low", "_high"))
-    return value, low, high, int(numbers.get("n") or 0)
+    n = int(numbers.get("n") or 0)
+    return Measured(value, low, high, "" if low == high else f"n = {n:,}")
 
 
-def _number(
-    rule: Rule, value: float | None, low: float | None, high: float | None, n: int
-) -> Decision:
+def _number(rule: Rule, measured: Measured, total: int) -> Decision:
+    value, low, high = measured.value, measured.low, measured.high
     if value is None or low is None or high is None:
         return Decision(rule, "undecided", f"{rule.number} is not defined on these images")
-    reason = f"{rule.number} is {value:.3g}"
-    if (low, high) != (value, value):
-        reason += f" ({low:.3g} to {high:.3g}, n = {n:,})"
+    bounds = [] if low == high else [f"{low:.3g} to {high:.3g}"]
+    said = ", ".join([*bounds, *filter(None, [measured.about])])
+    reason = f"{rule.number} is {value:.3g}" + (f" ({said})" if said else "")
     result = decide(rule, low, high)
-    if result == "undecided" and rule.number in NUMBERS:
+    if result == "undecided" and rule.number.removeprefix(WHOLE) in NUMBERS:
         more = images_that_would_decide(rule, value)
-        reason += f"; at this rate {more:,} images decide" if more else ""
+        if total and (more or total) >= total:
+            reason += f"; attacking all {total:,} test images decides"
+        elif more:
+            reason += f"; at this rate {more:,} images decide"
     return Decision(rule, result, reason)
 
 

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from scotoma.claim import TOLERANCE, Threat
 from scotoma.results.finding import Verdict
 from scotoma.utils.stats import Rate, finite, interval, rate
 from scotoma.utils.text import norm_name
 
 Measure = Callable[[int], Rate]
 """From the number of intervals that hold at once to an accuracy."""
+NOISE = ("GaussianNoise(", "SaltPepper(", "Contrast(")
+"""Names of attacks that try random changes alone: where they fail, nothing was attacked."""
+SEARCHES = ("Strong(", "Adapted(")
+"""Names of attacks that have a threat, but return the smallest perturbation, also beyond it."""
+ROUNDED = 5e-4
+"""Slack of a value without an interval: numbers are stated and printed to a tenth of a point."""
 RULE = (
     "for each stated number: broken if the interval of the measured accuracy lies below it; holds "
-    "if the interval reaches it and begins at most {margin:.1%} below it; else undecided. The "
-    "verdict is the worst of them. Attacks give upper bounds, so that holds means not refuted"
+    "if the interval reaches it and begins at most {points:.3g} points below it; else undecided, "
+    "as is a robust accuracy at a threat for which no attack was made. The verdict is the worst of "
+    "them. Attacks give upper bounds, so that holds means not refuted"
 )
-WORST_FIRST: tuple[Verdict, ...] = ("broken", "undecided", "holds")
+UNSTATED = (
+    ". No robust accuracy is stated for the claim's own threat, so the usual rule counts as well, "
+    "and the verdict is the worse of the two: {usual}"
+)
+WORST_FIRST: tuple[Verdict, ...] = ("broken", "undecided", "weak", "holds")
 
 
 @dataclass(frozen=True)
@@ -31,8 +44,10 @@ class Judgement:
         claimed: the number, a share of the test images.
         measured: its measurement; the interval is wider than 95% if several are judged.
         verdict: "holds", "broken" or "undecided".
-        images: number of images that decides for certain, if undecided.
+        images: number of images that decides for certain, if undecided; all test images do.
         available: number of test images.
+        whole: whether the measurement is of all test images, estimated from those attacked.
+        why: why attacks that fail are no evidence for the number; "" if they are.
     """
 
     name: str
@@ -41,6 +56,8 @@ class Judgement:
     verdict: Verdict
     images: int | None = None
     available: int = 0
+    whole: bool = False
+    why: str = ""
 
     @property
     def row(self) -> dict[str, Any]:
@@ -57,17 +74,22 @@ class Judgement:
         }
 
     def __str__(self) -> str:
-        low, high = self.measured.low, self.measured.high
-        measured = f"{self.measured.value:.1%} ({100 * low:.1f}–{high:.1%}) of {self.measured.n:,}"
+        value, low, high, n = self.measured
+        measured = f"{value:.1%}" + ("" if low == high else f" ({100 * low:.1f}–{high:.1%})")
+        measured += f" of all {self.available:,} test images" if self.whole else f" of {n:,} images"
+        if self.whole and n < self.available:
+            measured += f", from {n:,} attacked"
         text = f"The stated {spoken(self.name)} of {self.claimed:.1%} "
         if self.verdict == "broken":
-            return f"{text}is refuted: it is at most {measured} images."
+            return f"{text}is refuted: it is at most {measured}."
         if self.verdict == "holds":
-            return f"{text}is not refuted: {measured} images."
+            return f"{text}is not refuted: {measured}."
+        if self.why:
+            return f"{text}is undecided: {self.why}."
         enough = f"{self.images:,} images decide"
-        if (self.images or 0) > self.available:
-            enough += f", more than the {self.available:,} test images"
-        return f"{text}is undecided: {measured} images; {enough}."
+        if self.images == self.available:
+            enough = f"attacking all {self.available:,} test images decides"
+        return f"{text}is undecided: {measured}; {enough}."
 
 
 def spoken(name: str) -> str:
@@ -86,15 +108,18 @@ def judge(
     measured: Mapping[str, np.ndarray | Measure],
     margin: float,
     available: int,
+    unattacked: Mapping[str, str] | None = None,
 ) -> list[Judgement]:
     """Judge every stated number by the images that were measured; all intervals hold at once.
 
     Args:
         stated: claimed accuracies by name.
         measured: for each name whether an image counts as accurate, bool (n,), or a function from
-            the number of intervals that hold at once to the accuracy.
+            the number of intervals that hold at once to the accuracy of all test images.
         margin: how far below the stated number the true one may lie for the claim to hold.
         available: number of test images.
+        unattacked: names of robust accuracies for which no attack was made, with the reason in
+            words: these are undecided unless they are refuted all the same.
 
     >>> always = {"clean accuracy": np.ones(500, bool)}
     >>> [each.verdict for each in judge({"clean accuracy": 0.99}, always, 0.02, 500)]
@@ -105,9 +130,15 @@ def judge(
     for name, claimed in stated.items():
         outcome = measured[name]
         share = outcome(of) if callable(outcome) else rate(outcome, of)
-        verdict = decide(share, claimed, margin)
-        images = images_that_decide(claimed, margin, of) if verdict == "undecided" else None
-        found.append(Judgement(name, claimed, share, verdict, images, available))
+        verdict, why = decide(share, claimed, margin), (unattacked or {}).get(name, "")
+        if why and verdict != "broken":
+            verdict = "undecided"
+        images = None
+        if verdict == "undecided" and not why:
+            images = min(images_that_decide(claimed, margin, of), available)
+        found.append(
+            Judgement(name, claimed, share, verdict, images, available, callable(outcome), why)
+        )
     return found
 
 
@@ -119,8 +150,10 @@ def decide(measured: Rate, claimed: float, margin: float) -> Verdict:
     """
     if not measured.n:
         return "undecided"
-    if measured.high < claimed:
+    if measured.high < claimed - (ROUNDED if measured.low == measured.high else 0):
         return "broken"
+    if measured.low == measured.high:
+        return "holds"
     return "holds" if measured.low >= claimed - margin else "undecided"
 
 
@@ -152,7 +185,41 @@ def _decides(n: int, claimed: float, margin: float, of: int) -> bool:
     return interval(many / n, n, of).low >= claimed - margin
 
 
-def overall(judgements: Sequence[Judgement]) -> Verdict:
-    """Return the worst verdict."""
-    found = {each.verdict for each in judgements}
+def overall(judgements: Sequence[Judgement], usual: Verdict = "holds") -> Verdict:
+    """Return the worst verdict.
+
+    Args:
+        judgements: those of the stated numbers.
+        usual: the verdict of the usual rule, where it counts as well.
+    """
+    found = {usual, *(each.verdict for each in judgements)}
     return next(verdict for verdict in WORST_FIRST if verdict in found)
+
+
+def unattacked(threat: Threat, attacks: Iterable[str]) -> str:
+    """Return why no attack of an audit is evidence for a threat; "" if one is.
+
+    Args:
+        threat: the perturbations.
+        attacks: names of the attacks on the test images, as records have them.
+
+    >>> unattacked(Threat("l2", 1.0), ["PGD(threat=Threat(norm='linf', eps=0.1))"])[:43]
+    'no attack of this audit was made for L2; ad'
+    >>> unattacked(Threat("l2", 1.0), ["DDN(norm='l2', steps=100)"])
+    ''
+    """
+    most = 0.0
+    for name in attacks:
+        made = re.search(r"norm='(\w+)'(?:, eps=([\d.e+-]+))?", name)
+        if made is None or made[1] != threat.norm or name.startswith(NOISE):
+            continue
+        if not made[2] or name.startswith(SEARCHES) or float(made[2]) >= threat.eps - TOLERANCE:
+            return ""
+        most = max(most, float(made[2]))
+    if most:
+        return (
+            f"no attack of this audit reaches beyond {norm_name(threat.norm)} {most:g}; the attack "
+            "strong does"
+        )
+    adds = "`scotoma attack fmn-l1` makes one" if threat.norm == "l1" else "add the probe norms"
+    return f"no attack of this audit was made for {norm_name(threat.norm)}; {adds}"

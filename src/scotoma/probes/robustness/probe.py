@@ -32,7 +32,7 @@ from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
-from scotoma.results.stated import Judgement, Measure, judge, overall
+from scotoma.results.stated import UNSTATED, Judgement, Measure, judge, overall, unattacked
 from scotoma.results.verdicts import circumvented
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
@@ -53,7 +53,8 @@ SHOWN = 6
 class Robustness(Probe):
     """Measure accuracy against perturbation size, from the smallest perturbation of each image.
 
-    If the claim states numbers, they decide the verdict in place of the thresholds.
+    If the claim states numbers, they decide the verdict in place of the thresholds; without a
+    robust accuracy at its own threat among them the verdict is the worse of both.
 
     The rates are those of the whole test set where images were left out and it pays to classify all
     (`whole.WholeSet`), else those of the audited images.
@@ -125,19 +126,16 @@ class Robustness(Probe):
         robust = rate(rec.beyond(distances, eps))
         alone = rate(rec.beyond((own if plain is None else plain)[norm].to_numpy(), eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
-        judgements = self._judged(claim, records, test)
+        judgements = self._judged(claim, run, records, test)
         decisive = success if test is None else test.success()
+        usual, decides = self._decided(claim, judgements, decisive)
         chosen = self._spread(records, claim.threat)
         attacks = self._attacks(records, claim.threat)
         return Finding(
             probe="robustness",
             question=self.question,
-            verdict=overall(judgements)
-            if judgements
-            else verdict(decisive, self.holds, self.broken),
-            rule=STATED.format(margin=claim.stated.margin)
-            if judgements
-            else rule(self.holds, self.broken),
+            verdict=usual,
+            rule=decides,
             headline=" ".join(
                 [
                     self._headline(claim, clean, robust, success, len(attacks))
@@ -169,9 +167,10 @@ class Robustness(Probe):
             figures=(
                 Curve(
                     "curve",
-                    "Share of all audited images that are classified correctly under every "
-                    f"perturbation found, against its {norm_name(norm)} size; the band is the 95% "
-                    "interval. Attacks give an upper bound: the true share can only be lower.",
+                    f"Share of the {clean.n:,} attacked images that are classified correctly under "
+                    f"every perturbation found, against its {norm_name(norm)} size; the band is "
+                    "the 95% interval. Attacks give an upper bound: the true share can only be "
+                    "lower.",
                     table="curve",
                     x="eps",
                     y="robust_accuracy",
@@ -201,21 +200,48 @@ class Robustness(Probe):
         )
 
     @staticmethod
-    def _judged(claim: Claim, records: pl.DataFrame, test: WholeSet | None) -> list[Judgement]:
-        """Return the judgement on each number that the claim states."""
+    def _judged(
+        claim: Claim, run: Run, records: pl.DataFrame, test: WholeSet | None
+    ) -> list[Judgement]:
+        """Return the judgement on each number that the claim states, of all test images if known.
+
+        Stated numbers are shares of the test images, so no sampling error is left where all of them
+        were attacked.
+        """
         threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
         accurate: dict[str, np.ndarray | Measure] = {
             f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
             for each in threats
         }
         accurate["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
-        if test is not None:
+        if len(records) == len(claim.data.test):
+            accurate = {name: partial(_exact, each) for name, each in accurate.items()}
+        elif test is not None:
             accurate |= {
                 f"robust accuracy within {claim.threat}": test.robust,
                 "clean accuracy": lambda of: test.clean,
             }
         numbers = claim.stated.numbers(claim.threat)
-        return judge(numbers, accurate, claim.stated.margin, len(claim.data.test))
+        without = {}
+        if claim.stated.also:
+            names = run.records.filter(transform="none")["attack"].unique().to_list()
+            for threat, _ in claim.stated.also:
+                if why := unattacked(threat, names):
+                    without[f"robust accuracy within {threat}"] = why
+        return judge(numbers, accurate, claim.stated.margin, len(claim.data.test), without)
+
+    def _decided(
+        self, claim: Claim, judgements: list[Judgement], success: Rate
+    ) -> tuple[Verdict, str]:
+        """Return the verdict and its rule: stated numbers decide, or the usual rule, or both."""
+        usual, decides = verdict(success, self.holds, self.broken), rule(self.holds, self.broken)
+        if not judgements:
+            return usual, decides
+        stated = STATED.format(points=100 * claim.stated.margin)
+        if f"robust accuracy within {claim.threat}" in {each.name for each in judgements}:
+            return overall(judgements), stated
+        worst = overall(judgements, "holds" if usual == "not applicable" else usual)
+        return worst, stated + UNSTATED.format(usual=decides)
 
     @staticmethod
     def _circumvented(
@@ -307,6 +333,12 @@ class Robustness(Probe):
             ],
             adversarial=True,
         )
+
+
+def _exact(accurate: np.ndarray, of: int) -> Rate:
+    """Return the share of accurate images among all there are, of which nothing is unknown."""
+    share = float(accurate.mean())
+    return Rate(share, share, share, len(accurate))
 
 
 def on_all(threat: Threat, test: WholeSet) -> str:

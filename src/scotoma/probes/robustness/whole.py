@@ -18,7 +18,7 @@ from scotoma.probes.base import columns
 from scotoma.probes.scored import Outcomes, Scored
 from scotoma.results.finding import Row
 from scotoma.results.ledger import Ledger
-from scotoma.utils.stats import Rate, rate
+from scotoma.utils.stats import Rate
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class WholeSet:
 
     @property
     def clean(self) -> Rate:
-        """Accuracy without an attack."""
-        return rate(self.scored.correct)
+        """Accuracy without an attack, which is known: all test images were classified."""
+        share = float(self.scored.correct.mean())
+        return Rate(share, share, share, len(self.scored.correct))
 
     def success(self, of: int = 1) -> Rate:
         """Return the share of correctly classified images that are fooled; `n` were attacked."""
