@@ -29,7 +29,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import SATURATED, leaving_the_model
-from scotoma.models.diagnosis import stop_at_chance
+from scotoma.models.diagnosis import scale_note, stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
@@ -367,4 +367,6 @@ def make_claim(
         loaded = from_memory(data, train)
         classifier = load_model(model, data=loaded)
     loaded = fitted(loaded, classifier)
-    return Claim(classifier.checked(loaded), loaded, threat)
+    checked = classifier.checked(loaded)
+    notes = (*checked.notes, *scale_note(checked, loaded))
+    return Claim(replace(checked, notes=notes), loaded, threat)

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from scotoma.data import load_data
+from scotoma.data.memory import from_memory
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, is_randomised, votes
+from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
 
 
@@ -203,3 +205,22 @@ class NoWayBack(torch.autograd.Function):
 def test_a_backward_pass_that_fails_is_told():
     with pytest.raises(InputError, match=r"mine has no gradient by images of digits: one way$"):
         check(before=NoWayBack.apply)
+
+
+def test_labels_that_do_not_occur_are_no_classes():
+    """Images of digit 3 alone have labels up to 3, not 4 classes."""
+    images = torch.rand(6, 1, 8, 8)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    few = from_memory((images, torch.full((6,), 3)))
+    assert "tensors has labels up to 3: class numbers" in load_model(model).checked(few).notes[0]
+    all_four = from_memory((images, torch.tensor([0, 1, 2, 3, 3, 3])))
+    assert "tensors has 4 classes: class numbers" in load_model(model).checked(all_four).notes[0]
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_one_logit_for_two_classes_is_explained(flat):
+    data = from_memory((torch.rand(6, 1, 8, 8), torch.tensor([0, 1] * 3)))
+    layers = [nn.Flatten(), nn.Linear(64, 1), *([nn.Flatten(0)] if flat else [])]
+    says = r"torch.stack\(\[0" if flat else r"has 1 output, .*one output a class.*torch.cat\(\[0"
+    with pytest.raises(InputError, match=says):
+        load_model(nn.Sequential(*layers)).checked(data)

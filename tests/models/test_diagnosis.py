@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import scotoma
+from scotoma.auditing import make_claim
 from scotoma.data.memory import from_memory
-from scotoma.models.diagnosis import diagnose, stop_at_chance
+from scotoma.models.diagnosis import diagnose, scale_note, stop_at_chance
 from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
 
@@ -99,3 +100,28 @@ def test_an_audit_stops_before_it_writes(linear, digits, tmp_path):
     assert not (tmp_path / "run").exists()
     report = scotoma.audit(model, digits, "linf:0.1", **options, limit=20, force=True)
     assert "force=True" in report.provenance["command"]
+
+
+def test_a_folder_in_another_order_is_recognised(linear, digits):
+    """Images of a folder come class by class, so that the first half has other classes."""
+    few = torch.arange(500)[digits.test.labels.argsort(stable=True)][::4]
+    labels = digits.test.labels[few]
+    data = from_memory((digits.test.images(few), labels))
+    model = load_model(Changed(linear, after=lambda logits: logits.roll(1, 1))).checked(data)
+    with pytest.raises(InputError, match="With its classes in another order"):
+        stop_at_chance(model, data)
+
+
+def test_another_scale_is_noted_for_a_model_above_chance(linear, digits):
+    """The network wants [-1, 1]; with [0, 1] it is poor, though better than chance."""
+    images = digits.test.images(torch.arange(60))
+    model = Changed(linear, before=lambda x: (x + 1) / 2)
+    data = from_memory((images, linear((images + 1) / 2).argmax(1)))
+    assert scale_note(load_model(model).checked(data), data) == []
+    off = from_memory((images, linear(images).argmax(1)))
+    checked = load_model(model).checked(off)
+    seen = diagnose(checked, off)
+    (note,) = scale_note(checked, off)
+    assert f"The model classifies {seen.correct} of 60 images" in note
+    assert "With pixels in [-1, 1] it classifies 60 of 60 correctly" in note
+    assert note in make_claim(model, (images, off.test.labels), "linf:0.1").model.notes

@@ -179,7 +179,6 @@ def test_a_trace_of_one_batch_size(tmp_path, digits):
 def test_files_that_are_no_models(tmp_path, net, images):
     save_file(net.state_dict(), tmp_path / "bare.safetensors")
     torch.save(net.state_dict(), tmp_path / "state.pt")
-    torch.save(net, tmp_path / "whole.pt")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     trace(net, tmp_path / "t.pt", images)
@@ -196,7 +195,6 @@ def test_files_that_are_no_models(tmp_path, net, images):
     expected = {
         "bare.safetensors": r"my_model.py:build weights=.*bare.safetensors",
         "state.pt": r"my_model.py:build weights=.*state.pt",
-        "whole.pt": r"my_model.py:build weights=.*whole.pt",
         "other.zip": "neither TorchScript",
         "t_cut.pt": "cut short",
         "e_cut.pt2": "cut short",
@@ -236,3 +234,40 @@ def test_loading_is_not_paid_for_at_import():
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_pickled_model_is_a_model(tmp_path, net, images):
+    torch.save(net, tmp_path / "whole.pt")
+    torch.save({"model": net, "epoch": 3}, tmp_path / "inside.pt")
+    with pytest.raises(InputError, match=r"not only tensors, .*trust_pickle=True"):
+        load_model(tmp_path / "whole.pt")
+    for name in ("whole", "inside"):
+        loaded = load_model(tmp_path / f"{name}.pt", trust_pickle=True)
+        assert loaded.name == name
+        assert torch.equal(loaded.module(images), net(images))
+
+
+def test_pickles_of_other_things_are_named(tmp_path, net):
+    torch.save(net.state_dict(), tmp_path / "weights.pt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    for trust in (False, True):
+        with pytest.raises(InputError, match="a pickle of weights, without code"):
+            load_model(tmp_path / "weights.pt", trust_pickle=trust)
+        with pytest.raises(InputError, match="no state dict but Tensor"):
+            load_model(tmp_path / "tensor.pt", trust_pickle=trust)
+
+
+def test_a_pickled_model_needs_its_code(tmp_path, monkeypatch):
+    """A class of a file in the working folder is found; without that file a line says why."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "homemade.py").write_text(
+        "from torch import nn\nclass Net(nn.Sequential):\n    pass\n"
+        "def build():\n    return Net(nn.Flatten(), nn.Linear(64, 10))\n"
+    )
+    built = load_model("homemade:build").module
+    torch.save(built, "net.pt")
+    assert isinstance(load_model("net.pt", trust_pickle=True).module, nn.Sequential)
+    (tmp_path / "homemade.py").unlink()
+    sys.modules.pop("homemade", None)
+    with pytest.raises(InputError, match="code of its model cannot be imported"):
+        load_model("net.pt", trust_pickle=True)

@@ -194,6 +194,18 @@ class Dataset:
         """Channels, height and width of every image."""
         return self.test.shape
 
+    @property
+    def counted(self) -> str:
+        """Number of classes for a sentence; where labels are missing, the largest one.
+
+        Without names a gap in the labels does not tell how many classes there are.
+        """
+        splits = [self.test] if self.train is None else [self.test, self.train]
+        occur = len(torch.cat([split.labels for split in splits]).unique())
+        if occur == len(self.classes) or not all(name.isdecimal() for name in self.classes):
+            return f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}"
+        return f"labels up to {len(self.classes) - 1}"
+
 
 def from_splits(
     name: str, train: ArraySplit | None, test: ArraySplit, classes: tuple[str, ...] | None = None

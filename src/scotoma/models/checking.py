@@ -26,6 +26,9 @@ UNDERFLOW = 80.0
 """Distance of the largest logit to the others beyond which their softmax is 0 in float32, and with
 it the gradient of cross-entropy."""
 
+TWO_LOGITS = "where one logit z decides between two classes, return torch.{}"
+"""How one output becomes one a class, with the call."""
+
 Gradient = Literal["yes", "missing", "zeros", "NaN"]
 
 
@@ -132,18 +135,21 @@ def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tenso
         )
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
         got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        flat = isinstance(logits, Tensor) and logits.shape == (len(images),)
+        hint = "; " + TWO_LOGITS.format("stack([0 * z, z], 1)") if flat else ""
         raise InputError(
             f"model {name} returns {got} for {len(images)} images; "
-            f"want logits of shape ({len(images)}, classes)"
+            f"want logits of shape ({len(images)}, classes){hint}"
         )
     if not torch.isfinite(logits).all():
         raise InputError(
             f"model {name} returns NaN or infinite logits on {data.name}; check weights and scale"
         )
-    if logits.shape[1] < len(data.classes):
+    if (outputs := logits.shape[1]) < len(data.classes):
+        hint = f"; {TWO_LOGITS.format('cat([0 * z, z], 1)')}" if outputs == 1 else ""
         raise InputError(
-            f"model {name} has {logits.shape[1]} outputs, "
-            f"but {data.name} has labels up to {len(data.classes) - 1}"
+            f"model {name} has {outputs} output{'s' * (outputs != 1)}, but {data.name} has labels "
+            f"up to {len(data.classes) - 1}; want one output a class{hint}"
         )
     return logits.float()
 

@@ -165,7 +165,7 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
         case "safetensors":
             return read_safetensors(path)[0]
         case "pickle":
-            return _state_dict(_unpickle(path, trust_pickle), path)
+            return _state_dict(unpickle(path, trust_pickle), path)
         case kind:
             raise InputError(
                 f"{path}: is a whole model ({kind}), not weights; give it as the model, "
@@ -173,7 +173,31 @@ def read_weights(path: Path, trust_pickle: bool = False) -> dict[str, Tensor]:
             )
 
 
-def _unpickle(path: Path, trust_pickle: bool) -> Any:
+def unpickled_model(path: Path, trust_pickle: bool) -> nn.Module:
+    """Return the module that was saved whole with `torch.save`, also inside `WRAPPINGS`.
+
+    Raises:
+        InputError: it needs trust, or holds weights without code or something else.
+    """
+    content = unpickle(path, trust_pickle)
+    if isinstance(content, Mapping):
+        wrapped = (content.get(key) for key in WRAPPINGS)
+        content = next((each for each in wrapped if isinstance(each, nn.Module)), content)
+    if isinstance(content, nn.Module):
+        return content
+    _state_dict(content, path)
+    raise InputError(
+        f"{path}: a pickle of weights, without code; give the code that builds the model: "
+        f"my_model.py:build weights={path}"
+    )
+
+
+def unpickle(path: Path, trust_pickle: bool) -> Any:
+    """Return what a pickle holds: tensors and plain values, or anything if it is trusted.
+
+    Raises:
+        InputError: it cannot be read, or needs trust.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -183,14 +207,22 @@ def _unpickle(path: Path, trust_pickle: bool) -> Any:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
         if trust_pickle or not wanted:
-            raise InputError(f"{path}: not a whole file of weights ({reason(error)})") from None
+            raise InputError(
+                f"{path}: a pickle, but not a whole file of `torch.save`; save model.state_dict()"
+            ) from None
         raise InputError(
             f"{path}: a pickle with {wanted[1]}, not only tensors, can run any code when it is "
             "opened; if you trust it, add trust_pickle=True"
         ) from None
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{path}: the code of its model cannot be imported ({reason(error)}); run in the "
+            "folder of that code, or save model.state_dict() and give the code that builds the "
+            "model: my_model.py:build weights=FILE"
+        ) from None
     except Exception as error:  # a trusted pickle may raise anything
         raise InputError(
-            f"{path}: the weights cannot be read ({type(error).__name__}: {reason(error)})"
+            f"{path}: cannot be read ({type(error).__name__}: {reason(error)})"
         ) from None
 
 

@@ -108,7 +108,7 @@ class Classifier:
         if checks.logits.shape[1] > len(data.classes):
             notes.append(
                 f"The model has {checks.logits.shape[1]} outputs, but {data.name} has "
-                f"{len(data.classes)} classes: class numbers must mean the same in both."
+                f"{data.counted}: class numbers must mean the same in both."
             )
         probabilities = checks.probabilities
         if isinstance(module, Function):

@@ -11,12 +11,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from scotoma.data.dataset import Dataset, Sample
+from scotoma.models.black_box import Function
 from scotoma.models.checking import device
 from scotoma.models.classifier import Classifier
 from scotoma.utils.errors import InputError
 
 IMAGES = 100
 """Test images that are looked at."""
+NOTED = 60
+"""Test images on which a model that is better than chance is tried with other pixels."""
 BATCH = 16
 """Images in a pass, so that a large network at 224x224 needs little memory."""
 ENOUGH = 50
@@ -101,6 +104,39 @@ def stop_at_chance(model: Classifier, data: Dataset) -> None:
     )
 
 
+def scale_note(model: Classifier, data: Dataset) -> list[str]:
+    """Return a note if a module classifies clearly more images correctly with other pixels.
+
+    Where the model leaves room for that, each usual scale costs a pass of a few images. A black box
+    was looked at before. The global random state does not change.
+
+    >>> from scotoma.data import load_data
+    >>> scale_note(Classifier.of(nn.Flatten()), load_data("digits"))
+    []
+    """
+    if any(isinstance(part, Function) for part in model.module.modules()):
+        return []
+    few = Sample(data.test, NOTED)
+    images, labels = few.images(torch.arange(len(few))), few.labels
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        correct = int((_scores(model.module, images).argmax(1) == labels).sum())
+        ahead = correct + max(FEWEST, CLEARLY * len(few))
+        if ahead > len(few):
+            return []
+        best, most = max(_scales(model.module, images, labels), key=lambda each: each[1])
+    if most < ahead:
+        return []
+    advice = _wanted(best, most, len(few))
+    return [f"The model classifies {correct} of {len(few)} images correctly. {advice}"]
+
+
+def _wanted(scale: str, correct: int, images: int) -> str:
+    return (
+        f"With pixels {scale} it classifies {correct} of {images} correctly: convert images "
+        "from [0, 1] in its first layer (normalisation)."
+    )
+
+
 @torch.no_grad()
 def _scores(module: nn.Module, images: Tensor) -> Tensor:
     """Return what the module returns for images, on the CPU."""
@@ -149,14 +185,11 @@ def _causes(
     ahead = correct + max(FEWEST, CLEARLY * n)
     best = max(scales, key=lambda name: scales[name])
     if scales[best] >= ahead:
-        yield (
-            f"With pixels {best} it classifies {scales[best]} of {n} correctly: convert images "
-            "from [0, 1] in its first layer (normalisation)."
-        )
+        yield _wanted(best, scales[best], n)
     order = _reordered(scores.argmax(1), labels)
     if order is not None and 2 * order[0] >= max(ahead, order[1]):
         more = outputs > classes
-        what = f"{outputs} outputs for {classes} classes" if more else "classes"
+        what = f"{outputs} outputs for {data.counted}" if more else "classes"
         yield (
             f"With its {what} in another order it classifies {order[0]} of {order[1]} other images "
             f"correctly: {'return the logits, not features, or ' if more else ''}give labels the "
@@ -165,7 +198,7 @@ def _causes(
     outside = int((scores.argmax(1) >= classes).sum())
     if outputs > classes and outside > n / 2:
         yield (
-            f"It has {outputs} outputs for {classes} classes, and the largest lies beyond the "
+            f"It has {outputs} outputs for {data.counted}, and the largest lies beyond the "
             f"classes for {outside} of {n} images: return the logits, not features, or use labels "
             "of its own classes."
         )
@@ -183,6 +216,9 @@ def _reordered(predictions: Tensor, labels: Tensor) -> tuple[int, int] | None:
     half = len(labels) // 2
     if 2 * half < ENOUGH:
         return None
+    # Images of a folder come class by class, and both halves need all classes.
+    mixed = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    predictions, labels = predictions[mixed], labels[mixed]
     table = np.zeros((int(labels.max()) + 1, int(predictions.max()) + 1))
     np.add.at(table, (labels[:half].numpy(), predictions[:half].numpy()), 1)
     rows, columns = linear_sum_assignment(table, maximize=True)

@@ -88,8 +88,8 @@ def _to_fix(
         yield f"The gradient by the images is {_gradient(model, checks)}: attacks cannot follow it."
     if checks.logits.shape[1] > len(data.classes):
         yield (
-            f"It has {checks.logits.shape[1]} outputs for {len(data.classes)} classes: labels must "
-            "be numbers of its outputs."
+            f"It has {checks.logits.shape[1]} outputs for {data.counted}: labels must be "
+            " numbers of its outputs."
         )
     if model.input is not None and model.input.size != data.shape[1:]:
         yield f"Images are resized inside the model, from {_sides(data.shape[1:])} pixels."
@@ -136,7 +136,7 @@ def _outputs(model: Classifier, checks: Checks, data: Dataset) -> str:
     found = isinstance(model.module, LogProbabilities)
     kind = "probabilities" if found else "logits"
     text = f"{checks.logits.shape[1]} {kind} from {low:.3g} to {high:.3g}"
-    text += f" for {len(data.classes)} classes"
+    text += f" for {data.counted}"
     if model.classes:
         text += f"; {', '.join(model.classes[:3])}{', ...' if len(model.classes) > 3 else ''}"
     return text

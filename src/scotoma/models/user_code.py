@@ -70,7 +70,7 @@ def function(spec: str, kind: str) -> Iterator[tuple[Callable[..., Any], str]]:
     if in_file and not path.is_file():
         raise InputError(f"{path}: no such file (from {kind} {spec!r})")
     name = f"{path.name}:{named}" if in_file else spec
-    with _importing_from(path.resolve().parent if in_file else Path.cwd()):
+    with importing_from(path.resolve().parent if in_file else Path.cwd()):
         module = run(
             lambda: _execute(path.resolve()) if in_file else importlib.import_module(source),
             f"{source}: importing it",
@@ -123,7 +123,7 @@ def _execute(path: Path) -> ModuleType:
 
 
 @contextlib.contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
+def importing_from(folder: Path) -> Iterator[None]:
     """Put `folder` first on `sys.path`, and drop modules from the folders of other models.
 
     Two models in two folders may each import their own `layers.py`.

@@ -1,4 +1,4 @@
-"""Model files: those of `scotoma train`, TorchScript and torch.export."""
+"""Model files: those of `scotoma train`, TorchScript, torch.export and pickled modules."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scotoma.models.checkpoint import file_format, load_checkpoint
+from scotoma.models.checkpoint import file_format, load_checkpoint, unpickled_model
 from scotoma.models.classifier import Classifier
 from scotoma.models.error_summary import reason
 from scotoma.models.sources.opening import Opening
+from scotoma.models.user_code import importing_from
 from scotoma.utils.errors import InputError
 
 
 def file(rest: str, opening: Opening) -> Classifier:
-    """FILE: safetensors from `scotoma train`, TorchScript, or torch.export if trusted."""
+    """FILE: safetensors from `scotoma train`, TorchScript; torch.export or a pickle if trusted."""
     path = Path(rest).expanduser()
     opening.only(str(path))
     if path.suffix == ".py" and path.is_file():
@@ -39,10 +40,8 @@ def file(rest: str, opening: Opening) -> Classifier:
         case "export":
             module = _exported(path, opening.trust)
         case "pickle":
-            raise InputError(
-                f"{path}: a pickle of weights or of a model, without code; "
-                f"give the code that builds the model: my_model.py:build weights={path}"
-            )
+            with importing_from(Path.cwd()):
+                return Classifier.of(unpickled_model(path, opening.trust), path.stem)
     # Such a program has constants that are neither parameters nor buffers, so the file is hashed.
     return replace(Classifier.of(module, path.stem), sha256=file_hash(path))
 
