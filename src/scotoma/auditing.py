@@ -166,6 +166,7 @@ def audit(
         budget=time_left,
         keep=check_kept(keep),
     )
+    missing += _other_seed(folder, seed)
     for note in missing:
         run.progress.keep(note)
     with run.store.locked():
@@ -274,6 +275,20 @@ def _doubt(settings: Settings, claim: Claim, judged: bool) -> str:
     if follows and model.saturated > SATURATED:
         return f"the gradient of cross-entropy is 0 on {model.saturated:.0%} of the first images"
     return ""
+
+
+def _other_seed(folder: Path, seed: int) -> list[str]:
+    """Return a note if the folder has the report of another seed, on which others may build."""
+    try:
+        earlier = read_report(folder).provenance.get("seed", seed)
+    except (InputError, OSError):
+        return []
+    if earlier == seed:
+        return []
+    return [
+        f"This report, of seed {seed}, replaces that of seed {earlier} in the same folder; the "
+        "measurements of both stay."
+    ]
 
 
 def _published_by_the_first(folder: Path) -> Report:

@@ -236,7 +236,9 @@ def test_a_folder_that_was_used_with_another_seed_is_confirmed(digits, tmp_path)
     model = centroids(digits)
     for seed in (0, 3, 1):
         options = {"probes": ["robustness"], "attack": "fmn-linf", "limit": 25, "seed": seed}
-        library.audit(model, digits, "linf:0.1", out=tmp_path, **options)
+        report = library.audit(model, digits, "linf:0.1", out=tmp_path, **options)
+        notes = " ".join(report.provenance["notes"])
+        assert (f"of seed {seed}, replaces that of seed " in notes) == (seed != 0)
         checks = verify(tmp_path, load_model(model), digits)
         assert [check.name for check in checks if not check.agrees] == []
 
