@@ -52,6 +52,7 @@ def test_audit(scotoma, here, digits_model, other):
         "--sources",
         other,
     )
+    told(scotoma(*args[:-1], digits_model), "is the audited model itself")
     ended = scotoma(*args)
     assert (ended.code, ended.err) == (0, "")
     found = json.loads((here / "run" / "findings.json").read_text())

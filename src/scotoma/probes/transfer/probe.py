@@ -21,6 +21,7 @@ from scotoma.probes.scored import Scored
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
+from scotoma.utils.errors import InputError
 
 
 def crafting(threat: Threat) -> dict[str, Attack]:
@@ -64,7 +65,14 @@ class Transfer(Probe):
         check_order(self.holds, self.broken)
 
     def prepare(self, claim: Claim) -> Self:
-        return replace(self, sources=load_others(self.sources, claim.data))
+        sources = load_others(self.sources, claim.data)
+        for source in sources:
+            if source.sha256 == claim.model.sha256:
+                raise InputError(
+                    f"sources: {source.name} is the audited model itself, so that its examples are "
+                    "not transferred; name other models"
+                )
+        return replace(self, sources=sources)
 
     def provenance(self) -> dict[str, Any]:
         return source_facts(self.sources)
