@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -25,6 +26,7 @@ class Natural:
     torch.Size([])
     """
 
+    claim: ClassVar = "linf:0.1"
     threat: Threat
 
     def __call__(
