@@ -103,7 +103,7 @@ IMAGES, LABELS = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
         ((IMAGES, LABELS.float()), "data: labels are float32"),
         ((IMAGES * 255, LABELS), "data: pixels reach from .* .normalise inside the model."),
         ((IMAGES - 0.5, LABELS), "data: pixels reach from -0"),
-        ((IMAGES * np.nan, LABELS), "data: pixels reach from nan"),
+        ((IMAGES * np.nan, LABELS), "data: some pixels are NaN"),
         ((IMAGES, LABELS - 1), "data: labels reach from -1 to 2"),
         ((IMAGES, list(range(4))), "data: labels are a list; want a tensor"),
         ((IMAGES, LABELS, LABELS), "data: is 3 values; want .images, labels."),

@@ -18,6 +18,7 @@ from scotoma.attacks.core.gradient import declared_gradient, estimated_direction
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
+from scotoma.data.duplicates import with_duplicates_noted
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.effort import Effort, find_effort
@@ -381,7 +382,7 @@ def make_claim(
     else:
         loaded = from_memory(data, train)
         classifier = load_model(model, data=loaded)
-    loaded = fitted(loaded, classifier)
+    loaded = with_duplicates_noted(fitted(loaded, classifier))
     checked = classifier.checked(loaded)
     notes = (*checked.notes, *scale_note(checked, loaded))
     return Claim(replace(checked, notes=notes), loaded, threat)

@@ -146,3 +146,10 @@ def test_a_class_without_images_takes_no_number(tmp_path):
         load_data(f"folder:{tmp_path}")
     save(tmp_path / "train/cow/c.png", GREY)  # it may be missing from one split
     assert load_data(f"folder:{tmp_path}").test.labels.tolist() == [0, 2]
+
+
+def test_images_one_folder_deeper_are_named(tmp_path):
+    save(tmp_path / "test/0/part0/x.png", GREY)
+    save(tmp_path / "test/1/y.png", GREY)
+    with pytest.raises(InputError, match=r"class 0 has images .*0/part0/x.png; move them up"):
+        load_data(f"folder:{tmp_path}")

@@ -74,7 +74,7 @@ NAN = np.where(np.arange(10) == 3, np.nan, FLOATS)
     [
         ({"x_test": FLOATS * 1.1, "y_test": LABELS}, "pixels reach from"),
         ({"x_test": FLOATS - 0.5, "y_test": LABELS}, "normalise inside the model"),
-        ({"x_test": NAN, "y_test": LABELS}, "nan"),
+        ({"x_test": NAN, "y_test": LABELS}, "NaN"),
         ({"x_test": GREY.astype(int), "y_test": LABELS}, "floats in .0, 1. or uint8"),
         ({"x_test": FLOATS.astype(complex), "y_test": LABELS}, "complex128"),
         ({"x_test": np.full((6, 8, 8), "a"), "y_test": LABELS}, "pixels are <U1"),

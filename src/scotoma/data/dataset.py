@@ -86,7 +86,9 @@ class ArraySplit:
         if images.dtype != np.uint8:
             images = np.require(images, np.float32, ["C", "W"])
             low, high = float(images.min()), float(images.max())
-            if not (low >= 0 and high <= 1):  # NaN fails this as well
+            if np.isnan(images).any():
+                raise InputError(f"{source}: some pixels are NaN; want floats in [0, 1] or uint8")
+            if not (low >= 0 and high <= 1):
                 raise InputError(
                     f"{source}: pixels reach from {low:g} to {high:g}; want floats in [0, 1] or "
                     "uint8 (normalise inside the model)"
@@ -102,6 +104,15 @@ class ArraySplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def as_bytes(self) -> bool:
+        """Whether images are stored as uint8."""
+        return self._images.dtype == torch.uint8
+
+    def stored(self, indices: Tensor) -> Tensor:
+        """Return images as they are stored: uint8, or float32 in [0, 1]."""
+        return self._images[indices]
 
     def images(self, indices: Tensor) -> Tensor:
         batch = self._images[indices]

@@ -73,6 +73,11 @@ def folder(path: Path, options: ImageOptions | None = None) -> Dataset:
     names, counts = [], {}
     for name in classes:
         if not any(_images(path, f"{place}/{name}".strip("/")) for place in parts.values()):
+            if inside := _deeper(path, parts, name):
+                raise InputError(
+                    f"{path}: class {name} has images in folders of its own, such as {inside}; "
+                    "move them up, so that they are CLASS/IMAGE"
+                )
             raise InputError(
                 f"{path}: class {name} has no images; remove its empty folder, which would take a "
                 "number from the others"
@@ -108,6 +113,13 @@ def _parts(path: Path) -> dict[str, str]:
 def _folders(path: Path) -> list[Path]:
     entries = sorted(path.iterdir()) if path.is_dir() else []
     return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _deeper(path: Path, parts: dict[str, str], name: str) -> str:
+    """Return the first image below folders of a class, from `path`; "" if there is none."""
+    every = (each for place in parts.values() for each in (path / place / name).glob("*/**/*"))
+    images = (each for each in every if each.suffix.lower() in SUFFIXES)
+    return next((str(each.relative_to(path)) for each in images), "")
 
 
 def _images(root: Path, folder: str) -> list[str]:

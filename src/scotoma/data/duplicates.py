@@ -1,0 +1,89 @@
+"""Images that occur several times, within the test images or in both splits, and missing labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from scotoma.data.dataset import ArraySplit, Dataset, Split
+from scotoma.data.encoded import EncodedSplit
+from scotoma.utils.errors import InputError
+
+MOST_FILES = 10_000
+"""Encoded images that are looked at; more take too long to read."""
+BATCH = 1000
+
+
+def with_duplicates_noted(data: Dataset) -> Dataset:
+    """Return the data with notes on equal images and on classes without training images.
+
+    Images are equal if their pixels are; encoded ones if their files are, and these are compared up
+    to `MOST_FILES`.
+
+    Raises:
+        InputError: every test image is a training image.
+
+    >>> split = ArraySplit(np.zeros((3, 1, 4, 4), np.uint8), np.array([0, 1, 1]), "mine")
+    >>> print(*with_duplicates_noted(Dataset("mine", split, None, ("0", "1"), "")).notes)
+    Of the 3 test images of mine, 2 repeat another one: ...
+    """
+    return replace(data, notes=(*data.notes, *_notes(data)))
+
+
+def _notes(data: Dataset) -> Iterator[str]:
+    """Yield what is wrong, the worst first."""
+    splits = [data.test] if data.train is None else [data.test, data.train]
+    hashes, n, name = _hashes(splits), len(data.test), data.name
+    if hashes is not None and data.train is not None:
+        shared = int(np.isin(hashes[0], hashes[1]).sum())
+        if shared == n:
+            raise InputError(
+                f"train: every test image of {name} is a training image, so nothing about new "
+                "images or the distance from the training images can be measured; give other test "
+                "or training images, or omit train=DATA"
+            )
+        if shared:
+            yield (
+                f"Of the {n:,} test images of {name}, {shared:,} occur among the training images: "
+                "what is measured on them says little about new images."
+            )
+    if hashes is not None and (copies := n - len(np.unique(hashes[0]))):
+        yield (
+            f"Of the {n:,} test images of {name}, {copies:,} repeat another one: intervals count "
+            "each as an image of its own, so they are narrower than they should be."
+        )
+    if data.train is not None:
+        tested, known = (split.labels.unique() for split in (data.test, data.train))
+        missing = tested[~torch.isin(tested, known)]
+        if len(missing):
+            yield (
+                f"Of the {len(tested)} classes of the test images of {name}, {len(missing)} have "
+                f"no training images (such as class {data.classes[int(missing[0])]}): check that "
+                "training labels number the same classes."
+            )
+
+
+def _hashes(splits: Sequence[Split]) -> list[np.ndarray] | None:
+    """Return a hash of each image of each split, (n,); None if that takes too long."""
+    encoded = [isinstance(split, EncodedSplit) for split in splits]
+    if any(encoded) and sum(map(len, splits)) > MOST_FILES:
+        return None
+    if all(encoded):
+        return [_of_files(split) for split in splits]
+    raw = all(isinstance(split, ArraySplit) and split.as_bytes for split in splits)
+    return [_of_pixels(split, raw) for split in splits]
+
+
+def _of_files(split) -> np.ndarray:
+    return np.array([hash(split.files.read(row)) for row in split.rows.tolist()])
+
+
+def _of_pixels(split, raw: bool) -> np.ndarray:
+    found = []
+    for part in torch.arange(len(split)).split(BATCH):
+        images = split.stored(part) if raw else split.images(part)
+        found += [hash(each.tobytes()) for each in images.numpy()]
+    return np.array(found)
