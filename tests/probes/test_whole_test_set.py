@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -19,6 +21,11 @@ from scotoma.probes.norms.probe import Norms
 from scotoma.probes.robustness.probe import Robustness
 from scotoma.probes.scored import Scored
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.results.comparison.audits import read_audit
+from scotoma.results.exports import model_index, robustbench
+from scotoma.results.exports.measured import quantities
+from scotoma.results.exports.summary import Summary
+from scotoma.results.verify import verify
 from scotoma.utils.errors import InputError
 
 THREAT, EPS, LIMIT = "linf:0.05", 0.05, 80
@@ -102,6 +109,34 @@ def test_a_gate_and_a_stated_number_read_the_whole_test_set(model, digits, every
     assert finding.tables["stated"][0]["n"] == finding.numbers["test_set_attacked"]
     decided = apply(parse("robust_accuracy >= 0.01"), report)
     assert f"n = {finding.numbers['test_set_attacked']}" in decided.reason
+
+
+def test_one_audit_has_one_robust_accuracy(model, digits, tmp_path):
+    """Gate, exports and verify give the number of the headline, with its images."""
+    stated = Stated(clean=0.5)
+    report = ask(model, digits, tmp_path, precision=0.03, stated=stated)
+    numbers = report["robustness"].numbers
+    value, attacked = numbers["test_set_robust_accuracy"], numbers["test_set_attacked"]
+    assert round(value, 3) != round(numbers["robust_accuracy"], 3), "else nothing is shown"
+    assert f"{value:.1%}" in report["robustness"].headline
+    audit = read_audit(tmp_path)
+    robust = quantities(audit)[1]
+    assert (robust.value.value, robust.value.n, robust.of) == (value, attacked, 500)
+    entry = robustbench.entry(audit)
+    assert entry["external"] == f"{100 * value:.2f}"
+    assert f"all 500 test images, estimated from {attacked} attacked" in entry["footnote"]
+    assert f"value: {value}" in model_index.render(audit)
+    page = Summary.of(audit)
+    assert page.results[1][2::2] == (f"{value:.1%}", f"{attacked} of 500")
+    assert [row[0] for row in page.decisions] == ["clean accuracy of 50.0%", "robustness"]
+    whole = next(each for each in verify(tmp_path) if each.name == "rates of the whole test set")
+    assert whole.agrees
+    assert f"robust accuracy {value:.1%} of all 500 test images" in whole.detail
+    changed = json.loads((tmp_path / "findings.json").read_text())
+    changed["findings"][0]["numbers"]["test_set_robust_accuracy"] = value + 0.01
+    (tmp_path / "findings.json").write_text(json.dumps(changed))
+    whole = next(each for each in verify(tmp_path) if each.name == "rates of the whole test set")
+    assert not whole.agrees
 
 
 @pytest.mark.parametrize(

@@ -209,13 +209,14 @@ class Robustness(Probe):
         were attacked.
         """
         threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
-        accurate: dict[str, np.ndarray | Measure] = {
+        audited = {
             f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
             for each in threats
         }
-        accurate["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
+        audited["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
+        accurate: dict[str, np.ndarray | Measure] = {**audited}
         if len(records) == len(claim.data.test):
-            accurate = {name: partial(_exact, each) for name, each in accurate.items()}
+            accurate = {name: partial(_exact, each) for name, each in audited.items()}
         elif test is not None:
             accurate |= {
                 f"robust accuracy within {claim.threat}": test.robust,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,12 +21,16 @@ class Quantity:
     Args:
         name: what it is: "accuracy", "robust accuracy", "attack success" or "median".
         threat: the perturbations, if any.
-        value: the value, which may be infinite for a median.
+        value: the value, which may be infinite for a median; `n` images were attacked, or
+            classified for the accuracy.
+        of: number of test images where it is of all of them, estimated from those attacked; 0
+            where it is of the attacked images alone.
     """
 
     name: str
     threat: Threat | None
     value: Rate | Median
+    of: int = 0
 
 
 def threat(audit: Audit) -> Threat:
@@ -34,16 +39,38 @@ def threat(audit: Audit) -> Threat:
 
 
 def quantities(audit: Audit) -> list[Quantity]:
-    """Return accuracy, robust accuracy, attack success and median in the claim's norm."""
+    """Return accuracy, robust accuracy, attack success and median in the claim's norm.
+
+    The first three are those of the headline: of the whole test set where that was estimated.
+    """
     claimed, correct = threat(audit), audit.correct()
     sizes = audit.sizes(claimed.norm)
     kept = beyond(sizes, claimed.eps)
+    among = Quantity("median", claimed, median(sizes))
+    if (found := finding(audit, "robustness")) and "test_set_robust_accuracy" in found.numbers:
+        return [*_of_all(found.numbers, claimed), among]
     return [
         Quantity("accuracy", None, rate(correct)),
         Quantity("robust accuracy", claimed, rate(kept)),
         Quantity("attack success", claimed, rate(~kept[correct])),
-        Quantity("median", claimed, median(sizes)),
+        among,
     ]
+
+
+def _of_all(numbers: Row, claimed: Threat) -> list[Quantity]:
+    """Return accuracy, robust accuracy and attack success of the whole test set."""
+    images, attacked = numbers["test_set_images"], numbers["test_set_attacked"]
+    made = []
+    for name, within, n in (
+        ("accuracy", None, images),
+        ("robust accuracy", claimed, attacked),
+        ("attack success", claimed, attacked),
+    ):
+        key = f"test_set_{'clean_accuracy' if within is None else name.replace(' ', '_')}"
+        ends = (numbers[f"{key}{end}"] for end in ("", "_low", "_high"))
+        value, low, high = (math.nan if each is None else each for each in ends)
+        made.append(Quantity(name, within, Rate(value, low, high, n), images))
+    return made
 
 
 def in_other_norms(audit: Audit) -> list[Quantity]:

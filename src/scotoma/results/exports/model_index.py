@@ -21,8 +21,9 @@ NAMES = {"accuracy": "Accuracy", "robust accuracy": "Robust accuracy"}
 def render(audit: Audit) -> str:
     """Return YAML to paste into the metadata of a model card.
 
-    Robust accuracies are upper bounds: attacks can only lower them. The arguments of a metric have
-    the threat, the number of images, the 95% interval and how it was measured.
+    Robust accuracies are upper bounds: attacks can only lower them. Those of the whole test set are
+    estimated from the images `attacked`; others are of the attacked images alone. The arguments of
+    a metric have the threat, the number of images, the 95% interval and how it was measured.
 
     Source:
         The model card specification of huggingface/hub-docs (modelcard.md).
@@ -53,7 +54,8 @@ def _metric(audit: Audit, quantity: Quantity) -> dict[str, Any]:
         "name": name,
         "args": {
             **(attack if under else {}),
-            "images": rate.n,
+            "images": quantity.of or rate.n,
+            **({"attacked": rate.n} if quantity.of and under else {}),
             "low": finite(rate.low),
             "high": finite(rate.high),
             "confidence": 0.95,

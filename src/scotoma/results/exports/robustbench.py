@@ -37,7 +37,10 @@ def render(audit: Audit) -> str:
 def entry(audit: Audit) -> dict[str, Any]:
     """Return the fields of an entry."""
     about, data = audit.report.provenance, audit.identity["data"]
-    clean, robust, *_ = (each.value for each in quantities(audit))
+    measured, (clean, robust) = quantities(audit)[1], (q.value for q in quantities(audit)[:2])
+    images = f"{robust.n:,} test images"
+    if measured.of:
+        images = f"all {measured.of:,} test images, estimated from {robust.n:,} attacked"
     size = str(threat(audit)).partition(":")[2]
     return {
         **dict.fromkeys(UNKNOWN),
@@ -52,7 +55,7 @@ def entry(audit: Audit) -> dict[str, Any]:
         "footnote": (
             f"{_percent(robust.value)}% robust accuracy is due to the attacks of Scotoma "
             f"{about.get('versions', {}).get('scotoma')} ({', '.join(kinds_of_attacks(audit))}; "
-            f"seed {about.get('seed')}) on {robust.n:,} test images, 95% interval "
+            f"seed {about.get('seed')}) on {images}, 95% interval "
             f"{_percent(robust.low)}–{_percent(robust.high)}%."
         ),
     }

@@ -111,6 +111,7 @@ def _conditions(about: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _result(quantity: Quantity) -> tuple[str, str, str, str, str]:
     threat, value = quantity.threat, quantity.value
+    n = f"{value.n:,} of {quantity.of:,}" if quantity.of else f"{value.n:,}"
     if quantity.name == "median" and threat is not None:
         where, shown = norm_name(threat.norm), [number(float(each)) for each in value[:3]]
     else:
@@ -118,7 +119,7 @@ def _result(quantity: Quantity) -> tuple[str, str, str, str, str]:
             "" if threat is None else f"{norm_name(threat.norm)} {str(threat).partition(':')[2]}"
         )
         shown = [f"{each:.1%}" if value.n else "–" for each in value[:3]]
-    return NAMES[quantity.name], where, shown[0], f"{shown[1]} to {shown[2]}", f"{value.n:,}"
+    return NAMES[quantity.name], where, shown[0], f"{shown[1]} to {shown[2]}", n
 
 
 def _sized(threat: Threat) -> str:
@@ -132,7 +133,8 @@ def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:
         for row in stated if finding.probe == "robustness" else ():
             yield f"{row['claim']} of {row['claimed']:.1%}", row["verdict"], rule
             rule = "as above"
-        if finding.probe != "robustness" or not stated:
+        own = f"robust accuracy within {measured.threat(audit)}"
+        if finding.probe != "robustness" or own not in {row["claim"] for row in stated}:
             yield finding.probe, finding.verdict, rule
 
 
@@ -165,9 +167,23 @@ def _remarks(audit: Audit) -> Iterator[str]:
     ):
         yield "A median of ∞ is not reached: no attack fooled half of the images."
     yield "The results relate only to the item and the images tested."
+    if whole := max(each.of for each in measured.quantities(audit)):
+        yield (
+            f"Accuracy, robust accuracy and attack success are of all {whole:,} test images, the "
+            "last two estimated from n attacked ones (stratified; intervals about this test set). "
+            f"Other results are of the {audit.audited:,} images drawn at random."
+        )
+    elif not unattacked(audit) and measured.stated(audit):
+        yield (
+            "All test images were attacked, so stated numbers are compared with the value itself; "
+            "the intervals are about images like these."
+        )
     yield (
-        "Intervals are 95% (Wilson for rates, order statistics for the median). They cover the "
-        "choice of images and not the strength of the attacks."
+        "Intervals are 95% (Wilson for other rates, order statistics for the median). They cover "
+        "the choice of images and not the strength of the attacks."
+        if whole
+        else "Intervals are 95% (Wilson for rates, order statistics for the median). They cover "
+        "the choice of images and not the strength of the attacks."
     )
     yield "The full results, with figures and adversarial images, are in the report of this digest."
     if audit.hidden:
