@@ -72,7 +72,7 @@ def around_grey() -> Dataset:
     images = 0.5 + SIZES[:, None] * (2 * labels[:, None] - 1) * weights().sign()
     labels[:WRONG] = 1 - labels[:WRONG]
     split = ArraySplit(images.view(-1, 1, SIDE, SIDE).numpy(), labels.numpy(), "around grey")
-    return from_splits("around grey", split, split)
+    return from_splits("around grey", None, split)
 
 
 def truth(norm: str) -> np.ndarray:
@@ -212,7 +212,7 @@ def test_a_model_that_is_never_right(measure, around_grey):
         around_grey.test.labels[9:20].numpy(),
         "few",
     )
-    finding = measure(from_splits("few", swapped, swapped), Wrong(), Norms(FEW))
+    finding = measure(from_splits("few", None, swapped), Wrong(), Norms(FEW))
     assert finding.verdict == "not applicable"
     assert "classifies none" in finding.headline
     for norm in FEW:
@@ -529,7 +529,7 @@ def test_what_a_reading_counts():
 
 def named(data: Dataset, name: str, shape: tuple[int, int, int]) -> Dataset:
     split = ArraySplit(np.zeros((2, *shape), dtype=np.float32), np.array([0, 1]), name)
-    return replace(from_splits(name, split, split), name=name)
+    return replace(from_splits(name, None, split), name=name)
 
 
 @pytest.mark.parametrize(
