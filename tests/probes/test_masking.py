@@ -45,7 +45,7 @@ def naturally(digits, arch: str, schedule: Schedule) -> str:
 @pytest.fixture(scope="module")
 def others(digits) -> list[str]:
     """Two small networks to make examples on."""
-    return [naturally(digits, arch, Schedule(3, 64, 4e-3)) for arch in ("wong-small", "tramer-d")]
+    return [naturally(digits, arch, Schedule(4, 64, 4e-3)) for arch in ("wong-small", "tramer-d")]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ WHOLE = "At eps 1 everything breaks"
 )
 @pytest.mark.usefixtures("coarse")
 def test_what_hides_a_gradient_is_named(ask, natural, mask, told):
-    images = 50 if mask is Rippled else LIMIT  # a ripple hides the gradient of some images only
+    images = 60 if mask is Rippled else LIMIT  # a ripple hides the gradient of some images only
     named(ask(mask(load_model(str(natural)).module), limit=images), told)
 
 

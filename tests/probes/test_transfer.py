@@ -234,7 +234,9 @@ def masked(tmp_path, digits, linear, others) -> Finding:
 
 
 @pytest.mark.slow
-def test_masked_gradients_are_found_out(masked, tmp_path, digits, linear, others):
+def test_masked_gradients_are_found_out(tmp_path, digits, linear, others):
+    rounded = named(Rounded(linear), "rounded", digits)
+    masked = measure(run_of(tmp_path / "masked", digits, rounded, 80), *others)
     numbers = masked.numbers
     assert numbers["transfer_only"] > 20
     assert numbers["misled"] is True
@@ -242,7 +244,8 @@ def test_masked_gradients_are_found_out(masked, tmp_path, digits, linear, others
     assert "gradients mislead" in masked.headline
     assert f"not {numbers['white_box_accuracy']:.1%}" in masked.headline
     assert masked.verdict == "weak", "of the rate, not of the reason"
-    honest = measure(run_of(tmp_path / "honest", digits, linear), *others, attack="min-linf")
+    run = run_of(tmp_path / "honest", digits, linear, 80)
+    honest = measure(run, *others, attack="min-linf")
     assert honest.numbers["misled"] is False
     assert honest.numbers["transfer_only"] == 0
     assert "mislead" not in honest.headline
