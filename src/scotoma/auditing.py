@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from torch import nn
 
 from scotoma.attacks import follows_gradients
 from scotoma.attacks.core.gradient import declared_gradient, estimated_directions
@@ -29,7 +30,7 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
-from scotoma.models.classifier import SATURATED, leaving_the_model
+from scotoma.models.classifier import SATURATED, Classifier, leaving_the_model
 from scotoma.models.diagnosis import scale_note, stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.models.pairing import fitted, load_pair
@@ -46,6 +47,7 @@ from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.saved import save_finding
 from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
+from scotoma.utils.inference import ordinary_module, outside_inference_mode
 from scotoma.utils.progress import Progress
 from scotoma.utils.text import norm_name
 
@@ -54,6 +56,7 @@ AUDITED = ("linf", "l2")
 
 
 @leaving_the_model
+@outside_inference_mode()
 def audit(
     model: ModelLike,
     data: str | Dataset | Images,
@@ -370,6 +373,10 @@ def make_claim(
 ) -> Claim:
     """Make the claim, with the model checked on the data (`Classifier.checked`); see `audit`."""
     threat = Threat.parse(threat)
+    if isinstance(model, Classifier):
+        model = replace(model, module=ordinary_module(model.module))
+    elif isinstance(model, nn.Module):
+        model = ordinary_module(model)
     if isinstance(data, str | Dataset):
         if not isinstance(train, str | Dataset | None):
             raise InputError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 import scotoma
-from scotoma.attacks import ATTACKS
+from scotoma.attacks import ATTACKS, make
 from scotoma.attacks.core.base import BoundedAttack, MinimumNormAttack
 from scotoma.attacks.ddn import DDN
 from scotoma.attacks.min_linf import MinLinf
@@ -82,3 +84,27 @@ def test_settings_that_make_no_attack_are_refused():
         Square("linf:0.2", queries=0)
     with pytest.raises(InputError, match=r"takes no size; write MinLinf\('linf'\)"):
         MinLinf("linf:0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("pgd", {"restarts": 0}, "restarts=0: want a whole number above 0"),
+        ("pgd", {"step_size": -0.1}, "step_size=-0.1: want a number above 0"),
+        ("pgd", {"steps": True}, "steps=True: want a whole number above 0"),
+        ("apgd-t", {"targets": 0}, "targets=0: want a whole number above 0"),
+        ("min-linf", {"restarts": -1}, "restarts=-1: want a whole number from 0"),
+        ("min-linf", {"until": math.nan}, "until=nan: want a number from 0"),
+        ("mim", {"decay": -1}, "decay=-1: want a number from 0"),
+        ("pgd", {"stepz": 3}, "attack pgd has no setting 'stepz'; did you mean 'steps'"),
+        ("fgsm", {"stepz": 3}, "attack fgsm has no setting 'stepz'; known: loss"),
+    ],
+)
+def test_wrong_settings_are_refused(name: str, settings: dict[str, float], message: str):
+    with pytest.raises(InputError, match=message):
+        make(name, "linf:0.1", **settings)
+
+
+def test_settings_that_leave_a_part_out_are_not():
+    assert make("min-linf", "linf:0.1", restarts=0).restarts == 0
+    assert make("pgd", "linf:0.1", queries=10, step_size=None) == PGD("linf:0.1")

@@ -50,7 +50,8 @@ def gradient(module: nn.Module, images: Tensor, weight: Tensor) -> Tensor:
         seen.append(torch.autograd.grad((out * weight).sum(), leaf)[0])
         return images
 
-    BPDA(attack)(module, images, torch.zeros(len(images), dtype=torch.int64))
+    run = Counted(module, len(images), images.device)  # what it returns are no logits
+    BPDA(attack)(run, images, torch.zeros(len(images), dtype=torch.int64))
     return seen[0]
 
 
@@ -170,7 +171,7 @@ def test_values_that_are_not_finite_are_kept():
         return images
 
     BPDA(attack)(
-        Stepped(lambda x: torch.where(x >= 2.0, x, odd), nn.Identity()),
+        Counted(Stepped(lambda x: torch.where(x >= 2.0, x, odd), nn.Identity()), 2, images.device),
         images,
         torch.zeros(2, dtype=torch.int64),
     )

@@ -9,6 +9,7 @@ import torch
 from once import barely_tested
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.cli.training import log_epoch
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.training.loop import Epoch, Schedule, train
@@ -249,6 +250,19 @@ def test_a_training_that_diverges_is_told(tmp_path, few):
             schedule=Schedule(epochs=4, peak=1e30),
         )
     assert not (tmp_path / "a").exists()
+
+
+def test_a_loss_that_explodes_but_stays_finite_is_told(tmp_path, few, capsys):
+    log: list[Epoch] = []
+    schedule = Schedule(epochs=2, peak=100)
+    train("natural", few, "small-cnn", THREAT, tmp_path / "a", schedule=schedule, log=log.append)
+    assert all(
+        line.diverged and "the training diverged: the loss was 2.3" in line.diverged for line in log
+    )
+    log_epoch(log[-1])
+    assert "; lower --rate" in capsys.readouterr().err
+    train("natural", few, "small-cnn", THREAT, tmp_path / "b", schedule=SHORT, log=log.append)
+    assert log[-1].diverged is None
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -11,11 +11,12 @@ torch.Size([5, 1, 2, 2])
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
-from scotoma.utils.registry import Table
+from scotoma.utils.registry import Table, nearest
 
 ATTACKS = Table(
     "attack",
@@ -74,7 +75,8 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
     An attack that minimises a norm gets only the threat's norm.
 
     Raises:
-        InputError: the name is unknown, or the attack does not support the threat's norm.
+        InputError: the name is unknown, the attack does not support the threat's norm, or no attack
+            has one of the settings.
 
     >>> make("pgd", "linf:8/255", steps=10).steps
     10
@@ -88,6 +90,11 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
         raise InputError(
             f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}"
         )
+    for setting in settings:
+        if not takes(name, setting) and not any(takes(other, setting) for other in ATTACKS):
+            known = [own.name for own in fields(kind) if own.name not in ("threat", "norm")]
+            hint = nearest(setting, known) if known else "it has none"
+            raise InputError(f"attack {name} has no setting {setting!r}; {hint}")
     own = {setting: value for setting, value in settings.items() if takes(name, setting)}
     return kind(threat.norm if takes(name, "norm") else threat, **own)
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.directions import centred, directions, smoothed
 from scotoma.attacks.core.initialization import Starts
 from scotoma.attacks.core.nearest import TINY
@@ -67,7 +67,7 @@ class Boundary(MinimumNormAttack):
     gradients: ClassVar = False
     queries: int = 5000
     sides: tuple[int, ...] = (1, 3)
-    tolerance: float = 0.03
+    tolerance: float = from_zero(0.03)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         search = Search.begin(model, images, labels, random)

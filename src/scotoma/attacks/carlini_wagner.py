@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
@@ -80,9 +80,9 @@ class CarliniWagnerLinf(MinimumNormAttack):
     initial_tau: float = 1.0
     tau_factor: float = 0.9
     smallest_tau: float = 1 / 256
-    noise: float = 0.2
+    noise: float = from_zero(0.2)
     patience: int = 8
-    tolerance: float = 0.05
+    tolerance: float = from_zero(0.05)
     step_share: float = 0.05
     least_push: float = 0.1
     until: float = 0.0

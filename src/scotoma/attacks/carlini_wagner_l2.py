@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.carlini_wagner import FIRST_MOMENT, SECOND_MOMENT, STABILITY
-from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.nearest import Nearest, column, guarded_margin, inwards, size, soft_margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
@@ -67,10 +67,10 @@ class CarliniWagnerL2(MinimumNormAttack):
     learning_rate: float = 0.01
     iterations: int = 200
     searches: int = 9
-    cold: int = 5
+    cold: int = from_zero(5)
     const_factor: float = 10.0
     patience: int = 20
-    tolerance: float = 0.005
+    tolerance: float = from_zero(0.005)
     softness: float = 0.2
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import GUARD, fooled
 from scotoma.attacks.core.nearest import HUGE, column, inwards, size
 from scotoma.attacks.core.oracle import Oracle
@@ -53,9 +53,9 @@ class DeepFool(MinimumNormAttack):
     norms: ClassVar = ("linf", "l2")
     steps: int = 50
     classes: int = 10
-    overshoot: float = 0.02
-    halvings: int = 10
-    returns: int = 3
+    overshoot: float = from_zero(0.02)
+    halvings: int = from_zero(10)
+    returns: int = from_zero(3)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial, oracle = images.clone(), Oracle(model, labels)

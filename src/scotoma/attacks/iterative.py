@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.base import BoundedAttack, from_zero
 from scotoma.attacks.core.losses import cross_entropy, towards
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.utils.random import Randomness
@@ -115,7 +115,7 @@ class MIM(IFGSM):
     """
 
     id: ClassVar[str] = "mim"
-    decay: float = 1.0
+    decay: float = from_zero(1.0)
 
     def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
         size = gradient.flatten(1).abs().sum(1).clamp_min_(1e-30)[:, None, None, None]

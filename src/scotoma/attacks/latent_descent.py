@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
@@ -48,7 +48,7 @@ class LatentDescent(MinimumNormAttack):
     norms: ClassVar = ("l2", "linf", "l1")
     gradients: ClassVar = False
     steps: int = 50
-    halvings: int = 10
+    halvings: int = from_zero(10)
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         synthesiser = self._synthesiser(model)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scotoma.attacks.core.base import from_zero
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import cosine, size, soft_margin
 from scotoma.attacks.core.oracle import Loss, Oracle
@@ -51,7 +52,7 @@ class MinL2(Restarted[_State]):
     id: ClassVar[str] = "min-l2"
     norms: ClassVar = ("l2",)
     steps: int = 240
-    restarts: int = 2
+    restarts: int = from_zero(2)
     restart_steps: int = 55
     until: float = 0.0
 

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from scotoma.attacks.core.base import from_zero
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Loss, Oracle
@@ -58,7 +59,7 @@ class MinLinf(Restarted[_State]):
 
     id: ClassVar[str] = "min-linf"
     steps: int = 100
-    restarts: int = 2
+    restarts: int = from_zero(2)
     restart_steps: int = 30
     radius: float = 0.5
     until: float = 0.0

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.base import BoundedAttack, from_zero
 from scotoma.attacks.core.losses import cross_entropy, least_likely
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.utils.random import Randomness
@@ -77,7 +77,7 @@ class RandFGSM(BoundedAttack):
 
     id: ClassVar[str] = "rand-fgsm"
     norms: ClassVar = ("linf", "l2")
-    alpha: float = 0.5
+    alpha: float = from_zero(0.5)
     loss: Loss = cross_entropy
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:

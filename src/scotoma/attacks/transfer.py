@@ -9,6 +9,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import BoundedAttack, ModelLike, as_module
+from scotoma.attacks.core.calling import evaluating
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import MIM
 from scotoma.utils.errors import InputError
@@ -74,4 +75,5 @@ def craft(
 ) -> Tensor:
     """Return the examples that an attack crafts from the images on another model, (n, c, h, w)."""
     module = as_module(source).to(images.device)
-    return attack(module, images, labels, generator=random)
+    with evaluating(module):
+        return attack(module, images, labels, generator=random)

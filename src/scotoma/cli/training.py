@@ -248,3 +248,5 @@ def log_epoch(epoch: Epoch) -> None:
     typer.echo(line)
     if epoch.overfitting:
         typer.secho(epoch.overfitting, err=True, fg="yellow")
+    if epoch.diverged:
+        typer.secho(f"{epoch.diverged}; lower --rate", err=True, fg="yellow")

@@ -22,6 +22,8 @@ from scotoma.utils.stats import finite
 
 IMAGES = 1000
 STEPS = 20
+DIVERGED = 100.0
+"""Factor of the first batch's loss, or of 1 if that is less, beyond which a loss has diverged."""
 LINEARITY_IMAGES = 250
 
 
@@ -52,6 +54,10 @@ class Epoch(Evaluation):
     """Mean of the recipe's loss over the epoch."""
     overfitting: str | None = None
     """A sentence if it has begun, see `overfitting`."""
+    first: float | None = None
+    """The recipe's loss in the first batch of the training."""
+    diverged: str | None = None
+    """A sentence if the loss is far above that of the first batch, see `divergence`."""
 
 
 def evaluate(
@@ -96,6 +102,18 @@ def evaluate(
         steps[0], steps[1] = linearity.ratio.value, linearity.mean_cosine.value
     ratio, cosine = team.total(steps).tolist()
     return Evaluation(accuracy, *robust, loss_ratio=finite(ratio), cosine=finite(cosine))
+
+
+def divergence(first: float, loss: float) -> str | None:
+    """Return a sentence if the mean loss of an epoch is far above that of the first batch.
+
+    >>> divergence(2.3, 1.7e10)
+    'the training diverged: the loss was 2.3 in the first batch and is 1.7e+10'
+    >>> divergence(2.3, 2.5)
+    """
+    if loss <= DIVERGED * max(1.0, abs(first)):
+        return None
+    return f"the training diverged: the loss was {first:.3g} in the first batch and is {loss:.3g}"
 
 
 def _read(split: Split, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,8 @@ from scotoma.models.error_summary import reason
 from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order
-from scotoma.training.evaluation import IMAGES, STEPS, Epoch, evaluate, overfitting
-from scotoma.training.options import make, options_of
+from scotoma.training.evaluation import IMAGES, STEPS, Epoch, divergence, evaluate, overfitting
+from scotoma.training.options import check, make, options_of
 from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
 from scotoma.utils.device import autocast, default_device, keep_memory
@@ -138,6 +138,7 @@ def train(
     if out.is_dir():
         raise InputError(f"{out}: is a folder; give the file to write")
     adversary = make(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
+    check(adversary)
     schedule = schedule or Schedule(peak=getattr(adversary, "rate", Schedule.peak))
     if start is None:
         arch = arch or getattr(adversary, "arch", None)
@@ -213,7 +214,8 @@ def train(
             optimizer.step()
             losses.append(loss.detach())
             step(1)
-        loss = float(team.total(torch.stack(losses)).mean())
+        means = team.total(torch.stack(losses))
+        loss = float(means.mean())
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss is {loss} in epoch {epoch + 1}: the training diverged; lower the "
@@ -222,7 +224,17 @@ def train(
         team.average_statistics(model)
         measured = judge()
         warning = overfitting(history, measured)
-        history.append(Epoch(**asdict(measured), epoch=epoch + 1, loss=loss, overfitting=warning))
+        first = history[0].first if history else float(means[0])
+        history.append(
+            Epoch(
+                **asdict(measured),
+                epoch=epoch + 1,
+                loss=loss,
+                overfitting=warning,
+                first=first,
+                diverged=divergence(loss if first is None else first, loss),
+            )
+        )
         if team.leads:
             resumption.save(checkpoint, identity, model, optimizer, history)
             lines = "".join(json.dumps(asdict(line)) + "\n" for line in history)

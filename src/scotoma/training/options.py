@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from typing import Any
@@ -13,12 +14,48 @@ from scotoma.training.recipe import Recipe
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
+COUNTS = ("groups", "projections", "steps")
+ABOVE_ZERO = ("gamma", "step")
+FROM_ZERO = ("alpha", "beta", "noise", "weight")
+FRACTIONS = ("reach", "share", "smoothing", "white")
+PARTS = ("lowest", "warmup")
+"""Fractions that may not be 0."""
+
 
 def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
-    """Return a recipe by its name. Raises `InputError` for an unknown name or option."""
+    """Return a recipe by its name. Raises `InputError` for an unknown option or a wrong value."""
     for name in options:
         known(recipe, name)
-    return RECIPES[recipe](threat, **options)
+    made = RECIPES[recipe](threat, **options)
+    check(made)
+    return made
+
+
+def check(recipe: Recipe) -> None:
+    """Raise `InputError` for a hyper-parameter with which a recipe would not do what it says.
+
+    >>> from scotoma.training.madry import PGDTraining
+    >>> check(PGDTraining(Threat("linf", 0.1), steps=0))
+    Traceback (most recent call last):
+    scotoma.utils.errors.InputError: steps=0: want a whole number above 0
+    """
+    for field in _fields(type(recipe)):
+        _check(field.name, getattr(recipe, field.name))
+
+
+def _check(name: str, value: Any) -> None:
+    if not isinstance(value, int | float):
+        return
+    rules = (
+        (COUNTS, isinstance(value, int) and value >= 1, "a whole number above 0"),
+        (ABOVE_ZERO, 0 < value < math.inf, "a number above 0"),
+        (FROM_ZERO, 0 <= value < math.inf, "a number from 0"),
+        (FRACTIONS, 0 <= value <= 1, "a number from 0 to 1"),
+        (PARTS, 0 < value <= 1, "a number above 0, at most 1"),
+    )
+    for names, right, wanted in rules:
+        if name in names and not right:
+            raise InputError(f"{name}={value!r}: want {wanted}")
 
 
 def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
@@ -40,6 +77,7 @@ def parse(recipe: str, typed: Iterable[str]) -> dict[str, Any]:
                 f"option={each}: want {'a whole number' if kind is int else 'a number'}, as in "
                 f"{name}={default}"
             ) from None
+        _check(name, options[name])
     return options
 
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from numbers import Integral
+from dataclasses import MISSING, Field, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
+from scotoma.attacks.core.calling import checked, is_prepared, prepared
 from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
+from scotoma.utils.inference import ordinary
 from scotoma.utils.random import Randomness
 
 UNNAMED = "unnamed"
 """Metadata of a field that is left out of names and hashes at its default, because attacks had
 records before they had it."""
 
-
-OUTSIDE = 1e-4
-"""How far rounding may take pixels out of [0, 1]."""
+FROM_ZERO = "from zero"
+"""Metadata of a field that may be 0, though its default is not."""
 
 
 def share_of_passes() -> Any:
     """Return the field `share` of an attack that can be scaled to a slow model; 1 is the whole."""
     return field(default=1.0, metadata={UNNAMED: True})
+
+
+def from_zero(default: float) -> Any:
+    """Return a field whose value may be 0, which leaves a part of the attack out."""
+    return field(default=default, metadata={FROM_ZERO: True})
 
 
 class Loaded(Protocol):
@@ -63,29 +70,6 @@ def as_module(model: ModelLike) -> nn.Module:
     return module if isinstance(module, nn.Module) else _Called(model)
 
 
-def checked(images: Tensor, labels: Tensor) -> Tensor:
-    """Return the labels as int64, if images and labels can be attacked.
-
-    Raises:
-        InputError: pixels lie outside [0, 1], or labels are not one class number an image.
-    """
-    n = len(images)
-    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):
-        kind = str(labels.dtype).removeprefix("torch.")
-        raise InputError(
-            f"labels: want the class number of each of the {n} images, int64 ({n},), "
-            f"not {kind} {tuple(labels.shape)}"
-        )
-    if images.numel():
-        low, high = images.aminmax()
-        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):
-            raise InputError(
-                f"images: pixels reach from {low:.3g} to {high:.3g}; attacks want them in [0, 1] "
-                "and the normalisation inside the model, as in nn.Sequential(normalise, model)"
-            )
-    return labels.long()
-
-
 @dataclass(frozen=True)
 class Attack(ABC):
     """A search for adversarial images: a frozen dataclass whose fields are its settings.
@@ -113,22 +97,25 @@ class Attack(ABC):
         unchanged unless the class says otherwise.
 
         Args:
-            model: a module in eval mode or another function from images to logits (n, classes),
-                or a classifier of `scotoma.load_model`.
-            images: float32 (n, c, h, w) in [0, 1].
+            model: a module or another function from images to logits (n, classes), or a
+                classifier of `scotoma.load_model`. A module is attacked in eval mode and keeps its
+                own; of a function only its author knows the mode.
+            images: (n, c, h, w) in [0, 1], float32 as the weights.
             labels: the correct classes, int (n,).
             start: images (n, c, h, w) from which to search instead of the attack's own start.
             generator: random numbers of each image; by default those of seed 0.
 
         Raises:
-            InputError: pixels lie outside [0, 1], labels are not one class number an image, or the
-                attack does not support `start`.
+            InputError: pixels lie outside [0, 1], labels are not one class number an image, the
+                model does not return finite logits with an output for each label, or the attack
+                does not support `start`.
         """
         network, labels = as_module(model), checked(images, labels)
-        random = generator or Randomness.default(images)
-        if start is None:
-            return self.run(network, images, labels, random)
-        return self.run_from(start, network, images, labels, random)
+        if is_prepared(network):
+            return _run(self, network, images, labels, start, generator)
+        with prepared(network, images, labels) as (network, images, labels):
+            start = None if start is None else ordinary(start.detach())
+            return _run(self, network, images, labels, start, generator).detach()
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
@@ -141,11 +128,9 @@ class Attack(ABC):
         raise InputError(f"start: {type(self).__name__} cannot begin at other images")
 
     def check_norm(self, norm: str) -> None:
-        """Raise `InputError` for a norm that is not in `norms`, or no steps or queries."""
-        for name in ("steps", "queries"):
-            value = getattr(self, name, None)
-            if value is not None and (not isinstance(value, Integral) or value < 1):
-                raise InputError(f"{name}={value!r}: want a whole number above 0")
+        """Raise `InputError` for a norm that is not in `norms`, or settings of no attack."""
+        for each in fields(self):
+            _check_setting(each, getattr(self, each.name))
         if norm not in self.norms:
             known = " and ".join(self.norms)
             alone = str(norm).partition(":")[0]
@@ -155,6 +140,45 @@ class Attack(ABC):
                     f"size; write {type(self).__name__}({alone!r})"
                 )
             raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
+
+
+def _run(
+    attack: Attack,
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    start: Tensor | None,
+    generator: Randomness | None,
+) -> Tensor:
+    random = generator or Randomness.default(images)
+    if start is None:
+        return attack.run(network, images, labels, random)
+    return attack.run_from(start, network, images, labels, random)
+
+
+def _check_setting(setting: Field[Any], value: Any) -> None:
+    """Raise `InputError` for a number of a wrong kind or sign.
+
+    A number is above 0 if its default is, unless the field is made with `from_zero`, and not below
+    0 if its default is not.
+    """
+    default = setting.default
+    kind = setting.type if isinstance(setting.type, str) else getattr(setting.type, "__name__", "")
+    kind, _, optional = kind.partition(" | ")
+    if default is MISSING or kind not in ("int", "float") or (optional and value is None):
+        return
+    least = default if isinstance(default, int | float) else 1
+    whole = kind == "int"
+    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    number = float(value) if right else math.nan  # type: ignore[arg-type]
+    range_ = ""
+    if least > 0 and not setting.metadata.get(FROM_ZERO):
+        right, range_ = 0 < number < math.inf, " above 0"
+    elif least >= 0:
+        right, range_ = 0 <= number < math.inf, " from 0"
+    if not right:
+        want = "a whole number" if whole else "a number"
+        raise InputError(f"{setting.name}={value!r}: want {want}{range_}")
 
 
 class ThreatField:

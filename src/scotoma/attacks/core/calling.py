@@ -1,0 +1,210 @@
+"""What a call of an attack prepares and checks: model, images and the first logits."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scotoma.attacks.core.oracle import PerImage
+from scotoma.models.error_summary import reason
+from scotoma.utils.errors import InputError
+from scotoma.utils.inference import ordinary, ordinary_module, outside_inference_mode
+
+OUTSIDE = 1e-4
+"""How far rounding may take pixels out of [0, 1]."""
+
+_calling: ContextVar[bool] = ContextVar("calling", default=False)
+"""Whether an attack is running, so that the attacks that it calls check nothing again."""
+
+
+def checked(images: Tensor, labels: Tensor) -> Tensor:
+    """Return the labels as int64, if images and labels can be attacked.
+
+    Raises:
+        InputError: images or labels are no tensors, pixels lie outside [0, 1], or labels are not
+            one class number an image.
+    """
+    for name, given in (("images", images), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            kind = type(given).__name__
+            maker = "torch.from_numpy" if kind == "ndarray" else "torch.tensor"
+            raise InputError(f"{name}: want a tensor, not {kind}; write {maker}({name})")
+    if not images.is_floating_point():
+        raise InputError(
+            f"images: want floats in [0, 1], not {_dtype(images)}; write images.float() / 255 if "
+            "white is 255"
+        )
+    n = len(images)
+    if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):
+        raise InputError(
+            f"labels: want the class number of each of the {n} images, int64 ({n},), "
+            f"not {_dtype(labels)} {tuple(labels.shape)}"
+        )
+    if images.numel():
+        low, high = images.aminmax()
+        if not (low >= -OUTSIDE and high <= 1 + OUTSIDE):
+            raise InputError(
+                f"images: pixels reach from {low:.3g} to {high:.3g}; attacks want them in [0, 1] "
+                "and the normalisation inside the model, as in nn.Sequential(normalise, model)"
+            )
+    return labels.long()
+
+
+def is_prepared(network: nn.Module) -> bool:
+    """Return whether a run or another attack has prepared and checked the model already."""
+    return isinstance(network, PerImage) or _calling.get()
+
+
+@contextlib.contextmanager
+def prepared(
+    network: nn.Module, images: Tensor, labels: Tensor
+) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    """Prepare what an attack is called with: outside inference mode, the model in eval mode.
+
+    The first logits are checked as they come, which takes no pass of its own.
+
+    Raises:
+        InputError: the model fails on the images, does not return finite logits (n, classes), or
+            has no output for a label.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(outside_inference_mode())
+        network, labels = ordinary_module(network), ordinary(labels)
+        images = ordinary(images.detach())
+        stack.enter_context(evaluating(network))
+        stack.enter_context(_first_checked(network, images, labels))
+        token = _calling.set(True)
+        try:
+            yield network, images, labels
+        except InputError:
+            raise
+        except Exception as error:  # the user's model may raise anything
+            if (said := _explained(error, network, images)) is None:
+                raise
+            raise said from error
+        finally:
+            _calling.reset(token)
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Put a module into eval mode and restore the mode of each of its parts afterwards.
+
+    >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    >>> with evaluating(model):
+    ...     [part.training for part in model]
+    [False, False]
+    >>> [part.training for part in model]
+    [True, False]
+    """
+    parts = list(network.modules())
+    modes = [part.training for part in parts]
+    if not any(modes):
+        yield
+        return
+    with contextlib.suppress(NotImplementedError):  # an exported program keeps its mode
+        network.eval()
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.training = mode
+
+
+@contextlib.contextmanager
+def _first_checked(network: nn.Module, images: Tensor, labels: Tensor) -> Iterator[None]:
+    """Check the first logits that the model returns inside the context."""
+    if isinstance(network, torch.jit.ScriptModule):  # has no hooks
+        with torch.no_grad():
+            _check(_answer(network, images), len(images), labels)
+        yield
+        return
+    handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def look(_: nn.Module, inputs: tuple[Any, ...], answer: Any) -> None:
+        if handles:  # a copy of the module keeps the hook
+            _check(answer, len(inputs[0]) if inputs else len(images), labels)
+            handles.pop().remove()
+
+    handles.append(network.register_forward_hook(look))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        handles.clear()
+
+
+def _check(answer: Any, n: int, labels: Tensor) -> None:
+    """Raise `InputError` for what are no logits of n images with an output for each label."""
+    if not isinstance(answer, Tensor):
+        hint = ""
+        if isinstance(answer, tuple | list):
+            hint = "; if the first are the logits: lambda images: model(images)[0]"
+        raise InputError(
+            f"model: returns {type(answer).__name__}, want a tensor of logits (n, classes){hint}"
+        )
+    if answer.ndim != 2 or len(answer) != n:
+        raise InputError(
+            f"model: returns {_dtype(answer)} {tuple(answer.shape)} for {n} images, "
+            f"want logits ({n}, classes)"
+        )
+    if not answer.isfinite().all():
+        raise InputError("model: returns NaN or infinite logits; check weights and pixel scale")
+    classes = answer.shape[1]
+    if labels.numel():
+        low, high = (int(each) for each in labels.aminmax())
+        if low < 0 or high >= classes:
+            raise InputError(
+                f"labels: reach from {low} to {high}, but the model has {classes} outputs; "
+                f"want class numbers from 0 to {classes - 1}"
+            )
+
+
+def _explained(error: Exception, network: nn.Module, images: Tensor) -> InputError | None:
+    """Return what is wrong if the model fails on the images outside the attack too."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return None
+    if "Inference tensors" in str(error):
+        return InputError(
+            "model: its weights were made under torch.inference_mode(), so nothing has a gradient; "
+            "build or load the model outside of it"
+        )
+    try:
+        with torch.no_grad():
+            _answer(network, images)
+    except InputError as said:
+        return said
+    return None
+
+
+def _answer(network: nn.Module, images: Tensor) -> Any:
+    """Return what the model returns. Raises `InputError` if it fails."""
+    try:
+        return network(images)
+    except InputError:
+        raise
+    except Exception as error:  # the user's model may raise anything
+        types = {_dtype(each) for each in network.parameters() if each.is_floating_point()}
+        hint = ""
+        if types and _dtype(images) not in types:
+            hint = f"; its weights are {min(types)}: write images.{_cast(min(types))}"
+        raise InputError(
+            f"model: cannot take images {_dtype(images)} {tuple(images.shape)}: "
+            f"{reason(error)}{hint}"
+        ) from error
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _cast(dtype: str) -> str:
+    return {"float32": "float()", "float64": "double()", "float16": "half()"}.get(
+        dtype, f"to(torch.{dtype})"
+    )
