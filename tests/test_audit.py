@@ -172,6 +172,7 @@ def test_every_finding_agrees_with_the_union_of_the_records(report, found):
     assert sum(row["smallest_perturbation_of"] for row in attacks) == (
         images.filter("correct", pl.col("size").is_finite()).height
     )
+    assert not any("(" in row["attack"] and "=" in row["attack"] for row in attacks)
     shares = [row["share_of_the_fooled_within_eps"] for row in attacks]
     assert sum(shares) == pytest.approx(1, abs=1e-4)
 

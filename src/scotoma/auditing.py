@@ -389,7 +389,8 @@ def make_claim(
     else:
         loaded = from_memory(data, train)
         classifier = load_model(model, data=loaded)
-    loaded = with_duplicates_noted(fitted(loaded, classifier))
+    loaded = fitted(loaded, classifier)
     checked = classifier.checked(loaded)
+    loaded = with_duplicates_noted(loaded)
     notes = (*checked.notes, *scale_note(checked, loaded))
     return Claim(replace(checked, notes=notes), loaded, threat)

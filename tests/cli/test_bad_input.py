@@ -121,7 +121,7 @@ def test_logits(audit, tmp_path, logits, says):
     ("change", "says"),
     [
         ({"x_test": np.full((20, 8, 8), 1.5, np.float32)}, "pixels reach from 1.5"),
-        ({"x_test": np.full((20, 8, 8), np.nan, np.float32)}, "pixels reach"),
+        ({"x_test": np.full((20, 8, 8), np.nan, np.float32)}, "some pixels are NaN"),
         ({"x_test": np.zeros((20, 9, 8), np.float32)}, "test images (1, 9, 8)"),
         (
             {
@@ -331,3 +331,10 @@ def test_options_of_probes_that_do_not_run(audit):
     )
     told(audit("--probes", "norms", "--precision", "0.02"), "robustness, which does not run")
     told(audit("--probes", "norms", "--sources", "a.safetensors,b"), "--sources a.safetensors,b is")
+
+
+def test_nothing_is_said_to_be_kept_where_nothing_was_written(audit, tmp_path):
+    (tmp_path / "afile").write_text("text")
+    ended = audit("--out", "afile/run")
+    assert ended.code == 2
+    assert "what was finished is kept" not in ended.err

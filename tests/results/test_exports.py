@@ -127,6 +127,10 @@ def test_csv_has_a_row_for_each_image(run, scotoma, tmp_path):
     assert table["index"].to_list() == list(range(100))
     assert table["linf"].to_list() == pytest.approx(SIZES)
     assert table.filter(linf=INF)["linf_attack"].null_count() == 70
+    assert set(table["linf_attack"].drop_nulls()) == {"strong"}
+    within = table["fooled_within_eps"]
+    assert within.to_list() == [0 < size <= 0.1 + 1e-6 for size in SIZES]
+    assert within.sum() < table["fooled_at_any_size"].sum()
 
 
 class Page(HTMLParser):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from typing import Any, NoReturn
@@ -27,6 +28,9 @@ from scotoma.utils.errors import InputError
 UsageError: Any = typer.BadParameter.__base__
 """Error for a wrong option or command; from click, or from the copy that typer carries."""
 
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG)
+"""Errors of a disk on which files were written before."""
+
 
 def main() -> None:
     """Run the command line. Bad input ends in one line and exit code 2."""
@@ -38,12 +42,21 @@ def main() -> None:
         command = error.ctx.command_path if error.ctx else "scotoma"
         fail(f"{error.format_message().rstrip('.?')}; see `{command} --help`")
     except OSError as error:
-        fail(f"{error.filename or 'a file'}: {error.strerror or error}; what was finished is kept")
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}{kept(error)}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
         typer.echo("stopped; the same command continues from here", err=True)
     sys.exit(code)
+
+
+def kept(error: OSError) -> str:
+    """Return what to say of finished work: it is there if the disk failed on the way.
+
+    >>> kept(OSError(errno.ENOSPC, "No space left on device")), kept(NotADirectoryError(20, "Not"))
+    ('; what was finished is kept', '')
+    """
+    return "; what was finished is kept" if error.errno in DISK else ""
 
 
 def as_flags(message: str, command: str) -> str:

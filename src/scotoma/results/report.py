@@ -128,5 +128,5 @@ def read_report(folder: Path) -> Report:
 
 def describe_claim(claim: dict[str, Any]) -> str:
     """The claim in a line."""
-    threat = Threat(**claim["threat"])
-    return f"{claim['model']} on {claim['data']} under {threat}, {claim['n']} test images"
+    threat, n = Threat(**claim["threat"]), claim["n"]
+    return f"{claim['model']} on {claim['data']} under {threat}, {n} test image{'s' * (n != 1)}"

@@ -29,6 +29,7 @@ from scotoma.probes.base import (
 )
 from scotoma.probes.robustness.whole import WholeSet, further, whole_set
 from scotoma.probes.scored import Scored
+from scotoma.results.attack_names import short_name
 from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
@@ -271,6 +272,7 @@ class Robustness(Probe):
         counted = (
             records.select(pl.col(f"{threat.norm}_attack").alias("attack"), within=within)
             .drop_nulls("attack")
+            .with_columns(pl.col("attack").map_elements(short_name, pl.String))
             .group_by("attack")
             .agg(images=pl.len(), within=pl.sum("within"))
             .sort("images", "attack", descending=[True, False])

@@ -53,9 +53,9 @@ class Audit:
         return blind(self.report.findings)
 
     @property
-    def model_sha256(self) -> str | None:
-        """Hash of the model; None in folders that do not say."""
-        return self.identity.get("model_sha256")
+    def model_sha256(self) -> str:
+        """Hash of the model; "" in folders that do not say."""
+        return self.identity.get("model_sha256", "")
 
     def tried_less(self, other: Audit, transform: str = UNCHANGED) -> bool:
         """Return whether this audit may look more robust than another because it tried less.
@@ -121,7 +121,7 @@ class Audits:
 
 def is_same_model(one: Audit, other: Audit) -> bool:
     """Return whether two audits are of one model, by its hash."""
-    return one.model_sha256 is not None and one.model_sha256 == other.model_sha256
+    return one.model_sha256 != "" and one.model_sha256 == other.model_sha256
 
 
 def read_audits(folders: Sequence[str | Path]) -> Audits:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import polars as pl
+
+from scotoma.execution.records import fallen
+from scotoma.results.attack_names import short_name
 from scotoma.results.comparison.audits import Audit
+from scotoma.results.exports.measured import threat
+from scotoma.results.ledger import NORMS
 
 
 def render(audit: Audit) -> str:
     """Return the rows of the ledger for the test set itself, ordered by image.
 
-    Columns are those of `Ledger`; an infinite size (`inf`) means that no attack succeeded.
+    Columns are those of `Ledger`, with short names of attacks. `fooled_within_eps` is what the
+    report counts; `fooled_at_any_size` is `success` of the ledger. An infinite size (`inf`) means
+    that no attack succeeded.
     """
-    return audit.rows.drop("transform").sort("index").write_csv()
+    claimed = threat(audit)
+    within = pl.Series("fooled_within_eps", fallen(audit.rows, claimed.eps, claimed.norm))
+    rows = audit.rows.insert_column(audit.rows.get_column_index("success"), within)
+    names = [pl.col(f"{norm}_attack").map_elements(short_name, pl.String) for norm in NORMS]
+    rows = rows.with_columns(names).rename({"success": "fooled_at_any_size"})
+    return rows.drop("transform").sort("index").write_csv()
