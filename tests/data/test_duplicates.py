@@ -1,5 +1,7 @@
 """Equal images in one split or in both, and classes without training images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,7 @@ import scotoma
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, from_splits
 from scotoma.data.duplicates import with_duplicates_noted
+from scotoma.data.matching import in_colour
 from scotoma.utils.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 1, 4, 4), dtype=np.uint8)
@@ -46,6 +49,16 @@ def test_classes_without_training_images_are_named():
     (note,) = notes(split(np.arange(6)), split(np.arange(6, 12), LABELS % 2))
     assert note.startswith("Of the 4 classes of the test images of mine, 2 have no training images")
     assert "(such as class 2)" in note
+
+
+@pytest.mark.parametrize("which", ["both", "train"])
+def test_grey_images_in_colour_are_compared(which):
+    grey = from_splits("mine", split(np.arange(4, 12)), split(np.arange(6)))
+    colour = in_colour(grey)
+    if which == "train":
+        test = split(np.arange(6))._images.repeat(1, 3, 1, 1).numpy()
+        colour = replace(colour, test=ArraySplit(test, LABELS[:6], "mine"))
+    assert "2 occur among the training images" in with_duplicates_noted(colour).notes[0]
 
 
 def test_files_are_compared(tmp_path):

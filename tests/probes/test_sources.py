@@ -111,12 +111,13 @@ def test_other_data_are_other_networks(tmp_path, few, cache, trainings):
 
 def test_of_many_images_a_part_is_read(tmp_path, few, cache, monkeypatch):
     monkeypatch.setattr(module, "VALUES", 2 * 64 * 40)
+    _, run = start(few, tmp_path / "run", dense(0))
     read = []
     images = few.train.images  # type: ignore[union-attr]
     monkeypatch.setattr(
         few.train, "images", lambda indices: read.append(indices) or images(indices)
     )
-    small("wong-small", few, start(few, tmp_path / "run", dense(0))[1])
+    small("wong-small", few, run)
     assert torch.cat(read).unique().numel() == 40
     assert torch.cat(read).numel() == 2 * 40
 

@@ -10,6 +10,7 @@ import torch
 
 from scotoma.data.dataset import ArraySplit, Dataset, Split
 from scotoma.data.encoded import EncodedSplit
+from scotoma.data.matching import Colour
 from scotoma.utils.errors import InputError
 
 MOST_FILES = 10_000
@@ -68,10 +69,13 @@ def _notes(data: Dataset) -> Iterator[str]:
 
 def _hashes(splits: Sequence[Split]) -> list[np.ndarray] | None:
     """Return a hash of each image of each split, (n,); None if that takes too long."""
-    encoded = [isinstance(split, EncodedSplit) for split in splits]
+    if all(isinstance(split, Colour) for split in splits):
+        return _hashes([split.split for split in splits if isinstance(split, Colour)])
+    inner = [split.split if isinstance(split, Colour) else split for split in splits]
+    encoded = [isinstance(split, EncodedSplit) for split in inner]
     if any(encoded) and sum(map(len, splits)) > MOST_FILES:
         return None
-    if all(encoded):
+    if all(encoded) and inner == splits:
         return [_of_files(split) for split in splits]
     raw = all(isinstance(split, ArraySplit) and split.as_bytes for split in splits)
     return [_of_pixels(split, raw) for split in splits]
