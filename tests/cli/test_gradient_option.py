@@ -156,7 +156,7 @@ def test_gradients_of_a_black_box_are_estimated(scotoma, here, digits_model):
     assert "attacks estimate them from its answers" in ended.out
     frame = pl.read_parquet(here / "runs/fgsm-estimate-box.py-build/fgsm-estimate.parquet")
     assert frame["success"].sum() > 5
-    assert frame["forwards"].max() > 64
+    assert frame["forwards"].to_numpy().max() > 64
     ended = scotoma("attack", "fgsm", *common, "--gradient", "exact")
     assert (ended.code, ended.out) == (2, "")
     assert "--gradient exact: the model is a black box" in ended.err
