@@ -139,8 +139,6 @@ def test_a_ripple_is_named_in_l2(ask, digits):
     finding = ask(rippled, threat="l2:0.6", limit=60)
     assert finding.verdict == "broken"
     assert "At eps 8 everything breaks" in failed(finding)
-    # which of the two sees a ripple depends on weights, which every processor rounds differently
-    assert failed(finding) & {BEHIND_SEARCH, BEHIND_OTHERS}
 
 
 @pytest.mark.usefixtures("coarse")
