@@ -29,8 +29,9 @@ def notes(audits: Audits) -> list[str]:
             "compare models alone."
         )
     found += [
-        f"{one.name} and {other.name} are audits of one model (sha256 {str(one.model_sha256)[:12]}): "
-        "what differs is what was tried, and neither is called ahead."
+        f"{one.name} and {other.name} are audits of one model (sha256 "
+        f"{str(one.model_sha256)[:12]}): what differs is what was tried, and neither is called "
+        "ahead."
         for one, other in audits.same_models()
     ]
     found += [
