@@ -1,22 +1,27 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
+import polars as pl
 import pytest
 from contrast_hole import Hole, quadrants
 
 import scotoma
 from once import once
+from scotoma.claim import Threat
+from scotoma.execution.run import name
 from scotoma.probes.blindspots.map import BlindSpotMap
-from scotoma.probes.blindspots.map_report import Family, headline
+from scotoma.probes.blindspots.map_report import Family, SearchResult, describe, headline
+from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.report.publishing import draw
-from scotoma.results.finding import Finding
+from scotoma.results.finding import Finding, Heatmap
 from scotoma.results.report import read_report
 from scotoma.transforms.blur import Blur
+from scotoma.transforms.control import Control
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Rate
 
 EPS = 0.005
 DEPTH = 15.0
@@ -67,8 +72,8 @@ def test_every_cell_of_the_plane_is_as_robust_as_it_must_be(finding):
         assert row["robust_alpha_eps"] == pytest.approx(1 - falls, abs=0.06)
         assert row["robust_eps"] <= row["robust_alpha_eps"] <= row["accuracy"] == 1
         assert row["robust_eps_low"] <= row["robust_eps"] <= row["robust_eps_high"]
-        assert (row["n"], row["attacked"]) == (400, 50)
-        assert row["harmless"] is True
+        assert (row["n_accuracy"], row["n_robust"]) == (400, 50)
+        assert row["seems_harmless"] is True
 
 
 def test_cells_are_those_of_the_cheap_attack_on_the_other_half(finding):
@@ -139,7 +144,7 @@ def test_families_stand_beside_their_controls(finding):
     assert families[1]["success_alpha_eps"] == families[1]["success_eps"]
     assert {row["family"] for row in finding.tables["sweeps"]} == {"blur"}
     assert families[1]["transform"] in [
-        row["transform"] for row in finding.tables["sweeps"] if row["harmless"]
+        row["transform"] for row in finding.tables["sweeps"] if row["seems_harmless"]
     ]
 
 
@@ -200,46 +205,130 @@ def test_families_must_be_known():
         BlindSpotMap(())
 
 
+SHIFT = ScaleShift(0.5, 0.0)
+N = 30
+
+
 def attacked(
-    success: tuple[float, float],
-    scaled: tuple[float, float] | None = None,
-    transform=None,
-    accuracy: float = 0.98,
-):
-    def rate(low: float, high: float) -> Rate:
-        return Rate((low + high) / 2, low, high, 100)
+    scaled: int, eps: int = 0, transform=None, wrong: int = 0, offset: int = 0
+) -> TransformedSet:
+    """Thirty images, of which these numbers are fooled at half eps, at eps and without attack."""
+    sizes = np.full(N, np.inf)
+    sizes[:eps] = 0.19
+    sizes[:scaled] = 0.05
+    predictions = [int(i >= N - wrong) for i in range(N)]
+    sizes[N - wrong :] = 0.0
+    frame = pl.DataFrame(
+        {
+            "index": range(offset, offset + N),
+            "label": [0] * N,
+            "prediction": predictions,
+            "success": np.isfinite(sizes),
+            "linf": sizes,
+            "linf_attack": ["made up"] * N,
+            "linf_prediction": [1] * N,
+        }
+    )
+    known = pl.DataFrame({"index": range(400), "label": [0] * 400, "prediction": [0] * 400})
+    return TransformedSet(transform, frame, Threat("linf", 0.2), 0.01, known)
 
-    kind = SimpleNamespace(
-        transform=transform,
-        accuracy=Rate(accuracy, 0, 1, 100),
-        contrast=getattr(transform, "alpha", 1),
-        name=str(transform),
+
+def family(name: str, scaled: int, control: int, transform, chosen: int = 10) -> Family:
+    """A family whose transform fools `scaled` images on the half reported on, at every size."""
+    return Family(
+        name,
+        attacked(chosen, chosen, transform, offset=N),
+        attacked(scaled, scaled, transform),
+        attacked(control, control + 4, Control(transform), wrong=3),
     )
-    kind.success, kind.success_scaled = rate(*success), rate(*(scaled or success))
-    return kind
 
 
-def test_the_headline():
-    base = attacked((0.06, 0.14), accuracy=0.99)
-    blurred, shifted = (
-        attacked((0.2, 0.4), None, Blur(0.6), 0.986),
-        attacked((0.5, 0.7), (0.3, 0.5), ScaleShift(0.9, 0.05), 0.995),
+def searched(*families: Family, base: int = 3, **more) -> SearchResult:
+    halves = list(range(N, 2 * N)), list(range(N))
+    return SearchResult(attacked(base, base), *halves, list(families), **more)
+
+
+class Rows:
+    """A ledger with the records of the audit attack alone."""
+
+    def __init__(self, result: SearchResult):
+        controls = [each.control for each in result.families if each.control]
+        sets = [result.base, *result.verified, *controls, *result.plane]
+        self.known = {name(each.transform): each.records for each in sets}
+
+    def on(self, indices):
+        return self
+
+    def rows(self, transform):
+        return self.known[transform]
+
+
+def described(result: SearchResult, monkeypatch) -> Finding:
+    picture = np.zeros((1, 3, 1, 4, 4), np.float32)
+    monkeypatch.setattr(TransformedSet, "images", lambda self, run, rows: picture)
+    return describe(result, "?", None, "made up", 5, Rows(result))  # type: ignore[arg-type]
+
+
+def test_the_headline_compares_with_the_control_at_the_same_budget():
+    text = headline(searched(family("scale-shift", 9, 6, SHIFT)))
+    assert text == (
+        "After scale-shift with alpha 0.5, beta 0 (harmless: accuracy 100.0%, before 100.0%; "
+        "chosen on 30 other images) the attack success rate rises from 10.0% to 30.0% of the "
+        "images classified correctly at the scaled budget alpha·eps (30.0% at eps). After a "
+        "random change of the same size it is 22.2% at alpha·eps (accuracy 100.0%)."
     )
-    control, never = (
-        attacked((0.0, 0.1), accuracy=0.9),
-        SimpleNamespace(success=Rate(float("nan"), 0, 1, 0)),
+    blurred = family("blur", 9, 6, Blur(0.6))
+    assert "it is 37.0% (accuracy" in headline(searched(blurred)), "alpha is 1"
+    never = replace(blurred, control=attacked(0, 0, wrong=N))
+    assert headline(searched(never)).endswith("no image is classified correctly.")
+    assert "nan" not in headline(searched(never))
+    assert headline(searched()).startswith("No transform of the search is shown to be harmless")
+
+
+def test_a_family_that_shows_more_on_the_other_half_is_named():
+    shift, blur = family("scale-shift", 9, 6, SHIFT, 12), family("blur", 15, 6, Blur(1.0), 10)
+    assert headline(searched(shift, blur)).endswith(
+        " On these images, which did not choose, blur of sigma 1 px shows more: 50.0%."
     )
-    assert headline(base, Family("blur", blurred, blurred, control)) == (  # type: ignore[arg-type]
-        "After blur of sigma 0.6 px (harmless: accuracy 98.6%, before 99.0%) the attack "
-        "success rate "
-        "rises from 10.0% to 30.0% of the images classified correctly at eps. After a random "
-        "change "
-        "of the same size it is 5.0% (accuracy 90.0%)."
+    equal = family("blur", 9, 6, Blur(1.0), 10)
+    assert "shows more" not in headline(searched(shift, equal))
+
+
+def test_each_rate_has_its_number_of_images(monkeypatch):
+    result = searched(family("blur", 9, 6, Blur(0.6)), Family("gamma"))
+    finding = described(result, monkeypatch)
+    base, blur, gamma = finding.tables["families"]
+    assert [blur[f"n_{of}"] for of in ("accuracy", "success", "robust", "control_success")] == [
+        400,
+        30,
+        30,
+        27,
+    ]
+    assert (base["n_success"], base["fall"]) == (30, None)
+    assert gamma["change"] == "gamma: none is shown to be harmless"
+    assert (finding.numbers["n"], finding.numbers["n_chosen_on"]) == (30, 30)
+    assert finding.numbers["n_control_success"] == 27
+    assert any(note.startswith("Of the 60 audited images") for note in finding.notes)
+
+
+@pytest.mark.parametrize(("fooled", "expected"), [(3, "holds"), (8, "undecided"), (25, "broken")])
+def test_the_fall_that_the_verdict_is_about_is_in_the_table(monkeypatch, fooled, expected):
+    finding = described(searched(family("blur", fooled, 6, Blur(0.6))), monkeypatch)
+    assert finding.verdict == expected
+    row = finding.tables["families"][1]
+    assert row["fall"] == pytest.approx((fooled - 3) / N, abs=1e-5)
+    assert (row["fall_low"] > 0.1) == (expected == "broken")
+
+
+def test_cells_only_seem_harmless_and_the_ring_is_shown_to_be(monkeypatch):
+    shift = family("scale-shift", 9, 6, SHIFT)
+    finding = described(
+        searched(shift, plane=[attacked(3), attacked(9, 9, SHIFT)]),
+        monkeypatch,
     )
-    text = headline(base, Family("scale-shift", shifted, shifted, never))  # type: ignore[arg-type]
-    assert "(harmless: accuracy 99.5%, before 99.0%)" in text
-    assert "from 10.0% to 40.0%" in text
-    assert "alpha·eps (60.0% at eps)" in text
-    assert text.endswith("no image is classified correctly.")
-    assert "nan" not in text
-    assert headline(base, None).startswith("No transform of the search is shown to be harmless")  # type: ignore[arg-type]
+    assert all(row["seems_harmless"] for row in finding.tables["plane"])
+    assert all("harmless" not in row for row in finding.tables["plane"])
+    robust = next(each for each in finding.figures if each.name == "robust")
+    assert isinstance(robust, Heatmap)
+    assert robust.region == "seems_harmless"
+    assert robust.marks == {"worst that is shown to be harmless": (0.5, 0.0)}

@@ -100,7 +100,7 @@ def test_the_map_reports_the_composition_on_the_other_half(tmp_path):
     probe = BlindSpotMap(FAMILIES, resolution=1, rounds=0, steps=10, composed=15)
     finding = probe.finding(claim, run, Settings(attack="ifgsm"))
     rows = {row["family"]: row for row in finding.tables["families"]}
-    assert rows["composed"]["n"] == 400
+    assert rows["composed"]["n_accuracy"] == 400
     singles = (rows[family]["robust_alpha_eps"] for family in FAMILIES)
     assert rows["composed"]["robust_alpha_eps"] <= min(each for each in singles if each is not None)
     assert finding.numbers["worst_family"] in ("composed", "gamma")

@@ -243,6 +243,14 @@ def test_the_cells_of_a_heat_map_have_their_colours_places_and_numbers():
     assert "harmless" not in words
 
 
+def test_a_ring_leaves_the_number_of_its_cell_readable():
+    figure = Heatmap("m", "m", "t", "x", "y", "v", "x", "y", "v", marks={"worst": (0.1, 0.5)})
+    document = draw(figure, described({"t": plane([[1.0, 0.5], [0.0, 0.75]])}))
+    rings = [each.start() for each in re.finditer(r"<use [^>]*stroke: #15181d", document)]
+    assert rings
+    assert document.index(">75.0</text>") > min(rings), "what is drawn later covers the ring"
+
+
 def test_the_border_of_a_heat_map_goes_once_around_its_region():
     figure = Heatmap(
         "m",

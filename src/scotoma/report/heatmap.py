@@ -79,7 +79,10 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
         for i, j in np.argwhere(np.isfinite(shown)):
             value = shown[i, j]
             written = f"{100 * value:.1f}" if figure.rates else number(float(value))
-            style: dict[str, Any] = {"color": _on(colours(scale(value))), "fontsize": 8}
+            colour = colours(scale(value))
+            style: dict[str, Any] = {"color": _on(colour), "fontsize": 8}
+            if figure.marks:  # a ring must not cover a number
+                style |= {"zorder": 4, "bbox": {"facecolor": colour, "linewidth": 0, "pad": 0.5}}
             axes.text(float(x.at[j]), float(y.at[i]), written, ha="center", va="center", **style)
     handles = []
     if figure.region:
@@ -94,7 +97,7 @@ def heatmap(figure: Heatmap, finding: Finding) -> Canvas:
         ring["marker"] = MARKERS[i % len(MARKERS)]
         for colour, edge in ((ON_DARK_CELLS, 4), (ON_CELLS, 2)):
             style = {**ring, "color": colour, "markeredgewidth": edge}
-            axes.plot(at, height, **style, markersize=13, zorder=3)
+            axes.plot(at, height, **style, markersize=17, zorder=3)
         ring |= {"color": INK, "markersize": 8, "markeredgewidth": 1.5}
         handles.append(Line2D([], [], **ring, label=label))
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)

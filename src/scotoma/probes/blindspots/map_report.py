@@ -12,7 +12,7 @@ import polars as pl
 
 from scotoma.execution.run import Run, Transform, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
-from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, verdict
+from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, falls, points, verdict
 from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.search import MOST, Visit, best_so_far
 from scotoma.probes.blindspots.transformed import (
@@ -24,7 +24,7 @@ from scotoma.probes.blindspots.transformed import (
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import finite, paired_difference, rate
+from scotoma.utils.stats import Estimate, Rate, finite, paired_difference, rate
 
 PROBE = "map"
 PLANE = "scale-shift"
@@ -88,6 +88,11 @@ class SearchResult:
         """The worst harmless transform of each family that has one."""
         return [family.worst for family in self.families if family.worst]
 
+    @property
+    def valid(self) -> list[TransformedSet]:
+        """Those of `verified` whose images are valid, on which the verdict rests."""
+        return [each for each in self.verified if each.is_valid]
+
     def told_by(self, ledger: Ledger) -> SearchResult:
         """Return the result with the smallest perturbations that any attack of the audit gave.
 
@@ -136,9 +141,9 @@ def describe(
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(result.base, [each for each in result.verified if each.is_valid]),
+        verdict=verdict(result.base, result.valid),
         rule=LIMITS.rule,
-        headline=headline(result.base, result.lowest),
+        headline=headline(result),
         numbers=_numbers(result),
         tables=_tables(searched, ledger),
         figures=(*_figures(result), *([_gallery(broken)] if broken else [])),
@@ -147,9 +152,18 @@ def describe(
             "Audit attack, on the test set itself, the worst harmless transform of each family and "
             f"its control: {attack}. Rates count all attacks of the audit on the same images; the "
             "map and the columns named cheap are those of the cheap attack alone.",
-            f"Transforms were chosen on {len(result.chosen_on)} images with the cheap attack. "
-            f"Rates of families, controls and compositions are on {len(result.held_out)} other "
-            "images. Among equals the one that changes the images least was chosen.",
+            f"Of the {len(result.chosen_on) + len(result.held_out)} audited images, transforms "
+            f"were chosen on {len(result.chosen_on)} with the cheap attack. Rates of families, "
+            f"controls and compositions are on the {len(result.held_out)} others, so that a row "
+            "that is worse there need not be the one that was chosen. Among those equal on the "
+            "images chosen on, it is the one that changes the images least. n_success, n_robust "
+            "and n_accuracy are the numbers of images of the rates: classified correctly after "
+            "the transform, attacked, and all test images that were classified.",
+            f"Seems harmless: at most {points(HARMLESS)} of accuracy is lost on up to {SCREEN:,} "
+            "test images. Only a transform that is shown to be harmless, by the rule above, can "
+            "be the worst of its family; one that only seems harmless may show more.",
+            "The verdict compares the fall of robust accuracy, from eps on the test set itself to "
+            "alpha·eps after the transform; its intervals hold for all families at once.",
             "Predicted is the robust accuracy that the test set alone predicts: an image "
             "withstands the attack after the transform if it did before, at eps, and is still "
             "classified correctly. The residual is what was measured minus that.",
@@ -170,27 +184,45 @@ def _worst(lowest: Family | None) -> tuple[float, str] | None:
     return worst_rate(each.success_scaled, f"{OF_CORRECT} are fooled after {each.name}")
 
 
-def headline(base: TransformedSet, lowest: Family | None) -> str:
-    """Return what the worst harmless transform and a random change of its size give the attack."""
+def headline(result: SearchResult) -> str:
+    """Return what the worst harmless transform and a random change of its size give the attack.
+
+    A transform of another family that shows more on the images reported on is named too.
+    """
+    base, lowest = result.base, result.lowest
     if lowest is None or lowest.worst is None or lowest.control is None:
         return none_harmless("transform of the search", base.accuracy.n)
-    each, control = lowest.worst, lowest.control.success
+    each, control = lowest.worst, lowest.control
+    at = " at alpha·eps" if each.contrast < 1 else ""
     random = (
-        f"it is {control.value:.1%} (accuracy {lowest.control.accuracy.value:.1%})"
-        if control.n
+        f"it is {control.success_scaled.value:.1%}{at} (accuracy {control.accuracy.value:.1%})"
+        if control.success_scaled.n
         else "no image is classified correctly"
     )
-    return (
+    text = (
         f"After {each.name} (harmless: accuracy {each.accuracy.value:.1%}, before "
-        f"{base.accuracy.value:.1%}) {rise(base, each)}. After a random change of the same size "
-        f"{random}."
+        f"{base.accuracy.value:.1%}; chosen on {len(result.chosen_on)} other images) "
+        f"{rise(base, each)}. After a random change of the same size {random}."
     )
+    more = max(result.valid, key=_success, default=each)
+    if _success(more) <= _success(each):
+        return text
+    return (
+        f"{text} On these images, which did not choose, {more.name} shows more: "
+        f"{more.success_scaled.value:.1%}."
+    )
+
+
+def _success(each: TransformedSet) -> float:
+    return each.success_scaled.value
 
 
 def _numbers(result: SearchResult) -> dict[str, Any]:
     base, lowest = result.base, result.lowest
     numbers = {
         "n": base.robust.n,
+        "n_chosen_on": len(result.chosen_on),
+        "n_success": base.success.n,
         **columns("base_accuracy", base.accuracy),
         **columns("base_robust_eps", base.robust),
         **columns("base_success_eps", base.success),
@@ -207,8 +239,10 @@ def _numbers(result: SearchResult) -> dict[str, Any]:
         **columns("worst_accuracy", each.accuracy),
         **columns("worst_robust_eps", each.robust),
         **columns("worst_robust_alpha_eps", each.robust_scaled),
+        "n_worst_success": each.success.n,
         **columns("worst_success_eps", each.success),
         **columns("worst_success_alpha_eps", each.success_scaled),
+        "n_control_success": lowest.control.success.n,
         **columns("control_success_eps", lowest.control.success),
         **columns("control_success_alpha_eps", lowest.control.success_scaled),
     }
@@ -240,14 +274,14 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
                 {
                     "alpha": alpha,
                     "beta": beta,
-                    "n": each.accuracy.n,
-                    "attacked": each.robust.n,
+                    "n_accuracy": each.accuracy.n,
+                    "n_robust": each.robust.n,
                     **columns("accuracy", each.accuracy),
                     **columns("robust_alpha_eps", each.robust_scaled),
                     **columns("robust_eps", each.robust),
                     **columns("cheap_robust_alpha_eps", cheap.robust_scaled),
                     **columns("cheap_robust_eps", cheap.robust),
-                    "harmless": each.seems_harmless(base),
+                    "seems_harmless": each.seems_harmless(base),
                 }
             )
         return rows
@@ -257,18 +291,21 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
             "family": family,
             "transform": name(each.transform),
             "mean_change": finite(each.change),
-            "n": each.accuracy.n,
+            "n_accuracy": each.accuracy.n,
+            "n_robust": each.robust.n,
             **columns("accuracy", each.accuracy),
             **columns("robust_eps", each.told_by(ledger).robust),
             **columns("cheap_robust_eps", each.robust),
-            "harmless": each.seems_harmless(base),
+            "seems_harmless": each.seems_harmless(base),
         }
         for family, sets in result.sweeps.items()
         for each in sets
     ]
+    fallen = dict(zip(map(id, result.valid), falls(base, result.valid), strict=True))
     tables: dict[str, list[Row]] = {
         "families": [
-            _family(each, base) for each in (Family("none", worst=base), *result.families)
+            _family(each, base, fallen.get(id(each.worst), UNKNOWN))
+            for each in (Family("none", worst=base), *result.families)
         ],
         "plane": plane(result.plane),
         "refined": plane(result.refined),
@@ -280,21 +317,25 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
     return tables
 
 
-def _family(family: Family, base: TransformedSet) -> Row:
+def _family(family: Family, base: TransformedSet, fall: Estimate | Rate) -> Row:
     each, control = family.worst, family.control
     return {
         "family": family.name,
-        "change": each.name if each else f"{family.name}: none is harmless",
+        "change": each.name if each else f"{family.name}: none is shown to be harmless",
         "transform": name(each.transform) if each else None,
         "mean_change": finite(each.change) if each else None,
-        "n": each.accuracy.n if each else None,
+        "n_accuracy": each.accuracy.n if each else None,
         **columns("accuracy", each.accuracy if each else UNKNOWN),
+        "n_success": each.success.n if each else None,
         **columns("success_eps", each.success if each else UNKNOWN),
         **columns("success_alpha_eps", each.success_scaled if each else UNKNOWN),
+        "n_robust": each.robust.n if each else None,
         **columns("robust_alpha_eps", each.robust_scaled if each else UNKNOWN),
+        **columns("fall", fall),
         **columns("rejected", each.rejected if each else UNKNOWN),
         **(_prediction(base, each) if each else NO_PREDICTION),
         **columns("control_accuracy", control.accuracy if control else UNKNOWN),
+        "n_control_success": control.success.n if control else None,
         **columns("control_success_eps", control.success if control else UNKNOWN),
         **columns("control_success_alpha_eps", control.success_scaled if control else UNKNOWN),
     }
@@ -327,7 +368,8 @@ def _bars() -> Figure:
         "families",
         "Success rate of the attack at alpha·eps after the worst harmless transform of each family "
         "and after a random change of the same size, with 95% intervals. alpha is the contrast "
-        "that scale-shift leaves, and 1 for the other families.",
+        "that scale-shift leaves, and 1 for the other families. Each transform was chosen on other "
+        "images than those of the rates.",
         table="families",
         label="change",
         series={
@@ -358,7 +400,8 @@ def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
         "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta "
         "on [-0.5, 0.5]. Outside the triangle pixels would leave the range. The border encloses "
         f"the cells that seem harmless: on up to {SCREEN:,} test images they cost at most "
-        f"{HARMLESS:.0%} of accuracy.",
+        f"{points(HARMLESS)} of accuracy. The ring is the worst of those that are shown to be "
+        "harmless, by the rule, among these cells and those of the finer grids between them.",
         table="plane",
         x="alpha",
         y="beta",
@@ -366,8 +409,8 @@ def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
         x_label="alpha",
         y_label="beta",
         value_label="robust accuracy",
-        region="harmless",
-        marks={"worst harmless transform": alpha_beta(cells[0])} if cells else {},
+        region="seems_harmless",
+        marks={"worst that is shown to be harmless": alpha_beta(cells[0])} if cells else {},
     )
     caption, key = "Accuracy in percent without an attack, on the same plane.", "accuracy"
     return robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
