@@ -13,7 +13,8 @@ from once import once
 from scotoma.claim import Threat
 from scotoma.execution.run import name
 from scotoma.probes.blindspots.map import BlindSpotMap
-from scotoma.probes.blindspots.map_report import Family, SearchResult, describe, headline
+from scotoma.probes.blindspots.map_report import describe, headline
+from scotoma.probes.blindspots.map_result import Family, SearchResult
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding, Heatmap

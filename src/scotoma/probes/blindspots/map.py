@@ -13,7 +13,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.blindspots import map_report
-from scotoma.probes.blindspots.map_report import COMPOSED, PLANE, Family, SearchResult
+from scotoma.probes.blindspots.map_result import COMPOSED, PLANE, Family, SearchResult
 from scotoma.probes.blindspots.search import (
     SPARE,
     Objective,

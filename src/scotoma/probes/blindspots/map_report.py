@@ -4,125 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from scotoma.execution.run import Run, Transform, name
+from scotoma.execution.run import Run, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
 from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, falls, points, verdict
+from scotoma.probes.blindspots.map_figures import figures, worst_images
+from scotoma.probes.blindspots.map_result import Family, SearchResult
 from scotoma.probes.blindspots.probe import none_harmless, rise
-from scotoma.probes.blindspots.search import MOST, Visit, best_so_far
+from scotoma.probes.blindspots.search import best_so_far
 from scotoma.probes.blindspots.transformed import (
     SCREEN,
     TransformedSet,
     alpha_beta,
-    gallery,
 )
-from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
-from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Estimate, Rate, finite, paired_difference, rate
 
 PROBE = "map"
-PLANE = "scale-shift"
-"""The family that is searched over a plane, (alpha, beta)."""
 UNKNOWN = rate(np.zeros(0, bool))
 NO_PREDICTION = columns("predicted_robust", UNKNOWN) | columns("residual", UNKNOWN)
-
-
-COMPOSED = "composed"
-"""The compositions of all families."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family's worst harmless transform.
-
-    Args:
-        name: of the family.
-        chosen: the transform on the images that it was chosen on, under the cheap attack; None if
-            no transform of the family is harmless.
-        worst: the same transform on the other images, under the audit attack.
-        control: its random control there.
-    """
-
-    name: str
-    chosen: TransformedSet | None = None
-    worst: TransformedSet | None = None
-    control: TransformedSet | None = None
-
-    @property
-    def transform(self) -> Transform | None:
-        return self.worst and self.worst.transform
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """All transforms that were attacked.
-
-    Args:
-        base: the test set itself, under the audit attack.
-        chosen_on: images that transforms are chosen on.
-        held_out: images that they are reported on.
-        families: with their worst transforms.
-        plane: cells of the (alpha, beta) grid, under the cheap attack.
-        refined: cells between those, under the cheap attack.
-        sweeps: strengths of the other families, under the cheap attack.
-        visits: points of the search over compositions.
-    """
-
-    base: TransformedSet
-    chosen_on: list[int]
-    held_out: list[int]
-    families: list[Family] = field(default_factory=list)
-    plane: list[TransformedSet] = field(default_factory=list)
-    refined: list[TransformedSet] = field(default_factory=list)
-    sweeps: dict[str, list[TransformedSet]] = field(default_factory=dict)
-    visits: list[Visit] = field(default_factory=list)
-
-    @property
-    def verified(self) -> list[TransformedSet]:
-        """The worst harmless transform of each family that has one."""
-        return [family.worst for family in self.families if family.worst]
-
-    @property
-    def valid(self) -> list[TransformedSet]:
-        """Those of `verified` whose images are valid, on which the verdict rests."""
-        return [each for each in self.verified if each.is_valid]
-
-    def told_by(self, ledger: Ledger) -> SearchResult:
-        """Return the result with the smallest perturbations that any attack of the audit gave.
-
-        It is on the images that nothing was chosen on. The cells of the search keep the cheap
-        attack, by which they are compared.
-        """
-        other = ledger.on(self.held_out)
-        families = [
-            replace(
-                each,
-                worst=each.worst and each.worst.told_by(other),
-                control=each.control and each.control.told_by(other),
-            )
-            for each in self.families
-        ]
-        return replace(self, base=self.base.told_by(other), families=families)
-
-    @property
-    def lowest(self) -> Family | None:
-        """The family with the lowest robust accuracy on the images that transforms are chosen on.
-
-        The transform itself is the worst of those on which the audit attack was run.
-        """
-        ranked = (each for each in self.families if each.chosen and each.worst)
-        return min(ranked, key=_chosen, default=None)
-
-
-def _chosen(family: Family) -> tuple[float, float]:
-    assert family.chosen is not None
-    return family.chosen.robust_scaled.value, family.chosen.change
 
 
 def nothing(question: str, why: str) -> Finding:
@@ -146,7 +51,7 @@ def describe(
         headline=headline(result),
         numbers=_numbers(result),
         tables=_tables(searched, ledger),
-        figures=(*_figures(result), *([_gallery(broken)] if broken else [])),
+        figures=(*figures(result), *([worst_images(broken)] if broken else [])),
         notes=(
             f"Cheap attack: one minimum-norm search of {steps} steps for every cell and strength. "
             "Audit attack, on the test set itself, the worst harmless transform of each family and "
@@ -339,94 +244,3 @@ def _family(family: Family, base: TransformedSet, fall: Estimate | Rate) -> Row:
         **columns("control_success_eps", control.success if control else UNKNOWN),
         **columns("control_success_alpha_eps", control.success_scaled if control else UNKNOWN),
     }
-
-
-def _figures(result: SearchResult) -> tuple[Figure, ...]:
-    figures: tuple[Figure, ...] = (_bars(), _left())
-    if result.visits:
-        figures = (*figures, _search())
-    return (*figures, *_heatmaps(result)) if result.plane else figures
-
-
-def _search() -> Figure:
-    return Curve(
-        "search",
-        "Search over compositions: the lowest score so far against the passes of the model that it "
-        "took. The score is the mean smallest perturbation on the images chosen on, as a share of "
-        f"the scaled budget and at most {MOST:g}; a lower one is a worse blind spot. A cost of "
-        "accuracy beyond what is harmless has a price in it.",
-        "search",
-        x="passes",
-        y="score",
-        x_label="forward and backward passes",
-        y_label="lowest score so far",
-    )
-
-
-def _bars() -> Figure:
-    return Bars(
-        "families",
-        "Success rate of the attack at alpha·eps after the worst harmless transform of each family "
-        "and after a random change of the same size, with 95% intervals. alpha is the contrast "
-        "that scale-shift leaves, and 1 for the other families. Each transform was chosen on other "
-        "images than those of the rates.",
-        table="families",
-        label="change",
-        series={
-            "the transform": "success_alpha_eps",
-            "its random control": "control_success_alpha_eps",
-        },
-        y_label="attack success rate",
-    )
-
-
-def _left() -> Figure:
-    return Bars(
-        "left",
-        "Robust accuracy after the worst harmless transform of each family, at alpha·eps: what the "
-        "test set alone predicts (images that withstood the attack before and are still classified "
-        "correctly), and what is left, with 95% intervals. A gap between the two is a blind spot.",
-        table="families",
-        label="change",
-        series={"predicted": "predicted_robust", "left": "robust_alpha_eps"},
-        y_label="robust accuracy",
-    )
-
-
-def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
-    cells = [each.transform for each in result.verified if isinstance(each.transform, ScaleShift)]
-    robust = Heatmap(
-        "robust",
-        "Robust accuracy in percent under the cheap attack at alpha·eps, after x' = alpha x + beta "
-        "on [-0.5, 0.5]. Outside the triangle pixels would leave the range. The border encloses "
-        f"the cells that seem harmless: on up to {SCREEN:,} test images they cost at most "
-        f"{points(HARMLESS)} of accuracy. The ring is the worst of those that are shown to be "
-        "harmless, by the rule, among these cells and those of the finer grids between them.",
-        table="plane",
-        x="alpha",
-        y="beta",
-        value="cheap_robust_alpha_eps",
-        x_label="alpha",
-        y_label="beta",
-        value_label="robust accuracy",
-        region="seems_harmless",
-        marks={"worst that is shown to be harmless": alpha_beta(cells[0])} if cells else {},
-    )
-    caption, key = "Accuracy in percent without an attack, on the same plane.", "accuracy"
-    return robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
-
-
-def _gallery(broken: list[tuple[TransformedSet, pl.DataFrame]]) -> Figure:
-    """Describe one image for each family."""
-    made = [
-        gallery(
-            "worst",
-            "A test image; the same image after the worst harmless transform of each family, which "
-            "the model still classifies correctly; and an adversarial image near that.",
-            rows.head(1),
-            each.name,
-            each.threat.norm,
-        )
-        for each, rows in broken
-    ]
-    return replace(made[0], captions=[each.captions[0] for each in made])

@@ -22,7 +22,7 @@ from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
-from scotoma.probes.blindspots import map_report, patch_report
+from scotoma.probes.blindspots import map_report, map_result, patch_report
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch_report import Comparison, is_blind
@@ -48,7 +48,7 @@ class Searched:
     """All transforms attacked on one model: the paper's grid and the families of `BlindSpotMap`."""
 
     scout: Scout
-    result: map_report.SearchResult
+    result: map_result.SearchResult
     grid: tuple[TransformedSet, ...]
 
     @classmethod
@@ -69,7 +69,7 @@ class Searched:
 
     def blind(self) -> tuple[Transform, ...]:
         """Return the transforms to train on: blind spots of contrast, and composed ones."""
-        trained = (map_report.PLANE, map_report.COMPOSED)
+        trained = (map_result.PLANE, map_result.COMPOSED)
         plane = (each.worst for each in self.result.families if each.name in trained)
         sets = [each for each in (*self.grid, *plane) if each and is_blind(each, self.base)]
         found = [each.transform for each in sets if each.transform]
@@ -242,7 +242,7 @@ def _compared(
 ) -> Iterable[Comparison]:
     """Yield the test set itself, the grid, and the worst of each family on either model."""
     yield Comparison("none", False, before.base, after.base)
-    grid = {each.transform: map_report.PLANE for each in before.grid}
+    grid = {each.transform: map_result.PLANE for each in before.grid}
     for transform, family in (grid | before.worst() | after.worst()).items():
         sides = before.scout.strong(transform), after.scout.strong(transform)
         yield Comparison(family, transform in blind, *sides)
