@@ -11,6 +11,8 @@ from scotoma.utils.text import NONE, humanise, scalar
 
 DECIMALS = 4
 INTERVAL_DECIMALS = 3
+LONGEST = 40
+"""Most characters of a name or list that is shown among key numbers."""
 
 
 def _is_number(value: Any) -> bool:
@@ -92,8 +94,14 @@ class Entry:
 
 
 def key_numbers(numbers: dict[str, Any]) -> list[Entry]:
-    """Return numbers as text: nested ones flattened, `x_low` and `x_high` as interval of `x`."""
-    flat = dict(_flatten(numbers))
+    """Return numbers as text: nested ones flattened, `x_low` and `x_high` as interval of `x`.
+
+    Long names and lists are left out: tables and the headline have them in words.
+
+    >>> [entry.name for entry in key_numbers({"n": 50, "worst": "Composition" * 4})]
+    ['n']
+    """
+    flat = {name: value for name, value in _flatten(numbers) if not _is_long(value)}
     entries = []
     for name, value in flat.items():
         stem, _, end = name.rpartition("_")
@@ -106,6 +114,10 @@ def key_numbers(numbers: dict[str, Any]) -> list[Entry]:
         else:
             entries.append(Entry(humanise(name), _cell(value)))
     return entries
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, list | str) and len(str(value)) > LONGEST
 
 
 def _flatten(numbers: dict[str, Any], above: str = "") -> list[tuple[str, Any]]:
