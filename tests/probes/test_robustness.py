@@ -9,7 +9,8 @@ from scotoma.claim import Stated, Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.norms.probe import Norms
-from scotoma.probes.robustness.probe import Robustness, rule, verdict
+from scotoma.probes.robustness.probe import Robustness
+from scotoma.probes.robustness.verdict import rule, verdict
 from scotoma.probes.transfer.probe import Transfer
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate

@@ -11,8 +11,8 @@ from scotoma.probes.inequality.analysis import Cell
 from scotoma.probes.inequality.report import LIMITS
 from scotoma.probes.inequality.report import verdict as inequality
 from scotoma.probes.masking.checks import TOLERATED, Check
-from scotoma.probes.robustness.probe import BROKEN
-from scotoma.probes.robustness.probe import verdict as robustness
+from scotoma.probes.robustness.verdict import BROKEN
+from scotoma.probes.robustness.verdict import verdict as robustness
 from scotoma.utils.stats import rate
 
 AUDITS = 2000

@@ -28,7 +28,7 @@ from scotoma.probes.blindspots.transformed import (
     alpha_beta,
     contrast_shift,
 )
-from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
+from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
 from scotoma.transforms.space import Space

@@ -43,7 +43,7 @@ from scotoma.probes.blindspots.transformed import (
     one_a_class,
     untouched,
 )
-from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
+from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger

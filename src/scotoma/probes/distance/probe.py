@@ -34,7 +34,7 @@ from scotoma.probes.base import (
 )
 from scotoma.probes.distance.analysis import RAW, UNIT, DistanceAnalysis
 from scotoma.probes.distance.trend import FIFTHS, Trend
-from scotoma.probes.robustness.probe import HOLDS
+from scotoma.probes.robustness.verdict import HOLDS
 from scotoma.results.finding import Finding, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift

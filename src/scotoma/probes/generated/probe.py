@@ -29,7 +29,7 @@ from scotoma.probes.generated.generators import (
 )
 from scotoma.probes.generated.latent_search import REACH, STEPS, latent_search
 from scotoma.probes.generated.small import default_generator
-from scotoma.probes.robustness.probe import BROKEN
+from scotoma.probes.robustness.verdict import BROKEN
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 from scotoma.validity import ValidityOracle, oracle_for

@@ -14,7 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
 from scotoma.probes.generated.analysis import Made, Measured
-from scotoma.probes.robustness.probe import BROKEN, NOTHING_TO_ATTACK
+from scotoma.probes.robustness.verdict import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
 from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger

@@ -36,7 +36,7 @@ from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepar
 from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED
 from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, LINES, Evidence
 from scotoma.probes.masking.report import finding, rule
-from scotoma.probes.robustness.probe import NOTHING_TO_ATTACK
+from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting
 from scotoma.probes.transfer.sources import Source, source_facts, sources
 from scotoma.results.finding import Finding

@@ -21,7 +21,7 @@ from scotoma.probes.norms import report
 from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
-from scotoma.probes.robustness.probe import BROKEN, HOLDS
+from scotoma.probes.robustness.verdict import BROKEN, HOLDS
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger

@@ -13,7 +13,7 @@ from scotoma.probes.base import OF_CORRECT, columns, percent, sized_threat, wors
 from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
-from scotoma.probes.robustness import probe as robustness
+from scotoma.probes.robustness import verdict as robustness
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name, percentage

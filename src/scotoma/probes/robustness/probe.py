@@ -27,6 +27,7 @@ from scotoma.probes.base import (
     sized_threat,
     worst_rate,
 )
+from scotoma.probes.robustness.verdict import BROKEN, HOLDS, NOTHING_TO_ATTACK, rule, verdict
 from scotoma.probes.robustness.whole import WholeSet, further, whole_set
 from scotoma.probes.scored import Scored
 from scotoma.results.attack_names import short_name
@@ -37,14 +38,8 @@ from scotoma.results.stated import UNSTATED, Judgement, Measure, judge, overall,
 from scotoma.results.verdicts import circumvented
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
-from scotoma.utils.text import norm_name, percentage
+from scotoma.utils.text import norm_name
 
-HOLDS, BROKEN = 0.15, 0.5
-"""Success rates up to which a claim without numbers holds, since the best published networks lose
-about as much on MNIST, and above which it is broken: most images are fooled."""
-NOTHING_TO_ATTACK = (
-    "The model classifies none of the audited images correctly, so there is nothing to attack."
-)
 SAMPLING = ("stratified", "uniform")
 POINTS = 60
 SHOWN = 6
@@ -386,23 +381,3 @@ def plan_note(plan: Plan) -> str:
         f"{plan} In short attacks on {images} images, within eps and within 0.4 eps, successes "
         f"were {pilot}."
     )
-
-
-def rule(holds: float = HOLDS, broken: float = BROKEN) -> str:
-    """Return how `verdict` decides."""
-    return (
-        f"holds if the 95% interval of the attack success rate at eps lies below "
-        f"{percentage(holds)}, broken if it lies above {percentage(broken)}, undecided if it "
-        f"reaches from below {percentage(holds)} to above {percentage(broken)}, else weak"
-    )
-
-
-def verdict(success: Rate, holds: float = HOLDS, broken: float = BROKEN) -> Verdict:
-    """Return the verdict of `rule` on an attack success rate."""
-    if success.n == 0:
-        return "not applicable"
-    if success.high < holds:
-        return "holds"
-    if success.low > broken:
-        return "broken"
-    return "undecided" if success.low < holds and success.high > broken else "weak"

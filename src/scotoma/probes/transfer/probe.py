@@ -16,7 +16,7 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, check_order, load_others, prepared
-from scotoma.probes.robustness.probe import BROKEN, HOLDS
+from scotoma.probes.robustness.verdict import BROKEN, HOLDS
 from scotoma.probes.scored import Scored
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix

@@ -10,7 +10,7 @@ from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
-from scotoma.probes.robustness import probe as robustness
+from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
 from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.figures import chosen, figures, images
