@@ -30,9 +30,10 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
-from scotoma.models.classifier import SATURATED, Classifier, leaving_the_model
+from scotoma.models.classifier import SATURATED, Classifier
 from scotoma.models.diagnosis import scale_note, stop_at_chance
 from scotoma.models.loading import ModelLike, load_model
+from scotoma.models.modes import leaving_the_model
 from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts

@@ -9,9 +9,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import BoundedAttack, ModelLike, as_module
-from scotoma.attacks.core.calling import evaluating
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.iterative import MIM
+from scotoma.models.modes import evaluating
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import wraps
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +16,7 @@ from scotoma.data.input import InputSpec
 from scotoma.models.black_box import BlackBox, Function, settle
 from scotoma.models.checking import PROBE_IMAGES, Gradient, answer, check
 from scotoma.models.hashing import module_hash
+from scotoma.models.modes import set_eval
 from scotoma.utils.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -211,33 +210,8 @@ def votes(draws: Iterable[Tensor]) -> Tensor:
     return (total / count).clamp_min(TINY).log()  # type: ignore[union-attr]
 
 
-def leaving_the_model(function: F) -> F:
-    """Decorate a function of a model so that it gives a module back as it was.
-
-    Modes and weight gradients, which `freeze` changes, are those from before the call.
-    """
-
-    @wraps(function)
-    def wrapped(*values: Any, **options: Any) -> Any:
-        model = values[0] if values else options.get("model")
-        parts = list(model.modules()) if isinstance(model, nn.Module) else []
-        weights = list(model.parameters()) if isinstance(model, nn.Module) else []
-        modes, follow = [part.training for part in parts], [each.requires_grad for each in weights]
-        try:
-            return function(*values, **options)
-        finally:
-            for part, mode in zip(parts, modes, strict=True):
-                part.training = mode
-            for weight, follows in zip(weights, follow, strict=True):
-                weight.requires_grad_(follows)
-
-    return cast("F", wrapped)
-
-
 def freeze(module: nn.Module) -> None:
     """Set eval mode and remove weight gradients, since attacks need gradients by images only."""
-    # An exported program keeps the mode of its export.
-    with contextlib.suppress(NotImplementedError):
-        module.eval()
+    set_eval(module)
     for parameter in module.parameters():
         parameter.requires_grad_(False)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.oracle import PerImage
 from scotoma.models.error_summary import reason
+from scotoma.models.modes import evaluating
 from scotoma.utils.errors import InputError
 from scotoma.utils.inference import ordinary, ordinary_module, outside_inference_mode
 
@@ -89,31 +90,6 @@ def prepared(
             raise said from error
         finally:
             _calling.reset(token)
-
-
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Put a module into eval mode and restore the mode of each of its parts afterwards.
-
-    >>> model = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-    >>> with evaluating(model):
-    ...     [part.training for part in model]
-    [False, False]
-    >>> [part.training for part in model]
-    [True, False]
-    """
-    parts = list(network.modules())
-    modes = [part.training for part in parts]
-    if not any(modes):
-        yield
-        return
-    with contextlib.suppress(NotImplementedError):  # an exported program keeps its mode
-        network.eval()
-    try:
-        yield
-    finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.training = mode
 
 
 @contextlib.contextmanager
