@@ -149,7 +149,11 @@ def test_a_person_who_sees_what_the_oracle_accepts(report):
     rows = {row["images"]: row for row in finding.tables["people"]}
     assert rows["rejected by the oracle"]["cannot_tell"] == 6
     assert finding.verdict == "weak", "12 images are too few for an interval above 80%"
-    assert judgement(items(report), [answered(report, {"wrong label"})] * 3).verdict == "holds"
+    agrees = answered(report, {"wrong label"})
+    one, many = judgement(items(report), [agrees]), judgement(items(report), [agrees] * 8)
+    assert one.numbers["agreement_accepted_low"] == many.numbers["agreement_accepted_low"]
+    assert many.verdict == "weak", "more people do not make 12 images more"
+    assert many.headline.startswith("8 people judged 30 images (240 answers)")
 
 
 def test_a_person_who_fails_the_controls_decides_nothing(report):

@@ -46,7 +46,7 @@ RULE = (
 RESAMPLES = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Item:
     """An image to judge; `id` does not tell what kind it is."""
 
@@ -188,12 +188,14 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
     controls = _controls(shown, people)
     agreement = _with_oracle(shown, people)
     between = _between(people)
+    answers = sum(len(person.classes) for person in people)
+    images = len({code for person in people for code in person.classes})
     fit = f"{controls.value:.1%} of the answers to controls are right" if controls.n else ""
     headline = (
-        f"{len(people)} {'person' if len(people) == 1 else 'people'} judged "
-        f"{sum(len(person.classes) for person in people)} images, and see the intended class in "
-        f"{accepted.value:.1%} ({100 * accepted.low:.1f}–{accepted.high:.1%}, n = {accepted.n}) of "
-        f"those that the oracle accepts; {fit}."
+        f"{len(people)} {'person' if len(people) == 1 else 'people'} judged {images} images "
+        f"({answers} answers), and see the intended class in {accepted.value:.1%} "
+        f"({100 * accepted.low:.1f}–{accepted.high:.1%}, n = {accepted.n} images) of the answers "
+        f"to those that the oracle accepts; {fit}."
         if accepted.n
         else "No image that the oracle accepts has an answer."
     )
@@ -216,8 +218,8 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
         figures=(
             Bars(
                 "kinds",
-                "Share of images in which people see the class that the image is to show, with 95% "
-                "intervals. Untouched test images show how well they read; wrong labels show that "
+                "Share of people who see the class that the image is to show, with 95% intervals "
+                "over images. Untouched test images show how well they read; wrong labels show that "
                 "they do not agree with everything.",
                 table="kinds",
                 label="images",
@@ -228,7 +230,9 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
         notes=(
             "People saw the images in random order, without labels, and chose a class or “cannot "
             "tell”, which counts as not seeing the intended class.",
-            "Kappa compares, over all images, whether a person sees the intended class with "
+            "An image counts once, by the share of the people who saw its intended class: more "
+            "people do not narrow the intervals.",
+            "Kappa compares, over all images, whether most people see the intended class with "
             "whether the oracle accepts the image.",
         ),
     )
@@ -255,29 +259,41 @@ def _sees(shown: Sequence[Item], person: Answers, kinds: Sequence[str]) -> np.nd
     )
 
 
+def _shares(
+    shown: Sequence[Item], people: Sequence[Answers], kinds: Sequence[str]
+) -> dict[str, float]:
+    """Return the share of people who see the intended class, by image that somebody answered.
+
+    Several answers to one image are one observation: more people make it surer what the image
+    shows, and not what other images show.
+    """
+    answers = {
+        item: [person.classes[item.id] for person in people if item.id in person.classes]
+        for item in shown
+        if item.kind in kinds
+    }
+    return {
+        item.id: sum(answer == item.label for answer in given) / len(given)
+        for item, given in answers.items()
+        if given
+    }
+
+
 def _agreement(shown: Sequence[Item], people: Sequence[Answers], kinds: Sequence[str]) -> Rate:
-    return rate(np.concatenate([_sees(shown, person, kinds) for person in people]))
+    return rate(np.array([*_shares(shown, people, kinds).values()], float))
 
 
 def _controls(shown: Sequence[Item], people: Sequence[Answers]) -> Rate:
     """Return the share of right answers to controls: a wrong label is not to be seen."""
-    right = [
-        part
-        for person in people
-        for part in (_sees(shown, person, ("test",)), ~_sees(shown, person, ("wrong label",)))
-    ]
-    return rate(np.concatenate(right))
+    right = [*_shares(shown, people, ("test",)).values()]
+    right += [1 - share for share in _shares(shown, people, ("wrong label",)).values()]
+    return rate(np.array(right, float))
 
 
 def _with_oracle(shown: Sequence[Item], people: Sequence[Answers]) -> Estimate:
-    pairs = [
-        (person.classes[item.id] == item.label, item.valid)
-        for person in people
-        for item in shown
-        if item.id in person.classes
-    ]
-    said = np.array(pairs, bool).reshape(-1, 2)
-    return kappa(said[:, 0], said[:, 1])
+    shares = _shares(shown, people, tuple(KINDS))
+    valid = np.array([item.valid for item in shown if item.id in shares], bool)
+    return kappa(np.array([*shares.values()]) > 0.5, valid)
 
 
 def _between(people: Sequence[Answers]) -> Estimate | None:
