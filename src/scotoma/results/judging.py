@@ -219,8 +219,8 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
             Bars(
                 "kinds",
                 "Share of people who see the class that the image is to show, with 95% intervals "
-                "over images. Untouched test images show how well they read; wrong labels show that "
-                "they do not agree with everything.",
+                "over images. Untouched test images show how well they read; wrong labels show "
+                "that they do not agree with everything.",
                 table="kinds",
                 label="images",
                 series={"see the intended class": "agreement"},
