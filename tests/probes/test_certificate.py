@@ -10,6 +10,7 @@ import torch
 from linear_optimum import ExactSettings, optimum
 from torch import nn
 
+from centroids import centroids
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
@@ -19,14 +20,16 @@ from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.probes.certificates import probe as certificate
 from scotoma.probes.certificates.probe import Certificate, CertifiedSet
 from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import paired_difference
 
 THREAT = Threat("linf", 0.02)
 
 
-@pytest.fixture
-def finding(tmp_path, grey, linear_grey):
-    claim = make_claim(linear_grey, grey, THREAT)
-    return Certificate().finding(claim, Run(claim, tmp_path / "run"), ExactSettings())
+@pytest.fixture(scope="module")
+def finding(tmp_path_factory, grey):
+    claim = make_claim(centroids(grey), grey, THREAT)
+    run = Run(claim, tmp_path_factory.mktemp("certificate"))
+    return Certificate().finding(claim, run, ExactSettings())
 
 
 def test_what_is_not_certified_is_broken_where_both_are_exact(finding):
@@ -61,10 +64,22 @@ def test_the_finding_has_what_other_tools_read(finding):
         for name in ("certified_accuracy", "robust_accuracy", "success")
         for size in ("eps", "alpha_eps")
     ]
-    ends = [f"{name}{end}" for name in ("accuracy", *rates) for end in ("", "_low", "_high")]
+    ends = [
+        f"{name}{end}" for name in ("accuracy", "cost", *rates) for end in ("", "_low", "_high")
+    ]
     for row in finding.tables["grid"]:
         assert sorted(row) == sorted(
-            ["contrast_shift", "alpha", "beta", "n", "attacked", "contradictions", *ends]
+            [
+                "label",
+                "contrast_shift",
+                "alpha",
+                "beta",
+                "n",
+                "attacked",
+                "harmless",
+                "contradictions",
+                *ends,
+            ]
         )
     for name in (
         "certified_accuracy",
@@ -74,6 +89,23 @@ def test_the_finding_has_what_other_tools_read(finding):
     ):
         low, value, high = (finding.numbers[f"{name}{end}"] for end in ("_low", "", "_high"))
         assert 0 <= low <= value <= high <= 1
+
+
+def test_the_table_marks_the_shifts_that_are_shown_to_be_harmless(finding, grey, linear_grey):
+    base, *others = finding.tables["grid"]
+    assert (base["harmless"], base["label"]) == (True, "1, 0")
+    images, labels = grey.test.images(torch.arange(len(grey.test))), grey.test.labels
+    correct = (linear_grey(images).argmax(1) == labels).numpy()
+    for row in others:
+        after = linear_grey(ScaleShift(row["alpha"], row["beta"])(images)).argmax(1) == labels
+        expected = paired_difference(correct, after.numpy())
+        assert row["cost_high"] == pytest.approx(expected.high, rel=1e-5)
+        assert row["harmless"] == (expected.high <= 0.01)
+        assert row["label"].startswith("(") == (not row["harmless"])
+    harmless = sum(row["harmless"] for row in others)
+    assert 0 < harmless < len(others)
+    assert finding.numbers["harmless"] == harmless
+    assert any(f"{harmless} of {len(others)}" in note for note in finding.notes)
 
 
 def test_a_repeated_audit_reads_its_certificates(tmp_path, grey, linear_grey, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,7 +20,8 @@ from scotoma.probes.base import Settings
 from scotoma.probes.certificates import transport as shifts
 from scotoma.probes.certificates.distributional import Distributional, Measurements
 from scotoma.probes.certificates.transport import Bound, TransportedSet
-from scotoma.utils.stats import mean
+from scotoma.transforms.scale_shift import ScaleShift
+from scotoma.utils.stats import mean, paired_difference
 
 THREAT = Threat("linf", 0.1)
 GAMMA = 0.5
@@ -111,6 +113,20 @@ def test_the_curve_rises_and_the_loss_lies_below_it(finding):
     json.dumps([finding.numbers, finding.tables], allow_nan=False)
 
 
+def test_the_table_marks_the_shifts_that_are_shown_to_be_harmless(finding, digits, smooth):
+    base, *others = finding.tables["grid"]
+    assert (base["harmless"], base["cost"], base["label"]) == (True, None, "1, 0")
+    images, labels = digits.test.images(torch.arange(len(digits.test))), digits.test.labels
+    correct = (smooth.module(images).argmax(1) == labels).numpy()
+    for row in others:
+        after = smooth.module(ScaleShift(row["alpha"], row["beta"])(images)).argmax(1) == labels
+        expected = paired_difference(correct, after.numpy())
+        assert row["cost_high"] == pytest.approx(expected.high, rel=1e-5)
+        assert row["harmless"] == (expected.high <= 0.01)
+        assert row["label"].startswith("(") == (not row["harmless"])
+    assert finding.numbers["harmless"] == sum(row["harmless"] for row in others)
+
+
 def test_an_ascent_that_reaches_no_maximum_is_detected(tmp_path, digits, smooth, monkeypatch):
     monkeypatch.setattr(shifts, "transport", lambda model, images, labels, gamma: images - 0.3)
     claim = make_claim(smooth, digits, THREAT)
@@ -133,7 +149,10 @@ def test_where_it_does_not_apply(tmp_path, digits, smooth, linear):
         assert says in finding.headline
 
 
-def shifted(alpha: float, right: float, distance: float, loss: float) -> TransportedSet:
+def shifted(
+    alpha: float, right: float, distance: float, loss: float, of: int = 1000
+) -> TransportedSet:
+    """A set of 100 images, whose shift leaves `right` % of `of` test images correct."""
     import polars as pl
 
     n = 100
@@ -144,17 +163,20 @@ def shifted(alpha: float, right: float, distance: float, loss: float) -> Transpo
             **{name: [value] * n for name, value in values.items()},
         }
     )
-    return TransportedSet(alpha, 0.0, frame)
+    cost = paired_difference(np.ones(of), np.arange(of) < right * of / 100)
+    return TransportedSet(alpha, 0.0, frame, cost)
 
 
 @pytest.mark.parametrize(
     ("other", "curved", "expected"),
     [
-        ((0.9, 99, 1.0, 1.0), 0.05, "holds"),
-        ((0.9, 99, 1.0, 1.0), 0.06, "weak"),
-        ((0.9, 99, 4.0, 1.0), 0.0, "weak"),  # the certificate allows a guess there
-        ((0.9, 97, 4.0, 1.0), 0.0, "holds"),  # not harmless
-        ((0.9, 99, 1.0, 2.0), 0.0, "broken"),  # above the certificate
+        ((0.9, 100, 1.0, 1.0), 0.05, "holds"),
+        ((0.9, 100, 1.0, 1.0), 0.06, "weak"),
+        ((0.9, 100, 4.0, 1.0), 0.0, "weak"),  # the certificate allows a guess there
+        ((0.9, 99, 4.0, 1.0), 0.0, "undecided"),  # not shown to be harmless: the interval
+        ((0.9, 100, 4.0, 1.0, 100), 0.0, "undecided"),  # too few images show it
+        ((0.9, 97, 4.0, 1.0), 0.06, "weak"),  # not harmless, but curved
+        ((0.9, 100, 1.0, 2.0), 0.0, "broken"),  # above the certificate
     ],
 )
 def test_the_verdict_at_the_edges_of_its_rule(other, curved, expected):

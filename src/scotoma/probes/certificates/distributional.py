@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
-from scotoma.probes.blindspots.definition import HARMLESS
+from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.grid import contrast_shifts
+from scotoma.probes.blindspots.probe import none_harmless
 from scotoma.probes.certificates.transport import (
     Bound,
     TransportedSet,
     curved_share,
     exceeding,
+    shift_cost,
     transported,
 )
 from scotoma.results.finding import Curve, Finding, Row, Scatter, Verdict
@@ -28,12 +30,13 @@ from scotoma.utils.stats import finite, mean, rate
 CURVED = 0.05
 """Share of images on which the maximum of gradient ascent may be missed."""
 RULE = (
+    f"{LIMITS.is_harmless} "
     "Broken: the mean loss of some image set lies above the certificate at its distance by more "
     "than the 95% intervals, or some contrast shift exceeds the maximum of gradient ascent on more "
     f"than {CURVED:.0%} of images. Weak: the inner problem is not concave at more than "
     f"{CURVED:.0%} of images, or the certificate allows the loss of a guess at the distance of a "
-    f"contrast shift that costs at most {HARMLESS:.0%} of accuracy. Otherwise it holds. Not "
-    "applicable: the network is not smooth, or there are no training images."
+    "harmless contrast shift. Undecided: no contrast shift is shown to be harmless. Otherwise it "
+    "holds. Not applicable: the network is not smooth, or there are no training images."
 )
 PRICES = (4.0, 2.0, 0.5)
 """Multiples of gamma at which the test set is attacked, in addition to gamma itself."""
@@ -66,8 +69,14 @@ class Measurements:
     @property
     def farthest(self) -> TransportedSet:
         """The harmless contrast shift that changes the images most; `base` if none is harmless."""
-        harmless = [each for each in self.shifted if each.is_harmless(self.base)]
-        return max(harmless, key=lambda each: each.mean("moved_distance").value, default=self.base)
+        return max(
+            self.harmless, key=lambda each: each.mean("moved_distance").value, default=self.base
+        )
+
+    @property
+    def harmless(self) -> list[TransportedSet]:
+        """The contrast shifts that are shown to be harmless."""
+        return [each for each in self.shifted if each.is_harmless]
 
     @property
     def reach(self) -> float:
@@ -89,7 +98,9 @@ class Measurements:
         if self.contradictions or self.exceeding > CURVED * len(self.base.frame):
             return "broken"
         allowed = self.bound.at(self.reach)
-        return "weak" if self.curved > CURVED or allowed >= self.guess else "holds"
+        if self.curved > CURVED or (self.harmless and allowed >= self.guess):
+            return "weak"
+        return "holds" if self.harmless else "undecided"
 
 
 class Distributional(Probe):
@@ -126,6 +137,7 @@ class Distributional(Probe):
             trained = transported(run, train, chosen, 1.0, 0.0, gamma)
             advance(1)
             base, *shifted = [transported(run, test, run.indices, *each, gamma) for each in grid]
+            shifted = [replace(s, cost=shift_cost(run, s.alpha, s.beta)) for s in shifted]
             advance(len(grid))
             attacked = [
                 transported(run, test, run.indices, 1.0, 0.0, factor * gamma) for factor in PRICES
@@ -166,6 +178,7 @@ class Distributional(Probe):
                 **columns("farthest_loss", farthest.mean("moved_loss")),
                 **columns("farthest_attacked_loss", farthest.mean("loss")),
                 "curved_share": finite(measured.curved),
+                "harmless": len(measured.harmless),
                 "exceeding": measured.exceeding,
                 "contradictions": measured.contradictions,
                 "n": n,
@@ -194,7 +207,8 @@ class Distributional(Probe):
                     "shifts",
                     "Mean loss of the test images after each contrast shift of the grid, and after "
                     "an attack on those images. Above each lies the loss that the certificate "
-                    "allows at its distance from the original test images.",
+                    "allows at its distance from the original test images. The table says which "
+                    "contrast shifts are shown to be harmless.",
                     table="points",
                     x="rho",
                     y="loss",
@@ -227,10 +241,8 @@ def _headline(measured: Measurements) -> str:
         f"{base.mean('distance').value:.3g}."
     )
     if farthest is base:
-        return (
-            f"{certificate} No contrast shift of the grid is harmless: each costs more than "
-            f"{HARMLESS:.0%} of accuracy."
-        )
+        n = measured.shifted[0].cost.n
+        return f"{certificate} {none_harmless('contrast shift of the grid', n)}"
     return (
         f"{certificate} The harmless contrast shift to alpha {farthest.alpha:g}, beta "
         f"{farthest.beta:g} has rho {measured.reach:.3g}: the certificate allows a mean loss of "
@@ -265,12 +277,17 @@ def _curve(measured: Measurements) -> list[Row]:
 
 def _row(each: TransportedSet, bound: Bound) -> Row:
     after, attacked = each.mean("moved_distance").value, each.mean("distance").value
+    shift = f"{each.alpha:g}, {each.beta:g}"
+    harmless = not each.shifts or each.is_harmless
     return {
-        "contrast_shift": f"{each.alpha:g}, {each.beta:g}",
+        "label": shift if harmless else f"({shift})",
+        "contrast_shift": shift,
         "alpha": each.alpha,
         "beta": each.beta,
         "n": len(each.frame),
         **columns("accuracy", rate(each.frame["right"].to_numpy() > 0)),
+        **columns("cost", each.cost),
+        "harmless": harmless,
         "rho": finite(after),
         **columns("loss", each.mean("moved_loss")),
         "bound": finite(bound.at(after)),

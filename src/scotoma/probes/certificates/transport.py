@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,11 @@ from torch import Tensor
 from scotoma.certificates.wasserstein import curvature, losses, transport
 from scotoma.data.dataset import Split
 from scotoma.execution.run import Run, describe
-from scotoma.probes.blindspots.transformed import contrast_shift, keeps_accuracy
+from scotoma.probes.blindspots.definition import LIMITS
+from scotoma.probes.blindspots.transformed import classified, contrast_shift, untouched
 from scotoma.utils.stats import Estimate, mean
 
+UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 SAMPLED = 100
 """Number of images whose curvature is estimated."""
 
@@ -29,11 +32,19 @@ class TransportedSet:
         frame: a row for each image: `right`, `moved_loss` and `moved_distance` after the contrast
             shift, `loss` and `distance` after the transport. Distances are squared L2, from the
             image before the contrast shift.
+        cost: the accuracy that the contrast shift costs on the whole test set, paired by image;
+            NaN where there is no shift.
     """
 
     alpha: float
     beta: float
     frame: pl.DataFrame
+    cost: Estimate = UNKNOWN
+
+    @property
+    def shifts(self) -> bool:
+        """Whether there is a contrast shift; without one, the images are those of the data."""
+        return (self.alpha, self.beta) != (1.0, 0.0)
 
     def mean(self, column: str) -> Estimate:
         """Return the mean of a column of `frame`."""
@@ -44,9 +55,10 @@ class TransportedSet:
         end = "moved_" if shifted else ""
         return (self.frame[f"{end}loss"] - gamma * self.frame[f"{end}distance"]).to_numpy()
 
-    def is_harmless(self, base: TransportedSet) -> bool:
-        """Return whether the contrast shift costs at most one point of the accuracy of `base`."""
-        return keeps_accuracy(self.mean("right").value, base.mean("right").value)
+    @property
+    def is_harmless(self) -> bool:
+        """Whether the interval says that the contrast shift costs little enough."""
+        return self.cost.high <= LIMITS.harmless
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,14 @@ def transported(
     drawn = {"split": "test" if split is run.claim.data.test else "train", "seed": run.seed}
     config = {"gamma": gamma, "transform": describe(transform) if transform else None, **drawn}
     return TransportedSet(alpha, beta, run.table("transport", config, compute))
+
+
+def shift_cost(run: Run, alpha: float, beta: float) -> Estimate:
+    """Return the accuracy that a contrast shift costs on the test set, as `blindspots` does."""
+    after, before = (
+        classified(run, untouched(run, each)) for each in (contrast_shift(alpha, beta), None)
+    )
+    return after.cost(before)
 
 
 def curved_share(run: Run, gamma: float) -> float:
