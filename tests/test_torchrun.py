@@ -135,8 +135,8 @@ def test_two_processes_patch_what_one_patches(tmp_path, digits_model):
     finished(start(one, digits_model, arguments))
     out = finished(start(two, digits_model, arguments, "--standalone", "--nproc-per-node=2"))
     assert found(two, "patched") == found(one, "patched")
-    assert (two / "patched" / "model.safetensors").read_bytes() == (
-        one / "patched" / "model.safetensors"
+    assert (two / "patched" / "model-patched.safetensors").read_bytes() == (
+        one / "patched" / "model-patched.safetensors"
     ).read_bytes()
     assert units(two / "patched", "after") == units(one / "patched", "after")
     assert [out.count(line) for line in ("epoch 1:", "report: ", "model: ")] == [1, 1, 1]

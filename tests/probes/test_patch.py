@@ -67,11 +67,12 @@ def test_patching_closes_the_blind_spot_and_compares(
     )
     assert report["map"].tables["families"]
     compared = {row["transform"]: row for row in report["blindspots"].tables["rates"]}
-    spot = next(row for row in trained if row["label"].rstrip(" *") in compared)
-    after = "robust accuracy of model"  # the name of the file
-    assert compared[spot["label"].rstrip(" *")][after] > 0
+    named = {row["label"].rstrip(" *").strip("()") for row in trained}
+    spot = next(label for label in named if label in compared)
+    assert compared[spot]["robust accuracy of digits-pgd-patched"] > 0
     assert report["robustness"].tables["differences"]
-    patched = load_model(str(tmp_path / "model.safetensors"))
+    assert report.claim["model"] == "digits-pgd-patched"
+    patched = load_model(str(tmp_path / "digits-pgd-patched.safetensors"))
     assert patched.card["recipe"] == "Patched"
     assert patched.card["start"] == model.sha256
     assert any("ScaleShift" in spot for spot in patched.card["options"]["spots"])
@@ -104,4 +105,4 @@ def test_a_folder_without_an_audit_is_refused(tmp_path, digits, digits_model):
 def test_another_models_audit_is_refused(tmp_path, run, digits, linear):
     with pytest.raises(InputError, match="model"):
         patch(load_model(linear), digits, run, tmp_path, schedule=SHORT, search=SEARCH)
-    assert not (tmp_path / "model.safetensors").exists()
+    assert not list(tmp_path.glob("*.safetensors"))

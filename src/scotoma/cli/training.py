@@ -189,6 +189,7 @@ def patch(
     from scotoma.models.pairing import fitted, load_pair
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.probes.blindspots.patch import patch as close
+    from scotoma.probes.blindspots.patch import patched_file
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 
@@ -210,7 +211,7 @@ def patch(
     )
     if ranks().leads:
         report.show()
-        typer.echo(f"model: {out / 'model.safetensors'}")
+        typer.echo(f"model: {patched_file(out, audited)}")
 
 
 @app.command()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def patch(
     Both models are searched for blind spots in every family of `search`. The new model is trained
     on those of scale-shift and on the composition found, so the other families show whether blind
     spots only moved there.
-    The call writes OUT/model.safetensors (the new model), OUT/after (its run) and OUT/report.html:
+    The call writes `patched_file` (the new model), OUT/after (its run) and OUT/report.html:
     the blind spots before and after, and both runs compared image by image. Images, seed and attack
     are those of the audit, whose work is reused. An interrupted call can be repeated and continues.
     Several processes share the searches; the first one trains alone, with the same result.
@@ -165,7 +166,7 @@ def patch(
                 f"{run_folder}: the audit search finds no blind spot of scale-shift, nor a "
                 f"composed one, in {model.name}, so there is nothing to train on"
             )
-        path = out / "model.safetensors"
+        path = patched_file(out, model)
         if group.leads and not path.exists():
             recipe = Patched(threat, blind, steps=steps)
             batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
@@ -202,7 +203,7 @@ def patch(
         for each in findings:
             save_finding(out, each)
         summary = {
-            "model": f"{model.name}, patched",
+            "model": new.claim.model.name,
             "data": data.name,
             "threat": {"norm": threat.norm, "eps": threat.eps},
             "n": n,
@@ -228,13 +229,25 @@ def patch(
     return report
 
 
+def patched_file(out: Path, model: Classifier) -> Path:
+    """Return the file that `patch` writes the new model to.
+
+    >>> from torch import nn
+    >>> patched_file(Path("out"), Classifier.of(nn.Identity(), "net.py:build")).as_posix()
+    'out/net.py-build-patched.safetensors'
+    """
+    stem = re.sub(r"[^\w.+-]+", "-", model.name)
+    return out / f"{stem}-patched.safetensors"
+
+
 def _load(path: Path, model: Classifier) -> Classifier:
     """Load the new model; its architecture is copied from the old one if that is user code."""
+    name = f"{model.name}-patched"
     if model.card.get("arch"):
-        return load_model(str(path))
+        return replace(load_model(str(path)), name=name)
     module = copy.deepcopy(model.module)
     fit_weights(module, read_weights(path), path)
-    return Classifier.of(module, f"{model.name}-patched")
+    return Classifier.of(module, name)
 
 
 def _compared(

@@ -55,19 +55,27 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
         rule=RULE,
         headline=_headline(base, trained, others),
         numbers={
-            "n": base.before.accuracy.n,
+            "n": len(base.before.records),
+            "n_accuracy": base.before.accuracy.n,
             "trained_on": len(trained_on),
             **_both("base_accuracy", base, lambda each: each.accuracy),
-            **_both("base_success", base, lambda each: each.success),
-            **_both("worst_trained_success", _worst(trained), lambda each: each.success_scaled),
-            **_both("worst_other_success", _worst(others), lambda each: each.success_scaled),
+            **_both("base_success", base, lambda each: each.success, counted=True),
+            **{
+                key: value
+                for name, worst in (
+                    ("worst_trained_success", _worst(trained, base) or _worst(trained)),
+                    ("worst_other_success", _worst(others, base)),
+                )
+                for key, value in _both(name, worst, lambda s: s.success_scaled, True).items()
+            },
         },
         tables={"changes": [_row(each, base) for each in rows]},
         figures=(
             Bars(
                 "changes",
                 "Success rate of the attack at alpha·eps after each transform, before and after "
-                "the fine-tuning, with 95% intervals. Transforms with a star were trained on.",
+                "the fine-tuning, with 95% intervals. Transforms with a star were trained on; "
+                "those in brackets are not shown to be harmless for the new model.",
                 table="changes",
                 label="label",
                 series={"before": "success_before", "after": "success_after"},
@@ -79,7 +87,8 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
             "transforms are the grid of Zhang et al. 2019, the worst harmless transform of each "
             "family for the old model, and that for the new one. "
             "Success rates are over the images that each model classifies correctly after the "
-            "transform.",
+            "transform (n_success); accuracy is over all test images that were classified "
+            "(n_accuracy).",
             f"Trained on: {'; '.join(map(str, trained_on[:LISTED]))}{_more(trained_on)}.",
         ),
     )
@@ -90,30 +99,46 @@ def _more(trained_on: Sequence[Transform]) -> str:
     return f"; and {more} more, random neighbours of a composition" if more > 0 else ""
 
 
-def _worst(rows: Sequence[Comparison]) -> Comparison | None:
-    """Return the transform under which the attack on the new model succeeds most often."""
+def _worst(rows: Sequence[Comparison], base: Comparison | None = None) -> Comparison | None:
+    """Return the transform under which the attack on the new model succeeds most often.
+
+    With `base` it is one that is harmless for the new model.
+    """
 
     def success(each: Comparison) -> tuple[float, float]:
         return each.after.success_scaled.value, each.before.success_scaled.value
 
-    return max(rows, key=success, default=None)
+    known = [each for each in rows if each.after.success_scaled.n]
+    harmless = [each for each in known if base is None or each.after.is_harmless(base.after)]
+    return max(harmless, key=success, default=None)
 
 
-def _both(name: str, each: Comparison | None, read: Callable[[TransformedSet], Rate]) -> Row:
+def _both(
+    name: str,
+    each: Comparison | None,
+    read: Callable[[TransformedSet], Rate],
+    counted: bool = False,
+) -> Row:
+    """Return a rate on both models as columns; `counted` adds the number of images of each."""
     if each is None:
         return {}
     before, after = read(each.before), read(each.after)
-    return columns(f"{name}_before", before) | columns(f"{name}_after", after)
+    row = columns(f"{name}_before", before) | columns(f"{name}_after", after)
+    return row | ({f"n_{name}_before": before.n, f"n_{name}_after": after.n} if counted else {})
 
 
 def _row(each: Comparison, base: Comparison) -> Row:
+    harmless = each is base or each.after.is_harmless(base.after)
+    name = each.before.name if harmless else f"({each.before.name})"
     return {
-        "label": f"{each.before.name} *" if each.trained else each.before.name,
+        "label": f"{name} *" if each.trained else name,
         "family": each.family,
         "trained_on": each.trained,
-        "n": each.before.accuracy.n,
+        "n_accuracy": each.before.accuracy.n,
         **_both("accuracy", each, lambda side: side.accuracy),
-        **_both("success", each, lambda side: side.success_scaled),
+        **_both("success", each, lambda side: side.success_scaled, counted=True),
+        "harmless_before": each is base or each.before.is_harmless(base.before),
+        "harmless_after": harmless,
         "blind_before": each is not base and is_blind(each.before, base.before),
         "blind_after": each is not base and is_blind(each.after, base.after),
     }
@@ -132,14 +157,20 @@ def _headline(base: Comparison, trained: Sequence[Comparison], others: Sequence[
         before, after = getattr(each.before, name), getattr(each.after, name)
         return f"from {before.value:.1%} to {after.value:.1%}"
 
-    closed, other = _worst(trained), _worst(others)
-    assert closed is not None
+    closed, other = _worst(trained, base), _worst(others, base)
+    shown = closed or _worst(trained)
+    after = ""
+    if shown:
+        known = "" if closed else ", but is not shown to be harmless for the new model"
+        after = f" {rates(shown)} after {shown.before.name}, which was trained on{known}, and"
     text = (
         "The fine-tuning takes the attack success rate at alpha·eps, among the images classified "
-        f"correctly, {rates(closed)} after {closed.before.name}, which was trained on, and "
-        f"{rates(base)} on the test set itself. It takes accuracy {rates(base, 'accuracy')}."
+        f"correctly,{after} {rates(base)} on the test set itself. It takes accuracy "
+        f"{rates(base, 'accuracy')}."
     )
-    if other is None:
+    if not others:
         return text
+    if other is None:
+        return f"{text} No transform that was not trained on is shown to be harmless."
     name = other.before.name
-    return f"{text} The worst transform that was not trained on is {name}: {rates(other)}."
+    return f"{text} The worst harmless transform that was not trained on is {name}: {rates(other)}."
