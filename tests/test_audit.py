@@ -214,7 +214,10 @@ def test_the_records_are_a_frame(report):
         .height
         == 7
     )
-    assert len(frame) == LIMIT * frame.select("attack", "transform").unique().height
+    restarts = pl.col("attack").str.contains("restarts=5")  # on the images that withstood one start
+    whole = frame.filter(~restarts)
+    assert len(whole) == LIMIT * whole.select("attack", "transform").unique().height
+    assert 0 <= len(frame) - len(whole) < LIMIT
     expected = {"index", "label", "prediction", "margin", "adversarial_prediction", "success"}
     assert expected | {"l0", "l1", "l2", "linf", "forwards", "backwards"} <= set(frame.columns)
     assert report.provenance["passes"]["forwards"] == frame["forwards"].sum()
