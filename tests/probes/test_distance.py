@@ -26,7 +26,7 @@ from scotoma.report.figures import draw
 from scotoma.results.finding import Finding, Scatter
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Correlation, Rate
+from scotoma.utils.stats import Estimate, Rate
 
 THREAT = Threat("linf", 0.02)
 
@@ -356,15 +356,15 @@ def rates(near: tuple[float, float], far: tuple[float, float]) -> tuple[Rate, Ra
 )
 def test_the_verdict_at_the_edges_of_its_rule(near, far, high, expected):
     assert (
-        Distance()._verdict(*rates(near, far), Correlation(high - 0.1, high - 0.2, high, 100))
+        Distance()._verdict(*rates(near, far), Estimate(high - 0.1, high - 0.2, high, 100))
         == expected
     )
 
 
 def test_few_images_do_not_show_that_distance_says_nothing():
     near, far = rates((0.0, 0.5), (0.0, 0.5))
-    assert Distance()._verdict(near, far, Correlation(-0.1, -0.51, 0.4, 10)) == "undecided"
-    assert Distance()._verdict(near, far, Correlation(-0.1, -0.5, 0.4, 10)) == "holds"
+    assert Distance()._verdict(near, far, Estimate(-0.1, -0.51, 0.4, 10)) == "undecided"
+    assert Distance()._verdict(near, far, Estimate(-0.1, -0.5, 0.4, 10)) == "holds"
 
 
 def test_what_is_not_known_is_not_said():

@@ -10,9 +10,9 @@ import numpy as np
 
 from scotoma.probes.base import columns
 from scotoma.results.finding import Row
-from scotoma.utils.stats import Correlation, Estimate, Median, Rate, mean, paired_difference
+from scotoma.utils.stats import Estimate, Rate, mean, paired_difference
 
-Measured = Rate | Median | Correlation | Estimate
+Measured = Rate | Estimate
 """A value with its 95% interval over n images."""
 
 Outcome = Literal["agrees", "undecided", "contradicts"]

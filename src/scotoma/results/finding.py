@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from scotoma.utils.stats import Correlation, Estimate, Median, Rate, finite
+from scotoma.utils.stats import Estimate, Rate, finite
 
 Verdict = Literal[
     "holds", "weak", "broken", "undecided", "not applicable", "agrees", "contradicts", "differs"
@@ -194,7 +194,7 @@ class Finding:
     worst: tuple[float, str] | None = None
 
 
-def columns(name: str, rate: Rate | Median | Correlation | Estimate) -> dict[str, Any]:
+def columns(name: str, rate: Rate | Estimate) -> dict[str, Any]:
     """Return a value and its interval as columns `name`, `name_low` and `name_high`."""
     return {
         name: finite(rate.value),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from scotoma.utils.stats import RESAMPLES, Estimate
+from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -68,7 +67,7 @@ def median_difference(first: np.ndarray, second: np.ndarray, seed: int, of: int 
     """
     n = len(first)
     if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     both, middle = np.stack([first, second]).astype(float), (n - 1) // 2
 
     def differences(values: np.ndarray) -> np.ndarray:

@@ -80,8 +80,8 @@ def interval(p: float, n: int, of: int = 1) -> Rate:
     return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)
 
 
-class Median(NamedTuple):
-    """A median of `n` values, which may be infinite, with its 95% interval; NaN if n is 0."""
+class Estimate(NamedTuple):
+    """A value of `n` images with its 95% interval; NaN where it is not defined, with n = 0."""
 
     value: float
     low: float
@@ -89,31 +89,28 @@ class Median(NamedTuple):
     n: int
 
 
-def median(values: np.ndarray) -> Median:
-    """Return the lower median; its interval is of two order statistics (Conover 1999, 3.2)."""
+UNDEFINED = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def median(values: np.ndarray) -> Estimate:
+    """Return the lower median, which may be infinite.
+
+    Its interval is of two order statistics (Conover 1999, 3.2).
+    """
     n = len(values)
     if n == 0:
-        return Median(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     ordered = np.sort(values)
     reach = Z95 * math.sqrt(n) / 2
     low, high = math.floor(n / 2 - reach) - 1, math.ceil(n / 2 + reach)
     value, low, high = map(float, ordered[[(n - 1) // 2, max(0, low), min(n - 1, high)]])
-    return Median(value, low, high, n)
-
-
-class Estimate(NamedTuple):
-    """A value with its 95% interval, from n images."""
-
-    value: float
-    low: float
-    high: float
-    n: int
+    return Estimate(value, low, high, n)
 
 
 def mean(values: np.ndarray) -> Estimate:
     """Return the mean with its normal 95% interval; NaN if n is 0."""
     if not len(values):
-        return Estimate(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     half = Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     centre = float(values.mean())
     return Estimate(centre, centre - half, centre + half, len(values))
@@ -154,7 +151,7 @@ def paired_difference(
     """
     n, (added, extreme) = len(first), ADDED[interval]
     if n == 0:
-        return Estimate(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     differences = np.subtract(first, second, dtype=float)
     value, total = float(differences.mean()), n + added
     centre = float(differences.sum()) / total
@@ -188,7 +185,7 @@ def simultaneous_differences(first: np.ndarray, second: np.ndarray) -> list[Esti
     """
     k, n = first.shape
     if k == 0 or n == 0:
-        return [Estimate(math.nan, math.nan, math.nan, 0)] * k
+        return [UNDEFINED] * k
     differences = np.subtract(first, second, dtype=float)
     added, extreme = ADDED["bonett-price"]
     centres = differences.sum(1) / (n + added)
@@ -249,19 +246,8 @@ def ratio(first: Rate, second: Rate, *, odds: bool = False) -> Estimate:
     return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half), n)
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation with its 95% bootstrap interval; NaN if undefined."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-
-def spearman(
-    x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None
-) -> Correlation:
-    """Return the rank correlation of `x` and `y`; censored values are infinite and tie.
+def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Estimate:
+    """Return Spearman's rank correlation of `x` and `y`; censored values are infinite and tie.
 
     Args:
         x, y: (n,).
@@ -274,7 +260,7 @@ def spearman(
     groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     groups = [each for each in groups if len(each) > 2 and _varies(x[each]) and _varies(y[each])]
     if not groups:
-        return Correlation(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     generator = np.random.default_rng(seed)
     weights = np.array([len(group) for group in groups], dtype=float)
     values = np.zeros(len(groups))
@@ -287,10 +273,10 @@ def spearman(
             draws[row, start : start + block] = _rank_correlation(x[picked], y[picked])
     value = float(np.average(values, weights=weights))
     low, high = np.quantile(np.average(draws, axis=0, weights=weights), [0.025, 0.975])
-    return Correlation(value, float(low), float(high), int(weights.sum()))
+    return Estimate(value, float(low), float(high), int(weights.sum()))
 
 
-def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int) -> Correlation:
+def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int) -> Estimate:
     """Return the rank correlation of `x` and `y` that is left at equal ranks of `given`.
 
     It is the correlation of the ranks of `x` and `y` after a linear regression of both on the ranks
@@ -315,7 +301,7 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
     columns = np.column_stack([x, y, given]).T
     n = columns.shape[1]
     if n < 3 + len(columns) or not all(map(_varies, columns)):
-        return Correlation(math.nan, math.nan, math.nan, 0)
+        return UNDEFINED
     generator = np.random.default_rng(seed)
     draws = [np.arange(n)[None]]
     block = max(1, 1_000_000 // n)
@@ -331,7 +317,7 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
     (value, *rest) = np.concatenate(values)
     low, high = np.quantile(rest, [0.025, 0.975])
     # near 1 and -1 the draws lie on one side of the estimate
-    return Correlation(float(value), float(min(low, value)), float(max(high, value)), n)
+    return Estimate(float(value), float(min(low, value)), float(max(high, value)), n)
 
 
 def _varies(values: np.ndarray) -> bool:

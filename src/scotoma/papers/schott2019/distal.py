@@ -27,7 +27,7 @@ from scotoma.papers.item import Context, cells, lines, ours
 from scotoma.papers.schott2019 import Study
 from scotoma.results.finding import Bars, Finding, Gallery, Row
 from scotoma.utils.random import Randomness
-from scotoma.utils.stats import Median, Rate, finite, median, rate
+from scotoma.utils.stats import Estimate, Rate, finite, median, rate
 
 NOISE = 100
 """Images of noise, and of the test set beside them."""
@@ -77,7 +77,7 @@ class Sureness:
         return rate(self.noise >= SURE)
 
     @property
-    def distance(self) -> Median:
+    def distance(self) -> Estimate:
         """Median distance of the images that the model is sure of."""
         return median(self.distances[self.sure])
 

@@ -21,7 +21,7 @@ from scotoma.probes.distance.analysis import RAW, UNIT
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
 from scotoma.results.finding import Finding, Gallery, Row
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import Median, finite, median
+from scotoma.utils.stats import Estimate, finite, median
 
 EXTRACTORS = {"robust": "", "natural": "extractor_"}
 """Models whose features are used, with the prefix of their numbers and tables in the finding of the
@@ -153,7 +153,7 @@ class Transformed:
     attack: Attack
     run: Run
     records: pl.DataFrame
-    distance: Median
+    distance: Estimate
 
     @property
     def label(self) -> str:
@@ -242,7 +242,7 @@ class Figure4(Item):
 
     @staticmethod
     def _example_row(cell: Transformed, index: int) -> Row:
-        distance = Median(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
+        distance = Estimate(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
         return row(cell.keys, "L-inf distance of the example", distance, cell.published)
 
     @staticmethod

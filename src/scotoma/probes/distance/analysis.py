@@ -12,7 +12,7 @@ from scotoma.metrics.risk import Risk, auroc, risk
 from scotoma.probes.base import columns
 from scotoma.probes.distance.trend import TAIL, UNKNOWN, Trend
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
-from scotoma.utils.stats import Correlation, Estimate, Rate, finite, spearman
+from scotoma.utils.stats import Estimate, Rate, finite, spearman
 from scotoma.utils.text import norm_name
 
 SHIFT_BINS = 30
@@ -84,7 +84,7 @@ class DistanceAnalysis:
         gain = UNKNOWN
         if self.risk:
             scores, gain = self.risk.scores, self.risk.gain
-        named: dict[str, Rate | Correlation | Estimate] = {
+        named: dict[str, Rate | Estimate] = {
             f"{prefix}{name}": value
             for prefix, trend in self.trends.items()
             for name, value in trend.numbers().items()

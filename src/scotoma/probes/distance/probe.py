@@ -39,7 +39,7 @@ from scotoma.results.finding import Finding, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Correlation, Rate, difference, spearman
+from scotoma.utils.stats import Estimate, Rate, difference, spearman
 
 NEIGHBOURS = 5
 BROKEN = 0.5
@@ -275,7 +275,7 @@ class Distance(Probe):
             f"fewer than {FIFTHS} images classified correctly."
         )
 
-    def _verdict(self, near: Rate, far: Rate, overall: Correlation) -> Verdict:
+    def _verdict(self, near: Rate, far: Rate, overall: Estimate) -> Verdict:
         if far.n and far.low > self.broken and difference(far, near).low > 0:
             return "broken"
         if overall.high < 0:

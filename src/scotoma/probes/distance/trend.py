@@ -12,7 +12,6 @@ from scotoma.metrics.risk import FEWEST, Logistic
 from scotoma.probes.base import columns
 from scotoma.results.finding import Row
 from scotoma.utils.stats import (
-    Correlation,
     Estimate,
     Rate,
     difference,
@@ -49,16 +48,16 @@ class Trend:
     seed: int
 
     @cached_property
-    def overall(self) -> Correlation:
+    def overall(self) -> Estimate:
         """Rank correlation of distance and smallest perturbation."""
         return spearman(self.distance, self.smallest, self.seed)
 
     @cached_property
-    def given_margin(self) -> Correlation:
+    def given_margin(self) -> Estimate:
         """The rank correlation that is left at equal margin."""
         return self.given(self.margin)
 
-    def given(self, other: np.ndarray) -> Correlation:
+    def given(self, other: np.ndarray) -> Estimate:
         """Return the rank correlation that is left where `other`, (n,), is equal."""
         return partial_spearman(self.distance, self.smallest, other, self.seed)
 
@@ -85,7 +84,7 @@ class Trend:
         """Attack success rate in the farthest fifth."""
         return rate(self.broken[self.groups == FIFTHS - 1])
 
-    def numbers(self) -> dict[str, Rate | Correlation | Estimate]:
+    def numbers(self) -> dict[str, Rate | Estimate]:
         """Return the numbers of the finding, by name."""
         return {
             "spearman": self.overall,

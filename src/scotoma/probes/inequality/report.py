@@ -16,7 +16,7 @@ from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figu
 from scotoma.probes.inequality.measurements import PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
 from scotoma.results.finding import Finding, Row, Verdict
-from scotoma.utils.stats import Correlation, Estimate, Rate, finite, mean, spearman
+from scotoma.utils.stats import Estimate, Rate, finite, mean, spearman
 from scotoma.utils.text import norm_name, percentage
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
@@ -175,7 +175,7 @@ def _points(gap: Estimate) -> str:
 
 
 def _numbers(
-    claim: Claim, readings: list[ModelAnalysis], worst: Cell, together: Correlation
+    claim: Claim, readings: list[ModelAnalysis], worst: Cell, together: Estimate
 ) -> dict[str, Any]:
     """Return the key numbers; without a reference its numbers are None."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
@@ -320,7 +320,7 @@ def _deletion(reading: ModelAnalysis) -> list[Row]:
 
 
 def _notes(
-    claim: Claim, readings: list[ModelAnalysis], together: Correlation, why: str, dropped: int
+    claim: Claim, readings: list[ModelAnalysis], together: Estimate, why: str, dropped: int
 ) -> tuple[str, ...]:
     audited, plan = readings[0], readings[0].plan
     mean_of = f"the {'training' if claim.data.train is not None else 'audited'} data"

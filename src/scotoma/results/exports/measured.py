@@ -11,7 +11,7 @@ from scotoma.claim import Threat
 from scotoma.execution.records import beyond
 from scotoma.results.comparison.audits import Audit
 from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import Median, Rate, median, rate
+from scotoma.utils.stats import Estimate, Rate, median, rate
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Quantity:
 
     name: str
     threat: Threat | None
-    value: Rate | Median
+    value: Rate | Estimate
     of: int = 0
 
 
