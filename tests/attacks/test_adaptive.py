@@ -21,7 +21,7 @@ from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.strong import Strong
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.models.defences.hard_label import HardLabel
+from scotoma.models.defences.logits import HardLabel
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.35)

@@ -20,7 +20,7 @@ from centroids import centroids
 from once import once
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.models.defences.input_noise import InputNoise
+from scotoma.models.defences.randomised import InputNoise
 from scotoma.models.loading import load_model
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.norms.probe import Norms

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from scotoma.models.hashing import module_hash
 from scotoma.models.modes import set_eval
 from scotoma.utils.errors import InputError
 
-F = TypeVar("F", bound=Callable[..., Any])
 DRAWS = 64
 """Fresh draws that decide what a randomised model's answer is."""
 TIE = 1e-3

@@ -7,12 +7,12 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from scotoma.models.defences.jpeg import Jpeg
+from scotoma.models.defences.pixels import Jpeg
 
 
 @dataclass(frozen=True)
 class JpegQuality:
-    """Rounded coefficients of 8x8 blocks, each channel as luminance (`models.defences.jpeg`).
+    """Rounded coefficients of 8x8 blocks, each channel as luminance (`models.defences.pixels`).
 
     Args:
         quality: from 1 to 100, which hardly changes anything.

@@ -12,15 +12,11 @@ from torch import Tensor, nn
 from once import once
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.defences import DEFENCES, defend
+from scotoma.models.defences.activations import Sparsifier, Winners
 from scotoma.models.defences.base import Fitted
-from scotoma.models.defences.error_correcting_code import ErrorCorrectingCode
-from scotoma.models.defences.input_noise import InputNoise
-from scotoma.models.defences.jpeg import Jpeg
-from scotoma.models.defences.k_winners import Winners
-from scotoma.models.defences.layer_noise import Noise
-from scotoma.models.defences.mean_sparse import Sparsifier
-from scotoma.models.defences.resize_pad import ResizePad
-from scotoma.models.defences.stiff_flow import StiffFlow
+from scotoma.models.defences.logits import ErrorCorrectingCode
+from scotoma.models.defences.pixels import Jpeg, StiffFlow
+from scotoma.models.defences.randomised import InputNoise, Noise, ResizePad
 from scotoma.utils.errors import InputError
 
 RANDOM = {"resize-pad", "input-noise", "layer-noise", "activation-pruning"}

@@ -18,7 +18,7 @@ from scotoma.utils.errors import InputError
 @pytest.fixture(autouse=True)
 def _hardly_fitted(monkeypatch) -> None:
     """Fit on few images: these tests take any weights."""
-    for fitted in ("autoencoder", "distillation", "k_winners"):
+    for fitted in ("rebuilt", "logits", "activations"):
         monkeypatch.setattr(f"scotoma.models.defences.{fitted}.train", partial(train, batch=4))
 
 

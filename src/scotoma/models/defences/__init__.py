@@ -1,4 +1,4 @@
-"""Broken defences, to test an audit on: one mechanism a file, one line here a name.
+"""Broken defences, to test an audit on: grouped by what they change, one line here a name.
 
 Each wraps any network from images (n, c, h, w) in [0, 1] to logits, as its authors' code would.
 
@@ -24,27 +24,27 @@ from scotoma.utils.registry import Table
 DEFENCES = Table(
     "defence",
     {
-        "input-quantisation": "models.defences.input_quantisation:InputQuantisation",
-        "thermometer": "models.defences.thermometer:Thermometer",
-        "jpeg": "models.defences.jpeg:Jpeg",
-        "resize-pad": "models.defences.resize_pad:ResizePad",
-        "input-noise": "models.defences.input_noise:InputNoise",
-        "layer-noise": "models.defences.layer_noise:LayerNoise",
-        "activation-pruning": "models.defences.activation_pruning:ActivationPruning",
-        "k-winners": "models.defences.k_winners:KWinners",
-        "mean-sparse": "models.defences.mean_sparse:MeanSparse",
-        "stiff-flow": "models.defences.stiff_flow:StiffFlow",
-        "distillation": "models.defences.distillation:Distillation",
-        "logit-scaling": "models.defences.logit_scaling:LogitScaling",
-        "logit-rounding": "models.defences.logit_rounding:LogitRounding",
-        "vote": "models.defences.vote:Vote",
-        "error-correcting-code": "models.defences.error_correcting_code:ErrorCorrectingCode",
-        "anti-adversary": "models.defences.anti_adversary:AntiAdversary",
-        "purification": "models.defences.purification:Purification",
-        "autoencoder": "models.defences.autoencoder:Autoencoder",
-        "zero-backward": "models.defences.zero_backward:ZeroBackward",
-        "hard-label": "models.defences.hard_label:HardLabel",
-        "ripple": "models.defences.ripple:Ripple",
+        "input-quantisation": "models.defences.pixels:InputQuantisation",
+        "thermometer": "models.defences.pixels:Thermometer",
+        "jpeg": "models.defences.pixels:Jpeg",
+        "resize-pad": "models.defences.randomised:ResizePad",
+        "input-noise": "models.defences.randomised:InputNoise",
+        "layer-noise": "models.defences.randomised:LayerNoise",
+        "activation-pruning": "models.defences.randomised:ActivationPruning",
+        "k-winners": "models.defences.activations:KWinners",
+        "mean-sparse": "models.defences.activations:MeanSparse",
+        "stiff-flow": "models.defences.pixels:StiffFlow",
+        "distillation": "models.defences.logits:Distillation",
+        "logit-scaling": "models.defences.logits:LogitScaling",
+        "logit-rounding": "models.defences.logits:LogitRounding",
+        "vote": "models.defences.logits:Vote",
+        "error-correcting-code": "models.defences.logits:ErrorCorrectingCode",
+        "anti-adversary": "models.defences.rebuilt:AntiAdversary",
+        "purification": "models.defences.rebuilt:Purification",
+        "autoencoder": "models.defences.rebuilt:Autoencoder",
+        "zero-backward": "models.defences.logits:ZeroBackward",
+        "hard-label": "models.defences.logits:HardLabel",
+        "ripple": "models.defences.pixels:Ripple",
     },
 )
 

@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from scotoma.models.black_box import Function
-from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.hashing import callable_hash
 from scotoma.models.sources.opening import Opening
@@ -37,8 +36,7 @@ def in_memory(
     """
     if isinstance(model, nn.Module):
         opening.only(name or type(model).__name__, "weights")
-        if opening.weights is not None:
-            fit_weights(model, read_weights(opening.weights, opening.trust), opening.weights)
+        opening.fill(model)
         return Classifier.of(model, name)
     name = str(name or getattr(model, "__name__", type(model).__name__))
     opening.only(name, "range", "outputs")

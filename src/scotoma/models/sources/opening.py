@@ -10,7 +10,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal, Self
 
+from torch import nn
+
 from scotoma.data.dataset import Dataset
+from scotoma.models.checkpoint import fit_weights, read_weights
+from scotoma.models.error_summary import reason
 from scotoma.utils.errors import InputError
 
 Outputs = Literal["logits", "probabilities"]
@@ -60,22 +64,25 @@ class Opening:
 
     def only(self, spec: str, *allowed: str) -> None:
         """Raise `InputError` if the user says something that means nothing for this source."""
-        goes_with = {
-            "weights": "file.py:FUNCTION",
-            "range": "onnx:FILE, maite:MODULE:OBJECT and Python callables",
-            "outputs": "onnx:FILE, maite:MODULE:OBJECT and Python callables",
-        }
-        for name, models in goes_with.items():
-            value = getattr(self, name)
-            if value is None or name in allowed:
-                continue
-            option = "value_range" if name == "range" else name
-            shown = ":".join(f"{each:g}" for each in value) if name == "range" else value
-            holds = (
-                "contains its weights" if name == "weights" else f"{option}={shown} is not for it"
+        if self.weights is not None and "weights" not in allowed:
+            raise InputError(
+                f"{spec}: contains its weights; weights=FILE goes with file.py:FUNCTION"
             )
-            said = f"{option}=FILE" if name == "weights" else option
-            raise InputError(f"{spec}: {holds}; {said} goes with {models}")
+        limits = self.range and ":".join(f"{each:g}" for each in self.range)
+        for name, option, value in (
+            ("range", "value_range", limits),
+            ("outputs", "outputs", self.outputs),
+        ):
+            if value is not None and name not in allowed:
+                raise InputError(
+                    f"{spec}: {option}={value} is not for it; {option} goes with onnx:FILE, "
+                    "maite:MODULE:OBJECT and Python callables"
+                )
+
+    def fill(self, module: nn.Module) -> None:
+        """Load the weights that the user gives, if any, into a module."""
+        if self.weights is not None:
+            fit_weights(module, read_weights(self.weights, self.trust), self.weights)
 
 
 def _range(text: str | Range) -> Range:
@@ -108,8 +115,6 @@ def library(name: str, source: str, install: str) -> ModuleType:
 @contextlib.contextmanager
 def one_line(spec: str) -> Iterator[None]:
     """Turn errors of a library while it opens a model into one line."""
-    from scotoma.models.error_summary import reason
-
     try:
         yield
     except InputError:

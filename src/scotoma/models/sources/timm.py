@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from scotoma.data.input import InputSpec
-from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
 from scotoma.models.sources.opening import Opening, library, one_line
@@ -31,8 +30,7 @@ def timm(rest: str, opening: Opening) -> Classifier:
         network = timm.create_model(
             f"{name}.{tag}" if tag else name, pretrained=opening.weights is None
         )
-    if opening.weights is not None:
-        fit_weights(network, read_weights(opening.weights, opening.trust), opening.weights)
+    opening.fill(network)
     return of_timm(network, rest)
 
 

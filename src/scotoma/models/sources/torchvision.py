@@ -8,7 +8,6 @@ from typing import Any
 from torch import nn
 
 from scotoma.data.input import InputSpec
-from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
 from scotoma.models.sources.opening import Opening, library, one_line
@@ -33,8 +32,7 @@ def torchvision(rest: str, opening: Opening) -> Classifier:
     _transforms(weights, rest)  # before anything is downloaded
     with one_line(spec):
         network = models.get_model(name, weights=weights if opening.weights is None else None)
-    if opening.weights is not None:
-        fit_weights(network, read_weights(opening.weights, opening.trust), opening.weights)
+    opening.fill(network)
     return of_torchvision(network, weights, rest)
 
 
