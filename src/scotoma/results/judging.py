@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scotoma.results.finding import Bars, Finding, Row, Verdict
+from scotoma.results.finding import Bars, Finding, Row, Verdict, columns
 from scotoma.results.report import Report
 from scotoma.results.saved import read_finding
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Estimate, Rate, finite, rate
+from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate, Rate, rate
 
 JUDGED = "judged"
 """Name of the table and of the array."""
@@ -29,7 +30,6 @@ KINDS = {
     "searched": "accepted by the oracle after a search",
     "rejected": "rejected by the oracle",
 }
-CONTROLS = ("test", "wrong label")
 COLUMNS = ("run", "id", "answer", "seconds")
 CANNOT_TELL = "cannot tell"
 PROBE = "judge"
@@ -43,7 +43,6 @@ RULE = (
     "95% interval of the share of accepted images on which the answer is the intended class lies "
     f"above {AGREED:.0%}. Broken: it lies below. Otherwise weak."
 )
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +66,10 @@ class Answers:
 
 def run_key(findings: Sequence[Finding]) -> str:
     """Return what the answers to the images of these findings are marked with."""
-    parts = [finding for finding in findings if JUDGED in finding.images]
     digest = hashlib.sha256()
-    for finding in parts:
-        digest.update(np.ascontiguousarray(finding.images[JUDGED]).tobytes())
+    for finding in findings:
+        if JUDGED in finding.images:
+            digest.update(np.ascontiguousarray(finding.images[JUDGED]).tobytes())
     return digest.hexdigest()[:12]
 
 
@@ -172,7 +171,7 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
         return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
 
     if n == 0:
-        return Estimate(np.nan, np.nan, np.nan, 0)
+        return UNDEFINED
     generator = np.random.default_rng(seed)
     draws = np.array([value(generator.integers(0, n, n)) for _ in range(RESAMPLES)])
     draws = draws[np.isfinite(draws)]
@@ -182,12 +181,8 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
 
 def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -> Finding:
     """Return the finding on what people answered about the images of `run_key`."""
-    rows = [row for person in people for row in _by_kind(shown, person)]
-    accepted = _agreement(shown, people, ("valid", "searched"))
-    refused = _agreement(shown, people, ("rejected",))
-    controls = _controls(shown, people)
-    agreement = _with_oracle(shown, people)
-    between = _between(people)
+    accepted, controls = _agreement(shown, people, "valid", "searched"), _controls(shown, people)
+    between = columns("kappa_between_people", _between(*people[:2])) if len(people) > 1 else {}
     answers = sum(len(person.classes) for person in people)
     images = len({code for person in people for code in person.classes})
     fit = f"{controls.value:.1%} of the answers to controls are right" if controls.n else ""
@@ -208,13 +203,16 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
         numbers={
             "people": len(people),
             "run": key,
-            **_columns("agreement_accepted", accepted),
-            **_columns("agreement_rejected", refused),
-            **_columns("controls_right", controls),
-            **_columns("kappa_with_oracle", agreement),
-            **({} if between is None else _columns("kappa_between_people", between)),
+            **columns("agreement_accepted", accepted),
+            **columns("agreement_rejected", _agreement(shown, people, "rejected")),
+            **columns("controls_right", controls),
+            **columns("kappa_with_oracle", _with_oracle(shown, people)),
+            **between,
         },
-        tables={"people": rows, "kinds": _pooled(shown, people)},
+        tables={
+            "people": [row for person in people for row in _by_kind(shown, person)],
+            "kinds": _pooled(shown, people),
+        },
         figures=(
             Bars(
                 "kinds",
@@ -247,18 +245,6 @@ def verdict(controls: Rate, accepted: Rate) -> Verdict:
     return "broken" if accepted.high < AGREED else "weak"
 
 
-def _sees(shown: Sequence[Item], person: Answers, kinds: Sequence[str]) -> np.ndarray:
-    """Return whether the person sees the intended class, bool, over the answered items."""
-    return np.array(
-        [
-            person.classes[item.id] == item.label
-            for item in shown
-            if item.kind in kinds and item.id in person.classes
-        ],
-        bool,
-    )
-
-
 def _shares(
     shown: Sequence[Item], people: Sequence[Answers], kinds: Sequence[str]
 ) -> dict[str, float]:
@@ -267,19 +253,15 @@ def _shares(
     Several answers to one image are one observation: more people make it surer what the image
     shows, and not what other images show.
     """
-    answers = {
-        item: [person.classes[item.id] for person in people if item.id in person.classes]
-        for item in shown
-        if item.kind in kinds
-    }
-    return {
-        item.id: sum(answer == item.label for answer in given) / len(given)
-        for item, given in answers.items()
-        if given
-    }
+    shares = {}
+    for item in shown:
+        answers = [each.classes[item.id] for each in people if item.id in each.classes]
+        if item.kind in kinds and answers:
+            shares[item.id] = answers.count(item.label) / len(answers)
+    return shares
 
 
-def _agreement(shown: Sequence[Item], people: Sequence[Answers], kinds: Sequence[str]) -> Rate:
+def _agreement(shown: Sequence[Item], people: Sequence[Answers], *kinds: str) -> Rate:
     return rate(np.array([*_shares(shown, people, kinds).values()], float))
 
 
@@ -296,40 +278,26 @@ def _with_oracle(shown: Sequence[Item], people: Sequence[Answers]) -> Estimate:
     return kappa(np.array([*shares.values()]) > 0.5, valid)
 
 
-def _between(people: Sequence[Answers]) -> Estimate | None:
-    """Return the kappa of the classes that the first two people chose, on the images of both."""
-    if len(people) < 2:
-        return None
-    first, second = (person.classes for person in people[:2])
-    both = [code for code in first if code in second]
-    number = [
-        [-1 if each[code] is None else each[code] for code in both] for each in (first, second)
-    ]
-    return kappa(np.array(number[0]), np.array(number[1]))
+def _between(first: Answers, second: Answers) -> Estimate:
+    """Return the kappa of the classes that two people chose, on the images of both."""
+    both = [code for code in first.classes if code in second.classes]
+    chosen = [[person.classes[code] for code in both] for person in (first, second)]
+    return kappa(*(np.array([-1 if each is None else each for each in row]) for row in chosen))
 
 
 def _by_kind(shown: Sequence[Item], person: Answers) -> list[Row]:
-    table = []
-    for kind, words in KINDS.items():
-        sees = rate(_sees(shown, person, (kind,)))
-        if sees.n:
-            unsure = sum(
-                person.classes.get(item.id, 0) is None for item in shown if item.kind == kind
-            )
-            row = {"person": person.person, "images": words, "n": sees.n, "cannot_tell": unsure}
-            table.append(row | _columns("agreement", sees))
-    return table
-
-
-def _pooled(shown: Sequence[Item], people: Sequence[Answers]) -> list[Row]:
-    rates = {words: _agreement(shown, people, (kind,)) for kind, words in KINDS.items()}
+    unsure = Counter(item.kind for item in shown if person.classes.get(item.id, 0) is None)
     return [
-        {"images": words, "n": each.n} | _columns("agreement", each)
-        for words, each in rates.items()
-        if each.n
+        {"person": person.person, "images": words, "n": sees.n, "cannot_tell": unsure[kind]}
+        | columns("agreement", sees)
+        for kind, words in KINDS.items()
+        if (sees := _agreement(shown, [person], kind)).n
     ]
 
 
-def _columns(name: str, value: Rate | Estimate) -> Row:
-    ends = {"": value.value, "_low": value.low, "_high": value.high}
-    return {f"{name}{end}": finite(each) for end, each in ends.items()}
+def _pooled(shown: Sequence[Item], people: Sequence[Answers]) -> list[Row]:
+    return [
+        {"images": words, "n": sees.n} | columns("agreement", sees)
+        for kind, words in KINDS.items()
+        if (sees := _agreement(shown, people, kind)).n
+    ]
