@@ -16,7 +16,7 @@ from scotoma.execution.store import write_json
 from scotoma.papers import ITEMS, chosen
 from scotoma.papers.item import SUMMARY, Context, Item, Options
 from scotoma.report import text
-from scotoma.report.html import write_reproduction
+from scotoma.report.html import write_findings
 from scotoma.results.finding import Finding, Row
 from scotoma.results.provenance import machine
 from scotoma.utils.errors import InputError
@@ -124,7 +124,8 @@ def reproduce(
                 "trained. Each has its own folder."
             )
             provenance = _provenance(context, needed, command) | elapsed()
-            write_reproduction(top, paper, lead, [each.finding for each in finished], provenance)
+            findings = [each.finding for each in finished]
+            write_findings(top, "reproduction", paper, lead, findings, provenance)
     ranks().leave()
     return finished
 
@@ -139,7 +140,7 @@ def _measure(
         write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
         lead = f"{item.source}, measured again on models that this project trained."
         provenance = _provenance(context, item.models, command) | elapsed()
-        write_reproduction(folder, item.title, lead, [finding], provenance)
+        write_findings(folder, "reproduction", item.title, lead, [finding], provenance)
     return Reproduction(name, folder, rows, finding)
 
 

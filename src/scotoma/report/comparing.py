@@ -10,7 +10,7 @@ from typing import Any
 
 from scotoma.data.dataset import Dataset
 from scotoma.execution.store import write_json, write_whole
-from scotoma.report.html import write_comparison
+from scotoma.report.html import write_findings
 from scotoma.report.text import columns
 from scotoma.results import comparison
 from scotoma.results.audited import audited_data
@@ -119,11 +119,11 @@ def compare(
     title = f"{', '.join(audits.names[:-1])} and {audits.names[-1]}"
     lead = (
         f"{len(audits)} audits of {audits.data} under {norm_name(audits.threat.norm)} "
-        f"perturbations of size up to {str(audits.threat).partition(':')[2]}, compared on the "
-        f"{audits.n:,} test images that all of them attacked."
+        f"perturbations of size up to {audits.threat.size}, compared on the {audits.n:,} test "
+        "images that all of them attacked."
     )
     write_whole(folder / "images.csv", every_image(audits).write_csv().encode())
-    write_comparison(folder, title, lead, findings, provenance)
+    write_findings(folder, "comparison", title, lead, findings, provenance)
     content = {**named, "notes": notes, "findings": [public(finding) for finding in findings]}
     write_json(folder / RESULT, content)
     return Comparison(folder, findings, notes)

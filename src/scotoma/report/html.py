@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
+from scotoma.report.templates import render
 from scotoma.results.finding import Figure, Finding, Gallery, Row
 from scotoma.results.stated import spoken
 from scotoma.results.summary import summarise
@@ -28,8 +28,23 @@ VERDICTS = (
     "not applicable",
 )
 
-REPRODUCED = "“Reproduced”: the result agrees with the paper. “Differs”: it does not."
-"""What the verdicts of a paper's items mean."""
+WORDS = {
+    "audit": {"title": "Robustness audit", "each": "probe", "terms": ""},
+    "reproduction": {
+        "title": "Reproduction",
+        "each": "item",
+        "terms": "“Reproduced”: the result agrees with the paper. “Differs”: it does not.",
+    },
+    "comparison": {
+        "title": "Comparison",
+        "each": "question",
+        "terms": (
+            "“Differs”: the images show a difference beyond chance. “Undecided”: they do not, "
+            "which is no proof that there is none."
+        ),
+    },
+}
+"""For each kind of page its title, what a finding is called, and what its own verdicts mean."""
 
 
 @dataclass(frozen=True)
@@ -79,99 +94,67 @@ def write_report(
     Raises:
         KeyError: a figure names a table, a column or an array that is missing.
     """
-    words = {
-        "title": "Robustness audit",
-        "about": f"{claim['model']} on {claim['data']}",
-        "each": "probe",
-        "whole": "audit",
-    }
-    claimed = {
-        "claim": claim,
-        "norm": norm_name(claim["threat"]["norm"]),
-        "stated": " and ".join(
-            f"{spoken(name)} of {share:.1%}" for name, share in claim.get("stated", {}).items()
-        ),
-        "size": _size(claim["threat"]),
-        "summary": summarise(findings),
-        "terms": "",
-    }
-    return _write_page(folder, findings, provenance, **words, **claimed)
-
-
-def write_reproduction(
-    folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]
-) -> Path:
-    """Write the page of a paper's reproduced items, and the figures beside it.
-
-    Args:
-        folder: created if it is missing.
-        title: what is reproduced.
-        lead: a sentence below the title.
-        findings: one for each item, in the order of the page.
-        provenance: see `write_report`.
-    """
-    words = {"title": "Reproduction", "about": title, "each": "item", "whole": "reproduction"}
+    threat = Threat(**claim["threat"])
+    stated = [f"{spoken(name)} of {share:.1%}" for name, share in claim.get("stated", {}).items()]
     return _write_page(
-        folder, findings, provenance, **words, claim=None, lead=lead, terms=REPRODUCED
+        folder,
+        "audit",
+        findings,
+        provenance,
+        about=f"{claim['model']} on {claim['data']}",
+        claim=claim,
+        norm=norm_name(threat.norm),
+        size=threat.size,
+        stated=" and ".join(stated),
+        summary=summarise(findings),
     )
 
 
-def write_comparison(
-    folder: Path, title: str, lead: str, findings: list[Finding], provenance: dict[str, Any]
+def write_findings(
+    folder: Path,
+    kind: str,
+    about: str,
+    lead: str,
+    findings: list[Finding],
+    provenance: dict[str, Any],
 ) -> Path:
-    """Write the page of a comparison of audits, and the figures beside it; see `write_report`.
+    """Write the page of findings that are not of one claim, see `write_report`.
 
     Args:
         folder: created if it is missing.
-        title: what is compared.
+        kind: "reproduction" of a paper's items, or "comparison" of audits.
+        about: what is reproduced or compared.
         lead: a sentence below the title.
-        findings: in the order of the page.
-        provenance: see `write_report`.
+        findings, provenance: as in `write_report`.
     """
-    words = {"title": "Comparison", "about": title, "each": "question", "whole": "comparison"}
-    terms = (
-        "“Differs”: the images show a difference beyond chance. “Undecided”: they do not, which is "
-        "no proof that there is none."
-    )
-    return _write_page(folder, findings, provenance, **words, claim=None, lead=lead, terms=terms)
+    return _write_page(folder, kind, findings, provenance, about=about, claim=None, lead=lead)
 
 
 def _write_page(
-    folder: Path, findings: list[Finding], provenance: dict[str, Any], **front: Any
+    folder: Path, kind: str, findings: list[Finding], provenance: dict[str, Any], **front: Any
 ) -> Path:
-    folder = Path(folder)
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     sections, drawn = [], 0
     for finding in findings:
         sections.append(_section(folder / "figures", finding, drawn))
         drawn += len(finding.figures)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("template.html.j2").render(
+    rest = {key: value for key, value in provenance.items() if key not in SHOWN_ABOVE}
+    page = render(
+        "template.html.j2",
         **front,
+        **WORDS[kind],
+        whole=kind,
         sections=sections,
         tally=_tally(findings),
         errors=provenance.get("errors", []),
         notes=provenance.get("notes", []),
         command=provenance.get("command"),
-        provenance=text.definitions(
-            {key: value for key, value in provenance.items() if key not in SHOWN_ABOVE}
-        ),
+        provenance=text.definitions(rest),
         folded_rows=FOLDED_ROWS,
     )
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def _size(threat: dict[str, Any]) -> str:
-    """Return the size as text, such as 8/255."""
-    return str(Threat(threat["norm"], threat["eps"])).partition(":")[2]
 
 
 def _tally(findings: list[Finding]) -> list[tuple[str, int]]:

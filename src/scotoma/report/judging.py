@@ -6,12 +6,11 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from scotoma.report.templates import render
 from scotoma.results.judging import CANNOT_TELL, COLUMNS, Item
 
 
@@ -24,13 +23,6 @@ def page(items: Sequence[Item], key: str, classes: Sequence[str], title: str) ->
         classes: names of the classes, by number.
         title: what is judged.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     content = {
         "run": key,
         "classes": list(classes),
@@ -40,7 +32,7 @@ def page(items: Sequence[Item], key: str, classes: Sequence[str], title: str) ->
     }
     # a name of a class must not be able to end the script
     text = json.dumps(content).replace("<", "\\u003c")
-    return environment.get_template("judge.html.j2").render(title=title, content=Markup(text))
+    return render("judge.html.j2", title=title, content=Markup(text))
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -51,12 +43,9 @@ def data_uri(image: np.ndarray) -> str:
     """
     from PIL import Image
 
-    levels = np.rint(255 * np.asarray(image, float).clip(0, 1)).astype(np.uint8)
-    if len(levels) == 3:
-        picture = Image.fromarray(levels.transpose(1, 2, 0))
-    else:
-        mean = np.rint(255 * np.asarray(image, float).clip(0, 1).mean(0)).astype(np.uint8)
-        picture = Image.fromarray(mean)
+    values = np.asarray(image, float).clip(0, 1)
+    values = values.transpose(1, 2, 0) if len(values) == 3 else values.mean(0)
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    levels = np.rint(255 * values).astype(np.uint8)
+    Image.fromarray(levels).save(file, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

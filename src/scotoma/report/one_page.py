@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from scotoma.report import templates
 from scotoma.results.comparison.audits import Audit
 from scotoma.results.exports.summary import Summary
 
@@ -21,13 +18,7 @@ def render(audit: Audit, laboratory: str | None = None, probes: tuple[str, ...] 
     Source:
         The layout follows clause 7.8 of ISO/IEC 17025:2017.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("one_page.html.j2")
     summary = Summary.of(audit, probes)
-    return page.render(summary=summary, laboratory=laboratory, name=audit.name)
+    return templates.render(
+        "one_page.html.j2", summary=summary, laboratory=laboratory, name=audit.name
+    )
