@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
+from scotoma.utils.text import norm_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +88,16 @@ class Threat:
         halves = self.eps * 510
         whole = abs(halves - round(halves)) < 1e-9 and 1e-3 < self.eps < 0.1
         return f"{self.norm}:{round(halves) / 2:g}/255" if whole else f"{self.norm}:{self.eps:g}"
+
+    @property
+    def size(self) -> str:
+        """`eps` as text, such as "8/255"."""
+        return str(self).partition(":")[2]
+
+    @property
+    def words(self) -> str:
+        """Norm and size for a sentence, such as "L-inf 8/255"."""
+        return f"{norm_name(self.norm)} {self.size}"
 
     def project(self, images: Tensor, originals: Tensor) -> Tensor:
         """Project `images` into the threat around `originals`, then into [0, 1]: (n, c, h, w)."""

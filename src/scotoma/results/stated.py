@@ -99,8 +99,7 @@ def spoken(name: str) -> str:
     'robust accuracy within L-inf 8/255'
     """
     what, within, threat = name.partition(" within ")
-    norm, _, size = threat.partition(":")
-    return f"{what}{within}{norm_name(norm)} {size}" if within else what
+    return f"{what}{within}{Threat.parse(threat).words}" if within else what
 
 
 def judge(

@@ -89,7 +89,7 @@ def describe(audits: Audits) -> Finding:
 def _headline(audits: Audits, rows: list[Row]) -> str:
     robust = [row for row in rows if row["measure"] == ROBUST]
     clear = [row for row in robust if row["ahead"] != "undecided"]
-    within = f"within {norm_name(audits.threat.norm)} {str(audits.threat).partition(':')[2]}"
+    within = f"within {audits.threat.words}"
     if not clear:
         gap = max(robust, key=lambda row: abs(row["difference"]))
         return (

@@ -49,7 +49,6 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     album, fooled = Album(audits, data), [int(i) for i in changed if FOOLED in sides[:, i]]
     rounds = ((place, album.row(place)) for place in _spread(sides, fooled))
     drawn = list(islice(((place, made) for place, made in rounds if made is not None), SHOWN))
-    norm, threat = norm_name(audits.threat.norm), str(audits.threat).partition(":")[2]
     return Finding(
         probe="images",
         question="Which images changed sides?",
@@ -80,7 +79,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
         ),
         images={"changed": np.stack([made for _, made in drawn])} if drawn else {},
         notes=(
-            f"An image is misclassified without an attack, fooled within {norm} {threat}, or "
+            f"An image is misclassified without an attack, fooled within {audits.threat.words}, or "
             "withstands all attacks of that audit. The file images.csv has all compared images, "
             f"the table at most {LISTED}.",
         ),

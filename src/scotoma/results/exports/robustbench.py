@@ -41,13 +41,12 @@ def entry(audit: Audit) -> dict[str, Any]:
     images = f"{robust.n:,} test images"
     if measured.of:
         images = f"all {measured.of:,} test images, estimated from {robust.n:,} attacked"
-    size = str(threat(audit)).partition(":")[2]
     return {
         **dict.fromkeys(UNKNOWN),
         "dataset": DATASETS.get(data, data),
         "venue": None,
         "architecture": about.get("model", {}).get("arch"),
-        "eps": size,
+        "eps": threat(audit).size,
         "clean_acc": _percent(clean.value),
         "reported": _reported(audit),
         "autoattack_acc": None,

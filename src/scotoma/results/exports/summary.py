@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from scotoma.claim import Threat
 from scotoma.results.comparison.audits import Audit
 from scotoma.results.exports import measured
 from scotoma.results.exports.measured import Quantity, unattacked
@@ -84,10 +83,8 @@ def _identification(audit: Audit, issued: str) -> list[tuple[str, str]]:
 
 def _method(audit: Audit) -> Iterator[tuple[str, str]]:
     about = audit.report.provenance
-    yield (
-        "Claim tested",
-        f"correct under every perturbation within {_sized(measured.threat(audit))}",
-    )
+    within = measured.threat(audit).words
+    yield "Claim tested", f"correct under every perturbation within {within}"
     version = about.get("versions", {}).get("scotoma")
     yield "Program", f"Scotoma {version}, seed {about.get('seed')}"
     yield "Audit attack", f"{about.get('attack')}, {about.get('gradient')} gradients"
@@ -115,15 +112,9 @@ def _result(quantity: Quantity) -> tuple[str, str, str, str, str]:
     if quantity.name == "median" and threat is not None:
         where, shown = norm_name(threat.norm), [number(float(each)) for each in value[:3]]
     else:
-        where = (
-            "" if threat is None else f"{norm_name(threat.norm)} {str(threat).partition(':')[2]}"
-        )
+        where = threat.words if threat else ""
         shown = [f"{each:.1%}" if value.n else "–" for each in value[:3]]
     return NAMES[quantity.name], where, shown[0], f"{shown[1]} to {shown[2]}", n
-
-
-def _sized(threat: Threat) -> str:
-    return f"{norm_name(threat.norm)} {str(threat).partition(':')[2]}"
 
 
 def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:

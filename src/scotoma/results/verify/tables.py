@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from scotoma.claim import Threat
 from scotoma.results.verify.folder import IMAGE, NORMS, ONE, SLACK, Check, Folder
 
 DIGITS = 1e-5
@@ -30,15 +31,11 @@ def _files(run: Folder) -> Iterator[Check]:
     bad = [path.name for path, _, _, named in run.units if not named]
     detail = f"{len(run.units)} work units" + (f", altered: {', '.join(bad[:3])}" if bad else "")
     yield Check("files unchanged", not bad, detail)
-    claimed, threat = run.findings["claim"], run.claim["threat"]
+    claimed, threat = run.findings["claim"], Threat.parse(run.claim["threat"])
     same = claimed["model"] == run.claim["model"] and claimed["data"] == run.claim["data"]
-    norm, _, size = threat.partition(":")
-    top, _, bottom = size.partition("/")
-    eps = float(top) / float(bottom or 1)
-    same &= claimed["threat"]["norm"] == norm and math.isclose(
-        claimed["threat"]["eps"], eps, rel_tol=1e-6
-    )
-    yield Check("claim", same, f"{claimed['model']} on {claimed['data']}, {threat}")
+    same &= claimed["threat"]["norm"] == threat.norm
+    same &= math.isclose(claimed["threat"]["eps"], threat.eps, rel_tol=1e-6)
+    yield Check("claim", same, f"{claimed['model']} on {claimed['data']}, {run.claim['threat']}")
 
 
 def _records(run: Folder) -> Check:
