@@ -22,8 +22,8 @@ from scotoma.certificates.dual import Strip, bound, certified
 from scotoma.certificates.layers import read_network
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.models.loading import load_model
+from scotoma.models.mnist import wong_large, wong_small
 from scotoma.models.resnet import Standardise
-from scotoma.models.wong import wong_large, wong_small
 from scotoma.training.loop import Schedule, train
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.certificates.wasserstein import curvature, is_smooth, losses, transport
 from scotoma.models import ARCHITECTURES
-from scotoma.models.wrm import wrm
+from scotoma.models.mnist import wrm
 
 
 class Bowl(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from scotoma.models import ARCHITECTURES
-from scotoma.models.bottleneck import Bottleneck, resnet50
 from scotoma.models.features import default_layer, features
+from scotoma.models.resnet import Bottleneck, resnet50
 from scotoma.utils.errors import InputError
 
 

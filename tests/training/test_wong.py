@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
+from scotoma.models.mnist import wong_small
 from scotoma.models.small_cnn import small_cnn
-from scotoma.models.wong import wong_small
 from scotoma.training import wong
 from scotoma.training.wong import Wong
 from scotoma.utils.device import autocast
