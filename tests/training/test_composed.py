@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scotoma.claim import Threat
-from scotoma.training.composed import FAMILIES, ComposedTraining
+from scotoma.training.transformed import FAMILIES, ComposedTraining
 from scotoma.transforms.scale_shift import ScaleShift
 
 THREAT = Threat("linf", 0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from scotoma.claim import Threat
-from scotoma.training.n_fgsm import NoiseFGSM
+from scotoma.training.single_step import NoiseFGSM
 
 THREAT = Threat("linf", 0.1)
 

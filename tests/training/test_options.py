@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scotoma.claim import Threat
-from scotoma.training.n_fgsm import NoiseFGSM
 from scotoma.training.options import check, make, options_of, parse
+from scotoma.training.single_step import NoiseFGSM
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)

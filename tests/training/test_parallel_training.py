@@ -32,7 +32,7 @@ from scotoma.training.evaluation import evaluate
 from scotoma.training.loop import Schedule, train
 from scotoma.training.natural import Natural
 from scotoma.training.parallel import Step, Team, joined
-from scotoma.training.patched import Patched
+from scotoma.training.transformed import Patched
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils import device
 from scotoma.utils.errors import InputError

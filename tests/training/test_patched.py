@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.training.patched import Patched
+from scotoma.training.transformed import Patched
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 

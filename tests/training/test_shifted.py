@@ -7,8 +7,7 @@ import torch
 from test_patched import Recorder, distance
 
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.training.composed import ComposedTraining
-from scotoma.training.shifted import ShiftedTraining
+from scotoma.training.transformed import ComposedTraining, ShiftedTraining
 
 THREAT = Threat("linf", 0.1)
 

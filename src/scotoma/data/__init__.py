@@ -13,7 +13,7 @@ from pathlib import Path
 from scotoma.data.dataset import ArraySplit as ArraySplit
 from scotoma.data.dataset import Dataset
 from scotoma.data.dataset import from_splits as from_splits
-from scotoma.data.input import InputSpec
+from scotoma.data.input import ImageOptions, InputSpec
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import Table
 
@@ -70,8 +70,6 @@ def load_data(
     >>> len(digits.train), len(digits.test), digits.shape
     (1297, 500, (1, 8, 8))
     """
-    from scotoma.data.options import ImageOptions
-
     options = ImageOptions(size, resize, crop, interpolation, on_error, model)
     data = spec if isinstance(spec, Dataset) else _load(spec, root, options)
     if train is None:
@@ -85,7 +83,7 @@ def load_data(
     return with_train(data, train)
 
 
-def _load(spec: str, root: str | Path | None, options) -> Dataset:
+def _load(spec: str, root: str | Path | None, options: ImageOptions) -> Dataset:
     name, colon, path = spec.partition(":")
     if name == "npz" or name in ENCODED:
         if not path:

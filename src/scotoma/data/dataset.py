@@ -150,6 +150,10 @@ class Sample:
     def images(self, indices: Tensor) -> Tensor:
         return self.split.images(self.chosen[indices])
 
+    def read(self) -> tuple[Tensor, Tensor]:
+        """Return all its images and labels."""
+        return self.images(torch.arange(len(self))), self.labels
+
 
 class Repeated(Sample):
     """Images of a split drawn at random, each repeated until there are as many as in the split.

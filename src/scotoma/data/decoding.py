@@ -81,7 +81,7 @@ def decode(content: bytes, name: str, recipe: InputSpec | None = None) -> np.nda
     """
     try:
         with Image.open(BytesIO(content)) as image:
-            pixels = _upright(image, _orientation(image))
+            pixels = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
             deep = pixels.mode in DEEP
             if deep:  # Pillow would clip these at 255
                 pixels = Image.fromarray(np.asarray(pixels, np.float32) / 65535)
@@ -116,8 +116,7 @@ def prepared(image: Image.Image, recipe: InputSpec, name: str = "image") -> Imag
             short = min(width, height)
             goal = (int(recipe.resize * width / short), int(recipe.resize * height / short))
         if goal != (width, height):
-            filter = Image.Resampling[recipe.interpolation.upper()]
-            image = image.resize(goal, filter)
+            image = image.resize(goal, Image.Resampling[recipe.interpolation.upper()])
         width, height = goal
     if recipe.crop is not None:
         rows, columns = recipe.crop
@@ -136,10 +135,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
     orientation = image.getexif().get(ORIENTATION, 1)
     return orientation if orientation in range(1, 9) else 1
-
-
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    return ImageOps.exif_transpose(image) if orientation != 1 else image
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,8 +13,7 @@ from torch import Tensor
 
 from scotoma.data.dataset import Dataset
 from scotoma.data.decoding import decode
-from scotoma.data.input import InputSpec
-from scotoma.data.options import ImageOptions
+from scotoma.data.input import ImageOptions, InputSpec
 from scotoma.data.scan import THREADS, Files, Scan, pool, refuse_several, scan
 from scotoma.utils.errors import InputError
 
@@ -23,6 +23,7 @@ NAMED = 5
 """Files that cannot be read are named up to this number."""
 
 
+@dataclass(eq=False)
 class EncodedSplit:
     """Images that are decoded when needed: only what names them, and their labels, is in memory.
 
@@ -34,20 +35,12 @@ class EncodedSplit:
         recipe: how an image is resized and cropped; None leaves it as it is.
     """
 
-    def __init__(
-        self,
-        files: Files,
-        rows: Tensor,
-        labels: Tensor,
-        shape: tuple[int, int, int],
-        recipe: InputSpec | None = None,
-    ):
-        self.files = files
-        self.rows = rows
-        self.labels = labels
-        self.shape = shape
-        self.recipe = recipe
-        self._coming: list[tuple[Tensor, np.ndarray, list[Future]]] = []
+    files: Files
+    rows: Tensor
+    labels: Tensor
+    shape: tuple[int, int, int]
+    recipe: InputSpec | None = None
+    _coming: list[tuple[Tensor, np.ndarray, list[Future]]] = field(default_factory=list, init=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,9 +112,9 @@ def open_encoded(
     if len(left_out):
         reasons = "; ".join(why for _, why in found.left_out[:NAMED])
         more = f"; and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
-        count = "1 file" if len(left_out) == 1 else f"{len(left_out)} files"
-        verb = "is" if len(left_out) == 1 else "are"
-        notes.append(f"{count} of {name} {verb} left out: {reasons}{more}.")
+        one = len(left_out) == 1
+        counted = f"1 file of {name} is" if one else f"{len(left_out)} files of {name} are"
+        notes.append(f"{counted} left out: {reasons}{more}.")
     shape = (1 if found.grey else 3, *((height, width) if recipe is None else recipe.size))
     made = {}
     for part, (rows, labels) in splits.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from scotoma.data.dataset import Dataset
 from scotoma.data.decoding import SUFFIXES
 from scotoma.data.encoded import open_encoded
-from scotoma.data.options import ImageOptions
+from scotoma.data.input import ImageOptions
 from scotoma.data.scan import remembered
 from scotoma.utils.errors import InputError
 
@@ -18,6 +19,7 @@ TEST = ("test", "val", "validation")
 """Folders of test images; the first that is there counts."""
 
 
+@dataclass(frozen=True)
 class FolderFiles:
     """Image files of a folder.
 
@@ -26,9 +28,8 @@ class FolderFiles:
         names: their names in it, "test/CLASS/IMAGE"; paths would take four times the memory.
     """
 
-    def __init__(self, folder: Path, names: list[str]):
-        self.folder = folder
-        self.names = names
+    folder: Path
+    names: list[str]
 
     def __len__(self) -> int:
         return len(self.names)

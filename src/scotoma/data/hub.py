@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from scotoma.data.dataset import Dataset
 from scotoma.data.encoded import open_encoded
-from scotoma.data.options import ImageOptions
+from scotoma.data.input import ImageOptions
 from scotoma.data.parquet import LABELS, numbered
 from scotoma.utils.errors import InputError
 from scotoma.utils.optional import require
@@ -20,6 +21,7 @@ TEST = ("test", "validation", "val")
 """Names of test splits; the first that is there counts, else the only split."""
 
 
+@dataclass(frozen=True)
 class HubFiles:
     """Encoded images of splits of a data set, one split after the other.
 
@@ -30,11 +32,10 @@ class HubFiles:
         source: name for errors.
     """
 
-    def __init__(self, tables: dict[str, Any], column: str, labels: Tensor, source: str):
-        self.tables = tables
-        self.column = column
-        self.labels = labels
-        self.source = source
+    tables: dict[str, Any]
+    column: str
+    labels: Tensor
+    source: str
 
     def __len__(self) -> int:
         return sum(map(len, self.tables.values()))

@@ -15,11 +15,7 @@ from scotoma.utils.registry import nearest
 
 
 class Colour:
-    """Grey images with three equal channels.
-
-    Args:
-        split: the grey images.
-    """
+    """Grey images with three equal channels."""
 
     def __init__(self, split: Split):
         self.split, self.labels = split, split.labels
@@ -98,10 +94,9 @@ def matched(data: Dataset, outputs: tuple[str, ...], model: str) -> Dataset:
         return by_number(data, len(outputs), model)
     known = _names(outputs)
     labels = [known.get(_plain(name)) for name in data.classes]
-    fits = [(name, label) for name, label in zip(data.classes, labels, strict=True)]
     used = set(torch.unique(data.test.labels).tolist())
     used |= set() if data.train is None else set(torch.unique(data.train.labels).tolist())
-    unknown = [name for i, (name, label) in enumerate(fits) if label is None and i in used]
+    unknown = [data.classes[i] for i in sorted(used) if labels[i] is None]
     if len(unknown) == len(used):
         note = (
             f"No class of {data.name} has a name that {model} knows ({data.classes[0]!r}, where "
@@ -115,7 +110,7 @@ def matched(data: Dataset, outputs: tuple[str, ...], model: str) -> Dataset:
             f"data {data.name}: {model} knows {len(used) - len(unknown)} of its {len(used)} "
             f"classes by name, but not {unknown[0]!r}; {hint}"
         )
-    goals = [label for i, label in enumerate(labels) if label is not None and i in used]
+    goals = [label for i in sorted(used) if (label := labels[i]) is not None]
     if len(set(goals)) < len(goals):
         twice = next(label for label in goals if goals.count(label) > 1)
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,13 +42,9 @@ def from_memory(data: Images, train: Images | None = None) -> Dataset:
     """
     if data is None:
         raise InputError(f"data: is None; want {KINDS}")
-    splits = [
-        ArraySplit(*_arrays(each, name), name) if each is not None else None
-        for name, each in (("data", data), ("train", train))
-    ]
-    assert splits[0] is not None
-    made = from_splits("data", splits[1], splits[0])
-    return Dataset(source_name(data), made.test, made.train, made.classes, made.sha256)
+    test = ArraySplit(*_arrays(data, "data"), "data")
+    other = None if train is None else ArraySplit(*_arrays(train, "train"), "train")
+    return replace(from_splits("data", other, test), name=source_name(data))
 
 
 def source_name(data: Images) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from scotoma.data.dataset import MOST_CLASSES, Dataset
 from scotoma.data.encoded import open_encoded
-from scotoma.data.options import ImageOptions
+from scotoma.data.input import ImageOptions
 from scotoma.utils.errors import InputError
 
 LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -22,6 +23,7 @@ FEATURES = "huggingface"
 """Key of the metadata in which Hugging Face keeps the names of classes."""
 
 
+@dataclass(frozen=True)
 class TableFiles:
     """Encoded images in a column of a table.
 
@@ -32,11 +34,10 @@ class TableFiles:
         folder: where paths begin.
     """
 
-    def __init__(self, column: pl.Series, labels: Tensor, source: str, folder: Path):
-        self.column = column
-        self.labels = labels
-        self.source = source
-        self.folder = folder
+    column: pl.Series
+    labels: Tensor
+    source: str
+    folder: Path
 
     def __len__(self) -> int:
         return len(self.column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -120,40 +120,39 @@ def settle(model: Function, name: str, images: Tensor, labels: Tensor) -> Settle
         right = {each: _correct(model, each, images, labels) for each in RANGES}
         usual, best = RANGES[0], max(RANGES, key=lambda each: right[each])
         lead = right[best] - right[usual]
+        behind = right[usual] - max(right[each] for each in RANGES[1:])
+
+        def counts(ranges: Iterable[tuple[float, float]]) -> str:
+            return ", ".join(f"{right[each]} in {_written(each)}" for each in ranges)
+
         if best != usual and lead >= max(FEWEST, CLEARLY * len(images)):
             limits = best
-        elif not model.asks or _leads(right):
+        elif not model.asks or behind >= FEWEST:
             limits = usual
         else:
-            counts = ", ".join(f"{right[each]} in {_written(each)}" for each in RANGES)
             raise InputError(
                 f"model {name} does not say which pixels it takes, nor do its answers tell (of "
-                f"{len(images)} images it classifies correctly {counts}); add "
+                f"{len(images)} images it classifies correctly {counts(RANGES)}); add "
                 "value_range=LOW:HIGH, such as 0:255"
             )
         if limits != usual or model.asks:
-            rest = [each for each in RANGES if each != limits]
-            others = ", ".join(f"{right[each]} in {_written(each)}" for each in rest)
+            others = counts([each for each in RANGES if each != limits])
             notes.append(
                 f"The model gets pixels in {_written(limits)}, because it classifies "
                 f"{right[limits]} of {len(images)} images correctly then ({others})."
             )
     outputs = model.outputs
-    if outputs is None:
+    if outputs != "logits":
         answers = _answers(model, limits, images)
-        outputs = kind_of_outputs(answers) or (None if model.asks else "logits")
+        kind, low, high = kind_of_outputs(answers), float(answers.min()), float(answers.max())
+        values = f"model {name} returns values from {low:.3g} to {high:.3g}"
+        if outputs == "probabilities" and kind == "logits":
+            raise InputError(f"{values}, which are no probabilities; say outputs=logits")
+        outputs = outputs or kind or (None if model.asks else "logits")
         if outputs is None:
             raise InputError(
-                f"model {name} returns values from {float(answers.min()):.3g} to "
-                f"{float(answers.max()):.3g} that are neither clearly logits nor clearly "
-                "probabilities; add outputs=logits or outputs=probabilities"
-            )
-    elif outputs == "probabilities":
-        answers = _answers(model, limits, images)
-        if kind_of_outputs(answers) == "logits":
-            raise InputError(
-                f"model {name} returns values from {float(answers.min()):.3g} to "
-                f"{float(answers.max()):.3g}, which are no probabilities; say outputs=logits"
+                f"{values} that are neither clearly logits nor clearly probabilities; add "
+                "outputs=logits or outputs=probabilities"
             )
     return Settled(limits, outputs, tuple(notes))
 
@@ -168,11 +167,6 @@ def kind_of_outputs(answers: Tensor) -> str | None:
     if bool(answers.min() >= 0) and torch.allclose(total, torch.ones_like(total), atol=1e-3):
         return "probabilities"
     return "logits" if float(answers.min()) < 0 or float(answers.max()) > 1 else None
-
-
-def _leads(right: dict[tuple[float, float], int]) -> bool:
-    """Return whether [0, 1] is clearly better than every other range."""
-    return right[RANGES[0]] - max(right[each] for each in RANGES[1:]) >= FEWEST
 
 
 def _correct(model: Function, limits: tuple[float, float], images: Tensor, labels: Tensor) -> int:

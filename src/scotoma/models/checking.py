@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.data.dataset import Dataset
-from scotoma.models.black_box import Function
-from scotoma.models.error_summary import reason
-from scotoma.utils.errors import InputError
+from scotoma.models.black_box import Function, kind_of_outputs
+from scotoma.utils.errors import InputError, reason
 
 PROBE_IMAGES = 32
 SAME_BATCH = 1e-4
@@ -61,10 +60,7 @@ class Checks:
     @property
     def probabilities(self) -> bool:
         """Whether the model returns probabilities."""
-        rows = self.logits.sum(1)
-        return bool(self.logits.min() >= 0) and torch.allclose(
-            rows, torch.ones_like(rows), atol=1e-3
-        )
+        return kind_of_outputs(self.logits) == "probabilities"
 
     @property
     def saturated(self) -> float:

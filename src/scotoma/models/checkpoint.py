@@ -20,8 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from scotoma.models import ARCHITECTURES
 from scotoma.models.defences import DEFENCES
-from scotoma.models.error_summary import reason
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 
 KEY = "scotoma"
 
@@ -200,9 +199,8 @@ def unpickle(path: Path, trust_pickle: bool) -> Any:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # other pickle protocols; an error follows if they matter
+            # of other pickle protocols; an error follows if they matter
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL ([\w.]+)", str(error))

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -95,10 +94,9 @@ class Classifier:
         """
         module, notes = self.module, list(self.notes)
         if isinstance(module, Function):
-            few = Sample(data.test, PROBE_IMAGES)
-            images = few.images(torch.arange(len(few)))
+            images, labels = Sample(data.test, PROBE_IMAGES).read()
             answer(module, self.name, images, data)
-            settled = settle(module, self.name, images, few.labels)
+            settled = settle(module, self.name, images, labels)
             module = module.settled(settled.range, settled.outputs)
             notes += settled.notes
         checks = check(module, self.name, data)
@@ -139,11 +137,8 @@ class Classifier:
                 "answers, or go by its decisions alone."
             )
         elif checks.gradient != "yes":
-            kind = (
-                "No gradient"
-                if checks.gradient == "missing"
-                else f"A gradient of {checks.gradient}"
-            )
+            missing = checks.gradient == "missing"
+            kind = "No gradient" if missing else f"A gradient of {checks.gradient}"
             notes.append(
                 f"{kind} reaches the images from the logits, so attacks by gradient fail on this "
                 "model, which is no sign of robustness."
@@ -186,6 +181,13 @@ class Randomised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.module(images)
+
+
+def own_module(model: nn.Module) -> nn.Module:
+    """Return the user's own module, without `LogProbabilities` and `Randomised` around it."""
+    while isinstance(model, LogProbabilities | Randomised):
+        model = model.module
+    return model
 
 
 def is_randomised(model: nn.Module) -> bool:

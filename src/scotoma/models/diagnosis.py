@@ -69,15 +69,14 @@ def diagnose(model: Classifier, data: Dataset) -> Diagnosis:
     >>> diagnose(load_model(net).checked(digits), digits).at_chance
     True
     """
-    few = Sample(data.test, IMAGES)
-    images, labels = few.images(torch.arange(len(few))), few.labels
+    images, labels = Sample(data.test, IMAGES).read()
     scores = _scores(model.module, images)
     predictions = scores.argmax(1)
     correct = int((predictions == labels).sum())
     chance, lost = _compare(predictions, labels)
     scales = dict(_scales(model.module, images, labels))
     causes = _causes(scores, labels, data, correct, scales)
-    return Diagnosis(correct, len(few), chance, lost, scales, next(causes, ""))
+    return Diagnosis(correct, len(labels), chance, lost, scales, next(causes, ""))
 
 
 def stop_at_chance(model: Classifier, data: Dataset) -> None:
@@ -89,10 +88,8 @@ def stop_at_chance(model: Classifier, data: Dataset) -> None:
     Traceback (most recent call last):
     scotoma.utils.errors.InputError: model Flatten classifies ... of 100 test images ...
     """
-    few = Sample(data.test, IMAGES)
-    images = few.images(torch.arange(len(few)))
-    predictions = _scores(model.module, images).argmax(1)
-    if not _compare(predictions, few.labels)[1]:
+    images, labels = Sample(data.test, IMAGES).read()
+    if not _compare(_scores(model.module, images).argmax(1), labels)[1]:
         return
     seen = diagnose(model, data)
     why = seen.cause or (
@@ -116,18 +113,18 @@ def scale_note(model: Classifier, data: Dataset) -> list[str]:
     """
     if any(isinstance(part, Function) for part in model.module.modules()):
         return []
-    few = Sample(data.test, NOTED)
-    images, labels = few.images(torch.arange(len(few))), few.labels
+    images, labels = Sample(data.test, NOTED).read()
+    n = len(labels)
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
         correct = int((_scores(model.module, images).argmax(1) == labels).sum())
-        ahead = correct + max(FEWEST, CLEARLY * len(few))
-        if ahead > len(few):
+        ahead = correct + max(FEWEST, CLEARLY * n)
+        if ahead > n:
             return []
         best, most = max(_scales(model.module, images, labels), key=lambda each: each[1])
     if most < ahead:
         return []
-    advice = _wanted(best, most, len(few))
-    return [f"The model classifies {correct} of {len(few)} images correctly. {advice}"]
+    advice = _wanted(best, most, n)
+    return [f"The model classifies {correct} of {n} images correctly. {advice}"]
 
 
 def _wanted(scale: str, correct: int, images: int) -> str:

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from scotoma.models.classifier import LogProbabilities, Randomised
-from scotoma.models.error_summary import reason
-from scotoma.utils.errors import InputError
+from scotoma.models.classifier import is_randomised, own_module
+from scotoma.utils.errors import InputError, reason
 from scotoma.utils.registry import nearest
 
 PIXELS = "pixels"
@@ -45,7 +44,7 @@ def features(model: nn.Module, images: Tensor, layer: str | None = None) -> Tens
     if layer == LOGITS:
         with torch.no_grad():
             return model(images).float().flatten(1)
-    module, draws = _unwrap(model)
+    module, draws = own_module(model), DRAWS if is_randomised(model) else 1
     if layer is not None:
         names = [name for name, _ in module.named_modules() if name]
         if layer not in names:
@@ -67,22 +66,13 @@ def default_layer(module: nn.Module, images: Tensor | None = None) -> str:
     Raises:
         InputError: the model has no `nn.Linear`, or none of them runs.
     """
-    module, _ = _unwrap(module)
+    module = own_module(module)
     if images is not None:
         return f"input of {_read(module, images, None)[0]}"
     names = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     if not names:
         raise InputError(f"the model has no nn.Linear layer with features; {ELSE}")
     return f"input of {names[-1]}"
-
-
-def _unwrap(module: nn.Module) -> tuple[nn.Module, int]:
-    """Return the user's own module, and the number of draws that are averaged."""
-    draws = 1
-    while isinstance(module, LogProbabilities | Randomised):
-        draws = DRAWS if isinstance(module, Randomised) else draws
-        module = module.module
-    return module, draws
 
 
 def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models.black_box import Function, is_black_box
 from scotoma.models.checking import Checks, check, device
-from scotoma.models.classifier import Classifier, LogProbabilities, Randomised
+from scotoma.models.classifier import Classifier, LogProbabilities, own_module
 from scotoma.models.diagnosis import Diagnosis, diagnose
 from scotoma.models.features import default_layer
 from scotoma.models.preparation import Prepared
@@ -46,7 +47,7 @@ def inspect(model: Classifier, data: Dataset, threat: Threat | None = None) -> d
     '650 in 2 tensors'
     """
     checked = model.checked(data)
-    module = _inner(checked.module)
+    module = own_module(checked.module)
     checks = check(module, model.name, data)
     seen = diagnose(checked, data)
     block = {
@@ -93,13 +94,6 @@ def _to_fix(
         )
     if model.input is not None and model.input.size != data.shape[1:]:
         yield f"Images are resized inside the model, from {_sides(data.shape[1:])} pixels."
-
-
-def _inner(module: nn.Module) -> nn.Module:
-    """Return the user's own module."""
-    while isinstance(module, LogProbabilities | Randomised):
-        module = module.module
-    return module
 
 
 def _parameters(module: nn.Module) -> str:
@@ -174,15 +168,14 @@ def _layers(module: nn.Module, image: Tensor) -> dict[str, int]:
         parts |= {f"{name}.{child}": part for child, part in inside.items()}
     sizes: dict[str, int] = {}
 
-    def note(name: str, value: object) -> None:
+    def note(name: str, _module: nn.Module, _inputs: object, value: object) -> None:
         if isinstance(value, Tensor) and value.ndim and len(value) == 1:
             sizes[name] = value.numel()
 
     handles = []
     try:
         for name, part in parts.items():
-            hook = lambda _m, _a, value, name=name: note(name, value)  # noqa: E731
-            handles.append(part.register_forward_hook(hook))
+            handles.append(part.register_forward_hook(partial(note, name)))
         with torch.no_grad():
             module(image)
     except RuntimeError:  # TorchScript modules take no hooks
@@ -190,17 +183,16 @@ def _layers(module: nn.Module, image: Tensor) -> dict[str, int]:
     finally:
         for handle in handles:
             handle.remove()
-    names = list(sizes)
-    return {name: sizes[name] for name in names[-LAYERS:]}
+    return dict(list(sizes.items())[-LAYERS:])
 
 
 def _speed(module: nn.Module, data: Dataset) -> str:
     images = data.test.images(torch.arange(min(BATCH, len(data.test)))).to(device(module))
 
-    def rate(one_pass: object) -> float:
+    def rate(one_pass: Callable[[], None]) -> float:
         begin, passes = time.perf_counter(), 0
         while time.perf_counter() - begin < TIMED and passes < 20:
-            one_pass()  # type: ignore[operator]
+            one_pass()
             passes += 1
         return passes * len(images) / (time.perf_counter() - begin)
 

@@ -22,7 +22,7 @@ def strided(shape: Shape, classes: int) -> nn.Sequential:
     2352
     """
     channels, *sides = at_least(SMALLEST, shape, "judge-strided")
-    down, across = (_half(_half(side)) for side in sides)
+    down, across = (-(-side // 4) for side in sides)
     return sequence(
         Standardise(),
         *_normalised(channels, 24, 5, nn.ELU, stride=2),
@@ -82,7 +82,3 @@ def _normalised(
 ) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
     return convolution, nn.BatchNorm2d(outputs), activation()
-
-
-def _half(side: int) -> int:
-    return -(-side // 2)

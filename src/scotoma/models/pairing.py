@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.data.matching import by_number, in_colour, matched
+from scotoma.models.checking import device
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import DEFENDED, ModelLike, load_model
 from scotoma.utils.errors import InputError
@@ -73,8 +73,7 @@ def fitted(data: Dataset, model: Classifier) -> Dataset:
     >>> fitted(scotoma.load_data("digits"), model).shape
     (3, 8, 8)
     """
-    device = next(chain(model.module.parameters(), model.module.buffers()), torch.empty(0)).device
-    first = data.test.images(torch.arange(1)).to(device)
+    first = data.test.images(torch.arange(1)).to(device(model.module))
     outputs = _outputs(model.module, first)
     if outputs is None and data.shape[0] == 1:
         outputs = _outputs(model.module, first.repeat(1, 3, 1, 1))

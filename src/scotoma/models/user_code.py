@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from scotoma.models.error_summary import reason
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 from scotoma.utils.registry import nearest
 
 _neighbours: dict[str, Path] = {}

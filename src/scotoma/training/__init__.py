@@ -14,10 +14,10 @@ RECIPES = Table(
     {
         "natural": "training.natural:Natural",
         "pgd": "training.madry:PGDTraining",
-        "pgd-shifted": "training.shifted:ShiftedTraining",
-        "pgd-composed": "training.composed:ComposedTraining",
+        "pgd-shifted": "training.transformed:ShiftedTraining",
+        "pgd-composed": "training.transformed:ComposedTraining",
         "igd": "training.igd:InputGradientDistillation",
-        "n-fgsm": "training.n_fgsm:NoiseFGSM",
+        "n-fgsm": "training.single_step:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",
         "step-ll": "training.single_step:StepLLTraining",
         "rand-fgsm": "training.single_step:RandFGSMTraining",

@@ -11,9 +11,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from scotoma.models.classifier import Classifier
-from scotoma.models.error_summary import reason
 from scotoma.training.madry import PGDTraining
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 
 
 @dataclass(frozen=True)

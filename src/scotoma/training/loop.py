@@ -21,7 +21,6 @@ from scotoma.execution.store import write_whole
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.classifier import Classifier
-from scotoma.models.error_summary import reason
 from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order
@@ -30,7 +29,7 @@ from scotoma.training.options import check, make, options_of
 from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
 from scotoma.utils.device import autocast, default_device, keep_memory
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 from scotoma.utils.registry import nearest
 from scotoma.utils.threads import warn_of_spinning
 

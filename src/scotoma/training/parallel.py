@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from scotoma.execution.ranks import Group, ranks
-from scotoma.models.error_summary import reason
 from scotoma.training.recipe import Recipe
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 
 PATIENCE = timedelta(days=1)
 """Longest wait for other ranks. `torchrun` notices lost ones; the first may work alone for long."""

@@ -1,4 +1,9 @@
-"""Errors that a user can correct."""
+"""Errors that a user can correct, and those of other libraries cut to one line."""
+
+from __future__ import annotations
+
+LONGEST = 200
+"""Characters of an error of another library."""
 
 
 class InputError(ValueError):
@@ -14,3 +19,18 @@ class InputError(ValueError):
     ...     print(error)
     unknown norm 'lnf' in the threat; did you mean 'linf'?
     """
+
+
+def reason(error: BaseException) -> str:
+    """Return the line of an exception's text that names the cause; its type if it has no text.
+
+    This is the first line, except in TorchScript errors, which begin with a stack trace.
+
+    >>> reason(ValueError("no such layer"))
+    'no such layer'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    line = (lines or [type(error).__name__])[0]
+    if "TorchScript" in line and len(lines) > 1:
+        line = lines[-1].removeprefix("RuntimeError: ")
+    return line if len(line) <= LONGEST else line[: LONGEST - 3] + "..."

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.oracle import PerImage
-from scotoma.models.error_summary import reason
 from scotoma.models.modes import evaluating
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 from scotoma.utils.inference import ordinary, ordinary_module, outside_inference_mode
 
 OUTSIDE = 1e-4

@@ -15,10 +15,9 @@ from torch import nn
 
 from scotoma.models.checkpoint import file_format, load_checkpoint, unpickled_model
 from scotoma.models.classifier import Classifier
-from scotoma.models.error_summary import reason
 from scotoma.models.sources.opening import Opening
 from scotoma.models.user_code import importing_from
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 
 
 def file(rest: str, opening: Opening) -> Classifier:

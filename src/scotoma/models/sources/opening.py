@@ -14,8 +14,7 @@ from torch import nn
 
 from scotoma.data.dataset import Dataset
 from scotoma.models.checkpoint import fit_weights, read_weights
-from scotoma.models.error_summary import reason
-from scotoma.utils.errors import InputError
+from scotoma.utils.errors import InputError, reason
 
 Outputs = Literal["logits", "probabilities"]
 Range = tuple[float, float]

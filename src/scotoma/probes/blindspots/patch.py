@@ -35,7 +35,7 @@ from scotoma.results.provenance import machine
 from scotoma.results.report import Report, read_report
 from scotoma.results.saved import save_finding
 from scotoma.training.loop import Epoch, Schedule, train
-from scotoma.training.patched import Patched
+from scotoma.training.transformed import Patched
 from scotoma.transforms.composition import Composition
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
