@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -85,21 +85,15 @@ class BlackBox(Function):
         return super().forward(images)
 
 
-class Settled(NamedTuple):
-    """What was found out about a black box on some images."""
-
-    range: tuple[float, float]
-    outputs: str
-    notes: tuple[str, ...]
-
-
 def is_black_box(model: nn.Module) -> bool:
     """Return whether a model is a black box, or contains one."""
     return any(isinstance(part, BlackBox) for part in model.modules())
 
 
-def settle(model: Function, name: str, images: Tensor, labels: Tensor) -> Settled:
-    """Find out which range a black box takes and what it returns, where nobody said.
+def settle(
+    model: Function, name: str, images: Tensor, labels: Tensor
+) -> tuple[Function, list[str]]:
+    """Return a black box with the range and outputs found out where nobody said, and notes.
 
     The range is the one of `RANGES` in which it classifies clearly more images correctly than in
     [0, 1]. Outputs are probabilities if they are not negative and add up to 1, and logits if some
@@ -154,7 +148,7 @@ def settle(model: Function, name: str, images: Tensor, labels: Tensor) -> Settle
                 f"{values} that are neither clearly logits nor clearly probabilities; add "
                 "outputs=logits or outputs=probabilities"
             )
-    return Settled(limits, outputs, tuple(notes))
+    return model.settled(limits, outputs), notes
 
 
 def kind_of_outputs(answers: Tensor) -> str | None:

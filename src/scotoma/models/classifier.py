@@ -96,9 +96,8 @@ class Classifier:
         if isinstance(module, Function):
             images, labels = Sample(data.test, PROBE_IMAGES).read()
             answer(module, self.name, images, data)
-            settled = settle(module, self.name, images, labels)
-            module = module.settled(settled.range, settled.outputs)
-            notes += settled.notes
+            module, found = settle(module, self.name, images, labels)
+            notes += found
         checks = check(module, self.name, data)
         if checks.logits.shape[1] > len(data.classes):
             notes.append(

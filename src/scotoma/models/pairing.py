@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +42,18 @@ def load_pair(
     >>> model.name, data.name
     ('Sequential', 'digits')
     """
-    load = partial(
-        load_model,
+    loaded = None
+    if str(model).startswith(DEFENDED):  # its fitting needs the training images
+        loaded = load_data(data, root, **images)
+    classifier = load_model(
         model,
         weights,
         trust_pickle=trust_pickle,
+        data=loaded,
         value_range=value_range,
         outputs=outputs,
     )
-    if str(model).startswith(DEFENDED):  # its fitting needs the training images
-        loaded = load_data(data, root, **images)
-        return load(data=loaded), loaded
-    classifier = load()
-    return classifier, load_data(data, root, model=classifier.input, **images)
+    return classifier, loaded or load_data(data, root, model=classifier.input, **images)
 
 
 def fitted(data: Dataset, model: Classifier) -> Dataset:

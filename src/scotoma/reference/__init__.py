@@ -132,9 +132,7 @@ def reference(
     Args:
         name: a name of `REFERENCES`.
         data: data that the model and its sources are trained on.
-        folder: where files are looked for first and new ones are written; None is the user's cache.
-        progress: where progress is shown.
-        say: called with a line about how long a training will take, before it begins.
+        folder, progress, say: as in `fetch`.
     """
     fetch([name], lambda _: data, folder=folder, progress=progress, say=say)
     return load_model(str(find(name, folder)))

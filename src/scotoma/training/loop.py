@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
@@ -152,9 +152,8 @@ def train(
         model.to(device)  # the images that it stores came from the CPU
         schedule = replace(schedule, epochs=0)
     weights = list(model.parameters()) or [torch.zeros(0)]  # an optimizer wants some
-    optimizer = OPTIMIZERS[schedule.optimizer](
-        weights, lr=schedule.peak, weight_decay=schedule.decay
-    )
+    kind = OPTIMIZERS[schedule.optimizer]
+    optimizer = kind(weights, lr=schedule.peak, weight_decay=schedule.decay)
     identity = {
         "recipe": recipe if isinstance(recipe, str) else type(recipe).__name__,
         "options": options_of(adversary),
@@ -172,8 +171,8 @@ def train(
     content = team.broadcast(partial(resumption.content, checkpoint))
     history = resumption.resume(content, checkpoint, identity, model, optimizer)
     step_loss = team.parallel(Step(model, adversary), strays=start is not None)
-    together = len(data.classes) if getattr(adversary, "balanced", False) else 1
-    size = batch_size(adversary, schedule, len(data.classes))
+    classes, balanced = len(data.classes), getattr(adversary, "balanced", False)
+    size = batch_size(adversary, schedule, classes)
     batches = math.ceil(len(data.train) / size)
     tested = min(getattr(adversary, "evaluated", IMAGES), len(data.test))
     judge = partial(
@@ -192,13 +191,16 @@ def train(
     for epoch in range(len(history), schedule.epochs):
         generator = torch.Generator().manual_seed(hash((seed, epoch)) & 0x7FFFFFFF)
         starts = torch.Generator(device).manual_seed(team.seed(seed, epoch, 1))
-        order = _order(adversary, data, size, generator)
+        if balanced:
+            order = balanced_order(data.train.labels, classes, size, generator)
+        else:
+            order = torch.randperm(len(data.train), generator=generator)
         # for layers that draw random numbers: the same after a resumption
         torch.manual_seed(team.seed(seed, epoch, 2))
         model.train()
         losses = []
         for batch, whole in enumerate(order.split(size)):
-            indices, share = team.share(whole, together)
+            indices, share = team.share(whole, classes if balanced else 1)
             done = epoch * batches + batch
             for group in optimizer.param_groups:
                 group["lr"] = schedule.rate(done / total)
@@ -222,14 +224,13 @@ def train(
             )
         team.average_statistics(model)
         measured = judge()
-        warning = overfitting(history, measured)
         first = history[0].first if history else float(means[0])
         history.append(
             Epoch(
                 **asdict(measured),
                 epoch=epoch + 1,
                 loss=loss,
-                overfitting=warning,
+                overfitting=overfitting(history, measured),
                 first=first,
                 diverged=divergence(loss if first is None else first, loss),
             )
@@ -249,7 +250,7 @@ def train(
         return model
     card = identity | {
         "shape": data.shape,
-        "classes": len(data.classes),
+        "classes": classes,
         **asdict(final),
         **({"processes": team.world} if team.world > 1 else {}),
         "overfitting": next((line.overfitting for line in history if line.overfitting), None),
@@ -277,14 +278,6 @@ def batch_size(recipe: Any, schedule: Schedule, classes: int) -> int:
             f"want {classes} or more"
         )
     return schedule.batch // classes * classes
-
-
-def _order(recipe: Recipe, data: Dataset, size: int, generator: torch.Generator) -> Tensor:
-    """Return the order of the training images in an epoch."""
-    assert data.train is not None
-    if not getattr(recipe, "balanced", False):
-        return torch.randperm(len(data.train), generator=generator)
-    return balanced_order(data.train.labels, len(data.classes), size, generator)
 
 
 def _begin(arch: str | None, data: Dataset, start: Classifier | None) -> nn.Module:

@@ -1,12 +1,6 @@
 """Broken defences, to test an audit on: grouped by what they change, one line here a name.
 
 Each wraps any network from images (n, c, h, w) in [0, 1] to logits, as its authors' code would.
-
->>> import torch
->>> from scotoma.models.defences import defend
->>> network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
->>> defend("input-quantisation", network)(torch.rand(3, 1, 2, 2)).shape
-torch.Size([3, 2])
 """
 
 from __future__ import annotations

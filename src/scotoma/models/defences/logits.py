@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+import scipy.linalg
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -129,10 +131,7 @@ def hadamard(size: int) -> Tensor:
     >>> hadamard(2).tolist()
     [[1.0, 1.0], [1.0, -1.0]]
     """
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, -1.0]]), matrix)
-    return matrix
+    return torch.from_numpy(scipy.linalg.hadamard(size, np.float32))
 
 
 class ErrorCorrectingCode(Defence):

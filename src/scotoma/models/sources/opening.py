@@ -23,14 +23,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Opening:
-    """How a model is opened.
-
-    Args:
-        weights: file of safetensors or a saved state dict, for a module that code builds.
-        trust: whether to open files that can run code.
-        data: data set on whose training images a defence is fitted.
-        range: values of black and white that a black box takes; None means that it is found out.
-        outputs: what a black box returns; None means that it is found out.
+    """How a model is opened, as the arguments of `load_model` say.
 
     >>> Opening.of(value_range="0:255").range
     (0.0, 255.0)

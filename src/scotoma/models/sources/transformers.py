@@ -20,15 +20,10 @@ from scotoma.models.preparation import Prepared
 from scotoma.models.sources.opening import Opening, library, one_line
 from scotoma.utils.errors import InputError
 
-RESAMPLE: dict[int, Interpolation] = {
-    0: "nearest",
-    1: "lanczos",
-    2: "bilinear",
-    3: "bicubic",
-    4: "box",
-    5: "hamming",
-}
-"""Pillow's numbers of its filters."""
+RESAMPLE: tuple[Interpolation, ...] = (
+    *("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"),
+)
+"""Filters in the order of Pillow's numbers."""
 WARPED = 384
 """Side from which ConvNeXt's processor no longer crops."""
 TOLERANCE = 3 / 255
@@ -85,7 +80,7 @@ def _prepared(network: nn.Module, processor: Any, channels: int, spec: str) -> P
     read = _read_spec(processor, spec)
     with one_line(spec):
         black, *pure = (
-            _processed(processor, _plain(read.size, channels, bright))
+            _processed(processor, read.size, channels, bright)
             for bright in (None, *range(channels))
         )
     gains = np.stack(pure) - black  # gains[i, j]: channel j of the network by channel i of images
@@ -145,16 +140,13 @@ def _sizes(processor: Any, name: str) -> dict[str, Any]:
     return {"short": read["shortest_edge"]} if read["shortest_edge"] else {}
 
 
-def _plain(size: tuple[int, int], channels: int, bright: int | None) -> np.ndarray:
-    """Return a black image, uint8 (h, w, c), with one channel white."""
+def _processed(
+    processor: Any, size: tuple[int, int], channels: int, bright: int | None
+) -> np.ndarray:
+    """Return the middle of a processed black image with one channel white, float64 (channels,)."""
     image = np.zeros((*size, channels), np.uint8)
     if bright is not None:
         image[:, :, bright] = 255
-    return image
-
-
-def _processed(processor: Any, image: np.ndarray) -> np.ndarray:
-    """Return what the processor makes of the middle of a plain image, float64 (channels,)."""
     values = _run(processor, image)
     return values[:, values.shape[1] // 2, values.shape[2] // 2].astype(np.float64)
 
