@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,7 @@ from scotoma.models.preparation import Prepared
 from scotoma.models.sources.opening import Opening, library, one_line
 from scotoma.utils.errors import InputError
 
-RESAMPLE: tuple[Interpolation, ...] = (
-    *("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"),
-)
+RESAMPLE: Sequence[Interpolation] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Filters in the order of Pillow's numbers."""
 WARPED = 384
 """Side from which ConvNeXt's processor no longer crops."""
