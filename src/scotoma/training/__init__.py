@@ -16,6 +16,7 @@ RECIPES = Table(
         "pgd": "training.madry:PGDTraining",
         "pgd-shifted": "training.transformed:ShiftedTraining",
         "pgd-composed": "training.transformed:ComposedTraining",
+        "pgd-consistent": "training.consistent:ConsistentTraining",
         "igd": "training.igd:InputGradientDistillation",
         "n-fgsm": "training.single_step:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",

@@ -15,7 +15,7 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
 COUNTS = ("groups", "projections", "steps")
-ABOVE_ZERO = ("gamma", "step")
+ABOVE_ZERO = ("gamma", "step", "temperature")
 FROM_ZERO = ("alpha", "beta", "noise", "weight")
 FRACTIONS = ("reach", "share", "smoothing", "white")
 PARTS = ("lowest", "warmup")
