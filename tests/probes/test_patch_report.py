@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 
 import polars as pl
+import torch
 
 from scotoma.claim import Threat
 from scotoma.execution.run import Transform
 from scotoma.probes.blindspots.patch_report import Comparison, describe
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.results.finding import Finding
+from scotoma.training.pool import Pool
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 
@@ -70,3 +72,20 @@ def test_each_rate_has_its_own_number_of_images():
     assert (numbers["n"], numbers["n_accuracy"]) == (200, N)
     assert numbers["n_base_success_before"] == numbers["n_worst_trained_success_after"] == 200
     assert (row["n_accuracy"], row["n_success_before"], row["n_success_after"]) == (N, 200, 140)
+
+
+def made(success: float, attacked: int) -> Finding:
+    row = {"images": "generated", "n": 200, "accuracy": 0.99, "attacked": attacked}
+    sets = [{"images": "the test set"}, row | {"success_eps": success}]
+    return Finding("generated", "?", "weak", ".", ".", tables={"sets": sets})
+
+
+def test_generated_images_are_told_before_and_after():
+    pool = Pool(torch.zeros(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), "images of a flow")
+    rows = [compared(None, 10, 0, False), CLOSED]
+    finding = describe(rows, [], "strong", pool, (made(0.6, 190), made(0.1, 180)))
+    assert "goes from 60.0% (n = 190) to 10.0% (n = 180)" in finding.headline
+    assert finding.numbers["generated_success_eps_after"] == 0.1
+    assert finding.numbers["generated_attacked_before"] == 190
+    assert "Trained on: 3 images of a flow." in finding.notes[-1]
+    assert "generated" not in described(CLOSED).headline

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.training.pool import Pool
 from scotoma.training.transformed import Patched
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
@@ -71,3 +72,32 @@ def test_every_spot_is_drawn_and_the_loss_is_the_mean_of_the_batch(grey, linear_
         expected = nn.functional.cross_entropy(linear_grey(together), labels)
         assert torch.isclose(loss, expected, atol=1e-5)
     assert drawn == set(spots)
+
+
+def test_images_of_a_pool_join_every_batch_with_their_labels(grey, linear_grey):
+    images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.linspace(0.2, 0.8, 50)
+    pool = Pool(
+        levels.view(-1, 1, 1, 1).expand(-1, *images.shape[1:]).clone(),
+        labels[:1].repeat(50),
+        "greys",
+    )
+    rows = {row for _ in range(30) for row in pool.drawn(5, generator)[0][:, 0, 0, 0].tolist()}
+    assert len(rows) > 40
+    model = Recorder(linear_grey)
+    loss = Patched(THREAT, (), pool)(model, images, labels, 0.9, torch.Generator().manual_seed(0))
+    stay, joined = model.seen
+    assert len(stay) == 20
+    assert len(joined) == 5
+    assert distance(joined, joined.mean((1, 2, 3), keepdim=True)) <= 2 * THREAT.eps + TOLERANCE
+    alone = Patched(THREAT, ())(linear_grey, images, labels, 0.9, torch.Generator().manual_seed(0))
+    of_pool = nn.functional.cross_entropy(linear_grey(joined), labels[:1].repeat(5))
+    torch.testing.assert_close(loss, 0.8 * alone + 0.2 * of_pool, rtol=1e-3, atol=0)
+
+
+def test_a_pool_is_named_by_its_content():
+    images, labels = torch.zeros(2, 1, 4, 4), torch.tensor([0, 1])
+    named = repr(Pool(images, labels, "images of a flow"))
+    assert named == repr(Pool(images.clone(), labels.clone(), "images of a flow"))
+    assert named != repr(Pool(images, labels.flip(0), "images of a flow"))

@@ -10,6 +10,7 @@ import typer
 from scotoma.cli.app import (
     Data,
     DataRoot,
+    GeneratorOption,
     Model,
     Seed,
     TrustPickle,
@@ -171,6 +172,14 @@ def patch(
         str | None,
         typer.Option(help="Transforms to search; see `scotoma list transforms` [default: all]."),
     ] = None,
+    generated: Annotated[
+        bool,
+        typer.Option(
+            "--generated",
+            help="Also learn from valid images of a generator, and measure others of it.",
+        ),
+    ] = False,
+    generator: GeneratorOption = None,
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs of fine-tuning [default: 3, more on small data]."),
@@ -190,6 +199,7 @@ def patch(
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.probes.blindspots.patch import patch as close
     from scotoma.probes.blindspots.patch import patched_file
+    from scotoma.probes.generated.probe import Generated
     from scotoma.training.loop import Schedule
     from scotoma.transforms import TRANSFORMS
 
@@ -204,6 +214,7 @@ def patch(
             epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate
         ),
         search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
+        generated=Generated(generator) if generated or generator else None,
         half=half,
         progress=shown(),
         log=log_epoch,

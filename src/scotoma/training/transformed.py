@@ -12,6 +12,7 @@ from torch.nn import Module
 
 from scotoma.claim import Threat
 from scotoma.training.madry import PGDTraining
+from scotoma.training.pool import POOLED, Pool
 from scotoma.transforms.composition import Composition
 from scotoma.transforms.control import contrast
 from scotoma.transforms.scale_shift import ScaleShift
@@ -33,7 +34,8 @@ class Patched:
 
     Args:
         threat: the ball to be robust in.
-        spots: the transforms, images to images.
+        spots: the transforms, images to images; none leaves every image as it is.
+        pool: images that join each batch, `POOLED` as many; None adds none.
         share: fraction of each batch that is transformed.
         steps: PGD steps for each batch.
         warmup: fraction of the training over which the ball around transformed images grows. Around
@@ -42,6 +44,7 @@ class Patched:
 
     threat: Threat
     spots: tuple[Callable[[Tensor], Tensor], ...]
+    pool: Pool | None = None
     share: float = 0.5
     steps: int = 7
     warmup: float = 0.3
@@ -49,12 +52,16 @@ class Patched:
     def __call__(
         self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        moved, device = round(self.share * len(images)), generator.device
+        moved = round(self.share * len(images)) if self.spots else 0
+        device = generator.device
         parts = [Part(images[moved:], labels[moved:], 1.0, 1e-3)]
         if moved:
             drawn = torch.randint(len(self.spots), (1,), generator=generator, device=device)
             spot = self.spots[int(drawn)]
             parts.append(Part(spot(images[:moved]), labels[:moved], contrast(spot), self.warmup))
+        if self.pool is not None:
+            joined = self.pool.drawn(max(1, round(POOLED * len(images))), generator)
+            parts.append(Part(*joined, 1.0, self.warmup))
         return scaled_loss(parts, self.threat, self.steps, model, progress, generator)
 
 

@@ -28,6 +28,7 @@ from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.patch_report import Comparison, is_blind
 from scotoma.probes.blindspots.transformed import Scout, TransformedSet, contrast_shift
+from scotoma.probes.generated.probe import Generated
 from scotoma.report.publishing import publish
 from scotoma.results import comparison
 from scotoma.results.comparison.audits import of_run, pair
@@ -35,6 +36,7 @@ from scotoma.results.provenance import machine
 from scotoma.results.report import Report, read_report
 from scotoma.results.saved import save_finding
 from scotoma.training.loop import Epoch, Schedule, train
+from scotoma.training.pool import Pool
 from scotoma.training.transformed import Patched
 from scotoma.transforms.composition import Composition
 from scotoma.utils.errors import InputError
@@ -42,6 +44,8 @@ from scotoma.utils.progress import Progress, Silent
 
 NEAR = 30
 """Random neighbours of a composition that a network is trained on beside it."""
+POOL = 10_000
+"""Images that a generator makes for the training."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ def patch(
     *,
     schedule: Schedule,
     search: BlindSpotMap | None = None,
+    generated: Generated | None = None,
     steps: int = 7,
     half: bool = False,
     progress: Progress | None = None,
@@ -114,7 +119,8 @@ def patch(
 
     Both models are searched for blind spots in every family of `search`. The new model is trained
     on those of scale-shift and on the composition found, so the other families show whether blind
-    spots only moved there.
+    spots only moved there. With `generated` it also learns from valid images of a generator, and
+    both models are measured on other images of it.
     The call writes `patched_file` (the new model), OUT/after (its run) and OUT/report.html:
     the blind spots before and after, and both runs compared image by image. Images, seed and attack
     are those of the audit, whose work is reused. An interrupted call can be repeated and continues.
@@ -127,6 +133,7 @@ def patch(
         out: the folder to write.
         schedule: the schedule of the fine-tuning.
         search: families and resolution of the search; None is `BlindSpotMap()`.
+        generated: the probe whose generator makes further images to learn from; None: none.
         steps: PGD steps for each batch.
         half: store float16 weights.
         progress: progress bars; None shows none.
@@ -137,8 +144,8 @@ def patch(
         The report of the comparison.
 
     Raises:
-        InputError: the folder holds no audit of this model on this data, or the model has no
-            blind spot to train on.
+        InputError: the folder holds no audit of this model on this data, the model has no blind
+            spot to train on and no generator is given, or the generator makes too few valid images.
     """
     started, clock, group = datetime.now(UTC), time.monotonic(), ranks()
     progress, search = progress or Silent(), search or BlindSpotMap()
@@ -159,16 +166,20 @@ def patch(
 
     with ExitStack() as locks:
         run = begin(model, run_folder)
+        pool = None
+        if generated is not None:
+            generated = generated.prepare(run.claim)
+            pool = _pool(generated, run)
         before = Searched.of(run, settings, search)
         blind = before.blind()
-        if not blind:
+        if not blind and pool is None:
             raise InputError(
                 f"{run_folder}: the audit search finds no blind spot of scale-shift, nor a "
                 f"composed one, in {model.name}, so there is nothing to train on"
             )
         path = patched_file(out, model)
         if group.leads and not path.exists():
-            recipe = Patched(threat, blind, steps=steps)
+            recipe = Patched(threat, blind, pool, steps=steps)
             batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
             with progress.bar("fine-tuning", batches) as advance:
                 train(
@@ -191,10 +202,15 @@ def patch(
         new = begin(_load(path, model), out / "after")
         after = Searched.of(new, settings, search)
         rows, attack = list(_compared(before, after, blind)), settings.attack
+        made = [generated.measure(each.claim, each, settings) for each in (run, new) if generated]
     if group.leads:
         ledgers = run.ledger, new.ledger
+        shown = [conclude(ledger) for conclude, ledger in zip(made, ledgers, strict=False)]
         findings = [
-            patch_report.describe([each.told_by(*ledgers) for each in rows], blind, attack),
+            patch_report.describe(
+                [each.told_by(*ledgers) for each in rows], blind, attack, pool, shown
+            ),
+            *shown[1:],
             *comparison.findings(pair([of_run(run), of_run(new)]), data),
             map_report.describe(
                 after.result, search.question, new, attack, search.steps, new.ledger
@@ -227,6 +243,25 @@ def patch(
     report = read_report(out)
     group.leave()
     return report
+
+
+def _pool(generated: Generated, run: Run) -> Pool:
+    """Return valid images to learn from, others than those that are measured."""
+    with run.progress.bar("generating images to learn from", 1) as advance:
+        made = generated.valid_images(run.claim, run, POOL, run.seed + 1)
+        advance(1)
+    if made is None:
+        raise InputError(
+            f"generator=None: there is no generator of {run.claim.data.name}, or no training "
+            "images for the networks that judge its images; give a file or file.py:function"
+        )
+    images, labels, name = made
+    if 2 * len(labels) < POOL:
+        raise InputError(
+            f"generator={name}: only {len(labels):,} of {POOL:,} images are valid "
+            "(docs/generated.md); want at least half"
+        )
+    return Pool(images, labels, f"images of {name}")
 
 
 def patched_file(out: Path, model: Classifier) -> Path:

@@ -11,6 +11,7 @@ from scotoma.probes.blindspots.definition import FALL, LIMITS, SCALED, blind
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
+from scotoma.training.pool import Pool
 from scotoma.utils.stats import Rate
 
 LISTED = 8
@@ -43,8 +44,22 @@ def is_blind(each: TransformedSet, base: TransformedSet) -> bool:
     return each.is_harmless(base) and blind(base, [each])[0]
 
 
-def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack: str) -> Finding:
-    """Return the finding; the first comparison is that of the test set itself."""
+def describe(
+    rows: Sequence[Comparison],
+    trained_on: Sequence[Transform],
+    attack: str,
+    pool: Pool | None = None,
+    generated: Sequence[Finding] = (),
+) -> Finding:
+    """Return the finding.
+
+    Args:
+        rows: comparisons, that of the test set itself first.
+        trained_on: the transforms of the training.
+        attack: the audit attack.
+        pool: generated images of the training, if any.
+        generated: findings of the probe `generated` before and after, if there is a pool.
+    """
     base, rest = rows[0], rows[1:]
     trained = [each for each in rest if each.trained]
     others = [each for each in rest if not each.trained]
@@ -53,7 +68,7 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
         question=QUESTION,
         verdict=_verdict(base, trained, others),
         rule=RULE,
-        headline=_headline(base, trained, others),
+        headline=_headline(base, trained, others) + _on_generated(generated),
         numbers={
             "n": len(base.before.records),
             "n_accuracy": base.before.accuracy.n,
@@ -67,6 +82,11 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
                     ("worst_other_success", _worst(others, base)),
                 )
                 for key, value in _both(name, worst, lambda s: s.success_scaled, True).items()
+            },
+            **{
+                f"generated_{name}_{when}": value
+                for when, each in zip(("before", "after"), generated, strict=False)
+                for name, value in _made(each).items()
             },
         },
         tables={"changes": [_row(each, base) for each in rows]},
@@ -89,9 +109,33 @@ def describe(rows: Sequence[Comparison], trained_on: Sequence[Transform], attack
             "Success rates are over the images that each model classifies correctly after the "
             "transform (n_success); accuracy is over all test images that were classified "
             "(n_accuracy).",
-            f"Trained on: {'; '.join(map(str, trained_on[:LISTED]))}{_more(trained_on)}.",
+            f"Trained on: {'; '.join([*map(str, trained_on[:LISTED]), *_pooled(pool)])}"
+            f"{_more(trained_on)}.",
         ),
     )
+
+
+def _pooled(pool: Pool | None) -> list[str]:
+    return [] if pool is None else [f"{len(pool.labels):,} {pool.name}"]
+
+
+def _on_generated(findings: Sequence[Finding]) -> str:
+    """Return a sentence about generated images, "" where none were learnt from."""
+    if not findings:
+        return ""
+    before, after = (
+        f"{made['success_eps']:.1%} (n = {made['attacked']})" for made in map(_made, findings)
+    )
+    return (
+        " On valid generated images, others than those of the training, the attack success rate "
+        f"at eps goes from {before} to {after}."
+    )
+
+
+def _made(finding: Finding) -> Row:
+    """Return the rates on valid generated images."""
+    row = finding.tables["sets"][1]
+    return {name: row[name] for name in row if name != "images"}
 
 
 def _more(trained_on: Sequence[Transform]) -> str:

@@ -98,10 +98,8 @@ class Generated(Probe):
         return {"generator": {"name": loaded.name, "sha256": loaded.identity}}
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        generator = self.generator
-        if generator is None:
-            generator = default_generator(claim, run)
-        if generator is None:
+        loaded = self._generator(claim, run)
+        if loaded is None:
             return self._not_applicable(
                 f"No generator of {claim.data.name}. Train one (`scotoma train abs --data "
                 f"{claim.data.name}`, or recipe generator) or write a sampler, and give it as "
@@ -113,7 +111,6 @@ class Generated(Probe):
                 f"Data {claim.data.name} has no training split, or too small images, to train "
                 "networks that judge which images are valid."
             )
-        loaded = load_generator(generator)  # type: ignore[arg-type]
         made, latents = self._made(claim, run, loaded, oracle)
         valid = made.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < FEWEST:
@@ -145,6 +142,32 @@ class Generated(Probe):
             claim.data.classes,
         )
         return partial(report.describe, self.question, settings.attack, measured, self.broken)
+
+    def valid_images(
+        self, claim: Claim, run: Run, count: int, seed: int
+    ) -> tuple[Tensor, Tensor, str] | None:
+        """Return generated images that the oracle accepts, to learn from.
+
+        Args:
+            claim: whose data the images are like.
+            run: a run of the claim.
+            count: images that are generated; fewer may be valid.
+            seed: decides the images; those that are measured have the seed of the run.
+
+        Returns:
+            Images (n, c, h, w) in [0, 1], labels int64 (n,) and the generator's name; None where
+            there is no generator or no oracle.
+        """
+        loaded, oracle = self._generator(claim, run), oracle_for(run)
+        if loaded is None or oracle is None:
+            return None
+        images, labels, _ = checked(loaded, count, seed, claim.data)
+        valid = oracle.judge(images, labels).valid
+        return images[valid], labels[valid], loaded.name
+
+    def _generator(self, claim: Claim, run: Run) -> Generator | None:
+        given = default_generator(claim, run) if self.generator is None else self.generator
+        return None if given is None else load_generator(given)  # type: ignore[arg-type]
 
     def _not_applicable(self, why: str) -> Conclusion:
         decides = report.rule(self.broken)
