@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.training import AUGMENTATIONS
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 
 CLASSES = 10
 FEW = 3000

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from once import once
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 
 EPOCHS = 15
 

@@ -18,7 +18,7 @@ from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.training.balance import balanced_order
-from scotoma.training.synthesis import Synthesis
+from scotoma.training.plain import Synthesis
 from scotoma.utils.errors import InputError
 
 L2 = Threat("l2", 1.5)

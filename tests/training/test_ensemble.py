@@ -9,9 +9,8 @@ from scotoma.claim import Threat
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.small_cnn import small_cnn
-from scotoma.training.ensemble import EnsembleTraining
 from scotoma.training.loop import Schedule, train
-from scotoma.training.single_step import FGSMTraining, StepLLTraining
+from scotoma.training.single_step import EnsembleTraining, FGSMTraining, StepLLTraining
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)

@@ -13,10 +13,9 @@ from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.resnet import resnet9
 from scotoma.training.augment import Cutout
-from scotoma.training.igd import InputGradientDistillation
 from scotoma.training.loop import Schedule, train
-from scotoma.training.madry import PGDTraining
-from scotoma.training.natural import Natural
+from scotoma.training.pgd import InputGradientDistillation, PGDTraining
+from scotoma.training.plain import Natural
 from scotoma.training.recipe import Recipe
 from scotoma.utils.errors import InputError
 

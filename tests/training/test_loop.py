@@ -13,7 +13,7 @@ from scotoma.cli.training import log_epoch
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.training.loop import Epoch, Schedule, train
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)

@@ -30,8 +30,8 @@ from scotoma.training import parallel
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import evaluate
 from scotoma.training.loop import Schedule, train
-from scotoma.training.natural import Natural
 from scotoma.training.parallel import Step, Team, joined
+from scotoma.training.plain import Natural
 from scotoma.training.transformed import Patched
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils import device

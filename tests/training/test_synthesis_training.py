@@ -14,10 +14,10 @@ from scotoma.models import ARCHITECTURES, synthesis
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
-from scotoma.training import synthesis as training_synthesis
+from scotoma.training import plain
 from scotoma.training.balance import balanced_order
 from scotoma.training.loop import Schedule, train
-from scotoma.training.synthesis import Synthesis
+from scotoma.training.plain import Synthesis
 from scotoma.utils.errors import InputError
 
 L2 = Threat("l2", 1.5)
@@ -68,7 +68,7 @@ def quick(shape: tuple[int, int, int], classes: int) -> AnalysisBySynthesis:
 def test_it_learns_and_is_calibrated(digits: Dataset, tmp_path: Path, monkeypatch):
     # most of the time goes into evaluation, and into the search for latents
     monkeypatch.setattr(Synthesis, "evaluated", 40)
-    monkeypatch.setattr(training_synthesis, "CALIBRATED", 200)
+    monkeypatch.setattr(plain, "CALIBRATED", 200)
     monkeypatch.setattr(synthesis, "synthesis", quick)
     out, schedule = tmp_path / "abs.safetensors", Schedule(epochs=3, batch=50, peak=3e-3)
     model = train("abs", digits, None, L2, out, schedule=schedule, half=True)

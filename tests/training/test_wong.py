@@ -10,8 +10,8 @@ from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
 from scotoma.models.mnist import wong_small
 from scotoma.models.small_cnn import small_cnn
-from scotoma.training import wong
-from scotoma.training.wong import Wong
+from scotoma.training import certified
+from scotoma.training.certified import Wong
 from scotoma.utils.device import autocast
 from scotoma.utils.errors import InputError
 
@@ -50,7 +50,7 @@ def test_eps_grows_from_a_tenth(monkeypatch, batch, model):
         sizes.append(eps)
         return torch.zeros(60, 10), torch.zeros(60, 10)
 
-    monkeypatch.setattr(wong, "bound", bound)
+    monkeypatch.setattr(certified, "bound", bound)
     for progress in (0.0, 0.25, 0.5, 0.99):
         Wong(THREAT, warmup=0.5)(model, images, labels, progress, generator())
     assert sizes == pytest.approx([0.01, 0.055, 0.1, 0.1])

@@ -7,7 +7,7 @@ from torch import nn
 
 from scotoma.certificates.wasserstein import losses, transport
 from scotoma.claim import Threat
-from scotoma.training.wrm import WRM
+from scotoma.training.certified import WRM
 
 
 def smooth(classes: int = 10) -> nn.Sequential:

@@ -1,4 +1,4 @@
-"""Training recipes: the defences that the papers study. One file a recipe, one line here a name.
+"""Training recipes: the defences that the papers study. One line here a name.
 
 >>> from scotoma.training import RECIPES
 >>> RECIPES["pgd"].__name__
@@ -12,23 +12,23 @@ from scotoma.utils.registry import Table
 RECIPES = Table(
     "recipe",
     {
-        "natural": "training.natural:Natural",
-        "pgd": "training.madry:PGDTraining",
+        "natural": "training.plain:Natural",
+        "pgd": "training.pgd:PGDTraining",
         "pgd-shifted": "training.transformed:ShiftedTraining",
         "pgd-composed": "training.transformed:ComposedTraining",
         "pgd-consistent": "training.consistent:ConsistentTraining",
-        "igd": "training.igd:InputGradientDistillation",
+        "igd": "training.pgd:InputGradientDistillation",
         "n-fgsm": "training.single_step:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",
         "step-ll": "training.single_step:StepLLTraining",
         "rand-fgsm": "training.single_step:RandFGSMTraining",
         "fast": "training.single_step:FastTraining",
-        "ensemble": "training.ensemble:EnsembleTraining",
-        "abs": "training.synthesis:Synthesis",
-        "generator": "training.generator:FlowMatching",
-        "nearest-neighbour": "training.nearest_neighbour:NearestNeighbourTraining",
-        "wong": "training.wong:Wong",
-        "wrm": "training.wrm:WRM",
+        "ensemble": "training.single_step:EnsembleTraining",
+        "abs": "training.plain:Synthesis",
+        "generator": "training.plain:FlowMatching",
+        "nearest-neighbour": "training.plain:NearestNeighbourTraining",
+        "wong": "training.certified:Wong",
+        "wrm": "training.certified:WRM",
     },
 )
 

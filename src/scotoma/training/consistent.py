@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from scotoma.claim import Threat
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 from scotoma.training.transformed import ComposedTraining
 from scotoma.transforms.scale_shift import ScaleShift
 

@@ -34,7 +34,7 @@ def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
 def check(recipe: Recipe) -> None:
     """Raise `InputError` for a hyper-parameter with which a recipe would not do what it says.
 
-    >>> from scotoma.training.madry import PGDTraining
+    >>> from scotoma.training.pgd import PGDTraining
     >>> check(PGDTraining(Threat("linf", 0.1), steps=0))
     Traceback (most recent call last):
     scotoma.utils.errors.InputError: steps=0: want a whole number above 0

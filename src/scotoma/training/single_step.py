@@ -11,7 +11,12 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from scotoma.claim import Threat
+from scotoma.models.classifier import Classifier
 from scotoma.training.recipe import AdversarialTraining
+from scotoma.utils.errors import InputError
+
+STEPS = {"fgsm": "predicted", "step-ll": "least likely"}
+"""Class that a step leads away from or towards, by the name of the step."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +48,6 @@ class FGSMTraining(HalfAdversarial):
     4.4). This training has a degenerate minimum in which the model spoils its own gradient (Tramer
     et al. 2018, section 3.3): audit the model with the `masking` probe.
 
-    Args:
-        threat: the ball to be robust in.
-
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> images, recipe = torch.rand(2, 1, 4, 4), FGSMTraining(Threat("linf", 0.1))
     >>> bool((recipe.perturb(model, images, torch.Generator()) - images).abs().max() <= 0.1001)
@@ -59,9 +61,6 @@ class FGSMTraining(HalfAdversarial):
 @dataclass(frozen=True)
 class StepLLTraining(HalfAdversarial):
     """One signed-gradient step towards the least likely class (Kurakin et al. 2017, section 3).
-
-    Args:
-        threat: the ball to be robust in.
 
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> images, recipe = torch.rand(2, 1, 4, 4), StepLLTraining(Threat("linf", 0.1))
@@ -160,6 +159,47 @@ class NoiseFGSM(AdversarialTraining):
         leaf = start.mul_(self.noise * eps).add_(images).clamp_(0, 1).requires_grad_()
         (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
         return (leaf.detach() + eps * gradient.sign()).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class EnsembleTraining(HalfAdversarial):
+    """Half of the loss on single-step adversarial images of static models or the model itself.
+
+    One of them is drawn for each batch (Tramer et al. 2018, section 3.4 and the authors' code).
+    This defends against examples made on other models only: iterated attacks on the model itself
+    still succeed.
+
+    Args:
+        threat: the ball to be robust in.
+        sources: trained models; they are not changed.
+        step: "fgsm", away from the source's prediction (the paper on MNIST), or "step-ll", towards
+            its least likely class (on ImageNet).
+
+    Raises:
+        InputError: no source, or an unknown step.
+
+    >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe = EnsembleTraining(Threat("linf", 0.1), sources=(Classifier.of(net, "net"),))
+    >>> recipe.perturb(net, torch.rand(2, 1, 4, 4), torch.Generator()).shape
+    torch.Size([2, 1, 4, 4])
+    """
+
+    sources: tuple[Classifier, ...] = ()
+    step: str = "fgsm"
+
+    def __post_init__(self):
+        if not self.sources:
+            raise InputError(
+                "recipe ensemble needs trained models to make examples on; set sources=MODEL,MODEL"
+            )
+        if self.step not in STEPS:
+            raise InputError(f"step {self.step!r} of recipe ensemble; want {' or '.join(STEPS)}")
+
+    def perturb(self, model: Module, images: Tensor, generator: Generator) -> Tensor:
+        models = [*(source.module for source in self.sources), model]
+        drawn = int(torch.randint(len(models), (1,), generator=generator, device=generator.device))
+        source = models[drawn].to(images.device)
+        return step(self.threat, source, images, STEPS[self.step])
 
 
 def step(threat: Threat, model: Module, images: Tensor, label: str) -> Tensor:

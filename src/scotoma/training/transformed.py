@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from scotoma.claim import Threat
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 from scotoma.training.pool import POOLED, Pool
 from scotoma.transforms.composition import Composition
 from scotoma.transforms.control import contrast

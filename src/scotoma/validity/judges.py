@@ -16,7 +16,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.training.augment import Varied
 from scotoma.training.loop import Schedule, train
-from scotoma.training.natural import Natural
+from scotoma.training.plain import Natural
 from scotoma.utils.cache import alone, kept
 from scotoma.utils.progress import Progress
 

@@ -37,7 +37,7 @@ from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces
 from scotoma.probes.base import Settings
 from scotoma.probes.distance.trend import UNKNOWN, Trend
 from scotoma.results.finding import Finding, Row
-from scotoma.training.madry import PGDTraining
+from scotoma.training.pgd import PGDTraining
 
 IMAGES = 300
 """Images of the test set that are attacked."""

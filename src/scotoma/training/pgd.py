@@ -1,4 +1,4 @@
-"""Input gradient distillation: adversarial training with a natural teacher (Chen et al. 2023)."""
+"""Adversarial training with projected gradient descent, alone or with a natural teacher."""
 
 from __future__ import annotations
 
@@ -11,8 +11,41 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from scotoma.models.classifier import Classifier
-from scotoma.training.madry import PGDTraining
+from scotoma.training.recipe import AdversarialTraining
 from scotoma.utils.errors import InputError, reason
+
+
+@dataclass(frozen=True)
+class PGDTraining(AdversarialTraining):
+    """Training on adversarial images of PGD from random starts (Madry et al. 2018, eq. 2.1).
+
+    Args:
+        threat: the ball to be robust in.
+        steps: PGD steps for each batch.
+        warmup: fraction of the training over which eps grows from 0. Without it a network at large
+            eps cannot learn from its first images and stays at chance.
+
+    >>> from scotoma.claim import Threat
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
+    >>> recipe, images, labels = PGDTraining(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
+    >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
+    torch.Size([])
+    """
+
+    steps: int = 7
+    warmup: float = 0.3
+
+    def perturb(
+        self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
+    ) -> Tensor:
+        threat = self.grown(progress, self.warmup)
+        start = torch.rand(images.shape, generator=generator, device=images.device)
+        x = threat.project(images + threat.eps * (2 * start - 1), images)
+        for _ in range(self.steps):
+            leaf = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(F.cross_entropy(model(leaf).float(), labels), leaf)
+            x = threat.project(x + threat.steepest(gradient).mul_(2.5 / self.steps), images)
+        return x
 
 
 @dataclass(frozen=True)
@@ -27,9 +60,7 @@ class InputGradientDistillation(PGDTraining):
     attributions explain; its gradient does not vanish when a confident teacher's loss does.
 
     Args:
-        threat: the ball to be robust in.
-        steps: PGD steps for each batch.
-        warmup: fraction of the training over which eps grows from 0.
+        threat, steps, warmup: as in `PGDTraining`.
         sources: the teacher, one trained model of the same images and classes; it is not changed.
         weight: weight of the alignment, from 0 (PGD training).
 
@@ -37,7 +68,6 @@ class InputGradientDistillation(PGDTraining):
         InputError: not one teacher, or a weight below 0; in training, a teacher of other images or
             classes, or one without a gradient.
 
-    >>> import torch
     >>> from scotoma.claim import Threat
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> teacher = Classifier.of(net, "net")
