@@ -161,9 +161,8 @@ class Repeated(Sample):
     An epoch over few images then has as many steps as one over all.
 
     Args:
-        split: the images.
+        split, seed: as in `Sample`.
         images: how many different ones.
-        seed: seed of the draw.
 
     >>> split = ArraySplit(np.zeros((5, 1, 4, 4), np.uint8), np.arange(5), "mine")
     >>> few = Repeated(split, 2)

@@ -36,10 +36,6 @@ class Header:
 def header(content: bytes, name: str) -> Header:
     """Return what the first bytes of an encoded image say; pixels are not decoded.
 
-    Args:
-        content: the file.
-        name: its name in errors.
-
     Raises:
         InputError: it is no image, or has pixels of 32 bits.
     """

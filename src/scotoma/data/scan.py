@@ -123,9 +123,7 @@ def refuse_several(files: Files, found: Scan) -> None:
 def remembered(files: Any, skip: bool, one_size: bool) -> Scan:
     """Return the `scan` of files in a folder, from the user's cache if no file has changed.
 
-    Args:
-        files: as for `scan`, with a method `state` that returns what changes if a file does.
-        skip, one_size: as for `scan`.
+    Arguments are those of `scan`; `files.state()` returns what changes if a file does.
     """
     state = files.state()
     key = hashlib.sha256(f"1 {skip}\n{state}".encode()).hexdigest()

@@ -64,7 +64,15 @@ class Classifier:
         return self.module(images)
 
     @classmethod
-    def of(cls, module: nn.Module, name: str | None = None, card: dict | None = None) -> Classifier:
+    def of(
+        cls,
+        module: nn.Module,
+        name: str | None = None,
+        card: dict | None = None,
+        *,
+        classes: tuple[str, ...] | None = None,
+        input: InputSpec | None = None,
+    ) -> Classifier:
         """Freeze a module in place and hash its structure, code and weights.
 
         Raises:
@@ -77,7 +85,7 @@ class Classifier:
                 "run it once on an image, or give weights=FILE"
             )
         freeze(module)
-        return cls(module, name, module_hash(module), card=card or {})
+        return cls(module, name, module_hash(module), card=card or {}, classes=classes, input=input)
 
     def checked(self, data: Dataset) -> Classifier:
         """Check predictions on a few test images of `data`, and return the classifier with notes.

@@ -22,14 +22,10 @@ _neighbours: dict[str, Path] = {}
 
 
 def build(spec: str) -> tuple[nn.Module | Callable[..., Any], str]:
-    """Return the module or callable that the function builds, and its name "file.py:function".
-
-    A file can import its neighbours, since its folder is first on `sys.path` while it and the
-    function run. For a dotted module this is the working folder.
+    """Return the module or callable that the function builds, and its name, as in `function`.
 
     Raises:
-        InputError: there is no such file, module or function, it raises an error, or the function
-            returns something else.
+        InputError: there is no such function, it raises an error, or returns something else.
     """
     source, _, maker_name = spec.rpartition(":")
     with function(spec, "model") as (maker, name):
@@ -47,7 +43,8 @@ def build(spec: str) -> tuple[nn.Module | Callable[..., Any], str]:
 def function(spec: str, kind: str) -> Iterator[tuple[Callable[..., Any], str]]:
     """Yield what the name in the user's code is, and its name "file.py:function" without folders.
 
-    The code can import its neighbours inside the context.
+    Inside the context the code can import its neighbours: a file those in its folder, a dotted
+    module those in the working folder.
 
     Args:
         spec: path/to/file.py:function or package.module:function.

@@ -21,9 +21,8 @@ class Reference:
 
     `sources` names reference models of the same data for the recipe's option `sources`: models that
     it takes adversarial images from, its teacher, or, if it `begins` there, the model whose weights
-    it starts from. `images` are the training images that it sees,
-    drawn by the seed; each returns until an epoch has as many steps as one over the whole training
-    split.
+    it starts from. `images` are the training images that it sees, drawn by the seed; each returns
+    until an epoch has as many steps as one over the whole training split.
     """
 
     recipe: str

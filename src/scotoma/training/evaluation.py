@@ -75,9 +75,6 @@ def evaluate(
     Args:
         model: on `device`.
         split: the test images, of which the first `images` are used.
-        threat: threat of the attacks.
-        device: where to compute.
-        images: number of images.
         attacked: False measures the clean accuracy only.
         team: the processes that share the images; each returns the result of all.
     """

@@ -30,8 +30,6 @@ def in_memory(
     is a black box.
 
     Args:
-        model: the module or callable.
-        opening: its weights, if it is a module.
         name: its name (default: that of the class or function).
     """
     if isinstance(model, nn.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from scotoma.models.classifier import Classifier
@@ -30,5 +28,5 @@ def defence(rest: str, opening: Opening) -> Classifier:
         images, labels = data.train.images(rows), data.train.labels[rows]
     defended = defend(name, network.module, images, labels)
     card = {"defence": name, "network": network.card}
-    known = {"classes": network.classes, "input": network.input}
-    return replace(Classifier.of(defended, f"{name}:{network.name}", card), **known)
+    named = f"{name}:{network.name}"
+    return Classifier.of(defended, named, card, classes=network.classes, input=network.input)

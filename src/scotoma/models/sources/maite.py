@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +46,7 @@ def of_protocol(model: Any, name: str, opening: Opening) -> Classifier:
     module.content = callable_hash(model)
     labels = said.get("index2label")
     classes = _names(labels) if isinstance(labels, Mapping) else None
-    return replace(Classifier.of(module, said["id"]), classes=classes)
+    return Classifier.of(module, said["id"], classes=classes)
 
 
 class Batched:
@@ -64,8 +63,5 @@ class Batched:
 def _names(labels: Mapping[int, str]) -> tuple[str, ...] | None:
     """Return the names in the order of the classes; None if a class has none."""
     known = {int(number): str(text) for number, text in labels.items()}
-    return (
-        tuple(map(known.__getitem__, range(len(known))))
-        if [*sorted(known)] == [*range(len(known))]
-        else None
-    )
+    numbers = range(len(known))
+    return tuple(known[number] for number in numbers) if known.keys() == {*numbers} else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def onnx(rest: str, opening: Opening) -> Classifier:
     limits = opening.range or ((0.0, 255.0) if program.type == np.uint8 else None)
     module = BlackBox(program, limits, opening.outputs)
     module.content = " ".join(map(file_hash, [path, *_weights_beside(path)]))
-    return replace(Classifier.of(module, path.stem), input=program.size)
+    return Classifier.of(module, path.stem, input=program.size)
 
 
 def _weights_beside(path: Path) -> list[Path]:
@@ -63,10 +62,6 @@ def _weights_beside(path: Path) -> list[Path]:
 
 class Program:
     """An ONNX program as a function from images (n, c, h, w) to an array (n, classes).
-
-    Args:
-        session: a session of ONNX Runtime.
-        path: its file, for messages.
 
     Raises:
         InputError: its input is no batch of images, or it has no output with a row for each image.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from scotoma.data.input import InputSpec
@@ -34,5 +33,4 @@ def robustbench(rest: str, opening: Opening) -> Classifier:
     utils: Any = library("robustbench.utils", "robustbench:DATASET/THREAT/NAME", INSTALL)
     with one_line(spec):
         module = utils.load_model(model_name=name, dataset=data, threat_model=threat)
-    side = SIZES[data]
-    return replace(Classifier.of(module, name), input=InputSpec((side, side)))
+    return Classifier.of(module, name, input=InputSpec((SIZES[data], SIZES[data])))

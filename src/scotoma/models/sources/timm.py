@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -55,8 +54,7 @@ def of_timm(network: nn.Module, name: str) -> Classifier:
         )
     spec = InputSpec(size, resize, size, said["interpolation"])
     module = Prepared(network, spec, said["mean"], said["std"], odd="round")
-    known = {"classes": _classes(network, data), "input": spec}
-    return replace(Classifier.of(module, name), **known)
+    return Classifier.of(module, name, classes=_classes(network, data), input=spec)
 
 
 def _classes(network: nn.Module, data: Any) -> tuple[str, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -47,7 +46,7 @@ def of_torchvision(network: nn.Module, weights: Any, name: str) -> Classifier:
     spec = InputSpec((crop, crop), resize, (crop, crop), said.interpolation.value)
     module = Prepared(network, spec, said.mean, said.std, odd="round")
     classes = tuple(weights.meta.get("categories", ())) or None
-    return replace(Classifier.of(module, name), classes=classes, input=spec)
+    return Classifier.of(module, name, classes=classes, input=spec)
 
 
 def _transforms(weights: Any, name: str) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def transformers(rest: str, opening: Opening) -> Classifier:
     labels = config.id2label
     classes = tuple(str(labels[number]) for number in range(len(labels)))
     named = None if classes[0] == "LABEL_0" else classes
-    return replace(Classifier.of(module, name), classes=named, input=module.spec)
+    return Classifier.of(module, name, classes=named, input=module.spec)
 
 
 def _place(rest: str) -> tuple[str, str | None, str]:
