@@ -102,10 +102,10 @@ def open_encoded(
     found = look(files, options.skip, not options.resizes)
     width, height, _ = found.sizes[0]
     recipe = options.recipe((width, height), len(found.sizes) > 1)
+    notes = []
     if recipe is None:
         refuse_several(files, found)
-    notes = []
-    if recipe is not None:
+    else:
         why = "" if options.chosen else ", as the configuration of the model asks"
         notes.append(f"Images of {name} are resized when they are read{why}: {recipe}.")
     left_out = torch.tensor([number for number, _ in found.left_out], dtype=torch.int64)

@@ -30,6 +30,8 @@ WRAPPINGS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes of names by DataParallel, torch.compile and Lightning."""
 
+BUILD = "give the code that builds the model: my_model.py:build weights="
+
 Format = Literal["safetensors", "torchscript", "export", "pickle"]
 
 
@@ -120,10 +122,7 @@ def load_checkpoint(path: Path) -> tuple[nn.Module, dict[str, Any]]:
     """
     tensors, metadata = read_safetensors(path)
     if KEY not in metadata:
-        raise InputError(
-            f"{path}: has weights but no architecture; give the code that builds the model: "
-            f"my_model.py:build weights={path}"
-        )
+        raise InputError(f"{path}: has weights but no architecture; {BUILD}{path}")
     try:
         card = json.loads(metadata[KEY])
         model = _build(card)
@@ -185,10 +184,7 @@ def unpickled_model(path: Path, trust_pickle: bool) -> nn.Module:
     if isinstance(content, nn.Module):
         return content
     _state_dict(content, path)
-    raise InputError(
-        f"{path}: a pickle of weights, without code; give the code that builds the model: "
-        f"my_model.py:build weights={path}"
-    )
+    raise InputError(f"{path}: a pickle of weights, without code; {BUILD}{path}")
 
 
 def unpickle(path: Path, trust_pickle: bool) -> Any:
@@ -215,8 +211,7 @@ def unpickle(path: Path, trust_pickle: bool) -> Any:
     except (ImportError, AttributeError) as error:
         raise InputError(
             f"{path}: the code of its model cannot be imported ({reason(error)}); run in the "
-            "folder of that code, or save model.state_dict() and give the code that builds the "
-            "model: my_model.py:build weights=FILE"
+            f"folder of that code, or save model.state_dict() and {BUILD}FILE"
         ) from None
     except Exception as error:  # a trusted pickle may raise anything
         raise InputError(

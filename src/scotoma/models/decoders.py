@@ -46,10 +46,10 @@ class Decoder:
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return images (n, c, h, w) from latents (n, LATENT), with gradients."""
-        made = F.elu(self._begin(latents).add_(self.first.bias), inplace=True)
+        made = self._begin(latents)
         for layer in self.middle:
-            made = F.elu(_forward(made, layer).add_(layer.bias), inplace=True)
-        return self._end(made).add_(self.final.bias).sigmoid_()
+            made = _forward(made, layer)
+        return self._end(made)
 
     @torch.no_grad()
     def slope(self, images: Tensor, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,12 +57,10 @@ class Decoder:
 
         This takes a fraction of autograd's time and memory.
         """
-        made = F.elu(self._begin(latents).add_(self.first.bias), inplace=True)
-        outputs = [made]
+        outputs = [self._begin(latents)]
         for layer in self.middle:
-            made = F.elu(_forward(made, layer).add_(layer.bias), inplace=True)
-            outputs.append(made)
-        made = self._end(made).add_(self.final.bias).sigmoid_()
+            outputs.append(_forward(outputs[-1], layer))
+        made = self._end(outputs[-1])
         missed = made - images
         slope = missed.mul(2).mul_(made).mul_(1 - made)
         for layer, output in zip(
@@ -74,12 +72,13 @@ class Decoder:
         return missed.flatten(1).square().sum(1), slope.flatten(1) @ self.first.weight.T
 
     def _begin(self, latents: Tensor) -> Tensor:
-        return _last((latents @ self.first.weight).view(-1, *self.small))
+        made = _last((latents @ self.first.weight).view(-1, *self.small))
+        return F.elu(made.add_(self.first.bias), inplace=True)
 
     def _end(self, made: Tensor) -> Tensor:
         padding = self.final.weight.shape[-1] - 1
         blocks = F.conv2d(made, self.blocks, stride=self.block, padding=padding)
-        return F.pixel_shuffle(blocks, self.block)
+        return F.pixel_shuffle(blocks, self.block).add_(self.final.bias).sigmoid_()
 
 
 class Decoders:
@@ -118,7 +117,8 @@ class Decoders:
 
 
 def _forward(made: Tensor, layer: Layer) -> Tensor:
-    return F.conv_transpose2d(made, layer.weight, stride=layer.stride)
+    made = F.conv_transpose2d(made, layer.weight, stride=layer.stride)
+    return F.elu(made.add_(layer.bias), inplace=True)
 
 
 def _blocks(weight: Tensor, side: int) -> Tensor:

@@ -127,10 +127,8 @@ def _pixels(module: nn.Module) -> str:
 
 def _outputs(model: Classifier, checks: Checks, data: Dataset) -> str:
     low, high = float(checks.logits.min()), float(checks.logits.max())
-    found = isinstance(model.module, LogProbabilities)
-    kind = "probabilities" if found else "logits"
-    text = f"{checks.logits.shape[1]} {kind} from {low:.3g} to {high:.3g}"
-    text += f" for {data.counted}"
+    kind = "probabilities" if isinstance(model.module, LogProbabilities) else "logits"
+    text = f"{checks.logits.shape[1]} {kind} from {low:.3g} to {high:.3g} for {data.counted}"
     if model.classes:
         text += f"; {', '.join(model.classes[:3])}{', ...' if len(model.classes) > 3 else ''}"
     return text

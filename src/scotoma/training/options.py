@@ -14,13 +14,6 @@ from scotoma.training.recipe import Recipe
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
-COUNTS = ("groups", "projections", "steps")
-ABOVE_ZERO = ("gamma", "step", "temperature")
-FROM_ZERO = ("alpha", "beta", "noise", "weight")
-FRACTIONS = ("reach", "share", "smoothing", "white")
-PARTS = ("lowest", "warmup")
-"""Fractions that may not be 0."""
-
 
 def make(recipe: str, threat: Threat, options: dict[str, Any]) -> Recipe:
     """Return a recipe by its name. Raises `InputError` for an unknown option or a wrong value."""
@@ -46,15 +39,16 @@ def check(recipe: Recipe) -> None:
 def _check(name: str, value: Any) -> None:
     if not isinstance(value, int | float):
         return
+    whole = isinstance(value, int)
     rules = (
-        (COUNTS, isinstance(value, int) and value >= 1, "a whole number above 0"),
-        (ABOVE_ZERO, 0 < value < math.inf, "a number above 0"),
-        (FROM_ZERO, 0 <= value < math.inf, "a number from 0"),
-        (FRACTIONS, 0 <= value <= 1, "a number from 0 to 1"),
-        (PARTS, 0 < value <= 1, "a number above 0, at most 1"),
+        ("groups projections steps", whole and value >= 1, "a whole number above 0"),
+        ("gamma step temperature", 0 < value < math.inf, "a number above 0"),
+        ("alpha beta noise weight", 0 <= value < math.inf, "a number from 0"),
+        ("reach share smoothing white", 0 <= value <= 1, "a number from 0 to 1"),
+        ("lowest warmup", 0 < value <= 1, "a number above 0, at most 1"),
     )
     for names, right, wanted in rules:
-        if name in names and not right:
+        if name in names.split() and not right:
             raise InputError(f"{name}={value!r}: want {wanted}")
 
 

@@ -112,19 +112,17 @@ class InputGradientDistillation(PGDTraining):
     def _wanted(self, images: Tensor, labels: Tensor, classes: int) -> Tensor:
         """Return the teacher's input gradient of the true class's logit, (n, c, h, w)."""
         (teacher,) = self.sources
+        named = f"teacher {teacher.name} of recipe igd"
         leaf = images.detach().requires_grad_()
         try:
             logits = teacher.module.to(images.device)(leaf)
         except Exception as error:  # the user's code may raise anything
             shape = "x".join(map(str, images.shape[1:]))
-            raise InputError(
-                f"teacher {teacher.name} of recipe igd cannot take images of {shape}: "
-                f"{reason(error)}"
-            ) from None
+            raise InputError(f"{named} cannot take images of {shape}: {reason(error)}") from None
         if logits.shape != (len(images), classes):
             raise InputError(
-                f"teacher {teacher.name} of recipe igd returns {tuple(logits.shape)} for "
-                f"{len(images)} images of {classes} classes; choose one trained on the same data"
+                f"{named} returns {tuple(logits.shape)} for {len(images)} images of {classes} "
+                "classes; choose one trained on the same data"
             )
         gradient = (
             torch.autograd.grad(_of_class(logits, labels), leaf)[0]
@@ -132,10 +130,7 @@ class InputGradientDistillation(PGDTraining):
             else torch.zeros(())
         )
         if not bool(gradient.isfinite().all() and gradient.any()):
-            raise InputError(
-                f"teacher {teacher.name} of recipe igd has no input gradient; choose a "
-                "differentiable network"
-            )
+            raise InputError(f"{named} has no input gradient; choose a differentiable network")
         return gradient
 
 
