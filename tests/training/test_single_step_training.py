@@ -1,4 +1,4 @@
-"""The images that single-step recipes learn from, on a linear model where the step is known."""
+"""Adversarial training in a single gradient step."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import torch
 import torch.nn.functional as F
 
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.models.checkpoint import load_checkpoint
+from scotoma.models.classifier import Classifier
+from scotoma.models.small_cnn import small_cnn
+from scotoma.training.loop import Schedule, train
 from scotoma.training.single_step import (
+    EnsembleTraining,
     FastTraining,
     FGSMTraining,
+    NoiseFGSM,
     RandFGSMTraining,
     StepLLTraining,
 )
+from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.1)
 
@@ -92,3 +99,83 @@ def test_the_ball_of_fast_grows_over_the_warmup(linear_grey, batch):
     images, labels = batch
     made = FastTraining(THREAT, warmup=0.5).perturb(linear_grey, images, labels, 0.25, generator())
     assert 0.04 < (made - images).abs().max() <= 0.05 + TOLERANCE
+
+
+def test_the_step_is_one_signed_gradient_from_the_noise(grey, linear_grey):
+    images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
+    noise = (
+        THREAT.eps
+        * 2
+        * (2 * torch.rand(images.shape, generator=torch.Generator().manual_seed(3)) - 1)
+    )
+    made = NoiseFGSM(THREAT).perturb(
+        linear_grey, images, labels, 0.9, torch.Generator().manual_seed(3)
+    )
+    step = made - (images + noise)
+    leaf = (images + noise).requires_grad_()
+    torch.nn.functional.cross_entropy(linear_grey(leaf), labels).backward()
+    assert leaf.grad is not None
+    assert torch.allclose(
+        step, THREAT.eps * leaf.grad.sign(), atol=1e-6
+    )  # corners are always black: no gradient there
+    assert (leaf.grad != 0).float().mean() > 0.9
+
+
+def test_eps_grows_over_the_warmup(grey, linear_grey):
+    images, labels = grey.test.images(torch.arange(5)), grey.test.labels[:5]
+    small = NoiseFGSM(THREAT, warmup=0.5).perturb(
+        linear_grey, images, labels, 0.25, torch.Generator().manual_seed(0)
+    )
+    assert 0.9 * 0.15 < (small - images).abs().max() <= 0.15 + 1e-6
+
+
+@pytest.fixture
+def sources(digits) -> tuple[Classifier, ...]:
+    torch.manual_seed(1)
+    return tuple(Classifier.of(small_cnn(digits.shape, 10), name) for name in ("first", "second"))
+
+
+@pytest.mark.parametrize(("step", "plain"), [("fgsm", FGSMTraining), ("step-ll", StepLLTraining)])
+def test_each_batch_takes_one_source_or_the_model_itself(digits, sources, step, plain):
+    torch.manual_seed(2)
+    model = small_cnn(digits.shape, 10)
+    images = digits.test.images(torch.arange(20))
+    unused = torch.Generator()
+    wanted = [
+        plain(THREAT).perturb(module, images, unused)
+        for module in (sources[0].module, sources[1].module, model)
+    ]
+    generator, drawn = torch.Generator().manual_seed(0), []
+    for _ in range(90):
+        made = EnsembleTraining(THREAT, sources, step).perturb(model, images, generator)
+        (who,) = [i for i, each in enumerate(wanted) if torch.equal(made, each)]
+        drawn.append(who)
+    assert all(18 <= drawn.count(who) <= 42 for who in range(3)), drawn
+
+
+def test_sources_stay_as_they_are_and_stand_on_the_card(tmp_path, digits, sources):
+    before = [source.module.state_dict()["conv1.weight"].clone() for source in sources]
+    out = tmp_path / "m.safetensors"
+    train(
+        "ensemble",
+        digits,
+        "small-cnn",
+        THREAT,
+        out,
+        schedule=Schedule(1),
+        options={"sources": sources},
+    )
+    for source, weight in zip(sources, before, strict=True):
+        assert torch.equal(source.module.state_dict()["conv1.weight"], weight)
+        assert not source.module.training
+    _, card = load_checkpoint(out)
+    assert card["options"]["sources"] == [
+        f"{source.name} {source.sha256[:16]}" for source in sources
+    ]
+
+
+def test_what_cannot_be(sources):
+    with pytest.raises(InputError, match="sources=MODEL"):
+        EnsembleTraining(THREAT)
+    with pytest.raises(InputError, match="want fgsm or step-ll"):
+        EnsembleTraining(THREAT, sources, "pgd")

@@ -1,4 +1,4 @@
-"""Models A to D of ensemble adversarial training."""
+"""The MNIST networks of the papers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from scotoma.models import ARCHITECTURES
+from scotoma.models.mnist import wrm
 from scotoma.utils.errors import InputError
 
 MNIST = (1, 28, 28)
@@ -53,3 +54,19 @@ def test_the_smallest_images(arch: str, smallest: int):
     if smallest > 1:
         with pytest.raises(InputError, match=f"{arch} needs .* at least {smallest}x{smallest} "):
             ARCHITECTURES[arch]((3, smallest - 1, 40), 7)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 29, 37)])
+def test_it_takes_images_of_any_size_but_small_ones(shape):
+    assert wrm(shape, 7)(torch.rand(2, *shape)).shape == (2, 7)
+
+
+def test_on_mnist_the_last_map_is_one_pixel():
+    model = wrm((1, 28, 28), 10)
+    assert model[-1].in_features == 128
+    assert model[:2](torch.rand(1, 1, 28, 28)).shape == (1, 64, 14, 14)
+
+
+def test_small_images_are_refused():
+    with pytest.raises(InputError, match="at least 28x28 pixels, not 8x8"):
+        wrm((1, 8, 8), 10)

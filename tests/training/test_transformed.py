@@ -1,13 +1,14 @@
-"""Training on blind spots: which images it learns from, and in which balls."""
+"""Recipes that transform part of a batch, in balls of the right size."""
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.training.pool import Pool
-from scotoma.training.transformed import Patched
+from scotoma.training.transformed import FAMILIES, ComposedTraining, Patched, ShiftedTraining
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift
 
@@ -101,3 +102,59 @@ def test_a_pool_is_named_by_its_content():
     named = repr(Pool(images, labels, "images of a flow"))
     assert named == repr(Pool(images.clone(), labels.clone(), "images of a flow"))
     assert named != repr(Pool(images, labels.flip(0), "images of a flow"))
+
+
+@pytest.mark.parametrize("kind", [ShiftedTraining, ComposedTraining])
+def test_groups_have_changes_of_their_own_and_balls_that_shrink_with_them(
+    grey, linear_grey, monkeypatch, kind: type[ShiftedTraining]
+):
+    images, labels = grey.test.images(torch.arange(20)), grey.test.labels[:20]
+    drawn, draw = [], kind.change
+
+    def drawing(recipe, generator):
+        drawn.append(draw(recipe, generator))
+        return drawn[-1]
+
+    monkeypatch.setattr(kind, "change", drawing)
+    model, generator = Recorder(linear_grey), torch.Generator().manual_seed(0)
+    kind(THREAT, groups=4, steps=5)(model, images, labels, 0.9, generator)
+    assert len(model.seen) == 4
+    assert len({change.contrast for change in drawn}) == 3
+    stay, *moved = model.seen
+    assert 0.9 * THREAT.eps < distance(stay, images[:5]) <= THREAT.eps + TOLERANCE
+    for number, (seen, change) in enumerate(zip(moved, drawn, strict=True), start=1):
+        eps = change.contrast * THREAT.eps
+        rows = slice(5 * number, 5 * number + 5)
+        assert 0.9 * eps < distance(seen, change(images[rows])) <= eps + TOLERANCE
+
+
+def test_shifts_stay_inside_and_some_keep_white_or_black():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [ShiftedTraining(THREAT, lowest=0.5).drawn(generator) for _ in range(300)]
+    ends = [abs(shift.beta) - (1 - shift.alpha) / 2 for shift in drawn]
+    assert max(ends) < 1e-9
+    assert 0.2 < sum(abs(end) < 1e-9 for end in ends) / 300 < 0.4
+    assert min(shift.alpha for shift in drawn) < 0.52
+    assert max(shift.alpha for shift in drawn) > 0.98
+    assert min(shift.beta for shift in drawn) < 0 < max(shift.beta for shift in drawn)
+
+
+def test_one_image_is_a_batch(grey, linear_grey):
+    images, labels = grey.test.images(torch.arange(1)), grey.test.labels[:1]
+    loss = ShiftedTraining(THREAT)(linear_grey, images, labels, 0.5, torch.Generator())
+    assert loss > 0
+
+
+def test_every_family_takes_part_and_contrast_comes_last():
+    generator = torch.Generator().manual_seed(0)
+    drawn = [ComposedTraining(THREAT, lowest=0.6).change(generator) for _ in range(100)]
+    assert all(isinstance(change.parts[-1], ScaleShift) for change in drawn)
+    kinds = [{type(part).__name__ for part in change.parts[:-1]} for change in drawn]
+    named = {"Rotate", "Translate", "Blur", "Gamma", "Texture"}
+    assert set.union(*kinds) == named
+    assert len(FAMILIES.parts) == len(named)
+    for name in named:
+        assert 30 < sum(name in each for each in kinds) < 70
+    assert min(change.contrast for change in drawn) < 0.6
+    shifts = [part for change in drawn for part in change.parts if isinstance(part, ScaleShift)]
+    assert 0.3 < sum(s.beta > (1 - s.alpha) / 2 - 1e-9 for s in shifts) / 100 < 0.6
