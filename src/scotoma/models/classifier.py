@@ -44,6 +44,7 @@ class Classifier:
         saturated: share of the checked images on which the gradient of cross-entropy is 0, because
             their logits are too far apart.
 
+    >>> import torch
     >>> model = Classifier.of(nn.Linear(4, 2))
     >>> model.name, model(torch.rand(3, 4)).shape
     ('Linear', torch.Size([3, 2]))
