@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scotoma.claim import MARGIN, Stated, Threat
-from scotoma.claims.request import IMAGES, Request
+from scotoma.claims.request import Request
 from scotoma.claims.rules import Rule, parse
 from scotoma.claims.thresholds import check_thresholds, of_probe, read_thresholds
 from scotoma.utils.errors import InputError
@@ -74,12 +74,19 @@ TYPES |= {
     dict: "a table of threat = accuracy",
 }
 
-
-AUDIT = (
-    "attack", "layer", "limit", "precision", "sampling", "seed", "budget", "thorough", "keep",
-    "force",
-)  # fmt: skip
-"""Keys of the section `audit` that are one value."""
+RENAMED = {
+    "model.source": "model",
+    "model.range": "value_range",
+    "data.source": "data",
+    "data.root": "data_root",
+}
+"""Fields of a request that have another name than their key in the sections model, data, audit."""
+BESIDE = {
+    *("model", "data", "weights", "data_root", "train", "size"),
+    *("extractor", "reference", "generator", "sources"),
+}
+"""Fields that may name files, which are sought beside the claim first."""
+PATHS = {"weights", "data_root", "out"}
 
 
 @dataclass(frozen=True)
@@ -142,9 +149,6 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
             section, _, key = needed.partition(".")
             raise InputError(f"[{section}] wants a key {key}")
 
-    def near(key: str) -> str | None:
-        return None if flat.get(key) is None else beside(folder, flat[key])
-
     also = flat.get("claim.also", {})
     for name, share in also.items():
         if not isinstance(share, SHARE) or isinstance(share, bool):
@@ -157,42 +161,31 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
         flat.get("claim.source", ""),
     )
     given: dict[str, Any] = {
-        "model": near("model.source"),
-        "data": near("data.source"),
         "threat": Threat.parse(flat["claim.threat"]),
         "stated": stated,
         "thresholds": thresholds,
         "survives": tuple(flat.get("claim.survives", ())),
     }
-    keys = {"model": "model.source", "data": "data.source", "threat": "claim.threat"}
-    paths = {"weights": "model.weights", "data_root": "data.root", "out": "audit.out"}
-    plain = {"trust_pickle": "model.trust_pickle", "value_range": "model.range"}
-    plain |= {"outputs": "model.outputs"}
-    plain |= {name: f"audit.{name}" for name in AUDIT}
-    lists = {name: f"audit.{name}" for name in ("probes", "bounds")}
-    for name, key in (paths | plain | lists).items():
-        if key in flat:
-            given[name] = tuple(flat[key]) if name in lists else flat[key]
-            keys[name] = key
-            if name in paths:
-                given[name] = Path(flat[key] if name == "out" else beside(folder, flat[key]))
-    for name in IMAGES:
-        if (value := flat.get(f"data.{name}")) is not None:
-            if name in ("size", "train"):
+    keys = {"threat": "claim.threat"}
+    for section in ("model", "data", "audit"):
+        for key in content.get(section, {}):
+            name, value = _field(section, key), flat[f"{section}.{key}"]
+            if isinstance(value, list):
+                value = tuple(beside(folder, each) if name in BESIDE else each for each in value)
+            elif name in BESIDE:
                 value = beside(folder, str(value))
-            given[name], keys[name] = value, f"data.{name}"
-    for name in ("extractor", "reference", "generator"):
-        if (model := near(f"audit.{name}")) is not None:
-            given[name], keys[name] = model, f"audit.{name}"
-    if "audit.sources" in flat:
-        given["sources"] = tuple(beside(folder, each) for each in flat["audit.sources"])
-        keys["sources"] = "audit.sources"
+            given[name] = Path(value) if name in PATHS else value
+            keys[name] = f"{section}.{key}"
     if flat.get("audit.probes") == []:
         raise InputError("audit.probes is empty; name probes, or leave the key out for all of them")
     check_thresholds(thresholds, given.get("probes", ()))
     rules = tuple(parse(text) for text in flat.get("gate.rules", ()))
-    baseline = near("gate.baseline")
+    baseline = beside(folder, flat.get("gate.baseline", ""))
     return ClaimFile(Request(**given), rules, Path(baseline) if baseline else None, keys)
+
+
+def _field(section: str, key: str) -> str:
+    return RENAMED.get(f"{section}.{key}", key)
 
 
 def _checked(content: dict[str, Any]) -> dict[str, Any]:
@@ -259,18 +252,9 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
     stated = request.stated
     claimed = stated != Stated()
     sections: dict[str, dict[str, Any]] = {
-        "model": {
-            "source": request.model,
-            "weights": request.weights,
-            "trust_pickle": request.trust_pickle or None,
-            "range": request.value_range,
-            "outputs": request.outputs,
-        },
-        "data": {
-            "source": request.data,
-            "root": request.data_root,
-            **request.images,
-            "on_error": "skip" if request.on_error == "skip" else None,
+        **{
+            section: {key: getattr(request, _field(section, key)) for key in KEYS[section]}
+            for section in ("model", "data")
         },
         "claim": {
             "threat": request.threat,
@@ -284,7 +268,6 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
         "audit": {
             key: getattr(request, key)
             for key in sorted(KEYS["audit"], key=lambda key: key in DEFAULTED)
-            if getattr(request, key) is not False
         },
         **{
             f"thresholds.{probe}": of_probe(request.thresholds, probe)
@@ -297,7 +280,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
         lines = [
             f"{_key(key)} = {_value(value)}"
             for key, value in values.items()
-            if value is not None and value not in ((), [])
+            if value is not False and value not in UNSAID
         ]
         if lines:
             blocks.append("\n".join([f"[{section}]", *lines, ""]))
@@ -306,6 +289,8 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
 
 DEFAULTED = {each.name for each in fields(Request) if each.default not in (None, ())}
 """Fields with a default other than nothing, which a written claim names last."""
+UNSAID = (None, (), [], "refuse")
+"""Values that a written claim leaves out, like False: the usual ones."""
 
 
 def _key(key: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,18 +95,14 @@ def parse(text: str) -> Rule:
             raise InputError(
                 f"rule {text!r}: {name} is a share from 0 to 1; write {share / 100:g} or {share:g}%"
             )
-        return Rule(probe, number, _number_comparison(text, comparison), share, text)
+        if comparison in ("==", "!="):
+            raise InputError(f"rule {text!r}: a number is compared by >=, <=, > or <")
+        return Rule(probe, number, comparison, share, text)
     if comparison not in ("==", "!="):
         raise InputError(f"rule {text!r}: a verdict is compared by == or !=")
     if value not in VERDICTS:
         raise InputError(f"rule {text!r}: {value!r} is no verdict; {nearest(value, [*VERDICTS])}")
     return Rule(probe, "", comparison, value, text)
-
-
-def _number_comparison(text: str, comparison: str) -> str:
-    if comparison in ("==", "!="):
-        raise InputError(f"rule {text!r}: a number is compared by >=, <=, > or <")
-    return comparison
 
 
 def _share(text: str, value: str) -> float:
@@ -130,8 +127,7 @@ def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     Raises:
         InputError: the audit has no such probe or number, or there is no baseline.
     """
-    names = [finding.probe for finding in report.findings]
-    if rule.probe not in names:
+    if rule.probe not in (finding.probe for finding in report.findings):
         raise InputError(f"rule {rule.text!r}: this audit has no probe {rule.probe}")
     finding = report[rule.probe]
     if not rule.number:
@@ -141,9 +137,9 @@ def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     doubt = report.provenance.get("doubt", "")
     hidden = rule.probe not in UNTOUCHED and blind(report.findings, doubt)
     if decision.result == "passed" and hidden:
-        why = f"{doubt or 'gradients are masked, and no attack got around it'}"
-        why += ": attacks that fail prove nothing"
-        return Decision(rule, "undecided", f"{decision.reason}, but {why}")
+        why = doubt or "gradients are masked, and no attack got around it"
+        reason = f"{decision.reason}, but {why}: attacks that fail prove nothing"
+        return Decision(rule, "undecided", reason)
     return decision
 
 
@@ -199,8 +195,8 @@ def _number(rule: Rule, measured: Measured, total: int) -> Decision:
     value, low, high = measured.value, measured.low, measured.high
     if value is None or low is None or high is None:
         return Decision(rule, "undecided", f"{rule.number} is not defined on these images")
-    bounds = [] if low == high else [f"{low:.3g} to {high:.3g}"]
-    said = ", ".join([*bounds, *filter(None, [measured.about])])
+    bounds = "" if low == high else f"{low:.3g} to {high:.3g}"
+    said = ", ".join(filter(None, [bounds, measured.about]))
     reason = f"{rule.number} is {value:.3g}" + (f" ({said})" if said else "")
     result = decide(rule, low, high)
     if result == "undecided" and rule.number.removeprefix(WHOLE) in NUMBERS:
@@ -234,13 +230,13 @@ def images_that_would_decide(rule: Rule, value: float) -> int | None:
     >>> images_that_would_decide(parse("robust_accuracy >= 0.5"), 0.6)
     97
     """
-    few, many = 1, 2
-    while decide(rule, *interval(value, many)[1:3]) == "undecided":
-        few, many = many, 2 * many
+
+    def decided(images: int) -> bool:
+        return decide(rule, *interval(value, images)[1:3]) != "undecided"
+
+    many = 2
+    while not decided(many):
+        many *= 2
         if many > MOST:
             return None
-    while many - few > 1:
-        middle = (few + many) // 2
-        undecided = decide(rule, *interval(value, middle)[1:3]) == "undecided"
-        few, many = (middle, many) if undecided else (few, middle)
-    return many
+    return bisect_left(range(many), True, lo=many // 2 + 1, key=decided)

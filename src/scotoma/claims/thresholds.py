@@ -23,9 +23,8 @@ def read_thresholds(content: Any) -> Thresholds:
     (('robustness', 'broken', 0.4),)
     """
     found = []
-    if not isinstance(content, Mapping) or not all(
-        isinstance(values, Mapping) for values in content.values()
-    ):
+    tables = content.values() if isinstance(content, Mapping) else [content]
+    if not all(isinstance(values, Mapping) for values in tables):
         raise InputError("thresholds: write [thresholds.PROBE] above the thresholds of a probe")
     for probe, values in content.items():
         known = list(PROBES[probe].thresholds)
