@@ -91,6 +91,6 @@ def made_audit(
         "n": len(next(iter(under.values()))),
     }
     content = {"schema": SCHEMA, "claim": claim, "findings": [public(each) for each in found]}
-    content["provenance"] = {**PROVENANCE, **provenance, "digest": digest(list(found))}
+    content["provenance"] = {**PROVENANCE, **provenance, "digest": digest(content["findings"])}
     write_json(folder / "findings.json", content)  # as `publish` does, which also draws the page
     return folder

@@ -24,11 +24,12 @@ def publish(
         findings: in the order of the report.
         provenance: how the findings were made; their digest is added.
     """
+    entries = [public(finding) for finding in findings]
     content = {
         "schema": SCHEMA,
         "claim": claim,
-        "findings": [public(finding) for finding in findings],
-        "provenance": {**provenance, "digest": digest(findings)},
+        "findings": entries,
+        "provenance": {**provenance, "digest": digest(entries)},
     }
     write_json(folder / "findings.json", content)
     return draw(folder)

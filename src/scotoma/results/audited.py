@@ -21,12 +21,12 @@ def facts(data: Dataset) -> dict[str, Any]:
     >>> facts(load_data("digits"))["test"]
     500
     """
-    recipe, files = getattr(data.test, "recipe", None), data.files_sha256 is not None
+    recipe, files = getattr(data.test, "recipe", None), data.files_sha256
     return {
         "sha256": data.sha256,
         "train": 0 if data.train is None else len(data.train),
         "test": len(data.test),
-        **({"files_sha256": data.files_sha256, "channels": data.shape[0]} if files else {}),
+        **({"files_sha256": files, "channels": data.shape[0]} if files is not None else {}),
         **({"recipe": asdict(recipe)} if recipe else {}),
     }
 
@@ -62,10 +62,7 @@ def audited_data(
 
 
 def _recipe(told: Mapping[str, Any]) -> InputSpec | None:
-    known = told.get("recipe")
-    if known is None:
+    if (known := told.get("recipe")) is None:
         return None
-    pairs: dict[str, Any] = {
-        key: tuple(each) if isinstance(each, list) else each for key, each in known.items()
-    }
+    pairs = {key: tuple(each) if isinstance(each, list) else each for key, each in known.items()}
     return InputSpec(**pairs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, source_name
+from scotoma.execution.effort import is_default
 
 
 def repeat(
@@ -27,8 +28,10 @@ def repeat(
 
 
 def _source(data: str | Dataset | Images) -> str:
-    if isinstance(data, str | Dataset):
-        return repr(data if isinstance(data, str) else data.name)
+    if isinstance(data, str):
+        return repr(data)
+    if isinstance(data, Dataset):
+        return repr(data.name)
     name = source_name(data)
     return "(images, labels)" if name == "tensors" else name
 
@@ -39,12 +42,7 @@ def _as_code(value: Any) -> str:
     if isinstance(value, str | int | float):
         return repr(value)
     if is_dataclass(value) and not hasattr(value, "name"):  # a probe, or the settings of an attack
-        options = [each.name for each in fields(value) if not _is_default(value, each)]
+        options = [each.name for each in fields(value) if not is_default(value, each.name)]
         inside = ", ".join(f"{key}={_as_code(getattr(value, key))}" for key in options)
         return f"{type(value).__name__}({inside})"
     return getattr(value, "name", type(value).__name__)
-
-
-def _is_default(thing: Any, field: Field) -> bool:
-    default = field.default if field.default_factory is MISSING else field.default_factory()
-    return getattr(thing, field.name) == default

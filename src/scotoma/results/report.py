@@ -12,7 +12,7 @@ from scotoma.claim import Threat
 from scotoma.execution.store import read_json
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
-from scotoma.results.saved import hash_of, public, read_finding
+from scotoma.results.saved import digest, public, read_finding
 from scotoma.results.summary import summarise
 from scotoma.utils.errors import InputError
 
@@ -111,18 +111,18 @@ def read_report(folder: Path) -> Report:
             f"{folder / 'findings.json'}: schema {schema!r}, this version reads {SCHEMA}"
         )
     findings = [read_finding(folder, entry["probe"]) for entry in content["findings"]]
-    edited = hash_of(content["findings"]) != content["provenance"].get("digest")
     for finding, entry in zip(findings, content["findings"], strict=True):
-        if public(finding) != entry and edited:
+        if public(finding) == entry:
+            continue
+        if digest(content["findings"]) != content["provenance"].get("digest"):
             raise InputError(
                 f"{folder / 'findings.json'}: is not what the audit wrote, its digest differs; run "
                 "the same audit again, which writes it anew"
             )
-        if public(finding) != entry:
-            raise InputError(
-                f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; "
-                "finish it first"
-            )
+        raise InputError(
+            f"{folder}: the {finding.probe} probe was run again, but that audit was stopped; "
+            "finish it first"
+        )
     return Report(folder, content["claim"], findings, content["provenance"])
 
 

@@ -6,29 +6,17 @@ import hashlib
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from scotoma.execution.store import read_json, write_json, write_whole
-from scotoma.results.finding import (
-    Bars,
-    Boxes,
-    Curve,
-    Finding,
-    Gallery,
-    Heatmap,
-    RateOverHistogram,
-    Scatter,
-)
+from scotoma.results.finding import Figure, Finding
 from scotoma.utils.errors import InputError
 
-FIGURES = {
-    kind.__name__: kind
-    for kind in (Curve, Bars, RateOverHistogram, Scatter, Boxes, Heatmap, Gallery)
-}
+FIGURES = {kind.__name__: kind for kind in get_args(Figure)}
 
 
 def save_finding(folder: Path, finding: Finding) -> None:
@@ -36,9 +24,7 @@ def save_finding(folder: Path, finding: Finding) -> None:
     images = {key: np.ascontiguousarray(array) for key, array in finding.images.items()}
     write_whole(folder / "findings" / f"{finding.probe}.safetensors", save(images))
     plain = asdict(replace(finding, images={}, figures=()))
-    plain["figures"] = [
-        {"kind": type(figure).__name__, **asdict(figure)} for figure in finding.figures
-    ]
+    plain["figures"] = [{"kind": type(each).__name__, **asdict(each)} for each in finding.figures]
     write_json(folder / "findings" / f"{finding.probe}.json", plain)
 
 
@@ -64,12 +50,7 @@ def public(finding: Finding) -> dict[str, Any]:
     }
 
 
-def digest(findings: list[Finding]) -> str:
-    """Return a hash of the findings: two machines that agree print the same one."""
-    return hash_of([public(finding) for finding in findings])
-
-
-def hash_of(entries: list[dict[str, Any]]) -> str:
-    """Return that hash from what `public` returns of each finding."""
+def digest(entries: list[dict[str, Any]]) -> str:
+    """Return a hash of `public` findings: two machines that agree print the same one."""
     text = json.dumps(entries, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

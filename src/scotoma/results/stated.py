@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from scotoma.claim import TOLERANCE, Threat
-from scotoma.results.finding import Verdict
-from scotoma.utils.stats import Rate, finite, interval, rate
+from scotoma.results.finding import Verdict, columns
+from scotoma.utils.stats import Rate, interval, rate
 from scotoma.utils.text import norm_name
 
 Measure = Callable[[int], Rate]
@@ -65,9 +66,7 @@ class Judgement:
         return {
             "claim": self.name,
             "claimed": self.claimed,
-            "measured": finite(self.measured.value),
-            "measured_low": finite(self.measured.low),
-            "measured_high": finite(self.measured.high),
+            **columns("measured", self.measured),
             "n": self.measured.n,
             "verdict": self.verdict,
             "images_that_decide": self.images,
@@ -165,32 +164,25 @@ def images_that_decide(claimed: float, margin: float, of: int = 1) -> int:
     >>> images_that_decide(0.92, 0.02)
     3077
     """
-    few, many = 0, 1
-    while not _decides(many, claimed, margin, of):
-        few, many = many, 2 * many
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if _decides(middle, claimed, margin, of) else (middle, many)
-    return many
+
+    def decides(n: int) -> bool:
+        return _decides(n, claimed, margin, of)
+
+    many = 1
+    while not decides(many):
+        many *= 2
+    return bisect_left(range(many), True, lo=many // 2 + 1, key=decides)
 
 
 def _decides(n: int, claimed: float, margin: float, of: int) -> bool:
     """Return whether no number of accurate images among n leaves a claim undecided."""
     # the interval's ends rise with the share: the first share whose interval reaches the claim
-    few, many = -1, n
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if interval(middle / n, n, of).high >= claimed else (middle, many)
-    return interval(many / n, n, of).low >= claimed - margin
+    first = bisect_left(range(n), True, key=lambda k: interval(k / n, n, of).high >= claimed)
+    return interval(first / n, n, of).low >= claimed - margin
 
 
 def overall(judgements: Sequence[Judgement], usual: Verdict = "holds") -> Verdict:
-    """Return the worst verdict.
-
-    Args:
-        judgements: those of the stated numbers.
-        usual: the verdict of the usual rule, where it counts as well.
-    """
+    """Return the worst verdict, of the `usual` rule too where it counts as well."""
     found = {usual, *(each.verdict for each in judgements)}
     return next(verdict for verdict in WORST_FIRST if verdict in found)
 

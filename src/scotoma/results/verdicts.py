@@ -21,15 +21,11 @@ REASON = (
     "around it, so attacks that fail are no evidence, and robustness was not measured. Otherwise "
     "the verdict would be {verdict}."
 )
-
-
 DOUBTED = (
     "Undecided: {doubt}, and the audit attack, {attack}, follows it, so attacks that fail are no "
     "evidence, and robustness was not measured. The attack strong finds a way around. Otherwise "
     "the verdict would be {verdict}."
 )
-
-
 HIDDEN = (
     "Undecided: {doubt}, and no attack of this audit is shown to get around it (the probe masking "
     "looks closer), so attacks that fail are no evidence. Otherwise the verdict would be {verdict}."
@@ -71,21 +67,16 @@ def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> 
     >>> [finding.verdict for finding in both]
     ['undecided', 'broken']
     """
-    hidden = blind(findings, doubt)
+    if not blind(findings, doubt):
+        return list(findings)
     reason = REASON if not doubt else HIDDEN if attack == "strong" else DOUBTED
-    return [
-        replace(
-            finding,
-            verdict="undecided",
-            notes=(
-                reason.format(verdict=finding.verdict, attack=attack, doubt=doubt),
-                *finding.notes,
-            ),
-        )
-        if hidden and finding.probe not in UNTOUCHED and finding.verdict in WITHHELD
-        else finding
-        for finding in findings
-    ]
+    kept = []
+    for finding in findings:
+        if finding.probe not in UNTOUCHED and finding.verdict in WITHHELD:
+            note = reason.format(verdict=finding.verdict, attack=attack, doubt=doubt)
+            finding = replace(finding, verdict="undecided", notes=(note, *finding.notes))
+        kept.append(finding)
+    return kept
 
 
 def blind(findings: Sequence[Finding], doubt: str = "") -> bool:
