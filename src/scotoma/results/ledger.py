@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from scotoma.claim import TOLERANCE
+from scotoma.utils.errors import InputError
 from scotoma.utils.text import norm_name
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -148,3 +150,13 @@ class Ledger:
             f"fools the model at {row['size']:.6g}{more}. Either the bound or the measurement has "
             "a fault; trust neither, and report it."
         ]
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read the records or the ledger of a finished run. Raises `InputError` if it cannot."""
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; run the audit again") from None
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None

@@ -16,7 +16,8 @@ import polars as pl
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.execution.store import read_json
-from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger
+from scotoma.results.finding import Finding
+from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger, read_table
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.verdicts import blind
 from scotoma.utils.errors import InputError
@@ -48,6 +49,20 @@ class Audit:
         return self.ledger.rows()
 
     @property
+    def threat(self) -> Threat:
+        return Threat.parse(self.identity["threat"])
+
+    def finding(self, probe: str) -> Finding | None:
+        """Return the finding of a probe, if it ran."""
+        return next((each for each in self.report.findings if each.probe == probe), None)
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """Norms that the probe `norms` measured, with the size of its robust accuracy."""
+        found = self.finding("norms")
+        return found.numbers.get("bounds", {}) if found else {}
+
+    @property
     def hidden(self) -> bool:
         """Whether the gradient is masked and no attack got around it: attacks then say little."""
         return blind(self.report.findings)
@@ -64,7 +79,7 @@ class Audit:
         transferred examples, which differ with the sources.
         """
         mine, others = (
-            {each for each in audit.attacks.get(transform, ()) if ") on " not in each}
+            {name for name in audit.attacks.get(transform, ()) if ") on " not in name}
             for audit in (self, other)
         )
         return "strong" not in mine and not others <= mine
@@ -137,11 +152,9 @@ def read_audits(folders: Sequence[str | Path]) -> Audits:
     paths = [Path(folder).expanduser() for folder in folders]
     if len(paths) < 2:
         raise InputError("a comparison needs the folders of at least two audits")
-    known: dict[Path, Path] = {}
-    for path in paths:
-        if path.resolve() in known:
+    for number, path in enumerate(paths):
+        if path.resolve() in [earlier.resolve() for earlier in paths[:number]]:
             raise InputError(f"{path}: is given twice; compare it with another audit")
-        known[path.resolve()] = path
     return pair([read_audit(path) for path in paths])
 
 
@@ -160,10 +173,9 @@ def pair(audits: Sequence[Audit]) -> Audits:
             f"{folders}: no image was audited by all; audits of one seed draw the same images"
         )
     order = np.array([index for index in audits[0].rows["index"] if index in shared])
-    threat = Threat.parse(audits[0].identity["threat"])
     named = zip(_names(audits), audits, strict=True)
     paired = [replace(audit, name=name, ledger=_on(audit.ledger, order)) for name, audit in named]
-    return Audits(tuple(paired), threat, order)
+    return Audits(tuple(paired), audits[0].threat, order)
 
 
 def attack_name(text: str) -> str:
@@ -187,7 +199,7 @@ def read_audit(folder: Path) -> Audit:
     needed = {"model", "data", "data_sha256", "threat"}
     if not isinstance(identity, dict) or not needed <= identity.keys():
         raise InputError(f"{folder / 'claim.json'}: is not that of an audit of this version")
-    ledger, records = _table(folder / LEDGER), _table(folder / RECORDS)
+    ledger, records = read_table(folder / LEDGER), read_table(folder / RECORDS)
     if dict(ledger.schema) != dict(SCHEMA):
         raise InputError(f"{folder / LEDGER}: has other columns than this version writes")
     rows = Ledger(ledger).rows()
@@ -213,15 +225,6 @@ def _attacks(records: pl.DataFrame) -> dict[str, frozenset[str]]:
         str(transform): frozenset(map(attack_name, part["attack"].unique()))
         for (transform,), part in records.group_by("transform")
     }
-
-
-def _table(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; run the audit again") from None
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None
 
 
 def _check_same(audits: Sequence[Audit], what: str, key: str, wanted: str) -> None:

@@ -83,7 +83,7 @@ def after_transforms(audits: Audits) -> Finding | None:
 
 def other_norms(audits: Audits) -> Finding | None:
     """Return the finding on norms that the `norms` probe of all audits measured; None if none."""
-    bounds = [_bounds(audit.report.findings) for audit in audits]
+    bounds = [audit.bounds for audit in audits]
     norms = [
         norm
         for norm in bounds[0]
@@ -155,9 +155,3 @@ def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row]
         if won
     ]
     return f"Robust accuracy {where}, on the same {audits.n:,} images: {'; '.join(said)}."
-
-
-def _bounds(findings: list[Finding]) -> dict[str, float]:
-    """Return norm to bound of the finding of the `norms` probe."""
-    found = next((finding for finding in findings if finding.probe == "norms"), None)
-    return dict(found.numbers.get("bounds", {})) if found else {}

@@ -49,6 +49,20 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     album, fooled = Album(audits, data), [int(i) for i in changed if FOOLED in sides[:, i]]
     rounds = ((place, album.row(place)) for place in _spread(sides, fooled))
     drawn = list(islice(((place, made) for place, made in rounds if made is not None), SHOWN))
+    figures, images = (), {}
+    if drawn:
+        images = {"changed": np.stack([made for _, made in drawn])}
+        gallery = Gallery(
+            "changed",
+            "Images that changed sides: "
+            + ("the original, and" if data else "for each audit")
+            + " the smallest perturbation found there"
+            + (" added to it." if data else ", alone: grey is no change."),
+            images="changed",
+            columns=[*(["original"] if data else []), *audits.names],
+            captions=[_captions(audits, sides, place, data) for place, _ in drawn],
+        )
+        figures = (gallery,)
     return Finding(
         probe="images",
         question="Which images changed sides?",
@@ -61,23 +75,8 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
         ),
         numbers={"n": audits.n, "changed": len(changed)},
         tables={"sides": _ways(audits, sides), "images": rows},
-        figures=(
-            (
-                Gallery(
-                    "changed",
-                    "Images that changed sides: "
-                    + ("the original, and" if data else "for each audit")
-                    + " the smallest perturbation found there"
-                    + (" added to it." if data else ", alone: grey is no change."),
-                    images="changed",
-                    columns=[*(["original"] if data else []), *audits.names],
-                    captions=[_captions(audits, sides, place, data) for place, _ in drawn],
-                ),
-            )
-            if drawn
-            else ()
-        ),
-        images={"changed": np.stack([made for _, made in drawn])} if drawn else {},
+        figures=figures,
+        images=images,
         notes=(
             f"An image is misclassified without an attack, fooled within {audits.threat.words}, or "
             "withstands all attacks of that audit. The file images.csv has all compared images, "
@@ -93,24 +92,16 @@ def _sides(audit: Audit, audits: Audits) -> np.ndarray:
 
 def _ways(audits: Audits, sides: np.ndarray) -> list[Row]:
     """Return how many images are on each combination of sides, the most frequent first."""
-    ways, counts = np.unique(sides, axis=1, return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return [
-        {
-            **{
-                f"in {name}": str(side)
-                for name, side in zip(audits.names, ways[:, way], strict=True)
-            },
-            "images": int(counts[way]),
-        }
-        for way in order
-    ]
+    headings = [f"in {name}" for name in audits.names]
+    counts = Counter(zip(*sides.tolist(), strict=True))
+    ways = sorted(counts, key=lambda way: (-counts[way], way))
+    return [dict(zip(headings, way, strict=True)) | {"images": counts[way]} for way in ways]
 
 
 def _row(audits: Audits, sides: np.ndarray, place: int) -> Row:
     norm = audits.threat.norm
-    row: Row = {"image": int(audits.indices[place])}
-    row["label"] = audits.each[0].rows["label"][place]
+    label = audits.each[0].rows["label"][place]
+    row: Row = {"image": int(audits.indices[place]), "label": label}
     for audit, side in zip(audits, sides[:, place], strict=True):
         size = audit.sizes(norm)[place]
         found = side != MISSED and np.isfinite(size)
@@ -123,7 +114,7 @@ def _spread(sides: np.ndarray, places: list[int]) -> list[int]:
     seen: Counter[tuple[str, ...]] = Counter()
     rounds = []
     for place in places:
-        way = tuple(map(str, sides[:, place]))
+        way = tuple(sides[:, place])
         seen[way] += 1
         rounds.append((seen[way], place))
     return [place for _, place in sorted(rounds)][:TRIED]

@@ -10,7 +10,7 @@ import numpy as np
 from scotoma.claim import Threat
 from scotoma.execution.records import beyond
 from scotoma.results.comparison.audits import Audit
-from scotoma.results.finding import Finding, Row
+from scotoma.results.finding import Row
 from scotoma.utils.stats import Estimate, Rate, median, rate
 
 
@@ -33,21 +33,16 @@ class Quantity:
     of: int = 0
 
 
-def threat(audit: Audit) -> Threat:
-    """Return the threat of an audit."""
-    return Threat.parse(audit.identity["threat"])
-
-
 def quantities(audit: Audit) -> list[Quantity]:
     """Return accuracy, robust accuracy, attack success and median in the claim's norm.
 
     The first three are those of the headline: of the whole test set where that was estimated.
     """
-    claimed, correct = threat(audit), audit.correct()
+    claimed, correct = audit.threat, audit.correct()
     sizes = audit.sizes(claimed.norm)
     kept = beyond(sizes, claimed.eps)
     among = Quantity("median", claimed, median(sizes))
-    if (found := finding(audit, "robustness")) and "test_set_robust_accuracy" in found.numbers:
+    if (found := audit.finding("robustness")) and "test_set_robust_accuracy" in found.numbers:
         return [*_of_all(found.numbers, claimed), among]
     return [
         Quantity("accuracy", None, rate(correct)),
@@ -75,23 +70,16 @@ def _of_all(numbers: Row, claimed: Threat) -> list[Quantity]:
 
 def in_other_norms(audit: Audit) -> list[Quantity]:
     """Return the robust accuracies at the bounds of the `norms` probe, without the claim's norm."""
-    found = finding(audit, "norms")
-    claimed, measured = threat(audit), []
-    for norm, bound in (found.numbers.get("bounds", {}) if found else {}).items():
-        if norm != claimed.norm:
-            kept = beyond(audit.sizes(norm), bound)
-            measured.append(Quantity("robust accuracy", Threat(norm, bound), rate(kept)))
-    return measured
-
-
-def finding(audit: Audit, probe: str) -> Finding | None:
-    """Return the finding of a probe, if it ran."""
-    return next((each for each in audit.report.findings if each.probe == probe), None)
+    return [
+        Quantity("robust accuracy", Threat(norm, bound), rate(beyond(audit.sizes(norm), bound)))
+        for norm, bound in audit.bounds.items()
+        if norm != audit.threat.norm
+    ]
 
 
 def stated(audit: Audit) -> list[Row]:
     """Return the numbers that the claim states, each beside its measurement and verdict, if any."""
-    found = finding(audit, "robustness")
+    found = audit.finding("robustness")
     return list(found.tables.get("stated", ())) if found else []
 
 
@@ -108,5 +96,5 @@ def unattacked(audit: Audit) -> int:
 
 def certified(audit: Audit) -> bool:
     """Return whether a radius was certified for any image in the norm of the claim."""
-    radii = audit.rows[f"{threat(audit).norm}_certified"].to_numpy().astype(float)
+    radii = audit.rows[f"{audit.threat.norm}_certified"].to_numpy().astype(float)
     return bool(np.isfinite(radii).any())

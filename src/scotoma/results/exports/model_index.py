@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from scotoma.results.comparison.audits import Audit
-from scotoma.results.exports.measured import Quantity, in_other_norms, quantities, threat
+from scotoma.results.exports.measured import Quantity, in_other_norms, quantities
 from scotoma.utils.stats import finite
 
 DATASETS = {"mnist": "mnist", "fashion-mnist": "fashion_mnist", "cifar-10": "cifar10"}
@@ -46,7 +46,7 @@ def _metric(audit: Audit, quantity: Quantity) -> dict[str, Any]:
     rate, under = quantity.value, quantity.threat
     name = f"{NAMES[quantity.name]} (upper bound, {under})" if under else NAMES[quantity.name]
     about = audit.report.provenance
-    own = {"attack": about.get("attack")} if under == threat(audit) else {}
+    own = {"attack": about.get("attack")} if under == audit.threat else {}
     attack = {"threat": str(under), **own, "seed": about.get("seed")}
     return {
         "type": "accuracy",

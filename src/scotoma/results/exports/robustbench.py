@@ -11,13 +11,11 @@ from torch import Tensor
 from scotoma.data.dataset import Dataset
 from scotoma.execution.records import fallen
 from scotoma.results.comparison.audits import Audit
-from scotoma.results.exports.measured import kinds_of_attacks, quantities, stated, threat
+from scotoma.results.exports.measured import kinds_of_attacks, quantities, stated
 from scotoma.results.stored import Stored
 from scotoma.utils.errors import InputError
 
 DATASETS = {"cifar-10": "cifar10"}
-FOLDERS = {"linf": "Linf", "l2": "L2"}
-"""Threat models of the leaderboard: an entry is model_info/DATASET/FOLDER/NAME.json there."""
 UNKNOWN = ("link", "name", "authors", "additional_data", "number_forward_passes")
 """Fields that an audit does not know, before those that it knows; null here."""
 
@@ -37,16 +35,17 @@ def render(audit: Audit) -> str:
 def entry(audit: Audit) -> dict[str, Any]:
     """Return the fields of an entry."""
     about, data = audit.report.provenance, audit.identity["data"]
-    measured, (clean, robust) = quantities(audit)[1], (q.value for q in quantities(audit)[:2])
+    accuracy, robustness = quantities(audit)[:2]
+    clean, robust, of = accuracy.value, robustness.value, robustness.of
     images = f"{robust.n:,} test images"
-    if measured.of:
-        images = f"all {measured.of:,} test images, estimated from {robust.n:,} attacked"
+    if of:
+        images = f"all {of:,} test images, estimated from {robust.n:,} attacked"
     return {
         **dict.fromkeys(UNKNOWN),
         "dataset": DATASETS.get(data, data),
         "venue": None,
         "architecture": about.get("model", {}).get("arch"),
-        "eps": threat(audit).size,
+        "eps": audit.threat.size,
         "clean_acc": _percent(clean.value),
         "reported": _reported(audit),
         "autoattack_acc": None,
@@ -71,7 +70,7 @@ def adversarial_images(audit: Audit, data: Dataset) -> Tensor:
     """
     if data.sha256 != audit.identity["data_sha256"]:
         raise InputError(f"data={data.name}: are not the data of this audit")
-    bound, stored = threat(audit), Stored(audit.report.folder)
+    bound, stored = audit.threat, Stored(audit.report.folder)
     images = data.test.images(torch.arange(len(data.test))).clone()
     fooled = audit.rows.filter(fallen(audit.rows, bound.eps, bound.norm))
     for index, attack in fooled.select("index", f"{bound.norm}_attack").iter_rows():
@@ -86,7 +85,7 @@ def adversarial_images(audit: Audit, data: Dataset) -> Tensor:
 
 
 def _reported(audit: Audit) -> str | None:
-    name = f"robust accuracy within {threat(audit)}"
+    name = f"robust accuracy within {audit.threat}"
     numbers = [row["claimed"] for row in stated(audit) if row["claim"] == name]
     return _percent(numbers[0]) if numbers else None
 

@@ -83,7 +83,7 @@ def _identification(audit: Audit, issued: str) -> list[tuple[str, str]]:
 
 def _method(audit: Audit) -> Iterator[tuple[str, str]]:
     about = audit.report.provenance
-    within = measured.threat(audit).words
+    within = audit.threat.words
     yield "Claim tested", f"correct under every perturbation within {within}"
     version = about.get("versions", {}).get("scotoma")
     yield "Program", f"Scotoma {version}, seed {about.get('seed')}"
@@ -124,17 +124,13 @@ def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:
         for row in stated if finding.probe == "robustness" else ():
             yield f"{row['claim']} of {row['claimed']:.1%}", row["verdict"], rule
             rule = "as above"
-        own = f"robust accuracy within {measured.threat(audit)}"
+        own = f"robust accuracy within {audit.threat}"
         if finding.probe != "robustness" or own not in {row["claim"] for row in stated}:
             yield finding.probe, finding.verdict, rule
 
 
 def _untested(audit: Audit, probes: tuple[str, ...]) -> Iterator[str]:
-    claimed = measured.threat(audit).norm
-    reached = {
-        claimed,
-        *(each.threat.norm for each in measured.in_other_norms(audit) if each.threat),
-    }
+    reached = {audit.threat.norm, *audit.bounds}
     others = [norm_name(norm) for norm in NORMS if norm not in reached]
     if others:
         yield f"Robustness to perturbations measured in {', '.join(others)}."
@@ -152,13 +148,11 @@ def _untested(audit: Audit, probes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _remarks(audit: Audit) -> Iterator[str]:
-    if any(
-        each.name == "median" and each.value.value == math.inf
-        for each in measured.quantities(audit)
-    ):
+    quantities = measured.quantities(audit)
+    if any(each.name == "median" and each.value.value == math.inf for each in quantities):
         yield "A median of ∞ is not reached: no attack fooled half of the images."
     yield "The results relate only to the item and the images tested."
-    if whole := max(each.of for each in measured.quantities(audit)):
+    if whole := max(each.of for each in quantities):
         yield (
             f"Accuracy, robust accuracy and attack success are of all {whole:,} test images, the "
             "last two estimated from n attacked ones (stratified; intervals about this test set). "
@@ -170,11 +164,8 @@ def _remarks(audit: Audit) -> Iterator[str]:
             "the intervals are about images like these."
         )
     yield (
-        "Intervals are 95% (Wilson for other rates, order statistics for the median). They cover "
-        "the choice of images and not the strength of the attacks."
-        if whole
-        else "Intervals are 95% (Wilson for rates, order statistics for the median). They cover "
-        "the choice of images and not the strength of the attacks."
+        f"Intervals are 95% (Wilson for {'other ' if whole else ''}rates, order statistics for the "
+        "median). They cover the choice of images and not the strength of the attacks."
     )
     yield "The full results, with figures and adversarial images, are in the report of this digest."
     if audit.hidden:

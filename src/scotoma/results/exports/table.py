@@ -7,7 +7,6 @@ import polars as pl
 from scotoma.execution.records import fallen
 from scotoma.results.attack_names import short_name
 from scotoma.results.comparison.audits import Audit
-from scotoma.results.exports.measured import threat
 from scotoma.results.ledger import NORMS
 
 
@@ -18,7 +17,7 @@ def render(audit: Audit) -> str:
     report counts; `fooled_at_any_size` is `success` of the ledger. An infinite size (`inf`) means
     that no attack succeeded.
     """
-    claimed = threat(audit)
+    claimed = audit.threat
     within = pl.Series("fooled_within_eps", fallen(audit.rows, claimed.eps, claimed.norm))
     rows = audit.rows.insert_column(audit.rows.get_column_index("success"), within)
     names = [pl.col(f"{norm}_attack").map_elements(short_name, pl.String) for norm in NORMS]

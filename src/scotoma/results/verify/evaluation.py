@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -61,33 +62,30 @@ class Evaluation:
         return share - 0.5, torch.full_like(share, UNSURE)
 
     def checks(self) -> Iterator[Check]:
-        images, records = self.run.images, self.run.records
+        stored, records = self.run.images, self.run.records
         if not len(records):
             return
-        kept = records.join(images, on=ONE, how="left") if len(images) else records
-        if not len(images):
-            kept = kept.with_columns(pl.lit(None).alias(EXAMPLE), change=pl.lit("null"))
+        if len(stored):
+            kept = records.join(stored, on=ONE, how="left")
+        else:
+            kept = records.with_columns(pl.lit(None).alias(EXAMPLE), change=pl.lit("null"))
         changes = self._changes()
-        clean, faults = [0, 0], {"outside": 0, "correct": 0, "size": 0, "broken": 0}
-        checked = skipped = 0
+        wrong = clean = checked = skipped = 0
+        faults: Counter[str] = Counter()
         for (transform,), part in kept.group_by("transform", maintain_order=True):
             if transform not in changes:
                 skipped += len(part)
                 continue
             change = changes[str(transform)]
-            wrong, n = self._clean(part, change)
-            clean[0], clean[1] = clean[0] + wrong, clean[1] + n
+            images = part.unique(["index", "label", "prediction"]).sort("index")
+            clean += len(images)
+            wrong += sum(self._clean(rows, change) for rows in images.iter_slices(BATCH))
             fooled = part.filter(pl.col("success") & pl.col(EXAMPLE).is_not_null())
             for rows in fooled.iter_slices(BATCH):
                 checked += len(rows)
-                for name, count in self._faults(rows, change).items():
-                    faults[name] += count
+                faults.update(self._faults(rows, change))
         later = f"; {skipped:,} records after unknown transforms are not checked" if skipped else ""
-        yield Check(
-            "clean predictions",
-            not clean[0],
-            f"{clean[1] - clean[0]:,} of {clean[1]:,} agree{later}",
-        )
+        yield Check("clean predictions", not wrong, f"{clean - wrong:,} of {clean:,} agree{later}")
         if not self.run.keeps_all and not checked:
             why = "not checked: the audit kept no adversarial images"
             yield Check("successes", None, why)
@@ -102,9 +100,8 @@ class Evaluation:
             told += f", or nearly as often as not: the model was asked {DRAWS} times"
         yield Check("successes", agrees, told)
         sized = checked - faults["size"] - faults["broken"]
-        yield Check(
-            "sizes in all norms", sized == checked, f"{sized:,} of {checked:,} agree with records"
-        )
+        told = f"{sized:,} of {checked:,} agree with records"
+        yield Check("sizes in all norms", sized == checked, told)
 
     def _changes(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
         """Return the transforms that can be made again, by their names in records."""
@@ -119,37 +116,29 @@ class Evaluation:
         images = self.data.test.images(torch.tensor(index.to_list()))
         return change(images) if change else images
 
-    def _clean(self, part: pl.DataFrame, change: Callable | None) -> tuple[int, int]:
-        """Return how many images the records call right or wrong and are not, and their number."""
-        rows = part.unique(["index", "label", "prediction"]).sort("index")
-        wrong = 0
-        for each in rows.iter_slices(BATCH):
-            labels = torch.tensor(each["label"].to_list())
-            lead, doubt = self._lead(self._attacked(each["index"], change), labels)
-            true = self.data.test.labels[torch.tensor(each["index"].to_list())]
-            told = torch.tensor((each["prediction"] == each["label"]).to_list())
-            wrong += int(((labels != true) | ((told != (lead > 0)) & (lead.abs() > doubt))).sum())
-        return wrong, len(rows)
+    def _clean(self, rows: pl.DataFrame, change: Callable | None) -> int:
+        """Return how many images the records call right or wrong and are not."""
+        labels = torch.tensor(rows["label"].to_list())
+        lead, doubt = self._lead(self._attacked(rows["index"], change), labels)
+        true = self.data.test.labels[torch.tensor(rows["index"].to_list())]
+        told = torch.tensor((rows["prediction"] == rows["label"]).to_list())
+        return int(((labels != true) | ((told != (lead > 0)) & (lead.abs() > doubt))).sum())
 
     def _faults(self, rows: pl.DataFrame, change: Callable | None) -> dict[str, int]:
         """Return how many stored images are no successes, by why."""
         before = self._attacked(rows["index"], change)
         try:
-            flat = unpack(rows, before.flatten(1).numpy())[EXAMPLE].to_numpy(writable=True)
+            stored = unpack(rows, before.flatten(1).numpy())[EXAMPLE].to_numpy(writable=True)
         except ValueError:
             return {"broken": len(rows)}
-        after = torch.from_numpy(flat).view_as(before)
+        after = torch.from_numpy(stored).view_as(before)
         labels = torch.tensor(rows["label"].to_list())
         inside = ((after >= 0) & (after <= 1)).flatten(1).all(1)
         lead, doubt = self._lead(after, labels)
         fools = lead <= doubt if self.randomised else lead < 0
         delta = (after.double() - before.double()).abs()
-        pixels = delta.amax(1).flatten(1)
-        sizes = {
-            "l1": delta.flatten(1).sum(1),
-            "l2": delta.flatten(1).norm(dim=1),
-            "linf": delta.flatten(1).amax(1),
-        }
+        pixels, flat = delta.amax(1).flatten(1), delta.flatten(1)
+        sizes = {"l1": flat.sum(1), "l2": flat.norm(dim=1), "linf": flat.amax(1)}
         told = {norm: torch.tensor(rows[norm].to_list()).double() for norm in NORMS}
         same = torch.ones(len(rows), dtype=torch.bool)
         for norm, size in sizes.items():

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from scotoma.results.examples import EXAMPLE, ROUNDING, as_bytes
+from scotoma.results.ledger import read_table
 from scotoma.utils.errors import InputError
 
 NORMS = ("l0", "l1", "l2", "linf")
@@ -40,26 +41,18 @@ class Folder:
     def __init__(self, folder: Path):
         self.folder = folder
         self.claim, self.findings = self._json("claim.json"), self._json("findings.json")
-        self.records, self.ledger = self._table("records"), self._table("ledger")
+        self.records = read_table(folder / "records.parquet")
+        self.ledger = read_table(folder / "ledger.parquet")
 
     def _json(self, name: str) -> dict[str, Any]:
+        path = self.folder / name
         try:
-            return json.loads((self.folder / name).read_text("utf-8"))
+            return json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             raise InputError(
-                f"{self.folder / name}: no such file; is {self.folder} the folder of a finished "
-                "audit?"
+                f"{path}: no such file; is {self.folder} the folder of a finished audit?"
             ) from None
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.folder / name}: cannot be read ({error})") from None
-
-    def _table(self, name: str) -> pl.DataFrame:
-        path = self.folder / f"{name}.parquet"
-        try:
-            return pl.read_parquet(path)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; run the audit again") from None
-        except (OSError, pl.exceptions.PolarsError) as error:
             raise InputError(f"{path}: cannot be read ({error})") from None
 
     @cached_property
@@ -94,18 +87,18 @@ class Folder:
     @cached_property
     def images(self) -> pl.DataFrame:
         """Stored images of records: attack, transform, index, code, config of the transform."""
-        parts = []
-        for config, table in self.of_kind("attack"):
-            made = as_bytes(table.filter(pl.col(EXAMPLE).is_not_null()))
-            change = json.dumps(config.get("transform"))
-            parts.append(made.select(*ONE, *IMAGE, change=pl.lit(change)))
-        for label, table in self._crafted():
-            named = {"attack": label, "transform": "none", "change": "null"}
-            made = as_bytes(table.filter(pl.col(EXAMPLE).is_not_null())).with_columns(
-                pl.lit(text).alias(key) for key, text in named.items()
-            )
-            parts.append(made.select(*ONE, *IMAGE, "change"))
-        parts = [part for part in parts if len(part)]
+        made = [
+            (table, json.dumps(config.get("transform"))) for config, table in self.of_kind("attack")
+        ]
+        made += [
+            (table.with_columns(attack=pl.lit(label), transform=pl.lit("none")), "null")
+            for label, table in self._crafted()
+        ]
+        parts = [
+            as_bytes(known).select(*ONE, *IMAGE, change=pl.lit(change))
+            for table, change in made
+            if len(known := table.filter(pl.col(EXAMPLE).is_not_null()))
+        ]
         return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()
 
     @cached_property

@@ -104,9 +104,9 @@ def _rates(run: Folder) -> Iterator[Check]:
     found = next((f for f in run.findings["findings"] if f["probe"] == "robustness"), None)
     if found is None or not found["numbers"]:
         return
-    threat, rows = run.findings["claim"]["threat"], run.ledger.filter(transform="none")
-    n, size = found["numbers"]["n"], rows[threat["norm"]].to_numpy()
-    bound = threat["eps"] + SLACK * max(1.0, threat["eps"])
+    norm, bound = _bound(run)
+    rows = run.ledger.filter(transform="none")
+    n, size = found["numbers"]["n"], rows[norm].to_numpy()
     correct = (rows["prediction"] == rows["label"]).to_numpy()
     values = {
         "clean_accuracy": correct,
@@ -130,6 +130,12 @@ def _rates(run: Folder) -> Iterator[Check]:
         yield _whole_set(run, found)
 
 
+def _bound(run: Folder) -> tuple[str, float]:
+    """Return the norm of the claim, and the largest size within its eps."""
+    norm, eps = run.findings["claim"]["threat"]["norm"], run.findings["claim"]["threat"]["eps"]
+    return norm, eps + SLACK * max(1.0, eps)
+
+
 def _whole_set(run: Folder, found: dict[str, Any]) -> Check:
     """Compare the rates of the whole test set with its strata, and these with the records.
 
@@ -137,23 +143,21 @@ def _whole_set(run: Folder, found: dict[str, Any]) -> Check:
     are the intervals.
     """
     numbers, strata = found["numbers"], found["tables"]["strata"]
-    threat = run.findings["claim"]["threat"]
-    bound = threat["eps"] + SLACK * max(1.0, threat["eps"])
-    smallest = run.records.filter(pl.col("transform") == "none").group_by("index")
+    whole = numbers["test_set_images"]
+    norm, bound = _bound(run)
     right = pl.col("prediction") == pl.col("label")
-    fooled = pl.col("success") & (pl.col(threat["norm"]) <= bound)
-    images = smallest.agg(right.first().alias("right"), fooled.any().alias("fooled")).filter(
-        "right"
-    )
+    fooled = pl.col("success") & (pl.col(norm) <= bound)
+    images = run.records.filter(transform="none").group_by("index")
+    images = images.agg(right=right.first(), fooled=fooled.any()).filter("right")
     size = sum(row["images"] for row in strata)
     attacked = sum(row["attacked"] for row in strata)
     hits = sum(round(row["attacked"] * (row["success"] or 0)) for row in strata)
     success = sum(row["images"] * (row["success"] or 0) for row in strata) / max(size, 1)
-    robust = size / numbers["test_set_images"] * (1 - success)
+    robust = size / whole * (1 - success)
     pairs = {
         "attacked": (numbers["test_set_attacked"], attacked, len(images)),
         "fooled": (hits, int(images["fooled"].sum())),
-        "clean accuracy": (numbers["test_set_clean_accuracy"], size / numbers["test_set_images"]),
+        "clean accuracy": (numbers["test_set_clean_accuracy"], size / whole),
         "success": (numbers["test_set_attack_success"] or 0.0, success),
         "robust accuracy": (numbers["test_set_robust_accuracy"], robust),
     }
@@ -163,8 +167,7 @@ def _whole_set(run: Folder, found: dict[str, Any]) -> Check:
         if max(told) - min(told) > 2 * DIGITS
     ]
     detail = (
-        f"robust accuracy {robust:.1%} of all {numbers['test_set_images']:,} test images, from "
-        f"{attacked:,} attacked"
+        f"robust accuracy {robust:.1%} of all {whole:,} test images, from {attacked:,} attacked"
     )
     return Check("rates of the whole test set", not wrong, "; ".join(wrong) or detail)
 
@@ -183,7 +186,7 @@ def _digest(run: Folder) -> Check:
             kept = {}
         if any(kept.get(key) != value for key, value in entry.items()):
             differ.append(entry["probe"])
-    detail = f"{code}" + ("" if code == told else f", findings.json says {told}")
+    detail = code if code == told else f"{code}, findings.json says {told}"
     if differ:
         detail += f"; differs from the report's: {', '.join(differ)}"
     return Check("digest of findings", code == told and not differ, detail)
