@@ -217,7 +217,7 @@ def audit(
                 *missing,
                 *_chance(run.records),
                 *([kept_note(keep)] if keep != KEPT[0] else []),
-                *([] if outcome.whole else [outcome.shortfall(time_left)]),
+                *([] if outcome.whole else [outcome.shortfall()]),
             ],
             "seed": seed,
             **({"budget": time_left.seconds} if time_left.seconds else {}),

@@ -152,14 +152,12 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     assert quick.notes[0].startswith(
         "Measured on 50 of 300 images, drawn at random, within the budget of 1 s"
     )
-    assert "Images (of 300) reached: 50 by robustness; 0 by slow. The" in answers.shortfall(
-        run.budget
-    )
+    assert "Images (of 300) reached: 50 by robustness; 0 by slow. The" in answers.shortfall()
     few = run.subset(run.indices[:50])
     both = Outcome(
         {"a": Asks(), "b": Asks()}, run, dict.fromkeys("ab", (lambda ledger: quick, few))
     )
-    assert "reached: 50 by every probe." in both.shortfall(run.budget)
+    assert "reached: 50 by every probe." in both.shortfall()
     assert time.monotonic() - began < 20
 
 

@@ -47,11 +47,9 @@ class Collection:
             norm: the norm of the perturbations.
             transform: name of the transform of the images.
         """
-        labels = {"transform": transform, "norm": norm}
-        table = radii.select(
-            *(pl.lit(value).alias(name) for name, value in labels.items()), "index", "radius"
+        self._certified[norm, transform] = radii.select(
+            "index", "radius", transform=pl.lit(transform), norm=pl.lit(norm)
         )
-        self._certified[norm, transform] = table
         if self.parent:
             self.parent.certify(radii, norm, transform)
 

@@ -93,13 +93,17 @@ class Least(NamedTuple):
     full: int | None = None
     """its full number, where the option is None by default"""
 
+    def of(self, probe: Any, name: str) -> int:
+        """Return the full number of the option `name` of a probe."""
+        return getattr(probe, name) if self.full is None else self.full
+
 
 def scaled(probe: Any, leasts: Mapping[str, Least], effort: Effort) -> dict[str, int]:
     """Return smaller values of those options of a probe that the user left as they are."""
     smaller = {}
     for name, least in leasts.items():
         if is_default(probe, name):
-            full = getattr(probe, name) if least.full is None else least.full
+            full = least.of(probe, name)
             if (value := effort.of(full, least.value)) < full:
                 smaller[name] = value
     return smaller
@@ -114,12 +118,10 @@ def is_default(thing: Any, name: str) -> bool:
 
 def in_words(full: Any, smaller: Mapping[str, int], leasts: Mapping[str, Least]) -> list[str]:
     """Return what was scaled, such as "250 of 1,000 queries of an attack by decisions"."""
-    said = []
-    for name, value in smaller.items():
-        least = leasts[name]
-        whole = getattr(full, name) if least.full is None else least.full
-        said.append(f"{value:,} of {whole:,} {least.words}")
-    return said
+    return [
+        f"{value:,} of {leasts[name].of(full, name):,} {leasts[name].words}"
+        for name, value in smaller.items()
+    ]
 
 
 def find_effort(run: Run, thorough: bool = False) -> Effort:

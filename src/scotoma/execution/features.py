@@ -28,20 +28,11 @@ def read_features(
     transform: Transform | None,
     advance: Advance,
 ) -> np.ndarray:
-    """Return features of the split's images in a layer, float32 (n, d).
+    """Return features of the split's images in a layer, float32 (n, d); see `Run.features`.
 
-    Args:
-        executor: the run's.
-        folder: where a temporary file may lie.
-        module: the network, on the device.
-        split: the images.
-        layer: see `models.features.features`.
-        indices: which images, int64 (n,).
-        transform: applied to the images first.
-        advance: called with the number of images after each batch.
+    A temporary file may lie in `folder`.
     """
     table: np.ndarray | None = None
-
     done = 0
 
     def read(batch: Tensor) -> None:

@@ -185,9 +185,9 @@ class Run(Executor):
         def compute(indices: Tensor, _advance: Advance) -> pl.DataFrame:
             with self.seeded():
                 frame = pl.concat(self.map_batches(indices, craft, reads=self.claim.data.test))
-            return self._packed(frame.with_columns(_constants({"attack": name(attack)})), None)
+            return self._packed(frame.with_columns(attack=pl.lit(name(attack))), None)
 
-        for _, frame in self._units(what, config, compute, source):
+        for frame in self._units(what, config, compute, source):
             yield self._unpacked(frame, None)
 
     def transferred(
@@ -305,7 +305,7 @@ class Run(Executor):
         predictions = self._clean(self.claim.model).argmax(1).cpu()
         correct[self.indices] = predictions == split.labels[self.indices]
         config = {"kind": what, **config, "seed": self.seed, **_extractor(model)}
-        frames = [frame for _, frame in self._units(f"measuring: {what}", config, compute)]
+        frames = list(self._units(f"measuring: {what}", config, compute))
         return pl.concat([frame for frame in frames if len(frame)] or frames[:1])
 
     def predictions(
@@ -328,12 +328,9 @@ class Run(Executor):
 
         def compute() -> pl.DataFrame:
             with self.progress.bar("classifying", len(everything)) as advance, self.seeded():
-                classes = np.concatenate(
-                    self.map_batches(everything, predict, advance, self.claim.data.test)
-                )
-            columns = {"index": everything, "label": labels[everything]}
-            columns = {name: column.numpy() for name, column in columns.items()}
-            return pl.DataFrame(columns | {"prediction": classes})
+                classes = self.map_batches(everything, predict, advance, self.claim.data.test)
+            columns = {"index": everything.numpy(), "label": labels[everything].numpy()}
+            return pl.DataFrame(columns | {"prediction": np.concatenate(classes)})
 
         config = {"kind": "predictions", "transform": describe(transform) if transform else None}
         return self.store.unit({**config, **self._identity(everything)}, compute)
@@ -386,7 +383,7 @@ class Run(Executor):
         self, attack: Attack, transform: Transform | None, what: str
     ) -> Iterator[pl.DataFrame]:
         """Yield the records of each work unit, with the images."""
-        labels = {"attack": name(attack), "transform": name(transform)}
+        labels = {"attack": pl.lit(name(attack)), "transform": pl.lit(name(transform))}
         config = {
             "kind": self._kind,
             "attack": describe(attack),
@@ -400,11 +397,11 @@ class Run(Executor):
         def compute(part: Tensor, advance: Advance) -> pl.DataFrame:
             with self.seeded():
                 frame = pl.concat(self.map_batches(part, work, advance, self.claim.data.test))
-            frame = frame.with_columns(_constants(labels))
+            frame = frame.with_columns(**labels)
             return without_images(frame) if self.keep == DROPPED else self._packed(frame, transform)
 
         done, fooled = 0, 0
-        for _, frame in self._units(what, config, compute):
+        for frame in self._units(what, config, compute):
             within = fallen(frame, self.claim.threat.eps, self.claim.threat.norm)
             done, fooled = done + len(frame), fooled + int(within.sum())
             self.progress.say(f"{fooled:,} of {done:,} fooled within eps")
@@ -428,8 +425,8 @@ class Run(Executor):
         config: dict[str, Any],
         compute: Callable[[Tensor, Advance], pl.DataFrame],
         model: Classifier | None = None,
-    ) -> Iterator[tuple[Tensor, pl.DataFrame]]:
-        """Yield each work unit's images and table, computed where it is not yet on disk."""
+    ) -> Iterator[pl.DataFrame]:
+        """Yield each work unit's table, computed where it is not yet on disk."""
         parts = units(self.indices)
         left = [len(part) for part in parts]
         with self.progress.bar(what, len(self.indices)) as advance:
@@ -448,7 +445,7 @@ class Run(Executor):
             for number, frame in enumerate(self.store.each(work)):
                 if left[number]:
                     advance(left[number])
-                yield parts[number], frame
+                yield frame
 
     def _clean(self, model: Classifier) -> Tensor:
         """Return float32 logits (n, classes) of the audited images, cached for the last model."""
@@ -477,10 +474,6 @@ class Run(Executor):
             "data": self.claim.data.sha256,
             "images": hashlib.sha256(indices.numpy().tobytes()).hexdigest(),
         }
-
-
-def _constants(columns: dict[str, str]) -> list[pl.Expr]:
-    return [pl.lit(value).alias(name) for name, value in columns.items()]
 
 
 def _rows(tables: Iterator[pl.DataFrame], indices: list[int]) -> pl.DataFrame:

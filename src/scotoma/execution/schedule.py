@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from scotoma.claim import Claim
-from scotoma.execution.budget import Budget, OutOfTimeError, spoken
+from scotoma.execution.budget import OutOfTimeError, spoken
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import FIRST, stages
@@ -58,7 +58,7 @@ class Outcome:
 
     probes: Mapping[str, Probe]
     run: Run
-    reports: Mapping[str, tuple[Conclusion, Run]]
+    reports: dict[str, tuple[Conclusion, Run]] = field(default_factory=dict)
     stopped: bool = False
     failed: dict[str, str] = field(default_factory=dict)
 
@@ -70,33 +70,35 @@ class Outcome:
     @property
     def reached(self) -> dict[str, int]:
         """Number of images that each probe reached."""
-        reports = self.reports
-        return {
-            name: len(reports[name][1].indices) if name in reports else 0 for name in self.probes
-        }
+        runs = {name: run for name, (_, run) in self.reports.items()}
+        return {name: len(runs[name].indices) if name in runs else 0 for name in self.probes}
 
     def findings(self, ledger: Ledger) -> list[Finding]:
         """Draw all findings from one ledger; one that is not on all images says so in a note."""
         findings = []
-        for name, n in self.reached.items():
-            finding = _not_reached(name, self.probes[name], self._limit)
+        for name, probe in self.probes.items():
+            rule = "a verdict once there is time to measure"
+            headline = f"Not reached {self._limit}; the same command continues from here."
+            finding = Finding(name, probe.question, "undecided", rule, headline)
             if name in self.reports:
-                report, part = self.reports[name]
                 with self._surviving(name):
-                    finding = report(ledger.on(part.indices.numpy()))
+                    finding = self._drawn(name, ledger)
             if name in self.failed:
-                finding = _failed(name, self.probes[name], self.failed[name])
-            if name in self.failed or name not in self.reports:
-                findings.append(finding)
-                continue
-            if n < self.images:
-                note = (
-                    f"Measured on {n:,} of {self.images:,} images, drawn at random, {self._limit}; "
-                    "the intervals are wide accordingly. The same command continues from here."
-                )
-                finding = replace(finding, notes=(note, *finding.notes))
+                rule, headline = "a verdict once the probe has measured", f"{self.failed[name]}."
+                finding = Finding(name, probe.question, "undecided", rule, headline)
             findings.append(finding)
         return findings
+
+    def _drawn(self, name: str, ledger: Ledger) -> Finding:
+        report, part = self.reports[name]
+        finding, n = report(ledger.on(part.indices.numpy())), len(part.indices)
+        if n == self.images:
+            return finding
+        note = (
+            f"Measured on {n:,} of {self.images:,} images, drawn at random, {self._limit}; the "
+            "intervals are wide accordingly. The same command continues from here."
+        )
+        return replace(finding, notes=(note, *finding.notes))
 
     @property
     def _limit(self) -> str:
@@ -129,24 +131,19 @@ class Outcome:
     @property
     def whole(self) -> bool:
         """Whether every probe reached every audited image, or failed."""
-        reached = self.reached.items()
-        return all(n == self.images or name in self.failed for name, n in reached)
+        return all(n == self.images or name in self.failed for name, n in self.reached.items())
 
-    def shortfall(self, budget: Budget) -> str:
+    def shortfall(self) -> str:
         """Return a sentence on the images that were reached."""
-        numbers = sorted(set(self.reached.values()), reverse=True)
-        names = {
-            n: ", ".join(name for name, reached in self.reached.items() if reached == n)
-            for n in numbers
-        }
+        names: dict[int, list[str]] = {}
+        for name, n in self.reached.items():
+            names.setdefault(n, []).append(name)
         reached = "; ".join(
-            f"{n:,} by {'every probe' if len(numbers) == 1 else names[n]}" for n in numbers
+            f"{n:,} by {', '.join(names[n]) if len(names) > 1 else 'every probe'}"
+            for n in sorted(names, reverse=True)
         )
-        ended = (
-            "The audit was stopped"
-            if self.stopped
-            else f"The budget of {spoken(budget.seconds or 0)} ended"
-        )
+        ended = f"The budget of {spoken(self.run.budget.seconds or 0)} ended"
+        ended = "The audit was stopped" if self.stopped else ended
         return (
             f"{ended} before the audit was complete. Images (of {self.images:,}) reached: "
             f"{reached}. The same command continues from there."
@@ -171,26 +168,20 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
         run: the run, with its budget.
         settings: the attack and its gradient.
     """
-    reports: dict[str, tuple[Conclusion, Run]] = {}
-    outcome = Outcome(probes, run, reports)
+    outcome = Outcome(probes, run)
     try:
         with suppress(OutOfTimeError), run.watched():
-            _measure(outcome, reports, claim, settings)
+            _measure(outcome, claim, settings)
     except KeyboardInterrupt:
-        if not reports or ranks().world > 1:
+        if not outcome.reports or ranks().world > 1:
             raise
         return replace(outcome, stopped=True)
     return outcome
 
 
-def _measure(
-    outcome: Outcome,
-    reports: dict[str, tuple[Conclusion, Run]],
-    claim: Claim,
-    settings: Settings,
-) -> None:
+def _measure(outcome: Outcome, claim: Claim, settings: Settings) -> None:
     """Fill in each probe's report and the run on its images, stage by stage."""
-    probes, run = outcome.probes, outcome.run
+    probes, run, reports = outcome.probes, outcome.run, outcome.reports
     limited, total, parts = run.budget.seconds is not None, len(run.indices), _parts(run)
     order = sorted(probes, key=_usual) if limited or len(parts) > 1 else list(probes)
     with run.progress.bar("probes", len(probes) * len(parts)) as advance:
@@ -233,22 +224,6 @@ def _so_far(name: str, report: Conclusion, run: Run, seconds: float) -> str:
 
 def _usual(name: str) -> int:
     return CHEAP_FIRST.index(name) if name in CHEAP_FIRST else len(CHEAP_FIRST)
-
-
-def _not_reached(name: str, probe: Probe, limit: str) -> Finding:
-    return Finding(
-        name,
-        probe.question,
-        "undecided",
-        "a verdict once there is time to measure",
-        f"Not reached {limit}; the same command continues from here.",
-    )
-
-
-def _failed(name: str, probe: Probe, error: str) -> Finding:
-    return Finding(
-        name, probe.question, "undecided", "a verdict once the probe has measured", f"{error}."
-    )
 
 
 def _trace(run: Run, name: str) -> Path:

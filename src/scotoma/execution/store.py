@@ -56,24 +56,21 @@ class Store:
         self.budget = budget or Budget()
         self.ranks = group or ranks()
         opened = f"opened {folder}"
-        if self.ranks.leads:
-            self._open(claim)
-            self.ranks.done(opened)
-            return
-        self.ranks.wait(opened)
-        if not appears((folder / "claim.json").exists):
-            raise InputError(
-                f"{folder}: is not the same folder for all machines; choose a folder that they "
-                "share (out=FOLDER)"
-            )
+        if not self.ranks.leads:
+            self.ranks.wait(opened)
+            if not appears((folder / "claim.json").exists):
+                raise InputError(
+                    f"{folder}: is not the same folder for all machines; choose a folder that they "
+                    "share (out=FOLDER)"
+                )
         self._open(claim)
+        self.ranks.done(opened)
 
     def _open(self, claim: dict[str, Any]) -> None:
         folder, path = self.folder, self.folder / "claim.json"
         if path.exists():
             other = read_json(path)
-            differs = [key for key in claim if other.get(key) != claim[key]]
-            if differs:
+            if differs := [key for key in claim if other.get(key) != claim[key]]:
                 key = differs[0]
                 raise InputError(
                     f"{folder}: the run of another claim ({key} {other.get(key)!r} there, "
@@ -123,14 +120,14 @@ class Store:
         if not self.ranks.claim(self._name(unit)):
             if not self.ranks.wait(self._name(unit), self.budget.left):
                 raise OutOfTimeError
-            tables: list[pl.DataFrame] = []
 
             def read() -> bool:
-                tables.extend(table for table in [self._read(unit)] if table is not None)
-                return bool(tables)
+                nonlocal table
+                table = self._read(unit)
+                return table is not None
 
-            if appears(read):
-                return tables[0]
+            if appears(read) and table is not None:
+                return table
         return self._computed(unit)
 
     def each(self, units: Iterable[Unit]) -> Iterator[pl.DataFrame]:
@@ -140,7 +137,8 @@ class Store:
         """
         units = list(units)
         for unit in units if self.ranks.world > 1 else ():
-            if not self._has(unit) and self.ranks.claim(self._name(unit)):
+            known = any(self.units.glob(f"{unit.key}.*"))
+            if not known and self.ranks.claim(self._name(unit)):
                 self._computed(unit)
         for unit in units:
             yield self.unit(unit.config, unit.compute)
@@ -159,9 +157,6 @@ class Store:
                 return pl.read_parquet(io.BytesIO(content))
             path.unlink(missing_ok=True)
         return None
-
-    def _has(self, unit: Unit) -> bool:
-        return any(self.units.glob(f"{unit.key}.*"))
 
     def _name(self, unit: Unit) -> str:
         return f"{self.folder} {unit.key}"
