@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from scotoma.report.plot import axes_of, below, values
+from scotoma.report.plot import axes_of, below, grouped, values
 from scotoma.report.svg import INK, MUTED, PALETTE
 from scotoma.results.finding import Boxes, Finding
 
@@ -22,16 +22,17 @@ ROOM = 1.08
 def boxes(figure: Boxes, finding: Finding) -> Canvas:
     """Draw a box for each label, and above it the share that was not reached."""
     rows = finding.tables[figure.table]
-    labels = list(dict.fromkeys(str(row[figure.label]) for row in rows))
     heights = values(rows, figure.value)
-    of = np.array([labels.index(str(row[figure.label])) for row in rows])
-    canvas, axes = axes_of(3.4)
     finite = heights[np.isfinite(heights)]
     top = ROOM * (finite.max() if finite.size else 1.0) or 1.0
-    reach = np.where(np.isfinite(heights), heights, np.inf)
+    reach = {
+        str(label): np.nan_to_num(values(members, figure.value), nan=np.inf, posinf=np.inf)
+        for label, members in grouped(rows, figure.label).items()
+    }
+    canvas, axes = axes_of(3.4)
     axes.bxp(
-        [_box(reach[of == i], top) for i in range(len(labels))],
-        positions=range(len(labels)),
+        [_box(sizes, top) for sizes in reach.values()],
+        positions=range(len(reach)),
         widths=0.5,
         showfliers=False,
         patch_artist=True,
@@ -40,23 +41,21 @@ def boxes(figure: Boxes, finding: Finding) -> Canvas:
         whiskerprops={"color": PALETTE[0]},
         capprops={"color": PALETTE[0]},
     )
-    for i in range(len(labels)):
-        missing = float(np.isinf(reach[of == i]).mean())
-        if missing:
-            axes.annotate(
-                f"∞ {missing:.0%}", (i, top), ha="center", va="bottom", fontsize=9, color=MUTED
-            )
+    style: Any = {"ha": "center", "va": "bottom", "fontsize": 9, "color": MUTED}
+    for i, sizes in enumerate(reach.values()):
+        if missing := float(np.isinf(sizes).mean()):
+            axes.annotate(f"∞ {missing:.0%}", (i, top), **style)
     axes.set(
         ylim=(min(0.0, float(finite.min())) if finite.size else 0, top),
         ylabel=figure.y_label,
         xticks=[],
     )
     axes.grid(False, axis="x")
-    width = max(6, WIDE // max(1, len(labels)) - 2)
-    for i, label in enumerate(labels):
-        below(axes, i, textwrap.wrap(label, width))
-    lines = max((len(textwrap.wrap(label, width)) for label in labels), default=1)
-    axes.set_xlabel("\n" * lines)
+    width = max(6, WIDE // len(reach) - 2)
+    names = [textwrap.wrap(label, width) for label in reach]
+    for i, name in enumerate(names):
+        below(axes, i, name)
+    axes.set_xlabel("\n" * max(map(len, names)))
     return canvas
 
 

@@ -63,12 +63,8 @@ class Comparison:
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
         for note in self.notes:
             console.print(f"[yellow]note[/] {note}", soft_wrap=True)
-        tables = self["robustness"].tables
-        _print(
-            console,
-            f"rates on the same {self['robustness'].numbers['n']:,} images",
-            _rates(tables["rates"]),
-        )
+        tables, n = self["robustness"].tables, self["robustness"].numbers["n"]
+        _print(console, f"rates on the same {n:,} images", _rates(tables["rates"]))
         _print(console, "differences, with 95% intervals", _differences(tables))
         _print(console, "verdicts", tables["verdicts"])
         for finding in self.findings:
@@ -110,12 +106,6 @@ def compare(
         "command": command or _call(runs, out),
         "audits": {audit.name: _origin(audit.report.provenance) for audit in audits},
     }
-    named = {
-        "data": audits.data,
-        "threat": str(audits.threat),
-        "n": audits.n,
-        "audits": {audit.name: str(audit.report.folder) for audit in audits},
-    }
     title = f"{', '.join(audits.names[:-1])} and {audits.names[-1]}"
     lead = (
         f"{len(audits)} audits of {audits.data} under {norm_name(audits.threat.norm)} "
@@ -124,7 +114,14 @@ def compare(
     )
     write_whole(folder / "images.csv", every_image(audits).write_csv().encode())
     write_findings(folder, "comparison", title, lead, findings, provenance)
-    content = {**named, "notes": notes, "findings": [public(finding) for finding in findings]}
+    content = {
+        "data": audits.data,
+        "threat": str(audits.threat),
+        "n": audits.n,
+        "audits": {audit.name: str(audit.report.folder) for audit in audits},
+        "notes": notes,
+        "findings": [public(finding) for finding in findings],
+    }
     write_json(folder / RESULT, content)
     return Comparison(folder, findings, notes)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from functools import singledispatch
+from functools import partial, singledispatch
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from scotoma.report.boxes import boxes
 from scotoma.report.gallery import gallery
 from scotoma.report.heatmap import heatmap
-from scotoma.report.plot import MARKERS, axes_of, beside, interval, legend, values
+from scotoma.report.plot import MARKERS, axes_of, beside, grouped, interval, legend, values
 from scotoma.report.svg import INK, MUTED, PALETTE, WIDTH, render
 from scotoma.results.finding import (
     Bars,
@@ -47,16 +47,12 @@ def draw(figure: Figure, finding: Finding) -> str:
     Raises:
         KeyError: the figure names a table, column or array that the finding lacks.
     """
-    drawn = (
-        finding.images[figure.images]
-        if isinstance(figure, Gallery)
-        else finding.tables[figure.table]
-    )
-    return render(
-        lambda: _canvas(figure, finding) if len(drawn) else _nothing(),
-        title(figure),
-        figure.caption,
-    )
+    if isinstance(figure, Gallery):
+        drawn = finding.images[figure.images]
+    else:
+        drawn = finding.tables[figure.table]
+    paint = partial(_canvas, figure, finding) if len(drawn) else _nothing
+    return render(paint, title(figure), figure.caption)
 
 
 def _nothing() -> Canvas:
@@ -100,11 +96,10 @@ def _from_zero(axes: Axes, *heights: np.ndarray) -> None:
 @_canvas.register
 def _curve(figure: Curve, finding: Finding) -> Canvas:
     rows = finding.tables[figure.table]
-    groups = list(dict.fromkeys(row[figure.group] for row in rows)) if figure.group else [None]
+    groups = grouped(rows, figure.group)
     canvas, axes = axes_of(3.4)
     lines = []
-    for i, group in enumerate(groups):
-        members = [row for row in rows if figure.group is None or row[figure.group] == group]
+    for i, members in enumerate(groups.values()):
         colour, x = PALETTE[i % len(PALETTE)], values(members, figure.x)
         if figure.interval:
             axes.fill_between(
@@ -123,7 +118,7 @@ def _curve(figure: Curve, finding: Finding) -> Canvas:
         )
     _from_zero(axes, values(rows, figure.y), *(interval(rows, figure.y) if figure.interval else ()))
     _marks(axes, figure.marks)
-    if figure.group and len(groups) > 1:
+    if len(groups) > 1:
         legend(canvas, lines, [str(group) for group in groups])
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)
     return canvas
@@ -173,23 +168,16 @@ def _bars(figure: Bars, finding: Finding) -> Canvas:
         axes.errorbar(
             rates[known], y[known], xerr=spread, fmt="none", ecolor=INK, elinewidth=1, capsize=2
         )
+        dash: Any = {"textcoords": "offset points", "va": "center", "color": MUTED}
         for missing in y[np.isnan(rates)]:
-            axes.annotate(
-                "–",
-                (0, missing),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                color=MUTED,
-            )
+            axes.annotate("–", (0, missing), xytext=(4, 0), **dash)
     axes.set(xlim=(0, 1.01 if figure.rates else None), xlabel=figure.y_label, yticks=[])
     for row, label in enumerate(labels):
         beside(axes, row, label)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     if len(figure.series) > 1:
-        handles = [
-            Patch(color=PALETTE[i % len(PALETTE)], linewidth=0) for i in range(len(figure.series))
-        ]
+        colours = [PALETTE[i % len(PALETTE)] for i in range(len(figure.series))]
+        handles = [Patch(color=colour, linewidth=0) for colour in colours]
         legend(canvas, handles, list(figure.series))
     return canvas
 
@@ -219,27 +207,22 @@ def _rate_over_histogram(figure: RateOverHistogram, finding: Finding) -> Canvas:
 def _scatter(figure: Scatter, finding: Finding) -> Canvas:
     rows = finding.tables[figure.table]
     x, y = values(rows, figure.x), values(rows, figure.y)
-    canvas, axes = axes_of(3.4)
     reached = np.isfinite(y)
+    canvas, axes = axes_of(3.4)
     # Thousands of vector marks would make the page heavy, so they become one raster image.
     style: dict[str, Any] = {
         "linestyle": "none",
         "markeredgewidth": 0,
         "rasterized": len(rows) > MANY_POINTS,
     }
-    groups = list(dict.fromkeys(row[figure.group] for row in rows)) if figure.group else ["reached"]
-    place = np.array([groups.index(row[figure.group]) if figure.group else 0 for row in rows])
+    groups = grouped(rows, figure.group)
+    names = [str(group) for group in groups] if figure.group else ["reached"]
     drawn = []
-    for i in range(len(groups)):
-        chosen = reached & (place == i)
+    for i, members in enumerate(groups.values()):
+        across, up = values(members, figure.x), values(members, figure.y)
+        known, colour = np.isfinite(up), PALETTE[i % len(PALETTE)]
         drawn += axes.plot(
-            x[chosen],
-            y[chosen],
-            "o",
-            color=PALETTE[i % len(PALETTE)],
-            markersize=4,
-            alpha=0.55,
-            **style,
+            across[known], up[known], "o", color=colour, markersize=4, alpha=0.55, **style
         )
     _from_zero(axes, y)
     if not reached.all():
@@ -248,9 +231,9 @@ def _scatter(figure: Scatter, finding: Finding) -> Canvas:
         style |= {"transform": above, "clip_on": False}
         colour = PALETTE[len(groups) % len(PALETTE)]
         drawn += axes.plot(x[~reached], edge, "^", color=colour, markersize=5.5, alpha=0.7, **style)
-        groups.append("not reached")
-    if len(groups) > 1:
-        legend(canvas, drawn, [str(group) for group in groups])
+        names.append("not reached")
+    if len(names) > 1:
+        legend(canvas, drawn, names)
     if not reached.any():
         axes.set_yticks([])
     axes.set(xlabel=figure.x_label, ylabel=figure.y_label)

@@ -25,6 +25,14 @@ def interval(rows: list[Row], name: str) -> tuple[np.ndarray, np.ndarray]:
     return values(rows, f"{name}_low"), values(rows, f"{name}_high")
 
 
+def grouped(rows: list[Row], column: str | None) -> dict[Any, list[Row]]:
+    """Return the rows of each value of a column in order of appearance; of None without one."""
+    groups: dict[Any, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row[column] if column else None, []).append(row)
+    return groups
+
+
 def axes_of(height: float) -> tuple[Canvas, Axes]:
     canvas = Canvas(figsize=(WIDTH, height), layout="constrained")
     return canvas, canvas.subplots()
@@ -41,29 +49,27 @@ def legend(canvas: Canvas, handles: list[Any], labels: list[str]) -> None:
 
 def beside(axes: Axes, row: int, label: list[str]) -> None:
     """Write the name of a row; each line apart, since the font of the reader is not known."""
+    middle = (len(label) - 1) / 2
     for i, line in enumerate(label):
-        axes.annotate(
-            line,
-            (0, row),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(-6, 11 * ((len(label) - 1) / 2 - i)),
-            textcoords="offset points",
-            ha="right",
-            va="center",
-            fontsize=9,
-        )
+        _write(axes, line, (0, row), "y", (-6, 11 * (middle - i)), ha="right", va="center")
 
 
 def below(axes: Axes, column: int, label: list[str]) -> None:
     """Write the name of a column; see `beside`."""
     for i, line in enumerate(label):
-        axes.annotate(
-            line,
-            (column, 0),
-            xycoords=axes.get_xaxis_transform(),
-            xytext=(0, -5 - 11 * i),
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            fontsize=9,
-        )
+        _write(axes, line, (column, 0), "x", (0, -5 - 11 * i), ha="center", va="top")
+
+
+def _write(
+    axes: Axes,
+    line: str,
+    at: tuple[float, float],
+    along: str,
+    by: tuple[float, float],
+    **style: Any,
+) -> None:
+    """Write at a value of the axis `along`, at the edge of the plot, moved `by` some points."""
+    place = axes.get_xaxis_transform() if along == "x" else axes.get_yaxis_transform()
+    axes.annotate(
+        line, at, xycoords=place, xytext=by, textcoords="offset points", fontsize=9, **style
+    )

@@ -19,9 +19,7 @@ def publish(
 
     Args:
         folder: the run folder.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
-            n is the number of audited images.
-        findings: in the order of the report.
+        claim, findings: as in `Report`.
         provenance: how the findings were made; their digest is added.
     """
     entries = [public(finding) for finding in findings]
@@ -36,10 +34,7 @@ def publish(
 
 
 def draw(folder: Path) -> Report:
-    """Draw the report of a finished run again, without the model.
-
-    Raises `InputError` if the folder has no finished run.
-    """
+    """Draw the report of a finished run again. Raises `InputError` if the folder has none."""
     report = read_report(folder)
     write_report(folder, report.claim, report.findings, report.provenance)
     return report

@@ -65,7 +65,7 @@ def aligned(
 
     If one needs a power of ten, all stay as they are, or are `rounded` to the largest one's need.
     """
-    texts = [scalar(value) for value in values]
+    texts = list(map(scalar, values))
     if all(isinstance(value, int | None) for value in values) or any("∞" in text for text in texts):
         return texts
     largest = max(abs(value) for value in values if value is not None)

@@ -8,7 +8,6 @@ byte for each value that is frequent in the image. A table keeps what is smalles
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -25,8 +24,6 @@ LARGE = 30_000
 LEVEL = 9
 """Effort of the compression: higher levels take longer and save little."""
 TOP = np.uint32(0x80000000)
-Code = Callable[[pl.DataFrame, pl.Series, np.ndarray, np.ndarray], pl.DataFrame]
-"""From a table, which rows have an image, the images and those attacked, to the stored table."""
 
 
 def encode(adversarial: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -72,18 +69,14 @@ def pack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
     images, start = np.zeros_like(attacked), attacked[known.to_numpy()]
     images[known.to_numpy()] = table[EXAMPLE].filter(known).to_numpy().reshape(start.shape)
     if images.shape[1] < LARGE:
-        ways = [
-            code(table, known, images, attacked)
-            for whole in (_whole, _differences)
-            for code in (whole, _squeezed(whole))
-        ]
-        return min(ways, key=_size)
+        ways = [code(table, known, images, attacked) for code in (_whole, _differences)]
+        return min([each for way in ways for each in (way, as_bytes(way))], key=_size)
     # bytes are smaller for large images, and one image tells which; coding all twice takes as long
     # as some passes of a model
     first = known.arg_true().head(1).to_numpy()
     trial = table[first], known[first], images[first], attacked[first]
-    codes = _squeezed(_whole), _squeezed(_differences)
-    return min(codes, key=lambda code: _size(code(*trial)))(table, known, images, attacked)
+    code = min((_whole, _differences), key=lambda code: _size(as_bytes(code(*trial))))
+    return as_bytes(code(table, known, images, attacked))
 
 
 def _whole(
@@ -96,10 +89,6 @@ def _differences(
     table: pl.DataFrame, known: pl.Series, images: np.ndarray, attacked: np.ndarray
 ) -> pl.DataFrame:
     return _columns(table, known, *encode(images, attacked))
-
-
-def _squeezed(code: Code) -> Code:
-    return lambda *images: as_bytes(code(*images))
 
 
 def as_bytes(table: pl.DataFrame) -> pl.DataFrame:

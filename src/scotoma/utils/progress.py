@@ -36,8 +36,8 @@ class Progress:
         Yields a function that advances it by a number of the `total` steps.
         """
         if self._bars is not None:
-            task = self._bars.add_task(what, total=total)
             bars = self._bars
+            task = bars.add_task(what, total=total)
             self._open.append((task, what))
             try:
                 yield lambda steps: bars.advance(task, steps)
@@ -78,7 +78,7 @@ class Silent(Progress):
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
-        yield lambda steps: None
+        yield unseen
 
     @property
     def visible(self) -> bool:
