@@ -84,24 +84,6 @@ def test_too_few_to_correlate(n):
     assert math.isnan(spearman(np.arange(float(n)), np.arange(float(n)), 0).value)
 
 
-def test_within_strata_a_common_cause_vanishes():
-    rng = np.random.default_rng(1)
-    strata = np.repeat(np.arange(10), 60)
-    x, y = (10 * strata + rng.normal(size=600) for _ in range(2))
-    assert spearman(x, y, 0).value > 0.9
-    within = spearman(x, y, 0, strata)
-    assert within.low < 0 < within.high
-    assert within.n == 600
-
-
-def test_strata_weigh_by_size_and_constant_ones_do_not_count():
-    x = np.concatenate([np.arange(30.0), np.arange(10.0), np.arange(20.0)])
-    y = np.concatenate([np.arange(30.0), -np.arange(10.0), np.full(20, np.inf)])
-    found = spearman(x, y, 0, np.repeat([0, 1, 2], [30, 10, 20]))
-    assert found.value == pytest.approx((30 - 10) / 40)
-    assert found.n == 40
-
-
 def test_finite():
     assert finite(1 / 3) == 0.333333
     assert finite(np.float32(123456.78)) == 123457
@@ -188,13 +170,11 @@ def test_a_partial_correlation_that_is_not_defined():
     assert partial_spearman(values, censored, values % 3, 0).value > 0.9
 
 
-@pytest.mark.parametrize("odds", [False, True])
-def test_the_interval_of_a_ratio_covers_it(odds):
+def test_the_interval_of_a_ratio_covers_it():
     random, covered, (p, q), n = np.random.default_rng(0), 0, (0.3, 0.1), 150
-    truth = p / q * ((1 - q) / (1 - p) if odds else 1)
     for _ in range(1000):
-        found = ratio(*(rate(random.random(n) < share) for share in (p, q)), odds=odds)
-        covered += found.low <= truth <= found.high
+        found = ratio(*(rate(random.random(n) < share) for share in (p, q)))
+        covered += found.low <= p / q <= found.high
     assert 0.93 < covered / 1000 < 0.98
     none, some = rate(np.zeros(50, bool)), rate(np.arange(50) < 5)
-    assert 0 < ratio(none, some, odds=odds).high < 2
+    assert 0 < ratio(none, some).high < 2

@@ -19,7 +19,7 @@ from scotoma.results.finding import Bars, Finding, Row, Verdict, columns
 from scotoma.results.report import Report
 from scotoma.results.saved import read_finding
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate, Rate, rate
+from scotoma.utils.stats import UNDEFINED, Estimate, Rate, rate, resamples
 
 JUDGED = "judged"
 """Name of the table and of the array."""
@@ -172,8 +172,7 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
 
     if n == 0:
         return UNDEFINED
-    generator = np.random.default_rng(seed)
-    draws = np.array([value(generator.integers(0, n, n)) for _ in range(RESAMPLES)])
+    draws = np.array([value(drawn) for block in resamples(n, seed) for drawn in block])
     draws = draws[np.isfinite(draws)]
     low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
     return Estimate(value(np.arange(n)), float(low), float(high), n)

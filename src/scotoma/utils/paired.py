@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate
+from scotoma.utils.stats import UNDEFINED, Estimate, resamples
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
@@ -75,11 +75,7 @@ def median_difference(first: np.ndarray, second: np.ndarray, seed: int, of: int 
         equal = upper == lower  # also where both are infinite
         return np.subtract(upper, lower, out=np.zeros_like(upper), where=~equal)
 
-    generator, draws = np.random.default_rng(seed), []
-    block = max(1, 1_000_000 // n)
-    for start in range(0, RESAMPLES, block):
-        picked = generator.integers(n, size=(min(block, RESAMPLES - start), n))
-        draws.append(differences(both[:, picked]))
+    draws = [differences(both[:, drawn]) for drawn in resamples(n, seed)]
     ends = [0.025 / of, 1 - 0.025 / of]
     low, high = np.quantile(np.concatenate(draws), ends, method="inverted_cdf")
     return Estimate(float(differences(both)), float(low), float(high), n)

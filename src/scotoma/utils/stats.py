@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from statistics import NormalDist
 from typing import NamedTuple, SupportsFloat
 
@@ -71,10 +72,9 @@ def interval(p: float, n: int, of: int = 1) -> Rate:
         low = betaincinv(k, n - k + 1, tail) if k > 0 else 0.0
         high = betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0
         return Rate(p, float(low), float(high), n)
-    z = Z95
-    centre = p + z**2 / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n * n))
-    scale = 1 + z**2 / n
+    centre = p + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
     low, high = (centre - half) / scale, (centre + half) / scale
     # at 0 and 1 rounding would leave p outside
     return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)
@@ -217,63 +217,52 @@ def difference(first: Rate, second: Rate) -> Estimate:
     return Estimate(value, value - below, value + above, n)
 
 
-def ratio(first: Rate, second: Rate, *, odds: bool = False) -> Estimate:
+def ratio(first: Rate, second: Rate) -> Estimate:
     """Return the ratio of two rates of different images with its 95% interval.
 
     Half an image is added to successes and failures of both, so that no rate is 0 or 1.
 
-    Args:
-        first, second: the rates.
-        odds: take the ratio of the odds p / (1 - p), which does not depend on whether successes
-            or failures are counted.
-
     Source:
-        Katz et al. 1978 for rates; Haldane 1956 and Woolf 1955 for odds.
+        Katz et al. 1978.
 
     Example:
         >>> few, many = rate(np.arange(200) < 20), rate(np.arange(200) < 100)
-        >>> round(ratio(many, few).value, 1), round(ratio(many, few, odds=True).value, 1)
-        (4.9, 8.8)
+        >>> round(ratio(many, few).value, 1)
+        4.9
     """
     logs, square = [], 0.0
     for each in (first, second):
         hits = each.value * each.n + 0.5
-        misses = (1 - each.value) * each.n + 0.5
-        logs.append(math.log(hits / misses if odds else hits / (each.n + 1)))
-        square += 1 / hits + 1 / misses if odds else 1 / hits - 1 / (each.n + 1)
+        logs.append(math.log(hits / (each.n + 1)))
+        square += 1 / hits - 1 / (each.n + 1)
     value, half = logs[0] - logs[1], Z95 * math.sqrt(square)
     n = first.n + second.n
     return Estimate(math.exp(value), math.exp(value - half), math.exp(value + half), n)
 
 
-def spearman(x: np.ndarray, y: np.ndarray, seed: int, strata: np.ndarray | None = None) -> Estimate:
+def resamples(n: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield `RESAMPLES` draws of n images with replacement, in blocks (k, n)."""
+    generator = np.random.default_rng(seed)
+    block = max(1, 1_000_000 // n)
+    for start in range(0, RESAMPLES, block):
+        yield generator.integers(n, size=(min(block, RESAMPLES - start), n))
+
+
+def spearman(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
     """Return Spearman's rank correlation of `x` and `y`; censored values are infinite and tie.
+
+    It is not defined for fewer than three images, or if one of both is constant.
 
     Args:
         x, y: (n,).
-        seed: seed of the bootstrap, which resamples images within strata (percentile interval).
-        strata: integers (n,). Correlations within strata are averaged, weighted by their sizes; a
-            stratum of fewer than three images or with constant values is left out. None is one
-            stratum.
+        seed: seed of the bootstrap over images (percentile interval).
     """
-    strata = np.zeros(len(x), int) if strata is None else strata
-    groups = [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    groups = [each for each in groups if len(each) > 2 and _varies(x[each]) and _varies(y[each])]
-    if not groups:
+    n = len(x)
+    if n < 3 or not (_varies(x) and _varies(y)):
         return UNDEFINED
-    generator = np.random.default_rng(seed)
-    weights = np.array([len(group) for group in groups], dtype=float)
-    values = np.zeros(len(groups))
-    draws = np.zeros((len(groups), RESAMPLES))
-    for row, group in enumerate(groups):
-        values[row] = _rank_correlation(x[None, group], y[None, group])[0]
-        block = max(1, 2_000_000 // len(group))
-        for start in range(0, RESAMPLES, block):
-            picked = generator.choice(group, (min(block, RESAMPLES - start), len(group)))
-            draws[row, start : start + block] = _rank_correlation(x[picked], y[picked])
-    value = float(np.average(values, weights=weights))
-    low, high = np.quantile(np.average(draws, axis=0, weights=weights), [0.025, 0.975])
-    return Estimate(value, float(low), float(high), int(weights.sum()))
+    draws = [_rank_correlation(x[drawn], y[drawn]) for drawn in resamples(n, seed)]
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
+    return Estimate(float(_rank_correlation(x[None], y[None])[0]), float(low), float(high), n)
 
 
 def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int) -> Estimate:
@@ -302,19 +291,14 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
     n = columns.shape[1]
     if n < 3 + len(columns) or not all(map(_varies, columns)):
         return UNDEFINED
-    generator = np.random.default_rng(seed)
-    draws = [np.arange(n)[None]]
-    block = max(1, 1_000_000 // n)
-    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
-    draws += [generator.integers(n, size=(size, n)) for size in sizes]
     values = []
-    for picked in draws:
-        ranks = rankdata(columns[:, picked], axis=2)
+    for drawn in (np.arange(n)[None], *resamples(n, seed)):
+        ranks = rankdata(columns[:, drawn], axis=2)
         ranks -= ranks.mean(2, keepdims=True)
         precision = np.linalg.pinv(np.einsum("arn,brn->rab", ranks, ranks), hermitian=True)
         scale = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1])
         values.append(-precision[:, 0, 1] / np.where(scale > 0, scale, 1.0))
-    (value, *rest) = np.concatenate(values)
+    value, *rest = np.concatenate(values)
     low, high = np.quantile(rest, [0.025, 0.975])
     # near 1 and -1 the draws lie on one side of the estimate
     return Estimate(float(value), float(min(low, value)), float(max(high, value)), n)

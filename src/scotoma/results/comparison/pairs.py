@@ -63,31 +63,29 @@ def differences(audits: Audits, measures: Sequence[Measure]) -> list[Row]:
 
     `first_only` counts the images that count in the first audit alone.
     """
-    rows, trusted = [], []
-    for measure in measures:
-        for a, b in combinations(range(len(audits)), 2):
-            first, second = measure.values[a], measure.values[b]
-            rows.append(
-                {
-                    "measure": measure.name,
-                    **measure.columns,
-                    "first": audits.names[a],
-                    "second": audits.names[b],
-                    **columns("difference", paired_difference(first, second)),
-                    "first_only": int((first & ~second).sum()),
-                    "second_only": int((second & ~first).sum()),
-                    "p": mcnemar(first, second),
-                }
-            )
-            one, two = audits.each[a], audits.each[b]
-            winner, loser = (one, two) if rows[-1]["difference"] > 0 else (two, one)
-            attacked = measure.transform if measure.attacked else None
-            trusted.append(_may_be_ahead(winner, loser, attacked))
-    corrected = holm([row["p"] for row in rows])
-    for row, p, trust in zip(rows, corrected, trusted, strict=True):
-        ahead = row["first"] if row["difference"] > 0 else row["second"]
-        row |= {"p": finite(row["p"]), "corrected_p": finite(p)}
-        row["ahead"] = ahead if p < LEVEL and trust else UNDECIDED
+    pairs = [(each, a, b) for each in measures for a, b in combinations(range(len(audits)), 2)]
+    exact = [mcnemar(each.values[a], each.values[b]) for each, a, b in pairs]
+    rows = []
+    for (measure, a, b), p, corrected in zip(pairs, exact, holm(exact), strict=True):
+        first, second = measure.values[a], measure.values[b]
+        gap = paired_difference(first, second)
+        winner, loser = (audits.each[i] for i in ((a, b) if gap.value > 0 else (b, a)))
+        attacked = measure.transform if measure.attacked else None
+        clear = corrected < LEVEL and _may_be_ahead(winner, loser, attacked)
+        rows.append(
+            {
+                "measure": measure.name,
+                **measure.columns,
+                "first": audits.names[a],
+                "second": audits.names[b],
+                **columns("difference", gap),
+                "first_only": int((first & ~second).sum()),
+                "second_only": int((second & ~first).sum()),
+                "p": finite(p),
+                "corrected_p": finite(corrected),
+                "ahead": winner.name if clear else UNDECIDED,
+            }
+        )
     return rows
 
 
@@ -109,11 +107,11 @@ def verdict(rows: Sequence[Row]) -> Verdict:
 
 def medians(audits: Audits, norm: str) -> list[Row]:
     """Return a row for each pair of audits with the medians of the smallest perturbation."""
-    sizes, pairs = [audit.sizes(norm) for audit in audits], len(audits) * (len(audits) - 1) // 2
-    rows = []
-    for a, b in combinations(range(len(audits)), 2):
-        gap = median_difference(sizes[a], sizes[b], SEED, of=pairs)
-        winner, loser = (audits.each[each] for each in ((a, b) if gap.low > 0 else (b, a)))
+    sizes, rows = [audit.sizes(norm) for audit in audits], []
+    pairs = list(combinations(range(len(audits)), 2))
+    for a, b in pairs:
+        gap = median_difference(sizes[a], sizes[b], SEED, of=len(pairs))
+        winner, loser = (audits.each[i] for i in ((a, b) if gap.low > 0 else (b, a)))
         clear = (gap.low > 0 or gap.high < 0) and _may_be_ahead(winner, loser, UNCHANGED)
         rows.append(
             {
