@@ -17,12 +17,7 @@ EXIT: dict[Result, int] = {"passed": 0, "failed": 1, "undecided": 3}
 
 @dataclass(frozen=True)
 class Gate:
-    """What the rules say of an audit.
-
-    Args:
-        report: the audit.
-        decisions: one a rule.
-    """
+    """What the rules say of an audit: one decision a rule."""
 
     report: Report
     decisions: tuple[Decision, ...]
@@ -42,12 +37,9 @@ class Gate:
 
 
 def gate(report: Report, rules: Sequence[Rule] = (), baseline: Path | None = None) -> Gate:
-    """Apply rules to a finished audit.
+    """Apply rules to a finished audit; without rules no probe's verdict may be broken.
 
-    Args:
-        report: the audit.
-        rules: none means that no probe's verdict may be broken.
-        baseline: run folder of another audit of the same data and threat.
+    `baseline` is the run folder of another audit of the same data and threat.
 
     Raises:
         InputError: a rule names what the audit does not have, or the baseline cannot be compared.

@@ -119,10 +119,7 @@ def _share(text: str, value: str) -> float:
 def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     """Apply a rule to the bounds of the 95% interval of a number, or to a verdict.
 
-    Args:
-        rule: the rule.
-        report: a finished audit.
-        drop: loss of robust accuracy against the baseline, for `drop_against_baseline`.
+    `drop` is the loss of robust accuracy against the baseline, for `drop_against_baseline`.
 
     Raises:
         InputError: the audit has no such probe or number, or there is no baseline.

@@ -41,11 +41,7 @@ def read_thresholds(content: Any) -> Thresholds:
 
 
 def check_thresholds(thresholds: Thresholds, probes: Sequence[str]) -> None:
-    """Raise `InputError` if a threshold is of a probe that does not run.
-
-    Args:
-        thresholds: those that a claim sets.
-        probes: names of the probes that run; none means all.
+    """Raise `InputError` if a threshold is of a probe that does not run; no names mean all run.
 
     >>> check_thresholds((("masking", "tolerated", 0.1),), ["robustness"])
     Traceback (most recent call last):

@@ -76,11 +76,8 @@ class Executor:
         If memory runs out, this batch and all later ones are halved.
 
         Args:
-            indices: what is divided into batches.
-            work: called with each batch.
             advance: called with the number of images after each batch.
-            reads: the split whose images of these indices `work` reads; the next batch is decoded
-                meanwhile.
+            reads: the split whose images `work` reads; the next batch is decoded meanwhile.
         """
         results, start = [], 0
         expect = getattr(reads, "expect", None)

@@ -42,10 +42,7 @@ class Collection:
     def certify(self, radii: pl.DataFrame, norm: str, transform: str) -> None:
         """Keep the size up to which no perturbation of an image changes its correct label.
 
-        Args:
-            radii: `index`, and `radius`, 0 where nothing is proven.
-            norm: the norm of the perturbations.
-            transform: name of the transform of the images.
+        `radii` has the columns `index` and `radius`, 0 where nothing is proven.
         """
         self._certified[norm, transform] = radii.select(
             "index", "radius", transform=pl.lit(transform), norm=pl.lit(norm)

@@ -53,14 +53,9 @@ def craft_batch(
 def transfer_batch(
     executor: Executor, module: nn.Module, crafted: pl.DataFrame, clean: Tensor, rows: Tensor
 ) -> pl.DataFrame:
-    """Return the records of crafted images (see `craft_batch`) on a target model.
+    """Return the records of these rows of `crafted` (see `craft_batch`) on a target model.
 
-    Args:
-        executor: the run's.
-        module: the target.
-        crafted: one row an image.
-        clean: the target's float32 logits of the original images, a row for each of `crafted`.
-        rows: the rows of `crafted` to evaluate.
+    `clean` are its float32 logits of the original images, a row for each of `crafted`.
     """
     part = crafted[rows.numpy()]
     needed = ("index", "forwards", "backwards", EXAMPLE)

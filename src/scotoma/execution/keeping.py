@@ -38,8 +38,7 @@ def without_images(table: pl.DataFrame) -> pl.DataFrame:
 def drop_images(units: Path) -> int:
     """Drop the adversarial images of a folder of work units, and return the bytes that are freed.
 
-    Their records stay, under the configuration of a run that keeps no images. So a run that keeps
-    none continues from them, and one that keeps images attacks again.
+    Their records stay, as those of a run that keeps no images: such a run continues from them.
     """
     freed = 0
     for path in sorted(units.glob("*.parquet")):

@@ -141,13 +141,8 @@ class Run(Executor):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return original, transformed and adversarial test images, float32 (k, c, h, w) each.
 
-        Args:
-            attacks: for each image the name of an attack in the records, or in the ledger, that
-                succeeded on it.
-            transform: of the attacked images.
-            indices: test images.
-
-        Adversarial images that are not kept are returned as they were before the attack.
+        `attacks` names for each image an attack that succeeded on it, as records do. Adversarial
+        images that are not kept are returned as they were before the attack.
         """
         originals = self.claim.data.test.images(torch.tensor(indices))
         transformed = transform(originals) if transform else originals
@@ -233,7 +228,6 @@ class Run(Executor):
         """Return features of a split's images in a layer, float32 (n, d).
 
         Args:
-            split: the images.
             layer: see `models.features.features`.
             indices: which images; None is all of them.
             model: the model with that layer; None is the audited model.

@@ -49,7 +49,6 @@ class Outcome:
     """The evidence of an audit: what each probe measured, in the order of the report.
 
     Args:
-        probes: all probes by name.
         run: the run on all audited images.
         reports: for each probe that measured, its report and the run on the images that it reached.
         stopped: whether the user stopped the audit.
@@ -161,12 +160,6 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
 
     Raises:
         KeyboardInterrupt: the audit was stopped before any probe had measured.
-
-    Args:
-        probes: the probes by name.
-        claim: the claim to measure.
-        run: the run, with its budget.
-        settings: the attack and its gradient.
     """
     outcome = Outcome(probes, run)
     try:

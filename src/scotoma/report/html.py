@@ -121,11 +121,10 @@ def write_findings(
     """Write the page of findings that are not of one claim, see `write_report`.
 
     Args:
-        folder: created if it is missing.
+        folder, findings, provenance: as in `write_report`.
         kind: "reproduction" of a paper's items, or "comparison" of audits.
-        about: what is reproduced or compared.
+        about: what is reproduced or compared, the title.
         lead: a sentence below the title.
-        findings, provenance: as in `write_report`.
     """
     return _write_page(folder, kind, findings, provenance, about=about, claim=None, lead=lead)
 

@@ -25,7 +25,7 @@ class Report:
     """The findings of an audit; `report["norms"]` is the `Finding` of the norms probe.
 
     Args:
-        folder: the run folder, with report.html, findings.json and the records.
+        folder: the run folder.
         claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`.
         findings: one finding a probe, in the order of the report.
         provenance: seed, versions, hashes and settings of the audit.

@@ -80,12 +80,7 @@ def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> 
 
 
 def blind(findings: Sequence[Finding], doubt: str = "") -> bool:
-    """Return whether the model's gradient is masked and no attack of the audit got around it.
-
-    Args:
-        findings: those of the audit.
-        doubt: why the gradient that the audit attack follows leads nowhere; "" if it does lead.
-    """
+    """Return whether the gradient is masked, or in `doubt`, and no attack got around it."""
     numbers = {finding.probe: finding.numbers for finding in findings}
     seen = numbers.get("masking") or numbers.get("robustness") or {}
     return not seen.get("circumvented") and bool(doubt or seen.get("masked"))

@@ -140,10 +140,7 @@ def is_same_model(one: Audit, other: Audit) -> bool:
 
 
 def read_audits(folders: Sequence[str | Path]) -> Audits:
-    """Read finished audits and pair their images.
-
-    Args:
-        folders: at least two run folders.
+    """Read at least two finished audits and pair their images.
 
     Raises:
         InputError: a folder holds no finished audit or is given twice, or the audits have no data,

@@ -30,8 +30,7 @@ def verify(
 
     Args:
         folder: the run folder.
-        model: the audited model, as `load_model` returns it; None omits what needs model or data.
-        data: the audited data.
+        model, data: what was audited; None omits what needs model or data.
 
     Raises:
         InputError: the folder is not that of a finished audit.
