@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from torch import nn
@@ -40,10 +39,9 @@ from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
-from scotoma.results.command import repeat
 from scotoma.results.finding import Finding
 from scotoma.results.judging import judged_before
-from scotoma.results.provenance import machine, merged
+from scotoma.results.provenance import machine, merged, repeat
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.saved import save_finding
 from scotoma.results.verdicts import withheld
@@ -348,20 +346,19 @@ def _without_train(probes: Mapping[str, Probe], claim: Claim) -> list[str]:
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
     """Return the settings of the audit; unknown names are errors before the work begins."""
-    gradients: dict[str, Any] = {
-        "gradient": declared_gradient(claim.model.module),
-        "directions": estimated_directions(claim.model.module, claim.data.shape),
-    }
-    if not isinstance(attack, str | Settings):
+    if isinstance(attack, str):
+        attack = Settings(attack)
+    if not isinstance(attack, Settings):
         raise InputError(
             f"attack: want a name such as 'strong' or 'pgd' (`scotoma list attacks`), not "
             f"{type(attack).__name__}; an attack itself is called on model, images and labels"
         )
-    if isinstance(attack, str):
-        settings = Settings(attack, **gradients)
-    else:
-        sources = load_others(attack.sources, claim.data)
-        settings = replace(attack, sources=sources, **gradients)
+    settings = replace(
+        attack,
+        sources=load_others(attack.sources, claim.data),
+        gradient=declared_gradient(claim.model.module),
+        directions=estimated_directions(claim.model.module, claim.data.shape),
+    )
     settings.make_attack(claim.threat)
     return settings
 

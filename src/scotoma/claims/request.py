@@ -15,25 +15,13 @@ class Request:
     """An audit as a user asks for it; each field is an option of `scotoma audit`.
 
     Args:
-        model: as `load_model` reads it.
-        data: as `load_data` reads it.
-        threat: norm and size.
-        weights: weights of the model that a function builds.
-        trust_pickle: whether model files that can run code may be opened.
-        value_range, outputs: what a black box takes and returns, as in `load_model`.
-        data_root: folder of data sets.
-        train, size, resize, crop, interpolation, on_error: as in `load_data`.
+        model, weights, trust_pickle, value_range, outputs: as `load_model` reads them.
+        data, data_root, train, size, resize, crop, interpolation, on_error: as in `load_data`.
         probes: names of probes; none means all.
-        attack: name of the attack that probes use.
-        layer, extractor: options of the distance probe.
-        sources: models on which examples are made.
-        bounds: sizes for the norms probe.
-        reference: natural model for the inequality probe.
-        generator: generative model for the generated probe.
-        precision, sampling: options of the robustness probe.
-        limit, seed, budget, thorough, keep, force, out: as in `scotoma.audit`.
-        stated: the numbers that are claimed.
-        thresholds: thresholds of verdicts other than the usual.
+        layer, extractor, sources, bounds, reference, generator, precision, sampling: options of
+            single probes (`claims.running.TAKEN_BY`).
+        attack, limit, seed, budget, thorough, keep, force, out: as in `scotoma.audit`.
+        stated, thresholds: the numbers that are claimed, and the unusual thresholds of verdicts.
         survives: transforms that the claim says do no harm; the map of blind spots searches them.
 
     >>> Request("model.safetensors", "mnist", Threat("linf", 0.3)).out

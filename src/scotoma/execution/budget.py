@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from torch import nn
 
 from scotoma.utils.errors import InputError
-from scotoma.utils.progress import Advance, Progress
 
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 FOR_REPORT = 0.05
@@ -65,46 +64,6 @@ class Budget:
             yield
         finally:
             hook.remove()
-
-
-class Watched(Progress):
-    """Progress that checks the budget at every step, while it is `checking`."""
-
-    def __init__(self, shown: Progress, budget: Budget):
-        super().__init__()
-        self._shown, self._budget, self._checks = shown, budget, False
-
-    @contextmanager
-    def checking(self) -> Iterator[None]:
-        """Raise `OutOfTimeError` at the next step once the budget is spent."""
-        self._checks = True
-        try:
-            yield
-        finally:
-            self._checks = False
-
-    @contextmanager
-    def bar(self, what: str, total: int) -> Iterator[Advance]:
-        with self._shown.bar(what, total) as advance:
-            yield self._then_check(advance)
-
-    @property
-    def visible(self) -> bool:
-        return self._shown.visible
-
-    def say(self, text: str) -> None:
-        self._shown.say(text)
-
-    def keep(self, text: str) -> None:
-        self._shown.keep(text)
-
-    def _then_check(self, advance: Callable[[int], None]) -> Advance:
-        def both(steps: int) -> None:
-            advance(steps)
-            if self._checks:
-                self._budget.check()
-
-        return both
 
 
 def spoken(seconds: float) -> str:

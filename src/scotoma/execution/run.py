@@ -26,7 +26,7 @@ from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset, Split
 from scotoma.execution import evaluation
 from scotoma.execution.batching import Attack, Executor, Transform
-from scotoma.execution.budget import Budget, Watched
+from scotoma.execution.budget import Budget
 from scotoma.execution.collection import Collection
 from scotoma.execution.evaluation import finite_logits
 from scotoma.execution.features import read_features
@@ -85,7 +85,7 @@ class Run(Executor):
             raise InputError(f"seed={seed}: want a number from 0 to 2^63 - 1")
         super().__init__(claim, seed)
         self.budget = budget or Budget()
-        self.progress = Watched(progress or Silent(), self.budget)
+        self.progress = progress or Silent()
         identity = {
             "model": claim.model.name,
             "model_sha256": claim.model.sha256,
@@ -343,7 +343,7 @@ class Run(Executor):
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Let work end once the budget is spent, even in the middle of an attack."""
-        with self.budget.watching(self.model), self.progress.checking():
+        with self.budget.watching(self.model), self.progress.checking(self.budget.check):
             yield
 
     def subset(self, indices: Tensor) -> Run:

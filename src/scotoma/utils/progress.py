@@ -28,6 +28,7 @@ class Progress:
     def __init__(self):
         self._bars: Bars | None = None
         self._open: list[tuple[TaskID, str]] = []
+        self._after_step: Callable[[], None] = lambda: None
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
@@ -39,8 +40,13 @@ class Progress:
             bars = self._bars
             task = bars.add_task(what, total=total)
             self._open.append((task, what))
+
+            def advance(steps: int) -> None:
+                bars.advance(task, steps)
+                self._after_step()
+
             try:
-                yield lambda steps: bars.advance(task, steps)
+                yield advance
             finally:
                 self._open.pop()
                 bars.remove_task(task)
@@ -51,6 +57,15 @@ class Progress:
                     yield advance
             finally:
                 self._bars = None
+
+    @contextmanager
+    def checking(self, check: Callable[[], None]) -> Iterator[None]:
+        """Call `check` after every step, which may end the work by an error."""
+        before, self._after_step = self._after_step, check
+        try:
+            yield
+        finally:
+            self._after_step = before
 
     def say(self, text: str) -> None:
         """Write beside the innermost bar how far its work has come."""
@@ -78,7 +93,7 @@ class Silent(Progress):
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Advance]:
-        yield unseen
+        yield lambda steps: self._after_step()
 
     @property
     def visible(self) -> bool:
