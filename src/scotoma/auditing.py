@@ -182,7 +182,7 @@ def audit(
         if settings.attack == "strong":
             with suppress(OutOfTimeError):
                 settings = replace(settings, plan=find_plan(run))
-        outcome = measure(prepared, claim, run, settings)
+        outcome = measure(prepared, run, settings)
         if not ranks().leads:
             return _published_by_the_first(folder)
         ledger = run.ledger

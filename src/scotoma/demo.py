@@ -23,10 +23,9 @@ def demo(out: Path, seed: int = 0, anew: bool = False, limit: int | None = LIMIT
     """Audit a `small-cnn` of the digits with all probes and print the verdicts.
 
     Args:
-        out: the run folder.
         seed: seed of the audit, and of the training.
-        anew: train the network with PGD, beside the run folder, in place of the one that comes with
-            the package.
+        anew: train the network with PGD, beside the run folder `out`, in place of the one that
+            comes with the package.
         limit: number of test images.
     """
     data, progress, model = load_data("digits"), Progress(), MODEL

@@ -67,7 +67,7 @@ def test_times_in_a_sentence(seconds, text):
 
 def test_without_a_budget_every_probe_is_asked_once_of_all_images(tmp_path, linear, digits):
     run, probes = run_of(tmp_path, linear, digits, None), {"b": Asks(), "a": Asks()}
-    answers = measure(probes, run.claim, run, Settings())
+    answers = measure(probes, run, Settings())
     assert [probe.seen for probe in probes.values()] == [[300], [300]]
     assert answers.whole
     assert answers.reached == {"b": 300, "a": 300}
@@ -88,7 +88,7 @@ def test_within_a_budget_images_grow_and_the_quick_come_first(tmp_path, linear, 
     names = ("norms", "mine", "robustness", "distance")
     probes = {name: Named(takes=0.2 if name == "robustness" else 0.0, name=name) for name in names}
     run = run_of(tmp_path, linear, digits, Budget(60))
-    answers = measure(probes, run.claim, run, Settings())
+    answers = measure(probes, run, Settings())
     assert answers.whole
     assert [name for name, n in order if n == 50] == ["robustness", "distance", "norms", "mine"]
     assert [n for _, n in order] == [50] * 4 + [250] * 4 + [300] * 4
@@ -118,7 +118,7 @@ def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
     progress, claim = Visible(), make_claim(linear, digits, THREAT)
     run = Run(claim, tmp_path, limit=300, progress=progress)
     probes = {"asks": Asks(), "again": Asks()}
-    outcome = measure(probes, run.claim, run, Settings())
+    outcome = measure(probes, run, Settings())
     assert all(probe.seen == [10, 50, 300] for probe in probes.values())
     assert [line.split(" in ")[0] for line in progress.lines] == [
         "asks, 10 images",
@@ -131,7 +131,7 @@ def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
     assert progress.lines[0].endswith(": holds so far. 10 images")
     assert all(finding.headline.startswith("300") for finding in outcome.findings(run.ledger))
     few = run.subset(run.indices[:150])
-    measure(probes, few.claim, few, Settings())
+    measure(probes, few, Settings())
     assert probes["asks"].seen[3:] == [150]
 
 
@@ -139,7 +139,7 @@ def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, d
     run = run_of(tmp_path, linear, digits, Budget(1.0))
     probes = {"slow": Asks(takes=5.0), "robustness": Asks()}
     began = time.monotonic()
-    answers = measure(probes, run.claim, run, Settings())
+    answers = measure(probes, run, Settings())
     assert answers.reached == {"slow": 0, "robustness": 50}
     assert not answers.whole
     slow, quick = answers.findings(run.ledger)

@@ -125,11 +125,9 @@ def in_words(full: Any, smaller: Mapping[str, int], leasts: Mapping[str, Least])
 
 
 def find_effort(run: Run, thorough: bool = False) -> Effort:
-    """Return the effort of a run, which is found once and kept in its folder.
+    """Return the effort of a run, found once for a model and its data and kept in the folder.
 
-    Args:
-        run: the run; more images of the same model and data have the same effort.
-        thorough: whether probes take all passes, however slow the model is.
+    A `thorough` run takes all passes, however slow the model is.
     """
     if thorough:
         return WHOLE

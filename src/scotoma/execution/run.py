@@ -274,7 +274,6 @@ class Run(Executor):
             what: name of the table, which also seeds the random numbers.
             config: all that decides the result besides the models and the images.
             measure: returns columns of n values, or of n times as many if an image has several.
-            model: another model that takes part.
         """
 
         def measure_batch(indices: Tensor) -> pl.DataFrame:
@@ -307,11 +306,8 @@ class Run(Executor):
     ) -> pl.DataFrame:
         """Return the model's predictions on every test image, audited or not, after `transform`.
 
-        Columns: index, label, prediction.
-
-        Args:
-            transform: applied to the images first.
-            most: largest number of images; beyond it they are drawn at random with the seed.
+        Columns: index, label, prediction. Of more than `most` images so many are drawn at random
+        with the seed.
         """
         labels = self.claim.data.test.labels
         everything = shuffled(len(labels), self.seed)[:most].sort().values
@@ -362,11 +358,8 @@ class Run(Executor):
         """Return this run on other images than the claim's test images, with records of its own.
 
         They are attacked and evaluated as test images are, but enter neither the records nor the
-        ledger of this run, whose rows are test images.
-
-        Args:
-            data: images of the same size, with the same classes.
-            indices: which of its test images, int64.
+        ledger of this run, whose rows are test images. `indices`, int64, are of the test images of
+        `data`, which have the size and the classes of the claim's.
         """
         other = copy.copy(self)
         other.claim, other.indices = replace(self.claim, data=data), indices

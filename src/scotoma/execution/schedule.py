@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from scotoma.claim import Claim
 from scotoma.execution.budget import OutOfTimeError, spoken
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
@@ -149,7 +148,7 @@ class Outcome:
         )
 
 
-def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Settings) -> Outcome:
+def measure(probes: Mapping[str, Probe], run: Run, settings: Settings) -> Outcome:
     """Let each probe measure all audited images, or as many as the budget allows.
 
     Within a budget all probes measure the first 50 images, then 250, and so on
@@ -164,7 +163,7 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
     outcome = Outcome(probes, run)
     try:
         with suppress(OutOfTimeError), run.watched():
-            _measure(outcome, claim, settings)
+            _measure(outcome, settings)
     except KeyboardInterrupt:
         if not outcome.reports or ranks().world > 1:
             raise
@@ -172,7 +171,7 @@ def measure(probes: Mapping[str, Probe], claim: Claim, run: Run, settings: Setti
     return outcome
 
 
-def _measure(outcome: Outcome, claim: Claim, settings: Settings) -> None:
+def _measure(outcome: Outcome, settings: Settings) -> None:
     """Fill in each probe's report and the run on its images, stage by stage."""
     probes, run, reports = outcome.probes, outcome.run, outcome.reports
     limited, total, parts = run.budget.seconds is not None, len(run.indices), _parts(run)
@@ -183,7 +182,7 @@ def _measure(outcome: Outcome, claim: Claim, settings: Settings) -> None:
             for name in [name for name in order if name not in outcome.failed]:
                 began = time.monotonic()
                 with outcome._surviving(name):
-                    conclusion = probes[name].measure(claim, part, settings)
+                    conclusion = probes[name].measure(run.claim, part, settings)
                     if not callable(conclusion):
                         kind = type(conclusion).__name__
                         raise TypeError(f"probe {name}: measure returned a {kind}, not a function")

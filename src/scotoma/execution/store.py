@@ -35,10 +35,9 @@ CONFIG = "scotoma"
 
 
 class Store:
-    """A run folder of one claim.
+    """A run folder of one claim, created if it is missing.
 
     Args:
-        folder: created if it is missing.
         claim: what identifies the claim; a folder with another claim raises `InputError`.
         budget: how long to wait for tables that another process computes.
         group: the processes that share the run; None is those that `torchrun` started.

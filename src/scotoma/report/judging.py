@@ -21,7 +21,6 @@ def page(items: Sequence[Item], key: str, classes: Sequence[str], title: str) ->
         items: the images, in the order in which they are shown.
         key: marks the answers, see `results.judging.run_key`.
         classes: names of the classes, by number.
-        title: what is judged.
     """
     content = {
         "run": key,

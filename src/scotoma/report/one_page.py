@@ -11,7 +11,6 @@ def render(audit: Audit, laboratory: str | None = None, probes: tuple[str, ...] 
     """Return a page that prints on one A4 sheet.
 
     Args:
-        audit: a finished audit.
         laboratory: its name; None leaves a line to fill in, as for the signature.
         probes: names of all probes, to name those that did not run.
 

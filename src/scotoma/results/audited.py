@@ -37,11 +37,8 @@ def audited_data(
     """Load data as the audit in a run folder read them.
 
     Images of the same files get the size and the hash that they had in the audit; classes keep the
-    numbers of the data, and only images and hash can be relied on.
-
-    Args:
-        folder: the run folder.
-        spec, root, images: as in `load_data`.
+    numbers of the data, and only images and hash can be relied on. `spec`, `root` and `images` are
+    those of `load_data`.
 
     Raises:
         InputError: the folder holds no finished audit, or the data cannot be read.

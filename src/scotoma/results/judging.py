@@ -148,13 +148,9 @@ def read_answers(path: Path, report: Report, classes: int) -> Answers:
 
 
 def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
-    """Return Cohen's kappa of two judgements of the same images, with its 95% interval.
+    """Return Cohen's kappa of two judgements (n,) of the same images.
 
-    The interval is of the bootstrap over images. NaN where both say the same of every image.
-
-    Args:
-        first, second: (n,), compared by equality.
-        seed: seed of the bootstrap.
+    The 95% interval is of the bootstrap over images. NaN where both say the same of every image.
 
     Source:
         Cohen 1960.

@@ -41,10 +41,8 @@ class Judgement:
     """A stated number beside the measured one.
 
     Args:
-        name: what the number is.
         claimed: the number, a share of the test images.
         measured: its measurement; the interval is wider than 95% if several are judged.
-        verdict: "holds", "broken" or "undecided".
         images: number of images that decides for certain, if undecided; all test images do.
         available: number of test images.
         whole: whether the measurement is of all test images, estimated from those attacked.
@@ -112,8 +110,8 @@ def judge(
 
     Args:
         stated: claimed accuracies by name.
-        measured: for each name whether an image counts as accurate, bool (n,), or a function from
-            the number of intervals that hold at once to the accuracy of all test images.
+        measured: for each name whether an image counts as accurate, bool (n,), or its accuracy on
+            all test images as `Measure`.
         margin: how far below the stated number the true one may lie for the claim to hold.
         available: number of test images.
         unattacked: names of robust accuracies for which no attack was made, with the reason in
@@ -190,9 +188,7 @@ def overall(judgements: Sequence[Judgement], usual: Verdict = "holds") -> Verdic
 def unattacked(threat: Threat, attacks: Iterable[str]) -> str:
     """Return why no attack of an audit is evidence for a threat; "" if one is.
 
-    Args:
-        threat: the perturbations.
-        attacks: names of the attacks on the test images, as records have them.
+    `attacks` are the names in records of those on the test images.
 
     >>> unattacked(Threat("l2", 1.0), ["PGD(threat=Threat(norm='linf', eps=0.1))"])[:43]
     'no attack of this audit was made for L2; ad'

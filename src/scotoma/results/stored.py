@@ -29,10 +29,7 @@ class Stored:
     def adversarial(self, attack: str, index: int, original: np.ndarray) -> np.ndarray | None:
         """Return the adversarial image that an attack made of a test image; None if not stored.
 
-        Args:
-            attack: the attack, as the ledger names it.
-            index: the test image.
-            original: that image, (c, h, w).
+        The attack is named as in the ledger, and the original image is (c, h, w).
         """
         row = self._row(attack, index)
         if row is None:

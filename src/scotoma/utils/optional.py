@@ -12,14 +12,10 @@ INSTALLED_AS = {"faiss": "faiss-cpu"}
 
 
 def require(module: str, use: str) -> Any:
-    """Import a module that `use` needs.
-
-    Args:
-        module: dotted name, such as "captum.attr".
-        use: what needs it, the first words of the error.
+    """Import a module such as "captum.attr".
 
     Raises:
-        InputError: the package is not installed.
+        InputError: its package is not installed; the message begins with what it is for, `use`.
 
     >>> require("math", "this example").sqrt(4.0)
     2.0

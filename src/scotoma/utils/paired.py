@@ -13,8 +13,7 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     """Return the exact two-sided p of McNemar's test: do two rates on the same images differ?
 
     Args:
-        first: bool (n,).
-        second: the same images in the same order, bool (n,).
+        first, second: the same images in the same order, bool (n,).
 
     Source:
         McNemar (1947), with the binomial distribution of the images on which the two disagree.
@@ -56,9 +55,6 @@ def median_difference(first: np.ndarray, second: np.ndarray, seed: int, of: int 
         first, second: sizes of the same images in the same order, (n,).
         seed: seed of the draws.
         of: number of intervals that hold at once with 95% (Bonferroni).
-
-    Returns:
-        The estimate, whose parts may be infinite; NaN if n is 0.
 
     Example:
         >>> sizes = np.arange(101.0)

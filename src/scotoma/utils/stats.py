@@ -27,11 +27,7 @@ class Rate(NamedTuple):
 
 
 def rate(successes: np.ndarray, of: int = 1) -> Rate:
-    """Return the rate of a boolean array with its interval, that of `interval`.
-
-    Args:
-        successes: bool (n,).
-        of: number of rates whose intervals hold at once with 95%.
+    """Return the rate of a boolean array (n,) with its `interval`, one of `of` at once.
 
     >>> print(rate(np.array([True, True, False, False])))
     50.0% (15.0%-85.0%, n = 4)
@@ -43,10 +39,7 @@ def rate(successes: np.ndarray, of: int = 1) -> Rate:
 
 
 def z_of(of: int = 1) -> float:
-    """Return half the width of `of` intervals that hold at once with 95%, in standard errors.
-
-    Source:
-        Bonferroni.
+    """Return half the width of `of` intervals at once (Bonferroni), in standard errors.
 
     >>> round(z_of(1), 2), round(z_of(12), 2)
     (1.96, 2.87)
@@ -133,14 +126,10 @@ def paired_difference(
     lie at `most`, half at `-most`, the others at 0.
 
     Args:
-        first: bool or numbers (n,).
-        second: the same images in the same order, (n,).
+        first, second: bool or numbers of the same images in the same order, (n,).
         most: the largest difference possible.
         interval: a key of `ADDED`.
         z: half the width of the interval in standard errors.
-
-    Returns:
-        The estimate; NaN if n is 0.
 
     Source:
         Bonett and Price (2012), Agresti and Min (2005), for differences of proportions.

@@ -29,7 +29,6 @@ class Audit:
 
     Args:
         name: what the comparison calls it: the model, with the folder where names are equal.
-        report: its report.
         identity: claim.json of its folder.
         ledger: the ledger of the images that are compared, in the same order in all audits.
         attacks: transform to the names of the attacks on it; see `attack_name`.
@@ -75,8 +74,8 @@ class Audit:
     def tried_less(self, other: Audit, transform: str = UNCHANGED) -> bool:
         """Return whether this audit may look more robust than another because it tried less.
 
-        Attack `strong` is enough. Without it the audit needs every attack of the other, except the
-        transferred examples, which differ with the sources.
+        It needs `strong`, or every attack of the other except transferred examples, which differ
+        with the sources.
         """
         mine, others = (
             {name for name in audit.attacks.get(transform, ()) if ") on " not in name}

@@ -25,6 +25,9 @@ RULE = (
     "was not attacked less strongly than the other, else undecided: these audits do not tell the "
     "models apart"
 )
+ROBUST_RULE = RULE.replace("some pair", "the robust accuracies of some pair")
+CLEAN, ROBUST = "accuracy", "robust accuracy"
+"""Names of measures."""
 INTERVALS = (
     "Rates have 95% Wilson intervals. The difference of two rates is that of the same images, with "
     "the 95% interval of Bonett and Price (2012), which is not corrected. p is that of McNemar's "
@@ -96,13 +99,23 @@ def _may_be_ahead(winner: Audit, loser: Audit, attacked: str | None) -> bool:
     return attacked is None or not (winner.hidden or winner.tried_less(loser, attacked))
 
 
+def robust(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows on robust accuracy."""
+    return [row for row in rows if row["measure"] == ROBUST]
+
+
+def decided(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows in which an audit is ahead."""
+    return [row for row in rows if row["ahead"] != UNDECIDED]
+
+
 def verdict(rows: Sequence[Row]) -> Verdict:
     """Return the verdict of `RULE` on the rows of `differences`.
 
     >>> verdict([{"ahead": "undecided"}]), verdict([{"ahead": "new"}, {"ahead": "undecided"}])
     ('undecided', 'differs')
     """
-    return "differs" if any(row["ahead"] != UNDECIDED for row in rows) else "undecided"
+    return "differs" if decided(rows) else "undecided"
 
 
 def medians(audits: Audits, norm: str) -> list[Row]:

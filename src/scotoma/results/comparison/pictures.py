@@ -16,11 +16,7 @@ GREY = 0.5
 
 
 class Album:
-    """Pictures of the compared images.
-
-    Args:
-        audits: the audits.
-        data: the audited data, for the original images; None shows perturbations around grey.
+    """Pictures of the compared images; without data, of perturbations around grey.
 
     Raises:
         InputError: the data are not those that were audited.

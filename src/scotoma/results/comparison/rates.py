@@ -9,12 +9,16 @@ import numpy as np
 from scotoma.execution.records import beyond
 from scotoma.results.comparison.audits import Audits
 from scotoma.results.comparison.pairs import (
+    CLEAN,
     INTERVALS,
     MEDIANS,
-    RULE,
+    ROBUST,
+    ROBUST_RULE,
     Measure,
+    decided,
     differences,
     medians,
+    robust,
     verdict,
 )
 from scotoma.results.finding import Curve, Finding, Row, columns
@@ -22,7 +26,6 @@ from scotoma.utils.stats import finite, median, paired_difference, rate
 from scotoma.utils.text import norm_name
 
 QUESTION = "Which model is more robust on the same images?"
-CLEAN, ROBUST = "accuracy", "robust accuracy"
 POINTS = 60
 
 
@@ -30,18 +33,18 @@ def describe(audits: Audits) -> Finding:
     """Return the finding on accuracy, robust accuracy and medians."""
     norm, eps = audits.threat.norm, audits.threat.eps
     correct = [audit.correct() for audit in audits]
-    robust = [beyond(audit.sizes(norm), eps) for audit in audits]
-    rows = differences(audits, [Measure(CLEAN, correct, False), Measure(ROBUST, robust)])
+    kept = [beyond(audit.sizes(norm), eps) for audit in audits]
+    rows = differences(audits, [Measure(CLEAN, correct, False), Measure(ROBUST, kept)])
     gaps, size = medians(audits, norm), f"{norm_name(norm)} perturbation size"
     return Finding(
         probe="robustness",
         question=QUESTION,
-        verdict=verdict([row for row in rows if row["measure"] == ROBUST]),
-        rule=RULE.replace("some pair", "the robust accuracies of some pair"),
-        headline=_headline(audits, rows),
+        verdict=verdict(robust(rows)),
+        rule=ROBUST_RULE,
+        headline=_headline(audits, robust(rows)),
         numbers={"n": audits.n},
         tables={
-            "rates": _rates(audits, correct, robust),
+            "rates": _rates(audits, correct, kept),
             "differences": rows,
             "medians": gaps,
             "verdicts": _verdicts(audits),
@@ -87,32 +90,27 @@ def describe(audits: Audits) -> Finding:
 
 
 def _headline(audits: Audits, rows: list[Row]) -> str:
-    robust = [row for row in rows if row["measure"] == ROBUST]
-    clear = [row for row in robust if row["ahead"] != "undecided"]
+    clear = decided(rows)
     within = f"within {audits.threat.words}"
     if not clear:
-        gap = max(robust, key=lambda row: abs(row["difference"]))
+        gap = max(rows, key=lambda row: abs(row["difference"]))
         return (
             f"On {audits.n:,} images no model is shown to be more robust {within}; the "
             f"largest difference, {gap['first']} less {gap['second']}, is {_points(gap)}."
         )
     said = "; ".join(_ahead(row) for row in clear)
-    undecided = len(robust) - len(clear)
+    undecided = len(rows) - len(clear)
     are = "is" if undecided == 1 else "are"
-    rest = f" {undecided} of {len(robust)} pairs {are} undecided." if undecided else ""
+    rest = f" {undecided} of {len(rows)} pairs {are} undecided." if undecided else ""
     return f"On the same {audits.n:,} images robust accuracy {within} differs: {said}.{rest}"
 
 
 def _ahead(row: Row) -> str:
-    behind = row["second"] if row["ahead"] == row["first"] else row["first"]
-    gap = row if row["ahead"] == row["first"] else _turned(row)
-    return f"{row['ahead']} is {_points(gap)} above {behind}"
-
-
-def _turned(row: Row) -> Row:
-    """Return a row with the difference of second less first."""
-    low, high = row["difference_low"], row["difference_high"]
-    return {"difference": -row["difference"], "difference_low": -high, "difference_high": -low}
+    if row["ahead"] == row["first"]:
+        return f"{row['first']} is {_points(row)} above {row['second']}"
+    value, low, high = (-row[f"difference{end}"] for end in ("", "_high", "_low"))
+    gap = {"difference": value, "difference_low": low, "difference_high": high}
+    return f"{row['second']} is {_points(gap)} above {row['first']}"
 
 
 def _points(row: Row) -> str:
@@ -120,19 +118,19 @@ def _points(row: Row) -> str:
     return f"{value:.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
 
 
-def _rates(audits: Audits, correct: list[np.ndarray], robust: list[np.ndarray]) -> list[Row]:
+def _rates(audits: Audits, correct: list[np.ndarray], kept: list[np.ndarray]) -> list[Row]:
     norm = audits.threat.norm
     return [
         {
             "audit": audit.name,
             **columns("accuracy", rate(clean)),
-            **columns("robust_accuracy", rate(kept)),
+            **columns("robust_accuracy", rate(withstands)),
             f"median_{norm}": finite(median(audit.sizes(norm)).value),
             "n": audits.n,
             "audited": audit.audited,
             "attacks": len(audit.attacks.get("none", ())),
         }
-        for audit, clean, kept in zip(audits, correct, robust, strict=True)
+        for audit, clean, withstands in zip(audits, correct, kept, strict=True)
     ]
 
 

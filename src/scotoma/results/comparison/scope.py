@@ -9,12 +9,17 @@ from typing import Any
 from scotoma.execution.records import beyond
 from scotoma.results.comparison.audits import Audits
 from scotoma.results.comparison.pairs import (
+    CLEAN,
     INTERVALS,
     MEDIANS,
+    ROBUST,
+    ROBUST_RULE,
     RULE,
     Measure,
+    decided,
     differences,
     medians,
+    robust,
     verdict,
 )
 from scotoma.results.finding import Bars, Finding, Row, columns
@@ -39,12 +44,12 @@ def after_transforms(audits: Audits) -> Finding | None:
         clean = [audit.correct(name) for audit in audits]
         kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
         named: Row = {"transform": words}
-        measures.append(Measure("accuracy", clean, False, columns=named))
-        measures.append(Measure("robust accuracy", kept, True, name, named))
+        measures.append(Measure(CLEAN, clean, False, columns=named))
+        measures.append(Measure(ROBUST, kept, True, name, named))
         row: Row = {**named, "alpha_eps": budget}
-        for audit, correct, robust in zip(audits, clean, kept, strict=True):
+        for audit, correct, withstands in zip(audits, clean, kept, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
-            row |= columns(f"robust accuracy of {audit.name}", rate(robust))
+            row |= columns(f"robust accuracy of {audit.name}", rate(withstands))
         same = audits.same_attacks(name)
         table.append(row | {"same_attacks": same})
         unequal += [] if same else [words]
@@ -55,8 +60,8 @@ def after_transforms(audits: Audits) -> Finding | None:
     return Finding(
         probe="blindspots",
         question="Which model keeps its robustness after harmless changes?",
-        verdict=verdict([row for row in rows if row["measure"] == "robust accuracy"]),
-        rule=RULE.replace("some pair", "the robust accuracies of some pair"),
+        verdict=verdict(robust(rows)),
+        rule=ROBUST_RULE,
         headline=_headline(audits, rows, where, lambda row: row["transform"]),
         numbers={"n": audits.n, "transforms": len(table)},
         tables={"rates": table, "differences": rows},
@@ -100,10 +105,10 @@ def other_norms(audits: Audits) -> Finding | None:
             continue
         bound = sizes.pop()
         kept = [beyond(audit.sizes(norm), bound) for audit in audits]
-        measures.append(Measure("robust accuracy", kept, columns={"norm": norm, "bound": bound}))
+        measures.append(Measure(ROBUST, kept, columns={"norm": norm, "bound": bound}))
         row: Row = {"norm": norm, "bound": bound}
-        for audit, robust in zip(audits, kept, strict=True):
-            row |= columns(f"robust accuracy of {audit.name}", rate(robust))
+        for audit, withstands in zip(audits, kept, strict=True):
+            row |= columns(f"robust accuracy of {audit.name}", rate(withstands))
         table.append(row)
     rows = differences(audits, measures)
     named = " and ".join(map(norm_name, norms))
@@ -143,13 +148,12 @@ def made(name: str) -> Any:
 
 
 def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row], str]) -> str:
-    robust = [row for row in rows if row["measure"] == "robust accuracy"]
-    clear = [row for row in robust if row["ahead"] != "undecided"]
+    compared, clear = robust(rows), decided(robust(rows))
     if not clear:
         return f"On {audits.n:,} images no model is shown to be more robust {where}."
     wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
     said = [
-        f"{name} is ahead in {len(won)} of {len(robust)} comparisons "
+        f"{name} is ahead in {len(won)} of {len(compared)} comparisons "
         f"({', '.join(dict.fromkeys(map(place, won)))})"
         for name, won in wins.items()
         if won

@@ -19,12 +19,10 @@ class Quantity:
     """A measured value with its 95% interval.
 
     Args:
-        name: what it is: "accuracy", "robust accuracy", "attack success" or "median".
-        threat: the perturbations, if any.
-        value: the value, which may be infinite for a median; `n` images were attacked, or
-            classified for the accuracy.
-        of: number of test images where it is of all of them, estimated from those attacked; 0
-            where it is of the attacked images alone.
+        name: "accuracy", "robust accuracy", "attack success" or "median".
+        value: of `n` images that were attacked, or classified for the accuracy; a median may be
+            infinite.
+        of: number of test images if estimated for all of them from those attacked, else 0.
     """
 
     name: str

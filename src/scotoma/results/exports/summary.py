@@ -45,12 +45,9 @@ class Summary:
 
     @classmethod
     def of(cls, audit: Audit, probes: tuple[str, ...] = (), now: datetime | None = None) -> Summary:
-        """Return the test report of an audit.
+        """Return the test report of an audit, which names those of all `probes` that did not run.
 
-        Args:
-            audit: the audit.
-            probes: names of all probes, to name those that did not run.
-            now: when the report is issued; None is now.
+        It is issued `now`; None is the present.
         """
         issued = (now or datetime.now(UTC)).isoformat(timespec="seconds")
         every = [*measured.quantities(audit), *measured.in_other_norms(audit)]
