@@ -47,18 +47,7 @@ _HOMES = {
     "InputError": "utils.errors",
     "load_model": "models.loading",
 }
-
-_NAMESPACES = (
-    "attacks",
-    "attribution",
-    "certificates",
-    "data",
-    "metrics",
-    "models",
-    "probes",
-    "training",
-    "transforms",
-)
+"""Where the names are that are no package of their own."""
 
 __all__ = [
     "Claim",
@@ -84,10 +73,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import: it is imported when something that needs it is first asked for
-    if name in _NAMESPACES:
-        return importlib.import_module(f"scotoma.{name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'scotoma' has no attribute {name!r}")
+    if name not in _HOMES:
+        return importlib.import_module(f"scotoma.{name}")
     return getattr(importlib.import_module(f"scotoma.{_HOMES[name]}"), name)
 
 

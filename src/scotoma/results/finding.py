@@ -22,18 +22,23 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Lines of `y` against `x`, one for each value of `group`.
-
-    Args:
-        table: name of a table of the finding, like `x`, `y` and `group` of its columns.
-        interval: whether a band is drawn from column `{y}_low` to column `{y}_high`.
-        marks: vertical lines, label to x.
-    """
+class Chart:
+    """A drawing of a table of the finding; `x`, `y` and the like are names of its columns."""
 
     name: str
     caption: str
     table: str
+
+
+@dataclass(frozen=True)
+class Curve(Chart):
+    """Lines of `y` against `x`, one for each value of `group`.
+
+    Args:
+        interval: whether a band is drawn from column `{y}_low` to column `{y}_high`.
+        marks: vertical lines, label to x.
+    """
+
     x: str
     y: str
     x_label: str
@@ -44,7 +49,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Bars:
+class Bars(Chart):
     """Grouped bars with intervals: for each row, labelled by `label`, one bar for each series.
 
     Args:
@@ -53,9 +58,6 @@ class Bars:
         rates: whether all values are rates in [0, 1]; otherwise they are numbers from 0.
     """
 
-    name: str
-    caption: str
-    table: str
     label: str
     series: dict[str, str]
     y_label: str
@@ -63,30 +65,24 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class RateOverHistogram:
+class RateOverHistogram(Chart):
     """A rate for each bin, with its interval, above a histogram: Figures 1-3 of Zhang et al. 2019.
 
     The table has the columns `left` and `right` (edges of a bin), `n`, `share` (of all images),
     `rate`, `rate_low` and `rate_high` (null where n is 0).
     """
 
-    name: str
-    caption: str
-    table: str
     x_label: str
     y_label: str
 
 
 @dataclass(frozen=True)
-class Scatter:
+class Scatter(Chart):
     """Points (`x`, `y`), one colour for each value of `group`.
 
     A row whose y is null was not reached: it is a triangle at the upper edge.
     """
 
-    name: str
-    caption: str
-    table: str
     x: str
     y: str
     x_label: str
@@ -95,7 +91,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(Chart):
     """Distributions side by side: a box over the `value` of the rows with each `label`.
 
     A box spans the quartiles, with a line at the median and whiskers at the 5th and 95th
@@ -103,16 +99,13 @@ class Boxes:
     is written above the box after an infinity sign.
     """
 
-    name: str
-    caption: str
-    table: str
     label: str
     value: str
     y_label: str
 
 
 @dataclass(frozen=True)
-class Heatmap:
+class Heatmap(Chart):
     """Values over a plane: a cell at (`x`, `y`) for each row, blank where `value` is null.
 
     The rows lie on a grid whose columns and lines are the values of x and y that occur. Numbers are
@@ -126,9 +119,6 @@ class Heatmap:
         high_is_bad: whether the colours of rates are reversed, as for success of an attack.
     """
 
-    name: str
-    caption: str
-    table: str
     x: str
     y: str
     value: str
