@@ -174,7 +174,7 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
                 value = tuple(beside(folder, each) if name in BESIDE else each for each in value)
             elif name in BESIDE:
                 value = beside(folder, str(value))
-            given[name] = Path(value) if name in PATHS else value
+            given[name] = Path(str(value)) if name in PATHS else value
             keys[name] = f"{section}.{key}"
     if flat.get("audit.probes") == []:
         raise InputError("audit.probes is empty; name probes, or leave the key out for all of them")

@@ -61,5 +61,7 @@ def audited_data(
 def _recipe(told: Mapping[str, Any]) -> InputSpec | None:
     if (known := told.get("recipe")) is None:
         return None
-    pairs = {key: tuple(each) if isinstance(each, list) else each for key, each in known.items()}
+    pairs: dict[str, Any] = {
+        key: tuple(each) if isinstance(each, list) else each for key, each in known.items()
+    }
     return InputSpec(**pairs)

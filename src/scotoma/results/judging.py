@@ -277,7 +277,8 @@ def _between(first: Answers, second: Answers) -> Estimate:
     """Return the kappa of the classes that two people chose, on the images of both."""
     both = [code for code in first.classes if code in second.classes]
     chosen = [[person.classes[code] for code in both] for person in (first, second)]
-    return kappa(*(np.array([-1 if each is None else each for each in row]) for row in chosen))
+    one, other = (np.array([-1 if each is None else each for each in row]) for row in chosen)
+    return kappa(one, other)
 
 
 def _by_kind(shown: Sequence[Item], person: Answers) -> list[Row]:

@@ -41,12 +41,12 @@ class Progress:
             task = bars.add_task(what, total=total)
             self._open.append((task, what))
 
-            def advance(steps: int) -> None:
+            def step(steps: int) -> None:
                 bars.advance(task, steps)
                 self._after_step()
 
             try:
-                yield advance
+                yield step
             finally:
                 self._open.pop()
                 bars.remove_task(task)
