@@ -7,20 +7,8 @@ from itertools import combinations
 import numpy as np
 
 from scotoma.execution.records import beyond
+from scotoma.results.comparison import pairs
 from scotoma.results.comparison.audits import Audits
-from scotoma.results.comparison.pairs import (
-    CLEAN,
-    INTERVALS,
-    MEDIANS,
-    ROBUST,
-    ROBUST_RULE,
-    Measure,
-    decided,
-    differences,
-    medians,
-    robust,
-    verdict,
-)
 from scotoma.results.finding import Curve, Finding, Row, columns
 from scotoma.utils.stats import finite, median, paired_difference, rate
 from scotoma.utils.text import norm_name
@@ -34,14 +22,15 @@ def describe(audits: Audits) -> Finding:
     norm, eps = audits.threat.norm, audits.threat.eps
     correct = [audit.correct() for audit in audits]
     kept = [beyond(audit.sizes(norm), eps) for audit in audits]
-    rows = differences(audits, [Measure(CLEAN, correct, False), Measure(ROBUST, kept)])
-    gaps, size = medians(audits, norm), f"{norm_name(norm)} perturbation size"
+    measures = [pairs.Measure(pairs.CLEAN, correct, False), pairs.Measure(pairs.ROBUST, kept)]
+    rows = pairs.differences(audits, measures)
+    gaps, size = pairs.medians(audits, norm), f"{norm_name(norm)} perturbation size"
     return Finding(
         probe="robustness",
         question=QUESTION,
-        verdict=verdict(robust(rows)),
-        rule=ROBUST_RULE,
-        headline=_headline(audits, robust(rows)),
+        verdict=pairs.verdict(pairs.robust(rows)),
+        rule=pairs.ROBUST_RULE,
+        headline=_headline(audits, pairs.robust(rows)),
         numbers={"n": audits.n},
         tables={
             "rates": _rates(audits, correct, kept),
@@ -62,7 +51,7 @@ def describe(audits: Audits) -> Finding:
                 group="audit",
                 interval=True,
                 x_label=size,
-                y_label=ROBUST,
+                y_label=pairs.ROBUST,
                 marks={"eps": eps},
             ),
             Curve(
@@ -83,14 +72,14 @@ def describe(audits: Audits) -> Finding:
             f"Compared: the {audits.n:,} images that all audits attacked. Each counts with the "
             "smallest verified perturbation that any attack of its audit gave. Attacks give upper "
             "bounds of robustness.",
-            INTERVALS,
-            MEDIANS,
+            pairs.INTERVALS,
+            pairs.MEDIANS,
         ),
     )
 
 
 def _headline(audits: Audits, rows: list[Row]) -> str:
-    clear = decided(rows)
+    clear = pairs.decided(rows)
     within = f"within {audits.threat.words}"
     if not clear:
         gap = max(rows, key=lambda row: abs(row["difference"]))

@@ -7,21 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from scotoma.execution.records import beyond
+from scotoma.results.comparison import pairs
 from scotoma.results.comparison.audits import Audits
-from scotoma.results.comparison.pairs import (
-    CLEAN,
-    INTERVALS,
-    MEDIANS,
-    ROBUST,
-    ROBUST_RULE,
-    RULE,
-    Measure,
-    decided,
-    differences,
-    medians,
-    robust,
-    verdict,
-)
 from scotoma.results.finding import Bars, Finding, Row, columns
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import contrast
@@ -44,8 +31,8 @@ def after_transforms(audits: Audits) -> Finding | None:
         clean = [audit.correct(name) for audit in audits]
         kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
         named: Row = {"transform": words}
-        measures.append(Measure(CLEAN, clean, False, columns=named))
-        measures.append(Measure(ROBUST, kept, True, name, named))
+        measures.append(pairs.Measure(pairs.CLEAN, clean, False, columns=named))
+        measures.append(pairs.Measure(pairs.ROBUST, kept, True, name, named))
         row: Row = {**named, "alpha_eps": budget}
         for audit, correct, withstands in zip(audits, clean, kept, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
@@ -55,13 +42,13 @@ def after_transforms(audits: Audits) -> Finding | None:
         unequal += [] if same else [words]
     if not table:
         return None
-    rows = differences(audits, measures)
+    rows = pairs.differences(audits, measures)
     where = f"after {len(table)} harmless change{'s' * (len(table) > 1)}"
     return Finding(
         probe="blindspots",
         question="Which model keeps its robustness after harmless changes?",
-        verdict=verdict(robust(rows)),
-        rule=ROBUST_RULE,
+        verdict=pairs.verdict(pairs.robust(rows)),
+        rule=pairs.ROBUST_RULE,
         headline=_headline(audits, rows, where, lambda row: row["transform"]),
         numbers={"n": audits.n, "transforms": len(table)},
         tables={"rates": table, "differences": rows},
@@ -80,7 +67,7 @@ def after_transforms(audits: Audits) -> Finding | None:
             "Robust accuracy is taken at the scaled budget alpha·eps, where alpha is the contrast "
             "that scale-shift leaves, and 1 for every other transform. Compared are the transforms "
             "under which all audits attacked all of these images.",
-            INTERVALS,
+            pairs.INTERVALS,
             *([UNEQUAL.format(where="; ".join(unequal))] if unequal else []),
         ),
     )
@@ -98,33 +85,33 @@ def other_norms(audits: Audits) -> Finding | None:
         return None
     measures, table, gaps, apart = [], [], [], []
     for norm in norms:
-        gaps += medians(audits, norm)
+        gaps += pairs.medians(audits, norm)
         sizes = {others[norm] for others in bounds}
         if len(sizes) > 1:
             apart.append(norm_name(norm))
             continue
         bound = sizes.pop()
         kept = [beyond(audit.sizes(norm), bound) for audit in audits]
-        measures.append(Measure(ROBUST, kept, columns={"norm": norm, "bound": bound}))
+        measures.append(pairs.Measure(pairs.ROBUST, kept, columns={"norm": norm, "bound": bound}))
         row: Row = {"norm": norm, "bound": bound}
         for audit, withstands in zip(audits, kept, strict=True):
             row |= columns(f"robust accuracy of {audit.name}", rate(withstands))
         table.append(row)
-    rows = differences(audits, measures)
+    rows = pairs.differences(audits, measures)
     named = " and ".join(map(norm_name, norms))
     same = audits.same_attacks()
     return Finding(
         probe="norms",
         question="Which model is more robust in other norms?",
-        verdict=verdict(rows),
-        rule=RULE,
+        verdict=pairs.verdict(rows),
+        rule=pairs.RULE,
         headline=_headline(audits, rows, f"in {named}", lambda row: norm_name(row["norm"])),
         numbers={"n": audits.n},
         tables={"rates": table, "differences": rows, "medians": gaps},
         notes=(
             "Compared are the norms that the norms probe of all audits measured, at its bounds.",
-            INTERVALS,
-            MEDIANS,
+            pairs.INTERVALS,
+            pairs.MEDIANS,
             *([f"No rates in {', '.join(apart)}: the bounds differ."] if apart else []),
             *([] if same else [UNEQUAL.format(where="on the test set itself")]),
         ),
@@ -148,7 +135,7 @@ def made(name: str) -> Any:
 
 
 def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row], str]) -> str:
-    compared, clear = robust(rows), decided(robust(rows))
+    compared, clear = pairs.robust(rows), pairs.decided(pairs.robust(rows))
     if not clear:
         return f"On {audits.n:,} images no model is shown to be more robust {where}."
     wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
