@@ -93,20 +93,22 @@ class Least(NamedTuple):
     full: int | None = None
     """its full number, where the option is None by default"""
 
-    def of(self, probe: Any, name: str) -> int:
-        """Return the full number of the option `name` of a probe."""
-        return getattr(probe, name) if self.full is None else self.full
 
+def scaled(
+    probe: Any, leasts: Mapping[str, Least], effort: Effort
+) -> tuple[dict[str, int], list[str]]:
+    """Return smaller values of those options of a probe that the user left as they are.
 
-def scaled(probe: Any, leasts: Mapping[str, Least], effort: Effort) -> dict[str, int]:
-    """Return smaller values of those options of a probe that the user left as they are."""
-    smaller = {}
+    The texts say them in words, such as "250 of 1,000 queries of an attack by decisions".
+    """
+    smaller, said = {}, []
     for name, least in leasts.items():
         if is_default(probe, name):
-            full = least.of(probe, name)
+            full = getattr(probe, name) if least.full is None else least.full
             if (value := effort.of(full, least.value)) < full:
                 smaller[name] = value
-    return smaller
+                said.append(f"{value:,} of {full:,} {least.words}")
+    return smaller, said
 
 
 def is_default(thing: Any, name: str) -> bool:
@@ -114,14 +116,6 @@ def is_default(thing: Any, name: str) -> bool:
     field = next(each for each in fields(thing) if each.name == name)
     default = field.default if field.default_factory is MISSING else field.default_factory()
     return getattr(thing, name) == default
-
-
-def in_words(full: Any, smaller: Mapping[str, int], leasts: Mapping[str, Least]) -> list[str]:
-    """Return what was scaled, such as "250 of 1,000 queries of an attack by decisions"."""
-    return [
-        f"{value:,} of {leasts[name].of(full, name):,} {leasts[name].words}"
-        for name, value in smaller.items()
-    ]
 
 
 def find_effort(run: Run, thorough: bool = False) -> Effort:

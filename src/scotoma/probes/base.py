@@ -18,7 +18,7 @@ from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.execution.effort import Effort, Least, in_words, scaled
+from scotoma.execution.effort import Effort, Least, scaled
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer, features
@@ -110,9 +110,8 @@ class Probe:
 
         Options that the user has set stay as they are.
         """
-        smaller = scaled(self, self.leasts, effort)
-        probe = replace(self, **smaller) if smaller else self  # type: ignore[type-var]
-        return probe, in_words(self, smaller, self.leasts)
+        smaller, said = scaled(self, self.leasts, effort)
+        return replace(self, **smaller) if smaller else self, said  # type: ignore[type-var]
 
     def provenance(self) -> dict[str, Any]:
         """Return the options that belong in the report, as JSON values, after `prepare`."""
