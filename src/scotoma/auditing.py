@@ -184,7 +184,10 @@ def audit(
                 settings = replace(settings, plan=find_plan(run))
         outcome = measure(prepared, run, settings)
         if not ranks().leads:
-            return _published_by_the_first(folder)
+            ranks().wait(f"published {folder}")
+            report = read_report(folder)
+            ranks().leave()
+            return report
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
         doubt = _doubt(settings, claim, "masking" in prepared)
@@ -292,14 +295,6 @@ def _other_seed(folder: Path, seed: int) -> list[str]:
         f"This report, of seed {seed}, replaces that of seed {earlier} in the same folder; the "
         "measurements of both stay."
     ]
-
-
-def _published_by_the_first(folder: Path) -> Report:
-    """Return the report that the leading process has written."""
-    ranks().wait(f"published {folder}")
-    report = read_report(folder)
-    ranks().leave()
-    return report
 
 
 def _named(probes: str | Probe | Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:

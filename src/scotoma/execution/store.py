@@ -67,6 +67,7 @@ class Store:
 
     def _open(self, claim: dict[str, Any]) -> None:
         folder, path = self.folder, self.folder / "claim.json"
+        partial = f".{path.name}."  # begins the name of what a killed process left of writing it
         if path.exists():
             other = read_json(path)
             if differs := [key for key in claim if other.get(key) != claim[key]]:
@@ -75,7 +76,9 @@ class Store:
                     f"{folder}: the run of another claim ({key} {other.get(key)!r} there, "
                     f"{claim[key]!r} here); choose another out=FOLDER"
                 )
-        elif folder.is_dir() and any(not _is_partial(file, path) for file in folder.iterdir()):
+        elif folder.is_dir() and not all(
+            file.name.startswith(partial) for file in folder.iterdir()
+        ):
             raise InputError(
                 f"{folder}: is not empty and not a run of scotoma; choose another out=FOLDER"
             )
@@ -241,8 +244,3 @@ def read_json(path: Path) -> Any:
         ) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-
-
-def _is_partial(path: Path, whole: Path) -> bool:
-    """Return whether `path` is what a killed process left of writing `whole`."""
-    return path.name.startswith(f".{whole.name}.")

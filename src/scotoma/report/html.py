@@ -137,6 +137,7 @@ def _write_page(
     for finding in findings:
         sections.append(_section(folder / "figures", finding, drawn))
         drawn += len(finding.figures)
+    counts = Counter(finding.verdict for finding in findings)
     rest = {key: value for key, value in provenance.items() if key not in SHOWN_ABOVE}
     page = render(
         "template.html.j2",
@@ -144,7 +145,7 @@ def _write_page(
         **WORDS[kind],
         whole=kind,
         sections=sections,
-        tally=_tally(findings),
+        tally=[(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]],
         errors=provenance.get("errors", []),
         notes=provenance.get("notes", []),
         command=provenance.get("command"),
@@ -154,11 +155,6 @@ def _write_page(
     path = folder / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-def _tally(findings: list[Finding]) -> list[tuple[str, int]]:
-    counts = Counter(finding.verdict for finding in findings)
-    return [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
 
 
 def _section(folder: Path, finding: Finding, drawn: int) -> Section:
