@@ -42,8 +42,7 @@ from scotoma.results.audited import facts
 from scotoma.results.finding import Finding
 from scotoma.results.judging import judged_before
 from scotoma.results.provenance import machine, merged, repeat
-from scotoma.results.report import LEDGER, RECORDS, Report, read_report
-from scotoma.results.saved import save_finding
+from scotoma.results.report import LEDGER, RECORDS, Report, read_report, save_finding
 from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.inference import ordinary_module, outside_inference_mode

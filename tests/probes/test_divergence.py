@@ -17,7 +17,7 @@ from scotoma.probes.divergence import probe as divergence
 from scotoma.probes.divergence.probe import Divergence
 from scotoma.probes.divergence.report import DRAWS, FAR, far_kl, headline, verdict
 from scotoma.results.finding import Finding
-from scotoma.results.saved import public
+from scotoma.results.report import public
 
 POINTS = 300
 

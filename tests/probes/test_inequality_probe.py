@@ -28,7 +28,7 @@ from scotoma.probes.transfer import sources
 from scotoma.reference import Reference
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding
-from scotoma.results.saved import public
+from scotoma.results.report import public
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Estimate, paired_difference

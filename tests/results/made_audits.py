@@ -14,8 +14,7 @@ from scotoma.claim import Threat
 from scotoma.execution.store import write_json, write_parquet
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
-from scotoma.results.report import LEDGER, RECORDS, SCHEMA
-from scotoma.results.saved import digest, public, save_finding
+from scotoma.results.report import LEDGER, RECORDS, SCHEMA, digest, public, save_finding
 
 STRONG = "Strong(threat=Threat(norm='linf', eps=0.1), until=0.0, look=False)"
 PROVENANCE = {

@@ -24,8 +24,7 @@ def judge(
     from scotoma.report.judging import page
     from scotoma.report.publishing import publish
     from scotoma.results.judging import PROBE, class_names, items, judgement, read_answers, run_key
-    from scotoma.results.report import read_report
-    from scotoma.results.saved import save_finding
+    from scotoma.results.report import read_report, save_finding
 
     report = read_report(folder)
     shown = items(report)

@@ -17,7 +17,7 @@ from scotoma.results.audited import audited_data
 from scotoma.results.comparison.audits import read_audits
 from scotoma.results.comparison.sides import every_image
 from scotoma.results.finding import Finding, Row
-from scotoma.results.saved import public
+from scotoma.results.report import public
 from scotoma.utils.errors import InputError
 from scotoma.utils.text import NONE, norm_name, scalar
 

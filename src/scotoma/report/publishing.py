@@ -8,8 +8,7 @@ from typing import Any
 from scotoma.execution.store import write_json
 from scotoma.report.html import write_report
 from scotoma.results.finding import Finding
-from scotoma.results.report import SCHEMA, Report, read_report
-from scotoma.results.saved import digest, public
+from scotoma.results.report import SCHEMA, Report, digest, public, read_report
 
 
 def publish(

@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from scotoma.results.finding import Bars, Finding, Row, Verdict, columns
-from scotoma.results.report import Report
-from scotoma.results.saved import read_finding
+from scotoma.results.report import Report, read_finding
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import UNDEFINED, Estimate, Rate, rate, resamples
 

@@ -33,8 +33,7 @@ from scotoma.report.publishing import publish
 from scotoma.results import comparison
 from scotoma.results.comparison.audits import of_run, pair
 from scotoma.results.provenance import machine
-from scotoma.results.report import Report, read_report
-from scotoma.results.saved import save_finding
+from scotoma.results.report import Report, read_report, save_finding
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.pool import Pool
 from scotoma.training.transformed import Patched
