@@ -81,9 +81,7 @@ def write_report(
 
     Args:
         folder: created if it is missing.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
-            n is the number of audited images.
-        findings: in the order of the page.
+        claim, findings: as in `Report`.
         provenance: how the audit was made. The page opens with its `errors` (a list of sentences),
             `notes` become warnings below them, `command` a block to copy; other keys are listed,
             nested ones too.

@@ -31,7 +31,8 @@ class Report:
 
     Args:
         folder: the run folder.
-        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`.
+        claim: `{"model": str, "data": str, "threat": {"norm": str, "eps": float}, "n": int}`, where
+            n is the number of audited images.
         findings: one finding a probe, in the order of the report.
         provenance: seed, versions, hashes and settings of the audit.
 
