@@ -15,7 +15,7 @@ import ast
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,19 @@ import torch
 from torch import Tensor, nn
 
 import scotoma
+import synthesis
+import training
 import works
 from false_alarms import false_alarms
-from harness import ZOO, Attack, Claim, Options, Problem, Result, clock, command, fastest, measure
+from harness import ZOO, Attack, Claim, Options, Problem, Result, command, fastest, known, measure
 from harness import problem as load
+from measuring import clock
+from page import Section
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
 from linear import boxed_optimum, linear_model, saturated_images
 
-from peers import art, autoattack, contenders, foolbox, malt, ours, probability_margin
+from peers import ProbabilityMargin, art, autoattack, contenders, foolbox, malt, ours
 from scale import ranks, scale
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.min_linf import MinLinf
@@ -43,7 +47,7 @@ from scotoma.probes.masking.probe import Masking
 from scotoma.utils.device import pays_in_bf16
 from scotoma.utils.errors import InputError
 
-Claims = Iterator[Claim]
+Claims = Iterable[Claim]
 TIMED = ",".join(name for name in ATTACKS if name not in ("transfer", "latent-descent"))
 """Attacks that need nothing but the model."""
 BOX = Threat("linf", 1)
@@ -115,20 +119,25 @@ def carlini(options: Options, art_iterations: int = 300) -> Claims:
         "ART, defaults": art("CarliniLInfMethod"),
         "ART, strong": art("CarliniLInfMethod", max_iter=art_iterations, **strong),
     }
-    mine, *peers = show(fastest(attacks, setting, 1)).items()
+    (_, mine), *peers = show(fastest(attacks, setting)).items()
     for name, peer in peers:
-        yield Claim(f"images fooled less those of {name}", mine[1].hits - peer.hits, 0, least=True)
-        yield Claim(f"median by that of {name}", mine[1].median / peer.median, 1)
-        yield Claim(f"times as fast as {name}", peer.seconds / mine[1].seconds, 20, least=True)
+        yield Claim(f"images fooled less those of {name}", mine.hits - peer.hits, 0, least=True)
+        yield Claim(f"median by that of {name}", mine.median / peer.median, 1)
+        yield Claim(f"times as fast as {name}", peer.seconds / mine.seconds, 20, least=True)
+
+
+def stated(setting: Problem, eps: float) -> Threat:
+    """The L-inf threat of this size; at 0 that of the model's training."""
+    trained = (setting.card or {}).get("threat")
+    if not eps and not trained:
+        raise InputError("the model does not say what it was trained for; give --set eps=0.3")
+    return Threat("linf", eps) if eps else Threat.parse(trained)  # type: ignore[arg-type]
 
 
 def strong(options: Options, attack: str = "strong", eps: float = 0, batch: int = 256) -> Claims:
     """An attack of ours beside AutoAttack's standard version; clean errors count as errors."""
     setting = load(options, 500)
-    stated = (setting.card or {}).get("threat")
-    if not eps and not stated:
-        raise InputError("the model does not say what it was trained for; give --set eps=0.3")
-    threat = Threat("linf", eps) if eps else Threat.parse(stated)  # type: ignore[arg-type]
+    threat = stated(setting, eps)
 
     def batches(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         rows = torch.arange(len(images)).split(batch)
@@ -137,7 +146,7 @@ def strong(options: Options, attack: str = "strong", eps: float = 0, batch: int 
 
     setting = replace(setting, eps=threat.eps)
     both = {attack: batches, "AutoAttack": autoattack(threat, batch=batch)}
-    mine, peer = show({name: measure(each, setting, False) for name, each in both.items()}).values()
+    mine, peer = show(fastest(both, setting, reduced=False)).values()
     points = 100 * (peer.hits - mine.hits) / setting.drawn
     yield Claim("points of robust accuracy above AutoAttack's", points, 0.5)
     yield Claim("time by AutoAttack's", mine.seconds / peer.seconds, 1 / 3)
@@ -146,21 +155,18 @@ def strong(options: Options, attack: str = "strong", eps: float = 0, batch: int 
 def rivals(options: Options, eps: float = 0) -> Claims:
     """`strong` beside single attacks of later papers, written here (marked *), on ten classes."""
     setting = load(options, 200)
-    stated = (setting.card or {}).get("threat")
-    if not eps and not stated:
-        raise InputError("the model does not say what it was trained for; give --set eps=0.3")
-    threat = Threat("linf", eps) if eps else Threat.parse(stated)  # type: ignore[arg-type]
+    threat = stated(setting, eps)
     setting = replace(setting, eps=threat.eps)
     attacks = {
         "strong": ours("strong", threat),
         "MALT*": malt(threat),
-        "PMA*": probability_margin(threat),
-        "PMA*, 10 starts": probability_margin(threat, restarts=10),
+        "PMA*": ProbabilityMargin(threat),
+        "PMA*, 10 starts": ProbabilityMargin(threat, restarts=10),
     }
-    mine, *others = show({name: measure(each, setting) for name, each in attacks.items()}).items()
+    (_, mine), *others = show(fastest(attacks, setting)).items()
     for name, other in others:
-        yield Claim(f"images fooled less those of {name}", mine[1].hits - other.hits, 0, least=True)
-        yield Claim(f"time by that of {name}", mine[1].seconds / other.seconds, 0.5)
+        yield Claim(f"images fooled less those of {name}", mine.hits - other.hits, 0, least=True)
+        yield Claim(f"time by that of {name}", mine.seconds / other.seconds, 0.5)
 
 
 MINIMUM = {
@@ -179,8 +185,7 @@ def minimum(options: Options, steps: int = 100, attacks: str = ",".join(MINIMUM)
     setting = load(options)
     for name in attacks.split(","):
         norm, peer = MINIMUM[name]
-        more: dict[str, Any] = {"l2_binary_search": False} if norm == "l0" else {}
-        more = more if name == "pointwise" else {"steps": steps}
+        more = {"l2_binary_search": False} if name == "pointwise" else {"steps": steps}
         part, threat = replace(setting, norm=norm), Threat(norm, 1)
         pair = {name: ours(name, threat, steps=steps), f"Foolbox {peer}": foolbox(peer, **more)}
         mine, theirs = show(fastest(pair, part, options.repeats)).values()
@@ -200,7 +205,7 @@ def linf(options: Options, steps: int = 100) -> Claims:
     setting = load(replace(options, threads=1), 50)
     classes = setting.model(setting.images[:1]).shape[1]
     mine = measure(MinLinf("linf", steps=steps), setting, False)
-    peers = {n: measure(a, setting, False) for n, a in contenders(steps, classes).items()}
+    peers = fastest(contenders(steps, classes), setting, reduced=False)
     others = {"cw-linf, to its end": measure(ours("cw-linf", BOX), setting, False)}
     if pays_in_bf16(setting.model, setting.images):
         others["min-linf, in bf16"] = measure(MinLinf("linf", steps=steps), setting, True)
@@ -269,7 +274,7 @@ def tables(options: Options, names: str = "table2,table3") -> Claims:
             yield Claim(f"{name}, {attack}: minutes for 2,000 images", scaled, minutes)
 
 
-def work(section: Callable[..., works.Section], **size: Any) -> Callable[..., Claims]:
+def work(section: Callable[..., Section], **size: Any) -> Callable[..., Claims]:
     """The claims of a section of the page, at this size."""
 
     def claims(options: Options, **settings: Any) -> Claims:
@@ -289,7 +294,7 @@ GROUPS: dict[str, Callable[..., Claims]] = {
     "minimum": minimum,
     "linf": linf,
     "boundary": boundary,
-    "synthesis": work(works.prediction, count=100, looped=4, memory=True),
+    "synthesis": work(synthesis.prediction, count=100, looped=4, memory=True),
     "attribution": work(works.attribution, methods="integrated-gradients"),
     "passes": work(works.passes, models="mnist-wong", attacks=TIMED, eps=1e-4),
     "masking": masking,
@@ -298,7 +303,7 @@ GROUPS: dict[str, Callable[..., Claims]] = {
     "divergence": work(works.divergence, points=7_000),
     "tables": tables,
     "throughput": work(works.throughput),
-    "training": work(works.training, epochs=6),
+    "training": work(training.training, epochs=6),
     "scale": scale,
     "ranks": ranks,
 }
@@ -315,17 +320,14 @@ def value(text: str) -> Any:
 
 def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", help=f"of {', '.join(GROUPS)}")
-    for name, kind in (("model", str), ("data", str), ("data-root", Path), ("images", int)):
+    for name, kind in (("model", str), ("data", str), ("images", int)):
         parser.add_argument(f"--{name}", type=kind)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
     parser.add_argument("--repeats", type=int, default=2, help="the fastest run counts")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     given = vars(parser.parse_args())
     names = given.pop("names") or [name for name in GROUPS if name not in UNTARGETED]
     settings = {name: value(text) for name, text in (each.split("=") for each in given.pop("set"))}
-    if unknown := ", ".join(name for name in names if name not in GROUPS):
-        raise InputError(f"no claims {unknown}; known: {', '.join(GROUPS)}")
-    for name in names:
+    for name in known(names, GROUPS, "no claims"):
         print(f"{name}: {GROUPS[name].__doc__}", flush=True)
         start = clock()
         try:
@@ -339,4 +341,4 @@ def main(parser: argparse.ArgumentParser) -> None:
 
 
 if __name__ == "__main__":
-    command(main, __doc__)
+    command(main, __doc__, threads=2)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import command
 from scotoma.auditing import make_claim
 from scotoma.data import load_data
 from scotoma.execution.run import Run
@@ -79,13 +80,11 @@ def draw(curves: dict[str, list[np.ndarray]], passes: int, out: Path) -> None:
     figure.savefig(out)
 
 
-def main() -> None:
+def main(parser: argparse.ArgumentParser) -> None:
     """Run the searchers and print their curves."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model")
     parser.add_argument("--data", required=True)
     parser.add_argument("--threat", required=True)
-    parser.add_argument("--data-root", type=Path)
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--passes", type=int, default=100_000)
     parser.add_argument("--seeds", type=int, default=3)
@@ -111,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main, __doc__, threads=None)

@@ -28,18 +28,18 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-from harness import ZOO, Attack, clock, command
+from harness import Attack, allowed, attempt, command, first, in_zoo, known
+from measuring import clock
 from page import table
 from peers import art, autoattack, foolbox, ours
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.execution.records import verified_logits
@@ -48,7 +48,6 @@ from scotoma.models.defences import DEFENCES
 from scotoma.models.defences.base import Defence
 from scotoma.models.loading import load_model
 from scotoma.utils.device import pays_in_bf16
-from scotoma.utils.errors import InputError
 
 
 class Connected(nn.Module):
@@ -86,8 +85,10 @@ class Row:
     labels: Tensor
 
     @property
-    def randomised(self) -> bool:
-        return is_randomised(self.judge)
+    def inside(self) -> nn.Module:
+        """The network inside the defence."""
+        assert isinstance(self.raw, Defence)
+        return self.raw.network
 
     def right(self, judge: nn.Module, images: Tensor) -> Tensor:
         """Return which images the model classifies correctly, from the same draws every time."""
@@ -96,30 +97,63 @@ class Row:
             return verified_logits(judge, images).argmax(1) == self.labels
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a method did: robust accuracy, and passes and seconds an image."""
-
-    robust: float
-    passes: float
-    seconds: float
-
-    def __str__(self) -> str:
-        return f"{self.robust:.1%}, {self.passes:,.0f} passes, {self.seconds:.2f} s"
+def strong(row: Row) -> list[Attack]:
+    return [ours("strong", row.threat)]
 
 
-def attacked(
-    row: Row, attacks: list[Attack], target: nn.Module, judge: nn.Module, inside: nn.Module
-) -> Cell:
-    """Run attacks on a target and judge their images.
+def transferred(row: Row) -> list[Attack]:
+    (search,) = strong(row)
 
-    Args:
-        row: the row.
-        attacks: they run on the images that are still classified correctly.
-        target: the model that they see.
-        judge: the model that decides.
-        inside: the module whose passes are counted.
+    def enlarged(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        change = search(model, images, labels) - images
+        factor = row.threat.eps / size(change, "linf").clamp_min(1e-6)
+        return (images + change * column(factor)).clamp(0, 1)
+
+    return [enlarged]
+
+
+def standard(row: Row) -> list[Attack]:
+    version = "rand" if is_randomised(row.judge) else "standard"
+    attack = autoattack(row.threat, version=version)
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns of each zero gradient
+    return [attack]
+
+
+def foolboxes(row: Row) -> list[Attack]:
+    eps = row.threat.eps
+    pgd = foolbox("LinfPGD", epsilon=eps, steps=100, abs_stepsize=eps / 40)
+    return [pgd, foolbox("LInfFMNAttack", steps=100)]
+
+
+def arts(row: Row) -> list[Attack]:
+    eps, classes = row.threat.eps, row.judge(row.images[:1]).shape[1]
+    loss = {"loss_type": "difference_logits_ratio", "nb_random_init": 1}
+    apgd = art("AutoProjectedGradientDescent", classes, eps=eps, eps_step=2 * eps, **loss)
+    return [apgd, art("SquareAttack", classes, eps=eps, max_iter=1000)]
+
+
+METHODS: dict[str, Callable[[Row], list[Attack]]] = {
+    "bare": strong,
+    "transfer": transferred,
+    "ours": strong,
+    "autoattack": standard,
+    "foolbox": foolboxes,
+    "art": arts,
+}
+
+
+def attacked(row: Row, method: str) -> str:
+    """Return robust accuracy, passes and seconds after the attacks of a method.
+
+    Each attack runs on the images that are still classified correctly.
     """
+    judge, target, inside = row.judge, Connected(row.raw), row.inside
+    if method in ("bare", "transfer"):
+        target = inside = row.network
+    elif method == "ours":
+        target = row.judge
+    if method == "bare":
+        judge = row.network
     right = row.right(judge, row.images)
     count, seconds, best = 0, 0.0, row.images.clone()
 
@@ -127,86 +161,22 @@ def attacked(
         nonlocal count
         count += len(inputs[0])
 
-    for attack in attacks:
+    for attack in METHODS[method](row):
         rows = right.nonzero().squeeze(1)
         if not len(rows):
             break
         images, labels = row.images[rows], row.labels[rows]
         seen = Counted(target, len(rows), images.device, pays_in_bf16(target, images)).eval()
-        hook = inside.register_forward_pre_hook(add)
-        try:
+        with inside.register_forward_pre_hook(add):
             torch.manual_seed(0)
             start = clock(images.device)
             made = attack(seen, images, labels).detach()
             seconds += clock(images.device) - start
-        finally:
-            hook.remove()
-        low, high = made.flatten(1).aminmax(dim=1)
-        valid = (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
-        valid &= size(made - images, "linf") <= row.threat.eps + TOLERANCE
+        valid = allowed(made, images, "linf", row.threat.eps)
         best[rows[valid]] = made[valid]
         right &= row.right(judge, best)
     n = len(row.images)
-    return Cell(int(right.sum()) / n, count / n, seconds / n)
-
-
-def alone(row: Row) -> Cell:
-    strong = ours("strong", row.threat)
-    return attacked(row, [strong], row.network, row.network, row.network)
-
-
-def transferred(row: Row) -> Cell:
-    strong = ours("strong", row.threat)
-
-    def enlarged(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        change = strong(model, images, labels) - images
-        factor = row.threat.eps / size(change, "linf").clamp_min(1e-6)
-        return (images + change * column(factor)).clamp(0, 1)
-
-    return attacked(row, [enlarged], row.network, row.judge, row.network)
-
-
-def audited(row: Row) -> Cell:
-    return attacked(row, [ours("strong", row.threat)], row.judge, row.judge, behind(row.raw))
-
-
-def peer(row: Row, *attacks: Attack) -> Cell:
-    return attacked(row, list(attacks), Connected(row.raw), row.judge, behind(row.raw))
-
-
-def standard(row: Row) -> Cell:
-    attack = autoattack(row.threat, version="rand" if row.randomised else "standard")
-    logging.getLogger("auto-attack").setLevel(logging.ERROR)  # it warns of each zero gradient
-    return peer(row, attack)
-
-
-def foolboxes(row: Row) -> Cell:
-    eps = row.threat.eps
-    pgd = foolbox("LinfPGD", epsilon=eps, steps=100, abs_stepsize=eps / 40)
-    return peer(row, pgd, foolbox("LInfFMNAttack", steps=100))
-
-
-def arts(row: Row) -> Cell:
-    eps, classes = row.threat.eps, row.judge(row.images[:1]).shape[1]
-    loss = {"loss_type": "difference_logits_ratio", "nb_random_init": 1}
-    apgd = art("AutoProjectedGradientDescent", classes, eps=eps, eps_step=2 * eps, **loss)
-    return peer(row, apgd, art("SquareAttack", classes, eps=eps, max_iter=1000))
-
-
-METHODS: dict[str, Callable[[Row], Cell]] = {
-    "bare": alone,
-    "transfer": transferred,
-    "ours": audited,
-    "autoattack": standard,
-    "foolbox": foolboxes,
-    "art": arts,
-}
-
-
-def behind(defended: nn.Module) -> nn.Module:
-    """Return the network inside a defence."""
-    assert isinstance(defended, Defence)
-    return defended.network
+    return f"{int(right.sum()) / n:.1%}, {count / n:,.0f} passes, {seconds / n:.2f} s"
 
 
 def rows(
@@ -214,30 +184,12 @@ def rows(
 ) -> Iterator[Row]:
     """Yield the rows of each defence; it is fitted once for all sizes."""
     network = load_model(spec).checked(data).module
-    images, labels = data.test.images(torch.arange(limit)), data.test.labels[:limit]
+    images, labels = first(data, limit)
     for name in names:
         defended = load_model(f"defence:{name}:{spec}", data=data)
         judge = defended.checked(data).module
         for threat in threats:
             yield Row(name, threat, network, defended.module, judge, images, labels)
-
-
-def attempt(method: Callable[[Row], Cell], row: Row) -> Cell | str:
-    try:
-        return method(row)
-    except InputError:
-        raise
-    except Exception as error:  # whatever another library raises is its result
-        print(f"{type(error).__name__}: {error}")
-        return f"fails: {type(error).__name__}"
-
-
-def known(text: str, table: dict[str, object] | list[str], option: str) -> list[str]:
-    """Return the names in "one,two"; InputError if one is unknown."""
-    names = text.split(",")
-    if unknown := ", ".join(name for name in names if name not in table):
-        raise InputError(f"{option}: no {unknown}; known: {', '.join(table)}")
-    return names
 
 
 def main(parser: argparse.ArgumentParser) -> None:
@@ -246,26 +198,22 @@ def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", default="bare,transfer,ours,autoattack,foolbox")
     parser.add_argument("--network", default="mnist-natural", help="a name in zoo/, or a model")
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
     parser.add_argument("--sizes", default="0.1,0.2", help="of L-inf (default: 0.1,0.2)")
     parser.add_argument("--limit", type=int, default=100, help="images (default: 100)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    names = known(given.defences, list(DEFENCES), "--defences")
-    methods = known(given.methods, list(METHODS), "--methods")
-    zoo = ZOO / f"{given.network}.safetensors"
-    spec = str(zoo if zoo.exists() else given.network)
+    names = known(given.defences.split(","), list(DEFENCES), "--defences: no")
+    methods = known(given.methods.split(","), METHODS, "--methods: no")
     threats = [Threat.parse(f"linf:{eps}") for eps in given.sizes.split(",")]
     data = load_data(given.data, given.data_root)
     limit = min(given.limit, len(data.test))
     heads = ["defence", "eps", "clean", *methods]
     lines = []
     with threadpool_limits(given.threads):
-        for row in rows(names, spec, data, threats, limit):
+        for row in rows(names, in_zoo(given.network), data, threats, limit):
             clean = row.right(row.judge, row.images).float().mean().item()
-            cells = [attempt(METHODS[method], row) for method in methods]
-            lines.append([row.defence, f"{row.threat.eps:.3g}", f"{clean:.1%}", *map(str, cells)])
+            cells = [attempt(attacked, row, method) for method in methods]
+            lines.append([row.defence, f"{row.threat.eps:.3g}", f"{clean:.1%}", *cells])
             print(*lines[-1], sep="  ", flush=True)
     print(f"\n{given.network}, {limit} images of {data.name}\n\n{table(heads, lines)}")
 

@@ -18,17 +18,19 @@ import argparse
 import math
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import scotoma
-from harness import ZOO, Claim, Options, clock, command
+from harness import ZOO, Claim, Options, command, correct, first
 from honest import HONEST
+from measuring import clock
 from page import table
 from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import Plan, make_plan
@@ -94,20 +96,20 @@ class Row:
 
     @property
     def cells(self) -> list[str]:
-        look, named = self.plan.look, "; ".join(self.plan.mechanisms)
+        look = self.plan.look
         shares = {field: getattr(look, field) for field in FIELDS} if look else {}
         seen = [f"{field} {share:.0%}" for field, share in shares.items() if share]
         seen += [f"[{gate}]" for gate in (look.gates if look else ())]
         share = "" if math.isnan(self.share) else f"{self.share:.1%}"
         checks = [] if self.failed is None else ["; ".join(self.failed) or "passed"]
-        cost = f"{self.passes:.0f}", share
         return [
             self.subject.name,
             str(self.subject.threat),
             str(self.n),
-            named,
+            "; ".join(self.plan.mechanisms),
             ", ".join(seen),
-            *cost,
+            f"{self.passes:.0f}",
+            share,
             *checks,
         ]
 
@@ -144,23 +146,13 @@ def stored(root: Path | None) -> Iterator[Subject]:
         yield Subject(path.stem, module, data, Threat.parse(card["threat"]), apart)
 
 
-def named(specs: list[str], root: Path | None) -> Iterator[Subject]:
+def named(specs: Iterable[str], root: Path | None) -> Iterator[Subject]:
     """Yield models given as "MODEL,DATA,THREAT", or with ",apart" at the end."""
     for spec in specs:
         model, data, threat, *rest = spec.split(",")
         loaded = load_data(data, root)
         module = load_model(model).checked(loaded).module
         yield Subject(model.rpartition(":")[2], module, loaded, Threat.parse(threat), bool(rest))
-
-
-def correct(subject: Subject) -> tuple[Tensor, Tensor]:
-    """Return test images that the model classifies correctly, and their labels."""
-    test = subject.data.test
-    rows = torch.arange(min(DRAWN, len(test)))
-    images, labels = test.images(rows), test.labels[rows]
-    with torch.no_grad():
-        right = torch.cat([subject.model(part).argmax(1) for part in images.split(50)]) == labels
-    return images[right], labels[right]
 
 
 def passes(model: Counted) -> float:
@@ -170,7 +162,8 @@ def passes(model: Counted) -> float:
 
 def looked(subject: Subject, costs: bool, masking: bool) -> Row:
     """Look at a model; measure what the attack and the probe take of it if asked."""
-    images, labels = correct(subject)
+    pair = first(subject.data, DRAWN)
+    images, labels = correct(subject.model, *pair)
     few, start = images[:IMAGES], clock()
     counted = Counted(subject.model, len(few), few.device)
     plan = make_plan(counted, few, labels[:IMAGES], subject.threat, Randomness.default(few).fork(0))
@@ -181,31 +174,20 @@ def looked(subject: Subject, costs: bool, masking: bool) -> Row:
         share = passes(counted) / (AUDITED * passes(other) / len(images[:MEASURED]))
     failed = None
     if masking:
-        rows = torch.arange(min(DRAWN, len(subject.data.test)))
-        pair = subject.data.test.images(rows), subject.data.test.labels[rows]
         report = scotoma.audit(subject.model, pair, subject.threat, probes=["masking"], limit=60)
         checks = report["masking"].tables["checks"]
         failed = tuple(str(check["check"]) for check in checks if not check["passed"])
     return Row(subject, len(few), plan, passes(counted) / len(few), share, seconds, failed)
 
 
-def measured(
-    only: str,
-    seed: int = 0,
-    zoo: bool = False,
-    models: list[str] | None = None,
-    root: Path | None = None,
-    costs: bool = True,
-    masking: bool = False,
-) -> Iterator[Row]:
-    """Look at all models that are asked for, and print a line for each."""
+def measured(subjects: Iterable[Subject], costs: bool = True, masking: bool = False) -> list[Row]:
+    """Look at all models, and print a line for each."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    subjects = [trained(only, seed, root), *([stored(root)] if zoo else [])]
-    for source in [*subjects, named(models or [], root)]:
-        for subject in source:
-            row = looked(subject, costs, masking)
-            print(f"{row.seconds:5.1f} s  {'  '.join(row.cells)}", flush=True)
-            yield row
+    rows = []
+    for subject in subjects:
+        rows.append(row := looked(subject, costs, masking))
+        print(f"{row.seconds:5.1f} s  {'  '.join(row.cells)}", flush=True)
+    return rows
 
 
 def alarms(rows: list[Row]) -> Rate:
@@ -218,7 +200,9 @@ def false_alarms(
 ) -> Iterator[Claim]:
     """Honest models that the look of the audit attack accuses, and the passes that it takes."""
     torch.set_num_threads(options.threads)
-    rows = [r for r in measured(only, seed, zoo, root=options.data_root) if not r.subject.apart]
+    root = options.data_root
+    subjects = chain(trained(only, seed, root), stored(root) if zoo else ())
+    rows = [row for row in measured(subjects) if not row.subject.apart]
     accused = alarms(rows)
     print(f"  honest models accused: {accused}")
     yield Claim("share of honest models that are accused", accused.value, 0.02)
@@ -230,17 +214,18 @@ def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--only", default="", help="part of the names of the models to train")
     parser.add_argument("--seed", type=int, default=0, help="seed of the trainings (default: 0)")
     parser.add_argument("--zoo", action="store_true", help="look at the models of zoo/ too")
-    parser.add_argument("--models", nargs="*", metavar="MODEL,DATA,THREAT[,apart]")
-    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
+    parser.add_argument("--models", nargs="*", default=(), metavar="MODEL,DATA,THREAT[,apart]")
     parser.add_argument("--no-costs", action="store_true", help="do not measure strong's passes")
     parser.add_argument("--masking", action="store_true", help="run the masking probe too")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    costs, root = not given.no_costs, given.data_root
-    rows = list(
-        measured(given.only, given.seed, given.zoo, given.models, root, costs, given.masking)
+    root = given.data_root
+    subjects = chain(
+        trained(given.only, given.seed, root),
+        stored(root) if given.zoo else (),
+        named(given.models, root),
     )
+    rows = measured(subjects, not given.no_costs, given.masking)
     heads = ["model", "threat", "n", "named", "seen", "passes", "of strong"]
     heads += ["masking"] if given.masking else []
     honest = [row for row in rows if not row.subject.apart]

@@ -9,12 +9,11 @@ the network classifies correctly after the shift; the images that they return ar
 """
 
 import argparse
-from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from harness import ZOO, Problem, Result, command, measure
+from harness import Problem, Result, command, correct, first, in_zoo, measure
 from page import table
 from peers import autoattack, ours
 from scotoma.claim import TOLERANCE, Threat
@@ -33,30 +32,24 @@ def main(parser: argparse.ArgumentParser) -> None:
         "--network", default="mnist-small-pgd-03", help="a name in zoo/, or a model"
     )
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
     parser.add_argument("--eps", default="0.3", help="claimed size in L-inf (default: 0.3)")
     parser.add_argument("--shifts", help="alpha,beta of some shifts: 0.9,0.05;0.8,0 (default: all)")
     parser.add_argument("--limit", type=int, default=50, help="images (default: 50)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    zoo = ZOO / f"{given.network}.safetensors"
     data = load_data(given.data, given.data_root)
-    network = load_model(str(zoo if zoo.exists() else given.network)).checked(data).module
+    network = load_model(in_zoo(given.network)).checked(data).module
     claimed = Threat.parse(f"linf:{given.eps}")
     shifts = contrast_shifts(data.name)
     if given.shifts:
         shifts = [tuple(map(float, each.split(","))) for each in given.shifts.split(";")]
-    images = data.test.images(torch.arange(min(given.limit, len(data.test))))
-    labels = data.test.labels[: len(images)]
+    images, labels = first(data, given.limit)
     lines, spent, behind = [], [0.0, 0.0], 0
     with threadpool_limits(given.threads):
         for alpha, beta in shifts:
             transform = contrast_shift(alpha, beta)
             shifted = transform(images) if transform else images
-            with torch.no_grad():
-                correct = network(shifted).argmax(1) == labels
-            setting = Problem(network, shifted[correct], labels[correct])
+            setting = Problem(network, *correct(network, shifted, labels))
             scaled = alpha * claimed.eps
             own = measure(ours("strong", claimed, until=scaled if alpha < 1 else 0.0), setting)
             spent[0] += own.seconds

@@ -1,19 +1,11 @@
-"""What every benchmark shares: the problem, how one piece of work is measured, and claims."""
+"""What every benchmark shares: the problem, what an attack did to it, claims, the command line."""
 
 import argparse
-import ctypes
-import gc
 import importlib
-import json
 import math
-import os
-import re
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from measuring import clock, clocked, peak
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data import load_data
+from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.training.loop import Schedule, train
@@ -37,6 +31,8 @@ ZOO = HERE.parent / "zoo"
 DIGITS = Path(tempfile.gettempdir()) / "scotoma-benchmarks" / "digits-pgd-0.2.safetensors"
 THREAT = Threat("linf", 0.2)
 """Threat of the training of the digits model."""
+LINF, L2 = Threat("linf", 0.3), Threat("l2", 2.0)
+"""Threats on MNIST."""
 
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """A model, images and labels to images."""
@@ -123,6 +119,19 @@ class Claim:
         return f"  {self.what:<66}{self.value:>9.4g}  {bound} {self.target:.4g}{missed}"
 
 
+def in_zoo(name: str) -> str:
+    """Return the file of a name in `zoo/`; another model as it is."""
+    file = ZOO / f"{name}.safetensors"
+    return str(file) if file.exists() else name
+
+
+def known(names: list[str], table: Collection[str], what: str) -> list[str]:
+    """Return the names; an InputError that begins with `what` if the table lacks one."""
+    if unknown := ", ".join(name for name in names if name not in table):
+        raise InputError(f"{what} {unknown}; known: {', '.join(table)}")
+    return names
+
+
 def library(module: str, package: str) -> Any:
     """A module of another library; InputError if it is not installed."""
     try:
@@ -151,21 +160,32 @@ def problem(options: Options, images: int = 100, model: str = "digits") -> Probl
     keep_memory()  # as audits do; the peers have it as well
     spec, count = options.model or model, options.images or images
     data = load_data(options.data or ("digits" if spec == "digits" else "mnist"), options.data_root)
-    zoo = ZOO / f"{spec}.safetensors"
-    loaded = digits_model() if spec == "digits" else load_model(str(zoo if zoo.exists() else spec))
+    loaded = digits_model() if spec == "digits" else load_model(in_zoo(spec))
     classifier = loaded.checked(data)
     module: Any = classifier.module
     network: nn.Module = module.to(memory_format=torch.channels_last)
-    count = min(count, len(data.test))
-    pictures, labels = data.test.images(torch.arange(count)), data.test.labels[:count]
-    with torch.no_grad():
-        predicted = torch.cat([network(part).argmax(1) for part in pictures.split(100)])
-    correct = predicted == labels
-    if not correct.any():
+    pictures, labels = first(data, count)
+    count = len(pictures)
+    pictures, labels = correct(network, pictures, labels)
+    n = len(pictures)
+    if not n:
         raise InputError(f"{classifier.name} classifies none of the {count} images correctly")
-    n = int(correct.sum())
     print(f"{classifier.name}, {n} of {count} images of {data.name}, {options.threads} threads")
-    return Problem(network, pictures[correct], labels[correct], drawn=count, card=classifier.card)
+    return Problem(network, pictures, labels, drawn=count, card=classifier.card)
+
+
+def first(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
+    """Return the first test images, at most `count`, and their labels."""
+    rows = torch.arange(min(count, len(data.test)))
+    return data.test.images(rows), data.test.labels[rows]
+
+
+def correct(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images that the model classifies correctly, and their labels."""
+    with torch.no_grad():
+        predicted = torch.cat([model(part).argmax(1) for part in images.split(100)])
+    right = predicted == labels
+    return images[right], labels[right]
 
 
 def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Result:
@@ -181,57 +201,50 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
         start = clock(images.device)
         adversarial = attack(counted, images, labels).detach()
         seconds = clock(images.device) - start
-    low, high = adversarial.flatten(1).aminmax(dim=1)
-    distance = size(adversarial - images, setting.norm)
     with torch.no_grad():
         wrong = setting.model(adversarial).argmax(1) != labels
-    wrong &= (low >= -TOLERANCE) & (high <= 1 + TOLERANCE) & (distance <= setting.eps + TOLERANCE)
+    wrong &= allowed(adversarial, images, setting.norm, setting.eps)
+    distances = torch.where(wrong, size(adversarial - images, setting.norm), torch.inf)
     # the mean over images, since a peer does not say which image a pass belongs to
     forwards, backwards = (c.double().mean().item() for c in (counted.forwards, counted.backwards))
-    distances, most = torch.where(wrong, distance, torch.inf), int(counted.forwards.max())
-    distances = distances.double().cpu().numpy()
-    return Result(distances, forwards, backwards, most, seconds, sum(spent), memory[0])
+    return Result(
+        distances.double().cpu().numpy(),
+        forwards,
+        backwards,
+        int(counted.forwards.max()),
+        seconds,
+        sum(spent),
+        memory[0],
+    )
 
 
-def fastest(attacks: dict[str, Attack], setting: Problem, repeats: int) -> dict[str, Result]:
-    """Measure each attack `repeats` times, in turn, so that other programs slow all alike."""
-    rounds = [{n: measure(a, setting) for n, a in attacks.items()} for _ in range(repeats)]
-    return {name: min((r[name] for r in rounds), key=lambda r: r.seconds) for name in attacks}
+def allowed(adversarial: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
+    """Return which images lie in [0, 1] and within eps of the originals, bool (n,)."""
+    low, high = adversarial.flatten(1).aminmax(dim=1)
+    near = size(adversarial - images, norm) <= eps + TOLERANCE
+    return near & (low >= -TOLERANCE) & (high <= 1 + TOLERANCE)
 
 
-def clock(device: torch.device | None = None) -> float:
-    """Seconds when all work of the device is done: of the processor where this process has one
-    thread on a CPU, so that other programs do not count, else of the wall clock."""
-    if device is not None and device.type != "cpu":
-        torch.accelerator.synchronize(device)
-        return time.perf_counter()
-    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the value of a function, or "fails: " and the kind of what it raises.
 
-
-@contextmanager
-def clocked(model: nn.Module) -> Iterator[list[float]]:
-    """A list that gets the seconds of each forward pass and each backward pass through PyTorch."""
-    spent, starts = list[float](), list[float]()
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = clock()
-            result = function(*args, **kwargs)
-            spent.append(clock() - start)
-            return result
-
-        return call
-
-    before = model.register_forward_pre_hook(lambda *_: starts.append(clock()))
-    after = model.register_forward_hook(lambda *_: spent.append(clock() - starts.pop()))
-    kept = torch.autograd.grad, torch.autograd.backward
-    torch.autograd.grad, torch.autograd.backward = map(timed, kept)
+    InputErrors are raised again.
+    """
     try:
-        yield spent
-    finally:
-        torch.autograd.grad, torch.autograd.backward = kept
-        before.remove()
-        after.remove()
+        return function(*arguments)
+    except InputError:
+        raise
+    except Exception as error:  # whatever another library raises is its result
+        print(f"{type(error).__name__}: {error}")
+        return f"fails: {type(error).__name__}"
+
+
+def fastest(
+    attacks: dict[str, Attack], setting: Problem, repeats: int = 1, reduced: bool | None = None
+) -> dict[str, Result]:
+    """Measure each attack `repeats` times, in turn, so that other programs slow all alike."""
+    rounds = [{n: measure(a, setting, reduced) for n, a in attacks.items()} for _ in range(repeats)]
+    return {name: min((r[name] for r in rounds), key=lambda r: r.seconds) for name in attacks}
 
 
 def bare(setting: Problem, forwards: int, backwards: int) -> None:
@@ -247,59 +260,20 @@ def bare(setting: Problem, forwards: int, backwards: int) -> None:
             setting.model(setting.images)
 
 
-def resident(field: str) -> float:
-    """MiB of this process, on Linux: "VmRSS" now, "VmHWM" at its peak."""
-    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert line
-    return int(line[1]) / 1024
+def command(
+    main: Callable[[argparse.ArgumentParser], None], text: str | None, threads: int | None = 1
+) -> None:
+    """Run a command line that this text describes; an InputError is one line.
 
-
-@contextmanager
-def peak(device: torch.device) -> Iterator[list[float]]:
-    """A list that gets the peak in MiB inside, beyond what was allocated before: of the device, or
-    of this process where that is the CPU; NaN where it cannot be read."""
-    more = list[float]()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield more
-        more.append((torch.cuda.max_memory_allocated(device) - before) / 2**20)
-    elif sys.platform == "linux":
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)  # freed memory would hide peaks
-        Path("/proc/self/clear_refs").write_text("5")  # "VmHWM" restarts at the present size
-        before = resident("VmRSS")
-        yield more
-        more.append(max(0.0, resident("VmHWM") - before))
-    else:
-        yield more
-        more.append(math.nan)
-
-
-def fresh(module: str, function: str, *arguments: Any, threads: int = 1) -> Any:
-    """Call a function of a benchmark in a process of its own; arguments and value are JSON."""
-    code = f"import json, sys; sys.path.insert(0, {str(HERE)!r}); import {module}; "
-    code += f"print(json.dumps({module}.{function}(*{arguments!r})))"
-    limits = {name: str(threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | limits, check=True, stdout=subprocess.PIPE
-    )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-@contextmanager
-def timed(part: str, clocks: dict[str, tuple[float, float]]) -> Iterator[None]:
-    """Note wall-clock and processor seconds of what is done inside, and print them."""
-    wall, processor = time.perf_counter(), time.process_time()
-    yield
-    clocks[part] = time.perf_counter() - wall, time.process_time() - processor
-    print("{:<30}{:8.1f} s  processor {:8.1f} s".format(part, *clocks[part]), flush=True)
-
-
-def command(main: Callable[[argparse.ArgumentParser], None], text: str | None) -> None:
-    """Run a command line that this text describes; an InputError is one line."""
+    It has the option --data-root, and --threads if `threads`, the default, is not None.
+    """
     form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=text, formatter_class=form)
+    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
+    if threads:
+        help_ = f"CPU threads (default: {threads})"
+        parser.add_argument("--threads", type=int, default=threads, help=help_)
     try:
-        main(argparse.ArgumentParser(description=text, formatter_class=form))
+        main(parser)
     except InputError as error:
         sys.exit(f"error: {error}")

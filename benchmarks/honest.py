@@ -1,7 +1,7 @@
 """Honest classifiers for `false_alarms.py`: none of them hides its gradient, and each is quick."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
+from scotoma.models.resnet import Residual
 from scotoma.training import AUGMENTATIONS
 from scotoma.training.pgd import PGDTraining
 
@@ -31,17 +32,6 @@ class Function(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
-
-
-class Residual(nn.Module):
-    """The sum of a module's input and output."""
-
-    def __init__(self, *body: nn.Module):
-        super().__init__()
-        self.body = nn.Sequential(*body)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 class Attention(nn.Module):
@@ -93,6 +83,8 @@ class Swish(torch.autograd.Function):
 
 
 Layer = Callable[..., nn.Module]
+Build = Callable[[int], nn.Module]
+"""From the side of the images, of one channel, to a network."""
 
 
 def dense(
@@ -109,6 +101,11 @@ def dense(
     for before, after in pairwise(sizes):
         layers += [nn.Linear(before, after), norm(after), act(), nn.Dropout(dropout)]
     return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+
+
+def mlp(*widths: int, **options: Any) -> Build:
+    """`dense` for any side."""
+    return lambda side: dense(side, *widths, **options)
 
 
 def conv(
@@ -134,7 +131,7 @@ def residual(side: int, blocks: int = 2, norm: Layer = nn.BatchNorm2d) -> nn.Seq
     layers: list[nn.Module] = [nn.Conv2d(1, 16, 3, stride=max(1, side // 8), padding=1)]
     for _ in range(blocks):
         inner = nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1)
-        layers += [Residual(norm(16), nn.ReLU(), *inner)]
+        layers += [Residual(nn.Sequential(norm(16), nn.ReLU(), *inner))]
     end = nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, CLASSES)
     return nn.Sequential(*layers, norm(16), *end)
 
@@ -146,8 +143,8 @@ def transformer(side: int, blocks: int = 1, width: int = 32) -> nn.Sequential:
     layers += [Function(lambda x: x.transpose(1, 2))]
     for _ in range(blocks):
         feed = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        layers += [Residual(nn.LayerNorm(width), Attention(width))]
-        layers += [Residual(nn.LayerNorm(width), *feed)]
+        layers += [Residual(nn.Sequential(nn.LayerNorm(width), Attention(width)))]
+        layers += [Residual(nn.Sequential(nn.LayerNorm(width), *feed))]
     return nn.Sequential(*layers, nn.LayerNorm(width), nn.Flatten(), nn.Linear(16 * width, CLASSES))
 
 
@@ -168,7 +165,7 @@ class Honest:
     """How a classifier is made.
 
     Args:
-        build: returns the network for images of one channel and this side.
+        build: returns the network.
         threat: the threat of the look, and of the training if it is adversarial.
         adversarial: share of each batch that is replaced by images of PGD.
         data: name of the data set.
@@ -177,7 +174,7 @@ class Honest:
         augment: name of an augmentation.
     """
 
-    build: Callable[[int], nn.Module]
+    build: Build
     threat: str = "linf:0.1"
     adversarial: float = 0.0
     data: str = "digits"
@@ -249,12 +246,12 @@ def group(channels: int) -> nn.Module:
     return nn.GroupNorm(4, channels)
 
 
-def pgd(build: Callable[[int], nn.Module], eps: float | str, **more: Any) -> Honest:
+def pgd(build: Build, eps: float | str, **more: Any) -> Honest:
     threat = eps if isinstance(eps, str) else f"linf:{eps}"
     return Honest(build, threat, **{"adversarial": 1.0, "epochs": 20, **more})
 
 
-small: Callable[[int], nn.Module] = lambda side: dense(side, 64)  # noqa: E731
+small = mlp(64)
 wide = partial(conv, width=16)
 ACTIVATIONS: dict[str, Layer] = {
     "ELU": nn.ELU,
@@ -284,15 +281,15 @@ SHARED = {
 }
 """These are trained on MNIST too."""
 HONEST: dict[str, Honest] = {
-    "linear": Honest(lambda side: dense(side)),
-    "dense 32": Honest(lambda side: dense(side, 32)),
-    "dense 512": Honest(lambda side: dense(side, 512)),
-    "dense, 4 layers": Honest(lambda side: dense(side, *[64] * 4)),
-    "dense, 8 layers": Honest(lambda side: dense(side, *[64] * 8), epochs=25),
-    "dense, layer norm": Honest(lambda side: dense(side, 64, 64, norm=nn.LayerNorm)),
-    "dense, batch norm": Honest(lambda side: dense(side, 64, 64, norm=nn.BatchNorm1d)),
-    "dense, dropout": Honest(lambda side: dense(side, 128, 128, dropout=0.4)),
-    "dense, tanh, 4 layers": Honest(lambda side: dense(side, *[64] * 4, act=nn.Tanh)),
+    "linear": Honest(mlp()),
+    "dense 32": Honest(mlp(32)),
+    "dense 512": Honest(mlp(512)),
+    "dense, 4 layers": Honest(mlp(*[64] * 4)),
+    "dense, 8 layers": Honest(mlp(*[64] * 8), epochs=25),
+    "dense, layer norm": Honest(mlp(64, 64, norm=nn.LayerNorm)),
+    "dense, batch norm": Honest(mlp(64, 64, norm=nn.BatchNorm1d)),
+    "dense, dropout": Honest(mlp(128, 128, dropout=0.4)),
+    "dense, tanh, 4 layers": Honest(mlp(*[64] * 4, act=nn.Tanh)),
     "dense, L2": Honest(small, "l2:0.7"),
     "conv, L2": Honest(conv, "l2:0.5"),
     **{
@@ -323,20 +320,18 @@ HONEST: dict[str, Honest] = {
     "scale and shift": Honest(conv, augment="scale-shift", epochs=25),
     "weight decay": Honest(conv, decay=0.5, epochs=25),
     "two epochs": Honest(conv, epochs=2),
-    "300 epochs": Honest(lambda side: dense(side, 128), epochs=300, rate=1e-2),
+    "300 epochs": Honest(mlp(128), epochs=300, rate=1e-2),
     "large eps": Honest(small, "linf:0.3"),
     "small eps": Honest(small, "linf:0.01"),
     "dense, pgd 0.05": pgd(small, 0.05),
-    "dense, pgd 0.3": pgd(lambda side: dense(side, 128), 0.3, epochs=30),
-    "dense, GELU, pgd 0.2": pgd(lambda side: dense(side, 64, 64, act=nn.GELU), 0.2),
-    "dense, tanh, pgd 0.2": pgd(lambda side: dense(side, 64, act=nn.Tanh), 0.2),
-    "dense, ReLU by a mask, pgd 0.2": pgd(
-        lambda side: dense(side, 64, act=ACTIVATIONS["ReLU by a mask"]), 0.2
-    ),
+    "dense, pgd 0.3": pgd(mlp(128), 0.3, epochs=30),
+    "dense, GELU, pgd 0.2": pgd(mlp(64, 64, act=nn.GELU), 0.2),
+    "dense, tanh, pgd 0.2": pgd(mlp(64, act=nn.Tanh), 0.2),
+    "dense, ReLU by a mask, pgd 0.2": pgd(mlp(64, act=ACTIVATIONS["ReLU by a mask"]), 0.2),
     "conv, ReLU by a mask, pgd 0.2": pgd(
         partial(conv, act=ACTIVATIONS["ReLU by a mask"]), 0.2, epochs=10
     ),
-    "dense, sine, pgd 0.2": pgd(lambda side: dense(side, 64, act=ACTIVATIONS["sine"]), 0.2),
+    "dense, sine, pgd 0.2": pgd(mlp(64, act=ACTIVATIONS["sine"]), 0.2),
     "dense, pgd L2": pgd(small, "l2:1"),
     "conv, pgd L2": pgd(conv, "l2:0.7"),
     "conv, ReLU6, pgd 0.2": pgd(partial(conv, act=nn.ReLU6), 0.2),
@@ -345,7 +340,5 @@ HONEST: dict[str, Honest] = {
     "conv, batch norm, pgd 0.1": pgd(partial(conv, norm=nn.BatchNorm2d), 0.1),
     "residual, pgd 0.2": pgd(residual, 0.2, epochs=15),
     **SHARED,
-    **{
-        f"mnist, {name}": Honest(**{**vars(each), "data": "mnist"}) for name, each in SHARED.items()
-    },
+    **{f"mnist, {name}": replace(each, data="mnist") for name, each in SHARED.items()},
 }

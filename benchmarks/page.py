@@ -9,28 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import HERE, Result
+from harness import HERE, Claim, Result
 from scotoma.utils import stats
 
 PAGE = HERE.parent / "docs" / "benchmarks.md"
-HEAD = """# Benchmarks
-
-Written by `make bench`. All libraries get the same model, images and labels in one process. What an
-attack reports is not used: an image counts as fooled if a plain float32 forward pass gives the
-returned image, inside [0, 1] and within the allowed size, another label. Distances are medians over
-all images, infinite ("none") where more than half are not fooled. Rates have 95% Wilson intervals.
-Ratios are ours divided by theirs: below 1 ours takes less time or returns smaller perturbations.
-"In passes" is the share of the time inside the model's forward and backward passes. Memory is the
-peak of the process beyond what it held before, so that small figures mean little. On one thread,
-time is the processor's. Our attacks drop an image once it is fooled, and search in bf16 where that
-pays, as in an audit. If a peer wins, the section says so.
-
-`python benchmarks/suite.py --only nearest --contest DDN` runs one contest, and
-`python benchmarks/claims.py strong` one claim with its target, at full size (`make claims`: all).
-
-`python benchmarks/false_alarms.py` trains honest classifiers and counts those that the look of the
-audit attack accuses; it has no section here (numbers: `docs/defences.md`).
-"""
 SLIGHT = 0.01
 """Share by which times and distances must differ to count as a win."""
 HEADS = ["attack", "library", "fooled", "median distance", "forwards", "backwards", "ms an image"]
@@ -53,6 +35,19 @@ class Standing:
         mine = next(iter(self.results.values()))
         assert isinstance(mine, Result)  # where ours fails, the benchmark stops
         return mine
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page: an introduction, a table, and the claims that its values make."""
+
+    intro: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    claims: Sequence[Claim] = ()
+
+    def __str__(self) -> str:
+        return f"{self.intro}\n\n{table(self.heads, self.rows)}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -134,13 +129,14 @@ def _lost(standing: Standing) -> Iterator[str]:
 
 def write(title: str, text: str, order: Sequence[str], page: Path = PAGE) -> None:
     """Replace the section of a title, or add it where `order` has it; other sections stay."""
-    sections = dict(read(page))
+    head, sections = read(page if page.exists() else PAGE)
+    sections = sections if page.exists() else {}
     titles = list(sections)
     if title not in sections:
         before = [titles.index(each) for each in order[: order.index(title)] if each in titles]
         titles.insert(max(before, default=-1) + 1, title)
     sections[title] = "\n".join(map(wrapped, text.strip().splitlines()))
-    page.write_text("\n".join([HEAD, *(f"## {each}\n\n{sections[each]}\n" for each in titles)]))
+    page.write_text("\n".join([head, *(f"## {each}\n\n{sections[each]}\n" for each in titles)]))
 
 
 def wrapped(line: str) -> str:
@@ -150,9 +146,8 @@ def wrapped(line: str) -> str:
     return line if line.startswith("|") else plain.fill(line)
 
 
-def read(page: Path) -> list[tuple[str, str]]:
-    """Return titles and texts of the sections of a page."""
-    if not page.exists():
-        return []
-    parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)[1:]
-    return [(title, text.strip()) for title, text in zip(parts[::2], parts[1::2], strict=True)]
+def read(page: Path) -> tuple[str, dict[str, str]]:
+    """Return what stands before the sections of a page, and their texts by title."""
+    head, *parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)
+    texts = (text.strip() for text in parts[1::2])
+    return head.strip() + "\n", dict(zip(parts[::2], texts, strict=True))

@@ -23,7 +23,8 @@ from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
-PACKAGES = ("scotoma", "torch", "foolbox", "adversarial-robustness-toolbox", "torchattacks")
+ART = "adversarial-robustness-toolbox"
+PACKAGES = ("scotoma", "torch", "foolbox", ART, "torchattacks", "pyautoattack")
 
 
 def ours(name: str, threat: Threat, **settings: Any) -> Attack:
@@ -37,28 +38,23 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
     return run
 
 
-class Towards(APGDT):
-    """Targeted Auto-PGD towards classes that are given."""
-
-    goals: Tensor
-
-    def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return self.goals
-
-
 class ProbabilityMargin(APGD):
-    """Auto-PGD on the largest other probability less that of the label."""
+    """PMA as we understand it: Auto-PGD on the largest other probability less that of the label.
+
+    Source: Xie and others 2024, "Towards million-scale adversarial robustness evaluation with
+    stronger individual attacks".
+    """
 
     @staticmethod
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
         return margin(logits.softmax(1), labels)
 
 
-def malt(threat: Threat, among: int = 100, targets: int = 9) -> Attack:
+def malt(threat: Threat) -> Attack:
     """Return MALT as we understand it: targeted Auto-PGD towards the classes nearest by gradients.
 
-    Of the likeliest classes it takes those with the smallest difference of logits divided by the
-    dual norm of its gradient at the image.
+    Of the 100 likeliest classes it takes the 9 with the smallest difference of logits divided by
+    the dual norm of its gradient at the image.
 
     Source: Melamed, Yehudai and Vardi 2024, "MALT powers up adversarial attacks".
     """
@@ -66,30 +62,20 @@ def malt(threat: Threat, among: int = 100, targets: int = 9) -> Attack:
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         oracle = Oracle(model, labels)
         wrong = oracle.logits(images).scatter(1, labels[:, None], -torch.inf)
-        classes = wrong.topk(min(among, wrong.shape[1] - 1)).indices
+        classes = wrong.topk(min(100, wrong.shape[1] - 1)).indices
 
         def leads(logits: Tensor, labels: Tensor) -> Tensor:
             return logits.gather(1, classes) - logits.gather(1, labels[:, None])
 
         slopes, behind, _ = oracle.jacobian(images, leads)
         steepness = slopes.flatten(2).norm(1 if threat.norm == "linf" else 2, dim=2)
-        nearest = (-behind / steepness).argsort(1)[:, :targets]
-        attack = Towards(threat, steps=100)
-        object.__setattr__(attack, "goals", classes.gather(1, nearest))  # the class is frozen
-        return attack(model, images, labels)
+        nearest = classes.gather(1, (-behind / steepness).argsort(1)[:, :9])
 
-    return run
+        class Towards(APGDT):
+            def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+                return nearest
 
-
-def probability_margin(threat: Threat, restarts: int = 1) -> Attack:
-    """Return PMA as we understand it: Auto-PGD on the margin of probabilities, 100 steps a start.
-
-    Source: Xie and others 2024, "Towards million-scale adversarial robustness evaluation with
-    stronger individual attacks".
-    """
-
-    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        return ProbabilityMargin(threat, restarts=restarts)(model, images, labels)
+        return Towards(threat, steps=100)(model, images, labels)
 
     return run
 
@@ -117,9 +103,8 @@ class Single(nn.Sequential):
 
 def art(name: str, classes: int = 10, **settings: Any) -> Attack:
     """Return ART's attack of a class name."""
-    package = "adversarial-robustness-toolbox"
-    kind = getattr(library("art.attacks.evasion", package), name)
-    estimators = library("art.estimators.classification", package)
+    kind = getattr(library("art.attacks.evasion", ART), name)
+    estimators = library("art.estimators.classification", ART)
     if "verbose" in kind.attack_params:
         settings["verbose"] = False
 
@@ -278,7 +263,7 @@ def capped(attack: Attack, passes: int) -> Attack:
 def versions() -> str:
     """Versions of Python and of every compared library."""
     lines = [f"Python {platform.python_version()}"]
-    for package in (*PACKAGES, "pyautoattack"):
+    for package in PACKAGES:
         try:
             lines.append(f"{package} {version(package)}")
         except PackageNotFoundError:

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import nn
 
 import scotoma
-from harness import DIGITS, THREAT, Claim, Options, digits_model, fresh, peak
+from harness import DIGITS, THREAT, Claim, Options, digits_model
+from measuring import fresh, peak
 from peers import ours
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
@@ -142,7 +143,7 @@ def scale(
     dimensions: Sizes = (64, 256),
     train: int = 200_000,
     queries: int = 4000,
-) -> Iterator[Claim]:
+) -> list[Claim]:
     """Costs against files in a folder, classes, and dimensions of features; no target.
 
     Images: a folder of 32x32 PNG files (one for each class, hard-linked under many names) is
@@ -156,10 +157,10 @@ def scale(
             costs = fresh("scale", what, size, *more)
             values = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
             print(f"{size:>9,} {what}: {values}", flush=True)
-    yield from ()
+    return []
 
 
-def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> Iterator[Claim]:
+def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> list[Claim]:
     """Wall-clock time of an audit of noisy digits on so many processes, with start; no target."""
     digits_model()  # makes the file if it is missing
     images = options.images or 10_000
@@ -183,4 +184,4 @@ def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> Iterator[Claim]:
         alone = alone or seconds * count
         share = alone / seconds / count
         print(f"{count:>9,} ranks: {seconds:.1f} s, efficiency {share:.2f}", flush=True)
-    yield from ()
+    return []

@@ -12,7 +12,6 @@ measured again replaces its predecessor on the page; the others stay.
 """
 
 import argparse
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -24,18 +23,15 @@ import torch
 from threadpoolctl import threadpool_limits
 
 import page
+import synthesis
+import training
 import works
-from contests import THEMES, Contest, main_ones
-from harness import Attack, Options, Problem, Result, bare, command, measure, problem
-from page import Standing
+from contests import THEMES, Contest, compete, main_ones
+from harness import L2, LINF, Options, Problem, command, known, problem
 from peers import versions
 from scotoma.claim import Threat
 from scotoma.utils.device import default_device, has_bf16
 from scotoma.utils.errors import InputError
-
-QUICK = 0.5
-"""Seconds below which a run is repeated."""
-LINF, L2 = Threat("linf", 0.3), Threat("l2", 2.0)
 
 
 def digits(theme: str, options: Options) -> str:
@@ -62,37 +58,6 @@ def attacks(
     return f"{intro}\n\n{page.contest_table(standings)}\n\n{page.lost(standings)}"
 
 
-def compete(contest: Contest, setting: Problem) -> Standing:
-    """Run ours and every peer; a peer that fails has its error as result."""
-    few = slice(0, contest.images)
-    images, labels = setting.images[few], setting.labels[few]
-    setting = replace(setting, images=images, labels=labels, norm=contest.threat.norm)
-    setting = replace(setting, eps=contest.threat.eps if contest.fixed else math.inf)
-    bare(setting, 2, 1)  # kernels are chosen at the first pass of a shape
-    results = {name: attempt(attack, setting) for name, attack in contest.peers.items()}
-    first = next(iter(results.values()))
-    asked = round(first.forwards) if contest.as_asked and isinstance(first, Result) else None
-    mine = contest.ours(asked)
-    results = {"**ours**": measure(mine, setting)} | results
-    for name, attack in {"**ours**": mine, **contest.peers}.items():
-        once = results[name]
-        if isinstance(once, Result) and once.seconds < QUICK:
-            again = measure(attack, setting)
-            once = results[name] = min(once, again, key=lambda result: result.seconds)
-        if isinstance(once, Result):
-            once = f"{once.fooled:>7.0%}{once.median:>10.4g}{once.seconds:>9.2f} s"
-        print(f"{contest.title[:44]:<46}{name:<20}{once}", flush=True)
-    return Standing(contest.title, not contest.fixed, results)
-
-
-def attempt(attack: Attack, setting: Problem) -> Result | str:
-    try:
-        return measure(attack, setting)
-    except Exception as error:  # whatever another library raises is its result
-        print(f"{type(error).__name__}: {error}")
-        return f"fails: {type(error).__name__}"
-
-
 SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
     "stepping": ("Attacks inside a ball, in gradient steps", partial(digits, "stepping")),
     "automatic": ("Attacks inside a ball with nothing to set", partial(digits, "automatic")),
@@ -101,11 +66,11 @@ SECTIONS: dict[str, tuple[str, Callable[[Options], object]]] = {
     "mnist": ("The main attacks on MNIST", mnist),
     "passes": ("Time inside the model", works.passes),
     "throughput": ("Throughput on an accelerator", works.throughput),
-    "prediction": ("Prediction by analysis by synthesis", works.prediction),
+    "prediction": ("Prediction by analysis by synthesis", synthesis.prediction),
     "distance": ("Distance to the training set", works.distance),
     "divergence": ("Divergence of training and test set", works.divergence),
     "attribution": ("Attribution", works.attribution),
-    "training": ("Adversarial training", works.training),
+    "training": ("Adversarial training", training.training),
 }
 LONG = ("training",)
 """Only when named."""
@@ -124,17 +89,13 @@ def main(parser: argparse.ArgumentParser) -> None:
     usual = ",".join(name for name in SECTIONS if name not in LONG)
     parser.add_argument("--only", default=usual, help=f"default: {usual}; also {LONG[0]}")
     parser.add_argument("--contest", default="", help="contests whose title has this; no page")
-    parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
     parser.add_argument("--images", type=int, default=40, help="digits (default: 40)")
     parser.add_argument("--mnist-images", type=int, default=20, help="of MNIST (default: 20)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--page", type=Path, default=page.PAGE, help="the page to write")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    names, counts = given.only.split(","), dict.fromkeys(THEMES, given.images)
-    counts["mnist"] = given.mnist_images
-    if unknown := ", ".join(name for name in names if name not in SECTIONS):
-        raise InputError(f"--only: no section {unknown}; known: {', '.join(SECTIONS)}")
+    names = known(given.only.split(","), SECTIONS, "--only: no section")
+    counts = dict.fromkeys(THEMES, given.images) | {"mnist": given.mnist_images}
     options = Options(data_root=given.data_root, threads=given.threads, contest=given.contest)
     order = [title for title, _ in SECTIONS.values()]
     with threadpool_limits(given.threads):
