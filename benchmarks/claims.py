@@ -31,7 +31,6 @@ import works
 from false_alarms import false_alarms
 from harness import ZOO, Attack, Claim, Options, Problem, Result, command, fastest, known, measure
 from harness import problem as load
-from measuring import clock
 from page import Section
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
@@ -329,7 +328,7 @@ def main(parser: argparse.ArgumentParser) -> None:
     settings = {name: value(text) for name, text in (each.split("=") for each in given.pop("set"))}
     for name in known(names, GROUPS, "no claims"):
         print(f"{name}: {GROUPS[name].__doc__}", flush=True)
-        start = clock()
+        start = time.perf_counter()
         try:
             for claim in GROUPS[name](Options(**given), **settings):
                 print(claim, flush=True)
@@ -337,7 +336,7 @@ def main(parser: argparse.ArgumentParser) -> None:
             if len(names) == 1:
                 raise
             print(f"  omitted: {error}")
-        print(f"  {clock() - start:.0f} s\n", flush=True)
+        print(f"  {time.perf_counter() - start:.0f} s\n", flush=True)
 
 
 if __name__ == "__main__":
