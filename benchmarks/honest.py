@@ -220,37 +220,19 @@ class Honest:
         return model.requires_grad_(False).eval()
 
 
-def normalised(x: Tensor) -> Tensor:
-    return (x - 0.3) / 0.35
-
-
-def clamped(x: Tensor) -> Tensor:
-    return x.clamp(0, 1)
-
-
-def scaled(x: Tensor) -> Tensor:
-    """Bytes to [0, 1], as a careful author writes it."""
-    return torch.where(x > 1.5, x / 255, x)
-
-
-def enlarged(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-
-
-def shifted(logits: Tensor) -> Tensor:
-    """Logits below 0, against overflow."""
-    return logits - logits.detach().amax(1, keepdim=True)
-
-
-def group(channels: int) -> nn.Module:
-    return nn.GroupNorm(4, channels)
-
-
 def pgd(build: Build, eps: float | str, **more: Any) -> Honest:
     threat = eps if isinstance(eps, str) else f"linf:{eps}"
     return Honest(build, threat, **{"adversarial": 1.0, "epochs": 20, **more})
 
 
+normalised = Function(lambda x: (x - 0.3) / 0.35)
+clamped = Function(lambda x: x.clamp(0, 1))
+scaled = Function(lambda x: torch.where(x > 1.5, x / 255, x))
+"""Bytes to [0, 1], as a careful author writes it."""
+enlarged = Function(lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"))
+shifted = Function(lambda logits: logits - logits.detach().amax(1, keepdim=True))
+"""Logits below 0, against overflow."""
+group = partial(nn.GroupNorm, 4)
 small = mlp(64)
 wide = partial(conv, width=16)
 ACTIVATIONS: dict[str, Layer] = {
@@ -307,13 +289,13 @@ HONEST: dict[str, Honest] = {
     "transformer, 2 blocks": Honest(partial(transformer, blocks=2)),
     "ensemble": Honest(ensemble),
     "checkpointed": Honest(checkpointed),
-    "normalised input": Honest(partial(wide, input=(Function(normalised),))),
-    "clamped input": Honest(partial(conv, input=(Function(clamped),))),
-    "clamped, normalised": Honest(partial(conv, input=(Function(clamped), Function(normalised)))),
-    "input of bytes or not": Honest(partial(conv, input=(Function(scaled),))),
-    "enlarged input": Honest(lambda side: conv(2 * side, input=(Function(enlarged),))),
+    "normalised input": Honest(partial(wide, input=(normalised,))),
+    "clamped input": Honest(partial(conv, input=(clamped,))),
+    "clamped, normalised": Honest(partial(conv, input=(clamped, normalised))),
+    "input of bytes or not": Honest(partial(conv, input=(scaled,))),
+    "enlarged input": Honest(lambda side: conv(2 * side, input=(enlarged,))),
     "log of softmax": Honest(partial(conv, output=(nn.LogSoftmax(1),))),
-    "shifted logits": Honest(partial(conv, output=(Function(shifted),))),
+    "shifted logits": Honest(partial(conv, output=(shifted,))),
     "label smoothing": Honest(conv, smoothing=0.1),
     "mixup": Honest(conv, mixup=True, epochs=25),
     "cutout": Honest(conv, augment="cutout", epochs=25),
@@ -336,7 +318,7 @@ HONEST: dict[str, Honest] = {
     "conv, pgd L2": pgd(conv, "l2:0.7"),
     "conv, ReLU6, pgd 0.2": pgd(partial(conv, act=nn.ReLU6), 0.2),
     "conv, hard swish, pgd 0.2": pgd(partial(conv, act=nn.Hardswish), 0.2),
-    "conv, clamped, pgd 0.3": pgd(partial(conv, input=(Function(clamped),)), 0.3),
+    "conv, clamped, pgd 0.3": pgd(partial(conv, input=(clamped,)), 0.3),
     "conv, batch norm, pgd 0.1": pgd(partial(conv, norm=nn.BatchNorm2d), 0.1),
     "residual, pgd 0.2": pgd(residual, 0.2, epochs=15),
     **SHARED,
