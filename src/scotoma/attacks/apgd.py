@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import BoundedAttack
-from scotoma.attacks.core.losses import cross_entropy, fooled, targeted_dlr
+from scotoma.attacks.core.losses import cross_entropy, fooled, targeted_dlr, wrong_logits
+from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
 from scotoma.utils.device import batch_size
@@ -171,8 +172,8 @@ class APGDT(_AutoPGD):
     targets: int = 9
 
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
-        wrong = logits.scatter(1, labels[:, None], -torch.inf)
-        return wrong.topk(min(self.targets, logits.shape[1] - 1)).indices.repeat(1, self.restarts)
+        many = min(self.targets, logits.shape[1] - 1)
+        return wrong_logits(logits, labels).topk(many).indices.repeat(1, self.restarts)
 
     @staticmethod
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
@@ -241,9 +242,8 @@ class _Climb(Active):
         """Keep the best point so far and its direction, so that returning there costs no pass."""
         better = self.loss > self.best_loss
         self.best_loss = torch.where(better, self.loss, self.best_loss)
-        chosen = _wide(
-            better.float()
-        )  # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
+        # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
+        chosen = column(better.float())
         self.best.lerp_(self.x, chosen)
         self.best_direction.lerp_(self.direction, chosen)
 
@@ -252,7 +252,7 @@ class _Climb(Active):
         stuck = ~self.halved & (self.best_loss == self.judged_loss)
         self.halved = (self.rises < RISING * steps) | stuck
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
-        chosen = _wide(self.halved.float())
+        chosen = column(self.halved.float())
         self.x.lerp_(self.best, chosen)
         self.direction.lerp_(self.best_direction, chosen)
         self.loss = torch.where(self.halved, self.best_loss, self.loss)
@@ -261,7 +261,8 @@ class _Climb(Active):
 
     def move(self, momentum: float, threat: Threat) -> None:
         """Set x to a z + (1 - a) (2 x - previous), inside ball and box; z is the gradient step."""
-        z = threat.project(torch.addcmul(self.x, self.direction, _wide(self.step_size)), self.clean)
+        step = torch.addcmul(self.x, self.direction, column(self.step_size))
+        z = threat.project(step, self.clean)
         moved = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
         self.x, self.previous = moved, self.x
 
@@ -269,8 +270,3 @@ class _Climb(Active):
 def _noise(images: Tensor, random: Randomness, threat: Threat) -> Tensor:
     """Return the images with uniform noise of size eps in every value."""
     return random.uniform(images).mul_(2).sub_(1).mul_(threat.eps).add_(images)
-
-
-def _wide(number: Tensor) -> Tensor:
-    """Reshape (n,) to (n, 1, 1, 1)."""
-    return number[:, None, None, None]

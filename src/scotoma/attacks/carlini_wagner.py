@@ -9,14 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
-from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.nearest import FIRST_MOMENT, SECOND_MOMENT, Descent, column, hinge
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
-
-FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
-"""Adam's beta1, beta2 and epsilon, as the authors have them."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +88,20 @@ class CarliniWagnerLinf(MinimumNormAttack):
         state = self._first_start(Oracle(model, labels), images, random)
         state.drop(state.oracle.fooled(images))
         while len(state):
-            gradient, hinge, fooled = state.oracle.value_and_grad(state.x, _hinge)
+            gradient, lead, fooled = state.oracle.value_and_grad(state.x, hinge)
             delta = state.x - state.clean
-            size = delta.abs()
-            distance = size.flatten(1).amax(1)
-            self._harvest(state, fooled, distance, adversarial)
+            distance = state.keep(fooled, "linf", adversarial)
 
             won = fooled & (distance <= state.tau)
             state.tau = torch.where(won, self.tau_factor * distance, state.tau)
-            beyond = size.sub_(_column(state.tau)).clamp_(min=0)
-            lost = self._stalled(state, beyond.flatten(1).sum(1) - state.const * hinge) & ~won
+            beyond = delta.abs().sub_(column(state.tau)).clamp_(min=0)
+            loss = beyond.flatten(1).sum(1) - state.const * lead
+            lost = state.stalled(loss, self.tolerance, self.patience, self.iterations) & ~won
             self._raise_const(state, lost.nonzero().squeeze(1), gradient, fooled)
             state.begin_solve((won | lost).nonzero().squeeze(1))
 
             signs = beyond.sign_().copysign_(delta)
-            self._step(state, signs.addcmul_(_column(state.const), gradient, value=-1))
+            self._step(state, signs.addcmul_(column(state.const), gradient, value=-1))
             self._next_start(state)
         return adversarial
 
@@ -127,18 +122,6 @@ class CarliniWagnerLinf(MinimumNormAttack):
             second=one < 0,
         )
 
-    @staticmethod
-    def _harvest(state: _State, fooled: Tensor, distance: Tensor, adversarial: Tensor) -> None:
-        better = (fooled & (distance < state.best)).nonzero().squeeze(1)
-        state.best[better] = distance[better]
-        adversarial[state.rows[better]] = state.x[better]
-
-    def _stalled(self, state: _State, loss: Tensor) -> Tensor:
-        progress = loss < (1 - self.tolerance) * state.lowest
-        state.lowest = torch.where(progress, loss, state.lowest)
-        state.idle = torch.where(progress, 0, state.idle + 1)
-        return (state.idle >= self.patience) | (state.age >= self.iterations)
-
     def _raise_const(self, state: _State, lost: Tensor, gradient: Tensor, fooled: Tensor) -> None:
         """Raise c for the images at the indices `lost`."""
         if not len(lost):
@@ -150,13 +133,9 @@ class CarliniWagnerLinf(MinimumNormAttack):
     def _step(self, state: _State, gradient: Tensor) -> None:
         """Take one Adam step with each image, inside [0, 1]."""
         state.age += 1
-        state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
-        state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
         rate = (self.step_share * state.tau).clamp_(max=self.learning_rate)
         rate *= (1 - SECOND_MOMENT**state.age).sqrt_() / (1 - FIRST_MOMENT**state.age)
-        state.x.addcdiv_(
-            _column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
-        ).clamp_(0, 1)
+        state.descend(gradient, column(rate))
 
     def _next_start(self, state: _State) -> None:
         """Images whose start has ended continue with the second, or leave."""
@@ -166,9 +145,9 @@ class CarliniWagnerLinf(MinimumNormAttack):
             return
         tau = (math.sqrt(self.tau_factor) * state.best).clamp_(max=self.initial_tau)
         again = done & ~arrived & ~state.second & (tau >= self.smallest_tau)
-        grey, bound = torch.full_like(state.x, 0.5), _column(tau)
+        grey, bound = torch.full_like(state.x, 0.5), column(tau)
         grey = grey.maximum(state.clean - bound).minimum(state.clean + bound)
-        state.x = torch.where(_column(again), grey, state.x)
+        state.x = torch.where(column(again), grey, state.x)
         state.tau = torch.where(again, tau, state.tau)
         state.const = state.const.masked_fill(again, self.initial_const)
         state.second = state.second | again
@@ -176,40 +155,34 @@ class CarliniWagnerLinf(MinimumNormAttack):
         state.drop(done & ~again)
 
 
-def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the margin while the label wins, else 0, with twice the guard of `fooled`."""
-    return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
-
-
-def _column(numbers: Tensor) -> Tensor:
-    """Reshape (n,) to (n, 1, 1, 1)."""
-    return numbers.view(-1, 1, 1, 1)
-
-
 @dataclass
-class _State(Active):
-    clean: Tensor
-    x: Tensor
-    mean: Tensor
-    """Adam's first moment"""
-    square: Tensor
-    """Adam's second moment"""
-    tau: Tensor
+class Solve(Descent):
+    """State of a search for the c of a penalty, by one descent after the other."""
+
     const: Tensor
-    best: Tensor
-    """distance of the nearest fooling iterate"""
     lowest: Tensor
     """loss at the last progress of this solve"""
     idle: Tensor
     """iterations since"""
     age: Tensor
     """iterations of this solve"""
-    second: Tensor
-    """whether the image is at its second start"""
+
+    def stalled(self, loss: Tensor, tolerance: float, patience: int, iterations: int) -> Tensor:
+        """Note the loss, (n,), and return which solves have ended."""
+        progress = loss < (1 - tolerance) * self.lowest
+        self.lowest = torch.where(progress, loss, self.lowest)
+        self.idle = torch.where(progress, 0, self.idle + 1)
+        return (self.idle >= patience) | (self.age >= iterations)
 
     def begin_solve(self, chosen: Tensor) -> None:
-        """Reset the optimizer state of the images at the indices `chosen`; they stay where they
-        are."""
+        """Reset the optimizer of the images at the indices `chosen`; they stay where they are."""
         for part in (self.mean, self.square, self.idle, self.age):
             part.index_fill_(0, chosen, 0)
         self.lowest.index_fill_(0, chosen, math.inf)
+
+
+@dataclass
+class _State(Solve):
+    tau: Tensor
+    second: Tensor
+    """whether the image is at its second start"""

@@ -9,9 +9,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.carlini_wagner import FIRST_MOMENT, SECOND_MOMENT, STABILITY
+from scotoma.attacks.carlini_wagner import Solve
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
-from scotoma.attacks.core.nearest import Nearest, column, guarded_margin, inwards, size, soft_margin
+from scotoma.attacks.core.nearest import (
+    FIRST_MOMENT,
+    SECOND_MOMENT,
+    column,
+    guarded_margin,
+    inwards,
+    size,
+    soft_margin,
+)
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
@@ -86,12 +94,12 @@ class CarliniWagnerL2(MinimumNormAttack):
 
         while len(state):
             gradient, margin, fooled = state.oracle.value_and_grad(state.x, hinge)
-            delta = state.x - state.clean
-            distance = size(delta, "l2")
-            state.keep(fooled, distance, adversarial)
+            distance = state.keep(fooled, "l2", adversarial)
             state.solved |= fooled
-            ended = self._stalled(state, distance.square() - state.const * margin)
-            self._step(state, delta.mul_(2).addcmul_(column(state.const), gradient, value=-1))
+            loss = distance.square() - state.const * margin
+            ended = state.stalled(loss, self.tolerance, self.patience, self.iterations)
+            penalty = (state.x - state.clean).mul_(2)
+            self._step(state, penalty.addcmul_(column(state.const), gradient, value=-1))
             self._next_solve(state, ended.nonzero().squeeze(1), adversarial)
         return adversarial
 
@@ -120,22 +128,11 @@ class CarliniWagnerL2(MinimumNormAttack):
         state.drop(wrong | (steepness == 0))
         return state
 
-    def _stalled(self, state: _State, loss: Tensor) -> Tensor:
-        progress = loss < (1 - self.tolerance) * state.lowest
-        state.lowest = torch.where(progress, loss, state.lowest)
-        state.idle = torch.where(progress, 0, state.idle + 1)
-        return (state.idle >= self.patience) | (state.age >= self.iterations)
-
     def _step(self, state: _State, gradient: Tensor) -> None:
         """Take one Adam step with each image, inside [0, 1]."""
         state.age += 1
-        state.mean.lerp_(gradient, 1 - FIRST_MOMENT)
-        state.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
         rate = self.learning_rate * (1 - SECOND_MOMENT**state.age).sqrt_()
-        rate = rate / (1 - FIRST_MOMENT**state.age)
-        state.x.addcdiv_(
-            column(rate) * state.mean, state.square.sqrt().add_(STABILITY), value=-1
-        ).clamp_(0, 1)
+        state.descend(gradient, column(rate / (1 - FIRST_MOMENT**state.age)))
 
     def _next_solve(self, state: _State, ended: Tensor, adversarial: Tensor) -> None:
         """Images at the indices `ended` continue with another c, or leave."""
@@ -152,29 +149,17 @@ class CarliniWagnerL2(MinimumNormAttack):
         state.number[ended] += 1
         warm = column(state.number[ended] >= self.cold)
         state.x[ended] = torch.where(warm, adversarial[state.rows[ended]], state.clean[ended])
-        for part in (state.mean, state.square, state.idle, state.age, state.solved):
-            part.index_fill_(0, ended, 0)
-        state.lowest.index_fill_(0, ended, math.inf)
+        state.solved.index_fill_(0, ended, False)
+        state.begin_solve(ended)
         state.drop(state.number >= self.searches)
 
 
 @dataclass
-class _State(Nearest):
-    mean: Tensor
-    """Adam's first moment"""
-    square: Tensor
-    """Adam's second moment"""
-    const: Tensor
+class _State(Solve):
     low: Tensor
     """largest c that failed, 0 before the first"""
     high: Tensor
     """smallest c that succeeded, infinite before the first"""
-    lowest: Tensor
-    """loss at the last progress of this solve"""
-    idle: Tensor
-    """iterations since"""
-    age: Tensor
-    """iterations of this solve"""
     number: Tensor
     """solves ended"""
     solved: Tensor

@@ -20,7 +20,7 @@ from scotoma.attacks.core.nearest import (
     size,
     soft_margin,
 )
-from scotoma.attacks.core.oracle import Loss, Oracle
+from scotoma.attacks.core.oracle import Loss
 from scotoma.utils.random import Randomness
 
 FITS = 2
@@ -71,10 +71,8 @@ class DDN(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
-        infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), "l2")
-        state = Sphere(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
-        state.drop(state.oracle.fooled(images))
+        state = Sphere.begin(model, images, labels, eps=diameter, diameter=diameter)
 
         def loss(progress: float) -> Loss:
             return soft_margin(cosine(self.softness, progress))
@@ -102,7 +100,7 @@ def descend(
     for step in range(steps if len(state) else 0):
         progress = step / max(steps - 1, 1)
         gradient, _, fooled = state.oracle.value_and_grad(state.x, loss(progress))
-        state.keep(fooled, size(state.x - state.clean, "l2"), adversarial)
+        state.keep(fooled, "l2", adversarial)
         state.resize(fooled, cosine(gamma, progress), closing=step >= PATIENCE)
         arrived = state.best < until
         if bool(arrived.any()):
@@ -112,7 +110,7 @@ def descend(
                 return
         state.move(inwards(gradient, state.x), cosine(alpha, progress))
     if len(state):
-        state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l2"), adversarial)
+        state.keep(state.oracle.fooled(state.x), "l2", adversarial)
 
 
 @dataclass

@@ -10,13 +10,11 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
-from scotoma.attacks.core.losses import GUARD, fooled
-from scotoma.attacks.core.nearest import HUGE, column, inwards, size
+from scotoma.attacks.core.losses import GUARD, fooled, wrong_logits
+from scotoma.attacks.core.nearest import DUAL, HUGE, column, inwards, size
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
-DUAL = {"linf": "l1", "l2": "l2"}
-"""Norm of the gradient that gives the slope of a margin per distance in each norm."""
 SHORTEST = 1e-4
 """Least step, so that an image on the boundary moves; the authors' code adds as much to each."""
 
@@ -62,9 +60,7 @@ class DeepFool(MinimumNormAttack):
         if not len(images):
             return adversarial
         logits = oracle.logits(images)
-        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
-            dim=1, descending=True, stable=True
-        )
+        likely = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
         state = _State(oracle, images, likely[:, : min(self.classes, logits.shape[1]) - 1])
         state.drop(fooled(logits, labels))
         self._search(state, adversarial)
@@ -117,8 +113,7 @@ class DeepFool(MinimumNormAttack):
 
     def _foot(self, oracle: Oracle, clean: Tensor, adversarial: Tensor) -> _State:
         """Start a search at the nearest point of the boundary linearised at `adversarial`."""
-        wrong = oracle.logits(adversarial).scatter(1, oracle.labels[:, None], -torch.inf)
-        leading = wrong.argmax(1, keepdim=True)
+        leading = wrong_logits(oracle.logits(adversarial), oracle.labels).argmax(1, keepdim=True)
         state = _State(oracle, adversarial, leading)
         slopes, leads, _ = oracle.jacobian(adversarial, state.leads)
         slope = inwards(slopes[:, 0], clean)

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
-from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, inwards, size, soft_margin
-from scotoma.attacks.core.oracle import Oracle
+from scotoma.attacks.core.nearest import (
+    DUAL,
+    TINY,
+    Nearest,
+    column,
+    cosine,
+    inwards,
+    size,
+    soft_margin,
+)
 from scotoma.utils.random import Randomness
 
-DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
-"""Norm of the gradient that gives the slope of the margin per distance in each norm."""
 LEAST = 1e-6
 """Least radius of a ball; on the boundary itself the estimate would be and stay 0."""
 HALVINGS = 12
@@ -64,10 +70,8 @@ class FMN(MinimumNormAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         norm = self.norm
         adversarial = images.clone()
-        infinity = torch.full((len(images),), torch.inf, device=images.device)
         diameter = size(torch.ones_like(images), norm)
-        state = _State(Oracle(model, labels), images, images.clone(), infinity, diameter, diameter)
-        state.drop(state.oracle.fooled(images))
+        state = _State.begin(model, images, labels, eps=diameter, diameter=diameter)
         for step in range(self.steps if len(state) else 0):
             progress = step / max(self.steps - 1, 1)
             alpha, gamma, softness = (
@@ -78,13 +82,12 @@ class FMN(MinimumNormAttack):
                 state.x.add_(gradient.sign_()).clamp_(0, 1)
                 continue
             inwards(gradient, state.x)
-            distance = size(state.x - state.clean, norm)
-            state.keep(fooled, distance, adversarial)
+            distance = state.keep(fooled, norm, adversarial)
             steepness = size(gradient, DUAL[norm]).clamp_min_(TINY)
             state.resize(state.eps if self.far else distance - loss / steepness, fooled, gamma)
             state.move(gradient, alpha, norm)
         if len(state):
-            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, norm), adversarial)
+            state.keep(state.oracle.fooled(state.x), norm, adversarial)
         return adversarial
 
 

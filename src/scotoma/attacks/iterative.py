@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import BoundedAttack, from_zero
 from scotoma.attacks.core.losses import cross_entropy, towards
+from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Loss, Oracle
 from scotoma.utils.random import Randomness
 
@@ -118,8 +119,7 @@ class MIM(IFGSM):
     decay: float = from_zero(1.0)
 
     def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
-        size = gradient.flatten(1).abs().sum(1).clamp_min_(1e-30)[:, None, None, None]
-        return self.decay * last + gradient / size
+        return self.decay * last + gradient / column(size(gradient, "l1").clamp_min_(1e-30))
 
 
 @dataclass

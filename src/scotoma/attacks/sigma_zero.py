@@ -9,14 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
-from scotoma.attacks.core.losses import GUARD, margin
-from scotoma.attacks.core.nearest import TINY, Nearest, column, cosine, size
-from scotoma.attacks.core.oracle import Oracle
+from scotoma.attacks.core.nearest import (
+    FIRST_MOMENT,
+    SECOND_MOMENT,
+    TINY,
+    Descent,
+    column,
+    cosine,
+    hinge,
+    size,
+)
 from scotoma.attacks.refine import take_back
 from scotoma.utils.random import Randomness
-
-FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
-"""Adam's beta1, beta2 and epsilon."""
 
 
 @dataclass(frozen=True)
@@ -59,20 +63,19 @@ class SigmaZero(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
-        zeros, one = torch.zeros_like(images), torch.ones(len(images), device=images.device)
-        tau = self.threshold * one
-        oracle, far = Oracle(model, labels), torch.inf * one
-        state = _State(oracle, images, images.clone(), far, zeros, zeros.clone(), tau)
-        state.drop(state.oracle.fooled(images))
+        mean, square = torch.zeros_like(images), torch.zeros_like(images)
+        tau = torch.full((len(images),), self.threshold, device=images.device)
+        state = _State.begin(model, images, labels, mean=mean, square=square, tau=tau)
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))
-            gradient, _, fooled = state.oracle.value_and_grad(state.x, _hinge)
-            state.keep(fooled, size(state.x - state.clean, "l0"), adversarial)
-            state.descend(self._downhill(gradient, state.x - state.clean), rate, step + 1)
+            gradient, _, fooled = state.oracle.value_and_grad(state.x, hinge)
+            state.keep(fooled, "l0", adversarial)
+            bias = (1 - SECOND_MOMENT ** (step + 1)) ** 0.5 / (1 - FIRST_MOMENT ** (step + 1))
+            state.descend(self._downhill(gradient, state.x - state.clean), rate * bias)
             state.tau = (state.tau + self.adaption * rate * torch.where(fooled, 1, -1)).clamp_(0, 1)
             state.threshold()
         if len(state):
-            state.keep(state.oracle.fooled(state.x), size(state.x - state.clean, "l0"), adversarial)
+            state.keep(state.oracle.fooled(state.x), "l0", adversarial)
         if self.refine:
             take_back(model, images, labels, adversarial, random)
         return adversarial
@@ -86,28 +89,10 @@ class SigmaZero(MinimumNormAttack):
         return downhill.div_(column(size(downhill, "linf").clamp_min_(TINY)))
 
 
-def _hinge(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the margin while the label wins, else 0, with twice the guard of `fooled`."""
-    return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
-
-
 @dataclass
-class _State(Nearest):
-    mean: Tensor
-    """Adam's first moment"""
-    square: Tensor
-    """Adam's second moment"""
+class _State(Descent):
     tau: Tensor
     """threshold, (n,)"""
-
-    def descend(self, gradient: Tensor, rate: float, age: int) -> None:
-        """Take Adam's step number `age`, inside [0, 1]."""
-        self.mean.lerp_(gradient, 1 - FIRST_MOMENT)
-        self.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
-        rate *= (1 - SECOND_MOMENT**age) ** 0.5 / (1 - FIRST_MOMENT**age)
-        self.x = self.x.addcdiv(self.mean, self.square.sqrt().add_(STABILITY), value=-rate).clamp_(
-            0, 1
-        )
 
     def threshold(self) -> None:
         """Revert the pixels that changed by less than tau."""

@@ -25,10 +25,15 @@ def least_likely(logits: Tensor, labels: Tensor) -> Tensor:
     return towards(logits, logits.argmin(1))
 
 
+def wrong_logits(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the logits with the label's at -inf, (n, classes)."""
+    return logits.scatter(1, labels[:, None], -torch.inf)
+
+
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the largest wrong logit minus the label's, (n,): positive when the model is wrong."""
-    label = labels[:, None]
-    return logits.scatter(1, label, -torch.inf).amax(1) - logits.gather(1, label).squeeze(1)
+    wrong = wrong_logits(logits, labels).amax(1)
+    return wrong - logits.gather(1, labels[:, None]).squeeze(1)
 
 
 def fooled(logits: Tensor, labels: Tensor) -> Tensor:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.losses import GUARD, margin
-from scotoma.attacks.core.oracle import Loss
+from scotoma.attacks.core.losses import GUARD, margin, wrong_logits
+from scotoma.attacks.core.oracle import Loss, Oracle
 
 TINY = torch.finfo(torch.float32).tiny
 HUGE = 1e30
+DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
+"""Norm of the gradient that gives the slope of the margin per distance in each norm."""
+FIRST_MOMENT, SECOND_MOMENT, STABILITY = 0.9, 0.999, 1e-8
+"""Adam's beta1, beta2 and epsilon, as the authors of attacks have them."""
 
 
 def column(numbers: Tensor) -> Tensor:
@@ -47,6 +52,11 @@ def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) - GUARD * logits.detach().abs().amax(1)
 
 
+def hinge(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the margin while the label wins, else 0, with twice the guard of `fooled`, (n,)."""
+    return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
+
+
 def soft_margin(softness: float) -> Loss:
     """Return the guarded margin as a loss with a soft maximum over the wrong classes.
 
@@ -57,15 +67,14 @@ def soft_margin(softness: float) -> Loss:
     """
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        label = labels[:, None]
-        wrong = logits.scatter(1, label, -torch.inf)
+        wrong = wrong_logits(logits, labels)
         lead = wrong.detach().amax(1, keepdim=True)
         fixed = logits.detach()
         heat = (softness * fixed.std(1, keepdim=True, correction=0)).clamp_min(TINY)
         soft = lead + heat * (
             ((wrong - lead) / heat).logsumexp(1, keepdim=True) - math.log(logits.shape[1] - 1)
         )
-        return (soft - logits.gather(1, label)).squeeze(1) - GUARD * fixed.abs().amax(1)
+        return (soft - logits.gather(1, labels[:, None])).squeeze(1) - GUARD * fixed.abs().amax(1)
 
     def two(logits: Tensor, labels: Tensor) -> Tensor:
         return loss(logits, labels) if logits.shape[1] > 2 else guarded_margin(logits, labels)
@@ -82,9 +91,38 @@ class Nearest(Active):
     best: Tensor
     """smallest fooling distance, (n,), infinite before the first"""
 
-    def keep(self, fooled: Tensor, distance: Tensor, adversarial: Tensor) -> None:
-        """Write the images that fool from nearer than before into `adversarial`."""
+    @classmethod
+    def begin(cls, model: nn.Module, images: Tensor, labels: Tensor, **more: Any) -> Self:
+        """Return the state of the images that the model classifies correctly; `more` are fields."""
+        nothing = torch.full((len(images),), torch.inf, device=images.device)
+        state = cls(Oracle(model, labels), images, images.clone(), nothing, **more)
+        state.drop(state.oracle.fooled(images))
+        return state
+
+    def keep(self, fooled: Tensor, norm: str, adversarial: Tensor) -> Tensor:
+        """Write the images that fool from nearer than before into `adversarial`.
+
+        Returns the distances of `x`, (n,).
+        """
+        distance = size(self.x - self.clean, norm)
         better = fooled & (distance < self.best)
         if bool(better.any()):
             adversarial[self.rows[better]] = self.x[better]
             self.best = torch.where(better, distance, self.best)
+        return distance
+
+
+@dataclass
+class Descent(Nearest):
+    """State of a minimum-norm attack that descends with Adam."""
+
+    mean: Tensor
+    """first moment"""
+    square: Tensor
+    """second moment"""
+
+    def descend(self, gradient: Tensor, rate: Tensor | float) -> None:
+        """Take one step inside [0, 1]; `rate` corrects the moments for their start at 0."""
+        self.mean.lerp_(gradient, 1 - FIRST_MOMENT)
+        self.square.mul_(SECOND_MOMENT).addcmul_(gradient, gradient, value=1 - SECOND_MOMENT)
+        self.x.addcdiv_(rate * self.mean, self.square.sqrt().add_(STABILITY), value=-1).clamp_(0, 1)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
-from scotoma.attacks.core.losses import margin, targeted_margin
-from scotoma.attacks.core.nearest import Nearest, inwards, size
+from scotoma.attacks.core.losses import margin, targeted_margin, wrong_logits
+from scotoma.attacks.core.nearest import DUAL, Nearest, inwards, size
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.attacks.fmn import DUAL
 from scotoma.utils.random import Randomness
 
 RANKED = 9
@@ -75,9 +74,7 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
         adversarial = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
-        likely = logits.scatter(1, labels[:, None], -torch.inf).argsort(
-            dim=1, descending=True, stable=True
-        )
+        likely = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
         state = self._begin(oracle, random, images, likely)
         state.drop(~(margin(logits, labels) <= 0))  # which holds for what is not a number, too
         classes = logits.shape[1] - 1
