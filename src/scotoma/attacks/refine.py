@@ -8,7 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.core.oracle import Oracle, select
+from scotoma.attacks.core.batch import Batch, changed
+from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.utils.random import Randomness
@@ -37,47 +39,34 @@ class Refined(Wrapped):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         found = super().run(model, images, labels, random)
-        return reverted(self.norm, found, model, images, labels, random)
+        return reverted(self.norm, found, Batch(model, images, labels, random))
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
         found = super().run_from(start, model, images, labels, random)
-        return reverted(self.norm, found, model, images, labels, random)
+        return reverted(self.norm, found, Batch(model, images, labels, random))
 
 
-def reverted(
-    norm: str,
-    adversarial: Tensor,
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    random: Randomness,
-) -> Tensor:
+def reverted(norm: str, adversarial: Tensor, batch: Batch) -> Tensor:
     """Revert changed pixels in place while the model stays fooled; return the images."""
-    rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
+    rows = changed(adversarial, batch.images).nonzero().squeeze(1)
     if len(rows):
-        clean, own = images[rows], random.select(rows).fork(STREAM)
-        nearer = Pointwise(norm)(
-            select(model, rows), clean, labels[rows], start=adversarial[rows], generator=own
-        )
-        adversarial[rows] = torch.where(
-            (nearer != clean).flatten(1).any(1).view(-1, 1, 1, 1), nearer, adversarial[rows]
-        )
+        part = batch.select(rows).fork(STREAM)
+        nearer = part.attacked(Pointwise(norm), adversarial[rows])
+        found = column(changed(nearer, part.images))
+        adversarial[rows] = torch.where(found, nearer, adversarial[rows])
     return adversarial
 
 
-def take_back(
-    model: nn.Module, images: Tensor, labels: Tensor, adversarial: Tensor, random: Randomness
-) -> None:
+def take_back(adversarial: Tensor, batch: Batch) -> None:
     """Revert changed pixels in place until none can be; others may go to the edge of the box."""
-    rows = (adversarial != images).flatten(1).any(1).nonzero().squeeze(1)
+    rows = changed(adversarial, batch.images).nonzero().squeeze(1)
     if not len(rows):
         return
-    part = select(model, rows), images[rows], labels[rows]
-    start = adversarial[rows]
-    delta = start - part[1]
+    part, start = batch.select(rows), adversarial[rows]
+    delta = start - part.images
     corner = torch.where(delta == 0, start, (delta > 0).to(start))
-    fooled = Oracle(part[0], part[2]).fooled(corner)
+    fooled = Oracle(part.model, part.labels).fooled(corner)
     start[fooled] = corner[fooled]
-    adversarial[rows] = Pointwise("l0")(*part, start=start, generator=random.select(rows))
+    adversarial[rows] = part.attacked(Pointwise("l0"), start)

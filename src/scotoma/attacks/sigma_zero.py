@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.nearest import (
     FIRST_MOMENT,
     SECOND_MOMENT,
@@ -77,7 +78,7 @@ class SigmaZero(MinimumNormAttack):
         if len(state):
             state.keep(state.oracle.fooled(state.x), "l0", adversarial)
         if self.refine:
-            take_back(model, images, labels, adversarial, random)
+            take_back(adversarial, Batch(model, images, labels, random))
         return adversarial
 
     def _downhill(self, gradient: Tensor, delta: Tensor) -> Tensor:

@@ -56,13 +56,14 @@ class Square(BoundedAttack):
     share: float = 0.8
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        return self._search(self._moves(images), None, model, images, labels, random)
+        moves = self._moves(images)
+        return self._search(moves, moves.start(random), Oracle(model, labels), images, random)
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
         start = self.threat.project(start, images).contiguous()
-        return self._search(self._moves(images), start, model, images, labels, random)
+        return self._search(self._moves(images), start, Oracle(model, labels), images, random)
 
     def _moves(self, images: Tensor) -> Squares | Masses:
         if self.norm == "l2":
@@ -71,18 +72,11 @@ class Square(BoundedAttack):
         return Squares(*ends)
 
     def _search(
-        self,
-        moves: Squares | Masses,
-        x: Tensor | None,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        random: Randomness,
+        self, moves: Squares | Masses, x: Tensor, oracle: Oracle, images: Tensor, random: Randomness
     ) -> Tensor:
         adversarial = images.clone()
-        x = moves.start(random) if x is None else x
-        nothing = torch.full_like(labels, -torch.inf, dtype=torch.float32)
-        state = _State(Oracle(model, labels), random, moves, x, gain=nothing, chances=nothing)
+        nothing = torch.full_like(oracle.labels, -torch.inf, dtype=torch.float32)
+        state = _State(oracle, random, moves, x, gain=nothing, chances=nothing)
         state.drop(state.oracle.fooled(images))
         if not len(state):
             return adversarial

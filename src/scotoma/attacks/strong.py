@@ -13,8 +13,8 @@ from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.apgd import APGD, APGDT
 from scotoma.attacks.core.base import BoundedAttack, share_of_passes
+from scotoma.attacks.core.batch import Batch, changed
 from scotoma.attacks.core.nearest import size
-from scotoma.attacks.core.oracle import select
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.square import Square
@@ -74,39 +74,32 @@ class Strong(BoundedAttack):
     share: float = share_of_passes()
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        batch = Batch(model, images, labels, random)
         if self.look:
             with torch.no_grad():
                 correct = (model(images).argmax(1) == labels).nonzero().squeeze(1)
-            few = correct[:IMAGES]
-            stream = random.fork(STREAM).select(few)
-            part = select(model, few)
-            plan = make_plan(part, images[few], labels[few], self.threat, stream)
+            few = batch.fork(STREAM).select(correct[:IMAGES])
+            plan = make_plan(few.model, few.images, few.labels, self.threat, few.random)
             if not plan.clean:
-                attack = Adapted(self.threat, self.until, plan, self.share)
-                return attack(model, images, labels, generator=random)
-        adversarial = self._search(model, images, labels, generator=random.fork(0))
-        sizes = [self.threat.eps]
+                return batch.attacked(Adapted(self.threat, self.until, plan, self.share))
+        adversarial = batch.fork(0).attacked(self._search)
+        balls = [self.threat]
         if 0 < self.until < self.threat.eps:
-            sizes.append(self.until)
-        balls = [Threat(self.norm, eps) for eps in sizes]
+            balls.append(Threat(self.norm, self.until))
         attacks = [attack for ball in balls for attack in self._further(ball)]
         # the cross-entropy fools some images that margins do not, where a shift has flattened them
-        attacks += [(APGD(ball, restarts=self._restarts), False) for ball in balls]
-        for number, (attack, from_nearest) in enumerate(attacks, start=1):
+        attacks += [APGD(ball, restarts=self._restarts) for ball in balls]
+        for number, attack in enumerate(attacks, start=1):
             eps = attack.threat.eps
             distance = size(adversarial - images, self.norm)
             barely = (distance > eps + TOLERANCE) & (distance < NEAR * eps)
             rows = ((distance == 0) | barely).nonzero().squeeze(1)
             if not len(rows):
                 continue
-            inside = attack(
-                select(model, rows),
-                images[rows],
-                labels[rows],
-                start=adversarial[rows] if from_nearest else None,
-                generator=random.fork(number).select(rows),
-            )
-            fooled = (inside != images[rows]).flatten(1).any(1)
+            part = batch.fork(number).select(rows)
+            start = adversarial[rows] if isinstance(attack, Square) else None
+            inside = part.attacked(attack, start)
+            fooled = changed(inside, part.images)
             adversarial[rows[fooled]] = inside[fooled]
         return adversarial
 
@@ -136,8 +129,8 @@ class Strong(BoundedAttack):
         restarts = {"linf": (4, 40), "l2": (2, 55)}[self.norm]
         return SEARCHES[self.norm](self.norm, 240, *restarts, until=self.until)
 
-    def _further(self, ball: Threat) -> list[tuple[BoundedAttack, bool]]:
-        """Return the attacks inside a ball, and whether each starts from the nearest image."""
-        targeted = (APGDT(ball, steps=50, targets=self._targets), False)
-        squares = (Square(ball, queries=self._queries), True)
+    def _further(self, ball: Threat) -> list[BoundedAttack]:
+        """Return the attacks inside a ball that ascend margins."""
+        targeted = APGDT(ball, steps=50, targets=self._targets)
+        squares = Square(ball, queries=self._queries)
         return [targeted, squares] if ball.norm == "linf" else [targeted]

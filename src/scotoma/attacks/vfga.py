@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack
+from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import soft_margin
 from scotoma.attacks.core.oracle import Loss, Oracle
@@ -79,7 +80,7 @@ class VFGA(MinimumNormAttack):
                 self._change(state, gradient[going], chosen[going], loss), state.x, adversarial
             )
         if self.refine:
-            take_back(model, images, labels, adversarial, random.fork(0))
+            take_back(adversarial, Batch(model, images, labels, random.fork(0)))
         return adversarial
 
     def _change(self, state: _State, gradient: Tensor, chosen: Tensor, loss: Loss) -> Tensor:

@@ -13,9 +13,9 @@ from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.adaptive.views import View, Viewed
 from scotoma.attacks.apgd import APGDT
 from scotoma.attacks.core.base import BoundedAttack, share_of_passes
+from scotoma.attacks.core.batch import Batch, changed
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column, size
-from scotoma.attacks.core.oracle import select
 from scotoma.attacks.hop_skip_jump import HopSkipJump
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
@@ -65,8 +65,9 @@ class Adapted(BoundedAttack):
     share: float = share_of_passes()
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        batch = Batch(model, images, labels, random)
         if self.plan.blind:
-            return self._by_answers(model, images, labels, random)
+            return self._by_answers(batch)
         views = self.plan.views or (View(),)
         best = images.clone()
         averaged = views[0].random  # then each step takes as many passes as there are draws
@@ -78,53 +79,41 @@ class Adapted(BoundedAttack):
         attacks = [*searches, *([] if averaged else self._further(views[0]))]
         for number, attack in enumerate(attacks):
             if number == everywhere:
-                best = self._reverted(best, model, images, labels, random.fork(len(attacks)))
+                best = self._reverted(best, batch.fork(len(attacks)))
             distance = size(best - images, self.norm)
             withstands = (distance == 0) | (distance > self.threat.eps + TOLERANCE)
             rows = (withstands | (number < everywhere)).nonzero().squeeze(1)
             if not len(rows):
                 break
-            part, stream = images[rows], random.fork(number).select(rows)
-            found = attack(select(model, rows), part, labels[rows], generator=stream)
-            best[rows] = self._nearer(part, best[rows], found)
+            part = batch.fork(number).select(rows)
+            best[rows] = self._nearer(part.images, best[rows], part.attacked(attack))
         return best
 
-    def _by_answers(
-        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> Tensor:
+    def _by_answers(self, batch: Batch) -> Tensor:
         """Return images found without any gradient of the model, the cheapest attacks first.
 
         Random search and steps along estimated gradients look for an image within eps. The search
         by decisions begins there, or anywhere if they find none, and comes nearer.
         """
-        best = images.clone()
+        best = batch.images.clone()
         steps = Viewed(PGD(self.threat, steps=STEPS, loss=margin), self.plan.views[0])
         for number, attack in enumerate((self._squares, steps)):
-            rows = (best == images).flatten(1).all(1).nonzero().squeeze(1)
+            rows = (~changed(best, batch.images)).nonzero().squeeze(1)
             if len(rows):
-                part, stream = select(model, rows), random.fork(number).select(rows)
-                best[rows] = attack(part, images[rows], labels[rows], generator=stream)
-        fooled = (best != images).flatten(1).any(1)
-        walk = self._decisions
+                best[rows] = batch.fork(number).select(rows).attacked(attack)
+        fooled = changed(best, batch.images)
         for inside in (True, False):
             rows = (fooled == inside).nonzero().squeeze(1)
             if len(rows):
-                found = walk(
-                    select(model, rows),
-                    images[rows],
-                    labels[rows],
-                    start=best[rows] if inside else None,
-                    generator=random.fork(2).select(rows),
-                )
-                best[rows] = self._nearer(images[rows], best[rows], found)
-        return self._reverted(best, model, images, labels, random.fork(3))
+                part = batch.fork(2).select(rows)
+                found = part.attacked(self._decisions, best[rows] if inside else None)
+                best[rows] = self._nearer(part.images, best[rows], found)
+        return self._reverted(best, batch.fork(3))
 
-    def _reverted(
-        self, best: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> Tensor:
+    def _reverted(self, best: Tensor, batch: Batch) -> Tensor:
         """Return the images with pixels reverted that need not change, where this can help."""
         steps = self.norm == "l2" and self.plan.look is not None and self.plan.look.shows("steps")
-        return reverted("l2", best, model, images, labels, random) if steps else best
+        return reverted("l2", best, batch) if steps else best
 
     def _search(self, first: bool) -> MinLinf | MinL2:
         steps, restarts = (240, (4, 40)) if first else (100, (1, 30))
@@ -133,11 +122,7 @@ class Adapted(BoundedAttack):
 
     def _further(self, view: View) -> list[Viewed | Square | HopSkipJump]:
         """Return the attacks on images that withstand the search, the cheapest first."""
-        return [
-            Viewed(APGDT(self.threat, steps=50), view),
-            self._squares,
-            self._decisions,
-        ]
+        return [Viewed(APGDT(self.threat, steps=50), view), self._squares, self._decisions]
 
     @property
     def scaled(self) -> list[str]:

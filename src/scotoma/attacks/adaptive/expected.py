@@ -9,11 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.views import View, Viewed
+from scotoma.attacks.adaptive.views import View
 from scotoma.attacks.core.base import BoundedAttack
+from scotoma.attacks.core.batch import Batch, changed
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column
-from scotoma.attacks.core.oracle import Oracle, select
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
@@ -54,26 +55,24 @@ class Expected(BoundedAttack):
     steps: int = 32
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        batch = Batch(model, images, labels, random)
         adversarial, rows = images.clone(), torch.arange(len(images), device=images.device)
         for number, size in enumerate(SIZES):
             if not len(rows):
                 break
             ball = Threat(self.norm, min(1.0, size * self.threat.eps))
-            stream = random.fork(number).select(rows)
-            part = select(model, rows)
-            ends = self._ascend(ball, part, images[rows], labels[rows], stream)
-            found = shortest(part, images[rows], labels[rows], ends)
-            fooled = (found != images[rows]).flatten(1).any(1)
+            part = batch.fork(number).select(rows)
+            found = shortest(part, self._ascend(ball, part))
+            fooled = changed(found, part.images)
             adversarial[rows[fooled]] = found[fooled]
             rows = rows[~fooled]
         return adversarial
 
-    def _ascend(
-        self, ball: Threat, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> Tensor:
+    def _ascend(self, ball: Threat, batch: Batch) -> Tensor:
         """Return the last points of an ascent with momentum, whose steps shrink to nothing."""
-        viewed = Viewed(self._unused, self.view).wrap(model, images, random)
-        oracle, x, mean = Oracle(viewed, labels), images.clone(), torch.zeros_like(images)
+        images = batch.images
+        viewed = self.view.wrap(batch.model, images, batch.random)
+        oracle, x, mean = Oracle(viewed, batch.labels), images.clone(), torch.zeros_like(images)
         for step in range(self.steps):
             gradient = oracle.value_and_grad(x, margin).gradient
             length = gradient.flatten(1).abs().mean(1).clamp_min(torch.finfo(x.dtype).tiny)
@@ -82,23 +81,19 @@ class Expected(BoundedAttack):
             x = ball.project(x + ball.steepest(mean.clone()).mul_(pace), images)
         return x
 
-    @staticmethod
-    def _unused(*_: object) -> Tensor:
-        raise AssertionError("only the view is used")
-
 
 @torch.no_grad()
-def shortest(model: nn.Module, images: Tensor, labels: Tensor, found: Tensor) -> Tensor:
+def shortest(batch: Batch, found: Tensor) -> Tensor:
     """Return each perturbation at the shortest of `LENGTHS` at which it surely fools the model."""
-    result, rows = images.clone(), (found != images).flatten(1).any(1).nonzero().squeeze(1)
+    result, rows = batch.images.clone(), changed(found, batch.images).nonzero().squeeze(1)
     for length in LENGTHS:
         if not len(rows):
             break
-        tried = (images[rows] + length * (found[rows] - images[rows])).clamp(0, 1)
-        oracle = Oracle(select(model, rows), labels[rows])
-        wrong = torch.stack(
-            [oracle.logits(tried).argmax(1) != labels[rows] for _ in range(CHECKED)]
-        )
+        part = batch.select(rows)
+        tried = (part.images + length * (found[rows] - part.images)).clamp(0, 1)
+        oracle = Oracle(part.model, part.labels)
+        draws = [oracle.logits(tried).argmax(1) != part.labels for _ in range(CHECKED)]
+        wrong = torch.stack(draws)
         sure = wrong.float().mean(0) >= SURE
         result[rows[sure]] = tried[sure]
         rows = rows[~sure]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from scotoma.attacks.adaptive.opened import OSCILLATING, custom_functions
 from scotoma.attacks.bpda import FALLING, QUOTIENTS, RISING, STAIRS
+from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.claim import Threat
-from scotoma.utils.random import Randomness
 
 IMAGES = 24
 """Images that are looked at; a share of them is an estimate."""
@@ -87,40 +87,29 @@ class Look:
         share = float(getattr(self, defect))
         return share > TOLERATED and round(share * self.images) >= min(FEWEST, self.images)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
 
+def look(batch: Batch, threat: Threat) -> Look:
+    """Look at a model on up to `IMAGES` correctly classified images, in about 100 passes an image.
 
-def look(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, random: Randomness
-) -> Look:
-    """Look at a model on a few correctly classified images, in about 100 passes an image.
+    `threat` is that of the two attacks that are compared.
 
-    Args:
-        model: any module.
-        images: (n, c, h, w), of which the first `IMAGES` are used.
-        labels: int64 (n,).
-        threat: its size is that of the two attacks that are compared.
-        random: random numbers of the images.
-
-    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> from scotoma.utils.random import Randomness
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     >>> images = torch.rand(8, 1, 2, 2)
-    >>> labels = model(images).argmax(1)
-    >>> look(model, images, labels, Threat("linf", 0.1), Randomness.default(images)).clean
+    >>> labels, random = model(images).argmax(1), Randomness.default(images)
+    >>> look(Batch(model, images, labels, random), Threat("linf", 0.1)).clean
     True
     """
-    few = torch.arange(min(IMAGES, len(images)), device=images.device)
-    images, labels, random = images[few], labels[few], random.select(few)
+    model, images = batch.model, batch.images
     with torch.no_grad():
         first, again = model(images).float(), model(images).float()
         changing = _differ(first, again)
-        alone = torch.cat([model(part).float() for part in images.split(max(1, len(few) // 2))])
-        batch = _differ(first, alone) & ~changing
-        tiny = TINY * random.fork(0).uniform(images).round().mul(2).sub(1)
+        alone = torch.cat([model(part).float() for part in images.split(max(1, len(images) // 2))])
+        together = _differ(first, alone) & ~changing
+        tiny = TINY * batch.random.fork(0).uniform(images).round().mul(2).sub(1)
         moved = model((images + tiny).clamp(0, 1)).float()
         steps = (moved == first).all(1)
-    gradient, gates = _gradient(model, images, labels)
+    gradient, gates = _gradient(batch)
     if gradient is None:
         followed: dict[str, Any] = {"missing": True, "zero": 1.0}
     else:
@@ -128,30 +117,28 @@ def look(
         zero = (sizes == 0) | ~sizes.isfinite()
         followed = {"zero": _share(zero)}
         if not bool(changing.any()):
-            wrong = _unfaithful(model, images, labels, gradient.nan_to_num(0, 0, 0), first)
+            wrong = _unfaithful(batch, gradient.nan_to_num(0, 0, 0), first)
             followed["unfaithful"] = _share(wrong & ~zero)
     return Look(
-        len(few),
+        len(images),
         random=_share(changing),
-        batch=_share(batch),
+        batch=_share(together),
         steps=_share(steps),
         gates=gates,
-        hidden=_hidden(model, images, labels, threat, random),
+        hidden=_hidden(batch, threat),
         **followed,
     )
 
 
-def _gradient(
-    model: nn.Module, images: Tensor, labels: Tensor
-) -> tuple[Tensor | None, tuple[str, ...]]:
+def _gradient(batch: Batch) -> tuple[Tensor | None, tuple[str, ...]]:
     """Return the margin's gradient, None if there is none, and what the model's functions do."""
-    leaf, names = images.detach().clone().requires_grad_(), _Names()
+    leaf, names = batch.images.detach().clone().requires_grad_(), _Names()
     with torch.enable_grad():
         with names:
-            logits = model(leaf).float()
+            logits = batch.model(leaf).float()
         custom = any(True for _ in custom_functions(logits))
         if logits.requires_grad:
-            total = margin(logits, labels).sum()
+            total = margin(logits, batch.labels).sum()
             gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0]
         else:
             gradient = None
@@ -177,31 +164,28 @@ class _Names(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _unfaithful(
-    model: nn.Module, images: Tensor, labels: Tensor, gradient: Tensor, logits: Tensor
-) -> Tensor:
+def _unfaithful(batch: Batch, gradient: Tensor, logits: Tensor) -> Tensor:
     """Return where a small step along the gradient's signs changes the margin otherwise."""
     step = SMALL * gradient.sign()
+    images, labels = batch.images, batch.labels
     after = (images + step).clamp(0, 1)
     predicted = (gradient * (after - images)).flatten(1).sum(1)
     with torch.no_grad():
-        change = margin(model(after).float(), labels) - margin(logits, labels)
+        change = margin(batch.model(after).float(), labels) - margin(logits, labels)
     noise = SAME * logits.abs().amax(1)
     least, most = FAITHFUL
     return (change < least * predicted - noise) | (change > most * predicted + noise)
 
 
-def _hidden(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, random: Randomness
-) -> float:
+def _hidden(batch: Batch, threat: Threat) -> float:
     """Return the share that random search alone fools."""
-    followed = PGD(threat, steps=STEPS, loss=margin)(
-        model, images, labels, generator=random.fork(1)
-    )
-    searched = Square(threat, queries=QUERIES)(model, images, labels, generator=random.fork(2))
+    followed = batch.fork(1).attacked(PGD(threat, steps=STEPS, loss=margin))
+    searched = batch.fork(2).attacked(Square(threat, queries=QUERIES))
     with torch.no_grad():
-        found = fooled(model(searched).float(), labels) & ~fooled(model(followed).float(), labels)
-    return _share(found)
+        by_search, by_gradient = (
+            fooled(batch.model(each).float(), batch.labels) for each in (searched, followed)
+        )
+    return _share(by_search & ~by_gradient)
 
 
 def _differ(first: Tensor, second: Tensor) -> Tensor:

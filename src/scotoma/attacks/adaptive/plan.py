@@ -9,10 +9,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.look import FEWEST, Look, look
+from scotoma.attacks.adaptive.look import FEWEST, IMAGES, Look, look
 from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers, root
+from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import margin
-from scotoma.attacks.core.oracle import Oracle, select
+from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.pgd import PGD
 from scotoma.claim import Threat
 from scotoma.models.black_box import is_black_box
@@ -76,11 +77,6 @@ class Plan:
         """Whether no gradient of the model leads anywhere, so that its answers must do."""
         return any(view.steps == "estimate" for view in self.views)
 
-    @property
-    def random(self) -> bool:
-        """Whether the model's answers are random."""
-        return bool(self.look and self.look.shows("random"))
-
     def __str__(self) -> str:
         if self.clean:
             return "The exact gradient leads attacks."
@@ -131,24 +127,20 @@ def make_plan(
     """
     if not len(images):
         return Plan()
-    seen = look(model, images, labels, threat, random.fork(0))
+    few = torch.arange(min(IMAGES, len(images)), device=images.device)
+    batch = Batch(model, images, labels, random).select(few)
+    seen = look(batch.fork(0), threat)
     if seen.clean:
         return Plan(look=seen)
     if is_black_box(root(model)):
         return Plan((BLIND,), ("the model is a black box",), look=seen)
-    few = torch.arange(seen.images, device=images.device)
-    model, images, labels = select(model, few), images[few], labels[few]
     named = [text for field, text in MECHANISMS.items() if seen.shows(field)]
-    views = list(_candidates(model, images, labels, threat, seen))
+    views = list(_candidates(batch, threat, seen))
     if not named:  # many honest networks compare or detach something without any effect
-        stream = random.fork(2).select(few)
-        views[1:] = _others(model, images, labels, threat, views, stream)
+        views[1:] = _others(batch.fork(2), threat, views)
         if len(views) == 1:
             return Plan(look=seen)
-    successes: list[Tensor] = []
-    for view in views:
-        stream = random.fork(1).select(few)
-        successes.append(_pilot(model, images, labels, threat, view, stream))
+    successes = [_pilot(batch.fork(1), threat, view) for view in views]
     shares = [float(each.mean()) for each in successes]
     chosen = _cover(successes)
     gates = [f"functions of the model {what}" for what in seen.gates]
@@ -165,10 +157,9 @@ def make_plan(
     )
 
 
-def _candidates(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, seen: Look
-) -> Iterator[View]:
+def _candidates(batch: Batch, threat: Threat, seen: Look) -> Iterator[View]:
     """Yield the views that may help, the exact gradient first."""
+    model, images = batch.model, batch.images
     random = seen.shows("random")
     reach = threat.eps if threat.norm == "linf" else threat.eps / images[0].numel() ** 0.5
     base = View(draws=DRAWS if random else 1, random=random, reach=reach)
@@ -179,33 +170,27 @@ def _candidates(
         yield replace(base, steps="skip")
     with torch.no_grad():
         classes = model(images[:1]).shape[1]
-    if inner := inner_classifiers(model, images, labels, classes):
+    if inner := inner_classifiers(model, images, batch.labels, classes):
         yield replace(base, steps="inner", inner=inner)
     if not random and (seen.shows("unfaithful") or seen.shows("hidden")):
         yield replace(base, draws=DRAWS, sigma=reach / 2)
 
 
-def _others(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    threat: Threat,
-    views: list[View],
-    random: Randomness,
-) -> list[View]:
+def _others(batch: Batch, threat: Threat, views: list[View]) -> list[View]:
     """Return the views that are ahead of the first, the exact gradient, after a few steps."""
+    images = batch.images
 
     def reached(view: View) -> Tensor:
         """Return the margins that are reached, 0 where an image is fooled."""
-        judge = Viewed(PGD(threat), view).wrap(model, images, random)
-        oracle, x = Oracle(judge, labels), images
+        viewed = view.wrap(batch.model, images, batch.random)
+        oracle, x = Oracle(viewed, batch.labels), images
         for _ in range(SHORT):
             gradient = oracle.value_and_grad(x, margin).gradient
             x = threat.project(x + threat.steepest(gradient) / SHORT, images)
-        return margin(oracle.logits(x), labels).clamp_max(0)
+        return margin(oracle.logits(x), batch.labels).clamp_max(0)
 
     with torch.no_grad():
-        least = NEARER * margin(model(images).float(), labels).abs()
+        least = NEARER * margin(batch.model(images).float(), batch.labels).abs()
     exact, ahead = reached(views[0]), []
     for view in views[1:]:
         try:
@@ -223,19 +208,17 @@ def _gains(view: Tensor, exact: Tensor) -> bool:
     return float((view - exact).mean()) > GAIN and more >= min(FEWEST, len(exact))
 
 
-def _pilot(
-    model: nn.Module, images: Tensor, labels: Tensor, threat: Threat, view: View, random: Randomness
-) -> Tensor:
+def _pilot(batch: Batch, threat: Threat, view: View) -> Tensor:
     """Return for each image the share of two sizes at which the view leads to success."""
     found = []
     for number, size in enumerate((1.0, SMALLER)):
         attack = Viewed(PGD(Threat(threat.norm, size * threat.eps), STEPS, loss=margin), view)
         try:
-            adversarial = attack(model, images, labels, generator=random.fork(number))
+            adversarial = batch.fork(number).attacked(attack)
         except (RuntimeError, TypeError, ValueError):  # the model's code does not allow this view
-            return torch.zeros(len(images), device=images.device)
-        judge = attack.wrap(model, images, random)
-        found.append(Oracle(judge, labels).fooled(adversarial))
+            return torch.zeros_like(batch.labels, dtype=torch.float32)
+        judge = view.wrap(batch.model, batch.images, batch.random)
+        found.append(Oracle(judge, batch.labels).fooled(adversarial))
     return torch.stack(found).float().mean(0)
 
 

@@ -20,6 +20,8 @@ from scotoma.utils.random import Randomness
 
 LOOKED_AT = 16
 """Images on which the reach of gates is measured."""
+ACCURATE = 0.5
+"""Accuracy from which a module inside a model counts as a classifier."""
 STREAM = -2
 """Stream of random numbers for the draws; attacks number theirs from 0."""
 
@@ -65,8 +67,16 @@ class View:
             text += f", mean of {self.draws} draws"
         return text + (f" with noise {self.sigma:.3g}" if self.sigma else "")
 
-
-EXACT = View()
+    def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
+        """Return the model with these gradients, for attacks on `images`."""
+        stream = random.fork(STREAM)
+        if self.steps == "estimate":
+            few = self.draws if self.draws < images[:1].numel() else None  # else every value
+            return Estimating(model, len(images), images.device, STEP, few, stream)
+        viewed = _Model(model, len(images), images.device, self, stream)
+        if self.steps in ("open", "skip") and len(images):
+            viewed.look_around(images)
+        return viewed
 
 
 @dataclass(frozen=True)
@@ -88,15 +98,10 @@ class Viewed(Wrapped):
     """
 
     id: ClassVar[str] = "viewed"
-    view: View = EXACT
+    view: View = View()
 
     def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
-        if self.view.steps == "estimate":
-            return estimated(model, images, self.view.draws, random.fork(STREAM))
-        viewed = _Model(model, len(images), images.device, self.view, random.fork(STREAM))
-        if self.view.steps in ("open", "skip") and len(images):
-            viewed.look_around(images)
-        return viewed
+        return self.view.wrap(model, images, random)
 
 
 class _Model(PerImage):
@@ -172,15 +177,8 @@ class _Model(PerImage):
         return logits
 
 
-def estimated(model: nn.Module, images: Tensor, directions: int, random: Randomness) -> Estimating:
-    """Return a model with gradients estimated along random directions, or along all of them where
-    these are fewer."""
-    few = directions if directions < images[:1].numel() else None
-    return Estimating(model, len(images), images.device, STEP, few, random)
-
-
 def inner_classifiers(
-    model: nn.Module, images: Tensor, labels: Tensor, classes: int, share: float = 0.5
+    model: nn.Module, images: Tensor, labels: Tensor, classes: int
 ) -> tuple[str, ...]:
     """Return the names of outermost modules that classify these images right, with a gradient.
 
@@ -191,7 +189,6 @@ def inner_classifiers(
         images: (n, c, h, w).
         labels: int64 (n,).
         classes: number of classes.
-        share: accuracy from which a module counts as a classifier.
     """
     names: list[str] = []
     for name, module in root(model).named_modules():
@@ -205,7 +202,7 @@ def inner_classifiers(
         except Exception:  # most modules take no images
             continue
         right = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
-        if not right or float((logits.argmax(1) == labels).float().mean()) < share:
+        if not right or float((logits.argmax(1) == labels).float().mean()) < ACCURATE:
             continue
         if _has_gradient(logits, labels, leaf):
             names.append(name)
