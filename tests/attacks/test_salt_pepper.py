@@ -13,7 +13,7 @@ from trained import digits_images, digits_model
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.attacks.salt_pepper import SaltPepper
+from scotoma.attacks.noise import SaltPepper
 from scotoma.utils.random import Randomness
 
 

@@ -47,7 +47,7 @@ ATTACKS = Table(
         "hop-skip-jump": "attacks.hop_skip_jump:HopSkipJump",
         "cgba": "attacks.cgba:CGBA",
         "pointwise": "attacks.pointwise:Pointwise",
-        "salt-pepper": "attacks.salt_pepper:SaltPepper",
+        "salt-pepper": "attacks.noise:SaltPepper",
         "gaussian-noise": "attacks.noise:GaussianNoise",
         "contrast": "attacks.noise:Contrast",
         "latent-descent": "attacks.latent_descent:LatentDescent",

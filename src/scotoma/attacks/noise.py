@@ -1,4 +1,4 @@
-"""Attacks that only observe whether the model is fooled: additive noise and loss of contrast."""
+"""Attacks that only observe whether the model is fooled: noise and loss of contrast."""
 
 from __future__ import annotations
 
@@ -45,6 +45,34 @@ class GaussianNoise(Paths):
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         return (images + column(reach) * drawn).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class SaltPepper(Paths):
+    """Sets a growing share of the pixels to black or white at random, as few as fool.
+
+    A draw gives each pixel a rank and a colour, so that more noise contains less noise. The share
+    is bisected (Schott et al. 2019 use Foolbox's, which draws anew at each share). Images that it
+    does not fool are returned unchanged.
+
+    Args:
+        norm: "l0", "l1" or "l2", the norm to minimise; L0 counts only pixels that change.
+        draws, persistence: as in `Paths`.
+
+    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
+    >>> SaltPepper("l0")(torch.nn.Flatten(), images, labels).argmax().item()
+    1
+    """
+
+    id: ClassVar[str] = "salt-pepper"
+    norms: ClassVar = ("l0", "l1", "l2")
+
+    def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
+        return random.uniform(images[:, :1])
+
+    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+        half = column(reach) / 2
+        return images.masked_fill(drawn < half, 0).masked_fill_(drawn >= 1 - half, 1)
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class Strong(BoundedAttack):
             if not len(rows):
                 continue
             part = batch.fork(number).select(rows)
-            start = adversarial[rows] if isinstance(attack, Square) else None
+            start = None if attack.gradients else adversarial[rows]
             inside = part.attacked(attack, start)
             fooled = changed(inside, part.images)
             adversarial[rows[fooled]] = inside[fooled]

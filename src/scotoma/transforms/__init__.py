@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from scotoma.transforms.composition import Composition as Composition
+from scotoma.transforms.control import Control as Control
 from scotoma.utils.registry import Table
 
 if TYPE_CHECKING:
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from scotoma.transforms.colour import Brightness as Brightness
     from scotoma.transforms.colour import Hue as Hue
     from scotoma.transforms.colour import Saturation as Saturation
-    from scotoma.transforms.composition import Composition as Composition
-    from scotoma.transforms.control import Control as Control
     from scotoma.transforms.gamma import Gamma as Gamma
     from scotoma.transforms.jpeg import JpegQuality as JpegQuality
     from scotoma.transforms.scale_shift import ScaleShift as ScaleShift
@@ -48,14 +48,6 @@ TRANSFORMS = Table(
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Control":
-        from scotoma.transforms.control import Control
-
-        return Control
-    if name == "Composition":
-        from scotoma.transforms.composition import Composition
-
-        return Composition
     return TRANSFORMS.attribute(name)
 
 

@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.transforms.strength import Strength
+
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 SIDES = ((1, 0), (-1, 0), (0, 1), (0, -1))
 """Right, left, down and up."""
 
 
 @dataclass(frozen=True)
-class Rotate:
+class Rotate(Strength):
     """A bilinear rotation about the centre of the image.
 
     Args:
@@ -28,7 +30,9 @@ class Rotate:
     """
 
     degrees: float
-    parameters: ClassVar = 1
+    unit: ClassVar = 15
+    digits: ClassVar = 3
+    strengths: ClassVar = (-15, -10, -5, 5, 10, 15)
 
     def __call__(self, images: Tensor) -> Tensor:
         cosine, sine = math.cos(math.radians(self.degrees)), math.sin(math.radians(self.degrees))
@@ -36,21 +40,6 @@ class Rotate:
 
     def __str__(self) -> str:
         return f"rotation by {self.degrees:g} degrees"
-
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Where `at` gives this transform."""
-        return (self.degrees / 15,)
-
-    @classmethod
-    def at(cls, size: float) -> Rotate:
-        """Return the transform at a point of [-1, 1]: up to 15 degrees."""
-        return cls(round(15 * size, 3))
-
-    @classmethod
-    def sweep(cls) -> tuple[Rotate, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (-15, -10, -5, 5, 10, 15)))
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.transforms.strength import Strength
+
 REACH = 4.0
 """Standard deviations after which the kernel ends, as in scipy.ndimage."""
 
 
 @dataclass(frozen=True)
-class Blur:
+class Blur(Strength):
     """A Gaussian filter, down and then across; edge pixels continue beyond the edge.
 
     Args:
@@ -26,7 +28,9 @@ class Blur:
     """
 
     sigma: float
-    parameters: ClassVar = 1
+    unit: ClassVar = 1.5
+    two_sided: ClassVar = False
+    strengths: ClassVar = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)
 
     def __call__(self, images: Tensor) -> Tensor:
         radius = int(REACH * self.sigma + 0.5)
@@ -42,18 +46,3 @@ class Blur:
 
     def __str__(self) -> str:
         return f"blur of sigma {self.sigma:g} px"
-
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Where `at` gives this transform."""
-        return (self.sigma / 1.5,)
-
-    @classmethod
-    def at(cls, size: float) -> Blur:
-        """Return the transform at a point of [-1, 1]: 1.5 pixels at either end."""
-        return cls(round(1.5 * abs(size), 4))
-
-    @classmethod
-    def sweep(cls) -> tuple[Blur, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (0.4, 0.6, 0.8, 1.0, 1.25, 1.5)))

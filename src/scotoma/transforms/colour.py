@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from scotoma.transforms.strength import Strength
+
 GREY = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the grey value (ITU-R BT.601)."""
 
@@ -17,7 +19,7 @@ def _grey(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Saturation:
+class Saturation(Strength):
     """Colours pulled towards grey, or away from it; grey values stay as they are.
 
     Args:
@@ -29,7 +31,7 @@ class Saturation:
     """
 
     factor: float
-    parameters: ClassVar = 1
+    strengths: ClassVar = (0.0, 0.5, 1.5, 2.0)
     colour: ClassVar = True
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -49,14 +51,9 @@ class Saturation:
         """Return the transform at a point of [-1, 1]: from grey to twice the saturation."""
         return cls(round(1 + size, 4))
 
-    @classmethod
-    def sweep(cls) -> tuple[Saturation, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (0.0, 0.5, 1.5, 2.0)))
-
 
 @dataclass(frozen=True)
-class Hue:
+class Hue(Strength):
     """All hues turned by one angle about the grey axis, at constant grey value.
 
     Args:
@@ -69,7 +66,9 @@ class Hue:
     """
 
     degrees: float
-    parameters: ClassVar = 1
+    unit: ClassVar = 45
+    digits: ClassVar = 3
+    strengths: ClassVar = (-30, -15, 15, 30)
     colour: ClassVar = True
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -85,24 +84,9 @@ class Hue:
     def __str__(self) -> str:
         return f"hue turned by {self.degrees:g} degrees"
 
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Where `at` gives this transform."""
-        return (self.degrees / 45,)
-
-    @classmethod
-    def at(cls, size: float) -> Hue:
-        """Return the transform at a point of [-1, 1]: up to 45 degrees."""
-        return cls(round(45 * size, 3))
-
-    @classmethod
-    def sweep(cls) -> tuple[Hue, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (-30, -15, 15, 30)))
-
 
 @dataclass(frozen=True)
-class Brightness:
+class Brightness(Strength):
     """Brightness changed: one amount is added to every value, clipped to [0, 1].
 
     Args:
@@ -114,7 +98,8 @@ class Brightness:
     """
 
     amount: float
-    parameters: ClassVar = 1
+    unit: ClassVar = 0.25
+    strengths: ClassVar = (-0.2, -0.1, 0.1, 0.2)
     colour: ClassVar = True
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -122,18 +107,3 @@ class Brightness:
 
     def __str__(self) -> str:
         return f"brightness {self.amount:+g}"
-
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Where `at` gives this transform."""
-        return (self.amount / 0.25,)
-
-    @classmethod
-    def at(cls, size: float) -> Brightness:
-        """Return the transform at a point of [-1, 1]: up to 0.25."""
-        return cls(round(0.25 * size, 4))
-
-    @classmethod
-    def sweep(cls) -> tuple[Brightness, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (-0.2, -0.1, 0.1, 0.2)))

@@ -8,9 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from scotoma.transforms.strength import Strength
+
 
 @dataclass(frozen=True)
-class Gamma:
+class Gamma(Strength):
     """Every pixel raised to a power: x' = x^exponent.
 
     Args:
@@ -22,7 +24,7 @@ class Gamma:
     """
 
     exponent: float
-    parameters: ClassVar = 1
+    strengths: ClassVar = (0.4, 0.6, 0.8, 1.25, 1.75, 2.5)
 
     def __call__(self, images: Tensor) -> Tensor:
         return images.pow(self.exponent)
@@ -39,8 +41,3 @@ class Gamma:
     def at(cls, size: float) -> Gamma:
         """Return the transform at a point of [-1, 1]: from 0.4 to 2.5, on a logarithmic scale."""
         return cls(round(2.5**size, 4))
-
-    @classmethod
-    def sweep(cls) -> tuple[Gamma, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (0.4, 0.6, 0.8, 1.25, 1.75, 2.5)))

@@ -8,10 +8,11 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scotoma.models.defences.pixels import Jpeg
+from scotoma.transforms.strength import Strength
 
 
 @dataclass(frozen=True)
-class JpegQuality:
+class JpegQuality(Strength):
     """Rounded coefficients of 8x8 blocks, each channel as luminance (`models.defences.pixels`).
 
     Args:
@@ -24,7 +25,7 @@ class JpegQuality:
     """
 
     quality: int
-    parameters: ClassVar = 1
+    strengths: ClassVar = (75, 50, 30, 20)
     colour: ClassVar = True
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -42,8 +43,3 @@ class JpegQuality:
     def at(cls, size: float) -> JpegQuality:
         """Return the transform at a point of [-1, 1]: quality 100 at 0, 20 at either end."""
         return cls(round(100 - 80 * abs(size)))
-
-    @classmethod
-    def sweep(cls) -> tuple[JpegQuality, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (75, 50, 30, 20)))

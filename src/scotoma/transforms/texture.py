@@ -9,12 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.transforms.strength import Strength
+
 PATCHES = 4
 """Random values along each side of the image, between which the texture is smooth."""
 
 
 @dataclass(frozen=True)
-class Texture:
+class Texture(Strength):
     """A smooth grey texture over the image, like light: x' = x + strength (1 - x) pattern.
 
     White stays white. The pattern is random, one for all images and channels, and spans 0 to 1.
@@ -29,7 +31,9 @@ class Texture:
 
     strength: float
     seed: int = 0
-    parameters: ClassVar = 1
+    unit: ClassVar = 0.3
+    two_sided: ClassVar = False
+    strengths: ClassVar = (0.05, 0.1, 0.15, 0.2, 0.3)
 
     def __call__(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -46,18 +50,3 @@ class Texture:
 
     def __str__(self) -> str:
         return f"texture of strength {self.strength:g}"
-
-    @property
-    def point(self) -> tuple[float, ...]:
-        """Where `at` gives this transform."""
-        return (self.strength / 0.3,)
-
-    @classmethod
-    def at(cls, size: float) -> Texture:
-        """Return the transform at a point of [-1, 1]: a strength of 0.3 at either end."""
-        return cls(round(0.3 * abs(size), 4))
-
-    @classmethod
-    def sweep(cls) -> tuple[Texture, ...]:
-        """Strengths that `scotoma map` tries; only harmless ones count."""
-        return tuple(map(cls, (0.05, 0.1, 0.15, 0.2, 0.3)))
