@@ -15,7 +15,7 @@ from scotoma.utils.random import Randomness
 def begun(n: int) -> tuple[Search, Counted]:
     model, images, labels = problem(n, (3, 4, 4))
     counted = Counted(model, len(images), images.device)
-    return Search.begin(counted, images, labels, None), counted
+    return Search.begin(counted, images, labels, Randomness.default(images)), counted
 
 
 def test_keeps_only_what_is_nearer():

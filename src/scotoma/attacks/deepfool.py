@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import GUARD, fooled, wrong_logits
-from scotoma.attacks.core.nearest import DUAL, HUGE, column, inwards, size
+from scotoma.attacks.core.nearest import DUAL, HUGE, bisected, column, inwards, size
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
@@ -125,15 +125,12 @@ class DeepFool(MinimumNormAttack):
     def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
         """Return the nearest fooling images between `clean` and the fooling images `far`, by
         bisection."""
-        near, low = far, torch.zeros(len(far), device=far.device)
-        high = torch.ones_like(low)
-        for _ in range(self.halvings if len(far) else 0):
-            middle = (low + high) / 2
-            probe = torch.lerp(clean, far, column(middle))
-            won = oracle.fooled(probe)
-            low, high = torch.where(won, low, middle), torch.where(won, middle, high)
-            near = torch.where(column(won), probe, near)
-        return near
+        ends = far.new_zeros(len(far)), far.new_ones(len(far))
+
+        def path(reach: Tensor) -> Tensor:
+            return torch.lerp(clean, far, column(reach))
+
+        return bisected(path, oracle.fooled, far, ends, self.halvings)[0]
 
 
 @dataclass

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import fooled
-from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.nearest import bisected, column
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.models.binarise import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
@@ -70,8 +70,14 @@ class LatentDescent(MinimumNormAttack):
                 adversarial[rows[won]], ends[rows[won]] = x[won], goal[won]
                 reach[rows[won]] = step / self.steps
         rows = (reach > 0).nonzero().squeeze(1)
-        oracle = Oracle(model, labels).select(rows)
-        self._draw_back(oracle, images[rows], ends[rows], reach[rows], threshold, adversarial)
+        oracle, clean, goal = Oracle(model, labels).select(rows), images[rows], ends[rows]
+        last_step = reach[rows] - 1 / self.steps, reach[rows]
+
+        def path(reach: Tensor) -> Tensor:
+            return _place(clean, goal, column(reach), threshold)
+
+        first = adversarial[rows]
+        adversarial[rows], _ = bisected(path, oracle.fooled, first, last_step, self.halvings)
         return adversarial
 
     @staticmethod
@@ -93,24 +99,6 @@ class LatentDescent(MinimumNormAttack):
         state.goal = made[torch.arange(len(x), device=x.device), wrong]
         state.drop(won)
         return won
-
-    def _draw_back(
-        self,
-        oracle: Oracle,
-        clean: Tensor,
-        goal: Tensor,
-        reach: Tensor,
-        threshold: float | None,
-        adversarial: Tensor,
-    ) -> None:
-        """Bisect between the last point that did not fool and the first that did."""
-        low, high = reach - 1 / self.steps, reach
-        for _ in range(self.halvings if len(oracle) else 0):
-            middle = (low + high) / 2
-            x = _place(clean, goal, column(middle), threshold)
-            won = oracle.fooled(x)
-            adversarial[oracle.rows[won]] = x[won]
-            low, high = torch.where(won, low, middle), torch.where(won, middle, high)
 
 
 @dataclass

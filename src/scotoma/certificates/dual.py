@@ -11,7 +11,7 @@ The ball is cut to [0, 1] at each pixel.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -96,12 +96,7 @@ class View:
 
     def past(self, slope: Tensor) -> View:
         """Return the dependence on the input of ReLUs with these slopes."""
-        return View(
-            self.rows * self._windows(slope)[:, :, :, None],
-            self.positions,
-            self.stride,
-            self.padding,
-        )
+        return replace(self, rows=self.rows * self._windows(slope)[:, :, :, None])
 
     def size(self, radius: Tensor) -> Tensor:
         """Return the sum of |coefficient| * radius over each window, (n, units, height, width)."""

@@ -11,10 +11,9 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from scotoma.attacks.core.calling import checked, is_prepared, prepared
+from scotoma.attacks.core.calling import checked, prepared
 from scotoma.claim import Threat
 from scotoma.utils.errors import InputError
-from scotoma.utils.inference import ordinary
 from scotoma.utils.random import Randomness
 
 UNNAMED = "unnamed"
@@ -111,11 +110,11 @@ class Attack(ABC):
                 does not support `start`.
         """
         network, labels = as_module(model), checked(images, labels)
-        if is_prepared(network):
-            return _run(self, network, images, labels, start, generator)
-        with prepared(network, images, labels) as (network, images, labels):
-            start = None if start is None else ordinary(start.detach())
-            return _run(self, network, images, labels, start, generator).detach()
+        with prepared(network, images, labels, start) as (network, images, labels, start):
+            random = generator or Randomness.default(images)
+            if start is None:
+                return self.run(network, images, labels, random).detach()
+            return self.run_from(start, network, images, labels, random).detach()
 
     @abstractmethod
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
@@ -140,20 +139,6 @@ class Attack(ABC):
                     f"size; write {type(self).__name__}({alone!r})"
                 )
             raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
-
-
-def _run(
-    attack: Attack,
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    start: Tensor | None,
-    generator: Randomness | None,
-) -> Tensor:
-    random = generator or Randomness.default(images)
-    if start is None:
-        return attack.run(network, images, labels, random)
-    return attack.run_from(start, network, images, labels, random)
 
 
 def _check_setting(setting: Field[Any], value: Any) -> None:

@@ -55,32 +55,32 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
     return labels.long()
 
 
-def is_prepared(network: nn.Module) -> bool:
-    """Return whether a run or another attack has prepared and checked the model already."""
-    return isinstance(network, PerImage) or _calling.get()
-
-
 @contextlib.contextmanager
 def prepared(
-    network: nn.Module, images: Tensor, labels: Tensor
-) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
+    network: nn.Module, images: Tensor, labels: Tensor, start: Tensor | None
+) -> Iterator[tuple[nn.Module, Tensor, Tensor, Tensor | None]]:
     """Prepare what an attack is called with: outside inference mode, the model in eval mode.
 
-    The first logits are checked as they come, which takes no pass of its own.
+    The first logits are checked as they come, which takes no pass of its own. What a run or another
+    attack has prepared already is left as it is.
 
     Raises:
         InputError: the model fails on the images, does not return finite logits (n, classes), or
             has no output for a label.
     """
+    if isinstance(network, PerImage) or _calling.get():
+        yield network, images, labels, start
+        return
     with contextlib.ExitStack() as stack:
         stack.enter_context(outside_inference_mode())
         network, labels = ordinary_module(network), ordinary(labels)
         images = ordinary(images.detach())
+        start = None if start is None else ordinary(start.detach())
         stack.enter_context(evaluating(network))
         stack.enter_context(_first_checked(network, images, labels))
         token = _calling.set(True)
         try:
-            yield network, images, labels
+            yield network, images, labels, start
         except InputError:
             raise
         except Exception as error:  # the user's model may raise anything

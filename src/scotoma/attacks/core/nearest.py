@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -45,6 +46,32 @@ def size(delta: Tensor, norm: str) -> Tensor:
 def inwards(gradient: Tensor, x: Tensor) -> Tensor:
     """Set the gradient to 0, in place, at pixels on the box's edge where it points outwards."""
     return gradient.clamp_(x * -HUGE, (1 - x) * HUGE)
+
+
+def bisected(
+    place: Callable[[Tensor], Tensor],
+    fools: Callable[[Tensor], Tensor],
+    x: Tensor,
+    ends: tuple[Tensor, Tensor],
+    halvings: int,
+) -> tuple[Tensor, Tensor]:
+    """Return the nearest fooling images that bisection finds on paths, and their reach, (n,).
+
+    Args:
+        place: from reach, (n,), to the points of the paths.
+        fools: from points to which of them fool, bool (n,).
+        x: the points at the far ends, all fooling; (n, c, h, w).
+        ends: reach that does not fool and reach of `x`; (n,) each.
+        halvings: bisections, each a forward pass.
+    """
+    low, high = ends
+    for _ in range(halvings if len(x) else 0):
+        middle = (low + high) / 2
+        probe = place(middle)
+        won = fools(probe)
+        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
+        x = torch.where(column(won), probe, x)
+    return x, high
 
 
 def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:

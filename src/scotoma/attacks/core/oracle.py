@@ -52,7 +52,7 @@ class Oracle:
     def logits(self, images: Tensor) -> Tensor:
         """Return logits without a gradient: one forward pass."""
         with torch.no_grad():
-            return self._forward(images)
+            return answer(self.model, images, self.rows).float()
 
     def fooled(self, images: Tensor) -> Tensor:
         """Return which images are misclassified (`losses.fooled`)."""
@@ -95,9 +95,6 @@ class Oracle:
             confirmed[likely] = self.select(likely).fooled(images.index_select(0, likely))
         return confirmed
 
-    def _forward(self, images: Tensor) -> Tensor:
-        return answer(self.model, images, self.rows).float()
-
 
 def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
     """Return the gradient of one loss an image; `again` keeps the graph."""
@@ -136,9 +133,7 @@ class PerImage(nn.Module):
     def whose(self, images: Tensor) -> Tensor:
         """Return the index in the whole batch of each image under evaluation, int64."""
         rows, self.rows = self.rows, None
-        if rows is None or len(rows) != len(
-            images
-        ):  # an attack that does not say: the images in turn
+        if rows is None or len(rows) != len(images):  # an attack does not say: they take turns
             rows = torch.arange(len(images), device=images.device) % len(self.owners)
         return self.owners[rows]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.active import Active
-from scotoma.attacks.core.nearest import column, size
+from scotoma.attacks.core.nearest import bisected, size
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
@@ -37,13 +38,10 @@ class Search(Active):
     """queries so far, int64 (n,)"""
 
     @classmethod
-    def begin(
-        cls, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness | None
-    ) -> Search:
+    def begin(cls, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Search:
         """Return the state of the images that the model classifies correctly."""
         images = images.contiguous()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
-        random = random or Randomness.default(images)
         oracle, spent = Oracle(model, labels), torch.zeros_like(labels)
         x, reach = images.clone(), infinity.clone()
         search = cls(oracle, random, images, x, infinity, reach, spent)
@@ -85,14 +83,9 @@ class Search(Active):
 
         Returns x and reach; all these points fool the model.
         """
-        clean, low = self.clean[rows], torch.zeros_like(reach)
-        for _ in range(halvings if len(rows) else 0):
-            middle = (low + reach) / 2
-            probe = place(clean, drawn, middle)
-            fooled = self.ask(probe, rows)
-            low, reach = torch.where(fooled, low, middle), torch.where(fooled, middle, reach)
-            x = torch.where(column(fooled), probe, x)
-        return x, reach
+        clean, ends = self.clean[rows], (torch.zeros_like(reach), reach)
+        ask = partial(self.ask, rows=rows)
+        return bisected(partial(place, clean, drawn), ask, x, ends, halvings)
 
     def repeated(self, random: list[Randomness]) -> Search:
         """Return a fresh search with each image once for each of `random`, one copy after the
