@@ -37,8 +37,7 @@ def checkpoints(steps: int) -> list[int]:
 class _AutoPGD(BoundedAttack, ABC):
     """Algorithm 1 for any loss; a subclass defines the loss and the target class of each start.
 
-    An image that is fooled leaves the batch. An iteration is one forward and one backward pass. A
-    few images climb from several starts at once, to fill the processor, with equal results.
+    A few images climb from several starts at once, to fill the processor, with equal results.
     """
 
     norms: ClassVar = ("linf", "l2")
@@ -85,15 +84,10 @@ class _AutoPGD(BoundedAttack, ABC):
         """Return the loss of each image towards its target, (n,)."""
 
     def _climb(self, climb: _Climb, winner: Tensor, adversarial: Tensor) -> Tensor:
-        """Run several starts of each image at once, and keep the first of those that fool it.
+        """Run several starts of each image at once, and write the first that fools it.
 
-        Args:
-            climb: the starts; those after one that fools leave with it.
-            winner: more than any start's number, int64 (n,), which takes the numbers of the first.
-            adversarial: takes the images that fool.
-
-        Returns:
-            `winner`.
+        Return its number in `winner`, int64 (n,), which is at first more than any. The starts after
+        it leave with it.
         """
 
         def loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -129,7 +123,7 @@ class _AutoPGD(BoundedAttack, ABC):
 class APGD(_AutoPGD):
     """Auto-PGD on the cross-entropy (Croce and Hein 2020, Algorithm 1).
 
-    Images that it does not fool are returned unchanged. `start` replaces the first random start.
+    `start` replaces the first random start.
 
     Args:
         threat: the ball, L-inf or L2.
@@ -155,7 +149,7 @@ class APGD(_AutoPGD):
 class APGDT(_AutoPGD):
     """Auto-PGD towards each likely wrong class in turn (Croce and Hein 2020, eq. 7 and section 5).
 
-    Images that it does not fool are returned unchanged. `start` replaces the first random start.
+    `start` replaces the first random start.
 
     Args:
         threat: the ball, L-inf or L2.

@@ -47,7 +47,7 @@ class Boundary(MinimumNormAttack):
       smooth noise at first (Brunner et al. 2019, "Guessing smart"), white noise at the end.
     * An image leaves when its steps are too short for any further gain.
 
-    Images that it does not fool, or whose `start` does not fool, are returned unchanged.
+    Images whose `start` does not fool are returned unchanged.
 
     Args:
         norm: "l2".

@@ -26,13 +26,11 @@ class CarliniWagnerLinf(MinimumNormAttack):
     When x' fools the model within tau, tau falls to 0.9 times the distance, and the next solve
     starts from there with the same c. When a solve stalls, c doubles; beyond the largest c the
     start ends. Each image has its own tau, c and Adam state; one iteration takes all open images
-    through one forward and one backward pass. The nearest fooling iterate is returned, and images
-    that are never fooled are returned unchanged.
+    through one forward and one backward pass. The nearest fooling iterate is returned.
 
-    As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey, and
-    the better result counts. The second start's tau begins below the best distance, by the root of
-    `tau_factor`, so that its values of tau lie between those already tried; it begins at the point
-    of that box nearest to grey.
+    As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey. The
+    second begins at the point nearest to grey in a box a little smaller than the best result's, so
+    that its values of tau lie between those already tried.
 
     Five differences from the authors' code, which takes 21,000 iterations to give up:
 

@@ -40,8 +40,7 @@ class CarliniWagnerL2(MinimumNormAttack):
     and c is searched: it grows after a solve without a fooling image and falls after one with, by
     `const_factor` until it lies between two values tried, then by their geometric mean. Each image
     has its own c and Adam state; one iteration takes all open images through one forward and one
-    backward pass. The nearest fooling iterate is returned, and images that are never fooled, or
-    whose margin has no gradient, are returned unchanged. Deterministic.
+    backward pass. The nearest fooling iterate is returned. Deterministic.
 
     Five differences from the authors' code, which takes up to 90,000 iterations:
 

@@ -29,8 +29,7 @@ class CGBA(HopSkipJump):
     The normal is estimated as in `HopSkipJump`, from fewer probes, and each iteration starts from
     the nearest point so far. On a natural network its median distance was below those of
     `HopSkipJump` and `Boundary` after 1,000 and 2,000 queries; after 5,000, and on robust networks,
-    `Boundary` was nearer (docs/log.md). Images that it does not fool, or whose `start` does not
-    fool, are returned unchanged.
+    `Boundary` was nearer (docs/log.md). Images whose `start` does not fool are returned unchanged.
 
     Args:
         norm: "l2".

@@ -47,7 +47,7 @@ class DDN(MinimumNormAttack):
     adversarially trained models. If nothing around the box fools, the sphere shrinks without a
     success.
 
-    Images that it does not fool are returned unchanged. Deterministic.
+    Deterministic.
 
     Args:
         norm: "l2".

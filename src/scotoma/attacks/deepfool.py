@@ -30,8 +30,8 @@ class DeepFool(MinimumNormAttack):
     cost nothing. Then the search returns to the foot of the perpendicular from the clean image on
     the boundary as linearised there (Abdollahpoorrostam et al. 2024, "SuperDeepFool", in L2).
 
-    It is a quick estimate: minimum-norm attacks that keep searching find nearer images. Images that
-    it does not fool, or that have no gradient, are returned unchanged. Deterministic.
+    It is a quick estimate: minimum-norm attacks that keep searching find nearer images.
+    Deterministic.
 
     Args:
         norm: "linf" or "l2", the norm to minimise.

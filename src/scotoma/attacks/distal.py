@@ -99,14 +99,7 @@ class Distal(Attack):
             raise InputError(f"{given}: give steps >= 0, a rate above 0, a momentum in [0, 1)")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        """Return the image of highest confidence, (n, c, h, w).
-
-        Args:
-            model: to logits.
-            images: noise to start at, (n, c, h, w).
-            labels: target classes, int64 (n,).
-            random: not used.
-        """
+        """Return the images of highest confidence; `images` are noise, `labels` the targets."""
         adversarial, surest = images.clone(), images.new_full((len(images),), -torch.inf)
         enough = math.log(self.confidence + CLEAR * (1 - self.confidence))
         state = _Climb(Oracle(model, labels), images, torch.zeros_like(images))

@@ -41,7 +41,7 @@ class FMN(MinimumNormAttack):
     estimated distance is exceeded by gamma before the first success, since inside the box it is a
     lower bound.
 
-    Images that it does not fool are returned unchanged. Deterministic.
+    Deterministic.
 
     Args:
         norm: "linf".
@@ -95,10 +95,6 @@ class FMN(MinimumNormAttack):
 class FMNL2(FMN):
     """The smallest L2 perturbation, as `FMN` with a ball that shrinks faster.
 
-    Args:
-        norm: "l2".
-        steps, alpha, gamma, softness, far: as in `FMN`.
-
     >>> FMNL2("l2").gamma
     (0.5, 0.001)
     """
@@ -111,10 +107,6 @@ class FMNL2(FMN):
 @dataclass(frozen=True)
 class FMNL1(FMNL2):
     """The smallest L1 perturbation, as `FMNL2`.
-
-    Args:
-        norm: "l1".
-        steps, alpha, gamma, softness, far: as in `FMN`.
 
     >>> FMNL1("l1").norm
     'l1'
@@ -158,9 +150,9 @@ class _State(Nearest):
 def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     """Return the nearest perturbation with `clean` in [0, 1] and L1 norm at most `radius` (n,).
 
-    Every value is reduced by the same amount, as on the ball alone (Duchi et al. 2008), and by what
-    the box cuts off. The norm falls with that amount, piecewise linearly: bisection comes near it
-    and Newton's steps meet it.
+    Every value is reduced by one amount, as on the ball alone (Duchi et al. 2008), and by what the
+    box cuts off. The norm falls piecewise linearly with the amount: bisection comes near, and
+    Newton's steps meet it.
     """
     sizes = delta.abs().flatten(1)
     room = torch.where(delta > 0, 1 - clean, clean).flatten(1)

@@ -48,7 +48,7 @@ class HopSkipJump(MinimumNormAttack):
       for L-inf), fools from nearer than before. So a jump that is too long is not wasted.
     * The next iteration starts from the nearest point so far.
 
-    Images that it does not fool, or whose `start` does not fool, are returned unchanged.
+    Images whose `start` does not fool are returned unchanged.
 
     Args:
         norm: "linf" or "l2", the norm to minimise.

@@ -20,8 +20,6 @@ from scotoma.utils.random import Randomness
 class IFGSM(BoundedAttack):
     """Signed-gradient steps in the ball, from the image (Kurakin et al. 2017, section 2).
 
-    With `until_fooled`, images that it does not fool are returned unchanged.
-
     Args:
         threat: the ball, L-inf or L2.
         steps: gradient steps.

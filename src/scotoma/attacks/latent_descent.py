@@ -30,7 +30,7 @@ class LatentDescent(MinimumNormAttack):
     the model binarises its input, only pixels that must cross the threshold move, and just across
     it.
 
-    Images that it does not fool are returned unchanged. Deterministic.
+    Deterministic.
 
     Args:
         norm: "l2", "linf" or "l1", in which the result is measured; the search is the same.

@@ -32,8 +32,7 @@ class MinL2(Restarted[_State]):
     """Minimum-norm L2 attack: DDN towards the leading class, then towards the nearest classes.
 
     A restart begins at a random point of a sphere somewhat wider than the best perturbation and
-    shrinks it as `DDN` does. At equal cost it finds nearer images than DDN (docs/log.md). Images
-    that it does not fool are returned unchanged.
+    shrinks it as `DDN` does. At equal cost it finds nearer images than DDN (docs/log.md).
 
     Args:
         norm: "l2".

@@ -39,8 +39,6 @@ class MinLinf(Restarted[_State]):
     perturbation. Following the boundary inwards from far away escapes the flat regions around clean
     images of adversarially trained models (seen on MNIST).
 
-    Images that it does not fool are returned unchanged.
-
     Args:
         norm: "linf".
         steps: gradient steps in all, each a forward and a backward pass, including the passes that

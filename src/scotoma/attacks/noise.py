@@ -20,8 +20,6 @@ GREYS = 11
 class GaussianNoise(Paths):
     """Adds the least Gaussian noise (uniform noise for L-inf) that fools.
 
-    Images that it does not fool are returned unchanged.
-
     Args:
         norm: "linf", "l2" or "l1", the norm to minimise.
         draws, persistence: as in `Paths`.
@@ -52,8 +50,7 @@ class SaltPepper(Paths):
     """Sets a growing share of the pixels to black or white at random, as few as fool.
 
     A draw gives each pixel a rank and a colour, so that more noise contains less noise. The share
-    is bisected (Schott et al. 2019 use Foolbox's, which draws anew at each share). Images that it
-    does not fool are returned unchanged.
+    is bisected (Schott et al. 2019 use Foolbox's, which draws anew at each share).
 
     Args:
         norm: "l0", "l1" or "l2", the norm to minimise; L0 counts only pixels that change.
@@ -80,7 +77,6 @@ class Contrast(Paths):
     """Moves all pixels towards one grey level, as little as fools.
 
     Deterministic: 11 grey levels are tried at 8 sizes until one fools, which is then bisected.
-    Images that it does not fool are returned unchanged.
 
     Args:
         norm: "linf", "l2" or "l1", the norm to minimise.

@@ -18,7 +18,7 @@ from scotoma.utils.random import Randomness
 class PGD(BoundedAttack):
     """Signed-gradient steps in the ball, from random starts (Madry et al. 2018, section 2.1).
 
-    Images that it does not fool are returned unchanged. `start` replaces the first random start.
+    `start` replaces the first random start.
 
     Args:
         threat: the ball, L-inf or L2.

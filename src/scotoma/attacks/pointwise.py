@@ -40,8 +40,7 @@ class Pointwise(MinimumNormAttack):
     can be reverted alone. For L1 and L2 the remaining pixels are bisected towards the image, one by
     one, in sweeps.
 
-    Images that it does not fool are returned unchanged. `start` replaces the noise and the
-    restarts; images that it does not fool are returned unchanged.
+    `start` replaces the noise and the restarts; images that it does not fool are unchanged.
 
     Args:
         norm: "l0", "l1" or "l2", the norm to minimise.

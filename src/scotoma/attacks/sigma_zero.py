@@ -36,7 +36,7 @@ class SigmaZero(MinimumNormAttack):
     change of a channel is compared with tau.
 
     At the end each changed pixel is moved as far as possible where the model stays fooled, and
-    pixels are reverted as in `Pointwise`. Images that it does not fool are returned unchanged.
+    pixels are reverted as in `Pointwise`.
 
     Args:
         norm: "l0".

@@ -34,8 +34,7 @@ class Square(BoundedAttack):
     Andriushchenko et al. 2020, "Square attack: a query-efficient black-box adversarial attack via
     random search". In L-inf (Algorithm 2) a square goes to one end of the ball. In L2 (Algorithm 3,
     `Masses`) a square takes the mass of another one. It uses logits alone, so vanishing or wrong
-    gradients do not mislead it. Images that it does not fool are returned unchanged. `start`
-    replaces the stripes or tiles at which it begins; it is projected into the ball.
+    gradients do not mislead it. `start` replaces the stripes or tiles at which it begins.
 
     Args:
         threat: the L-inf or L2 ball.
@@ -107,13 +106,10 @@ class Square(BoundedAttack):
 
 @dataclass
 class Squares:
-    """Images in an L-inf ball, and copies with one square moved to an end of the ball.
-
-    Args:
-        upper, lower: ends of the ball inside [0, 1], (n, c, h, w).
-    """
+    """Images in an L-inf ball, and copies with one square moved to an end of the ball."""
 
     upper: Tensor
+    """upper end of the ball inside [0, 1], (n, c, h, w)"""
     lower: Tensor
 
     @property
@@ -131,11 +127,7 @@ class Squares:
         return torch.where(up, self.upper, self.lower)
 
     def propose(self, x: Tensor, chance: Tensor, side: int) -> Tensor:
-        """Return copies of `x` with one square moved to the ball's upper or lower end.
-
-        `chance`, (n, 2 + channels) in [0, 1), sets the place of the square and the end for each
-        channel.
-        """
+        """Return copies of `x` with one square moved; `chance` sets its place, and its ends."""
         n, channels, height, width = x.shape
         window = windows(chance, side, height, width).view(n, 1, -1).expand(-1, channels, -1)
         up = chance[:, 2:, None] < 0.5
@@ -177,14 +169,10 @@ class _State(Active):
         return gain > GUARD * logits.abs().amax(1), gain
 
     def tried(self, chances: Tensor, side: int) -> tuple[Tensor, int]:
-        """Try proposals one after the other; a few images try several at once, with equal results.
+        """Try k proposals one after the other; if there are few images, at once with equal results.
 
-        Args:
-            chances: random numbers of the proposals, (n, k, chances).
-            side: side of the squares.
-
-        Returns:
-            Which images are fooled, bool (n,), and how many proposals were kept.
+        `chances` are their random numbers, (n, k, chances). Return which images are fooled, bool
+        (n,), and how many proposals were kept.
         """
         n, count = chances.shape[:2]
         first = torch.zeros(n, dtype=torch.int64, device=self.x.device)

@@ -108,11 +108,7 @@ def windows(chance: Tensor, side: int, height: int, width: int) -> Tensor:
 def pyramids(side: int, like: Tensor) -> Tensor:
     """Return two pyramids of opposite sign, one above the other and side by side, of norm 1.
 
-    Source: Andriushchenko et al. 2020, equation 2.
-
-    Args:
-        side: side of the window, in pixels.
-        like: a tensor of the device and type of the result, (2, side, side).
+    The result is (2, side, side), as `like` (Andriushchenko et al. 2020, equation 2).
     """
     return _pyramids(side).to(like)
 

@@ -20,8 +20,6 @@ from scotoma.utils.random import Randomness
 class Transfer(BoundedAttack):
     """Crafts examples on each source in turn, and keeps the first that fools the attacked model.
 
-    Images that no example fools are returned unchanged.
-
     Args:
         threat: the ball, L-inf or L2.
         sources: the models on which examples are crafted.

@@ -33,8 +33,6 @@ class VFGA(MinimumNormAttack):
     the model is sure; pixels compete over both directions; a pixel is all its channels; at the end
     pixels that are not needed are reverted as in `Pointwise`.
 
-    Images that it does not fool are returned unchanged.
-
     Args:
         norm: "l0".
         samples: random amounts for each pixel.

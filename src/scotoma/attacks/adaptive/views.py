@@ -183,12 +183,6 @@ def inner_classifiers(
     """Return the names of outermost modules that classify these images right, with a gradient.
 
     A preprocessor, a purifier or a vote around a network leaves the network inside such a module.
-
-    Args:
-        model: any module.
-        images: (n, c, h, w).
-        labels: int64 (n,).
-        classes: number of classes.
     """
     names: list[str] = []
     for name, module in root(model).named_modules():

@@ -30,7 +30,7 @@ class Paths(MinimumNormAttack, ABC):
 
     A path leads outwards from the image, at reach 0. Subclasses define the path of a draw. Each
     draw is one query: does it improve, or, as long as no path has fooled, does it fool at the next
-    of `LEVELS`? Where it does, it is bisected. Images that no path fools are returned unchanged.
+    of `LEVELS`? Where it does, it is bisected.
 
     Args:
         norm: the norm to minimise.

@@ -62,8 +62,7 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
     the nearest boundaries, as linearised half-way to the best perturbation: gradients may be flat
     nearer to the image, and farther out they depend on one class only.
 
-    A subclass is a dataclass with these settings, and defines one search. Images that are not
-    fooled are returned unchanged.
+    A subclass is a dataclass with these settings, and defines one search.
     """
 
     steps: int
