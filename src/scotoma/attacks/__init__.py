@@ -84,11 +84,11 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
     'l2'
     """
     kind, threat = ATTACKS[name], Threat.parse(threat)
-    if threat.norm not in _norms(kind):
-        able = [other for other in ATTACKS if threat.norm in _norms(ATTACKS[other])]
-        known = f"attacks for {threat.norm}: {', '.join(able)}" if able else "no attack is"
+    if threat.norm not in kind.norms:
+        able = [other for other in ATTACKS if threat.norm in ATTACKS[other].norms]
         raise InputError(
-            f"attack {name} is for {' and '.join(_norms(kind))}, not for {threat.norm}; {known}"
+            f"attack {name} is for {' and '.join(kind.norms)}, not for {threat.norm}; attacks for "
+            f"{threat.norm}: {', '.join(able)}"
         )
     for setting in settings:
         if not takes(name, setting) and not any(takes(other, setting) for other in ATTACKS):
@@ -115,7 +115,3 @@ def follows_gradients(attack: Any) -> bool:
     (True, False)
     """
     return getattr(ATTACKS[attack] if isinstance(attack, str) else attack, "gradients", True)
-
-
-def _norms(kind: Any) -> tuple[str, ...]:
-    return getattr(kind, "norms", ("linf",))

@@ -59,15 +59,10 @@ class _AutoPGD(BoundedAttack, ABC):
         fill, number = batch_size(images.device, images[:1].numel() or 1), 0
         while number < goals.shape[1] and len(standing):
             many = max(1, min(goals.shape[1] - number, fill // len(standing)))
-            starts = torch.cat(
-                [
-                    _noise(standing.clean, standing.random, self.threat)
-                    if each
-                    else start[standing.rows]
-                    for each in range(number, number + many)
-                ]
-            )
-            x = self.threat.project(starts, standing.clean.repeat(many, 1, 1, 1))
+            starts = [] if number else [start[standing.rows]]
+            while len(starts) < many:
+                starts.append(_noise(standing.clean, standing.random, self.threat))
+            x = self.threat.project(torch.cat(starts), standing.clean.repeat(many, 1, 1, 1))
             climb = _Climb.begin(standing, standing.goals[:, number : number + many], x)
             won = self._climb(climb, torch.full_like(labels, many), adversarial) < many
             standing.drop(won[standing.rows])

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from scotoma.attacks.core.base import Wrapped
 from scotoma.attacks.core.oracle import PerImage, answer
-from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.utils.random import Randomness
 
 STAIRS = {"round", "floor", "ceil", "trunc", "fix", "sign", "heaviside"}
@@ -91,9 +91,8 @@ class StraightThrough(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = getattr(func, "__name__", "").partition(".")[
-            0
-        ]  # an exported program's have a suffix
+        # an exported program's names have a suffix
+        name = getattr(func, "__name__", "").partition(".")[0]
         if not args or not torch.is_grad_enabled():
             return func(*args, **kwargs)
         if name == "__setitem__" and _is_mask(*args):
@@ -106,9 +105,8 @@ class StraightThrough(TorchFunctionMode):
     @staticmethod
     def _in_place(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
         if name in STAIRS and follows(args[0]):
-            func(
-                args[0].detach(), *args[1:], **kwargs
-            )  # changes the values, and autograd does not see it
+            # changes the values, and autograd does not see it
+            func(args[0].detach(), *args[1:], **kwargs)
             return args[0]
         if name in ARITHMETIC | {"masked_fill"} and any(map(has_shadow, args)):
             before = args[0].clone()  # what autograd needs of it is about to change
@@ -144,9 +142,8 @@ def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
     elif name in ("where", "masked_fill"):
         return _chosen(result, name, args, kwargs)
     elif slope := _slope(func, name, args, kwargs):
-        return (
-            straight(result, slope()) if result.is_floating_point() else _shadowed(result, slope())
-        )
+        passed_on = straight if result.is_floating_point() else _shadowed
+        return passed_on(result, slope())
     return result
 
 
@@ -191,11 +188,9 @@ def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
     if not has_shadow(condition):
         return result
     slope = condition.shadow * (_number(yes, condition.shadow) - _number(no, condition.shadow))
-    return (
-        _Straight.apply(result, slope.to(result.dtype))
-        if result.is_floating_point()
-        else _shadowed(result, slope)
-    )  # type: ignore[return-value]
+    if not result.is_floating_point():
+        return _shadowed(result, slope)
+    return _Straight.apply(result, slope.to(result.dtype))  # type: ignore[return-value]
 
 
 class _Straight(torch.autograd.Function):

@@ -65,9 +65,8 @@ class DeepFool(MinimumNormAttack):
         state.drop(fooled(logits, labels))
         self._search(state, adversarial)
         oracle = oracle.select((adversarial != images).flatten(1).any(1))
-        adversarial[oracle.rows] = self._shorten(
-            oracle, images[oracle.rows], adversarial[oracle.rows]
-        )
+        rows = oracle.rows
+        adversarial[rows] = self._shorten(oracle, images[rows], adversarial[rows])
         for _ in range(self.returns):
             if not len(oracle):
                 break

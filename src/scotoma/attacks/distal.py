@@ -110,10 +110,8 @@ class Distal(Attack):
                 state.images, partial(self._height, below=enough if left else -math.inf)
             )
             surer = sure > surest[state.rows]
-            adversarial[state.rows[surer]], surest[state.rows[surer]] = (
-                state.images[surer],
-                sure[surer],
-            )
+            adversarial[state.rows[surer]] = state.images[surer]
+            surest[state.rows[surer]] = sure[surer]
             largest = uphill.flatten(1).abs().amax(1).clamp_min(torch.finfo(uphill.dtype).tiny)
             uphill = uphill / column(largest)  # so that squares of very small slopes are not 0
             push = uphill * column(self.rate / uphill.flatten(1).norm(dim=1).clamp_min(1e-12))

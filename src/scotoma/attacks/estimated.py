@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import Wrapped
 from scotoma.attacks.core.oracle import PerImage, answer
-from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness

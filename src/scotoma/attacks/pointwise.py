@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.initialization import FewPixels
-from scotoma.attacks.core.nearest import size
+from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.path_search import HALVINGS
 from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
@@ -156,13 +156,10 @@ def _values(search: Search, norm: str) -> None:
             x, mask = search.x[part], (rank[part] == number).view(-1, 1, *search.x.shape[2:])
 
             def place(clean: Tensor, x: Tensor, reach: Tensor, mask: Tensor = mask) -> Tensor:
-                return torch.where(
-                    mask, clean + reach[:, None, None, None] * (x - clean), x
-                ).clamp_(0, 1)
+                return torch.where(mask, clean + column(reach) * (x - clean), x).clamp_(0, 1)
 
-            search.x[part], _ = search.bisect(
-                part, x, place, x, torch.ones_like(before[part]), HALVINGS
-            )
+            far = torch.ones_like(before[part])
+            search.x[part], _ = search.bisect(part, x, place, x, far, HALVINGS)
         rows = rows[(size(search.x - search.clean, norm) < WORTH * before)[rows]]
         if not len(rows):
             return

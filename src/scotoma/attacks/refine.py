@@ -8,10 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.base import Wrapped
 from scotoma.attacks.core.batch import Batch, changed
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.utils.random import Randomness
 

@@ -71,9 +71,8 @@ class View:
         """Return the dependence on the input of `layer` from that on its output."""
         (height, width), lead = self.rows.shape[5:], self.rows.shape[:4]
         if height * width == 1:
-            rows = (self.rows.flatten(4) @ layer.weight.flatten(1)).unflatten(
-                -1, layer.weight.shape[1:]
-            )
+            rows = self.rows.flatten(4) @ layer.weight.flatten(1)
+            rows = rows.unflatten(-1, layer.weight.shape[1:])
         elif layer.weight.shape[1] <= FEW:
             taps = layer.weight.flatten(1).T @ self.rows.flatten(5).flatten(0, 3)
             kernel, stride = layer.weight.shape[2:], layer.stride
@@ -84,14 +83,11 @@ class View:
             rows = F.conv_transpose2d(maps, layer.weight, stride=layer.stride).unflatten(0, lead)
         if self.positions == (1, 1):  # a single window need not stick out
             (height, width), (down, right) = layer.before, layer.padding
-            return View(
-                rows[..., down : down + height, right : right + width], (1, 1), (1, 1), (0, 0)
-            )
-        stride = self.stride[0] * layer.stride[0], self.stride[1] * layer.stride[1]
-        padding = (
-            self.padding[0] * layer.stride[0] + layer.padding[0],
-            self.padding[1] * layer.stride[1] + layer.padding[1],
-        )
+            inside = rows[..., down : down + height, right : right + width]
+            return View(inside, (1, 1), (1, 1), (0, 0))
+        (a, b), (down, right) = layer.stride, layer.padding
+        stride = self.stride[0] * a, self.stride[1] * b
+        padding = self.padding[0] * a + down, self.padding[1] * b + right
         return View(rows, self.positions, stride, padding)
 
     def past(self, slope: Tensor) -> View:

@@ -84,11 +84,8 @@ def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
                 if layers and not rectified:
                     raise _unknown("two layers without a ReLU between them")
                 rectified = False
-                layers.append(
-                    _dense(part, shape, flat)
-                    if isinstance(part, nn.Linear)
-                    else _convolution(part, shape, flat)
-                )
+                read = _dense if isinstance(part, nn.Linear) else _convolution
+                layers.append(read(part, shape, flat))  # type: ignore[arg-type]
                 shape = (len(layers[-1].weight), *layers[-1].after)
             case _:
                 raise _unknown(f"a layer {type(part).__name__}")
@@ -107,15 +104,13 @@ def _convolution(part: nn.Conv2d, shape: tuple[int, int, int], flat: bool) -> Co
     plain = part.padding_mode == "zeros" and part.dilation == (1, 1) and part.groups == 1
     if flat or not plain or isinstance(part.padding, str):
         raise _unknown(f"the layer {part}")
-    sizes = [
-        (size + 2 * padding - kernel) // stride + 1
-        for size, padding, kernel, stride in zip(
-            shape[1:], part.padding, part.kernel_size, part.stride, strict=True
-        )
-    ]
     stride: Pair = part.stride  # type: ignore[assignment]
     padding: Pair = part.padding  # type: ignore[assignment]
-    return Convolution(part.weight, part.bias, shape[1:], (sizes[0], sizes[1]), stride, padding)
+    height, width = (
+        (shape[1 + dim] + 2 * padding[dim] - part.kernel_size[dim]) // stride[dim] + 1
+        for dim in range(2)
+    )
+    return Convolution(part.weight, part.bias, shape[1:], (height, width), stride, padding)
 
 
 def _unknown(what: str) -> InputError:

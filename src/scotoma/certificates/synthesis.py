@@ -62,9 +62,8 @@ def lower_bounds(model: nn.Module, images: Tensor, *, priors: bool = False) -> T
     searches = [own, whole.synthesise(images, beta=0.0)]
     if priors:
         searches.append(whole.synthesise(images))
-    missed = torch.stack(
-        [(images[:, None] - each.images).flatten(2).norm(dim=2) for each in searches]
-    )
+    misses = [(images[:, None] - each.images).flatten(2).norm(dim=2) for each in searches]
+    missed = torch.stack(misses)
     costs = torch.stack([synthesiser.beta / 2 * each.latents.square().sum(2) for each in searches])
     label = own.losses.argmin(1, keepdim=True)
     a, kappa = missed[0].gather(1, label), costs[0].gather(1, label)

@@ -130,9 +130,8 @@ class Opened(StraightThrough):
         elif name in RISING | FALLING and result.dtype == torch.bool:
             left, right = map(lit, (*args, *kwargs.values()))
             with torch.no_grad():
-                lead = (left - right if name in RISING else right - left) * torch.ones(
-                    result.shape, device=result.device
-                )
+                lead = left - right if name in RISING else right - left
+                lead = lead * torch.ones(result.shape, device=result.device)
                 width = self._next(lead)
                 result.openness = torch.sigmoid(1.7 * lead / width) if width else result.float()  # type: ignore[attr-defined]
         elif isinstance(first, Tensor) and hasattr(first, "openness"):
@@ -191,13 +190,10 @@ def skipping(model: nn.Module, shape: torch.Size) -> Iterator[None]:
 
 def _identity(shape: torch.Size) -> Callable[..., Any]:
     def hook(_module: nn.Module, inputs: tuple, output: Any) -> Any:
-        same = (
-            inputs
-            and isinstance(output, Tensor)
-            and isinstance(inputs[0], Tensor)
-            and output.shape[1:] == inputs[0].shape[1:] == shape[1:]
-        )
-        return straight(output, inputs[0]) if same and follows(inputs[0]) else None
+        if not (inputs and isinstance(output, Tensor) and follows(inputs[0])):
+            return None
+        same = output.shape[1:] == inputs[0].shape[1:] == shape[1:]
+        return straight(output, inputs[0]) if same else None
 
     return hook
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from scotoma.attacks.adaptive.opened import Opened, Reach, open_custom, skipping
 from scotoma.attacks.bpda import StraightThrough, straight
+from scotoma.attacks.core.base import Wrapped
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted, PerImage, answer
-from scotoma.attacks.core.wrapper import Wrapped
 from scotoma.attacks.estimated import STEP, Estimating
 from scotoma.models.classifier import votes
 from scotoma.utils.random import Randomness

@@ -7,12 +7,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from scotoma.attacks.core.calling import checked, prepared
-from scotoma.claim import Threat
+from scotoma.claim import NORMS, Threat
+from scotoma.models.classifier import Classifier
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -34,14 +35,7 @@ def from_zero(default: float) -> Any:
     return field(default=default, metadata={FROM_ZERO: True})
 
 
-class Loaded(Protocol):
-    """What `scotoma.load_model` returns: an object that has a module."""
-
-    @property
-    def module(self) -> nn.Module: ...
-
-
-ModelLike = nn.Module | Loaded | Callable[[Tensor], Tensor]
+ModelLike = nn.Module | Classifier | Callable[[Tensor], Tensor]
 """Models that attacks take."""
 
 
@@ -142,11 +136,7 @@ class Attack(ABC):
 
 
 def _check_setting(setting: Field[Any], value: Any) -> None:
-    """Raise `InputError` for a number of a wrong kind or sign.
-
-    A number is above 0 if its default is, unless the field is made with `from_zero`, and not below
-    0 if its default is not.
-    """
+    """Raise `InputError` for a number of another kind than its default, or with another sign."""
     default = setting.default
     kind = setting.type if isinstance(setting.type, str) else getattr(setting.type, "__name__", "")
     kind, _, optional = kind.partition(" | ")
@@ -215,3 +205,33 @@ class MinimumNormAttack(Attack):
 
     def __post_init__(self):
         self.check_norm(self.norm)
+
+
+@dataclass(frozen=True)
+class Wrapped(Attack):
+    """An attack that changes the model that another attack sees, or the images that it returns.
+
+    Args:
+        attack: the other attack.
+    """
+
+    norms: ClassVar = tuple(NORMS)
+    attack: Callable[..., Tensor]
+
+    @property
+    def norm(self) -> str:
+        """The norm of the other attack."""
+        return self.attack.norm  # type: ignore[attr-defined]
+
+    def wrap(self, model: nn.Module, images: Tensor, random: Randomness) -> nn.Module:
+        """Return the model that the other attack sees."""
+        return model
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        return self.attack(self.wrap(model, images, random), images, labels, generator=random)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        wrapped = self.wrap(model, images, random)
+        return self.attack(wrapped, images, labels, start=start, generator=random)
