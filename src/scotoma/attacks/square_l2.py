@@ -29,11 +29,6 @@ class Masses:
     Args:
         clean: the images, (n, c, h, w).
         eps: radius of the ball.
-
-    >>> masses = Masses(torch.full((2, 1, 8, 8), 0.5), eps=0.7)
-    >>> x = masses.start(Randomness.default(masses.clean))
-    >>> (masses.propose(x, torch.rand(2, masses.chances), side=3) - 0.5).flatten(1).norm(dim=1)
-    tensor([0.7000, 0.7000])
     """
 
     clean: Tensor

@@ -51,11 +51,6 @@ class Adapted(BoundedAttack):
         until: a smaller size that matters as much as eps; 0 finds each image's smallest.
         plan: see `make_plan`; a plan without views follows the exact gradient.
         share: of the queries without gradients, for a slow model.
-
-    >>> import torch
-    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    >>> Adapted("linf:0.2")(nn.Flatten(), images, labels).round(decimals=2)
-    tensor([[[[0.5000, 0.5000]]]])
     """
 
     id: ClassVar[str] = "adapted"

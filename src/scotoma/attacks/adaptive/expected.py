@@ -43,10 +43,6 @@ class Expected(BoundedAttack):
         threat: the ball of the claim; the smallest of `SIZES` that fools is kept.
         view: how gradients are obtained, with its number of draws.
         steps: gradient steps in each ball, each as many passes as there are draws.
-
-    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    >>> Expected("linf:0.2", View(draws=2, random=True), 5)(nn.Flatten(), images, labels).argmax()
-    tensor(1)
     """
 
     id: ClassVar[str] = "expected"

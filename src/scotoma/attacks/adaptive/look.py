@@ -92,13 +92,6 @@ def look(batch: Batch, threat: Threat) -> Look:
     """Look at a model on up to `IMAGES` correctly classified images, in about 100 passes an image.
 
     `threat` is that of the two attacks that are compared.
-
-    >>> from scotoma.utils.random import Randomness
-    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
-    >>> images = torch.rand(8, 1, 2, 2)
-    >>> labels, random = model(images).argmax(1), Randomness.default(images)
-    >>> look(Batch(model, images, labels, random), Threat("linf", 0.1)).clean
-    True
     """
     model, images = batch.model, batch.images
     with torch.no_grad():

@@ -57,9 +57,6 @@ class Plan:
         pilot: share of the images of the look that a short attack within eps and within
             `SMALLER` eps fools on average, by view.
         look: what was seen.
-
-    >>> Plan().clean
-    True
     """
 
     views: tuple[View, ...] = ()
@@ -112,12 +109,7 @@ def make_plan(
 ) -> Plan:
     """Look at a model, and compare views in short attacks if the look is not clean.
 
-    Args:
-        model: any module.
-        images: correctly classified images (n, c, h, w), of which the first few are used.
-        labels: int64 (n,).
-        threat: the claimed threat.
-        random: random numbers of the images.
+    The images are correctly classified, and only the first `IMAGES` are used.
 
     >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> images = torch.rand(8, 1, 2, 2)

@@ -81,21 +81,7 @@ class View:
 
 @dataclass(frozen=True)
 class Viewed(Wrapped):
-    """An attack that sees a model's gradients through a `View`; returns what the attack returns.
-
-    Args:
-        attack: any attack that follows gradients.
-        view: how gradients are obtained.
-
-    >>> from scotoma.attacks.pgd import PGD
-    >>> class Rounded(nn.Module):
-    ...     def forward(self, images):
-    ...         return torch.round(images * 7).flatten(1) / 7
-    >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    >>> attack = Viewed(PGD("linf:0.2", steps=5), View("straight"))
-    >>> attack(Rounded(), images, labels).argmax().item()
-    1
-    """
+    """An attack that sees a model's gradients through a `View`; returns what the attack returns."""
 
     id: ClassVar[str] = "viewed"
     view: View = View()

@@ -51,12 +51,7 @@ class _Called(nn.Module):
 
 
 def as_module(model: ModelLike) -> nn.Module:
-    """Return a model as a module.
-
-    >>> import torch
-    >>> as_module(lambda images: images.flatten(1))(torch.ones(1, 1, 1, 2))
-    tensor([[1., 1.]])
-    """
+    """Return a model as a module."""
     if isinstance(model, nn.Module):
         return model
     module = getattr(model, "module", None)

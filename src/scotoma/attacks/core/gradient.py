@@ -54,11 +54,7 @@ def declared_gradient(model: nn.Module) -> str:
 
 
 def estimated_directions(model: nn.Module, shape: Sequence[int]) -> int | None:
-    """Return the number of random directions of an estimated gradient; None means every value.
-
-    >>> estimated_directions(nn.Linear(3, 2), (3, 32, 32)) is None
-    True
-    """
+    """Return the number of random directions of an estimated gradient; None means every value."""
     return DIRECTIONS if math.prod(shape) > MANY_VALUES and is_black_box(model) else None
 
 
@@ -76,10 +72,6 @@ def suited(
 
     Raises:
         InputError: as `with_gradient`; or exact gradients are asked of a black box.
-
-    >>> from scotoma.attacks.single_step import FGSM
-    >>> suited(FGSM("linf:0.1"), nn.Linear(3, 2), (3,), None)[1]
-    'exact'
     """
     name = getattr(attack, "id", type(attack).__name__)
     adapts = name == "strong"
