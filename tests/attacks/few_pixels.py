@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import decisions
 import torch
-from decisions import SHAPE, Attack, Constant, Exact, contract, l0_optimum, problem
+from decisions import Attack, Exact, contract, l0_optimum, problem
 from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import fooled
@@ -49,11 +50,8 @@ def no_pixel_alone_can_be_taken_back(attack: Attack) -> None:
 
 def gives_up(attack: Attack) -> None:
     """No images, all misclassified, nothing fools, a hidden gradient, and an undefined one."""
-    model, images, labels = problem(4)
-    assert attack(model, images[:0], labels[:0]).shape == (0, *SHAPE)
-    assert torch.equal(attack(model, images, (labels + 1) % 5), images)
-    ones = torch.ones(len(images), dtype=torch.int64)
-    assert torch.equal(attack(Constant(), images, ones), images)
+    decisions.gives_up(attack)
+    model, images, _ = problem(4)
 
     class Undefined(nn.Module):
         def forward(self, images: Tensor) -> Tensor:

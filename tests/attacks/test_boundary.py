@@ -7,30 +7,15 @@ import torch
 from decisions import (
     Exact,
     Quantised,
-    gives_up,
-    keeps_its_promises,
-    knows_no_batch,
     l2_optimum,
     problem,
 )
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.boundary import Boundary
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
-
-
-def test_promises():
-    keeps_its_promises(Boundary("l2", queries=400), "l2", 400)
-
-
-def test_knows_no_batch():
-    knows_no_batch(Boundary("l2", queries=200))
-
-
-def test_gives_up():
-    gives_up(Boundary("l2", queries=300))
 
 
 @pytest.mark.parametrize(
@@ -99,9 +84,7 @@ def test_breaks_a_model_without_gradient():
 
 def test_nearer_than_another_implementation_that_asks_three_times_as_often():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(8)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(8)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     torch.manual_seed(0)
     _, theirs, won = foolbox.attacks.BoundaryAttack(steps=600)(peer, images, labels, epsilons=None)

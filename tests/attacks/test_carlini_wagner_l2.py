@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Quantised, gives_up, knows_no_batch, l2_optimum, problem
-from minimum_norm import keeps_its_promises, open_problem, survives
-from trained import digits_images, digits_model
+from decisions import Quantised, l2_optimum, problem
+from minimum_norm import open_problem
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.carlini_wagner_l2 import CarliniWagnerL2
 from scotoma.attacks.core.losses import fooled
@@ -14,22 +14,6 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 
 QUICK = CarliniWagnerL2("l2", iterations=60, searches=5, cold=3)
-
-
-def test_promises():
-    keeps_its_promises(QUICK, "l2")
-
-
-def test_knows_no_batch():
-    knows_no_batch(CarliniWagnerL2("l2", iterations=30, searches=3, cold=2))
-
-
-def test_gives_up():
-    gives_up(QUICK)
-
-
-def test_survives_what_is_not_a_number_or_flat():
-    survives(QUICK)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -87,9 +71,7 @@ def test_saturated_pixels_move():
 
 def test_nearer_than_another_implementation_with_as_many_steps():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(12)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(12)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=60)
     _, theirs, won = attack(peer, images, labels, epsilons=None)

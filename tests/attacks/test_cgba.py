@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import torch
-from decisions import gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
-from trained import digits_images, digits_model
+from decisions import l2_optimum, problem
+from trained import correct_digits
 
 from scotoma.attacks.cgba import CGBA
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.hop_skip_jump import HopSkipJump
-
-
-def test_promises():
-    keeps_its_promises(CGBA("l2", queries=600), "l2", 600)
-
-
-def test_knows_no_batch():
-    knows_no_batch(CGBA("l2", queries=500))
-
-
-def test_gives_up():
-    gives_up(CGBA("l2", queries=300))
 
 
 def test_comes_near_the_optimum_of_linear_models():
@@ -34,9 +22,7 @@ def test_comes_near_the_optimum_of_linear_models():
 
 
 def test_nearer_than_jumps_after_equally_many_queries():
-    model, (images, labels) = digits_model(), digits_images(20)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(20)
     ours, theirs = (
         size(attack("l2", queries=1000)(model, images, labels) - images, "l2").mean()
         for attack in (CGBA, HopSkipJump)

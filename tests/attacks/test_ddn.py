@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import gives_up, knows_no_batch, l2_optimum, problem
-from minimum_norm import keeps_its_promises, open_problem, survives
+from decisions import l2_optimum, problem
+from minimum_norm import open_problem
 from torch import nn
-from trained import digits_images, digits_model
+from trained import correct_digits
 
 from scotoma.attacks import ddn
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN, stretch
-
-
-def test_promises():
-    keeps_its_promises(DDN("l2"), "l2")
-
-
-def test_knows_no_batch():
-    knows_no_batch(DDN("l2"))
-
-
-def test_gives_up():
-    gives_up(DDN("l2"))
-
-
-def test_survives_what_is_not_a_number_or_flat():
-    survives(DDN("l2"))
 
 
 @pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])
@@ -98,9 +82,7 @@ def test_stretches_exactly_where_nothing_is_cut_off_and_not_beyond_the_box():
 
 def test_as_near_as_another_implementation():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(100)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(100)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     _, theirs, won = foolbox.attacks.DDNAttack(steps=100)(peer, images, labels, epsilons=None)
     near, far = size(DDN("l2")(model, images, labels) - images, "l2"), size(theirs - images, "l2")

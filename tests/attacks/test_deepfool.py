@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import gives_up, knows_no_batch, l2_optimum, problem
+from decisions import l2_optimum, problem
 from linear import boxed_optimum
-from minimum_norm import keeps_its_promises, nearest_boundary, open_problem, survives
+from minimum_norm import nearest_boundary, open_problem
 from torch import nn
-from trained import digits_images, digits_model
+from trained import correct_digits
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
@@ -18,26 +18,6 @@ from scotoma.claim import Threat
 
 L2, LINF = Threat("l2", 1), Threat("linf", 0.3)
 NORMS = pytest.mark.parametrize("threat", [L2, LINF], ids=["l2", "linf"])
-
-
-@NORMS
-def test_promises(threat: Threat):
-    keeps_its_promises(DeepFool(threat.norm), threat.norm)
-
-
-@NORMS
-def test_knows_no_batch(threat: Threat):
-    knows_no_batch(DeepFool(threat.norm))
-
-
-@NORMS
-def test_gives_up(threat: Threat):
-    gives_up(DeepFool(threat.norm))
-
-
-@NORMS
-def test_survives_what_is_not_a_number_or_flat(threat: Threat):
-    survives(DeepFool(threat.norm))
 
 
 @NORMS
@@ -158,9 +138,7 @@ def test_returns_shorten_and_end_at_the_foot_of_the_perpendicular(threat: Threat
 
 def test_nearer_than_another_implementation_in_fewer_passes():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(100)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(100)
     for threat, kind in (
         (L2, foolbox.attacks.L2DeepFoolAttack),
         (LINF, foolbox.attacks.LinfDeepFoolAttack),

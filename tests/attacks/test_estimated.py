@@ -9,7 +9,7 @@ import torch
 from decisions import Exact, Quantised, problem
 from linear import saturated_images
 from torch import Tensor, nn
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.core.losses import cross_entropy, fooled, margin
 from scotoma.attacks.core.oracle import Counted, Oracle, PerImage, select
@@ -106,9 +106,7 @@ def test_random_directions_are_right_on_average():
 
 @pytest.mark.parametrize("directions", [None, 40])
 def test_an_image_alone_is_as_in_a_batch(directions: int | None):
-    model, (images, labels) = digits_model(), digits_images(12)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(12)
     attack = Estimated(FMN("linf", steps=4), directions=directions)
     numbers = Randomness(5, torch.arange(len(images)))
     together = attack(model, images, labels, generator=numbers)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Exact, gives_up, knows_no_batch, l2_optimum
+from decisions import Exact, l2_optimum
 from decisions import problem as boxed_problem
 from linear import boxed_optimum, linear_model, saturated_images
-from minimum_norm import keeps_its_promises, nearest_boundary, open_problem, survives
+from minimum_norm import nearest_boundary, open_problem
 from scipy.optimize import minimize
 from torch import Tensor, nn
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks import make
 from scotoma.attacks.core.losses import GUARD, fooled, margin
@@ -137,9 +137,7 @@ def test_undefined_gradients_do_not_spread():
 
 def test_as_near_as_another_implementation():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(100)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(100)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     _, theirs, won = foolbox.attacks.LInfFMNAttack(steps=100)(peer, images, labels, epsilons=None)
     ours = FMN("linf", steps=100)(model, images, labels)
@@ -160,18 +158,6 @@ def test_each_norm_has_its_own(name: str, norm: str):
         else:
             with pytest.raises(InputError, match=f"{name} is for {norm}, not for {other}"):
                 make(name, threat)
-
-
-@pytest.mark.parametrize("attack", [FMN("linf"), L2, L1], ids=["linf", "l2", "l1"])
-def test_promises(attack: FMN):
-    keeps_its_promises(attack, attack.norm)
-    gives_up(attack)
-    survives(attack)
-
-
-@FAR
-def test_knows_no_batch(attack: FMN):
-    knows_no_batch(attack)
 
 
 def l1_optimum(model: Exact, images: Tensor, labels: Tensor) -> Tensor:
@@ -265,9 +251,7 @@ def test_projection_leaves_what_is_inside_alone_and_gives_up_equal_amounts():
 def test_nearer_than_another_implementation(attack: FMN):
     foolbox = pytest.importorskip("foolbox")
     norm = attack.norm
-    model, (images, labels) = digits_model(), digits_images(100)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(100)
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     kind = {"l2": foolbox.attacks.L2FMNAttack, "l1": foolbox.attacks.L1FMNAttack}[norm]
     _, theirs, won = kind(steps=100)(peer, images, labels, epsilons=None)

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from decisions import Quantised, l2_optimum, problem
 from linear import boxed_optimum
 from torch import Tensor
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.hop_skip_jump import HopSkipJump
-
-
-@pytest.mark.parametrize("norm", HopSkipJump.norms)
-def test_promises(norm: str):
-    keeps_its_promises(HopSkipJump(norm, queries=600), norm, 600)
-
-
-@pytest.mark.parametrize("norm", HopSkipJump.norms)
-def test_knows_no_batch(norm: str):
-    knows_no_batch(HopSkipJump(norm, queries=600))
-
-
-def test_gives_up():
-    gives_up(HopSkipJump("l2", queries=300))
 
 
 @pytest.mark.parametrize(("norm", "factor"), [("l2", 1.06), ("linf", 1.15)])
@@ -92,9 +78,7 @@ def test_breaks_a_model_without_gradient(norm: str, share: float):
 @pytest.mark.parametrize("norm", HopSkipJump.norms)
 def test_nearer_than_another_implementation(norm: str):
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(20)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(20)
     peer = Counted(model, len(images), images.device).eval()
     attack = foolbox.attacks.HopSkipJumpAttack(steps=6, constraint=norm)
     torch.manual_seed(0)

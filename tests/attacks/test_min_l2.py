@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from decisions import gives_up, knows_no_batch, l2_optimum, problem
-from minimum_norm import keeps_its_promises, survives
+from decisions import l2_optimum, problem
 from trained import digits_images, digits_model
 
 from scotoma.attacks.core.losses import fooled
@@ -14,22 +13,6 @@ from scotoma.attacks.ddn import DDN
 from scotoma.attacks.min_l2 import MinL2
 
 SHORT = MinL2("l2", steps=100, restarts=2, restart_steps=20)
-
-
-def test_promises():
-    keeps_its_promises(SHORT, "l2")
-
-
-def test_knows_no_batch():
-    knows_no_batch(SHORT)
-
-
-def test_gives_up():
-    gives_up(SHORT)
-
-
-def test_survives_what_is_not_a_number_or_flat():
-    survives(SHORT)
 
 
 @pytest.mark.parametrize("shape", [(1, 10, 10), (3, 6, 6)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l2_optimum, problem
+from decisions import Quantised, l2_optimum, problem
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
@@ -13,19 +13,6 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.noise import GREYS, Contrast, GaussianNoise
 
 ATTACKS = [GaussianNoise, Contrast]
-
-
-@pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_gives_up(attack: type, norm: str):
-    gives_up(attack(norm))
-
-
-@pytest.mark.parametrize("norm", GaussianNoise.norms)
-def test_noise_keeps_its_promises(norm: str):
-    attack = GaussianNoise(norm, draws=30)
-    keeps_its_promises(attack, norm, 1 + 30 * 11)
-    knows_no_batch(attack)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l0_optimum, problem
+from decisions import Quantised, l0_optimum, problem
 from torch import Tensor, nn
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
@@ -23,20 +23,6 @@ def resets_that_fool(model: nn.Module, image: Tensor, label: Tensor, adversarial
     for number, (row, column) in enumerate(changed.tolist()):
         tries[number, :, row, column] = image[:, row, column]
     return int(fooled(model(tries), label.expand(len(tries))).sum()) if len(changed) else 0
-
-
-@pytest.mark.parametrize("norm", Pointwise.norms)
-def test_promises(norm: str):
-    keeps_its_promises(Pointwise(norm, restarts=2), norm, 2000)
-
-
-@pytest.mark.parametrize("norm", Pointwise.norms)
-def test_knows_no_batch(norm: str):
-    knows_no_batch(Pointwise(norm, restarts=3))
-
-
-def test_gives_up():
-    gives_up(Pointwise("l0", restarts=2))
 
 
 @pytest.mark.parametrize("norm", Pointwise.norms)
@@ -153,9 +139,7 @@ def test_breaks_a_model_without_gradient():
 
 def test_no_more_pixels_than_another_implementation():
     foolbox = pytest.importorskip("foolbox")
-    model, (images, labels) = digits_model(), digits_images(20)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(20)
     counted = Counted(model, len(images), images.device)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002, the generator that Foolbox draws from

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import pytest
 import torch
-from decisions import Quantised, gives_up, keeps_its_promises, knows_no_batch, l0_optimum, problem
+from decisions import Quantised, l0_optimum, problem
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
@@ -15,19 +14,6 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.noise import SaltPepper
 from scotoma.utils.random import Randomness
-
-
-@pytest.mark.parametrize("norm", SaltPepper.norms)
-def test_promises(norm: str):
-    keeps_its_promises(SaltPepper(norm, draws=20), norm, 1 + 20 * 11)
-
-
-def test_knows_no_batch():
-    knows_no_batch(SaltPepper("l0", draws=20))
-
-
-def test_gives_up():
-    gives_up(SaltPepper("l0", draws=10))
 
 
 def test_more_noise_is_the_same_noise_and_more():

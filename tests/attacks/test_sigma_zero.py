@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import knows_no_batch, problem
-from few_pixels import gives_up, hard, keeps_its_promises, no_pixel_alone_can_be_taken_back, ratio
-from trained import digits_images, digits_model
+from decisions import problem
+from few_pixels import hard, ratio
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks import ATTACKS, make
 from scotoma.attacks.core.losses import fooled
@@ -31,13 +31,6 @@ def test_few_more_than_the_optimum_of_linear_models(
     assert ratio(SigmaZero("l0", refine=False), shape, classes) < most + 0.05
 
 
-def test_promises():
-    keeps_its_promises(SigmaZero("l0", steps=60))
-    gives_up(SigmaZero("l0", steps=60))
-    knows_no_batch(SigmaZero("l0", steps=60))
-    no_pixel_alone_can_be_taken_back(SigmaZero("l0", steps=60))
-
-
 def test_refining_only_takes_pixels_back():
     model, images, labels, _ = hard(20, (2, 8, 8), 4)
     rough, fine = (
@@ -56,9 +49,7 @@ def test_every_step_is_one_pass_each_way():
 
 
 def test_fewer_pixels_than_pointwise_on_a_robust_network():
-    model, (images, labels) = digits_model(), digits_images(60)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(60)
     ours, theirs = (
         attack(model, images, labels) for attack in (SigmaZero("l0"), Pointwise("l0", restarts=1))
     )

@@ -7,7 +7,7 @@ import torch
 from decisions import l2_optimum, problem
 from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
-from trained import digits_images, digits_model
+from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
@@ -119,9 +119,7 @@ def test_an_image_does_not_depend_on_its_batch_nor_on_its_layout(text: str):
 
 
 def test_a_start_is_projected_into_the_ball_and_used():
-    model, (images, labels) = digits_model(), digits_images(60)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(60)
     far = MinL2("l2", 60, restart_steps=10)(model, images, labels)
     threat = Threat("l2", 1.02 * float(size(far - images, "l2").median()))
     within = size(far - images, "l2") < threat.eps
@@ -155,9 +153,7 @@ def test_a_change_moves_mass_between_two_windows_only():
 
 def test_more_often_in_l2_than_another_implementation():
     torchattacks = pytest.importorskip("torchattacks")
-    model, (images, labels) = digits_model(), digits_images(60)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(60)
     peer = torchattacks.Square(model, norm="L2", eps=0.7, n_queries=200)
     ours = Square("l2:0.7", queries=200)(model, images, labels)
     theirs, ours = (fooled(model(x), labels).sum() for x in (peer(images, labels), ours))

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import knows_no_batch
-from few_pixels import gives_up, hard, keeps_its_promises, no_pixel_alone_can_be_taken_back, ratio
+from few_pixels import hard, ratio
 from torch import Tensor, nn
-from trained import digits_images, digits_model
+from trained import correct_digits
 
 from scotoma.attacks import ATTACKS, make
 from scotoma.attacks.core.losses import fooled
@@ -30,13 +29,6 @@ def test_hardly_more_than_the_optimum_of_linear_models(
 ):
     assert ratio(VFGA("l0"), shape, classes) < most
     assert ratio(VFGA("l0", refine=False), shape, classes) < most + 0.02
-
-
-def test_promises():
-    keeps_its_promises(VFGA("l0"))
-    gives_up(VFGA("l0"))
-    knows_no_batch(VFGA("l0"))
-    no_pixel_alone_can_be_taken_back(VFGA("l0"))
 
 
 def test_a_pixel_a_step():
@@ -75,9 +67,7 @@ def test_part_of_the_way_where_the_whole_does_not_fool():
 
 
 def test_as_few_pixels_as_pointwise_for_a_tenth_of_the_passes():
-    model, (images, labels) = digits_model(), digits_images(60)
-    right = ~fooled(model(images), labels)
-    images, labels = images[right], labels[right]
+    model, images, labels = correct_digits(60)
     pixels, passes = [], []
     for attack in (VFGA("l0"), Pointwise("l0", restarts=10)):
         counted = Counted(model, len(images), images.device)

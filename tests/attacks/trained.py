@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from once import once
+from scotoma.attacks.core.losses import fooled
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.training.pgd import PGDTraining
@@ -42,6 +43,13 @@ def digits_model() -> nn.Module:
     model = dense()
     model.load_state_dict(torch.load(once("dense-pgd-02.pt", make)))
     return model.requires_grad_(False).eval()
+
+
+def correct_digits(n: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """`digits_model`, and those of the first `n` test images that it classifies correctly."""
+    model, (images, labels) = digits_model(), digits_images(n)
+    right = ~fooled(model(images), labels)
+    return model, images[right], labels[right]
 
 
 def digits_images(n: int) -> tuple[Tensor, Tensor]:
