@@ -59,10 +59,7 @@ ATTACKS = Table(
 
 def __getattr__(name: str) -> Any:
     # an attack's class is imported when it is first asked for: `scotoma.attacks.APGDT`
-    for key, entry in ATTACKS.entries.items():
-        if entry.endswith(f":{name}"):
-            return ATTACKS[key]
-    raise AttributeError(f"module 'scotoma.attacks' has no attribute {name!r}")
+    return ATTACKS.attribute(name)
 
 
 def __dir__() -> list[str]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scotoma.attacks.core.base import MinimumNormAttack, from_zero
+from scotoma.attacks.core.base import from_zero
 from scotoma.attacks.core.directions import centred, directions, smoothed
-from scotoma.attacks.core.initialization import Starts
+from scotoma.attacks.core.initialization import Walking
 from scotoma.attacks.core.nearest import TINY
 from scotoma.attacks.core.search import Search
-from scotoma.utils.random import Randomness
 
 DRAWN = 8
 """Steps whose directions are drawn at once."""
@@ -33,7 +32,7 @@ PACE = 0.15
 
 
 @dataclass(frozen=True)
-class Boundary(MinimumNormAttack):
+class Boundary(Walking):
     """Random steps on the sphere around the image, then inwards, kept while the model is fooled.
 
     Brendel et al. 2018, section 2, with all images in lock-step from `Starts`. Four differences:
@@ -64,39 +63,22 @@ class Boundary(MinimumNormAttack):
 
     id: ClassVar[str] = "boundary"
     norms: ClassVar = ("l2",)
-    gradients: ClassVar = False
     queries: int = 5000
     sides: tuple[int, ...] = (1, 3)
     tolerance: float = from_zero(0.03)
-
-    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        search = Search.begin(model, images, labels, random)
-        Starts(self.norm).follow(search)
-        return self._walk_from(search, images)
-
-    def run_from(
-        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> Tensor:
-        search = Search.begin(model, images, labels, random)
-        search.begin_at(start, self.norm)
-        return self._walk_from(search, images)
 
     def _walk_from(self, search: Search, images: Tensor) -> Tensor:
         adversarial = images.clone()
         search.drop(search.distance.isinf())
         step = search.clean.new_full((len(search), len(self.sides)), FIRST_STEP)
-        self._walk(search.become(_State, step=step, drawn=step), adversarial)
-        return adversarial
-
-    def _walk(self, state: _State, adversarial: Tensor) -> None:
-        """Walk until all images have left; write the final images into `adversarial`."""
+        state = search.become(_State, step=step, drawn=step)
         shortest = self.tolerance / math.sqrt(max(1, state.clean[:1].numel()))
         walked = 0
         while True:
             done = (state.spent + 2 > self.queries) | (state.step.amax(1) < shortest)
             state.finish(done, state.x, adversarial)
             if not len(state):
-                return
+                return adversarial
             if walked % DRAWN == 0:
                 state.drawn = directions(state.random, state.clean, DRAWN)
             kind = state.step.argmax(1)

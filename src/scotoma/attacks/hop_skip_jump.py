@@ -8,11 +8,10 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.directions import centred, directions, smoothed
-from scotoma.attacks.core.initialization import Starts
+from scotoma.attacks.core.initialization import Walking
 from scotoma.attacks.core.nearest import TINY, column, size
 from scotoma.attacks.core.path_search import retracted
 from scotoma.attacks.core.search import Search
@@ -34,7 +33,7 @@ or farther out."""
 
 
 @dataclass(frozen=True)
-class HopSkipJump(MinimumNormAttack):
+class HopSkipJump(Walking):
     """Estimates the normal of the decision boundary, jumps along it, and returns to the boundary.
 
     Chen et al. 2020, "HopSkipJumpAttack: a query-efficient decision-based attack", Algorithm 2,
@@ -63,22 +62,9 @@ class HopSkipJump(MinimumNormAttack):
 
     id: ClassVar[str] = "hop-skip-jump"
     norms: ClassVar = ("linf", "l2")
-    gradients: ClassVar = False
     queries: int = 5000
     probes: int = 100
     sides: tuple[int, ...] = (1, 3)
-
-    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        search = Search.begin(model, images, labels, random)
-        Starts(self.norm).follow(search)
-        return self._walk_from(search, images)
-
-    def run_from(
-        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> Tensor:
-        search = Search.begin(model, images, labels, random)
-        search.begin_at(start, self.norm)
-        return self._walk_from(search, images)
 
     def _walk_from(self, search: Search, images: Tensor) -> Tensor:
         adversarial = images.clone()

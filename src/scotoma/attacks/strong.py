@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.adapted import Adapted
+from scotoma.attacks.adaptive.adapted import SEARCHES, Adapted
 from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.apgd import APGD, APGDT
@@ -20,9 +20,6 @@ from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
-
-SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
-"""Minimum-norm search in each norm."""
 
 STREAM = -3
 """Stream of random numbers for the look; the attacks have those from 0."""

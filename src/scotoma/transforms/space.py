@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
@@ -63,19 +64,20 @@ class Space:
 
     def at(self, point: Sequence[float] | np.ndarray, keep: bool = False) -> Composition:
         """Return the composition at a point; `keep` keeps the parts that change almost nothing."""
-        chosen, start = [], 0
-        for name, size in zip(self.parts, self.sizes, strict=True):
-            values = [round(float(value), DIGITS) for value in point[start : start + size]]
-            start += size
+        chosen = []
+        for name, place in self._places().items():
+            values = [round(float(value), DIGITS) for value in point[place]]
             if keep or max(map(abs, values)) >= STILL:
                 chosen.append(TRANSFORMS[name].at(*values))
         return Composition(tuple(chosen))
 
     def place(self, family: str, values: Sequence[float]) -> np.ndarray:
         """Return the point where one family has these parameters and the others change nothing."""
-        point, start = np.zeros(self.dimensions), 0
-        for name, size in zip(self.parts, self.sizes, strict=True):
-            if name == family:
-                point[start : start + size] = values
-            start += size
+        point = np.zeros(self.dimensions)
+        point[self._places()[family]] = values
         return point
+
+    def _places(self) -> dict[str, slice]:
+        """Return where in a point the parameters of each part lie."""
+        edges = pairwise(accumulate(self.sizes, initial=0))
+        return {name: slice(*ends) for name, ends in zip(self.parts, edges, strict=True)}

@@ -25,6 +25,8 @@ from scotoma.attacks.square import Square
 from scotoma.claim import TOLERANCE
 from scotoma.utils.random import Randomness
 
+SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}
+"""Minimum-norm search in each norm."""
 QUERIES, FEWEST_QUERIES = 5000, 500
 """Queries of random search on every image that withstands gradients, as in AutoAttack; and the
 fewest for a slow model."""
@@ -112,8 +114,7 @@ class Adapted(BoundedAttack):
 
     def _search(self, first: bool) -> MinLinf | MinL2:
         steps, restarts = (240, (4, 40)) if first else (100, (1, 30))
-        kind = {"linf": MinLinf, "l2": MinL2}[self.norm]
-        return kind(self.norm, steps, *restarts, until=self.until)
+        return SEARCHES[self.norm](self.norm, steps, *restarts, until=self.until)
 
     def _further(self, view: View) -> list[Viewed | Square | HopSkipJump]:
         """Return the attacks on images that withstand the search, the cheapest first."""

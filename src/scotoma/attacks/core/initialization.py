@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.path_search import Paths, retracted
+from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
 
 BLOBS = 4
@@ -65,6 +68,29 @@ class FewPixels(Paths):
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
         return torch.where(drawn[:, :1] < column(reach), drawn[:, 1:], images)
+
+
+@dataclass(frozen=True)
+class Walking(MinimumNormAttack, ABC):
+    """A decision-based attack that walks from fooling images, by default those of `Starts`."""
+
+    gradients: ClassVar = False
+
+    def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
+        search = Search.begin(model, images, labels, random)
+        Starts(self.norm).follow(search)
+        return self._walk_from(search, images)
+
+    def run_from(
+        self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> Tensor:
+        search = Search.begin(model, images, labels, random)
+        search.begin_at(start, self.norm)
+        return self._walk_from(search, images)
+
+    @abstractmethod
+    def _walk_from(self, search: Search, images: Tensor) -> Tensor:
+        """Return the ends of walks, or the images where nothing fools: the distance is infinite."""
 
 
 def other(images: Tensor, random: Randomness, number: int) -> Tensor:
