@@ -55,7 +55,7 @@ def test_repeated_images_have_the_random_numbers_of_each_time():
     search, _ = begun(4)
     n = len(search)
     times = [search.random.fork(number) for number in (3, 5)]
-    repeated = search.repeated([search.random.fork(number) for number in (3, 5)])
+    repeated = search.repeated([3, 5])
     like = torch.empty(2 * n, 2, 3)
     expected = torch.cat([random.uniform(like[:n]) for random in times])
     assert torch.equal(repeated.random.uniform(like), expected)

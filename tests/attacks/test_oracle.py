@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scotoma.attacks import ATTACKS, make
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.losses import GUARD, cross_entropy, fooled, margin
-from scotoma.attacks.core.oracle import Counted, Oracle
+from scotoma.attacks.core.oracle import Counted, Oracle, answer
 from scotoma.models.classifier import Classifier
 
 SHAPE = (1, 4, 4)
@@ -109,7 +109,7 @@ def test_passes_are_charged_after_the_active_set_drops():
 def test_a_repeated_backward_is_charged_again():
     model = counted(2)
     images = saturated_images(2, SHAPE).requires_grad_()
-    logits = Oracle(model, torch.zeros(2, dtype=torch.int64))._forward(images)
+    logits = answer(model, images, torch.arange(2))
     for _ in range(3):
         torch.autograd.grad(logits.sum(), images, retain_graph=True)
     assert model.forwards.tolist() == [1, 1]

@@ -65,7 +65,7 @@ class Pointwise(MinimumNormAttack):
         best = torch.full((len(images),), torch.inf, device=images.device)
         together = max(1, VALUES // max(1, search.clean.numel()))
         for part in torch.arange(self.restarts if len(search) else 0).split(together):
-            attempts = search.repeated([search.random.fork(restart) for restart in part.tolist()])
+            attempts = search.repeated(part.tolist())
             FewPixels("l0", draws=self.draws).follow(attempts)
             self._take_back(attempts, adversarial, best)
         return adversarial

@@ -55,6 +55,16 @@ class Randomness:
         forked._keys, forked._draws = _hash(self._keys ^ _hash(torch.tensor(number))), 0
         return forked
 
+    def forks(self, numbers: list[int]) -> Randomness:
+        """Return the streams of `fork(number)` for each number, one copy of the rows after another.
+
+        The numbers must not be empty.
+        """
+        forked = object.__new__(Randomness)
+        forked._keys = torch.cat([self.fork(number)._keys for number in numbers])
+        forked._draws = 0
+        return forked
+
     def uniform(self, like: Tensor) -> Tensor:
         """Draw float32 numbers in [0, 1) of the shape of `like` (n, ...)."""
         self._draws += 1

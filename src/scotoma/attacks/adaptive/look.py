@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from scotoma.attacks.adaptive.opened import OSCILLATING, custom_functions
+from scotoma.attacks.adaptive.opened import OSCILLATING, custom_functions, margin_gradient
 from scotoma.attacks.bpda import FALLING, QUOTIENTS, RISING, STAIRS
 from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import fooled, margin
@@ -126,17 +126,12 @@ def look(batch: Batch, threat: Threat) -> Look:
 def _gradient(batch: Batch) -> tuple[Tensor | None, tuple[str, ...]]:
     """Return the margin's gradient, None if there is none, and what the model's functions do."""
     leaf, names = batch.images.detach().clone().requires_grad_(), _Names()
-    with torch.enable_grad():
-        with names:
-            logits = batch.model(leaf).float()
-        custom = any(True for _ in custom_functions(logits))
-        if logits.requires_grad:
-            total = margin(logits, batch.labels).sum()
-            gradient = torch.autograd.grad(total, leaf, allow_unused=True)[0]
-        else:
-            gradient = None
+    with torch.enable_grad(), names:
+        logits = batch.model(leaf).float()
+    custom = any(True for _ in custom_functions(logits))
     seen = [what for what, functions in GATES.items() if functions & names.seen]
-    return gradient, (*seen, *(["have gradients of their own"] if custom else []))
+    gates = (*seen, *(["have gradients of their own"] if custom else []))
+    return margin_gradient(logits, batch.labels, leaf), gates
 
 
 class _Names(TorchFunctionMode):

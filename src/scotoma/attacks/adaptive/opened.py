@@ -22,6 +22,7 @@ from scotoma.attacks.bpda import (
     lit,
     straight,
 )
+from scotoma.attacks.core.losses import margin
 
 ZONES = {"hardshrink", "softshrink", "threshold", "clamp", "clip", "hardtanh", "relu6"}
 """Functions that are constant over a range of their input."""
@@ -196,6 +197,15 @@ def _identity(shape: torch.Size) -> Callable[..., Any]:
         return straight(output, inputs[0]) if same else None
 
     return hook
+
+
+@torch.enable_grad()
+def margin_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor | None:
+    """Return the margin's gradient by the images, (n, c, h, w), None if there is none."""
+    if not logits.requires_grad:
+        return None
+    total = margin(logits.float(), labels).sum()
+    return torch.autograd.grad(total, images, allow_unused=True)[0]
 
 
 def open_custom(logits: Tensor) -> None:

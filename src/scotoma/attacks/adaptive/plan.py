@@ -136,15 +136,16 @@ def make_plan(
     shares = [float(each.mean()) for each in successes]
     chosen = _cover(successes)
     gates = [f"functions of the model {what}" for what in seen.gates]
+    pilot = tuple(zip(map(str, views), shares, strict=True))
     if seen.missing and max(shares) <= shares[0]:  # no view leads anywhere
-        return Plan((BLIND,), tuple(named), _named(views, shares), seen)
+        return Plan((BLIND,), tuple(named), pilot, seen)
     gained = chosen[0] and _gains(successes[chosen[0]], successes[0])
     if not named and not gained:
-        return Plan(look=seen, pilot=_named(views, shares))  # gates that hide nothing
+        return Plan(look=seen, pilot=pilot)  # gates that hide nothing
     return Plan(
         tuple(views[number] for number in chosen),
         (*named, *(gates if gained else [])) or (MECHANISMS["hidden"],),
-        _named(views, shares),
+        pilot,
         seen,
     )
 
@@ -226,7 +227,3 @@ def _cover(successes: list[Tensor]) -> list[int]:
         chosen.append(number)
         best = torch.maximum(best, successes[number])
     return chosen
-
-
-def _named(views: list[View], shares: list[float]) -> tuple[tuple[str, float], ...]:
-    return tuple(zip(map(str, views), shares, strict=True))

@@ -9,10 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.opened import Opened, Reach, open_custom, skipping
+from scotoma.attacks.adaptive.opened import Opened, Reach, margin_gradient, open_custom, skipping
 from scotoma.attacks.bpda import StraightThrough, straight
 from scotoma.attacks.core.base import Wrapped
-from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted, PerImage, answer
 from scotoma.attacks.estimated import STEP, Estimating
 from scotoma.models.classifier import votes
@@ -184,18 +183,10 @@ def inner_classifiers(
         right = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
         if not right or float((logits.argmax(1) == labels).float().mean()) < ACCURATE:
             continue
-        if _has_gradient(logits, labels, leaf):
+        gradient = margin_gradient(logits, labels, leaf)
+        if gradient is not None and float(gradient.flatten(1).any(1).float().mean()) > 0.5:
             names.append(name)
     return tuple(names)
-
-
-def _has_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> bool:
-    """Return whether the margin has a gradient by most images."""
-    if not logits.requires_grad:
-        return False
-    total = margin(logits.float(), labels).sum()
-    gradient = torch.autograd.grad(total, images, allow_unused=True)[0]
-    return gradient is not None and float(gradient.flatten(1).any(1).float().mean()) > 0.5
 
 
 def _inside(model: nn.Module, part: nn.Module, images: Tensor, owners: Tensor) -> Tensor:

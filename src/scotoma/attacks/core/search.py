@@ -87,40 +87,17 @@ class Search(Active):
         ask = partial(self.ask, rows=rows)
         return bisected(partial(place, clean, drawn), ask, x, ends, halvings)
 
-    def repeated(self, random: list[Randomness]) -> Search:
-        """Return a fresh search with each image once for each of `random`, one copy after the
-        other."""
-        n, times = len(self), len(random)
+    def repeated(self, forks: list[int]) -> Search:
+        """Return a fresh search with a copy of all images for each of `forks` of their random
+        numbers."""
+        n, times = len(self), len(forks)
         infinity = torch.full((times * n,), torch.inf, device=self.clean.device)
         clean = self.clean.repeat(times, 1, 1, 1)
         rows = torch.arange(n, device=clean.device).repeat(times)
-        streams = _Streams(random, [n] * times)
+        random = self.random.forks(forks)
         oracle, x, reach = self.oracle.select(rows), clean.clone(), infinity.clone()
-        return Search(oracle, streams, clean, x, infinity, reach, self.spent[rows])
+        return Search(oracle, random, clean, x, infinity, reach, self.spent[rows])
 
     def become(self, kind: Callable[..., S], **more: Tensor) -> S:
         """Return the state with the further fields `more`."""
         return kind(**{field.name: getattr(self, field.name) for field in fields(self)}, **more)
-
-
-class _Streams(Randomness):
-    """Random numbers of several copies of images: those of `streams`, for `counts` rows in turn."""
-
-    def __init__(self, streams: list[Randomness], counts: list[int]):
-        kept = [(stream, count) for stream, count in zip(streams, counts, strict=True) if count]
-        self.streams, self.counts = [stream for stream, _ in kept], [count for _, count in kept]
-
-    def fork(self, number: int) -> _Streams:
-        return _Streams([stream.fork(number) for stream in self.streams], self.counts)
-
-    def select(self, keep: Tensor) -> _Streams:
-        parts, first = [], 0
-        for count in self.counts:
-            parts.append(keep[(keep >= first) & (keep < first + count)] - first)
-            first += count
-        streams = [stream.select(part) for stream, part in zip(self.streams, parts, strict=True)]
-        return _Streams(streams, [len(part) for part in parts])
-
-    def uniform(self, like: Tensor) -> Tensor:
-        pairs = zip(self.streams, like.split(self.counts), strict=True)
-        return torch.cat([stream.uniform(part) for stream, part in pairs])
