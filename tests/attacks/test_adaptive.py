@@ -211,6 +211,8 @@ def test_the_network_inside_is_found():
     images, labels = of(model)
     assert inner_classifiers(model, images, labels, 10) == ("network",)
     assert inner_classifiers(digits_model(), images, labels, 10) == ()
+    with torch.no_grad():
+        assert inner_classifiers(model, images, labels, 10) == ("network",)
     labelled = HardLabel(model)  # classifies as well, but has no gradient
     assert inner_classifiers(nn.Sequential(labelled), images, labels, 10) == ("0.network.network",)
 
