@@ -56,13 +56,10 @@ class Randomness:
         return forked
 
     def forks(self, numbers: list[int]) -> Randomness:
-        """Return the streams of `fork(number)` for each number, one copy of the rows after another.
-
-        The numbers must not be empty.
-        """
+        """Return the streams of `fork(number)` for each number, one after the other."""
         forked = object.__new__(Randomness)
-        forked._keys = torch.cat([self.fork(number)._keys for number in numbers])
-        forked._draws = 0
+        keys = [self.fork(number)._keys for number in numbers]
+        forked._keys, forked._draws = torch.cat([self._keys[:0], *keys]), 0
         return forked
 
     def uniform(self, like: Tensor) -> Tensor:
