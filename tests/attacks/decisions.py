@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import torch
-from linear import linear_model, saturated_images
+from linear import clearly_classified, linear_model, saturated_images
 from torch import Tensor, nn
 
-from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.losses import GUARD, fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.utils.random import Randomness
@@ -58,10 +58,7 @@ def problem(
 ) -> tuple[Exact, Tensor, Tensor]:
     """Return a linear model, and images of its classes farther from the boundary than rounding."""
     model, images = Exact(shape, classes, seed), saturated_images(n, shape, seed, share=0.6)
-    logits = model(images)
-    labels = logits.argmax(1)
-    clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
-    return model, images[clear], labels[clear]
+    return model, *clearly_classified(model, images)
 
 
 def _slopes(model: Exact, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

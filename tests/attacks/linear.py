@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from scotoma.attacks.core.losses import GUARD, margin
+from scotoma.attacks.core.nearest import size
+
 
 def linear_model(shape: tuple[int, int, int], classes: int, seed: int = 0) -> nn.Sequential:
     """Random weights and no bias."""
@@ -26,6 +29,30 @@ def saturated_images(
     return torch.where(
         torch.rand(images.shape, generator=generator) < share, images.round(), images
     )
+
+
+def clearly_classified(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images farther from the boundary than rounding, and their classes."""
+    logits = model(images)
+    labels = logits.argmax(1)
+    clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
+    return images[clear], labels[clear]
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """Return the L-inf distance of each image, (n,)."""
+    return size(a - b, "linf")
+
+
+class Undefined(nn.Module):
+    """A model with an undefined derivative at one pixel where it is 0."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) + 0 * images[:, :1, 0, 0].sqrt()
 
 
 def boxed_optimum(model: nn.Sequential, images: Tensor, labels: Tensor) -> Tensor:

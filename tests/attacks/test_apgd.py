@@ -6,7 +6,7 @@ import pytest
 import torch
 from decisions import l2_optimum
 from decisions import problem as exact_problem
-from linear import boxed_optimum, linear_model, saturated_images
+from linear import Undefined, boxed_optimum, distance, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
@@ -24,10 +24,6 @@ SHAPE = (1, 8, 8)
 def problem(n: int, classes: int = 10, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:
     model, images = linear_model(SHAPE, classes, seed), saturated_images(n, SHAPE, seed)
     return model, images, model(images).argmax(1)
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).amax(1)
 
 
 def test_checkpoints_are_the_papers():
@@ -203,17 +199,6 @@ def test_a_constant_model_leaves_images_unchanged(attack: type):
     assert torch.equal(
         attack(Threat("linf", 0.3), steps=10)(model, images, torch.full((4,), 9)), images
     )
-
-
-class Undefined(nn.Module):
-    """A linear model with an undefined derivative at one pixel where it is 0."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) + 0 * images[:, :1, 0, 0].sqrt()
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from linear import boxed_optimum, linear_model, saturated_images
+from linear import boxed_optimum, distance, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
@@ -21,10 +21,6 @@ GREY_LEVEL = 1 / 256
 """The attack's smallest tau: it does not look for perturbations far below it."""
 QUICK = CarliniWagnerLinf("linf", tau_factor=0.6)
 """In fewer, larger steps of tau."""
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).amax(1)
 
 
 def problem(n: int, seed: int = 0) -> tuple[nn.Sequential, Tensor, Tensor]:

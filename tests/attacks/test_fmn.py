@@ -6,14 +6,21 @@ import pytest
 import torch
 from decisions import Exact, l2_optimum
 from decisions import problem as boxed_problem
-from linear import boxed_optimum, linear_model, saturated_images
+from linear import (
+    Undefined,
+    boxed_optimum,
+    clearly_classified,
+    distance,
+    linear_model,
+    saturated_images,
+)
 from minimum_norm import nearest_boundary, open_problem
 from scipy.optimize import minimize
 from torch import Tensor, nn
 from trained import correct_digits, digits_images, digits_model
 
 from scotoma.attacks import make
-from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.losses import GUARD, fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.fmn import FMN, FMNL1, FMNL2, project_l1
@@ -30,14 +37,7 @@ def problem(
 ) -> tuple[nn.Sequential, Tensor, Tensor]:
     """Images further from the boundary than rounding, where distances of 1e-6 mean something."""
     model, images = linear_model(shape, 10, seed), saturated_images(n, shape, seed)
-    logits = model(images)
-    labels = logits.argmax(1)
-    clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
-    return model, images[clear], labels[clear]
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).amax(1)
+    return model, *clearly_classified(model, images)
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -113,17 +113,6 @@ def test_a_constant_model_leaves_images_unchanged():
     layer.weight.zero_()
     layer.bias.copy_(torch.arange(10.0))
     assert torch.equal(FMN("linf")(model, images, torch.full((len(images),), 9)), images)
-
-
-class Undefined(nn.Module):
-    """A linear model with an undefined derivative at one pixel where it is 0."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images) + 0 * images[:, :1, 0, 0].sqrt()
 
 
 def test_undefined_gradients_do_not_spread():

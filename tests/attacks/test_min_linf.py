@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
-from linear import boxed_optimum, linear_model, saturated_images
+from linear import boxed_optimum, clearly_classified, distance, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
-from scotoma.attacks.core.losses import GUARD, fooled, margin
+from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.utils.random import Randomness
 
 
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).amax(1)
-
-
 @pytest.mark.parametrize("seed", range(2))
 def test_comes_within_two_percent_of_the_optimum_of_linear_models(seed: int):
     model, images = linear_model((1, 28, 28), 10, seed), saturated_images(40, (1, 28, 28), seed)
-    logits = model(images)
-    labels = logits.argmax(1)
-    clear = margin(logits, labels) < -100 * GUARD * logits.abs().amax(1)
-    images, labels = images[clear], labels[clear]
+    images, labels = clearly_classified(model, images)
     adversarial = MinLinf("linf")(model, images, labels)
     assert fooled(model(adversarial), labels).all()
     ratio = distance(adversarial, images).double() / boxed_optimum(model, images, labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from linear import boxed_optimum, linear_model, saturated_images
+from linear import boxed_optimum, distance, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
@@ -20,10 +20,6 @@ SHAPE = (1, 8, 8)
 def problem(n: int, classes: int = 10) -> tuple[nn.Sequential, Tensor, Tensor]:
     model, images = linear_model(SHAPE, classes), saturated_images(n, SHAPE)
     return model, images, model(images).argmax(1)
-
-
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).abs().flatten(1).amax(1)
 
 
 @pytest.mark.parametrize(("factor", "succeeds"), [(1.001, True), (0.999, False)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from decisions import l2_optimum, problem
+from decisions import Quantised, l2_optimum, problem
 from linear import boxed_optimum, linear_model, saturated_images
 from torch import Tensor, nn
 from trained import correct_digits, digits_images, digits_model
@@ -18,17 +18,6 @@ from scotoma.attacks.square import Square
 from scotoma.attacks.square_l2 import Masses, pyramids
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
-
-
-class Quantised(nn.Module):
-    """A model that sees 8 grey levels: its gradient is zero everywhere."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model((images * 7).round() / 7)
 
 
 def test_breaks_linear_models_a_little_above_the_optimum_and_never_below():
