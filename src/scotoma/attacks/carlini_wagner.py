@@ -25,8 +25,8 @@ class CarliniWagnerLinf(MinimumNormAttack):
 
     When x' fools the model within tau, tau falls to 0.9 times the distance, and the next solve
     starts from there with the same c. When a solve stalls, c doubles; beyond the largest c the
-    start ends. Each image has its own tau, c and Adam state; one iteration takes all open images
-    through one forward and one backward pass. The nearest fooling iterate is returned.
+    start ends. Each image has its own tau, c and Adam state. An iteration is one forward and one
+    backward pass, and the nearest fooling iterate is returned.
 
     As in Zhang et al. 2019 there are two starts, the image with Gaussian noise and blank grey. The
     second begins at the point nearest to grey in a box a little smaller than the best result's, so

@@ -39,8 +39,8 @@ class CarliniWagnerL2(MinimumNormAttack):
 
     and c is searched: it grows after a solve without a fooling image and falls after one with, by
     `const_factor` until it lies between two values tried, then by their geometric mean. Each image
-    has its own c and Adam state; one iteration takes all open images through one forward and one
-    backward pass. The nearest fooling iterate is returned. Deterministic.
+    has its own c and Adam state. An iteration is one forward and one backward pass, and the nearest
+    fooling iterate is returned. Deterministic.
 
     Five differences from the authors' code, which takes up to 90,000 iterations:
 

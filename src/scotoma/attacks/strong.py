@@ -42,8 +42,8 @@ class Strong(BoundedAttack):
     `min-linf` or `min-l2` gives each image's smallest perturbation. Targeted APGD then attacks
     images that barely withstand eps. In L-inf, random search over squares follows, from the
     smallest perturbation shortened to eps: it crosses the flat steps that training at a large eps
-    leaves (on PGD-trained MNIST models it finds what no gradient does). APGD on the cross-entropy
-    is last: its random starts fool some images that nothing else does.
+    leaves. APGD on the cross-entropy is last: its random starts fool some images that nothing else
+    does.
 
     It looks at the model first (`attacks.adaptive`). Where the exact gradient does not lead it, it
     attacks as `Adapted` does instead; the look takes about 100 passes of 24 images.
@@ -85,7 +85,7 @@ class Strong(BoundedAttack):
             balls.append(Threat(self.norm, self.until))
         attacks = [attack for ball in balls for attack in self._further(ball)]
         # the cross-entropy fools some images that margins do not, where a shift has flattened them
-        attacks += [APGD(ball, restarts=self._restarts) for ball in balls]
+        attacks += [APGD(ball, restarts=self._left(RESTARTS, 1)) for ball in balls]
         for number, attack in enumerate(attacks, start=1):
             eps = attack.threat.eps
             distance = size(adversarial - images, self.norm)
@@ -104,22 +104,14 @@ class Strong(BoundedAttack):
     def scaled(self) -> list[str]:
         """What `share` leaves of the attacks within eps, for a report."""
         return [
-            f"{self._targets} of {TARGETS} targets of APGD",
-            f"{self._queries:,} of {QUERIES:,} queries of random search",
-            f"{self._restarts} of {RESTARTS} random starts of APGD",
+            f"{self._left(TARGETS, FEWEST_TARGETS)} of {TARGETS} targets of APGD",
+            f"{self._left(QUERIES, FEWEST_QUERIES):,} of {QUERIES:,} queries of random search",
+            f"{self._left(RESTARTS, 1)} of {RESTARTS} random starts of APGD",
         ]
 
-    @property
-    def _queries(self) -> int:
-        return max(FEWEST_QUERIES, round(self.share * QUERIES))
-
-    @property
-    def _targets(self) -> int:
-        return max(FEWEST_TARGETS, round(self.share * TARGETS))
-
-    @property
-    def _restarts(self) -> int:
-        return max(1, round(self.share * RESTARTS))
+    def _left(self, passes: int, fewest: int) -> int:
+        """Return what `share` leaves of a number of passes."""
+        return max(fewest, round(self.share * passes))
 
     @property
     def _search(self) -> MinLinf | MinL2:
@@ -128,6 +120,6 @@ class Strong(BoundedAttack):
 
     def _further(self, ball: Threat) -> list[BoundedAttack]:
         """Return the attacks inside a ball that ascend margins."""
-        targeted = APGDT(ball, steps=50, targets=self._targets)
-        squares = Square(ball, queries=self._queries)
+        targeted = APGDT(ball, steps=50, targets=self._left(TARGETS, FEWEST_TARGETS))
+        squares = Square(ball, queries=self._left(QUERIES, FEWEST_QUERIES))
         return [targeted, squares] if ball.norm == "linf" else [targeted]

@@ -35,7 +35,7 @@ class Expected(BoundedAttack):
     """Ascent on the mean margin of several draws in balls of growing size.
 
     No draw ends the search, since one of many fools by luck: a perturbation counts if `SURE` of
-    `CHECKED` fresh draws are wrong. Images without one are returned unchanged.
+    `CHECKED` fresh draws are wrong.
 
     Source: expectation over transformation, Athalye et al. 2018, section 4.2.
 
