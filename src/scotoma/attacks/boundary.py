@@ -57,7 +57,7 @@ class Boundary(Walking):
             a percent of the distance remains.
 
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    >>> Boundary("l2", queries=500)(nn.Flatten(), images, labels).round(decimals=2)
+    >>> Boundary("l2", queries=500)(torch.nn.Flatten(), images, labels).round(decimals=2)
     tensor([[[[0.5000, 0.5000]]]])
     """
 

@@ -56,7 +56,7 @@ class HopSkipJump(Walking):
         sides: sides of the squares over which noise is averaged, odd, in pixels; 1 is white noise.
 
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
-    >>> HopSkipJump("linf", queries=600)(nn.Flatten(), images, labels).round(decimals=2)
+    >>> HopSkipJump("linf", queries=600)(torch.nn.Flatten(), images, labels).round(decimals=2)
     tensor([[[[0.5000, 0.5000]]]])
     """
 
