@@ -190,24 +190,27 @@ def _chosen(result: Tensor, name: str, args: tuple, kwargs: dict) -> Tensor:
     slope = condition.shadow * (_number(yes, condition.shadow) - _number(no, condition.shadow))
     if not result.is_floating_point():
         return _shadowed(result, slope)
-    return _Straight.apply(result, slope.to(result.dtype))  # type: ignore[return-value]
+    return Passing.apply(result, slope.to(result.dtype), None)  # type: ignore[return-value]
 
 
-class _Straight(torch.autograd.Function):
-    """The values of one tensor, with the gradients of two."""
+class Passing(torch.autograd.Function):
+    """The values of one tensor, with its gradient and that of another times a factor."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, slope: Tensor) -> Tensor:
+    def forward(ctx: Any, values: Tensor, slope: Tensor, factor: Tensor | None) -> Tensor:
+        ctx.factor = factor
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor]:
-        return gradient[0], gradient[0]
+    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        scaled = gradient[0] if ctx.factor is None else gradient[0] * ctx.factor
+        return gradient[0], scaled, None
 
 
 def straight(values: Tensor, slope: Tensor) -> Tensor:
     """Return the values of one tensor with the gradient of another."""
-    return _Straight.apply(values.detach(), slope.to(values.dtype).expand_as(values))  # type: ignore[return-value]
+    slope = slope.to(values.dtype).expand_as(values)
+    return Passing.apply(values.detach(), slope, None)  # type: ignore[return-value]
 
 
 def _shadowed(result: Tensor, slope: Tensor) -> Tensor:

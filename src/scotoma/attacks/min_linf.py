@@ -74,24 +74,14 @@ class MinLinf(Restarted[_State]):
         if not len(state):
             return
         state.radius = state.best.clamp(max=self.radius)
-        state.shrink = torch.full_like(
-            state.radius, WIDEST_SHRINK / 2 if loss is margin else FINEST_SHRINK
-        )
+        shrink = WIDEST_SHRINK / 2 if loss is margin else FINEST_SHRINK
+        state.shrink = torch.full_like(state.radius, shrink)
         state.failures = torch.zeros_like(state.radius)
-        state.x = state.clean + (2 * state.random.uniform(state.clean) - 1).mul_(
-            column(state.radius)
-        )
-        state.x.clamp_(0, 1)
-        for step in range(steps + 1):
-            last = step == steps
-            if last:
-                fooled = state.oracle.fooled(state.x)
-                gradient = state.x
-            else:
-                gradient, _, fooled = state.oracle.value_and_grad(state.x, loss)
+        noise = 2 * state.random.uniform(state.clean) - 1
+        state.x = (state.clean + noise.mul_(column(state.radius))).clamp_(0, 1)
+        for step in range(steps):
+            gradient, _, fooled = state.oracle.value_and_grad(state.x, loss)
             self._adapt(state, fooled, adversarial)
-            if last:
-                break
             arrived = state.best < self.until
             if bool(arrived.any()):
                 gradient = gradient[~arrived]
@@ -102,18 +92,14 @@ class MinLinf(Restarted[_State]):
             radius = column(state.radius)
             move = gradient.sign_().mul_(pace * radius).add_(state.x).sub_(state.clean)
             state.x = move.clamp_(-radius, radius).add_(state.clean).clamp_(0, 1)
+        state.keep(state.oracle.fooled(state.x), "linf", adversarial)
 
     @staticmethod
     def _adapt(state: _State, fooled: Tensor, adversarial: Tensor) -> None:
         """Keep what is nearer than before, and adapt the radius."""
-        rows = fooled.nonzero().squeeze(1)
-        distance = (state.x[rows] - state.clean[rows]).abs_().flatten(1).amax(1)
-        closer = distance < state.best[rows]
-        rows, distance = rows[closer], distance[closer]
-        adversarial[state.rows[rows]] = state.x[rows]
-        state.best = state.best.index_copy(0, rows, distance)
-        success = torch.zeros_like(fooled)
-        success[rows] = True
+        before = state.best
+        state.keep(fooled, "linf", adversarial)
+        success = state.best < before
         state.failures = torch.where(success, 0, state.failures + 1)
         stuck = state.failures >= PATIENCE
         state.failures = torch.where(stuck, 0, state.failures)

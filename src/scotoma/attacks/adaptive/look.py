@@ -42,8 +42,16 @@ GATES = {
     "have dead zones": {"hardshrink", "softshrink", "threshold"},
 }
 """What functions do that hide gradients, by names."""
-DEFECTS = ("missing", "random", "batch", "steps", "zero", "unfaithful", "hidden")
-"""Fields of `Look` that speak against the gradient."""
+DEFECTS = {
+    "missing": "the gradient is cut",
+    "random": "answers are random",
+    "batch": "answers depend on the other images of a batch",
+    "steps": "answers change in steps",
+    "zero": "gradients are 0",
+    "unfaithful": "gradients do not predict the change that a small step makes",
+    "hidden": "random search finds what gradients do not",
+}
+"""Fields of `Look` that speak against the gradient, and what reports call them."""
 
 
 @dataclass(frozen=True)

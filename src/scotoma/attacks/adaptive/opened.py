@@ -17,6 +17,7 @@ from scotoma.attacks.bpda import (
     NOT,
     RISING,
     SHAPES,
+    Passing,
     StraightThrough,
     follows,
     lit,
@@ -100,7 +101,7 @@ class Opened(StraightThrough):
             with torch.no_grad():
                 result = func(*args, **kwargs)
             if isinstance(result, Tensor) and result.shape == passing.shape:
-                return _Scaled.apply(result.to(passing.dtype), passing, openness)
+                return Passing.apply(result.to(passing.dtype), passing, openness)
         result = super().__torch_function__(func, types, args, kwargs)
         if isinstance(result, Tensor):
             self._remember(name, result, func, args, kwargs)
@@ -121,7 +122,7 @@ class Opened(StraightThrough):
             else:
                 above, below = (func(first + move, *rest, **kwargs) for move in (half, -half))
                 slope = (above - below) / (2 * half)
-        return _Scaled.apply(result, first, slope)  # type: ignore[return-value]
+        return Passing.apply(result, first, slope)  # type: ignore[return-value]
 
     def _remember(self, name: str, result: Tensor, func: Any, args: tuple, kwargs: dict) -> None:
         """Attach to a result what later gates need of it."""
@@ -166,19 +167,6 @@ def _gate(name: str, args: tuple) -> tuple[Tensor, Tensor | None] | None:
     return None
 
 
-class _Scaled(torch.autograd.Function):
-    """The values of one tensor, with the gradient of another times a factor."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, passing: Tensor, factor: Tensor | None) -> Tensor:
-        ctx.factor = factor
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[None, Tensor, None]:
-        return None, gradient[0] if ctx.factor is None else gradient[0] * ctx.factor, None
-
-
 @contextmanager
 def skipping(model: nn.Module, shape: torch.Size) -> Iterator[None]:
     """Give modules that map images to images of one shape the gradient of the identity."""
@@ -211,7 +199,7 @@ def margin_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor | 
 def open_custom(logits: Tensor) -> None:
     """Let custom autograd functions that return gradient 0 pass on the one that they get."""
     for node in custom_functions(logits):
-        if not type(node).__name__.startswith(("_Scaled", "_Straight")):  # but our own
+        if not type(node).__name__.startswith("Passing"):  # but our own
             node.register_hook(_passed_on)
 
 

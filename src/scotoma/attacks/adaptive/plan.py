@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from scotoma.attacks.adaptive.look import FEWEST, IMAGES, Look, look
+from scotoma.attacks.adaptive.look import DEFECTS, FEWEST, IMAGES, Look, look
 from scotoma.attacks.adaptive.views import View, Viewed, inner_classifiers, root
 from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import margin
@@ -33,17 +33,6 @@ VIEWS = 2
 """Largest number of views in a plan."""
 BLIND = View("estimate", draws=32)
 """The view of a model without any gradient."""
-
-MECHANISMS = {
-    "missing": "the gradient is cut",
-    "random": "answers are random",
-    "batch": "answers depend on the other images of a batch",
-    "steps": "answers change in steps",
-    "zero": "gradients are 0",
-    "unfaithful": "gradients do not predict the change that a small step makes",
-    "hidden": "random search finds what gradients do not",
-}
-"""Defects by the fields of `Look`, as reports name them."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +115,7 @@ def make_plan(
         return Plan(look=seen)
     if is_black_box(root(model)):
         return Plan((BLIND,), ("the model is a black box",), look=seen)
-    named = [text for field, text in MECHANISMS.items() if seen.shows(field)]
+    named = [text for field, text in DEFECTS.items() if seen.shows(field)]
     views = list(_candidates(batch, threat, seen))
     if not named:  # many honest networks compare or detach something without any effect
         views[1:] = _others(batch.fork(2), threat, views)
@@ -144,7 +133,7 @@ def make_plan(
         return Plan(look=seen, pilot=pilot)  # gates that hide nothing
     return Plan(
         tuple(views[number] for number in chosen),
-        (*named, *(gates if gained else [])) or (MECHANISMS["hidden"],),
+        (*named, *(gates if gained else [])) or (DEFECTS["hidden"],),
         pilot,
         seen,
     )
