@@ -13,7 +13,7 @@ from markupsafe import Markup
 from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
 from scotoma.report.templates import render
-from scotoma.results.finding import Figure, Finding, Gallery, Row
+from scotoma.results.finding import Figure, Finding, Gallery
 from scotoma.results.stated import spoken
 from scotoma.results.summary import summarise
 from scotoma.utils.text import humanise, norm_name
@@ -175,14 +175,10 @@ def _section(folder: Path, finding: Finding, drawn: int) -> Section:
 
 def _write_csv(path: Path, figure: Figure, finding: Finding) -> None:
     if isinstance(figure, Gallery):
-        rows: list[Row] = [
-            dict(zip(figure.columns, captions, strict=True)) for captions in figure.captions
-        ]
-        names = figure.columns
+        names, rows = figure.columns, figure.captions
     else:
-        rows = finding.tables[figure.table]
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        table = finding.tables[figure.table]
+        names = list(dict.fromkeys(name for row in table for name in row))
+        rows = [[row.get(name) for name in names] for row in table]
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([row.get(name) for name in names] for row in rows)
+        csv.writer(file, lineterminator="\n").writerows([names, *rows])

@@ -12,6 +12,9 @@ POLICY = "OMP_WAIT_POLICY"
 """Environment variable that OpenMP reads when torch is loaded."""
 BUSY = 0.5
 """Mean number of other running programs from which a machine is busy."""
+LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+"""Mean number of running programs in the last minute before this process, which would count as
+another one later; 0 where it is unknown."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux (cgroup 2) says how much processor time a container has: "200000 100000" is two."""
 
@@ -52,15 +55,6 @@ def sleep_while_waiting() -> None:
     """
     if "torch" not in sys.modules and LOAD_BEFORE > BUSY:
         os.environ.setdefault(POLICY, "PASSIVE")
-
-
-def _load() -> float:
-    """Return the mean number of running programs in the last minute, 0 where it is unknown."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-
-
-LOAD_BEFORE = _load()
-"""The load before this process did anything, which would count as another program later."""
 
 
 @cache
