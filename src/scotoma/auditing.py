@@ -31,9 +31,8 @@ from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import SATURATED, Classifier
 from scotoma.models.diagnosis import scale_note, stop_at_chance
-from scotoma.models.loading import ModelLike, load_model
+from scotoma.models.loading import ModelLike, fitted, load_model, load_pair
 from scotoma.models.modes import leaving_the_model
-from scotoma.models.pairing import fitted, load_pair
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.probes.forecast import WORTH_SAYING, forecast

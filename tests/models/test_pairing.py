@@ -15,7 +15,7 @@ from scotoma.auditing import make_claim
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.data.input import InputSpec
 from scotoma.models.classifier import Classifier
-from scotoma.models.pairing import fitted, load_pair
+from scotoma.models.loading import fitted, load_pair
 from scotoma.utils.errors import InputError
 
 RNG = np.random.default_rng(2)

@@ -133,7 +133,7 @@ def check_taken(request: Request, given: Iterable[str]) -> None:
 
 def _loaded(request: Request) -> tuple[Classifier, Dataset]:
     """Return the model and its images."""
-    from scotoma.models.pairing import load_pair
+    from scotoma.models.loading import load_pair
 
     return load_pair(
         request.model,

@@ -177,7 +177,7 @@ def map_blind_spots(
     images: Images,
 ) -> None:
     """Search for the harmless transform that costs the most robustness, and write the report."""
-    from scotoma.models.pairing import load_pair
+    from scotoma.models.loading import load_pair
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.transforms import TRANSFORMS
 
@@ -220,7 +220,7 @@ def certify(
 ) -> None:
     """Certify a ReLU network by image or a smooth network on average, also after transforms."""
     from scotoma.certificates.wasserstein import is_smooth
-    from scotoma.models.pairing import load_pair
+    from scotoma.models.loading import load_pair
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
@@ -284,7 +284,7 @@ def attack(
     from scotoma.execution.run import Run
     from scotoma.execution.store import write_parquet
     from scotoma.models.diagnosis import stop_at_chance
-    from scotoma.models.pairing import load_pair
+    from scotoma.models.loading import load_pair
     from scotoma.probes.base import load_others
     from scotoma.report.summary import summarise
 

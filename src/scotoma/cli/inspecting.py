@@ -37,7 +37,7 @@ def inspect(
     """Say what a model is and does with a few images, and the first thing to fix."""
     from scotoma.claim import Threat
     from scotoma.models.inspection import inspect as look
-    from scotoma.models.pairing import fitted, load_pair
+    from scotoma.models.loading import fitted, load_pair
 
     size = Threat.parse(threat) if threat else None
     access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}

@@ -195,7 +195,7 @@ def patch(
 ) -> None:
     """Fine-tune a model on its blind spots and report whether they closed or only moved."""
     from scotoma.execution.ranks import ranks
-    from scotoma.models.pairing import fitted, load_pair
+    from scotoma.models.loading import fitted, load_pair
     from scotoma.probes.blindspots.map import BlindSpotMap
     from scotoma.probes.blindspots.patch import patch as close
     from scotoma.probes.blindspots.patch import patched_file

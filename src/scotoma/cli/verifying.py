@@ -32,7 +32,7 @@ def verify(
     from rich.console import Console
     from rich.table import Table
 
-    from scotoma.models.pairing import load_pair
+    from scotoma.models.loading import load_pair
     from scotoma.results.verify import verify as check
 
     if (model is None) != (data is None):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -87,19 +88,14 @@ def _read(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Te
     def keep_input(name: str, _module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         keep(name, next(iter((*args, *kwargs.values()))))
 
-    handles = []
-    try:
+    with ExitStack() as hooks, torch.no_grad():
         for name, part in module.named_modules():
             if layer is None and isinstance(part, nn.Linear):
                 hook = partial(keep_input, name)
-                handles.append(part.register_forward_pre_hook(hook, with_kwargs=True))
+                hooks.enter_context(part.register_forward_pre_hook(hook, with_kwargs=True))
             elif layer is not None and name == layer:
-                handles.append(_watch_output(part, partial(keep, name)))
-        with torch.no_grad():
-            module(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+                hooks.enter_context(_watch_output(part, partial(keep, name)))
+        module(images)
     if not latest:
         nothing = f"layer {layer!r} does not run" if layer else "no nn.Linear layer runs"
         raise InputError(f"{nothing}, so it gives no features; {ELSE}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -170,17 +171,13 @@ def _layers(module: nn.Module, image: Tensor) -> dict[str, int]:
         if isinstance(value, Tensor) and value.ndim and len(value) == 1:
             sizes[name] = value.numel()
 
-    handles = []
     try:
-        for name, part in parts.items():
-            handles.append(part.register_forward_hook(partial(note, name)))
-        with torch.no_grad():
+        with ExitStack() as hooks, torch.no_grad():
+            for name, part in parts.items():
+                hooks.enter_context(part.register_forward_hook(partial(note, name)))
             module(image)
     except RuntimeError:  # TorchScript modules take no hooks
         return {}
-    finally:
-        for handle in handles:
-            handle.remove()
     return dict(list(sizes.items())[-LAYERS:])
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
-from scotoma.models.pairing import fitted
+from scotoma.models.loading import fitted
 from scotoma.results.verify import tables
 from scotoma.results.verify.evaluation import Evaluation
 from scotoma.results.verify.folder import Check, Folder
