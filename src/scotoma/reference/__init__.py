@@ -17,26 +17,14 @@ from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.reference.recipe import Reference
-from scotoma.reference.table import FEW, REFERENCES, SEEDED, SEEDS
+from scotoma.reference.table import FEW as FEW
+from scotoma.reference.table import REFERENCES
+from scotoma.reference.table import SEEDED as SEEDED
+from scotoma.reference.table import SEEDS as SEEDS
 from scotoma.utils.cache import cache
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
 from scotoma.utils.registry import nearest
-
-__all__ = [
-    "FEW",
-    "REFERENCES",
-    "SEEDED",
-    "SEEDS",
-    "ZOO",
-    "Reference",
-    "fetch",
-    "find",
-    "missing",
-    "recipe_of",
-    "reference",
-    "seconds_to_train",
-]
 
 ZOO = Path(__file__).parents[3] / "zoo"
 """Folder of trained models in a checkout of the repository; an installed package has none."""
