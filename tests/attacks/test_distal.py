@@ -18,7 +18,7 @@ from scotoma.attacks.core.gradient import with_gradient
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.distal import Distal, Posterior
 from scotoma.attacks.estimated import Estimated
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.utils.errors import InputError

@@ -11,7 +11,7 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
 from scotoma.attacks.refine import Refined
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.utils.random import Randomness
 
 

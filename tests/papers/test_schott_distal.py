@@ -18,8 +18,8 @@ from scotoma.attacks.distal import Distal, Posterior
 from scotoma.auditing import make_claim
 from scotoma.execution.run import Run
 from scotoma.models import ARCHITECTURES, synthesis
-from scotoma.models.binarise import Binarise
 from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.layers import Binarise
 from scotoma.models.nearest_neighbour import NearestNeighbour
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs

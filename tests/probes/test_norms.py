@@ -18,7 +18,7 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs

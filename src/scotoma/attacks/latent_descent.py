@@ -15,7 +15,7 @@ from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import bisected, column
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, Synthesis, inside
 from scotoma.utils.errors import InputError
 

@@ -1,11 +1,12 @@
-"""Sequences of named layers, and the smallest images that they take."""
+"""Layers and sequences of named layers, and the smallest images that they take."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from scotoma.utils.errors import InputError
 
@@ -13,6 +14,23 @@ Shape = tuple[int, int, int]
 """Channels, height and width of images."""
 NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.MaxPool2d: "pool", nn.Linear: "fc"}
 """Names of layers, where they are not the class in lower case."""
+
+
+class Binarise(nn.Module):
+    """Sets pixels from `threshold` on to 1 and all others to 0.
+
+    An L-inf perturbation has an effect only if it crosses the threshold. No gradient passes, so
+    attacks that follow one need BPDA.
+    """
+
+    gradient: ClassVar = "bpda"
+
+    def __init__(self, threshold: float = 0.5):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images >= self.threshold).to(images.dtype)
 
 
 def sequence(*layers: nn.Module) -> nn.Sequential:

@@ -11,8 +11,7 @@ from itertools import chain, pairwise
 
 from torch import nn
 
-from scotoma.models.binarise import Binarise
-from scotoma.models.layers import Shape, at_least, convolution, sequence
+from scotoma.models.layers import Binarise, Shape, at_least, convolution, sequence
 
 FILTERS = ((20, 5, 1), (70, 4, 2), (256, 3, 2))
 """Channels, window and stride of the convolutions of `cnn`; a dense layer follows."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.models.binarise import Binarise
 from scotoma.models.decoders import CACHED, Decoders
+from scotoma.models.layers import Binarise
 from scotoma.models.vae import LATENT, ClassVAEs
 
 DROPPED = 0.1

@@ -19,7 +19,7 @@ from scotoma.execution.fingerprint import describe
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import UNIT, shuffled
 from scotoma.metrics.neighbours import nearest_distance
-from scotoma.models.binarise import Binarise
+from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
 from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.figures import bars
