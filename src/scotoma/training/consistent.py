@@ -12,6 +12,7 @@ from torch.nn import Module
 from scotoma.claim import Threat
 from scotoma.training.pgd import PGDTraining
 from scotoma.training.transformed import ComposedTraining
+from scotoma.transforms.composition import Composition
 from scotoma.transforms.scale_shift import ScaleShift
 
 
@@ -46,7 +47,7 @@ class ConsistentTraining(ComposedTraining):
     ) -> Tensor:
         pairs, order = [], []
         for number, rows in enumerate(torch.arange(len(images)).chunk(self.groups)):
-            changes = [self.change(generator), self.change(generator)]
+            changes: list[ScaleShift | Composition] = [self.change(generator) for _ in range(2)]
             if not number:
                 changes[0] = ScaleShift(1.0, 0.0)
             ends = []

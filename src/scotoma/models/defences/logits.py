@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import numpy as np
 import scipy.linalg
 import torch
 import torch.nn.functional as F
@@ -131,7 +130,7 @@ def hadamard(size: int) -> Tensor:
     >>> hadamard(2).tolist()
     [[1.0, 1.0], [1.0, -1.0]]
     """
-    return torch.from_numpy(scipy.linalg.hadamard(size, np.float32))
+    return torch.from_numpy(scipy.linalg.hadamard(size)).float()
 
 
 class ErrorCorrectingCode(Defence):
