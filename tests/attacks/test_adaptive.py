@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from trained import digits_images, digits_model
 
+from scotoma.attacks.adaptive import expected
 from scotoma.attacks.adaptive.adapted import Adapted
 from scotoma.attacks.adaptive.expected import Expected
 from scotoma.attacks.adaptive.look import Look, look
@@ -232,6 +233,25 @@ def test_random_answers_are_judged_by_most_draws():
     assert (wrong[moved] > 0.5).float().mean() > 0.85
     unmoved = torch.stack([model(images).argmax(1) != labels for _ in range(64)]).float().mean(0)
     assert (unmoved <= 0.5).all()
+
+
+def test_images_that_withstand_the_mean_of_draws_are_attacked_again(monkeypatch):
+    images, labels = of(digits_model(), 24)
+    view, found, spent = View(draws=8, random=True), [], []
+    for again in (0, 2):
+        monkeypatch.setattr(expected, "AGAIN", again)
+        torch.manual_seed(0)
+        noisy = Before(lambda images: images + 0.1 * torch.randn_like(images))
+        counted = Counted(noisy, len(images), images.device)
+        stream = random_numbers(images)
+        adversarial = Expected("linf:0.15", view, 8)(counted, images, labels, generator=stream)
+        sizes = size(adversarial - images, "linf")
+        found.append((sizes > 0) & (sizes <= 0.15 + TOLERANCE))
+        spent.append(counted.forwards)
+    once, twice = found
+    assert 0 < once.sum() <= twice.sum() < len(images)
+    assert (spent[1][once] == spent[0][once]).float().mean() > 0.8
+    assert (spent[1][~twice] > 1.5 * spent[0][~twice]).all()
 
 
 def test_what_depends_on_the_batch_is_seen():
