@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +83,11 @@ class CarliniWagnerLinf(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
-        state = self._first_start(Oracle(model, labels), images, random)
-        state.drop(state.oracle.fooled(images))
+        one = images.new_ones(len(images))
+        first = {"tau": self.initial_tau * one, "const": self.initial_const * one}
+        state = _State.begin(model, images, labels, **first, second=one < 0)
+        noise = self.noise * random.select(state.rows).normal(state.clean)
+        state.x.add_(noise).clamp_(0, 1)
         while len(state):
             gradient, lead, fooled = state.oracle.value_and_grad(state.x, hinge)
             delta = state.x - state.clean
@@ -102,23 +105,6 @@ class CarliniWagnerLinf(MinimumNormAttack):
             self._step(state, signs.addcmul_(column(state.const), gradient, value=-1))
             self._next_start(state)
         return adversarial
-
-    def _first_start(self, oracle: Oracle, images: Tensor, random: Randomness) -> _State:
-        one = images.new_ones(len(images))
-        return _State(
-            oracle,
-            clean=images,
-            x=(images + self.noise * random.normal(images)).clamp_(0, 1),
-            mean=torch.zeros_like(images),
-            square=torch.zeros_like(images),
-            tau=self.initial_tau * one,
-            const=self.initial_const * one,
-            best=math.inf * one,
-            lowest=math.inf * one,
-            idle=0 * one,
-            age=0 * one,
-            second=one < 0,
-        )
 
     def _raise_const(self, state: _State, lost: Tensor, gradient: Tensor, fooled: Tensor) -> None:
         """Raise c for the images at the indices `lost`."""
@@ -164,6 +150,11 @@ class Solve(Descent):
     """iterations since"""
     age: Tensor
     """iterations of this solve"""
+
+    @classmethod
+    def at(cls, oracle: Oracle, images: Tensor, **more: Any) -> Self:
+        one = images.new_ones(len(images))
+        return super().at(oracle, images, lowest=math.inf * one, idle=0 * one, age=0 * one, **more)
 
     def stalled(self, loss: Tensor, tolerance: float, patience: int, iterations: int) -> Tensor:
         """Note the loss, (n,), and return which solves have ended."""

@@ -108,19 +108,12 @@ class CarliniWagnerL2(MinimumNormAttack):
         steepness = size(inwards(gradient, images), "l2")
         one = images.new_ones(len(images))
         const = 2 * (-margin / steepness).clamp_min(NEAREST) / steepness
-        state = _State(
+        state = _State.at(
             oracle,
-            clean=images,
-            x=images.clone(),
-            best=math.inf * one,
-            mean=torch.zeros_like(images),
-            square=torch.zeros_like(images),
+            images,
             const=const.clamp_(max=LARGEST_CONST),
             low=0 * one,
             high=math.inf * one,
-            lowest=math.inf * one,
-            idle=0 * one,
-            age=0 * one,
             number=0 * one,
             solved=one < 0,
         )

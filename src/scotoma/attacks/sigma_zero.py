@@ -64,9 +64,8 @@ class SigmaZero(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
-        mean, square = torch.zeros_like(images), torch.zeros_like(images)
         tau = torch.full((len(images),), self.threshold, device=images.device)
-        state = _State.begin(model, images, labels, mean=mean, square=square, tau=tau)
+        state = _State.begin(model, images, labels, tau=tau)
         for step in range(self.steps if len(state) else 0):
             rate = cosine(self.rate, step / max(self.steps - 1, 1))
             gradient, _, fooled = state.oracle.value_and_grad(state.x, hinge)

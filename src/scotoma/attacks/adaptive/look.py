@@ -97,7 +97,7 @@ class Look:
 
 
 def look(batch: Batch, threat: Threat) -> Look:
-    """Look at a model on up to `IMAGES` correctly classified images, in about 100 passes an image.
+    """Look at a model on a few correctly classified images, in about 100 passes an image.
 
     `threat` is that of the two attacks that are compared.
     """

@@ -119,10 +119,15 @@ class Nearest(Active):
     """smallest fooling distance, (n,), infinite before the first"""
 
     @classmethod
-    def begin(cls, model: nn.Module, images: Tensor, labels: Tensor, **more: Any) -> Self:
-        """Return the state of the images that the model classifies correctly; `more` are fields."""
+    def at(cls, oracle: Oracle, images: Tensor, **more: Any) -> Self:
+        """Return the state before the first step; `more` are further fields."""
         nothing = torch.full((len(images),), torch.inf, device=images.device)
-        state = cls(Oracle(model, labels), images, images.clone(), nothing, **more)
+        return cls(oracle, images, images.clone(), nothing, **more)
+
+    @classmethod
+    def begin(cls, model: nn.Module, images: Tensor, labels: Tensor, **more: Any) -> Self:
+        """Return the state `at` the images that the model classifies correctly."""
+        state = cls.at(Oracle(model, labels), images, **more)
         state.drop(state.oracle.fooled(images))
         return state
 
@@ -147,6 +152,11 @@ class Descent(Nearest):
     """first moment"""
     square: Tensor
     """second moment"""
+
+    @classmethod
+    def at(cls, oracle: Oracle, images: Tensor, **more: Any) -> Self:
+        moments = {name: torch.zeros_like(images) for name in ("mean", "square")}
+        return super().at(oracle, images, **moments, **more)
 
     def descend(self, gradient: Tensor, rate: Tensor | float) -> None:
         """Take one step inside [0, 1]; `rate` corrects the moments for their start at 0."""
