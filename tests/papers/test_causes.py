@@ -36,7 +36,7 @@ class Pair(Compared):
     title = "Two networks"
     source = "nowhere"
     about = "network"
-    groups = {"trained": ("digits-pgd",), "both": ("digits-pgd", "digits-other")}
+    trainings = {"trained": ("digits-pgd",), "both": ("digits-pgd", "digits-other")}
     checks = Shift.checks
 
 
@@ -57,7 +57,7 @@ def test_rates_are_over_the_networks_of_a_group(context, digits):
     success = by["trained", "success at 0.9, 0.05"]
     assert success["ours"] == pytest.approx(float(fell.to_numpy().mean()), abs=1e-5)
     assert success["low"] <= success["ours"] <= success["high"]
-    robust = [by[group, "robust accuracy"]["ours"] for group in Pair.groups]
+    robust = [by[group, "robust accuracy"]["ours"] for group in Pair.trainings]
     assert robust[1] < robust[0], "the untrained network has hardly any"
     assert by["both", "accuracy"]["n"] == 2 * LIMIT
     assert finding.tables[SUMMARY][0]["success_at_0.9_0.05"] == pytest.approx(success["ours"])
@@ -78,7 +78,7 @@ def group(success: float, networks: int = 3, n: int = 200, robust: float = 0.9) 
 def test_scarcity_is_decided_beyond_chance():
     falling, rising = (0.9, 0.8, 0.7, 0.5, 0.3), (0.1, 0.2, 0.3, 0.5, 0.9)
     for rates, outcome in {falling: "agrees", rising: "contradicts"}.items():
-        groups = dict(zip(Scarcity.groups, map(group, rates), strict=True))
+        groups = dict(zip(Scarcity.trainings, map(group, rates), strict=True))
         checks = list(Scarcity().checks(groups, 200))
         robust = [check.outcome for check in checks if "robust" in check.claim]
         spots = [check.outcome for check in checks if "success" in check.claim]
@@ -87,7 +87,7 @@ def test_scarcity_is_decided_beyond_chance():
 
 
 def test_a_training_has_to_halve_the_success():
-    made = zip(Threshold.groups, (group(0.9), group(0.2, 2), group(0.7, 2)), strict=True)
+    made = zip(Threshold.trainings, (group(0.9), group(0.2, 2), group(0.7, 2)), strict=True)
     assert [c.outcome for c in Threshold().checks(dict(made), 200)] == ["agrees", "contradicts"]
 
 

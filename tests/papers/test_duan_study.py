@@ -215,7 +215,7 @@ def test_the_study(context, tmp_path, capsys):
 
 def test_seeds_are_compared_claim_by_claim(context):
     class TinySeeds(Seeds):
-        seeds = {"seed 0": Tiny.trainings, "seed 1": Tiny.trainings | {"0.1": "tiny-early"}}
+        trainings = {"seed 0": Tiny.trainings, "seed 1": Tiny.trainings | {"0.1": "tiny-early"}}
 
     with context() as here:
         rows, finding = TinySeeds().measure(here, "seeds")
@@ -223,13 +223,13 @@ def test_seeds_are_compared_claim_by_claim(context):
     checks = finding.tables["checks"]
     by = {
         seed: [line["outcome"] for line in checks if line["seed"] == seed]
-        for seed in TinySeeds.seeds
+        for seed in TinySeeds.trainings
     }
     assert len(by["seed 0"]) == len(by["seed 1"]) == len(single.tables["checks"])
     pairs = list(zip(*by.values(), strict=True))
     assert finding.numbers["alike"] == sum(a == b for a, b in pairs)
     assert finding.numbers["turned"] == sum({a, b} == {"agrees", "contradicts"} for a, b in pairs)
-    assert {line["seed"] for line in rows} == set(TinySeeds.seeds)
+    assert {line["seed"] for line in rows} == set(TinySeeds.trainings)
     assert len(finding.tables[SUMMARY]) == 4
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
+import numpy as np
 import polars as pl
 
 from scotoma.claim import Claim, Threat
@@ -24,7 +25,7 @@ from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
-from scotoma.utils.stats import Estimate, Rate, finite, rate
+from scotoma.utils.stats import Estimate, finite
 
 SUMMARY = "summary"
 """Name of the table that is printed in place of an item's rows, if the item has one."""
@@ -209,18 +210,27 @@ class Item(ABC):
 
 
 class Comparison(Item):
-    """An item that measures several reference models in the same way."""
+    """An item that measures several reference models, or groups of them, in the same way."""
 
-    trainings: dict[str, str]
-    """Reference models by their names in the tables."""
+    trainings: Mapping[Any, Any]
+    """Reference models by their names in the tables; a group is a tuple or again a mapping."""
 
     @property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(self.trainings.values())
+        return tuple(_names(self.trainings))
 
-    def each(self, context: Context, work: Callable[[Context, str], R]) -> dict[str, R]:
-        """Return what `work` measures of each model, by its name in the tables."""
-        return context.each(self.title, self.trainings, lambda model: work(context, model))
+    def each(self, context: Context, work: Callable[[Context, Any], R]) -> dict[Any, R]:
+        """Return what `work` measures of each model or group, by its name in the tables."""
+        return context.each(self.title, self.trainings, lambda models: work(context, models))
+
+
+def _names(models: Any) -> Iterator[str]:
+    """Return the names of a model, of a tuple of models or of a mapping to models."""
+    if isinstance(models, str):
+        yield models
+    else:
+        for each in models.values() if isinstance(models, Mapping) else models:
+            yield from _names(each)
 
 
 def lines(measured: Mapping[K, V], of: Callable[[K, V], Row | list[Row]]) -> list[Row]:
@@ -262,9 +272,9 @@ def number(numbers: Row, name: str, n: int) -> Measured:
     return Estimate(value, low, high, n)
 
 
-def accuracy(frame: pl.DataFrame) -> Rate:
-    """Return the accuracy before any attack, from records or predictions."""
-    return rate((frame["prediction"] == frame["label"]).to_numpy())
+def correct(frame: pl.DataFrame) -> np.ndarray:
+    """Return which images of records or predictions are correct before any attack, bool (n,)."""
+    return (frame["prediction"] == frame["label"]).to_numpy()
 
 
 def agreement(rows: list[Row]) -> dict[str, int]:

@@ -23,10 +23,10 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import POINTS
 from scotoma.papers.duan2023 import published
-from scotoma.papers.item import Context, accuracy
+from scotoma.papers.item import Context, correct
 from scotoma.probes.inequality.measurements import Measures, moments
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import Rate
+from scotoma.utils.stats import Rate, rate
 
 UNIT = 50
 """Images that are examined together; an item that is stopped loses at most these."""
@@ -124,7 +124,7 @@ class Measured:
     @property
     def accuracy(self) -> Rate:
         """Accuracy on all test images."""
-        return accuracy(self.run.predictions())
+        return rate(correct(self.run.predictions()))
 
     @property
     def middle(self) -> int:
@@ -173,10 +173,9 @@ def common(context: Context, models: tuple[str, ...], n: int = published.IMAGES)
 
     Raises `InputError` if there are none.
     """
-    frames = [context.run(model).predictions() for model in models]
-    correct = np.all([(each["prediction"] == each["label"]).to_numpy() for each in frames], axis=0)
-    order = shuffled(len(correct), context.seed)
-    chosen = order[torch.from_numpy(correct)[order]][: min(context.limit or n, n)]
+    by_all = np.all([correct(context.run(model).predictions()) for model in models], axis=0)
+    order = shuffled(len(by_all), context.seed)
+    chosen = order[torch.from_numpy(by_all)[order]][: min(context.limit or n, n)]
     if not len(chosen):
         raise InputError(
             f"no test image is classified correctly by all of {', '.join(models)}: there is "
@@ -215,12 +214,9 @@ def measure(
     return measured
 
 
-def withstood(
-    context: Context, model: str, threat: Threat, n: int = published.IMAGES
-) -> np.ndarray:
+def withstood(context: Context, model: str, threat: Threat) -> np.ndarray:
     """Return which random test images a model classifies correctly under attack, bool (n,)."""
     attack = make(context.attack or ATTACK, threat)
-    drawn = context.drawn(model, min(context.limit or n, n))
+    drawn = context.drawn(model, min(context.limit or published.IMAGES, published.IMAGES))
     records = drawn.attack(attack, what=f"  attacking {model}").sort("index")
-    correct = (records["prediction"] == records["label"]).to_numpy()
-    return correct & ~fallen(records, threat.eps, threat.norm)
+    return correct(records) & ~fallen(records, threat.eps, threat.norm)

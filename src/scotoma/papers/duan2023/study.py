@@ -19,7 +19,7 @@ from scotoma.papers.duan2023.claims import squares
 from scotoma.papers.duan2023.examination import Measured, Models, measure
 from scotoma.papers.duan2023.pictures import pictures
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Comparison, Context, Item, agreement, cells, lines, ours, row
+from scotoma.papers.item import Comparison, Context, agreement, cells, lines, ours, row
 from scotoma.reference import SEEDED, recipe_of
 from scotoma.results.finding import Curve, Finding, Row
 from scotoma.utils.stats import Rate, mean, median, rate
@@ -101,23 +101,19 @@ class Digits(Study):
     trainings = {"natural": "digits-natural"} | {f"0.{i}": f"digits-pgd-0{i}" for i in (1, 2, 3)}
 
 
-class Seeds(Item):
+class Seeds(Comparison):
     """The claims on the digits by the seed of the training."""
 
     title = "Inequality of attribution on the embedded digits, by seed of the training"
     source = Digits.source
-    seeds: dict[str, dict[str, str]] = {
+    trainings = {
         f"seed {seed}": {eps: f"{model}{end}" for eps, model in Digits.trainings.items()}
         for seed, end in SEEDED.items()
     }
     """Reference models by seed and size."""
 
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(model for of_seed in self.seeds.values() for model in of_seed.values())
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        measured = context.each(self.title, self.seeds, lambda of: measure(context, of))
+        measured = self.each(context, measure)
         each = {seed: claims.of_sweep(models) for seed, models in measured.items()}
         every = {(seed, eps): m for seed, of in measured.items() for eps, m in of.items()}
         checks = [

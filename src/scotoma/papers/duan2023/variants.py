@@ -17,7 +17,7 @@ from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
 from scotoma.papers.duan2023.study import COMPARED, how, noised, summary
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Comparison, Context, Item, cells, lines, ours, row
+from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Estimate, mean, rate
@@ -159,29 +159,19 @@ class Trained:
         return [name for name in self.models if name not in (NATURAL, PLAIN)]
 
 
-class Remedies(Item):
+class Remedies(Comparison):
     """Inequality, errors and robust accuracy after Cutout and distillation, and after plain PGD."""
 
     title = "Cutout and input gradient distillation beside plain PGD training"
     source = "Duan et al. 2023, appendix on Cutout; Dong et al. 2023 (arXiv 2305.09305)"
-    trainings: dict[str, dict[str, str]] = {
+    trainings = {
         data: {name: f"{prefix}-{end}" for name, end in ENDS.items()}
         for data, prefix in {"digits": "digits", "MNIST": "mnist-small"}.items()
     }
     """Reference models by data and training, all but natural training at one size."""
 
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(model for models in self.trainings.values() for model in models.values())
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        def train(models: dict[str, str]) -> Trained:
-            threat = Threat.parse(recipe_of(models[PLAIN]).threat)
-            known = measure(context, models)
-            robust = {name: withstood(context, model, threat) for name, model in models.items()}
-            return Trained(known, robust, threat)
-
-        measured = context.each(self.title, self.trainings, train)
+        measured = self.each(context, measure_trainings)
         every = {(data, each): of for data, of in measured.items() for each in of.models}
         checks = [check for data, of in measured.items() for check in of_trained(data, of)]
         n = {f"n_{data}": len(of.models[PLAIN]) for data, of in measured.items()}
@@ -215,6 +205,14 @@ class Remedies(Item):
             figures=(bars("remedies", caption, series, "accuracy, Gini coefficient or error"),),
         )
         return lines(every, _rows), finding
+
+
+def measure_trainings(context: Context, models: dict[str, str]) -> Trained:
+    """Measure the models of one data set, by training."""
+    threat = Threat.parse(recipe_of(models[PLAIN]).threat)
+    known = measure(context, models)
+    robust = {name: withstood(context, model, threat) for name, model in models.items()}
+    return Trained(known, robust, threat)
 
 
 def of_trained(data: str, trained: Trained) -> Iterator[Check]:

@@ -24,6 +24,7 @@ from scotoma.attacks.transfer import craft
 from scotoma.claim import Threat
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
+from scotoma.papers.item import correct
 from scotoma.probes.norms.analysis import NormAnalysis, Tried
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.ledger import Ledger
@@ -201,14 +202,13 @@ def decisions_nearer(read: NormAnalysis, own: tuple[Tried, ...]) -> Rate:
 
     Images are those of the records of `own`, all of them the same.
     """
-    index = own[0].records.select("index")
+    records = own[0].records
+    index = records.select("index")
     decisions = (
         replace(each, records=index.join(each.records, on="index", maintain_order="left"))
         for each in read.tried
         if each.kind == "decision"
     )
-    records = own[0].records
-    correct = (records["prediction"] == records["label"]).to_numpy()
-    nearer = replace(read, tried=(*own, *decisions), correct=correct).decision_nearer
+    nearer = replace(read, tried=(*own, *decisions), correct=correct(records)).decision_nearer
     assert nearer is not None
     return nearer

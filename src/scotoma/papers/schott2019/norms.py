@@ -14,7 +14,7 @@ from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Context, agreement, cells, lines, ours, row
+from scotoma.papers.item import Context, agreement, cells, correct, lines, ours, row
 from scotoma.papers.schott2019 import MODELS, Study, authors, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
@@ -213,8 +213,7 @@ def _scores(model: str, each: Measured) -> list[Row]:
         index = tried[0].records.select("index")
         for by in (*each.own[norm], *tried):
             records = index.join(by.records, on="index", maintain_order="left")
-            wrong = (records["prediction"] != records["label"]).to_numpy()
-            distances = np.where(wrong, 0.0, records[norm].to_numpy())
+            distances = np.where(correct(records), records[norm].to_numpy(), 0.0)
             line = cells(model=model, norm=norm, attack=by.name, median=median(distances))
             rows.append(line | {"n": len(distances)})
     return rows

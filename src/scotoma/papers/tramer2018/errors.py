@@ -20,7 +20,7 @@ from scotoma.execution.fingerprint import describe
 from scotoma.execution.records import EXAMPLE
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
-from scotoma.papers.item import Context
+from scotoma.papers.item import Context, correct
 from scotoma.papers.tramer2018 import drawn
 from scotoma.probes.base import Settings
 from scotoma.reference import recipe_of
@@ -160,7 +160,7 @@ def white_box(
         name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
         for name, make in chosen.items()
     }
-    return (clean["prediction"] != clean["label"]).to_numpy(), own
+    return ~correct(clean), own
 
 
 def transfer(

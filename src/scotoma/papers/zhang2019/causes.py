@@ -23,7 +23,7 @@ from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, Measured, decided, of_resamples
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Context, Item, cells, lines, ours
+from scotoma.papers.item import Comparison, Context, cells, correct, lines, ours
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
@@ -118,20 +118,16 @@ def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int
     return decided(claim, {"where": where}, sides, of_resamples(first - second, n))
 
 
-class Compared(Item):
+class Compared(Comparison):
     """Groups of networks under contrast shifts."""
 
-    groups: dict[str, tuple[str, ...]]
+    trainings: dict[str, tuple[str, ...]]
     """Reference models by what they have in common."""
     about: str
     """What the groups differ in."""
 
-    @property
-    def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(model for group in self.groups.values() for model in group)
-
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        groups = context.each(self.title, self.groups, lambda names: self._group(context, names))
+        groups = self.each(context, self._group)
         shown = {group: each.measures() for group, each in groups.items()}
         n = min(each.correct[BASE].shape[1] for each in groups.values())
         caption = (
@@ -153,7 +149,7 @@ class Compared(Item):
             self._headline(shown),
             f"Attack: {context.attack or ATTACK}, on the same {n} test images for all networks. "
             "Success is the share of correctly classified images with an adversarial image within "
-            f"alpha·eps. A group has up to {max(map(len, self.groups.values()))} networks.",
+            f"alpha·eps. A group has up to {max(map(len, self.trainings.values()))} networks.",
             "The paper has no such table.",
             rule=RULE,
             numbers={"n": n},
@@ -177,7 +173,7 @@ class Compared(Item):
     def _responses(self, context: Context) -> list[Row]:
         """Return the response of the first layer against the background level."""
         rows: list[Row] = []
-        for group, names in self.groups.items():
+        for group, names in self.trainings.items():
             modules = [context.model(model).module for model in names]
             each = [response(module) for module in modules if rectified(module)]
             for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
@@ -195,7 +191,7 @@ class Compared(Item):
         return Group(correct, broken, {f: facts[f].to_numpy() for f in facts.columns}, context.seed)
 
     def _summary(self, group: str, each: dict[str, Measured]) -> Row:
-        way = recipe_of(self.groups[group][0])
+        way = recipe_of(self.trainings[group][0])
         line: Row = {"model": group, "recipe": way.recipe, "arch": way.arch, "threat": way.threat}
         return line | cells(**{column(measure): value for measure, value in each.items()})
 
@@ -223,8 +219,7 @@ def attacked(context: Context, run: Run, place: Place) -> tuple[np.ndarray, np.n
     attack = Settings(context.attack or ATTACK).make_attack(threat, until=size)
     what = f"  {run.claim.model.name} at {name(place)}"
     records = run.attack(attack, contrast_shift(*place), what)
-    correct = (records["prediction"] == records["label"]).to_numpy()
-    return correct, rec.fallen(records, size, threat.norm)
+    return correct(records), rec.fallen(records, size, threat.norm)
 
 
 class Scarcity(Compared):
@@ -233,7 +228,7 @@ class Scarcity(Compared):
     title = "Robustness and blind spots against the number of training images"
     source = "Zhang et al. 2019, section 4.3, the cause that the paper names"
     about = "number of training images"
-    groups = {f"{k},000 images": tuple(f"mnist-{k}k-{seed}" for seed in SEEDS) for k in FEW}
+    trainings = {f"{k},000 images": tuple(f"mnist-{k}k-{seed}" for seed in SEEDS) for k in FEW}
 
     def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
         fewest, *_, most = groups
@@ -279,7 +274,7 @@ class Threshold(Compared):
     title = "First-layer thresholds, and trainings that may remove the blind spot"
     source = "Zhang et al. 2019, section 4.4, the cause that this project suspects"
     about = "training"
-    groups = {
+    trainings = {
         "as it is": tuple(f"mnist-60k-{seed}" for seed in SEEDS),
         **{
             f"with {change}": tuple(f"mnist-60k-{change}-{seed}" for seed in SEEDS[:1])
@@ -329,7 +324,7 @@ class Shift(Compared):
     title = "Contrast shifts by eps of training, recipe and architecture"
     source = "Zhang et al. 2019, Table 2, for other networks"
     about = "network"
-    groups = {
+    trainings = {
         model: (model,)
         for model in (
             *(f"mnist-small-pgd-0{tenths}" for tenths in (1, 2, 3)),

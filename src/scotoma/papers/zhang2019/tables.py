@@ -13,7 +13,7 @@ import numpy as np
 from scotoma.execution import records as rec
 from scotoma.papers.checks import APART, Check, Measured, apart, more_errors, within
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, accuracy, agreement, cells, lines, number, row
+from scotoma.papers.item import Context, Item, agreement, cells, correct, lines, number, row
 from scotoma.papers.zhang2019 import how, images, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.blindspots.transformed import contrast_shift
@@ -90,7 +90,7 @@ class Table1(Item):
         return {
             DIVERGENCE: (number(numbers, "kl", n), divergence),
             "success": (rate(broken), success),
-            "accuracy": (accuracy(run.predictions()), clean),
+            "accuracy": (rate(correct(run.predictions())), clean),
             **{measure: (number(numbers, key, n), None) for measure, key in BEYOND.items()},
         }
 
@@ -176,9 +176,7 @@ class Grid(Item):
         what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
         records = attacked.attack(attack, transform, what)
         rates = (rate(rec.successes(records, size, "linf")) for size in (threat.eps, until))
-        predictions = run.predictions(transform)
-        correct = (predictions["prediction"] == predictions["label"]).to_numpy()
-        return Attacked(cell, threat.eps, correct, *rates)
+        return Attacked(cell, threat.eps, correct(run.predictions(transform)), *rates)
 
     @staticmethod
     def _rows(cell: Attacked, data: str) -> list[Row]:
