@@ -26,9 +26,7 @@ from scotoma.papers.duan2023.examination import (
     NOISED,
     channels,
     common,
-    counts,
     measure,
-    middle,
     withstood,
 )
 from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Seeds, Study, size
@@ -117,6 +115,8 @@ def test_what_is_measured_is_what_maps_noise_and_squares_give(context, digits):
         each.frame["index"].to_list() == found["natural"].frame["index"].to_list() == index.tolist()
     )
     assert len(each) == LIMIT
+    assert each.counts == each.examination.noises[0].counts
+    assert each.middle in each.counts
     images, labels = digits.test.images(index), digits.test.labels[index]
     for model in found.values():
         with torch.no_grad():
@@ -333,8 +333,7 @@ def test_measurements_are_on_standardised_images(digits):
         assert made.method.baseline == mean
         if method in NOISED:
             assert made.method.noise == (NOISED[method] * sd[0],)  # type: ignore[attr-defined]
-    assert counts(digits) == (1, 2, 4, 9)
-    assert middle(digits) in counts(digits)
+        assert made.noises[0].counts == (1, 2, 4, 9)
 
 
 def test_channels_of_colour_images():

@@ -33,9 +33,9 @@ def test_scores_predict_which_images_the_attack_breaks(context, digits, monkeypa
         again = rivals._further(here.model("digits-pgd"), few)
     changed = torch.cat([part.flatten() for part in again.parameters()])
     assert not torch.equal(weights, changed)  # on a copy: the network itself is as it was
-    broken = found.trends[MARGIN].broken
+    broken = found[MARGIN].broken
     by = {(row["predictor"], row["measure"]): row["ours"] for row in rows}
-    for name, score in found.scores.items():
+    for name, score in ((name, trend.distance) for name, trend in found.items()):
         assert score.shape == (LIMIT,)
         assert np.isfinite(score).all()
         assert by[name, "auroc"] == pytest.approx(roc_auc_score(broken, score), abs=1e-6)
@@ -43,7 +43,7 @@ def test_scores_predict_which_images_the_attack_breaks(context, digits, monkeypa
     assert by["margin in features", "auroc"] > 0.8
     assert by[MARGIN, "at_equal_margin"] is None
     assert finding.numbers["broken"] == broken.sum()
-    assert len(finding.tables[SUMMARY]) == len(found.scores) == 11
+    assert len(finding.tables[SUMMARY]) == len(found) == 11
     assert [check["where"] for check in finding.tables["checks"]] == list(DISTANCES)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.published import (
     COSINE,
-    FIGURE2,
+    FIGURE2_EPS,
     LOSS_RATIO,
     NETWORKS,
     SOURCES,
@@ -58,5 +58,5 @@ def test_an_attack_never_lowers_the_error():
 
 
 def test_sizes():
-    assert published.IMAGENET_THREAT.eps == FIGURE2.eps[-1] == 0.0625
+    assert published.IMAGENET_THREAT.eps == FIGURE2_EPS[-1] == 0.0625
     assert published.RAND_FGSM_PGD_ACCURACY < published.RAND_FGSM_ACCURACY

@@ -27,6 +27,8 @@ SUM = (
 
 Values = tuple[str, np.ndarray]
 """What is compared, in words, and its values, (n,)."""
+Side = tuple[str, np.ndarray | float]
+"""The same, or a single value."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +67,21 @@ class Check:
 
 
 def decided(
-    claim: str,
-    where: Row,
-    sides: tuple[tuple[str, float], tuple[str, float]],
-    difference: Estimate,
-    slack: float = 0.0,
+    claim: str, where: Row, first: Side, second: Side, difference: Estimate, slack: float = 0.0
 ) -> Check:
-    """Return the check that the difference of two `sides` lies above -slack.
+    """Return the check that the difference of two sides lies above -slack.
 
     Args:
         claim: a sentence.
         where: cells that say what it is about.
-        sides: name and value of what should be larger, then of what should be smaller.
+        first: what should be larger.
+        second: what should be smaller.
         difference: difference of the two, with its 95% interval.
         slack: by how much the first may be smaller.
     """
     cells: Row = dict(where)
-    for key, (name, value) in zip(("value", "against"), sides, strict=True):
-        cells |= {f"{key}_of": name, key: round(value, 6)}
+    for key, (name, values) in {"value": first, "against": second}.items():
+        cells |= {f"{key}_of": name, key: round(float(np.mean(values)), 6)}
     cells |= columns("difference", difference) | {"n": difference.n}
     contrary = difference.high < -slack
     return Check(claim, cells, difference.low > -slack, contrary, difference)
@@ -94,13 +93,9 @@ def of_resamples(values: np.ndarray, n: int) -> Estimate:
     return Estimate(float(values[0]), float(low), float(high), n)
 
 
-def _means(first: Values, second: Values) -> tuple[tuple[str, float], tuple[str, float]]:
-    return (first[0], float(first[1].mean())), (second[0], float(second[1].mean()))
-
-
 def larger(claim: str, where: Row, first: Values, second: Values) -> Check:
     """Check that a measure is larger in one place than in another, on the same images."""
-    return decided(claim, where, _means(first, second), mean(first[1] - second[1]))
+    return decided(claim, where, first, second, mean(first[1] - second[1]))
 
 
 def more_errors(
@@ -108,7 +103,7 @@ def more_errors(
 ) -> Check:
     """Check that values of at most `most`, such as errors, are larger; see `decided`."""
     difference = paired_difference(first[1], second[1], most)
-    return decided(claim, where, _means(first, second), difference, slack)
+    return decided(claim, where, first, second, difference, slack)
 
 
 def wider_gap(

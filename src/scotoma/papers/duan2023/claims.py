@@ -9,14 +9,7 @@ import numpy as np
 
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.papers.checks import (
-    Check,
-    decided,
-    larger,
-    more_errors,
-    of_resamples,
-    wider_gap,
-)
+from scotoma.papers.checks import Check, decided, larger, more_errors, of_resamples, wider_gap
 from scotoma.papers.duan2023 import published
 from scotoma.papers.duan2023.examination import Measured, Models
 from scotoma.results.finding import Row
@@ -84,8 +77,8 @@ def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]
             f"importance multiplies the odds of an error under noise of type {kind} more after "
             "adversarial training (difference of logarithms)"
         )
-        sides = ("robust, odds ratio", ratios[0]), ("natural, odds ratio", ratios[1])
-        yield decided(claim, {"where": where}, sides, difference)
+        names = ("robust, odds ratio", "natural, odds ratio")
+        yield decided(claim, {"where": where}, *zip(names, ratios, strict=True), difference)
 
 
 def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -45,7 +46,7 @@ def measures(data: Dataset, method: str = "integrated-gradients") -> Measures:
     """Return the paper's measurements; its standardised images are images in [0, 1] here."""
     mean, sd = channels(data)
     noise = {"noise": tuple(NOISED[method] * each for each in sd)} if method in NOISED else {}
-    scale = {"counts": counts(data), "mean": mean, "sd": sd}
+    scale = {"counts": default_counts(math.prod(data.shape)), "mean": mean, "sd": sd}
     covers = product(settings(*data.shape[1:]), COLOURS)
     return Measures(
         ATTRIBUTIONS[method](baseline=mean, **noise),
@@ -75,16 +76,6 @@ def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
         for part in moments(split, torch.arange(len(split)))
     )
     return means, sds
-
-
-def counts(data: Dataset) -> tuple[int, ...]:
-    """Return the paper's counts of sub-pixels as shares of an image, at least 1, no repeats."""
-    return default_counts(torch.Size(data.shape).numel())
-
-
-def middle(data: Dataset) -> int:
-    """Return the count at which errors are compared."""
-    return max(1, round(published.MIDDLE * torch.Size(data.shape).numel()))
 
 
 def settings(height: int, width: int) -> tuple[tuple[int, int], ...]:
@@ -127,12 +118,19 @@ class Measured:
         return rate(correct(self.run.predictions()))
 
     @property
+    def values(self) -> int:
+        """Number of sub-pixels of an image."""
+        return math.prod(self.run.claim.data.shape)
+
+    @property
     def middle(self) -> int:
-        return middle(self.run.claim.data)
+        """The count of noised sub-pixels at which errors are compared."""
+        return max(1, round(published.MIDDLE * self.values))
 
     @property
     def counts(self) -> tuple[int, ...]:
-        return counts(self.run.claim.data)
+        """The paper's counts as shares of an image, at least 1, no repeats."""
+        return default_counts(self.values)
 
     @property
     def settings(self) -> list[tuple[int, int]]:

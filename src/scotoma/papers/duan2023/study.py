@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -301,7 +300,6 @@ def _lorenz(eps: str, each: Measured) -> list[Row]:
 
 def _figures(models: Models) -> list[Curve]:
     (first, last), each = claims.ends(models), next(iter(models.values()))
-    sub_pixels = math.prod(each.run.claim.data.shape)
     eps = "eps of training"
     gini = (
         "Mean Gini coefficient of attribution against the size of the perturbations trained for, "
@@ -322,7 +320,7 @@ def _figures(models: Models) -> list[Curve]:
             f"the models of {first} and {last}: the most important values, random ones, and the "
             "least important."
         )
-        axes = (f"noised values, of {sub_pixels}", "error")
+        axes = (f"noised values, of {each.values}", "error")
         figures.append(curve(f"noise_{kind}", caption, "k", "error", "model", axes))
     for number, setting in enumerate(each.settings):
         caption = (

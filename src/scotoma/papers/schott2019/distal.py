@@ -96,7 +96,7 @@ def sureness(context: Context, model: str) -> Sureness:
     test = _logits(run.subset(kept), "test images", split.images(kept))
     noise = _logits(run, f"{n} images of noise", uniform(run, n, "noise"))
     climbed = _climbed(run, replace(CLIMB, posterior=posterior))
-    confidence = posterior(_tensor(climbed["logits"])).diagonal().numpy()
+    confidence = posterior(climbed["logits"].to_torch()).diagonal().numpy()
     surest = (
         each(logits).amax(1).numpy()
         for each, logits in ((posterior, test), (posterior, noise), (Posterior(), noise))
@@ -145,10 +145,10 @@ def _logits(run: Run, what: str, images: Tensor) -> Tensor:
         parts = images.split(UNIT)
         with torch.no_grad():
             logits = [run.model(part.to(run.device)).float().cpu() for part in parts]
-        return pl.DataFrame({"logits": _column(torch.cat(logits))})
+        return pl.DataFrame({"logits": torch.cat(logits).numpy()})
 
     table = run.table("schott2019 logits", {"of": what, "seed": run.seed}, compute)
-    return _tensor(table["logits"])
+    return table["logits"].to_torch()
 
 
 def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
@@ -166,8 +166,8 @@ def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
             logits = run.model(images).float().cpu()
             seen = (binarise(images) if binarise else images).flatten(1).cpu()
         steps = (counted.forwards - 1).cpu().numpy()  # the first pass evaluates the noise itself
-        images_ = {"logits": _column(logits), "seen": _column(seen)}
-        return pl.DataFrame({"steps": steps, **images_, "distance": _from_data(run, seen)})
+        rows = {"logits": logits.numpy(), "seen": seen.numpy()}
+        return pl.DataFrame({"steps": steps, **rows, "distance": _from_data(run, seen)})
 
     config = {"attack": describe(attack), "gradient": gradient, "seed": run.seed}
     return run.table("schott2019 distal", config, compute)
@@ -178,14 +178,6 @@ def _from_data(run: Run, images: Tensor) -> np.ndarray:
     assert train is not None, "every reference model was trained"
     known = train.images(torch.arange(len(train))).flatten(1)
     return nearest_distance(known.numpy(), images.numpy(), k=1)
-
-
-def _column(rows: Tensor) -> pl.Series:
-    return pl.Series(rows.numpy(), dtype=pl.Array(pl.Float32, rows.shape[1]))
-
-
-def _tensor(column: pl.Series) -> Tensor:
-    return torch.from_numpy(column.to_numpy(writable=True))
 
 
 class DistalImages(Study):

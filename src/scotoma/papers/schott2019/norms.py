@@ -180,8 +180,7 @@ def _summary(model: str, each: Measured) -> Row:
     line: Row = {"model": model, "clean": finite(rate(each.correct).value)}
     for norm, read in each.readings.items():
         printed = published.CURVES[norm][model]
-        for name in ("median", "accuracy"):
-            value = read.median if name == "median" else read.accuracy().value
+        for name, value in {"median": read.median, "accuracy": read.accuracy().value}.items():
             line |= {f"{name}_{norm}": finite(value)}
             line |= {f"{name}_{norm}_published": getattr(printed, name)}
     return line | {"n": len(each.correct)}

@@ -28,7 +28,7 @@ from scotoma.utils.stats import RESAMPLES, Estimate, finite, rate
 
 STEPS = 10
 """Steps of the iterated attack."""
-SHARES = tuple(eps / published.IMAGENET_THREAT.eps for eps in published.FIGURE2.eps)
+SHARES = tuple(eps / published.IMAGENET_THREAT.eps for eps in published.FIGURE2_EPS)
 """Sizes of the directions: the paper's, as shares of eps."""
 MANY = (1, 25, 50, 90)
 """Numbers of directions that have a row."""
@@ -78,7 +78,7 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     known = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
     values = (known[field.name].to_numpy(writable=True) for field in fields(Linearity))
     steps, directions = Linearity(*map(torch.from_numpy, values)), {}
-    few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2.images)))
+    few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2_IMAGES)))
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
         counts = _by_unit(few, "directions", config, partial(_directions, run, size, orders))
@@ -183,21 +183,21 @@ class Diagnostics(Comparison):
         return line | {f"paper_{name}": value for name, value in _printed(network).items()}
 
     def _notes(self, context: Context, each: Diagnosis) -> tuple[str, ...]:
-        paper, norms = published.FIGURE2, published.GRADIENT_NORMS
-        k, share = paper.natural
+        norms, images = published.GRADIENT_NORMS, published.FIGURE2_IMAGES
+        (k, share), (none, others) = published.FIGURE2_NATURAL, published.FIGURE2_ADVERSARIAL
         sizes, orders = (", ".join(f"{v:.3g}" for v in vs) for vs in (each.directions, each.orders))
         return (
             f"Losses, cosines and gradients on {len(each.norms):,} test images drawn at random "
             f"(seed {context.seed}). The iterated attack takes {STEPS} steps of eps / {STEPS}. "
             "Norms are L2, of the cross-entropy's gradient by the image.",
-            f"Directions on at most {paper.images} images that the model classifies correctly, as "
+            f"Directions on at most {images} images that the model classifies correctly, as "
             f"in the paper, at eps {sizes}: the paper's 4, 10 and 16 of 256, as shares of eps. "
             f"Numbers of directions tried, each separately: {orders}. An image counts the most "
             "that one of them gives. How the paper chooses is unknown to us.",
             "The paper's numbers are of ImageNet and can be compared in order only. There, "
             f"{published.NETWORKS['v3']} has more than {k} adversarial directions at {share:.0%} "
-            f"of images; after adversarial training about {paper.none:.0%} of images have none, "
-            f"and most others {paper.others} or more. The mean gradient norms of the two are "
+            f"of images; after adversarial training about {none:.0%} of images have none, "
+            f"and most others {others} or more. The mean gradient norms of the two are "
             f"{norms['v3']:.2f} and {norms['v3adv']:.2f}: the trained loss is not simply flat.",
         )
 

@@ -213,8 +213,8 @@ def _below_top(
     """Return examples whose label is not among the `top` first classes, bool (n,)."""
     wrong, split, module = [], common.claim.data.test, model.module.to(common.device)
     for unit in common.crafted(attack, source):
-        shown = torch.from_numpy(unit[EXAMPLE].to_numpy(writable=True)).view(-1, *split.shape)
-        labels = split.labels[torch.from_numpy(unit["index"].to_numpy(writable=True))]
+        shown = unit[EXAMPLE].to_torch().view(-1, *split.shape)
+        labels = split.labels[unit["index"].to_torch()]
         for rows in torch.arange(len(unit)).split(common.batch_size):
             with torch.no_grad():
                 best = module(shown[rows].to(common.device)).topk(top).indices.cpu()

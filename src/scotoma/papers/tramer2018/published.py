@@ -102,26 +102,14 @@ GRADIENT_NORMS = {"v3": 0.10, "v3adv": 0.17}
 simply flat there."""
 
 
-class Subspace(NamedTuple):
-    """What the paper says of Figure 2, on gradient-aligned orthogonal directions of size eps that
-    change the label.
-
-    Args:
-        eps: the sizes drawn.
-        images: correctly classified ones.
-        natural: v3 has more than `natural[0]` such directions at a share `natural[1]` of images.
-        none: share of images without one for v3adv, about.
-        others: most of its other images have at least this many.
-    """
-
-    eps: tuple[float, ...]
-    images: int
-    natural: tuple[int, float]
-    none: float
-    others: int
-
-
-FIGURE2 = Subspace((4 / 256, 10 / 256, 16 / 256), 500, (50, 0.30), 0.80, 90)
+FIGURE2_EPS = (4 / 256, 10 / 256, 16 / 256)
+"""Sizes of the gradient-aligned orthogonal directions of Figure 2 that change the label."""
+FIGURE2_IMAGES = 500
+"""Correctly classified images of Figure 2."""
+FIGURE2_NATURAL = (50, 0.30)
+"""v3 has more than this many such directions, at this share of images."""
+FIGURE2_ADVERSARIAL = (0.80, 90)
+"""About this share of images have none for v3adv; most others have at least this many."""
 
 RAND_FGSM_EPOCHS = 100
 RAND_FGSM_ACCURACY = 0.90

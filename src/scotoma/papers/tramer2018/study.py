@@ -49,7 +49,7 @@ def more_than(claim: str, errors: Errors, attacks: tuple[str, ...], share: float
     wrong = rate(errors.white_box(attacks))
     difference = Estimate(wrong.value - share, wrong.low - share, wrong.high - share, wrong.n)
     sides = (" or ".join(attacks), wrong.value), ("bound", share)
-    return decided(claim, {"model": errors.model, "source": None}, sides, difference)
+    return decided(claim, {"model": errors.model, "source": None}, *sides, difference)
 
 
 class Study(Item):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import polars as pl
+
+from scotoma.execution.run import Run, Transform
 from scotoma.papers.item import Context
 from scotoma.papers.zhang2019 import published
 from scotoma.probes.base import Settings
@@ -17,6 +20,15 @@ def settings(context: Context) -> Settings:
 def images(context: Context) -> int:
     """Return the number of correctly classified images that are attacked."""
     return context.limit or published.IMAGES
+
+
+def attacked(
+    context: Context, run: Run, what: str, transform: Transform | None = None, until: float = 0.0
+) -> tuple[Run, pl.DataFrame]:
+    """Attack images that are classified correctly after a transform; see `Settings.make_attack`."""
+    few = run.subset(run.correct_indices(images(context), transform))
+    attack = settings(context).make_attack(run.claim.threat, until)
+    return few, few.attack(attack, transform, f"  {what}")
 
 
 def how(context: Context) -> str:

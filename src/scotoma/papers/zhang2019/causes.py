@@ -82,23 +82,21 @@ class Group:
         )
         return [np.ix_(np.arange(networks), np.arange(images)), *resamples]
 
-    def accuracy(self) -> np.ndarray:
-        """Return the accuracy on the test set, then that of each resample."""
-        return np.array([self.correct[BASE][drawn].mean() for drawn in self.draws])
-
     def robust(self) -> np.ndarray:
         """Return the accuracy under attack on the test set, then that of each resample."""
-        withstood = self.correct[BASE] & ~self.broken[BASE]
-        return np.array([withstood[drawn].mean() for drawn in self.draws])
+        return self._means(self.correct[BASE] & ~self.broken[BASE])
 
     def success(self, place: Place = SHIFTED) -> np.ndarray:
         """Return the attack success rate on correct images, then that of each resample."""
         broken, correct = self.broken[place], self.correct[place]
         return np.array([broken[d].sum() / max(1, correct[d].sum()) for d in self.draws])
 
+    def _means(self, values: np.ndarray) -> np.ndarray:
+        return np.array([values[drawn].mean() for drawn in self.draws])
+
     def measures(self) -> dict[str, Measured]:
         """Return what is shown of the networks, by name."""
-        drawn = {"accuracy": self.accuracy(), "robust accuracy": self.robust()}
+        drawn = {"accuracy": self._means(self.correct[BASE]), "robust accuracy": self.robust()}
         drawn |= {f"success at {name(at)}": self.success(at) for at in PLACES}
         n = self.correct[BASE].size
         return {
@@ -114,8 +112,8 @@ def name(place: Place) -> str:
 
 def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int) -> Check:
     """Check that a value is larger than another; both are followed by those of the resamples."""
-    sides = ("first", float(first[0])), ("second", float(second[0]))
-    return decided(claim, {"where": where}, sides, of_resamples(first - second, n))
+    sides = ("first", first[0]), ("second", second[0])
+    return decided(claim, {"where": where}, *sides, of_resamples(first - second, n))
 
 
 class Compared(Comparison):

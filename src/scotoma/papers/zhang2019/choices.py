@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -17,7 +19,7 @@ from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, within
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Context, Item, cells, lines, ours
-from scotoma.papers.zhang2019 import how, images, settings
+from scotoma.papers.zhang2019 import attacked, how
 from scotoma.probes.distance.trend import Trend
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import spearman
@@ -126,20 +128,25 @@ SHOWN = (Choice(SPACES[0]), Choice(SPACES[1]))
 def trends(context: Context, model: str) -> Measured:
     """Attack a model, and return how robustness changes with each distance."""
     run = context.run(model)
-    few = run.subset(run.correct_indices(images(context)))
-    threat, n = run.claim.threat, str(TRAINING)
-    records = rec.correct(few.attack(settings(context).make_attack(threat), what=f"  {model}"))
-    config = {"training": n, "choices": [str(choice) for choice in CHOICES], "seed": run.seed}
+    few, records = attacked(context, run, model)
+    config = {"training": str(TRAINING), "choices": [*map(str, CHOICES)], "seed": run.seed}
     distances = few.table("choices of distance", config, lambda: _distances(few))
-    table = records.join(distances, on="index", maintain_order="left")
-    shared = (
-        table["margin"].to_numpy(),
-        table[threat.norm].to_numpy(),
-        rec.successes(records, threat.eps, threat.norm),
-        run.seed,
-    )
-    each = {choice: Trend(table[str(choice)].to_numpy(), *shared) for choice in CHOICES}
+    table = rec.correct(records).join(distances, on="index", maintain_order="left")
+    trend = trend_of(table, run)
+    each = {choice: trend(table[str(choice)].to_numpy()) for choice in CHOICES}
     return each, table["length"].to_numpy()
+
+
+def trend_of(records: pl.DataFrame, run: Run) -> Callable[[np.ndarray], Trend]:
+    """Return what makes a trend of a distance (n,) of the attacked images, all correct."""
+    threat = run.claim.threat
+    return partial(
+        Trend,
+        margin=records["margin"].to_numpy(),
+        smallest=records[threat.norm].to_numpy(),
+        broken=rec.successes(records, threat.eps, threat.norm),
+        seed=run.seed,
+    )
 
 
 def spaces(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 
 from scotoma.execution import records as rec
-from scotoma.execution.run import Attack, Run, describe, name
+from scotoma.execution.run import Run, describe
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
 from scotoma.papers.checks import APART, Measured, apart, within
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Context, Item, number, ours, row
-from scotoma.papers.zhang2019 import how, images, published, settings
+from scotoma.papers.zhang2019 import attacked, how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.distance.analysis import RAW, UNIT
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
@@ -52,8 +52,8 @@ class SuccessOverDistance(Item):
     """Attack success on a robust model against distance in its features or a natural model's."""
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        attacked, extractor = self.models
-        run = context.run(attacked)
+        model, extractor = self.models
+        run = context.run(model)
         few = run.subset(run.correct_indices(images(context)))
         probe = Distance(extractor=context.model(extractor))
         distance = probe.finding(run.claim, few, settings(context))
@@ -150,7 +150,6 @@ class Transformed:
     alpha: float
     beta: float
     published: float
-    attack: Attack
     run: Run
     records: pl.DataFrame
     distance: Estimate
@@ -207,13 +206,11 @@ class Figure4(Item):
     def _attack(
         context: Context, model: str, place: tuple[float, float], published: float
     ) -> Transformed:
-        run, transform = context.run(model), contrast_shift(*place)
-        few = run.subset(run.correct_indices(images(context), transform))
-        attack = settings(context).make_attack(run.claim.threat)
-        what = f"  {model}, alpha {place[0]:g}, beta {place[1]:g}"
-        records = rec.correct(few.attack(attack, transform, what=what))
+        what = f"{model}, alpha {place[0]:g}, beta {place[1]:g}"
+        few, records = attacked(context, context.run(model), what, contrast_shift(*place))
+        records = rec.correct(records)
         distance = median(records["linf"].to_numpy())
-        return Transformed(*place, published, attack, few, records, distance)
+        return Transformed(*place, published, few, records, distance)
 
     @staticmethod
     def _example(cells: list[Transformed]) -> int | None:
@@ -231,9 +228,9 @@ class Figure4(Item):
         columns, captions = [], []
         for cell in cells:
             transform = contrast_shift(cell.alpha, cell.beta)
-            _, *pair = cell.run.examples([name(cell.attack)], transform, [index])
-            columns.append(np.concatenate(pair))
             record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
+            _, *pair = cell.run.examples([record["attack"]], transform, [index])
+            columns.append(np.concatenate(pair))
             classes = cell.run.claim.data.classes
             taken = classes[record["adversarial_prediction"]]
             text = f"classified as {taken}, L-inf {record['linf']:.3f}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from scotoma.papers.checks import Check, Measured, within
 from scotoma.papers.figures import bars
 from scotoma.papers.item import SUMMARY, Context, Item, cells, ours
 from scotoma.papers.zhang2019.causes import ATTACK
-from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces
+from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces, trend_of
 from scotoma.probes.base import Settings
 from scotoma.probes.distance.trend import UNKNOWN, Trend
 from scotoma.results.finding import Finding, Row
@@ -54,29 +53,6 @@ DISTANCES = tuple(f"distance in {space}" for space in SPACES)
 MARGIN = "margin"
 
 
-@dataclass(frozen=True)
-class Predicted:
-    """Scores of attacked images, larger where an attack should succeed more easily.
-
-    Args:
-        scores: by name, (n,).
-        trends: how robustness changes with each score.
-    """
-
-    scores: dict[str, np.ndarray]
-    trends: dict[str, Trend]
-
-    def measures(self, name: str) -> dict[str, Measured]:
-        """Return what is shown of a score."""
-        trend = self.trends[name]
-        broken, score = trend.broken, self.scores[name]
-        return {
-            "auroc": auroc(score[broken], score[~broken], trend.seed),
-            "spearman": trend.overall,
-            "at_equal_margin": UNKNOWN if name == MARGIN else trend.given_margin,
-        }
-
-
 class Rivals(Item):
     """The distance and its rivals on one network, with the same images for all."""
 
@@ -86,9 +62,9 @@ class Rivals(Item):
     """The attacked network, then others of its kind for scores that need several."""
 
     def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        found = predicted(context, self.models)
-        shown = {score: found.measures(score) for score in found.scores}
-        trend = found.trends[MARGIN]
+        trends = predicted(context, self.models)
+        shown = {score: _measures(score, trend) for score, trend in trends.items()}
+        trend = trends[MARGIN]
         best = max(shown, key=lambda score: shown[score]["auroc"].value)
         summary = [cells(predictor=s, **m, n=len(trend.broken)) for s, m in shown.items()]
         said = (f"{score} {shown[score]['auroc'].value:.2f}" for score in (DISTANCES[1], MARGIN))
@@ -123,8 +99,21 @@ class Rivals(Item):
         return within(claim, {"where": score}, measures["at_equal_margin"], high=0)
 
 
-def predicted(context: Context, models: tuple[str, ...]) -> Predicted:
-    """Attack the first network, and score the attacked images."""
+def _measures(name: str, trend: Trend) -> dict[str, Measured]:
+    """Return what is shown of a score."""
+    score, broken = trend.distance, trend.broken
+    return {
+        "auroc": auroc(score[broken], score[~broken], trend.seed),
+        "spearman": trend.overall,
+        "at_equal_margin": UNKNOWN if name == MARGIN else trend.given_margin,
+    }
+
+
+def predicted(context: Context, models: tuple[str, ...]) -> dict[str, Trend]:
+    """Attack the first network, and return how robustness changes with each score of its images.
+
+    Scores are larger where an attack should succeed more easily.
+    """
     run = context.run(models[0])
     few = run.subset(run.correct_indices(context.limit or IMAGES))
     threat = run.claim.threat
@@ -136,11 +125,9 @@ def predicted(context: Context, models: tuple[str, ...]) -> Predicted:
     smallest = other.sort("index")[threat.norm].to_numpy()
     scores["adv"] = -np.where(np.isfinite(smallest), smallest, 1.0)
     records = records.sort("index")
-    margin = records["margin"].to_numpy()
-    scores[MARGIN] = -margin
-    broken = rec.successes(records, threat.eps, threat.norm)
-    shared = margin, records[threat.norm].to_numpy(), broken, run.seed
-    return Predicted(scores, {name: Trend(score, *shared) for name, score in scores.items()})
+    scores[MARGIN] = -records["margin"].to_numpy()
+    trend = trend_of(records, run)
+    return {name: trend(score) for name, score in scores.items()}
 
 
 def _scores(context: Context, few: Run, models: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from scotoma.execution import records as rec
 from scotoma.papers.checks import APART, Check, Measured, apart, more_errors, within
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Context, Item, agreement, cells, correct, lines, number, row
-from scotoma.papers.zhang2019 import how, images, published, settings
+from scotoma.papers.zhang2019 import attacked, how, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
@@ -79,13 +79,11 @@ class Table1(Item):
     @staticmethod
     def _measure(context: Context, model: str) -> dict[str, tuple[Measured, float | None]]:
         """Return our numbers and the paper's, by measure."""
-        run, chosen = context.run(model), settings(context)
-        claim = run.claim
+        run = context.run(model)
+        claim, n = run.claim, len(run.claim.data.test)
         divergence, success, clean = published.TABLE1[context.data(model).name]
-        numbers = Divergence(points=None).finding(claim, run, chosen).numbers
-        attack, n = chosen.make_attack(claim.threat), len(claim.data.test)
-        attacked = run.subset(run.correct_indices(images(context)))
-        records = attacked.attack(attack, what=f"  {model}")
+        numbers = Divergence(points=None).finding(claim, run, settings(context)).numbers
+        _, records = attacked(context, run, model)
         broken = rec.successes(records, claim.threat.eps, claim.threat.norm)
         return {
             DIVERGENCE: (number(numbers, "kl", n), divergence),
@@ -148,7 +146,7 @@ class Grid(Item):
         rows = [line for cell in cells for line in self._rows(cell, data)]
         checks, agreeing = [*self.checks(cells), *order(cells)], agreement(rows)
         first, last = cells[0], max(cells, key=lambda cell: cell.paper.success)
-        least, attacked = min(c.accuracy.value for c in cells), min(c.success.n for c in cells)
+        least, n = min(c.accuracy.value for c in cells), min(c.success.n for c in cells)
         return rows, self.finding(
             name,
             checks,
@@ -163,20 +161,18 @@ class Grid(Item):
             "Two cells are compared if their published rates differ beyond their intervals "
             "(n = 2,000).",
             rule=f"the interval lies on the side of the bound that the claim names, or {APART}",
-            numbers={**agreeing, "attacked": attacked},
+            numbers={**agreeing, "attacked": n},
             tables={"grid": [self._wide(cell) for cell in cells]},
             figures=tuple(self._bars(*each) for each in AXES.items()),
         )
 
     def _attack(self, context: Context, cell: Cell) -> Attacked:
         run, transform = context.run(self.models[0]), contrast_shift(cell.alpha, cell.beta)
-        threat, until = run.claim.threat, cell.alpha * run.claim.threat.eps
-        attack = settings(context).make_attack(threat, until=until if transform else 0.0)
-        attacked = run.subset(run.correct_indices(images(context), transform))
-        what = f"  alpha {cell.alpha:g}, beta {cell.beta:g}"
-        records = attacked.attack(attack, transform, what)
-        rates = (rate(rec.successes(records, size, "linf")) for size in (threat.eps, until))
-        return Attacked(cell, threat.eps, correct(run.predictions(transform)), *rates)
+        eps, scaled = run.claim.threat.eps, cell.alpha * run.claim.threat.eps
+        what = f"alpha {cell.alpha:g}, beta {cell.beta:g}"
+        _, records = attacked(context, run, what, transform, scaled if transform else 0.0)
+        rates = (rate(rec.successes(records, size, "linf")) for size in (eps, scaled))
+        return Attacked(cell, eps, correct(run.predictions(transform)), *rates)
 
     @staticmethod
     def _rows(cell: Attacked, data: str) -> list[Row]:
