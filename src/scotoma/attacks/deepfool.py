@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import GUARD, fooled, wrong_logits
-from scotoma.attacks.core.nearest import DUAL, HUGE, bisected, column, inwards, size
+from scotoma.attacks.core.nearest import DUAL, HUGE, column, inwards, shortened, size
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.utils.random import Randomness
 
@@ -66,13 +66,13 @@ class DeepFool(MinimumNormAttack):
         self._search(state, adversarial)
         oracle = oracle.select((adversarial != images).flatten(1).any(1))
         rows = oracle.rows
-        adversarial[rows] = self._shorten(oracle, images[rows], adversarial[rows])
+        adversarial[rows] = shortened(oracle, images[rows], adversarial[rows], self.halvings)
         for _ in range(self.returns):
             if not len(oracle):
                 break
             rows, other = oracle.rows, images.clone()
             self._search(self._foot(oracle, images[rows], adversarial[rows]), other)
-            nearer = self._shorten(oracle, images[rows], other[rows])
+            nearer = shortened(oracle, images[rows], other[rows], self.halvings)
             before, after = (
                 size(each - images[rows], self.norm) for each in (adversarial[rows], nearer)
             )
@@ -120,16 +120,6 @@ class DeepFool(MinimumNormAttack):
         distance = ((slope * (adversarial - clean)).flatten(1).sum(1) - leads[:, 0]) / steepness
         state.x = self._beyond(clean, slope, steepness, distance)
         return state
-
-    def _shorten(self, oracle: Oracle, clean: Tensor, far: Tensor) -> Tensor:
-        """Return the nearest fooling images between `clean` and the fooling images `far`, by
-        bisection."""
-        ends = far.new_zeros(len(far)), far.new_ones(len(far))
-
-        def path(reach: Tensor) -> Tensor:
-            return torch.lerp(clean, far, column(reach))
-
-        return bisected(path, oracle.fooled, far, ends, self.halvings)[0]
 
 
 @dataclass

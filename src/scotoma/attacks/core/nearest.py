@@ -74,6 +74,16 @@ def bisected(
     return x, high
 
 
+def shortened(oracle: Oracle, clean: Tensor, far: Tensor, halvings: int) -> Tensor:
+    """Return the nearest fooling images that bisection finds between `clean` and fooling `far`."""
+    ends = far.new_zeros(len(far)), far.new_ones(len(far))
+
+    def path(reach: Tensor) -> Tensor:
+        return torch.lerp(clean, far, column(reach))
+
+    return bisected(path, oracle.fooled, far, ends, halvings)[0]
+
+
 def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the margin less the guard, (n,), which is positive where `fooled` holds."""
     return margin(logits, labels) - GUARD * logits.detach().abs().amax(1)

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.losses import cross_entropy
-from scotoma.attacks.core.nearest import column
+from scotoma.attacks.core.nearest import shortened
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.deepfool import DeepFool
 from scotoma.attacks.estimated import Estimated
@@ -71,21 +70,9 @@ class Growing(MinimumNormAttack, ABC):
             x = point(self.farthest * number / self.sizes, oracle)
             fooled = oracle.fooled(x)
             hit = oracle.select(fooled)
-            adversarial[hit.rows] = self._nearest(hit, images[hit.rows], x[fooled])
+            adversarial[hit.rows] = shortened(hit, images[hit.rows], x[fooled], self.halvings)
             oracle = oracle.select(~fooled)
         return adversarial
-
-    def _nearest(self, oracle: Oracle, clean: Tensor, near: Tensor) -> Tensor:
-        """Return the nearest fooling points on the lines to the fooling points `near`."""
-        low, high = torch.zeros(len(near), device=near.device), torch.ones(1, device=near.device)
-        high, far = high.expand_as(low), near
-        for _ in range(self.halvings if len(near) else 0):
-            middle = (low + high) / 2
-            x = torch.lerp(clean, far, column(middle))
-            fooled = oracle.fooled(x)
-            low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-            near = torch.where(column(fooled), x, near)
-        return near
 
 
 @dataclass(frozen=True)
