@@ -43,7 +43,7 @@ class Pair(Compared):
 @pytest.mark.slow
 def test_rates_are_over_the_networks_of_a_group(context, digits):
     with context(limit=LIMIT) as here:
-        rows, finding = Pair().measure(here, "pair")
+        rows, finding = Pair().measure(here)
         run = here.drawn("digits-pgd", LIMIT)
         images = digits.test.images(run.indices)
         labels = digits.test.labels[run.indices]

@@ -25,7 +25,7 @@ class DigitsChoices(Choices):
 def test_each_choice_is_that_of_a_plain_search(context, digits, monkeypatch):
     monkeypatch.setattr(choices, "TRAINING", 5000)
     with context(limit=LIMIT) as here:
-        rows, finding = DigitsChoices().measure(here, "choices")
+        rows, finding = DigitsChoices().measure(here)
         run = here.run("digits-pgd")
         few = run.subset(run.correct_indices(LIMIT))
         smallest = few.records["linf"].to_numpy()

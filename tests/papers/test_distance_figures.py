@@ -43,7 +43,7 @@ class DigitsFigure5(Figure5):
 
 def test_success_over_distance_has_both_extractors(context):
     with context(limit=60) as here:
-        rows, finding = DigitsFigure1().measure(here, "figure1")
+        rows, finding = DigitsFigure1().measure(here)
         fell = here.run("digits-pgd").records["linf"].to_numpy() <= 0.1 + 1e-6
     assert finding.verdict in ("agrees", "undecided", "contradicts")
     assert finding.numbers["extractor"] == "digits-other"
@@ -72,7 +72,7 @@ def test_success_over_distance_has_both_extractors(context):
 def test_examples_are_adversarial_and_the_median_decides(context, monkeypatch, place):
     monkeypatch.setitem(published.FIGURE4, "digits", place)
     with context() as here:
-        rows, finding = DigitsFigure4().measure(here, "figure4")
+        rows, finding = DigitsFigure4().measure(here)
         model = here.model("digits-pgd").module
     medians = [each["ours"] for each in rows if each["measure"] == "median L-inf distance"]
     (check,) = finding.tables["checks"]
@@ -95,7 +95,7 @@ def test_detection_is_the_auroc_of_distance(context, digits, monkeypatch):
     monkeypatch.setitem(published.FIGURE5, "digits", (0.7, 0.0))
     monkeypatch.setattr(figures, "NEIGHBOURS", 1)
     with context() as here:
-        rows, finding = DigitsFigure5().measure(here, "figure5")
+        rows, finding = DigitsFigure5().measure(here)
         run = here.run("digits-pgd")
         train, test = run.features(digits.train, None), run.features(digits.test, None)
         moved = run.features(digits.test, None, transform=ScaleShift(0.7, 0.0))

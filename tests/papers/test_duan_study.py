@@ -174,7 +174,7 @@ def test_what_was_examined_serves_more_images_and_other_items(context, digits, m
 
 def test_the_study(context, tmp_path, capsys):
     with context() as here:
-        rows, finding = Tiny().measure(here, "tiny")
+        rows, finding = Tiny().measure(here)
     assert {line["n"] for line in rows if "test images" not in line["measure"]} == {LIMIT}
     assert {line["published"] for line in rows} == {None}
     keys = [
@@ -218,8 +218,8 @@ def test_seeds_are_compared_claim_by_claim(context):
         trainings = {"seed 0": Tiny.trainings, "seed 1": Tiny.trainings | {"0.1": "tiny-early"}}
 
     with context() as here:
-        rows, finding = TinySeeds().measure(here, "seeds")
-        _, single = Tiny().measure(here, "tiny")
+        rows, finding = TinySeeds().measure(here)
+        _, single = Tiny().measure(here)
     checks = finding.tables["checks"]
     by = {
         seed: [line["outcome"] for line in checks if line["seed"] == seed]
@@ -235,7 +235,7 @@ def test_seeds_are_compared_claim_by_claim(context):
 
 def test_covered_images_are_wrong_where_they_are_said_to_be(context, digits):
     with context() as here:
-        _, finding = Tiny().measure(here, "tiny")
+        _, finding = Tiny().measure(here)
         modules = [here.model(name).module for name in Tiny.trainings.values() for _ in range(3)]
     gallery, shown = finding.figures[-1], finding.images["covered"]
     fell = 0
@@ -261,7 +261,7 @@ def test_published_figures_stand_beside_the_convention_that_they_fit(context):
         printed = ("CIFAR-10", "ResNet-18")
 
     with context() as here:
-        rows, finding = Named().measure(here, "named")
+        rows, finding = Named().measure(here)
     given = {
         (line["trained for"], line["measure"], line["convention"]): line["published"]
         for line in rows
@@ -279,7 +279,7 @@ def test_published_figures_stand_beside_the_convention_that_they_fit(context):
 
 def test_all_methods_of_attribution(context):
     with context() as here:
-        rows, finding = TinyAttributions().measure(here, "attributions")
+        rows, finding = TinyAttributions().measure(here)
     assert {line["method"] for line in rows} == set(ATTRIBUTIONS)
     assert len(finding.tables[SUMMARY]) == 2 * len(list(ATTRIBUTIONS))
     ginis = {
@@ -301,7 +301,7 @@ def test_all_methods_of_attribution(context):
 
 def test_remedies_stand_beside_plain_training(context, digits):
     with context(attack="pgd") as here:
-        rows, finding = TinyRemedies().measure(here, "remedies")
+        rows, finding = TinyRemedies().measure(here)
         stood = withstood(here, "tiny-pgd", Threat("linf", 0.1))
         natural = withstood(here, "tiny-natural", Threat("linf", 0.1))
     assert len(stood) == LIMIT

@@ -106,7 +106,7 @@ class Digits(Grid):
 
 def test_rows_are_what_the_moved_images_give(context, digits):
     with context() as here:
-        rows, finding = Digits().measure(here, "table0")
+        rows, finding = Digits().measure(here)
         model = here.model("digits-pgd").module
         # in order: accuracy and success at eps of the first cell; accuracy, success at eps and at
         # alpha·eps of the second
@@ -162,7 +162,7 @@ class BlindMnist(Table2):
 @pytest.mark.slow
 def test_the_blind_spot_of_mnist(tmp_path, mnist):
     with Context(tmp_path / "runs", attack="min-linf", limit=10) as here:
-        rows, finding = BlindMnist().measure(here, "table2")
+        rows, finding = BlindMnist().measure(here)
     rates = {(each["alpha"], each["measure"], each["threshold"]): each["ours"] for each in rows}
     assert rates[1.0, "success", 0.3] < 0.3
     assert rates[0.8, "success", 0.24] > 0.8

@@ -36,7 +36,7 @@ def wong(models, digits, monkeypatch):
 @pytest.mark.slow
 def test_certificate_and_attack_stand_side_by_side(context, wong):
     with context(attack="min-linf", limit=LIMIT) as here:
-        rows, finding = DigitsProvable().measure(here, "provable")
+        rows, finding = DigitsProvable().measure(here)
     assert all(each["published"] is None for each in rows)
     # accuracy beside an attack is over the whole test set
     assert {each["n"] for each in rows if each["measure"] != "success"} == {LIMIT, 500}
@@ -94,7 +94,7 @@ def test_the_distributional_certificate_joins_them(context, models, monkeypatch)
     monkeypatch.setattr(provable, "Distributional", Losses)
     monkeypatch.setattr(DigitsProvable, "models", ("digits-pgd",))
     with context(attack="min-linf", limit=LIMIT) as here:
-        rows, finding = DigitsProvable().measure(here, "provable")
+        rows, finding = DigitsProvable().measure(here)
     losses = [each for each in rows if "loss" in each["measure"]]
     assert [each["measure"] for each in losses] == list(provable.LOSSES)
     assert [(each["low"], each["high"]) for each in losses[:2]] == [(0.5, 2.0), (None, None)]

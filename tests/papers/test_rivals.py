@@ -24,7 +24,7 @@ def test_scores_predict_which_images_the_attack_breaks(context, digits, monkeypa
     for name, value in FEWER.items():
         monkeypatch.setattr(rivals, name, value)
     with context(limit=LIMIT) as here:
-        rows, finding = DigitsRivals().measure(here, "rivals")
+        rows, finding = DigitsRivals().measure(here)
         found = predicted(here, DigitsRivals.models)
         run = here.run("digits-pgd")
         network = here.model("digits-pgd").module

@@ -32,7 +32,7 @@ class Robust:
     source = "Nobody 2030, Table 7"
     models = ("digits-pgd",)
 
-    def measure(self, context: Context, name: str):
+    def measure(self, context: Context):
         run = context.run("digits-pgd")
         attack = Settings(context.attack or "fmn-linf").make_attack(run.claim.threat)
         records = run.subset(run.correct_indices(context.limit or 50)).attack(attack)
@@ -42,7 +42,7 @@ class Robust:
             row({"data": "digits", "eps": None}, "smallest", Rate(np.inf, np.nan, np.nan, 1)),
         ]
         return rows, Finding(
-            name,
+            "",
             self.title,
             "differs",
             "differs by design",

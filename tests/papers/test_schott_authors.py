@@ -97,7 +97,7 @@ def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monk
         trainings = dict.fromkeys(("CNN", TRAINED), "digits-pgd")
 
     with context(limit=8) as held:
-        _, finding = Few().measure(held, "fast")
+        _, finding = Few().measure(held)
         each = norms.measure_with_authors(held, "digits-pgd")
     read = each.readings["l2"]
     assert len(read.tried) == 2 + 4

@@ -128,7 +128,7 @@ def test_noise_is_uniform_the_same_for_all_and_begins_alike(tmp_path, digits, li
 @pytest.mark.slow
 def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
     with context() as here:
-        rows, finding = Tiny().measure(here, "distal")
+        rows, finding = Tiny().measure(here)
         found = {paper: distal.sureness(here, name) for paper, name in Tiny.trainings.items()}
         modules = {paper: here.model(name).module for paper, name in Tiny.trainings.items()}
         noise = uniform(here.run("tiny-cnn"), LIMIT, "noise")
@@ -194,7 +194,7 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
 
     monkeypatch.setattr(Distal, "__call__", lambda *args, **kwargs: pytest.fail("climbed again"))
     with context() as here:
-        assert Tiny().measure(here, "distal")[0] == rows
+        assert Tiny().measure(here)[0] == rows
 
 
 def made(noise: float, distances: list[float]) -> Sureness:

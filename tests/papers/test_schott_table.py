@@ -49,7 +49,7 @@ def found(context: Callable[..., Context]) -> tuple[list, Any, dict[str, Measure
     """Measured by the first test of this file that needs it: the context of a test ends with it."""
     if not _kept:
         with context(limit=LIMIT) as held:
-            rows, finding = Few().measure(held, "table")
+            rows, finding = Few().measure(held)
             names = ("CNN", "Nearest neighbour")
             _kept.append((rows, finding, {name: measure(held, STANDING[name]) for name in names}))
     return _kept[0]
@@ -134,7 +134,7 @@ def test_bounds_stand_beside_what_attacks_found(context, monkeypatch):
 
     monkeypatch.setattr(norms, "_lower", lambda each: np.linspace(0, 10, len(each.index)))
     with context(limit=LIMIT) as held:
-        rows, finding = FewBounds().measure(held, "bounds")
+        rows, finding = FewBounds().measure(held)
         nearest = measure(held, "digits-pgd").readings["l2"]
     right = nearest.correct
     crossed = (nearest.nearest < np.linspace(0, 10, LIMIT))[right].mean()

@@ -38,7 +38,7 @@ def test_a_row_of_table_1(context, digits, monkeypatch):
     monkeypatch.setattr(tables, "Divergence", Known)
     monkeypatch.setitem(published.TABLE1, "digits", (0.25, 0.1, 0.9))
     with context() as here:
-        rows, finding = DigitsTable1().measure(here, "table1")
+        rows, finding = DigitsTable1().measure(here)
         model = here.model("digits-pgd").module
         linf = here.run("digits-pgd").records["linf"].to_numpy()
     by = {each["measure"]: each for each in rows}

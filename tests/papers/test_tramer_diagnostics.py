@@ -37,7 +37,7 @@ class Digits(Diagnostics):
 
 def test_the_figures_of_a_model_on_digits(context, digits):
     with context(limit=LIMIT) as here:
-        rows, finding = Digits().measure(here, "diagnostics")
+        rows, finding = Digits().measure(here)
         model = here.model("digits-pgd").module
     ours = {(each["model"], each["measure"], each["eps"]): each for each in rows}
     indices = torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:LIMIT]

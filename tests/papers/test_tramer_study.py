@@ -120,7 +120,7 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
         evaluation, "craft_batch", lambda self, *args: made.append(1) or craft(self, *args)
     )
     with context() as here:
-        rows, finding = Tiny().measure(here, "tiny")
+        rows, finding = Tiny().measure(here)
     units_ = len(units(torch.arange(LIMIT)))
     assert len(made) == units_ * 3 * len(FGSM_SUITE.black_box), (
         "one batch for each unit, source and attack"
@@ -180,12 +180,12 @@ def test_the_study_measures_every_model_and_makes_examples_once(context, monkeyp
         "scotoma.execution.evaluation.attack_batch", lambda *args: pytest.fail("attacked again")
     )
     with context() as here:
-        assert Tiny().measure(here, "tiny") == (rows, finding)
+        assert Tiny().measure(here) == (rows, finding)
 
 
 def test_a_summary_is_printed_in_place_of_many_rows(context, tmp_path, capsys):
     with context(limit=10) as here:
-        rows, finding = Tiny().measure(here, "tiny")
+        rows, finding = Tiny().measure(here)
     Reproduction("tiny2018/tiny", tmp_path, rows, finding).show()
     printed = capsys.readouterr().out
     for says in (
@@ -237,7 +237,7 @@ def test_fgsm_training_hides_on_mnist(tmp_path, mnist, network):
 
 def test_another_attack_joins_the_white_box(context):
     with context(attack="pgd", limit=10) as here:
-        rows, finding = Tiny().measure(here, "tiny")
+        rows, finding = Tiny().measure(here)
         asked = [each for each in rows if each["attack"] == "pgd"]
     assert [each["measure"] for each in asked] == ["white-box error"] * 3
     assert "pgd" in finding.notes[1]
@@ -245,7 +245,7 @@ def test_another_attack_joins_the_white_box(context):
 
 def test_training_on_a_random_step(context):
     with context() as here:
-        rows, finding = TinyRand().measure(here, "rand-fgsm")
+        rows, finding = TinyRand().measure(here)
     by = {each["attack"]: each for each in rows}
     assert list(by) == ["none", *FGSM_SUITE.white_box]
     assert all(each["ours"] <= by["none"]["ours"] for each in rows)

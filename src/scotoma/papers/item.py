@@ -158,21 +158,19 @@ class Item(ABC):
     """Names of the reference models that are measured."""
 
     @abstractmethod
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         """Measure the item again.
 
         Args:
             context: what to measure with.
-            name: name of the finding.
 
         Returns:
-            Rows made by `row`, each a number of ours beside the paper's, and a finding whose
-            verdict is "agrees", "undecided", "contradicts" or "not applicable".
+            Rows made by `row`, each a number of ours beside the paper's, and a finding, which has
+            no name yet, with the verdict "agrees", "undecided", "contradicts" or "not applicable".
         """
 
     def finding(
         self,
-        name: str,
         checks: Sequence[Check],
         headline: str,
         *notes: str,
@@ -185,7 +183,6 @@ class Item(ABC):
         """Return the finding of this item, decided by comparisons.
 
         Args:
-            name: name of the finding.
             checks: comparisons with the paper.
             headline: what was measured; how the comparisons came out is added.
             notes: how it was measured.
@@ -197,7 +194,7 @@ class Item(ABC):
         lines = {SUMMARY: summary} if summary else {}
         lines |= {"checks": [check.row for check in checks], **(tables or {})}
         return Finding(
-            name,
+            "",
             self.title,
             verdict(checks),
             f"a comparison agrees if {rule}. {SUM}",

@@ -134,8 +134,9 @@ def _measure(
     name: str, item: Item, context: Context, folder: Path, command: str | None
 ) -> Reproduction:
     elapsed, (paper, _, short) = _clock(), name.partition("/")
-    rows, finding = item.measure(context, short)
-    finding = replace(finding, tables={"ours_beside_the_paper": shown(rows), **finding.tables})
+    rows, finding = item.measure(context)
+    tables = {"ours_beside_the_paper": shown(rows), **finding.tables}
+    finding = replace(finding, probe=short, tables=tables)
     if ranks().leads:
         write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
         lead = f"{item.source}, measured again on models that this project trained."

@@ -38,13 +38,12 @@ class Study(Comparison):
         "of their own."
     )
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = measure(context, self.trainings)
         checks, (arrays, galleries) = claims.of_sweep(models), pictures(models)
         rows, ends = lines(models, self._rows), {end: models[end] for end in claims.ends(models)}
         covers = {(_setting(at), colour): v for (at, colour), v in published.OCCLUSION.items()}
         finding = self.finding(
-            name,
             checks,
             _headline(models),
             *how(context, models),
@@ -111,7 +110,7 @@ class Seeds(Comparison):
     }
     """Reference models by seed and size."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = self.each(context, measure)
         each = {seed: claims.of_sweep(models) for seed, models in measured.items()}
         every = {(seed, eps): m for seed, of in measured.items() for eps, m in of.items()}
@@ -125,7 +124,6 @@ class Seeds(Comparison):
         turned = sum({"agrees", "contradicts"} <= outcomes for outcomes in together)
         sums = ", ".join(f"{seed} {verdict(of)}" for seed, of in each.items())
         return lines(every, self._rows), self.finding(
-            name,
             checks,
             f"In sum: {sums}. {alike} of {len(together)} comparisons have the same outcome for "
             f"all seeds, and {turned} agree for one and contradict for another.",

@@ -55,7 +55,7 @@ class Attributions(Comparison):
     trainings = {"natural": "mnist-small-natural", "0.3": "mnist-small-pgd-03"}
     """Reference models by the size trained for: natural training and the largest size."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         methods = dict(zip(ATTRIBUTIONS, ATTRIBUTIONS, strict=True))
         measured: dict[str, Models] = context.each(
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
@@ -68,7 +68,6 @@ class Attributions(Comparison):
         by = "by method and model, with 95% intervals."
         ginis = f"Mean global Gini coefficient of absolute values {by}"
         finding = self.finding(
-            name,
             checks,
             f"Mean global Gini coefficient after natural training and after training at the "
             f"largest size: {_ginis(measured)}.",
@@ -170,7 +169,7 @@ class Remedies(Comparison):
     }
     """Reference models by data and training, all but natural training at one size."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = self.each(context, measure_trainings)
         every = {(data, each): of for data, of in measured.items() for each in of.models}
         checks = [check for data, of in measured.items() for check in of_trained(data, of)]
@@ -188,7 +187,6 @@ class Remedies(Comparison):
             "black squares, important": "squares",
         }
         finding = self.finding(
-            name,
             checks,
             " ".join(_sentence(*named) for named in measured.items()),
             *how(context, next(iter(measured.values())).models),

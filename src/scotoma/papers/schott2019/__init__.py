@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from scotoma.execution.run import Run
-from scotoma.papers.item import Comparison, Context
+from scotoma.papers.item import Context
 
 IMAGES = 1000
 """Test images that an item attacks, as many as in the paper's curves."""
@@ -17,12 +17,6 @@ MODELS = {
     "ABS": "mnist-abs",
 }
 """Reference model for each of the paper's, in the order of its table."""
-
-
-class Study(Comparison):
-    """An item about the paper's models, by its names."""
-
-    trainings = MODELS
 
 
 def drawn(context: Context, model: str, n: int = IMAGES) -> Run:

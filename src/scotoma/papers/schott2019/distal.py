@@ -23,8 +23,8 @@ from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
 from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, cells, lines, ours
-from scotoma.papers.schott2019 import Study
+from scotoma.papers.item import Comparison, Context, cells, lines, ours
+from scotoma.papers.schott2019 import MODELS
 from scotoma.results.finding import Bars, Finding, Gallery, Row
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Estimate, Rate, finite, median, rate
@@ -180,18 +180,18 @@ def _from_data(run: Run, images: Tensor) -> np.ndarray:
     return nearest_distance(known.numpy(), images.numpy(), k=1)
 
 
-class DistalImages(Study):
+class DistalImages(Comparison):
     """Noise as a digit: what each of the six models is sure of, far from all data."""
 
     title = "Distal adversarials: what the models are sure of, far from all digits"
     source = "Schott et al. 2019, section 6"
+    trainings = MODELS
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, sureness)
         classes = context.data(self.trainings["ABS"]).classes
         tiles = [np.where(m.sure[:, None, None, None], m.images, GREY) for m in models.values()]
         finding = self.finding(
-            name,
             self.checks(models),
             "Share of uniform noise that a model is sure of: "
             f"{_list(models, lambda each: f'{each.of_noise.value:.0%}')}. Targets reached from "

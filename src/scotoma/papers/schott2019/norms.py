@@ -14,8 +14,8 @@ from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Context, agreement, cells, correct, lines, ours, row
-from scotoma.papers.schott2019 import MODELS, Study, authors, drawn, published
+from scotoma.papers.item import Comparison, Context, agreement, cells, correct, lines, ours, row
+from scotoma.papers.schott2019 import MODELS, authors, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
 from scotoma.probes.norms.analysis import MISLED, NormAnalysis, Tried
@@ -45,7 +45,6 @@ ENDS = ("published_low", "published_high")
 class Measured:
     """A model's measurements by norm, on images that are the same for all models."""
 
-    model: str
     run: Run
     readings: dict[str, NormAnalysis]
     gradients: Gradients
@@ -76,7 +75,7 @@ def measure(context: Context, model: str) -> Measured:
     queries = FEWER if inside(run.claim.model.module) is not None else QUERIES
     norms = probe.Norms(bounds=tuple(published.BOUNDS.values()), queries=queries)
     readings, gradients = norms.readings(run.claim, run)
-    return Measured(model, run, readings, gradients, queries)
+    return Measured(run, readings, gradients, queries)
 
 
 def measure_with_authors(context: Context, model: str) -> Measured:
@@ -124,14 +123,15 @@ def compare(models: Models) -> list[Check]:
     return checks
 
 
-class Norms(Study):
+class Norms(Comparison):
     """Six models of MNIST, three norms, attacks of every kind, the minimum over them by image."""
 
     title = "Six models of MNIST in three norms"
     source = "Schott et al. 2019, section 6"
+    trainings = MODELS
     attacked = staticmethod(measure)
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, self.attacked)
         rows, (arrays, galleries) = lines(models, _rows), examples(models)
         figures = [figure for norm in published.BOUNDS for figure in _figures(norm)]
@@ -142,7 +142,6 @@ class Norms(Study):
             tables[f"medians_{norm}"] = lines(models, partial(_medians, norm=norm))
             tables[f"curve_{norm}"] = lines(models, partial(_curve, norm=norm))
         finding = self.finding(
-            name,
             compare(models),
             f"Median distances over all attacks: in L2 {_sizes(models, 'l2')}; in L-inf "
             f"{_sizes(models, 'linf')}; in pixels {_sizes(models, 'l0')}.",
@@ -334,13 +333,14 @@ def _caption(read: NormAnalysis, line: int) -> str:
 CLAIM = "no adversarial image of ABS lies nearer than its estimated lower bound"
 
 
-class Bounds(Study):
+class Bounds(Comparison):
     """Smallest L2 distances, and the lower bound that the generative model estimates."""
 
     title = "L2 distances of the nearest adversarial images, and the lower bound estimated for ABS"
     source = "Schott et al. 2019, sections 4 and 6"
+    trainings = MODELS
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, measure)
         distances = {paper: each.readings["l2"].nearest for paper, each in models.items()}
         bounded = models[BOUNDED]
@@ -365,7 +365,6 @@ class Bounds(Study):
         boxes = Boxes("boxes", caption, "distances", "model", "distance", "L2 distance")
         bound, below = finite(size.value), finite(crossed.value) or 0
         finding = self.finding(
-            name,
             [Check(CLAIM, cells(crossed=crossed, n=crossed.n), crossed.value == 0, below > 0)],
             f"The lower bound estimated for ABS is {size.value:.2f} in L2 on average. The median "
             f"distance over all attacks is {median(distances[BOUNDED]).value:.2f}, and {share} of "

@@ -18,7 +18,7 @@ from scotoma.execution.sampling import UNIT
 from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
-from scotoma.papers.checks import APART, Check, apart
+from scotoma.papers.checks import APART, Check, apart, of_resamples
 from scotoma.papers.figures import curve
 from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
 from scotoma.papers.tramer2018 import drawn, published
@@ -59,9 +59,8 @@ class Diagnosis:
         known = self.norms[np.isfinite(self.norms)]
         if not (n := len(known)):
             return Estimate(math.nan, math.nan, math.nan, 0)
-        drawn = known[np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].mean(1)
-        low, high = np.quantile(drawn, [0.025, 0.975])
-        return Estimate(float(known.mean()), float(low), float(high), n)
+        drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+        return of_resamples(np.array([known.mean(), *known[drawn].mean(1)]), n)
 
 
 Work = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
@@ -106,7 +105,7 @@ def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
 def _steps(run: Run, indices: Tensor, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     steps = loss_linearity(run.model, images, labels, run.claim.threat, STEPS)
     norms = gradient_health(run.model, images, labels).cross_entropy.l2
-    return {field.name: getattr(steps, field.name) for field in fields(Linearity)} | {"norm": norms}
+    return {**vars(steps), "norm": norms}
 
 
 def _directions(
@@ -126,7 +125,7 @@ class Diagnostics(Comparison):
     counterparts = {"natural": "v3", "fgsm": "v3adv", "ensemble": "v3adv-ens4"}
     """The paper's network on ImageNet with the same training."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, partial(diagnose, shares=SHARES))
         fgsm = models["fgsm"]
         sizes = {f"directions_{eps:.3g}": eps for eps in fgsm.directions}
@@ -134,7 +133,6 @@ class Diagnostics(Comparison):
         ratios = {training: each.steps.ratio for training, each in models.items()}
         cosines = {training: each.steps.mean_cosine for training, each in models.items()}
         finding = self.finding(
-            name,
             self.checks(models),
             f"Mean loss after one step, divided by that after {STEPS} steps: {_said(ratios)}. "
             f"Cosine of the two perturbations: {_said(cosines)}. The paper's claims are about "

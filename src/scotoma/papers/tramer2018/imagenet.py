@@ -50,8 +50,8 @@ class ImageNet(Study):
             printed |= {"black-box error": line.black_box}
         return printed.get(measured)
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
-        rows, finding = super().measure(context, name)
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
+        rows, finding = super().measure(context)
         rows = [*rows, *self._table1(context), *self._top(context), *self._loss_ratios(context)]
         return rows, replace(finding, numbers=finding.numbers | agreement(rows))
 

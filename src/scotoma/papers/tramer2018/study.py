@@ -82,14 +82,13 @@ class Study(Item):
         """
         return None
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         sources = (self.suite, self.held_out, self.seen)
         models = context.each(
             self.title, self.trained, lambda model: measure(context, model, *sources)
         )
         rows, n = lines(models, self._rows), len(next(iter(models.values())).clean)
         finding = self.finding(
-            name,
             self.checks(models),
             self._headline(models),
             how(context, n),
@@ -248,7 +247,7 @@ class RandFGSMTraining(Item):
     source = "Tramer et al. 2018, R+FGSM training on MNIST"
     models = ("tramer-a-rand-fgsm",)
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         (model,) = self.models
         clean, own = white_box(context, model, FGSM_SUITE.white_box)
         rates = {attack: rate(~wrong) for attack, wrong in {"none": clean, **own}.items()}
@@ -259,7 +258,6 @@ class RandFGSMTraining(Item):
         )
         series = {"accuracy": "accuracy"}
         return lines(rates, self._row), self.finding(
-            name,
             self.checks(rates),
             f"After {epochs} epochs of {TRAINED_ON} training, accuracy is "
             f"{rates[TRAINED_ON].value:.1%} under {TRAINED_ON} and {rates[ITERATED].value:.1%} "

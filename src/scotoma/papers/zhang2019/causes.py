@@ -124,7 +124,7 @@ class Compared(Comparison):
     about: str
     """What the groups differ in."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         groups = self.each(context, self._group)
         shown = {group: each.measures() for group, each in groups.items()}
         n = min(each.correct[BASE].shape[1] for each in groups.values())
@@ -142,7 +142,6 @@ class Compared(Comparison):
         )
         labels = ("background level", "response")
         finding = self.finding(
-            name,
             list(self.checks(groups, n)),
             self._headline(shown),
             f"Attack: {context.attack or ATTACK}, on the same {n} test images for all networks. "

@@ -86,7 +86,7 @@ class Choices(Item):
     source = "Zhang et al. 2019, equation 2 and section 4.2, Figure 3"
     models = ("cifar-robust", "cifar-pgd-4")
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = context.each(
             self.title,
             dict(zip(self.models, self.models, strict=True)),
@@ -104,7 +104,6 @@ class Choices(Item):
         )
         labels = ("nearest training images, k", "rank correlation")
         return rows, self.finding(
-            name,
             [check for model, each in measured.items() for check in _checks(model, each)],
             f"Rank correlation of distance and smallest perturbation: {'; '.join(said)}.",
             how(context),

@@ -51,7 +51,7 @@ FALLING = "distance and smallest perturbation have a negative rank correlation"
 class SuccessOverDistance(Item):
     """Attack success on a robust model against distance in its features or a natural model's."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         model, extractor = self.models
         run = context.run(model)
         few = run.subset(run.correct_indices(images(context)))
@@ -59,7 +59,7 @@ class SuccessOverDistance(Item):
         distance = probe.finding(run.claim, few, settings(context))
         numbers = distance.numbers
         if distance.verdict == "not applicable":
-            return [], replace(distance, probe=name, question=self.title)
+            return [], replace(distance, question=self.title)
         data = run.claim.data.name
         rows = [line for space in SPACES for line in self._rows(distance, space, data)]
         headline = "; ".join(self._said(numbers, space) for space in SPACES)
@@ -73,7 +73,6 @@ class SuccessOverDistance(Item):
             for (model, length), key in SPACES.items()
         ]
         return rows, self.finding(
-            name,
             checks,
             f"{headline[0].upper()}{headline[1:]}.",
             how(context),
@@ -170,7 +169,7 @@ class Figure4(Item):
     source = "Zhang et al. 2019, section 4.4, Figure 4"
     models = ("fashion-pgd", "mnist-pgd")
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
         arrays, galleries, checks, parts = {}, [], [], []
         for model in self.models:
@@ -189,7 +188,6 @@ class Figure4(Item):
             medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
             parts.append(f"on {data} {', '.join(medians)}")
         return rows, self.finding(
-            name,
             checks,
             f"The median L-inf distance of the nearest adversarial image is {', '.join(parts)}.",
             how(context),
@@ -266,7 +264,7 @@ class Figure5(Item):
     source = "Zhang et al. 2019, section 4.4, Figure 5"
     models = ("mnist-pgd", "fashion-pgd")
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
         tables, figures, parts, checks = {}, [], [], []
         for model in self.models:
@@ -293,7 +291,6 @@ class Figure5(Item):
                 curve(data, caption, "distance", "share", "images", labels, interval=False)
             )
         return rows, self.finding(
-            name,
             checks,
             "As a detector of the change, the distance to the training data has an AUROC of "
             f"{' and '.join(parts)}.",

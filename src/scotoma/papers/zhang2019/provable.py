@@ -36,7 +36,7 @@ class Provable(Item):
     source = "Zhang et al. 2019, published version, abstract"
     models = ("mnist-wong", "fashion-wong", "mnist-wrm", "fashion-wrm")
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
         tables, parts, checks, figures, arrays = {}, [], [], [], {}
         with context.progress.bar(self.title, len(self.models)) as advance:
@@ -56,7 +56,6 @@ class Provable(Item):
                 parts.append(self._sentence(model, base, worst))
                 advance(1)
         return rows, self.finding(
-            name,
             checks,
             " ".join(parts),
             f"Attack: {settings(context).attack}, on {images(context):,} test images drawn at "

@@ -61,7 +61,7 @@ class Rivals(Item):
     models = ("mnist-60k-0", "mnist-60k-1", "mnist-30k-0", "mnist-30k-1")
     """The attacked network, then others of its kind for scores that need several."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         trends = predicted(context, self.models)
         shown = {score: _measures(score, trend) for score, trend in trends.items()}
         trend = trends[MARGIN]
@@ -74,7 +74,6 @@ class Rivals(Item):
         )
         rows = [row for s, m in shown.items() for row in ours({"predictor": s}, m)]
         return rows, self.finding(
-            name,
             [self._check(score, shown[score]) for score in DISTANCES],
             f"AUROC for the {trend.broken.sum()} of {len(trend.broken)} images that the attack "
             f"breaks: {', '.join(said)}; the best is {best}, {shown[best]['auroc'].value:.2f}.",

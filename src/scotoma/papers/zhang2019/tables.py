@@ -42,7 +42,7 @@ class Table1(Item):
     source = "Zhang et al. 2019, section 4.3, Table 1"
     models = ("fashion-pgd", "mnist-pgd", "cifar-robust")
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         of = {context.data(model).name: model for model in self.models}
         measured = context.each(self.title, of, lambda model: self._measure(context, model))
         rows = lines(
@@ -63,7 +63,6 @@ class Table1(Item):
             "Attack success rate at eps and accuracy, ours and the paper's, with 95% intervals."
         )
         return rows, self.finding(
-            name,
             checks,
             f"Ours (published): K-L divergence {said[0]}; attack success rate {said[1]}.",
             how(context),
@@ -139,7 +138,7 @@ class Grid(Item):
     def checks(self, cells: list[Attacked]) -> Iterator[Check]:
         """Return the paper's claims besides the order of the cells."""
 
-    def measure(self, context: Context, name: str) -> tuple[list[Row], Finding]:
+    def measure(self, context: Context) -> tuple[list[Row], Finding]:
         each = dict(enumerate(self.cells))
         cells = [*context.each(self.title, each, lambda c: self._attack(context, c)).values()]
         data = context.data(self.models[0]).name
@@ -148,7 +147,6 @@ class Grid(Item):
         first, last = cells[0], max(cells, key=lambda cell: cell.paper.success)
         least, n = min(c.accuracy.value for c in cells), min(c.success.n for c in cells)
         return rows, self.finding(
-            name,
             checks,
             f"The attack success rate at eps rises from {percent(first.success)} on the test set "
             f"itself to {percent(last.success)} at (alpha, beta) = ({last.label}); in the paper, "
