@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
@@ -17,6 +18,15 @@ from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import rate
 
 TOP = 5
+
+
+def _printed(network: str) -> dict[str, float]:
+    """Return what Tables 2 and 4 say of a network."""
+    printed = dict(zip(("Step-LL", "R+Step-LL"), published.TABLE2.get(network, ()), strict=False))
+    if line := published.TABLE4.get(network):
+        printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
+        printed |= {"black-box error": line.black_box}
+    return printed
 
 
 class ImageNet(Study):
@@ -41,14 +51,7 @@ class ImageNet(Study):
         "imagenet-held-out": "v4",
     }
     """The paper's network that has the same role."""
-
-    def published(self, model: str, measured: str) -> float | None:
-        network, names = self.counterparts[model], ("Step-LL", "R+Step-LL")
-        printed = dict(zip(names, published.TABLE2.get(network, ()), strict=False))
-        if line := published.TABLE4.get(network):
-            printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
-            printed |= {"black-box error": line.black_box}
-        return printed.get(measured)
+    printed = {model: _printed(network) for model, network in counterparts.items()}
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows, finding = super().measure(context)
@@ -60,15 +63,14 @@ class ImageNet(Study):
         single, common = self.suite.single, drawn(context, self.held_out[0])
         make, rows = self.suite.black_box[single], []
         known = self._known(published.TABLE1)
-        for model, network in known.items():
-            for source, other in known.items():
-                if source == model:
-                    wrong = white_box(context, model, {single: make})[1][single]
-                else:
-                    wrong = transfer(context, common, source, model, make)
-                printed = published.TABLE1[network][published.SOURCES.index(other)]
-                keys = self._keys(model, source, single)
-                rows.append(row(keys, "error, Table 1", rate(wrong), printed))
+        for (model, network), (source, other) in product(known.items(), repeat=2):
+            if source == model:
+                wrong = white_box(context, model, {single: make})[1][single]
+            else:
+                wrong = transfer(context, common, source, model, make)
+            printed = published.TABLE1[network][published.SOURCES.index(other)]
+            keys = self._keys(model, source, single)
+            rows.append(row(keys, "error, Table 1", rate(wrong), printed))
         return rows
 
     def _top(self, context: Context) -> list[Row]:

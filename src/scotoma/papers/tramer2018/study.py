@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -65,6 +65,9 @@ class Study(Item):
     """Reference models to make examples on; no ensemble was trained with one of them."""
     seen: tuple[str, ...]
     """Reference models that an ensemble was trained with."""
+    printed: Mapping[str, Mapping[str, float]] = {}
+    """The paper's numbers for the counterpart of a model: its "clean error" and "black-box error",
+    and white-box errors by attack."""
 
     @property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -74,13 +77,6 @@ class Study(Item):
     def trained(self) -> dict[tuple[str, str], str]:
         """Reference models by network and training."""
         return {(net, way): name for net, of in self.networks.items() for way, name in of.items()}
-
-    def published(self, model: str, measured: str) -> float | None:
-        """Return the paper's number for its counterpart of a model.
-
-        `measured` is "clean error", "black-box error" or the name of a white-box attack.
-        """
-        return None
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         sources = (self.suite, self.held_out, self.seen)
@@ -111,11 +107,10 @@ class Study(Item):
 
     def _rows(self, at: tuple[str, str], errors: Errors) -> list[Row]:
         base = {"network": at[0], "training": at[1], "source": None, "attack": None}
-        rows: list[Row] = []
+        known, rows = self.printed.get(errors.model, {}), []
 
         def add(measured: str, wrong: np.ndarray, printed: str = "", **where: str) -> None:
-            value = self.published(errors.model, printed) if printed else None
-            rows.append(row(base | where, measured, rate(wrong), value))
+            rows.append(row(base | where, measured, rate(wrong), known.get(printed)))
 
         add("clean error", errors.clean, "clean error")
         for attack, wrong in errors.own.items():
