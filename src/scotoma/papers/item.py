@@ -209,24 +209,24 @@ class Item(ABC):
 class Comparison(Item):
     """An item that measures several reference models, or groups of them, in the same way."""
 
-    trainings: Mapping[Any, Any]
-    """Reference models by their names in the tables; a group is a tuple or again a mapping."""
+    trainings: dict[str, Any]
+    """Reference models by their names in the tables; a group is a tuple or again a dictionary."""
 
     @property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
         return tuple(_names(self.trainings))
 
-    def each(self, context: Context, work: Callable[[Context, Any], R]) -> dict[Any, R]:
+    def each(self, context: Context, work: Callable[[Context, Any], R]) -> dict[str, R]:
         """Return what `work` measures of each model or group, by its name in the tables."""
         return context.each(self.title, self.trainings, lambda models: work(context, models))
 
 
 def _names(models: Any) -> Iterator[str]:
-    """Return the names of a model, of a tuple of models or of a mapping to models."""
+    """Return the names of a model, of a tuple of models or of a dictionary of models."""
     if isinstance(models, str):
         yield models
     else:
-        for each in models.values() if isinstance(models, Mapping) else models:
+        for each in models.values() if isinstance(models, dict) else models:
             yield from _names(each)
 
 

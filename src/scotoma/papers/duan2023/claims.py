@@ -77,8 +77,8 @@ def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]
             f"importance multiplies the odds of an error under noise of type {kind} more after "
             "adversarial training (difference of logarithms)"
         )
-        names = ("robust, odds ratio", "natural, odds ratio")
-        yield decided(claim, {"where": where}, *zip(names, ratios, strict=True), difference)
+        sides = ("robust, odds ratio", ratios[0]), ("natural, odds ratio", ratios[1])
+        yield decided(claim, {"where": where}, *sides, difference)
 
 
 def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
