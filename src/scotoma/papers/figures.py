@@ -44,12 +44,6 @@ def curve(
     return Curve(name, caption, name, x, y, *labels, **fields)
 
 
-def coloured(images: np.ndarray) -> np.ndarray:
-    """Return images (n, c, h, w) as (n, 3, h, w); grey unless c is 3."""
-    grey = images.mean(1, keepdims=True)
-    return images if images.shape[1] == 3 else np.repeat(grey, 3, axis=1)
-
-
 def map_colours(maps: np.ndarray) -> np.ndarray:
     """Return colours (n, 3, h, w) for signed maps (n, c, h, w), each on its own scale."""
     net = maps.sum(1)

@@ -15,7 +15,8 @@ from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.execution.fingerprint import describe
 from scotoma.papers.duan2023.claims import squares
 from scotoma.papers.duan2023.examination import Measured, Models
-from scotoma.papers.figures import FULL, coloured, map_colours
+from scotoma.papers.figures import FULL, map_colours
+from scotoma.probes.inequality.figures import coloured
 from scotoma.probes.inequality.measurements import colour_of
 from scotoma.results.finding import Gallery
 from scotoma.utils.random import Randomness

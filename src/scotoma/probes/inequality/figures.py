@@ -45,12 +45,12 @@ class Shown:
         if self.covers is not None:
             _, height, width = self.split.shape
             seen = [self.covers[f"image {order}"].to_numpy() for order in ("importance", "random")]
-            covered = [_coloured(each.reshape(len(each), -1, height, width)) for each in seen]
+            covered = [coloured(each.reshape(len(each), -1, height, width)) for each in seen]
             found["covers"] = np.stack([self._originals(self.covers), *covered], axis=1)
         return found
 
     def _originals(self, table: pl.DataFrame) -> np.ndarray:
-        return _coloured(
+        return coloured(
             self.split.images(torch.from_numpy(table["index"].to_numpy(writable=True))).numpy()
         )
 
@@ -203,7 +203,7 @@ def colour_of(cell: Cell) -> str:
     return "the mean colour" if cell.kind == "mean" else cell.kind
 
 
-def _coloured(images: np.ndarray) -> np.ndarray:
+def coloured(images: np.ndarray) -> np.ndarray:
     """Return images in colour, (n, 3, h, w)."""
     return images if images.shape[1] == 3 else np.repeat(images.mean(1, keepdims=True), 3, axis=1)
 
