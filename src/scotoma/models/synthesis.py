@@ -124,11 +124,11 @@ class AnalysisBySynthesis(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Tensor, labels: Tensor) -> None:
-        """Fit `sharpness` by the likelihood of the labels, and `floor` by the worst `EXPLAINED`."""
+        """Fit `sharpness` and `floor` to images, see `calibration`."""
         losses = torch.cat([self.synthesise(part).losses for part in images.split(TOGETHER)])
-        likelihoods = [F.cross_entropy(-sharpness * losses, labels) for sharpness in SHARPNESSES]
-        self.sharpness.fill_(SHARPNESSES[int(torch.stack(likelihoods).argmin())])
-        self.floor.copy_((-self.sharpness * losses.gather(1, labels[:, None])).quantile(EXPLAINED))
+        sharpness, floor = calibration(-losses, labels)
+        self.sharpness.fill_(sharpness)
+        self.floor.copy_(floor)
 
     def synthesise(self, images: Tensor, beta: float | None = None) -> Synthesis:
         """Search for the best reconstruction by each class.
@@ -264,6 +264,17 @@ def _in_race(losses: Tensor, pairs: Tensor, n: int, classes: int, lead: float) -
     table = losses.new_full((classes * n,), torch.inf).index_copy_(0, pairs, losses)
     best = table.view(classes, n).topk(min(BEST, classes), dim=0, largest=False).values
     return losses <= torch.maximum(best[0] * lead, best[-1])[pairs % n]
+
+
+def calibration(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sharpness and the floor of the posterior that fits logits (n, classes) of images.
+
+    The sharpness maximises the likelihood of the labels. The floor outweighs the image's own class
+    on the `EXPLAINED` of the images that are explained worst.
+    """
+    likelihoods = [F.cross_entropy(sharpness * logits, labels) for sharpness in SHARPNESSES]
+    sharpness = SHARPNESSES[int(torch.stack(likelihoods).argmin())]
+    return sharpness, (sharpness * logits.gather(1, labels[:, None])).quantile(EXPLAINED)
 
 
 def inside(module: nn.Module) -> AnalysisBySynthesis | None:

@@ -9,7 +9,6 @@ from functools import partial
 import numpy as np
 import polars as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from scotoma.attacks.core.gradient import with_gradient
@@ -20,7 +19,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import UNIT, shuffled
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.layers import Binarise
-from scotoma.models.synthesis import EXPLAINED, SHARPNESSES, AnalysisBySynthesis
+from scotoma.models.synthesis import AnalysisBySynthesis, calibration
 from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Comparison, Context, cells, lines, ours
@@ -117,25 +116,13 @@ def uniform(run: Run, n: int, purpose: str) -> Tensor:
     return random.uniform(torch.empty(n, *run.claim.data.shape))
 
 
-def calibrated(logits: Tensor, labels: Tensor) -> Posterior:
-    """Fit a posterior to logits (n, classes) of images, as analysis by synthesis fits its own.
-
-    The sharpness maximises the likelihood of the labels. The floor outweighs the image's own class
-    on the images that are explained worst.
-    """
-    likelihoods = [F.cross_entropy(sharpness * logits, labels) for sharpness in SHARPNESSES]
-    sharpness = float(SHARPNESSES[int(torch.stack(likelihoods).argmin())])
-    own = sharpness * logits.gather(1, labels[:, None])
-    return Posterior(sharpness, float(own.quantile(EXPLAINED)))
-
-
 def _posterior(run: Run, fitted: Tensor) -> Posterior:
-    """Return the model's own posterior if it has one."""
+    """Return the model's own posterior if it has one, or one fitted as analysis by synthesis is."""
     if isinstance(run.model, AnalysisBySynthesis):
         return Posterior(1.0, float(run.model.floor))
     split = run.claim.data.test
     logits = _logits(run.subset(fitted), "calibration", split.images(fitted))
-    return calibrated(logits, split.labels[fitted])
+    return Posterior(*map(float, calibration(logits, split.labels[fitted])))
 
 
 def _logits(run: Run, what: str, images: Tensor) -> Tensor:

@@ -17,11 +17,11 @@ from scotoma.papers.figures import curve
 from scotoma.papers.item import Context, Item, number, ours, row
 from scotoma.papers.zhang2019 import attacked, how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
-from scotoma.probes.distance.analysis import RAW, UNIT
+from scotoma.probes.distance.analysis import RAW, UNIT, histograms
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
 from scotoma.results.finding import Finding, Gallery, Row
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import Estimate, finite, median
+from scotoma.utils.stats import Estimate, median
 
 EXTRACTORS = {"robust": "", "natural": "extractor_"}
 """Models whose features are used, with the prefix of their numbers and tables in the finding of the
@@ -252,7 +252,6 @@ class Figure4(Item):
 
 DETECTOR = 0.7
 """Smallest area under the ROC curve of an acceptable detector (Hosmer and Lemeshow)."""
-BINS = 30
 TAIL = 0.995
 """Quantile of the distance beyond which images join the last bin."""
 
@@ -281,7 +280,8 @@ class Figure5(Item):
             checks.append(within(claim, {"where": data}, auc, 1 - DETECTOR, DETECTOR))
             interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
             parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")
-            tables[data] = _histogram(original, transformed, f"alpha {alpha:g}, beta {beta:g}")
+            change = f"alpha {alpha:g}, beta {beta:g}"
+            tables[data] = histograms({"original": original, change: transformed}, TAIL)
             caption = (
                 f"Distances to the training data of the test images of {data} and of their "
                 f"transformed copies, in the features of {model}."
@@ -319,19 +319,3 @@ def _distances(run: Run, change: ScaleShift) -> tuple[np.ndarray, np.ndarray]:
 
     table = run.table("moved distance", {"change": describe(change), "k": NEIGHBOURS}, compute)
     return table["original"].to_numpy(), table["moved"].to_numpy()
-
-
-def _histogram(original: np.ndarray, transformed: np.ndarray, change: str) -> list[Row]:
-    """Return shares of images over common bins, each bin at its middle."""
-    both = np.concatenate([original, transformed])
-    edges = np.linspace(both.min(), np.quantile(both, TAIL), BINS + 1)
-    middles = (edges[1:] + edges[:-1]) / 2
-    shares = {
-        images: np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
-        for images, distances in {"original": original, change: transformed}.items()
-    }
-    return [
-        {"images": images, "distance": finite(middle), "share": finite(value)}
-        for images, share in shares.items()
-        for middle, value in zip(middles, share, strict=True)
-    ]

@@ -120,7 +120,7 @@ class DistanceAnalysis:
             **{f"{prefix}bins": trend.bins() for prefix, trend in self.trends.items()},
             **{f"{prefix}fifths": trend.fifths() for prefix, trend in self.trends.items()},
             "points": self._points(),
-            "transformed": self._histograms(),
+            "transformed": histograms({"original": self.distance, self.change: self.transformed}),
         }
         if self.risk:
             tables["risk"] = [
@@ -192,16 +192,22 @@ class DistanceAnalysis:
             for i in shown
         ]
 
-    def _histograms(self) -> list[Row]:
-        """Return the histograms before and after the transform; a bin is named by its middle."""
-        both = np.concatenate([self.distance, self.transformed])
-        edges = np.linspace(both.min(), np.quantile(both, TAIL), SHIFT_BINS + 1)
-        rows = []
-        for images, distances in {"original": self.distance, self.change: self.transformed}.items():
-            share = np.histogram(np.minimum(distances, edges[-1]), edges)[0] / len(distances)
-            middles = zip((edges[1:] + edges[:-1]) / 2, share, strict=True)
-            rows += [
-                {"images": images, "distance": finite(middle), "share": finite(value)}
-                for middle, value in middles
-            ]
-        return rows
+
+def histograms(distances: dict[str, np.ndarray], tail: float = TAIL) -> list[Row]:
+    """Return shares of images over common bins, each named by its middle.
+
+    Args:
+        distances: distances (n,) by what the images are.
+        tail: quantile of all distances beyond which images join the last bin.
+    """
+    every = np.concatenate(list(distances.values()))
+    edges = np.linspace(every.min(), np.quantile(every, tail), SHIFT_BINS + 1)
+    rows = []
+    for images, values in distances.items():
+        share = np.histogram(np.minimum(values, edges[-1]), edges)[0] / len(values)
+        middles = zip((edges[1:] + edges[:-1]) / 2, share, strict=True)
+        rows += [
+            {"images": images, "distance": finite(middle), "share": finite(value)}
+            for middle, value in middles
+        ]
+    return rows
