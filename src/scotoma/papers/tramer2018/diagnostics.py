@@ -24,7 +24,7 @@ from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
 from scotoma.papers.tramer2018 import drawn, published
 from scotoma.results.finding import Curve, Finding, Row
 from scotoma.utils.random import Randomness
-from scotoma.utils.stats import RESAMPLES, Estimate, finite, rate
+from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate, finite, rate
 
 STEPS = 10
 """Steps of the iterated attack."""
@@ -58,7 +58,7 @@ class Diagnosis:
         """Mean finite norm with its 95% bootstrap interval (percentile); NaN if there is none."""
         known = self.norms[np.isfinite(self.norms)]
         if not (n := len(known)):
-            return Estimate(math.nan, math.nan, math.nan, 0)
+            return UNDEFINED
         drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
         return of_resamples(np.array([known.mean(), *known[drawn].mean(1)]), n)
 

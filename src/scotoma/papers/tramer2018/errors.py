@@ -203,8 +203,7 @@ def role(source: str, model: str, seen: tuple[str, ...]) -> str:
 
 def _wrong(records: pl.DataFrame) -> np.ndarray:
     """Return images that the model misclassifies before the attack or after it."""
-    wrong = (pl.col("prediction") != pl.col("label")) | pl.col("success")
-    return records.select(wrong).to_series().to_numpy()
+    return ~correct(records) | records["success"].to_numpy()
 
 
 def _below_top(
