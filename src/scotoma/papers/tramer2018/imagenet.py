@@ -22,8 +22,9 @@ TOP = 5
 
 def _printed(network: str) -> dict[str, float]:
     """Return what Tables 2 and 4 say of a network."""
-    attacks: tuple[str, ...] = ("Step-LL", "R+Step-LL")
-    printed = dict(zip(attacks, published.TABLE2.get(network, ()), strict=False))
+    printed: dict[str, float] = {}
+    if steps := published.TABLE2.get(network):
+        printed = {"Step-LL": steps[0], "R+Step-LL": steps[1]}
     if line := published.TABLE4.get(network):
         printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
         printed |= {"black-box error": line.black_box}
