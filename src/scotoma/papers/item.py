@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -90,9 +90,11 @@ class Context:
             self._data[source] = load_data(_located(source, self._root), self._root)
         return self._data[source]
 
-    def prepare(self, names: Iterable[str]) -> None:
-        """Train the reference models that are missing, after announcing the total time."""
+    def prepare(self, names: Sequence[str]) -> None:
+        """Load reference models; those that are missing are announced and trained first."""
         fetch(names, self.data, **self._fetch)
+        for name in names:
+            self.model(name)
 
     def model(self, name: str) -> Classifier:
         """Return a reference model, training it if it is missing."""

@@ -102,7 +102,7 @@ def reproduce(
         raise InputError(f"limit={limit}: want at least one image")
     paper, _, single = name.partition("/")
     home = Path("runs") / paper
-    top = (home / single if single else home) if out is None else Path(out).expanduser()
+    top = home / single if out is None else Path(out).expanduser()
     work, known = (home if out is None else top) / "runs", top / "reproduction.json"
     if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or known.exists()):
         raise InputError(f"{top}: is not empty and not a reproduction; choose another out=FOLDER")
@@ -110,9 +110,7 @@ def reproduce(
     with Context(work, **options) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
         needed = tuple(dict.fromkeys(model for item in items.values() for model in item.models))
-        context.prepare(needed)  # missing models are announced and trained first
-        for model in needed:
-            context.model(model)
+        context.prepare(needed)
         with context.progress.bar(name, len(items)) as advance:
             for each, item in items.items():
                 folder = top if single else top / each.partition("/")[2]
