@@ -87,11 +87,7 @@ class Choices(Item):
     models = ("cifar-robust", "cifar-pgd-4")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        measured = context.each(
-            self.title,
-            dict(zip(self.models, self.models, strict=True)),
-            lambda m: trends(context, m),
-        )
+        measured = context.each(self.title, {m: m for m in self.models}, partial(trends, context))
         rows, summary = lines(measured, _rows), lines(measured, _summary)
         said = (
             f"{line['model']} {line['spearman']:.2f} ({line['spearman_low']:.2f} to "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from scotoma.papers.checks import APART, Check, apart
 from scotoma.papers.item import Context, Item, number, ours, row
@@ -39,22 +40,21 @@ class Provable(Item):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows: list[Row] = []
         tables, parts, checks, figures, arrays = {}, [], [], [], {}
-        with context.progress.bar(self.title, len(self.models)) as advance:
-            for model in self.models:
-                spots, shifted = self._probed(context, model)
-                grid, lost = spots.tables["grid"], shifted.tables.get("grid", [])
-                rows += [each for cell in grid + lost for each in self._rows(context, model, cell)]
-                tables |= {model: grid}
-                tables |= {f"{model}-{table}": lines for table, lines in shifted.tables.items()}
-                figures += [self._named(figure, model) for figure in spots.figures]
-                curves = (figure for figure in shifted.figures if isinstance(figure, Curve))
-                figures += [self._named(figure, f"{model}-curve") for figure in curves]
-                if spots.images:
-                    (arrays[model],) = spots.images.values()
-                base, worst = grid[0], self._worst(grid)
-                checks.append(self._check(model, base, worst))
-                parts.append(self._sentence(model, base, worst))
-                advance(1)
+        models = {model: model for model in self.models}
+        found = context.each(self.title, models, partial(self._probed, context))
+        for model, (spots, shifted) in found.items():
+            grid, lost = spots.tables["grid"], shifted.tables.get("grid", [])
+            rows += [each for cell in grid + lost for each in self._rows(context, model, cell)]
+            tables |= {model: grid}
+            tables |= {f"{model}-{table}": lines for table, lines in shifted.tables.items()}
+            figures += [self._named(figure, model) for figure in spots.figures]
+            curves = (figure for figure in shifted.figures if isinstance(figure, Curve))
+            figures += [self._named(figure, f"{model}-curve") for figure in curves]
+            if spots.images:
+                (arrays[model],) = spots.images.values()
+            base, worst = grid[0], self._worst(grid)
+            checks.append(self._check(model, base, worst))
+            parts.append(self._sentence(model, base, worst))
         return rows, self.finding(
             checks,
             " ".join(parts),
