@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
 from scotoma.claim import Threat
@@ -75,9 +74,9 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
     run = drawn(context, model)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
     known = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
-    values = (known[field.name].to_numpy(writable=True) for field in fields(Linearity))
-    steps, directions = Linearity(*map(torch.from_numpy, values)), {}
+    steps = Linearity(*(known[field.name].to_torch() for field in fields(Linearity)))
     few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2_IMAGES)))
+    directions = {}
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
         counts = _by_unit(few, "directions", config, partial(_directions, run, size, orders))

@@ -154,13 +154,11 @@ def white_box(
     run, chosen = drawn(context, model), dict(attacks)
     if context.attack:
         chosen[context.attack] = Settings(context.attack).make_attack
-    drawn_ = pl.DataFrame({"index": run.indices.numpy()})
-    clean = run.predictions().join(drawn_, on="index", maintain_order="right")
     own = {
         name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
         for name, make in chosen.items()
     }
-    return ~correct(clean), own
+    return ~correct(run.predictions())[run.indices.numpy()], own
 
 
 def transfer(
