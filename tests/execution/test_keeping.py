@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from torch import nn
 
 import scotoma
 from centroids import centroids
@@ -79,9 +80,27 @@ def test_verify_says_what_it_cannot_check(folders, digits, keep):
     checks = {check.name: check for check in verify(folders[keep], loaded, digits)}
     undecided = {name for name, check in checks.items() if check.agrees is None}
     assert undecided == {"successes", "sizes in all norms"}
-    assert "kept no adversarial images" in checks["successes"].detail
+    said = {"shown": "only the images shown in the report were kept", "none": "kept no adversarial"}
+    assert said[keep] in checks["successes"].detail
+    assert ("shown images" in checks) == (keep == "shown")
     whole = verify(folders["examples"], loaded, digits)
     assert all(check.agrees for check in whole)
+
+
+def test_verify_evaluates_the_images_that_are_shown(folders, digits):
+    shown = sum(len(each.captions) for each in pictures(folders["shown"]))
+    for model, agree in ((centroids(digits), shown), (inverted(centroids(digits)), 0)):
+        checks = verify(folders["shown"], scotoma.load_model(model, data=digits), digits)
+        (check,) = [each for each in checks if each.name == "shown images"]
+        assert check.agrees == (agree == shown)
+        assert check.detail.startswith(f"{agree} of {shown} adversarial images in the report")
+
+
+def inverted(model: nn.Sequential) -> nn.Sequential:
+    """Return the model with the opposite order of its logits."""
+    model[1].weight.mul_(-1)  # type: ignore[operator]
+    model[1].bias.mul_(-1)  # type: ignore[operator]
+    return model
 
 
 def test_the_report_says_so(folders):

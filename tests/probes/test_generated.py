@@ -1,5 +1,7 @@
 """Generated images: samplers and their faults, the latent search, and the probe as a whole."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -50,7 +52,7 @@ def lighter(digits):
     """A sampler of training images with more background."""
 
     def sample(count, seed):
-        rows = torch.randint(1297, (count,), generator=torch.Generator().manual_seed(seed))
+        rows = torch.randperm(1297, generator=torch.Generator().manual_seed(seed))[:count]
         return digits.train.images(rows) * 0.6 + 0.4, digits.train.labels[rows]
 
     return sample
@@ -270,8 +272,41 @@ def test_a_generator_of_images_that_are_mostly_rejected_does_not_apply(audited, 
     finding = audited(Strict(), generator=lighter(digits), images=50)["generated"]
     share = float((lighter(digits)(50, 0)[1] < 2).float().mean())
     assert finding.verdict == "not applicable"
-    assert f"accepts {share:.1%}" in finding.headline
+    assert f"({share:.1%} of images" in finding.headline
+    assert "at least half have to be valid" in finding.headline
     assert "sets" not in finding.tables
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_copies_count_once(audited, digits):
+    def repeating(count, seed):
+        images, labels = lighter(digits)(count, seed)
+        return images[torch.arange(count) % 30], labels[torch.arange(count) % 30]
+
+    finding = audited(generator=repeating, images=80)["generated"]
+    once = audited(generator=lighter(digits), images=30)["generated"]
+    assert (finding.numbers["n"], finding.numbers["copies"], once.numbers["copies"]) == (30, 50, 0)
+    assert finding.numbers["success_eps_high"] == once.numbers["success_eps_high"]
+    assert finding.headline.startswith("Of 30 different images by ")
+    assert "Of 80 generated images, 50 repeat another one" in finding.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("distinct", "images", "says"),
+    [
+        (19, 19, "accepts 19 of 19 images by .*at least 20 valid ones are needed. Audit more"),
+        (1, 40, "accepts 1 of 1 different image by .*other 39 images repeat these: use"),
+    ],
+)
+@pytest.mark.usefixtures("undrawn")
+def test_too_few_valid_images_are_said_with_what_to_do(audited, digits, distinct, images, says):
+    def sample(count, seed):
+        images, labels = lighter(digits)(count, seed)
+        return images[torch.arange(count) % distinct], labels[torch.arange(count) % distinct]
+
+    finding = audited(generator=sample, images=images)["generated"]
+    assert finding.verdict == "not applicable"
+    assert re.search(says, finding.headline)
 
 
 def test_a_bad_generator_ends_the_command_with_status_2(scotoma, tmp_path):

@@ -132,13 +132,13 @@ def test_a_size_in_grey_levels_is_written_as_such(tmp_path):
     claim = CLAIM | {"threat": {"norm": "linf", "eps": 8 / 255}, "n": 10000}
     text = Page(write_report(tmp_path, claim, [], {}).read_text(encoding="utf-8")).text
     assert "of size up to 8/255. The audit used 10,000 test images." in text
-    assert "So few" not in text
+    assert "so few" not in text
 
 
 def test_a_report_on_few_images_says_so(tmp_path):
     claim = CLAIM | {"threat": {"norm": "linf", "eps": 0.5 / 255}, "n": 8}
     text = Page(write_report(tmp_path, claim, [], {}).read_text(encoding="utf-8")).text
-    assert "of size up to 0.5/255. The audit used 8 test images. So few show" in text
+    assert "of size up to 0.5/255. The audit used 8 test images. With so few, the intervals" in text
 
 
 def test_every_probe_says_its_verdict_in_words_twice_with_its_rule(page):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scotoma.data.dataset import ArraySplit, Dataset, Split
 from scotoma.data.encoded import EncodedSplit
@@ -32,6 +33,19 @@ def with_duplicates_noted(data: Dataset) -> Dataset:
     Of the 3 test images of mine, 2 repeat another one: ...
     """
     return replace(data, notes=(*data.notes, *_notes(data)))
+
+
+def first_of_copies(images: Tensor) -> Tensor:
+    """Return the number of the first of each group of equal images, ascending, int64 (k,).
+
+    Args:
+        images: (n, c, h, w).
+
+    >>> first_of_copies(torch.tensor([0.1, 0.2, 0.1]).view(3, 1, 1, 1)).tolist()
+    [0, 1]
+    """
+    hashes = np.array([hash(each.tobytes()) for each in images.numpy()])
+    return torch.from_numpy(np.sort(np.unique(hashes, return_index=True)[1]))
 
 
 def _notes(data: Dataset) -> Iterator[str]:

@@ -68,7 +68,8 @@ def note(keep: str) -> str:
     """Return what a report says of images that are not kept."""
     what = "are not stored" if keep == "none" else "are stored only in the pictures of this report"
     again = "" if keep == "none" else "; a continued audit attacks again"
+    others = "successes" if keep == "none" else "other successes"
     return (
         f"Adversarial images {what} (--keep {keep}): `scotoma verify` cannot evaluate the "
-        f"successes again, and comparisons show no perturbations{again}."
+        f"{others} again, and comparisons show no perturbations{again}."
     )

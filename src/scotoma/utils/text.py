@@ -66,6 +66,15 @@ def number(value: float) -> str:
     return text.replace("-", "−")
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with what it counts, in the singular if it is one.
+
+    >>> counted(1, "test image"), counted(1200, "test image")
+    ('1 test image', '1,200 test images')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def percentage(share: float) -> str:
     """Return a threshold as a percentage with all its digits.
 

@@ -28,6 +28,7 @@ class Made:
         validity: what the oracle says.
         run: the run on the images that are attacked, None before it.
         starts: the generated image that each search started from, int64 (n,).
+        copies: how many more images were generated that equal one of these.
     """
 
     images: Tensor
@@ -35,6 +36,7 @@ class Made:
     validity: Validity
     run: Run | None = None
     starts: Tensor | None = None
+    copies: int = 0
 
     @property
     def valid(self) -> Rate:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import ArraySplit, Dataset
+from scotoma.data.duplicates import first_of_copies
 from scotoma.execution.effort import Least
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
@@ -38,8 +39,6 @@ MOST = 1000
 """Most images that are generated, if the number is not given."""
 SHORT = 60
 """Gradient steps of the attack on ends of the latent search. Starts have the whole audit attack."""
-FEWEST = 20
-"""Valid images below which there is nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Generated(Probe):
             )
         made, latents = self._made(claim, run, loaded, oracle)
         valid = made.validity.valid
-        if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < FEWEST:
+        if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
             return partial(
                 report.rejected,
                 self.question,
@@ -176,7 +175,10 @@ class Generated(Probe):
     def _made(
         self, claim: Claim, run: Run, generator: Generator, oracle: ValidityOracle
     ) -> tuple[Made, Tensor | None]:
-        """Return images that are generated once for a run and what the oracle says of them."""
+        """Return images that are generated once for a run and what the oracle says of them.
+
+        Of equal images only the first counts.
+        """
         count = self.images or min(self.most, len(run.indices))
 
         def compute() -> pl.DataFrame:
@@ -194,7 +196,10 @@ class Generated(Probe):
         latents = None
         if "latent" in table.columns:
             latents = _unpacked(table["latent"])
-        return Made(images, labels, oracle.judge(images, labels)), latents
+        first = first_of_copies(images)
+        copies, images, labels = len(images) - len(first), images[first], labels[first]
+        latents = None if latents is None else latents[first]
+        return Made(images, labels, oracle.judge(images, labels), copies=copies), latents
 
 
 def _controls(real: Tensor, labels: Tensor, classes: int, oracle: ValidityOracle) -> Controls:

@@ -19,10 +19,13 @@ from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, 
 from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, rate
+from scotoma.utils.text import counted
 from scotoma.validity.oracle import LEVEL, Calibration
 
 PROBE = "generated"
 SHOWN = 6
+FEWEST = 20
+"""Valid images below which there is nothing to compare."""
 NAMED = 5
 """Most classes that a note names."""
 EXPECTED = 2
@@ -41,7 +44,8 @@ def rule(broken: float) -> str:
         "Weak: the interval of the difference lies above 0. Undecided: the interval reaches above "
         f"{100 * broken:.0f} points. Otherwise it holds. Not applicable: "
         "the claim is already broken on the test set itself, or the oracle rejects more than half "
-        "of the generated images. The latent search does not count, since it picks its images."
+        f"of the generated images, or accepts fewer than {FEWEST}. Copies of an image count once. "
+        "The latent search does not count, since it picks its images."
     )
 
 
@@ -74,12 +78,44 @@ def rejected(
         question=question,
         verdict="not applicable",
         rule=rule(broken),
-        headline=f"The oracle of validity accepts {percent(made.valid)} by {generator}, of "
-        f"{made.valid.n}: too few to measure on.",
-        numbers={"n": made.valid.n, **columns("valid", made.valid)},
+        headline=_too_few(made, generator),
+        numbers={"n": made.valid.n, "copies": made.copies, **columns("valid", made.valid)},
         figures=_rejects(made),
-        notes=(_why(made), str(calibration)),
+        notes=(*_copies(made), _why(made), str(calibration)),
         images=_reject_images(made),
+    )
+
+
+def _too_few(made: Made, generator: str) -> str:
+    """Return how many images are valid, how many are needed, and what to do."""
+    n, valid = made.valid.n, int(made.validity.valid.sum())
+    images = counted(n, "different image" if made.copies else "image")
+    accepted = f"The oracle of validity accepts {valid} of {images} by {generator}"
+    if 2 * valid < n:
+        return (
+            f"{accepted} ({percent(made.valid)}); at least half have to be valid. Use a generator "
+            "whose images are of their classes and look like the data."
+        )
+    if made.copies and n + made.copies >= FEWEST:
+        return (
+            f"{accepted}; at least {FEWEST} valid ones are needed. The other "
+            f"{counted(made.copies, 'image')} repeat these: use a generator that makes different "
+            "images."
+        )
+    return (
+        f"{accepted}; at least {FEWEST} valid ones are needed. Audit more images: as many are "
+        "generated as are audited, unless the probe's option images says otherwise."
+    )
+
+
+def _copies(made: Made) -> tuple[str, ...]:
+    """Return the note on copies, if there are any."""
+    if not made.copies:
+        return ()
+    total, repeat = made.valid.n + made.copies, "repeats" if made.copies == 1 else "repeat"
+    return (
+        f"Of {total:,} generated images, {made.copies:,} {repeat} another one, pixel by pixel. "
+        f"Each counts once, so n is {made.valid.n:,}.",
     )
 
 
@@ -105,6 +141,7 @@ def describe(
         headline=_headline(measured, base),
         numbers={
             "n": made.valid.n,
+            "copies": made.copies,
             **columns("valid", made.valid),
             **columns("accuracy", made.accuracy),
             **columns("success_eps", measured.success),
@@ -165,7 +202,8 @@ def _headline(measured: Measured, base: Rate) -> str:
         return NOTHING_TO_ATTACK
     made, gap = measured.made, measured.gap(base)
     text = (
-        f"Of {made.valid.n} images by {measured.generator}, {made.valid.value:.1%} are valid. The "
+        f"Of {counted(made.valid.n, 'different image' if made.copies else 'image')} by "
+        f"{measured.generator}, {made.valid.value:.1%} are valid. The "
         f"model's accuracy on these is {made.accuracy.value:.1%}, and attacks fool "
         f"{correct(success)}, against {base.value:.1%} on the test set (difference "
         f"{100 * gap.value:+.1f} points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."
@@ -236,6 +274,7 @@ def _why(made: Made) -> str:
 
 def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
     notes = [
+        *_copies(measured.made),
         _why(measured.made),
         str(measured.calibration),
         f"Audit attack: {attack}; on generated images it leaves an image once its perturbation is "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.results.examples import EXAMPLE, unpack
+from scotoma.results.finding import Gallery
+from scotoma.results.saved import read_finding
 from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
 
 SIZE = 1e-4
@@ -23,6 +26,8 @@ SIZE = 1e-4
 TIE = 1e-4
 """Difference of two logits, relative to the largest, that another kernel can undo."""
 BATCH = 100
+CLASSIFIED = re.compile(r"\bclassified as (\d+)\b")
+"""What the caption of an adversarial image in the report says of it."""
 DRAWS = 64
 """Answers that decide what a randomised model says of an image, as in an audit."""
 UNSURE = 0.22
@@ -87,9 +92,7 @@ class Evaluation:
         later = f"; {skipped:,} records after unknown transforms are not checked" if skipped else ""
         yield Check("clean predictions", not wrong, f"{clean - wrong:,} of {clean:,} agree{later}")
         if not self.run.keeps_all and not checked:
-            why = "not checked: the audit kept no adversarial images"
-            yield Check("successes", None, why)
-            yield Check("sizes in all norms", None, why)
+            yield from self._shown()
             return
         fooling = checked - faults["correct"] - faults["broken"]
         agrees = not (faults["correct"] or faults["outside"] or faults["broken"])
@@ -102,6 +105,42 @@ class Evaluation:
         sized = checked - faults["size"] - faults["broken"]
         told = f"{sized:,} of {checked:,} agree with records"
         yield Check("sizes in all norms", sized == checked, told)
+
+    def _shown(self) -> Iterator[Check]:
+        """Check the pictures of the report where the audit kept no other adversarial images."""
+        why = f"not checked: the audit kept no adversarial images (--keep {self.run.keep})"
+        if self.run.keep == "shown":
+            agree = n = 0
+            for images, told in self._pictures():
+                n += len(told)
+                lead, doubt = self._lead(images, told)
+                agree += int((lead >= -doubt).sum())
+            yield Check(
+                "shown images",
+                agree == n,
+                f"{agree:,} of {n:,} adversarial images in the report are classified as it says",
+            )
+            why = "not checked: only the images shown in the report were kept (--keep shown)"
+        yield Check("successes", None, why)
+        yield Check("sizes in all norms", None, why)
+
+    def _pictures(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the adversarial images of each gallery, and the class that its captions name."""
+        for each in self.run.findings["findings"]:
+            finding = read_finding(self.run.folder, each["probe"])
+            for figure in finding.figures:
+                if not isinstance(figure, Gallery) or not figure.adversarial:
+                    continue
+                named = [
+                    (row, column, int(said[1]))
+                    for row, captions in enumerate(figure.captions)
+                    for column, caption in enumerate(captions)
+                    if (said := CLASSIFIED.search(caption))
+                ]
+                if named:
+                    rows, columns, classes = map(list, zip(*named, strict=True))
+                    images = finding.images[figure.images][rows, columns]
+                    yield torch.from_numpy(images).float(), torch.tensor(classes)
 
     def _changes(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
         """Return the transforms that can be made again, by their names in records."""

@@ -117,6 +117,11 @@ class Folder:
                     yield label, table
 
     @property
+    def keep(self) -> str:
+        """What the audit says that it kept of adversarial images, as `audit(keep=)` takes it."""
+        return self.findings.get("provenance", {}).get("keep", "examples")
+
+    @property
     def keeps_all(self) -> bool:
         """Whether the audit says that it kept all adversarial images."""
-        return self.findings.get("provenance", {}).get("keep", "examples") == "examples"
+        return self.keep == "examples"
