@@ -27,7 +27,7 @@ source = "Table 1"
 survives = ["gamma"]
 also = {"l2:1.5" = 0.5}
 [audit]
-probes = ["robustness", "masking"]
+probes = ["robustness", "masking", "distance", "norms", "inequality", "generated"]
 attack = "pgd"
 layer = "fc"
 extractor = "e.safetensors"
@@ -65,7 +65,7 @@ def test_every_key_arrives(tmp_path):
         weights=Path("w.safetensors"),
         trust_pickle=True,
         data_root=Path("sets"),
-        probes=("robustness", "masking"),
+        probes=("robustness", "masking", "distance", "norms", "inequality", "generated"),
         attack="pgd",
         layer="fc",
         extractor="e.safetensors",
@@ -114,6 +114,14 @@ def test_what_is_written_asks_for_the_same(tmp_path):
         (
             SMALL + '[audit]\nprobes = ["robustness"]\n[thresholds.masking]\ntolerated = 0.1',
             "thresholds.masking sets tolerated, but masking does not run; probes are robustness",
+        ),
+        (
+            SMALL + '[audit]\nprobes = ["norms"]\nlayer = "fc"',
+            "audit.layer fc is an option of distance and divergence, which do not run; probes are",
+        ),
+        (
+            SMALL + '[audit]\nprobes = ["norms"]\nsources = ["a", "b"]',
+            "audit.sources a,b is an option of transfer and masking, which do not run",
         ),
         (
             SMALL + "[audit]\nprobes = []",

@@ -333,6 +333,16 @@ def test_options_of_probes_that_do_not_run(audit):
     told(audit("--probes", "norms", "--sources", "a.safetensors,b"), "--sources a.safetensors,b is")
 
 
+def test_options_of_a_claim_file_for_probes_that_do_not_run(scotoma, tmp_path):
+    claim = '[model]\nsource = "m"\n[data]\nsource = "digits"\n[claim]\nthreat = "linf:0.1"\n'
+    path = tmp_path / "claim.toml"
+    path.write_text(f'{claim}[audit]\nlayer = "fc"\n')
+    refused = "audit.layer fc is an option of distance and divergence, which do not run"
+    told(scotoma("audit", path, "--probes", "norms"), f"{path}: {refused}")
+    path.write_text(f'{claim}[audit]\nlayer = "fc"\nprobes = ["norms"]\n')
+    told(scotoma("gate", path), f"{path}: {refused}")
+
+
 def test_nothing_is_said_to_be_kept_where_nothing_was_written(audit, tmp_path):
     (tmp_path / "afile").write_text("text")
     ended = audit("--out", "afile/run")

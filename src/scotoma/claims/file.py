@@ -12,7 +12,8 @@ from typing import Any
 from scotoma.claim import MARGIN, Stated, Threat
 from scotoma.claims.request import Request
 from scotoma.claims.rules import Rule, parse
-from scotoma.claims.thresholds import check_thresholds, of_probe, read_thresholds
+from scotoma.claims.taken import check_taken
+from scotoma.claims.thresholds import of_probe, read_thresholds
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -178,10 +179,11 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
             keys[name] = f"{section}.{key}"
     if flat.get("audit.probes") == []:
         raise InputError("audit.probes is empty; name probes, or leave the key out for all of them")
-    check_thresholds(thresholds, given.get("probes", ()))
+    request = Request(**given)
+    check_taken(request, {name: f"{key} " for name, key in keys.items()})
     rules = tuple(parse(text) for text in flat.get("gate.rules", ()))
     baseline = beside(folder, flat.get("gate.baseline", ""))
-    return ClaimFile(Request(**given), rules, Path(baseline) if baseline else None, keys)
+    return ClaimFile(request, rules, Path(baseline) if baseline else None, keys)
 
 
 def _field(section: str, key: str) -> str:

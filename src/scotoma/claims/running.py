@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scotoma.claims.file import as_toml
 from scotoma.claims.request import Request
-from scotoma.claims.thresholds import check_thresholds, of_probe
+from scotoma.claims.taken import TAKEN_BY
+from scotoma.claims.thresholds import of_probe
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -27,18 +27,6 @@ RESOLVED = "claim.toml"
 
 UNSET = (None, (), [])
 """Values of options that nobody gave."""
-
-TAKEN_BY = {
-    "precision": ("robustness",),
-    "sampling": ("robustness",),
-    "layer": ("distance", "divergence"),
-    "extractor": ("distance",),
-    "bounds": ("norms",),
-    "reference": ("inequality",),
-    "generator": ("generated",),
-    "sources": ("transfer", "masking"),
-}
-"""Options of an audit that only some probes take."""
 
 
 def run(request: Request, progress: Progress | None = None, command: str | None = None) -> Report:
@@ -103,32 +91,6 @@ def expected(request: Request) -> Forecast:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(claim, Path(folder), limit=request.limit, seed=request.seed)
         return forecast(run, probes, WHOLE if request.thorough else None)
-
-
-def check_taken(request: Request, given: Iterable[str]) -> None:
-    """Raise `InputError` if a threshold or one of the `given` options is of probes not run.
-
-    >>> from scotoma.claim import Threat
-    >>> request = Request("m", "digits", Threat("linf", 0.1), probes=("norms",), layer="fc2")
-    >>> check_taken(request, ["layer"])
-    Traceback (most recent call last):
-        ...
-    scotoma.utils.errors.InputError: layer=fc2 is an option of distance and divergence, which do ...
-    """
-    from scotoma.attacks import takes
-
-    check_thresholds(request.thresholds, request.probes)
-    for name in given:
-        probes = TAKEN_BY.get(name, ())
-        if not probes or not request.probes or {*probes} & {*request.probes}:
-            continue
-        if name == "sources" and takes(request.attack, "sources"):
-            continue
-        value, be = getattr(request, name), "does" if len(probes) == 1 else "do"
-        raise InputError(
-            f"{name}={','.join(value) if isinstance(value, tuple) else value} is an option of "
-            f"{' and '.join(probes)}, which {be} not run; probes are {', '.join(request.probes)}"
-        )
 
 
 def _loaded(request: Request) -> tuple[Classifier, Dataset]:

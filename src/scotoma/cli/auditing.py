@@ -95,7 +95,8 @@ def audit(
     from scotoma.claim import Threat
     from scotoma.claims.file import read_claim
     from scotoma.claims.request import Request
-    from scotoma.claims.running import check_taken, expected, run
+    from scotoma.claims.running import expected, run
+    from scotoma.claims.taken import check_taken
 
     flags = {
         "data": data,
@@ -124,15 +125,18 @@ def audit(
         "data_root": data_root,
         **images,
     }
+    typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
+    given = {name: f"{name}=" for name in typed_flags}
     if model.endswith(".toml"):
-        typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
-        request = read_claim(Path(model)).with_flags(model, typed_flags)
+        claim = read_claim(Path(model))
+        request = claim.with_flags(model, typed_flags)
+        given = {name: f"{model}: {key} " for name, key in claim.keys.items()} | given
     else:
         for name in ("data", "threat"):
             if flags[name] is None:
                 raise InputError(f"--{name} is missing; a claim file would have it")
         request = Request(model, **flags)  # type: ignore[arg-type]
-    check_taken(request, [name for name in flags if is_typed(context, name)])
+    check_taken(request, given)
     if dry_run:
         typer.echo("\n".join(expected(request).lines()))
         return
