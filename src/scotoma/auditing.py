@@ -64,6 +64,7 @@ def audit(
     probes: str | Probe | Sequence[str | Probe] | None = None,
     attack: str | Settings = "strong",
     limit: int | None = None,
+    precision: float | None = None,
     seed: int = 0,
     budget: str | float | None = None,
     thorough: bool = False,
@@ -95,6 +96,9 @@ def audit(
         attack: a name of `scotoma.attacks.ATTACKS`, or `Settings("transfer", sources)` for the
             attack that needs other models.
         limit: number of test images to audit, drawn at random; None means all.
+        precision: half of the width of the interval of the robust accuracy on the whole test set,
+            between 0 and 0.5: the robustness probe attacks images beside the `limit` until it is
+            reached; None attacks no others.
         seed: seed for all random numbers, from 0.
         budget: time after which the audit stops and reports what was measured: "20m", "90s", "2h"
             or a number of seconds; None means no limit.
@@ -135,6 +139,7 @@ def audit(
         "out": out and str(out),
         "probes": probes,
         "limit": limit,
+        "precision": precision,
         "attack": attack,
         "seed": seed,
         "budget": budget,
@@ -148,9 +153,10 @@ def audit(
     claim = replace(make_claim(model, data, threat, train), stated=stated or Stated())
     if not force:
         stop_at_chance(claim.model, claim.data)
-    prepared = {
-        key: probe.prepare(claim) for key, probe in _named([*PROBES] if probes is None else probes)
-    }
+    named = dict(_named([*PROBES] if probes is None else probes))
+    if precision is not None:
+        named = _precise(named, precision)
+    prepared = {key: probe.prepare(claim) for key, probe in named.items()}
     settings = _settings(attack, claim)
     missing = _without_train(prepared, claim)
     if out is None and ranks().world > 1:
@@ -309,6 +315,25 @@ def _named(probes: str | Probe | Sequence[str | Probe]) -> Iterator[tuple[str, P
         if asked.setdefault(key, probe) != probe:
             raise InputError(f"probes: {key} is given twice; a report has one finding of a probe")
         yield key, PROBES[probe]() if isinstance(probe, str) else probe
+
+
+def _precise(probes: Mapping[str, Probe], precision: float) -> dict[str, Probe]:
+    """Return the probes with the precision of the robustness probe.
+
+    Raises:
+        InputError: it does not run, has another precision, or cannot have this one.
+    """
+    probe = probes.get("robustness")
+    if not isinstance(probe, Robustness):
+        raise InputError(
+            f"precision={precision} is an option of robustness, which does not run; probes are "
+            f"{', '.join(probes)}"
+        )
+    if probe.precision not in (None, precision):
+        raise InputError(
+            f"precision={precision}: the robustness probe has {probe.precision}; give one of them"
+        )
+    return {**probes, "robustness": replace(probe, precision=precision)}
 
 
 def _chance(records: pl.DataFrame) -> list[str]:

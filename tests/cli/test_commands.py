@@ -45,6 +45,21 @@ def test_list(scotoma):
         assert name in scotoma("list", "probes").out
 
 
+def test_training_says_what_it_begins_with_and_replaces_no_model(scotoma, tmp_path, digits_model):
+    out = tmp_path / "tuned.safetensors"
+    given = ("train", "natural", "--data", "digits", "--threat", "linf:0.1", "--out", out)
+    started = scotoma(*given, "--start", digits_model, "--epochs", 1)
+    assert started.code == 0, started.err
+    assert started.out.startswith("start: digits-pgd (small-cnn, pgd, linf:0.1, digits, accuracy ")
+    before = out.read_bytes()
+    again = scotoma(*given, "--start", digits_model, "--epochs", 1)
+    assert "is this training, finished before; delete it to train again" in again.out
+    other = scotoma(*given, "--start", digits_model, "--epochs", 2)
+    assert (other.code, other.err.count("\n")) == (2, 1)
+    assert "not this training (epochs 1, not 2); choose another --out FILE" in other.err
+    assert out.read_bytes() == before
+
+
 def test_train_audit_report(scotoma, tmp_path, monkeypatch):
     """The road that the README tells, with little of everything."""
     monkeypatch.chdir(tmp_path)

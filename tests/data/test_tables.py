@@ -136,6 +136,23 @@ def test_a_data_set_on_disk(tmp_path, hub):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    config = pytest.importorskip("datasets.config")
+
+    def load(name):
+        assert config.HF_HUB_OFFLINE
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("scotoma.utils.network.reachable", lambda address: False)
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    with pytest.raises(InputError, match=r"someone/data.*the hub cannot be reached"):
+        load_data("hf:someone/data")
+    assert config.HF_HUB_OFFLINE is False
+
+
 def test_class_names_that_hugging_face_wrote_into_parquet(tmp_path, hub):
     hub["test"].to_parquet(str(tmp_path / "a.parquet"))
     data = load_data(f"parquet:{tmp_path}/a.parquet")

@@ -239,6 +239,45 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path, few):
         train("natural", few, "small-cnn", THREAT, out, schedule=SHORT)
 
 
+def test_a_finished_training_is_not_repeated_nor_replaced_by_another(tmp_path, few):
+    out = tmp_path / "a.safetensors"
+    given: dict[str, Any] = {
+        "recipe": "natural",
+        "data": few,
+        "arch": "small-cnn",
+        "threat": THREAT,
+        "out": out,
+        "schedule": Schedule(epochs=1, batch=64),
+    }
+    model = train(**given)
+    before, said, epochs = out.read_bytes(), [], []
+    again = train(**given, done=lambda: said.append(True), log=epochs.append)
+    assert (said, epochs) == ([True], [])
+    assert all(torch.equal(a, b) for a, b in zip(*map(_weights, (model, again)), strict=True))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"schedule": Schedule(epochs=2, batch=64)}, "epochs 1, not 2"),
+        ({"recipe": "pgd"}, "recipe natural, not pgd"),
+        ({"half": True}, "half False, not True"),
+    ]
+    for change, says in changes:
+        with pytest.raises(InputError, match=f"is not this training .{says}.*choose another out"):
+            train(**given | change, done=lambda: None)
+    assert out.read_bytes() == before
+    out.write_text("something else")
+    with pytest.raises(InputError, match="exists and is not this training; choose another out"):
+        train(**given, done=lambda: None)
+
+
+def _weights(model) -> list[torch.Tensor]:
+    return list(model.state_dict().values())
+
+
+@pytest.mark.parametrize("threat", ["l1:2", "l0:3"])
+def test_a_threat_that_is_not_trained_in_is_named_as_it_was_given(tmp_path, few, threat):
+    with pytest.raises(InputError, match=f"threat {threat}: training and its log attack in"):
+        train("pgd", few, "small-cnn", Threat.parse(threat), tmp_path / "a")
+
+
 def test_a_training_that_diverges_is_told(tmp_path, few):
     with pytest.raises(InputError, match="diverged; lower the learning rate"):
         train(

@@ -20,6 +20,8 @@ from scotoma.utils.random import Randomness
 class Transfer(BoundedAttack):
     """Crafts examples on each source in turn, and keeps the first that fools the attacked model.
 
+    Passes are those of the attacked model: what the sources take is not counted.
+
     Args:
         threat: the ball, L-inf or L2.
         sources: the models on which examples are crafted.

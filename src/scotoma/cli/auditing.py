@@ -313,7 +313,7 @@ def attack(
     ranks().leave()
     if not ranks().leads:
         return
-    for line in summarise(records, claim.threat):
+    for line in summarise(records, claim.threat, sources=takes(name, "sources")):
         typer.echo(line)
     for note in claim.model.notes:
         typer.echo(f"note {note}")

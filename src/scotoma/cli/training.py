@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -90,6 +90,7 @@ def train(
     """Train a model; the same command continues an interrupted training. Works under torchrun."""
     from scotoma.claim import Threat
     from scotoma.data import load_data
+    from scotoma.execution.ranks import ranks
     from scotoma.models.loading import load_model
     from scotoma.training import RECIPES
     from scotoma.training.loop import Schedule, batch_size
@@ -131,6 +132,12 @@ def train(
         / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
     )
 
+    if begun is not None and ranks().leads:
+        typer.echo(f"start: {begun.name}{_trained(begun.card)}")
+
+    def done() -> None:
+        typer.echo(f"{out} is this training, finished before; delete it to train again")
+
     with joined() as team, shown().bar(f"training {arch}", steps) as advance:
         run(
             recipe,
@@ -146,6 +153,7 @@ def train(
             start=begun,
             step=advance,
             log=log_epoch,
+            done=done,
             team=team,
         )
     if team.leads:
@@ -248,6 +256,14 @@ def defend(
     out = out or Path("runs") / f"{defended.name.replace(':', '-')}.safetensors"
     save_defended(out, defended)
     typer.echo(f"model: {out}")
+
+
+def _trained(card: dict[str, Any]) -> str:
+    """Return how a model was trained, for the line on the start of another training."""
+    facts = [str(card[key]) for key in ("arch", "recipe", "threat", "data") if card.get(key)]
+    if isinstance(card.get("accuracy"), float):
+        facts.append(f"accuracy {card['accuracy']:.1%}")
+    return f" ({', '.join(facts)})" if facts else ""
 
 
 def log_epoch(epoch: Epoch) -> None:

@@ -15,6 +15,7 @@ from scotoma.data.encoded import open_encoded
 from scotoma.data.input import ImageOptions
 from scotoma.data.parquet import LABELS, numbered
 from scotoma.utils.errors import InputError
+from scotoma.utils.network import hub_if_reachable
 from scotoma.utils.optional import require
 
 TEST = ("test", "validation", "val")
@@ -109,15 +110,19 @@ def hub(spec: str, options: ImageOptions | None = None) -> Dataset:
 def _load(name: str) -> dict[str, Any]:
     """Return the splits of a data set, from disk or from the hub."""
     datasets = require("datasets", f"data hf:{name}")
-    path = Path(name).expanduser()
+    path, online = Path(name).expanduser(), True
     try:
-        with _quiet(datasets):
+        with _quiet(datasets), contextlib.ExitStack() as stack:
             if any((path / file).exists() for file in ("state.json", "dataset_dict.json")):
                 found = datasets.load_from_disk(str(path))
             else:
+                if not path.exists():
+                    online = stack.enter_context(hub_if_reachable())
                 found = datasets.load_dataset(str(path) if path.exists() else name)
     except Exception as error:  # the library, and whatever it calls, may raise anything
         why = str(error).strip().partition("\n")[0] or type(error).__name__
+        if not online:
+            why = "the hub cannot be reached, and its cache has no such data set"
         raise InputError(
             f"hf:{name}: cannot be loaded ({why}); write hf:OWNER/NAME or a folder of data files"
         ) from None

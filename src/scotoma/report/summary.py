@@ -13,8 +13,11 @@ from scotoma.utils.stats import rate
 from scotoma.utils.text import norm_name
 
 
-def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
-    """Yield lines with accuracy, success at eps, median distance and cost of an attack."""
+def summarise(records: pl.DataFrame, threat: Threat, sources: bool = False) -> Iterator[str]:
+    """Yield lines with accuracy, success at eps, median distance and cost of an attack.
+
+    `sources` says that the attack makes examples on other models, whose passes nobody counts.
+    """
     clean = rate((records["prediction"] == records["label"]).to_numpy())
     median = float(np.quantile(records[threat.norm].to_numpy(), 0.5, method="lower"))
     yield f"clean accuracy: {clean}"
@@ -24,4 +27,5 @@ def summarise(records: pl.DataFrame, threat: Threat) -> Iterator[str]:
         "(clean errors count as 0, failures as infinite)"
     )
     forwards, backwards = records["forwards"].mean(), records["backwards"].mean()
-    yield f"passes an image: {forwards:.0f} forward, {backwards:.0f} backward"
+    apart = " on the attacked model; those on the sources are not counted" if sources else ""
+    yield f"passes an image: {forwards:.0f} forward, {backwards:.0f} backward{apart}"

@@ -19,7 +19,7 @@ from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.store import write_whole
 from scotoma.models import ARCHITECTURES
-from scotoma.models.checkpoint import save_checkpoint
+from scotoma.models.checkpoint import fit_weights, read_weights, save_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
@@ -33,6 +33,8 @@ from scotoma.utils.errors import InputError, reason
 from scotoma.utils.registry import nearest
 from scotoma.utils.threads import warn_of_spinning
 
+ATTACKED = ("linf", "l2")
+"""Norms of threats in which gradient steps are defined."""
 LEAST_STEPS = 1500
 """Fewest steps of a default schedule."""
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -105,6 +107,7 @@ def train(
     start: Classifier | None = None,
     step: Callable[[int], None] = lambda batches: None,
     log: Callable[[Epoch], None] = lambda epoch: None,
+    done: Callable[[], None] | None = None,
     team: Team = ALONE,
 ) -> nn.Module:
     """Train a model and write it with its card; resume from `OUT.checkpoint` of the same training.
@@ -127,6 +130,8 @@ def train(
         start: a model to begin with, which is not changed; None begins with random weights.
         step: called with the number of batches that were just done.
         log: called after each epoch by the first process.
+        done: called by the first process if `out` is this training, finished before, which is then
+            returned; `out` of another training is an error. None trains again and replaces it.
         team: the processes that train together, see `joined`; each takes its share of a batch.
 
     Raises:
@@ -138,6 +143,8 @@ def train(
         raise InputError(f"{out}: is a folder; give the file to write")
     adversary = make(recipe, threat, options or {}) if isinstance(recipe, str) else recipe
     check(adversary)
+    if threat.norm not in ATTACKED and not hasattr(adversary, "evaluated"):
+        raise InputError(f"threat {threat}: training and its log attack in L-inf and L2 only")
     schedule = schedule or Schedule(peak=getattr(adversary, "rate", Schedule.peak))
     if start is None:
         arch = arch or getattr(adversary, "arch", None)
@@ -169,6 +176,14 @@ def train(
     checkpoint = out.with_name(out.name + ".checkpoint")
     team.agree(identity)
     content = team.broadcast(partial(resumption.content, checkpoint))
+    if done is not None and content is None:
+        card = team.broadcast(partial(resumption.card, out))
+        if resumption.is_finished(card, identity | {"half": half}, out):
+            if team.leads:
+                fit_weights(model, read_weights(out), out)
+                done()
+            team.copy(model)
+            return model
     history = resumption.resume(content, checkpoint, identity, model, optimizer)
     step_loss = team.parallel(Step(model, adversary), strays=start is not None)
     classes, balanced = len(data.classes), getattr(adversary, "balanced", False)

@@ -12,8 +12,14 @@ import torch
 from torch import nn
 
 from scotoma.execution.store import write_whole
+from scotoma.models.checkpoint import KEY, read_safetensors
 from scotoma.training.evaluation import Epoch
 from scotoma.utils.errors import InputError
+
+NAMED = 3
+"""Most differences of two trainings that an error names."""
+LONGEST = 20
+"""Most characters of a value in it."""
 
 
 def save(
@@ -38,6 +44,56 @@ def save(
 def content(path: Path) -> bytes | None:
     """Return the content of the checkpoint; None if there is none."""
     return path.read_bytes() if path.exists() else None
+
+
+def card(path: Path) -> dict[str, Any] | None:
+    """Return the card of a finished model, with `half` for float16; None if there is no file.
+
+    It is empty if the file is something else.
+    """
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = read_safetensors(path)
+        said = json.loads(metadata.get(KEY, "{}"))
+    except (InputError, ValueError):
+        return {}
+    return said | {"half": any(each.dtype == torch.float16 for each in tensors.values())}
+
+
+def is_finished(card: dict[str, Any] | None, identity: dict[str, Any], path: Path) -> bool:
+    """Return whether the card of `path` is that of the training `identity`; False if it is None.
+
+    Raises:
+        InputError: the file belongs to another training.
+    """
+    if card is None:
+        return False
+    mine, theirs = (_flat(each) for each in (json.loads(json.dumps(identity)), card))
+    differ = [key for key in mine if theirs.get(key) != mine[key]]
+    if not differ:
+        return True
+    named = [
+        f"{key} {_short(theirs[key])}, not {_short(mine[key])}"
+        for key in differ
+        if key in theirs and not key.endswith("sha256")
+    ]
+    why = f" ({'; '.join(named[:NAMED])})" if named else ""
+    raise InputError(
+        f"{path}: exists and is not this training{why}; choose another out=FILE, or delete it"
+    )
+
+
+def _flat(card: dict[str, Any]) -> dict[str, Any]:
+    """Return a card with the settings of the schedule and of the recipe under their own names."""
+    inner = [each for key in ("schedule", "options") if isinstance(each := card.get(key), dict)]
+    outer = {key: value for key, value in card.items() if key not in ("schedule", "options")}
+    return {key: value for each in (*inner, outer) for key, value in each.items()}
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def resume(

@@ -181,6 +181,22 @@ def test_a_name_that_the_hub_does_not_give(library, monkeypatch):
     assert "\n" not in str(error.value)
 
 
+def test_a_hub_that_cannot_be_reached_is_not_waited_for(library, monkeypatch, tmp_path):
+    import huggingface_hub.constants as constants
+
+    def refuse(*_):
+        raise OSError("no route")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("socket.create_connection", refuse)
+    # the library would try again for half a minute
+    monkeypatch.setattr("scotoma.models.sources.transformers.library", None)
+    for name in ("someone/some-model", "no name of the hub"):
+        with pytest.raises(InputError, match=f"hf:{name}: the hub cannot be reached"):
+            load_model(f"hf:{name}")
+    assert constants.HF_HUB_OFFLINE is False
+
+
 def test_without_the_library(folders, without):
     without("transformers")
     with pytest.raises(InputError, match=r"need transformers.*run: pip install transformers"):

@@ -18,6 +18,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
 from scotoma.models.sources.opening import Opening, library, one_line
 from scotoma.utils.errors import InputError
+from scotoma.utils.network import hub_if_reachable, in_cache
 
 RESAMPLE: Sequence[Interpolation] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Filters in the order of Pillow's numbers."""
@@ -32,26 +33,39 @@ def transformers(rest: str, opening: Opening) -> Classifier:
     """OWNER/NAME[@REVISION] or a folder: an image classifier of transformers with its processor."""
     spec = f"hf:{rest}"
     opening.only(spec)
-    library("transformers", "hf:NAME", "transformers")
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
-
     source, revision, name = _place(rest)
-    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": opening.trust}
-    with _quiet(), _explained(spec, opening.trust):
-        config: Any = AutoConfig.from_pretrained(source, **shared)
-        if type(config) not in AutoModelForImageClassification._model_mapping:  # type: ignore[attr-defined]
-            made = ", ".join(getattr(config, "architectures", None) or [config.model_type])
-            raise InputError(f"{spec}: {made} is no image classifier")
-        processor = AutoImageProcessor.from_pretrained(source, **shared)
-        network = AutoModelForImageClassification.from_pretrained(
-            source, use_safetensors=None if opening.trust else True, **shared
-        )
+    local = Path(source).is_dir()
+    with contextlib.nullcontext(True) if local else hub_if_reachable() as online:
+        if not online and not in_cache(source, revision):
+            raise InputError(
+                f"{spec}: the hub cannot be reached, and its cache has no such model; check the "
+                "name and the network, or give the folder of a model"
+            )
+        network, processor, config = _opened(spec, source, revision, opening.trust)
     channels = getattr(config, "num_channels", 3)
     module = _prepared(network, processor, channels, spec)
     labels = config.id2label
     classes = tuple(str(labels[number]) for number in range(len(labels)))
     named = None if classes[0] == "LABEL_0" else classes
     return Classifier.of(module, name, classes=named, input=module.spec)
+
+
+def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[Any, Any, Any]:
+    """Return the network, its processor and its configuration."""
+    library("transformers", "hf:NAME", "transformers")
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
+    with _quiet(), _explained(spec, trust):
+        config: Any = AutoConfig.from_pretrained(source, **shared)
+        if type(config) not in AutoModelForImageClassification._model_mapping:  # type: ignore[attr-defined]
+            made = ", ".join(getattr(config, "architectures", None) or [config.model_type])
+            raise InputError(f"{spec}: {made} is no image classifier")
+        processor = AutoImageProcessor.from_pretrained(source, **shared)
+        network = AutoModelForImageClassification.from_pretrained(
+            source, use_safetensors=None if trust else True, **shared
+        )
+    return network, processor, config
 
 
 def _place(rest: str) -> tuple[str, str | None, str]:
