@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import scotoma
 from scotoma.claims.rules import apply, parse
+from scotoma.probes.robustness.probe import Robustness
 from scotoma.utils.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -38,6 +39,20 @@ def test_a_threat_of_another_type_is_one_line(linear, images, threat):
         ({"limit": 5.5}, "limit=5.5: want a whole number"),
         ({"limit": "5"}, "limit='5': want a whole number"),
         ({"seed": 0.5}, "seed=0.5: want a whole number"),
+        ({"precision": 0.7}, "precision=0.7: want a share between 0 and 0.5"),
+        ({"precision": "0.1"}, "precision='0.1': want a share"),
+        (
+            {"precision": 0.02, "probes": ["norms", "masking"]},
+            "precision=0.02 is an option of robustness, which does not run; probes are norms, mask",
+        ),
+        (
+            {"precision": 0.02, "probes": [Robustness(precision=0.1)]},
+            "precision=0.02: the robustness probe has 0.1; give one of them",
+        ),
+        (
+            {"precision": 0.02, "probes": [Robustness(sampling="uniform")]},
+            "uniform sampling has no precision",
+        ),
         ({"stated": 0.9}, "stated=0.9: want scotoma.Stated"),
         ({"out": __file__}, "is a file; want a folder"),
         ({"probes": []}, "probes is empty; name probes, or leave it out"),

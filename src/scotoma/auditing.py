@@ -36,6 +36,7 @@ from scotoma.models.modes import leaving_the_model
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.probes.forecast import WORTH_SAYING, forecast
+from scotoma.probes.robustness.probe import Robustness
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
 from scotoma.results.finding import Finding
@@ -46,7 +47,7 @@ from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.inference import ordinary_module, outside_inference_mode
 from scotoma.utils.progress import Progress
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
@@ -345,9 +346,9 @@ def _chance(records: pl.DataFrame) -> list[str]:
     if images["label"].n_unique() == 1 or correct > max(images["label"].value_counts()["count"]):
         return []
     return [
-        f"The model classifies {correct} of {len(images)} images correctly, no more than if it "
-        "always gave the same label: check its weights, the scale of its images and the order of "
-        "its classes."
+        f"The model classifies {correct} of {counted(len(images), 'image')} correctly, no more "
+        "than if it always gave the same label: check its weights, the scale of its images and the "
+        "order of its classes."
     ]
 
 

@@ -73,6 +73,7 @@ def test_attack(scotoma, here, digits_model, other):
         "attack", "transfer", digits_model, *COMMON, "--sources", f"{other},{digits_model}"
     )
     assert (ended.code, ended.err) == (0, "")
+    assert "0 backward on the attacked model; those on the sources are not counted" in ended.out
     frame = pl.read_parquet(here / "runs" / "transfer-digits-pgd" / "transfer.parquet")
     (name,) = frame["attack"].unique()
     names = ", ".join(

@@ -80,8 +80,10 @@ def test_more_images_are_attacked_until_the_precision_is_reached(
     # the ledger is the uniform sample, the records have all
     assert len(pl.read_parquet(tmp_path / "ledger.parquet")) == LIMIT
     assert len(report.records) > LIMIT
-    again = ask(model, digits, tmp_path, precision=0.03)["robustness"]
-    assert again.numbers == numbers
+    options: dict = {"probes": ["robustness"], "attack": "pgd", "limit": LIMIT, "precision": 0.03}
+    again = scotoma.audit(model, digits, THREAT, out=tmp_path, **options)
+    assert again["robustness"].numbers == numbers
+    assert "precision=0.03" in again.provenance["command"]
 
 
 def test_the_rate_of_a_stratum_is_that_of_its_attacked_images(model, digits, tmp_path):

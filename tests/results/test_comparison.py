@@ -75,6 +75,7 @@ def test_the_command_prints_who_is_ahead(tmp_path, scotoma):
     table = pl.read_csv(out / "images.csv")
     assert table["better side"].to_list() == ["withstands"] * 40
     assert table["worse linf"][:30].unique().to_list() == [pytest.approx(0.05)]
+    assert table["worse attack"].drop_nulls().unique().to_list() == ["strong"]
 
 
 def test_only_images_that_all_audited_count(tmp_path):

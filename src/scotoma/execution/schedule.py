@@ -20,6 +20,7 @@ from scotoma.execution.store import write_whole
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
+from scotoma.utils.text import counted
 
 if TYPE_CHECKING:
     from scotoma.probes.base import Conclusion, Probe, Settings
@@ -211,7 +212,7 @@ def _so_far(name: str, report: Conclusion, run: Run, seconds: float) -> str:
     with suppress(Exception):  # the report will say what went wrong
         finding = report(run.ledger.on(run.indices.numpy()))
         said = f": {finding.verdict} so far. {finding.headline}"
-    return f"{name}, {len(run.indices):,} images in {spoken(seconds)}{said}"
+    return f"{name}, {counted(len(run.indices), 'image')} in {spoken(seconds)}{said}"
 
 
 def _usual(name: str) -> int:

@@ -20,6 +20,7 @@ from scotoma.models.diagnosis import Diagnosis, diagnose
 from scotoma.models.features import default_layer
 from scotoma.models.preparation import Prepared
 from scotoma.utils.errors import InputError
+from scotoma.utils.text import counted
 
 LAYERS = 8
 """Layers that are named, beside the one that probes use."""
@@ -51,12 +52,13 @@ def inspect(model: Classifier, data: Dataset, threat: Threat | None = None) -> d
     module = own_module(checked.module)
     checks = check(module, model.name, data)
     seen = diagnose(checked, data)
+    images = counted(seen.images, "test image")
     block = {
         "model": f"{model.name} ({type(module).__name__}), sha256 {model.sha256[:12]}",
         "parameters": _parameters(module),
         "input": _input(checked, data),
         "pixels": _pixels(module),
-        "accuracy": f"{seen.correct} of {seen.images} test images (chance: {seen.chance:.1f})",
+        "accuracy": f"{seen.correct} of {images} (chance: {seen.chance:.1f})",
         "other pixels": "; ".join(f"{count} {name}" for name, count in seen.scales.items()),
         "outputs": _outputs(checked, checks, data),
         "gradient": _gradient(checked, checks),

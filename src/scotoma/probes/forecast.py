@@ -14,6 +14,7 @@ from scotoma.probes.blindspots.definition import SCREENED, enough
 from scotoma.probes.blindspots.grid import contrast_shifts, tints
 from scotoma.probes.inequality.measurements import COLOURS, PAPER_SIDE
 from scotoma.probes.inequality.probe import FEWEST_RADII, STRIDES
+from scotoma.utils.text import counted
 
 WORTH_SAYING = 60.0
 """Seconds from which an audit says beforehand how long it takes."""
@@ -74,7 +75,9 @@ class Forecast:
         """
         longest = sorted(self.seconds.items(), key=lambda each: -each[1])
         named = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
-        return f"About {_spoken(self.total)} for {self.images:,} images: {named}.{self._all}"
+        return (
+            f"About {_spoken(self.total)} for {counted(self.images, 'image')}: {named}.{self._all}"
+        )
 
     @property
     def _all(self) -> str:
@@ -88,7 +91,7 @@ class Forecast:
         rows = [f"{name:<12}{_spoken(seconds)}" for name, seconds in self.seconds.items()]
         forward, backward = (f"{1000 * each:.2g} ms" for each in (self.forward, self.backward))
         passes = f"{forward} forward, {backward} with gradient"
-        whole = f"about {_spoken(self.total)} for {self.images:,} images"
+        whole = f"about {_spoken(self.total)} for {counted(self.images, 'image')}"
         if self.thorough is not None:
             rows.append(f"{'--thorough':<12}about {_spoken(self.thorough)}")
         return [*rows, f"{'together':<12}{whole}", f"{'a pass':<12}{passes}, each image"]

@@ -19,7 +19,7 @@ from scotoma.results.comparison.sides import every_image
 from scotoma.results.finding import Finding, Row
 from scotoma.results.report import public
 from scotoma.utils.errors import InputError
-from scotoma.utils.text import NONE, norm_name, scalar
+from scotoma.utils.text import NONE, counted, norm_name, scalar
 
 RESULT = "comparison.json"
 PIPED = 120
@@ -64,7 +64,7 @@ class Comparison:
         for note in self.notes:
             console.print(f"[yellow]note[/] {note}", soft_wrap=True)
         tables, n = self["robustness"].tables, self["robustness"].numbers["n"]
-        _print(console, f"rates on the same {n:,} images", _rates(tables["rates"]))
+        _print(console, f"rates on the same {counted(n, 'image')}", _rates(tables["rates"]))
         _print(console, "differences, with 95% intervals", _differences(tables))
         _print(console, "verdicts", tables["verdicts"])
         for finding in self.findings:
@@ -109,8 +109,8 @@ def compare(
     title = f"{', '.join(audits.names[:-1])} and {audits.names[-1]}"
     lead = (
         f"{len(audits)} audits of {audits.data} under {norm_name(audits.threat.norm)} "
-        f"perturbations of size up to {audits.threat.size}, compared on the {audits.n:,} test "
-        "images that all of them attacked."
+        f"perturbations of size up to {audits.threat.size}, compared on the "
+        f"{counted(audits.n, 'test image')} that all of them attacked."
     )
     write_whole(folder / "images.csv", every_image(audits).write_csv().encode())
     write_findings(folder, "comparison", title, lead, findings, provenance)

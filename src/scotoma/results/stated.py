@@ -13,7 +13,7 @@ import numpy as np
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.results.finding import Verdict, columns
 from scotoma.utils.stats import Rate, interval, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 Measure = Callable[[int], Rate]
 """From the number of intervals that hold at once to an accuracy."""
@@ -73,7 +73,8 @@ class Judgement:
     def __str__(self) -> str:
         value, low, high, n = self.measured
         measured = f"{value:.1%}" + ("" if low == high else f" ({100 * low:.1f}–{high:.1%})")
-        measured += f" of all {self.available:,} test images" if self.whole else f" of {n:,} images"
+        images = f"all {self.available:,} test images" if self.whole else counted(n, "image")
+        measured += f" of {images}"
         if self.whole and n < self.available:
             measured += f", from {n:,} attacked"
         text = f"The stated {spoken(self.name)} of {self.claimed:.1%} "

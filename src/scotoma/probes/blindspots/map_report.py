@@ -24,6 +24,7 @@ from scotoma.probes.blindspots.transformed import (
 from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, paired_difference, rate
+from scotoma.utils.text import counted
 
 PROBE = "map"
 UNKNOWN = rate(np.zeros(0, bool))
@@ -106,7 +107,7 @@ def headline(result: SearchResult) -> str:
     )
     text = (
         f"After {each.name} (harmless: accuracy {each.accuracy.value:.1%}, before "
-        f"{base.accuracy.value:.1%}; chosen on {len(result.chosen_on)} other images) "
+        f"{base.accuracy.value:.1%}; chosen on {counted(len(result.chosen_on), 'other image')}) "
         f"{rise(base, each)}. After a random change of the same size {random}."
     )
     more = max(result.valid, key=_success, default=each)

@@ -49,6 +49,7 @@ from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Estimate
+from scotoma.utils.text import counted
 from scotoma.validity import oracle_for
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
@@ -215,7 +216,7 @@ def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, .
         return ()
     no = each.rejected
     return (
-        f"After {each.name} the validity oracle rejects {no.value:.1%} of {no.n} images "
+        f"After {each.name} the validity oracle rejects {no.value:.1%} of {counted(no.n, 'image')} "
         f"({no.low:.1%}–{no.high:.1%}); attack success is over the others.",
         *calibration,
     )
@@ -223,7 +224,7 @@ def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, .
 
 def none_harmless(kind: str, n: int, limits: Limits = LIMITS) -> str:
     """Return the headline if no transform is shown to be harmless on n test images."""
-    few = "" if enough(n, limits) else f"; {n} test images are too few to show it"
+    few = "" if enough(n, limits) else f"; {counted(n, 'test image')} are too few to show it"
     return (
         f"No {kind} is shown to be harmless: for each, the 95% interval allows that it costs more "
         f"than {points(limits.harmless)} of accuracy{few}."

@@ -26,6 +26,7 @@ from scotoma.probes.certificates.transport import (
 )
 from scotoma.results.finding import Curve, Finding, Row, Scatter, Verdict
 from scotoma.utils.stats import finite, mean, rate
+from scotoma.utils.text import counted
 
 CURVED = 0.05
 """Share of images on which the maximum of gradient ascent may be missed."""
@@ -219,15 +220,16 @@ class Distributional(Probe):
             ),
             notes=(
                 f"Certificate: Sinha et al. 2018, cross-entropy, gamma {bound.gamma:.4g}, from "
-                f"{bound.phi.n} training images drawn at random. It bounds the mean loss over data "
-                "near the training data, not the label of any image, and allows pixels outside "
-                "[0, 1]. Test images stand in for the training data: distances are measured from "
-                "the test image before the contrast shift.",
+                f"{counted(bound.phi.n, 'training image')} drawn at random. It bounds the mean "
+                "loss over data near the training data, not the label of any image, and allows "
+                "pixels outside [0, 1]. Test images stand in for the training data: distances are "
+                "measured from the test image before the contrast shift.",
                 "The supremum in it is computed by gradient ascent, which is certain to reach it "
                 f"only where the inner problem is concave. The curvature of the loss exceeds "
                 f"2 gamma on {measured.curved:.0%} of the transported test images that were "
                 "examined (a lower estimate). Some contrast shift of the grid, attacked or not, "
-                f"exceeds the maximum of gradient ascent on {measured.exceeding} of {n} images.",
+                f"exceeds the maximum of gradient ascent on {measured.exceeding} of "
+                f"{counted(n, 'image')}.",
             ),
         )
 

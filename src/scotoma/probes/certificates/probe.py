@@ -31,7 +31,7 @@ from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 LEFT = 0.5
 """Share of the certified accuracy that a harmless contrast shift has to leave."""
@@ -127,8 +127,8 @@ class Certificate(Probe):
                 advance(1)
         if sets[0].certified.value == 0:
             return self._inapplicable(
-                f"The bound certifies none of the {sets[0].certified.n} test images, so a "
-                "transform has nothing to lose."
+                f"The bound certifies none of the {counted(sets[0].certified.n, 'test image')}, so "
+                "a transform has nothing to lose."
             )
         return partial(self._report, run, settings, sets)
 
@@ -199,7 +199,7 @@ class Certificate(Probe):
                 "classified correctly after the contrast shift.",
                 f"The verdict counts the contrast shifts that are shown to be harmless: "
                 f"{len(harmless)} of {len(others)}. What a shift costs of accuracy, in the table, "
-                f"is over {base.attacked.accuracy.n:,} test images, certified or not.",
+                f"is over {counted(base.attacked.accuracy.n, 'test image')}, certified or not.",
             ),
             images={"broken": worst.attacked.images(run, rows)} if len(rows) else {},
         )
@@ -266,8 +266,8 @@ def _headline(base: CertifiedSet, worst: CertifiedSet, contradictions: int) -> s
     if contradictions:
         return (
             "THE CERTIFICATE IS WRONG: the attack succeeds inside a certified ball on "
-            f"{contradictions} images. Either the bound or the measurement has a fault; trust "
-            "neither, and report it."
+            f"{counted(contradictions, 'image')}. Either the bound or the measurement has a fault; "
+            "trust neither, and report it."
         )
     text = f"At eps, {base.certified} of the test images are certified"
     if worst is base:

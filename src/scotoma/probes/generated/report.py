@@ -266,8 +266,8 @@ def _why(made: Made) -> str:
     said = made.validity
     unconfirmed, far = (~said.confirmed).sum().item(), (said.realism <= LEVEL).sum().item()
     return (
-        f"Rejected: {(~said.valid).sum().item()} of {len(said.valid)} generated images. The "
-        f"majority of the judges does not confirm the class of {unconfirmed}, and {far} lie "
+        f"Rejected: {(~said.valid).sum().item()} of {counted(len(said.valid), 'generated image')}. "
+        f"The majority of the judges does not confirm the class of {unconfirmed}, and {far} lie "
         f"farther from the training data than {1 - LEVEL:.0%} of real test images."
     )
 

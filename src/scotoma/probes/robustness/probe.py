@@ -38,7 +38,7 @@ from scotoma.results.stated import UNSTATED, Judgement, Measure, judge, overall,
 from scotoma.results.verdicts import circumvented
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 SAMPLING = ("stratified", "uniform")
 POINTS = 60
@@ -80,8 +80,9 @@ class Robustness(Probe):
             raise InputError(f"sampling={self.sampling!r}: want {' or '.join(SAMPLING)}")
         if self.precision is None:
             return
-        if not 0 < self.precision < 0.5:
-            raise InputError(f"precision={self.precision}: want a share between 0 and 0.5")
+        number = isinstance(self.precision, int | float)
+        if not number or not 0 < self.precision < 0.5:
+            raise InputError(f"precision={self.precision!r}: want a share between 0 and 0.5")
         if self.sampling == "uniform":
             raise InputError("precision: uniform sampling has no precision; choose a limit instead")
 
@@ -378,6 +379,6 @@ def plan_note(plan: Plan) -> str:
     pilot = ", ".join(f"{share:.0%} by {view}" for view, share in plan.pilot)
     images = plan.look.images if plan.look else 0
     return (
-        f"{plan} In short attacks on {images} images, within eps and within 0.4 eps, successes "
-        f"were {pilot}."
+        f"{plan} In short attacks on {counted(images, 'image')}, within eps and within 0.4 eps, "
+        f"successes were {pilot}."
     )

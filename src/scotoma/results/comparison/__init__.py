@@ -6,6 +6,7 @@ from scotoma.data.dataset import Dataset
 from scotoma.results.comparison import rates, scope, sides
 from scotoma.results.comparison.audits import Audits
 from scotoma.results.finding import Finding
+from scotoma.utils.text import counted
 
 
 def findings(audits: Audits, data: Dataset | None = None) -> list[Finding]:
@@ -19,7 +20,9 @@ def notes(audits: Audits) -> list[str]:
     found = []
     if any(audit.audited != audits.n for audit in audits):
         counts = ", ".join(f"{audit.name} {audit.audited:,}" for audit in audits)
-        found.append(f"Compared on the {audits.n:,} images that all audited; audited: {counts}.")
+        found.append(
+            f"Compared on the {counted(audits.n, 'image')} that all audited; audited: {counts}."
+        )
     if not audits.same_attacks():
         counts = ", ".join(f"{each.name} {len(each.attacks.get('none', ()))}" for each in audits)
         found.append(

@@ -11,7 +11,7 @@ from scotoma.results.comparison import pairs
 from scotoma.results.comparison.audits import Audits
 from scotoma.results.finding import Curve, Finding, Row, columns
 from scotoma.utils.stats import finite, median, paired_difference, rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 QUESTION = "Which model is more robust on the same images?"
 POINTS = 60
@@ -69,9 +69,9 @@ def describe(audits: Audits) -> Finding:
             ),
         ),
         notes=(
-            f"Compared: the {audits.n:,} images that all audits attacked. Each counts with the "
-            "smallest verified perturbation that any attack of its audit gave. Attacks give upper "
-            "bounds of robustness.",
+            f"Compared: the {counted(audits.n, 'image')} that all audits attacked. Each counts "
+            "with the smallest verified perturbation that any attack of its audit gave. Attacks "
+            "give upper bounds of robustness.",
             pairs.INTERVALS,
             pairs.MEDIANS,
         ),
@@ -84,14 +84,16 @@ def _headline(audits: Audits, rows: list[Row]) -> str:
     if not clear:
         gap = max(rows, key=lambda row: abs(row["difference"]))
         return (
-            f"On {audits.n:,} images no model is shown to be more robust {within}; the "
+            f"On {counted(audits.n, 'image')} no model is shown to be more robust {within}; the "
             f"largest difference, {gap['first']} less {gap['second']}, is {_points(gap)}."
         )
     said = "; ".join(_ahead(row) for row in clear)
     undecided = len(rows) - len(clear)
     are = "is" if undecided == 1 else "are"
     rest = f" {undecided} of {len(rows)} pairs {are} undecided." if undecided else ""
-    return f"On the same {audits.n:,} images robust accuracy {within} differs: {said}.{rest}"
+    return (
+        f"On the same {counted(audits.n, 'image')} robust accuracy {within} differs: {said}.{rest}"
+    )
 
 
 def _ahead(row: Row) -> str:

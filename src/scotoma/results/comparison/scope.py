@@ -13,7 +13,7 @@ from scotoma.results.finding import Bars, Finding, Row, columns
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import contrast
 from scotoma.utils.stats import rate
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 UNEQUAL = (
     "The audits ran different attacks there ({where}): an audit that tried more attacks can only "
@@ -137,7 +137,7 @@ def made(name: str) -> Any:
 def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row], str]) -> str:
     compared, clear = pairs.robust(rows), pairs.decided(pairs.robust(rows))
     if not clear:
-        return f"On {audits.n:,} images no model is shown to be more robust {where}."
+        return f"On {counted(audits.n, 'image')} no model is shown to be more robust {where}."
     wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
     said = [
         f"{name} is ahead in {len(won)} of {len(compared)} comparisons "
@@ -145,4 +145,4 @@ def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row]
         for name, won in wins.items()
         if won
     ]
-    return f"Robust accuracy {where}, on the same {audits.n:,} images: {'; '.join(said)}."
+    return f"Robust accuracy {where}, on the same {counted(audits.n, 'image')}: {'; '.join(said)}."

@@ -10,10 +10,11 @@ import polars as pl
 
 from scotoma.data.dataset import Dataset
 from scotoma.execution.records import beyond
+from scotoma.results.attack_names import short_name
 from scotoma.results.comparison.audits import Audit, Audits
 from scotoma.results.comparison.pictures import Album
 from scotoma.results.finding import Finding, Gallery, Row
-from scotoma.utils.text import norm_name
+from scotoma.utils.text import counted, norm_name
 
 LISTED = 100
 """Most images in the table of the report; images.csv has all."""
@@ -33,7 +34,7 @@ def every_image(audits: Audits) -> pl.DataFrame:
             norm: audit.rows[norm],
             "prediction": audit.rows["prediction"],
             "attacked prediction": audit.rows[f"{norm}_prediction"],
-            "attack": audit.rows[f"{norm}_attack"],
+            "attack": pl.Series(map(_named, audit.rows[f"{norm}_attack"]), dtype=pl.String),
         }
         table = table.with_columns(
             column.alias(f"{audit.name} {name}") for name, column in named.items()
@@ -69,9 +70,9 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
         verdict="differs" if len(changed) else "not applicable",
         rule=RULE,
         headline=(
-            f"{len(changed):,} of {audits.n:,} images are on different sides."
+            f"{len(changed):,} of {counted(audits.n, 'image')} are on different sides."
             if len(changed)
-            else f"All {audits.n:,} images are on the same side in every audit."
+            else f"All {counted(audits.n, 'image')} are on the same side in every audit."
         ),
         numbers={"n": audits.n, "changed": len(changed)},
         tables={"sides": _ways(audits, sides), "images": rows},
@@ -83,6 +84,10 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
             f"the table at most {LISTED}.",
         ),
     )
+
+
+def _named(attack: str | None) -> str | None:
+    return None if attack is None else short_name(attack)
 
 
 def _sides(audit: Audit, audits: Audits) -> np.ndarray:

@@ -14,6 +14,7 @@ from scotoma.results.comparison.audits import Audit
 from scotoma.results.exports.measured import kinds_of_attacks, quantities, stated
 from scotoma.results.stored import Stored
 from scotoma.utils.errors import InputError
+from scotoma.utils.text import counted
 
 DATASETS = {"cifar-10": "cifar10"}
 UNKNOWN = ("link", "name", "authors", "additional_data", "number_forward_passes")
@@ -37,7 +38,7 @@ def entry(audit: Audit) -> dict[str, Any]:
     about, data = audit.report.provenance, audit.identity["data"]
     accuracy, robustness = quantities(audit)[:2]
     clean, robust, of = accuracy.value, robustness.value, robustness.of
-    images = f"{robust.n:,} test images"
+    images = counted(robust.n, "test image")
     if of:
         images = f"all {of:,} test images, estimated from {robust.n:,} attacked"
     return {

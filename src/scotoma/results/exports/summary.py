@@ -11,7 +11,7 @@ from typing import Any
 from scotoma.results.comparison.audits import Audit
 from scotoma.results.exports import measured
 from scotoma.results.exports.measured import Quantity, unattacked
-from scotoma.utils.text import norm_name, number
+from scotoma.utils.text import counted, norm_name, number
 
 NORMS = ("linf", "l2", "l1", "l0")
 NAMES = {
@@ -72,7 +72,7 @@ def _identification(audit: Audit, issued: str) -> list[tuple[str, str]]:
         ("Data", f"{identity['data']}, SHA-256 {identity['data_sha256']}"),
         (
             "Sample",
-            f"{audit.audited:,} of {data.get('test', 0):,} test images"
+            f"{audit.audited:,} of {counted(data.get('test', 0), 'test image')}"
             + ("" if not unattacked(audit) else f", drawn at random with seed {about.get('seed')}"),
         ),
     ]
@@ -153,7 +153,7 @@ def _remarks(audit: Audit) -> Iterator[str]:
         yield (
             f"Accuracy, robust accuracy and attack success are of all {whole:,} test images, the "
             "last two estimated from n attacked ones (stratified; intervals about this test set). "
-            f"Other results are of the {audit.audited:,} images drawn at random."
+            f"Other results are of the {counted(audit.audited, 'image')} drawn at random."
         )
     elif not unattacked(audit) and measured.stated(audit):
         yield (

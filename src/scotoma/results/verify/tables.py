@@ -12,6 +12,7 @@ import polars as pl
 
 from scotoma.claim import Threat
 from scotoma.results.verify.folder import IMAGE, NORMS, ONE, SLACK, Check, Folder
+from scotoma.utils.text import counted
 
 DIGITS = 1e-5
 """Rounding of numbers in findings."""
@@ -89,7 +90,7 @@ def _ledger(run: Folder) -> Check:
     told = run.ledger.select(columns).cast(mine.schema)  # type: ignore[arg-type]
     order = columns[:2]
     same = mine.sort(order).equals(told.sort(order)) and len(told) > 0
-    return Check("ledger", same, f"{len(told):,} rows joined again from the records")
+    return Check("ledger", same, f"{counted(len(told), 'row')} joined again from the records")
 
 
 def _interval(share: float, n: int) -> tuple[float, float]:
@@ -113,7 +114,7 @@ def _rates(run: Folder) -> Iterator[Check]:
         "robust_accuracy": size > bound,
         "attack_success": size[correct] <= bound,
     }
-    wrong = [] if n == len(rows) else [f"n is {n}, the ledger has {len(rows)} images"]
+    wrong = [] if n == len(rows) else [f"n is {n}, the ledger has {counted(len(rows), 'image')}"]
     for name, each in values.items():
         told = [found["numbers"][f"{name}{end}"] for end in ("", "_low", "_high")]
         share = float(each.mean()) if len(each) else math.nan
