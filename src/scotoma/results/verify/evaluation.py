@@ -17,8 +17,6 @@ from torch import Tensor
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.results.examples import EXAMPLE, unpack
-from scotoma.results.finding import Gallery
-from scotoma.results.saved import read_finding
 from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
 
 SIZE = 1e-4
@@ -126,21 +124,16 @@ class Evaluation:
 
     def _pictures(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the adversarial images of each gallery, and the class that its captions name."""
-        for each in self.run.findings["findings"]:
-            finding = read_finding(self.run.folder, each["probe"])
-            for figure in finding.figures:
-                if not isinstance(figure, Gallery) or not figure.adversarial:
-                    continue
-                named = [
-                    (row, column, int(said[1]))
-                    for row, captions in enumerate(figure.captions)
-                    for column, caption in enumerate(captions)
-                    if (said := CLASSIFIED.search(caption))
-                ]
-                if named:
-                    rows, columns, classes = map(list, zip(*named, strict=True))
-                    images = finding.images[figure.images][rows, columns]
-                    yield torch.from_numpy(images).float(), torch.tensor(classes)
+        for captions, pictures in self.run.galleries():
+            named = [
+                (row, column, int(said[1]))
+                for row, texts in enumerate(captions)
+                for column, text in enumerate(texts)
+                if (said := CLASSIFIED.search(text))
+            ]
+            if named:
+                rows, columns, classes = map(list, zip(*named, strict=True))
+                yield torch.from_numpy(pictures[rows, columns]).float(), torch.tensor(classes)
 
     def _changes(self) -> dict[str, Callable[[Tensor], Tensor] | None]:
         """Return the transforms that can be made again, by their names in records."""

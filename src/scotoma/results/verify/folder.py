@@ -11,7 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
 from scotoma.results.examples import EXAMPLE, ROUNDING, as_bytes
 from scotoma.results.ledger import read_table
@@ -115,6 +118,19 @@ class Folder:
             for label in labels:
                 if label.startswith(head) and label.endswith(tail):
                     yield label, table
+
+    def galleries(self) -> Iterator[tuple[list[list[str]], np.ndarray]]:
+        """Yield captions and images (rows, columns, c, h, w) of galleries of adversarial images."""
+        for each in self.findings["findings"]:
+            path = self.folder / "findings" / f"{each['probe']}.safetensors"
+            shown = self._json(f"findings/{each['probe']}.json")["figures"]
+            shown = [figure for figure in shown if figure.get("adversarial")]
+            try:
+                images = load_file(path) if shown else {}
+            except (SafetensorError, OSError) as error:
+                raise InputError(f"{path}: cannot be read ({error})") from None
+            for figure in shown:
+                yield figure["captions"], images[figure["images"]]
 
     @property
     def keep(self) -> str:
