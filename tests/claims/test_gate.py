@@ -16,6 +16,7 @@ import torch
 
 import scotoma as library
 from centroids import centroids
+from scotoma.claims.file import read_claim
 from scotoma.claims.gate import gate
 from scotoma.claims.rules import Rule, apply, parse
 from scotoma.report import publishing
@@ -192,6 +193,8 @@ def test_init_and_claims_on_the_command_line(scotoma, tmp_path, monkeypatch, dig
     assert made.code == 0, made.err
     again = scotoma("init")
     assert (again.code, again.err.count("\n")) == (2, 1)
+    scotoma("init", "other.toml", "--model", "net.py:make", "--weights", "w.safetensors")
+    assert read_claim(Path("other.toml")).request.weights == Path("w.safetensors")
     path = tmp_path / "claim.toml"
     text = path.read_text().replace("limit = 200", "limit = 20")
     text = text.replace("# robust_accuracy = 0.90", "robust_accuracy = 0.05")

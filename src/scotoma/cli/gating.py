@@ -15,7 +15,7 @@ TEMPLATE = """# A claim of robustness. scotoma audit {name} audits it, scotoma g
 
 [model]
 source = "{model}"           # as for `scotoma audit`; paths are sought beside this file first
-# weights = "weights.safetensors"
+{weights}
 
 [data]
 source = "{data}"            # digits, mnist, cifar-10, npz:FILE, folder:PATH, ...: docs/data.md
@@ -51,6 +51,9 @@ rules = [
 def init(
     path: Annotated[Path, typer.Argument(help="The claim file to write.")] = Path("claim.toml"),
     model: Annotated[str, typer.Option(help="The model.")] = "model.safetensors",
+    weights: Annotated[
+        str | None, typer.Option(help="Weights for the model that file.py:function builds.")
+    ] = None,
     data: Annotated[str, typer.Option(help="The data set.")] = "digits",
     threat: Annotated[str, typer.Option(help="Norm and size.")] = "linf:0.1",
 ) -> None:
@@ -63,6 +66,7 @@ def init(
         name=path.name,
         stem=path.stem,
         model=model,
+        weights=f'weights = "{weights}"' if weights else '# weights = "weights.safetensors"',
         data=data,
         threat=Threat.parse(threat),
     )
