@@ -81,6 +81,7 @@ class OneGradient(Growing):
 
     Source: Goodfellow et al. 2015; Schott et al. 2019, section 5.
 
+    >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
     >>> OneGradient("linf")(nn.Flatten(), images, labels).round(decimals=2)
     tensor([[[[0.5000, 0.5000]]]])
@@ -104,6 +105,7 @@ class Steps(Growing):
 
     Source: Kurakin et al. 2017, section 2.2; Schott et al. 2019, section 5.
 
+    >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
     >>> Steps("l2", sizes=5)(nn.Flatten(), images, labels).round(decimals=2)
     tensor([[[[0.5000, 0.5000]]]])
