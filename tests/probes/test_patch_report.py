@@ -76,7 +76,9 @@ def test_each_rate_has_its_own_number_of_images():
 
 def made(success: float, attacked: int) -> Finding:
     row = {"images": "generated", "n": 200, "accuracy": 0.99, "attacked": attacked}
-    sets = [{"images": "the test set"}, row | {"success_eps": success}]
+    row |= {"accuracy_low": 0.97, "accuracy_high": 1.0}
+    rates = {"success_eps": success, "success_eps_low": 0.0, "success_eps_high": 1.0}
+    sets = [{"images": "the test set"}, row | rates]
     return Finding("generated", "?", "weak", ".", ".", tables={"sets": sets})
 
 
@@ -85,7 +87,8 @@ def test_generated_images_are_told_before_and_after():
     rows = [compared(None, 10, 0, False), CLOSED]
     finding = describe(rows, [], "strong", pool, (made(0.6, 190), made(0.1, 180)))
     assert "goes from 60.0% (n = 190) to 10.0% (n = 180)" in finding.headline
-    assert finding.numbers["generated_success_eps_after"] == 0.1
-    assert finding.numbers["generated_attacked_before"] == 190
+    assert finding.numbers["generated_success_after"] == 0.1
+    assert finding.numbers["generated_success_after_high"] == 1.0
+    assert finding.numbers["n_generated_success_before"] == 190
     assert "Trained on: 3 images of a flow." in finding.notes[-1]
     assert "generated" not in described(CLOSED).headline

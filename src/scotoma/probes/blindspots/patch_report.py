@@ -16,6 +16,14 @@ from scotoma.utils.stats import Rate
 
 LISTED = 8
 """Transforms that are named in a note."""
+INTERVAL = ("", "_low", "_high")
+GENERATED = (
+    ("generated_accuracy", "accuracy", INTERVAL),
+    ("n_generated_accuracy", "n", ("",)),
+    ("generated_success", "success_eps", INTERVAL),
+    ("n_generated_success", "attacked", ("",)),
+)
+"""Key numbers on generated images, and the columns of probe `generated` that they are from."""
 QUESTION = "Does training on the blind spots close them, or do others take their place?"
 RULE = (
     f"{LIMITS.is_harmless} {SCALED} A blind spot is a harmless transform under which robust "
@@ -84,9 +92,10 @@ def describe(
                 for key, value in _both(name, worst, lambda s: s.success_scaled, True).items()
             },
             **{
-                f"generated_{name}_{when}": value
+                f"{key}_{when}{end}": _made(each)[name + end]
                 for when, each in zip(("before", "after"), generated, strict=False)
-                for name, value in _made(each).items()
+                for key, name, ends in GENERATED
+                for end in ends
             },
         },
         tables={"changes": [_row(each, base) for each in rows]},
@@ -134,8 +143,7 @@ def _on_generated(findings: Sequence[Finding]) -> str:
 
 def _made(finding: Finding) -> Row:
     """Return the rates on valid generated images."""
-    row = finding.tables["sets"][1]
-    return {name: row[name] for name in row if name != "images"}
+    return finding.tables["sets"][1]
 
 
 def _more(trained_on: Sequence[Transform]) -> str:
