@@ -12,6 +12,7 @@ misclassifies are omitted, and failures count as infinite.
 
 import argparse
 import ast
+import math
 import sys
 import tempfile
 import time
@@ -36,7 +37,8 @@ from page import Section
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "attacks"))
 from linear import boxed_optimum, linear_model, saturated_images
 
-from peers import ProbabilityMargin, art, autoattack, contenders, foolbox, malt, ours
+from peers import art, autoattack, contenders, foolbox, ours
+from rivals import ProbabilityMargin, adaptive_auto_attack, malt, super_deepfool
 from scale import ranks, scale
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.min_linf import MinLinf
@@ -161,11 +163,17 @@ def rivals(options: Options, eps: float = 0) -> Claims:
         "MALT*": malt(threat),
         "PMA*": ProbabilityMargin(threat),
         "PMA*, 10 starts": ProbabilityMargin(threat, restarts=10),
+        "A3*": adaptive_auto_attack(threat),
     }
     (_, mine), *others = show(fastest(attacks, setting)).items()
     for name, other in others:
         yield Claim(f"images fooled less those of {name}", mine.hits - other.hits, 0, least=True)
         yield Claim(f"time by that of {name}", mine.seconds / other.seconds, 0.5)
+    setting = replace(setting, norm="l2", eps=math.inf)
+    nearest = {"min-l2": ours("min-l2", Threat("l2", 1)), "SuperDeepFool*": super_deepfool()}
+    mine, other = show(fastest(nearest, setting)).values()
+    yield Claim("median in L2 by that of SuperDeepFool", mine.median / other.median, 1)
+    yield Claim("time by that of SuperDeepFool", mine.seconds / other.seconds, 0.5)
 
 
 MINIMUM = {

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from harness import Attack, library
 from scotoma.attacks import make
-from scotoma.attacks.apgd import APGD, APGDT
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
-from scotoma.attacks.core.losses import fooled, margin
+from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column, size
-from scotoma.attacks.core.oracle import Counted, Oracle
+from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 from scotoma.utils.random import Randomness
 
@@ -34,48 +33,6 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         rows = torch.arange(len(images), device=images.device)
         return attack(model, images, labels, generator=Randomness(0, rows, name))
-
-    return run
-
-
-class ProbabilityMargin(APGD):
-    """PMA as we understand it: Auto-PGD on the largest other probability less that of the label.
-
-    Source: Xie and others 2024, "Towards million-scale adversarial robustness evaluation with
-    stronger individual attacks".
-    """
-
-    @staticmethod
-    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
-        return margin(logits.softmax(1), labels)
-
-
-def malt(threat: Threat) -> Attack:
-    """Return MALT as we understand it: targeted Auto-PGD towards the classes nearest by gradients.
-
-    Of the 100 likeliest classes it takes the 9 with the smallest difference of logits divided by
-    the dual norm of its gradient at the image.
-
-    Source: Melamed, Yehudai and Vardi 2024, "MALT powers up adversarial attacks".
-    """
-
-    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        oracle = Oracle(model, labels)
-        wrong = oracle.logits(images).scatter(1, labels[:, None], -torch.inf)
-        classes = wrong.topk(min(100, wrong.shape[1] - 1)).indices
-
-        def leads(logits: Tensor, labels: Tensor) -> Tensor:
-            return logits.gather(1, classes) - logits.gather(1, labels[:, None])
-
-        slopes, behind, _ = oracle.jacobian(images, leads)
-        steepness = slopes.flatten(2).norm(1 if threat.norm == "linf" else 2, dim=2)
-        nearest = classes.gather(1, (-behind / steepness).argsort(1)[:, :9])
-
-        class Towards(APGDT):
-            def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
-                return nearest
-
-        return Towards(threat, steps=100)(model, images, labels)
 
     return run
 

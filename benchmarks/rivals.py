@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import Attack
+from scotoma.attacks.apgd import APGD, APGDT
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Oracle, select
@@ -17,6 +18,48 @@ from scotoma.claim import Threat
 
 DISCARDED = 0.1
 """Share of the images farthest from being fooled that A3 leaves with each further round."""
+
+
+class ProbabilityMargin(APGD):
+    """PMA as we understand it: Auto-PGD on the largest other probability less that of the label.
+
+    Source: Xie and others 2024, "Towards million-scale adversarial robustness evaluation with
+    stronger individual attacks".
+    """
+
+    @staticmethod
+    def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
+        return margin(logits.softmax(1), labels)
+
+
+def malt(threat: Threat) -> Attack:
+    """Return MALT as we understand it: targeted Auto-PGD towards the classes nearest by gradients.
+
+    Of the 100 likeliest classes it takes the 9 with the smallest difference of logits divided by
+    the dual norm of its gradient at the image.
+
+    Source: Melamed, Yehudai and Vardi 2024, "MALT powers up adversarial attacks".
+    """
+
+    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        oracle = Oracle(model, labels)
+        wrong = oracle.logits(images).scatter(1, labels[:, None], -torch.inf)
+        classes = wrong.topk(min(100, wrong.shape[1] - 1)).indices
+
+        def leads(logits: Tensor, labels: Tensor) -> Tensor:
+            return logits.gather(1, classes) - logits.gather(1, labels[:, None])
+
+        slopes, behind, _ = oracle.jacobian(images, leads)
+        steepness = slopes.flatten(2).norm(1 if threat.norm == "linf" else 2, dim=2)
+        nearest = classes.gather(1, (-behind / steepness).argsort(1)[:, :9])
+
+        class Towards(APGDT):
+            def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
+                return nearest
+
+        return Towards(threat, steps=100)(model, images, labels)
+
+    return run
 
 
 def super_deepfool(rounds: int = 20, steps: int = 50) -> Attack:
