@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import command
+from harness import command, known
 from scotoma.auditing import make_claim
 from scotoma.data import load_data
 from scotoma.execution.run import Run
@@ -92,10 +92,11 @@ def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("compositions.svg"))
     options = parser.parse_args()
     claim = make_claim(options.model, load_data(options.data, options.data_root), options.threat)
+    searchers = known(options.searchers.split(","), SEARCHERS, "--searchers: no")
     curves: dict[str, list[np.ndarray]] = {}
     with tempfile.TemporaryDirectory() as folder:
         run = Run(claim, Path(folder) / "run", limit=options.limit)
-        for searcher in options.searchers.split(","):
+        for searcher in searchers:
             for seed in range(options.seeds):
                 objective = searched(run, searcher, options.passes, seed)
                 curves.setdefault(searcher, []).append(curve(objective, options.passes))

@@ -276,4 +276,5 @@ def command(
     try:
         main(parser)
     except InputError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
