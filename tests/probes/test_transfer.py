@@ -24,8 +24,8 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
 from scotoma.probes.transfer import sources as source_models
-from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
-from scotoma.probes.transfer.probe import Cell, Maker, Matrix, Transfer, crafting
+from scotoma.probes.transfer.matrix import ANY, MISLED, Cell, Maker, Matrix
+from scotoma.probes.transfer.probe import Transfer, crafting
 from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
 from scotoma.report.publishing import draw
@@ -365,17 +365,15 @@ def cell(
     return Cell("audited", source, attack, held_out, np.ones(n, bool), hit, hit.astype(int))
 
 
-def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -> TransferAnalysis:
+def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -> Matrix:
     frame = pl.DataFrame(
         {"label": [0] * n, "prediction": [0] * n, "success": [i in white for i in range(n)]}
     )
     frame = frame.with_columns(linf=pl.when("success").then(0.05).otherwise(np.inf))
     makers = {name: Maker(model, (model,)) for name, model in MODELS.items()}
     sources = tuple(Source(MODELS[name], True, "") for name in ("first", "second"))
-    return TransferAnalysis(
-        Claim(MODELS["audited"], digits, THREAT),
-        Matrix(sources, makers, cells, frame, "pgd", crafting(THREAT)),
-    )
+    claim = Claim(MODELS["audited"], digits, THREAT)
+    return Matrix(claim, sources, makers, cells, frame, "pgd", crafting(THREAT))
 
 
 def test_the_worst_is_taken_image_by_image(digits):

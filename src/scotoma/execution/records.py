@@ -113,6 +113,11 @@ def example_column(images: Tensor) -> pl.Series:
     return pl.Series(EXAMPLE, flat, dtype=pl.Array(pl.Float32, flat.shape[1]))
 
 
+def is_correct(records: pl.DataFrame) -> np.ndarray:
+    """Return which rows are classified correctly before the attack, bool."""
+    return (records["prediction"] == records["label"]).to_numpy()
+
+
 def correct(records: pl.DataFrame) -> pl.DataFrame:
     """Return the rows classified correctly before the attack; rates are over these."""
     return records.filter(pl.col("prediction") == pl.col("label"))

@@ -6,18 +6,16 @@ import numpy as np
 import polars as pl
 import torch
 
-from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import as_picture
-from scotoma.probes.transfer.analysis import ANY, TransferAnalysis
-from scotoma.probes.transfer.matrix import Cell, Matrix
+from scotoma.probes.transfer.matrix import ANY, Cell, Matrix
 from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
 
 SHOWN = 6
 
 
-def figures(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
+def figures(matrix: Matrix, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
     """Return bars for the audited model, a map of all pairs, and the images `shown`."""
     heat = Heatmap(
         "pairs",
@@ -39,44 +37,40 @@ def figures(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> tuple[Figu
         "fool the audited model, with 95% intervals.",
         table="by_source",
         label="source",
-        series={attack: attack for attack in (*read.matrix.attacks, ANY)},
+        series={attack: attack for attack in (*matrix.attacks, ANY)},
         y_label="success on the audited model",
     )
-    return (bars, heat, *([_gallery(read, shown)] if shown else []))
+    return (bars, heat, *([_gallery(matrix, shown)] if shown else []))
 
 
-def chosen(read: TransferAnalysis) -> list[tuple[int, Cell]]:
+def chosen(matrix: Matrix) -> list[tuple[int, Cell]]:
     """Choose a few images that examples from other models fool, each with an attack and source.
 
     Images that nothing else fools come first, then one a class. For each the strongest attack is
     shown that fools it, preferably one that is not shown yet.
     """
     cells = sorted(
-        read.held_out or read.foreign,
+        matrix.held_out or matrix.foreign,
         key=lambda cell: -cell.success.value if cell.success.n else 0.0,
     )
-    fooled = read.union(cells) & read.correct
-    labels = read.matrix.white["label"]
-    table = pl.DataFrame(
-        {"row": np.arange(len(fooled)), "label": labels, "only": read.only, "fooled": fooled}
-    ).filter("fooled")
-    table = table.with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
+    labels, fooled = matrix.white_records["label"], matrix.union(cells) & matrix.correct
+    table = pl.DataFrame({"row": np.arange(len(fooled)), "label": labels, "only": matrix.only})
+    table = table.filter(fooled).with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
+    ordered = table.sort(pl.col("only").not_(), "nth", "label", "row")["row"]
     shown: list[tuple[int, Cell]] = []
-    for row in (
-        table.sort(pl.col("only").not_(), "nth", "label", "row")["row"].head(SHOWN).to_list()
-    ):
+    for row in ordered.head(SHOWN).to_list():
         used = [cell for _, cell in shown]
         beating = [cell for cell in cells if cell.fooled[row]]
         shown.append((row, min(beating, key=lambda cell: sum(cell is other for other in used))))
     return shown
 
 
-def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarray:
+def images(run: Run, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarray:
     """Return original, example and difference of the images `shown`, (k, 3, c, h, w)."""
     triples = []
     for row, cell in shown:
         index = int(run.indices[row])
-        original = claim.data.test.images(torch.tensor([index]))[0].numpy()
+        original = run.claim.data.test.images(torch.tensor([index]))[0].numpy()
         made = run.crafted(matrix.attacks[cell.attack], matrix.makers[cell.source].model, "reading")
         found = pl.concat(
             unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made
@@ -86,9 +80,9 @@ def images(run: Run, claim: Claim, matrix: Matrix, shown: list[tuple[int, Cell]]
     return np.array(triples)
 
 
-def _gallery(read: TransferAnalysis, shown: list[tuple[int, Cell]]) -> Gallery:
-    labels = read.matrix.white["label"]
-    alone = sum(bool(read.only[row]) for row, _ in shown)
+def _gallery(matrix: Matrix, shown: list[tuple[int, Cell]]) -> Gallery:
+    labels = matrix.white_records["label"]
+    alone = sum(bool(matrix.only[row]) for row, _ in shown)
     said = f" The white-box attack does not fool the first {alone}." if alone else ""
     return Gallery(
         "examples",

@@ -21,6 +21,7 @@ from scotoma.probes.scored import Scored
 from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
+from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
 
 
@@ -81,7 +82,11 @@ class Transfer(Probe):
         found = sources(claim, run, prepared(self.sources))
         if not found:
             decides = report.rule(self.holds, self.broken)
-            return lambda ledger: report.no_sources(self.question, claim, decides)
+            why = (
+                f"Data {claim.data.name} has no training split to train other models on; name "
+                "models that you have with the option sources."
+            )
+            return lambda ledger: Finding("transfer", self.question, "not applicable", decides, why)
         # an attack that is itself a transfer does not see the model
         seeing = (
             replace(settings, attack=Settings.attack)
@@ -92,10 +97,9 @@ class Transfer(Probe):
         makers = self._makers(claim, found)
         attacks = crafting(claim.threat)
         cells = self._cells(claim, run, found, makers, attacks)
-        matrix = Matrix(found, makers, cells, white, seeing.attack, attacks)
+        matrix = Matrix(claim, found, makers, cells, white, seeing.attack, attacks)
         scored = Scored.of(run, white, seeing.plan.clean)
-        limits = self.holds, self.broken
-        return partial(report.describe, self.question, claim, run, matrix, *limits, scored)
+        return partial(report.describe, self, run, matrix, scored)
 
     @staticmethod
     def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:
@@ -127,7 +131,7 @@ class Transfer(Probe):
                         frame = run.transferred(
                             make, maker.model, None if target is claim.model else target, what
                         )
-                        correct = (frame["prediction"] == frame["label"]).to_numpy()
+                        correct = rec.is_correct(frame)
                         fooled = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
                         prediction = frame["adversarial_prediction"].to_numpy()
                         cells.append(

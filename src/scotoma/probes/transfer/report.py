@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
-from scotoma.probes.transfer.analysis import ANY, MISLED, TransferAnalysis
 from scotoma.probes.transfer.figures import chosen, figures, images
-from scotoma.probes.transfer.matrix import Cell, Matrix
+from scotoma.probes.transfer.matrix import ANY, MISLED, Cell, Matrix
 from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, rate
+
+if TYPE_CHECKING:
+    from scotoma.probes.transfer.probe import Transfer
 
 POOR = 0.5
 
@@ -33,157 +34,142 @@ def rule(holds: float, broken: float) -> str:
     )
 
 
-def no_sources(question: str, claim: Claim, decides: str) -> Finding:
-    """Return the finding for an audit without other models; `decides` is the rule."""
-    why = (
-        f"Data {claim.data.name} has no training split to train other models on; name models that "
-        "you have with the option sources."
-    )
-    return Finding("transfer", question, "not applicable", decides, why)
-
-
 def describe(
-    question: str,
-    claim: Claim,
-    run: Run,
-    matrix: Matrix,
-    holds: float,
-    broken: float,
-    scored: Scored | None,
-    ledger: Ledger,
+    probe: Transfer, run: Run, matrix: Matrix, scored: Scored | None, ledger: Ledger
 ) -> Finding:
     """Return the finding of a matrix, with the robust accuracy over all attacks of the audit.
 
-    `holds` and `broken` are the thresholds of the verdict, which is on the whole test set if its
-    images are `scored`.
+    The verdict is on the whole test set if its images are `scored`.
     """
-    read, rows = TransferAnalysis(claim, matrix), ledger.rows()
     on_all = None
-    if scored is not None and read.held_out:
-        index = run.indices.numpy()[read.correct]
-        on_all = scored.outcomes(index, read.black[read.correct]).success()
-    robust = rate(rec.beyond(rows[claim.threat.norm].to_numpy(), claim.threat.eps))
-    shown = chosen(read)
+    if scored is not None and matrix.held_out:
+        index = run.indices.numpy()[matrix.correct]
+        on_all = scored.outcomes(index, matrix.black[matrix.correct]).success()
+    success, threat = on_all or matrix.success, matrix.claim.threat
+    robust = rate(rec.beyond(ledger.rows()[threat.norm].to_numpy(), threat.eps))
+    shown = chosen(matrix)
     return Finding(
         probe="transfer",
-        question=question,
-        verdict=robustness.verdict(on_all or read.success, holds, broken)
-        if read.held_out
+        question=probe.question,
+        verdict=robustness.verdict(success, probe.holds, probe.broken)
+        if matrix.held_out
         else "not applicable",
-        rule=rule(holds, broken),
-        headline=_headline(read, robust),
-        numbers=_numbers(read)
+        rule=rule(probe.holds, probe.broken),
+        headline=_headline(matrix, robust),
+        numbers=_numbers(matrix)
         | columns("robust_accuracy", robust)
         | ({} if on_all is None else columns("test_set_black_box_success", on_all)),
         tables={
-            "sources": _sources(read),
-            "by_source": [_by_source(read, name) for name in matrix.makers],
+            "sources": _sources(matrix),
+            "by_source": [_by_source(matrix, name) for name in matrix.makers],
             "pairs": _pairs(matrix.cells),
             "matrix": [_row(cell) for cell in matrix.cells],
         },
-        figures=figures(read, shown),
+        figures=figures(matrix, shown),
         notes=(
-            *_notes(read),
+            *_notes(matrix),
             *([] if scored is None else [f"The verdict is on the whole test set. {scored.note}"]),
         ),
-        images={"examples": images(run, claim, matrix, shown)} if shown else {},
-        worst=worst_rate(read.success, f"{OF_CORRECT} are fooled by examples made on other models")
-        if read.held_out
+        images={"examples": images(run, matrix, shown)} if shown else {},
+        worst=worst_rate(
+            matrix.success, f"{OF_CORRECT} are fooled by examples made on other models"
+        )
+        if matrix.held_out
         else None,
     )
 
 
-def _headline(read: TransferAnalysis, robust: Rate) -> str:
-    if not read.correct.any():
+def _headline(matrix: Matrix, robust: Rate) -> str:
+    if not matrix.correct.any():
         return robustness.NOTHING_TO_ATTACK
-    if not read.held_out:
+    if not matrix.held_out:
         return (
             "Each source is the model itself or was used in its training, so its examples are not "
             "those of another model; name an independent one with the option sources."
         )
-    if read.is_misled:
-        believed = read.standing(read.white)
+    if matrix.is_misled:
+        believed = matrix.standing(matrix.white)
         return (
-            f"{int(read.only.sum())} of {int(read.correct.sum())} correctly classified images are "
-            "fooled by examples made on other models but not by the white-box attack "
-            f"{read.matrix.white_attack}: gradients mislead that attack. Robust accuracy on all "
+            f"{int(matrix.only.sum())} of {int(matrix.correct.sum())} correctly classified images "
+            "are fooled by examples made on other models but not by the white-box attack "
+            f"{matrix.white_attack}: gradients mislead that attack. Robust accuracy on all "
             f"audited images is at most {robust.value:.1%} over all attacks of this audit, not "
             f"{believed.value:.1%}; also try an attack without gradients, such as square."
         )
-    models = sum(source.held_out for source in read.matrix.sources)
-    best = read.strongest
+    models = sum(source.held_out for source in matrix.sources)
+    best = max(matrix.held_out, key=_success)
     made_on = f"made on {models} other model{'' if models == 1 else 's'}"
-    white = f"the attack on the model itself fools {read.share(read.white).value:.1%}"
-    if not read.black.any():
+    white = f"the attack on the model itself fools {matrix.share(matrix.white).value:.1%}"
+    if not matrix.black.any():
         return f"No example {made_on} fools the model; {white} {OF_CORRECT}."
     return (
-        f"Examples {made_on} fool {correct(read.success)}; the strongest attack, {best.attack} on "
-        f"{best.source}, fools {best.success.value:.1%}, and {white}."
+        f"Examples {made_on} fool {correct(matrix.success)}; the strongest attack, {best.attack} "
+        f"on {best.source}, fools {best.success.value:.1%}, and {white}."
     )
 
 
-def _numbers(read: TransferAnalysis) -> dict[str, Any]:
+def _numbers(matrix: Matrix) -> dict[str, Any]:
     extremes: Row = {}
-    if read.held_out and read.correct.any():
-        for word, cell in (("strongest", read.strongest), ("weakest", read.weakest)):
+    accuracy = success = rate(np.zeros(0, bool))
+    if matrix.held_out:
+        accuracy, success = matrix.standing(matrix.black), matrix.success
+    if matrix.held_out and matrix.correct.any():
+        for word, choose in (("strongest", max), ("weakest", min)):
+            cell = choose(matrix.held_out, key=_success)
             extremes |= {
                 f"{word}_source": cell.source,
                 f"{word}_attack": cell.attack,
                 **columns(f"{word}_success", cell.success),
             }
-    black = read.black if read.held_out else None
-    nothing = rate(np.zeros(0, bool))
     return {
-        **columns("white_box_accuracy", read.standing(read.white)),
-        **columns("black_box_accuracy", nothing if black is None else read.standing(black)),
-        **columns("white_box_success", read.share(read.white)),
-        **columns("black_box_success", nothing if black is None else read.share(black)),
+        **columns("white_box_accuracy", matrix.standing(matrix.white)),
+        **columns("black_box_accuracy", accuracy),
+        **columns("white_box_success", matrix.share(matrix.white)),
+        **columns("black_box_success", success),
         **extremes,
-        "transfer_only": int(read.only.sum()),
-        **columns("transfer_only_share", read.share(read.only)),
-        "misled": read.is_misled,
-        "attacked": int(read.correct.sum()),
-        "n": len(read.correct),
+        "transfer_only": int(matrix.only.sum()),
+        **columns("transfer_only_share", matrix.share(matrix.only)),
+        "misled": matrix.is_misled,
+        "attacked": int(matrix.correct.sum()),
+        "n": len(matrix.correct),
     }
 
 
-def _sources(read: TransferAnalysis) -> list[Row]:
+def _success(cell: Cell) -> float:
+    return cell.success.value
+
+
+def _sources(matrix: Matrix) -> list[Row]:
     rows = []
-    for source in read.matrix.sources:
-        correct = next(cell.correct for cell in read.matrix.cells if cell.target == source.name)
-        accuracy = columns("accuracy", rate(correct))
+    for source in matrix.sources:
+        correct = next(cell.correct for cell in matrix.cells if cell.target == source.name)
         row = {
             "source": source.name,
-            **accuracy,
+            **columns("accuracy", rate(correct)),
             "n": len(correct),
             "held_out": source.held_out,
             "trained": source.trained,
+            "sha256": source.model.sha256[:16],
         }
-        rows.append(row | {"sha256": source.model.sha256[:16]})
+        rows.append(row)
     return rows
 
 
-def _by_source(read: TransferAnalysis, name: str) -> Row:
+def _by_source(matrix: Matrix, name: str) -> Row:
     """Return how often the examples from one source fool the audited model, by attack."""
-    cells = [cell for cell in read.own if cell.source == name]
-    seen = (
-        "itself"
-        if name == read.claim.model.name
-        else ""
-        if cells[0].held_out
-        else "used in training"
-    )
-    successes = {cell.attack: cell.success for cell in cells} | {ANY: read.share(read.union(cells))}
-    row: Row = {
-        "source": f"{name} ({seen})" if seen else name,
-        "held_out": cells[0].held_out,
-        "n": cells[0].success.n,
+    cells = [cell for cell in matrix.own if cell.source == name]
+    shown = name
+    if name == matrix.claim.model.name:
+        shown = f"{name} (itself)"
+    elif not cells[0].held_out:
+        shown = f"{name} (used in training)"
+    successes = {cell.attack: cell.success for cell in cells} | {
+        ANY: matrix.share(matrix.union(cells))
     }
-    return row | {
-        key: value
-        for attack, success in successes.items()
-        for key, value in columns(attack, success).items()
-    }
+    row: Row = {"source": shown, "held_out": cells[0].held_out, "n": cells[0].success.n}
+    for attack, success in successes.items():
+        row |= columns(attack, success)
+    return row
 
 
 def _row(cell: Cell) -> Row:
@@ -207,8 +193,7 @@ def _pairs(cells: list[Cell]) -> list[Row]:
     return [_row(cell) for cell in best.values()]
 
 
-def _notes(read: TransferAnalysis) -> tuple[str, ...]:
-    claim, matrix = read.claim, read.matrix
+def _notes(matrix: Matrix) -> tuple[str, ...]:
     notes = [
         "Each attack ran once on each source, on all audited images, and its examples were shown "
         "to every target. fgsm takes one step, rand-fgsm one step after a random step of half of "
@@ -220,7 +205,7 @@ def _notes(read: TransferAnalysis) -> tuple[str, ...]:
         "and of the examples from held-out models; the robust accuracy is over all attacks of the "
         "audit.",
     ]
-    if "options" not in claim.model.card:
+    if "options" not in matrix.claim.model.card:
         notes.append(
             "The audited model has no card that lists the models used in its training: every other "
             "model counts as held out."
@@ -229,14 +214,14 @@ def _notes(read: TransferAnalysis) -> tuple[str, ...]:
         if len(maker.members) > 1:
             names = ", ".join(member.name for member in maker.members)
             notes.append(f"{maker.model.name}: the mean log-probability of {names} as one model.")
-    for source, row in zip(matrix.sources, _sources(read), strict=True):
+    for source, row in zip(matrix.sources, _sources(matrix), strict=True):
         if row["accuracy"] < POOR:
             notes.append(
                 f"{source.name} classifies only {row['accuracy']:.1%} of the audited images "
                 "correctly, so its examples are weak evidence. Name better models with the option "
                 "sources."
             )
-        if source.model.sha256 == claim.model.sha256:
+        if source.model.sha256 == matrix.claim.model.sha256:
             notes.append(
                 f"{source.name} has the weights of the audited model: its examples are white-box."
             )
