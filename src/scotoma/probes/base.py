@@ -231,6 +231,15 @@ def sized(record: Row, norm: str) -> str:
     return f"{norm_name(norm)} {size:.3f}" if size >= 0.01 else f"{norm_name(norm)} {size:.2g}"
 
 
+def evenly(n: int, most: int) -> np.ndarray:
+    """Return the numbers of at most `most` of n rows, from the first to the last, int64.
+
+    >>> evenly(9, 3).tolist(), evenly(0, 3).tolist()
+    ([0, 4, 8], [])
+    """
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int)
+
+
 def as_picture(change: np.ndarray) -> np.ndarray:
     """Return changes of images as images: grey where nothing changes, faint ones magnified.
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.single_step import FGSM
-from scotoma.execution.records import verified_logits
+from scotoma.execution.records import is_correct, verified_logits
 from scotoma.execution.run import Run
 from scotoma.metrics.stratified import joined, strata_of, stratified_rate
 from scotoma.models.classifier import is_randomised
@@ -116,7 +116,7 @@ class Scored:
     @property
     def correct(self) -> np.ndarray:
         """Which images are classified correctly, bool (n,)."""
-        return (self.table["prediction"] == self.table["label"]).to_numpy()
+        return is_correct(self.table)
 
     def strata(self, among: np.ndarray | None = None) -> np.ndarray:
         """Return the strata of some images, int; by default of those classified correctly."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
 from scotoma.claim import TOLERANCE, Claim
+from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run, Transform, describe
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
 from scotoma.probes.blindspots.definition import LIMITS
@@ -228,8 +229,7 @@ def _certify(
     """Attack the images after a transform, and certify those that are classified correctly."""
     attacked = attack_transformed(run, settings, transform)
     eps, scaled_eps, split = attacked.eps, attacked.scaled_eps, run.claim.data.test
-    records = attacked.records
-    correct = torch.from_numpy((records["prediction"] == records["label"]).to_numpy())
+    correct = torch.from_numpy(is_correct(attacked.records))
 
     def prove(indices: Tensor) -> np.ndarray:
         images = split.images(indices)

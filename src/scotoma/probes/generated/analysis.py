@@ -50,7 +50,7 @@ class Made:
     @property
     def accuracy(self) -> Rate:
         """The model's accuracy on valid images."""
-        return rate((self.rows["prediction"] == self.rows["label"]).to_numpy())
+        return rate(rec.is_correct(self.rows))
 
     def success(self, threat: Threat) -> Rate:
         """Attack success rate on the valid images that are classified correctly."""
@@ -58,8 +58,7 @@ class Made:
 
     def is_fooled(self, threat: Threat) -> np.ndarray:
         """Return which attacked images the model gets wrong, with an attack or without, bool."""
-        wrong = (self.rows["prediction"] != self.rows["label"]).to_numpy()
-        return wrong | rec.fallen(self.rows, threat.eps, threat.norm)
+        return ~rec.is_correct(self.rows) | rec.fallen(self.rows, threat.eps, threat.norm)
 
 
 @dataclass(frozen=True)
@@ -127,7 +126,7 @@ class Measured:
         plain[self.made.rows["index"].to_numpy()] = self.made.is_fooled(self.threat)
         wrong, broken = (np.zeros(len(found.labels), bool) for _ in range(2))
         rows = found.rows["index"].to_numpy()
-        wrong[rows] = (found.rows["prediction"] != found.rows["label"]).to_numpy()
+        wrong[rows] = ~rec.is_correct(found.rows)
         broken[rows] = found.is_fooled(self.threat)
         began = correct[starts]
         return wrong[began], (broken | plain[starts])[began]

@@ -92,67 +92,56 @@ class UserSampler:
         return images.float(), labels, None
 
 
-class Decoding:
-    """The decoders of analysis by synthesis, one a class, from Gaussian latents.
+@dataclass(frozen=True)
+class LatentModel:
+    """A model of ours, which makes images from Gaussian latents.
 
     Args:
-        model: a classifier with an `AnalysisBySynthesis`.
+        model: the classifier that it belongs to.
+        size: number of values of a latent.
+        classes: number of classes.
+        decode: from latents (n, size) and labels to images (n, c, h, w).
     """
 
-    def __init__(self, model: Classifier):
-        synthesiser = inside(model.module)
-        assert synthesiser is not None
-        self.name, self.identity = model.name, model.sha256
-        self.device = next(synthesiser.vaes.parameters()).device
-        self.decoders = Decoders(synthesiser.vaes)
-        self.shape, self.classes = synthesiser.vaes.shape, synthesiser.vaes.classes
+    model: Classifier
+    size: int
+    classes: int
+    decode: Callable[[Tensor, Tensor], Tensor]
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def identity(self) -> str:
+        return self.model.sha256
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return images of all classes in turn."""
-        generator = torch.Generator().manual_seed(seed)
-        latents = torch.randn(count, LATENT, generator=generator)
+        latents = torch.randn(count, self.size, generator=torch.Generator().manual_seed(seed))
         labels = torch.arange(count) % self.classes
-        pairs = zip(latents.split(TOGETHER), labels.split(TOGETHER), strict=True)
-        with torch.no_grad():
-            made = [self.decode(z.to(self.device), each.to(self.device)) for z, each in pairs]
-        return torch.cat(made), labels, latents
-
-    def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Return images (n, c, h, w) from latents (n, LATENT)."""
-        rows = [(labels == label).nonzero().squeeze(1) for label in range(self.classes)]
-        parts = [
-            decoder.decode(latents[of_class])
-            for decoder, of_class in zip(self.decoders.each, rows, strict=True)
-            if len(of_class)
-        ]
-        return torch.cat(parts)[torch.cat(rows).argsort()]
-
-
-class FlowDecoding:
-    """A `Flow`, from Gaussian noise of the size of an image.
-
-    Args:
-        model: a classifier that is a `Flow`.
-    """
-
-    def __init__(self, model: Classifier):
-        assert isinstance(model.module, Flow)
-        self.name, self.identity, self.flow = model.name, model.sha256, model.module
-
-    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images of all classes in turn."""
-        generator = torch.Generator().manual_seed(seed)
-        latents = torch.randn(count, math.prod(self.flow.shape), generator=generator)
-        labels = torch.arange(count) % self.flow.classes
-        device = next(self.flow.parameters()).device
+        device = next(self.model.module.parameters()).device
         pairs = zip(latents.split(TOGETHER), labels.split(TOGETHER), strict=True)
         with torch.no_grad():
             made = [self.decode(z.to(device), each.to(device)).cpu() for z, each in pairs]
         return torch.cat(made), labels, latents
 
-    def decode(self, latents: Tensor, labels: Tensor) -> Tensor:
-        """Return images (n, c, h, w) from latents (n, c * h * w)."""
-        return self.flow.decode(latents, labels)
+
+def by_synthesis(model: Classifier) -> LatentModel:
+    """Return the decoders of a classifier with an `AnalysisBySynthesis`, one a class."""
+    synthesiser = inside(model.module)
+    assert synthesiser is not None
+    classes, decoders = synthesiser.vaes.classes, Decoders(synthesiser.vaes).each
+    device = next(synthesiser.vaes.parameters()).device
+
+    def decode(latents: Tensor, labels: Tensor) -> Tensor:
+        latents, labels = latents.to(device), labels.to(device)
+        rows = [(labels == label).nonzero().squeeze(1) for label in range(classes)]
+        pairs = zip(decoders, rows, strict=True)
+        parts = [decoder.decode(latents[each]) for decoder, each in pairs if len(each)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]
+
+    return LatentModel(model, LATENT, classes, decode)
 
 
 def load_generator(spec: str | Sampler | Generator | nn.Module | Classifier) -> Generator:
@@ -186,13 +175,14 @@ def load_generator(spec: str | Sampler | Generator | nn.Module | Classifier) -> 
 
 def _of_model(model: Classifier) -> Generator:
     if isinstance(model.module, Flow):
-        return FlowDecoding(model)
+        flow = model.module
+        return LatentModel(model, math.prod(flow.shape), flow.classes, flow.decode)
     if inside(model.module) is None:
         raise InputError(
             f"generator {model.name}: is a model that generates no images; give one of recipe abs "
             "or generator, or file.py:FUNCTION that returns images and labels"
         )
-    return Decoding(model)
+    return by_synthesis(model)
 
 
 def checked(

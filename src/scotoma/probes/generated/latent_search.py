@@ -38,7 +38,6 @@ def latent_search(
     labels: Tensor,
     *,
     steps: int = STEPS,
-    rate: float = RATE,
     reach: float = REACH,
 ) -> Searched:
     """Move latents so that the model's margin falls, until it is wrong or the steps end.
@@ -52,7 +51,7 @@ def latent_search(
         decode: from latents and labels to images, with gradients by the latents.
         latents: (n, ...), drawn from a standard normal distribution.
         labels: int64 (n,).
-        steps, rate: number and size of the steps of Adam.
+        steps: number of steps of Adam.
         reach: see `REACH`.
 
     Source:
@@ -89,7 +88,7 @@ def latent_search(
         mean[rows] = mean[rows].lerp(slope, 1 - BETAS[0])
         square[rows] = BETAS[1] * square[rows] + (1 - BETAS[1]) * slope.square()
         size = (square[rows] / (1 - BETAS[1] ** (step + 1))).sqrt() + STABILITY
-        stepped = z[rows] + rate * mean[rows] / (1 - BETAS[0] ** (step + 1)) / size
+        stepped = z[rows] + RATE * mean[rows] / (1 - BETAS[0] ** (step + 1)) / size
         delta = (stepped - latents[rows]).flatten(1)
         delta *= (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
         z[rows] = latents[rows] + delta.view_as(stepped)

@@ -113,14 +113,7 @@ class Generated(Probe):
         made, latents = self._made(claim, run, loaded, oracle)
         valid = made.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
-            return partial(
-                report.rejected,
-                self.question,
-                loaded.name,
-                made,
-                oracle.calibration,
-                self.broken,
-            )
+            return partial(report.rejected, self, loaded.name, made, oracle.calibration)
         run.attack(settings.make_attack(claim.threat), what="the test set")
         attack = settings.make_attack(claim.threat, until=claim.threat.eps)
         made = _attacked(made, run, attack, made.validity.valid.nonzero().squeeze(1))
@@ -140,7 +133,7 @@ class Generated(Probe):
             _controls(real, labels, len(claim.data.classes), oracle),
             claim.data.classes,
         )
-        return partial(report.describe, self.question, settings.attack, measured, self.broken)
+        return partial(report.describe, self, settings.attack, measured)
 
     def valid_images(
         self, claim: Claim, run: Run, count: int, seed: int
@@ -193,9 +186,7 @@ class Generated(Probe):
         table = run.table("generated", config, compute)
         images = _unpacked(table["image"], claim.data.shape)
         labels = torch.from_numpy(table["label"].to_numpy(writable=True))
-        latents = None
-        if "latent" in table.columns:
-            latents = _unpacked(table["latent"])
+        latents = _unpacked(table["latent"]) if "latent" in table.columns else None
         first = first_of_copies(images)
         copies, images, labels = len(images) - len(first), images[first], labels[first]
         latents = None if latents is None else latents[first]
@@ -249,18 +240,10 @@ def _searched(
         return decode(z, labels).to(run.device)
 
     def search(batch: Tensor) -> dict[str, np.ndarray]:
-        found = latent_search(
-            run.model,
-            on_device,
-            latents[rows[batch]].to(run.device),
-            made.labels[rows[batch]].to(run.device),
-        )
-        flat = found.images.flatten(1)
-        return {
-            "image": flat.cpu().numpy(),
-            "margin": found.margins.cpu().numpy(),
-            "moved": found.moved.cpu().numpy(),
-        }
+        starts, classes = (each[rows[batch]].to(run.device) for each in (latents, made.labels))
+        found = latent_search(run.model, on_device, starts, classes)
+        columns = {"image": found.images.flatten(1), "margin": found.margins, "moved": found.moved}
+        return {name: each.cpu().numpy() for name, each in columns.items()}
 
     def compute() -> pl.DataFrame:
         with run.progress.bar("searching latents", len(rows)) as advance, run.seeded():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +12,7 @@ from torch import Tensor
 from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
+from scotoma.probes.blindspots.transformed import one_a_class
 from scotoma.probes.generated.analysis import Made, Measured
 from scotoma.probes.robustness.verdict import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
@@ -21,6 +21,9 @@ from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, rate
 from scotoma.utils.text import counted
 from scotoma.validity.oracle import LEVEL, Calibration
+
+if TYPE_CHECKING:
+    from scotoma.probes.generated.probe import Generated
 
 PROBE = "generated"
 SHOWN = 6
@@ -65,19 +68,14 @@ def verdict(success: Rate, base: Rate, gap: Estimate, broken: float = BROKEN) ->
 
 
 def rejected(
-    question: str,
-    generator: str,
-    made: Made,
-    calibration: Calibration,
-    broken: float,
-    ledger: Ledger,
+    probe: Generated, generator: str, made: Made, calibration: Calibration, ledger: Ledger
 ) -> Finding:
     """Return the finding for a generator whose images are mostly not valid."""
     return Finding(
         probe=PROBE,
-        question=question,
+        question=probe.question,
         verdict="not applicable",
-        rule=rule(broken),
+        rule=rule(probe.broken),
         headline=_too_few(made, generator),
         numbers={"n": made.valid.n, "copies": made.copies, **columns("valid", made.valid)},
         figures=_rejects(made),
@@ -119,13 +117,8 @@ def _copies(made: Made) -> tuple[str, ...]:
     )
 
 
-def describe(
-    question: str, attack: str, measured: Measured, broken: float, ledger: Ledger
-) -> Finding:
-    """Return the finding, with success on the test set from the ledger.
-
-    `broken` is the threshold of the verdict.
-    """
+def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) -> Finding:
+    """Return the finding, with success on the test set from the ledger."""
     threat, made, searched = measured.threat, measured.made, measured.searched
     tests = ledger.rows()
     base = rate(rec.successes(tests, threat.eps, threat.norm))
@@ -135,9 +128,9 @@ def describe(
     shown_rows, shown_images = _for_people(measured)
     return Finding(
         probe=PROBE,
-        question=question,
-        verdict=verdict(measured.success, base, gap, broken),
-        rule=rule(broken),
+        question=probe.question,
+        verdict=verdict(measured.success, base, gap, probe.broken),
+        rule=rule(probe.broken),
         headline=_headline(measured, base),
         numbers={
             "n": made.valid.n,
@@ -221,7 +214,7 @@ def _row(name: str, rows: pl.DataFrame, threat: Threat) -> Row:
     return {
         "images": name,
         "n": len(rows),
-        **columns("accuracy", rate((rows["prediction"] == rows["label"]).to_numpy())),
+        **columns("accuracy", rate(rec.is_correct(rows))),
         "attacked": success.n,
         **columns("success_eps", success),
     }
@@ -241,13 +234,10 @@ def _classes(made: Made, threat: Threat) -> list[Row]:
     """Return valid share and success of each class."""
     table = []
     for label in made.labels.unique().tolist():
-        of_class = rate(made.validity.valid[made.labels == label].numpy())
+        valid = rate(made.validity.valid[made.labels == label].numpy())
         success = rate(rec.successes(made.rows.filter(label=label), threat.eps, threat.norm))
-        table.append(
-            {"class": label, "n": of_class.n}
-            | columns("valid", of_class)
-            | columns("success_eps", success)
-        )
+        row = {"class": label, "n": valid.n}
+        table.append(row | columns("valid", valid) | columns("success_eps", success))
     return table
 
 
@@ -314,10 +304,9 @@ def _for_people(measured: Measured) -> tuple[list[Row], np.ndarray]:
         rows = kept.nonzero().squeeze(1).tolist()[:most]
         parts += [(kind, made.labels[row], valid[row], made.images[row]) for row in rows]
     if found is not None:
-        rows = _one_a_class(
-            found.labels.tolist(), found.validity.valid.nonzero().squeeze(1).tolist(), SEARCHES
-        )
-        parts += [("searched", found.labels[row], True, found.images[row]) for row in rows]
+        ends = pl.DataFrame({"index": range(len(found.labels)), "label": found.labels.numpy()})
+        chosen = one_a_class(ends.filter(found.validity.valid.numpy()), SEARCHES)["index"]
+        parts += [("searched", found.labels[row], True, found.images[row]) for row in chosen]
     for row, wrong in enumerate(controls.wrong.tolist()):
         kind = "wrong label" if wrong else "test"
         valid_control = controls.validity.valid[row]
@@ -334,27 +323,14 @@ def _for_people(measured: Measured) -> tuple[list[Row], np.ndarray]:
     return table, torch.stack([image for *_, image in parts]).numpy()
 
 
-def _one_a_class(labels: list[int], rows: Sequence[int], n: int = SHOWN) -> list[int]:
-    """Return up to n of the rows, in rounds that take one of each class."""
-    table = pl.DataFrame({"row": list(rows), "label": [labels[row] for row in rows]})
-    return (
-        table.with_columns(nth=pl.int_range(pl.len()).over("label"))
-        .sort("nth", "label", "row")["row"]
-        .head(n)
-        .to_list()
-    )
-
-
 def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
     """Return a gallery of valid images and the adversarial ones that an attack found near them."""
     made, threat = measured.made, measured.threat
-    fallen = made.rows.filter(rec.fallen(made.rows, threat.eps, threat.norm))
-    chosen = _one_a_class(made.labels.tolist(), fallen["index"].to_list())
-    if not chosen or made.run is None:
+    rows = one_a_class(made.rows.filter(rec.fallen(made.rows, threat.eps, threat.norm)))
+    if not len(rows) or made.run is None:
         return []
-    rows = pl.DataFrame({"index": chosen}).join(fallen, on="index", maintain_order="left")
     attacks = rows[f"{threat.norm}_attack"].to_list()
-    before, _, after = made.run.examples(attacks, None, chosen)
+    before, _, after = made.run.examples(attacks, None, rows["index"].to_list())
     captions = [
         [
             f"{row['label']}",
@@ -373,14 +349,14 @@ def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
     found = measured.searched
     if found is None or found.starts is None:
         return []
-    wrong = found.rows.filter(pl.col("prediction") != pl.col("label"))
-    chosen = _one_a_class(found.labels.tolist(), wrong["index"].to_list())
-    if not chosen:
+    wrong = one_a_class(found.rows.filter(pl.col("prediction") != pl.col("label")))
+    if not len(wrong):
         return []
-    said = dict(wrong.select("index", "prediction").iter_rows())
+    chosen = wrong["index"].to_list()
     before, after = measured.made.images[found.starts[chosen]], found.images[chosen]
     captions = [
-        [f"{int(found.labels[row])}", f"valid, classified as {said[row]}"] for row in chosen
+        [f"{label}", f"valid, classified as {prediction}"]
+        for label, prediction in wrong.select("label", "prediction").iter_rows()
     ]
     caption = (
         "Valid generated images, and valid images near them in the generator's latents that the "

@@ -51,9 +51,8 @@ class Cell:
     @property
     def few(self) -> bool:
         """Whether the change is small enough for the verdict."""
-        return self.reach == 1 or self.share <= (
-            FEW_VALUES if self.attack == "noise" else FEW_PIXELS
-        )
+        most = FEW_VALUES if self.attack == "noise" else FEW_PIXELS
+        return self.reach == 1 or self.share <= most
 
     def error(self, order: str, of: int = 1) -> Rate:
         """Return the mean over images with Wilson's interval, which is wide for several draws.
@@ -108,16 +107,9 @@ class ModelAnalysis:
                     order: np.isfinite(self.covered(order, colour, number)).astype(float)
                     for order in ORDERS
                 }
-                cells.append(
-                    Cell(
-                        "occlusion",
-                        colour,
-                        number,
-                        plan.reach(number),
-                        plan.reach(number) / plan.pixels,
-                        wrong,
-                    )
-                )
+                reach = plan.reach(number)
+                share = reach / plan.pixels
+                cells.append(Cell("occlusion", colour, number, reach, share, wrong))
         return cells
 
     def like(self, cell: Cell) -> Cell:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scotoma.attribution.noise import TYPES
 from scotoma.data.dataset import Split
-from scotoma.probes.base import columns
+from scotoma.probes.base import columns, evenly
 from scotoma.probes.inequality.analysis import Cell, ModelAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
 from scotoma.utils.stats import finite
@@ -37,11 +37,8 @@ class Shown:
     @property
     def images(self) -> dict[str, np.ndarray]:
         """Arrays of the galleries, (rows, columns, 3, h, w) in [0, 1]."""
-        found = {
-            "maps": np.stack(
-                [self._originals(self.maps[0]), *(self._maps(table) for table in self.maps)], axis=1
-            )
-        }
+        maps = [self._originals(self.maps[0]), *map(self._maps, self.maps)]
+        found = {"maps": np.stack(maps, axis=1)}
         if self.covers is not None:
             _, height, width = self.split.shape
             seen = [self.covers[f"image {order}"].to_numpy() for order in ("importance", "random")]
@@ -50,9 +47,8 @@ class Shown:
         return found
 
     def _originals(self, table: pl.DataFrame) -> np.ndarray:
-        return coloured(
-            self.split.images(torch.from_numpy(table["index"].to_numpy(writable=True))).numpy()
-        )
+        index = torch.from_numpy(table["index"].to_numpy(writable=True))
+        return coloured(self.split.images(index).numpy())
 
     def _maps(self, table: pl.DataFrame) -> np.ndarray:
         """Return maps as images, each on its own scale."""
@@ -83,9 +79,8 @@ def covers_to_show(audited: ModelAnalysis, cell: Cell) -> Tensor:
 
 def lorenz_rows(readings: list[ModelAnalysis]) -> list[Row]:
     """Return mean Lorenz curves, and the line of equal shares."""
-    lines = {reading.name: reading["lorenz"].mean(0) for reading in readings} | {
-        EVEN: np.array([0.0, 1.0])
-    }
+    lines = {reading.name: reading["lorenz"].mean(0) for reading in readings}
+    lines[EVEN] = np.array([0.0, 1.0])
     return [
         {"model": name, "values": finite(place / (len(line) - 1)), "evidence": finite(value)}
         for name, line in lines.items()
@@ -149,25 +144,19 @@ def _maps(readings: list[ModelAnalysis], shown: Shown) -> Gallery:
     ginis = [
         dict(zip(reading.table["index"], reading["gini"], strict=True)) for reading in readings
     ]
-    index = shown.maps[0]["index"].to_list()
+    headings = {"audited": "audited model"}
     return Gallery(
         "maps",
         "Evidence for the label (blue) and against it (orange), from the image with the most even "
         "evidence to the one with the most concentrated. Each map has its own scale.",
         images="maps",
-        columns=[
-            "image",
-            *(
-                f"{reading.name} model" if reading.name == "audited" else reading.name
-                for reading in readings
-            ),
-        ],
+        columns=["image", *(headings.get(reading.name, reading.name) for reading in readings)],
         captions=[
             [
                 f"{int(shown.split.labels[row])}, test image {row}",
                 *(f"Gini {gini[row]:.2f}" for gini in ginis),
             ]
-            for row in index
+            for row in shown.maps[0]["index"].to_list()
         ],
     )
 
@@ -210,8 +199,6 @@ def coloured(images: np.ndarray) -> np.ndarray:
 
 def _spread(audited: ModelAnalysis, rows: np.ndarray, values: np.ndarray) -> Tensor:
     """Choose the test images of a few rows, evenly from the smallest value to the largest."""
-    if not len(rows):
-        return torch.zeros(0, dtype=torch.int64)
     ordered = rows[np.argsort(values, kind="stable")]
-    chosen = ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered))).round().astype(int)]
+    chosen = ordered[evenly(len(ordered), SHOWN)]
     return torch.from_numpy(audited.table["index"].to_numpy()[chosen])

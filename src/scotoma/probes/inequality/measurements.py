@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -33,6 +33,7 @@ from scotoma.metrics.inequality import (
     regional_gini,
     top_share,
 )
+from scotoma.models.classifier import Classifier
 from scotoma.utils.random import Randomness
 
 WHAT = "inequality"
@@ -249,37 +250,37 @@ def plan(
     scaled = dict.fromkeys(
         (min(n, blocks), max(1, round(r * side / PAPER_SIDE))) for n, r in occlusions
     )
-    told = run.table(
-        "level", {"images": IMAGES_OF_A_MEAN, "seed": run.seed}, lambda: _level(claim, run)
-    )
-    mean, sd = (tuple(round(float(value), 6) for value in told[name]) for name in ("mean", "sd"))
+    config = {"images": IMAGES_OF_A_MEAN, "seed": run.seed}
+    level = run.table("level", config, lambda: _level(claim, run))
+    mean, sd = (tuple(round(float(value), 6) for value in level[name]) for name in ("mean", "sd"))
     return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
 
-Other = Callable[[torch.device], nn.Module] | None
-"""Moves another model than the audited one to a device."""
+def network(model: nn.Module, other: Classifier | None, images: Tensor) -> nn.Module:
+    """Return the network of another model on the device of the images, or `model` if it is None."""
+    return other.module.to(images.device) if other else model
 
 
-def look(plan: Plan, other: Other = None) -> Measurement:
+def look(plan: Plan, other: Classifier | None = None) -> Measurement:
     """Return all measurements on the audited model, or on another one, for `Run.map_images`."""
     measures = plan.measures
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        return measures(other(images.device) if other else model, images, labels, random)
+        return measures(network(model, other, images), images, labels, random)
 
     return see
 
 
-def look_at_maps(plan: Plan, other: Other = None) -> Measurement:
+def look_at_maps(plan: Plan, other: Classifier | None = None) -> Measurement:
     """Return the map of each image, summed over channels: "map" (n, h w)."""
     measures = plan.measures
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        maps, _ = measures.maps(other(images.device) if other else model, images, labels, random)
+        maps, _ = measures.maps(network(model, other, images), images, labels, random)
         return {"map": maps.sum(1).flatten(1)}
 
     return see
@@ -317,10 +318,9 @@ def _incomplete(
     """Return the difference between the sum of a map and the gain of the logit, as its share."""
     origin = fill(images, mean).expand_as(images)
     with torch.no_grad():
-        ends = [
-            model(each).gather(1, labels[:, None]).squeeze(1).double() for each in (images, origin)
-        ]
-    gain = ends[0] - ends[1]
+        logits = (model(each).gather(1, labels[:, None]) for each in (images, origin))
+        end, start = (each.squeeze(1).double() for each in logits)
+    gain = end - start
     return (maps.double().flatten(1).sum(1) - gain).abs() / gain.abs().clamp_min(1e-12)
 
 

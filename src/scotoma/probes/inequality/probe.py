@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,12 +27,12 @@ from scotoma.probes.inequality.measurements import (
     look,
     look_at_covers,
     look_at_maps,
+    network,
     plan,
 )
 from scotoma.probes.inequality.reference import compared
 from scotoma.probes.norms.gradients import choose_gradients
 from scotoma.results.finding import Finding
-from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
@@ -93,11 +93,9 @@ class Inequality(Probe):
             raise InputError(f"images={self.images}: want at least 1 for the inequality probe")
 
     def prepare(self, claim: Claim) -> Self:
-        return (
-            self
-            if self.reference is None
-            else replace(self, reference=load_other(self.reference, claim.data))
-        )
+        if self.reference is None:
+            return self
+        return replace(self, reference=load_other(self.reference, claim.data))
 
     def provenance(self) -> dict[str, Any]:
         other = self.reference
@@ -124,31 +122,17 @@ class Inequality(Probe):
                 "The attribution maps are zero or not finite on every image."
             )
         run.attack(settings.make_attack(claim.threat), what="robustness")
-        shown = self._shown(run, claim, planned, readings, reference)
-        dropped, index = len(chosen) - len(readings[0].table), readings[0].table["index"]
-
-        def told_by(ledger: Ledger) -> Finding:
-            smallest = ledger.on(index.to_numpy()).rows()[claim.threat.norm].to_numpy()
-            return report.describe(
-                self.question,
-                claim,
-                run,
-                readings,
-                smallest,
-                shown,
-                beside,
-                dropped,
-                self._limits,
-            )
-
-        return told_by
+        shown = self._shown(run, planned, readings, reference)
+        dropped = len(chosen) - len(readings[0].table)
+        return partial(report.describe, self, run, readings, shown, beside, dropped)
 
     @property
-    def _limits(self) -> report.Limits:
+    def limits(self) -> report.Limits:
+        """The thresholds of the verdict."""
         return report.Limits(self.broken, self.wide, self.narrow)
 
     def _not_applicable(self, why: str) -> Conclusion:
-        rule = report.rule(self._limits)
+        rule = report.rule(self.limits)
         return lambda ledger: Finding("inequality", self.question, "not applicable", rule, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
@@ -158,12 +142,8 @@ class Inequality(Probe):
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
             with torch.no_grad():
-                return {
-                    "right": (on(reference)(images.device) if reference else model)(images).argmax(
-                        1
-                    )
-                    == labels
-                }
+                logits = network(model, reference, images)(images)
+            return {"right": logits.argmax(1) == labels}
 
         table = run.map_images("right", {}, see, reference)
         if not len(table):
@@ -180,12 +160,11 @@ class Inequality(Probe):
         # includes images that the reference misclassifies, so that more images reuse the work units
         examined = run.subset(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
         wanted = pl.col("index").is_in(chosen.tolist())
-        tables = {
-            name: examined.map_images(
-                WHAT, planned.config, look(planned, on(model) if model else None), model
-            ).filter(wanted)
+        every = {
+            name: examined.map_images(WHAT, planned.config, look(planned, model), model)
             for name, model in models.items()
         }
+        tables = {name: table.filter(wanted) for name, table in every.items()}
         said = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
         return [
             ModelAnalysis(name, planned, table.filter(pl.Series(said)))
@@ -194,41 +173,25 @@ class Inequality(Probe):
 
     @staticmethod
     def _shown(
-        run: Run,
-        claim: Claim,
-        planned: Plan,
-        readings: list[ModelAnalysis],
-        reference: Classifier | None,
+        run: Run, planned: Plan, readings: list[ModelAnalysis], reference: Classifier | None
     ) -> Shown:
         """Return the images of the galleries."""
 
         def seen(
             index: Tensor, what: dict, look: Measurement, model: Classifier | None = None
         ) -> pl.DataFrame:
-            table = run.subset(index.sort().values).map_images(
-                WHAT, planned.config | what, look, model
-            )
-            return pl.DataFrame({"index": index.numpy()}).join(
-                table, on="index", how="inner", maintain_order="left"
-            )
+            few = run.subset(index.sort().values)
+            table = few.map_images(WHAT, planned.config | what, look, model)
+            ordered = pl.DataFrame({"index": index.numpy()})
+            return ordered.join(table, on="index", how="inner", maintain_order="left")
 
         index = maps_to_show(readings[0])
-        maps = [seen(index, {"shown": "maps"}, look_at_maps(planned))]
-        if reference:
-            maps.append(
-                seen(index, {"shown": "maps"}, look_at_maps(planned, on(reference)), reference)
-            )
-        cell = cover_to_show(readings[0])
+        models = (None, reference) if reference else (None,)
+        what = {"shown": "maps"}
+        maps = [seen(index, what, look_at_maps(planned, each), each) for each in models]
+        cell, covers = cover_to_show(readings[0]), None
         fooled = covers_to_show(readings[0], cell)
-        what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
-        covers = (
-            seen(fooled, what, look_at_covers(planned, cell.size, cell.kind))
-            if len(fooled)
-            else None
-        )
-        return Shown(claim.data.test, maps, cell, covers)
-
-
-def on(model: Classifier) -> Callable[[torch.device], nn.Module]:
-    """Return a function that moves another model to a device."""
-    return lambda device: model.module.to(device)
+        if len(fooled):
+            what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
+            covers = seen(fooled, what, look_at_covers(planned, cell.size, cell.kind))
+        return Shown(run.claim.data.test, maps, cell, covers)

@@ -39,50 +39,36 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
         return Compared(given, f"The reference is {given.name}, which the option reference names.")
     arch, data = str(claim.model.card.get("arch")), claim.data
     if arch not in ARCHITECTURES:
-        return Compared(
-            None, _without("the card of the model names no architecture that could be trained")
-        )
+        return _without("the card of the model names no architecture that could be trained")
     for name, wanted in REFERENCES.items():
-        if (wanted.recipe, wanted.data, wanted.arch) == ("natural", data.name, arch) and (
-            path := find(name)
-        ):
+        fits = (wanted.recipe, wanted.data, wanted.arch) == ("natural", data.name, arch)
+        if fits and (path := find(name)):
             model = load_model(str(path)).checked(data)
             if model.sha256 != claim.model.sha256:
-                return Compared(
-                    model,
-                    f"The reference is {name} from the zoo, a naturally trained {arch} on "
-                    f"{data.name}.",
-                )
+                kind = f"a naturally trained {arch} on {data.name}"
+                return Compared(model, f"The reference is {name} from the zoo, {kind}.")
     weights = sum(parameter.numel() for parameter in claim.model.module.parameters())
     images = 0 if data.train is None else len(data.train)
-    if (
-        not 0 < weights <= MOST_WEIGHTS
-        or not 0 < images <= MOST_IMAGES
-        or inside(claim.model.module)
-    ):
-        return Compared(
-            None,
-            _without(
-                f"no naturally trained {arch} on {data.name} is available, and training one would "
-                "take too long"
-            ),
+    quick = 0 < weights <= MOST_WEIGHTS and 0 < images <= MOST_IMAGES
+    if not quick or inside(claim.model.module):
+        return _without(
+            f"no naturally trained {arch} on {data.name} is available, and training one would take "
+            "too long"
         )
     with torch.random.fork_rng(
         [run.device] if run.device.type == "cuda" else []
     ):  # building a network draws weights
         model = small(arch, claim.data, run, "to compare with")
     if model.sha256 == claim.model.sha256:
-        return Compared(None, _without("the model is itself the naturally trained one"))
+        return _without("the model is itself the naturally trained one")
     epochs = model.card["schedule"]["epochs"]
-    length = f"{epochs} epoch{'' if epochs == 1 else 's'}"
+    how = f"natural, {arch} on {data.name}, {epochs} epoch{'' if epochs == 1 else 's'}"
+    return Compared(model, f"The reference was trained for this probe: {how}.")
+
+
+def _without(why: str) -> Compared:
     return Compared(
-        model,
-        f"The reference was trained for this probe: natural, {arch} on {data.name}, {length}.",
-    )
-
-
-def _without(why: str) -> str:
-    return (
+        None,
         f"There is no reference to compare with: {why}; name a naturally trained model of the same "
-        "architecture with the option reference."
+        "architecture with the option reference.",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,8 +16,12 @@ from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figu
 from scotoma.probes.inequality.measurements import PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
 from scotoma.results.finding import Finding, Row, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, mean, spearman
 from scotoma.utils.text import norm_name, percentage
+
+if TYPE_CHECKING:
+    from scotoma.probes.inequality.probe import Inequality
 
 BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
 """Error at important places that breaks the claim, since most images are then misclassified; the
@@ -27,36 +31,34 @@ INCOMPLETE = 0.1
 
 
 def describe(
-    question: str,
-    claim: Claim,
+    probe: Inequality,
     run: Run,
     readings: list[ModelAnalysis],
-    smallest: np.ndarray,
     shown: Shown,
     beside: Compared,
     dropped: int,
-    limits: Limits,
+    ledger: Ledger,
 ) -> Finding:
     """Return the finding.
 
     Args:
+        probe: the probe, with its question and thresholds.
+        run: the audit's run.
         readings: results of the audited model and, if there is one, the reference, on the same
             images.
-        smallest: smallest perturbation of each image in the claim's norm, float (n,), or infinity.
         shown: images of the galleries.
         beside: the reference.
         dropped: number of images whose maps are zero or not finite.
-        limits: thresholds of the verdict.
+        ledger: has the smallest perturbation of each image.
     """
-    audited = readings[0]
-    worst, together = (
-        strongest(audited.cells, limits),
-        spearman(audited["gini"], smallest, run.seed),
-    )
+    audited, claim, limits = readings[0], run.claim, probe.limits
+    smallest = ledger.on(audited.table["index"].to_numpy()).rows()[claim.threat.norm].to_numpy()
+    worst = strongest(audited.cells, limits)
+    together = spearman(audited["gini"], smallest, run.seed)
     decided = verdict(audited.cells, limits)
     return Finding(
         probe="inequality",
-        question=question,
+        question=probe.question,
         verdict=decided,
         rule=rule(limits),
         headline=_headline(decided, readings, worst),
@@ -295,12 +297,10 @@ def _shares(reading: ModelAnalysis) -> list[Row]:
 
 def _concentration(reading: ModelAnalysis) -> Row:
     """Return Hoover's index and the number of effective values (Herfindahl)."""
-    measures = columns("hoover", mean(reading["hoover"])) | columns(
-        "effective_values", mean(reading["effective"])
-    )
     return {
         "model": reading.name,
-        **measures,
+        **columns("hoover", mean(reading["hoover"])),
+        **columns("effective_values", mean(reading["effective"])),
         "values": reading.plan.values,
         "n": len(reading.table),
     }

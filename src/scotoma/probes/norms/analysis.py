@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
-from scotoma.execution.records import beyond
+from scotoma.execution.records import beyond, is_correct
 from scotoma.execution.run import Attack
 from scotoma.probes.scored import Scored
 from scotoma.utils.stats import Rate, median, rate
@@ -73,7 +73,7 @@ class NormAnalysis:
     @property
     def attacked(self) -> np.ndarray:
         """bool: whether the model is correct before the attacks."""
-        return (self.found["prediction"] == self.found["label"]).to_numpy()
+        return is_correct(self.found)
 
     @cached_property
     def broken(self) -> np.ndarray:
@@ -100,12 +100,8 @@ class NormAnalysis:
 
         `distances` are `nearest` and `size` is the bound unless given.
         """
-        return rate(
-            beyond(
-                self.nearest if distances is None else distances,
-                self.bound.eps if size is None else size,
-            )
-        )
+        distances = self.nearest if distances is None else distances
+        return rate(beyond(distances, self.bound.eps if size is None else size))
 
     @cached_property
     def success(self) -> Rate:

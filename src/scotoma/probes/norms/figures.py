@@ -7,7 +7,7 @@ import torch
 
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
-from scotoma.probes.base import columns
+from scotoma.probes.base import columns, evenly
 from scotoma.probes.norms.analysis import Kind, NormAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
 from scotoma.utils.stats import finite
@@ -33,11 +33,9 @@ def amount(bound: Threat) -> str:
 
 def curve(read: NormAnalysis) -> list[Row]:
     """Return accuracy at distances from 0 to beyond the bound and most distances."""
-    far = (
-        max(2 * read.bound.eps, *np.quantile(read.nearest[read.broken], [FAR]))
-        if read.broken.any()
-        else 2 * read.bound.eps
-    )
+    far = 2 * read.bound.eps
+    if read.broken.any():
+        far = max(far, np.quantile(read.nearest[read.broken], FAR))
     if read.bound.norm == "l0":
         sizes = np.unique(np.linspace(0, np.ceil(far), POINTS + 1).round())
     else:
@@ -84,13 +82,10 @@ def chosen(readings: dict[str, NormAnalysis]) -> np.ndarray:
     candidates = np.flatnonzero(np.all(fooled, axis=0))
     if not len(candidates):
         candidates = np.flatnonzero(np.any(fooled, axis=0))
-    if not len(candidates):
-        return candidates
-    hardness = np.mean(
-        [read.nearest[candidates] / read.bound.eps for read in readings.values()], axis=0
-    )
+    sizes = [read.nearest[candidates] / read.bound.eps for read in readings.values()]
+    hardness = np.mean(sizes, axis=0)
     ordered = candidates[np.argsort(hardness, kind="stable")]
-    return ordered[np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered))).round().astype(int)]
+    return ordered[evenly(len(ordered), SHOWN)]
 
 
 def images(run: Run, readings: dict[str, NormAnalysis], shown: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from scotoma.attacks.core.path_search import Paths
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.refine import Refined
 from scotoma.claim import Claim, Threat
+from scotoma.execution import records as rec
 from scotoma.execution.effort import Effort, Least, is_default
 from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
@@ -23,7 +25,6 @@ from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.probes.robustness.verdict import BROKEN, HOLDS
 from scotoma.probes.scored import Scored
-from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 
 ATTACKS: Mapping[str, tuple[str, ...]] = {
@@ -125,28 +126,9 @@ class Norms(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         readings, gradients = self.readings(claim, run, settings)
-        steps = gradients.steps(self.steps, self.queries)
         own = run.attack(settings.make_attack(claim.threat), what="robustness")
         scored = Scored.of(run, own, settings.plan.clean)
-
-        def told_by(ledger: Ledger) -> Finding:
-            rows = ledger.rows()
-            told = {
-                norm: replace(read, found=rows, scored=scored) for norm, read in readings.items()
-            }
-            return report.describe(
-                self.question,
-                claim,
-                run,
-                told,
-                gradients,
-                self.queries,
-                steps,
-                self.holds,
-                self.broken,
-            )
-
-        return told_by
+        return partial(report.describe, self, run, readings, gradients, scored)
 
     def readings(
         self, claim: Claim, run: Run, settings: Settings | None = None
@@ -167,22 +149,14 @@ class Norms(Probe):
             for norm, attacks in made.items()
         }
         # a randomised model classifies other images correctly in each evaluation
-        every = [
-            (each.records["prediction"] == each.records["label"]).to_numpy()
-            for attacks in tried.values()
-            for each in attacks
-        ]
+        every = [rec.is_correct(each.records) for attacks in tried.values() for each in attacks]
         correct, index = np.all(every, axis=0), run.indices.numpy()
-        return {
-            norm: NormAnalysis(
-                sizes[norm],
-                attacks,
-                correct,
-                Ledger.of(each.records for each in attacks).on(index).rows(),
-            )
-            for norm, attacks in tried.items()
-            if attacks
-        }, gradients
+        readings = {}
+        for norm, attacks in tried.items():
+            if attacks:
+                rows = Ledger.of(each.records for each in attacks).on(index).rows()
+                readings[norm] = NormAnalysis(sizes[norm], attacks, correct, rows)
+        return readings, gradients
 
     def _made(
         self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients
@@ -205,15 +179,13 @@ class Norms(Probe):
             if isinstance(attack, Paths) and self.draws is not None:
                 attack = replace(attack, draws=min(attack.draws, self.draws))
             if isinstance(attack, Pointwise):
-                attack = replace(
-                    attack, restarts=max(1, min(attack.restarts, self.queries // RESTARTS))
-                )
+                fewer = max(1, min(attack.restarts, self.queries // RESTARTS))
+                attack = replace(attack, restarts=fewer)
             return name, "decision", None, attack
         steps = gradients.steps(self.steps, self.queries)
-        fewer = (
-            {} if steps is None else {setting: steps // share for setting, share in STEPS.items()}
-        )
-        fewer |= {} if self.refine else {"refine": False}
-        attack = gradients.given_to(make(name, bound, queries=self.queries, **fewer))
+        options: dict[str, Any] = {} if self.refine else {"refine": False}
+        if steps is not None:
+            options |= {setting: steps // share for setting, share in STEPS.items()}
+        attack = gradients.given_to(make(name, bound, queries=self.queries, **options))
         across_steps = gradients.name == "bpda" and bound.norm == "l2"
         return name, "gradient", gradients.name, Refined(attack) if across_steps else attack

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +15,14 @@ from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
 from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
 from scotoma.probes.robustness import verdict as robustness
+from scotoma.probes.scored import Scored
 from scotoma.results.finding import Finding, Row, Verdict
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name, percentage
+
+if TYPE_CHECKING:
+    from scotoma.probes.norms.probe import Norms
 
 
 def rule(holds: float, broken: float) -> str:
@@ -45,35 +51,32 @@ INSTEAD = {
 
 
 def describe(
-    question: str,
-    claim: Claim,
+    probe: Norms,
     run: Run,
-    readings: dict[str, NormAnalysis],
+    tried: dict[str, NormAnalysis],
     gradients: Gradients,
-    queries: int,
-    steps: int | None,
-    holds: float,
-    broken: float,
+    scored: Scored | None,
+    ledger: Ledger,
 ) -> Finding:
-    """Return the finding.
+    """Return the finding of the attacks `tried`, where images count with their rows of the ledger.
 
-    Args:
-        queries, steps: settings of the attacks.
-        holds, broken: thresholds of the verdict.
+    The verdict is on the whole test set if its images are `scored`.
     """
+    claim, rows = run.claim, ledger.rows()
+    readings = {norm: replace(read, found=rows, scored=scored) for norm, read in tried.items()}
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
         norm: robustness.verdict(
-            read.on_all(len(others)) or read.success_of(len(others)), holds, broken
+            read.on_all(len(others)) or read.success_of(len(others)), probe.holds, probe.broken
         )
         for norm, read in others.items()
     }
     shown = chosen(readings)
     return Finding(
         probe="norms",
-        question=question,
+        question=probe.question,
         verdict=_worst(verdicts.values()),
-        rule=rule(holds, broken),
+        rule=rule(probe.holds, probe.broken),
         headline=_headline(claim, readings, verdicts),
         numbers=_numbers(readings),
         tables={
@@ -85,7 +88,7 @@ def describe(
             **{f"curve_{norm}": curve(read) for norm, read in readings.items()},
         },
         figures=(*([gallery(readings, shown)] if len(shown) else []), *curves(claim, readings)),
-        notes=_notes(claim, readings, gradients, queries, steps),
+        notes=_notes(probe, claim, readings, gradients),
         images={"examples": images(run, readings, shown)} if len(shown) else {},
         worst=_highest(others),
     )
@@ -120,16 +123,13 @@ def _headline(claim: Claim, readings: dict[str, NormAnalysis], verdicts: dict[st
     figures = "; ".join(_sentence(readings[norm]) for norm in norms)
     claimed = sized_threat(claim.threat)
     said = {
-        "broken": f"The claim of {claimed} does not extend to {names}: {figures}.",
-        "weak": f"The claim of {claimed} extends only in part to {names}: {figures}.",
-        "undecided": (
-            f"Too few images to tell whether the claim of {claimed} extends to {names}: {figures}."
-        ),
-        "holds": f"The claim of {claimed} extends to {names}: {figures}.",
-    }
-    return " ".join(
-        [said[overall], *(_misled(read) for read in readings.values() if read.is_masked)]
-    )
+        "broken": f"The claim of {claimed} does not extend to",
+        "weak": f"The claim of {claimed} extends only in part to",
+        "undecided": f"Too few images to tell whether the claim of {claimed} extends to",
+        "holds": f"The claim of {claimed} extends to",
+    }[overall]
+    misled = [_misled(read) for read in readings.values() if read.is_masked]
+    return " ".join([f"{said} {names}: {figures}.", *misled])
 
 
 def _sentence(read: NormAnalysis) -> str:
@@ -158,9 +158,7 @@ def _misled(read: NormAnalysis) -> str:
 
 
 def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {
-        f"median_{norm}": finite(read.median) for norm, read in readings.items()
-    }
+    numbers: dict[str, Any] = {f"median_{n}": finite(read.median) for n, read in readings.items()}
     for norm, read in readings.items():
         numbers |= columns(f"accuracy_{norm}", read.accuracy())
     for norm, read in readings.items():
@@ -171,11 +169,8 @@ def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
             }
     first = next(iter(readings.values()))
     bounds = {norm: finite(read.bound.eps) for norm, read in readings.items()}
-    return numbers | {
-        "bounds": bounds,
-        "attacked": int(first.attacked.sum()),
-        "n": len(first.correct),
-    }
+    attacked = int(first.attacked.sum())
+    return numbers | {"bounds": bounds, "attacked": attacked, "n": len(first.correct)}
 
 
 def _norm(claim: Claim, read: NormAnalysis) -> Row:
@@ -195,9 +190,8 @@ def _norm(claim: Claim, read: NormAnalysis) -> Row:
 def _attacks(read: NormAnalysis) -> list[Row]:
     """Return a row an attack; `found_minimum` is its share of the smallest perturbations."""
     broken = int(read.broken.sum())
-    rows = []
-    for number, (each, distances) in enumerate(zip(read.tried, read.distances, strict=True)):
-        row = {
+    return [
+        {
             "norm": read.bound.norm,
             "attack": each.name,
             "kind": each.kind,
@@ -205,13 +199,11 @@ def _attacks(read: NormAnalysis) -> list[Row]:
             "median": finite(median(distances).value),
             **columns("accuracy", read.accuracy(distances)),
             "found_minimum": finite((read.finder == number).sum() / broken) if broken else None,
+            "forwards_per_image": finite(each.records["forwards"].to_numpy().mean()),
+            "backwards_per_image": finite(each.records["backwards"].to_numpy().mean()),
         }
-        passes = {
-            f"{kind}_per_image": finite(each.records[kind].to_numpy().mean())
-            for kind in ("forwards", "backwards")
-        }
-        rows.append(row | passes)
-    return rows
+        for number, (each, distances) in enumerate(zip(read.tried, read.distances, strict=True))
+    ]
 
 
 def _masking(read: NormAnalysis) -> Row:
@@ -231,11 +223,7 @@ def _masking(read: NormAnalysis) -> Row:
 
 
 def _notes(
-    claim: Claim,
-    readings: dict[str, NormAnalysis],
-    gradients: Gradients,
-    queries: int,
-    steps: int | None,
+    probe: Norms, claim: Claim, readings: dict[str, NormAnalysis], gradients: Gradients
 ) -> tuple[str, ...]:
     sizes = ", ".join(
         amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm
@@ -243,7 +231,7 @@ def _notes(
     notes = [
         f"Bounds: {sizes}; the norm of the claim has the claimed eps. The option bounds sets "
         "others. L0 counts pixels, with all their channels. Decision-based attacks with a limit "
-        f"had {queries:,} queries an image.",
+        f"had {probe.queries:,} queries an image.",
         "Each image counts with its smallest distance over all attacks of the audit, those of "
         "other probes among them: 0 if the model is wrong without an attack, infinite if no attack "
         "fools it; an infinite median is not reached. In the table of attacks each has its own "
@@ -259,6 +247,7 @@ def _notes(
         notes.append(f"The verdict is on the whole test set. {scored.note}")
     if gradients.why:
         notes.append(f"{gradients.why}{INSTEAD[gradients.name]}.")
+    steps = gradients.steps(probe.steps, probe.queries)
     if steps is not None:
         notes.append(f"Gradient-based attacks took at most {steps:,} steps.")
     return tuple(notes)

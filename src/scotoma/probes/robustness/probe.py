@@ -23,6 +23,7 @@ from scotoma.probes.base import (
     check_order,
     columns,
     correct,
+    evenly,
     sized,
     sized_threat,
     worst_rate,
@@ -117,7 +118,7 @@ class Robustness(Probe):
         test = None if sampled is None else sampled(ledger)
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
-        clean = rate((records["prediction"] == records["label"]).to_numpy())
+        clean = rate(rec.is_correct(records))
         success = rate(rec.successes(records, eps, norm))
         distances = records[norm].to_numpy()
         robust = rate(rec.beyond(distances, eps))
@@ -210,7 +211,7 @@ class Robustness(Probe):
             f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
             for each in threats
         }
-        audited["clean accuracy"] = (records["prediction"] == records["label"]).to_numpy()
+        audited["clean accuracy"] = rec.is_correct(records)
         accurate: dict[str, np.ndarray | Measure] = {**audited}
         if len(records) == len(claim.data.test):
             accurate = {name: partial(_exact, each) for name, each in audited.items()}
@@ -299,14 +300,9 @@ class Robustness(Probe):
     @staticmethod
     def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
         """Return a few fooled images, from the smallest perturbation to the largest."""
-        broken = records.filter(rec.fallen(records, threat.eps, threat.norm)).sort(
-            threat.norm, "index"
-        )
-        return (
-            broken[np.linspace(0, len(broken) - 1, min(SHOWN, len(broken))).round().astype(int)]
-            if len(broken)
-            else broken
-        )
+        fooled = rec.fallen(records, threat.eps, threat.norm)
+        broken = records.filter(fooled).sort(threat.norm, "index")
+        return broken[evenly(len(broken), SHOWN)]
 
     @staticmethod
     def _images(run: Run, norm: str, chosen: pl.DataFrame) -> np.ndarray:
