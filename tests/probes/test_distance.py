@@ -18,7 +18,7 @@ from scotoma.execution.run import Run
 from scotoma.metrics import approximate
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
-from scotoma.probes.distance import probe as distance
+from scotoma.probes.distance import space as distance
 from scotoma.probes.distance.analysis import SHIFT_BINS
 from scotoma.probes.distance.probe import Distance
 from scotoma.probes.distance.trend import BINS, Trend

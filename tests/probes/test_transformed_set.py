@@ -9,13 +9,13 @@ from scotoma.auditing import make_claim
 from scotoma.claim import Threat
 from scotoma.execution.run import Run, Transform
 from scotoma.probes.base import Settings
+from scotoma.probes.blindspots import transformed
 from scotoma.probes.blindspots.transformed import (
     Scout,
     TransformedSet,
     alpha_beta,
     keeps_accuracy,
     one_a_class,
-    worst,
 )
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.control import Control
@@ -69,7 +69,10 @@ def test_harmless_is_one_point_of_accuracy_and_no_more():
     assert not keeps_accuracy(0.949, 0.96)
 
 
-def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equals():
+def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equals(monkeypatch):
+    monkeypatch.setattr(transformed, "classified", lambda run, made: made)
+    monkeypatch.setattr(transformed, "judged", lambda run, made: made)
+    scout = Scout(None, Settings(), steps=1)  # type: ignore[arg-type]
     base = attacked([0.05] * 150 + [0.3] * 150, transform=None)
     weak, large, small = (
         attacked([0.05, 0.3] * 150),
@@ -77,9 +80,10 @@ def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equal
         attacked([0.05] * 300, change=0.2),
     )
     harmful = attacked([0.05] * 290, wrong=10, change=0.01)
-    assert worst([base, weak, large, small, harmful], base) is small
-    assert worst([base, weak, harmful], base) is weak
-    assert worst([base, harmful], base) is None
+    assert scout.worst([base, weak, large, small, harmful], base) is small
+    assert scout.worst([base, weak, large, small, harmful], base, ordered=True) is large
+    assert scout.worst([base, weak, harmful], base) is weak
+    assert scout.worst([base, harmful], base) is None
 
 
 def test_the_images_broken_at_the_smaller_size():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,3 +50,12 @@ def alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def once(path: Path, make: Callable[[], object]) -> Path:
+    """Return a path after `make` has written a file there, if no process has done so before."""
+    if not path.exists():
+        with alone(path.parent):
+            if not path.exists():
+                make()
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from scotoma.models.loading import load_model
 from scotoma.training.augment import Varied
 from scotoma.training.loop import Schedule, train
 from scotoma.training.plain import Natural
-from scotoma.utils.cache import alone, kept
+from scotoma.utils.cache import kept, once
 from scotoma.utils.progress import Progress
 
 ARCHITECTURES = ("judge-strided", "judge-patches", "judge-pooled")
@@ -73,11 +74,8 @@ def trained(
     judges = []
     for arch in ARCHITECTURES:
         path = kept(folder / key / f"{arch}.safetensors")
-        if not path.exists():
-            with alone(path.parent):
-                if not path.exists():
-                    _train(few, arch, path, schedule, seed, progress or Progress())
-        judges.append(load_model(str(path)))
+        make = partial(_train, few, arch, path, schedule, seed, progress or Progress())
+        judges.append(load_model(str(once(path, make))))
     return tuple(judges)
 
 

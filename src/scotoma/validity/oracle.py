@@ -10,7 +10,6 @@ Two tests, both calibrated on real test images that no judge was trained on:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,23 +125,14 @@ class ValidityOracle:
         judges: classifiers that differ from the audited model.
         train: features of training images in the judge `FEATURES`, float32 (n, d).
         reference: distances of real test images to them, (m,).
-        calibration: what the oracle does with other test images; None while it is calibrated.
+
+    `calibration`, what it does with other test images, is known once it is `fitted`.
     """
 
-    def __init__(
-        self,
-        judges: Sequence[Classifier],
-        train: np.ndarray,
-        reference: np.ndarray,
-        calibration: Calibration | None = None,
-    ):
-        self.judges, self.train, self.reference = tuple(judges), train, reference
-        self._calibration = calibration
+    calibration: Calibration
 
-    @property
-    def calibration(self) -> Calibration:
-        assert self._calibration is not None
-        return self._calibration
+    def __init__(self, judges: Sequence[Classifier], train: np.ndarray, reference: np.ndarray):
+        self.judges, self.train, self.reference = tuple(judges), train, reference
 
     @classmethod
     def fitted(
@@ -162,9 +152,8 @@ class ValidityOracle:
         """
         assert data.train is not None
         judges = trained(data, folder, seed, progress)
-        device = default_device()
         for judge in judges:
-            judge.module.to(device)
+            judge.module.to(default_device())
         known = _features(judges[FEATURES], Sample(data.train, TRAINING, seed))
         test = Sample(data.test, 2 * CALIBRATION, seed)
         # drawn anew: a sample is in the order of the split, which may be the order of the classes
@@ -172,7 +161,7 @@ class ValidityOracle:
         first, second = order.tensor_split(2)
         reference = nearest_distance(known, _features(judges[FEATURES], test, first), NEIGHBOURS)
         oracle = cls(judges, known, reference)
-        oracle._calibration = oracle._calibrate(test.images(second), test.labels[second])
+        oracle.calibration = oracle._calibrate(test.images(second), test.labels[second])
         return oracle
 
     def judge(self, images: Tensor, labels: Tensor) -> Validity:
@@ -182,9 +171,7 @@ class ValidityOracle:
             images: (n, c, h, w) in [0, 1], on any device.
             labels: the class that each is to show, int64 (n,).
         """
-        logits = self._logits(images)
-        labels = labels.cpu()
-        predictions = logits.argmax(2)
+        labels, predictions = labels.cpu(), self._logits(images).argmax(2)
         confirmed = majority(predictions, labels)
         found = torch.cat([_read(self.judges[FEATURES], part) for part in _batches(images)])
         distances = nearest_distance(self.train, found.numpy(), NEIGHBOURS)
@@ -194,16 +181,13 @@ class ValidityOracle:
 
     def _logits(self, images: Tensor) -> Tensor:
         """Return the judges' log-probabilities, (n, judges, classes)."""
-        device = default_device()
+        logits = []
         with torch.no_grad():
-            return torch.cat(
-                [
-                    torch.stack(
-                        [judge.module(part.to(device)).float().cpu() for judge in self.judges], 1
-                    )
-                    for part in _batches(images)
-                ]
-            ).log_softmax(2)
+            for part in _batches(images):
+                batch = part.to(default_device())
+                answers = [judge.module(batch).float().cpu() for judge in self.judges]
+                logits.append(torch.stack(answers, 1))
+        return torch.cat(logits).log_softmax(2)
 
     def _calibrate(self, images: Tensor, labels: Tensor) -> Calibration:
         said = self.judge(images, labels)
@@ -220,6 +204,10 @@ class ValidityOracle:
         )
 
 
+_MADE: dict[str, ValidityOracle] = {}
+"""The oracle of the last data, by their hash."""
+
+
 def oracle_for(run: Run) -> ValidityOracle | None:
     """Return the oracle of a run's data, made once for all probes of a process.
 
@@ -228,28 +216,13 @@ def oracle_for(run: Run) -> ValidityOracle | None:
     data = run.claim.data
     if data.train is None or min(data.shape[1:]) < SMALLEST:
         return None
-    with run.seeded():
-        return _oracle(_Asked(run))
-
-
-class _Asked:
-    """A run, equal to all others on the same data."""
-
-    def __init__(self, run: Run):
-        self.run = run
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Asked) and hash(self) == hash(other)
-
-    def __hash__(self) -> int:
-        return hash(self.run.claim.data.sha256)
-
-
-@lru_cache(maxsize=1)
-def _oracle(asked: _Asked) -> ValidityOracle:
-    run = asked.run
-    folder = cached("judges", run.store.folder)
-    return ValidityOracle.fitted(run.claim.data, folder, progress=run.progress)
+    if data.sha256 not in _MADE:
+        with run.seeded():
+            folder = cached("judges", run.store.folder)
+            oracle = ValidityOracle.fitted(data, folder, progress=run.progress)
+        _MADE.clear()
+        _MADE[data.sha256] = oracle
+    return _MADE[data.sha256]
 
 
 def _batches(images: Tensor) -> tuple[Tensor, ...]:

@@ -285,15 +285,6 @@ def judged(run: Run, made: TransformedSet) -> TransformedSet:
     return replace(made, judged=run.table("valid", {"transform": describe(transform)}, compute))
 
 
-def worst(sets: Iterable[TransformedSet], base: TransformedSet) -> TransformedSet | None:
-    """Return the harmless transform with the lowest robust accuracy at alpha·eps, or None.
-
-    Among equals it is the one that changes the images least.
-    """
-    harmless = (each for each in sets if each.transform is not None and each.is_harmless(base))
-    return min(harmless, key=lambda each: (each.robust_scaled.value, each.change), default=None)
-
-
 @dataclass(frozen=True)
 class Scout:
     """Attack transformed images, either cheaply or with the audit attack.
@@ -321,10 +312,11 @@ class Scout:
     def worst(
         self, sets: Iterable[TransformedSet], base: TransformedSet, ordered: bool = False
     ) -> TransformedSet | None:
-        """Return what `worst` does, with accuracies over the whole test set.
+        """Return the harmless transform with the lowest robust accuracy at alpha·eps, or None.
 
-        From the worst on, each is classified on the whole test set until one is harmless, and its
-        images are valid; those that few images already show to be harmful are not.
+        Among equals it is the first if they are `ordered`, or the one that changes the images
+        least. From the worst on, each is classified on the whole test set until one is harmless and
+        its images are valid; those that few images already show to be harmful are not.
         """
         left = [s for s in sets if s.transform and s.cost(base).low <= base.limits.harmless]
         left.sort(key=lambda s: (s.robust_scaled.value, 0 if ordered else s.change))

@@ -7,11 +7,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 
+from scotoma.claim import Threat
+from scotoma.execution import records as rec
 from scotoma.metrics.risk import Risk, auroc, risk
 from scotoma.probes.base import columns
+from scotoma.probes.distance.space import FeatureSpace
 from scotoma.probes.distance.trend import TAIL, UNKNOWN, Trend
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
+from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, spearman
 from scotoma.utils.text import norm_name
 
@@ -20,63 +25,70 @@ POINTS = 600
 """Largest number of points in a figure."""
 RAW, UNIT = "", "unit_"
 """Prefixes of what is measured with the features as they are, and with features of unit length."""
+AXIS = "distance to the training data"
 LENGTHS = {RAW: "", UNIT: " of unit length"}
 
 
 @dataclass(frozen=True)
 class DistanceAnalysis:
-    """The attacked images and their distances in one feature space; arrays are (n,).
+    """The attacked images and their distances in one feature space.
 
     Args:
-        key: prefix of the names of numbers, tables and figures; "" for the audited model's
-            features.
-        where: name of the feature space, for captions.
-        neighbours: number of nearest training images over which the distance is a mean.
-        change: name of the harmless transform.
-        distance: distance to the training data.
-        unit: distance to the training data in features of unit length.
-        length: length of the features.
-        transformed: distance after the transform `change`.
-        density: log density under the training images of the predicted class.
-        margin: margin of the audited model before the attack.
-        smallest: size of the smallest adversarial perturbation; infinite if there is none.
-        norm: norm of `smallest`.
-        broken: whether `smallest` is inside the threat.
+        space: the feature space.
+        table: a row for each image that is classified correctly, with the columns of the ledger and
+            of `FeatureSpace.measured`.
+        threat: norm and eps of the claim.
         seed: seed of bootstraps and folds.
-        recall: recall of the search for the nearest training images; None if it is exact.
     """
 
-    key: str
-    where: str
-    neighbours: int
-    change: str
-    distance: np.ndarray
-    unit: np.ndarray
-    length: np.ndarray
-    transformed: np.ndarray
-    density: np.ndarray
-    margin: np.ndarray
-    smallest: np.ndarray
-    norm: str
-    broken: np.ndarray
+    space: FeatureSpace
+    table: pl.DataFrame
+    threat: Threat
     seed: int
-    recall: Rate | None = None
+
+    @classmethod
+    def of(cls, space: FeatureSpace, threat: Threat, ledger: Ledger, seed: int) -> DistanceAnalysis:
+        """Compare the distances with the smallest perturbations of the ledger."""
+        attacked = rec.correct(ledger.rows())
+        table = attacked.join(space.measured, on="index", maintain_order="left")
+        return cls(space, table, threat, seed)
+
+    def __getitem__(self, column: str) -> np.ndarray:
+        """Return a column of `table`, (n,)."""
+        return self.table[column].to_numpy()
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """Size of the smallest adversarial perturbation, (n,); infinite if there is none."""
+        return self[self.threat.norm]
+
+    @property
+    def broken(self) -> np.ndarray:
+        """Whether `smallest` is inside the threat, bool (n,)."""
+        return rec.fallen(self.table, self.threat.eps, self.threat.norm)
+
+    @property
+    def recall(self) -> Rate | None:
+        """Recall of the search for the nearest training images; None if it is exact."""
+        recall = self.table["recall"][0]
+        return Rate(**recall) if recall else None
 
     @cached_property
     def trends(self) -> dict[str, Trend]:
         """Trends by prefix, see `RAW` and `UNIT`."""
-        shared = (self.margin, self.smallest, self.broken, self.seed)
-        return {RAW: Trend(self.distance, *shared), UNIT: Trend(self.unit, *shared)}
+        shared = (self["margin"], self.smallest, self.broken, self.seed)
+        return {RAW: Trend(self["distance"], *shared), UNIT: Trend(self["unit"], *shared)}
 
     @cached_property
     def risk(self) -> Risk | None:
         """How well success is predicted; None if there are too few successes or failures."""
-        return risk(self.distance, self.margin, self.density, self.broken, self.seed)
+        distance, margin, density = (self[name] for name in ("distance", "margin", "density"))
+        return risk(distance, margin, density, self.broken, self.seed)
 
     @cached_property
     def detection(self) -> Estimate:
         """AUROC of the distance as a detector of transformed images (Figure 5 of the paper)."""
-        return auroc(self.transformed, self.distance, self.seed, paired=True)
+        return auroc(self["moved"], self["distance"], self.seed, paired=True)
 
     def numbers(self) -> dict[str, Any]:
         """Numbers of the finding."""
@@ -90,9 +102,9 @@ class DistanceAnalysis:
             for name, value in trend.numbers().items()
         }
         named |= {
-            "length_spearman_distance": spearman(self.length, self.distance, self.seed),
-            "length_spearman_margin": spearman(self.length, self.margin, self.seed),
-            "spearman_given_length": self.trends[RAW].given(self.length),
+            "length_spearman_distance": spearman(self["length"], self["distance"], self.seed),
+            "length_spearman_margin": spearman(self["length"], self["margin"], self.seed),
+            "spearman_given_length": self.trends[RAW].given(self["length"]),
             **{f"auroc_{name}": score for name, score in scores.items()},
             "auroc_risk_over_margin": gain,
             "auroc_transformed": self.detection,
@@ -100,63 +112,64 @@ class DistanceAnalysis:
         }
         numbers: dict[str, Any] = {}
         for name, value in named.items():
-            numbers |= columns(f"{self.key}{name}", value)
+            numbers |= columns(f"{self.space.key}{name}", value)
         return numbers
 
     def notes(self) -> tuple[str, ...]:
         """Notes on the search for neighbours."""
-        if not self.recall:
+        recall, space = self.recall, self.space
+        if not recall:
             return ()
-        recall = self.recall
         return (
-            f"The search for neighbours in {self.where} is approximate: recall of the "
-            f"{self.neighbours} nearest {recall.value:.3f} ({recall.low:.3f}–{recall.high:.3f}) "
+            f"The search for neighbours in {space.where} is approximate: recall of the "
+            f"{space.neighbours} nearest {recall.value:.3f} ({recall.low:.3f}–{recall.high:.3f}) "
             f"over {recall.n} queries. A missed neighbour makes a distance larger, never smaller.",
         )
 
     def tables(self) -> dict[str, list[Row]]:
         """Tables of the finding."""
+        sets = {"original": self["distance"], str(self.space.change): self["moved"]}
         tables = {
             **{f"{prefix}bins": trend.bins() for prefix, trend in self.trends.items()},
             **{f"{prefix}fifths": trend.fifths() for prefix, trend in self.trends.items()},
             "points": self._points(),
-            "transformed": histograms({"original": self.distance, self.change: self.transformed}),
+            "transformed": histograms(sets),
         }
         if self.risk:
             tables["risk"] = [
                 {"score": name, **columns("auroc", score), "n": score.n}
                 for name, score in self.risk.scores.items()
             ]
-        return {f"{self.key}{name}": rows for name, rows in tables.items()}
+        return {f"{self.space.key}{name}": rows for name, rows in tables.items()}
 
     def figures(self) -> list[Figure]:
         """Figures of the finding; those of two feature spaces are shown side by side."""
         names = ("points", "transformed", "risk")
-        points, transformed, risks = (f"{self.key}{name}" for name in names)
-        axis, detection = "distance to the training data", self.detection
+        points, transformed, risks = (f"{self.space.key}{name}" for name in names)
+        where, norm, detection = self.space.where, self.threat.norm, self.detection
         figures: list[Figure] = [
-            *(self._over_distance(prefix, axis) for prefix in self.trends),
+            *(self._over_distance(prefix) for prefix in self.trends),
             Scatter(
                 points,
                 "Smallest adversarial perturbation of each image against its distance in "
-                f"{self.where} (at most {POINTS} images are shown).",
+                f"{where} (at most {POINTS} images are shown).",
                 points,
                 x="distance",
-                y=self.norm,
-                x_label=axis,
-                y_label=f"smallest {norm_name(self.norm)} perturbation",
+                y=norm,
+                x_label=AXIS,
+                y_label=f"smallest {norm_name(norm)} perturbation",
             ),
             Curve(
                 transformed,
-                f"Distances of the images before and after a harmless transform ({self.change}), "
-                f"in {self.where}. As a detector of the transform, the distance has an AUROC of "
-                f"{detection.value:.2f} ({detection.low:.2f}–{detection.high:.2f}): 0.5 is a "
-                "guess, and a lower value means that transformed images lie nearer.",
+                "Distances of the images before and after a harmless transform "
+                f"({self.space.change}), in {where}. As a detector of the transform, the distance "
+                f"has an AUROC of {detection.value:.2f} ({detection.low:.2f}–"
+                f"{detection.high:.2f}): 0.5 is a guess, and a lower value means that transformed images lie nearer.",
                 transformed,
                 x="distance",
                 y="share",
                 group="images",
-                x_label=axis,
+                x_label=AXIS,
                 y_label="share of images",
             ),
         ]
@@ -166,30 +179,32 @@ class DistanceAnalysis:
                 "has a higher score than one that withstands the attack (area under the ROC "
                 "curve, AUROC; 0.5 is a guess), with 95% intervals. Risk combines the other three "
                 "and is measured on images to which it was not fitted. Distance and density are in "
-                f"{self.where}."
+                f"{where}."
             )
             series = {"AUROC": "auroc"}
             figures.append(Bars(risks, caption, risks, "score", series, y_label="AUROC"))
         return figures
 
-    def _over_distance(self, prefix: str, axis: str) -> Figure:
-        bins = f"{self.key}{prefix}bins"
+    def _over_distance(self, prefix: str) -> Figure:
+        bins = f"{self.space.key}{prefix}bins"
         return RateOverHistogram(
             bins,
             "Above: attack success rate at eps on the images of each bin, with 95% intervals. "
             "Below: share of images in each bin. Distance is the mean Euclidean distance to "
-            f"the {self.neighbours} nearest training images in features{LENGTHS[prefix]} "
-            f"({self.where}).",
+            f"the {self.space.neighbours} nearest training images in features{LENGTHS[prefix]} "
+            f"({self.space.where}).",
             bins,
-            x_label=axis,
+            x_label=AXIS,
             y_label="attack success rate",
         )
 
     def _points(self) -> list[Row]:
-        shown = np.linspace(0, len(self.distance) - 1, min(POINTS, len(self.distance))).astype(int)
+        n = len(self.table)
+        shown = np.linspace(0, n - 1, min(POINTS, n)).astype(int)
+        pairs = zip(self["distance"][shown], self.smallest[shown], strict=True)
         return [
-            {"distance": finite(self.distance[i], 4), self.norm: finite(self.smallest[i], 4)}
-            for i in shown
+            {"distance": finite(distance, 4), self.threat.norm: finite(size, 4)}
+            for distance, size in pairs
         ]
 
 

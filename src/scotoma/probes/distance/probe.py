@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-import numpy as np
-import polars as pl
-
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution import records as rec
-from scotoma.execution.run import Run, describe
-from scotoma.metrics.approximate import EXACT, nearest_neighbours
-from scotoma.metrics.density import COMPONENTS, class_log_density
-from scotoma.metrics.neighbours import nearest_distance
+from scotoma.execution.run import Run
+from scotoma.metrics.density import COMPONENTS
 from scotoma.metrics.risk import FEWEST
-from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import (
     Conclusion,
@@ -25,7 +20,6 @@ from scotoma.probes.base import (
     Settings,
     check_layer,
     columns,
-    feature_layer,
     is_prepared,
     load_other,
     model_facts,
@@ -33,11 +27,11 @@ from scotoma.probes.base import (
     worst_rate,
 )
 from scotoma.probes.distance.analysis import RAW, UNIT, DistanceAnalysis
+from scotoma.probes.distance.space import FeatureSpace
 from scotoma.probes.distance.trend import FIFTHS, Trend
 from scotoma.probes.robustness.verdict import HOLDS
-from scotoma.results.finding import Finding, Verdict
+from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
-from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Estimate, Rate, difference, spearman
 
@@ -46,109 +40,6 @@ BROKEN = 0.5
 """Success rate on the farthest fifth above which the claim fails there."""
 STRONG = -0.5
 """Rank correlation that "holds" must exclude: distance would then say much about robustness."""
-SHIFTED = {"mnist": (0.7, 0.0), "fashion-mnist": (0.9, 0.0)}
-"""(alpha, beta) of the images measured beside the test set; Figure 5 of Zhang et al. 2019."""
-SCORES = ("distance", "unit", "length", "density", "margin")
-RECALL = pl.Struct({"value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "n": pl.Int64})
-
-
-@dataclass(frozen=True)
-class FeatureSpace:
-    """Distances of the audited images to the training data, in the features of one model.
-
-    Args:
-        extractor: the model, None for the audited one.
-        where: its layer.
-        change: the harmless transform.
-        neighbours: number of nearest training images over which a distance is a mean.
-        measured: `index`, `distance`, `unit` (distance in features of unit length), `length` (of
-            the features), `moved` (distance after the transform), `density`, `recall`.
-    """
-
-    extractor: Classifier | None
-    where: str
-    change: ScaleShift
-    neighbours: int
-    measured: pl.DataFrame
-
-    @classmethod
-    def of(
-        cls,
-        claim: Claim,
-        run: Run,
-        records: pl.DataFrame,
-        layer: str | None,
-        extractor: Classifier | None,
-        k: int = NEIGHBOURS,
-    ) -> FeatureSpace:
-        """Measure the distances, once for a run; `records` have the predictions."""
-        layer, where = feature_layer(extractor or claim.model, claim.data, layer)
-        change = ScaleShift(*SHIFTED.get(claim.data.name, SHIFTED["mnist"]))
-        config = {
-            "layer": layer,
-            "k": k,
-            "unit": True,
-            "change": describe(change),
-            "components": COMPONENTS,
-            "exact": EXACT,
-        }
-
-        def measure() -> pl.DataFrame:
-            return cls._measure(claim, run, records, layer, change, extractor, k)
-
-        measured = run.table("distance", config, measure, extractor)
-        return cls(extractor, where, change, k, measured)
-
-    @staticmethod
-    def _measure(
-        claim: Claim,
-        run: Run,
-        records: pl.DataFrame,
-        layer: str | None,
-        change: ScaleShift,
-        extractor: Classifier | None,
-        k: int,
-    ) -> pl.DataFrame:
-        """Return the table `measured`; reading the training features is the costly part."""
-        train, test = claim.data.train, claim.data.test
-        assert train is not None
-        reference = run.features(train, layer, model=extractor)
-        original = run.features(test, layer, run.indices, model=extractor)
-        after = run.features(test, layer, run.indices, model=extractor, transform=change)
-        nearest = nearest_neighbours(reference, np.concatenate([original, after]), k)
-        recall = [nearest.recall and nearest.recall._asdict()] * len(original)
-        predictions = records["prediction"].to_numpy()
-        density = class_log_density(reference, train.labels.numpy(), original, predictions)
-        return pl.DataFrame(
-            {
-                "index": run.indices.numpy(),
-                "distance": nearest.distance[: len(original)],
-                "unit": nearest_distance(reference, original, k, unit=True),
-                "length": np.linalg.norm(original, axis=1),
-                "moved": nearest.distance[len(original) :],
-                "recall": pl.Series(recall, dtype=RECALL),
-                "density": density,
-            }
-        )
-
-    def analysis(self, threat: Threat, ledger: Ledger, seed: int) -> DistanceAnalysis:
-        """Compare the distances with the smallest perturbations of the ledger."""
-        attacked, other = rec.correct(ledger.rows()), self.extractor
-        table = attacked.join(self.measured, on="index", maintain_order="left")
-        beside = f" of {other.name}, which is not the model under attack" if other else ""
-        return DistanceAnalysis(
-            key="extractor_" if other else "",
-            where=f"{self.where}{beside}",
-            neighbours=self.neighbours,
-            change=str(self.change),
-            **{name: table[name].to_numpy() for name in SCORES},
-            transformed=table["moved"].to_numpy(),
-            smallest=table[threat.norm].to_numpy(),
-            norm=threat.norm,
-            broken=rec.successes(attacked, threat.eps, threat.norm),
-            seed=seed,
-            recall=Rate(**table["recall"][0]) if table["recall"][0] else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -214,45 +105,42 @@ class Distance(Probe):
             return self._not_applicable(
                 f"The model classifies only {correct} of the audited images correctly."
             )
-        spaces = [
-            FeatureSpace.of(claim, run, records, self.layer, model, self.neighbours)
-            for model in (None, *([other] if other else []))
-        ]
-        return partial(self._report, claim, run, spaces)
+        models = (None, other) if other else (None,)
+        options = self.layer, self.neighbours
+        spaces = [FeatureSpace.of(run, records, *options, model) for model in models]
+        return partial(self._report, run, spaces)
 
-    def _report(
-        self, claim: Claim, run: Run, spaces: list[FeatureSpace], ledger: Ledger
-    ) -> Finding:
-        train, other = claim.data.train, spaces[-1].extractor
+    def _report(self, run: Run, spaces: list[FeatureSpace], ledger: Ledger) -> Finding:
+        train, threat, other = run.claim.data.train, run.claim.threat, spaces[-1].extractor
         assert train is not None
-        analyses = [each.analysis(claim.threat, ledger, run.seed) for each in spaces]
-        extractor = {"extractor": other.name, "extractor_layer": spaces[-1].where} if other else {}
-        first = analyses[0]
+        analyses = [DistanceAnalysis.of(each, threat, ledger, run.seed) for each in spaces]
+        extractor = {"extractor": other.name, "extractor_layer": spaces[-1].layer} if other else {}
+        first, *further = analyses
         raw, unit = first.trends[RAW], first.trends[UNIT]
+        numbers = {
+            **first.numbers(),
+            **columns("spearman_margin", spearman(first["margin"], first.smallest, run.seed)),
+            "n": len(first.table),
+            "neighbours": self.neighbours,
+            "training_images": len(train),
+            "layer": spaces[0].layer,
+            **extractor,
+        }
+        tables: dict[str, list[Row]] = {}
+        for each in analyses:
+            tables |= each.tables()
+        for each in further:
+            numbers |= each.numbers()
+        by_kind = zip(*(each.figures() for each in analyses), strict=True)
         return Finding(
             probe="distance",
             question=self.question,
             verdict=self._verdict(raw.near, raw.far, raw.overall),
             rule=self._rule,
             headline=self._headline(raw, unit),
-            numbers={
-                **first.numbers(),
-                **columns("spearman_margin", spearman(first.margin, first.smallest, run.seed)),
-                "n": len(first.distance),
-                "neighbours": self.neighbours,
-                "training_images": len(train),
-                "layer": spaces[0].where,
-                **extractor,
-                **{
-                    name: value for other in analyses[1:] for name, value in other.numbers().items()
-                },
-            },
-            tables={name: rows for each in analyses for name, rows in each.tables().items()},
-            figures=tuple(
-                figure
-                for kind in zip(*(each.figures() for each in analyses), strict=True)
-                for figure in kind
-            ),
+            numbers=numbers,
+            tables=tables,
+            figures=tuple(itertools.chain(*by_kind)),
             notes=(*self._notes(first), *(note for each in analyses for note in each.notes())),
             worst=worst_rate(
                 raw.far, "of the fifth of images farthest from the training data are fooled"
@@ -298,11 +186,9 @@ class Distance(Probe):
         if overall.high < 0:
             said = f"{spread}. Robustness falls with distance ({correlation})"
             if not math.isnan(within.value):
-                beyond = (
-                    "more than the margin explains"
-                    if within.high < 0
-                    else "which the margin alone could explain"
-                )
+                beyond = "which the margin alone could explain"
+                if within.high < 0:
+                    beyond = "more than the margin explains"
                 said += f", {beyond} ({within.value:.2f} at equal margin)"
         if math.isnan(unit.overall.value):
             return f"{said}."
@@ -319,11 +205,8 @@ class Distance(Probe):
             "others; in features of unit length the length has no influence."
         )
         if not analysis.risk:
-            return (
-                margin,
-                f"Slopes and risk are missing: the attacks have fewer than {FEWEST} successes or "
-                "failures.",
-            )
+            few = f"the attacks have fewer than {FEWEST} successes or failures"
+            return margin, f"Slopes and risk are missing: {few}."
         return (
             margin,
             "Slopes are the change of the log odds of success for one standard deviation of "

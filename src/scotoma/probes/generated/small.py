@@ -15,7 +15,7 @@ from scotoma.models.flow import SMALL
 from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, find
 from scotoma.training.loop import Schedule, train
-from scotoma.utils.cache import alone, cached, kept
+from scotoma.utils.cache import cached, kept, once
 
 MOST_IMAGES = 10_000
 STEPS, BATCH = 1260, 64
@@ -38,22 +38,13 @@ def default_generator(claim: Claim, run: Run) -> Classifier | None:
     schedule = Schedule(max(1, round(STEPS * BATCH / len(data.train))), BATCH, peak=2e-3)
     key = hashlib.sha256(json.dumps([data.sha256, asdict(schedule)]).encode()).hexdigest()[:16]
     path = kept(cached("generators", run.store.folder) / key / "flow.safetensors")
-    if path.exists():
-        return load_model(str(path))
-    with alone(path.parent):
-        if not path.exists():
-            batches = -(-len(data.train) // BATCH) * schedule.epochs
-            what = f"training a generator of {data.name}"
-            cuda = list(range(torch.cuda.device_count()))
-            with torch.random.fork_rng(cuda), run.progress.bar(what, batches) as advance:
-                train(
-                    "generator",
-                    data,
-                    "flow",
-                    Threat("linf", 0.1),
-                    path,
-                    schedule=schedule,
-                    half=True,
-                    step=advance,
-                )
-    return load_model(str(path))
+    batches = -(-len(data.train) // BATCH) * schedule.epochs
+
+    def make() -> None:
+        threat, cuda = Threat("linf", 0.1), list(range(torch.cuda.device_count()))
+        bar = run.progress.bar(f"training a generator of {data.name}", batches)
+        with torch.random.fork_rng(cuda), bar as advance:
+            options = {"schedule": schedule, "half": True, "step": advance}
+            train("generator", data, "flow", threat, path, **options)
+
+    return load_model(str(once(path, make)))

@@ -68,33 +68,30 @@ class Evidence:
     def checks(self) -> list[Check]:
         """Return the checks that a useful gradient passes."""
         fooled, flags = self.fooled, {name: self.gradients[name].to_numpy() for name in FLAGS}
-        gradient, few, some = fooled["many restarts"], self.tolerated, self.overshoot
+        unusable = flags["missing"] | flags["zero"] | flags["broken"]
+        weaker = self.linearity.single.numpy() < self.random
+        one, gradient = fooled["single step"], fooled["many restarts"]
+        beyond = fooled["the audit's own"] & ~gradient
+        largest = max(self.by_size)
+        few, some = self.tolerated, self.overshoot
         checks = [
-            Check(
-                "A gradient reaches the image",
-                flags["missing"] | flags["zero"] | flags["broken"],
-                tolerated=few,
-            ),
+            Check("A gradient reaches the image", unusable, tolerated=few),
             Check("The loss has a gradient where the margin has one", flags["flat"], tolerated=few),
             Check("The same image has the same gradient twice", flags["randomised"], tolerated=few),
-            Check(
-                "A gradient step raises the loss more than a random one",
-                self.linearity.single.numpy() < self.random,
-                tolerated=some,
-            ),
+            Check("A gradient step raises the loss more than a random one", weaker, tolerated=some),
             not_behind(
                 "A random step first does not help a single step",
-                fooled["single step"],
+                one,
                 fooled["random step first"],
                 some,
             ),
-            at_least("Many steps break what one breaks", gradient, fooled["single step"], few),
+            at_least("Many steps break what one breaks", gradient, one, few),
             at_least(
                 "Gradients break what random search breaks", gradient, fooled["random search"], few
             ),
             Check(
                 "Steps inside the ball break most of what the audit's own attack breaks",
-                fooled["the audit's own"] & ~gradient,
+                beyond,
                 tolerated=some,
             ),
         ]
@@ -108,20 +105,16 @@ class Evidence:
                 ),
                 not_behind(
                     "Its own single step breaks as much as another model's",
-                    fooled["single step"],
+                    one,
                     fooled["transferred single step"],
                     some,
                 ),
             ]
+        sizes, steps = list(self.by_size.values()), list(self.by_steps.values())
         checks += [
-            never_falls("Success does not fall as eps grows", list(self.by_size.values()), few),
-            never_falls(
-                "Success does not fall with more steps", list(self.by_steps.values()), some
-            ),  # the first is a single step
-            Check(
-                f"At eps {max(self.by_size):g} everything breaks",
-                ~self.by_size[max(self.by_size)],
-                tolerated=few,
-            ),
+            never_falls("Success does not fall as eps grows", sizes, few),
+            # the first is a single step
+            never_falls("Success does not fall with more steps", steps, some),
+            Check(f"At eps {largest:g} everything breaks", ~self.by_size[largest], tolerated=few),
         ]
         return [replace(check, of=len(checks)) for check in checks]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -93,16 +94,15 @@ class Masking(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         decides = rule(self.tolerated, self.overshoot)
+        nothing = partial(Finding, "masking", self.question, "not applicable", decides)
         if is_black_box(claim.model.module):
             why = "The model is a black box, which has no gradients that could be masked."
-            return lambda ledger: Finding("masking", self.question, "not applicable", decides, why)
+            return lambda ledger: nothing(why)
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
-            nothing = "not applicable", decides, NOTHING_TO_ATTACK
-            return lambda ledger: Finding("masking", self.question, *nothing)
-        others = [
-            source for source in sources(claim, run, prepared(self.sources)) if source.held_out
-        ]
+            return lambda ledger: nothing(NOTHING_TO_ATTACK)
+        every = sources(claim, run, prepared(self.sources))
+        others = [source for source in every if source.held_out]
         evidence = self._gather(claim, run, settings, correct, others)
         if settings.plan.clean and any(not check.passed for check in evidence.checks()):
             # the look saw nothing, the checks do: attack as if the gradient were useless
@@ -125,30 +125,28 @@ class Masking(Probe):
 
         values = int(np.prod(claim.data.shape))
         whole = 1.0 if threat.norm == "linf" else math.sqrt(values)
-        balls = [
-            Threat(threat.norm, size * threat.eps) for size in SIZES if size * threat.eps < whole
-        ]
-        by_size = {
-            ball.eps: fooled(PGD(ball, STEPS[-1]), ball, f"eps {ball.eps:g}") for ball in balls
-        }
+        by_size = {}
+        for eps in (size * threat.eps for size in SIZES):
+            if eps < whole:
+                ball = Threat(threat.norm, eps)
+                by_size[eps] = fooled(PGD(ball, STEPS[-1]), ball, f"eps {eps:g}")
         # the largest ball contains the same images in every norm; steps in L-inf reach them best
-        by_size[whole] = fooled(
-            PGD(Threat("linf", 1.0), steps=50, restarts=2),
-            Threat(threat.norm, whole),
-            f"eps {whole:g}",
-        )
+        widest = PGD(Threat("linf", 1.0), steps=50, restarts=2)
+        by_size[whole] = fooled(widest, Threat(threat.norm, whole), f"eps {whole:g}")
         by_steps = {
             steps: fooled(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS
         }
-        weak = {"single step": FGSM(threat), "random step first": RandFGSM(threat)}
-        others = {
-            "random search": Square(threat, queries=QUERIES),
-            "the audit's own": settings.make_attack(threat),
+        broken = {
+            "single step": fooled(FGSM(threat), threat, "single step"),
+            "random step first": fooled(RandFGSM(threat), threat, "random step first"),
+            "iterated": by_steps[STEPS[-1]] | by_size.get(threat.eps, by_size[whole]),
         }
-        broken = {name: fooled(attack, threat, name) for name, attack in weak.items()}
-        broken["iterated"] = by_steps[STEPS[-1]] | by_size.get(threat.eps, by_size[whole])
-        rest = {name: fooled(attack, threat, name) for name, attack in others.items()}
-        rest |= self._transferred(run, threat, sources, index)
+        search, own = Square(threat, queries=QUERIES), settings.make_attack(threat)
+        rest = {
+            "random search": fooled(search, threat, "random search"),
+            "the audit's own": fooled(own, threat, "the audit's own"),
+            **self._transferred(run, threat, sources, index),
+        }
         # more starts can change a check only where another attack is ahead of the gradient
         ahead = reduce(np.logical_or, [*broken.values(), *rest.values()]) & ~broken["iterated"]
         few = run.subset(torch.from_numpy(index[ahead]))
@@ -158,7 +156,8 @@ class Masking(Probe):
         broken |= rest
         steps, random = self._linearity(run, threat)
         worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
-        orders = orders_within(values)
+        orders, drawn = orders_within(values), int(index[worst])
+        planes = run.subset(torch.from_numpy(index[: self.planes].copy()))
         return Evidence(
             claim,
             index,
@@ -169,11 +168,9 @@ class Masking(Probe):
             random,
             gradients=gradients,
             orders=orders,
-            subspace=self._subspace(
-                run.subset(torch.from_numpy(index[: self.planes].copy())), claim, orders
-            ),
-            drawn=int(index[worst]),
-            surfaces=self._surfaces(run, claim, int(index[worst]), sources, self.lines),
+            subspace=self._subspace(planes, threat, orders),
+            drawn=drawn,
+            surfaces=self._surfaces(run, threat, drawn, sources),
             sources=tuple(source.name for source in sources),
             plan=settings.plan,
             tolerated=self.tolerated,
@@ -187,20 +184,15 @@ class Masking(Probe):
         """Return whether any example of the sources, and the best single step, fools each image."""
         if not sources:
             return {}
-        single, every = [], []
+        fooled: dict[str, list[np.ndarray]] = {name: [] for name in TRANSFERRED}
         for source in sources:
-            for name in TRANSFERRED:
-                attack = crafting(threat)[name]
-                records = run.transferred(
-                    attack, source.model, what=f"masking: {name} on {source.name}"
-                )
-                every.append(fallen(records, index, threat))
-                if name == "fgsm":
-                    single.append(every[-1])
-        best = max(single, key=np.sum)
+            for name, found in fooled.items():
+                what = f"masking: {name} on {source.name}"
+                records = run.transferred(crafting(threat)[name], source.model, what=what)
+                found.append(fallen(records, index, threat))
         return {
-            "transferred": reduce(np.logical_or, every, np.zeros(len(index), dtype=bool)),
-            "transferred single step": best,
+            "transferred": np.any([*itertools.chain(*fooled.values())], axis=0),
+            "transferred single step": max(fooled["fgsm"], key=np.sum),
         }
 
     @staticmethod
@@ -221,21 +213,19 @@ class Masking(Probe):
         return Linearity(**held), table["random"].to_numpy()
 
     @staticmethod
-    def _subspace(few: Run, claim: Claim, orders: tuple[int, ...]) -> np.ndarray:
+    def _subspace(few: Run, threat: Threat, orders: tuple[int, ...]) -> np.ndarray:
         def look(
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
-            counts = adversarial_directions(model, images, labels, claim.threat, orders, random)
+            counts = adversarial_directions(model, images, labels, threat, orders, random)
             return {str(order): counts[:, column] for column, order in enumerate(orders)}
 
-        table = few.map_images(
-            "subspace", {"threat": str(claim.threat), "orders": list(orders)}, look
-        )
+        config = {"threat": str(threat), "orders": list(orders)}
+        table = few.map_images("subspace", config, look)
         return table.select(map(str, orders)).to_numpy()
 
-    @staticmethod
     def _surfaces(
-        run: Run, claim: Claim, index: int, sources: Sequence[Source], lines: int
+        self, run: Run, threat: Threat, index: int, sources: Sequence[Source]
     ) -> dict[str, pl.DataFrame]:
         """Return the loss around a test image, by view."""
         source = sources[0].model if sources else None
@@ -246,24 +236,18 @@ class Masking(Probe):
             ) -> dict[str, Tensor]:
                 module = source.module.to(images.device) if source else None
                 at, losses = loss_surface(
-                    model, images, labels, claim.threat, reach, lines, module, random
+                    model, images, labels, threat, reach, self.lines, module, random
                 )
                 e1, e2 = torch.cartesian_prod(at, at).T
                 return {"e1": e1, "e2": e2, "loss": losses[0].flatten()}
 
             return look
 
-        fewer = {} if lines == LINES else {"lines": lines}
-        reaches = {"wide": claim.threat.eps, "close": CLOSE * claim.threat.eps}
+        config = {"threat": str(threat), **({} if self.lines == LINES else {"lines": self.lines})}
         here = run.subset(torch.tensor([index]))
         return {
-            name: here.map_images(
-                "surface",
-                {"threat": str(claim.threat), "reach": reach, **fewer},
-                draw(reach),
-                source,
-            )
-            for name, reach in reaches.items()
+            name: here.map_images("surface", {**config, "reach": reach}, draw(reach), source)
+            for name, reach in {"wide": threat.eps, "close": CLOSE * threat.eps}.items()
         }
 
 
@@ -288,11 +272,9 @@ def _health(
     model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
 ) -> dict[str, Tensor]:
     found = gradient_health(model, images, labels)
-    flags = {name: getattr(found, name) for name in FLAGS if name != "flat"}
-    flat = (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0)
     return {
-        **flags,
-        "flat": flat,
+        **{name: getattr(found, name) for name in FLAGS if name != "flat"},
+        "flat": (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0),
         "cross_entropy": found.cross_entropy.l2,
         "margin": found.margin.l2,
     }

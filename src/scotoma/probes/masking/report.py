@@ -42,7 +42,7 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
     verdict: Verdict = (
         "broken" if masked else "weak" if any(check.notable for check in checks) else "holds"
     )
-    gradients, n = evidence.gradients, len(evidence.index)
+    gradients = evidence.gradients
     directions = survival(torch.from_numpy(evidence.subspace), max(evidence.orders))
     return Finding(
         probe="masking",
@@ -61,21 +61,19 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
             "gradient_norm": _mean(gradients["cross_entropy"].to_numpy()),
             "margin_gradient_norm": _mean(gradients["margin"].to_numpy()),
             **{f"{flag}_gradients": int(gradients[flag].sum()) for flag in FLAGS},
-            "n": n,
+            "n": len(evidence.index),
         },
         tables={
             "checks": [_check(evidence, check) for check in checks],
             "attacks": [
-                {"attack": name, **columns("success", rate(fooled)), "n": n}
-                for name, fooled in evidence.fooled.items()
+                {"attack": name, **_success(fooled)} for name, fooled in evidence.fooled.items()
             ],
             "eps": [
-                {"eps": finite(size), **columns("success", rate(fooled)), "n": n}
+                {"eps": finite(size), **_success(fooled)}
                 for size, fooled in evidence.by_size.items()
             ],
             "steps": [
-                {"steps": steps, **columns("success", rate(fooled)), "n": n}
-                for steps, fooled in evidence.by_steps.items()
+                {"steps": steps, **_success(fooled)} for steps, fooled in evidence.by_steps.items()
             ],
             "subspace": [
                 {"k": k, **columns("share", share), "n": share.n}
@@ -94,6 +92,10 @@ def _circumvented(evidence: Evidence, union: Rate) -> bool:
     return circumvented(union, fooled["the audit's own"], fooled["many restarts"], mechanisms=named)
 
 
+def _success(fooled: np.ndarray) -> Row:
+    return {**columns("success", rate(fooled)), "n": len(fooled)}
+
+
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -101,9 +103,8 @@ def _sentence(text: str) -> str:
 def _check(evidence: Evidence, check: Check) -> Row:
     """Return a row of the table of checks; `images` are the first test images that fail."""
     failing = evidence.index[check.failing]
-    share = Rate(
-        *(max(value, 0.0) for value in check.share[:3]), n=check.share.n
-    )  # more excused than failing is none failing
+    # more excused than failing is none failing
+    share = Rate(*(max(value, 0.0) for value in check.share[:3]), n=check.share.n)
     more = f" and {len(failing) - LISTED} more" if len(failing) > LISTED else ""
     return {
         "check": check.name,

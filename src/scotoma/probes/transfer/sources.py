@@ -22,7 +22,7 @@ from scotoma.models.loading import ModelLike, load_model
 from scotoma.probes.base import model_facts, prepared
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
-from scotoma.utils.cache import alone, cached, kept
+from scotoma.utils.cache import cached, kept, once
 
 FEWEST, MOST = 2, 3
 """Fewest sources, reached by training, and most reference models, if the user names none."""
@@ -152,16 +152,14 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
     settings = [data.sha256, recipe.recipe, arch, asdict(schedule), len(part)]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = kept(cached("sources", run.store.folder) / key / f"{arch}.safetensors")
-    if path.exists():
-        return load_model(str(path)).checked(data)
-    with alone(path.parent):
-        if not path.exists():
-            few = replace(data, train=part, test=Sample(data.test, WATCHED))
-            with run.progress.bar(
-                f"training {arch} on {data.name}, {what_for}", recipe.batches(few)
-            ) as advance:
-                recipe.train(few, path, advance)
-    return load_model(str(path)).checked(data)
+
+    def train() -> None:
+        few = replace(data, train=part, test=Sample(data.test, WATCHED))
+        what = f"training {arch} on {data.name}, {what_for}"
+        with run.progress.bar(what, recipe.batches(few)) as advance:
+            recipe.train(few, path, advance)
+
+    return load_model(str(once(path, train))).checked(data)
 
 
 def schedule_for(images: int) -> Schedule:
