@@ -146,7 +146,7 @@ class DistanceAnalysis:
         """Figures of the finding; those of two feature spaces are shown side by side."""
         names = ("points", "transformed", "risk")
         points, transformed, risks = (f"{self.space.key}{name}" for name in names)
-        where, norm, detection = self.space.where, self.threat.norm, self.detection
+        where, norm, found = self.space.where, self.threat.norm, self.detection
         figures: list[Figure] = [
             *(self._over_distance(prefix) for prefix in self.trends),
             Scatter(
@@ -163,8 +163,8 @@ class DistanceAnalysis:
                 transformed,
                 "Distances of the images before and after a harmless transform "
                 f"({self.space.change}), in {where}. As a detector of the transform, the distance "
-                f"has an AUROC of {detection.value:.2f} ({detection.low:.2f}–"
-                f"{detection.high:.2f}): 0.5 is a guess, and a lower value means that transformed images lie nearer.",
+                f"has an AUROC of {found.value:.2f} ({found.low:.2f}–{found.high:.2f}): 0.5 is a "
+                "guess, and a lower value means that transformed images lie nearer.",
                 transformed,
                 x="distance",
                 y="share",
