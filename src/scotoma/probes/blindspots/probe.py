@@ -106,7 +106,7 @@ class BlindSpots(Probe):
         scored = Scored.of(run, sets[0].records, settings.plan.clean)
         oracle = oracle_for(run)
         calibration = (str(oracle.calibration),) if oracle else ()
-        return partial(self._report, claim, run, settings, sets, scored, calibration)
+        return partial(self._report, run, settings, sets, scored, calibration)
 
     def _worth(self, known: TransformedSet, base: TransformedSet) -> bool:
         """Return whether an attack on the images can say something."""
@@ -115,7 +115,6 @@ class BlindSpots(Probe):
 
     def _report(
         self,
-        claim: Claim,
         run: Run,
         settings: Settings,
         attacked: Sequence[TransformedSet],
@@ -123,6 +122,7 @@ class BlindSpots(Probe):
         calibration: tuple[str, ...],
         ledger: Ledger,
     ) -> Finding:
+        claim = run.claim
         sets = [replace(each.told_by(ledger), limits=self._limits) for each in attacked]
         base, *others = sets
         harmless = [each for each in others if each.is_harmless(base) and each.is_valid]

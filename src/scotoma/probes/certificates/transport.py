@@ -147,15 +147,5 @@ def curved_share(run: Run, gamma: float) -> float:
         return pl.DataFrame({"curvature": curved.cpu().numpy()})
 
     config = {"gamma": gamma, "seed": run.seed, "images": len(sample)}
-    return float(
-        np.mean(run.table("curvature", config, compute)["curvature"].to_numpy() > 2 * gamma)
-    )
-
-
-def exceeding(base: TransportedSet, others: Sequence[TransportedSet], gamma: float) -> int:
-    """Return for how many images some contrast shift exceeds the maximum of gradient ascent."""
-    maximum = base.worth(gamma)
-    sets = (base, *others)
-    worths = [each.worth(gamma, shifted) for each in sets for shifted in (False, True)]
-    slack = 1e-3 * (1 + abs(maximum))  # gradient ascent comes near a maximum, not to it
-    return int((np.max(worths, 0) > maximum + slack).sum())
+    table = run.table("curvature", config, compute)
+    return float(np.mean(table["curvature"].to_numpy() > 2 * gamma))

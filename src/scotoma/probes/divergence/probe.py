@@ -95,9 +95,8 @@ class Divergence(Probe):
             "seed": run.seed,
         }
         plane = run.table("embedding", config, lambda: self._embed(run, features, drawn, labels))
-        compared = run.table(
-            "divergence", config | {"draws": DRAWS}, lambda: self._compare(run, features, plane)
-        )
+        config |= {"draws": DRAWS}
+        compared = run.table("divergence", config, lambda: self._compare(run, features, plane))
         measures = self._read(compared)
         if not measures["kl"]:
             return self._not_applicable(
@@ -153,14 +152,11 @@ class Divergence(Probe):
             "auc": {} if measured.auc is None else {ALL: measured.auc},
         }
         rows = [
-            (name, label, vars(each))
+            {"measure": name, "label": label, **vars(each)}
             for name, classes in measures.items()
             for label, each in classes.items()
         ]
-        return pl.DataFrame(
-            [{"measure": name, "label": label, **fields} for name, label, fields in rows],
-            schema=SCHEMA,
-        )
+        return pl.DataFrame(rows, schema=SCHEMA)
 
     @staticmethod
     def _read(table: pl.DataFrame) -> Measures:

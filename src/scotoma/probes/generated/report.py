@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
 
 from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
 from scotoma.probes.blindspots.transformed import one_a_class
-from scotoma.probes.generated.analysis import Made, Measured
+from scotoma.probes.generated.analysis import Controls, Made, Measured
 from scotoma.probes.robustness.verdict import BROKEN, NOTHING_TO_ATTACK
-from scotoma.results.finding import Bars, Boxes, Figure, Finding, Gallery, Row, Verdict
+from scotoma.results.finding import Bars, Boxes, Finding, Gallery, Row, Verdict
 from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, rate
@@ -71,6 +70,7 @@ def rejected(
     probe: Generated, generator: str, made: Made, calibration: Calibration, ledger: Ledger
 ) -> Finding:
     """Return the finding for a generator whose images are mostly not valid."""
+    galleries = _rejects(made)
     return Finding(
         probe=PROBE,
         question=probe.question,
@@ -78,9 +78,9 @@ def rejected(
         rule=rule(probe.broken),
         headline=_too_few(made, generator),
         numbers={"n": made.valid.n, "copies": made.copies, **columns("valid", made.valid)},
-        figures=_rejects(made),
+        figures=tuple(gallery for gallery, _ in galleries),
         notes=(*_copies(made), _why(made), str(calibration)),
-        images=_reject_images(made),
+        images={gallery.images: shown for gallery, shown in galleries},
     )
 
 
@@ -124,7 +124,7 @@ def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) 
     base = rate(rec.successes(tests, threat.eps, threat.norm))
     gap = measured.gap(base)
     groups = [(TEST, tests), (MADE, made.rows)]
-    galleries = [*_broken(measured), *_searches(measured)]
+    galleries = [*_broken(measured), *_searches(measured), *_rejects(made)]
     shown_rows, shown_images = _for_people(measured)
     return Finding(
         probe=PROBE,
@@ -175,12 +175,9 @@ def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) 
                 y_label="distance to the training data",
             ),
             *(gallery for gallery, _ in galleries),
-            *_rejects(made),
         ),
         notes=_notes(attack, measured),
-        images={gallery.images: shown for gallery, shown in galleries}
-        | _reject_images(made)
-        | {JUDGED: shown_images},
+        images={**{gallery.images: shown for gallery, shown in galleries}, JUDGED: shown_images},
         worst=worst_rate(measured.success, f"{OF_CORRECT} are fooled among valid generated ones"),
     )
 
@@ -298,29 +295,26 @@ def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
 def _for_people(measured: Measured) -> tuple[list[Row], np.ndarray]:
     """Return the images that `scotoma judge` shows, with what each is to show."""
     made, found, controls = measured.made, measured.searched, measured.controls
-    parts: list[tuple[str, Tensor, Tensor | bool, Tensor]] = []
+    parts: list[tuple[str, Made | Controls, int]] = []
     valid = made.validity.valid
     for kind, kept, most in (("valid", valid, VALID), ("rejected", ~valid, REJECTED)):
-        rows = kept.nonzero().squeeze(1).tolist()[:most]
-        parts += [(kind, made.labels[row], valid[row], made.images[row]) for row in rows]
+        parts += [(kind, made, row) for row in kept.nonzero().squeeze(1).tolist()[:most]]
     if found is not None:
         ends = pl.DataFrame({"index": range(len(found.labels)), "label": found.labels.numpy()})
         chosen = one_a_class(ends.filter(found.validity.valid.numpy()), SEARCHES)["index"]
-        parts += [("searched", found.labels[row], True, found.images[row]) for row in chosen]
+        parts += [("searched", found, row) for row in chosen]
     for row, wrong in enumerate(controls.wrong.tolist()):
-        kind = "wrong label" if wrong else "test"
-        valid_control = controls.validity.valid[row]
-        parts.append((kind, controls.labels[row], valid_control, controls.images[row]))
+        parts.append(("wrong label" if wrong else "test", controls, row))
     table = [
         {
             "kind": kind,
-            "label": int(label),
-            "class": measured.classes[int(label)],
-            "valid": bool(accepted),
+            "label": int(of.labels[row]),
+            "class": measured.classes[int(of.labels[row])],
+            "valid": bool(of.validity.valid[row]),
         }
-        for kind, label, accepted, _ in parts
+        for kind, of, row in parts
     ]
-    return table, torch.stack([image for *_, image in parts]).numpy()
+    return table, torch.stack([of.images[row] for _, of, row in parts]).numpy()
 
 
 def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
@@ -366,19 +360,12 @@ def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
     return [(gallery, torch.stack([before, after], 1).numpy())]
 
 
-def _rejected_rows(made: Made) -> list[int]:
-    return (~made.validity.valid).nonzero().squeeze(1).tolist()[:SHOWN]
-
-
-def _reject_images(made: Made) -> dict[str, np.ndarray]:
-    rows = _rejected_rows(made)
-    return {"rejected": made.images[rows][:, None].numpy()} if rows else {}
-
-
-def _rejects(made: Made) -> tuple[Figure, ...]:
-    rows, said = _rejected_rows(made), made.validity
+def _rejects(made: Made) -> list[tuple[Gallery, np.ndarray]]:
+    """Return a gallery of the first generated images that the oracle rejects."""
+    said = made.validity
+    rows = (~said.valid).nonzero().squeeze(1).tolist()[:SHOWN]
     if not rows:
-        return ()
+        return []
     captions = [
         [
             f"for {int(made.labels[row])}; judged "
@@ -391,4 +378,5 @@ def _rejects(made: Made) -> tuple[Figure, ...]:
         f"The first of {int((~said.valid).sum())} generated images that the oracle rejects, with "
         "the class that each is to show and the classes that the judges see."
     )
-    return (Gallery("rejected", caption, "rejected", ["rejected"], captions),)
+    gallery = Gallery("rejected", caption, "rejected", ["rejected"], captions)
+    return [(gallery, made.images[rows][:, None].numpy())]

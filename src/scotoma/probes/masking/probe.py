@@ -34,8 +34,14 @@ from scotoma.metrics.surface import CLOSE, loss_surface
 from scotoma.models.black_box import is_black_box
 from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, load_others, prepared
-from scotoma.probes.masking.checks import OVERSHOOT, TOLERATED
-from scotoma.probes.masking.evidence import FLAGS, IN_PLANES, LINES, Evidence
+from scotoma.probes.masking.checks import (
+    FLAGS,
+    IN_PLANES,
+    LINES,
+    OVERSHOOT,
+    TOLERATED,
+    Evidence,
+)
 from scotoma.probes.masking.report import finding, rule
 from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting

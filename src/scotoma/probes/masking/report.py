@@ -8,8 +8,7 @@ import torch
 from scotoma.execution import records as rec
 from scotoma.metrics.subspace import survival
 from scotoma.probes.base import columns, correct
-from scotoma.probes.masking.checks import Check
-from scotoma.probes.masking.evidence import FLAGS, Evidence
+from scotoma.probes.masking.checks import FLAGS, Check, Evidence
 from scotoma.results.finding import Bars, Curve, Figure, Finding, Heatmap, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.results.verdicts import FINDS_ITS_WAY, circumvented

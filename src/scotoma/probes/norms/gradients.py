@@ -38,11 +38,9 @@ class Gradients:
 
     def given_to(self, attack: Attack) -> Attack:
         """Return the attack with these gradients."""
-        return (
-            Estimated(attack, directions=DIRECTIONS)
-            if self.name == "estimate"
-            else with_gradient(attack, self.name)
-        )
+        if self.name == "estimate":
+            return Estimated(attack, directions=DIRECTIONS)
+        return with_gradient(attack, self.name)
 
     def steps(self, steps: int | None, queries: int) -> int | None:
         """Return the most steps of an attack: `steps`, or as many estimates as `queries` allow."""
@@ -60,16 +58,14 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     if is_black_box(claim.model.module):
         return Gradients(said, "The model is a black box without gradients")
     if said != "exact":
-        return Gradients(
-            said, "The model declares that its logits have no useful gradient by the image"
-        )
+        why = "The model declares that its logits have no useful gradient by the image"
+        return Gradients(said, why)
     few = run.subset(run.indices[:LOOKED])
 
     def seen(name: str) -> list[bool]:
         """Return whether it is not zero, for each image that is classified correctly."""
-        table = few.map_images(
-            f"{name} gradient", {"directions": DIRECTIONS}, _moves(Gradients(name))
-        )
+        config = {"directions": DIRECTIONS}
+        table = few.map_images(f"{name} gradient", config, _moves(Gradients(name)))
         return table["moves"].to_list() if len(table) else []
 
     own = seen("exact")

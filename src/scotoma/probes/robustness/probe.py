@@ -101,11 +101,10 @@ class Robustness(Probe):
         if not settings.plan.clean and not is_black_box(claim.model.module):
             exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
             plain = run.attack(exact, what="robustness by plain attacks")
-        return partial(self._report, claim, run, settings, own, plain, test)
+        return partial(self._report, run, settings, own, plain, test)
 
     def _report(
         self,
-        claim: Claim,
         run: Run,
         settings: Settings,
         own: pl.DataFrame,
@@ -115,7 +114,7 @@ class Robustness(Probe):
     ) -> Finding:
         """Return the finding from the ledger, and from records of the audit attack, as adapted to
         the model (`own`) and as it would be on a model whose gradients lead attacks (`plain`)."""
-        test = None if sampled is None else sampled(ledger)
+        claim, test = run.claim, None if sampled is None else sampled(ledger)
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
         clean = rate(rec.is_correct(records))
@@ -286,15 +285,12 @@ class Robustness(Probe):
 
     @staticmethod
     def _curve(distances: np.ndarray, threat: Threat) -> list[dict]:
-        sizes = np.linspace(
-            0, min(1.0, 2 * threat.eps) if threat.norm == "linf" else 2 * threat.eps, POINTS + 1
-        )
+        farthest = 2 * threat.eps
+        if threat.norm == "linf":
+            farthest = min(1.0, farthest)
         return [
-            {
-                "eps": finite(float(size)),
-                **columns("robust_accuracy", rate(rec.beyond(distances, float(size)))),
-            }
-            for size in sizes
+            {"eps": finite(size), **columns("robust_accuracy", rate(rec.beyond(distances, size)))}
+            for size in np.linspace(0, farthest, POINTS + 1).tolist()
         ]
 
     @staticmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from typing import Any, Self
 
 from scotoma.attacks import takes
@@ -88,17 +89,14 @@ class Transfer(Probe):
             )
             return lambda ledger: Finding("transfer", self.question, "not applicable", decides, why)
         # an attack that is itself a transfer does not see the model
-        seeing = (
-            replace(settings, attack=Settings.attack)
-            if takes(settings.attack, "sources")
-            else settings
-        )
-        white = run.attack(seeing.make_attack(claim.threat), what="the white-box attack")
+        if takes(settings.attack, "sources"):
+            settings = replace(settings, attack=Settings.attack)
+        white = run.attack(settings.make_attack(claim.threat), what="the white-box attack")
         makers = self._makers(claim, found)
         attacks = crafting(claim.threat)
         cells = self._cells(claim, run, found, makers, attacks)
-        matrix = Matrix(claim, found, makers, cells, white, seeing.attack, attacks)
-        scored = Scored.of(run, white, seeing.plan.clean)
+        matrix = Matrix(claim, found, makers, cells, white, settings.attack, attacks)
+        scored = Scored.of(run, white, settings.plan.clean)
         return partial(report.describe, self, run, matrix, scored)
 
     @staticmethod
@@ -119,23 +117,22 @@ class Transfer(Probe):
         makers: dict[str, Maker],
         attacks: dict[str, Attack],
     ) -> list[Cell]:
-        cells, targets = [], [claim.model, *(source.model for source in found)]
-        with run.progress.bar(
-            "transferred examples", len(targets) * len(makers) * len(attacks)
-        ) as advance:
-            for target in targets:
-                for name, maker in makers.items():
-                    held_out = maker.is_held_out(target)
-                    for attack, make in attacks.items():
-                        what = f"  {attack} on {name}"
-                        frame = run.transferred(
-                            make, maker.model, None if target is claim.model else target, what
-                        )
-                        correct = rec.is_correct(frame)
-                        fooled = rec.fallen(frame, claim.threat.eps, claim.threat.norm)
-                        prediction = frame["adversarial_prediction"].to_numpy()
-                        cells.append(
-                            Cell(target.name, name, attack, held_out, correct, fooled, prediction)
-                        )
-                        advance(1)
+        cells, threat = [], claim.threat
+        targets = [claim.model, *(source.model for source in found)]
+        cases = list(product(targets, makers.items(), attacks.items()))
+        with run.progress.bar("transferred examples", len(cases)) as advance:
+            for target, (name, maker), (label, attack) in cases:
+                other = None if target is claim.model else target
+                frame = run.transferred(attack, maker.model, other, f"  {label} on {name}")
+                cell = Cell(
+                    target.name,
+                    name,
+                    label,
+                    maker.is_held_out(target),
+                    rec.is_correct(frame),
+                    rec.fallen(frame, threat.eps, threat.norm),
+                    frame["adversarial_prediction"].to_numpy(),
+                )
+                cells.append(cell)
+                advance(1)
         return cells

@@ -13,7 +13,7 @@ from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
 from scotoma.probes.transfer.figures import chosen, figures, images
 from scotoma.probes.transfer.matrix import ANY, MISLED, Cell, Matrix
-from scotoma.results.finding import Finding, Row
+from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, rate
 
@@ -47,13 +47,16 @@ def describe(
         on_all = scored.outcomes(index, matrix.black[matrix.correct]).success()
     success, threat = on_all or matrix.success, matrix.claim.threat
     robust = rate(rec.beyond(ledger.rows()[threat.norm].to_numpy(), threat.eps))
-    shown = chosen(matrix)
+    decision: Verdict = "not applicable"
+    worst, shown = None, chosen(matrix)
+    if matrix.held_out:
+        decision = robustness.verdict(success, probe.holds, probe.broken)
+        says = f"{OF_CORRECT} are fooled by examples made on other models"
+        worst = worst_rate(matrix.success, says)
     return Finding(
         probe="transfer",
         question=probe.question,
-        verdict=robustness.verdict(success, probe.holds, probe.broken)
-        if matrix.held_out
-        else "not applicable",
+        verdict=decision,
         rule=rule(probe.holds, probe.broken),
         headline=_headline(matrix, robust),
         numbers=_numbers(matrix)
@@ -71,11 +74,7 @@ def describe(
             *([] if scored is None else [f"The verdict is on the whole test set. {scored.note}"]),
         ),
         images={"examples": images(run, matrix, shown)} if shown else {},
-        worst=worst_rate(
-            matrix.success, f"{OF_CORRECT} are fooled by examples made on other models"
-        )
-        if matrix.held_out
-        else None,
+        worst=worst,
     )
 
 
