@@ -138,13 +138,11 @@ def kde_comparison(
     5
     """
     points = np.concatenate([train, test])
-    return compare(
-        len(train),
-        len(test),
-        lambda first, second: kde_divergence(points[first], points[second], floor=floor),
-        seed,
-        draws,
-    )
+
+    def measure(first: np.ndarray, second: np.ndarray) -> float:
+        return kde_divergence(points[first], points[second], floor=floor)
+
+    return compare(len(train), len(test), measure, seed, draws)
 
 
 def by_class(
@@ -159,12 +157,7 @@ def by_class(
 ) -> dict[int, Comparison]:
     """Return what `measure` gives for the points of each class, without classes where it is None.
 
-    Args:
-        train, test: points (n, d) and (m, d).
-        train_labels, test_labels: integers (n,) and (m,).
-        measure: the comparison; it receives the seed (`seed`, label) and `draws`.
-        seed, draws: see `compare`.
-        advance: called with 1 after each class.
+    It receives the seed (`seed`, label); `advance` is called with 1 after each class.
     """
     comparisons = {}
     for label in shared_classes(train_labels, test_labels):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.blindspots import map_report
+from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.map_result import COMPOSED, PLANE, Family, SearchResult
 from scotoma.probes.blindspots.search import (
     SPARE,
@@ -29,6 +31,7 @@ from scotoma.probes.blindspots.transformed import (
     contrast_shift,
 )
 from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
+from scotoma.results.finding import Finding
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.control import Control
 from scotoma.transforms.space import Space
@@ -97,7 +100,7 @@ class BlindSpotMap(Probe):
         result = self.search(Scout(run, settings, self.steps))
         if not result.families:
             why = self._nothing(run, result)
-            return lambda ledger: map_report.nothing(self.question, why)
+            return lambda ledger: Finding("map", self.question, "not applicable", LIMITS.rule, why)
         return partial(map_report.describe, result, self.question, run, settings.attack, self.steps)
 
     def _nothing(self, run: Run, result: SearchResult) -> str:
@@ -124,11 +127,13 @@ class BlindSpotMap(Probe):
         with run.progress.bar("families", len(names) + (self.composed > 0)) as advance:
             for family in names:
                 if family == PLANE:
-                    result.plane.extend(self._plane(picking))
+                    cells = [contrast_shift(*each) for each in self._grid()]
+                    result.plane.extend(picking.sweep(cells, " plane"))
                     result.refined.extend(self._refine(picking, result.plane, base))
                     tried = result.plane + result.refined
                 else:
-                    tried = result.sweeps[family] = self._sweep(picking, family)
+                    tried = picking.sweep(TRANSFORMS[family].sweep(), f" {family}")
+                    result.sweeps[family] = tried
                 worst = picking.worst(tried, base)
                 result.families.append(self._verify(reporting, family, worst))
                 advance(1)
@@ -173,9 +178,8 @@ class BlindSpotMap(Probe):
         ordered = sorted(visits, key=lambda visit: visit.score)
         points = [np.array(visit.point) for most in PRICES for visit in _cheap(ordered, most)]
         points[2:2] = [share * points[0] for share in SHARES]
-        best = list(dict.fromkeys(map(space.at, points)))
-        with scout.run.progress.bar(" compositions", len(best)) as advance:
-            return [scout.cheap(each, advance) for each in best if each.parts]
+        best = [each for each in dict.fromkeys(map(space.at, points)) if each.parts]
+        return scout.sweep(best, " compositions")
 
     def _grid(self) -> list[tuple[float, float]]:
         """Return (alpha, beta) with |beta| <= (1 - alpha) / 2, where no pixel leaves the range."""
@@ -189,11 +193,6 @@ class BlindSpotMap(Probe):
     @property
     def _step(self) -> float:
         return (1 - self.lowest) / self.resolution
-
-    def _plane(self, scout: Scout) -> list[TransformedSet]:
-        grid = self._grid()
-        with scout.run.progress.bar(" plane", len(grid)) as advance:
-            return [scout.cheap(contrast_shift(*each), advance) for each in grid]
 
     def _refine(
         self, scout: Scout, plane: list[TransformedSet], base: TransformedSet
@@ -209,8 +208,7 @@ class BlindSpotMap(Probe):
                 alpha, beta = alpha_beta(centre.transform)
                 around = [
                     (_plain(alpha + i * step), _plain(beta + j * step / 2))
-                    for i in (-1, 0, 1)
-                    for j in (-1, 0, 1)
+                    for i, j in product((-1, 0, 1), repeat=2)
                 ]
                 inside = [
                     (a, b)
@@ -221,12 +219,6 @@ class BlindSpotMap(Probe):
                 tried += [scout.cheap(contrast_shift(*each), advance) for each in new]
                 known.update(inside)
         return tried
-
-    @staticmethod
-    def _sweep(scout: Scout, family: str) -> list[TransformedSet]:
-        sweep = TRANSFORMS[family].sweep()
-        with scout.run.progress.bar(f" {family}", len(sweep)) as advance:
-            return [scout.cheap(transform, advance) for transform in sweep]
 
     @staticmethod
     def _verify(scout: Scout, family: str, chosen: TransformedSet | None) -> Family:

@@ -16,24 +16,14 @@ from scotoma.probes.blindspots.map_figures import figures, worst_images
 from scotoma.probes.blindspots.map_result import Family, SearchResult
 from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.search import best_so_far
-from scotoma.probes.blindspots.transformed import (
-    SCREEN,
-    TransformedSet,
-    alpha_beta,
-)
+from scotoma.probes.blindspots.transformed import SCREEN, TransformedSet, alpha_beta
 from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, paired_difference, rate
 from scotoma.utils.text import counted
 
-PROBE = "map"
 UNKNOWN = rate(np.zeros(0, bool))
 NO_PREDICTION = columns("predicted_robust", UNKNOWN) | columns("residual", UNKNOWN)
-
-
-def nothing(question: str, why: str) -> Finding:
-    """Return the finding where nothing was searched."""
-    return Finding(PROBE, question, "not applicable", LIMITS.rule, why)
 
 
 def describe(
@@ -45,7 +35,7 @@ def describe(
     first = [rows.head(1) for _, rows in broken]
     images = [each.images(run, rows) for (each, _), rows in zip(broken, first, strict=True)]
     return Finding(
-        probe=PROBE,
+        probe="map",
         question=question,
         verdict=verdict(result.base, result.valid),
         rule=LIMITS.rule,
@@ -161,9 +151,8 @@ def _prediction(base: TransformedSet, each: TransformedSet) -> Row:
     both = sorted(set(before) & set(after))
     predicted = np.array([before[i] and correct[i] for i in both], bool)
     measured = np.array([after[i] for i in both], bool)
-    return columns("predicted_robust", rate(predicted)) | columns(
-        "residual", paired_difference(measured, predicted)
-    )
+    residual = paired_difference(measured, predicted)
+    return columns("predicted_robust", rate(predicted)) | columns("residual", residual)
 
 
 def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
-from scotoma.attacks.core.oracle import Counted, Oracle, PerImage
+from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
 from scotoma.execution.run import Run
@@ -176,8 +176,7 @@ class Objective:
     def _counted(self, n: int) -> Counted:
         return Counted(self.run.model, n, self.images.device)
 
-    def _count(self, model: PerImage) -> None:
-        assert isinstance(model, Counted)
+    def _count(self, model: Counted) -> None:
         self.passes += int(model.forwards.sum() + model.backwards.sum())
 
     @property

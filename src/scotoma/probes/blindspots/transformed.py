@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -227,14 +227,10 @@ def one_a_class(records: pl.DataFrame, n: int = SHOWN) -> pl.DataFrame:
 
 def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: str) -> Gallery:
     """Describe original, transformed and adversarial images, a row for each record."""
-    captions = [
-        [
-            f"{row['label']}",
-            middle,
-            f"classified as {row[f'{norm}_prediction']}, {sized(row, norm)}",
-        ]
-        for row in records.iter_rows(named=True)
-    ]
+    captions = []
+    for row in records.iter_rows(named=True):
+        end = f"classified as {row[f'{norm}_prediction']}, {sized(row, norm)}"
+        captions.append([f"{row['label']}", middle, end])
     columns = ["original", "transformed", "adversarial"]
     return Gallery(name, caption, name, columns, captions, adversarial=True)
 
@@ -308,6 +304,11 @@ class Scout:
         advance(1)
         attacked = classified(self.run, attacked, SCREEN)
         return replace(attacked, change=self._change(transform))
+
+    def sweep(self, transforms: Sequence[Transform | None], what: str) -> list[TransformedSet]:
+        """Attack the images after each transform cheaply; `what` names the work."""
+        with self.run.progress.bar(what, len(transforms)) as advance:
+            return [self.cheap(each, advance) for each in transforms]
 
     def worst(
         self, sets: Iterable[TransformedSet], base: TransformedSet, ordered: bool = False
