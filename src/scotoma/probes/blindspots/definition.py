@@ -90,18 +90,13 @@ class Limits:
 LIMITS = Limits()
 
 
-def cost(before: np.ndarray, after: np.ndarray) -> Estimate:
-    """Return the accuracy that a transform costs, from correct predictions of the same images."""
-    return paired_difference(before, after)
-
-
 def enough(n: int, limits: Limits = LIMITS) -> bool:
     """Return whether n images can show that a transform is harmless, if it changes no prediction.
 
     >>> enough(200), enough(300)
     (False, True)
     """
-    return cost(np.ones(n), np.ones(n)).high <= limits.harmless
+    return paired_difference(np.ones(n), np.ones(n)).high <= limits.harmless
 
 
 def falls(base: TransformedSet, sets: Sequence[TransformedSet]) -> list[Estimate]:

@@ -15,14 +15,14 @@ from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, describe, name
 from scotoma.probes.base import Settings, columns, sized
-from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, REJECTED, SCREENED, Limits, cost
+from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, REJECTED, SCREENED, Limits
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.control import Control, contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance
-from scotoma.utils.stats import Estimate, Rate, rate
+from scotoma.utils.stats import Estimate, Rate, paired_difference, rate
 from scotoma.validity import oracle_for
 
 NOTHING = np.zeros(0, bool)
@@ -176,7 +176,7 @@ class TransformedSet:
     def cost(self, base: TransformedSet) -> Estimate:
         """Return the accuracy that the transform costs, over the images of both."""
         both = base._classified.join(self._classified, on="index", suffix="_after")
-        return cost(both["correct"].to_numpy(), both["correct_after"].to_numpy())
+        return paired_difference(both["correct"].to_numpy(), both["correct_after"].to_numpy())
 
     def is_harmless(self, base: TransformedSet) -> bool:
         """Return whether the interval says that the transform costs little enough."""

@@ -214,9 +214,8 @@ class Certificate(Probe):
             return "undecided"
         if any(each.scaled.high < LEFT * base.certified.value for each in harmless):
             return "broken"
-        return (
-            "weak" if any(each.scaled.high < base.certified.low for each in harmless) else "holds"
-        )
+        weak = any(each.scaled.high < base.certified.low for each in harmless)
+        return "weak" if weak else "holds"
 
 
 def _left(each: CertifiedSet) -> tuple[float, float]:

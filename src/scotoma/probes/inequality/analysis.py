@@ -75,7 +75,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class ModelAnalysis:
-    """Measurements of one model, "audited" or "reference", from `measurements.look`."""
+    """Measurements of one model, "audited" or "reference", from `measurements.Measures`."""
 
     name: str
     plan: Plan

@@ -32,7 +32,7 @@ class Shown:
     """columns index and map (h w), for the audited model and the reference"""
     cell: Cell
     covers: pl.DataFrame | None
-    """table of `measurements.look_at_covers`; None if no image is fooled"""
+    """table of `Measures.covers`; None if no image is fooled"""
 
     @property
     def images(self) -> dict[str, np.ndarray]:

@@ -109,6 +109,33 @@ class Measures:
         maps = torch.where(maps.isfinite().flatten(1).all(1).view(-1, 1, 1, 1), maps, 0)
         return maps, ~(maps != 0).flatten(1).any(1)
 
+    def shown(
+        self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
+        """Return the map of each image, summed over channels: "map" (n, h w)."""
+        maps, _ = self.maps(model, images, labels, random)
+        return {"map": maps.sum(1).flatten(1)}
+
+    def covers(
+        self, number: int, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
+    ) -> dict[str, Tensor]:
+        """Return the images of an occlusion, "image ORDER" (n, c h w), with regions, radius,
+        covered pixels and prediction, each by order."""
+        maps, _ = self.maps(model, images, labels, random)
+        seen: dict[str, Tensor] = {}
+        draws = self.occluded(number, model, images, labels, maps, random)
+        for order, (found, *_) in draws.items():
+            with torch.no_grad():
+                prediction = model(found.images).argmax(1)
+            seen |= {
+                f"image {order}": found.images.flatten(1),
+                f"regions {order}": found.regions,
+                f"radius {order}": found.radius,
+                f"covered {order}": found.covered,
+                f"prediction {order}": prediction,
+            }
+        return seen
+
     def occluded(
         self,
         number: int,
@@ -256,58 +283,15 @@ def plan(
     return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
 
-def network(model: nn.Module, other: Classifier | None, images: Tensor) -> nn.Module:
-    """Return the network of another model on the device of the images, or `model` if it is None."""
-    return other.module.to(images.device) if other else model
-
-
-def look(plan: Plan, other: Classifier | None = None) -> Measurement:
-    """Return all measurements on the audited model, or on another one, for `Run.map_images`."""
-    measures = plan.measures
+def seen_by(other: Classifier | None, measure: Measurement) -> Measurement:
+    """Return a measurement on another model than the audited one; None is the audited one."""
+    if other is None:
+        return measure
 
     def see(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        return measures(network(model, other, images), images, labels, random)
-
-    return see
-
-
-def look_at_maps(plan: Plan, other: Classifier | None = None) -> Measurement:
-    """Return the map of each image, summed over channels: "map" (n, h w)."""
-    measures = plan.measures
-
-    def see(
-        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> dict[str, Tensor]:
-        maps, _ = measures.maps(network(model, other, images), images, labels, random)
-        return {"map": maps.sum(1).flatten(1)}
-
-    return see
-
-
-def look_at_covers(plan: Plan, number: int, colour: str) -> Measurement:
-    """Return the occluded images, "image ORDER" (n, c h w), with regions, radius, covered pixels
-    and prediction, each by order."""
-    measures, which = plan.measures, plan.cover(colour, number)
-
-    def see(
-        model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
-    ) -> dict[str, Tensor]:
-        maps, _ = measures.maps(model, images, labels, random)
-        seen: dict[str, Tensor] = {}
-        draws = measures.occluded(which, model, images, labels, maps, random)
-        for order, (found, *_) in draws.items():
-            with torch.no_grad():
-                prediction = model(found.images).argmax(1)
-            seen |= {
-                f"image {order}": found.images.flatten(1),
-                f"regions {order}": found.regions,
-                f"radius {order}": found.radius,
-                f"covered {order}": found.covered,
-                f"prediction {order}": prediction,
-            }
-        return seen
+        return measure(other.module.to(images.device), images, labels, random)
 
     return see
 

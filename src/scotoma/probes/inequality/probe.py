@@ -24,11 +24,8 @@ from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_sh
 from scotoma.probes.inequality.measurements import (
     WHAT,
     Plan,
-    look,
-    look_at_covers,
-    look_at_maps,
-    network,
     plan,
+    seen_by,
 )
 from scotoma.probes.inequality.reference import compared
 from scotoma.probes.norms.gradients import choose_gradients
@@ -142,10 +139,9 @@ class Inequality(Probe):
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
             with torch.no_grad():
-                logits = network(model, reference, images)(images)
-            return {"right": logits.argmax(1) == labels}
+                return {"right": model(images).argmax(1) == labels}
 
-        table = run.map_images("right", {}, see, reference)
+        table = run.map_images("right", {}, seen_by(reference, see), reference)
         if not len(table):
             return torch.zeros(0, dtype=torch.int64)
         right = torch.zeros(len(run.claim.data.test), dtype=torch.bool)
@@ -156,12 +152,13 @@ class Inequality(Probe):
         self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None
     ) -> list[ModelAnalysis]:
         """Measure audited model and reference on the images whose maps are not zero."""
+        measures = planned.measures
         models = {"audited": None} | ({"reference": reference} if reference else {})
         # includes images that the reference misclassifies, so that more images reuse the work units
         examined = run.subset(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
         wanted = pl.col("index").is_in(chosen.tolist())
         every = {
-            name: examined.map_images(WHAT, planned.config, look(planned, model), model)
+            name: examined.map_images(WHAT, planned.config, seen_by(model, measures), model)
             for name, model in models.items()
         }
         tables = {name: table.filter(wanted) for name, table in every.items()}
@@ -178,20 +175,21 @@ class Inequality(Probe):
         """Return the images of the galleries."""
 
         def seen(
-            index: Tensor, what: dict, look: Measurement, model: Classifier | None = None
+            index: Tensor, what: dict, measure: Measurement, model: Classifier | None = None
         ) -> pl.DataFrame:
             few = run.subset(index.sort().values)
-            table = few.map_images(WHAT, planned.config | what, look, model)
+            table = few.map_images(WHAT, planned.config | what, seen_by(model, measure), model)
             ordered = pl.DataFrame({"index": index.numpy()})
             return ordered.join(table, on="index", how="inner", maintain_order="left")
 
-        index = maps_to_show(readings[0])
+        measures, index = planned.measures, maps_to_show(readings[0])
         models = (None, reference) if reference else (None,)
         what = {"shown": "maps"}
-        maps = [seen(index, what, look_at_maps(planned, each), each) for each in models]
+        maps = [seen(index, what, measures.shown, each) for each in models]
         cell, covers = cover_to_show(readings[0]), None
         fooled = covers_to_show(readings[0], cell)
         if len(fooled):
             what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
-            covers = seen(fooled, what, look_at_covers(planned, cell.size, cell.kind))
+            occlusion = planned.cover(cell.kind, cell.size)
+            covers = seen(fooled, what, partial(measures.covers, occlusion))
         return Shown(run.claim.data.test, maps, cell, covers)
