@@ -14,6 +14,7 @@ import torch
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.execution.run import Run
+from scotoma.execution.sampling import shuffled
 from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
@@ -110,8 +111,7 @@ class Divergence(Probe):
         return lambda ledger: Finding("divergence", self.question, "not applicable", decides, why)
 
     def _draw(self, split: Split, seed: int) -> torch.Tensor:
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-        return order[: self.points].sort().values
+        return shuffled(len(split), seed)[: self.points].sort().values
 
     def _embed(
         self,

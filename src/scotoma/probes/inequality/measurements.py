@@ -18,10 +18,10 @@ from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.method import Attribution
 from scotoma.attribution.noise import InductiveNoise, default_counts
 from scotoma.attribution.occlusion import InductiveOcclusion, Occluded, with_controls
-from scotoma.claim import Claim
 from scotoma.data.dataset import Split
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.run import Measurement, Run
+from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import (
     CONVENTIONS,
     amounts,
@@ -262,15 +262,10 @@ class Plan:
 
 
 def plan(
-    claim: Claim,
-    run: Run,
-    steps: int,
-    draws: int,
-    occlusions: Sequence[tuple[int, int]],
-    stride: int = 1,
+    run: Run, steps: int, draws: int, occlusions: Sequence[tuple[int, int]], stride: int
 ) -> Plan:
     """Make the plan for a claim; `occlusions` are for images of 224 pixels a side."""
-    shape = claim.data.shape
+    shape = run.claim.data.shape
     height, width = shape[1:]
     side, block = min(height, width), default_block(height, width)
     blocks = math.ceil(height / block) * math.ceil(width / block)
@@ -278,7 +273,7 @@ def plan(
         (min(n, blocks), max(1, round(r * side / PAPER_SIDE))) for n, r in occlusions
     )
     config = {"images": IMAGES_OF_A_MEAN, "seed": run.seed}
-    level = run.table("level", config, lambda: _level(claim, run))
+    level = run.table("level", config, lambda: _level(run))
     mean, sd = (tuple(round(float(value), 6) for value in level[name]) for name in ("mean", "sd"))
     return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
@@ -308,10 +303,11 @@ def _incomplete(
     return (maps.double().flatten(1).sum(1) - gain).abs() / gain.abs().clamp_min(1e-12)
 
 
-def _level(claim: Claim, run: Run) -> pl.DataFrame:
+def _level(run: Run) -> pl.DataFrame:
     """Return mean and standard deviation by channel, float64, of training or audited images."""
-    split = claim.data.train or claim.data.test
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(run.seed))
-    chosen = (order[:IMAGES_OF_A_MEAN] if claim.data.train else run.indices).sort().values
+    data = run.claim.data
+    split = data.train or data.test
+    drawn = shuffled(len(split), run.seed)[:IMAGES_OF_A_MEAN] if data.train else run.indices
+    chosen = drawn.sort().values
     mean, sd = moments(split, chosen, run.batch_size)
     return pl.DataFrame({"mean": mean.numpy(), "sd": sd.clamp_min(LEAST_SD).numpy()})

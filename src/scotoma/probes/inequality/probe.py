@@ -112,7 +112,7 @@ class Inequality(Probe):
             return self._not_applicable(
                 f"The model{both} classifies none of the audited images correctly."
             )
-        planned = plan(claim, run, self.steps, self.draws, self.occlusions, self.stride)
+        planned = plan(run, self.steps, self.draws, self.occlusions, self.stride)
         readings = self._readings(run, planned, chosen, reference)
         if not len(readings[0].table):
             return self._not_applicable(

@@ -47,19 +47,14 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
             bound = Threat.parse(each)
         except InputError as error:
             raise InputError(f"bounds={each}: {error}") from None
+        norm = norm_name(bound.norm)
         if bound.norm not in MEASURED:
-            raise InputError(
-                f"bounds={bound}: {norm_name(bound.norm)} is not measured; give l0, l2 or linf"
-            )
+            raise InputError(f"bounds={bound}: {norm} is not measured; give l0, l2 or linf")
         if bound.norm == claimed.norm:
-            raise InputError(
-                f"bounds={bound}: the claim is one in {norm_name(bound.norm)}, and its own bound "
-                f"counts: threat={claimed}"
-            )
+            why = f"the claim is one in {norm}, and its own bound counts: threat={claimed}"
+            raise InputError(f"bounds={bound}: {why}")
         if bound.norm in read:
-            raise InputError(
-                f"bounds={read[bound.norm]},{bound}: {norm_name(bound.norm)} is given twice; omit "
-                "one"
-            )
+            both = f"{read[bound.norm]},{bound}"
+            raise InputError(f"bounds={both}: {norm} is given twice; omit one")
         read[bound.norm] = bound
     return tuple(read.values())
