@@ -154,7 +154,7 @@ class Neighbours:
         return np.where(reached.any(1), self.distances[points, reached.argmax(1)], np.nan)
 
 
-def intrinsic_dimension(distances: np.ndarray, k: int = DIMENSION_NEIGHBOURS) -> float:
+def intrinsic_dimension(distances: np.ndarray) -> float:
     """Estimate the dimension of the surface that points lie on.
 
     This is the maximum likelihood estimator of Levina and Bickel 2004, with the inverses averaged
@@ -162,14 +162,13 @@ def intrinsic_dimension(distances: np.ndarray, k: int = DIMENSION_NEIGHBOURS) ->
 
     Args:
         distances: distances of each point to its nearest others, ascending (n, kept); zeros, which
-            are duplicates, do not count.
-        k: neighbours used.
+            are duplicates, do not count, nor do more than `DIMENSION_NEIGHBOURS`.
 
     Returns:
         NaN where no point has two neighbours at different distances.
     """
     place = (distances > 0).cumsum(1)
-    used = (distances > 0) & (place <= k)
+    used = (distances > 0) & (place <= DIMENSION_NEIGHBOURS)
     farthest = np.where(used, distances, 0).max(1, keepdims=True)
     logs = np.log(np.divide(farthest, distances, out=np.ones_like(distances), where=used))
     nearer = used.sum() - used.any(1).sum()

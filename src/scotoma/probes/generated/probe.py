@@ -110,7 +110,7 @@ class Generated(Probe):
                 f"Data {claim.data.name} has no training split, or too small images, to train "
                 "networks that judge which images are valid."
             )
-        made, latents = self._made(claim, run, loaded, oracle)
+        made, latents = self._made(run, loaded, oracle)
         valid = made.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
             return partial(report.rejected, self, loaded.name, made, oracle.calibration)
@@ -166,17 +166,17 @@ class Generated(Probe):
         return lambda ledger: Finding("generated", self.question, "not applicable", decides, why)
 
     def _made(
-        self, claim: Claim, run: Run, generator: Generator, oracle: ValidityOracle
+        self, run: Run, generator: Generator, oracle: ValidityOracle
     ) -> tuple[Made, Tensor | None]:
         """Return images that are generated once for a run and what the oracle says of them.
 
         Of equal images only the first counts.
         """
-        count = self.images or min(self.most, len(run.indices))
+        data, count = run.claim.data, self.images or min(self.most, len(run.indices))
 
         def compute() -> pl.DataFrame:
             with run.progress.bar(f"generating by {generator.name}", 1) as advance:
-                images, labels, latents = checked(generator, count, run.seed, claim.data)
+                images, labels, latents = checked(generator, count, run.seed, data)
                 advance(1)
             flat = {"image": images} if latents is None else {"image": images, "latent": latents}
             columns = {name: _packed(name, values) for name, values in flat.items()}
@@ -184,7 +184,7 @@ class Generated(Probe):
 
         config = {"generator": generator.identity, "count": count, "seed": run.seed}
         table = run.table("generated", config, compute)
-        images = _unpacked(table["image"], claim.data.shape)
+        images = _unpacked(table["image"], data.shape)
         labels = torch.from_numpy(table["label"].to_numpy(writable=True))
         latents = _unpacked(table["latent"]) if "latent" in table.columns else None
         first = first_of_copies(images)

@@ -109,7 +109,7 @@ class Masking(Probe):
             return lambda ledger: nothing(NOTHING_TO_ATTACK)
         every = sources(claim, run, prepared(self.sources))
         others = [source for source in every if source.held_out]
-        evidence = self._gather(claim, run, settings, correct, others)
+        evidence = self._gather(run, settings, correct, others)
         if settings.plan.clean and any(not check.passed for check in evidence.checks()):
             # the look saw nothing, the checks do: attack as if the gradient were useless
             means = Adapted(claim.threat, plan=suspicious(claim), share=settings.share)
@@ -117,14 +117,10 @@ class Masking(Probe):
         return partial(finding, self.question, evidence)
 
     def _gather(
-        self,
-        claim: Claim,
-        run: Run,
-        settings: Settings,
-        gradients: pl.DataFrame,
-        sources: Sequence[Source],
+        self, run: Run, settings: Settings, gradients: pl.DataFrame, sources: Sequence[Source]
     ) -> Evidence:
-        threat, index = claim.threat, gradients["index"].to_numpy()
+        claim, index = run.claim, gradients["index"].to_numpy()
+        threat = claim.threat
 
         def fooled(attack: Attack, size: Threat, what: str, among: Run = run) -> np.ndarray:
             return fallen(among.attack(attack, what=f"masking: {what}"), index, size)

@@ -94,7 +94,7 @@ class Transfer(Probe):
         white = run.attack(settings.make_attack(claim.threat), what="the white-box attack")
         makers = self._makers(claim, found)
         attacks = crafting(claim.threat)
-        cells = self._cells(claim, run, found, makers, attacks)
+        cells = self._cells(run, found, makers, attacks)
         matrix = Matrix(claim, found, makers, cells, white, settings.attack, attacks)
         scored = Scored.of(run, white, settings.plan.clean)
         return partial(report.describe, self, run, matrix, scored)
@@ -111,13 +111,9 @@ class Transfer(Probe):
 
     @staticmethod
     def _cells(
-        claim: Claim,
-        run: Run,
-        found: tuple[Source, ...],
-        makers: dict[str, Maker],
-        attacks: dict[str, Attack],
+        run: Run, found: Sequence[Source], makers: dict[str, Maker], attacks: dict[str, Attack]
     ) -> list[Cell]:
-        cells, threat = [], claim.threat
+        claim, cells = run.claim, []
         targets = [claim.model, *(source.model for source in found)]
         cases = list(product(targets, makers.items(), attacks.items()))
         with run.progress.bar("transferred examples", len(cases)) as advance:
@@ -130,7 +126,7 @@ class Transfer(Probe):
                     label,
                     maker.is_held_out(target),
                     rec.is_correct(frame),
-                    rec.fallen(frame, threat.eps, threat.norm),
+                    rec.fallen(frame, claim.threat.eps, claim.threat.norm),
                     frame["adversarial_prediction"].to_numpy(),
                 )
                 cells.append(cell)
