@@ -513,16 +513,16 @@ def cell(
     ],
 )
 def test_the_verdict_rests_on_the_gap_to_random_places(cells, expected):
-    assert verdict(cells) == expected
+    assert verdict(cells, Inequality()) == expected
 
 
 def test_the_strongest_cell_is_the_one_that_decides():
     wide, broken = cell(0.49, 0.0), cell(0.9, 0.42)
-    assert verdict([wide]) == "weak"
-    assert verdict([broken]) == "broken"
+    assert verdict([wide], Inequality()) == "weak"
+    assert verdict([broken], Inequality()) == "broken"
     assert wide.gap.value > broken.gap.value
-    assert strongest([wide, broken]) is broken
-    assert strongest([wide, cell(0.3, 0.0)]) is wide
+    assert strongest([wide, broken], Inequality()) is broken
+    assert strongest([wide, cell(0.3, 0.0)], Inequality()) is wide
 
 
 def gap(differences: np.ndarray) -> Estimate:

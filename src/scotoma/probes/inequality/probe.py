@@ -123,13 +123,8 @@ class Inequality(Probe):
         dropped = len(chosen) - len(readings[0].table)
         return partial(report.describe, self, run, readings, shown, beside, dropped)
 
-    @property
-    def limits(self) -> report.Limits:
-        """The thresholds of the verdict."""
-        return report.Limits(self.broken, self.wide, self.narrow)
-
     def _not_applicable(self, why: str) -> Conclusion:
-        rule = report.rule(self.limits)
+        rule = report.rule(self)
         return lambda ledger: Finding("inequality", self.question, "not applicable", rule, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:

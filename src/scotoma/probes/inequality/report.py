@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,16 +51,16 @@ def describe(
         dropped: number of images whose maps are zero or not finite.
         ledger: has the smallest perturbation of each image.
     """
-    audited, claim, limits = readings[0], run.claim, probe.limits
+    audited, claim = readings[0], run.claim
     smallest = ledger.on(audited.table["index"].to_numpy()).rows()[claim.threat.norm].to_numpy()
-    worst = strongest(audited.cells, limits)
+    worst = strongest(audited.cells, probe)
     together = spearman(audited["gini"], smallest, run.seed)
-    decided = verdict(audited.cells, limits)
+    decided = verdict(audited.cells, probe)
     return Finding(
         probe="inequality",
         question=probe.question,
         verdict=decided,
-        rule=rule(limits),
+        rule=rule(probe),
         headline=_headline(decided, readings, worst),
         numbers=_numbers(claim, readings, worst, together)
         | {"reference": name(beside.model) if beside.model else None},
@@ -86,50 +86,39 @@ def describe(
     )
 
 
-class Limits(NamedTuple):
-    """Thresholds of the verdict."""
-
-    broken: float = BROKEN
-    wide: float = WIDE
-    narrow: float = NARROW
-
-
-LIMITS = Limits()
-
-
-def rule(limits: Limits) -> str:
+def rule(probe: Inequality) -> str:
     """Return how `verdict` decides."""
     return (
         f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
         f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap "
         "as the difference of the two errors: broken if one error at important places lies above "
-        f"{percentage(limits.broken)} and its gap above {100 * limits.wide:.0f} points, both with "
+        f"{percentage(probe.broken)} and its gap above {100 * probe.wide:.0f} points, both with "
         "intervals that hold for all these changes at once with 95%; holds if the 95% intervals of "
-        f"all gaps lie below {100 * limits.narrow:.0f} points; weak if one gap lies above 0, with "
+        f"all gaps lie below {100 * probe.narrow:.0f} points; weak if one gap lies above 0, with "
         "an interval that holds for all at once; else undecided"
     )
 
 
-def verdict(cells: list[Cell], limits: Limits = LIMITS) -> Verdict:
+def verdict(cells: list[Cell], probe: Inequality) -> Verdict:
     """Return the verdict of `rule`."""
     few = [cell for cell in cells if cell.few]
-    if any(breaks(cell, len(few), limits) for cell in few):
+    if any(breaks(cell, len(few), probe) for cell in few):
         return "broken"
-    if all(cell.gap.high < limits.narrow for cell in few):
+    if all(cell.gap.high < probe.narrow for cell in few):
         return "holds"
     return "weak" if any(cell.gap_of(len(few)).low > 0 for cell in few) else "undecided"
 
 
-def breaks(cell: Cell, of: int, limits: Limits) -> bool:
+def breaks(cell: Cell, of: int, probe: Inequality) -> bool:
     """Return whether a cell, one of `of` that could, breaks the claim."""
     error, gap = cell.error("importance", of), cell.gap_of(of)
-    return error.low > limits.broken and gap.low > limits.wide
+    return error.low > probe.broken and gap.low > probe.wide
 
 
-def strongest(cells: list[Cell], limits: Limits = LIMITS) -> Cell:
+def strongest(cells: list[Cell], probe: Inequality) -> Cell:
     """Return the widest gap with few places, among those that break the claim if there are any."""
     few = [cell for cell in cells if cell.few]
-    return max(few, key=lambda cell: (breaks(cell, len(few), limits), cell.gap.value))
+    return max(few, key=lambda cell: (breaks(cell, len(few), probe), cell.gap.value))
 
 
 def place(cell: Cell, values: int, pixels: int) -> str:
