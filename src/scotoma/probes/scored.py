@@ -54,7 +54,7 @@ class Outcomes:
         Args:
             of: number of intervals that hold at once with 95%.
         """
-        return stratified_rate(*self._counts(), of) if self.drawn.any() else UNKNOWN
+        return stratified_rate(*self.counts(), of) if self.drawn.any() else UNKNOWN
 
     def rows(self) -> list[Row]:
         """Return a row a stratum, those with the least margin first."""
@@ -65,10 +65,11 @@ class Outcomes:
                 "attacked": int(seen),
                 **columns("success", rate(self.hits[self.drawn & (self.stratum == number)])),
             }
-            for number, (size, seen, _) in enumerate(zip(*self._counts(), strict=True))
+            for number, (size, seen, _) in enumerate(zip(*self.counts(), strict=True))
         ]
 
-    def _counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the numbers of images, of those drawn and of hits of each stratum, int (k,)."""
         sizes = np.bincount(self.stratum)
         seen, hits = (
             np.bincount(self.stratum[each], minlength=len(sizes))

@@ -264,8 +264,7 @@ def _searched(
     judged = oracle.judge(images, labels)
     found = Made(images, labels, judged, starts=rows)
     withstands = torch.ones(len(made.labels), dtype=torch.bool)
-    fooled = torch.from_numpy(made.is_fooled(run.claim.threat))
-    withstands[torch.from_numpy(made.rows["index"].to_numpy(writable=True))[fooled]] = False
+    withstands[made.rows.filter(made.is_fooled(run.claim.threat))["index"].to_torch()] = False
     wrong = torch.from_numpy(table["margin"].to_numpy(writable=True)) < 0
     adding = judged.valid & (withstands[rows] | wrong)
     attack = _short_attack(run.claim.threat, settings)

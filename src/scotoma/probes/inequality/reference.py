@@ -55,9 +55,8 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
             f"no naturally trained {arch} on {data.name} is available, and training one would take "
             "too long"
         )
-    with torch.random.fork_rng(
-        [run.device] if run.device.type == "cuda" else []
-    ):  # building a network draws weights
+    cuda = [run.device] if run.device.type == "cuda" else []
+    with torch.random.fork_rng(cuda):  # building a network draws weights
         model = small(arch, claim.data, run, "to compare with")
     if model.sha256 == claim.model.sha256:
         return _without("the model is itself the naturally trained one")

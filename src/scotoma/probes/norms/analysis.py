@@ -123,10 +123,8 @@ class NormAnalysis:
     def example(self, row: int) -> tuple[int, str]:
         """Return the prediction on the nearest example of an image, and the attack's name."""
         number, norm = self.finder[row], self.bound.norm
-        attack = self.found[f"{norm}_attack"][row]
-        return self.found[f"{norm}_prediction"][row], (
-            self.tried[number].name if number >= 0 else attack
-        )
+        attack = self.tried[number].name if number >= 0 else self.found[f"{norm}_attack"][row]
+        return self.found[f"{norm}_prediction"][row], attack
 
     @cached_property
     def decision_nearer(self) -> Rate | None:

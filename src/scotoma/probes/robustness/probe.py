@@ -29,7 +29,7 @@ from scotoma.probes.base import (
     worst_rate,
 )
 from scotoma.probes.robustness.verdict import BROKEN, HOLDS, NOTHING_TO_ATTACK, rule, verdict
-from scotoma.probes.robustness.whole import WholeSet, further, whole_set
+from scotoma.probes.robustness.whole import WholeSet, exactly, further, whole_set
 from scotoma.probes.scored import Scored
 from scotoma.results.attack_names import short_name
 from scotoma.results.finding import Bars, Curve, Finding, Gallery, Verdict
@@ -213,7 +213,7 @@ class Robustness(Probe):
         audited["clean accuracy"] = rec.is_correct(records)
         accurate: dict[str, np.ndarray | Measure] = {**audited}
         if len(records) == len(claim.data.test):
-            accurate = {name: partial(_exact, each) for name, each in audited.items()}
+            accurate = {name: partial(exactly, each) for name, each in audited.items()}
         elif test is not None:
             accurate |= {
                 f"robust accuracy within {claim.threat}": test.robust,
@@ -324,12 +324,6 @@ class Robustness(Probe):
             ],
             adversarial=True,
         )
-
-
-def _exact(accurate: np.ndarray, of: int) -> Rate:
-    """Return the share of accurate images among all there are, of which nothing is unknown."""
-    share = float(accurate.mean())
-    return Rate(share, share, share, len(accurate))
 
 
 def on_all(threat: Threat, test: WholeSet) -> str:

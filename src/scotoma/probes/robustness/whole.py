@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -36,8 +36,7 @@ class WholeSet:
     @property
     def clean(self) -> Rate:
         """Accuracy without an attack, which is known: all test images were classified."""
-        share = float(self.scored.correct.mean())
-        return Rate(share, share, share, len(self.scored.correct))
+        return exactly(self.scored.correct)
 
     def success(self, of: int = 1) -> Rate:
         """Return the share of correctly classified images that are fooled; `n` were attacked."""
@@ -53,14 +52,22 @@ class WholeSet:
 
     def numbers(self) -> Row:
         """Return the rates as numbers of the finding, and how many images they are from."""
-        rates = {"clean_accuracy": self.clean, "robust_accuracy": self.robust()}
-        rates["attack_success"] = self.success()
-        named = {f"test_set_{name}": each for name, each in rates.items()}
-        drawn = int(self.outcomes.drawn.sum())
-        counts = {"test_set_images": self.clean.n, "test_set_attacked": drawn}
-        return counts | {
-            k: v for name, each in named.items() for k, v in columns(name, each).items()
+        return {
+            "test_set_images": self.clean.n,
+            "test_set_attacked": int(self.outcomes.drawn.sum()),
+            **columns("test_set_clean_accuracy", self.clean),
+            **columns("test_set_robust_accuracy", self.robust()),
+            **columns("test_set_attack_success", self.success()),
         }
+
+
+def exactly(flags: np.ndarray, of: int = 1) -> Rate:
+    """Return the rate of a boolean array (n,) of all there are, of which nothing is unknown.
+
+    However many intervals are to hold at once (`of`), this one has no width.
+    """
+    share = float(flags.mean())
+    return Rate(share, share, share, len(flags))
 
 
 def further(
@@ -91,10 +98,7 @@ def _wanted(scored: Scored, run: Run, own: pl.DataFrame, precision: float) -> Te
     """Return the images to attack beside the audited ones, int64, as the seed orders them."""
     threat, stratum = run.claim.threat, scored.strata()
     known = scored.outcomes(own["index"].to_numpy(), rec.fallen(own, threat.eps, threat.norm))
-    sizes = np.bincount(stratum)
-    seen, found = (
-        np.bincount(stratum[each], minlength=len(sizes)) for each in (known.drawn, known.hits)
-    )
+    sizes, seen, found = replace(known, stratum=stratum).counts()
     # precision is that of robust accuracy, in which only correct images can be lost
     share = len(stratum) / len(scored.table)
     more = draws_for(sizes, seen, found, precision / share)

@@ -80,22 +80,17 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
     elif claim.data.train is None:
         return ()
     else:
-        with torch.random.fork_rng(
-            [run.device] if run.device.type == "cuda" else []
-        ):  # building a network draws weights
+        cuda = [run.device] if run.device.type == "cuda" else []
+        with torch.random.fork_rng(cuda):  # building a network draws weights
             chosen = _found_or_made(claim, run)
     different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in chosen}
     names = [claim.model.name, TOGETHER, *(model.name for model, _ in different.values())]
-    return tuple(
-        Source(
-            replace(model, name=f"{model.name} {model.sha256[:8]}")
-            if names.count(model.name) > 1
-            else model,
-            is_held_out(claim.model, model),
-            trained,
-        )
-        for model, trained in different.values()
-    )
+    found = []
+    for model, trained in different.values():
+        if names.count(model.name) > 1:
+            model = replace(model, name=f"{model.name} {model.sha256[:8]}")
+        found.append(Source(model, is_held_out(claim.model, model), trained))
+    return tuple(found)
 
 
 def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
@@ -106,9 +101,8 @@ def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
 
 def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
     """Return held-out models, and how each was trained."""
-    chosen = list(
-        islice((found for found in _references(claim) if is_held_out(claim.model, found[0])), MOST)
-    )
+    references = (each for each in _references(claim) if is_held_out(claim.model, each[0]))
+    chosen = list(islice(references, MOST))
     for arch in SMALL:
         if len(chosen) < FEWEST and (arch != SMALL[0] or min(claim.data.shape[1:]) >= SMALLEST):
             model = small(arch, claim.data, run)
@@ -185,7 +179,5 @@ class _Together(nn.Module):
         self.classes = classes
 
     def forward(self, images: Tensor) -> Tensor:
-        answers = [
-            member(images).float().log_softmax(1)[:, : self.classes] for member in self.members
-        ]
-        return torch.stack(answers).mean(0)
+        logits = [member(images).float() for member in self.members]
+        return torch.stack([each.log_softmax(1)[:, : self.classes] for each in logits]).mean(0)
