@@ -134,8 +134,7 @@ def _likeliest(pull: float, drawn: np.ndarray, hits: np.ndarray, weight: np.ndar
 def next_draws(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, number: int) -> np.ndarray:
     """Return how many more images to draw of each stratum, int (k,), so that the interval narrows.
 
-    In proportion to the size of a stratum times the spread of its outcomes. `CAUTION` images at the
-    overall rate are added to those seen, so that the luck of the first draws decides little.
+    In proportion to the size of a stratum times the spread of its outcomes (see `CAUTION`).
 
     Args:
         sizes, drawn, hits: as for `stratified_rate`; `drawn` may be 0.

@@ -171,7 +171,8 @@ class ValidityOracle:
             images: (n, c, h, w) in [0, 1], on any device.
             labels: the class that each is to show, int64 (n,).
         """
-        labels, predictions = labels.cpu(), self._logits(images).argmax(2)
+        labels = labels.cpu()
+        predictions = self._logits(images).argmax(2)
         confirmed = majority(predictions, labels)
         found = torch.cat([_read(self.judges[FEATURES], part) for part in _batches(images)])
         distances = nearest_distance(self.train, found.numpy(), NEIGHBOURS)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
+from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
@@ -90,14 +91,14 @@ class Objective:
         transform = self.space.at(np.clip(point, -1, 1))
         cost = self.cost(transform)
         images, labels = transform(self.images[: self.rows]), self.labels[: self.rows]
-        size = transform.contrast * self.threat.eps
+        budget = transform.contrast * self.threat.eps
         model = self._counted(len(images))
         attack = SEARCHES[self.threat.norm](self.threat.norm, steps=self.steps, restarts=0)
         random = Randomness(0, torch.arange(len(images), device=images.device), "score")
         found = attack(model, images, labels, generator=random) - images
         wrong = self._margins(images, labels) >= 0
-        distance = self._norm(found)
-        share = torch.where((distance == 0) | wrong, MOST, (distance / size).clamp(max=MOST))
+        distance = size(found, self.threat.norm)
+        share = torch.where((distance == 0) | wrong, MOST, (distance / budget).clamp(max=MOST))
         self._count(model)
         value = float(share.mean()) + PRICE * max(0.0, cost - SPARE)
         visit = Visit(self.passes, value, cost, tuple(np.clip(point, -1, 1).tolist()))
@@ -168,10 +169,6 @@ class Objective:
         with torch.no_grad():
             parts = zip(images.split(500), labels.split(500), strict=True)
             return torch.cat([margin(self.run.model(x).float(), y) for x, y in parts])
-
-    def _norm(self, change: Tensor) -> Tensor:
-        flat = change.flatten(1)
-        return flat.abs().amax(1) if self.threat.norm == "linf" else flat.norm(dim=1)
 
     def _counted(self, n: int) -> Counted:
         return Counted(self.run.model, n, self.images.device)
