@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,30 +34,6 @@ TOGETHER = 256
 """Images that are generated at once."""
 TRIAL = 4
 """Images that are made before an audit begins, to check a sampler."""
-
-
-class Generator(Protocol):
-    """What the probe asks of a generator.
-
-    `decode` is None where a generator has no latents that can be searched.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> str:
-        """Decides the images together with the count and the seed."""
-        ...
-
-    def sample(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return images (count, c, h, w), labels int64 (count,) and latents (count, ...) if any."""
-        ...
-
-    @property
-    def decode(self) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """From latents and labels to images, with gradients by the latents."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -125,6 +101,12 @@ class LatentModel:
         with torch.no_grad():
             made = [self.decode(z.to(device), each.to(device)).cpu() for z, each in pairs]
         return torch.cat(made), labels, latents
+
+
+Generator = UserSampler | LatentModel
+"""Has a `name`, an `identity` that decides the images together with the count and the seed, and
+`sample`, which returns images (count, c, h, w), labels int64 (count,) and latents (count, ...) if
+any. `decode`, with gradients by the latents, is None where there are none to search."""
 
 
 def by_synthesis(model: Classifier) -> LatentModel:
