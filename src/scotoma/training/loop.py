@@ -216,15 +216,15 @@ def train(
         losses = []
         for batch, whole in enumerate(order.split(size)):
             indices, share = team.share(whole, classes if balanced else 1)
-            done = epoch * batches + batch
+            behind = epoch * batches + batch
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(done / total)
+                group["lr"] = schedule.rate(behind / total)
             images = data.train.images(indices).to(device, memory_format=torch.channels_last)
             for augmentation in augmentations:
                 images = augmentation(images, starts).contiguous(memory_format=torch.channels_last)
             labels = data.train.labels[indices].to(device)
             with autocast(device):
-                loss = step_loss(images, labels, done / total, starts) * share
+                loss = step_loss(images, labels, behind / total, starts) * share
             optimizer.zero_grad(set_to_none=True)
             (loss * team.world).backward()  # the mean over ranks is to be the sum
             optimizer.step()
