@@ -309,3 +309,10 @@ def test_pixels_that_cross_no_step_are_reverted():
     undone = found[rows].flatten(1)
     undone[torch.arange(len(rows)), places] = images.flatten(1)[rows, places]
     assert not fooled(model(undone.view_as(found[rows])), labels[rows]).any()
+
+
+def test_an_odd_number_of_draws_has_noise_too():
+    images, labels = of(digits_model(), 3)
+    view = View(draws=3, sigma=0.05)
+    adversarial = Viewed(PGD(THREAT, steps=2), view)(digits_model(), images, labels)
+    assert (adversarial != images).any()

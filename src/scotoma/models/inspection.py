@@ -93,7 +93,7 @@ def _to_fix(
     if checks.logits.shape[1] > len(data.classes):
         yield (
             f"It has {checks.logits.shape[1]} outputs for {data.counted}: labels must be "
-            " numbers of its outputs."
+            "numbers of its outputs."
         )
     if model.input is not None and model.input.size != data.shape[1:]:
         yield f"Images are resized inside the model, from {_sides(data.shape[1:])} pixels."

@@ -126,7 +126,7 @@ class _Model(PerImage):
         seen = images.repeat(view.draws, 1, 1, 1)
         if view.sigma:
             random = self.random.select(owners)
-            half = [random.normal(images) for _ in range(max(1, view.draws // 2))]
+            half = [random.normal(images) for _ in range((view.draws + 1) // 2)]
             noise = torch.cat([*half, *(-one for one in half)])[: len(seen)]
             seen = (seen + view.sigma * noise).clamp(0, 1)
         slopes = self._through(seen, owners.repeat(view.draws))
