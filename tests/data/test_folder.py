@@ -88,16 +88,18 @@ def test_memory_holds_names_and_not_images(tmp_path):
     save(tmp_path / "test/0/a.bmp", pixels)
     for i in range(60):
         (tmp_path / f"test/0/image_{i:04d}.bmp").hardlink_to(tmp_path / "test/0/a.bmp")
-    load_data(f"folder:{tmp_path}")  # what Pillow imports at first
+    load_data(f"folder:{tmp_path}").test.images(torch.arange(4))  # what Pillow imports at first
     tracemalloc.start()
     data = load_data(f"folder:{tmp_path}")
-    held = tracemalloc.get_traced_memory()[0]
+    held, opened = tracemalloc.get_traced_memory()
+    tracemalloc.reset_peak()
     for batch in torch.arange(61).split(4):
         data.test.images(batch)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert held < 60 * 200 + 20_000
     assert most < held + 3 * 4 * 4 * pixels.size < 60 * 4 * pixels.size
+    assert opened < 60 * 4 * pixels.size  # how many files are in work depends on the threads
 
 
 def test_mixed_sizes_are_refused_at_once(tmp_path):

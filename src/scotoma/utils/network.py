@@ -20,7 +20,7 @@ SECONDS = 3.0
 def reachable(address: str, seconds: float = SECONDS) -> bool:
     """Return whether the host of an address, or the proxy to it, takes a connection.
 
-    >>> reachable("http://localhost:1")
+    >>> reachable(f"http://{'a' * 64}")  # longer than a name can be
     False
     """
     parts = urlsplit(getproxies().get(urlsplit(address).scheme) or address)
