@@ -34,7 +34,8 @@ NEAR = 1.05
 """Factor of eps up to which images that withstand the search are attacked further: the other
 attacks fooled hardly any image whose smallest perturbation was larger (docs/log.md)."""
 GATED_NEAR = 1.2
-"""The same for a model that compares or rounds: behind MeanSparse they fooled such images."""
+"""Factor of eps in place of `NEAR` for a model that compares or rounds: behind MeanSparse attacks
+fooled images that far from falling (docs/log.md)."""
 
 
 @dataclass(frozen=True)

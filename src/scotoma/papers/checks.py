@@ -28,7 +28,7 @@ SUM = (
 Values = tuple[str, np.ndarray]
 """What is compared, in words, and its values, (n,)."""
 Side = tuple[str, np.ndarray | float]
-"""The same, or a single value."""
+"""One side of a comparison, in words, and its values (n,) or a single one."""
 
 
 @dataclass(frozen=True)

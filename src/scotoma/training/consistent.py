@@ -45,7 +45,7 @@ class ConsistentTraining(ComposedTraining):
     def __call__(
         self, model: Module, images: Tensor, labels: Tensor, progress: float, generator: Generator
     ) -> Tensor:
-        pairs, order = [], []
+        pairs = []
         for number, rows in enumerate(torch.arange(len(images)).chunk(self.groups)):
             changes: list[ScaleShift | Composition] = [self.change(generator) for _ in range(2)]
             if not number:
@@ -57,10 +57,8 @@ class ConsistentTraining(ComposedTraining):
                 moved = change(images[rows])
                 ends.append(attack.perturb(model, moved, labels[rows], progress, generator))
             pairs.append(torch.stack(ends))
-            order.append(rows)
-        both, rows = torch.cat(pairs, 1), torch.cat(order)
-        logits = model(both.flatten(0, 1)).float()
-        loss = F.cross_entropy(logits, labels[rows].repeat(2))
+        logits = model(torch.cat(pairs, 1).flatten(0, 1)).float()
+        loss = F.cross_entropy(logits, labels.repeat(2))
         return loss + self.weight * divergence(*(logits / self.temperature).chunk(2))
 
 
