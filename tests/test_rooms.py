@@ -17,6 +17,7 @@ ROOMS = (
     ("demo", "testing"),
     ("claims",),
     ("auditing",),
+    ("audit_notes",),
     ("probes",),
     ("reference",),
     ("report", "validity"),

@@ -10,18 +10,16 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import polars as pl
 from torch import nn
 
-from scotoma.attacks import follows_gradients
 from scotoma.attacks.core.gradient import declared_gradient, estimated_directions
-from scotoma.attacks.core.losses import cross_entropy
+from scotoma.audit_notes import at_chance, doubt_of, other_seed, with_scaling_noted, without_train
 from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.duplicates import with_duplicates_noted
 from scotoma.data.memory import Images, from_memory
 from scotoma.execution.budget import Budget, OutOfTimeError
-from scotoma.execution.effort import Effort, find_effort
+from scotoma.execution.effort import find_effort
 from scotoma.execution.keeping import KEPT, check_kept, drop_images, without_pictures
 from scotoma.execution.keeping import note as kept_note
 from scotoma.execution.planning import find_plan
@@ -29,7 +27,7 @@ from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
-from scotoma.models.classifier import SATURATED, Classifier
+from scotoma.models.classifier import Classifier
 from scotoma.models.diagnosis import scale_note, stop_at_chance
 from scotoma.models.loading import ModelLike, fitted, load_model, load_pair
 from scotoma.models.modes import leaving_the_model
@@ -39,7 +37,6 @@ from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.probes.robustness.probe import Robustness
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
-from scotoma.results.finding import Finding
 from scotoma.results.judging import judged_before
 from scotoma.results.provenance import machine, merged, repeat
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report, save_finding
@@ -47,7 +44,7 @@ from scotoma.results.verdicts import withheld
 from scotoma.utils.errors import InputError
 from scotoma.utils.inference import ordinary_module, outside_inference_mode
 from scotoma.utils.progress import Progress
-from scotoma.utils.text import counted, norm_name
+from scotoma.utils.text import norm_name
 
 AUDITED = ("linf", "l2")
 """Norms of the claims that can be audited."""
@@ -159,7 +156,7 @@ def audit(
         named = _precise(named, precision)
     prepared = {key: probe.prepare(claim) for key, probe in named.items()}
     settings = _settings(attack, claim)
-    missing = _without_train(prepared, claim)
+    missing = without_train(prepared, claim)
     if out is None and ranks().world > 1:
         raise InputError("give an out=FOLDER that all processes share")
     folder = Path(tempfile.mkdtemp(prefix="scotoma-")) if out is None else Path(out).expanduser()
@@ -174,7 +171,7 @@ def audit(
         budget=time_left,
         keep=check_kept(keep),
     )
-    missing += _other_seed(folder, seed)
+    missing += other_seed(folder, seed)
     for note in missing:
         run.progress.keep(note)
     with run.store.locked():
@@ -195,8 +192,8 @@ def audit(
             return report
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
-        doubt = _doubt(settings, claim, "masking" in prepared)
-        drawn = _noted(outcome.findings(ledger), effort, scaled, claim, settings)
+        doubt = doubt_of(settings, claim, "masking" in prepared)
+        drawn = with_scaling_noted(outcome.findings(ledger), effort, scaled, claim, settings)
         findings = withheld(drawn, settings.attack, doubt)
         if keep == "none":
             findings = without_pictures(findings)
@@ -221,7 +218,7 @@ def audit(
                 *claim.model.notes,
                 *claim.data.notes,
                 *missing,
-                *_chance(run.records),
+                *at_chance(run.records),
                 *([kept_note(keep)] if keep != KEPT[0] else []),
                 *([] if outcome.whole else [outcome.shortfall()]),
             ],
@@ -247,59 +244,6 @@ def audit(
         ranks().done(f"published {folder}")
         ranks().leave()
         return report
-
-
-def _noted(
-    findings: Sequence[Finding],
-    effort: Effort,
-    scaled: Mapping[str, list[str]],
-    claim: Claim,
-    settings: Settings,
-) -> list[Finding]:
-    """Say in each finding what was scaled to a slow model; of the audit attack in `robustness`."""
-    if effort.whole:
-        return list(findings)
-    noted = []
-    for finding, (name, said) in zip(findings, scaled.items(), strict=True):
-        if name == "robustness":
-            said = [*said, *getattr(settings.make_attack(claim.threat), "scaled", [])]
-        if said and finding.verdict != "not applicable":
-            finding = replace(finding, notes=(*finding.notes, effort.note(said)))
-        noted.append(finding)
-    return noted
-
-
-def _doubt(settings: Settings, claim: Claim, judged: bool) -> str:
-    """Return why attacks that fail may be no evidence; "" if nothing is known.
-
-    `strong` adapts to a model that hides its gradient; whether that helped says the masking probe,
-    unless it is not among the probes, by which nothing is `judged`. Other attacks do not adapt.
-    """
-    attack, model = settings.make_attack(claim.threat), claim.model
-    if settings.attack == "strong" and not judged:
-        return "; ".join(settings.plan.mechanisms)
-    if settings.attack == "strong" or settings.gradient != "exact" or not follows_gradients(attack):
-        return ""
-    if model.gradient != "yes":
-        return f"the model's gradient is {model.gradient}"
-    follows = settings.attack == "apgd-ce" or getattr(attack, "loss", None) is cross_entropy
-    if follows and model.saturated > SATURATED:
-        return f"the gradient of cross-entropy is 0 on {model.saturated:.0%} of the first images"
-    return ""
-
-
-def _other_seed(folder: Path, seed: int) -> list[str]:
-    """Return a note if the folder has the report of another seed, on which others may build."""
-    try:
-        earlier = read_report(folder).provenance.get("seed", seed)
-    except (InputError, OSError):
-        return []
-    if earlier == seed:
-        return []
-    return [
-        f"This report, of seed {seed}, replaces that of seed {earlier} in the same folder; the "
-        "measurements of both stay."
-    ]
 
 
 def _named(probes: str | Probe | Sequence[str | Probe]) -> Iterator[tuple[str, Probe]]:
@@ -335,32 +279,6 @@ def _precise(probes: Mapping[str, Probe], precision: float) -> dict[str, Probe]:
             f"precision={precision}: the robustness probe has {probe.precision}; give one of them"
         )
     return {**probes, "robustness": replace(probe, precision=precision)}
-
-
-def _chance(records: pl.DataFrame) -> list[str]:
-    """Return a note if the model classifies no more images correctly than a constant one would."""
-    images = records.filter(transform="none").unique("index") if len(records) else records
-    if not len(images):
-        return []
-    correct = int((images["prediction"] == images["label"]).sum())
-    if images["label"].n_unique() == 1 or correct > max(images["label"].value_counts()["count"]):
-        return []
-    return [
-        f"The model classifies {correct} of {counted(len(images), 'image')} correctly, no more "
-        "than if it always gave the same label: check its weights, the scale of its images and the "
-        "order of its classes."
-    ]
-
-
-def _without_train(probes: Mapping[str, Probe], claim: Claim) -> list[str]:
-    """Return a note on probes that do not apply without training images."""
-    names = [name for name, probe in probes.items() if probe.compares_train]
-    if claim.data.train is not None or not names:
-        return []
-    return [
-        f"{claim.data.name} has no training images for {' and '.join(names)} to compare with; "
-        "--train DATA gives them (train= in Python)."
-    ]
 
 
 def _settings(attack: str | Settings, claim: Claim) -> Settings:
