@@ -61,22 +61,6 @@ ThreatOption = Annotated[str, THREAT]
 Weights = Annotated[
     Path | None, typer.Option(help="Weights for the model that file.py:function builds.")
 ]
-ValueRange = Annotated[
-    str | None,
-    typer.Option(
-        "--range",
-        metavar="LOW:HIGH",
-        help="Values of black and white that a black box takes, as 0:255 [default: found out].",
-    ),
-]
-OutputsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--outputs",
-        metavar="KIND",
-        help="What a black box returns: logits or probabilities [default: found out].",
-    ),
-]
 Force = Annotated[
     bool,
     typer.Option(

@@ -25,22 +25,18 @@ from scotoma.cli.app import (
     Limit,
     Model,
     NaturalReference,
-    OutputsOption,
     Precision,
     Sampling,
     Seed,
     Sources,
     Thorough,
     ThreatOption,
-    TrustPickle,
-    ValueRange,
-    Weights,
     app,
     names,
     shown,
     typed,
 )
-from scotoma.cli.images import Images, image_options
+from scotoma.cli.groups import Access, Images, grouped
 from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@image_options
+@grouped
 def audit(
     context: typer.Context,
     model: Annotated[
@@ -78,10 +74,6 @@ def audit(
     budget: BudgetOption = None,
     thorough: Thorough = False,
     keep: Keep = "examples",
-    weights: Weights = None,
-    trust_pickle: TrustPickle = False,
-    value_range: ValueRange = None,
-    outputs: OutputsOption = None,
     force: Force = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say about how long each probe would take.")
@@ -89,6 +81,7 @@ def audit(
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
+    access: Access,
     images: Images,
 ) -> None:
     """Audit a claim of robustness in L-inf or L2 and write the report."""
@@ -99,32 +92,16 @@ def audit(
     from scotoma.claims.taken import check_taken
 
     flags = {
-        "data": data,
-        "threat": Threat.parse(threat) if threat else None,
+        **context.params,  # of which some versions of typer have paths as text
+        **access,
         "out": out,
+        "data_root": data_root,
+        "threat": Threat.parse(threat) if threat else None,
         "probes": () if probes is None else tuple(names(probes)),
-        "attack": attack,
-        "layer": layer,
-        "extractor": extractor,
         "sources": tuple(names(sources)) if sources else (),
         "bounds": tuple(names(bounds)) if bounds else (),
-        "reference": reference,
-        "generator": generator,
-        "limit": limit,
-        "precision": precision,
-        "sampling": sampling,
-        "budget": budget,
-        "thorough": thorough,
-        "keep": keep,
-        "weights": weights,
-        "trust_pickle": trust_pickle,
-        "value_range": value_range,
-        "outputs": outputs,
-        "force": force,
-        "seed": seed,
-        "data_root": data_root,
-        **images,
     }
+    flags = {name: flags[name] for name in flags if name not in ("model", "dry_run")}
     typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
     given = {name: f"{name}=" for name in typed_flags}
     if model.endswith(".toml"):
@@ -150,7 +127,7 @@ def is_typed(context: typer.Context, name: str) -> bool:
 
 
 @app.command(name="map")
-@image_options
+@grouped
 def map_blind_spots(
     model: Model,
     data: Data,
@@ -170,14 +147,11 @@ def map_blind_spots(
         int, typer.Option(min=1, help="Gradient steps of the cheap attack in the search.")
     ] = 20,
     limit: Limit = None,
-    weights: Weights = None,
-    trust_pickle: TrustPickle = False,
-    value_range: ValueRange = None,
-    outputs: OutputsOption = None,
     force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
+    access: Access,
     images: Images,
 ) -> None:
     """Search for the harmless transform that costs the most robustness, and write the report."""
@@ -186,8 +160,6 @@ def map_blind_spots(
     from scotoma.transforms import TRANSFORMS
 
     search = BlindSpotMap(tuple(TRANSFORMS if families is None else names(families)), steps=steps)
-    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
-    access |= {"value_range": value_range, "outputs": outputs}
     show_audit(
         *load_pair(model, data, data_root, **access, **images),
         threat,
@@ -201,7 +173,7 @@ def map_blind_spots(
 
 
 @app.command()
-@image_options
+@grouped
 def certify(
     model: Model,
     data: Data,
@@ -212,14 +184,11 @@ def certify(
     ] = Path("runs/certify"),
     attack: AttackOption = "strong",
     limit: Limit = None,
-    weights: Weights = None,
-    trust_pickle: TrustPickle = False,
-    value_range: ValueRange = None,
-    outputs: OutputsOption = None,
     force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
+    access: Access,
     images: Images,
 ) -> None:
     """Certify a ReLU network by image or a smooth network on average, also after transforms."""
@@ -228,8 +197,6 @@ def certify(
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
-    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
-    access |= {"value_range": value_range, "outputs": outputs}
     certified, loaded = load_pair(model, data, data_root, **access, **images)
     probe = Distributional() if is_smooth(certified.module) else Certificate()
     show_audit(
@@ -246,7 +213,7 @@ def certify(
 
 
 @app.command()
-@image_options
+@grouped
 def attack(
     name: Annotated[str, typer.Argument(help="Name of the attack; see `scotoma list attacks`.")],
     model: Model,
@@ -270,14 +237,11 @@ def attack(
         ),
     ] = None,
     limit: Limit = None,
-    weights: Weights = None,
-    trust_pickle: TrustPickle = False,
-    value_range: ValueRange = None,
-    outputs: OutputsOption = None,
     force: Force = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     *,
+    access: Access,
     images: Images,
 ) -> None:
     """Run one attack and write its records."""
@@ -294,12 +258,10 @@ def attack(
 
     if not takes(name, "sources") and sources:
         raise InputError(f"attack {name} takes no sources=MODEL; attack transfer does")
-    access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
-    access |= {"value_range": value_range, "outputs": outputs}
     claim = make_claim(*load_pair(model, data, data_root, **access, **images), threat)
     if not force:
         stop_at_chance(claim.model, claim.data)
-    others = load_others(load_all(sources, trust_pickle), claim.data)
+    others = load_others(load_all(sources, access["trust_pickle"]), claim.data)
     made = make(name, claim.threat, sources=others)
     chosen, followed = suited(made, claim.model.module, claim.data.shape, gradient)
     label = name if followed == "exact" else f"{name}-{followed}"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import DataRoot, app, typed
-from scotoma.cli.images import Images, image_options
+from scotoma.cli.groups import Images, grouped
 
 
 @app.command()
-@image_options
+@grouped
 def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN RUN...", help="Folders of finished audits.")

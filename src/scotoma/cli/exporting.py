@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from scotoma.cli.app import DataRoot, app
-from scotoma.cli.images import Images, image_options
+from scotoma.cli.groups import Images, grouped
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
@@ -22,7 +22,7 @@ FORMATS = {
 
 
 @app.command()
-@image_options
+@grouped
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
     format: Annotated[

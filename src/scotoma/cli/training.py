@@ -20,7 +20,7 @@ from scotoma.cli.app import (
     shown,
     typed,
 )
-from scotoma.cli.images import Images, image_options
+from scotoma.cli.groups import Images, grouped
 from scotoma.utils.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @app.command()
-@image_options
+@grouped
 def train(
     recipe: Annotated[
         str, typer.Argument(help="Recipe such as natural or pgd; see `scotoma list recipes`.")
@@ -161,7 +161,7 @@ def train(
 
 
 @app.command()
-@image_options
+@grouped
 def patch(
     model: Model,
     run: Annotated[
@@ -234,7 +234,7 @@ def patch(
 
 
 @app.command()
-@image_options
+@grouped
 def defend(
     name: Annotated[str, typer.Argument(help="Defence; see `scotoma list defences`.")],
     model: Model,

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from scotoma.cli.app import DataRoot, OutputsOption, TrustPickle, ValueRange, Weights, app
-from scotoma.cli.images import Images, image_options
+from scotoma.cli.app import DataRoot, app
+from scotoma.cli.groups import Access, Images, grouped
 from scotoma.utils.errors import InputError
 
 
 @app.command()
-@image_options
+@grouped
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
     model: Annotated[
         str | None, typer.Argument(help="The audited model; without it only the files are checked.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="The audited data, as for `audit`.")] = None,
-    weights: Weights = None,
-    trust_pickle: TrustPickle = False,
-    value_range: ValueRange = None,
-    outputs: OutputsOption = None,
     data_root: DataRoot = None,
     *,
+    access: Access,
     images: Images,
 ) -> None:
     """Check a finished audit again: evaluate every success, and recompute all tables and rates."""
@@ -39,8 +36,6 @@ def verify(
         raise InputError("give both the model and --data, or neither")
     claimed = loaded = None
     if model and data:
-        access: dict[str, Any] = {"weights": weights, "trust_pickle": trust_pickle}
-        access |= {"value_range": value_range, "outputs": outputs}
         claimed, loaded = load_pair(model, data, data_root, **access, **images)
     checks = check(folder, claimed, loaded)
     words = {True: "[green]agrees[/]", False: "[red]differs[/]", None: "[yellow]not decided[/]"}
