@@ -77,7 +77,7 @@ def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="there is no Chromium")
 def test_the_script_of_the_page_writes_what_is_read(report, tmp_path):
-    """Answer by button and by key, go back once, and print the CSV into the page."""
+    """Answer by button and by key, go back once, print the CSV into the page; then another."""
     html = page(items(report), run_key(report.findings), CLASSES, "Images")
     script = """<script>
 const press = (key) => document.dispatchEvent(new KeyboardEvent("keydown", { key }));
@@ -86,6 +86,13 @@ press("3"); press("9"); press(" "); press("1"); press("ArrowLeft"); press("0");
 const out = document.createElement("pre");
 out.id = "out"; out.textContent = toCsv() + document.getElementById("count").textContent;
 document.body.append(out);
+let asked = 0;
+window.confirm = () => { asked += 1; return false; };
+const another = () => document.getElementById("next").click();
+another();
+save(); another(); another();
+press("1");
+document.body.append(`[asked ${asked}, ${document.getElementById("count").textContent}]`);
 </script></html>"""
     path = tmp_path / "judge.html"
     path.write_text(html.replace("</html>", script))
@@ -94,7 +101,8 @@ document.body.append(out);
     found = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)
     assert found
     *lines, count = found[1].split("\n")
-    assert count == "4 of 30 answered"
+    assert count == "person 1: 4 of 30 answered"
+    assert "[asked 1, person 2: 1 of 30 answered]" in dom.stdout
     answers = tmp_path / "answers.csv"
     answers.write_text("\n".join(lines))
     order = [item.id for item in items(report)]
