@@ -16,6 +16,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.utils.device import batch_size, default_device, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Advance, unseen
+from scotoma.utils.random import own_numbers
 from scotoma.utils.threads import keep_to_usable_cores, warn_of_spinning
 
 Attack = Callable[..., Tensor]
@@ -115,8 +116,7 @@ class Executor:
 
         The caller's random state is restored afterwards.
         """
-        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(self.seed)
+        with own_numbers(self.seed):
             yield
 
 

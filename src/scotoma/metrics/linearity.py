@@ -14,7 +14,7 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.claim import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
-from scotoma.utils.stats import RESAMPLES, Estimate
+from scotoma.utils.stats import RESAMPLES, Estimate, percentiles
 
 
 @dataclass(frozen=True)
@@ -135,5 +135,5 @@ def _ratio_of_means(above: Tensor, below: Tensor) -> Estimate:
     if not total[1] > 0:
         return Estimate(math.nan, math.nan, math.nan, n)
     drawn = both[:, np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].sum(2)
-    low, high = np.quantile(np.divide(*drawn[:, drawn[1] > 0]), [0.025, 0.975])
-    return Estimate(float(total[0] / total[1]), float(low), float(high), n)
+    ends = percentiles(np.divide(*drawn[:, drawn[1] > 0]))
+    return Estimate(float(total[0] / total[1]), *ends, n)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scotoma.utils.stats import RESAMPLES, Z95, Estimate
+from scotoma.utils.stats import RESAMPLES, Z95, Estimate, percentiles
 
 FOLDS = 5
 FEWEST = 20
@@ -120,8 +120,8 @@ def _resample(generator: np.random.Generator, n: int) -> np.ndarray:
 def _interval(values: np.ndarray, n: int) -> Estimate:
     """Return the first value with the interval of the others."""
     value = float(values[0])
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Estimate(value, min(value, float(low)), max(value, float(high)), n)
+    low, high = percentiles(values[1:])
+    return Estimate(value, min(value, low), max(value, high), n)
 
 
 class Risk(NamedTuple):

@@ -15,6 +15,7 @@ from scotoma.models.black_box import Function
 from scotoma.models.checking import device
 from scotoma.models.classifier import Classifier
 from scotoma.utils.errors import InputError
+from scotoma.utils.random import own_numbers
 
 IMAGES = 100
 """Test images that are looked at."""
@@ -115,7 +116,7 @@ def scale_note(model: Classifier, data: Dataset) -> list[str]:
         return []
     images, labels = Sample(data.test, NOTED).read()
     n = len(labels)
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+    with own_numbers():
         correct = int((_scores(model.module, images).argmax(1) == labels).sum())
         ahead = correct + max(FEWEST, CLEARLY * n)
         if ahead > n:

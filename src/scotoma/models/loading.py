@@ -19,6 +19,7 @@ from scotoma.models.sources import SOURCES
 from scotoma.models.sources.code import in_memory
 from scotoma.models.sources.opening import Opening, Range
 from scotoma.utils.errors import InputError
+from scotoma.utils.random import own_numbers
 
 DEFENDED = "defence:"
 """Prefix of models behind a defence, whose fitting needs training images."""
@@ -179,7 +180,7 @@ def fitted(data: Dataset, model: Classifier) -> Dataset:
 @torch.no_grad()
 def _outputs(module: nn.Module, images: Tensor) -> int | None:
     """Return the number of outputs; None if the model does not take these images."""
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+    with own_numbers():
         try:
             logits = module(images.clone())
         except Exception:  # `Classifier.checked` says what is wrong

@@ -10,7 +10,7 @@ import numpy as np
 
 from scotoma.probes.base import columns
 from scotoma.results.finding import Row
-from scotoma.utils.stats import Estimate, Rate, mean, paired_difference
+from scotoma.utils.stats import Estimate, Rate, mean, paired_difference, percentiles
 
 Measured = Rate | Estimate
 """A value with its 95% interval over n images."""
@@ -89,8 +89,7 @@ def decided(
 
 def of_resamples(values: np.ndarray, n: int) -> Estimate:
     """Return the first value with the 95% interval of the others, its bootstrap resamples."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return Estimate(float(values[0]), float(low), float(high), n)
+    return Estimate(float(values[0]), *percentiles(values[1:]), n)
 
 
 def larger(claim: str, where: Row, first: Values, second: Values) -> Check:

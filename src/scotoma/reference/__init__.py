@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from scotoma.data.dataset import Dataset, Split
 from scotoma.execution.budget import spoken
 from scotoma.execution.ranks import ranks
@@ -24,6 +22,7 @@ from scotoma.reference.table import SEEDS as SEEDS
 from scotoma.utils.cache import cache
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
+from scotoma.utils.random import own_numbers
 from scotoma.utils.registry import nearest
 
 ZOO = Path(__file__).parents[3] / "zoo"
@@ -136,7 +135,7 @@ def seconds_to_train(wanted: Reference, data: Dataset) -> float:
     few = _First(data.train, TRIAL * (1 + len(wanted.sources)) * wanted.schedule.batch)
     short = replace(wanted, schedule=replace(wanted.schedule, epochs=1))
     ticks: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
+    with tempfile.TemporaryDirectory() as folder, own_numbers():
         # random weights take as long as trained ones
         sources = [_untrained(source, data) for source in wanted.sources]
         path = Path(folder) / "trial.safetensors"

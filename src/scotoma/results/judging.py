@@ -18,7 +18,7 @@ import numpy as np
 from scotoma.results.finding import Bars, Finding, Row, Verdict, columns
 from scotoma.results.report import Report, read_finding
 from scotoma.utils.errors import InputError
-from scotoma.utils.stats import UNDEFINED, Estimate, Rate, rate, resamples
+from scotoma.utils.stats import UNDEFINED, Estimate, Rate, percentiles, rate, resamples
 
 JUDGED = "judged"
 """Name of the table and of the array."""
@@ -169,8 +169,8 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
         return UNDEFINED
     draws = np.array([value(drawn) for block in resamples(n, seed) for drawn in block])
     draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
-    return Estimate(value(np.arange(n)), float(low), float(high), n)
+    ends = percentiles(draws) if len(draws) else (np.nan, np.nan)
+    return Estimate(value(np.arange(n)), *ends, n)
 
 
 def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -> Finding:

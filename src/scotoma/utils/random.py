@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -17,6 +19,25 @@ _MASK = {bits: (1 << (64 - bits)) - 1 for bits in (27, 30, 31)}
 _GOLDEN, _MIX1, _MIX2 = (
     n - (1 << 64) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
+
+
+@contextmanager
+def own_numbers(seed: int | None = None) -> Iterator[None]:
+    """Keep torch's global random numbers as they were, whatever is drawn inside, on any device.
+
+    Args:
+        seed: seed of the numbers inside; None goes on with those of the caller.
+
+    >>> with own_numbers(0):
+    ...     first = torch.rand(2)
+    >>> with own_numbers(0):
+    ...     bool((torch.rand(2) == first).all())
+    True
+    """
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 class Randomness:

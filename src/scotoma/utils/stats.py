@@ -237,6 +237,16 @@ def resamples(n: int, seed: int) -> Iterator[np.ndarray]:
         yield generator.integers(n, size=(min(block, RESAMPLES - start), n))
 
 
+def percentiles(draws: np.ndarray) -> tuple[float, float]:
+    """Return the ends of the 95% percentile interval of a bootstrap's values, (draws,).
+
+    >>> percentiles(np.arange(1001))
+    (25.0, 975.0)
+    """
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def spearman(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
     """Return Spearman's rank correlation of `x` and `y`; censored values are infinite and tie.
 
@@ -250,8 +260,8 @@ def spearman(x: np.ndarray, y: np.ndarray, seed: int) -> Estimate:
     if n < 3 or not (_varies(x) and _varies(y)):
         return UNDEFINED
     draws = [_rank_correlation(x[drawn], y[drawn]) for drawn in resamples(n, seed)]
-    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
-    return Estimate(float(_rank_correlation(x[None], y[None])[0]), float(low), float(high), n)
+    value = float(_rank_correlation(x[None], y[None])[0])
+    return Estimate(value, *percentiles(np.concatenate(draws)), n)
 
 
 def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int) -> Estimate:
@@ -288,7 +298,7 @@ def partial_spearman(x: np.ndarray, y: np.ndarray, given: np.ndarray, seed: int)
         scale = np.sqrt(precision[:, 0, 0] * precision[:, 1, 1])
         values.append(-precision[:, 0, 1] / np.where(scale > 0, scale, 1.0))
     value, *rest = np.concatenate(values)
-    low, high = np.quantile(rest, [0.025, 0.975])
+    low, high = percentiles(np.array(rest))
     # near 1 and -1 the draws lie on one side of the estimate
     return Estimate(float(value), float(min(low, value)), float(max(high, value)), n)
 

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-import torch
-
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Sample
 from scotoma.models.classifier import Classifier
@@ -20,6 +18,7 @@ from scotoma.training.loop import Schedule, train
 from scotoma.training.plain import Natural
 from scotoma.utils.cache import kept, once
 from scotoma.utils.progress import Progress
+from scotoma.utils.random import own_numbers
 
 ARCHITECTURES = ("judge-strided", "judge-patches", "judge-pooled")
 """Three networks that read an image in different ways; an odd number has a majority."""
@@ -84,8 +83,7 @@ def _train(
 ) -> None:
     batches = -(-len(data.train or ()) // schedule.batch) * schedule.epochs
     what = f"training {arch} on {data.name}, to judge which images are valid"
-    cuda = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(cuda), progress.bar(what, batches) as advance:
+    with own_numbers(), progress.bar(what, batches) as advance:
         train(
             Judging(Threat("linf", 1.0)),
             data,

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 
-import torch
 from torch import Tensor, nn
 
 from scotoma.models.classifier import freeze
 from scotoma.models.defences.base import Defence, Fitted
 from scotoma.utils.errors import InputError
+from scotoma.utils.random import own_numbers
 from scotoma.utils.registry import Table
 
 DEFENCES = Table(
@@ -64,13 +64,13 @@ def defend(
         InputError: the name is unknown, the network has no layer that the defence changes, or the
             defence is fitted on training images and there are none.
 
+    >>> import torch
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> images, labels = torch.rand(20, 1, 2, 2), torch.arange(20) % 2
     >>> defend("k-winners", network, images, labels)(images).shape
     torch.Size([20, 2])
     """
-    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
-        torch.manual_seed(seed)
+    with own_numbers(seed):
         defence: Defence = DEFENCES[name](copy.deepcopy(network))
         if isinstance(defence, Fitted):
             if images is not None and labels is not None:

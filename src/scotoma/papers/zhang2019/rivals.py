@@ -34,9 +34,10 @@ from scotoma.papers.item import SUMMARY, Context, Item, cells, ours
 from scotoma.papers.zhang2019.causes import ATTACK
 from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces, trend_of
 from scotoma.probes.base import Settings
-from scotoma.probes.distance.trend import UNKNOWN, Trend
+from scotoma.probes.distance.trend import Trend
 from scotoma.results.finding import Finding, Row
 from scotoma.training.pgd import PGDTraining
+from scotoma.utils.stats import UNDEFINED
 
 IMAGES = 300
 """Images of the test set that are attacked."""
@@ -104,7 +105,7 @@ def _measures(name: str, trend: Trend) -> dict[str, Measured]:
     return {
         "auroc": auroc(score[broken], score[~broken], trend.seed),
         "spearman": trend.overall,
-        "at_equal_margin": UNKNOWN if name == MARGIN else trend.given_margin,
+        "at_equal_margin": UNDEFINED if name == MARGIN else trend.given_margin,
     }
 
 

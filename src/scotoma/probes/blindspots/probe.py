@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,11 +47,9 @@ from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.transforms.scale_shift import ScaleShift
-from scotoma.utils.stats import Estimate
+from scotoma.utils.stats import UNDEFINED, Estimate
 from scotoma.utils.text import counted
 from scotoma.validity import oracle_for
-
-UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -168,11 +165,11 @@ class BlindSpots(Probe):
                 **columns("worst_success_alpha_eps", worst.success_scaled),
                 **columns("base_accuracy", base.accuracy),
                 **columns("base_success_eps", base.success),
-                **columns("fall", fallen.get(id(worst), UNKNOWN)),
+                **columns("fall", fallen.get(id(worst), UNDEFINED)),
                 "harmless": len(harmless),
             },
             tables={
-                "grid": [_row(each, base, fallen.get(id(each), UNKNOWN), scored) for each in sets]
+                "grid": [_row(each, base, fallen.get(id(each), UNDEFINED), scored) for each in sets]
             },
             figures=(bars, shown) if len(rows) else (bars,),
             notes=(

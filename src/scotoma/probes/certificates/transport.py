@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,8 @@ from scotoma.data.dataset import Split
 from scotoma.execution.run import Run, describe
 from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.transformed import classified, contrast_shift, untouched
-from scotoma.utils.stats import Estimate, mean
+from scotoma.utils.stats import UNDEFINED, Estimate, mean
 
-UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)
 SAMPLED = 100
 """Number of images whose curvature is estimated."""
 
@@ -39,7 +37,7 @@ class TransportedSet:
     alpha: float
     beta: float
     frame: pl.DataFrame
-    cost: Estimate = UNKNOWN
+    cost: Estimate = UNDEFINED
 
     @property
     def shifts(self) -> bool:

@@ -14,10 +14,10 @@ from scotoma.execution import records as rec
 from scotoma.metrics.risk import Risk, auroc, risk
 from scotoma.probes.base import columns
 from scotoma.probes.distance.space import FeatureSpace
-from scotoma.probes.distance.trend import TAIL, UNKNOWN, Trend
+from scotoma.probes.distance.trend import TAIL, Trend
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
 from scotoma.results.ledger import Ledger
-from scotoma.utils.stats import Estimate, Rate, finite, spearman
+from scotoma.utils.stats import UNDEFINED, Estimate, Rate, finite, spearman
 from scotoma.utils.text import norm_name
 
 SHIFT_BINS = 30
@@ -92,8 +92,8 @@ class DistanceAnalysis:
 
     def numbers(self) -> dict[str, Any]:
         """Numbers of the finding."""
-        scores = dict.fromkeys(("risk", "margin", "distance", "density"), UNKNOWN)
-        gain = UNKNOWN
+        scores = dict.fromkeys(("risk", "margin", "distance", "density"), UNDEFINED)
+        gain = UNDEFINED
         if self.risk:
             scores, gain = self.risk.scores, self.risk.gain
         named: dict[str, Rate | Estimate] = {

@@ -12,6 +12,7 @@ from scotoma.metrics.risk import FEWEST, Logistic
 from scotoma.probes.base import columns
 from scotoma.results.finding import Row
 from scotoma.utils.stats import (
+    UNDEFINED,
     Estimate,
     Rate,
     difference,
@@ -26,7 +27,6 @@ FIFTHS = 5
 BINS = 12
 TAIL = 0.99
 """Quantile of the distance beyond which images join the last bin."""
-UNKNOWN = Estimate(np.nan, np.nan, np.nan, 0)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Trend:
     def slopes(self) -> list[Estimate]:
         """Slopes of distance and margin in the log odds of success; NaN where few succeed."""
         if min(self.broken.sum(), (~self.broken).sum()) < FEWEST:
-            return [UNKNOWN, UNKNOWN]
+            return [UNDEFINED, UNDEFINED]
         return Logistic.fit(np.column_stack([self.distance, self.margin]), self.broken).slopes()
 
     @cached_property

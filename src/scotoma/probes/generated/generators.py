@@ -28,6 +28,7 @@ from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.models.vae import LATENT
 from scotoma.utils.errors import InputError
+from scotoma.utils.random import own_numbers
 
 Sampler = Callable[[int, int], Any]
 TOGETHER = 256
@@ -56,8 +57,7 @@ class UserSampler:
         """Return images and labels. Raises `InputError` if they are no images with labels."""
         what = f"generator {self.name}"
         inside_folder = user_code.function(self.spec, "generator") if self.spec else nullcontext()
-        with torch.random.fork_rng(list(range(torch.cuda.device_count()))), inside_folder:
-            torch.manual_seed(seed)
+        with own_numbers(seed), inside_folder:
             made = user_code.run(lambda: self.function(count, seed), what)
         if not isinstance(made, tuple | list) or len(made) != 2:
             kind = type(made).__name__

@@ -6,8 +6,6 @@ import hashlib
 import json
 from dataclasses import asdict
 
-import torch
-
 from scotoma.claim import Claim, Threat
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
@@ -16,6 +14,7 @@ from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, find
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.cache import cached, kept, once
+from scotoma.utils.random import own_numbers
 
 MOST_IMAGES = 10_000
 STEPS, BATCH = 1260, 64
@@ -41,9 +40,9 @@ def default_generator(claim: Claim, run: Run) -> Classifier | None:
     batches = -(-len(data.train) // BATCH) * schedule.epochs
 
     def make() -> None:
-        threat, cuda = Threat("linf", 0.1), list(range(torch.cuda.device_count()))
+        threat = Threat("linf", 0.1)
         bar = run.progress.bar(f"training a generator of {data.name}", batches)
-        with torch.random.fork_rng(cuda), bar as advance:
+        with own_numbers(), bar as advance:
             options = {"schedule": schedule, "half": True, "step": advance}
             train("generator", data, "flow", threat, path, **options)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.models import ARCHITECTURES
@@ -14,6 +12,7 @@ from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.probes.transfer.sources import small
 from scotoma.reference import REFERENCES, find
+from scotoma.utils.random import own_numbers
 
 MOST_WEIGHTS = 1_000_000
 MOST_IMAGES = 5_000
@@ -55,8 +54,7 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
             f"no naturally trained {arch} on {data.name} is available, and training one would take "
             "too long"
         )
-    cuda = [run.device] if run.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda):  # building a network draws weights
+    with own_numbers():  # building a network draws weights
         model = small(arch, claim.data, run, "to compare with")
     if model.sha256 == claim.model.sha256:
         return _without("the model is itself the naturally trained one")

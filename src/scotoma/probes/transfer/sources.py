@@ -23,6 +23,7 @@ from scotoma.probes.base import model_facts, prepared
 from scotoma.reference import REFERENCES, Reference, find
 from scotoma.training.loop import Schedule
 from scotoma.utils.cache import cached, kept, once
+from scotoma.utils.random import own_numbers
 
 FEWEST, MOST = 2, 3
 """Fewest sources, reached by training, and most reference models, if the user names none."""
@@ -80,8 +81,7 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
     elif claim.data.train is None:
         return ()
     else:
-        cuda = [run.device] if run.device.type == "cuda" else []
-        with torch.random.fork_rng(cuda):  # building a network draws weights
+        with own_numbers():  # building a network draws weights
             chosen = _found_or_made(claim, run)
     different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in chosen}
     names = [claim.model.name, TOGETHER, *(model.name for model, _ in different.values())]
