@@ -28,5 +28,6 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(module, messa
 def test_a_package_that_lacks_one_of_its_own_needs_says_which(tmp_path, monkeypatch):
     (tmp_path / "half_a_package.py").write_text("import no_such_module_at_all")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="no_such_module_at_all"):
+    message = r"half_a_package, which cannot be imported \(no_such_module_at_all is missing\)"
+    with pytest.raises(InputError, match=message):
         require("half_a_package", "this map")

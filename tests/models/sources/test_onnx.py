@@ -133,5 +133,5 @@ def test_weights_beside_a_program_are_part_of_it(program, tmp_path):
 def test_without_the_library(program, without):
     path = program()
     without("onnxruntime")
-    with pytest.raises(InputError, match=r"need onnxruntime.*run: pip install onnxruntime"):
+    with pytest.raises(InputError, match=r"needs onnxruntime; pip install onnxruntime"):
         load_model(f"onnx:{path}")

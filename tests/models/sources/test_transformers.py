@@ -190,7 +190,7 @@ def test_a_hub_that_cannot_be_reached_is_not_waited_for(library, monkeypatch, tm
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("socket.create_connection", refuse)
     # the library would try again for half a minute
-    monkeypatch.setattr("scotoma.models.sources.transformers.library", None)
+    monkeypatch.setattr("scotoma.models.sources.transformers.require", None)
     for name in ("someone/some-model", "no name of the hub"):
         with pytest.raises(InputError, match=f"hf:{name}: the hub cannot be reached"):
             load_model(f"hf:{name}")
@@ -199,7 +199,7 @@ def test_a_hub_that_cannot_be_reached_is_not_waited_for(library, monkeypatch, tm
 
 def test_without_the_library(folders, without):
     without("transformers")
-    with pytest.raises(InputError, match=r"need transformers.*run: pip install transformers"):
+    with pytest.raises(InputError, match=r"needs transformers; pip install transformers"):
         load_model(f"hf:{folders / 'vit'}")
 
 

@@ -14,8 +14,9 @@ from scotoma.data.input import InputSpec
 from scotoma.models.black_box import BlackBox
 from scotoma.models.classifier import Classifier
 from scotoma.models.sources.file import file_hash
-from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.models.sources.opening import Opening, one_line
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 
 TYPES = {
     "tensor(float)": np.float32,
@@ -32,7 +33,7 @@ def onnx(rest: str, opening: Opening) -> Classifier:
     """FILE: an ONNX program with one input, as PyTorch, TensorFlow, JAX and scikit-learn write."""
     path = Path(rest).expanduser()
     opening.only(f"onnx:{path}", "range", "outputs")
-    runtime = library("onnxruntime", "onnx:FILE", "onnxruntime")
+    runtime = require("onnxruntime", "model onnx:FILE")
     if not path.is_file():
         raise InputError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}")
     settings = runtime.SessionOptions()

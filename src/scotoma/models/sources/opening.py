@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, Self
 
 from torch import nn
@@ -85,23 +83,6 @@ def _range(text: str | Range) -> Range:
             return low, high
     shown = text if isinstance(text, str) else ":".join(map(str, text))
     raise InputError(f"value_range={shown}: want LOW:HIGH, such as 0:255 or -1:1")
-
-
-def library(name: str, source: str, install: str) -> ModuleType:
-    """Import a library that only one source needs.
-
-    Raises:
-        InputError: it is not installed; the message says how to install it.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        missing = error.name or name
-        if missing.partition(".")[0] == name.partition(".")[0]:
-            why = f"need {name}, which is not installed"
-        else:
-            why = f"need {name}, which cannot be imported ({missing} is missing)"
-        raise InputError(f"models of {source}: {why}; run: pip install {install}") from None
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ from typing import Any
 
 from scotoma.data.input import InputSpec
 from scotoma.models.classifier import Classifier
-from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.models.sources.opening import Opening, one_line
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 from scotoma.utils.registry import nearest
 
 SIZES = {"cifar10": 32, "cifar100": 32, "imagenet": 224}
@@ -30,7 +31,7 @@ def robustbench(rest: str, opening: Opening) -> Classifier:
     for what, value, known in (("data set", data, list(SIZES)), ("threat", threat, list(THREATS))):
         if value not in known:
             raise InputError(f"{spec}: unknown {what} {value!r}; {nearest(value, known)}")
-    utils: Any = library("robustbench.utils", "robustbench:DATASET/THREAT/NAME", INSTALL)
+    utils: Any = require("robustbench.utils", "model robustbench:DATASET/THREAT/NAME", INSTALL)
     with one_line(spec):
         module = utils.load_model(model_name=name, dataset=data, threat_model=threat)
     return Classifier.of(module, name, input=InputSpec((SIZES[data], SIZES[data])))

@@ -10,8 +10,9 @@ from torch import nn
 from scotoma.data.input import InputSpec
 from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
-from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.models.sources.opening import Opening, one_line
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 from scotoma.utils.registry import nearest
 
 INSTALL = "torch==2.14.1 torchvision==0.29.1 timm"
@@ -21,7 +22,7 @@ def timm(rest: str, opening: Opening) -> Classifier:
     """NAME[@TAG]: a network of timm with its pretrained weights, or with weights=FILE."""
     spec = f"timm:{rest}"
     opening.only(spec, "weights")
-    timm = library("timm", "timm:NAME", INSTALL)
+    timm = require("timm", "model timm:NAME", INSTALL)
     name, _, tag = rest.partition("@")
     if name not in timm.list_models() and not name.startswith("hf-hub:"):
         raise InputError(f"{spec}: unknown; {nearest(name, timm.list_models())}")
@@ -39,7 +40,7 @@ def of_timm(network: nn.Module, name: str) -> Classifier:
     Raises:
         InputError: its images are cropped in a way that is unknown here.
     """
-    data: Any = library("timm.data", "timm:NAME", INSTALL)
+    data: Any = require("timm.data", "model timm:NAME", INSTALL)
     said = data.resolve_data_config({}, model=network)
     size = (int(said["input_size"][1]), int(said["input_size"][2]))
     scaled = [math.floor(side / said["crop_pct"]) for side in size]

@@ -9,8 +9,9 @@ from torch import nn
 from scotoma.data.input import InputSpec
 from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
-from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.models.sources.opening import Opening, one_line
 from scotoma.utils.errors import InputError
+from scotoma.utils.optional import require
 from scotoma.utils.registry import nearest
 
 INSTALL = "torch==2.14.1 torchvision==0.29.1"
@@ -20,7 +21,7 @@ def torchvision(rest: str, opening: Opening) -> Classifier:
     """NAME[@WEIGHTS]: a network of torchvision with its default weights, or with weights=FILE."""
     spec = f"torchvision:{rest}"
     opening.only(spec, "weights")
-    models: Any = library("torchvision.models", "torchvision:NAME", INSTALL)
+    models: Any = require("torchvision.models", "model torchvision:NAME", INSTALL)
     name, _, chosen = rest.partition("@")
     if name not in models.list_models():
         raise InputError(f"{spec}: unknown; {nearest(name, models.list_models())}")

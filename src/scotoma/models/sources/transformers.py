@@ -16,9 +16,10 @@ from torch import nn
 from scotoma.data.input import InputSpec, Interpolation
 from scotoma.models.classifier import Classifier
 from scotoma.models.preparation import Prepared
-from scotoma.models.sources.opening import Opening, library, one_line
+from scotoma.models.sources.opening import Opening, one_line
 from scotoma.utils.errors import InputError
 from scotoma.utils.network import hub_if_reachable, in_cache
+from scotoma.utils.optional import require
 
 RESAMPLE: Sequence[Interpolation] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """Filters in the order of Pillow's numbers."""
@@ -52,7 +53,7 @@ def transformers(rest: str, opening: Opening) -> Classifier:
 
 def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[Any, Any, Any]:
     """Return the network, its processor and its configuration."""
-    library("transformers", "hf:NAME", "transformers")
+    require("transformers", "model hf:NAME")
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
