@@ -28,6 +28,11 @@ def test_the_worst_number_comes_from_the_worst_verdict():
         "(robustness)."
     )
 
+    nothing = finding("robustness", "holds", (0.0, "of the images are fooled"))
+    assert summarise([nothing]) == (
+        "The claim holds in 1 of 1 probe (robustness); none of the images are fooled (robustness)."
+    )
+
 
 def test_without_a_verdict_or_a_number():
     assert summarise([finding("transfer", "not applicable")]) == "No probe applies to this claim."

@@ -37,5 +37,6 @@ def summarise(findings: Sequence[Finding]) -> str:
         ]
         if rates:
             rate, says, probe = max(rates, key=lambda each: each[0])
-            return f"{sentence}; the worst number is that {rate:.1%} {says} ({probe})."
+            worst = f"the worst number is that {rate:.1%}" if rate else "none"
+            return f"{sentence}; {worst} {says} ({probe})."
     return f"{sentence}."
