@@ -87,9 +87,10 @@ class CarliniWagnerL2(MinimumNormAttack):
         state, soft = self._begin(Oracle(model, labels), images), soft_margin(self.softness)
 
         def hinge(logits: Tensor, labels: Tensor) -> Tensor:
-            return torch.where(
-                state.best.isinf(), soft(logits, labels), guarded_margin(logits, labels)
-            ).clamp(max=0)
+            margin, never = guarded_margin(logits, labels), state.best.isinf()
+            if bool(never.any()):
+                margin = torch.where(never, soft(logits, labels), margin)
+            return margin.clamp(max=0)
 
         while len(state):
             gradient, margin, fooled = state.oracle.value_and_grad(state.x, hinge)

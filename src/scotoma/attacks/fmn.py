@@ -155,7 +155,7 @@ def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     Newton's steps meet it.
     """
     sizes = delta.abs().flatten(1)
-    room = torch.where(delta > 0, 1 - clean, clean).flatten(1)
+    room = delta.clone().gt_(0).sub_(clean).abs_().flatten(1)  # to 1 where it rises, else to 0
     zero, kept, limit = torch.zeros_like(sizes), torch.empty_like(sizes), radius[:, None]
 
     def excess(amount: Tensor) -> Tensor:
@@ -172,6 +172,7 @@ def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     low, high = (amount - half).clamp_min_(0), amount + half
     for _ in range(NEWTON):
         over = excess(amount)
-        falling = ((kept > 0) & (kept < room)).sum(1, keepdim=True).clamp_min_(1)
+        inside = torch.sub(room, kept).sign_().mul_(kept.sign_())
+        falling = inside.sum(1, keepdim=True).clamp_min_(1)
         amount.add_(over.div_(falling)).clamp_(low, high)
     return torch.sub(sizes, amount, out=kept).clamp_(zero, room).view_as(delta).copysign_(delta)

@@ -15,9 +15,11 @@ from scotoma.attacks.core.nearest import (
     SECOND_MOMENT,
     TINY,
     Descent,
+    chosen,
     column,
     cosine,
     hinge,
+    over_channels,
     size,
 )
 from scotoma.attacks.refine import take_back
@@ -83,7 +85,7 @@ class SigmaZero(MinimumNormAttack):
     def _downhill(self, gradient: Tensor, delta: Tensor) -> Tensor:
         """Return the count's gradient minus the margin's, which is changed in place, with L-inf
         norm 1."""
-        squares = delta.square().sum(1, keepdim=True)
+        squares = (delta * delta).sum(1, keepdim=True)
         count = delta * (2 * self.sigma / squares.add_(self.sigma).square_() / squares[0].numel())
         downhill = torch.sub(count, gradient, out=gradient)
         return downhill.div_(column(size(downhill, "linf").clamp_min_(TINY)))
@@ -96,5 +98,5 @@ class _State(Descent):
 
     def threshold(self) -> None:
         """Revert the pixels that changed by less than tau."""
-        small = (self.x - self.clean).abs().amax(1, keepdim=True) < column(self.tau)
-        self.x = torch.where(small, self.clean, self.x)
+        large = over_channels((self.x - self.clean).abs_()).ge_(column(self.tau))
+        self.x = chosen(large, self.x, self.clean)

@@ -57,7 +57,7 @@ class VFGA(MinimumNormAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
         loss = soft_margin(self.softness)
-        changed = torch.zeros_like(images[:, 0], dtype=torch.bool)
+        changed = torch.zeros_like(images[:, 0])
         state = _State(Oracle(model, labels), random, images.contiguous(), changed)
         state.drop(state.oracle.fooled(images))
         area = state.changed[:1].numel()
@@ -65,10 +65,9 @@ class VFGA(MinimumNormAttack):
             if not len(state):
                 break
             gradient = state.oracle.value_and_grad(state.x, loss).gradient
-            promise = torch.where(gradient > 0, gradient * (1 - state.x), -gradient * state.x).sum(
-                1
-            )
-            promise = promise.masked_fill(state.changed, -1).flatten(1)
+            rise = gradient.clone().gt_(0).sub_(state.x)  # to 1 or to 0, whatever the loss gains by
+            promise = rise.mul_(gradient).sum(1)
+            promise = promise.mul_(1 - state.changed).sub_(state.changed).flatten(1)
             best, chosen = promise.topk(min(self.pixels, area), dim=1)
             going = best[:, 0] > 0  # else nothing is left, or there is no gradient
             state.drop(~going)
@@ -108,7 +107,7 @@ class VFGA(MinimumNormAttack):
         vote = gain.masked_fill(gain.isnan(), -torch.inf).masked_fill(wins, torch.inf).argmax(1)
         row = torch.arange(n, device=old.device)
         state.x = _with_pixels(state.x.clone(), pixel[row, vote], new[row, vote])
-        changed = state.changed.flatten(1).scatter(1, pixel[row, vote][:, None], True)
+        changed = state.changed.flatten(1).scatter(1, pixel[row, vote][:, None], 1)
         state.changed = changed.view_as(state.changed)
         return wins[row, vote]
 
@@ -125,4 +124,4 @@ class _State(Active):
     random: Randomness
     x: Tensor
     changed: Tensor
-    """bool (n, h, w)"""
+    """1 where a pixel was changed, else 0; (n, h, w)"""

@@ -33,10 +33,26 @@ def cosine(ends: tuple[float, float], progress: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def chosen(mask: Tensor, images: Tensor, others: Tensor) -> Tensor:
+    """Return `images` where the mask is 1 and `others` where it is 0, exactly.
+
+    The mask holds numbers, since selection by booleans takes some 20 times as long on a CPU.
+
+    >>> chosen(torch.tensor([1.0, 0.0]), torch.tensor([0.1, 0.2]), torch.tensor([0.3, 0.4]))
+    tensor([0.1000, 0.4000])
+    """
+    return torch.lerp(others, images, mask)
+
+
+def over_channels(values: Tensor) -> Tensor:
+    """Return the largest value over the channels of each pixel, (n, 1, h, w)."""
+    return values if values.shape[1] == 1 else values.amax(1, keepdim=True)
+
+
 def size(delta: Tensor, norm: str) -> Tensor:
     """Return the size of each perturbation (n, c, h, w), (n,); L0 counts pixels, not values."""
     if norm == "l0":
-        return (delta != 0).any(1).flatten(1).sum(1).to(delta.dtype)
+        return over_channels(delta.sign().abs_()).flatten(1).sum(1)
     flat = delta.flatten(1)
     if norm == "l2":
         return flat.norm(dim=1)
@@ -45,7 +61,7 @@ def size(delta: Tensor, norm: str) -> Tensor:
 
 def inwards(gradient: Tensor, x: Tensor) -> Tensor:
     """Set the gradient to 0, in place, at pixels on the box's edge where it points outwards."""
-    return gradient.clamp_(x * -HUGE, (1 - x) * HUGE)
+    return gradient.clamp_(x * -HUGE, torch.rsub(x, HUGE, alpha=HUGE))
 
 
 def bisected(
@@ -70,7 +86,7 @@ def bisected(
         probe = place(middle)
         won = fools(probe)
         low, high = torch.where(won, low, middle), torch.where(won, middle, high)
-        x = torch.where(column(won), probe, x)
+        x = chosen(column(won.to(x)), probe, x)
     return x, high
 
 
@@ -147,10 +163,10 @@ class Nearest(Active):
         Returns the distances of `x`, (n,).
         """
         distance = size(self.x - self.clean, norm)
-        better = fooled & (distance < self.best)
-        if bool(better.any()):
-            adversarial[self.rows[better]] = self.x[better]
-            self.best = torch.where(better, distance, self.best)
+        better = (fooled & (distance < self.best)).nonzero().squeeze(1)
+        if len(better):
+            adversarial.index_copy_(0, self.rows[better], self.x.index_select(0, better))
+            self.best = self.best.index_copy(0, better, distance[better])
         return distance
 
 

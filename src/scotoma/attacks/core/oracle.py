@@ -60,10 +60,8 @@ class Oracle:
 
     def value_and_grad(self, images: Tensor, loss: Loss) -> ValueAndGrad:
         """Return loss and gradient: one forward and one backward pass, through the inputs alone."""
-        gradients, losses, fooled = self._gradients(
-            images, lambda logits, labels: loss(logits, labels)[:, None]
-        )
-        return ValueAndGrad(gradients[0], losses[:, 0], fooled)
+        gradients, *rest = self._gradients(images, loss)
+        return ValueAndGrad(gradients[0], *rest)
 
     def jacobian(self, images: Tensor, losses: Loss) -> ValueAndGrad:
         """Return an image's k losses and their gradients: one forward and k backward passes."""
@@ -71,7 +69,7 @@ class Oracle:
         return ValueAndGrad(torch.stack(gradients, 1), *rest)
 
     def _gradients(self, images: Tensor, loss: Loss) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Return the gradient of each loss, the losses (n, k), and which images are fooled."""
+        """Return the gradient of each loss, the losses (n,) or (n, k), and which are fooled."""
         leaf = images.detach().requires_grad_()
         reduced = isinstance(self.model, PerImage) and self.model.reduced
         with torch.enable_grad(), autocast(images.device, enabled=reduced):
@@ -79,9 +77,10 @@ class Oracle:
             logits = answers.float()
             guide = getattr(answers, "guide", logits)  # of a view: what the answers are made of
             losses = loss(guide, self.labels)
-            last = losses.shape[1] - 1
+            last = losses.shape[1] - 1 if losses.ndim == 2 else 0
             gradients = [
-                _gradient(losses[:, number], leaf, number < last) for number in range(last + 1)
+                _gradient(losses[:, number] if last else losses, leaf, number < last)
+                for number in range(last + 1)
             ]
         logits = logits.detach()
         wrong = self._confirm(images, logits) if reduced else fooled(logits, self.labels)
