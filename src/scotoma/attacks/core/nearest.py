@@ -55,7 +55,7 @@ def size(delta: Tensor, norm: str) -> Tensor:
         return over_channels(delta.sign().abs_()).flatten(1).sum(1)
     flat = delta.flatten(1)
     if norm == "l2":
-        return flat.norm(dim=1)
+        return torch.linalg.vector_norm(flat, dim=1)
     return flat.abs().amax(1) if norm == "linf" else flat.abs().sum(1)
 
 
