@@ -72,6 +72,7 @@ def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
     return counter.get_total_flops() / len(images) >= WORTH_BF16
 
 
+@cache  # an attack asks at each step, and many cores make a long file
 def _cpu_flag(flag: str) -> bool:
     try:
         return flag in Path("/proc/cpuinfo").read_text()
