@@ -89,7 +89,7 @@ class Randomness:
         rows = _hash(self._keys + self._draws)
         pixels = torch.arange(like.shape[1:].numel(), device=like.device)
         bits = _hash(rows[:, None] + pixels * _GOLDEN)
-        return (bits >> 40 & 0xFFFFFF).float().div_(1 << 24).view(like.shape)
+        return (bits >> 40).bitwise_and_(0xFFFFFF).float().div_(1 << 24).view(like.shape)
 
     def normal(self, like: Tensor) -> Tensor:
         """Draw standard normal numbers of the shape of `like` (Box-Muller)."""
@@ -99,6 +99,11 @@ class Randomness:
 
 def _hash(x: Tensor) -> Tensor:
     """Apply splitmix64's finaliser (Steele et al. 2014) to int64; masks make shifts logical."""
-    x = (x ^ (x >> 30 & _MASK[30])) * _MIX1
-    x = (x ^ (x >> 27 & _MASK[27])) * _MIX2
-    return x ^ (x >> 31 & _MASK[31])
+    for bits, factor in ((30, _MIX1), (27, _MIX2)):
+        x = _folded(x, bits).mul_(factor)
+    return _folded(x, 31)
+
+
+def _folded(x: Tensor, bits: int) -> Tensor:
+    """Return x ^ (x >> bits) of unsigned numbers, in one new tensor."""
+    return (x >> bits).bitwise_and_(_MASK[bits]).bitwise_xor_(x)
