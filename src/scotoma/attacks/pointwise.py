@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.initialization import FewPixels
-from scotoma.attacks.core.nearest import column, size
+from scotoma.attacks.core.nearest import chosen, column, over_channels, size
 from scotoma.attacks.core.path_search import HALVINGS
 from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
@@ -105,7 +105,7 @@ class Pointwise(MinimumNormAttack):
 def _blocks(search: Search) -> None:
     """Revert blocks of changed pixels in random order."""
     changed, rank = _ranked(search)
-    total = changed.sum(1)
+    total = changed.sum(1).long()
     # doubtful: so many pixels from `place` on contain one that must stay
     place, doubtful, kept = (torch.zeros_like(total) for _ in range(3))
     rows = (total > 0).nonzero().squeeze(1)
@@ -114,8 +114,8 @@ def _blocks(search: Search) -> None:
         guess = (FILL * (at - stay + ONE_IN) / (stay + 1)).long().clamp_min(1)
         block = torch.where(doubt > 1, doubt // 2, guess).minimum(all_ - at)
         order = rank[rows]
-        mask = (order >= at[:, None]) & (order < (at + block)[:, None])
-        free = _try(search, rows, mask)
+        inside = order.clone().ge_(at[:, None])
+        free = _try(search, rows, inside.mul_(order.lt_((at + block)[:, None])))
         doubt = torch.where(free, (doubt - block).clamp_min(0), block)
         must = doubt == 1
         at = at + torch.where(free, block, 0) + must.long()
@@ -127,20 +127,21 @@ def _blocks(search: Search) -> None:
 def _singles(search: Search) -> None:
     """Revert single pixels until each remaining one was tried since the last success."""
     changed, rank = _ranked(search)
-    tried = rank.float() - rank.shape[1]  # when, or in which order to come: the longest ago is next
+    # when, or in which order to come: the longest ago is next
+    tried = (rank - rank.shape[1]).masked_fill_(changed == 0, torch.inf)
     success = torch.zeros_like(search.distance)
     rows, now = torch.arange(len(search), device=rank.device), 0
     while True:
-        oldest, pixel = tried[rows].masked_fill(~changed[rows], torch.inf).min(1)
+        oldest, pixel = tried[rows].min(1)
         waiting = oldest <= success[rows]
         rows, pixel = rows[waiting], pixel[waiting]
         if not len(rows):
             return
         now += 1
-        mask = torch.zeros_like(changed[rows]).scatter_(1, pixel[:, None], True)
+        mask = torch.zeros_like(changed[rows]).scatter_(1, pixel[:, None], 1)
         free = _try(search, rows, mask)
         tried[rows, pixel] = float(now)
-        changed[rows[free], pixel[free]] = False
+        tried[rows[free], pixel[free]] = torch.inf
         success[rows[free]] = float(now)
 
 
@@ -150,13 +151,13 @@ def _values(search: Search, norm: str) -> None:
     for _ in range(SWEEPS):
         before = size(search.x - search.clean, norm)
         changed, rank = _ranked(search)
-        total = changed.sum(1)
+        total = changed.sum(1).long()
         for number in range(int(total[rows].amax()) if len(rows) else 0):
             part = rows[total[rows] > number]
-            x, mask = search.x[part], (rank[part] == number).view(-1, 1, *search.x.shape[2:])
+            x, mask = search.x[part], rank[part].eq_(number).view(-1, 1, *search.x.shape[2:])
 
             def place(clean: Tensor, x: Tensor, reach: Tensor, mask: Tensor = mask) -> Tensor:
-                return torch.where(mask, clean + column(reach) * (x - clean), x).clamp_(0, 1)
+                return chosen(mask, clean + column(reach) * (x - clean), x).clamp_(0, 1)
 
             far = torch.ones_like(before[part])
             search.x[part], _ = search.bisect(part, x, place, x, far, HALVINGS)
@@ -166,15 +167,18 @@ def _values(search: Search, norm: str) -> None:
 
 
 def _ranked(search: Search) -> tuple[Tensor, Tensor]:
-    """Return which pixels are changed, bool (n, pixels), and ranks in random order, those first."""
-    changed = (search.x != search.clean).any(1).flatten(1)
+    """Return which pixels are changed, 1 or 0 (n, pixels), and ranks in random order, those first.
+
+    Both are float32, as `chosen` takes them.
+    """
+    changed = over_channels((search.x - search.clean).sign_().abs_()).flatten(1)
     chance = search.random.uniform(changed)
-    return changed, (chance - changed.float()).argsort(1).argsort(1)
+    return changed, (chance - changed).argsort(1).argsort(1).float()
 
 
 def _try(search: Search, rows: Tensor, mask: Tensor) -> Tensor:
     """Revert the pixels in `mask`, (rows, pixels), where the model stays fooled. Return where."""
-    x = torch.where(mask.view(-1, 1, *search.x.shape[2:]), search.clean[rows], search.x[rows])
+    x = chosen(mask.view(-1, 1, *search.x.shape[2:]), search.clean[rows], search.x[rows])
     free = search.ask(x, rows)
     search.x[rows[free]] = x[free]
     return free

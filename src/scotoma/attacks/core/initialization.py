@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
-from scotoma.attacks.core.nearest import column, size
+from scotoma.attacks.core.nearest import chosen, column, size
 from scotoma.attacks.core.path_search import Paths, retracted
 from scotoma.attacks.core.search import Search
 from scotoma.utils.random import Randomness
@@ -67,7 +67,7 @@ class FewPixels(Paths):
         )
 
     def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return torch.where(drawn[:, :1] < column(reach), drawn[:, 1:], images)
+        return chosen(drawn[:, :1].clone().lt_(column(reach)), drawn[:, 1:], images)
 
 
 @dataclass(frozen=True)
