@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 from decisions import Quantised, l0_optimum, problem
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from trained import digits_images, digits_model
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.attacks.noise import SaltPepper
+from scotoma.attacks.noise import Contrast, GaussianNoise, SaltPepper
 from scotoma.utils.random import Randomness
 
 
@@ -52,6 +53,21 @@ class White(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         fooling = (images[:, 0, 0, :4] == 1).all(1).float()
         return torch.stack([1 - fooling, fooling], dim=1)
+
+
+@pytest.mark.parametrize("persistence", [0, 40])
+@pytest.mark.parametrize("kind", [SaltPepper, GaussianNoise, Contrast])
+def test_many_draws_at_once_find_what_one_after_the_other_does(kind, persistence, monkeypatch):
+    model, (images, labels) = digits_model(), digits_images(12)
+    attack = kind("l2", draws=100, persistence=persistence)
+    rounds, found = [], []
+    for most in (16, 1):
+        monkeypatch.setattr("scotoma.attacks.core.search.AHEAD", most)
+        calls = nn.Sequential(model)
+        calls.register_forward_hook(lambda *_, most=most: rounds.append(most))
+        found.append(attack(calls, images, labels))
+    assert torch.equal(*found)
+    assert rounds.count(16) < 0.8 * rounds.count(1)
 
 
 def test_persistence_is_for_images_that_no_draw_fools_and_ends_when_one_does():

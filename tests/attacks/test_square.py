@@ -64,7 +64,7 @@ def test_asks_for_no_gradient_and_stays_inside(text: str):
 def test_proposals_ahead_change_nothing(text: str, monkeypatch: pytest.MonkeyPatch):
     model, (images, labels) = digits_model(), digits_images(20)
     ahead = Square(text, queries=400)(model, images, labels)
-    monkeypatch.setattr("scotoma.attacks.square.AHEAD", 1)
+    monkeypatch.setattr("scotoma.attacks.core.search.AHEAD", 1)
     counted = Counted(model, len(images), images.device)
     assert torch.equal(ahead, Square(text, queries=400)(counted, images, labels))
     assert counted.forwards.max() <= 401

@@ -12,6 +12,7 @@ from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.attacks.core.oracle import Oracle
+from scotoma.attacks.core.search import ahead
 from scotoma.attacks.square_l2 import Masses, windows
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
@@ -23,8 +24,6 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 DRAWN = 50
 """Queries whose random numbers are drawn at once, since drawing costs as much as a small network.
 """
-AHEAD = 16
-"""Most proposals that are tried at once, since a few images do not fill the processor."""
 
 
 @dataclass(frozen=True)
@@ -135,19 +134,6 @@ class Squares:
         proposal = x.clone(memory_format=torch.contiguous_format)
         proposal.view(n, channels, -1).scatter_(2, window, torch.where(up, *ends))
         return proposal
-
-
-def ahead(rate: float) -> int:
-    """Return how many proposals to try at once, if a share `rate` of them is kept.
-
-    Those after one that is kept are tried again from there: about a quarter of all passes. Where
-    many are kept, images wait for each other too often.
-
-    >>> ahead(0.2), ahead(0.05), ahead(0.0)
-    (1, 10, 16)
-    """
-    many = int(0.5 / max(rate, 1e-9))
-    return min(AHEAD, many) if many >= 4 else 1
 
 
 @dataclass

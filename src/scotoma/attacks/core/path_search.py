@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.attacks.core.nearest import TINY, column, size
-from scotoma.attacks.core.search import Search
+from scotoma.attacks.core.search import Search, ahead
+from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 
 LEVELS = (1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 1 / 8)
@@ -19,6 +20,9 @@ LEVELS = (1, 1 / 2, 3 / 4, 1 / 4, 7 / 8, 5 / 8, 3 / 8, 1 / 8)
 
 NEARER = 0.99
 """Share of the shortest reach so far at which a path must fool to be followed."""
+
+RATE, LATELY = 0.2, 16
+"""Share of the draws that come nearer, at first, and the draws over which it is averaged."""
 
 HALVINGS = 10
 """Bisections of a path between the image and a fooling point: to a thousandth of its length."""
@@ -47,27 +51,61 @@ class Paths(MinimumNormAttack, ABC):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
         search = Search.begin(model, images, labels, random)
-        self.follow(search)
+        self.follow(search, at_once=True)
         search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, adversarial)
         return adversarial
 
-    def follow(self, search: Search) -> None:
-        """Try all paths; the search keeps the best."""
+    def follow(self, search: Search, at_once: bool = False) -> None:
+        """Try all paths; the search keeps the best.
+
+        Args:
+            at_once: whether to try many draws at once where the images leave room in a batch and
+                few draws come nearer. The result is that of one after the other, for up to a third
+                more queries: the draws after one that comes nearer are asked again.
+        """
         random = search.random.fork(0) if len(search) else search.random
-        for number in range(self.draws + self.persistence):
+        fill, number, rate = batch_size(search.x.device, search.x[:1].numel() or 1), 0, RATE
+        while number < (most := self.draws + self.persistence):
             unbroken = search.distance.isinf()
             rows = (unbroken | (number < self.draws)).nonzero().squeeze(1)
             if not len(rows):
                 return
-            clean = search.clean[rows]
-            drawn = self.draw(clean, random.select(rows).fork(number), number)
-            untried = self.longest(clean) * LEVELS[number // self.kinds % len(LEVELS)]
-            reach = torch.where(unbroken[rows], untried, NEARER * search.reach[rows])
-            x = self.place(clean, drawn, reach)
-            hits = search.ask(x, rows).nonzero().squeeze(1)
-            rows = rows[hits]
-            x, reach = search.bisect(rows, x[hits], self.place, drawn[hits], reach[hits], HALVINGS)
-            search.keep(rows, x, self.norm, reach)
+            end = self.draws if number < self.draws else most
+            most_now = ahead(rate) if at_once else 1
+            count = max(1, min(most_now, end - number, fill // len(rows)))
+            numbers = range(number, number + count)
+            nearer = self._follow(search, rows, random.select(rows), numbers)
+            rate += (nearer / (count * len(rows)) - rate) * count / LATELY
+            number += count
+
+    def _follow(self, search: Search, rows: Tensor, random: Randomness, numbers: range) -> int:
+        """Try draws of the images `rows`, each from where the one before has left the search.
+
+        Return how many of them fool.
+        """
+        clean, count = search.clean[rows], len(numbers)
+        drawn = torch.stack([self.draw(clean, random.fork(each), each) for each in numbers], 1)
+        levels = [LEVELS[number // self.kinds % len(LEVELS)] for number in numbers]
+        untried = self.longest(clean)[:, None] * clean.new_tensor(levels)
+        turns = torch.arange(count, device=rows.device)
+        following, nearer = torch.zeros_like(rows), 0  # the first draw still to try; how many fool
+        while len(pairs := (turns >= following[:, None]).nonzero()):
+            at, turn = pairs.unbind(1)
+            image = rows[at]
+            reach = NEARER * search.reach[image]
+            reach = torch.where(search.distance[image].isinf(), untried[at, turn], reach)
+            x = self.place(clean[at], drawn[at, turn], reach)
+            fools = search.ask(x, image)
+            first = torch.full_like(rows, count)
+            first.scatter_reduce_(0, at[fools], turn[fools], "amin")
+            hits = (fools & (turn == first[at])).nonzero().squeeze(1)
+            image, drawn_there = image[hits], drawn[at[hits], turn[hits]]
+            x, reach = search.bisect(image, x[hits], self.place, drawn_there, reach[hits], HALVINGS)
+            search.keep(image, x, self.norm, reach)
+            nearer += len(hits)
+            # once all draws are made, those that still fool nothing go on, and end when one does
+            following = first + 1 if numbers.start < self.draws else torch.full_like(first, count)
+        return nearer
 
     def longest(self, images: Tensor) -> Tensor:
         """Return the reach at which all paths end, (n,)."""

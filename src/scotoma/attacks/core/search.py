@@ -19,7 +19,23 @@ from scotoma.utils.random import Randomness
 Place = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Points of paths: from images (n, c, h, w), the paths, and the reach (n,), to images in [0, 1]."""
 
+AHEAD = 16
+"""Most queries of an image that are tried at once, since few images do not fill the processor."""
+
 S = TypeVar("S")
+
+
+def ahead(rate: float) -> int:
+    """Return how many queries of an image to try at once, if a share `rate` of them is kept.
+
+    Those after one that is kept are tried again from there: about a quarter of all passes. Where
+    many are kept, images wait for each other too often.
+
+    >>> ahead(0.2), ahead(0.05), ahead(0.0)
+    (1, 10, 16)
+    """
+    many = int(0.5 / max(rate, 1e-9))
+    return min(AHEAD, many) if many >= 4 else 1
 
 
 @dataclass
