@@ -163,7 +163,7 @@ def test_roles_of_sources():
         ("mnist-pgd", "tramer-a", HELD_OUT),
         ("tramer-b", "tramer-b-ensemble6", SAME),
         ("tramer-a", "tramer-a-fgsm", SAME),
-        ("tramer-a", "tramer-a-ensemble6", SEEN),
+        ("tramer-a", "tramer-a-ensemble12", SEEN),
         ("tramer-c", "tramer-a-ensemble12", SEEN),
         ("tramer-c", "tramer-a-fgsm", SEEN),
     ):

@@ -201,7 +201,7 @@ def test_a_summary_is_printed_in_place_of_many_rows(context, tmp_path, capsys):
 
 def test_the_networks_of_mnist():
     item = Mnist()
-    assert len(item.models) == 4 * 4 + 2
+    assert len(item.models) == 4 * 3 + 2 + 2
     assert set(item.models) <= set(REFERENCES)
     for network, trainings in item.networks.items():
         assert {REFERENCES[model].arch for model in trainings.values()} == {
@@ -211,7 +211,7 @@ def test_the_networks_of_mnist():
             "natural",
             "fgsm",
             "ensemble",
-            "ensemble",
+            *(["ensemble"] if network in "BD" else []),
         ]
         taught = {source for model in trainings.values() for source in REFERENCES[model].sources}
         assert taught == set(item.seen)

@@ -148,8 +148,8 @@ REFERENCES = {
     **{f"{arch}-fgsm": _on_mnist("fgsm", arch) for arch in _TRAMER},
     **{
         f"{arch}-ensemble{epochs}": _on_mnist("ensemble", arch, epochs, **_ENSEMBLE)
-        for arch in _TRAMER
-        for epochs in (6, 12)
+        for epochs, archs in {12: _TRAMER, 6: ("tramer-b", "tramer-d")}.items()
+        for arch in archs
     },
     "tramer-a-rand-fgsm": _on_mnist("rand-fgsm", "tramer-a"),
     "mnist-nearest-neighbour": Reference(
