@@ -241,7 +241,7 @@ def test_sources_are_references_of_the_same_data():
 
 def test_model_b_is_held_out():
     for arch in "abcd":
-        for epochs in (6, 12):
+        for epochs in (6, 12) if arch in "bd" else (12,):
             wanted = REFERENCES[f"tramer-{arch}-ensemble{epochs}"]
             assert wanted.sources == ("tramer-a", "tramer-c", "tramer-d")
             assert (wanted.schedule.epochs, wanted.schedule.batch) == (epochs, 64)
