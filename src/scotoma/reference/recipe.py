@@ -20,9 +20,9 @@ class Reference:
     """How a model is trained: arguments of `training.loop.train`. Weights are stored as float16.
 
     `sources` names reference models of the same data for the recipe's option `sources`: models that
-    it takes adversarial images from, its teacher, or, if it `begins` there, the model whose weights
-    it starts from. `images` are the training images that it sees, drawn by the seed; each returns
-    until an epoch has as many steps as one over the whole training split.
+    it takes adversarial images from, or its teacher; if it `begins` there, the first is the model
+    whose weights it starts from. `images` are the training images that it sees, drawn by the seed;
+    each returns until an epoch has as many steps as one over the whole training split.
     """
 
     recipe: str
@@ -58,7 +58,7 @@ class Reference:
         threat, schedule = Threat.parse(self.threat), self.schedule
         if self.images is not None and data.train is not None:
             data = self._with(data, Repeated(data.train, self.images, self.seed))
-        given = {"sources": tuple(sources)} if sources and not self.begins else {}
+        others = tuple(sources)[self.begins :]
         train(
             self.recipe,
             data,
@@ -68,7 +68,7 @@ class Reference:
             schedule=schedule,
             seed=self.seed,
             half=True,
-            options=self.options | given,
+            options=self.options | ({"sources": others} if others else {}),
             augment=self.augment,
             start=sources[0] if self.begins else None,
             step=step,

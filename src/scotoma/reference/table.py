@@ -93,6 +93,15 @@ REFERENCES = {
         sources=("mnist-small-pgd-composed-1",),
         begins=True,
     ),
+    "mnist-small-pgd-between": Reference(
+        "interpolated",
+        "mnist",
+        "wong-small",
+        "linf:0.3",
+        Schedule(0),
+        sources=("mnist-small-pgd-composed", "mnist-small-pgd-shifted"),
+        begins=True,
+    ),
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
     ),

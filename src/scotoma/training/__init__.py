@@ -17,6 +17,7 @@ RECIPES = Table(
         "pgd-shifted": "training.transformed:ShiftedTraining",
         "pgd-composed": "training.transformed:ComposedTraining",
         "pgd-consistent": "training.consistent:ConsistentTraining",
+        "interpolated": "training.interpolated:Interpolation",
         "igd": "training.pgd:InputGradientDistillation",
         "n-fgsm": "training.single_step:NoiseFGSM",
         "fgsm": "training.single_step:FGSMTraining",
