@@ -20,7 +20,7 @@ from scotoma.auditing import make_claim
 from scotoma.data import load_data
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
-from scotoma.probes.blindspots.map import ACCURACY, STARTS
+from scotoma.probes.blindspots.map import STARTS
 from scotoma.probes.blindspots.search import (
     Objective,
     best_so_far,
@@ -38,7 +38,7 @@ POINTS = 10
 def searched(run: Run, searcher: str, passes: int, seed: int) -> Objective:
     """Return what a searcher visits."""
     space = Space(tuple(TRANSFORMS), run.claim.data.shape[0])
-    screen = shuffled(len(run.claim.data.test), run.seed)[:ACCURACY]
+    screen = shuffled(len(run.claim.data.test), run.seed)
     objective = Objective(run, space, run.indices, screen)
     if searcher == "ours":
         starts = [space.place("scale-shift", each) for each in STARTS]
@@ -69,7 +69,8 @@ def draw(curves: dict[str, list[np.ndarray]], passes: int, out: Path) -> None:
     for number, (name, all_seeds) in enumerate(curves.items()):
         for each in all_seeds:
             axes.plot(at, each, color=f"C{number}", alpha=0.3, linewidth=1)
-        axes.plot(at, np.nanmedian(all_seeds, 0), color=f"C{number}", label=name, linewidth=2)
+        # NaN, and so no line, before all seeds have a score
+        axes.plot(at, np.median(all_seeds, 0), color=f"C{number}", label=name, linewidth=2)
     axes.set(
         xlabel="forward and backward passes",
         ylabel="lowest score so far (smallest perturbation / budget)",

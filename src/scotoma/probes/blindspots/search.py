@@ -8,6 +8,7 @@ harmless. Every pass of the model counts, forward and backward.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,11 @@ SPARE = 0.005
 """Cost of accuracy that the search allows: half of what is harmless, for the interval."""
 PRICE = 20.0
 """Score that a cost of one (all images) beyond that is worth."""
+SURVEYED = 50
+"""Test images for each attacked one whose margins decide on which accuracy is estimated."""
+NEAREST, OTHERS = 500, 0.6
+"""Accuracy is estimated on the tenth of them with the smallest margins, which a transform loses
+first, at most so many, and on a sample of the rest, as a share of the former."""
 MOST = 1.5
 """Largest share of the budget: beyond 1, so that a score falls before the first image is fooled."""
 PUSHES = 6
@@ -61,7 +67,8 @@ class Objective:
         run: whose model is searched.
         space: the compositions.
         chosen: images on which the attack is scored, int64 (n,).
-        screen: images on which accuracy is, int64 (m,).
+        screen: images in random order; of the first some are chosen to estimate accuracy on, int64
+            (m,).
         steps: gradient steps of the attack.
         rows: images in one score; another score takes the same ones.
     """
@@ -79,8 +86,17 @@ class Objective:
         images, labels = self.run.test_images(self.chosen)
         correct = self._margins(images, labels) < 0
         self.images, self.labels = images[correct], labels[correct]
-        self.screened, self.truth = self.run.test_images(self.screen)
-        self.before = self._margins(self.screened, self.truth) < 0
+        self.screen = self.screen[: SURVEYED * len(self.chosen)]
+        margins = self._margins(*self.run.test_images(self.screen))
+        order = margins.abs().argsort().cpu()
+        near = order[: min(NEAREST, math.ceil(len(order) / 10))]
+        others = min(math.ceil(OTHERS * len(near)), len(order) - len(near))
+        spread = torch.linspace(len(near), len(order) - 1, others)
+        rest = order[spread.long()]
+        self.screened, self.truth = self.run.test_images(self.screen[torch.cat([near, rest])])
+        share = (len(order) - len(near)) / len(order) / len(rest)
+        self.weight = torch.tensor([1 / len(order)] * len(near) + [share] * len(rest))
+        self.before = margins[torch.cat([near, rest])].cpu() < 0
 
     @property
     def threat(self) -> Threat:
@@ -106,9 +122,12 @@ class Objective:
         return visit
 
     def cost(self, transform: Callable[[Tensor], Tensor]) -> float:
-        """Return the accuracy that a transform costs on the screened images."""
-        after = self._margins(transform(self.screened), self.truth) < 0
-        return float(self.before.float().mean() - after.float().mean())
+        """Return the accuracy that a transform costs, estimated by the screened images."""
+        return self._cost(self._margins(transform(self.screened), self.truth))
+
+    def _cost(self, after: Tensor) -> float:
+        right = (after < 0).cpu()
+        return float((self.weight * (self.before.float() - right.float())).sum())
 
     def ascent(self, point: np.ndarray, rows: Tensor) -> tuple[np.ndarray, float]:
         """Return a direction in which the attack gains, or accuracy where too much is lost.
@@ -123,7 +142,7 @@ class Objective:
         transform = self.space.at(point, keep=True)
         images = transform(self.screened)
         lost = self._margins(images, self.truth)
-        cost = float(self.before.float().mean() - (lost < 0).float().mean())
+        cost = self._cost(lost)
         if cost > SPARE:
             worst = lost.topk(min(32, len(lost))).indices
             clean, labels, noise, sign = self.screened[worst], self.truth[worst], None, -1.0
