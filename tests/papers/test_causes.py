@@ -40,7 +40,6 @@ class Pair(Compared):
     checks = Shift.checks
 
 
-@pytest.mark.slow
 def test_rates_are_over_the_networks_of_a_group(context, digits):
     with context(limit=LIMIT) as here:
         rows, finding = Pair().measure(here)
@@ -111,7 +110,6 @@ def test_a_threshold_does_not_respond_on_black():
     assert response(nn.Sequential(layer, nn.ReLU()), 0.3) == pytest.approx(LEVELS / 0.5, abs=1e-6)
 
 
-@pytest.mark.slow
 def test_scarce_networks_are_measured_against_what_they_saw(context, models, digits, monkeypatch):
     few = Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(1, 64), images=300, seed=3)
     monkeypatch.setitem(REFERENCES, "digits-few", few)

@@ -33,7 +33,6 @@ def wong(models, digits, monkeypatch):
     )
 
 
-@pytest.mark.slow
 def test_certificate_and_attack_stand_side_by_side(context, wong):
     with context(attack="min-linf", limit=LIMIT) as here:
         rows, finding = DigitsProvable().measure(here)
@@ -89,7 +88,6 @@ class Losses:
         )
 
 
-@pytest.mark.slow
 def test_the_distributional_certificate_joins_them(context, models, monkeypatch):
     monkeypatch.setattr(provable, "Distributional", Losses)
     monkeypatch.setattr(DigitsProvable, "models", ("digits-pgd",))

@@ -19,7 +19,6 @@ class DigitsRivals(Rivals):
     models = ("digits-pgd", "digits-other")
 
 
-@pytest.mark.slow
 def test_scores_predict_which_images_the_attack_breaks(context, digits, monkeypatch):
     for name, value in FEWER.items():
         monkeypatch.setattr(rivals, name, value)

@@ -84,7 +84,6 @@ def test_a_substitute_is_as_good_as_the_model_if_it_is_the_model():
     assert torch.equal(opposed(model, images, labels), images)
 
 
-@pytest.mark.slow
 def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monkeypatch):
     few = {"l0": ("pointwise",), "l2": ("ddn", "boundary"), "linf": ("hop-skip-jump",)}
     monkeypatch.setattr(norms, "SCORED", 4)

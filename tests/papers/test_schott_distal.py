@@ -125,7 +125,6 @@ def test_noise_is_uniform_the_same_for_all_and_begins_alike(tmp_path, digits, li
     assert many.var() == pytest.approx(1 / 12, rel=0.02)
 
 
-@pytest.mark.slow
 def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
     with context() as here:
         rows, finding = Tiny().measure(here)

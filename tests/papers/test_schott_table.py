@@ -117,7 +117,6 @@ def test_a_claim_holds_where_most_images_agree(found):
     assert len(finding.tables["checks"]) == 4 + 4 + 4 + 1 + 2
 
 
-@pytest.mark.slow
 def test_decisions_are_asked_less_often_of_models_that_search(context):
     with context(limit=2) as held:
         assert measure(held, "digits-pgd").queries == norms.QUERIES
@@ -127,7 +126,6 @@ def test_decisions_are_asked_less_often_of_models_that_search(context):
         assert measure(held, "digits-other").queries == norms.FEWER
 
 
-@pytest.mark.slow
 def test_bounds_stand_beside_what_attacks_found(context, monkeypatch):
     class FewBounds(Bounds):
         trainings = dict.fromkeys(["CNN", "ABS"], "digits-pgd")

@@ -131,7 +131,6 @@ def check(held: dict) -> None:
     assert (own["ours"], own["published"]) == (white["ours"], white["published"])
 
 
-@pytest.mark.slow
 def test_the_item_on_a_tiny_folder(scotoma, tmp_path, monkeypatch, root):
     shrink(monkeypatch, resnet50="small-cnn", resnet101="tramer-d")
     check(run(scotoma, tmp_path, root))

@@ -34,7 +34,6 @@ def run(tmp_path_factory, digits, digits_model) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_patching_closes_the_blind_spot_and_compares(
     tmp_path, run, digits, digits_model, monkeypatch
 ):
