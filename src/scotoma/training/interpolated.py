@@ -19,9 +19,9 @@ from scotoma.utils.errors import InputError
 class Interpolation:
     """Weights part of the way from the model that training begins with to another.
 
-    If the one was fine-tuned from the other, its weights part of the way back have most of what
-    fine-tuning gained, for a smaller part of the accuracy that it cost (Wortsman et al. 2022,
-    "Robust fine-tuning of zero-shot models").
+    If the one was fine-tuned from the other, its weights part of the way back give up some of what
+    fine-tuning gained and recover some of the accuracy that it cost (Wortsman et al. 2022, "Robust
+    fine-tuning of zero-shot models"; what it gave here: docs/blindspots.md).
 
     Args:
         threat: used by the training log only.
