@@ -25,6 +25,7 @@ from scotoma.execution.keeping import note as kept_note
 from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
+from scotoma.execution.sampling import SAMPLED
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
@@ -93,7 +94,8 @@ def audit(
             `["norms", Distance(layer="fc2")]`; None runs all of `PROBES`.
         attack: a name of `scotoma.attacks.ATTACKS`, or `Settings("transfer", sources)` for the
             attack that needs other models.
-        limit: number of test images to audit, drawn at random; None means all.
+        limit: number of test images to audit, drawn at random; None means all, or 200 if a
+            precision is asked for.
         precision: half of the width of the interval of the robust accuracy on the whole test set,
             between 0 and 0.5: the robustness probe attacks images beside the `limit` until it is
             reached; None attacks no others.
@@ -154,6 +156,7 @@ def audit(
     named = dict(_named([*PROBES] if probes is None else probes))
     if precision is not None:
         named = _precise(named, precision)
+        limit = SAMPLED if limit is None else limit
     prepared = {key: probe.prepare(claim) for key, probe in named.items()}
     settings = _settings(attack, claim)
     missing = without_train(prepared, claim)

@@ -86,6 +86,14 @@ def test_more_images_are_attacked_until_the_precision_is_reached(
     assert "precision=0.03" in again.provenance["command"]
 
 
+def test_a_precision_without_a_limit_audits_200(model, digits, tmp_path):
+    options: dict = {"probes": ["robustness"], "attack": "fgsm", "out": tmp_path}
+    report = scotoma.audit(model, digits, THREAT, precision=0.03, **options)
+    assert report["robustness"].numbers["n"] == 200
+    assert report["robustness"].numbers["test_set_attacked"] > 100
+    assert "limit" not in report.provenance["command"], "the same call, word for word"
+
+
 def test_the_rate_of_a_stratum_is_that_of_its_attacked_images(model, digits, tmp_path):
     report = ask(model, digits, tmp_path, precision=0.03)
     row = report["robustness"].tables["strata"][0]

@@ -74,8 +74,8 @@ Limit = Annotated[
 Precision = Annotated[
     float | None,
     typer.Option(
-        help="Attack more images, those that tell most, until the robust accuracy on the whole "
-        "test set is known within this, such as 0.02."
+        help="Audit --limit images [default: 200], then attack those that tell most until the "
+        "robust accuracy on the whole test set is known within this, such as 0.02."
     ),
 ]
 Sampling = Annotated[

@@ -10,6 +10,9 @@ UNIT = 250
 FIRST = 50
 """Images of the first work unit, after which an audit has first results."""
 
+SAMPLED = 200
+"""Images that all probes audit where a precision is asked for and no number of images."""
+
 
 def stages(n: int) -> list[int]:
     """Return the numbers of images, up to n, after which probes report.
