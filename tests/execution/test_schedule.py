@@ -135,6 +135,37 @@ def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
     assert probes["asks"].seen[3:] == [150]
 
 
+def test_a_first_look_leaves_no_trace_in_an_audit_that_goes_on(tmp_path, linear, digits):
+    options: dict = {"probes": ["robustness", "distance", "divergence"], "limit": 200}
+    seen = scotoma.audit(
+        linear, digits, THREAT, out=tmp_path / "seen", progress=Visible(), **options
+    )
+    unseen = scotoma.audit(linear, digits, THREAT, out=tmp_path / "unseen", **options)
+    assert seen.records.equals(unseen.records)
+    for name in options["probes"]:
+        assert seen[name].numbers == unseen[name].numbers
+
+
+def test_an_audit_stopped_after_its_first_look_reports_it(tmp_path, linear, digits):
+    class Inequality(Asks):  # in the place of the probe of this name, after robustness
+        def measure(self, claim, run, settings) -> Conclusion:
+            if len(run.indices) > 10:
+                raise KeyboardInterrupt
+            return super().measure(claim, run, settings)
+
+    probes = ["distance", Inequality(), "robustness"]
+    options: dict = {"probes": probes, "limit": 200, "out": tmp_path}
+    report = scotoma.audit(linear, digits, THREAT, progress=Visible(), **options)
+    assert report.provenance["stopped"] is True
+    assert report["robustness"].numbers["n"] == 50
+    assert report["asks"].headline == "10 images"
+    assert report["asks"].notes[0].startswith("Measured on 10 of 200 images")
+    assert report["distance"].notes[0].startswith("Measured on 10 of 200 images")
+    kept = report.records.group_by("attack").len().sort("len")
+    assert [row["attack"][:6] for row in kept.to_dicts()] == ["MinLin", "Strong"]
+    assert kept["len"].to_list() == [10, 50]
+
+
 def test_when_the_time_is_over_each_tells_of_what_it_reached(tmp_path, linear, digits):
     run = run_of(tmp_path, linear, digits, Budget(1.0))
     probes = {"slow": Asks(takes=5.0), "robustness": Asks()}

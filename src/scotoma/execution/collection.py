@@ -39,6 +39,16 @@ class Collection:
         if self.parent:
             self.parent.keep(records, attack, transform, read)
 
+    def adopt(self, other: Collection) -> None:
+        """Keep what another run measured on images of which this one has no such records."""
+        for key, records in other._records.items():
+            earlier = self._records.get(key)
+            if earlier is None:
+                self._records[key], self._readers[key] = records, other._readers[key]
+            elif len(rest := records.join(earlier, on="index", how="anti")):
+                self._records[key] = pl.concat([earlier, rest])
+                self._readers[key] = [*self._readers[key], *other._readers[key]]
+
     def certify(self, radii: pl.DataFrame, norm: str, transform: str) -> None:
         """Keep the size up to which no perturbation of an image changes its correct label.
 

@@ -354,6 +354,12 @@ class Run(Executor):
         other.collection = Collection(self.collection)
         return other
 
+    def apart(self) -> Run:
+        """Return this run with records of its own, which do not enter those of this one."""
+        other = copy.copy(self)
+        other.collection = Collection()
+        return other
+
     def aside(self, data: Dataset, indices: Tensor) -> Run:
         """Return this run on other images than the claim's test images, with records of its own.
 
@@ -361,9 +367,9 @@ class Run(Executor):
         ledger of this run, whose rows are test images. `indices`, int64, are of the test images of
         `data`, which have the size and the classes of the claim's.
         """
-        other = copy.copy(self)
+        other = self.apart()
         other.claim, other.indices = replace(self.claim, data=data), indices
-        other.collection, other._kind, other._clean_logits = Collection(), ASIDE, None
+        other._kind, other._clean_logits = ASIDE, None
         return other
 
     def _attacked(

@@ -8,11 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from scotoma.execution.budget import OutOfTimeError, spoken
+from scotoma.execution.effort import LEAST
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import FIRST, stages
@@ -40,8 +39,18 @@ CHEAP_FIRST = (
 `divergence` compares whole data sets, however few images are attacked."""
 
 EARLY, EVERY = 200, 5
-"""Images from which an audit that somebody watches begins with every fifth of the first work unit,
-then that unit, so that all probes say something soon. Only these few are attacked twice."""
+"""Images from which an audit that somebody watches begins with a look at every fifth of the first
+work unit, then takes that unit, so that all probes say something soon."""
+SEARCHES = {"linf": "min-linf", "l2": "min-l2"}
+"""What a first look takes of the attack `strong`, by norm."""
+
+
+class Stage(NamedTuple):
+    """Some of the images of an audit, and what all probes do with them."""
+
+    run: Run
+    probes: Mapping[str, Probe]
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,9 @@ class Outcome:
 
     def _drawn(self, name: str, ledger: Ledger) -> Finding:
         report, part = self.reports[name]
-        finding, n = report(ledger.on(part.indices.numpy())), len(part.indices)
+        # what a first look measured is not among the run's own records
+        known = ledger if part.collection is self.run.collection else part.ledger
+        finding, n = report(known.on(part.indices.numpy())), len(part.indices)
         if n == self.images:
             return finding
         note = (
@@ -155,8 +166,9 @@ def measure(probes: Mapping[str, Probe], run: Run, settings: Settings) -> Outcom
     Within a budget all probes measure the first 50 images, then 250, and so on
     (`sampling.stages`), in order of the time that they took before. When the time ends, or the user
     stops the audit, the evidence of each probe is that on the images reached. Without one, but with
-    somebody watching, a long audit begins with 10 images and then 50. A probe that fails does not
-    take the others with it.
+    somebody watching, a long audit measures 50 images before all. Somebody who watches sees a first
+    look before that (`Probe.first_look`), on 10 images, whose records count only if the audit gets
+    no further. A probe that fails does not take the others with it.
 
     Raises:
         KeyboardInterrupt: the audit was stopped before any probe had measured.
@@ -168,22 +180,25 @@ def measure(probes: Mapping[str, Probe], run: Run, settings: Settings) -> Outcom
     except KeyboardInterrupt:
         if not outcome.reports or ranks().world > 1:
             raise
-        return replace(outcome, stopped=True)
+        outcome = replace(outcome, stopped=True)
+    for _, part in outcome.reports.values():
+        if part.collection is not run.collection:
+            run.collection.adopt(part.collection)
     return outcome
 
 
 def _measure(outcome: Outcome, settings: Settings) -> None:
     """Fill in each probe's report and the run on its images, stage by stage."""
     probes, run, reports = outcome.probes, outcome.run, outcome.reports
-    limited, total, parts = run.budget.seconds is not None, len(run.indices), _parts(run)
-    order = sorted(probes, key=_usual) if limited or len(parts) > 1 else list(probes)
-    with run.progress.bar("probes", len(probes) * len(parts)) as advance:
-        for images in parts:
-            part, seconds = run if len(images) == total else run.subset(images), {}
+    limited, stages = run.budget.seconds is not None, _stages(run, probes, settings)
+    order = sorted(probes, key=_usual) if limited or len(stages) > 1 else list(probes)
+    with run.progress.bar("probes", len(probes) * len(stages)) as advance:
+        for stage in stages:
+            part, seconds = stage.run, {}
             for name in [name for name in order if name not in outcome.failed]:
                 began = time.monotonic()
                 with outcome._surviving(name):
-                    conclusion = probes[name].measure(run.claim, part, settings)
+                    conclusion = stage.probes[name].measure(run.claim, part, stage.settings)
                     if not callable(conclusion):
                         kind = type(conclusion).__name__
                         raise TypeError(f"probe {name}: measure returned a {kind}, not a function")
@@ -196,14 +211,23 @@ def _measure(outcome: Outcome, settings: Settings) -> None:
                 order.sort(key=lambda name: seconds.get(name, 0.0))
 
 
-def _parts(run: Run) -> list[Tensor]:
-    """Return the images of each stage; the last has all."""
-    images, total = run.indices, len(run.indices)
-    if run.budget.seconds is not None:
-        return [images[:n] for n in stages(total)]
-    if run.progress.visible and total >= EARLY:
-        return [images[:FIRST:EVERY], images[:FIRST], images]
-    return [images]
+def _stages(run: Run, probes: Mapping[str, Probe], settings: Settings) -> list[Stage]:
+    """Return what probes do in turn; the last stage has all images."""
+    total, watched = len(run.indices), run.progress.visible and len(run.indices) >= EARLY
+    ends = [total] if run.budget.seconds is None else stages(total)
+    if watched and ends[0] > FIRST:
+        ends = [FIRST, *ends]
+    parts = [run if n == total else run.subset(run.indices[:n]) for n in ends]
+    looks = [_first_look(run, probes, settings)] if watched else []
+    return [*looks, *(Stage(part, probes, settings) for part in parts)]
+
+
+def _first_look(run: Run, probes: Mapping[str, Probe], settings: Settings) -> Stage:
+    part = run.apart().subset(run.indices[:FIRST:EVERY])
+    if settings.attack == "strong" and settings.plan.clean:
+        settings = replace(settings, attack=SEARCHES[run.claim.threat.norm])
+    looks = {name: probe.first_look() for name, probe in probes.items()}
+    return Stage(part, looks, replace(settings, share=LEAST))
 
 
 def _so_far(name: str, report: Conclusion, run: Run, seconds: float) -> str:

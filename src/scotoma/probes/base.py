@@ -18,7 +18,7 @@ from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
-from scotoma.execution.effort import Effort, Least, scaled
+from scotoma.execution.effort import LEAST, Effort, Least, scaled
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.features import LOGITS, default_layer, features
@@ -112,6 +112,10 @@ class Probe:
         """
         smaller, said = scaled(self, self.leasts, effort)
         return replace(self, **smaller) if smaller else self, said  # type: ignore[type-var]
+
+    def first_look(self) -> Self:
+        """Return the probe with so few passes that it says something within seconds."""
+        return self.within(Effort(LEAST))[0]
 
     def provenance(self) -> dict[str, Any]:
         """Return the options that belong in the report, as JSON values, after `prepare`."""

@@ -38,6 +38,8 @@ from scotoma.utils.stats import Estimate, Rate, difference, spearman
 NEIGHBOURS = 5
 BROKEN = 0.5
 """Success rate on the farthest fifth above which the claim fails there."""
+LOOKED = 3000
+"""Training images of a first look: reading the features of all takes most of the time."""
 STRONG = -0.5
 """Rank correlation that "holds" must exclude: distance would then say much about robustness."""
 
@@ -56,9 +58,10 @@ class Distance(Probe):
         extractor: second model, in whose features the distances are measured again.
         broken: success rate on the farthest fifth above which the claim fails there.
         neighbours: number of nearest training images over which a distance is a mean.
+        points: largest number of training images, drawn at random; None means all.
 
     Raises:
-        InputError: `neighbours` is below 1.
+        InputError: `neighbours` or `points` is below 1.
 
     Source:
         Zhang et al. 2019, section 4.2, Figures 1-3 and 5.
@@ -72,6 +75,7 @@ class Distance(Probe):
     extractor: ModelLike | None = None
     broken: float = BROKEN
     neighbours: int = NEIGHBOURS
+    points: int | None = None
 
     thresholds = ("broken",)
     question = "Does it fail on test images far from its training data?"
@@ -80,6 +84,11 @@ class Distance(Probe):
     def __post_init__(self):
         if self.neighbours < 1:
             raise InputError(f"neighbours={self.neighbours}: want at least one training image")
+        if self.points is not None and self.points < 1:
+            raise InputError(f"points={self.points}: want at least one training image")
+
+    def first_look(self) -> Self:
+        return replace(self, points=self.points or LOOKED)
 
     def prepare(self, claim: Claim) -> Self:
         other = None if self.extractor is None else load_other(self.extractor, claim.data)
@@ -106,7 +115,7 @@ class Distance(Probe):
                 f"The model classifies only {correct} of the audited images correctly."
             )
         models = (None, other) if other else (None,)
-        options = self.layer, self.neighbours
+        options = self.layer, self.neighbours, self.points
         spaces = [FeatureSpace.of(run, records, *options, model) for model in models]
         return partial(self._report, run, spaces)
 
@@ -122,7 +131,7 @@ class Distance(Probe):
             **columns("spearman_margin", spearman(first["margin"], first.smallest, run.seed)),
             "n": len(first.table),
             "neighbours": self.neighbours,
-            "training_images": len(train),
+            "training_images": min(len(train), self.points or len(train)),
             "layer": spaces[0].layer,
             **extractor,
         }

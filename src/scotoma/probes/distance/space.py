@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.execution.run import Run, describe
+from scotoma.execution.sampling import shuffled
 from scotoma.metrics.approximate import EXACT, nearest_neighbours
 from scotoma.metrics.density import COMPONENTS, class_log_density
 from scotoma.metrics.neighbours import nearest_distance
@@ -60,9 +61,13 @@ class FeatureSpace:
         records: pl.DataFrame,
         layer: str | None,
         k: int,
+        points: int | None,
         extractor: Classifier | None,
     ) -> FeatureSpace:
-        """Measure the distances, once for a run; `records` have the predictions."""
+        """Measure the distances, once for a run; `records` have the predictions.
+
+        At most `points` training images count, drawn at random; None means all.
+        """
         data = run.claim.data
         train, test = data.train, data.test
         assert train is not None
@@ -75,17 +80,20 @@ class FeatureSpace:
             "change": describe(change),
             "components": COMPONENTS,
             "exact": EXACT,
+            **({} if points is None else {"points": points, "seed": run.seed}),
         }
+        chosen = shuffled(len(train), run.seed)[:points].sort().values
 
         def measure() -> pl.DataFrame:
             # the costly part
-            reference = run.features(train, layer, model=extractor)
+            reference = run.features(train, layer, chosen, model=extractor)
             original = run.features(test, layer, run.indices, model=extractor)
             after = run.features(test, layer, run.indices, model=extractor, transform=change)
             nearest = nearest_neighbours(reference, np.concatenate([original, after]), k)
             recall = [nearest.recall and nearest.recall._asdict()] * len(original)
             predictions = records["prediction"].to_numpy()
-            density = class_log_density(reference, train.labels.numpy(), original, predictions)
+            labels = train.labels[chosen].numpy()
+            density = class_log_density(reference, labels, original, predictions)
             return pl.DataFrame(
                 {
                     "index": run.indices.numpy(),

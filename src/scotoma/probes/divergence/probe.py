@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ import torch
 
 from scotoma.claim import Claim
 from scotoma.data.dataset import Split
+from scotoma.execution.effort import Least
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
@@ -66,6 +67,7 @@ class Divergence(Probe):
     thresholds = ("far",)
     question = QUESTION
     compares_train = True
+    leasts: ClassVar = {"points": Least(1000, "training and test images of the divergence")}
 
     def prepare(self, claim: Claim) -> Self:
         check_layer(claim.model, claim.data, self.layer)
