@@ -67,7 +67,7 @@ class Divergence(Probe):
     thresholds = ("far",)
     question = QUESTION
     compares_train = True
-    leasts: ClassVar = {"points": Least(1000, "training and test images of the divergence")}
+    leasts: ClassVar = {"points": Least(500, "training and test images of the divergence")}
 
     def prepare(self, claim: Claim) -> Self:
         check_layer(claim.model, claim.data, self.layer)
