@@ -117,6 +117,15 @@ def test_a_claim_holds_where_most_images_agree(found):
     assert len(finding.tables["checks"]) == 4 + 4 + 4 + 1 + 2
 
 
+def test_without_analysis_by_synthesis_the_claims_about_the_other_models_are_left(found):
+    _, _, measured = found
+    fast = {name: measured["CNN"] for name in norms.FastNorms.trainings}
+    assert list(fast) == list(MODELS)[:4]
+    claims = [check.claim for check in norms.compare(fast)]
+    assert len(claims) == 3
+    assert not any("ABS" in claim for claim in claims)
+
+
 def test_decisions_are_asked_less_often_of_models_that_search(context):
     with context(limit=2) as held:
         assert measure(held, "digits-pgd").queries == norms.QUERIES
