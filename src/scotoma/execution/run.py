@@ -32,7 +32,7 @@ from scotoma.execution.evaluation import finite_logits
 from scotoma.execution.features import read_features
 from scotoma.execution.fingerprint import describe, fingerprint, name
 from scotoma.execution.keeping import DROPPED, KEPT, without_images
-from scotoma.execution.records import EXAMPLE, fallen, verified_logits
+from scotoma.execution.records import EXAMPLE, fallen, is_correct, verified_logits
 from scotoma.execution.sampling import shuffled, units
 from scotoma.execution.store import Store, Unit
 from scotoma.models.classifier import Classifier
@@ -332,7 +332,7 @@ class Run(Executor):
         gives a subset; all are returned where there are fewer. int64, ascending.
         """
         table = self.predictions(transform)
-        correct = torch.from_numpy((table["prediction"] == table["label"]).to_numpy())
+        correct = torch.from_numpy(is_correct(table))
         drawn = shuffled(len(correct), self.seed)
         return drawn[correct[drawn]][:n].sort().values
 

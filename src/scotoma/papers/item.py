@@ -10,9 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
 
-import numpy as np
-import polars as pl
-
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
@@ -269,11 +266,6 @@ def number(numbers: Row, name: str, n: int) -> Measured:
     ends = (numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
     value, low, high = (math.nan if end is None else end for end in ends)
     return Estimate(value, low, high, n)
-
-
-def correct(frame: pl.DataFrame) -> np.ndarray:
-    """Return which images of records or predictions are correct before any attack, bool (n,)."""
-    return (frame["prediction"] == frame["label"]).to_numpy()
 
 
 def agreement(rows: list[Row]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
-from scotoma.execution.records import successes
+from scotoma.execution.records import is_correct, successes
 from scotoma.utils.stats import rate
 from scotoma.utils.text import norm_name
 
@@ -18,7 +18,7 @@ def summarise(records: pl.DataFrame, threat: Threat, sources: bool = False) -> I
 
     `sources` says that the attack makes examples on other models, whose passes nobody counts.
     """
-    clean = rate((records["prediction"] == records["label"]).to_numpy())
+    clean = rate(is_correct(records))
     median = float(np.quantile(records[threat.norm].to_numpy(), 0.5, method="lower"))
     yield f"clean accuracy: {clean}"
     yield f"attack success at {threat}: {rate(successes(records, threat.eps, threat.norm))}"

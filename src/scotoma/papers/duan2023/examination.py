@@ -19,12 +19,12 @@ from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.fingerprint import describe
-from scotoma.execution.records import fallen
+from scotoma.execution.records import fallen, is_correct
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import POINTS
 from scotoma.papers.duan2023 import published
-from scotoma.papers.item import Context, correct
+from scotoma.papers.item import Context
 from scotoma.probes.inequality.measurements import Measures, moments
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
@@ -115,7 +115,7 @@ class Measured:
     @property
     def accuracy(self) -> Rate:
         """Accuracy on all test images."""
-        return rate(correct(self.run.predictions()))
+        return rate(is_correct(self.run.predictions()))
 
     @property
     def values(self) -> int:
@@ -171,7 +171,7 @@ def common(context: Context, models: tuple[str, ...], n: int = published.IMAGES)
 
     Raises `InputError` if there are none.
     """
-    by_all = np.all([correct(context.run(model).predictions()) for model in models], axis=0)
+    by_all = np.all([is_correct(context.run(model).predictions()) for model in models], axis=0)
     order = shuffled(len(by_all), context.seed)
     chosen = order[torch.from_numpy(by_all)[order]][: min(context.limit or n, n)]
     if not len(chosen):
@@ -217,4 +217,4 @@ def withstood(context: Context, model: str, threat: Threat) -> np.ndarray:
     attack = make(context.attack or ATTACK, threat)
     drawn = context.drawn(model, min(context.limit or published.IMAGES, published.IMAGES))
     records = drawn.attack(attack, what=f"  attacking {model}").sort("index")
-    return correct(records) & ~fallen(records, threat.eps, threat.norm)
+    return is_correct(records) & ~fallen(records, threat.eps, threat.norm)

@@ -21,9 +21,9 @@ from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.iterative import MIM
 from scotoma.attacks.transfer import craft
 from scotoma.claim import Threat
+from scotoma.execution.records import is_correct
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
-from scotoma.papers.item import correct
 from scotoma.probes.norms.analysis import NormAnalysis, Tried
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.ledger import Ledger
@@ -198,6 +198,6 @@ def decisions_nearer(read: NormAnalysis, own: tuple[Tried, ...]) -> Rate:
         for each in read.tried
         if each.kind == "decision"
     )
-    nearer = replace(read, tried=(*own, *decisions), correct=correct(records)).decision_nearer
+    nearer = replace(read, tried=(*own, *decisions), correct=is_correct(records)).decision_nearer
     assert nearer is not None
     return nearer

@@ -10,11 +10,12 @@ import torch
 
 from scotoma.certificates.synthesis import lower_bounds
 from scotoma.claim import Threat
+from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Comparison, Context, agreement, cells, correct, lines, ours, row
+from scotoma.papers.item import Comparison, Context, agreement, cells, lines, ours, row
 from scotoma.papers.schott2019 import MODELS, authors, drawn, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
@@ -218,7 +219,7 @@ def _scores(model: str, each: Measured) -> list[Row]:
         index = tried[0].records.select("index")
         for by in (*each.own[norm], *tried):
             records = index.join(by.records, on="index", maintain_order="left")
-            distances = np.where(correct(records), records[norm].to_numpy(), 0.0)
+            distances = np.where(is_correct(records), records[norm].to_numpy(), 0.0)
             line = cells(model=model, norm=norm, attack=by.name, median=median(distances))
             rows.append(line | {"n": len(distances)})
     return rows

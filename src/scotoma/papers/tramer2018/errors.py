@@ -17,10 +17,10 @@ from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
 from scotoma.claim import Threat
 from scotoma.execution.batching import Attack
 from scotoma.execution.fingerprint import describe
-from scotoma.execution.records import EXAMPLE
+from scotoma.execution.records import EXAMPLE, is_correct
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
-from scotoma.papers.item import Context, correct
+from scotoma.papers.item import Context
 from scotoma.papers.tramer2018 import drawn
 from scotoma.probes.base import Settings
 from scotoma.reference import recipe_of
@@ -158,7 +158,7 @@ def white_box(
         name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
         for name, make in chosen.items()
     }
-    return ~correct(run.predictions())[run.indices.numpy()], own
+    return ~is_correct(run.predictions())[run.indices.numpy()], own
 
 
 def transfer(
@@ -201,7 +201,7 @@ def role(source: str, model: str, seen: tuple[str, ...]) -> str:
 
 def _wrong(records: pl.DataFrame) -> np.ndarray:
     """Return images that the model misclassifies before the attack or after it."""
-    return ~correct(records) | records["success"].to_numpy()
+    return ~is_correct(records) | records["success"].to_numpy()
 
 
 def _below_top(

@@ -23,7 +23,7 @@ from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, Measured, decided, of_resamples
 from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Comparison, Context, cells, correct, lines, ours
+from scotoma.papers.item import Comparison, Context, cells, lines, ours
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
@@ -216,7 +216,7 @@ def attacked(context: Context, run: Run, place: Place) -> tuple[np.ndarray, np.n
     attack = Settings(context.attack or ATTACK).make_attack(threat, until=size)
     what = f"  {run.claim.model.name} at {name(place)}"
     records = run.attack(attack, contrast_shift(*place), what)
-    return correct(records), rec.fallen(records, size, threat.norm)
+    return rec.is_correct(records), rec.fallen(records, size, threat.norm)
 
 
 class Scarcity(Compared):

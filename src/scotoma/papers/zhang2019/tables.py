@@ -13,7 +13,7 @@ import numpy as np
 from scotoma.execution import records as rec
 from scotoma.papers.checks import APART, Check, Measured, apart, more_errors, within
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, agreement, cells, correct, lines, number, row
+from scotoma.papers.item import Context, Item, agreement, cells, lines, number, row
 from scotoma.papers.zhang2019 import attacked, how, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.blindspots.transformed import contrast_shift
@@ -87,7 +87,7 @@ class Table1(Item):
         return {
             DIVERGENCE: (number(numbers, "kl", n), divergence),
             "success": (rate(broken), success),
-            "accuracy": (rate(correct(run.predictions())), clean),
+            "accuracy": (rate(rec.is_correct(run.predictions())), clean),
             **{measure: (number(numbers, key, n), None) for measure, key in BEYOND.items()},
         }
 
@@ -170,7 +170,7 @@ class Grid(Item):
         what = f"alpha {cell.alpha:g}, beta {cell.beta:g}"
         _, records = attacked(context, run, what, transform, scaled if transform else 0.0)
         rates = (rate(rec.successes(records, size, "linf")) for size in (eps, scaled))
-        return Attacked(cell, eps, correct(run.predictions(transform)), *rates)
+        return Attacked(cell, eps, rec.is_correct(run.predictions(transform)), *rates)
 
     @staticmethod
     def _rows(cell: Attacked, data: str) -> list[Row]:

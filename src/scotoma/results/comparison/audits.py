@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
+from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.execution.store import read_json
 from scotoma.results.finding import Finding
@@ -85,8 +86,7 @@ class Audit:
 
     def correct(self, transform: str = UNCHANGED) -> np.ndarray:
         """Return which images are classified correctly before an attack, bool (n,)."""
-        rows = self.ledger.rows(transform)
-        return (rows["prediction"] == rows["label"]).to_numpy()
+        return is_correct(self.ledger.rows(transform))
 
     def sizes(self, norm: str, transform: str = UNCHANGED) -> np.ndarray:
         """Return the smallest perturbations, (n,): 0 for clean errors, infinite for failures."""
