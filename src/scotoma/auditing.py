@@ -25,7 +25,7 @@ from scotoma.execution.keeping import note as kept_note
 from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
-from scotoma.execution.sampling import SAMPLED
+from scotoma.execution.sampling import audited
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
@@ -156,7 +156,6 @@ def audit(
     named = dict(_named([*PROBES] if probes is None else probes))
     if precision is not None:
         named = _precise(named, precision)
-        limit = SAMPLED if limit is None else limit
     prepared = {key: probe.prepare(claim) for key, probe in named.items()}
     settings = _settings(attack, claim)
     missing = without_train(prepared, claim)
@@ -168,7 +167,7 @@ def audit(
     run = Run(
         claim,
         folder,
-        limit=limit,
+        limit=audited(limit, getattr(named.get("robustness"), "precision", None)),
         seed=seed,
         progress=progress,
         budget=time_left,

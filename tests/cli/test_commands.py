@@ -8,6 +8,7 @@ import pytest
 
 from scotoma import __version__
 from scotoma.attacks import ATTACKS
+from scotoma.demo import MODEL as SHIPPED
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.probes import PROBES
 from scotoma.transforms import TRANSFORMS
@@ -43,6 +44,15 @@ def test_list(scotoma):
     assert scotoma("list", "attacks").out.count("\n") == 1 + len(list(ATTACKS))
     for name in PROBES:
         assert name in scotoma("list", "probes").out
+
+
+def test_a_precision_without_a_limit_is_forecast_and_audited_on_200(scotoma, tmp_path):
+    given = ("audit", SHIPPED, "--data", "digits", "--threat", "linf:0.1", "--precision", 0.05)
+    given += ("--probes", "robustness", "--attack", "fgsm")
+    assert "for 200 images" in scotoma(*given, "--dry-run").out
+    assert scotoma(*given, "--out", tmp_path).code == 0
+    numbers = json.loads((tmp_path / "findings" / "robustness.json").read_text())["numbers"]
+    assert numbers["n"] == 200
 
 
 def test_training_says_what_it_begins_with_and_replaces_no_model(scotoma, tmp_path, digits_model):

@@ -119,7 +119,7 @@ def test_a_claim_holds_where_most_images_agree(found):
 
 def test_without_analysis_by_synthesis_the_claims_about_the_other_models_are_left(found):
     _, _, measured = found
-    fast = {name: measured["CNN"] for name in norms.FastNorms.trainings}
+    fast = dict.fromkeys(norms.FastNorms.trainings, measured["CNN"])
     assert list(fast) == list(MODELS)[:4]
     claims = [check.claim for check in norms.compare(fast)]
     assert len(claims) == 3

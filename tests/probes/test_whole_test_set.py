@@ -86,9 +86,14 @@ def test_more_images_are_attacked_until_the_precision_is_reached(
     assert "precision=0.03" in again.provenance["command"]
 
 
-def test_a_precision_without_a_limit_audits_200(model, digits, tmp_path):
-    options: dict = {"probes": ["robustness"], "attack": "fgsm", "out": tmp_path}
-    report = scotoma.audit(model, digits, THREAT, precision=0.03, **options)
+@pytest.mark.parametrize("option_of", ["audit", "probe"])
+def test_a_precision_without_a_limit_audits_200(model, digits, tmp_path, option_of):
+    options: dict = {"attack": "fgsm", "out": tmp_path}
+    if option_of == "audit":
+        options |= {"probes": "robustness", "precision": 0.03}
+    else:
+        options |= {"probes": Robustness(precision=0.03)}
+    report = scotoma.audit(model, digits, THREAT, **options)
     assert report["robustness"].numbers["n"] == 200
     assert report["robustness"].numbers["test_set_attacked"] > 100
     assert "limit" not in report.provenance["command"], "the same call, word for word"

@@ -81,6 +81,7 @@ def expected(request: Request) -> Forecast:
     from scotoma.auditing import make_claim
     from scotoma.execution.effort import WHOLE
     from scotoma.execution.run import Run
+    from scotoma.execution.sampling import audited
     from scotoma.probes import PROBES
     from scotoma.probes.forecast import forecast
 
@@ -89,7 +90,8 @@ def expected(request: Request) -> Forecast:
         PROBES[name]
     claim = make_claim(*_loaded(request), request.threat)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(claim, Path(folder), limit=request.limit, seed=request.seed)
+        limit = audited(request.limit, request.precision)
+        run = Run(claim, Path(folder), limit=limit, seed=request.seed)
         return forecast(run, probes, WHOLE if request.thorough else None)
 
 

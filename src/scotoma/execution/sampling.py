@@ -28,6 +28,15 @@ def stages(n: int) -> list[int]:
     return [*ends, n]
 
 
+def audited(limit: int | None, precision: float | None) -> int | None:
+    """Return the number of images that all probes audit; None means all.
+
+    >>> audited(None, None), audited(None, 0.02), audited(500, 0.02)
+    (None, 200, 500)
+    """
+    return SAMPLED if limit is None and precision is not None else limit
+
+
 def units(indices: Tensor) -> list[Tensor]:
     """Return the images of each work unit: `FIRST`, the rest up to `UNIT`, then `UNIT` each."""
     if len(indices) <= UNIT:
