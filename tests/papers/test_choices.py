@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -64,3 +67,28 @@ def test_a_kernel_density_is_small_far_from_all():
     density = Choice("features", 2, kernel=True).measure(nearest)
     assert np.all(np.diff(density) > 0)
     assert density[0] == pytest.approx(-np.log(2 * np.exp(-0.5 / np.median(nearest) ** 2)))
+
+
+def test_with_umap_its_plane_is_measured_too(context, monkeypatch):
+    class Plane:
+        """The first two pixels of the middle, in place of what UMAP fits."""
+
+        def __init__(self, random_state: int, n_jobs: int):
+            assert n_jobs == 1, "more threads make UMAP's plane one of chance"
+
+        def fit_transform(self, pixels: np.ndarray) -> np.ndarray:
+            return pixels[:, 34:36]
+
+        transform = fit_transform
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=Plane))
+    monkeypatch.setattr(choices, "find_spec", lambda name: name == "umap" or None)
+    with context(limit=20) as here:
+        rows, finding = DigitsChoices().measure(here)
+    (row,) = [
+        row
+        for row in rows
+        if row["measure"] == "rank correlation" and row["distance"] == f"{choices.PLANE}, k = 5"
+    ]
+    assert row["n"] == 20
+    assert not any("umap" in note for note in finding.notes)

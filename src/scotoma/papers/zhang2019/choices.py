@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import numpy as np
 import polars as pl
@@ -22,6 +23,7 @@ from scotoma.papers.item import Context, Item, cells, lines, ours
 from scotoma.papers.zhang2019 import attacked, how
 from scotoma.probes.distance.trend import Trend
 from scotoma.results.finding import Finding, Row
+from scotoma.utils.optional import require
 from scotoma.utils.stats import spearman
 
 TRAINING = 10_000
@@ -38,13 +40,16 @@ SPACES: tuple[str, ...] = (
     f"{COMPONENTS} principal components of the pixels",
 )
 
+PLANE = "plane of UMAP on the pixels"
+"""A space of its own, where the package umap-learn is installed: the paper names it beside PCA."""
+
 
 @dataclass(frozen=True)
 class Choice:
     """One way to measure the distance to the training data.
 
     Args:
-        space: one of `SPACES`.
+        space: one of `SPACES`, or `PLANE`.
         k: number of nearest training images.
         p: order of the norm.
         kernel: take the negative log density of a Gaussian kernel on these images in place of their
@@ -79,6 +84,11 @@ CHOICES = (
 """The first of a space with k = 5 and p = 2 is the paper's."""
 
 
+def measurable() -> tuple[Choice, ...]:
+    """Return what is measured on this machine."""
+    return (*CHOICES, Choice(PLANE)) if find_spec("umap") else CHOICES
+
+
 class Choices(Item):
     """Rank correlation of distance and smallest perturbation, by how distance is measured."""
 
@@ -106,6 +116,7 @@ class Choices(Item):
             f"Distances are to {TRAINING:,} random training images, in the features of the robust "
             f"model or in pixels. The kernel density is Gaussian, over the {COUNTS[-1]} nearest "
             "training images.",
+            *([] if find_spec("umap") else [MISSING]),
             rule="the interval of the rank correlation lies below 0",
             numbers={"n": min(line["n"] for line in summary)},
             summary=summary,
@@ -116,6 +127,7 @@ class Choices(Item):
 
 Measured = tuple[dict[Choice, Trend], np.ndarray]
 """Trends by choice, and the length of each image's features, (n,)."""
+MISSING = f"Left out: the {PLANE}; pip install umap-learn."
 SHOWN = (Choice(SPACES[0]), Choice(SPACES[1]))
 """Choices that are compared with the paper: its own, and the same with features of unit length."""
 
@@ -124,11 +136,11 @@ def trends(context: Context, model: str) -> Measured:
     """Attack a model, and return how robustness changes with each distance."""
     run = context.run(model)
     few, records = attacked(context, run, model)
-    config = {"training": str(TRAINING), "choices": [*map(str, CHOICES)], "seed": run.seed}
+    config = {"training": str(TRAINING), "choices": [*map(str, measurable())], "seed": run.seed}
     distances = few.table("choices of distance", config, lambda: _distances(few))
     table = rec.correct(records).join(distances, on="index", maintain_order="left")
     trend = trend_of(table, run)
-    each = {choice: trend(table[str(choice)].to_numpy()) for choice in CHOICES}
+    each = {choice: trend(table[str(choice)].to_numpy()) for choice in measurable()}
     return each, table["length"].to_numpy()
 
 
@@ -163,17 +175,26 @@ def spaces(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return dict(zip(SPACES, (features, unit, pixels, main), strict=True))
 
 
+def plane(pixels: tuple[np.ndarray, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return training images and others in a plane that UMAP fits to the former, float32 (n, 2)."""
+    reduce = require("umap", f"the {PLANE}", "umap-learn").UMAP(random_state=seed, n_jobs=1)
+    trained = reduce.fit_transform(pixels[0])
+    return trained.astype(np.float32), reduce.transform(pixels[1]).astype(np.float32)
+
+
 def _distances(run: Run) -> pl.DataFrame:
     places = spaces(run)
+    if find_spec("umap"):
+        places[PLANE] = plane(places["pixels"], run.seed)
     nearest: dict[tuple[str, float], np.ndarray] = {}
-    for space, p in dict.fromkeys((choice.space, choice.p) for choice in CHOICES):
+    for space, p in dict.fromkeys((choice.space, choice.p) for choice in measurable()):
         trained, tested = places[space]
         nearest[space, p] = nearest_distances(trained, tested, max(COUNTS), p)
     return pl.DataFrame(
         {
             "index": run.indices.numpy(),
             "length": np.linalg.norm(places[SPACES[0]][1], axis=1),
-            **{str(c): c.measure(nearest[c.space, c.p]) for c in CHOICES},
+            **{str(c): c.measure(nearest[c.space, c.p]) for c in measurable()},
         }
     )
 
