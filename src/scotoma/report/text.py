@@ -64,9 +64,16 @@ def aligned(
     """Return numbers with the decimals of the longest one, at most `most`.
 
     If one needs a power of ten, all stay as they are, or are `rounded` to the largest one's need.
+
+    >>> aligned([0.5, 0.25]), aligned([2000, 150]), aligned([2000, 10_000])
+    (['0.50', '0.25'], ['2000', '150'], ['2,000', '10,000'])
     """
     texts = list(map(scalar, values))
-    if all(isinstance(value, int | None) for value in values) or any("∞" in text for text in texts):
+    if any("∞" in text for text in texts):
+        return texts
+    if all(isinstance(value, int | None) for value in values):
+        if any("," in text for text in texts):  # then 2,000 above 10,000, not 2000
+            return [NONE if v is None else f"{v:,}".replace("-", "−") for v in values]
         return texts
     largest = max(abs(value) for value in values if value is not None)
     if any("×" in text for text in texts) and not (rounded and 10**-most <= largest < 1e6):
