@@ -18,6 +18,7 @@ from scotoma.probes.blindspots.definition import LIMITS
 from scotoma.probes.blindspots.map_result import COMPOSED, PLANE, Family, SearchResult
 from scotoma.probes.blindspots.search import (
     SPARE,
+    SURVEYED,
     Objective,
     Visit,
     as_table,
@@ -167,6 +168,7 @@ class BlindSpotMap(Probe):
             "families": space.parts,
             "steps": self.steps,
             "most": most,
+            "surveyed": SURVEYED,
             "starts": [each.tolist() for each in starts],
             "threat": str(run.claim.threat),
             "seed": run.seed,
