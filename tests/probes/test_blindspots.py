@@ -251,6 +251,50 @@ def test_images_that_the_oracle_rejects_do_not_count(tmp_path, monkeypatch):
     assert finding.numbers["harmless"] < 6, "where half is rejected, the shift is not valid"
 
 
+def test_an_oracle_that_rejects_many_real_images_judges_changes_all_the_same(tmp_path, monkeypatch):
+    class Oracle:
+        """Rejects images whose mark is almost black or white, whatever their contrast."""
+
+        calibration = "It rejects a sixth of real test images."
+
+        def judge(self, images: Tensor, labels: Tensor) -> Any:
+            black, white, mark = images[:, 0, 0, 0], images[:, 0, 0, 8], images[:, 0, 8, 0]
+            return SimpleNamespace(valid=((mark - black) / (white - black) - 0.5).abs() < 0.42)
+
+    for module in (probe, transformed):
+        monkeypatch.setattr(module, "oracle_for", lambda run: Oracle())
+    data = quadrants(0.01, 400)
+    claim = make_claim(Hole(15.0, centre=(0.7, 0.0)), data, Threat("linf", 0.005))
+    run = Run(claim, tmp_path / "run", limit=40)
+    real = data.test.images(run.indices)
+    assert 0.05 < 1 - Oracle().judge(real, torch.zeros(40)).valid.float().mean() < 0.3
+    finding = BlindSpots().finding(claim, run, QuickSettings())
+    rows = finding.tables["grid"]
+    assert all(row["rejected"] == 0 for row in rows[1:])
+    assert all(row["attacked"] == rows[0]["attacked"] for row in rows[1:])
+    assert (finding.verdict, finding.numbers["worst_alpha"]) == ("broken", 0.7)
+
+
+def test_it_says_so_if_no_image_is_valid_after_any_shift(tmp_path, monkeypatch):
+    class Oracle:
+        """Accepts real images alone."""
+
+        calibration = "It rejects 0% of real test images."
+
+        def judge(self, images: Tensor, labels: Tensor) -> Any:
+            real = data.test.images(torch.arange(400)).flatten(1)
+            return SimpleNamespace(valid=(torch.cdist(images.flatten(1), real) < 1e-6).any(1))
+
+    for module in (probe, transformed):
+        monkeypatch.setattr(module, "oracle_for", lambda run: Oracle())
+    data = quadrants(0.01, 400)
+    claim = make_claim(Hole(0.0), data, Threat("linf", 0.005))
+    run = Run(claim, tmp_path / "run", limit=40)
+    finding = BlindSpots().finding(claim, run, QuickSettings())
+    assert finding.verdict == "undecided"
+    assert "after each, the validity oracle rejects more than 5% of the images" in finding.headline
+
+
 class Redness(nn.Module):
     """Compares two halves of the green channel; red images also use the blue one, no evidence."""
 

@@ -87,7 +87,7 @@ def headline(result: SearchResult) -> str:
     """
     base, lowest = result.base, result.lowest
     if lowest is None or lowest.worst is None or lowest.control is None:
-        return none_harmless("transform of the search", base.accuracy.n)
+        return none_harmless("transform of the search with valid images", base.accuracy.n)
     each, control = lowest.worst, lowest.control
     at = " at alpha·eps" if each.contrast < 1 else ""
     random = (

@@ -24,6 +24,7 @@ from scotoma.probes.blindspots.definition import (
     FALL,
     HARMLESS,
     LIMITS,
+    REJECTED,
     Limits,
     enough,
     falls,
@@ -156,7 +157,7 @@ class BlindSpots(Probe):
             question=self.question,
             verdict=verdict(base, harmless),
             rule=self._limits.rule,
-            headline=_headline(base, worst),
+            headline=_headline(base, others, worst),
             numbers={
                 "worst_alpha": alpha,
                 "worst_beta": beta,
@@ -214,8 +215,17 @@ def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, .
     no = each.rejected
     return (
         f"After {each.name} the validity oracle rejects {no.value:.1%} of {counted(no.n, 'image')} "
-        f"({no.low:.1%}–{no.high:.1%}); attack success is over the others.",
+        f"({no.low:.1%}–{no.high:.1%}) that it did not reject before; attack success is over the "
+        "others.",
         *calibration,
+    )
+
+
+def none_valid(kind: str) -> str:
+    """Return the headline if the oracle rejects the images after all harmless transforms."""
+    return (
+        f"No harmless {kind} counts: after each, the validity oracle rejects more than "
+        f"{REJECTED:.0%} of the images."
     )
 
 
@@ -228,7 +238,7 @@ def none_harmless(kind: str, n: int, limits: Limits = LIMITS) -> str:
     )
 
 
-def _headline(base: TransformedSet, worst: TransformedSet) -> str:
+def _headline(base: TransformedSet, others: list[TransformedSet], worst: TransformedSet) -> str:
     if base.success.n == 0:
         return NOTHING_TO_ATTACK
     if base.success.low > base.limits.broken:
@@ -236,6 +246,8 @@ def _headline(base: TransformedSet, worst: TransformedSet) -> str:
             "The claim is broken on the test set itself, so that a contrast shift cannot void it: "
             f"attacks fool {correct(base.success)} without one."
         )
+    if worst is base and any(each.is_harmless(base) for each in others):
+        return none_valid("contrast shift of the grid")
     if worst is base:
         return none_harmless("contrast shift of the grid", base.accuracy.n, base.limits)
     kind, amount = _change(worst)

@@ -70,8 +70,8 @@ class TransformedSet:
         change: mean absolute change of a pixel.
         predictions: `index`, `label` and `prediction` of the images over which accuracy is taken,
             audited or not; None for those of `records`.
-        judged: `index` and `valid` of the images after the transform; success is over valid ones.
-            None where nothing was judged.
+        judged: `index` and `valid` of the images: whether the transform does not make the validity
+            oracle reject them. Success is over valid ones. None where nothing was judged.
         limits: what a harmless transform may cost, and what makes one a blind spot.
     """
 
@@ -119,7 +119,7 @@ class TransformedSet:
 
     @cached_property
     def rejected(self) -> Rate:
-        """Share of the images that the validity oracle rejects after the transform."""
+        """Share of the images that the validity oracle rejects only after the transform."""
         return rate(~self.judged["valid"].to_numpy() if self.judged is not None else NOTHING)
 
     @property
@@ -266,19 +266,27 @@ def classified(run: Run, made: TransformedSet, most: int | None = None) -> Trans
 
 
 def judged(run: Run, made: TransformedSet) -> TransformedSet:
-    """Return the set with the validity of its images, if there is an oracle for the data."""
-    transform = made.transform
-    if transform is None or (oracle := oracle_for(run)) is None:
+    """Return the set with the validity of its images, if there is an oracle for the data.
+
+    An image that the oracle rejects unchanged stays valid: it cannot say what a change does to it.
+    """
+    if made.transform is None or (oracle := oracle_for(run)) is None:
         return made
 
-    def compute() -> pl.DataFrame:
-        said = []
-        for indices in run.indices.split(run.batch_size):
-            images = transform(run.claim.data.test.images(indices))
-            said.append(oracle.judge(images, run.claim.data.test.labels[indices]).valid)
-        return pl.DataFrame({"index": run.indices.numpy(), "valid": torch.cat(said).numpy()})
+    def accepted(transform: Transform | None) -> pl.DataFrame:
+        def compute() -> pl.DataFrame:
+            said, test = [], run.claim.data.test
+            for indices in run.indices.split(run.batch_size):
+                images = test.images(indices)
+                images = transform(images) if transform else images
+                said.append(oracle.judge(images, test.labels[indices]).valid)
+            return pl.DataFrame({"index": run.indices.numpy(), "valid": torch.cat(said).numpy()})
 
-    return replace(made, judged=run.table("valid", {"transform": describe(transform)}, compute))
+        what = describe(transform) if transform else None
+        return run.table("valid", {"transform": what}, compute)
+
+    before, after = accepted(None)["valid"], accepted(made.transform)
+    return replace(made, judged=after.with_columns(valid=pl.col("valid") | ~before))
 
 
 @dataclass(frozen=True)
