@@ -52,8 +52,8 @@ class Table1(Item):
         for measure in (DIVERGENCE, "success"):
             values = {data: each[measure] for data, each in measured.items()}
             for low, high in pairwise(values):
-                claim, where = f"{measure} is larger on {high} than on {low}", {"where": ""}
-                checks.append(apart(claim, values[low][0], values[high][0], where))
+                claim = f"{measure} is larger on {high} than on {low}"
+                checks.append(apart(claim, values[low][0], values[high][0]))
             some = (f"{d} {scalar(ours.value)} ({paper})" for d, (ours, paper) in values.items())
             said.append(", ".join(some))
         series = {}
