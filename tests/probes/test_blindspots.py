@@ -102,6 +102,11 @@ def test_the_grid_has_the_columns_that_other_tools_read(finding):
 def test_fashion_has_its_own_grid():
     assert contrast_shifts("fashion-mnist") == FASHION_SHIFTS
     assert contrast_shifts("mnist") == contrast_shifts("npz:mine.npz") == MNIST_SHIFTS
+    gentle = contrast_shifts("npz:mine.npz", (3, 32, 32))
+    assert gentle == contrast_shifts("cifar-10", (3, 32, 32))
+    assert len(gentle) == len(MNIST_SHIFTS)
+    assert min(alpha for alpha, _ in gentle) > min(alpha for alpha, _ in MNIST_SHIFTS)
+    assert contrast_shifts("folder:photographs", (3, 224, 224)) == MNIST_SHIFTS
     assert contrast_shift(1.0, 0.0) is None
 
 

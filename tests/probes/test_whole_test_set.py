@@ -171,7 +171,7 @@ def test_bad_options_are_one_line(options, says):
 def test_cells_norms_and_transfer_have_rates_of_the_whole_test_set(
     model, digits, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(blindspots, "contrast_shifts", lambda data: MNIST_SHIFTS[:3])
+    monkeypatch.setattr(blindspots, "contrast_shifts", lambda *data: MNIST_SHIFTS[:3])
     few = {"l2": ("ddn",), "linf": ("fmn-linf",)}
     other = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     probes = [BlindSpots(), Norms(few, bounds=["l2:0.3"]), Transfer(sources=[other])]

@@ -144,7 +144,7 @@ def _seconds(
     own = attacked(*ATTACK)
     seconds = {name: attacked(*passes(name)) for name in probes if name in PASSES}
     if "blindspots" in probes:
-        cells = len(contrast_shifts(data.name)) - 1 + len(tints(data.shape))
+        cells = len(contrast_shifts(data.name, data.shape)) - 1 + len(tints(data.shape))
         known = min(test, SCREENED * n)
         attacks = cells * CELL * own if effort.whole or enough(known) else 0.0
         seconds["blindspots"] = attacks + cells * known * forward

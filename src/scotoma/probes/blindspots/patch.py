@@ -59,7 +59,8 @@ class Searched:
     def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> Searched:
         """Search the model of a run."""
         scout = Scout(run, settings, search.steps)
-        shifts = [contrast_shift(*each) for each in contrast_shifts(run.claim.data.name)]
+        data = run.claim.data
+        shifts = [contrast_shift(*each) for each in contrast_shifts(data.name, data.shape)]
         result = search.search(scout)
         return cls(scout, result, tuple(scout.strong(each) for each in shifts if each is not None))
 

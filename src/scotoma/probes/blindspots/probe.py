@@ -92,7 +92,7 @@ class BlindSpots(Probe):
         return replace(self, unshown=False), [only]
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        sets, shifts = [], contrast_shifts(claim.data.name)
+        sets, shifts = [], contrast_shifts(claim.data.name, claim.data.shape)
         grid = [*(contrast_shift(*shift) for shift in shifts), *tints(claim.data.shape)]
         with run.progress.bar("blind spots", len(grid)) as advance:
             for transform in grid:

@@ -136,7 +136,7 @@ class Distributional(Probe):
             )
         gamma = float(claim.model.card.get("options", {}).get("gamma", GAMMA))
         chosen = shuffled(len(train), run.seed)[: len(run.indices)].sort().values
-        grid = contrast_shifts(claim.data.name)
+        grid = contrast_shifts(claim.data.name, claim.data.shape)
         with run.progress.bar("distributional certificate", 1 + len(grid) + len(PRICES)) as advance:
             trained = transported(run, train, chosen, 1.0, 0.0, gamma)
             advance(1)

@@ -121,7 +121,7 @@ class Certificate(Probe):
             network = read_network(run.model, claim.data.shape)
         except InputError as error:
             return self._inapplicable(f"There is {error}.")
-        sets, grid = [], contrast_shifts(claim.data.name)
+        sets, grid = [], contrast_shifts(claim.data.name, claim.data.shape)
         with run.progress.bar("certificates", len(grid)) as advance:
             for shift in grid:
                 sets.append(_certify(run, settings, network, contrast_shift(*shift)))
