@@ -15,6 +15,7 @@ from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
 from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.probes.base import Conclusion, Probe, Settings
+from scotoma.probes.divergence.probe import Divergence
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
@@ -136,13 +137,14 @@ def test_a_long_audit_says_something_soon(tmp_path, linear, digits):
 
 
 def test_a_first_look_leaves_no_trace_in_an_audit_that_goes_on(tmp_path, linear, digits):
-    options: dict = {"probes": ["robustness", "distance", "divergence"], "limit": 200}
+    probes = ["robustness", "distance", Divergence(points=100)]
+    options: dict = {"probes": probes, "limit": 200}
     seen = scotoma.audit(
         linear, digits, THREAT, out=tmp_path / "seen", progress=Visible(), **options
     )
     unseen = scotoma.audit(linear, digits, THREAT, out=tmp_path / "unseen", **options)
     assert seen.records.equals(unseen.records)
-    for name in options["probes"]:
+    for name in ("robustness", "distance", "divergence"):
         assert seen[name].numbers == unseen[name].numbers
 
 

@@ -283,7 +283,9 @@ def test_the_headline_compares_with_the_control_at_the_same_budget():
     never = replace(blurred, control=attacked(0, 0, wrong=N))
     assert headline(searched(never)).endswith("no image is classified correctly.")
     assert "nan" not in headline(searched(never))
-    assert headline(searched()).startswith("No transform of the search is shown to be harmless")
+    assert headline(searched()).startswith(
+        "No transform of the search with valid images is shown to be"
+    )
 
 
 def test_a_family_that_shows_more_on_the_other_half_is_named():
