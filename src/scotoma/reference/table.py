@@ -37,7 +37,7 @@ _FEW: dict[str, Any] = _SMALL | {
 """Networks that differ in what they train on, with 1,875 steps each; a minute each."""
 FEW = (1, 3, 10, 30, 60)
 """Thousands of MNIST images that networks are trained on to study scarcity."""
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 SEEDED = {0: "", 1: "-seed1", 2: "-seed2"}
 """Ends of the names of the digits' networks by seed."""
 _TRAMER = ("tramer-a", "tramer-b", "tramer-c", "tramer-d")
