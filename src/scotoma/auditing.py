@@ -25,7 +25,7 @@ from scotoma.execution.keeping import note as kept_note
 from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
-from scotoma.execution.sampling import audited
+from scotoma.execution.sampling import sample_size
 from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
@@ -167,7 +167,7 @@ def audit(
     run = Run(
         claim,
         folder,
-        limit=audited(limit, getattr(named.get("robustness"), "precision", None)),
+        limit=sample_size(limit, getattr(named.get("robustness"), "precision", None)),
         seed=seed,
         progress=progress,
         budget=time_left,

@@ -81,7 +81,7 @@ def expected(request: Request) -> Forecast:
     from scotoma.auditing import make_claim
     from scotoma.execution.effort import WHOLE
     from scotoma.execution.run import Run
-    from scotoma.execution.sampling import audited
+    from scotoma.execution.sampling import sample_size
     from scotoma.probes import PROBES
     from scotoma.probes.forecast import forecast
 
@@ -90,7 +90,7 @@ def expected(request: Request) -> Forecast:
         PROBES[name]
     claim = make_claim(*_loaded(request), request.threat)
     with tempfile.TemporaryDirectory() as folder:
-        limit = audited(request.limit, request.precision)
+        limit = sample_size(request.limit, request.precision)
         run = Run(claim, Path(folder), limit=limit, seed=request.seed)
         return forecast(run, probes, WHOLE if request.thorough else None)
 

@@ -28,10 +28,10 @@ def stages(n: int) -> list[int]:
     return [*ends, n]
 
 
-def audited(limit: int | None, precision: float | None) -> int | None:
+def sample_size(limit: int | None, precision: float | None) -> int | None:
     """Return the number of images that all probes audit; None means all.
 
-    >>> audited(None, None), audited(None, 0.02), audited(500, 0.02)
+    >>> sample_size(None, None), sample_size(None, 0.02), sample_size(500, 0.02)
     (None, 200, 500)
     """
     return SAMPLED if limit is None and precision is not None else limit

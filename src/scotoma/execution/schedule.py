@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from scotoma.attacks.strong import SEARCHES
 from scotoma.execution.budget import OutOfTimeError, spoken
 from scotoma.execution.effort import LEAST
 from scotoma.execution.ranks import ranks
@@ -41,8 +42,6 @@ CHEAP_FIRST = (
 EARLY, EVERY = 200, 5
 """Images from which an audit that somebody watches begins with a look at every fifth of the first
 work unit, then takes that unit, so that all probes say something soon."""
-SEARCHES = {"linf": "min-linf", "l2": "min-l2"}
-"""What a first look takes of the attack `strong`, by norm."""
 
 
 class Stage(NamedTuple):
@@ -224,8 +223,8 @@ def _stages(run: Run, probes: Mapping[str, Probe], settings: Settings) -> list[S
 
 def _first_look(run: Run, probes: Mapping[str, Probe], settings: Settings) -> Stage:
     part = run.apart().subset(run.indices[:FIRST:EVERY])
-    if settings.attack == "strong" and settings.plan.clean:
-        settings = replace(settings, attack=SEARCHES[run.claim.threat.norm])
+    if settings.attack == "strong" and settings.plan.clean:  # its search without what follows
+        settings = replace(settings, attack=SEARCHES[run.claim.threat.norm].id)
     looks = {name: probe.first_look() for name, probe in probes.items()}
     return Stage(part, looks, replace(settings, share=LEAST))
 

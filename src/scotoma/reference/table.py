@@ -34,7 +34,7 @@ _FEW: dict[str, Any] = _SMALL | {
     "schedule": Schedule(1, 32, peak=2e-3),
     "options": {"steps": 4},
 }
-"""Networks that differ in what they train on, with 1,875 steps each; a minute each."""
+"""Networks that differ in what they train on, with 1,875 steps each; less than a minute each."""
 FEW = (1, 3, 10, 30, 60)
 """Thousands of MNIST images that networks are trained on to study scarcity."""
 SEEDS = (0, 1, 2)
