@@ -119,7 +119,7 @@ def test_a_claim_holds_where_most_images_agree(found):
 
 def test_without_analysis_by_synthesis_the_claims_about_the_other_models_are_left(found):
     _, _, measured = found
-    networks: dict[str, Any] = dict.fromkeys(norms.NetworkNorms.trainings, measured["CNN"])
+    networks: dict[str, Any] = dict.fromkeys(norms.FastNorms.trainings, measured["CNN"])
     assert set(networks) < set(MODELS)
     claims = [check.claim for check in norms.compare(networks)]
     assert len(claims) == 3

@@ -17,6 +17,8 @@ SMALL = 16
 DRAWS = 4
 """Pairs of noise and time by which an image is classified, the same for all."""
 FREQUENCIES = 16
+GUIDANCE = 2.0
+"""How far a sample goes towards its class in the U-Net, 1 being as far as was learnt."""
 
 
 class Flow(nn.Module):
@@ -30,9 +32,12 @@ class Flow(nn.Module):
         shape: channels, height and width.
         classes: number of classes.
         width: size of the condition, an embedding of time and class.
+        guidance: how far samples go from the velocity of no class to that of theirs. Above 1 the
+            class `classes` stands for no class, which training shows in place of some labels.
 
     Source:
-        Lipman et al. 2023, with straight paths; Li et al. 2023 for the classification.
+        Lipman et al. 2023, with straight paths; Ho and Salimans 2022 for the guidance; Li et al.
+        2023 for the classification.
 
     Example:
         >>> flow((1, 8, 8), classes=10).decode(torch.randn(2, 64), torch.tensor([3, 7])).shape
@@ -42,11 +47,13 @@ class Flow(nn.Module):
     precise = True
     """Everything is computed in float32."""
 
-    def __init__(self, field: nn.Module, shape: Shape, classes: int, width: int):
+    def __init__(
+        self, field: nn.Module, shape: Shape, classes: int, width: int, guidance: float = 1.0
+    ):
         super().__init__()
-        self.field, self.shape, self.classes = field, shape, classes
+        self.field, self.shape, self.classes, self.guidance = field, shape, classes, guidance
         self.time = nn.Linear(2 * FREQUENCIES, width)
-        self.kind = nn.Embedding(classes, width)
+        self.kind = nn.Embedding(classes + (guidance > 1), width)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (n, classes): how much better each class predicts the velocity."""
@@ -70,13 +77,21 @@ class Flow(nn.Module):
         waves = torch.cat([angles.sin(), angles.cos()], 1)
         return self.field(points, self.time(waves) + self.kind(labels))
 
+    def guided(self, points: Tensor, time: Tensor, labels: Tensor) -> Tensor:
+        """Return the velocity (n, c, h, w) of a sample, by `guidance` from none to its class."""
+        if self.guidance <= 1:
+            return self.velocity(points, time, labels)
+        none = torch.full_like(labels, self.classes)
+        both = self.velocity(points.repeat(2, 1, 1, 1), time.repeat(2), torch.cat([none, labels]))
+        return torch.lerp(*both.chunk(2), self.guidance)
+
     def decode(self, noise: Tensor, labels: Tensor) -> Tensor:
         """Return images (n, c, h, w) from noise (n, c * h * w), with gradients by the noise."""
         points = noise.view(len(noise), *self.shape)
         for step in range(STEPS):
             time = noise.new_full((len(noise),), step / STEPS)
-            half = points + self.velocity(points, time, labels) / (2 * STEPS)
-            points = points + self.velocity(half, time + 0.5 / STEPS, labels) / STEPS
+            half = points + self.guided(points, time, labels) / (2 * STEPS)
+            points = points + self.guided(half, time + 0.5 / STEPS, labels) / STEPS
         return ((points + 1) / 2).clamp(0, 1)
 
 
@@ -162,4 +177,4 @@ def flow(shape: Shape, classes: int) -> Flow:
     """
     if max(shape[1:]) <= SMALL:
         return Flow(Dense(shape, 256), shape, classes, 256)
-    return Flow(Levels(shape, 128, 48), shape, classes, 128)
+    return Flow(Levels(shape, 128, 48), shape, classes, 128, GUIDANCE)

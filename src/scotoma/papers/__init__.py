@@ -26,7 +26,7 @@ ITEMS = Table(
         "tramer2018/rand-fgsm": "papers.tramer2018.study:RandFGSMTraining",
         "tramer2018/diagnostics": "papers.tramer2018.diagnostics:Diagnostics",
         "schott2019/table": "papers.schott2019.norms:Norms",
-        "schott2019/networks": "papers.schott2019.norms:NetworkNorms",
+        "schott2019/fast": "papers.schott2019.norms:FastNorms",
         "schott2019/masking": "papers.schott2019.norms:AuthorsNorms",
         "schott2019/bounds": "papers.schott2019.norms:Bounds",
         "schott2019/distal": "papers.schott2019.distal:DistalImages",
