@@ -18,15 +18,23 @@ SHOWN = "import ctypes; get = ctypes.CDLL(None).getenv; get.restype = ctypes.c_c
 
 
 @pytest.mark.parametrize(
-    ("load", "given", "policy"),
-    [(2.0, None, "b'PASSIVE'"), (2.0, "ACTIVE", "b'ACTIVE'"), (0.1, None, "None")],
+    ("load", "running", "given", "policy"),
+    [
+        (2.0, 3, None, "b'PASSIVE'"),
+        (2.0, 3, "ACTIVE", "b'ACTIVE'"),
+        (0.1, 3, None, "None"),
+        (2.0, 1, None, "None"),
+    ],
 )
-def test_on_a_busy_machine_the_policy_is_set_before_torch(load, given, policy):
-    """The user's own policy stays."""
+def test_on_a_busy_machine_the_policy_is_set_before_torch(load, running, given, policy):
+    """The user's own policy stays, and a program that has ended does not count."""
     environment = {key: value for key, value in os.environ.items() if key != POLICY}
+    now = f"cpu 1 2 3\nprocs_running {running}\nprocs_blocked 0\n"
     code = (
-        f"import os, sys; os.getloadavg = lambda: ({load}, 0, 0); import scotoma.cli; {SHOWN}"
-        f"print(get(b'{POLICY}'), 'torch' in sys.modules)"
+        f"import os, sys; from pathlib import Path; os.getloadavg = lambda: ({load}, 0, 0); "
+        f"read = Path.read_text; Path.read_text = lambda path, *more: {now!r} "
+        f"if str(path) == '/proc/stat' else read(path, *more); "
+        f"import scotoma.cli; {SHOWN} print(get(b'{POLICY}'), 'torch' in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -36,6 +44,14 @@ def test_on_a_busy_machine_the_policy_is_set_before_torch(load, given, policy):
         check=True,
     )
     assert done.stdout.split() == [policy, "False"]
+
+
+@pytest.mark.parametrize("text", [None, "nothing of use"])
+def test_where_nothing_is_known_of_other_programs_the_load_decides(monkeypatch, tmp_path, text):
+    if text is not None:
+        (tmp_path / "stat").write_text(text)
+    monkeypatch.setattr(threads, "NOW", tmp_path / "stat")
+    assert threads.others_run()
 
 
 def test_after_torch_it_is_too_late(monkeypatch):
@@ -51,6 +67,7 @@ def busy(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(threads, "usable_cores", lambda: 2)
     monkeypatch.setattr(threads, "LOAD_BEFORE", 1.0)
+    monkeypatch.setattr(threads, "was_busy", lambda: True)
     warn_of_spinning.cache_clear()
     yield
     warn_of_spinning.cache_clear()
@@ -64,10 +81,12 @@ def test_spinning_threads_on_a_busy_machine_are_named_once(busy):
         warn_of_spinning()
 
 
-@pytest.mark.parametrize("quiet", ["load", "one thread", "policy"])
+@pytest.mark.parametrize("quiet", ["load", "others have ended", "one thread", "policy"])
 def test_nothing_is_said_where_it_does_not_matter(busy, monkeypatch, quiet):
     if quiet == "load":
         monkeypatch.setattr(threads, "LOAD_BEFORE", 0.3)
+    elif quiet == "others have ended":
+        monkeypatch.setattr(threads, "was_busy", lambda: False)
     elif quiet == "one thread":
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     else:

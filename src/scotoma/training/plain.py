@@ -95,8 +95,8 @@ class FlowMatching:
     """Training of a velocity field on straight paths from noise to images of their class.
 
     At a random time t the point is (1 - t) noise + t image, on [-1, 1], and the velocity there is
-    image - noise. No image is perturbed. A field that guides its samples learns no class in place of
-    one label in ten.
+    image - noise. No image is perturbed. A field that guides its samples learns from one image in
+    ten without its label.
 
     Args:
         threat: used by the training log only.

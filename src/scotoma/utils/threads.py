@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import time
 import warnings
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,10 @@ LOAD_BEFORE = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 another one later; 0 where it is unknown."""
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Where Linux (cgroup 2) says how much processor time a container has: "200000 100000" is two."""
+NOW = Path("/proc/stat")
+"""Where Linux says how many programs run at this moment."""
+LOOKS, PAUSE = 5, 0.002
+"""How often to look for other programs, and seconds between two looks: each rests at times."""
 
 
 def usable_cores() -> int:
@@ -46,6 +52,31 @@ def keep_to_usable_cores() -> None:
         torch.set_num_threads(usable_cores())
 
 
+def others_run() -> bool:
+    """Return whether another program runs right now; True where that is unknown.
+
+    Its own threads count too, once torch has started some.
+    """
+    for _ in range(LOOKS):
+        try:
+            found = re.search(r"^procs_running (\d+)$", NOW.read_text(), re.MULTILINE)
+        except OSError:
+            found = None
+        if not found or int(found[1]) > 1:
+            return True
+        time.sleep(PAUSE)
+    return False
+
+
+@cache
+def was_busy() -> bool:
+    """Return whether other programs ran when this one began.
+
+    The mean load alone still counts a program that has just ended.
+    """
+    return LOAD_BEFORE > BUSY and others_run()
+
+
 def sleep_while_waiting() -> None:
     """Let OpenMP's threads sleep rather than spin on a busy machine, if torch is not loaded yet.
 
@@ -53,7 +84,7 @@ def sleep_while_waiting() -> None:
     to 20 times as long; on a quiet machine, sleeping ones take twice as long on small networks
     (docs/log.md). The user's own policy stays.
     """
-    if "torch" not in sys.modules and LOAD_BEFORE > BUSY:
+    if was_busy() and "torch" not in sys.modules:
         os.environ.setdefault(POLICY, "PASSIVE")
 
 
@@ -63,7 +94,8 @@ def warn_of_spinning() -> None:
     import torch
 
     threads, cores, load = torch.get_num_threads(), usable_cores(), LOAD_BEFORE
-    if threads > 1 and POLICY not in os.environ and load + threads > cores + BUSY:
+    crowded = was_busy() and load + threads > cores + BUSY
+    if threads > 1 and POLICY not in os.environ and crowded:
         warnings.warn(
             f"this machine is busy (load {load:.1f} on {cores} cores), and the {threads} threads "
             f"of torch spin while they wait, which makes it many times slower; set "
