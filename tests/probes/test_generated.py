@@ -12,7 +12,7 @@ import scotoma as package
 from scotoma.claim import Claim, Threat
 from scotoma.data.memory import from_memory
 from scotoma.execution.run import Run
-from scotoma.models.flow import flow
+from scotoma.models.flow import GUIDANCE, flow
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import synthesis
 from scotoma.probes.generated import probe as probed
@@ -24,6 +24,7 @@ from scotoma.probes.generated.report import verdict
 from scotoma.results.judging import items, run_key
 from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
+from scotoma.training.plain import FlowMatching
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import difference, rate
 from scotoma.validity import Validity
@@ -165,6 +166,36 @@ def test_a_flow_of_larger_images_has_gradients_by_its_noise():
     made.sum().backward()
     assert noise.grad is not None
     assert noise.grad.abs().sum(1).min() > 0
+
+
+def test_samples_of_larger_images_go_beyond_the_velocity_of_their_class():
+    network = flow((3, 20, 18), 4)
+    network.field.last[2].weight.data.normal_()  # type: ignore[index, union-attr]
+    points, time, labels = torch.randn(2, 3, 20, 18), torch.tensor([0.1, 0.6]), torch.tensor([3, 0])
+    none, own = (network.velocity(points, time, each) for each in (labels * 0 + 4, labels))
+    assert not torch.allclose(none, own, atol=1e-3)
+    guided = network.guided(points, time, labels)
+    assert torch.allclose(guided, none + GUIDANCE * (own - none), atol=1e-4)
+    small = flow((1, 8, 8), 4)
+    assert len(small.kind.weight) == 4, "no class stands for none"
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(small.guided(images, time, labels), small.velocity(images, time, labels))
+
+
+def test_a_guided_flow_learns_no_class_in_place_of_some_labels(monkeypatch):
+    network, labels = flow((3, 20, 18), 4), torch.arange(400) % 4
+    seen: list[torch.Tensor] = []
+
+    def velocity(points, time, classes):
+        seen.append(classes)
+        return points * network.field.last[2].bias.sum()  # type: ignore[index, union-attr]
+
+    monkeypatch.setattr(network, "velocity", velocity)
+    recipe, random = FlowMatching(THREAT), torch.Generator().manual_seed(0)
+    recipe(network, torch.rand(400, 3, 20, 18), labels, 0.5, random).backward()
+    unknown = seen[0] == 4
+    assert 20 <= int(unknown.sum()) <= 60
+    assert torch.equal(seen[0][~unknown], labels[~unknown])
 
 
 def test_a_latent_search_finds_the_boundary_of_a_linear_model_and_stays_near():

@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scotoma.models.layers import Shape
 
@@ -83,16 +84,23 @@ class Flow(nn.Module):
             return self.velocity(points, time, labels)
         none = torch.full_like(labels, self.classes)
         both = self.velocity(points.repeat(2, 1, 1, 1), time.repeat(2), torch.cat([none, labels]))
-        return torch.lerp(*both.chunk(2), self.guidance)
+        unknown, own = both.chunk(2)
+        return torch.lerp(unknown, own, self.guidance)
 
     def decode(self, noise: Tensor, labels: Tensor) -> Tensor:
-        """Return images (n, c, h, w) from noise (n, c * h * w), with gradients by the noise."""
+        """Return images (n, c, h, w) from noise (n, c * h * w), with gradients by the noise.
+
+        The backward pass computes each step again, so that it keeps the activations of one alone.
+        """
         points = noise.view(len(noise), *self.shape)
         for step in range(STEPS):
-            time = noise.new_full((len(noise),), step / STEPS)
-            half = points + self.guided(points, time, labels) / (2 * STEPS)
-            points = points + self.guided(half, time + 0.5 / STEPS, labels) / STEPS
+            points = checkpoint(self._stepped, points, labels, step, use_reentrant=False)
         return ((points + 1) / 2).clamp(0, 1)
+
+    def _stepped(self, points: Tensor, labels: Tensor, step: int) -> Tensor:
+        time = points.new_full((len(points),), step / STEPS)
+        half = points + self.guided(points, time, labels) / (2 * STEPS)
+        return points + self.guided(half, time + 0.5 / STEPS, labels) / STEPS
 
 
 class Dense(nn.Module):
