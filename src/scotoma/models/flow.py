@@ -12,8 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from scotoma.models.layers import Shape
 
 STEPS, FEWER = 10, 5
-"""Midpoint steps from noise to image by dense layers and by the U-Net. With 5 a pixel is off by 0.01
-on average from what 20 give."""
+"""Midpoint steps from noise to image by dense layers and by the U-Net. 5 give pixels that differ by
+0.01 on average from those of 20."""
 SMALL = 16
 """Side in pixels up to which a network of dense layers is enough."""
 DRAWS = 4
