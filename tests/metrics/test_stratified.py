@@ -89,6 +89,17 @@ def test_one_stratum_has_the_upper_end_of_wilson(n, hits):
     assert wide.low <= wilson.low + 1e-3
 
 
+def test_misses_that_are_rare_have_the_interval_of_rare_hits():
+    sizes, drawn = np.array([9_000, 1_000]), np.array([90, 110])
+    rare = stratified_rate(sizes, drawn, np.array([0, 55]))
+    usual = stratified_rate(sizes, drawn, np.array([90, 55]))
+    assert usual == pytest.approx((1 - rare.value, 1 - rare.high, 1 - rare.low, 200))
+    none = stratified_rate(sizes, drawn, drawn)
+    wilson = interval(1.0, int(drawn.sum()))
+    assert none.value == none.high == 1
+    assert none.low > wilson.low - 0.02, "strata cost little where all images are hits"
+
+
 def test_strata_like_one_another_are_like_one():
     many = stratified_rate(np.full(8, 10**8), np.full(8, 50), np.zeros(8))
     one = stratified_rate(np.array([8 * 10**8]), np.array([400]), np.array([0]))
@@ -161,10 +172,13 @@ def test_coverage_with_every_score(name, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("rate", "precision"), [(0.005, 0.01), (0.97, 0.02), (0.995, 0.01)])
 @pytest.mark.parametrize("order", [np.sort, lambda each: each], ids=["good", "useless"])
-def test_coverage_of_a_rate_of_half_a_percent(order: Callable[[np.ndarray], np.ndarray]):
+def test_coverage_of_extreme_rates(
+    order: Callable[[np.ndarray], np.ndarray], rate: float, precision: float
+):
     draws = np.random.default_rng(0)
-    fooled = np.arange(IMAGES) < 50
+    fooled = np.arange(IMAGES) < rate * IMAGES
     score = np.arange(IMAGES, dtype=float) if order is np.sort else draws.random(IMAGES)
-    found = [audited(fooled, score, draws, 0.01) for _ in range(2_000)]
-    assert coverage(found, 0.005) > 0.94
+    found = [audited(fooled, score, draws, precision) for _ in range(2_000)]
+    assert coverage(found, rate) > 0.94

@@ -66,8 +66,8 @@ def stratified_rate(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: 
     strata's rates that are likeliest if the tested rate is true, so that a stratum in which no hit
     was drawn counts with the hits that it may hide; with one stratum it is Wilson's. The lower end
     joins the exact lower limits of the strata, since a single hit of a large stratum moves the
-    estimate more often than a normal distribution says. Strata of which all images were drawn are
-    known.
+    estimate more often than a normal distribution says. Of rates above a half the misses, which are
+    rarer, are estimated so. Strata of which all images were drawn are known.
 
     Args:
         sizes: images of each stratum, (k,).
@@ -92,6 +92,9 @@ def stratified_rate(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: 
         return Rate(math.nan, math.nan, math.nan, 0)
     weight = sizes / total
     value = float((weight * hits / drawn).sum())
+    if value > 0.5:
+        misses = stratified_rate(sizes, drawn, drawn - hits, of)
+        return Rate(value, 1 - misses.high, 1 - misses.low, n)
     left = drawn < sizes
     known = float((weight * hits / drawn)[~left].sum())
     if not left.any():
