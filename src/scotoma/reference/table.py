@@ -143,6 +143,7 @@ REFERENCES = {
     "fashion-pgd": Reference("pgd", "fashion-mnist", "madry-mnist", "linf:0.1", Schedule(12)),
     "cifar-natural": Reference("natural", schedule=replace(_SGD, epochs=8), **_CIFAR),
     "cifar-robust": Reference("n-fgsm", schedule=replace(_SGD, epochs=12), **_CIFAR),
+    "cifar-flow": Reference("generator", "cifar-10", "flow", "linf:0.1", Schedule(12, 64, 1e-3)),
     **{
         f"cifar-pgd-{levels}": Reference(
             "n-fgsm", schedule=replace(_SGD, epochs=5), **{**_CIFAR, "threat": f"linf:{levels}/255"}

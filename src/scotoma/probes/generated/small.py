@@ -16,6 +16,8 @@ from scotoma.training.loop import Schedule, train
 from scotoma.utils.cache import cached, kept, once
 from scotoma.utils.random import own_numbers
 
+GENERATIVE = ("abs", "flow")
+"""Architectures that generate images."""
 MOST_IMAGES = 10_000
 STEPS, BATCH = 1260, 64
 """Half a minute on one core for small images. On the embedded digits the oracle then accepts 99.6%
@@ -30,7 +32,7 @@ def default_generator(claim: Claim, run: Run) -> Classifier | None:
     """
     data = claim.data
     for name, wanted in REFERENCES.items():
-        if wanted.arch == "abs" and wanted.data == data.name and (path := find(name)):
+        if wanted.arch in GENERATIVE and wanted.data == data.name and (path := find(name)):
             return load_model(str(path))
     if data.train is None or max(data.shape[1:]) > SMALL or len(data.train) > MOST_IMAGES:
         return None
