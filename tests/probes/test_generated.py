@@ -1,6 +1,7 @@
 """Generated images: samplers and their faults, the latent search, and the probe as a whole."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -155,6 +156,17 @@ def test_few_small_images_get_a_generator_that_is_trained_once(monkeypatch, tmp_
     assert again is not None
     assert first.sha256 == again.sha256
     assert checked(load_generator(first), 3, 0, claim.data)[0].shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("data", ["cifar-10", "mnist"])
+def test_data_with_a_generative_reference_model_needs_no_generator(tmp_path, linear, data):
+    images, labels = torch.rand(30, 1, 8, 8), torch.arange(30) % 10
+    named = replace(from_memory((images, labels)), name=data)
+    claim = Claim(load_model(linear), named, THREAT)
+    found = small.default_generator(claim, Run(claim, tmp_path / "run"))
+    assert found is not None
+    assert found.card["data"] == data
+    assert load_generator(found).decode is not None
 
 
 def test_a_flow_of_larger_images_has_gradients_by_its_noise():
