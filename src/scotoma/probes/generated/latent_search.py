@@ -66,10 +66,7 @@ def latent_search(
     radius = reach * latents[:1].numel() ** 0.5
     oracle = Oracle(model, labels)
     z, mean, square = latents.clone(), torch.zeros_like(latents), torch.zeros_like(latents)
-    with torch.no_grad():
-        images = decode(z, labels)
-    margins, moved = images.new_full((len(z),), torch.inf), images.new_zeros(len(z))
-    best = Searched(images.clone(), margins, moved)
+    best = None
     for step in range(steps + 1):
         rows = oracle.rows
         leaf = z[rows].requires_grad_()
@@ -77,6 +74,9 @@ def latent_search(
             images = decode(leaf, oracle.labels)
         # `margin` is the largest other logit less the label's: it is to rise
         found = oracle.value_and_grad(images.detach(), margin)
+        if best is None:
+            far = images.new_full((len(z),), torch.inf)
+            best = Searched(images.detach().clone(), far, torch.zeros_like(far))
         lower = -found.loss < best.margins[rows]
         kept = rows[lower]
         best.images[kept], best.margins[kept] = images.detach()[lower], -found.loss[lower]
@@ -93,4 +93,5 @@ def latent_search(
         delta *= (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
         z[rows] = latents[rows] + delta.view_as(stepped)
         oracle = oracle.select(~found.fooled)
+    assert best is not None
     return best
