@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scotoma.models.layers import Shape
+from scotoma.utils.device import autocast
 
 STEPS, FEWER = 10, 5
 """Midpoint steps from noise to image by dense layers and by the U-Net. 5 give pixels that differ by
@@ -48,7 +49,7 @@ class Flow(nn.Module):
     """
 
     precise = True
-    """Everything is computed in float32."""
+    """Images are classified and sampled in float32."""
 
     def __init__(
         self,
@@ -100,10 +101,14 @@ class Flow(nn.Module):
         """Return images (n, c, h, w) from noise (n, c * h * w), with gradients by the noise.
 
         The backward pass computes each step again, so that it keeps the activations of one alone.
+        With gradients the U-Net computes in bf16 where the device has it: an image is what comes
+        out, and a search for one needs no exact direction.
         """
         points = noise.view(len(noise), *self.shape)
-        for step in range(self.steps):
-            points = checkpoint(self._stepped, points, labels, step, use_reentrant=False)
+        reduced = noise.requires_grad and isinstance(self.field, Levels)
+        with autocast(noise.device, enabled=reduced):
+            for step in range(self.steps):
+                points = checkpoint(self._stepped, points, labels, step, use_reentrant=False)
         return ((points + 1) / 2).clamp(0, 1)
 
     def _stepped(self, points: Tensor, labels: Tensor, step: int) -> Tensor:
