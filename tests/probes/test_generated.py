@@ -22,6 +22,8 @@ from scotoma.probes.generated.generators import TRIAL, UserSampler, checked, loa
 from scotoma.probes.generated.latent_search import latent_search
 from scotoma.probes.generated.probe import Generated
 from scotoma.probes.generated.report import verdict
+from scotoma.results.class_names import JUDGED
+from scotoma.results.finding import Gallery
 from scotoma.results.judging import items, run_key
 from scotoma.results.report import read_report
 from scotoma.training.loop import Schedule, train
@@ -282,6 +284,9 @@ def test_valid_images_are_attacked_and_are_no_rows_of_the_test_set(audited, digi
     assert set(records["transform"]) == {"none"}
     assert records["index"].n_unique() == 60
     assert finding.images["rejected"].shape[1:] == (1, 1, 8, 8)
+    (shown,) = (each for each in finding.figures if each.name == "rejected")
+    assert isinstance(shown, Gallery)
+    assert all(JUDGED.match(caption) for (caption,) in shown.captions), "classes get their names"
     adversarial = finding.images["fooled"]
     assert np.abs(adversarial[:, 0] - adversarial[:, 1]).max() <= 0.1 + 1e-5
 

@@ -9,8 +9,8 @@ import torch
 
 import scotoma
 from scotoma.data.memory import from_memory
-from scotoma.results.class_names import CLASS
-from scotoma.results.finding import Gallery
+from scotoma.results.class_names import CLASS, with_class_names
+from scotoma.results.finding import Finding, Gallery
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,16 @@ from scotoma.results.finding import Gallery
 )
 def test_a_number_of_a_class_is_known_by_where_it_stands(caption, numbers):
     assert CLASS.findall(caption) == numbers
+
+
+def test_all_numbers_of_a_judged_image_are_classes():
+    shown = Gallery(
+        "rejected", "Images.", "rejected", ["rejected"], [["for 0; judged 1, 1, 0; far from it"]]
+    )
+    finding = Finding("p", "Why?", "holds", "Always.", "So.", figures=(shown,))
+    (named,) = with_class_names(finding, ["cat", "dog"]).figures
+    assert isinstance(named, Gallery)
+    assert named.captions == [["for 0 (cat); judged 1 (dog), 1 (dog), 0 (cat); far from it"]]
 
 
 def test_an_audit_names_classes_that_have_names(linear):

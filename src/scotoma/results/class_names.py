@@ -10,6 +10,8 @@ from scotoma.results.finding import Figure, Finding, Gallery
 
 CLASS = re.compile(r"^\d+(?=$|, test image)|(?<=\bclassified as )\d+\b")
 """The number of a class in a caption: a label that begins it, or an answer."""
+JUDGED = re.compile(r"for \d+; judged \d")
+"""Beginning of a caption all of whose numbers are classes."""
 
 
 def with_class_names(finding: Finding, classes: Sequence[str]) -> Finding:
@@ -27,13 +29,13 @@ def with_class_names(finding: Finding, classes: Sequence[str]) -> Finding:
     """
     named = {str(n): f"{n} ({name})" for n, name in enumerate(classes) if name != str(n)}
 
+    def naming(caption: str) -> str:
+        numbers = r"\d+" if JUDGED.match(caption) else CLASS
+        return re.sub(numbers, lambda number: named.get(number[0], number[0]), caption)
+
     def renamed(shown: Figure) -> Figure:
         if not isinstance(shown, Gallery):
             return shown
-        lines = [
-            [CLASS.sub(lambda number: named.get(number[0], number[0]), each) for each in line]
-            for line in shown.captions
-        ]
-        return replace(shown, captions=lines)
+        return replace(shown, captions=[[naming(each) for each in line] for line in shown.captions])
 
     return replace(finding, figures=tuple(map(renamed, finding.figures)))
