@@ -72,7 +72,8 @@ class Table:
         with torch.no_grad():
             sizes[self.model(adversarial).argmax(1) == labels] = torch.inf
             sizes[self.model(images).argmax(1) != labels] = 0
-        return (sizes / (self.run.claim.threat.eps * change.contrast)).numpy()  # type: ignore[attr-defined]
+        budget = self.run.claim.threat.eps * getattr(change, "contrast", 1.0)
+        return (sizes / budget).numpy()
 
     def add(self, name: str, change: Transform) -> Estimate:
         """Measure a change on the images of the table, and return its cost."""
@@ -92,7 +93,9 @@ def reduced(found: Composition, most: float, made: Table, chosen_on: Tensor) -> 
     """Return the worst composition from a found one that costs no more accuracy than `most`."""
     space = Space(tuple(TRANSFORMS), made.images.shape[1])
     kinds = {TRANSFORMS[name]: name for name in space.parts}
-    places = [space.place(kinds[type(part)], part.point) for part in found.parts]  # type: ignore[attr-defined]
+    names = [kinds[type(part)] for part in found.parts]
+    points = [part.point for part in found.parts]  # type: ignore[attr-defined]
+    places = list(map(space.place, names, points))
     best: list[tuple[float, Composition]] = []
     for first in range(len(places)):
         for share in SHARES:

@@ -7,8 +7,8 @@
 `robustness` attacks images drawn uniformly, then those that tell most until robust accuracy on the
 whole test set is known within each precision, with the score of all test images counted. A uniform
 sample with an interval as narrow would take what the first images took, and for each further one
-what the images after the first work unit took on average. Naturally trained networks, of which
-nothing stands at the size of their card, are attacked at a smaller one.
+what the images after the first work unit took on average. Networks that were trained naturally, or
+of which nothing stands at the size of their card, are attacked at a smaller one.
 """
 
 import argparse
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 import scotoma
+from false_alarms import SLOW
 from harness import ZOO, Claim, command, in_zoo
 from page import table
 from scotoma.claim import Threat
@@ -32,8 +33,9 @@ from scotoma.probes.robustness.probe import Robustness
 from scotoma.utils.stats import Rate, interval
 
 SMALLER = {"mnist": "linf:0.05", "fashion-mnist": "linf:0.01", "cifar-10": "linf:0.5/255"}
-"""Sizes at which a naturally trained network loses some of its images and not all."""
-SLOW = ("abs", "binary-abs")
+"""Sizes at which a network that is not robust loses some of its images and not all."""
+FALLEN = 0.05
+"""Robust accuracy on a card below which a network is not robust."""
 GOAL = 1 / 3
 
 
@@ -72,22 +74,22 @@ class Audit:
 
 
 def stored(data: str) -> Iterator[str]:
-    """Yield the names of the networks of `zoo/` on these data sets, slow ones omitted."""
+    """Yield the names of the networks of `zoo/` on these data sets, slow models omitted."""
     for path in sorted(ZOO.glob("*.safetensors")):
         card = load_model(str(path)).card or {}
-        if card["data"] in data.split(",") and card["arch"] not in SLOW:
+        if card["data"] in data.split(",") and card["arch"] not in (*SLOW, "flow"):
             yield path.stem
 
 
 def subject(spec: str) -> Subject:
-    """Return a name of `zoo/` at the threat of its card, or MODEL@DATA@THREAT."""
+    """Return a name of `zoo/` at the threat of its card or a smaller one, or MODEL@DATA@THREAT."""
     model, *rest = spec.split("@")
     if rest:
         data, threat = rest
         return Subject(model.rpartition(":")[2], model, data, Threat.parse(threat))
     card = load_model(in_zoo(model)).card or {}
-    natural = card["recipe"] == "natural"
-    threat = Threat.parse(SMALLER[card["data"]] if natural else card["threat"])
+    weak = card["recipe"] == "natural" or card["robust_accuracy"] < FALLEN
+    threat = Threat.parse(SMALLER[card["data"]] if weak else card["threat"])
     return Subject(model, in_zoo(model), card["data"], threat)
 
 

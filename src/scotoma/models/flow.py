@@ -13,8 +13,8 @@ from scotoma.models.layers import Shape
 from scotoma.utils.device import autocast
 
 STEPS, FEWER = 10, 5
-"""Midpoint steps from noise to image by dense layers and by the U-Net. 5 give pixels that differ by
-0.01 on average from those of 20."""
+"""Midpoint steps from noise to image by dense layers and by the U-Net. 5 give pixels of CIFAR-10
+that differ by 0.016 on average from those of 20."""
 SMALL = 16
 """Side in pixels up to which a network of dense layers is enough."""
 DRAWS = 4
