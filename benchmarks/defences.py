@@ -3,6 +3,7 @@
     python benchmarks/defences.py                                  # all of them: hours
     python benchmarks/defences.py --defences jpeg,ripple --methods bare,ours --limit 20
     python benchmarks/defences.py --network mnist-pgd --sizes 0.3
+    python benchmarks/defences.py --network mnist-pgd --sizes 0.3 --defences none   # honest
     python benchmarks/defences.py --network cifar-robust --data cifar-10 --sizes 8/255
 
 Each defence stands around the same network. A cell is the robust accuracy: the share of all the
@@ -50,6 +51,10 @@ from scotoma.models.loading import load_model
 from scotoma.utils.device import pays_in_bf16
 
 
+NONE = "none"
+"""The name that stands for the network without a defence."""
+
+
 class Connected(nn.Module):
     """A model whose logits always have a gradient by the images, if only zeros."""
 
@@ -86,9 +91,8 @@ class Row:
 
     @property
     def inside(self) -> nn.Module:
-        """The network inside the defence."""
-        assert isinstance(self.raw, Defence)
-        return self.raw.network
+        """The network inside the defence, or the network itself where there is none."""
+        return self.raw.network if isinstance(self.raw, Defence) else self.raw
 
     def right(self, judge: nn.Module, images: Tensor) -> Tensor:
         """Return which images the model classifies correctly, from the same draws every time."""
@@ -186,7 +190,8 @@ def rows(
     network = load_model(spec).checked(data).module
     images, labels = first(data, limit)
     for name in names:
-        defended = load_model(f"defence:{name}:{spec}", data=data)
+        named = spec if name == NONE else f"defence:{name}:{spec}"
+        defended = load_model(named, data=data)
         judge = defended.checked(data).module
         for threat in threats:
             yield Row(name, threat, network, defended.module, judge, images, labels)
@@ -202,7 +207,7 @@ def main(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, default=100, help="images (default: 100)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    names = known(given.defences.split(","), list(DEFENCES), "--defences: no")
+    names = known(given.defences.split(","), [NONE, *DEFENCES], "--defences: no")
     methods = known(given.methods.split(","), METHODS, "--methods: no")
     threats = [Threat.parse(f"linf:{eps}") for eps in given.sizes.split(",")]
     data = load_data(given.data, given.data_root)
