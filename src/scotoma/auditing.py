@@ -38,7 +38,6 @@ from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.probes.robustness.probe import Robustness
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
-from scotoma.results.class_names import with_class_names
 from scotoma.results.judging import judged_before
 from scotoma.results.provenance import machine, merged, repeat
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report, save_finding
@@ -197,8 +196,7 @@ def audit(
         scaled = {name: said for name, (_, said) in fitting.items()}
         doubt = doubt_of(settings, claim, "masking" in prepared)
         drawn = with_scaling_noted(outcome.findings(ledger), effort, scaled, claim, settings)
-        captioned = [with_class_names(each, claim.data.classes) for each in drawn]
-        findings = withheld(captioned, settings.attack, doubt)
+        findings = withheld(drawn, settings.attack, doubt)
         if keep == "none":
             findings = without_pictures(findings)
         for finding in findings:

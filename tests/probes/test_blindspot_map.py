@@ -2,6 +2,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -267,7 +268,8 @@ class Rows:
 def described(result: SearchResult, monkeypatch) -> Finding:
     picture = np.zeros((1, 3, 1, 4, 4), np.float32)
     monkeypatch.setattr(TransformedSet, "images", lambda self, run, rows: picture)
-    return describe(result, "?", None, "made up", 5, Rows(result))  # type: ignore[arg-type]
+    run = SimpleNamespace(claim=SimpleNamespace(data=SimpleNamespace(classes=("0",))))
+    return describe(result, "?", run, "made up", 5, Rows(result))  # type: ignore[arg-type]
 
 
 def test_the_headline_compares_with_the_control_at_the_same_budget():

@@ -22,7 +22,6 @@ from scotoma.probes.generated.generators import TRIAL, UserSampler, checked, loa
 from scotoma.probes.generated.latent_search import latent_search
 from scotoma.probes.generated.probe import Generated
 from scotoma.probes.generated.report import verdict
-from scotoma.results.class_names import JUDGED
 from scotoma.results.finding import Gallery
 from scotoma.results.judging import items, run_key
 from scotoma.results.report import read_report
@@ -257,7 +256,7 @@ def audited(digits, linear_grey, monkeypatch, tmp_path):
         monkeypatch.setattr(probed, "oracle_for", lambda run: oracle or Trusting())
         return package.audit(
             linear_grey,
-            digits,
+            replace(digits, classes=tuple("abcdefghij")),
             "linf:0.1",
             probes=["robustness", Generated(**options)],
             attack="pgd",
@@ -286,7 +285,7 @@ def test_valid_images_are_attacked_and_are_no_rows_of_the_test_set(audited, digi
     assert finding.images["rejected"].shape[1:] == (1, 1, 8, 8)
     (shown,) = (each for each in finding.figures if each.name == "rejected")
     assert isinstance(shown, Gallery)
-    assert all(JUDGED.match(caption) for (caption,) in shown.captions), "classes get their names"
+    assert all(re.match(r"for 3 \(d\); judged \d \([a-j]\)", line) for (line,) in shown.captions)
     adversarial = finding.images["fooled"]
     assert np.abs(adversarial[:, 0] - adversarial[:, 1]).max() <= 0.1 + 1e-5
 
@@ -297,8 +296,8 @@ def test_an_adversarial_image_of_the_report_fools_the_model(audited, digits, lin
     said = linear_grey(shown.flatten(0, 1)).argmax(1).view(-1, 2)
     captions = next(each for each in finding.figures if each.name == "fooled").captions
     for (before, after), (label, then) in zip(said.tolist(), captions, strict=True):
-        assert str(before) == label
-        assert f"classified as {after}," in then
+        assert label == f"{before} ({'abcdefghij'[before]})"
+        assert f"classified as {after} ({'abcdefghij'[after]})," in then
 
 
 @pytest.mark.usefixtures("undrawn")

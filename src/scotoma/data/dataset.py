@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -219,6 +220,16 @@ class Dataset:
         if occur == len(self.classes) or not all(name.isdecimal() for name in self.classes):
             return f"{len(self.classes)} class{'es' * (len(self.classes) > 1)}"
         return f"labels up to {len(self.classes) - 1}"
+
+
+def class_name(classes: Sequence[str], label: int) -> str:
+    """Return a class as captions show it: its number, and its name if it has one.
+
+    >>> class_name(["cat", "dog"], 1), class_name(["0", "1"], 1)
+    ('1 (dog)', '1')
+    """
+    name = classes[label]
+    return f"{label}" if name == str(label) else f"{label} ({name})"
 
 
 def from_splits(

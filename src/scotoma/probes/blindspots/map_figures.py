@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -90,7 +91,9 @@ def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
     return robust, replace(robust, name=key, caption=caption, value=key, value_label=key)
 
 
-def worst_images(broken: list[tuple[TransformedSet, pl.DataFrame]]) -> Figure:
+def worst_images(
+    broken: list[tuple[TransformedSet, pl.DataFrame]], classes: Sequence[str]
+) -> Figure:
     """Describe one image for each family."""
     made = [
         gallery(
@@ -100,6 +103,7 @@ def worst_images(broken: list[tuple[TransformedSet, pl.DataFrame]]) -> Figure:
             rows.head(1),
             each.name,
             each.threat.norm,
+            classes,
         )
         for each, rows in broken
     ]

@@ -33,6 +33,7 @@ def describe(
     result = searched.told_by(ledger)
     broken = [(each, rows) for each in result.verified if len(rows := each.broken_records())]
     first = [rows.head(1) for _, rows in broken]
+    shown = [worst_images(broken, run.claim.data.classes)] if broken else []
     images = [each.images(run, rows) for (each, _), rows in zip(broken, first, strict=True)]
     return Finding(
         probe="map",
@@ -42,7 +43,10 @@ def describe(
         headline=headline(result),
         numbers=_numbers(result),
         tables=_tables(searched, ledger),
-        figures=(*figures(result), *([worst_images(broken)] if broken else [])),
+        figures=(
+            *figures(result),
+            *shown,
+        ),
         notes=(
             f"Cheap attack: one minimum-norm search of {steps} steps for every cell and strength. "
             "Audit attack, on the test set itself, the worst harmless transform of each family and "

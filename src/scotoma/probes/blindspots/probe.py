@@ -151,6 +151,7 @@ class BlindSpots(Probe):
             rows,
             "still correct",
             claim.threat.norm,
+            claim.data.classes,
         )
         return Finding(
             probe="blindspots",

@@ -12,6 +12,7 @@ import torch
 
 from scotoma.attacks.strong import SEARCHES
 from scotoma.claim import Threat
+from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, describe, name
 from scotoma.probes.base import Settings, columns, sized
@@ -225,12 +226,20 @@ def one_a_class(records: pl.DataFrame, n: int = SHOWN) -> pl.DataFrame:
     return ordered.sort("nth", "label", "index").head(n)
 
 
-def gallery(name: str, caption: str, records: pl.DataFrame, middle: str, norm: str) -> Gallery:
+def gallery(
+    name: str,
+    caption: str,
+    records: pl.DataFrame,
+    middle: str,
+    norm: str,
+    classes: Sequence[str],
+) -> Gallery:
     """Describe original, transformed and adversarial images, a row for each record."""
     captions = []
     for row in records.iter_rows(named=True):
-        end = f"classified as {row[f'{norm}_prediction']}, {sized(row, norm)}"
-        captions.append([f"{row['label']}", middle, end])
+        prediction = class_name(classes, row[f"{norm}_prediction"])
+        end = f"classified as {prediction}, {sized(row, norm)}"
+        captions.append([class_name(classes, row["label"]), middle, end])
     columns = ["original", "transformed", "adversarial"]
     return Gallery(name, caption, name, columns, captions, adversarial=True)
 

@@ -167,6 +167,7 @@ class Certificate(Probe):
             rows,
             "still correct",
             "linf",
+            run.claim.data.classes,
         )
         return Finding(
             probe="certificate",

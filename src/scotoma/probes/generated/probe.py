@@ -113,7 +113,14 @@ class Generated(Probe):
         made, latents = self._made(run, loaded, oracle)
         valid = made.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
-            return partial(report.rejected, self, loaded.name, made, oracle.calibration)
+            return partial(
+                report.rejected,
+                self,
+                loaded.name,
+                made,
+                oracle.calibration,
+                claim.data.classes,
+            )
         run.attack(settings.make_attack(claim.threat), what="the test set")
         attack = settings.make_attack(claim.threat, until=claim.threat.eps)
         made = _attacked(made, run, attack, made.validity.valid.nonzero().squeeze(1))

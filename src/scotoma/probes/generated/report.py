@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import polars as pl
 import torch
 
 from scotoma.claim import Threat
+from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
 from scotoma.probes.blindspots.transformed import one_a_class
@@ -67,10 +70,15 @@ def verdict(success: Rate, base: Rate, gap: Estimate, broken: float = BROKEN) ->
 
 
 def rejected(
-    probe: Generated, generator: str, made: Made, calibration: Calibration, ledger: Ledger
+    probe: Generated,
+    generator: str,
+    made: Made,
+    calibration: Calibration,
+    classes: Sequence[str],
+    ledger: Ledger,
 ) -> Finding:
     """Return the finding for a generator whose images are mostly not valid."""
-    galleries = _rejects(made)
+    galleries = _rejects(made, classes)
     return Finding(
         probe=PROBE,
         question=probe.question,
@@ -124,7 +132,7 @@ def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) 
     base = rate(rec.successes(tests, threat.eps, threat.norm))
     gap = measured.gap(base)
     groups = [(TEST, tests), (MADE, made.rows)]
-    galleries = [*_broken(measured), *_searches(measured), *_rejects(made)]
+    galleries = [*_broken(measured), *_searches(measured), *_rejects(made, measured.classes)]
     shown_rows, shown_images = _for_people(measured)
     return Finding(
         probe=PROBE,
@@ -325,10 +333,11 @@ def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
         return []
     attacks = rows[f"{threat.norm}_attack"].to_list()
     before, _, after = made.run.examples(attacks, None, rows["index"].to_list())
+    named = partial(class_name, measured.classes)
     captions = [
         [
-            f"{row['label']}",
-            f"classified as {row[f'{threat.norm}_prediction']}, {sized(row, threat.norm)}",
+            named(row["label"]),
+            f"classified as {named(row[f'{threat.norm}_prediction'])}, {sized(row, threat.norm)}",
         ]
         for row in rows.iter_rows(named=True)
     ]
@@ -348,8 +357,9 @@ def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
         return []
     chosen = wrong["index"].to_list()
     before, after = measured.made.images[found.starts[chosen]], found.images[chosen]
+    named = partial(class_name, measured.classes)
     captions = [
-        [f"{label}", f"valid, classified as {prediction}"]
+        [named(label), f"valid, classified as {named(prediction)}"]
         for label, prediction in wrong.select("label", "prediction").iter_rows()
     ]
     caption = (
@@ -360,16 +370,17 @@ def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
     return [(gallery, torch.stack([before, after], 1).numpy())]
 
 
-def _rejects(made: Made) -> list[tuple[Gallery, np.ndarray]]:
+def _rejects(made: Made, classes: Sequence[str]) -> list[tuple[Gallery, np.ndarray]]:
     """Return a gallery of the first generated images that the oracle rejects."""
     said = made.validity
     rows = (~said.valid).nonzero().squeeze(1).tolist()[:SHOWN]
     if not rows:
         return []
+    named = partial(class_name, classes)
     captions = [
         [
-            f"for {int(made.labels[row])}; judged "
-            + ", ".join(map(str, said.predictions[row].tolist()))
+            f"for {named(int(made.labels[row]))}; judged "
+            + ", ".join(map(named, said.predictions[row].tolist()))
             + ("" if said.realism[row] > LEVEL else "; far from the training data")
         ]
         for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scotoma.attribution.noise import TYPES
-from scotoma.data.dataset import Split
+from scotoma.data.dataset import Split, class_name
 from scotoma.probes.base import columns, evenly
 from scotoma.probes.inequality.analysis import Cell, ModelAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
@@ -28,6 +29,7 @@ class Shown:
     """Content of the galleries: test images, their maps by model, and occluded images."""
 
     split: Split
+    classes: Sequence[str]
     maps: list[pl.DataFrame]
     """columns index and map (h w), for the audited model and the reference"""
     cell: Cell
@@ -45,6 +47,10 @@ class Shown:
             covered = [coloured(each.reshape(len(each), -1, height, width)) for each in seen]
             found["covers"] = np.stack([self._originals(self.covers), *covered], axis=1)
         return found
+
+    def label(self, index: int) -> str:
+        """Return the class of a test image, for a caption."""
+        return class_name(self.classes, int(self.split.labels[index]))
 
     def _originals(self, table: pl.DataFrame) -> np.ndarray:
         index = torch.from_numpy(table["index"].to_numpy(writable=True))
@@ -153,7 +159,7 @@ def _maps(readings: list[ModelAnalysis], shown: Shown) -> Gallery:
         columns=["image", *(headings.get(reading.name, reading.name) for reading in readings)],
         captions=[
             [
-                f"{int(shown.split.labels[row])}, test image {row}",
+                f"{shown.label(row)}, test image {row}",
                 *(f"Gini {gini[row]:.2f}" for gini in ginis),
             ]
             for row in shown.maps[0]["index"].to_list()
@@ -171,20 +177,21 @@ def _covers(shown: Shown, covers: pl.DataFrame) -> Gallery:
         images="covers",
         columns=["image", "important places", "random places"],
         captions=[
-            [f"{int(shown.split.labels[row['index']])}, test image {row['index']}"]
-            + [_cover(row, order, pixels) for order in ("importance", "random")]
+            [f"{shown.label(row['index'])}, test image {row['index']}"]
+            + [_cover(row, order, pixels, shown.classes) for order in ("importance", "random")]
             for row in covers.iter_rows(named=True)
         ],
     )
 
 
-def _cover(row: Row, order: str, pixels: int) -> str:
+def _cover(row: Row, order: str, pixels: int, classes: Sequence[str]) -> str:
     if not np.isfinite(row[f"covered {order}"]):
         return "not fooled"
     covered = int(row[f"covered {order}"])
     squares = f"n = {row[f'regions {order}']}, r = {row[f'radius {order}']}"
     share = f"{covered} px ({covered / pixels:.1%})"
-    return f"{squares}, {share}, classified as {row[f'prediction {order}']}"
+    prediction = class_name(classes, row[f"prediction {order}"])
+    return f"{squares}, {share}, classified as {prediction}"
 
 
 def colour_of(cell: Cell) -> str:

@@ -187,4 +187,4 @@ class Inequality(Probe):
             what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
             occlusion = planned.cover(cell.kind, cell.size)
             covers = seen(fooled, what, partial(measures.covers, occlusion))
-        return Shown(run.claim.data.test, maps, cell, covers)
+        return Shown(run.claim.data.test, run.claim.data.classes, maps, cell, covers)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
 from scotoma.claim import Claim, Threat
+from scotoma.data.dataset import class_name
 from scotoma.execution.run import Run
 from scotoma.probes.base import columns, evenly
 from scotoma.probes.norms.analysis import Kind, NormAnalysis
@@ -104,7 +107,9 @@ def images(run: Run, readings: dict[str, NormAnalysis], shown: np.ndarray) -> np
     return grid
 
 
-def gallery(readings: dict[str, NormAnalysis], shown: np.ndarray) -> Gallery:
+def gallery(
+    readings: dict[str, NormAnalysis], shown: np.ndarray, classes: Sequence[str]
+) -> Gallery:
     return Gallery(
         "examples",
         "The nearest adversarial images found in each norm, from an image that is easy to fool to "
@@ -112,21 +117,22 @@ def gallery(readings: dict[str, NormAnalysis], shown: np.ndarray) -> Gallery:
         images="examples",
         columns=["original", *map(norm_name, readings)],
         captions=[
-            [_original(readings, row), *(_example(read, row) for read in readings.values())]
+            [_original(readings, row, classes)]
+            + [_example(read, row, classes) for read in readings.values()]
             for row in shown.tolist()
         ],
         adversarial=True,
     )
 
 
-def _original(readings: dict[str, NormAnalysis], row: int) -> str:
+def _original(readings: dict[str, NormAnalysis], row: int, classes: Sequence[str]) -> str:
     records = next(iter(readings.values())).found
-    return f"{records['label'][row]}, test image {records['index'][row]}"
+    return f"{class_name(classes, records['label'][row])}, test image {records['index'][row]}"
 
 
-def _example(read: NormAnalysis, row: int) -> str:
+def _example(read: NormAnalysis, row: int, classes: Sequence[str]) -> str:
     if not read.broken[row]:
         return "none found"
     prediction, attack = read.example(row)
     size = amount(Threat(read.bound.norm, float(read.nearest[row])))
-    return f"{size}, classified as {prediction}, by {attack}"
+    return f"{size}, classified as {class_name(classes, prediction)}, by {attack}"

@@ -72,6 +72,7 @@ def describe(
         for norm, read in others.items()
     }
     shown = chosen(readings)
+    galleries = [gallery(readings, shown, claim.data.classes)] if len(shown) else []
     return Finding(
         probe="norms",
         question=probe.question,
@@ -87,7 +88,10 @@ def describe(
             ],
             **{f"curve_{norm}": curve(read) for norm, read in readings.items()},
         },
-        figures=(*([gallery(readings, shown)] if len(shown) else []), *curves(claim, readings)),
+        figures=(
+            *galleries,
+            *curves(claim, readings),
+        ),
         notes=_notes(probe, claim, readings, gradients),
         images={"examples": images(run, readings, shown)} if len(shown) else {},
         worst=_highest(others),

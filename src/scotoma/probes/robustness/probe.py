@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.claim import Claim, Threat
+from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.models.black_box import is_black_box
@@ -177,7 +178,7 @@ class Robustness(Probe):
                     marks={"claimed eps": eps},
                 ),
                 *([] if test is None else [strata_figure(test)]),
-                *([self._gallery(chosen, norm)] if len(chosen) else []),
+                *([self._gallery(chosen, norm, claim.data.classes)] if len(chosen) else []),
             ),
             notes=(
                 *([] if test is None else [test.scored.note]),
@@ -307,7 +308,7 @@ class Robustness(Probe):
         return np.stack([original, adversarial, as_picture(adversarial - original)], axis=1)
 
     @staticmethod
-    def _gallery(chosen: pl.DataFrame, norm: str) -> Gallery:
+    def _gallery(chosen: pl.DataFrame, norm: str, classes: Sequence[str]) -> Gallery:
         return Gallery(
             "examples",
             "Test images that are fooled within the claimed eps, from the smallest perturbation to "
@@ -316,8 +317,8 @@ class Robustness(Probe):
             columns=["original", "adversarial", "difference (grey is none; faint ones magnified)"],
             captions=[
                 [
-                    f"{row['label']}",
-                    f"classified as {row[f'{norm}_prediction']}",
+                    class_name(classes, row["label"]),
+                    f"classified as {class_name(classes, row[f'{norm}_prediction'])}",
                     sized(row, norm),
                 ]
                 for row in chosen.iter_rows(named=True)

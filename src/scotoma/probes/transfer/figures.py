@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 import torch
 
+from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.probes.base import as_picture
@@ -81,6 +84,7 @@ def images(run: Run, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarra
 
 
 def _gallery(matrix: Matrix, shown: list[tuple[int, Cell]]) -> Gallery:
+    named = partial(class_name, matrix.claim.data.classes)
     labels = matrix.white_records["label"]
     alone = sum(bool(matrix.only[row]) for row, _ in shown)
     said = f" The white-box attack does not fool the first {alone}." if alone else ""
@@ -92,8 +96,8 @@ def _gallery(matrix: Matrix, shown: list[tuple[int, Cell]]) -> Gallery:
         columns=["original", "example", "difference (grey is none; faint ones magnified)"],
         captions=[
             [
-                f"{labels[row]}",
-                f"classified as {cell.prediction[row]}",
+                named(labels[row]),
+                f"classified as {named(int(cell.prediction[row]))}",
                 f"{cell.attack} on {cell.source}",
             ]
             for row, cell in shown

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import polars as pl
 
-from scotoma.data.dataset import Dataset
+from scotoma.data.dataset import Dataset, class_name
 from scotoma.execution.records import beyond
 from scotoma.results.attack_names import short_name
 from scotoma.results.comparison.audits import Audit, Audits
@@ -127,17 +128,19 @@ def _spread(sides: np.ndarray, places: list[int]) -> list[int]:
 
 def _captions(audits: Audits, sides: np.ndarray, place: int, data: Dataset | None) -> list[str]:
     norm, captions = audits.threat.norm, []
+    named = str if data is None else partial(class_name, data.classes)
     for audit, side in zip(audits, sides[:, place], strict=True):
         row = audit.rows.row(place, named=True)
         if side == MISSED:
-            captions.append(f"misclassified as {row['prediction']}")
+            captions.append(f"misclassified as {named(row['prediction'])}")
         elif np.isfinite(row[norm]):
             size = f"{norm_name(norm)} {row[norm]:.3f}"
-            captions.append(f"{side}; classified as {row[f'{norm}_prediction']} at {size}")
+            prediction = named(row[f"{norm}_prediction"])
+            captions.append(f"{side}; classified as {prediction} at {size}")
         else:
             captions.append(f"{side}; no attack succeeded")
     label = audits.each[0].rows["label"][place]
-    image = f"image {audits.indices[place]}, label {label}"
+    image = f"image {audits.indices[place]}, label {named(label)}"
     if data is not None:
         return [image, *captions]
     return [f"{image}: {captions[0]}", *captions[1:]]

@@ -1,0 +1,27 @@
+"""Captions of every probe name the classes of data whose classes have names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import scotoma
+from scotoma.results.finding import Gallery
+
+NAMES = tuple(f"kind {letter}" for letter in "abcdefghij")
+PROBES = ["robustness", "blindspots", "norms", "inequality", "transfer"]
+CLASS = re.compile(r"^(\d+)(?=,|$| \()|classified as (\d+)")
+"""A label that begins a caption, or a prediction."""
+
+
+def test_every_probe_names_classes_in_captions(linear, digits):
+    data = replace(digits, classes=NAMES)
+    report = scotoma.audit(linear, data, "linf:0.1", probes=PROBES, attack="pgd", limit=20)
+    for probe in PROBES:
+        shown = [each for each in report[probe].figures if isinstance(each, Gallery)]
+        captions = [text for each in shown for line in each.captions for text in line]
+        numbers = [found for text in captions for found in CLASS.finditer(text)]
+        assert numbers, f"{probe}: no caption with a class in {captions}"
+        for found in numbers:
+            name = NAMES[int(found[1] or found[2])]
+            assert found.string[found.end() :].startswith(f" ({name})"), found.string
