@@ -50,7 +50,6 @@ from scotoma.models.defences.base import Defence
 from scotoma.models.loading import load_model
 from scotoma.utils.device import pays_in_bf16
 
-
 NONE = "none"
 """The name that stands for the network without a defence."""
 

@@ -268,7 +268,7 @@ class Rows:
 def described(result: SearchResult, monkeypatch) -> Finding:
     picture = np.zeros((1, 3, 1, 4, 4), np.float32)
     monkeypatch.setattr(TransformedSet, "images", lambda self, run, rows: picture)
-    run = SimpleNamespace(claim=SimpleNamespace(data=SimpleNamespace(classes=("0",))))
+    run = SimpleNamespace(claim=SimpleNamespace(data=SimpleNamespace(classes="0123456789")))
     return describe(result, "?", run, "made up", 5, Rows(result))  # type: ignore[arg-type]
 
 
