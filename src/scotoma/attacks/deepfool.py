@@ -13,6 +13,7 @@ from scotoma.attacks.core.base import MinimumNormAttack, from_zero
 from scotoma.attacks.core.losses import GUARD, fooled, wrong_logits
 from scotoma.attacks.core.nearest import DUAL, HUGE, column, inwards, shortened, size
 from scotoma.attacks.core.oracle import Oracle
+from scotoma.utils.logits import magnitude
 from scotoma.utils.random import Randomness
 
 SHORTEST = 1e-4
@@ -131,4 +132,4 @@ class _State(Active):
     def leads(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the classes' logits minus the label's, (n, k), less the guard of `fooled`."""
         lead = logits.gather(1, self.classes) - logits.gather(1, labels[:, None])
-        return lead - GUARD * logits.detach().abs().amax(1, keepdim=True)
+        return lead - GUARD * magnitude(logits.detach())[:, None]

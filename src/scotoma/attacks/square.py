@@ -15,6 +15,7 @@ from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.core.search import ahead
 from scotoma.attacks.square_l2 import Masses, windows
 from scotoma.utils.device import batch_size
+from scotoma.utils.logits import magnitude
 from scotoma.utils.random import Randomness
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -152,7 +153,7 @@ class _State(Active):
         oracle = self.oracle if rows is None else self.oracle.select(rows)
         logits = oracle.logits(x)
         gain = margin(logits, oracle.labels)
-        return gain > GUARD * logits.abs().amax(1), gain
+        return gain > GUARD * magnitude(logits), gain
 
     def tried(self, chances: Tensor, side: int) -> tuple[Tensor, int]:
         """Try k proposals one after the other; if there are few images, at once with equal results.

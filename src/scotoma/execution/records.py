@@ -11,6 +11,7 @@ from scotoma.attacks.core.losses import GUARD, margin
 from scotoma.claim import TOLERANCE
 from scotoma.models.classifier import DRAWS, TIE, is_randomised, votes
 from scotoma.results.examples import EXAMPLE
+from scotoma.utils.logits import magnitude
 
 
 @torch.no_grad()
@@ -28,7 +29,7 @@ def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
     ):
         logits = model(images).float()
         top = logits.topk(2, dim=1).values
-        tied = (top[:, 0] - top[:, 1]) < 10 * GUARD * logits.abs().amax(1)
+        tied = (top[:, 0] - top[:, 1]) < 10 * GUARD * magnitude(logits)
         for row in tied.nonzero().squeeze(1).tolist():
             logits[row] = model(images[row : row + 1]).float()[0]
     return logits
@@ -70,7 +71,7 @@ def measure(
     correct = clean.argmax(1) == labels
     valid = ((adversarial >= 0) & (adversarial <= 1)).flatten(1).all(1)
     # attacks keep the whole guard; false for NaN
-    wrong = margin(attacked, labels) > GUARD / 2 * attacked.abs().amax(1)
+    wrong = margin(attacked, labels) > GUARD / 2 * magnitude(attacked)
     success = correct & valid & attacked.isfinite().all(1) & wrong
     delta = (adversarial - images).abs()
     moved = delta.amax(1).flatten(1) > TOLERANCE

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from scotoma.data.dataset import Dataset
 from scotoma.models.black_box import Function, kind_of_outputs
 from scotoma.utils.errors import InputError, reason
+from scotoma.utils.logits import magnitude
 from scotoma.utils.random import own_numbers
 
 PROBE_IMAGES = 32
@@ -71,7 +72,7 @@ class Checks:
 
     @property
     def _largest(self) -> float:
-        return float(self.logits.abs().max().clamp(min=1e-6))
+        return float(magnitude(self.logits).max().clamp(min=1e-6))
 
 
 def check(module: nn.Module, name: str, data: Dataset) -> Checks:

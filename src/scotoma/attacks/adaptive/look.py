@@ -16,6 +16,7 @@ from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.claim import Threat
+from scotoma.utils.logits import magnitude
 
 IMAGES = 24
 """Images that are looked at; a share of them is an estimate."""
@@ -168,7 +169,7 @@ def _unfaithful(batch: Batch, gradient: Tensor, logits: Tensor) -> Tensor:
     predicted = (gradient * (after - images)).flatten(1).sum(1)
     with torch.no_grad():
         change = margin(batch.model(after).float(), labels) - margin(logits, labels)
-    noise = SAME * logits.abs().amax(1)
+    noise = SAME * magnitude(logits)
     least, most = FAITHFUL
     return (change < least * predicted - noise) | (change > most * predicted + noise)
 
@@ -185,7 +186,7 @@ def _hidden(batch: Batch, threat: Threat) -> float:
 
 
 def _differ(first: Tensor, second: Tensor) -> Tensor:
-    bound = SAME * first.abs().amax(1, keepdim=True)
+    bound = SAME * magnitude(first)[:, None]
     return ((first - second).abs() > bound).any(1)
 
 

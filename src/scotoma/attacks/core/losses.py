@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from scotoma.utils.logits import magnitude
+
 GUARD = 1e-5
 """Share of the largest logit by which a success must win, more than rounding can undo."""
 
@@ -38,7 +40,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def fooled(logits: Tensor, labels: Tensor) -> Tensor:
     """Return which rows are wrong by more than `GUARD`, bool (n,). Rows not finite are not."""
-    return margin(logits, labels) > GUARD * logits.abs().amax(1)
+    return margin(logits, labels) > GUARD * magnitude(logits)
 
 
 def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scotoma.attacks.core.active import Active
 from scotoma.attacks.core.losses import GUARD, margin, wrong_logits
 from scotoma.attacks.core.oracle import Loss, Oracle
+from scotoma.utils.logits import FAR, magnitude
 
 TINY = torch.finfo(torch.float32).tiny
 HUGE = 1e30
@@ -102,12 +103,12 @@ def shortened(oracle: Oracle, clean: Tensor, far: Tensor, halvings: int) -> Tens
 
 def guarded_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the margin less the guard, (n,), which is positive where `fooled` holds."""
-    return margin(logits, labels) - GUARD * logits.detach().abs().amax(1)
+    return margin(logits, labels) - GUARD * magnitude(logits.detach())
 
 
 def hinge(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the margin while the label wins, else 0, with twice the guard of `fooled`, (n,)."""
-    return (margin(logits, labels) - 2 * GUARD * logits.detach().abs().amax(1)).clamp(max=0)
+    return (margin(logits, labels) - 2 * GUARD * magnitude(logits.detach())).clamp(max=0)
 
 
 def soft_margin(softness: float) -> Loss:
@@ -123,11 +124,13 @@ def soft_margin(softness: float) -> Loss:
         wrong = wrong_logits(logits, labels)
         lead = wrong.detach().amax(1, keepdim=True)
         fixed = logits.detach()
-        heat = (softness * fixed.std(1, keepdim=True, correction=0)).clamp_min(TINY)
+        size = magnitude(fixed)
+        level = fixed.maximum(-FAR * size[:, None])  # without classes that are masked
+        heat = (softness * level.std(1, keepdim=True, correction=0)).clamp_min(TINY)
         soft = lead + heat * (
             ((wrong - lead) / heat).logsumexp(1, keepdim=True) - math.log(logits.shape[1] - 1)
         )
-        return (soft - logits.gather(1, labels[:, None])).squeeze(1) - GUARD * fixed.abs().amax(1)
+        return (soft - logits.gather(1, labels[:, None])).squeeze(1) - GUARD * size
 
     def two(logits: Tensor, labels: Tensor) -> Tensor:
         return loss(logits, labels) if logits.shape[1] > 2 else guarded_margin(logits, labels)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.utils.device import autocast
+from scotoma.utils.logits import magnitude
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) and labels (n,) to a loss (n,), or k losses (n, k) for `Oracle.jacobian`."""
@@ -88,7 +89,7 @@ class Oracle:
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
         """Return which images are fooled, with float32 passes only where `logits` leave doubt."""
-        likely = (margin(logits, self.labels) > -DOUBT * logits.abs().amax(1)).nonzero().squeeze(1)
+        likely = (margin(logits, self.labels) > -DOUBT * magnitude(logits)).nonzero().squeeze(1)
         confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
         if len(likely):
             confirmed[likely] = self.select(likely).fooled(images.index_select(0, likely))

@@ -18,6 +18,7 @@ from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.results.examples import EXAMPLE, unpack
 from scotoma.results.verify.folder import NORMS, ONE, SLACK, Check, Folder
+from scotoma.utils.logits import magnitude
 from scotoma.utils.random import own_numbers
 
 SIZE = 1e-4
@@ -58,7 +59,7 @@ class Evaluation:
             logits = self._logits(images)
             own = logits.gather(1, labels[:, None])[:, 0]
             others = logits.scatter(1, labels[:, None], -math.inf).amax(1)
-            return own - others, TIE * logits.abs().amax(1)
+            return own - others, TIE * magnitude(logits)
         with own_numbers(0):
             right = [self._logits(images).argmax(1) == labels for _ in range(DRAWS)]
         share = torch.stack(right).float().mean(0)

@@ -1,0 +1,72 @@
+"""A class that is masked by a huge negative logit: nothing is lost beside its size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from linear import clearly_classified, linear_model, saturated_images
+from torch import Tensor, nn
+
+from scotoma.attacks import make
+from scotoma.attacks.core.losses import fooled
+from scotoma.attacks.strong import Strong
+from scotoma.execution.records import measure
+from scotoma.models.classifier import Classifier, is_randomised
+
+SHAPE = (1, 4, 4)
+MASK = -1e9
+
+
+class Masked(nn.Module):
+    """A model with one more class, which cannot be predicted."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return torch.cat([logits, torch.full_like(logits[:, :1], MASK)], 1)
+
+
+def test_a_success_beside_a_masked_class_counts():
+    logits = torch.tensor([[1.0, 1.5, MASK], [1.5, 1.0, MASK]])
+    assert fooled(logits, torch.zeros(2, dtype=torch.int64)).tolist() == [True, False]
+
+
+@pytest.mark.parametrize("attack", ["strong", "fmn-linf", "deepfool", "square"])
+def test_an_attack_fools_a_model_with_a_masked_class_as_without(attack: str):
+    model = linear_model(SHAPE, 5)
+    images, labels = clearly_classified(model, saturated_images(12, SHAPE))
+    found = [
+        make(attack, "linf:0.3")(each, images, labels) for each in (model, Masked(model).eval())
+    ]
+    wrong = [model(each).argmax(1) != labels for each in found]
+    assert wrong[0].any()
+    assert torch.equal(*wrong)
+
+
+def test_l2_is_as_small_with_a_masked_class():
+    model = linear_model(SHAPE, 5)
+    images, labels = clearly_classified(model, saturated_images(12, SHAPE))
+    sizes = [
+        (Strong("l2:1", look=False)(each, images, labels) - images).flatten(1).norm(dim=1)
+        for each in (model, Masked(model).eval())
+    ]
+    assert torch.allclose(*sizes, rtol=0.01)
+
+
+def test_records_count_successes_beside_a_masked_class():
+    model, zeros = Masked(nn.Flatten()), torch.zeros(1, dtype=torch.int64)
+    images, found = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([[[[0.4, 0.6]]]])
+    frame = measure(model, zeros, images, zeros, found, (zeros, zeros))
+    assert frame["success"].to_list() == [True]
+
+
+def test_random_answers_are_noticed_beside_a_masked_class(digits):
+    class Noisy(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1)[:, :10] + 0.1 * torch.randn(len(images), 10)
+
+    checked = Classifier.of(Masked(Noisy())).checked(digits)
+    assert is_randomised(checked.module)
