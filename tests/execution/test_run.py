@@ -1,5 +1,6 @@
 import json
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -167,6 +168,44 @@ def test_a_transform_of_a_transform_is_another_work_unit_for_each(tmp_path, digi
     assert len(list((tmp_path / "units").iterdir())) == 3
     assert describe(Control(Dark(0.5)))["of"] == {"type": f"{__name__}.Dark", "exponent": 0.5}
     assert describe(PGD(THREAT))["threat"] == {"norm": "linf", "eps": 0.1}
+
+
+class Darker:
+    """A transform that is no dataclass, so that its settings cannot be read."""
+
+    def __init__(self, by: float):
+        self.by = by
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images * self.by
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        (lambda images: images * 0.5, lambda images: images * 0.1),
+        (partial(torch.mul, other=0.5), partial(torch.mul, other=0.1)),
+        (Darker(0.5), Darker(0.1)),
+    ],
+)
+def test_functions_are_not_taken_for_one_another(tmp_path, digits, linear, transforms):
+    run = make_run(linear, digits, tmp_path, 20)
+    found = [run.attack(PGD(THREAT, steps=1), each) for each in transforms]
+    alone = make_run(linear, digits, tmp_path / "alone", 20)
+    assert found[1]["margin"].equals(alone.attack(PGD(THREAT, steps=1), transforms[1])["margin"])
+    assert not found[0]["margin"].equals(found[1]["margin"])
+    assert len(run.records) == 40, "both are in the ledger"
+
+
+def test_attacks_that_are_functions_have_work_of_their_own(tmp_path, digits, linear):
+    def black(model, images, labels, generator=None):
+        return images * 0
+
+    def white(model, images, labels, generator=None):
+        return images * 0 + 1
+
+    run = make_run(linear, digits, tmp_path, 20)
+    assert not run.attack(black)["linf"].equals(run.attack(white)["linf"])
 
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError, RuntimeError])

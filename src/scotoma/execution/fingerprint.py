@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from types import FunctionType
 from typing import Any
 
 from scotoma.attacks.core.base import UNNAMED
 from scotoma.models.classifier import Classifier
+from scotoma.models.hashing import callable_hash
 
 
 def fingerprint(model: Classifier) -> dict[str, str]:
@@ -20,10 +23,12 @@ def describe(thing: Any) -> dict[str, Any]:
 
     The type is the class's `id` where it has one, so that moving or renaming the class leaves the
     hash of its work as it is. Attacks and transforms among the settings are described in the same
-    way, models by their fingerprint.
+    way, models by their fingerprint. A function, and an object that is no dataclass, has no
+    settings that could be read: the hash of its code and of its values tells it from others.
     """
     kind = type(thing)
-    return {"type": _id(kind) or f"{kind.__module__}.{kind.__qualname__}", **_settings(thing)}
+    said = {"type": _id(kind) or f"{kind.__module__}.{kind.__qualname__}", **_settings(thing)}
+    return said if _is_instance(thing) else {**said, "code": _code(thing)}
 
 
 def attack_id(attack: Any) -> str:
@@ -40,16 +45,33 @@ def attack_id(attack: Any) -> str:
 def name(thing: Any) -> str:
     """Return an attack or transform with its settings: "ScaleShift(alpha=0.9, beta=0.05)".
 
-    Models among the settings appear with their names and the first digits of their hashes.
+    Models among the settings appear with their names and the first digits of their hashes, as do
+    functions and objects whose own name is no name: lambdas, and what is printed with an address.
     """
     if thing is None:
         return "none"
-    return _written(thing) if is_dataclass(thing) else getattr(thing, "__qualname__", str(thing))
+    if is_dataclass(thing):
+        return _written(thing)
+    own = getattr(thing, "__qualname__", None) or str(thing)
+    if "<" not in own:
+        return own
+    return f"{own.partition(' at 0x')[0]} {_code(thing)[:8]}"
 
 
 def _id(kind: type) -> str | None:
     # of the class itself: a subclass that computes something else must not share its work
     return vars(kind).get("id")
+
+
+def _code(thing: Any) -> str:
+    """Return the hash of a callable as it was first seen: one may count its own calls."""
+    try:
+        return _first_seen(thing)
+    except TypeError:  # it cannot be looked up
+        return callable_hash(thing)
+
+
+_first_seen = lru_cache(1000)(callable_hash)
 
 
 def _settings(thing: Any) -> dict[str, Any]:
@@ -73,6 +95,8 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if _is_instance(value):
         return describe(value) if callable(value) else _settings(value)
+    if isinstance(value, FunctionType) and not value.__module__.startswith("scotoma."):
+        return {"function": value.__qualname__, "code": _code(value)}
     return getattr(value, "__qualname__", value)
 
 
