@@ -116,7 +116,9 @@ def together(
 ) -> list[tuple[int | None, str, str]]:
     """Run ranks as torchrun starts them: each one's exit code, standard output and error."""
     with ExitStack() as ended:
-        store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # type: ignore[reportPrivateImportUsage]
+        store = dist.TCPStore(  # type: ignore[reportPrivateImportUsage]
+            "127.0.0.1", 0, is_master=True, wait_for_workers=False
+        )
         meeting = {
             "TORCHELASTIC_USE_AGENT_STORE": "True",
             "MASTER_ADDR": "127.0.0.1",

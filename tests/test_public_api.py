@@ -68,7 +68,8 @@ def test_attacks_can_be_completed():
 def test_an_attack_from_the_namespace_fools_a_linear_model():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]]))  # type: ignore[arg-type]
+        weight = torch.tensor([[1.0, 1, 1, 1], [-1, -1, -1, -1]])
+        model[1].weight.copy_(weight)  # type: ignore[arg-type]
         model[1].bias.copy_(torch.tensor([-2.0, 2.0]))  # type: ignore[arg-type]
     images, labels = torch.full((1, 1, 2, 2), 0.55), torch.tensor([0])
     assert model(images).argmax(1).tolist() == [0]

@@ -43,7 +43,8 @@ def unpacked(root: Path) -> Path:
 
 def packed(root: Path, ending: str) -> Path:
     root.mkdir(parents=True)
-    with tarfile.open(root / f"cifar-10-python.tar.{ending}", f"w:{ending}") as archive:  # type: ignore[call-overload]
+    path = root / f"cifar-10-python.tar.{ending}"
+    with tarfile.open(path, f"w:{ending}") as archive:  # type: ignore[call-overload]
         for name, content in {**contents(), "readme.html": b"<html>"}.items():
             member = tarfile.TarInfo(f"{FOLDER}/{name}")
             member.size = len(content)

@@ -28,6 +28,7 @@ from scotoma.papers.schott2019 import MODELS, distal
 from scotoma.papers.schott2019.distal import CLIMB, DistalImages, Sureness, uniform
 from scotoma.reference import REFERENCES, Reference
 from scotoma.report.figures import draw
+from scotoma.results.finding import Gallery
 from scotoma.training.loop import Schedule
 
 LIMIT = 12
@@ -134,7 +135,8 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
     by = {(each["model"], each["measure"]): each for each in rows}
     assert len(by) == len(rows) == 6 * 8
     assert {each["published"] for each in rows} == {None}
-    shown = finding.images["distal"]
+    shown, gallery = finding.images["distal"], finding.figures[1]
+    assert isinstance(gallery, Gallery)
     assert shown.shape == (10, 6, 1, 8, 8)
     reached = {(line["model"], line["target"]): line for line in finding.tables["distal"]}
     for column, (paper, module) in enumerate(modules.items()):
@@ -171,7 +173,7 @@ def test_rows_and_images_are_what_the_models_say(context, digits, monkeypatch):
                 .min()
             )
             assert line["distance_to_data"] == pytest.approx(float(nearest), rel=1e-4)
-            assert f"at {line['confidence']:.2f}" in finding.figures[1].captions[target][column]  # type: ignore[union-attr]
+            assert f"at {line['confidence']:.2f}" in gallery.captions[target][column]
             if any(isinstance(part, Binarise) for part in module.modules()):
                 assert set(image.unique().tolist()) <= {0.0, 1.0}
         steps = [

@@ -31,7 +31,8 @@ def optimum(
     )
     guard = 2 * GUARD * logits.abs().amax(1, keepdim=True)
     distance = (logits.gather(1, labels[:, None]) - logits + guard) / slope
-    return distance.scatter(1, labels[:, None], torch.inf).clamp_min(0).min(1)  # type: ignore[return-value]
+    others = distance.scatter(1, labels[:, None], torch.inf)
+    return others.clamp_min(0).min(1)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from scotoma.probes.transfer.probe import Transfer, crafting
 from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
 from scotoma.report.publishing import draw
-from scotoma.results.finding import Finding
+from scotoma.results.finding import Finding, Gallery
 from scotoma.training.loop import Schedule
 from scotoma.utils.stats import rate
 
@@ -253,13 +253,14 @@ def test_masked_gradients_are_found_out(tmp_path, digits, linear, others):
 
 def test_the_gallery_begins_with_what_the_white_box_attack_missed(masked, digits):
     gallery, images = masked.figures[-1], masked.images["examples"]
+    assert isinstance(gallery, Gallery)
     assert images.shape == (6, 3, 1, 8, 8)
     assert np.abs(images[:, 1] - images[:, 0]).max() <= THREAT.eps + 1e-6
     assert np.allclose(images[:, 2], 0.5 + (images[:, 1] - images[:, 0]) / 2)
     assert "The white-box attack does not fool the first" in gallery.caption
-    assert len({row[2] for row in gallery.captions}) > 1, "different attacks and sources"  # type: ignore[union-attr]
+    assert len({row[2] for row in gallery.captions}) > 1, "different attacks and sources"
     everything = digits.test.images(torch.arange(len(digits.test))).numpy()
-    for original, caption in zip(images[:, 0], gallery.captions, strict=True):  # type: ignore[union-attr]
+    for original, caption in zip(images[:, 0], gallery.captions, strict=True):
         (index,) = np.flatnonzero((everything == original).all((1, 2, 3)))
         assert caption[0] == str(int(digits.test.labels[index]))
         assert caption[1] != f"classified as {caption[0]}"

@@ -74,7 +74,8 @@ def test_the_weights_are_given_the_derivative_of_the_cosine(batch):
     recipe = igd(nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.Tanh()).double())
     weight = student[0].weight
     recipe.alignment(student, images, labels).sum().backward()
-    direction = torch.randn(weight.shape, dtype=torch.float64, generator=generator())  # type: ignore[arg-type]
+    drawn = {"dtype": torch.float64, "generator": generator()}
+    direction = torch.randn(weight.shape, **drawn)  # type: ignore[arg-type]
     moved = []
     for step in (3e-3, -3e-3):
         with torch.no_grad():

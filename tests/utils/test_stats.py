@@ -158,7 +158,8 @@ def test_a_partial_correlation_removes_what_both_follow():
     assert spearman(x, y, 0).low > 0.8
     linked = partial_spearman(x, y + noise, common, 0)
     assert linked.low > 0.5
-    a, b, c = (float(spearmanr(*of)[0]) for of in ((x, y), (x, common), (y, common)))  # type: ignore[arg-type]
+    pairs = (x, y), (x, common), (y, common)
+    a, b, c = (float(spearmanr(*pair)[0]) for pair in pairs)  # type: ignore[arg-type]
     assert found.value == pytest.approx((a - b * c) / math.sqrt((1 - b**2) * (1 - c**2)))
 
 

@@ -77,7 +77,8 @@ class View:
             taps = layer.weight.flatten(1).T @ self.rows.flatten(5).flatten(0, 3)
             kernel, stride = layer.weight.shape[2:], layer.stride
             size = (height - 1) * stride[0] + kernel[0], (width - 1) * stride[1] + kernel[1]
-            rows = F.fold(taps, size, kernel, stride=stride).unflatten(0, lead)  # type: ignore[arg-type]
+            folded = F.fold(taps, size, kernel, stride=stride)  # type: ignore[arg-type]
+            rows = folded.unflatten(0, lead)
         else:
             maps = self.rows.flatten(0, 3).contiguous(memory_format=torch.channels_last)
             rows = F.conv_transpose2d(maps, layer.weight, stride=layer.stride).unflatten(0, lead)

@@ -45,7 +45,8 @@ class Executor:
 
     def module(self, model: Classifier) -> nn.Module:
         """Return the network of `model`, moved to the device."""
-        return model.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = model.module.to(self.device)
+        return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def place(self, images: Tensor) -> Tensor:
         """Return `images` on the device."""

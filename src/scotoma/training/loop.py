@@ -153,7 +153,8 @@ def train(
     keep_memory()
     warn_of_spinning()
     torch.manual_seed(seed)
-    model = _begin(arch, data, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _begin(arch, data, start).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if fit := getattr(adversary, "fit", None):
         fit(model, data.train)
         model.to(device)  # the images that it stores came from the CPU

@@ -162,12 +162,13 @@ def joined() -> Iterator[Team]:
     device = _device(int(os.environ.get("LOCAL_RANK", "0")))
     outside = dist.is_initialized()
     if not outside:
-        cuda = device.type == "cuda"
+        cuda, place = device.type == "cuda", f"training {next(TEAMS)}"
+        store = dist.PrefixStore(place, group.store)  # type: ignore[attr-defined]
         try:
             dist.init_process_group(
                 "nccl" if cuda else "gloo",
                 timeout=PATIENCE,
-                store=dist.PrefixStore(f"training {next(TEAMS)}", group.store),  # type: ignore[attr-defined]
+                store=store,
                 rank=rank,
                 world_size=world,
                 device_id=device if cuda else None,

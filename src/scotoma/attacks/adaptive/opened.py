@@ -135,7 +135,8 @@ class Opened(StraightThrough):
                 lead = left - right if name in RISING else right - left
                 lead = lead * torch.ones(result.shape, device=result.device)
                 width = self._next(lead)
-                result.openness = torch.sigmoid(1.7 * lead / width) if width else result.float()  # type: ignore[attr-defined]
+                openness = torch.sigmoid(1.7 * lead / width) if width else result.float()
+                result.openness = openness  # type: ignore[attr-defined]
         elif isinstance(first, Tensor) and hasattr(first, "openness"):
             with torch.no_grad():
                 if name in NOT:
@@ -143,7 +144,9 @@ class Opened(StraightThrough):
                 elif name in CASTS:
                     result.openness = first.openness  # type: ignore[attr-defined]
                 elif name in SHAPES:
-                    result.openness = func(first.openness, *args[1:], **kwargs)  # type: ignore[attr-defined]
+                    before: Any = first
+                    openness = func(before.openness, *args[1:], **kwargs)
+                    result.openness = openness  # type: ignore[attr-defined]
 
 
 def _gate(name: str, args: tuple) -> tuple[Tensor, Tensor | None] | None:

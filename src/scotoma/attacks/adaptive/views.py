@@ -151,7 +151,8 @@ class _Model(PerImage):
         logits = self._opened(opened, images, owners)
         if opened.chose:
             # classes that nothing chose are all alike; what they were chosen from tells them apart
-            logits.guide = self._opened(Opened(self.reach, soft=True), images, owners)  # type: ignore[attr-defined]
+            guide = self._opened(Opened(self.reach, soft=True), images, owners)
+            logits.guide = guide  # type: ignore[attr-defined]
         return logits
 
     def _opened(self, opened: Opened, images: Tensor, owners: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ class Opening:
         if outputs not in (None, "logits", "probabilities"):
             raise InputError(f"outputs={outputs}: want logits or probabilities")
         path = None if weights is None else Path(weights).expanduser()
-        return cls(path, trust, data, value_range and _range(value_range), outputs)  # type: ignore[arg-type]
+        pixels = value_range and _range(value_range)
+        return cls(path, trust, data, pixels, outputs)  # type: ignore[arg-type]
 
     def only(self, spec: str, *allowed: str) -> None:
         """Raise `InputError` if the user says something that means nothing for this source."""

@@ -59,7 +59,8 @@ def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": trust}
     with _quiet(), _explained(spec, trust):
         config: Any = AutoConfig.from_pretrained(source, **shared)
-        if type(config) not in AutoModelForImageClassification._model_mapping:  # type: ignore[attr-defined]
+        known: Any = AutoModelForImageClassification
+        if type(config) not in known._model_mapping:
             made = ", ".join(getattr(config, "architectures", None) or [config.model_type])
             raise InputError(f"{spec}: {made} is no image classifier")
         processor = AutoImageProcessor.from_pretrained(source, **shared)

@@ -154,7 +154,8 @@ class BlindSpotMap(Probe):
         starts = [space.place(PLANE, each) for each in STARTS if PLANE in space.parts]
         for each in result.families:
             if each.transform is not None and each.name in space.parts:
-                starts.append(space.place(each.name, each.transform.point))  # type: ignore[attr-defined]
+                point = each.transform.point  # type: ignore[attr-defined]
+                starts.append(space.place(each.name, point))
         most = self.composed * 2 * self.steps * len(run.indices)
 
         def compute() -> pl.DataFrame:

@@ -130,10 +130,11 @@ def _numbers(result: SearchResult) -> dict[str, Any]:
     if lowest is None or lowest.worst is None or lowest.control is None:
         return numbers
     each = lowest.worst
+    parameters = json.dumps(asdict(each.transform), default=asdict)  # type: ignore[call-overload]
     return numbers | {
         "worst_family": lowest.name,
         "worst_transform": name(each.transform),
-        "worst_parameters": json.loads(json.dumps(asdict(each.transform), default=asdict)),  # type: ignore[call-overload]
+        "worst_parameters": json.loads(parameters),
         **_prediction(result.base, each),
         "worst_mean_change": finite(each.change),
         **columns("worst_accuracy", each.accuracy),

@@ -153,8 +153,8 @@ class Robustness(Probe):
                 **({} if test is None else test.numbers()),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
-                "forwards_per_image": finite(own["forwards"].mean() or 0.0),  # type: ignore[arg-type]
-                "backwards_per_image": finite(own["backwards"].mean() or 0.0),  # type: ignore[arg-type]
+                "forwards_per_image": _mean(own["forwards"]),
+                "backwards_per_image": _mean(own["backwards"]),
             },
             tables={
                 "curve": self._curve(distances, claim.threat),
@@ -325,6 +325,10 @@ class Robustness(Probe):
             ],
             adversarial=True,
         )
+
+
+def _mean(passes: pl.Series) -> float | None:
+    return finite(float(passes.to_numpy().mean())) if len(passes) else 0.0
 
 
 def on_all(threat: Threat, test: WholeSet) -> str:
