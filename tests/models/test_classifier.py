@@ -47,6 +47,7 @@ def replaced(logits, value):
         (lambda logits: replaced(logits, torch.nan), "NaN or infinite logits"),
         (lambda logits: replaced(logits, -torch.inf), "NaN or infinite logits"),
         (lambda logits: logits[:, :7], "has 7 outputs, but digits has labels up to 9"),
+        (lambda logits: 1e30 * logits, "with which gradients overflow; divide them by a constant"),
         (
             lambda logits: logits[:, 0],
             r"returns \(32,\) for 32 images; want logits of shape \(32, classes\)",
@@ -224,3 +225,39 @@ def test_one_logit_for_two_classes_is_explained(flat):
     says = r"torch.stack\(\[0" if flat else r"has 1 output, .*one output a class.*torch.cat\(\[0"
     with pytest.raises(InputError, match=says):
         load_model(nn.Sequential(*layers)).checked(data)
+
+
+class Reusing(nn.Module):
+    """Writes its logits into the same memory at every call, as engines of other libraries do."""
+
+    def __init__(self):
+        super().__init__()
+        self.own: dict[int, torch.Tensor] = {}
+
+    def forward(self, images):
+        kept = self.own.setdefault(len(images), torch.empty(len(images), 10))
+        return kept.copy_(images.flatten(1)[:, :10])
+
+
+def test_a_model_that_overwrites_its_logits_is_refused(digits):
+    for model in (Reusing(), Reusing().forward):
+        with pytest.raises(InputError, match=r"returns the same memory .* return logits.clone\(\)"):
+            load_model(model).checked(digits)
+
+
+def test_a_model_that_always_returns_the_same_logits_is_not_refused(digits):
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.arange(320.0).view(32, 10))
+
+        def forward(self, images):
+            return self.logits[: len(images)]
+
+    Classifier.of(Constant()).checked(digits)
+
+
+def test_one_output_is_no_classifier():
+    images, labels = torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.int64)
+    with pytest.raises(InputError, match="has 1 output, but tensors has labels up to 0"):
+        Classifier.of(Then(classes=1)).checked(from_memory((images, labels)))

@@ -23,6 +23,8 @@ SAME_BATCH = 1e-4
 OTHER_BATCH = 1e-3
 """`SAME_BATCH` for batches of different sizes, which use other kernels."""
 
+LARGEST = 1e15
+"""Logit beyond which lengths of gradients, whose squares are summed, overflow float32."""
 UNDERFLOW = 80.0
 """Distance of the largest logit to the others beyond which their softmax is 0 in float32, and with
 it the gradient of cross-entropy."""
@@ -95,7 +97,10 @@ def check(module: nn.Module, name: str, data: Dataset) -> Checks:
     images = data.test.images(torch.arange(min(PROBE_IMAGES, len(data.test)))).to(device(module))
     with own_numbers(0):  # for reproducible numbers in the notes
         logits = answer(module, name, images, data)
-        spread = _difference(answer(module, name, images, data), logits)
+        again = answer(module, name, images, data)
+        spread = _difference(again, logits)
+        if again.data_ptr() == logits.data_ptr():
+            _refuse_reuse(module, name, images, data, logits)
         answer(module, name, images[:3], data)
         alone = torch.cat([answer(module, name, image[None], data) for image in images])
         gradient = _gradient(module, name, images, data)
@@ -142,13 +147,31 @@ def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tenso
         raise InputError(
             f"model {name} returns NaN or infinite logits on {data.name}; check weights and scale"
         )
-    if (outputs := logits.shape[1]) < len(data.classes):
+    if (outputs := logits.shape[1]) < max(2, len(data.classes)):
         hint = f"; {TWO_LOGITS.format('cat([0 * z, z], 1)')}" if outputs == 1 else ""
         raise InputError(
             f"model {name} has {outputs} output{'s' * (outputs != 1)}, but {data.name} has labels "
             f"up to {len(data.classes) - 1}; want one output a class{hint}"
         )
+    if (largest := float(magnitude(logits.float()).max())) > LARGEST:
+        raise InputError(
+            f"model {name} returns logits up to {largest:.3g}, with which gradients overflow; "
+            "divide them by a constant, which changes no prediction"
+        )
     return logits.float()
+
+
+def _refuse_reuse(
+    module: nn.Module, name: str, images: Tensor, data: Dataset, logits: Tensor
+) -> None:
+    """Raise `InputError` if other images change the logits that the model returned before."""
+    before = logits.clone()
+    answer(module, name, 1 - images, data)
+    if not torch.equal(before, logits):
+        raise InputError(
+            f"model {name} returns the same memory from every call, so that later logits replace "
+            "earlier ones; return logits.clone()"
+        )
 
 
 def _wants_other_batch(module: nn.Module, images: Tensor, why: str) -> bool:
