@@ -118,5 +118,5 @@ def test_what_is_no_threat(text: str, told: str):
 
 
 def test_a_threat_prints_as_it_is_written():
-    for text in ("linf:0.3", "linf:8/255", "l2:1.5", "l0:12", "l1:10"):
+    for text in ("linf:0.3", "linf:8/255", "l2:1.5", "l2:36/255", "l0:12", "l1:10"):
         assert str(Threat.parse(text)) == text

@@ -85,9 +85,11 @@ class Threat:
         return cls(norm, eps)
 
     def __str__(self) -> str:
-        halves = self.eps * 510
-        whole = abs(halves - round(halves)) < 1e-9 and 1e-3 < self.eps < 0.1
-        return f"{self.norm}:{round(halves) / 2:g}/255" if whole else f"{self.norm}:{self.eps:g}"
+        halves, short = self.eps * 510, f"{self.eps:g}"
+        exact = math.isclose(float(short), self.eps, rel_tol=1e-9)  # or an audit repeats another
+        if abs(halves - round(halves)) < 1e-9 and (1e-3 < self.eps < 0.1 or not exact):
+            return f"{self.norm}:{round(halves) / 2:g}/255"
+        return f"{self.norm}:{short if exact else f'{self.eps:.12g}'}"
 
     @property
     def size(self) -> str:

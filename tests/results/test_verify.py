@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import scotoma as library
 from centroids import centroids
 from once import once
+from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.defences.randomised import InputNoise
@@ -212,6 +213,56 @@ def test_a_ledger_and_a_rate_that_were_changed_are_found(run, differing):
     ledger = pl.read_parquet(path)
     ledger.with_columns(linf=pl.lit(0.3, pl.Float32)).write_parquet(path)
     assert differing() == {"ledger", "rates and intervals"}
+
+
+def test_images_that_were_left_out_of_the_ledger_are_found(run, differing):
+    """Rates of the images that withstand, with all other files as the audit wrote them."""
+    ledger = pl.read_parquet(run / "ledger.parquet")
+    fooled = ledger.filter(pl.col("linf") <= 0.1)["index"].unique().to_list()
+    kept = ledger.filter(~pl.col("index").is_in(fooled))
+    kept.write_parquet(run / "ledger.parquet")
+    n = kept.filter(transform="none").height
+    assert 0 < n < 15
+
+    def told(content: dict) -> dict:
+        for end, value in {
+            "": 1.0,
+            "_low": 1 / (1 + 1.959963984540054**2 / n),
+            "_high": 1.0,
+        }.items():
+            content["numbers"] |= {
+                f"{name}{end}": value for name in ("clean_accuracy", "robust_accuracy")
+            }
+            content["numbers"][f"attack_success{end}"] = round(1 - value, 6)
+        success = content["numbers"]
+        success["attack_success_low"], success["attack_success_high"] = (
+            success["attack_success_high"],
+            success["attack_success_low"],
+        )
+        content["numbers"]["n"] = n
+        return content
+
+    findings = json.loads((run / "findings.json").read_text())
+    (robustness,) = [each for each in findings["findings"] if each["probe"] == "robustness"]
+    told(robustness)
+    findings["claim"]["n"] = n
+    text = json.dumps(findings["findings"], sort_keys=True)
+    findings["provenance"]["digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    (run / "findings.json").write_text(json.dumps(findings))
+    own = run / "findings" / "robustness.json"
+    own.write_text(json.dumps(told(json.loads(own.read_text()))))
+    assert differing() == {"ledger"}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("threat", ["l2:36/255", "l2:1/3"])
+def test_an_audit_within_a_size_of_many_digits_is_confirmed(digits, tmp_path, threat: str):
+    model, options = centroids(digits), {"probes": ["robustness"], "attack": "fmn-l2", "limit": 10}
+    report = library.audit(model, digits, threat, out=tmp_path, **options)
+    checks = verify(tmp_path, load_model(model), digits)
+    assert [check.name for check in checks if not check.agrees] == []
+    said = report.provenance["command"].partition("threat='")[2].partition("'")[0]
+    assert Threat.parse(said).eps == pytest.approx(Threat.parse(threat).eps, rel=1e-9)
 
 
 def test_a_number_that_was_changed_is_found(run, differing):
