@@ -65,6 +65,13 @@ def test_attacks_can_be_completed():
     assert {"APGD", "APGDT", "MinLinf", "DDN"} <= set(dir(scotoma.attacks))
 
 
+def test_probes_can_be_completed_and_made():
+    assert {"Distance", "Norms", "Robustness"} <= set(dir(scotoma.probes))
+    assert scotoma.probes.Robustness(broken=0.4).broken == 0.4
+    with pytest.raises(AttributeError, match="no probe 'Distances'"):
+        scotoma.probes.Distances  # noqa: B018
+
+
 def test_an_attack_from_the_namespace_fools_a_linear_model():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     with torch.no_grad():

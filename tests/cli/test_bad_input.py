@@ -201,7 +201,7 @@ def test_other_names(audit, scotoma, tmp_path, digits_model):
         "no option 'sources'",
     )
     told(scotoma("list", "attack"), "did you mean 'attacks'?")
-    told(scotoma("adit"), "audit")
+    told(scotoma("adit"), "Did you mean 'audit'?; see `scotoma --help`")
     told(scotoma("audit", digits_model), "--data")
     assert list(tmp_path.iterdir()) == []
 

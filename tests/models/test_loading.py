@@ -80,6 +80,13 @@ def test_code_with_weights(tmp_path, net, images, code, name):
     assert loaded.sha256 == load_model(code, str(tmp_path / name)).sha256 == load_model(net).sha256
 
 
+def test_a_misspelt_source_of_models():
+    with pytest.raises(InputError, match=r"neither a module .* did you mean 'timm'"):
+        load_model("tim:resnet50")
+    with pytest.raises(InputError, match=r"neither a module .* known: .*onnx"):
+        load_model("no_such_module:build")
+
+
 def test_a_module_with_weights(tmp_path, net, images):
     torch.save(net.state_dict(), tmp_path / "w.pt")
     expected = net(images)

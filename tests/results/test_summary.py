@@ -32,6 +32,8 @@ def test_the_worst_number_comes_from_the_worst_verdict():
     assert summarise([nothing]) == (
         "The claim holds in 1 of 1 probe (robustness); none of the images are fooled (robustness)."
     )
+    nothing = finding("map", "holds", (0.0, "of correctly classified images are fooled"))
+    assert "none of the correctly classified images are fooled (map)" in summarise([nothing])
 
 
 def test_without_a_verdict_or_a_number():

@@ -40,7 +40,7 @@ def main() -> None:
         fail(as_flags(str(error), sys.argv[1]))
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "scotoma"
-        fail(f"{error.format_message().rstrip('.?')}; see `{command} --help`")
+        fail(f"{error.format_message().rstrip('.')}; see `{command} --help`")
     except OSError as error:
         fail(f"{error.filename or 'a file'}: {error.strerror or error}{kept(error)}")
     except (KeyboardInterrupt, typer.Abort):

@@ -82,10 +82,16 @@ def gate(
     ],
     rule: Annotated[
         list[str] | None,
-        typer.Option(help="A rule, such as 'robust_accuracy >= 0.45'; may be given several times."),
+        typer.Option(
+            help="A rule in place of those of the claim, such as 'robust_accuracy >= 0.45'; may be "
+            "given several times."
+        ),
     ] = None,
     baseline: Annotated[
-        Path | None, typer.Option(help="Run folder that drop_against_baseline compares with.")
+        Path | None,
+        typer.Option(
+            help="Run folder that drop_against_baseline compares with [default: the claim's]."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder of the claim's audit [default: the claim's].")

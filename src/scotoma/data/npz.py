@@ -30,8 +30,9 @@ def npz(path: Path) -> Dataset:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except DAMAGED as error:
-        what = str(error).partition("\n")[0]
-        raise InputError(f"{path}: not a whole NumPy archive of plain arrays ({what})") from None
+        # NumPy takes a file that is no archive for a pickle, and advises to open it unsafely
+        what = "" if "unsafely" in str(error) else f" ({str(error).partition(chr(10))[0]})"
+        raise InputError(f"{path}: not a whole NumPy archive of plain arrays{what}") from None
     missing = [key for key in ("x_test", "y_test") if key not in arrays]
     if missing or ("x_train" in arrays) != ("y_train" in arrays):
         raise InputError(
@@ -43,8 +44,8 @@ def npz(path: Path) -> Dataset:
 
 
 def _split(arrays: dict[str, np.ndarray], part: str, path: Path) -> ArraySplit:
-    images, labels, source = arrays[f"x_{part}"], arrays[f"y_{part}"], f"{path} (x_{part})"
-    images = channels_first(images)
+    labels, source = arrays[f"y_{part}"], f"{path} (x_{part}, y_{part})"
+    images = channels_first(arrays[f"x_{part}"])
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(
             f"{source}: shape {images.shape}; want (n, h, w), (n, h, w, c) or (n, c, h, w) "

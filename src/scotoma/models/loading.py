@@ -20,6 +20,7 @@ from scotoma.models.sources.code import in_memory
 from scotoma.models.sources.opening import Opening, Range
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import own_numbers
+from scotoma.utils.registry import nearest
 
 DEFENDED = "defence:"
 """Prefix of models behind a defence, whose fitting needs training images."""
@@ -81,10 +82,26 @@ def open_model(spec: ModelLike, opening: Opening) -> Classifier:
     if Path(spec).expanduser().exists() or not colon:
         return SOURCES["file"](str(spec), opening)
     if source in ("file", "code") or source not in SOURCES:
-        return SOURCES["code"](str(spec), opening)
+        return _code(str(spec), opening)
     if not rest:
         raise InputError(f"model {spec!r} names nothing; see `scotoma list sources`")
     return SOURCES[source](rest, opening)
+
+
+def _code(spec: str, opening: Opening) -> Classifier:
+    """Open a model of the user's code; a module that is missing may be a misspelt source."""
+    try:
+        return SOURCES["code"](spec, opening)
+    except InputError as error:
+        module = spec.partition(":")[0]
+        missing = isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name
+        if missing != module:
+            raise
+        prefixes = [source for source in SOURCES if source not in ("file", "code")]
+        raise InputError(
+            f"model {spec!r}: {module!r} is neither a module that can be imported nor a source of "
+            f"models; {nearest(module, prefixes)}"
+        ) from None
 
 
 def save_defended(path: Path, model: Classifier) -> None:

@@ -3,9 +3,13 @@
 >>> import scotoma
 >>> scotoma.probes.PROBES["norms"]().question
 'Does the claim hold only in the norm that the model was trained for?'
+>>> scotoma.probes.Distance(layer="fc2").layer
+'fc2'
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from scotoma.utils.registry import Table
 
@@ -23,3 +27,12 @@ PROBES = Table(
         "masking": "probes.masking.probe:Masking",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    # a probe's class is imported when it is first asked for: `scotoma.probes.Distance`
+    return PROBES.attribute(name)
+
+
+def __dir__() -> list[str]:
+    return sorted(["PROBES", *PROBES.attributes])

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.claim import Threat
-from scotoma.execution.records import is_correct, successes
+from scotoma.execution.records import correct, is_correct, successes
 from scotoma.utils.stats import rate
 from scotoma.utils.text import norm_name
 
@@ -26,6 +26,7 @@ def summarise(records: pl.DataFrame, threat: Threat, sources: bool = False) -> I
         f"median smallest {norm_name(threat.norm)} perturbation: {median:.4g} "
         "(clean errors count as 0, failures as infinite)"
     )
-    forwards, backwards = records["forwards"].mean(), records["backwards"].mean()
+    attacked = correct(records)
+    forwards, backwards = (attacked[each].mean() or 0 for each in ("forwards", "backwards"))
     apart = " on the attacked model; those on the sources are not counted" if sources else ""
-    yield f"passes an image: {forwards:.0f} forward, {backwards:.0f} backward{apart}"
+    yield f"passes an attacked image: {forwards:.0f} forward, {backwards:.0f} backward{apart}"

@@ -37,6 +37,9 @@ def summarise(findings: Sequence[Finding]) -> str:
         ]
         if rates:
             rate, says, probe = max(rates, key=lambda each: each[0])
-            worst = f"the worst number is that {rate:.1%}" if rate else "none"
-            return f"{sentence}; {worst} {says} ({probe})."
+            if not rate:
+                worst = f"none {says.replace('of correctly', 'of the correctly')}"
+            else:
+                worst = f"the worst number is that {rate:.1%} {says}"
+            return f"{sentence}; {worst} ({probe})."
     return f"{sentence}."

@@ -152,7 +152,8 @@ class Distance(Probe):
             figures=tuple(itertools.chain(*by_kind)),
             notes=(*self._notes(first), *(note for each in analyses for note in each.notes())),
             worst=worst_rate(
-                raw.far, "of the fifth of images farthest from the training data are fooled"
+                raw.far,
+                "of the fifth of the images that lies farthest from the training data are fooled",
             ),
         )
 
@@ -184,8 +185,8 @@ class Distance(Probe):
     @staticmethod
     def _headline(raw: Trend, unit: Trend) -> str:
         spread = (
-            f"The attacks succeed on {percent(raw.far)} in the fifth farthest from the training "
-            f"data and on {raw.near.value:.1%} in the nearest"
+            f"The attacks succeed on {percent(raw.far)} in the fifth that lies farthest from the "
+            f"training data and on {raw.near.value:.1%} in the nearest fifth"
         )
         overall, within = raw.overall, raw.given_margin
         if math.isnan(overall.value):

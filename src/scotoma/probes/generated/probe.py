@@ -100,9 +100,9 @@ class Generated(Probe):
         loaded = self._generator(claim, run)
         if loaded is None:
             return self._not_applicable(
-                f"No generator of {claim.data.name}. Train one (`scotoma train abs --data "
-                f"{claim.data.name}`, or recipe generator) or write a sampler, and give it as "
-                "generator=FILE or file.py:FUNCTION."
+                f"There is no generator of {claim.data.name}. Train one (`scotoma train`, recipe "
+                "abs or generator) or write a sampler, and pass it as generator=FILE or "
+                "file.py:FUNCTION."
             )
         oracle = oracle_for(run)
         if oracle is None:

@@ -165,7 +165,7 @@ class Robustness(Probe):
             figures=(
                 Curve(
                     "curve",
-                    f"Share of the {clean.n:,} attacked images that are classified correctly under "
+                    f"Share of the {clean.n:,} audited images that are classified correctly under "
                     f"every perturbation found, against its {norm_name(norm)} size; the band is "
                     "the 95% interval. Attacks give an upper bound: the true share can only be "
                     "lower.",
@@ -339,7 +339,9 @@ def on_all(threat: Threat, test: WholeSet) -> str:
     return (
         f"Accuracy on all {test.clean.n:,} test images is {test.clean.value:.1%} without an attack "
         f"and at most {robust.value:.1%} ({100 * robust.low:.1f}–{100 * robust.high:.1f}%) within "
-        f"{sized_threat(threat)}, from {lost.n:,} attacked: the attacks fool {correct(lost)}."
+        f"{sized_threat(threat)}: the attacks fool "
+        f"{correct(lost).replace('of correctly', 'of all correctly')}, estimated from {lost.n:,} "
+        "attacked."
     )
 
 

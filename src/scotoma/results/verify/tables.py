@@ -133,7 +133,7 @@ def _rates(run: Folder) -> Iterator[Check]:
         ):
             wrong.append(f"{name} is {told[0]}, the ledger gives {share:.6g}")
     share = float((size > bound).mean()) if len(size) else math.nan
-    detail = "; ".join(wrong) or f"robust accuracy {share:.1%} of the {n:,} attacked images"
+    detail = "; ".join(wrong) or f"robust accuracy {share:.1%} of the {n:,} audited images"
     yield Check("rates and intervals", not wrong, detail)
     if "test_set_robust_accuracy" in found["numbers"]:
         yield _whole_set(run, found)
