@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from scotoma.attacks import follows_gradients
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.claim import Claim
 from scotoma.execution.effort import Effort
+from scotoma.execution.records import correct, fallen, undefined
+from scotoma.execution.run import Run
 from scotoma.models.classifier import SATURATED
 from scotoma.probes.base import Probe, Settings
 from scotoma.results.finding import Finding
+from scotoma.results.ledger import Ledger
 from scotoma.results.report import read_report
 from scotoma.utils.errors import InputError
 from scotoma.utils.text import counted
@@ -50,14 +54,38 @@ def at_chance(records: pl.DataFrame) -> list[str]:
     images = records.filter(transform="none").unique("index") if len(records) else records
     if not len(images):
         return []
-    correct = int((images["prediction"] == images["label"]).sum())
-    if images["label"].n_unique() == 1 or correct > max(images["label"].value_counts()["count"]):
+    right = int((images["prediction"] == images["label"]).sum())
+    if images["label"].n_unique() == 1 or right > max(images["label"].value_counts()["count"]):
         return []
     return [
-        f"The model classifies {correct} of {counted(len(images), 'image')} correctly, no more "
+        f"The model classifies {right} of {counted(len(images), 'image')} correctly, no more "
         "than if it always gave the same label: check its weights, the scale of its images and the "
         "order of its classes."
     ]
+
+
+FEW = 0.01
+"""Share of the correct images whose undefined logits leave the verdicts as they are."""
+
+
+def undefined_near(run: Run, ledger: Ledger) -> tuple[str, list[str]]:
+    """Return a doubt and notes if the model has no finite logits near images that withstand.
+
+    NaN is larger than nothing, so that no attack succeeds there, whatever the model would do with
+    such an image.
+    """
+    threat, rows = run.claim.threat, correct(ledger.rows())
+    withstand = rows["index"].to_numpy()[~fallen(rows, threat.eps, threat.norm)]
+    met = np.isin(withstand, undefined(run.records)).sum()
+    if not met:
+        return "", []
+    said = (
+        f"the model returns NaN or infinite logits on images that attacks tried, around {met:,} of "
+        f"{counted(len(withstand), 'image')} that withstand them"
+    )
+    if met > FEW * len(rows):
+        return said, []
+    return "", [f"{said[0].upper()}{said[1:]}."]
 
 
 def with_scaling_noted(

@@ -13,7 +13,14 @@ from pathlib import Path
 from torch import nn
 
 from scotoma.attacks.core.gradient import declared_gradient, estimated_directions
-from scotoma.audit_notes import at_chance, doubt_of, other_seed, with_scaling_noted, without_train
+from scotoma.audit_notes import (
+    at_chance,
+    doubt_of,
+    other_seed,
+    undefined_near,
+    with_scaling_noted,
+    without_train,
+)
 from scotoma.claim import Claim, Stated, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.duplicates import with_duplicates_noted
@@ -194,9 +201,10 @@ def audit(
             return report
         ledger = run.ledger
         scaled = {name: said for name, (_, said) in fitting.items()}
-        doubt = doubt_of(settings, claim, "masking" in prepared)
+        undefined, undefined_notes = undefined_near(run, ledger)
+        doubt = undefined or doubt_of(settings, claim, "masking" in prepared)
         drawn = with_scaling_noted(outcome.findings(ledger), effort, scaled, claim, settings)
-        findings = withheld(drawn, settings.attack, doubt)
+        findings = withheld(drawn, "strong" if undefined else settings.attack, doubt)
         if keep == "none":
             findings = without_pictures(findings)
         for finding in findings:
@@ -221,6 +229,7 @@ def audit(
                 *claim.data.notes,
                 *missing,
                 *at_chance(run.records),
+                *undefined_notes,
                 *([kept_note(keep)] if keep != KEPT[0] else []),
                 *([] if outcome.whole else [outcome.shortfall()]),
             ],

@@ -32,7 +32,10 @@ def attack_batch(
         adversarial[correct] = _run(attack, counted, images[correct], labels[correct], random)
     forwards, backwards = torch.zeros_like(labels), torch.zeros_like(labels)
     forwards[correct], backwards[correct] = counted.forwards, counted.backwards
-    return measure(model, indices, images, labels, adversarial, (forwards, backwards))
+    undefined = torch.zeros_like(labels, dtype=torch.bool)
+    undefined[correct] = counted.undefined.isnan()
+    passes = forwards, backwards
+    return measure(model, indices, images, labels, adversarial, passes, undefined=undefined)
 
 
 def craft_batch(

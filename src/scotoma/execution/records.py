@@ -13,6 +13,9 @@ from scotoma.models.classifier import DRAWS, TIE, is_randomised, votes
 from scotoma.results.examples import EXAMPLE
 from scotoma.utils.logits import magnitude
 
+UNDEFINED = -1
+"""In place of the prediction on an image that the attack could not judge."""
+
 
 @torch.no_grad()
 def verified_logits(model: nn.Module, images: Tensor) -> Tensor:
@@ -43,6 +46,7 @@ def measure(
     adversarial: Tensor,
     passes: tuple[Tensor, Tensor],
     clean: Tensor | None = None,
+    undefined: Tensor | None = None,
 ) -> pl.DataFrame:
     """Return one row an image.
 
@@ -53,7 +57,8 @@ def measure(
     by a margin that the rounding of another kernel or batch cannot undo. A randomised model is
     right, or wrong, if more than half of its draws are. Distances are infinite if
     the attack failed and 0 if the model was wrong before it. l0 counts pixels, all channels of one
-    together.
+    together. An adversarial prediction is `UNDEFINED` where the attack failed and some logits were
+    not finite.
 
     Args:
         model: the attacked model.
@@ -63,6 +68,7 @@ def measure(
         adversarial: images after the attack, (n, c, h, w).
         passes: number of forward and of backward passes of each image.
         clean: the `verified_logits` of `images`, if known.
+        undefined: whether the attack met logits that are not finite, bool (n,); None if unknown.
     """
     clean = verified_logits(model, images) if clean is None else clean
     attacked = verified_logits(model, adversarial)
@@ -84,12 +90,13 @@ def measure(
         "linf": flat.amax(1),
     }
     missed = torch.where(correct, torch.inf, 0.0)
+    lost = ~attacked.isfinite().all(1) | (False if undefined is None else undefined)
     columns = {
         "index": indices,
         "label": labels,
         "prediction": clean.argmax(1),
         "margin": -margin(clean, labels),
-        "adversarial_prediction": attacked.argmax(1),
+        "adversarial_prediction": attacked.argmax(1).masked_fill(lost & ~success, UNDEFINED),
         "success": success,
         **{name: torch.where(success, value, missed) for name, value in distances.items()},
         "forwards": passes[0],
@@ -127,6 +134,14 @@ def correct(records: pl.DataFrame) -> pl.DataFrame:
 def successes(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:
     """Return which correctly classified images a perturbation of size `eps` fools, bool."""
     return fallen(correct(records), eps, norm)
+
+
+def undefined(records: pl.DataFrame) -> np.ndarray:
+    """Return the test images on which some attack failed and met NaN or infinite logits, int64."""
+    if not len(records):
+        return np.zeros(0, np.int64)
+    met = records.filter(pl.col("adversarial_prediction") == UNDEFINED, transform="none")
+    return met["index"].unique().sort().to_numpy()
 
 
 def fallen(records: pl.DataFrame, eps: float, norm: str) -> np.ndarray:

@@ -139,12 +139,16 @@ class PerImage(nn.Module):
 
 
 class Counted(PerImage):
-    """A model that counts the forward and backward passes of each image."""
+    """A model that counts the forward and backward passes of each image.
+
+    `undefined` is NaN for an image of which some logits were not finite, else 0.
+    """
 
     def __init__(self, model: nn.Module, size: int, device: torch.device, reduced: bool = False):
         super().__init__(model, size, device, reduced)
         self.forwards = torch.zeros(size, dtype=torch.int64, device=device)
         self.backwards = torch.zeros_like(self.forwards)
+        self.undefined = torch.zeros(size, device=device)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.counted(images, self.model)
@@ -155,6 +159,9 @@ class Counted(PerImage):
         one = torch.ones_like(owners)
         self.forwards.index_add_(0, owners, one)
         logits = module(images)
+        # not `detach` or `no_grad`, which views of the model replace
+        low, high = logits.data.float().aminmax(dim=1)
+        self.undefined.index_add_(0, owners, (high - low).mul_(0))
         if logits.requires_grad:
 
             def charge(_: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import torch
 
 from scotoma.execution import records as rec
@@ -78,11 +79,17 @@ def finding(question: str, evidence: Evidence, ledger: Ledger) -> Finding:
                 {"k": k, **columns("share", share), "n": share.n}
                 for k, share in enumerate(directions, start=1)
             ],
-            **{name: table.drop("index").to_dicts() for name, table in evidence.surfaces.items()},
+            **{name: _surface(table) for name, table in evidence.surfaces.items()},
         },
         figures=_figures(evidence),
         notes=_notes(evidence),
     )
+
+
+def _surface(table: pl.DataFrame) -> list[Row]:
+    """Return the rows of a drawn loss, null where the model returns no finite one."""
+    loss = pl.when(pl.col("loss").is_finite()).then("loss")
+    return table.drop("index").with_columns(loss).to_dicts()
 
 
 def _circumvented(evidence: Evidence, union: Rate) -> bool:
