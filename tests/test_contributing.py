@@ -13,10 +13,12 @@ import torch
 
 import scotoma
 from scotoma.attacks import ATTACKS, make
+from scotoma.models.defences import DEFENCES
 from scotoma.probes import PROBES
 from scotoma.probes.base import Probe
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.results.finding import Finding
+from scotoma.training import RECIPES
 from scotoma.transforms import TRANSFORMS
 from scotoma.utils.random import Randomness
 from scotoma.utils.registry import Table
@@ -165,6 +167,13 @@ def test_the_python_of_the_readme_runs(capsys):
     assert "robustness" in capsys.readouterr().out
     assert names["adversarial"].shape == names["images"].shape
     assert (names["adversarial"] - names["images"]).abs().max() <= 0.1 + 1e-6
+    assert (names["model"](names["adversarial"]).argmax(1) != names["labels"]).any()
+
+
+def test_the_readme_counts_right():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for table, what in ((ATTACKS, "attacks in"), (RECIPES, "recipes"), (DEFENCES, "broken def")):
+        assert f" {len(list(table))} {what}" in text, what
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
