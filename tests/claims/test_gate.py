@@ -56,6 +56,9 @@ def result(report: Report, text: str) -> str:
     [
         ("robust_accuracy >= 85", "is a share from 0 to 1; write 0.85 or 85%"),
         ("attack_success <= -1", "is a share from 0 to 1"),
+        ("robustness.attack_success <= 15", "is a share from 0 to 1; write 0.15 or 15%"),
+        ("robustness.test_set_attack_success < 2", "is a share from 0 to 1; write 0.02 or 2%"),
+        ("drop_against_baseline <= 2", "is a share from -1 to 1; write 0.02 or 2%"),
         ("robust_accuracy >= nan", "'nan' is no number"),
         ("robustness.n > inf", "'inf' is no number"),
     ],

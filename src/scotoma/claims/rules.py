@@ -91,9 +91,12 @@ def parse(text: str) -> Rule:
         raise InputError(f"rule {text!r}: {probe!r} is no probe and no number; {hint}")
     if number:
         share = _share(text, value)
-        if name in NUMBERS and not 0 <= share <= 1:
+        shares = probe == "robustness" and number.removeprefix(WHOLE) in (*NUMBERS, DROP)
+        least = -1 if number == DROP else 0
+        if shares and not least <= share <= 1:  # or `attack_success <= 15` would always pass
             raise InputError(
-                f"rule {text!r}: {name} is a share from 0 to 1; write {share / 100:g} or {share:g}%"
+                f"rule {text!r}: {name} is a share from {least} to 1; write {share / 100:g} or "
+                f"{share:g}%"
             )
         if comparison in ("==", "!="):
             raise InputError(f"rule {text!r}: a number is compared by >=, <=, > or <")
