@@ -8,6 +8,7 @@ from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset
+from scotoma.data.memory import from_memory
 from scotoma.execution import records
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
@@ -208,3 +209,19 @@ def test_beyond_by_more_than_rounding():
     assert records.beyond(distances, 0).tolist() == [False] + 6 * [True]
     assert records.beyond(distances, 0.5).tolist() == 4 * [False] + 3 * [True]
     assert records.beyond(distances, 4.0).tolist() == 6 * [False] + [True]
+
+
+def test_every_image_that_a_random_model_classifies_correctly_is_attacked(tmp_path, digits):
+    class Coin(nn.Module):
+        """Two classes, of which either is about as likely."""
+
+        def forward(self, images):
+            side = images.flatten(1).mean(1) - 0.3 + torch.randn(len(images))
+            return torch.stack([side, -side], 1)
+
+    labels = torch.arange(len(digits.test)) % 2
+    images = digits.test.images(torch.arange(len(digits.test)))
+    frame = make_run(Coin(), from_memory((images, labels)), tmp_path).attack(FMN("linf", steps=2))
+    right = records.correct(frame)
+    assert len(right)
+    assert (right["forwards"] > 0).all()
