@@ -5,12 +5,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from scotoma.attacks.adaptive.look import look
+from scotoma.attacks.core.batch import Batch
+from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.memory import from_memory
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, is_randomised, votes
 from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
+from scotoma.utils.random import Randomness
 
 
 class Then(nn.Module):
@@ -225,6 +229,26 @@ def test_one_logit_for_two_classes_is_explained(flat):
     says = r"torch.stack\(\[0" if flat else r"has 1 output, .*one output a class.*torch.cat\(\[0"
     with pytest.raises(InputError, match=says):
         load_model(nn.Sequential(*layers)).checked(data)
+
+
+class Stored(nn.Module):
+    """Random only on images that are not stored with the 17 levels of the digits."""
+
+    def forward(self, images):
+        values = images.flatten(1)
+        odd = (16 * values - (16 * values).round()).abs().amax(1, keepdim=True) > 1e-4
+        return values[:, :10] + odd * torch.randn(len(images), 10)
+
+
+def test_a_model_that_is_random_on_attacked_images_alone_is_marked(digits):
+    checked = Classifier.of(Stored()).checked(digits)
+    assert is_randomised(checked.module)
+    images = digits.test.images(torch.arange(24))
+    labels = checked.module(images).argmax(1)
+    seen = look(
+        Batch(checked.module, images, labels, Randomness.default(images)), Threat("linf", 0.1)
+    )
+    assert seen.shows("random")
 
 
 class Reusing(nn.Module):

@@ -23,6 +23,8 @@ SAME_BATCH = 1e-4
 OTHER_BATCH = 1e-3
 """`SAME_BATCH` for batches of different sizes, which use other kernels."""
 
+BESIDE = 1e-3
+"""Change of a pixel, a quarter of a level of 8 bits."""
 LARGEST = 1e15
 """Logit beyond which lengths of gradients, whose squares are summed, overflow float32."""
 UNDERFLOW = 80.0
@@ -41,7 +43,8 @@ class Checks:
 
     Args:
         logits: what the model returns (n, classes).
-        spread: largest difference of an image's logits between two passes.
+        spread: largest difference of an image's logits between two passes, also of images that
+            lie between the levels of stored ones.
         shift: largest difference between an image's logits in the batch and alone.
         gradient: the gradient of the largest logit by the images.
     """
@@ -104,6 +107,7 @@ def check(module: nn.Module, name: str, data: Dataset) -> Checks:
         answer(module, name, images[:3], data)
         alone = torch.cat([answer(module, name, image[None], data) for image in images])
         gradient = _gradient(module, name, images, data)
+        spread = max(spread, _spread_beside(module, images))
     return Checks(logits, spread, _difference(alone, logits), gradient)
 
 
@@ -159,6 +163,20 @@ def answer(module: nn.Module, name: str, images: Tensor, data: Dataset) -> Tenso
             "divide them by a constant, which changes no prediction"
         )
     return logits.float()
+
+
+@torch.no_grad()
+def _spread_beside(module: nn.Module, images: Tensor) -> float:
+    """Return the difference of two passes on images that no file holds, as those of attacks are.
+
+    Logits that are not finite do not count.
+    """
+    beside = (images + BESIDE * (2 * torch.rand_like(images) - 1)).clamp(0, 1)
+    try:
+        first, again = (module(beside.clone()).float() for _ in range(2))
+    except Exception:  # the user's code may refuse such images, and attacks will say so
+        return 0.0
+    return float((first - again).abs().nan_to_num(0, 0, 0).max())
 
 
 def _refuse_reuse(

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from scotoma.attacks.adaptive.opened import OSCILLATING, custom_functions, margin_gradient
+from scotoma.attacks.adaptive.views import root
 from scotoma.attacks.bpda import FALLING, QUOTIENTS, RISING, STAIRS
 from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.claim import Threat
+from scotoma.models.classifier import is_randomised
 from scotoma.utils.logits import magnitude
 
 IMAGES = 24
@@ -105,7 +107,8 @@ def look(batch: Batch, threat: Threat) -> Look:
     model, images = batch.model, batch.images
     with torch.no_grad():
         first, again = model(images).float(), model(images).float()
-        changing = _differ(first, again)
+        # one that was seen to be random may not be so on images as they are stored
+        changing = _differ(first, again) | is_randomised(root(model))
         alone = torch.cat([model(part).float() for part in images.split(max(1, len(images) // 2))])
         together = _differ(first, alone) & ~changing
         tiny = TINY * batch.random.fork(0).uniform(images).round().mul(2).sub(1)
