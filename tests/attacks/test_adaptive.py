@@ -221,7 +221,7 @@ def test_the_network_inside_is_found():
 def test_random_answers_are_judged_by_most_draws():
     model = Before(lambda images: images + 0.15 * torch.randn_like(images))
     torch.manual_seed(0)
-    images, labels = of(model, 16)
+    images, labels = of(model, 64)
     plan = make_plan(model, images, labels, THREAT, random_numbers(images))
     assert "answers are random" in plan.mechanisms
     assert plan.views[0].random
@@ -230,7 +230,7 @@ def test_random_answers_are_judged_by_most_draws():
     moved = (adversarial != images).flatten(1).any(1)
     wrong = torch.stack([model(adversarial).argmax(1) != labels for _ in range(64)]).float().mean(0)
     assert moved.float().mean() > 0.3
-    assert (wrong[moved] > 0.5).float().mean() > 0.85
+    assert (wrong[moved] > 0.5).all()
     unmoved = torch.stack([model(images).argmax(1) != labels for _ in range(64)]).float().mean(0)
     assert (unmoved <= 0.5).all()
 
