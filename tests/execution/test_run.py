@@ -15,6 +15,7 @@ from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.transfer import Transfer
 from scotoma.auditing import make_claim
 from scotoma.claim import Threat
+from scotoma.data.memory import from_memory
 from scotoma.execution.fingerprint import describe, name
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled, stages, units
@@ -427,3 +428,36 @@ def test_names_are_the_same_in_every_process():
     )
     assert name(Control(Gamma(0.5))) == "Control(of=Gamma(exponent=0.5), seed=0)"
     assert name(None) == "none"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_that_flattens_with_view_is_audited(tmp_path, channels: int):
+    class Flattening(nn.Module):
+        def __init__(self, flatten):
+            super().__init__()
+            torch.manual_seed(0)
+            self.convolution, self.flatten = nn.Conv2d(channels, 4, 3), flatten
+            self.layer = nn.Linear(4 * 6 * 6, 3)
+
+        def forward(self, images):
+            return self.layer(self.flatten(self.convolution(images).relu()))
+
+    viewing = Flattening(lambda maps: maps.view(-1, 4 * 6 * 6))
+    images = torch.rand(20, channels, 8, 8)
+    data = from_memory((images, viewing(images).argmax(1)))
+    found = [
+        make_run(model, data, tmp_path / name).attack(PGD(THREAT, steps=3))
+        for name, model in {"view": viewing, "flat": Flattening(nn.Flatten())}.items()
+    ]
+    assert found[0]["success"].any()
+    assert found[0]["success"].equals(found[1]["success"])
+
+
+def test_a_callable_reads_images_in_the_order_of_their_values(tmp_path):
+    def predict(images):
+        assert images.is_contiguous()
+        return images.flatten(1)[:, :3].numpy()
+
+    images = torch.rand(20, 3, 4, 4)
+    data = from_memory((images, images.flatten(1)[:, :3].argmax(1)))
+    assert len(make_run(predict, data, tmp_path).predictions()) == 20

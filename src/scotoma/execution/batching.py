@@ -40,17 +40,35 @@ class Executor:
         self.seed = seed
         self.device = default_device()
         self.batch_size = batch_size(self.device, math.prod(claim.data.shape))
+        self.layout = torch.channels_last
         self.model = self.module(claim.model)
         self.reduced = self.pays_in_bf16(self.model)
 
     def module(self, model: Classifier) -> nn.Module:
         """Return the network of `model`, moved to the device."""
-        module = model.module.to(self.device)
-        return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = self._laid_out(model.module.to(self.device))
+        if self.layout == torch.channels_last and not self._fits(module):
+            self.layout = torch.contiguous_format
+            module = self._laid_out(module)
+        return module
+
+    def _laid_out(self, module: nn.Module) -> nn.Module:
+        return module.to(memory_format=self.layout)  # type: ignore[call-overload]
+
+    @torch.no_grad()
+    def _fits(self, module: nn.Module) -> bool:
+        """Return whether a network takes the layout: one that flattens with `view` may not."""
+        images = self.claim.data.test.images(torch.arange(min(2, len(self.claim.data.test))))
+        try:
+            with self.seeded():
+                module(self.place(images))
+        except RuntimeError as error:
+            return "view size is not compatible" not in str(error)
+        return True
 
     def place(self, images: Tensor) -> Tensor:
         """Return `images` on the device."""
-        return images.to(self.device, memory_format=torch.channels_last)
+        return images.to(self.device, memory_format=self.layout)
 
     def test_images(
         self, indices: Tensor, transform: Transform | None = None

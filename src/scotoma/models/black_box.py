@@ -51,7 +51,7 @@ class Function(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         low, high = self.range or RANGES[0]
-        values = images.cpu()
+        values = images.cpu().contiguous()  # it may read the memory itself
         if (low, high) != (0.0, 1.0):
             values = low + (high - low) * values
         answer = self.call(values)
