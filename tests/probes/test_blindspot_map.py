@@ -276,8 +276,8 @@ def test_the_headline_compares_with_the_control_at_the_same_budget():
     text = headline(searched(family("scale-shift", 9, 6, SHIFT)))
     assert text == (
         "After scale-shift with alpha 0.5, beta 0 (harmless: accuracy 100.0%, before 100.0%; "
-        "chosen on 30 other images) the attack success rate rises from 10.0% to 30.0% of the "
-        "images classified correctly at the scaled budget alpha·eps (30.0% at eps). After a "
+        "chosen on 30 other images) the attack success rate rises from 10.0% to 30.0% of "
+        "correctly classified images at the scaled budget alpha·eps (30.0% at eps). After a "
         "random change of the same size it is 22.2% at alpha·eps (accuracy 100.0%)."
     )
     blurred = family("blur", 9, 6, Blur(0.6))
@@ -293,10 +293,11 @@ def test_the_headline_compares_with_the_control_at_the_same_budget():
 def test_a_family_that_shows_more_on_the_other_half_is_named():
     shift, blur = family("scale-shift", 9, 6, SHIFT, 12), family("blur", 15, 6, Blur(1.0), 10)
     assert headline(searched(shift, blur)).endswith(
-        " On these images, which did not choose, blur of sigma 1 px shows more: 50.0%."
+        " On these images, which were not used to choose, blur of sigma 1 px gives a higher rate: "
+        "50.0%."
     )
     equal = family("blur", 9, 6, Blur(1.0), 10)
-    assert "shows more" not in headline(searched(shift, equal))
+    assert "a higher rate" not in headline(searched(shift, equal))
 
 
 def test_each_rate_has_its_number_of_images(monkeypatch):

@@ -227,11 +227,11 @@ def shown(success: float, scaled: float, alpha: float) -> Any:
 def test_the_headline_says_how_the_success_rate_changes():
     base = shown(0.15, 0.15, alpha=1)
     assert rise(base, shown(0.5, 0.3, 0.9)) == (
-        "the attack success rate rises from 15.0% to 30.0% of the images classified correctly at "
+        "the attack success rate rises from 15.0% to 30.0% of correctly classified images at "
         "the scaled budget alpha·eps (50.0% at eps)"
     )
     assert "falls from 15.0% to 5.0%" in rise(base, shown(0.5, 0.05, 0.9))
-    assert rise(base, base).startswith("the attack success rate stays at 15.0% of the images")
+    assert rise(base, base).startswith("the attack success rate stays at 15.0% of correctly")
     assert rise(base, base).endswith("correctly at eps")
 
 

@@ -89,10 +89,10 @@ def failed(finding) -> set[str]:
 
 
 REACHES = "A gradient reaches the image"
-BEHIND_SEARCH = "Gradients break what random search breaks"
-BEHIND_OTHERS = "Its own gradient breaks what other models' examples break"
-OWN = "Steps inside the ball break most of what the audit's own attack breaks"
-WHOLE = "At eps 1 everything breaks"
+BEHIND_SEARCH = "Gradients fool the images that random search fools"
+BEHIND_OTHERS = "Its own gradient fools the images that other models' examples fool"
+OWN = "Steps inside the ball fool most images that the audit attack fools"
+WHOLE = "At eps 1 every image is fooled"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def named(finding, told: set[str]) -> None:
 def test_what_hides_a_gradient_is_named_in_l2(ask, natural):
     finding = ask(GradientKiller(load_model(str(natural)).module), threat="l2:0.6", limit=60)
     assert finding.verdict == "broken"
-    assert {REACHES, BEHIND_SEARCH, "At eps 8 everything breaks"} <= failed(finding)
+    assert {REACHES, BEHIND_SEARCH, "At eps 8 every image is fooled"} <= failed(finding)
 
 
 @pytest.mark.slow
@@ -138,7 +138,7 @@ def test_a_ripple_is_named_in_l2(ask, digits):
     rippled = Rippled(load_model(naturally(digits, "small-cnn", Schedule(8, 64, 3e-3))).module)
     finding = ask(rippled, threat="l2:0.6", limit=60)
     assert finding.verdict == "broken"
-    assert "At eps 8 everything breaks" in failed(finding)
+    assert "At eps 8 every image is fooled" in failed(finding)
 
 
 @pytest.mark.usefixtures("coarse")

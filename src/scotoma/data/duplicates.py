@@ -61,22 +61,24 @@ def _notes(data: Dataset) -> Iterator[str]:
                 "or training images, or omit train=DATA"
             )
         if shared:
+            verb = "occurs" if shared == 1 else "occur"
             yield (
-                f"Of the {n:,} test images of {name}, {shared:,} occur among the training images: "
-                "what is measured on them says little about new images."
+                f"{shared:,} of the {n:,} test images of {name} {verb} among the training images: "
+                "results on them say little about new images."
             )
     if hashes is not None and (copies := n - len(np.unique(hashes[0]))):
+        verb = "repeats" if copies == 1 else "repeat"
         yield (
-            f"Of the {n:,} test images of {name}, {copies:,} repeat another one: intervals count "
-            "each as an image of its own, so they are narrower than they should be."
+            f"{copies:,} of the {n:,} test images of {name} {verb} another one: intervals count each "
+            "as an image of its own, so they are narrower than they should be."
         )
     if data.train is not None:
         tested, known = (split.labels.unique() for split in (data.test, data.train))
         missing = tested[~torch.isin(tested, known)]
         if len(missing):
             yield (
-                f"Of the {len(tested)} classes of the test images of {name}, {len(missing)} have "
-                f"no training images (such as class {data.classes[int(missing[0])]}): check that "
+                f"{len(missing)} of the {len(tested)} classes of the test images of {name} have no "
+                f"training images (such as class {data.classes[int(missing[0])]}): check that "
                 "training labels number the same classes."
             )
 

@@ -75,7 +75,7 @@ class Calibration(NamedTuple):
     def __str__(self) -> str:
         lowest = min(each.value for each in self.accuracies.values())
         return (
-            f"Of {self.rejected.n} real test images the oracle rejects {self.rejected.value:.1%} "
+            f"The oracle rejects {self.rejected.value:.1%} of {self.rejected.n} real test images "
             f"({self.rejected.low:.1%}–{self.rejected.high:.1%}): the majority of "
             f"{len(self.accuracies)} independent networks (accuracy {lowest:.1%} or more each) "
             f"does not confirm the label of {self.unconfirmed.value:.1%}, and "

@@ -55,10 +55,10 @@ def describe(
             f"Of the {len(result.chosen_on) + len(result.held_out)} audited images, transforms "
             f"were chosen on {len(result.chosen_on)} with the cheap attack. Rates of families, "
             f"controls and compositions are on the {len(result.held_out)} others, so that a row "
-            "that is worse there need not be the one that was chosen. Among those equal on the "
-            "images chosen on, it is the one that changes the images least. n_success, n_robust "
-            "and n_accuracy are the numbers of images of the rates: classified correctly after "
-            "the transform, attacked, and all test images that were classified.",
+            "that is worse there need not be the one that was chosen. If several are equal on "
+            "the images for the choice, the one that changes the images least is chosen. "
+            "n_success, n_robust and n_accuracy are the numbers of images of the rates: classified "
+            "correctly after the transform, attacked, and all test images that were classified.",
             f"Seems harmless: at most {points(HARMLESS)} of accuracy is lost on up to {SCREEN:,} "
             "test images. Only a transform that is shown to be harmless, by the rule above, can "
             "be the worst of its family; one that only seems harmless may show more.",
@@ -108,7 +108,7 @@ def headline(result: SearchResult) -> str:
     if _success(more) <= _success(each):
         return text
     return (
-        f"{text} On these images, which did not choose, {more.name} shows more: "
+        f"{text} On these images, which were not used to choose, {more.name} gives a higher rate: "
         f"{more.success_scaled.value:.1%}."
     )
 

@@ -277,4 +277,4 @@ def rise(base: TransformedSet, worst: TransformedSet) -> str:
         else " at eps"
     )
     way = f"at {after:.1%}" if verb == "stays" else f"from {before:.1%} to {after:.1%}"
-    return f"the attack success rate {verb} {way} of the images classified correctly{scaled}"
+    return f"the attack success rate {verb} {way} {OF_CORRECT}{scaled}"

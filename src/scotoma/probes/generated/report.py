@@ -120,7 +120,7 @@ def _copies(made: Made) -> tuple[str, ...]:
         return ()
     total, repeat = made.valid.n + made.copies, "repeats" if made.copies == 1 else "repeat"
     return (
-        f"Of {total:,} generated images, {made.copies:,} {repeat} another one, pixel by pixel. "
+        f"{made.copies:,} of {total:,} generated images {repeat} another one, pixel by pixel. "
         f"Each counts once, so n is {made.valid.n:,}.",
     )
 
@@ -199,17 +199,18 @@ def _headline(measured: Measured, base: Rate) -> str:
     if not base.n or not success.n:
         return NOTHING_TO_ATTACK
     made, gap = measured.made, measured.gap(base)
+    different = "different " if made.copies else ""
     text = (
-        f"Of {counted(made.valid.n, 'different image' if made.copies else 'image')} by "
-        f"{measured.generator}, {made.valid.value:.1%} are valid. The "
+        f"{made.valid.value:.1%} of {counted(made.valid.n, f'{different}image')} by "
+        f"{measured.generator} are valid. The "
         f"model's accuracy on these is {made.accuracy.value:.1%}, and attacks fool "
-        f"{correct(success)}, against {base.value:.1%} on the test set (difference "
+        f"{correct(success)}, compared with {base.value:.1%} on the test set (difference "
         f"{100 * gap.value:+.1f} points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."
     )
     if measured.unrestricted and measured.unrestricted.n:
         text += (
-            f" Searching near them finds valid images that the model misclassifies without any "
-            f"perturbation for {measured.unrestricted.value:.1%}."
+            f" Near {measured.unrestricted.value:.1%} of the valid images a search finds a valid "
+            "image that the model misclassifies without any perturbation."
         )
     return text
 

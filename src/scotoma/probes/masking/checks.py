@@ -151,12 +151,15 @@ class Evidence:
                 fooled["random step first"],
                 some,
             ),
-            at_least("Many steps break what one breaks", gradient, one, few),
+            at_least("Many steps fool the images that one step fools", gradient, one, few),
             at_least(
-                "Gradients break what random search breaks", gradient, fooled["random search"], few
+                "Gradients fool the images that random search fools",
+                gradient,
+                fooled["random search"],
+                few,
             ),
             Check(
-                "Steps inside the ball break most of what the audit's own attack breaks",
+                "Steps inside the ball fool most images that the audit attack fools",
                 beyond,
                 tolerated=some,
             ),
@@ -164,13 +167,13 @@ class Evidence:
         if self.sources:
             checks += [
                 at_least(
-                    "Its own gradient breaks what other models' examples break",
+                    "Its own gradient fools the images that other models' examples fool",
                     gradient,
                     fooled["transferred"],
                     few,
                 ),
                 not_behind(
-                    "Its own single step breaks as much as another model's",
+                    "Its own single step fools as many images as another model's",
                     one,
                     fooled["transferred single step"],
                     some,
@@ -181,6 +184,8 @@ class Evidence:
             never_falls("Success does not fall as eps grows", sizes, few),
             # the first is a single step
             never_falls("Success does not fall with more steps", steps, some),
-            Check(f"At eps {largest:g} everything breaks", ~self.by_size[largest], tolerated=few),
+            Check(
+                f"At eps {largest:g} every image is fooled", ~self.by_size[largest], tolerated=few
+            ),
         ]
         return [replace(check, of=len(checks)) for check in checks]
