@@ -160,3 +160,9 @@ def test_attack(scotoma, tmp_path, monkeypatch, digits_model):
         == ended.out
     )
     assert time.monotonic() - started < 5
+
+
+def test_no_command_is_described_in_half_a_sentence(scotoma):
+    commands = scotoma("--help").out.partition("Commands:")[2].strip().splitlines()
+    assert len(commands) == 18
+    assert all(line.rstrip().endswith(".") and "..." not in line for line in commands)

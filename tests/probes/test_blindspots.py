@@ -232,7 +232,7 @@ def test_the_headline_says_how_the_success_rate_changes():
     )
     assert "falls from 15.0% to 5.0%" in rise(base, shown(0.5, 0.05, 0.9))
     assert rise(base, base).startswith("the attack success rate stays at 15.0% of correctly")
-    assert rise(base, base).endswith("correctly at eps")
+    assert rise(base, base).endswith("correctly classified images at eps")
 
 
 def test_images_that_the_oracle_rejects_do_not_count(tmp_path, monkeypatch):

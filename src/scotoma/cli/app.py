@@ -64,7 +64,7 @@ Weights = Annotated[
 Force = Annotated[
     bool,
     typer.Option(
-        "--force", help="Go on with a model that classifies no more images correctly than chance."
+        "--force", help="Attack even a model that classifies no more images correctly than chance."
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Seed for all random numbers.")]
@@ -74,14 +74,15 @@ Limit = Annotated[
 Precision = Annotated[
     float | None,
     typer.Option(
-        help="Audit --limit images [default: 200], then attack those that tell most until the "
-        "robust accuracy on the whole test set is known within this, such as 0.02."
+        help="Audit --limit images [default: 200], then attack those with the least certain "
+        "outcome until robust accuracy on the whole test set is known within this, such as 0.02."
     ),
 ]
 Sampling = Annotated[
     str | None,
     typer.Option(
-        help="stratified: rates of the whole test set; uniform: of the audited images alone."
+        help="stratified: rates of the whole test set; uniform: of the audited images alone "
+        "[default: stratified]."
     ),
 ]
 DataRoot = Annotated[

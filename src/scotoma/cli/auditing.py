@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from scotoma.results.report import Report
 
 
-@app.command()
+@app.command(short_help="Run the probes on a claim and write the report.")
 @grouped
 def audit(
     context: typer.Context,
@@ -126,7 +126,7 @@ def is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-@app.command(name="map")
+@app.command(name="map", short_help="Search for the harmless change that costs most robustness.")
 @grouped
 def map_blind_spots(
     model: Model,
@@ -172,7 +172,7 @@ def map_blind_spots(
     )
 
 
-@app.command()
+@app.command(short_help="Compute certified bounds, also after harmless changes.")
 @grouped
 def certify(
     model: Model,
@@ -191,7 +191,7 @@ def certify(
     access: Access,
     images: Images,
 ) -> None:
-    """Certify a ReLU network by image or a smooth network on average, also after transforms."""
+    """Certify a ReLU network image by image, or a smooth one on average, also after transforms."""
     from scotoma.certificates.wasserstein import is_smooth
     from scotoma.models.loading import load_pair
     from scotoma.probes.certificates.distributional import Distributional
@@ -290,7 +290,7 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a finished aud
     draw(folder).show()
 
 
-@app.command()
+@app.command(short_help="Audit a small model that comes with the package.")
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
     anew: Annotated[

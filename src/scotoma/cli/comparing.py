@@ -11,7 +11,7 @@ from scotoma.cli.app import DataRoot, app, typed
 from scotoma.cli.groups import Images, grouped
 
 
-@app.command()
+@app.command(short_help="Compare audits of the same data image by image.")
 @grouped
 def compare(
     runs: Annotated[

@@ -21,7 +21,7 @@ FORMATS = {
 """Format to the module whose `render` returns its text."""
 
 
-@app.command()
+@app.command(short_help="Write an audit as metadata, a table or a page to print.")
 @grouped
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],

@@ -75,7 +75,7 @@ def init(
     typer.echo(f"wrote {path}; fill it in, then run: scotoma audit {path}")
 
 
-@app.command()
+@app.command(short_help="Apply rules to an audit; the exit code says if it passes.")
 def gate(
     what: Annotated[
         Path, typer.Argument(metavar="CLAIM|RUN", help="Claim file, or folder of a finished audit.")

@@ -26,7 +26,7 @@ GROUPS: dict[str, dict[str, tuple[Any, Any]]] = {
                     "--range",
                     metavar="LOW:HIGH",
                     help="Values of black and white that a black box takes, as 0:255 "
-                    "[default: found out].",
+                    "[default: inferred].",
                 ),
             ],
             None,
@@ -37,7 +37,7 @@ GROUPS: dict[str, dict[str, tuple[Any, Any]]] = {
                 typer.Option(
                     "--outputs",
                     metavar="KIND",
-                    help="What a black box returns: logits or probabilities [default: found out].",
+                    help="What a black box returns: logits or probabilities [default: inferred].",
                 ),
             ],
             None,
@@ -47,9 +47,7 @@ GROUPS: dict[str, dict[str, tuple[Any, Any]]] = {
         "train": (
             Annotated[
                 str | None,
-                typer.Option(
-                    metavar="DATA", help="Training images, if they lie apart from --data."
-                ),
+                typer.Option(metavar="DATA", help="Training images, if --data has none."),
             ],
             None,
         ),

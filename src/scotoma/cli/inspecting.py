@@ -16,7 +16,7 @@ from scotoma.cli.app import (
 from scotoma.cli.groups import Access, Images, grouped
 
 
-@app.command()
+@app.command(short_help="Describe a model and name the first thing to fix.")
 @grouped
 def inspect(
     model: Model,

@@ -11,7 +11,7 @@ from scotoma.cli.app import app
 from scotoma.utils.errors import InputError
 
 
-@app.command()
+@app.command(short_help="Let people judge generated images of an audit.")
 def judge(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],
     answers: Annotated[

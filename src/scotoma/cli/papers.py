@@ -17,7 +17,7 @@ from scotoma.cli.app import (
 from scotoma.utils.errors import InputError
 
 
-@app.command()
+@app.command(short_help="Measure a table or figure of a paper again.")
 def reproduce(
     name: Annotated[
         str,
@@ -47,7 +47,7 @@ def reproduce(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> None:
-    """Measure a table or figure of a paper again and print our numbers beside the published."""
+    """Measure a table or figure of a paper again and print our numbers beside its."""
     from scotoma.execution.ranks import ranks
     from scotoma.papers.running import reproduce as run
 
@@ -67,7 +67,7 @@ def reproduce(
         reproduction.show()
 
 
-@app.command(name="list")
+@app.command(name="list", short_help="List attacks, models, data sets, probes and other names.")
 def list_names(
     what: Annotated[
         str | None,

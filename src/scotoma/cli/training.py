@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from scotoma.training.loop import Epoch
 
 
-@app.command()
+@app.command(short_help="Train a model, or continue its training.")
 @grouped
 def train(
     recipe: Annotated[
@@ -160,7 +160,7 @@ def train(
         typer.echo(f"model: {out}")
 
 
-@app.command()
+@app.command(short_help="Fine-tune a model on its blind spots and compare.")
 @grouped
 def patch(
     model: Model,
@@ -233,7 +233,7 @@ def patch(
         typer.echo(f"model: {patched_file(out, audited)}")
 
 
-@app.command()
+@app.command(short_help="Put a model behind a broken defence.")
 @grouped
 def defend(
     name: Annotated[str, typer.Argument(help="Defence; see `scotoma list defences`.")],
@@ -247,7 +247,7 @@ def defend(
     *,
     images: Images,
 ) -> None:
-    """Put a model behind a defence that was broken, to see what an audit makes of it."""
+    """Put a model behind a defence that was broken, to test an audit on it."""
     from scotoma.data import load_data
     from scotoma.models.loading import load_model, save_defended
 

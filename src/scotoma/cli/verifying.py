@@ -12,7 +12,7 @@ from scotoma.cli.groups import Access, Images, grouped
 from scotoma.utils.errors import InputError
 
 
-@app.command()
+@app.command(short_help="Check a finished audit without attacking again.")
 @grouped
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished audit.")],

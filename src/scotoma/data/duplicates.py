@@ -30,7 +30,7 @@ def with_duplicates_noted(data: Dataset) -> Dataset:
 
     >>> split = ArraySplit(np.zeros((3, 1, 4, 4), np.uint8), np.array([0, 1, 1]), "mine")
     >>> print(*with_duplicates_noted(Dataset("mine", split, None, ("0", "1"), "")).notes)
-    Of the 3 test images of mine, 2 repeat another one: ...
+    2 of the 3 test images of mine repeat another one: ...
     """
     return replace(data, notes=(*data.notes, *_notes(data)))
 
@@ -69,8 +69,8 @@ def _notes(data: Dataset) -> Iterator[str]:
     if hashes is not None and (copies := n - len(np.unique(hashes[0]))):
         verb = "repeats" if copies == 1 else "repeat"
         yield (
-            f"{copies:,} of the {n:,} test images of {name} {verb} another one: intervals count each "
-            "as an image of its own, so they are narrower than they should be."
+            f"{copies:,} of the {n:,} test images of {name} {verb} another one: intervals count "
+            "each as an image of its own, so they are narrower than they should be."
         )
     if data.train is not None:
         tested, known = (split.labels.unique() for split in (data.test, data.train))

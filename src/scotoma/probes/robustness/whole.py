@@ -1,4 +1,4 @@
-"""Robustness on the whole test set: all images classified, those attacked that tell most."""
+"""Robustness on the whole test set: all images classified, those of uncertain outcome attacked."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def further(
     more = torch.arange(0) if precision is None else _wanted(scored, run, own, precision)
     if not len(more):
         return pl.DataFrame(schema={"index": pl.Int64, "fooled": pl.Boolean})
-    records = run.subset(more).attack(attack, what="images that tell most")
+    records = run.subset(more).attack(attack, what="images of uncertain outcome")
     fooled = pl.Series("fooled", rec.fallen(records, threat.eps, threat.norm))
     return records.select("index").with_columns(fooled)
 
