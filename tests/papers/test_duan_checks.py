@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from scotoma.papers.checks import larger, more_errors, sentences, verdict, wider_gap
+from scotoma.papers.checks import larger, more_errors, sentences, verdict
 from scotoma.papers.duan2023 import claims
 from scotoma.papers.duan2023.examination import Measured, Models, settings
 from scotoma.utils.stats import Z95, paired_difference
@@ -76,18 +76,14 @@ def test_a_check_holds_beyond_chance_only():
 
 
 def test_a_gap_is_what_importance_adds():
-    wide, narrow = ("robust", share(0.9), share(0.7)), ("natural", share(0.3), share(0.2))
-    check = wider_gap("wider", {"where": "m"}, wide, narrow)
+    wide, narrow = ("robust", share(0.9) - share(0.7)), ("natural", share(0.3) - share(0.2))
+    check = larger("wider", {"where": "m"}, wide, narrow, most=2.0)
     assert check.row["difference"] == pytest.approx(0.1)
     assert check.holds
-    assert wider_gap("wider", {"where": "m"}, narrow, wide).contrary
+    assert larger("wider", "m", narrow, wide, most=2.0).contrary
     # all that a robust model's larger errors come to if the order adds nothing
-    assert not wider_gap(
-        "wider",
-        {"where": "m"},
-        ("robust", share(0.9), share(0.9)),
-        ("natural", share(0.3), share(0.3)),
-    ).holds
+    nothing = np.zeros(N)
+    assert not larger("wider", "m", ("robust", nothing), ("natural", nothing), most=2.0).holds
 
 
 @dataclass

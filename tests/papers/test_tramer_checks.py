@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from scotoma.papers.checks import more_errors
-from scotoma.papers.tramer2018.errors import FGSM_SUITE, HELD_OUT, SAME, SEEN, Errors, role
-from scotoma.papers.tramer2018.study import more_than, of_network
+from scotoma.papers.tramer2018.errors import HELD_OUT, SAME, SEEN, Errors, role
+from scotoma.papers.tramer2018.study import Mnist, more_than
 from scotoma.reference import REFERENCES
 from scotoma.utils.stats import paired_difference as paired
 
@@ -113,7 +113,7 @@ def ensemble(natural: float = 0.1, pgd: float = 0.1, iterated: float = 0.9) -> E
 
 def failing(single: Errors, other: Errors) -> list[tuple[str, str | None]]:
     """The first word that tells which claim fails, and the source."""
-    made = of_network(FGSM_SUITE, "fgsm", single, [other])
+    made = list(Mnist().of_network(single, [other]))
     assert len(made) == 1 + 1 + 2 + 1
     return [
         (check.claim.partition(":")[2].split()[0], check.cells["source"])

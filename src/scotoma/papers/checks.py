@@ -14,7 +14,6 @@ from scotoma.utils.stats import Estimate, Rate, mean, paired_difference, percent
 
 Measured = Rate | Estimate
 """A value with its 95% interval over n images."""
-
 Outcome = Literal["agrees", "undecided", "contradicts"]
 
 RULE = "the 95% interval of the difference, paired by image, lies above 0"
@@ -25,10 +24,10 @@ SUM = (
     "if more contradict than agree, and is undecided otherwise"
 )
 
-Values = tuple[str, np.ndarray]
-"""What is compared, in words, and its values, (n,)."""
 Side = tuple[str, np.ndarray | float]
 """One side of a comparison, in words, and its values (n,) or a single one."""
+Where = Row | str
+"""What a comparison is about: cells of the table of checks, or the text of the cell "where"."""
 
 
 @dataclass(frozen=True)
@@ -62,29 +61,25 @@ class Check:
     @property
     def where(self) -> str:
         """Names of what is compared, for a sentence."""
-        names = (value for name, value in self.cells.items() if name in ("where", "model"))
-        return ", ".join(filter(None, names))
+        return ", ".join(filter(None, (self.cells.get(name) for name in ("where", "model"))))
 
 
 def decided(
-    claim: str, where: Row, first: Side, second: Side, difference: Estimate, slack: float = 0.0
+    claim: str, where: Where, first: Side, second: Side, difference: Estimate, slack: float = 0.0
 ) -> Check:
-    """Return the check that the difference of two sides lies above -slack.
+    """Check that the first of two sides is larger, or smaller by less than `slack`.
 
     Args:
         claim: a sentence.
-        where: cells that say what it is about.
-        first: what should be larger.
-        second: what should be smaller.
-        difference: difference of the two, with its 95% interval.
-        slack: by how much the first may be smaller.
+        where: what it is about.
+        first, second: what is compared.
+        difference: first minus second, with its 95% interval.
     """
-    cells: Row = dict(where)
+    cells = _cells(where)
     for key, (name, values) in {"value": first, "against": second}.items():
         cells |= {f"{key}_of": name, key: round(float(np.mean(values)), 6)}
     cells |= columns("difference", difference) | {"n": difference.n}
-    contrary = difference.high < -slack
-    return Check(claim, cells, difference.low > -slack, contrary, difference)
+    return Check(claim, cells, difference.low > -slack, difference.high < -slack, difference)
 
 
 def of_resamples(values: np.ndarray, n: int) -> Estimate:
@@ -92,51 +87,57 @@ def of_resamples(values: np.ndarray, n: int) -> Estimate:
     return Estimate(float(values[0]), *percentiles(values[1:]), n)
 
 
-def larger(claim: str, where: Row, first: Values, second: Values) -> Check:
-    """Check that a measure is larger in one place than in another, on the same images."""
-    return decided(claim, where, first, second, mean(first[1] - second[1]))
-
-
-def more_errors(
-    claim: str, where: Row, first: Values, second: Values, slack: float = 0.0, most: float = 1.0
+def larger(
+    claim: str,
+    where: Where,
+    first: Side,
+    second: Side,
+    most: float | None = None,
+    slack: float = 0.0,
 ) -> Check:
-    """Check that values of at most `most`, such as errors, are larger; see `decided`."""
-    difference = paired_difference(first[1], second[1], most)
+    """Check that values of the same images are larger, by the mean difference; see `decided`.
+
+    Args:
+        most: the largest difference possible, 1 for errors and 2 for what importance adds to them;
+            the interval then has a width where all images agree.
+    """
+    if most is None:
+        difference = mean(np.subtract(first[1], second[1]))
+    else:
+        difference = paired_difference(np.asarray(first[1]), np.asarray(second[1]), most)
     return decided(claim, where, first, second, difference, slack)
 
 
-def wider_gap(
-    claim: str,
-    where: Row,
-    first: tuple[str, np.ndarray, np.ndarray],
-    second: tuple[str, np.ndarray, np.ndarray],
-) -> Check:
-    """Check that one difference of errors is larger than another; see `decided`."""
-    wide, narrow = ((name, above - below) for name, above, below in (first, second))
-    return more_errors(claim, where, wide, narrow, most=2.0)
+def more_errors(claim: str, where: Where, first: Side, second: Side, slack: float = 0.0) -> Check:
+    """Check that errors of the same images, (n,) in [0, 1], are more; see `decided`."""
+    return larger(claim, where, first, second, 1.0, slack)
 
 
-def apart(claim: str, low: Measured, high: Measured, where: Row | None = None) -> Check:
+def apart(claim: str, low: Measured, high: Measured, where: Where | None = None) -> Check:
     """Check that one value lies below another, and that their 95% intervals do not meet.
 
     If `low` is over no images, the claim holds.
     """
-    cells = (where or {}) | columns("lower", low) | columns("higher", high) | {"n": low.n}
+    cells = _cells(where or {}) | columns("lower", low) | columns("higher", high) | {"n": low.n}
     holds, contrary = not low.n or low.high < high.low, low.low > high.high
     return Check(claim, cells, bool(holds), bool(contrary))
 
 
 def within(
-    claim: str, where: Row, measured: Measured, low: float = -np.inf, high: float = np.inf
+    claim: str, where: Where, measured: Measured, low: float = -np.inf, high: float = np.inf
 ) -> Check:
     """Check that a value lies between two bounds: its whole interval does, or none of it."""
-    cells = where | columns("value", measured) | {"n": measured.n}
+    cells = _cells(where) | columns("value", measured) | {"n": measured.n}
     inside = measured.low >= low and measured.high <= high
     outside = measured.high < low or measured.low > high
     return Check(claim, cells, bool(inside), bool(outside))
 
 
-def in_order(checks: list[Check]) -> list[Check]:
+def _cells(where: Where) -> Row:
+    return {"where": where} if isinstance(where, str) else dict(where)
+
+
+def in_order(checks: Sequence[Check]) -> list[Check]:
     """Sort checks by claim, claims in the order in which they first appear."""
     claims = list(dict.fromkeys(check.claim for check in checks))
     return sorted(checks, key=lambda check: claims.index(check.claim))
@@ -145,9 +146,11 @@ def in_order(checks: list[Check]) -> list[Check]:
 def counts(checks: Sequence[Check]) -> dict[str, int]:
     """Return the number of comparisons, and of those with each outcome."""
     outcomes = [check.outcome for check in checks]
-    named = {"agree": "agrees", "undecided": "undecided", "contradict": "contradicts"}
-    return {"checks": len(checks)} | {
-        f"checks_{name}": outcomes.count(which) for name, which in named.items()
+    return {
+        "checks": len(checks),
+        "checks_agree": outcomes.count("agrees"),
+        "checks_undecided": outcomes.count("undecided"),
+        "checks_contradict": outcomes.count("contradicts"),
     }
 
 
@@ -166,14 +169,15 @@ def verdict(checks: Sequence[Check]) -> Outcome:
 
 def sentences(checks: Sequence[Check]) -> str:
     """Return sentences that say how many comparisons agree, and which do not."""
-    of = counts(checks)
-    said = f"{of['checks_agree']} of {len(checks)} comparisons agree with the paper."
-    for words, which in {"Contradicted": "contradicts", "Undecided": "undecided"}.items():
-        some = [check for check in checks if check.outcome == which]
-        if some:
-            claims = dict.fromkeys(check.claim for check in some)
-            listed = (_named([c for c in some if c.claim == claim]) for claim in claims)
-            said += f" {words}: {'; '.join(listed)}."
+    agree = counts(checks)["checks_agree"]
+    said = f"{agree} of {len(checks)} comparisons agree with the paper."
+    for words, outcome in {"Contradicted": "contradicts", "Undecided": "undecided"}.items():
+        by_claim: dict[str, list[Check]] = {}
+        for check in checks:
+            if check.outcome == outcome:
+                by_claim.setdefault(check.claim, []).append(check)
+        if by_claim:
+            said += f" {words}: {'; '.join(map(_named, by_claim.values()))}."
     return said
 
 

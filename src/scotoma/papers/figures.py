@@ -1,54 +1,79 @@
-"""Figures that items share: bars and curves with intervals, and images in colours."""
+"""Figures that items share, each with the table or the images that it shows."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from scotoma.papers.item import SUMMARY
-from scotoma.results.finding import Bars, Curve
+from scotoma.results.finding import Bars, Curve, Figure, Gallery, Row
 
-FOR, AGAINST = np.array([0.78, 0.22, 0.0]), np.array([0.0, 0.38, 0.61])
-"""Colours of evidence for the label and against it; no evidence is white."""
-FULL = 0.99
-"""Quantile of the size of a map's values that is drawn in full colour."""
+SUMMARY = "summary"
+"""Name of the table that is printed in place of an item's rows, if the item has one."""
+INTERVALS = ", with 95% intervals."
+"""End of the captions of `bars` and `curve`."""
+
+Drawn = tuple[Figure, list[Row] | np.ndarray | None]
+"""A figure, and its table or images; None if the finding has these already."""
 
 
 def bars(
     name: str,
     caption: str,
-    series: dict[str, str],
+    series: Mapping[str, str],
     y_label: str,
-    table: str = SUMMARY,
+    rows: list[Row] | None = None,
     label: str = "model",
-    rates: bool = True,
-) -> Bars:
-    """Return bars with intervals; `series` maps a legend label to a name given to `columns`."""
-    return Bars(name, caption, table, label, series, y_label, rates)
+    **changes: Any,
+) -> Drawn:
+    """Draw bars with intervals.
+
+    Args:
+        series: legend label to a name given to `columns`.
+        rows: table of the name of the figure; None is the item's summary.
+        label: column that names a group of bars.
+        changes: other fields of `Bars`.
+    """
+    table = SUMMARY if rows is None else name
+    fields: dict[str, Any] = {"table": table} | changes
+    figure = Bars(
+        name, caption + INTERVALS, label=label, series=dict(series), y_label=y_label, **fields
+    )
+    return figure, rows
 
 
 def curve(
-    name: str, caption: str, x: str, y: str, group: str, labels: tuple[str, str], **changes: Any
-) -> Curve:
-    """Return curves with intervals, from the table of the same name.
+    name: str,
+    caption: str,
+    rows: list[Row],
+    columns: tuple[str, str, str],
+    labels: tuple[str, str],
+    **changes: Any,
+) -> Drawn:
+    """Draw curves, with intervals unless the table has none.
 
     Args:
         name: name of the figure and of the table.
-        caption: caption.
-        x, y, group: columns of the table.
+        columns: x, y and group.
         labels: of the two axes.
-        changes: other fields of `Curve`, as `interval=False` for a curve without intervals.
+        changes: other fields of `Curve`.
     """
-    fields: dict[str, Any] = {"group": group, "interval": True} | changes
-    return Curve(name, caption, name, x, y, *labels, **fields)
+    x, y, group = columns
+    ranged = any(f"{y}_low" in row for row in rows)
+    caption += INTERVALS if ranged else "."
+    fields: dict[str, Any] = {"group": group, "interval": ranged} | changes
+    return Curve(name, caption, name, x, y, *labels, **fields), rows
 
 
-def map_colours(maps: np.ndarray) -> np.ndarray:
-    """Return colours (n, 3, h, w) for signed maps (n, c, h, w), each on its own scale."""
-    net = maps.sum(1)
-    size = np.quantile(np.abs(net), FULL, axis=(1, 2), keepdims=True)
-    strength = np.divide(net, size, out=np.zeros_like(net), where=size > 0)
-    strength = np.clip(strength, -1, 1)[:, None]
-    ink = np.where(strength > 0, FOR[:, None, None], AGAINST[:, None, None])
-    return (1 - np.abs(strength) * (1 - ink)).astype(np.float32)
+def gallery(
+    name: str, caption: str, columns: Mapping[str, tuple[np.ndarray, Sequence[str]]]
+) -> Drawn:
+    """Draw images side by side.
+
+    Args:
+        columns: images (n, c, h, w) of a column and the text below each, by heading.
+    """
+    images, texts = zip(*columns.values(), strict=True)
+    captions = [list(line) for line in zip(*texts, strict=True)]
+    return Gallery(name, caption, name, list(columns), captions), np.stack(images, axis=1)

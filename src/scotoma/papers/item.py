@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
+
+import numpy as np
 
 from scotoma.claim import Claim, Threat
 from scotoma.data import load_data
@@ -17,15 +19,14 @@ from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
 from scotoma.papers.checks import RULE, SUM, Check, Measured, counts, sentences, verdict
+from scotoma.papers.figures import SUMMARY as SUMMARY
+from scotoma.papers.figures import Drawn
 from scotoma.probes.base import columns
 from scotoma.reference import fetch, recipe_of, reference
-from scotoma.results.finding import Finding, Row
+from scotoma.results.finding import Chart, Finding, Gallery, Row
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
 from scotoma.utils.stats import Estimate, finite
-
-SUMMARY = "summary"
-"""Name of the table that is printed in place of an item's rows, if the item has one."""
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -110,11 +111,14 @@ class Context:
             self.runs[name] = run
         return self.runs[name]
 
-    def drawn(self, name: str, n: int) -> Run:
-        """Return a model's run on n random test images, the same for models of the same data."""
+    def drawn(self, name: str, n: int, most: float = math.inf) -> Run:
+        """Return a model's run on random test images, the same for models of the same data.
+
+        They are n, or as many as the user's limit says, and at most `most`.
+        """
         run = self.run(name)
         order = shuffled(len(run.claim.data.test), run.seed)
-        return run.subset(order[:n].sort().values)
+        return run.subset(order[: int(min(self.limit or n, most))].sort().values)
 
     def each(self, what: str, over: Mapping[K, V], work: Callable[[V], R]) -> dict[K, R]:
         """Return the results of `work` on every value of `over`, under a progress bar."""
@@ -170,38 +174,48 @@ class Item(ABC):
 
     def finding(
         self,
-        checks: Sequence[Check],
+        rows: list[Row],
+        checks: Iterable[Check],
         headline: str,
         *notes: str,
         rule: str = RULE,
         numbers: Row | None = None,
         summary: list[Row] | None = None,
-        tables: dict[str, list[Row]] | None = None,
-        **parts: Any,
-    ) -> Finding:
-        """Return the finding of this item, decided by comparisons.
+        tables: Mapping[str, list[Row]] | None = None,
+        figures: Iterable[Drawn] = (),
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> tuple[list[Row], Finding]:
+        """Return the rows and the finding of this item, decided by comparisons.
 
         Args:
+            rows: see `measure`.
             checks: comparisons with the paper.
             headline: what was measured; how the comparisons came out is added.
             notes: how it was measured.
             rule: when a comparison agrees.
-            numbers, tables: see `Finding`.
+            numbers, tables, images: see `Finding`; those of the figures are added.
             summary: rows to print in place of the item's.
-            parts: more fields of the finding.
         """
-        lines = {SUMMARY: summary} if summary else {}
-        lines |= {"checks": [check.row for check in checks], **(tables or {})}
-        return Finding(
+        checks, drawn = list(checks), list(figures)
+        every = {SUMMARY: summary} if summary else {}
+        every |= {"checks": [check.row for check in checks], **(tables or {})}
+        arrays = dict(images or {})
+        for figure, shown in drawn:
+            if isinstance(figure, Gallery) and isinstance(shown, np.ndarray):
+                arrays[figure.images] = shown
+            elif isinstance(figure, Chart) and isinstance(shown, list):
+                every[figure.table] = shown
+        return rows, Finding(
             "",
             self.title,
             verdict(checks),
             f"a comparison agrees if {rule}. {SUM}",
             f"{headline} {sentences(checks)}",
+            numbers=(numbers or {}) | agreement(rows) | counts(checks),
+            tables=every,
+            figures=tuple(figure for figure, _ in drawn),
             notes=notes,
-            numbers=(numbers or {}) | counts(checks),
-            tables=lines,
-            **parts,
+            images=arrays,
         )
 
 
@@ -248,6 +262,13 @@ def row(keys: Row, measure: str, ours: Measured, published: float | None = None)
     return {**keys, "measure": measure, **interval, "n": ours.n, "published": published}
 
 
+def ours(
+    keys: Row, measures: Mapping[str, Measured], published: Mapping[str, float] | None = None
+) -> list[Row]:
+    """Return a row for each measure; `published` has the paper's values, if it prints any."""
+    return [row(keys, name, value, (published or {}).get(name)) for name, value in measures.items()]
+
+
 def cells(**values: Any) -> Row:
     """Return cells of a table; a measured value has three, with the ends of its interval."""
     line: Row = {}
@@ -256,9 +277,13 @@ def cells(**values: Any) -> Row:
     return line
 
 
-def ours(keys: Row, measures: Mapping[str, Measured]) -> list[Row]:
-    """Return rows of numbers that the paper does not print."""
-    return [row(keys, measure, value) for measure, value in measures.items()]
+def listed(values: Mapping[Any, Any], form: str, between: str = ", ") -> str:
+    """Return names and values for a sentence; `form` is a format of the value.
+
+    >>> listed({"CNN": Estimate(1.09, 1.0, 1.2, 9)}, "{0.value:.1f} ({0.low:.1f} to {0.high:.1f})")
+    'CNN 1.1 (1.0 to 1.2)'
+    """
+    return between.join(f"{name} {form.format(value)}" for name, value in values.items())
 
 
 def number(numbers: Row, name: str, n: int) -> Measured:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.papers.checks import Check, decided, larger, more_errors, of_resamples, wider_gap
+from scotoma.papers.checks import Check, Side, decided, larger, more_errors, of_resamples
 from scotoma.papers.duan2023 import published
 from scotoma.papers.duan2023.examination import Measured, Models
-from scotoma.results.finding import Row
 from scotoma.utils.stats import RESAMPLES, Estimate
 
 
 def of_sweep(models: Models) -> list[Check]:
     """Return all claims, for models from natural training to the largest size."""
-    first, last = ends(models)
+    first, *_, last = models
     pairs = [*pairwise(models), *([(first, last)] if len(models) > 2 else [])]
     natural, robust, both = models[first], models[last], f"{first}, {last}"
     return [
@@ -31,18 +30,12 @@ def of_sweep(models: Models) -> list[Check]:
     ]
 
 
-def ends(models: Models) -> tuple[str, str]:
-    """Return the names of natural training and of training at the largest size."""
-    first, *_, last = models
-    return first, last
-
-
 def unequal(models: Models, low: str, high: str, over: str = "global", where: str = "") -> Check:
     """Attribution is more unequal after training at the larger size."""
     convention = published.FITS[over]
     claim = f"the {over} Gini coefficient ({convention}) is larger after training at a larger size"
     first, second = ((eps, models[eps].gini(over, convention)) for eps in (high, low))
-    return larger(claim, {"where": where or f"{low}, {high}"}, first, second)
+    return larger(claim, where or f"{low}, {high}", first, second)
 
 
 def guided(model: Measured, where: str) -> Iterator[Check]:
@@ -52,16 +45,21 @@ def guided(model: Measured, where: str) -> Iterator[Check]:
             f"noise of type {kind} on the {model.middle} most important values makes more errors "
             "than on as many at random"
         )
-        first = ("important", model.noise(kind))
-        yield more_errors(claim, {"where": where}, first, ("random", model.noise(kind, "random")))
+        sides = ("important", model.noise(kind)), ("random", model.noise(kind, "random"))
+        yield more_errors(claim, where, *sides)
+
+
+def added(name: str, model: Measured, kind: str) -> Side:
+    """Return the errors that importance adds under noise, in [-1, 1]."""
+    return name, model.noise(kind) - model.noise(kind, "random")
 
 
 def gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
     """Importance matters more to the robust model."""
     for kind in TYPES:
         claim = f"importance adds more errors under noise of type {kind} after adversarial training"
-        wide, narrow = by_order("robust", robust, kind), by_order("natural", natural, kind)
-        yield wider_gap(claim, {"where": where}, wide, narrow)
+        sides = added("robust", robust, kind), added("natural", natural, kind)
+        yield larger(claim, where, *sides, most=2.0)
 
 
 def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
@@ -70,15 +68,14 @@ def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]
     A difference of rates shrinks where errors are rare or the rule; the ratio of odds does not.
     """
     for kind in TYPES:
-        logs = [log_odds(m.noise(kind), m.noise(kind, "random")) for m in (robust, natural)]
-        ratios = [float(np.exp(each[0])) for each in logs]
-        difference = of_resamples(logs[0] - logs[1], len(robust))
         claim = (
             f"importance multiplies the odds of an error under noise of type {kind} more after "
             "adversarial training (difference of logarithms)"
         )
-        sides = ("robust, odds ratio", ratios[0]), ("natural, odds ratio", ratios[1])
-        yield decided(claim, {"where": where}, *sides, difference)
+        logs = [log_odds(m.noise(kind), m.noise(kind, "random")) for m in (robust, natural)]
+        names = ("robust, odds ratio", "natural, odds ratio")
+        sides = ((name, np.exp(each[0])) for name, each in zip(names, logs, strict=True))
+        yield decided(claim, where, *sides, of_resamples(logs[0] - logs[1], len(robust)))
 
 
 def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -91,46 +88,36 @@ def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """
     n = len(first)
     drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    weights = np.vstack([np.ones(n), drawn])
-    of_first, of_second = (
-        np.log(wrong + 0.5) - np.log(n - wrong + 0.5)
-        for wrong in (weights @ first, weights @ second)
-    )
-    return of_first - of_second
+    errors = np.stack([first, second]) @ np.vstack([np.ones(n), drawn]).T
+    odds = np.log(errors + 0.5) - np.log(n - errors + 0.5)
+    return odds[0] - odds[1]
 
 
 def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     """Return the odds ratio of two error rates of the same images, with a bootstrap interval."""
-    logs = of_resamples(log_odds(first, second), len(first))
-    value, low, high = (float(np.exp(each)) for each in (logs.value, logs.low, logs.high))
-    return Estimate(value, low, high, logs.n)
-
-
-def by_order(name: str, model: Measured, kind: str) -> tuple[str, np.ndarray, np.ndarray]:
-    """Return errors under noise on important and on random values."""
-    return name, model.noise(kind), model.noise(kind, "random")
+    *logs, n = of_resamples(log_odds(first, second), len(first))
+    return Estimate(*np.exp(logs).tolist(), n)
 
 
 def covered(model: Measured, where: str) -> Iterator[Check]:
     """Squares do more over important places than over random ones."""
     claim = "squares over important places make more errors than over random ones"
-    for setting, colour, place in _covers(model, where):
-        a, b = (model.occlusion(setting, colour, order) for order in ("importance", "random"))
-        yield more_errors(claim, place, ("important", a), ("random", b))
+    for cover, place in _covers(model, where):
+        errors = model.occlusion(*cover), model.occlusion(*cover, "random")
+        yield more_errors(claim, place, ("important", errors[0]), ("random", errors[1]))
 
 
 def exposed(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
     """Squares over important places do more to the robust model."""
     claim = "squares over important places make more errors after adversarial training"
-    for setting, colour, place in _covers(robust, where):
-        a, b = (model.occlusion(setting, colour) for model in (robust, natural))
-        yield more_errors(claim, place, ("robust", a), ("natural", b))
+    for cover, place in _covers(robust, where):
+        sides = ("robust", robust.occlusion(*cover)), ("natural", natural.occlusion(*cover))
+        yield more_errors(claim, place, *sides)
 
 
-def _covers(model: Measured, where: str) -> Iterator[tuple[int, str, Row]]:
-    for number, setting in enumerate(model.settings):
-        for colour in COLOURS:
-            yield number, colour, {"where": f"{where}, {squares(*setting)}, {colour}"}
+def _covers(model: Measured, where: str) -> Iterator[tuple[tuple[int, str], str]]:
+    for (number, setting), colour in product(enumerate(model.settings), COLOURS):
+        yield (number, colour), f"{where}, {squares(*setting)}, {colour}"
 
 
 def squares(regions: int, radius: int) -> str:

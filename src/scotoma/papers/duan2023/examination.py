@@ -215,6 +215,6 @@ def measure(
 def withstood(context: Context, model: str, threat: Threat) -> np.ndarray:
     """Return which random test images a model classifies correctly under attack, bool (n,)."""
     attack = make(context.attack or ATTACK, threat)
-    drawn = context.drawn(model, min(context.limit or published.IMAGES, published.IMAGES))
+    drawn = context.drawn(model, published.IMAGES)
     records = drawn.attack(attack, what=f"  attacking {model}").sort("index")
     return is_correct(records) & ~fallen(records, threat.eps, threat.norm)

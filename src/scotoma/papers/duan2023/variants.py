@@ -12,12 +12,12 @@ from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.claim import Threat
-from scotoma.papers.checks import RULE, Check, in_order, larger, more_errors, wider_gap
+from scotoma.papers.checks import RULE, Check, in_order, larger, more_errors
 from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
 from scotoma.papers.duan2023.study import COMPARED, how, noised, summary
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
+from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Estimate, mean, rate
@@ -56,37 +56,33 @@ class Attributions(Comparison):
     """Reference models by the size trained for: natural training and the largest size."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        methods = dict(zip(ATTRIBUTIONS, ATTRIBUTIONS, strict=True))
+        methods = {method: method for method in ATTRIBUTIONS}
         measured: dict[str, Models] = context.each(
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
         )
-        checks = self.checks(measured)
         every = {(method, eps): each for method, of in measured.items() for eps, each in of.items()}
+        ginis = {m: [mean(e.gini()).value for e in of.values()] for m, of in measured.items()}
         orders = {"most important": "noise", "random": "random"}
         series = {f"type {k}, {o}": f"{orders[o]}_{k}" for k, o in product(TYPES, orders)}
-        under = "Error under Gaussian noise on the most important and on random values"
-        by = "by method and model, with 95% intervals."
-        ginis = f"Mean global Gini coefficient of absolute values {by}"
-        finding = self.finding(
-            checks,
-            f"Mean global Gini coefficient after natural training and after training at the "
-            f"largest size: {_ginis(measured)}.",
+        by_method = "global Gini coefficient of absolute values, by method and model"
+        by_order = "Error under Gaussian noise on the most important and on random values"
+        return self.finding(
+            lines(every, self._rows),
+            self.checks(measured),
+            "Mean global Gini coefficient after natural training and after training at the largest "
+            f"size: {listed(ginis, '{0[0]:.2f} and {0[1]:.2f}')}.",
             *how(context, measured["integrated-gradients"]),
-            "Deletion is the mean probability of the true class while pixels are removed, most "
-            "important first: a map that shows what matters has a smaller area than a random "
-            "order.",
-            "SmoothGrad squares maps, so its values have no sign, and larger Gini coefficients for "
-            "any model. The paper's numbers are of ResNet-50 on ImageNet and have a table of their "
-            "own.",
+            "The area under deletion is the mean probability of the true class while pixels are "
+            "removed, most important first. SmoothGrad squares maps, which raises the Gini "
+            "coefficient of any model. The paper's numbers are of ResNet-50 on ImageNet.",
             numbers={"n": len(next(iter(every.values())))},
             summary=lines(every, self._summary),
             tables={"deletion": lines(every, _deletion), "published": _published()},
             figures=(
-                bars("gini", ginis, {"Gini coefficient": "gini"}, "Gini coefficient"),
-                bars("noise", f"{under}, {by}", series, "error"),
+                bars("gini", f"Mean {by_method}", {"Gini coefficient": "gini"}, "Gini coefficient"),
+                bars("noise", by_order, series, "error"),
             ),
         )
-        return lines(every, self._rows), finding
 
     @staticmethod
     def checks(measured: dict[str, Models]) -> list[Check]:
@@ -102,8 +98,7 @@ class Attributions(Comparison):
 
     @staticmethod
     def _rows(at: tuple[str, str], each: Measured) -> list[Row]:
-        method, eps = at
-        keys = {"method": method, "trained for": eps, **dict.fromkeys(KEYS)}
+        keys = {"method": at[0], "trained for": at[1], **dict.fromkeys(KEYS)}
         rows = [row(keys, "global Gini", mean(each.gini())), *errors(keys, each, [0])]
         return rows + [
             row(keys | {"order": order}, "area under deletion", _area(each, order))
@@ -132,11 +127,6 @@ def _published() -> list[Row]:
         for method, lines in published.TABLE3.items()
         for eps, line in zip(("natural", "adversarial"), lines, strict=True)
     ]
-
-
-def _ginis(measured: dict[str, Models]) -> str:
-    values = {m: [mean(each.gini()).value for each in of.values()] for m, of in measured.items()}
-    return ", ".join(f"{method} {a:.2f} and {b:.2f}" for method, (a, b) in values.items())
 
 
 @dataclass(frozen=True)
@@ -172,13 +162,8 @@ class Remedies(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = self.each(context, measure_trainings)
         every = {(data, each): of for data, of in measured.items() for each in of.models}
-        checks = [check for data, of in measured.items() for check in of_trained(data, of)]
-        n = {f"n_{data}": len(of.models[PLAIN]) for data, of in measured.items()}
-        sizes = ", ".join(f"{data} {of.threat.eps:g}" for data, of in measured.items())
-        caption = (
-            "Robust accuracy, Gini coefficient, and errors under noise and black squares on the "
-            "most important values, with 95% intervals."
-        )
+        sizes = {data: of.threat.eps for data, of in measured.items()}
+        caption = "Robust accuracy, Gini coefficient, and errors at the most important places"
         series = {
             "robust accuracy": "robust_accuracy",
             "global Gini": "gini",
@@ -186,23 +171,22 @@ class Remedies(Comparison):
             "noise II, important": "noise_II",
             "black squares, important": "squares",
         }
-        finding = self.finding(
-            checks,
+        return self.finding(
+            lines(every, _rows),
+            [check for data, of in measured.items() for check in of_trained(data, of)],
             " ".join(_sentence(*named) for named in measured.items()),
             *how(context, next(iter(measured.values())).models),
-            "Robust accuracy is over all test images drawn, under "
-            f"{context.attack or ATTACK} at the size that the models were trained for ({sizes}); "
-            "everything else is over images that all models of the data classify correctly. The "
-            "means of channels named above are those of the first data set.",
-            "The paper says that Cutout lowers the Gini coefficient slightly; its numbers are "
-            "unknown to us. Input gradient distillation is by other authors, who say that it "
-            "lowers errors under inductive noise and occlusion.",
+            f"Robust accuracy is over all test images drawn, under {context.attack or ATTACK} at "
+            f"the size that the models were trained for ({listed(sizes, '{:g}')}); all else is "
+            "over images that all models of the data classify correctly. The means of channels "
+            "named above are those of the first data set.",
+            "The paper says that Cutout lowers the Gini coefficient slightly, and Dong et al. that "
+            "distillation lowers errors under inductive noise and occlusion.",
             rule=f"{RULE}, or for robust accuracy above -{SLACK:.0%}",
-            numbers=n,
+            numbers={f"n_{data}": len(of.models[PLAIN]) for data, of in measured.items()},
             summary=lines(every, _summary),
-            figures=(bars("remedies", caption, series, "accuracy, Gini coefficient or error"),),
+            figures=[bars("remedies", caption, series, "accuracy, Gini coefficient or error")],
         )
-        return lines(every, _rows), finding
 
 
 def measure_trainings(context: Context, models: dict[str, str]) -> Trained:
@@ -215,27 +199,29 @@ def measure_trainings(context: Context, models: dict[str, str]) -> Trained:
 
 def of_trained(data: str, trained: Trained) -> Iterator[Check]:
     """Check that each remedy lowers inequality and errors, and what it costs."""
-    plain, where = trained.models[PLAIN], {"where": data}
+    plain = trained.models[PLAIN]
     last = len(plain.settings) - 1
     for name in trained.remedies:
         each = trained.models[name]
-        said = f"{name} lowers the global Gini coefficient"
-        yield larger(said, where, (PLAIN, plain.gini()), (name, each.gini()))
+        claim = f"{name} lowers the global Gini coefficient"
+        yield larger(claim, data, (PLAIN, plain.gini()), (name, each.gini()))
         for kind in TYPES:
-            at, values = {"where": f"{data}, type {kind}"}, f"{plain.middle} most important values"
-            said = f"{name} lowers the error under noise on the {values}"
-            yield more_errors(said, at, (PLAIN, plain.noise(kind)), (name, each.noise(kind)))
-            said = f"{name} lowers what importance adds to the error under noise"
-            pair = (claims.by_order(n, e, kind) for n, e in ((PLAIN, plain), (name, each)))
-            yield wider_gap(said, at, *pair)
-        cover = claims.squares(*plain.settings[last])
+            where, values = f"{data}, type {kind}", f"{plain.middle} most important values"
+            claim = f"{name} lowers the error under noise on the {values}"
+            yield more_errors(claim, where, (PLAIN, plain.noise(kind)), (name, each.noise(kind)))
+            claim = f"{name} lowers what importance adds to the error under noise"
+            sides = claims.added(PLAIN, plain, kind), claims.added(name, each, kind)
+            yield larger(claim, where, *sides, most=2.0)
+        claim = (
+            f"{name} lowers the error under {claims.squares(*plain.settings[last])} over important "
+            "places"
+        )
         for colour in COLOURS:
-            said = f"{name} lowers the error under {cover} over important places"
-            pair = (PLAIN, plain.occlusion(last, colour)), (name, each.occlusion(last, colour))
-            yield more_errors(said, {"where": f"{data}, {colour}"}, *pair)
-        said = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
+            sides = (PLAIN, plain.occlusion(last, colour)), (name, each.occlusion(last, colour))
+            yield more_errors(claim, f"{data}, {colour}", *sides)
+        claim = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
         a, b = ((f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN))
-        yield more_errors(said, where, a, b, SLACK)
+        yield more_errors(claim, data, a, b, SLACK)
 
 
 def _rows(at: tuple[str, str], trained: Trained) -> list[Row]:

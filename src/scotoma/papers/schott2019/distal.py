@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,11 +19,11 @@ from scotoma.execution.sampling import UNIT, shuffled
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, calibration
-from scotoma.papers.checks import APART, Check, apart
-from scotoma.papers.figures import bars
-from scotoma.papers.item import Comparison, Context, cells, lines, ours
+from scotoma.papers.checks import APART, Check, Measured, apart
+from scotoma.papers.figures import Drawn, bars, gallery
+from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours
 from scotoma.papers.schott2019 import MODELS
-from scotoma.results.finding import Bars, Finding, Gallery, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Estimate, Rate, finite, median, rate
 
@@ -37,9 +36,6 @@ CLIMB = Distal(steps=100, rate=0.2)
 SURE = CLIMB.confidence
 GREY = 0.5
 """Shade of the gallery where no image was reached."""
-QUANTILES = (0.05, 0.5, 0.95)
-PAIRS = (("ABS", "CNN"), ("Binary ABS", "Binary CNN"))
-"""Models on the same images, with and without a generative model of the classes."""
 
 
 @dataclass(frozen=True)
@@ -177,14 +173,24 @@ class DistalImages(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, sureness)
         classes = context.data(self.trainings["ABS"]).classes
-        tiles = [np.where(m.sure[:, None, None, None], m.images, GREY) for m in models.values()]
-        finding = self.finding(
+        measured = {paper: _measures(each) for paper, each in models.items()}
+        noise = {paper: f"{each.of_noise.value:.0%}" for paper, each in models.items()}
+        reached = {paper: f"{e.sure.sum()} of {len(e.sure)}" for paper, e in models.items()}
+        return self.finding(
+            lines(measured, lambda paper, each: ours({"model": paper}, each)),
             self.checks(models),
-            "Share of uniform noise that a model is sure of: "
-            f"{_list(models, lambda each: f'{each.of_noise.value:.0%}')}. Targets reached from "
-            f"noise in {CLIMB.steps} steps: "
-            f"{_list(models, lambda each: f'{each.sure.sum()} of {len(each.sure)}')}.",
-            *_notes(context, models),
+            f"Share of uniform noise that a model is sure of: {listed(noise, '{}')}. Targets "
+            f"reached from noise in {CLIMB.steps} steps: {listed(reached, '{}')}.",
+            f"{len(models['ABS'].noise)} images of uniform noise and as many test images, the same "
+            f"for every model (seed {context.seed}); another {len(classes)} images of noise, one "
+            "for each target. The paper prints no numbers.",
+            "As in the paper, probabilities have a floor. ABS models have their own posterior; "
+            "those of the others are fitted by the same rule, on up to "
+            f"{CALIBRATED:,} other test images. The softmax of the logits is what a user sees.",
+            f"Gradient ascent on the calibrated probability takes at most {CLIMB.steps} steps of "
+            f"length {CLIMB.rate:g} in L2 before momentum of {CLIMB.momentum:g}; the authors take "
+            "up to 10,000 with finite differences. Gradients of binary models are BPDA's; those of "
+            "ABS models keep the latents fixed. Another search may reach more targets.",
             rule=f"{APART}. Sure means a probability of at least {SURE:g}. An ABS model without "
             "distal images counts as having none far from the data",
             numbers={"n": len(models["ABS"].noise)},
@@ -193,25 +199,23 @@ class DistalImages(Comparison):
                 "noise": lines(models, _quantiles),
                 "distal": lines(models, partial(_images, classes)),
             },
-            figures=(_bars(), _gallery(classes, models)),
-            images={"distal": np.stack(tiles, axis=1).astype(np.float32)},
+            figures=[_bars(), _gallery(classes, models)],
         )
-        return lines(models, _rows), finding
 
     @staticmethod
     def checks(models: Models) -> list[Check]:
         """Return the paper's claims on analysis by synthesis."""
         checks = []
-        for name, against in PAIRS:
+        for name, against in {"ABS": "CNN", "Binary ABS": "Binary CNN"}.items():
             ours, other, below = models[name], models[against], f"{name} below {against}"
             checks.append(apart(f"sure of noise: {below}", ours.of_noise, other.of_noise))
-            said = f"distance of distal images: {below}"
-            checks.append(apart(said, ours.distance, other.distance))
+            claim = f"distance of distal images: {below}"
+            checks.append(apart(claim, ours.distance, other.distance))
         return checks
 
 
-def _rows(paper: str, each: Sureness) -> list[Row]:
-    measures = {
+def _measures(each: Sureness) -> dict[str, Measured]:
+    return {
         "sure of test images": rate(each.test >= SURE),
         "sure of noise": each.of_noise,
         "sure of noise, by the softmax": rate(each.softmax >= SURE),
@@ -221,7 +225,6 @@ def _rows(paper: str, each: Sureness) -> list[Row]:
         "final confidence, median": median(each.confidence),
         "L2 from distal to training image, median": each.distance,
     }
-    return ours({"model": paper}, measures)
 
 
 def _summary(paper: str, each: Sureness) -> Row:
@@ -242,72 +245,49 @@ def _quantiles(paper: str, each: Sureness) -> Row:
     """Return quantiles of the largest probability of noise, and the posterior."""
     line: Row = {"model": paper, "n": len(each.noise)}
     for kind, values in {"posterior": each.noise, "softmax": each.softmax}.items():
-        line |= {f"{kind}_{q:.0%}": finite(np.quantile(values, q)) for q in QUANTILES}
+        line |= {f"{kind}_{q:.0%}": finite(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
     return line | {"sharpness": each.posterior.sharpness, "floor": each.posterior.floor}
 
 
 def _images(classes: tuple[str, ...], paper: str, each: Sureness) -> list[Row]:
     """Return a line for each target."""
-    columns = (each.sure, each.confidence, each.steps, each.distances)
     return [
-        cells(model=paper, target=target, reached=bool(sure), confidence=finite(confidence))
-        | cells(steps=finite(steps), distance_to_data=finite(distance))
-        for target, sure, confidence, steps, distance in zip(classes, *columns, strict=True)
+        {
+            "model": paper,
+            "target": target,
+            "reached": bool(each.sure[at]),
+            "confidence": finite(each.confidence[at]),
+            "steps": finite(each.steps[at]),
+            "distance_to_data": finite(each.distances[at]),
+        }
+        for at, target in enumerate(classes)
     ]
 
 
-def _bars() -> Bars:
+def _bars() -> Drawn:
     series = {
         "noise, calibrated": "sure_of_noise",
         "noise, softmax of the logits": "by_softmax",
         "test images, calibrated": "sure_of_test",
         "distal images, calibrated": "targets",
     }
-    caption = (
-        f"Share of images to which a model gives a class with probability {SURE:g} or more, with "
-        "95% intervals: uniform noise, test images for comparison, and the targets that gradient "
-        "ascent from noise reaches."
-    )
+    caption = f"Share of images to which a model gives a class with probability {SURE:g} or more"
     return bars("sure", caption, series, "share that it is sure of")
 
 
-def _gallery(classes: tuple[str, ...], models: Models) -> Gallery:
-    def caption(each: Sureness, target: int) -> str:
-        name, confidence, steps = classes[target], each.confidence[target], each.steps[target]
-        if not each.sure[target]:
-            return f"{name}: none, {confidence:.2f}"
-        return f"{name} at {confidence:.2f}, {steps:.0f} step{'' if steps == 1 else 's'}"
+def _gallery(classes: tuple[str, ...], models: Models) -> Drawn:
+    def column(each: Sureness) -> tuple[np.ndarray, list[str]]:
+        texts = [
+            f"{name} at {confidence:.2f}, {steps:.0f} step{'' if steps == 1 else 's'}"
+            if np.isfinite(steps)
+            else f"{name}: none, {confidence:.2f}"
+            for name, confidence, steps in zip(classes, each.confidence, each.steps, strict=True)
+        ]
+        shown = np.where(each.sure[:, None, None, None], each.images, GREY)
+        return shown.astype(np.float32), texts
 
     what = (
         f"The first image on the path from noise that the model is sure ({SURE:g}) shows the "
-        "class, as the model sees it: binarised for the binary models. Grey, with the confidence "
-        f"reached, if {CLIMB.steps} steps led to none."
+        "class, as the model sees it. Grey, with the confidence reached, if there was none."
     )
-    captions = [[caption(e, target) for e in models.values()] for target in range(len(classes))]
-    return Gallery("distal", what, "distal", list(models), captions)
-
-
-def _notes(context: Context, models: Models) -> tuple[str, ...]:
-    first = next(iter(models.values()))
-    return (
-        f"{len(first.noise)} images of uniform noise and as many test images, the same for every "
-        f"model (seed {context.seed}), with 95% Wilson intervals. Another {len(first.sure)} images "
-        "of noise, one for each target, with intervals of medians between order statistics. The "
-        "paper prints no numbers.",
-        "As in the paper, probabilities have a floor: p is e^(sharpness l) + e^floor over its sum, "
-        "for logits l. ABS models have their own posterior; those of the others are fitted by the "
-        f"same rule, on up to {CALIBRATED:,} other test images. The authors' constants ([authors' "
-        "code]) belong to the logits of their networks and are not used here. The softmax of the "
-        "logits, shown beside it, is what a user of these models sees.",
-        f"Gradient ascent on the calibrated probability takes at most {CLIMB.steps} steps of "
-        f"length {CLIMB.rate:g} in L2 before momentum of {CLIMB.momentum:g}; the authors take up "
-        "to 10,000 with finite differences ([authors' code]). Gradients of binary models pass "
-        "their threshold as if it were the identity (BPDA); those of ABS models keep the latents "
-        "fixed. A target that was not reached may still be reachable by another search.",
-        "Distances are L2 from a distal image, as the model sees it, to the nearest training "
-        "image. For the nearest-neighbour model the ascent leads straight to a training image.",
-    )
-
-
-def _list(models: Models, said: Callable[[Sureness], str]) -> str:
-    return ", ".join(f"{paper} {said(each)}" for paper, each in models.items())
+    return gallery("distal", what, {paper: column(each) for paper, each in models.items()})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -14,32 +14,31 @@ from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
-from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Comparison, Context, agreement, cells, lines, ours, row
-from scotoma.papers.schott2019 import MODELS, authors, drawn, published
+from scotoma.papers.figures import Drawn, bars, curve, gallery
+from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
+from scotoma.papers.schott2019 import MODELS, authors, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
 from scotoma.probes.norms.analysis import MISLED, NormAnalysis, Tried
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
-from scotoma.results.finding import Boxes, Figure, Finding, Gallery, Row
+from scotoma.results.finding import Boxes, Finding, Row
 from scotoma.utils.stats import Rate, finite, mean, median, rate
 from scotoma.utils.text import norm_name
 
-QUERIES = 2000
-"""Queries of decision-based attacks for an image."""
-FEWER = 250
-"""Queries on analysis by synthesis, each forward pass of which is a search."""
+IMAGES = 1000
+"""Test images that are attacked, as many as in the paper's curves."""
+QUERIES, FEWER = 2000, 250
+"""Queries of decision-based attacks for an image; fewer on analysis by synthesis, each forward pass
+of which is a search."""
 SCORED = 8
 """Images attacked by scores: a gradient takes 1,568 forward passes."""
-POINTS = 40
-FAR = {"l0": 50.0, "l2": 4.0, "linf": 0.5}
-"""Largest distance of the curves."""
+POINTS, FAR = 40, {"l0": 50.0, "l2": 4.0, "linf": 0.5}
+"""Points of the curves, and their largest distances."""
 SHOWN = 4
 RULE = "the 95% interval of the share of images on which it is so lies above a half"
 BOUNDED, TRAINED = "ABS", "Madry et al."
 LINE = "ABS, estimated lower bound"
-ENDS = ("published_low", "published_high")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ Models = dict[str, Measured]
 
 def measure(context: Context, model: str) -> Measured:
     """Attack a reference model with everything that the norms probe tries."""
-    run = drawn(context, model)
+    run = context.drawn(model, IMAGES)
     queries = FEWER if inside(run.claim.model.module) is not None else QUERIES
     norms = probe.Norms(bounds=tuple(published.BOUNDS.values()), queries=queries)
     readings, gradients = norms.readings(run.claim, run)
@@ -83,7 +82,7 @@ def measure_with_authors(context: Context, model: str) -> Measured:
     """Attack a model with the authors' own attacks too, on a few images by its scores alone."""
     each, source = measure(context, model), context.model(authors.SUBSTITUTE)
     own = {norm: authors.tried(each.run, norm, each.gradients, source) for norm in authors.FARTHEST}
-    scored = {"l2": authors.scored(drawn(context, model, SCORED), "l2")}
+    scored = {"l2": authors.scored(context.drawn(model, SCORED, SCORED), "l2")}
     more = {norm: authors.joined(each.readings[norm], tried) for norm, tried in own.items()}
     return replace(each, readings=each.readings | more, own=own, scored=scored)
 
@@ -134,27 +133,22 @@ class Norms(Comparison):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, self.attacked)
-        rows, (arrays, galleries) = lines(models, _rows), examples(models)
-        figures = [figure for norm in published.BOUNDS for figure in _figures(norm)]
-        tables = {"attacks": lines(models, _attacks)}
-        if any(each.scored for each in models.values()):
-            tables["scores"] = lines(models, _scores)
-        for norm in published.BOUNDS:
-            tables[f"medians_{norm}"] = lines(models, partial(_medians, norm=norm))
-            tables[f"curve_{norm}"] = lines(models, partial(_curve, norm=norm))
-        finding = self.finding(
+        scores = lines(models, _scores)
+        return self.finding(
+            lines(models, _rows),
             compare(models),
-            f"Median distances over all attacks: in L2 {_sizes(models, 'l2')}; in L-inf "
-            f"{_sizes(models, 'linf')}; in pixels {_sizes(models, 'l0')}.",
+            f"Median distances over all attacks: in L2 {_medians(models, 'l2')}; in L-inf "
+            f"{_medians(models, 'linf')}; in pixels {_medians(models, 'l0')}.",
             *_notes(context, models),
             rule=RULE,
-            numbers={"n": len(models[TRAINED].correct), **agreement(rows)},
+            numbers={"n": len(models[TRAINED].correct)},
             summary=lines(models, _summary),
-            tables=tables,
-            figures=(*figures, *galleries),
-            images=arrays,
+            tables={"attacks": lines(models, _attacks)} | ({"scores": scores} if scores else {}),
+            figures=[
+                *(each for norm in published.BOUNDS for each in _figures(models, norm)),
+                *examples(models),
+            ],
         )
-        return rows, finding
 
 
 class FastNorms(Norms):
@@ -176,10 +170,10 @@ def _rows(model: str, each: Measured) -> list[Row]:
     """Return a model's numbers over all attacks, beside the paper's."""
     rows = [row({"model": model, "norm": None}, "clean accuracy", rate(each.correct))]
     for norm, read in each.readings.items():
-        printed, keys = published.CURVES[norm][model], {"model": model, "norm": norm}
-        at = f"accuracy at {amount(read.bound)}"
-        rows.append(row(keys, "median distance", median(read.nearest), printed.median))
-        rows.append(row(keys, at, read.accuracy(), printed.accuracy))
+        printed, at = published.CURVES[norm][model], f"accuracy at {amount(read.bound)}"
+        measures = {"median distance": median(read.nearest), at: read.accuracy()}
+        known = {"median distance": printed.median, at: printed.accuracy}
+        rows += ours({"model": model, "norm": norm}, measures, known)
     return rows
 
 
@@ -187,9 +181,10 @@ def _summary(model: str, each: Measured) -> Row:
     line: Row = {"model": model, "clean": finite(rate(each.correct).value)}
     for norm, read in each.readings.items():
         printed = published.CURVES[norm][model]
-        for name, value in {"median": read.median, "accuracy": read.accuracy().value}.items():
-            line |= {f"{name}_{norm}": finite(value)}
-            line |= {f"{name}_{norm}_published": getattr(printed, name)}
+        line[f"median_{norm}"] = finite(read.median)
+        line[f"median_{norm}_published"] = printed.median
+        line[f"accuracy_{norm}"] = finite(read.accuracy().value)
+        line[f"accuracy_{norm}_published"] = printed.accuracy
     return line | {"n": len(each.correct)}
 
 
@@ -225,100 +220,43 @@ def _scores(model: str, each: Measured) -> list[Row]:
     return rows
 
 
-def _medians(model: str, each: Measured, norm: str) -> Row:
-    printed, none = published.CURVES[norm][model].median, dict.fromkeys(ENDS)
-    return cells(model=model, median=median(each.readings[norm].nearest), published=printed, **none)
+def _figures(models: Models, norm: str) -> Iterator[Drawn]:
+    """Draw accuracy against distance, and the median distances beside the published ones."""
+    distance = "changed pixels" if norm == "l0" else f"{norm_name(norm)} distance"
+    sizes = np.linspace(0, FAR[norm], POINTS + 1)
+    accuracies, medians = [], []
+    for model, each in models.items():
+        read, printed = each.readings[norm], published.CURVES[norm][model]
+        known = {"published": printed.median, "published_low": None, "published_high": None}
+        medians.append(cells(model=model, median=median(read.nearest), **known))
+        for size in (np.unique(sizes.round()) if norm == "l0" else sizes).tolist():
+            line = cells(model=model, distance=finite(size), accuracy=read.accuracy(size=size))
+            accuracies.append(line)
+    caption, columns = "Accuracy under all attacks", ("distance", "accuracy", "model")
+    plain = {"interval": False, "marks": {"bound": published.BOUNDS[norm].eps}}
+    yield curve(f"curve_{norm}", caption, accuracies, columns, (distance, "accuracy"), **plain)
+    caption, series = "Median over all attacks", {"ours": "median", "published": "published"}
+    yield bars(f"medians_{norm}", caption, series, f"median: {distance}", medians, rates=False)
 
 
-def _curve(model: str, each: Measured, norm: str) -> list[Row]:
-    sizes, read = np.linspace(0, FAR[norm], POINTS + 1), each.readings[norm]
-    return [
-        cells(model=model, distance=finite(size), accuracy=read.accuracy(size=size))
-        for size in (np.unique(sizes.round()) if norm == "l0" else sizes).tolist()
-    ]
-
-
-def _figures(norm: str) -> tuple[Figure, Figure]:
-    name, bound = norm_name(norm), published.BOUNDS[norm]
-    distance = "changed pixels" if norm == "l0" else f"{name} distance"
-    falling = (
-        "Share of test images that are classified correctly under every perturbation that an "
-        f"attack made, against its {name} size."
-    )
-    medians = (
-        f"Median {name} distance of the nearest adversarial image over all attacks, with 95% "
-        "intervals, beside the published one."
-    )
-    series = {"ours": "median", "published": "published"}
-    plain = {"interval": False, "marks": {"bound": bound.eps}}
-    labels, table = (distance, "accuracy"), f"medians_{norm}"
-    return (
-        curve(f"curve_{norm}", falling, "distance", "accuracy", "model", labels, **plain),
-        bars(table, medians, series, f"median: {distance}", table=table, rates=False),
-    )
-
-
-def _sizes(models: Models, norm: str) -> str:
-    medians = {model: each.readings[norm].median for model, each in models.items()}
-    said = (f"{m} {v:.3g}" if np.isfinite(v) else f"{m} not reached" for m, v in medians.items())
-    return ", ".join(said)
-
-
-def _notes(context: Context, models: Models) -> tuple[str, ...]:
-    slow = [name for name, each in models.items() if inside(each.run.claim.model.module)]
-    numbers = sorted({each.queries for each in models.values()})
-    on = {n: ", ".join(m for m, each in models.items() if each.queries == n) for n in numbers}
-    queries = " and ".join(f"{n:,} on {names}" for n, names in on.items())
-    notes = [
-        f"{len(models[TRAINED].correct):,} test images drawn at random (seed {context.seed}), the "
-        "same for every model. The distance of an image is the smallest over the attacks of a "
-        "norm: 0 if the model misclassifies the image itself, infinite if no attack succeeded. "
-        "Accuracies are shares of all images.",
-        f"Decision-based attacks whose number of queries can be set had {queries.rstrip('.')}, "
-        "for each image.",
-        "The published numbers are those of the authors' curves, over their own attacks. Some of "
-        "ours are stronger, so a smaller distance than theirs does not mean that the model "
-        "differs. The table of attacks says how many of the minima are each attack's.",
-    ]
-    if any(each.own for each in models.values()):
-        notes.append(
-            "Attacks named FGSM, BIM, DeepFool and MIM are the authors', at growing sizes and with "
-            f"bisection: by the model's gradients, from {authors.SUBSTITUTE} "
-            f"({authors.TRANSFERRED}), and by differences of its scores along every pixel "
-            f"({authors.ESTIMATED}), these in L2 on at most {SCORED} images, not in the minima."
-        )
-    notes += [
-        f"{model}: {each.gradients.why}; attacks followed the gradient {each.gradients.name}."
-        for model, each in models.items()
-        if each.gradients.why
-    ]
-    trained = "trained by this project on unchanged images; the authors zoom, shear and bend some."
-    return tuple(notes + ([f"{' and '.join(slow)}: {trained}"] if slow else []))
-
-
-def examples(models: Models) -> tuple[dict[str, np.ndarray], list[Gallery]]:
-    """Return arrays and galleries by norm: a line for each image, a column for each model.
+def examples(models: Models) -> Iterator[Drawn]:
+    """Draw nearest adversarial images by norm: a line for each image, a column for each model.
 
     The images are classified correctly and broken in every norm by every model. They are spread
     evenly over the mean rank of their distances.
     """
-    rows = _chosen(models)
-    if not len(rows):
-        return {}, []
-    first = next(iter(models.values()))
+    rows, first = _chosen(models), next(iter(models.values()))
     index = first.index[rows]
     originals = first.run.claim.data.test.images(torch.from_numpy(index)).numpy()
-    arrays, galleries = {}, []
-    for norm in first.readings:
-        name, captions = f"examples_{norm}", []
-        reads = [(each.run, each.readings[norm]) for each in models.values()]
-        shown = [drawing.images(run, {norm: read}, rows)[:, 1] for run, read in reads]
-        for at, line in zip(index.tolist(), rows.tolist(), strict=True):
-            captions.append([f"test image {at}"] + [_caption(read, line) for _, read in reads])
-        arrays[name] = np.stack([originals, *shown], axis=1)
+    titles = [f"test image {at}" for at in index.tolist()]
+    for norm in first.readings if len(rows) else ():
+        columns = {"original": (originals, titles)}
+        for model, each in models.items():
+            read = each.readings[norm]
+            nearest = drawing.images(each.run, {norm: read}, rows)[:, 1]
+            columns[model] = nearest, [_caption(read, line) for line in rows.tolist()]
         caption = f"The nearest adversarial images in {norm_name(norm)} over all attacks."
-        galleries.append(Gallery(name, caption, name, ["original", *models], captions))
-    return arrays, galleries
+        yield gallery(f"examples_{norm}", caption, columns)
 
 
 def _chosen(models: Models) -> np.ndarray:
@@ -338,7 +276,34 @@ def _caption(read: NormAnalysis, line: int) -> str:
     return f"{prediction}, {size}, {attack}"
 
 
-CLAIM = "no adversarial image of ABS lies nearer than its estimated lower bound"
+def _medians(models: Models, norm: str) -> str:
+    values = {model: each.readings[norm].median for model, each in models.items()}
+    return listed(
+        {m: f"{v:.3g}" if np.isfinite(v) else "not reached" for m, v in values.items()}, "{}"
+    )
+
+
+def _notes(context: Context, models: Models) -> Iterator[str]:
+    queries = listed({model: each.queries for model, each in models.items()}, "{:,}")
+    yield (
+        f"{len(models[TRAINED].correct):,} test images drawn at random (seed {context.seed}), the "
+        "same for every model. Accuracies are shares of all images. Queries of decision-based "
+        f"attacks, where they can be set: {queries}. The published numbers are over the authors' "
+        "attacks; some of ours are stronger."
+    )
+    if any(each.own for each in models.values()):
+        yield (
+            "Attacks named FGSM, BIM, DeepFool and MIM are the authors', at growing sizes and with "
+            f"bisection: by the model's gradients, from {authors.SUBSTITUTE} "
+            f"({authors.TRANSFERRED}), and by differences of its scores along every pixel "
+            f"({authors.ESTIMATED}), these in L2 on at most {SCORED} images, not in the minima."
+        )
+    for model, each in models.items():
+        if each.gradients.why:
+            why, name = each.gradients.why, each.gradients.name
+            yield f"{model}: {why}; attacks followed the gradient {name}."
+        if inside(each.run.claim.model.module):
+            yield f"{model}: trained on unchanged images; the authors zoom, shear and bend some."
 
 
 class Bounds(Comparison):
@@ -351,41 +316,45 @@ class Bounds(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, measure)
         distances = {paper: each.readings["l2"].nearest for paper, each in models.items()}
-        bounded = models[BOUNDED]
-        index, correct, lower = bounded.index, bounded.correct, _lower(bounded)
-        crossed = rate((distances[BOUNDED] < lower)[correct])
-        size, every = mean(lower[correct]), distances | {LINE: np.where(correct, lower, 0.0)}
+        bounded, nearest = models[BOUNDED], distances[BOUNDED]
+        correct, lower = bounded.correct, _lower(bounded)
+        crossed, size = rate((nearest < lower)[correct]), mean(lower[correct])
         table = [
             {"model": line, "index": int(at), "distance": finite(value)}
-            for line, values in every.items()
-            for at, value in zip(index, values, strict=True)
+            for line, values in (distances | {LINE: np.where(correct, lower, 0.0)}).items()
+            for at, value in zip(bounded.index, values, strict=True)
         ]
-        measures = {"mean L2 size": size, "median L2 size": median(lower[correct])}
-        measures |= {"images with an adversarial one below it": crossed}
-        at = {model: {"median L2 distance": median(d)} for model, d in distances.items()}
-        rows = lines(at | {LINE: measures}, lambda model, each: ours({"model": model}, each))
-        share = f"{crossed.value:.1%}" if crossed.value else "none"
+        measures = {m: {"median L2 distance": median(each)} for m, each in distances.items()}
+        measures[LINE] = {
+            "mean L2 size": size,
+            "median L2 size": median(lower[correct]),
+            "images with an adversarial one below it": crossed,
+        }
         caption = (
             "Distance of the nearest adversarial image over all attacks, 0 if the model "
             "misclassifies the image itself; at the right, the lower bound estimated for ABS. "
             "Whiskers reach from the 5th to the 95th percentile."
         )
-        boxes = Boxes("boxes", caption, "distances", "model", "distance", "L2 distance")
-        bound, below = finite(size.value), finite(crossed.value) or 0
-        finding = self.finding(
-            [Check(CLAIM, cells(crossed=crossed, n=crossed.n), crossed.value == 0, below > 0)],
+        below = finite(crossed.value) or 0
+        claim = "no adversarial image of ABS lies nearer than its estimated lower bound"
+        return self.finding(
+            lines(measures, lambda model, each: ours({"model": model}, each)),
+            [Check(claim, cells(crossed=crossed, n=crossed.n), crossed.value == 0, below > 0)],
             f"The lower bound estimated for ABS is {size.value:.2f} in L2 on average. The median "
-            f"distance over all attacks is {median(distances[BOUNDED]).value:.2f}, and {share} of "
+            f"distance over all attacks is {median(nearest).value:.2f}, and {crossed.value:.1%} of "
             "the images that ABS classifies correctly have an adversarial image below the bound.",
             "The lower bound is an estimate and no certificate: it rests on the nearest image that "
-            "each other class can generate, the minimum of a function that is not convex, found by "
-            "search. It is over the images that ABS classifies correctly.",
+            "each other class can generate, found by a search that may miss it.",
             rule="it has no counterexample, and contradicts if it has one",
-            numbers={"n": len(index), "mean_lower_bound": bound, "crossed": below},
-            tables={"distances": table},
-            figures=(boxes,),
+            numbers={
+                "n": len(correct),
+                "mean_lower_bound": finite(size.value),
+                "crossed": below,
+            },
+            figures=[
+                (Boxes("boxes", caption, "distances", "model", "distance", "L2 distance"), table)
+            ],
         )
-        return rows, finding
 
 
 def _lower(each: Measured) -> np.ndarray:

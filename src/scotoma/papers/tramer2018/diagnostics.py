@@ -18,10 +18,12 @@ from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.papers.checks import APART, Check, apart, of_resamples
-from scotoma.papers.figures import curve
-from scotoma.papers.item import Comparison, Context, cells, lines, ours, row
-from scotoma.papers.tramer2018 import drawn, published
-from scotoma.results.finding import Curve, Finding, Row
+from scotoma.papers.figures import Drawn, curve
+from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
+from scotoma.papers.tramer2018 import published
+from scotoma.papers.tramer2018.errors import IMAGES
+from scotoma.reference import recipe_of
+from scotoma.results.finding import Finding, Row
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate, finite, rate
 
@@ -71,7 +73,7 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
 
     Directions are measured on as many correctly classified images as in the paper.
     """
-    run = drawn(context, model)
+    run = context.drawn(model, IMAGES)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
     known = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
     steps = Linearity(*(known[field.name].to_torch() for field in fields(Linearity)))
@@ -126,27 +128,35 @@ class Diagnostics(Comparison):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, partial(diagnose, shares=SHARES))
-        fgsm = models["fgsm"]
-        sizes = {f"directions_{eps:.3g}": eps for eps in fgsm.directions}
-        printed = [{"network": published.NETWORKS[n], **_printed(n)} for n in published.LOSS_RATIO]
+        fgsm, value = models["fgsm"], "{0.value:.2f} ({0.low:.2f} to {0.high:.2f})"
         ratios = {training: each.steps.ratio for training, each in models.items()}
         cosines = {training: each.steps.mean_cosine for training, each in models.items()}
-        finding = self.finding(
+        return self.finding(
+            lines(models, self._rows),
             self.checks(models),
-            f"Mean loss after one step, divided by that after {STEPS} steps: {_said(ratios)}. "
-            f"Cosine of the two perturbations: {_said(cosines)}. The paper's claims are about "
-            "ImageNet.",
-            *self._notes(context, fgsm),
+            f"Mean loss after one step, divided by that after {STEPS} steps: "
+            f"{listed(ratios, value)}. Cosine of the two perturbations: {listed(cosines, value)}. "
+            "The paper's claims are about ImageNet.",
+            f"Losses, cosines and gradients on {len(fgsm.norms):,} test images drawn at random "
+            f"(seed {context.seed}). The iterated attack takes {STEPS} steps of eps / {STEPS}. "
+            "Norms are L2, of the cross-entropy's gradient by the image.",
+            f"Directions on at most {published.FIGURE2_IMAGES} images that the model classifies "
+            "correctly, at the paper's shares of eps. An image counts the most that one number of "
+            f"directions ({', '.join(map(str, fgsm.orders))}) gives; how the paper chooses is "
+            "unknown to us.",
+            "The paper's numbers are of ImageNet and can be compared in order only.",
             rule=APART,
             numbers={"n": len(fgsm.norms)},
             summary=lines(models, self._summary),
             tables={
-                **{table: lines(models, partial(_shares, eps=eps)) for table, eps in sizes.items()},
-                "imagenet_in_the_paper": printed,
+                "imagenet_in_the_paper": [
+                    {"network": name, **_printed(short)}
+                    for short, name in published.NETWORKS.items()
+                    if short in published.LOSS_RATIO
+                ]
             },
-            figures=tuple(_curve(*size) for size in sizes.items()),
+            figures=[_directions_of(models, eps) for eps in fgsm.directions],
         )
-        return lines(models, partial(self._rows, context)), finding
 
     @staticmethod
     def checks(models: dict[str, Diagnosis]) -> list[Check]:
@@ -161,9 +171,9 @@ class Diagnostics(Comparison):
             apart("gradient norm: natural below fgsm", natural.norm, fgsm.norm),
         ]
 
-    def _rows(self, context: Context, training: str, each: Diagnosis) -> list[Row]:
+    def _rows(self, training: str, each: Diagnosis) -> list[Row]:
         model = self.trainings[training]
-        keys = {"data": context.data(model).name, "model": model, "eps": None}
+        keys = {"data": recipe_of(model).data, "model": model, "eps": None}
         measures = {"loss ratio": each.steps.ratio, "cosine": each.steps.mean_cosine}
         return ours(keys, measures | {"gradient norm": each.norm}) + [
             row(keys | {"eps": finite(eps)}, f"at least {k} adversarial directions", rate(n >= k))
@@ -179,47 +189,22 @@ class Diagnostics(Comparison):
         line["paper"] = f"{network} on ImageNet"
         return line | {f"paper_{name}": value for name, value in _printed(network).items()}
 
-    def _notes(self, context: Context, each: Diagnosis) -> tuple[str, ...]:
-        norms, images = published.GRADIENT_NORMS, published.FIGURE2_IMAGES
-        (k, share), (none, others) = published.FIGURE2_NATURAL, published.FIGURE2_ADVERSARIAL
-        sizes, orders = (", ".join(f"{v:.3g}" for v in vs) for vs in (each.directions, each.orders))
-        return (
-            f"Losses, cosines and gradients on {len(each.norms):,} test images drawn at random "
-            f"(seed {context.seed}). The iterated attack takes {STEPS} steps of eps / {STEPS}. "
-            "Norms are L2, of the cross-entropy's gradient by the image.",
-            f"Directions on at most {images} images that the model classifies correctly, as "
-            f"in the paper, at eps {sizes}: the paper's 4, 10 and 16 of 256, as shares of eps. "
-            f"Numbers of directions tried, each separately: {orders}. An image counts the most "
-            "that one of them gives. How the paper chooses is unknown to us.",
-            "The paper's numbers are of ImageNet and can be compared in order only. There, "
-            f"{published.NETWORKS['v3']} has more than {k} adversarial directions at {share:.0%} "
-            f"of images; after adversarial training about {none:.0%} of images have none, "
-            f"and most others {others} or more. The mean gradient norms of the two are "
-            f"{norms['v3']:.2f} and {norms['v3adv']:.2f}: the trained loss is not simply flat.",
-        )
 
-
-def _shares(training: str, each: Diagnosis, eps: float) -> list[Row]:
-    """Return shares of images with at least k directions, against k."""
-    counts = each.directions[eps]
-    shares = ((k, rate(counts >= k)) for k in DRAWN)
-    return [cells(training=training, k=k, share=share, n=share.n) for k, share in shares]
-
-
-def _curve(table: str, eps: float) -> Curve:
+def _directions_of(models: dict[str, Diagnosis], eps: float) -> Drawn:
+    """Draw shares of images with at least k directions, against k, as the paper's Figure 2."""
+    shares = [
+        cells(training=training, k=k, share=(share := rate(each.directions[eps] >= k)), n=share.n)
+        for training, each in models.items()
+        for k in DRAWN
+    ]
     caption = (
-        f"Share of images with at least k orthogonal directions of size {eps:.3g} that change the "
-        "label, by training, with 95% intervals (Figure 2 of the paper, there on ImageNet)."
+        f"Images with at least k orthogonal directions of size {eps:.3g} that change the label"
     )
     labels = ("adversarial directions, at least", "share of images")
-    return curve(table, caption, "k", "share", "training", labels)
+    return curve(f"directions_{eps:.3g}", caption, shares, ("k", "share", "training"), labels)
 
 
 def _printed(network: str) -> Row:
     ratio, cosine = published.LOSS_RATIO[network], published.COSINE.get(network)
     norm = published.GRADIENT_NORMS.get(network)
     return {"loss_ratio": ratio, "cosine": cosine, "gradient_norm": norm}
-
-
-def _said(values: dict[str, Estimate]) -> str:
-    return ", ".join(f"{t} {e.value:.2f} ({e.low:.2f} to {e.high:.2f})" for t, e in values.items())

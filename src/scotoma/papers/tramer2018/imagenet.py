@@ -9,9 +9,9 @@ from itertools import product
 import numpy as np
 
 from scotoma.papers.item import Context, agreement, row
-from scotoma.papers.tramer2018 import drawn, published
+from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.diagnostics import diagnose
-from scotoma.papers.tramer2018.errors import STEP_LL_SUITE, transfer, white_box
+from scotoma.papers.tramer2018.errors import IMAGES, STEP_LL_SUITE, transfer, white_box
 from scotoma.papers.tramer2018.study import Study
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
@@ -62,7 +62,7 @@ class ImageNet(Study):
 
     def _table1(self, context: Context) -> list[Row]:
         """Return errors under Step-LL made on one model and shown to another, as in Table 1."""
-        single, common = self.suite.single, drawn(context, self.held_out[0])
+        single, common = self.suite.single, context.drawn(self.held_out[0], IMAGES)
         make, rows = self.suite.black_box[single], []
         known = self._known(published.TABLE1)
         for (model, network), (source, other) in product(known.items(), repeat=2):
@@ -77,7 +77,7 @@ class ImageNet(Study):
 
     def _top(self, context: Context) -> list[Row]:
         """Return Table 4's largest black-box top-5 errors; none below six classes."""
-        rows, common = [], drawn(context, self.held_out[0])
+        rows, common = [], context.drawn(self.held_out[0], IMAGES)
         for model, network in self._known(published.TABLE4).items():
             if len(context.data(model).classes) <= TOP:
                 continue

@@ -8,11 +8,11 @@ import numpy as np
 
 from scotoma.papers.checks import APART, Check, apart, decided, in_order, more_errors, within
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, agreement, cells, lines, row
-from scotoma.papers.tramer2018 import how, published
+from scotoma.papers.item import Context, Item, cells, lines, row
+from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.errors import FGSM_SUITE, Errors, Suite, measure, white_box
 from scotoma.reference import recipe_of
-from scotoma.results.finding import Bars, Finding, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Estimate, Rate, paired_difference, rate
 
 ENSEMBLE = "ensemble"
@@ -22,26 +22,6 @@ MOST = 0.5
 
 Trained = dict[tuple[str, str], Errors]
 """Errors by network and training."""
-
-
-def of_network(suite: Suite, recipe: str, stepped: Errors, ensembles: list[Errors]) -> list[Check]:
-    """Return the paper's claims on one network; `stepped` is trained on the suite's single step."""
-    single, random = suite.single, suite.random
-    where, own = {"model": stepped.model, "source": None}, (single, stepped.own[single])
-    claim = f"{recipe} training: {random} finds more errors than {single}"
-    made = [more_errors(claim, where, (random, stepped.own[random]), own)]
-    claim = f"{recipe} training: {single} of an undefended model finds more errors than its own"
-    for source in stepped.held_out:
-        if recipe_of(source).recipe == "natural":
-            other = (f"{single} of the source", stepped.transferred[source, single])
-            made.append(more_errors(claim, where | {"source": source}, other, own))
-    claim = f"ensemble training: fewer black-box errors than after {recipe} training"
-    for ensemble in ensembles:
-        for source in ensemble.held_out:
-            a, b = ((each.model, each.black_box([source])) for each in (stepped, ensemble))
-            made.append(more_errors(claim, {"model": ensemble.model, "source": source}, a, b))
-    claim = f"ensemble training: iterated white-box attacks break more than {MOST:.0%} of images"
-    return made + [more_than(claim, each, suite.iterated, MOST) for each in ensembles]
 
 
 def more_than(claim: str, errors: Errors, attacks: tuple[str, ...], share: float) -> Check:
@@ -83,27 +63,57 @@ class Study(Item):
         models = context.each(
             self.title, self.trained, lambda model: measure(context, model, *sources)
         )
-        rows, n = lines(models, self._rows), len(next(iter(models.values())).clean)
-        finding = self.finding(
+        n, suite = len(next(iter(models.values())).clean), self.suite
+        caption = (
+            "Errors under one step on the model itself, under the worst example made on a held-out "
+            f"model (black-box) and under {' or '.join(suite.iterated)} (iterated)"
+        )
+        series = {
+            f"own {suite.single}": "own_single_step",
+            suite.random: "random_step",
+            "black-box": "black_box",
+            "iterated": "iterated",
+        }
+        return self.finding(
+            lines(models, self._rows),
             self.checks(models),
             self._headline(models),
             how(context, n),
             *self._notes(context),
-            numbers={"n": n, **agreement(rows)},
+            numbers={"n": n},
             summary=lines(models, self._summary),
             tables={"matrix": lines(models, _matrix)},
-            figures=(self._bars(),),
+            figures=[bars("errors", caption, series, "error")],
         )
-        return rows, finding
 
     def checks(self, models: Trained) -> list[Check]:
         """Return the paper's claims, each over all networks."""
-        made = []
+        made: list[Check] = []
         for (network, training), stepped in models.items():
             if training == self.recipe:
-                ensembles = _ensembles(models, network)
-                made += of_network(self.suite, self.recipe, stepped, ensembles)
+                made += self.of_network(stepped, _ensembles(models, network))
         return in_order(made)
+
+    def of_network(self, stepped: Errors, ensembles: list[Errors]) -> Iterator[Check]:
+        """Check the paper's claims on one network; `stepped` is trained on the single step."""
+        single, random, training = self.suite.single, self.suite.random, f"{self.recipe} training"
+        where, own = {"model": stepped.model, "source": None}, (single, stepped.own[single])
+        claim = f"{training}: {random} finds more errors than {single}"
+        yield more_errors(claim, where, (random, stepped.own[random]), own)
+        claim = f"{training}: {single} of an undefended model finds more errors than its own"
+        for source in stepped.held_out:
+            if recipe_of(source).recipe == "natural":
+                other = (f"{single} of the source", stepped.transferred[source, single])
+                yield more_errors(claim, where | {"source": source}, other, own)
+        claim = f"ensemble training: fewer black-box errors than after {training}"
+        for ensemble in ensembles:
+            for source in ensemble.held_out:
+                a, b = ((each.model, each.black_box([source])) for each in (stepped, ensemble))
+                yield more_errors(claim, {"model": ensemble.model, "source": source}, a, b)
+        claim = (
+            f"ensemble training: iterated white-box attacks break more than {MOST:.0%} of images"
+        )
+        yield from (more_than(claim, each, self.suite.iterated, MOST) for each in ensembles)
 
     def _rows(self, at: tuple[str, str], errors: Errors) -> list[Row]:
         base = {"network": at[0], "training": at[1], "source": None, "attack": None}
@@ -125,44 +135,32 @@ class Study(Item):
         return rows
 
     def _summary(self, at: tuple[str, str], errors: Errors) -> Row:
-        single, none = self.suite.single, np.empty(0, bool)
-        step = [errors.transferred[source, single] for source in errors.held_out]
-        wrong = np.logical_or.reduce([errors.clean, *step])
+        single, none = self.suite.single, rate(np.empty(0, bool))
+        step, black = (errors.black_box(attack=attack) for attack in (single, None))
         return cells(
             model=", ".join(at),
             clean=rate(errors.clean),
             own_single_step=rate(errors.own[single]),
             random_step=rate(errors.own[self.suite.random]),
-            transferred_single_step=rate(wrong if step else none),
-            black_box=rate(errors.black_box() if step else none),
+            transferred_single_step=rate(step) if errors.held_out else none,
+            black_box=rate(black) if errors.held_out else none,
             iterated=rate(errors.white_box(self.suite.iterated)),
             n=len(errors.clean),
         )
-
-    def _bars(self) -> Bars:
-        single, random = self.suite.single, self.suite.random
-        series = {f"own {single}": "own_single_step", random: "random_step"}
-        series |= {"black-box": "black_box", "iterated": "iterated"}
-        caption = (
-            f"Errors under {single} and {random} on the model itself, under the worst example made "
-            f"on a held-out model (black-box) and under {' or '.join(self.suite.iterated)} on the "
-            "model itself (iterated), with 95% intervals."
-        )
-        return bars("errors", caption, series, "error")
 
     def _headline(self, models: Trained) -> str:
         single, random = self.suite.single, self.suite.random
         stepped = [each for (_, training), each in models.items() if training == self.recipe]
         ensembles = _ensembles(models)
-        broken = _span(each.white_box(self.suite.iterated) for each in ensembles)
         return (
             f"After {self.recipe} training the error is "
             f"{_span(each.own[single] for each in stepped)} under {single}, "
             f"{_span(each.own[random] for each in stepped)} under {random} and "
             f"{_span(each.black_box() for each in stepped)} under examples made on held-out "
             f"models; after ensemble training it is {_span(e.black_box() for e in ensembles)} "
-            f"under these. Iterated white-box attacks break {broken} of images after ensemble "
-            "training, which therefore gives no white-box robustness."
+            "under these. Iterated white-box attacks break "
+            f"{_span(each.white_box(self.suite.iterated) for each in ensembles)} of images after "
+            "ensemble training: no white-box robustness."
         )
 
     def _notes(self, context: Context) -> tuple[str, ...]:
@@ -170,12 +168,19 @@ class Study(Item):
         return (
             f"White-box: {', '.join(own)}. Black-box: {', '.join(self.suite.black_box)}, each made "
             f"on {', '.join(self.held_out)} once for all models. The worst of several attacks is "
-            "taken image by image; the strongest one is the source and attack with the most "
-            "errors, which is the paper's measure.",
-            "Black-box errors exclude sources of the model's own architecture and sources that "
-            f"ensemble training learned from ({', '.join(self.seen)}). The matrix includes these "
-            "and says so.",
+            "taken image by image; the strongest one, the paper's measure, is the source and "
+            "attack with the most errors. Black-box errors exclude sources of the model's own "
+            f"architecture and those that ensemble training learned from ({', '.join(self.seen)}).",
         )
+
+
+def how(context: Context, n: int) -> str:
+    """Return a sentence on the images."""
+    return (
+        f"{n:,} test images drawn at random (seed {context.seed}), the same for every model. As in "
+        "the paper, errors are over all of them: an image that a model misclassifies without an "
+        "attack is an error under every attack."
+    )
 
 
 def _ensembles(models: Trained, of: str | None = None) -> list[Errors]:
@@ -223,9 +228,7 @@ class Mnist(Study):
     def _notes(self, context: Context) -> tuple[str, ...]:
         return (
             *super()._notes(context),
-            "The numbers of the paper's MNIST tables are unknown to us; the verdict is on the "
-            "paper's statements.",
-            "mnist-natural and mnist-pgd are networks of Madry et al. 2018. Among the sources only "
+            "The numbers of the paper's MNIST tables are unknown to us. Among the sources only "
             "mnist-pgd is defended, so the claim about undefended ones does not use it.",
         )
 
@@ -249,24 +252,19 @@ class RandFGSMTraining(Item):
         clean, own = white_box(context, model, FGSM_SUITE.white_box)
         rates = {attack: rate(~wrong) for attack, wrong in {"none": clean, **own}.items()}
         epochs, n = recipe_of(model).schedule.epochs, len(clean)
-        caption = (
-            f"Accuracy of {model} without an attack and under attacks on itself, with 95% "
-            "intervals."
-        )
-        series = {"accuracy": "accuracy"}
-        return lines(rates, self._row), self.finding(
+        table = [cells(attack=attack, accuracy=ours, n=n) for attack, ours in rates.items()]
+        caption, series = f"Accuracy of {model} under attacks on itself", {"accuracy": "accuracy"}
+        return self.finding(
+            lines(rates, self._row),
             self.checks(rates),
             f"After {epochs} epochs of {TRAINED_ON} training, accuracy is "
             f"{rates[TRAINED_ON].value:.1%} under {TRAINED_ON} and {rates[ITERATED].value:.1%} "
             f"under {ITERATED}; in the paper, after {published.RAND_FGSM_EPOCHS} epochs, "
             f"{PRINTED[TRAINED_ON]} and {PRINTED[ITERATED]}.",
             how(context, n),
-            f"Our model is trained for {epochs} epochs, the paper's for "
-            f"{published.RAND_FGSM_EPOCHS}, so the two accuracies under {ITERATED} need not agree.",
             rule=f"the interval lies above the bound, or {APART}",
             numbers=cells(n=n, difference=paired_difference(own[ITERATED], own[TRAINED_ON])),
-            tables={"accuracy": lines(rates, lambda a, r: cells(attack=a, accuracy=r, n=n))},
-            figures=(bars("accuracy", caption, series, "accuracy", "accuracy", "attack"),),
+            figures=[bars("accuracy", caption, series, "accuracy", table, "attack")],
         )
 
     @staticmethod
