@@ -205,13 +205,16 @@ class Item(ABC):
                 arrays[figure.images] = shown
             elif isinstance(figure, Chart) and isinstance(shown, list):
                 every[figure.table] = shown
+        if inside := agreement(rows):
+            published = "{published_inside} of {published} published numbers lie in our intervals."
+            headline += f" {published.format(**inside)}"
         return rows, Finding(
             "",
             self.title,
             verdict(checks),
             f"a comparison agrees if {rule}. {SUM}",
             f"{headline} {sentences(checks)}",
-            numbers=(numbers or {}) | agreement(rows) | counts(checks),
+            numbers=(numbers or {}) | inside | counts(checks),
             tables=every,
             figures=tuple(figure for figure, _ in drawn),
             notes=notes,

@@ -22,8 +22,8 @@ from scotoma.execution.run import Run
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, Measured, decided, of_resamples
-from scotoma.papers.figures import bars, curve
-from scotoma.papers.item import Comparison, Context, cells, lines, ours
+from scotoma.papers.figures import Drawn, bars, curve
+from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
@@ -113,7 +113,7 @@ def name(place: Place) -> str:
 def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int) -> Check:
     """Check that a value is larger than another; both are followed by those of the resamples."""
     sides = ("first", first[0]), ("second", second[0])
-    return decided(claim, {"where": where}, *sides, of_resamples(first - second, n))
+    return decided(claim, where, *sides, of_resamples(first - second, n))
 
 
 class Compared(Comparison):
@@ -121,29 +121,23 @@ class Compared(Comparison):
 
     trainings: dict[str, tuple[str, ...]]
     """Reference models by what they have in common."""
-    about: str
-    """What the groups differ in."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         groups = self.each(context, self._group)
         shown = {group: each.measures() for group, each in groups.items()}
         n = min(each.correct[BASE].shape[1] for each in groups.values())
-        caption = (
-            "Accuracy under attack at eps on the test set, and attack success rate within "
-            "alpha·eps after x' = alpha x + beta on [-0.5, 0.5], with 95% intervals over images "
-            f"and networks, by {self.about}."
-        )
         rates = [rate for rate in next(iter(shown.values())) if rate.startswith(("robust", "succ"))]
-        responses = (
-            f"How much perturbations of size {REACH:g} can change the output of the first layer on "
-            f"a uniform background, as a share of that at level {LEVELS[-1]:g}, against its level "
-            "(exact, from the weights). With a threshold above that size, a network hardly "
-            "responds on black."
-        )
-        labels = ("background level", "response")
-        finding = self.finding(
-            list(self.checks(groups, n)),
-            self._headline(shown),
+        caption = "Accuracy under attack, and attack success within alpha·eps at (alpha, beta)"
+        series = {rate: column(rate) for rate in rates}
+        said = {
+            group: (each["robust accuracy"].value, each[f"success at {name(SHIFTED)}"].value)
+            for group, each in shown.items()
+        }
+        return self.finding(
+            lines(shown, lambda group, each: ours({"group": group}, each)),
+            self.checks(groups, n),
+            "Accuracy under attack on the test set, and attack success rate within alpha·eps at "
+            f"({name(SHIFTED)}): {listed(said, '{0[0]:.1%} and {0[1]:.1%}', '; ')}.",
             f"Attack: {context.attack or ATTACK}, on the same {n} test images for all networks. "
             "Success is the share of correctly classified images with an adversarial image within "
             f"alpha·eps. A group has up to {max(map(len, self.trainings.values()))} networks.",
@@ -151,13 +145,8 @@ class Compared(Comparison):
             rule=RULE,
             numbers={"n": n},
             summary=lines(shown, self._summary),
-            tables={"response": self._responses(context)},
-            figures=(
-                bars("rates", caption, {rate: column(rate) for rate in rates}, "share of images"),
-                curve("response", responses, "level", "response", "group", labels),
-            ),
+            figures=[bars("rates", caption, series, "share of images"), self._responses(context)],
         )
-        return lines(shown, lambda group, each: ours({"group": group}, each)), finding
 
     @abstractmethod
     def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
@@ -167,8 +156,8 @@ class Compared(Comparison):
         """Return other measurements of a network."""
         return {}
 
-    def _responses(self, context: Context) -> list[Row]:
-        """Return the response of the first layer against the background level."""
+    def _responses(self, context: Context) -> Drawn:
+        """Draw the response of the first layer against the background level."""
         rows: list[Row] = []
         for group, names in self.trainings.items():
             modules = [context.model(model).module for model in names]
@@ -176,10 +165,16 @@ class Compared(Comparison):
             for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
                 at = {"group": group, "level": round(float(level), 3)}
                 rows.append(at | cells(response=mean(values)))
-        return rows
+        caption = (
+            f"How much perturbations of size {REACH:g} can change the output of the first layer on "
+            f"a uniform background, as a share of that at level {LEVELS[-1]:g}. With a threshold "
+            "above that size, a network hardly responds on black"
+        )
+        labels = ("background level", "response")
+        return curve("response", caption, rows, ("level", "response", "group"), labels)
 
     def _group(self, context: Context, models: tuple[str, ...]) -> Group:
-        runs = [context.drawn(model, context.limit or IMAGES) for model in models]
+        runs = [context.drawn(model, IMAGES) for model in models]
         by_place = {at: [attacked(context, run, at) for run in runs] for at in PLACES}
         correct, broken = (
             {at: np.stack([each[i] for each in of]) for at, of in by_place.items()} for i in (0, 1)
@@ -191,18 +186,6 @@ class Compared(Comparison):
         way = recipe_of(self.trainings[group][0])
         line: Row = {"model": group, "recipe": way.recipe, "arch": way.arch, "threat": way.threat}
         return line | cells(**{column(measure): value for measure, value in each.items()})
-
-    @staticmethod
-    def _headline(shown: dict[str, dict[str, Measured]]) -> str:
-        said = (
-            f"{group} {each['robust accuracy'].value:.1%} and "
-            f"{each[f'success at {name(SHIFTED)}'].value:.1%}"
-            for group, each in shown.items()
-        )
-        return (
-            "Accuracy under attack on the test set, and attack success rate within alpha·eps at "
-            f"({name(SHIFTED)}): {'; '.join(said)}."
-        )
 
 
 def column(measure: str) -> str:
@@ -224,7 +207,6 @@ class Scarcity(Compared):
 
     title = "Robustness and blind spots against the number of training images"
     source = "Zhang et al. 2019, section 4.3, the cause that the paper names"
-    about = "number of training images"
     trainings = {f"{k},000 images": tuple(f"mnist-{k}k-{seed}" for seed in SEEDS) for k in FEW}
 
     def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
@@ -270,7 +252,6 @@ class Threshold(Compared):
 
     title = "First-layer thresholds, and trainings that may remove the blind spot"
     source = "Zhang et al. 2019, section 4.4, the cause that this project suspects"
-    about = "training"
     trainings = {
         "as it is": tuple(f"mnist-60k-{seed}" for seed in SEEDS),
         **{
@@ -320,7 +301,6 @@ class Shift(Compared):
 
     title = "Contrast shifts by eps of training, recipe and architecture"
     source = "Zhang et al. 2019, Table 2, for other networks"
-    about = "network"
     trainings = {
         model: (model,)
         for model in (

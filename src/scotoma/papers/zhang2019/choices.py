@@ -19,7 +19,7 @@ from scotoma.metrics.neighbours import nearest_distances, unit_length
 from scotoma.models.features import PIXELS
 from scotoma.papers.checks import Check, within
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, cells, lines, ours
+from scotoma.papers.item import Context, Item, cells, lines, listed, ours
 from scotoma.papers.zhang2019 import attacked, how
 from scotoma.probes.distance.trend import Trend
 from scotoma.results.finding import Finding, Row
@@ -98,30 +98,27 @@ class Choices(Item):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = context.each(self.title, {m: m for m in self.models}, partial(trends, context))
-        rows, summary = lines(measured, _rows), lines(measured, _summary)
-        said = (
-            f"{line['model']} {line['spearman']:.2f} ({line['spearman_low']:.2f} to "
-            f"{line['spearman_high']:.2f})"
-            for line in summary
-        )
-        caption = (
-            "Rank correlation of distance and smallest perturbation against the number of nearest "
-            "training images, with 95% intervals."
-        )
-        labels = ("nearest training images, k", "rank correlation")
-        return rows, self.finding(
+        compared = {
+            f"{model}, {choice.space}": each[choice].overall
+            for model, (each, _) in measured.items()
+            for choice in SHOWN
+        }
+        caption, labels = "Rank correlation", ("nearest training images, k", "rank correlation")
+        by_k = lines(measured, _by_k)
+        return self.finding(
+            lines(measured, _rows),
             [check for model, each in measured.items() for check in _checks(model, each)],
-            f"Rank correlation of distance and smallest perturbation: {'; '.join(said)}.",
+            "Rank correlation of distance and smallest perturbation: "
+            f"{listed(compared, '{0.value:.2f} ({0.low:.2f} to {0.high:.2f})', '; ')}.",
             how(context),
             f"Distances are to {TRAINING:,} random training images, in the features of the robust "
             f"model or in pixels. The kernel density is Gaussian, over the {COUNTS[-1]} nearest "
             "training images.",
             *([] if find_spec("umap") else [MISSING]),
             rule="the interval of the rank correlation lies below 0",
-            numbers={"n": min(line["n"] for line in summary)},
-            summary=summary,
-            tables={"by_k": lines(measured, _by_k)},
-            figures=(curve("by_k", caption, "k", "spearman", "line", labels),),
+            numbers={"n": min(len(length) for _, length in measured.values())},
+            summary=lines(measured, _summary),
+            figures=[curve("by_k", caption, by_k, ("k", "spearman", "line"), labels)],
         )
 
 
@@ -233,7 +230,7 @@ def _checks(model: str, measured: Measured) -> list[Check]:
     return [
         within(
             f"robustness falls with the distance in {choice.space}",
-            {"where": model},
+            model,
             measured[0][choice].overall,
             high=0,
         )

@@ -13,75 +13,68 @@ from scotoma.execution.run import Run, describe
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
 from scotoma.papers.checks import APART, Measured, apart, within
-from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, number, ours, row
+from scotoma.papers.figures import Drawn, curve, gallery
+from scotoma.papers.item import Context, Item, listed, number, ours, row
 from scotoma.papers.zhang2019 import attacked, how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.distance.analysis import RAW, UNIT, histograms
 from scotoma.probes.distance.probe import NEIGHBOURS, Distance
-from scotoma.results.finding import Finding, Gallery, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Estimate, median
 
-EXTRACTORS = {"robust": "", "natural": "extractor_"}
-"""Models whose features are used, with the prefix of their numbers and tables in the finding of the
-distance probe."""
 SPACES = {
     (model, length): prefix + of
-    for model, prefix in EXTRACTORS.items()
+    for model, prefix in {"robust": "", "natural": "extractor_"}.items()
     for length, of in {"as they are": RAW, "unit length": UNIT}.items()
 }
-"""Model and length of the features, with the prefix of their numbers and tables."""
-
+"""Model and length of the features, with the prefix of their numbers and tables in the finding of
+the distance probe."""
 MEASURES = {
     "rank correlation": "spearman",
     "rank correlation at equal margin": "spearman_given_margin",
     "slope of distance": "slope_distance",
     "slope of margin": "slope_margin",
 }
-FIFTHS = {"success, nearest fifth": 0, "success, farthest fifth": -1}
 LENGTH = {
     "rank correlation of feature length and distance": "length_spearman_distance",
     "rank correlation of feature length and margin": "length_spearman_margin",
     "rank correlation at equal feature length": "spearman_given_length",
 }
-FALLING = "distance and smallest perturbation have a negative rank correlation"
+FIFTHS = {"success, nearest fifth": 0, "success, farthest fifth": -1}
 
 
 class SuccessOverDistance(Item):
     """Attack success on a robust model against distance in its features or a natural model's."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        model, extractor = self.models
-        run = context.run(model)
+        run, extractor = context.run(self.models[0]), context.model(self.models[1])
         few = run.subset(run.correct_indices(images(context)))
-        probe = Distance(extractor=context.model(extractor))
-        distance = probe.finding(run.claim, few, settings(context))
-        numbers = distance.numbers
+        distance = Distance(extractor=extractor).finding(run.claim, few, settings(context))
         if distance.verdict == "not applicable":
             return [], replace(distance, question=self.title)
-        data = run.claim.data.name
-        rows = [line for space in SPACES for line in self._rows(distance, space, data)]
-        headline = "; ".join(self._said(numbers, space) for space in SPACES)
-        checks = [
-            within(
-                FALLING,
-                {"where": f"features of the {model} model, {length}"},
-                number(numbers, f"{key}spearman", numbers["n"]),
-                high=0,
-            )
-            for (model, length), key in SPACES.items()
-        ]
-        return rows, self.finding(
-            checks,
-            f"{headline[0].upper()}{headline[1:]}.",
+        numbers, data = distance.numbers, run.claim.data.name
+        return self.finding(
+            [line for space in SPACES for line in self._rows(distance, space, data)],
+            [
+                within(
+                    "distance and smallest perturbation have a negative rank correlation",
+                    f"features of the {model} model, {length}",
+                    number(numbers, f"{key}spearman", numbers["n"]),
+                    high=0,
+                )
+                for (model, length), key in SPACES.items()
+            ],
+            "Attack success rate in the nearest and the farthest fifth, and rank correlation of "
+            "distance and smallest perturbation: "
+            f"{'; '.join(self._said(numbers, space) for space in SPACES)}.",
             how(context),
             "The paper prints curves and no numbers. Its equation 2 takes features as they are.",
             *distance.notes,
             rule="the interval of the rank correlation lies below 0",
             numbers=numbers,
             tables=distance.tables,
-            figures=distance.figures,
+            figures=[(figure, None) for figure in distance.figures],
             images=distance.images,
         )
 
@@ -100,17 +93,13 @@ class SuccessOverDistance(Item):
 
     @staticmethod
     def _said(numbers: Row, space: tuple[str, str]) -> str:
-        key = SPACES[space]
+        key, (model, length) = SPACES[space], space
         near, far = (numbers[f"{key}{end}_fifth_success"] for end in ("nearest", "farthest"))
-        overall, given = numbers[f"{key}spearman"], numbers[f"{key}spearman_given_margin"]
-        low, high = numbers[f"{key}spearman_low"], numbers[f"{key}spearman_high"]
-        known = "undefined" if overall is None else f"{overall:.2f} ({low:.2f} to {high:.2f})"
+        ends = [numbers[f"{key}spearman{end}"] for end in ("", "_low", "_high")]
+        given = numbers[f"{key}spearman_given_margin"]
+        known = "undefined" if ends[0] is None else "{:.2f} ({:.2f} to {:.2f})".format(*ends)
         beyond = "" if given is None else f", {given:.2f} at equal margin"
-        return (
-            f"in the {space[0]} model's features, {space[1]}, the attack success rate is "
-            f"{near:.1%} in the nearest fifth and {far:.1%} in the farthest, and the rank "
-            f"correlation of distance and smallest perturbation is {known}{beyond}"
-        )
+        return f"{model} model's features, {length}, {near:.1%}, {far:.1%}, {known}{beyond}"
 
 
 def success(part: Row) -> Measured:
@@ -170,34 +159,29 @@ class Figure4(Item):
     models = ("fashion-pgd", "mnist-pgd")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows: list[Row] = []
-        arrays, galleries, checks, parts = {}, [], [], []
+        rows, checks, shown, said = [], [], [], []
         for model in self.models:
             data = context.data(model).name
             places = published.FIGURE4[data].items()
             cells = [self._attack(context, model, *place) for place in places]
             rows += [row(c.keys, "median L-inf distance", c.distance) for c in cells]
-            index = self._example(cells)
-            if index is not None:
-                arrays[data], captions = self._images(cells, index)
+            if (index := self._example(cells)) is not None:
+                shown.append(self._images(data, cells, index))
                 rows += [self._example_row(cell, index) for cell in cells]
-                galleries.append(self._gallery(data, cells, captions))
             for a, b in pairwise(cells):
-                where = {"where": f"{data}, {b.label} below {a.label}"}
+                where = f"{data}, {b.label} below {a.label}"
                 checks.append(apart("the median distance falls", b.distance, a.distance, where))
-            medians = (f"{c.distance.value:.3f} at ({c.alpha:g}, {c.beta:g})" for c in cells)
-            parts.append(f"on {data} {', '.join(medians)}")
-        return rows, self.finding(
+            said += [f"{c.distance.value:.3f} on {data} at {c.label}" for c in cells]
+        return self.finding(
+            rows,
             checks,
-            f"The median L-inf distance of the nearest adversarial image is {', '.join(parts)}.",
+            f"The median L-inf distance of the nearest adversarial image is {'; '.join(said)}.",
             how(context),
             "The paper's distances are those of the one image that it shows at each (alpha, beta), "
-            "so they cannot be compared with our medians. Our example is the image whose distance "
-            "at (1, 0) is nearest to the median. Medians are over all attacked images; an image "
-            "without an adversarial one counts as infinite.",
+            "so they cannot be compared with our medians over all attacked images. Our example is "
+            "the image whose distance at (1, 0) is nearest to the median.",
             rule=APART,
-            figures=tuple(galleries),
-            images=arrays,
+            figures=shown,
         )
 
     @staticmethod
@@ -207,8 +191,7 @@ class Figure4(Item):
         what = f"{model}, alpha {place[0]:g}, beta {place[1]:g}"
         few, records = attacked(context, context.run(model), what, contrast_shift(*place))
         records = rec.correct(records)
-        distance = median(records["linf"].to_numpy())
-        return Transformed(*place, published, few, records, distance)
+        return Transformed(*place, published, few, records, median(records["linf"].to_numpy()))
 
     @staticmethod
     def _example(cells: list[Transformed]) -> int | None:
@@ -221,33 +204,27 @@ class Figure4(Item):
         return first.sort((pl.col("linf") - cells[0].distance.value).abs(), "index")["index"][0]
 
     @staticmethod
-    def _images(cells: list[Transformed], index: int) -> tuple[np.ndarray, list[list[str]]]:
-        """Return inputs above adversarial images, a column for each cell, and their captions."""
-        columns, captions = [], []
+    def _images(data: str, cells: list[Transformed], index: int) -> Drawn:
+        """Draw inputs above adversarial images, a column for each cell."""
+        columns = {}
         for cell in cells:
-            transform = contrast_shift(cell.alpha, cell.beta)
             record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
+            transform, classes = contrast_shift(cell.alpha, cell.beta), cell.run.claim.data.classes
             _, *pair = cell.run.examples([record["attack"]], transform, [index])
-            columns.append(np.concatenate(pair))
-            classes = cell.run.claim.data.classes
             taken = classes[record["adversarial_prediction"]]
-            text = f"classified as {taken}, L-inf {record['linf']:.3f}"
-            captions.append([classes[record["label"]], text])
-        return np.stack(columns, axis=1), [list(line) for line in zip(*captions, strict=True)]
-
-    @staticmethod
-    def _example_row(cell: Transformed, index: int) -> Row:
-        distance = Estimate(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
-        return row(cell.keys, "L-inf distance of the example", distance, cell.published)
-
-    @staticmethod
-    def _gallery(data: str, cells: list[Transformed], captions: list[list[str]]) -> Gallery:
+            said = f"classified as {taken}, L-inf {record['linf']:.3f}"
+            columns[cell.label] = np.concatenate(pair), [classes[record["label"]], said]
         printed = ", ".join(f"{cell.published:.3f}" for cell in cells)
         caption = (
             f"A transformed test image of {data}, above the adversarial image near it. The "
             f"distances of the paper's examples are {printed}."
         )
-        return Gallery(data, caption, data, [cell.label for cell in cells], captions)
+        return gallery(data, caption, columns)
+
+    @staticmethod
+    def _example_row(cell: Transformed, index: int) -> Row:
+        distance = Estimate(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
+        return row(cell.keys, "L-inf distance of the example", distance, cell.published)
 
 
 DETECTOR = 0.7
@@ -264,44 +241,39 @@ class Figure5(Item):
     models = ("mnist-pgd", "fashion-pgd")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows: list[Row] = []
-        tables, figures, parts, checks = {}, [], [], []
+        rows, checks, drawn, said = [], [], [], {}
         for model in self.models:
             run = context.run(model)
             data = run.claim.data.name
             alpha, beta = published.FIGURE5[data]
             original, transformed = _distances(run, ScaleShift(alpha, beta))
             auc = auroc(transformed, original, run.seed, paired=True)
-            names = (f"median distance, {images}" for images in ("original", "transformed"))
-            medians = dict(zip(names, map(median, (original, transformed)), strict=True))
-            keys = {"data": data, "alpha": alpha, "beta": beta}
-            rows += ours(keys, {"AUROC of distance": auc, **medians})
+            measures = {
+                "AUROC of distance": auc,
+                "median distance, original": median(original),
+                "median distance, transformed": median(transformed),
+            }
+            rows += ours({"data": data, "alpha": alpha, "beta": beta}, measures)
             claim = "distance is no acceptable detector of the change"
-            checks.append(within(claim, {"where": data}, auc, 1 - DETECTOR, DETECTOR))
-            interval = f"{auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f})"
-            parts.append(f"{interval} on {data} at ({alpha:g}, {beta:g})")
+            checks.append(within(claim, data, auc, 1 - DETECTOR, DETECTOR))
+            said[f"{data} at ({alpha:g}, {beta:g})"] = auc
             change = f"alpha {alpha:g}, beta {beta:g}"
-            tables[data] = histograms({"original": original, change: transformed}, TAIL)
-            caption = (
-                f"Distances to the training data of the test images of {data} and of their "
-                f"transformed copies, in the features of {model}."
-            )
+            table = histograms({"original": original, change: transformed}, TAIL)
+            caption = f"Distances of the test images of {data}, in the features of {model}"
             labels = ("distance to the training data", "share of images")
-            figures.append(
-                curve(data, caption, "distance", "share", "images", labels, interval=False)
-            )
-        return rows, self.finding(
+            drawn.append(curve(data, caption, table, ("distance", "share", "images"), labels))
+        return self.finding(
+            rows,
             checks,
-            "As a detector of the change, the distance to the training data has an AUROC of "
-            f"{' and '.join(parts)}.",
+            "AUROC of the distance to the training data as a detector of the change: "
+            f"{listed(said, '{0.value:.3f} ({0.low:.3f} to {0.high:.3f})')}.",
             f"All test images; mean Euclidean distance to the {NEIGHBOURS} nearest training images "
             "in the features of the robust model, which have the scale of the paper's axes. The "
             "paper prints curves and no numbers, and judges by eye. The interval is bootstrapped "
             "over pairs of a test image and its transformed copy.",
             rule=f"the interval of the AUROC lies inside {1 - DETECTOR:.1f} to {DETECTOR:.1f} (0.5 "
             "is chance; below it, images come nearer)",
-            tables=tables,
-            figures=tuple(figures),
+            figures=drawn,
         )
 
 

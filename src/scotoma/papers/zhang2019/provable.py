@@ -38,8 +38,8 @@ class Provable(Item):
     models = ("mnist-wong", "fashion-wong", "mnist-wrm", "fashion-wrm")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows: list[Row] = []
-        tables, parts, checks, figures, arrays = {}, [], [], [], {}
+        rows, checks, figures, said = [], [], [], []
+        tables, arrays = {}, {}
         models = {model: model for model in self.models}
         found = context.each(self.title, models, partial(self._probed, context))
         for model, (spots, shifted) in found.items():
@@ -54,22 +54,21 @@ class Provable(Item):
                 (arrays[model],) = spots.images.values()
             base, worst = grid[0], self._worst(grid)
             checks.append(self._check(model, base, worst))
-            parts.append(self._sentence(model, base, worst))
-        return rows, self.finding(
+            said.append(self._sentence(model, base, worst))
+        return self.finding(
+            rows,
             checks,
-            " ".join(parts),
+            " ".join(said),
             f"Attack: {settings(context).attack}, on {images(context):,} test images drawn at "
             "random. Attack success rates are over those that the model classifies correctly, all "
-            "other rates over all of them.",
-            "The paper's numbers are unknown to us.",
-            "Certified accuracy is that of the dual bound, at eps and at alpha·eps. The networks "
-            "of Sinha et al. have ELUs, to which the bound does not apply. Their own certificate "
-            "bounds the mean loss at a distance from the training data rather than the prediction "
-            "of an image. It is shown beside the mean loss of the transformed images, and beside "
-            "the mean loss of the same images attacked at the same cost.",
+            "other rates over all of them. The paper's numbers are unknown to us.",
+            "Certified accuracy is that of the dual bound, which does not apply to the networks of "
+            "Sinha et al.; their own certificate bounds the mean loss at a distance from the "
+            "training data, shown beside the mean loss of the transformed images and of the same "
+            "images attacked at the same cost.",
             rule=APART,
             tables=tables,
-            figures=tuple(figures),
+            figures=[(figure, None) for figure in figures],
             images=arrays,
         )
 
@@ -120,7 +119,7 @@ class Provable(Item):
             return Check(claim, {"where": model}, False)
         before = number(base, "success_eps", base["attacked"])
         after = number(worst, "success_alpha_eps", worst["attacked"])
-        return apart(claim, before, after, {"where": model})
+        return apart(claim, before, after, model)
 
     @staticmethod
     def _sentence(model: str, base: Row, worst: Row | None) -> str:

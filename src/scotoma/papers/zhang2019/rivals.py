@@ -28,9 +28,9 @@ from scotoma.metrics.represented import (
 )
 from scotoma.metrics.risk import auroc
 from scotoma.models.classifier import Classifier
-from scotoma.papers.checks import Check, Measured, within
+from scotoma.papers.checks import Measured, within
 from scotoma.papers.figures import bars
-from scotoma.papers.item import SUMMARY, Context, Item, cells, ours
+from scotoma.papers.item import Context, Item, cells, lines, listed, ours
 from scotoma.papers.zhang2019.causes import ATTACK
 from scotoma.papers.zhang2019.choices import SPACES, TRAINING, spaces, trend_of
 from scotoma.probes.base import Settings
@@ -65,22 +65,19 @@ class Rivals(Item):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         trends = predicted(context, self.models)
         shown = {score: _measures(score, trend) for score, trend in trends.items()}
-        trend = trends[MARGIN]
-        best = max(shown, key=lambda score: shown[score]["auroc"].value)
-        summary = [cells(predictor=s, **m, n=len(trend.broken)) for s, m in shown.items()]
-        said = (f"{score} {shown[score]['auroc'].value:.2f}" for score in (DISTANCES[1], MARGIN))
-        caption = (
-            "Area under the ROC curve of each score as a predictor of the images that the attack "
-            "breaks within eps, with 95% intervals; 0.5 is a guess."
-        )
-        rows = [row for s, m in shown.items() for row in ours({"predictor": s}, m)]
-        return rows, self.finding(
-            [self._check(score, shown[score]) for score in DISTANCES],
-            f"AUROC for the {trend.broken.sum()} of {len(trend.broken)} images that the attack "
-            f"breaks: {', '.join(said)}; the best is {best}, {shown[best]['auroc'].value:.2f}.",
-            f"Attack: {context.attack or ATTACK} within eps, on the first {len(trend.broken)} "
-            "images of a random order that the network classifies correctly. Distances are means "
-            f"over the {COUNT} nearest of {TRAINING:,} training images.",
+        auc = {score: measures["auroc"].value for score, measures in shown.items()}
+        n, broken = len(trends[MARGIN].broken), int(trends[MARGIN].broken.sum())
+        claim = "robustness falls with the distance beyond what the margin explains"
+        best = dict.fromkeys((DISTANCES[1], MARGIN, max(auc, key=auc.__getitem__)))
+        caption = "Each score as a predictor of the images that the attack breaks; 0.5 is a guess"
+        return self.finding(
+            lines(shown, lambda score, measures: ours({"predictor": score}, measures)),
+            [within(claim, score, shown[score]["at_equal_margin"], high=0) for score in DISTANCES],
+            f"AUROC for the {broken} of {n} images that the attack breaks, the best of all scores "
+            f"last: {listed({score: auc[score] for score in best}, '{:.2f}')}.",
+            f"Attack: {context.attack or ATTACK} within eps, on the first {n} images of a random "
+            "order that the network classifies correctly. Distances are means over the "
+            f"{COUNT} nearest of {TRAINING:,} training images.",
             "Scores of Carlini et al.: adv, the smallest perturbation of another network; conf and "
             f"agr, over {len(self.models)} networks of other seeds and training images; ret, "
             f"change of the predictions after one epoch of the same training on {HELD_OUT:,} other "
@@ -88,15 +85,10 @@ class Rivals(Item):
             f"trained by private gradient descent at {len(NOISES)} levels of noise, that are "
             "correct. All are taken with the sign that predicts success.",
             rule="the interval of the rank correlation at equal margin lies below 0",
-            numbers={"n": len(trend.broken), "broken": int(trend.broken.sum())},
-            summary=summary,
-            figures=(bars("auroc", caption, {"AUROC": "auroc"}, "AUROC", SUMMARY, "predictor"),),
+            numbers={"n": n, "broken": broken},
+            summary=lines(shown, lambda score, measures: cells(predictor=score, **measures, n=n)),
+            figures=[bars("auroc", caption, {"AUROC": "auroc"}, "AUROC", label="predictor")],
         )
-
-    @staticmethod
-    def _check(score: str, measures: dict[str, Measured]) -> Check:
-        claim = "robustness falls with the distance beyond what the margin explains"
-        return within(claim, {"where": score}, measures["at_equal_margin"], high=0)
 
 
 def _measures(name: str, trend: Trend) -> dict[str, Measured]:

@@ -12,13 +12,13 @@ import numpy as np
 
 from scotoma.execution import records as rec
 from scotoma.papers.checks import APART, Check, Measured, apart, more_errors, within
-from scotoma.papers.figures import bars
-from scotoma.papers.item import Context, Item, agreement, cells, lines, number, row
+from scotoma.papers.figures import Drawn, bars
+from scotoma.papers.item import Context, Item, cells, lines, listed, number, row
 from scotoma.papers.zhang2019 import attacked, how, published, settings
 from scotoma.papers.zhang2019.published import Cell
 from scotoma.probes.blindspots.transformed import contrast_shift
 from scotoma.probes.divergence.probe import Divergence
-from scotoma.results.finding import Bars, Finding, Row
+from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Rate, rate, ratio
 from scotoma.utils.text import scalar
 
@@ -45,34 +45,28 @@ class Table1(Item):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         of = {context.data(model).name: model for model in self.models}
         measured = context.each(self.title, of, lambda model: self._measure(context, model))
-        rows = lines(
-            measured, lambda data, each: [row({"data": data}, what, *v) for what, v in each.items()]
-        )
-        checks, said = [], []
+        checks, said, series = [], [], {}
         for measure in (DIVERGENCE, "success"):
             values = {data: each[measure] for data, each in measured.items()}
             for low, high in pairwise(values):
                 claim = f"{measure} is larger on {high} than on {low}"
                 checks.append(apart(claim, values[low][0], values[high][0]))
-            some = (f"{d} {scalar(ours.value)} ({paper})" for d, (ours, paper) in values.items())
-            said.append(", ".join(some))
-        series = {}
+            said.append({d: f"{scalar(own.value)} ({paper})" for d, (own, paper) in values.items()})
         for measure in ("success", "accuracy"):
             series |= {f"{measure}, ours": measure, f"{measure}, paper": f"published_{measure}"}
-        caption = (
-            "Attack success rate at eps and accuracy, ours and the paper's, with 95% intervals."
-        )
-        return rows, self.finding(
+        caption = "Attack success rate at eps and accuracy, ours and the paper's"
+        return self.finding(
+            lines(measured, lambda data, of: [row({"data": data}, m, *v) for m, v in of.items()]),
             checks,
-            f"Ours (published): K-L divergence {said[0]}; attack success rate {said[1]}.",
+            f"Ours (published): K-L divergence {listed(said[0], '{}')}; attack success rate "
+            f"{listed(said[1], '{}')}.",
             how(context),
-            "The divergence is measured by the divergence probe on all training and test images, "
-            "in the features of the robust model, and averaged over classes. Its value within the "
-            "training set, between parts of equal sizes, is what sampling alone gives.",
+            "The divergence is measured on all training and test images, in the features of the "
+            "robust model, and averaged over classes. Its value within the training set, between "
+            "parts of equal sizes, is what sampling alone gives.",
             rule=APART,
-            numbers=agreement(rows),
             tables={"data": lines(measured, self._wide)},
-            figures=(bars("rates", caption, series, "rate", table="data", label="data"),),
+            figures=[bars("rates", caption, series, "rate", label="data", table="data")],
         )
 
     @staticmethod
@@ -97,8 +91,6 @@ class Table1(Item):
         return {"data": data} | rates
 
 
-COLUMNS = {"accuracy": "accuracy", "success": "success_eps", "scaled": "success_alpha_eps"}
-"""Fields of a cell, with their names in the report."""
 AXES = {"success_eps": "success at eps", "success_alpha_eps": "success at alpha·eps"}
 
 
@@ -142,26 +134,23 @@ class Grid(Item):
         each = dict(enumerate(self.cells))
         cells = [*context.each(self.title, each, lambda c: self._attack(context, c)).values()]
         data = context.data(self.models[0]).name
-        rows = [line for cell in cells for line in self._rows(cell, data)]
-        checks, agreeing = [*self.checks(cells), *order(cells)], agreement(rows)
         first, last = cells[0], max(cells, key=lambda cell: cell.paper.success)
-        least, n = min(c.accuracy.value for c in cells), min(c.success.n for c in cells)
-        return rows, self.finding(
-            checks,
+        return self.finding(
+            [line for cell in cells for line in self._rows(cell, data)],
+            [*self.checks(cells), *order(cells)],
             f"The attack success rate at eps rises from {percent(first.success)} on the test set "
             f"itself to {percent(last.success)} at (alpha, beta) = ({last.label}); in the paper, "
             f"from {percent(first.paper.success)} to {percent(last.paper.success)}. Accuracy is at "
-            f"least {percent(least)} in every cell. {agreeing['published_inside']} of "
-            f"{agreeing['published']} published numbers lie in our intervals.",
+            f"least {percent(min(cell.accuracy.value for cell in cells))} in every cell.",
             how(context),
             "Accuracy is over all test images after x' = alpha x + beta on [-0.5, 0.5]. After a "
             "transform, the attack stops for an image once its perturbation is below alpha·eps.",
             "Two cells are compared if their published rates differ beyond their intervals "
             "(n = 2,000).",
             rule=f"the interval lies on the side of the bound that the claim names, or {APART}",
-            numbers={**agreeing, "attacked": n},
+            numbers={"attacked": min(cell.success.n for cell in cells)},
             tables={"grid": [self._wide(cell) for cell in cells]},
-            figures=tuple(self._bars(*each) for each in AXES.items()),
+            figures=[self._bars(*axis) for axis in AXES.items()],
         )
 
     def _attack(self, context: Context, cell: Cell) -> Attacked:
@@ -174,8 +163,7 @@ class Grid(Item):
 
     @staticmethod
     def _rows(cell: Attacked, data: str) -> list[Row]:
-        paper = cell.paper
-        keys = {"data": data, "alpha": paper.alpha, "beta": paper.beta}
+        paper, keys = cell.paper, {"data": data, "alpha": cell.paper.alpha, "beta": cell.paper.beta}
         rows = [
             row(keys | {"threshold": None}, "accuracy", cell.accuracy, paper.accuracy),
             row(keys | {"threshold": cell.eps}, "success", cell.success, paper.success),
@@ -187,20 +175,19 @@ class Grid(Item):
 
     @staticmethod
     def _wide(cell: Attacked) -> Row:
-        same = cell.paper._replace(scaled=cell.paper.scaled or cell.paper.success)
-        line: Row = {"contrast_shift": cell.label}
-        for field, column in COLUMNS.items():
-            line |= beside(column, getattr(cell, field), getattr(same, field))
-        return line
+        paper = cell.paper
+        return {
+            "contrast_shift": cell.label,
+            **beside("accuracy", cell.accuracy, paper.accuracy),
+            **beside("success_eps", cell.success, paper.success),
+            **beside("success_alpha_eps", cell.scaled, paper.scaled or paper.success),
+        }
 
     @staticmethod
-    def _bars(name: str, label: str) -> Bars:
-        caption = (
-            f"{label[0].upper()}{label[1:]}, ours and the paper's, by (alpha, beta), with 95% "
-            "intervals (the paper's from n = 2,000)."
-        )
+    def _bars(name: str, label: str) -> Drawn:
+        caption = "Ours and the paper's (n = 2,000), by (alpha, beta)"
         series = {"ours": name, "paper": f"published_{name}"}
-        return bars(name, caption, series, label, table="grid", label="contrast_shift")
+        return bars(name, caption, series, label, label="contrast_shift", table="grid")
 
 
 class Table2(Grid):
@@ -213,13 +200,12 @@ class Table2(Grid):
 
     def checks(self, cells: list[Attacked]) -> Iterator[Check]:
         for cell in cells:
-            where = {"where": cell.label}
-            yield within("accuracy is at least 97.5%", where, cell.accuracy, 0.975)
+            yield within("accuracy is at least 97.5%", cell.label, cell.accuracy, 0.975)
         for cell in cells:
             if cell.paper.alpha <= 0.8 or cell.label == "0.9, 0.05":
                 least = 0.99 if cell.label == "0.7, 0.15" else 0.85
                 claim = f"the attack success rate at eps is above {least:.0%}"
-                yield within(claim, {"where": cell.label}, cell.success, least)
+                yield within(claim, cell.label, cell.success, least)
 
 
 class Table3(Grid):
@@ -233,12 +219,12 @@ class Table3(Grid):
     def checks(self, cells: list[Attacked]) -> Iterator[Check]:
         base, *changed = cells
         for cell in changed:
-            claim, where = "accuracy falls by at most one point", {"where": cell.label}
-            pair = (("transformed", cell.correct), ("test set", base.correct))
-            yield more_errors(claim, where, *pair, slack=0.01)
+            pair = ("transformed", cell.correct), ("test set", base.correct)
+            claim = "accuracy falls by at most one point"
+            yield more_errors(claim, cell.label, *pair, slack=0.01)
         claim = "the attack success rate at eps is at least five times that on the test set itself"
         last = cells[-1]
-        yield within(claim, {"where": last.label}, ratio(last.success, base.success), 5)
+        yield within(claim, last.label, ratio(last.success, base.success), 5)
 
 
 def percent(value: float | Rate) -> str:
@@ -267,4 +253,4 @@ def order(cells: list[Attacked]) -> Iterator[Check]:
         claim = f"success at {size} has the published order"
         for (low, paper_low, ours_low), (high, paper_high, ours_high) in permutations(column, 2):
             if paper_low.high < paper_high.low:
-                yield apart(claim, ours_low, ours_high, {"where": f"({low}) below ({high})"})
+                yield apart(claim, ours_low, ours_high, f"({low}) below ({high})")
