@@ -98,14 +98,12 @@ def larger(
     """Check that values of the same images are larger, by the mean difference; see `decided`.
 
     Args:
-        most: the largest difference possible, 1 for errors and 2 for what importance adds to them;
-            the interval then has a width where all images agree.
+        most: the largest difference possible, if there is one: the interval then has a width where
+            all images agree.
     """
-    if most is None:
-        difference = mean(np.subtract(first[1], second[1]))
-    else:
-        difference = paired_difference(np.asarray(first[1]), np.asarray(second[1]), most)
-    return decided(claim, where, first, second, difference, slack)
+    values = np.asarray(first[1]), np.asarray(second[1])
+    pair = paired_difference(*values, most) if most else mean(np.subtract(*values))
+    return decided(claim, where, first, second, pair, slack)
 
 
 def more_errors(claim: str, where: Where, first: Side, second: Side, slack: float = 0.0) -> Check:

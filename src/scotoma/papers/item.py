@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack
@@ -34,25 +34,20 @@ R = TypeVar("R")
 
 
 class Options(TypedDict, total=False):
-    """What a user can set for a reproduction.
-
-    Args:
-        attack: a name of `ATTACKS`; None means the paper's attack.
-        limit: number of images that an item attacks; None means as many as in the paper.
-        seed: seed for the choice of images and for every attack.
-        models: folder of the reference models; missing ones are trained into it.
-        data_root: folder of the data sets.
-        progress: shows progress bars.
-        say: called with a line before work that takes long.
-    """
+    """What a user can set for a reproduction."""
 
     attack: str | None
+    """a name of `ATTACKS`; None means the paper's attack"""
     limit: int | None
+    """number of images that an item attacks; None means as many as in the paper"""
     seed: int
+    """seed for the choice of images and for every attack"""
     models: Path | None
+    """folder of the reference models; missing ones are trained into it"""
     data_root: Path | None
     progress: Progress | None
     say: Callable[[str], None]
+    """called with a line before work that takes long"""
 
 
 class Context:
@@ -61,7 +56,6 @@ class Context:
     Args:
         folder: holds the run of each model in a folder of its name. Items share these runs, so no
             image is attacked twice.
-        options: see `Options`.
     """
 
     def __init__(self, folder: Path, **options: Unpack[Options]):
@@ -139,12 +133,11 @@ def _located(source: str, root: Path | None) -> str:
     if kind != "folder":
         return source
     home = Path(root or os.environ.get("SCOTOMA_DATA", ".")).expanduser()
-    places = [home / name, *([home] if home.resolve().name == name else [])]
-    for place in places:
+    for place in (home / name, *([home] if home.resolve().name == name else [])):
         if (place / "test").is_dir():
             return f"folder:{place}"
     raise InputError(
-        f"{places[0]}: no images there; {name} cannot be downloaded: put its images, all of one "
+        f"{home / name}: no images there; {name} cannot be downloaded: put its images, all of one "
         f"size, into FOLDER/{name} as train/CLASS/IMAGE and test/CLASS/IMAGE, and give "
         "data_root=FOLDER"
     )
@@ -162,10 +155,7 @@ class Item(ABC):
 
     @abstractmethod
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        """Measure the item again.
-
-        Args:
-            context: what to measure with.
+        """Measure the item again, with what the context gives.
 
         Returns:
             Rows made by `row`, each a number of ours beside the paper's, and a finding, which has
@@ -237,13 +227,12 @@ class Comparison(Item):
         return context.each(self.title, self.trainings, lambda models: work(context, models))
 
 
-def _names(models: Any) -> Iterator[str]:
+def _names(models: Any) -> list[str]:
     """Return the names of a model, of a tuple of models or of a dictionary of models."""
     if isinstance(models, str):
-        yield models
-    else:
-        for each in models.values() if isinstance(models, dict) else models:
-            yield from _names(each)
+        return [models]
+    every = models.values() if isinstance(models, dict) else models
+    return [name for each in every for name in _names(each)]
 
 
 def lines(measured: Mapping[K, V], of: Callable[[K, V], Row | list[Row]]) -> list[Row]:

@@ -52,26 +52,21 @@ class Reproduction:
         from rich.console import Console
         from rich.table import Table
 
-        summary = self.finding.tables.get(SUMMARY)
-        rows = without_intervals(summary) if summary else shown(self.rows)
-        every = text.columns(rows)
+        summary, verdict = self.finding.tables.get(SUMMARY), self.finding.verdict
+        every = text.columns(without_intervals(summary) if summary else shown(self.rows))
         columns = [c for c in every if len(set(c.cells)) > 1 or c.heading in ALWAYS]
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
-        title: str | None = self.finding.question
+        console.print(f"[bold]{self.finding.question}[/]", highlight=False)
         for part in side_by_side(columns, console.width):
-            style: Any = {"title_justify": "left", "title_style": "bold", "box": SIMPLE_HEAD}
-            table, title = Table(title=title, pad_edge=False, **style), None
+            table = Table(pad_edge=False, box=SIMPLE_HEAD)
             for c in part:
                 side: Any = "right" if c.numeric else "left"
                 table.add_column(c.heading, justify=side, no_wrap=c.numeric)
             for cells in zip(*(column.cells for column in part), strict=True):
                 table.add_row(*cells)
             console.print(table)
-        verdict = self.finding.verdict
-        colour = {"agrees": "green", "undecided": "yellow", "contradicts": "red"}.get(
-            verdict, "dim"
-        )
-        said = f"[{colour}]{verdict}[/]: {self.finding.headline}"
+        colours = {"agrees": "green", "undecided": "yellow", "contradicts": "red"}
+        said = f"[{colours.get(verdict, 'dim')}]{verdict}[/]: {self.finding.headline}"
         console.print(said, soft_wrap=True, highlight=False)
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)
 

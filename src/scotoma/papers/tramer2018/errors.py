@@ -37,21 +37,17 @@ Attacks = dict[str, Make]
 
 @dataclass(frozen=True)
 class Suite:
-    """The attacks of a study; the models are trained on its single step.
-
-    Args:
-        single: name of the single step, in both tables.
-        random: name of the single step after a random one, in both tables.
-        iterated: names of the iterated attacks among `white_box`.
-        white_box: attacks on the model itself.
-        black_box: attacks on other models; iterated ones take all their steps.
-    """
+    """The attacks of a study, whose models are trained on its single step."""
 
     single: str
+    """the single step, and the same after a random one, in both tables"""
     random: str
     iterated: tuple[str, ...]
+    """iterated attacks among `white_box`"""
     white_box: Attacks
+    """attacks on the model itself"""
     black_box: Attacks
+    """attacks on other models; iterated ones take all their steps"""
 
 
 _PGD: Attacks = {"PGD-20": partial(PGD, steps=20)}
@@ -62,9 +58,8 @@ FGSM_SUITE = Suite(
     "FGSM",
     "R+FGSM",
     ("I-FGSM", "PGD-20"),
-    white_box=_FGSM | {"I-FGSM": IFGSM} | _PGD,
-    black_box=_FGSM
-    | {"I-FGSM": partial(IFGSM, until_fooled=False), "MIM": partial(MIM, until_fooled=False)},
+    _FGSM | {"I-FGSM": IFGSM} | _PGD,
+    _FGSM | {"I-FGSM": partial(IFGSM, until_fooled=False), "MIM": partial(MIM, until_fooled=False)},
 )
 """Attacks of the MNIST tables."""
 
@@ -72,10 +67,10 @@ STEP_LL_SUITE = Suite(
     "Step-LL",
     "R+Step-LL",
     ("Iter-LL", "PGD-20"),
-    white_box=_STEP_LL | {"Iter-LL": IterLL} | _PGD,
-    black_box={"FGSM": FGSM}
-    | _STEP_LL
-    | {
+    _STEP_LL | {"Iter-LL": IterLL} | _PGD,
+    {
+        "FGSM": FGSM,
+        **_STEP_LL,
         "Iter-LL": partial(IterLL, until_fooled=False),
         "I-FGSM on the margin": partial(IFGSM, loss=margin, until_fooled=False),
     },
@@ -169,27 +164,23 @@ def transfer(
     """Return a model's errors on the examples that an attack makes on a source, bool (n,).
 
     Args:
-        context: where the models are.
         common: run that keeps the examples; in each model's own they would be made again.
-        source: model that the examples are made on.
-        model: model that is evaluated on them.
         make: makes the attack for a threat.
         top: an error is a label that is not among so many first classes; at 1, errors without an
             attack are errors too.
     """
-    attack = make(common.claim.threat)
+    attack, pair = make(common.claim.threat), (context.model(source), context.model(model))
 
     def compute() -> pl.DataFrame:
-        pair = context.model(source), context.model(model)
         if top == 1:
             wrong = _wrong(common.transferred(attack, *pair, what=f"  {source} to {model}"))
         else:
             wrong = _below_top(common, attack, *pair, top)
         return pl.DataFrame({"index": common.indices.numpy(), "wrong": wrong})
 
-    config = {"attack": describe(attack), "seed": common.seed, "top": top}
-    run, extra = context.drawn(model, IMAGES), context.model(source)
-    return run.table("tramer2018 transfer", config, compute, extra)["wrong"].to_numpy()
+    run, config = context.drawn(model, IMAGES), {"attack": describe(attack), "seed": common.seed}
+    table = run.table("tramer2018 transfer", config | {"top": top}, compute, pair[0])
+    return table["wrong"].to_numpy()
 
 
 def role(source: str, model: str, seen: tuple[str, ...]) -> str:

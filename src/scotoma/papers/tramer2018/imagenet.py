@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from scotoma.papers.item import Context, agreement, row
+from scotoma.papers.item import Context, listed, row
 from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.diagnostics import diagnose
 from scotoma.papers.tramer2018.errors import IMAGES, STEP_LL_SUITE, transfer, white_box
 from scotoma.papers.tramer2018.study import Study
 from scotoma.reference import recipe_of
-from scotoma.results.finding import Finding, Row
+from scotoma.results.finding import Row
 from scotoma.utils.stats import rate
 
 TOP = 5
@@ -22,9 +21,7 @@ TOP = 5
 
 def _printed(network: str) -> dict[str, float]:
     """Return what Tables 2 and 4 say of a network."""
-    printed: dict[str, float] = {}
-    if steps := published.TABLE2.get(network):
-        printed = {"Step-LL": steps[0], "R+Step-LL": steps[1]}
+    printed = dict(zip(("Step-LL", "R+Step-LL"), published.TABLE2.get(network, ()), strict=False))
     if line := published.TABLE4.get(network):
         printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
         printed |= {"black-box error": line.black_box}
@@ -55,10 +52,8 @@ class ImageNet(Study):
     """The paper's network that has the same role."""
     printed = {model: _printed(network) for model, network in counterparts.items()}
 
-    def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows, finding = super().measure(context)
-        rows = [*rows, *self._table1(context), *self._top(context), *self._loss_ratios(context)]
-        return rows, replace(finding, numbers=finding.numbers | agreement(rows))
+    def further(self, context: Context) -> list[Row]:
+        return [*self._table1(context), *self._top(context), *self._loss_ratios(context)]
 
     def _table1(self, context: Context) -> list[Row]:
         """Return errors under Step-LL made on one model and shown to another, as in Table 1."""
@@ -79,16 +74,15 @@ class ImageNet(Study):
         """Return Table 4's largest black-box top-5 errors; none below six classes."""
         rows, common = [], context.drawn(self.held_out[0], IMAGES)
         for model, network in self._known(published.TABLE4).items():
-            if len(context.data(model).classes) <= TOP:
-                continue
-            errors = [
-                transfer(context, common, source, model, make, TOP)
-                for source in self.held_out
-                for make in self.suite.black_box.values()
-            ]
-            largest, printed = max(errors, key=np.count_nonzero), published.TABLE4[network]
-            keys = self._keys(model, "held out", "strongest one")
-            rows.append(row(keys, "black-box error, top-5", rate(largest), printed.black_box_top5))
+            if len(context.data(model).classes) > TOP:
+                errors = (
+                    transfer(context, common, source, model, make, TOP)
+                    for source in self.held_out
+                    for make in self.suite.black_box.values()
+                )
+                largest, printed = max(errors, key=np.count_nonzero), published.TABLE4[network]
+                keys, measure = self._keys(model, "held out", "strongest one"), "black-box error"
+                rows.append(row(keys, f"{measure}, top-5", rate(largest), printed.black_box_top5))
         return rows
 
     def _loss_ratios(self, context: Context) -> list[Row]:
@@ -108,12 +102,12 @@ class ImageNet(Study):
 
     def _notes(self, context: Context) -> tuple[str, ...]:
         names, schedule = published.NETWORKS, recipe_of(self.models[0]).schedule
-        pairs = ", ".join(f"{model} beside {names[n]}" for model, n in self.counterparts.items())
+        pairs = {f"{model} beside": names[n] for model, n in self.counterparts.items()}
         return (
             *super()._notes(context),
-            f"Published numbers are those of another network that has the same role ({pairs}): "
-            "their order can be compared, not their size. The paper holds out three networks and "
-            f"makes five attacks on each, over {published.IMAGES:,} images.",
+            "Published numbers are those of another network that has the same role "
+            f"({listed(pairs, '{}')}): their order can be compared, not their size. The paper "
+            f"makes five attacks on three held-out networks, over {published.IMAGES:,} images.",
             f"Ours are trained with {schedule.optimizer} for {schedule.epochs} epochs, batches of "
             f"{schedule.batch} and a cosine schedule from {schedule.peak:g}; the paper's with "
             "RMSProp from 0.045, times 0.94 every two epochs.",

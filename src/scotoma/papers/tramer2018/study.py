@@ -75,7 +75,7 @@ class Study(Item):
             "iterated": "iterated",
         }
         return self.finding(
-            lines(models, self._rows),
+            lines(models, self._rows) + self.further(context),
             self.checks(models),
             self._headline(models),
             how(context, n),
@@ -85,6 +85,10 @@ class Study(Item):
             tables={"matrix": lines(models, _matrix)},
             figures=[bars("errors", caption, series, "error")],
         )
+
+    def further(self, context: Context) -> list[Row]:
+        """Return rows on other tables of the paper."""
+        return []
 
     def checks(self, models: Trained) -> list[Check]:
         """Return the paper's claims, each over all networks."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -131,24 +132,8 @@ class Figure3(SuccessOverDistance):
     models = ("cifar-robust", "cifar-natural")
 
 
-@dataclass(frozen=True)
-class Transformed:
-    """The smallest perturbations after one (alpha, beta); `run` has the attacked images."""
-
-    alpha: float
-    beta: float
-    published: float
-    run: Run
-    records: pl.DataFrame
-    distance: Estimate
-
-    @property
-    def label(self) -> str:
-        return f"alpha {self.alpha:g}, beta {self.beta:g}"
-
-    @property
-    def keys(self) -> Row:
-        return {"data": self.run.claim.data.name, "alpha": self.alpha, "beta": self.beta}
+Place = tuple[float, float]
+"""(alpha, beta) of a contrast shift."""
 
 
 class Figure4(Item):
@@ -161,17 +146,29 @@ class Figure4(Item):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         rows, checks, shown, said = [], [], [], []
         for model in self.models:
-            data = context.data(model).name
-            places = published.FIGURE4[data].items()
-            cells = [self._attack(context, model, *place) for place in places]
-            rows += [row(c.keys, "median L-inf distance", c.distance) for c in cells]
-            if (index := self._example(cells)) is not None:
-                shown.append(self._images(data, cells, index))
-                rows += [self._example_row(cell, index) for cell in cells]
-            for a, b in pairwise(cells):
-                where = f"{data}, {b.label} below {a.label}"
-                checks.append(apart("the median distance falls", b.distance, a.distance, where))
-            said += [f"{c.distance.value:.3f} on {data} at {c.label}" for c in cells]
+            run = context.run(model)
+            data, printed = run.claim.data.name, published.FIGURE4[run.claim.data.name]
+            keys = {(a, b): {"data": data, "alpha": a, "beta": b} for a, b in printed}
+            records = {
+                place: rec.correct(
+                    attacked(context, run, f"{model}, {label(place)}", contrast_shift(*place))[1]
+                )
+                for place in printed
+            }
+            medians = {place: median(each["linf"].to_numpy()) for place, each in records.items()}
+            rows += [row(keys[place], "median L-inf distance", medians[place]) for place in printed]
+            said += [f"{medians[place].value:.3f} on {data} at {label(place)}" for place in printed]
+            index = _example([*records.values()], next(iter(medians.values())).value)
+            if index is not None:
+                shown.append(_images(run, records, index, printed.values()))
+                for place, each in records.items():
+                    size = float(each.filter(index=index)["linf"][0])
+                    ours = Estimate(size, np.nan, np.nan, 1)
+                    measure = "L-inf distance of the example"
+                    rows.append(row(keys[place], measure, ours, printed[place]))
+            for a, b in pairwise(printed):
+                where = f"{data}, {label(b)} below {label(a)}"
+                checks.append(apart("the median distance falls", medians[b], medians[a], where))
         return self.finding(
             rows,
             checks,
@@ -184,47 +181,38 @@ class Figure4(Item):
             figures=shown,
         )
 
-    @staticmethod
-    def _attack(
-        context: Context, model: str, place: tuple[float, float], published: float
-    ) -> Transformed:
-        what = f"{model}, alpha {place[0]:g}, beta {place[1]:g}"
-        few, records = attacked(context, context.run(model), what, contrast_shift(*place))
-        records = rec.correct(records)
-        return Transformed(*place, published, few, records, median(records["linf"].to_numpy()))
 
-    @staticmethod
-    def _example(cells: list[Transformed]) -> int | None:
-        """Return the image fooled in all cells whose first distance is nearest to the median."""
-        first, *others = (cell.records.filter("success").select("index", "linf") for cell in cells)
-        for other in others:
-            first = first.join(other, on="index", how="semi")
-        if first.is_empty():
-            return None
-        return first.sort((pl.col("linf") - cells[0].distance.value).abs(), "index")["index"][0]
+def label(place: Place) -> str:
+    """Return a contrast shift in words."""
+    return "alpha {:g}, beta {:g}".format(*place)
 
-    @staticmethod
-    def _images(data: str, cells: list[Transformed], index: int) -> Drawn:
-        """Draw inputs above adversarial images, a column for each cell."""
-        columns = {}
-        for cell in cells:
-            record = cell.records.row(by_predicate=pl.col("index") == index, named=True)
-            transform, classes = contrast_shift(cell.alpha, cell.beta), cell.run.claim.data.classes
-            _, *pair = cell.run.examples([record["attack"]], transform, [index])
-            taken = classes[record["adversarial_prediction"]]
-            said = f"classified as {taken}, L-inf {record['linf']:.3f}"
-            columns[cell.label] = np.concatenate(pair), [classes[record["label"]], said]
-        printed = ", ".join(f"{cell.published:.3f}" for cell in cells)
-        caption = (
-            f"A transformed test image of {data}, above the adversarial image near it. The "
-            f"distances of the paper's examples are {printed}."
-        )
-        return gallery(data, caption, columns)
 
-    @staticmethod
-    def _example_row(cell: Transformed, index: int) -> Row:
-        distance = Estimate(float(cell.records.filter(index=index)["linf"][0]), np.nan, np.nan, 1)
-        return row(cell.keys, "L-inf distance of the example", distance, cell.published)
+def _example(records: list[pl.DataFrame], middle: float) -> int | None:
+    """Return the image fooled at all places whose first distance is nearest to `middle`."""
+    first, *others = (each.filter("success").select("index", "linf") for each in records)
+    for other in others:
+        first = first.join(other, on="index", how="semi")
+    ordered = first.sort((pl.col("linf") - middle).abs(), "index")["index"]
+    return ordered[0] if len(ordered) else None
+
+
+def _images(
+    run: Run, records: dict[Place, pl.DataFrame], index: int, printed: Iterable[float]
+) -> Drawn:
+    """Draw inputs above adversarial images, a column for each place."""
+    columns, data = {}, run.claim.data
+    for place, each in records.items():
+        record = each.row(by_predicate=pl.col("index") == index, named=True)
+        _, *pair = run.examples([record["attack"]], contrast_shift(*place), [index])
+        taken = data.classes[record["adversarial_prediction"]]
+        texts = data.classes[record["label"]], f"classified as {taken}, L-inf {record['linf']:.3f}"
+        columns[label(place)] = np.concatenate(pair), texts
+    sizes = ", ".join(f"{each:.3f}" for each in printed)
+    caption = (
+        f"A transformed test image of {data.name}, above the adversarial image near it. The "
+        f"distances of the paper's examples are {sizes}."
+    )
+    return gallery(data.name, caption, columns)
 
 
 DETECTOR = 0.7
@@ -257,11 +245,11 @@ class Figure5(Item):
             claim = "distance is no acceptable detector of the change"
             checks.append(within(claim, data, auc, 1 - DETECTOR, DETECTOR))
             said[f"{data} at ({alpha:g}, {beta:g})"] = auc
-            change = f"alpha {alpha:g}, beta {beta:g}"
-            table = histograms({"original": original, change: transformed}, TAIL)
+            named = {"original": original, label((alpha, beta)): transformed}
             caption = f"Distances of the test images of {data}, in the features of {model}"
             labels = ("distance to the training data", "share of images")
-            drawn.append(curve(data, caption, table, ("distance", "share", "images"), labels))
+            table, columns = histograms(named, TAIL), ("distance", "share", "images")
+            drawn.append(curve(data, caption, table, columns, labels))
         return self.finding(
             rows,
             checks,
