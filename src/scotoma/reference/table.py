@@ -54,6 +54,15 @@ def _on_mnist(recipe: str, arch: str, epochs: int = 6, **more: Any) -> Reference
     return Reference(recipe, "mnist", arch, "linf:0.3", Schedule(epochs, 64), **more)
 
 
+def _further(
+    recipe: str, schedule: Schedule, sources: tuple[str, ...], **options: float
+) -> Reference:
+    """Return how the small network is trained further, from the first of its sources."""
+    names = tuple(f"mnist-small-{source}" for source in sources)
+    more: dict[str, Any] = {"options": {"warmup": 0.01} | options, "sources": names}
+    return Reference(recipe, "mnist", "wong-small", "linf:0.3", schedule, **more, begins=True)
+
+
 REFERENCES = {
     "mnist-natural": Reference("natural", "mnist", "madry-mnist", "linf:0.3", Schedule(5)),
     "mnist-pgd": Reference("pgd", "mnist", "madry-mnist", "linf:0.3", Schedule(18)),
@@ -63,44 +72,15 @@ REFERENCES = {
         for tenths in (1, 2, 3)
     },
     "mnist-small-pgd-cutout": Reference("pgd", threat="linf:0.3", augment=("cutout",), **_SMALL),
-    "mnist-small-pgd-shifted": Reference(
-        "pgd-shifted",
-        "mnist",
-        "wong-small",
-        "linf:0.3",
-        Schedule(6, 128, peak=2e-3),
-        options={"warmup": 0.01},
-        sources=("mnist-small-pgd-03",),
-        begins=True,
+    "mnist-small-pgd-shifted": _further("pgd-shifted", Schedule(6, 128, 2e-3), ("pgd-03",)),
+    "mnist-small-pgd-composed-1": _further(
+        "pgd-composed", Schedule(8, 128, 3e-3), ("pgd-shifted",), reach=1.0, white=0.0
     ),
-    "mnist-small-pgd-composed-1": Reference(
-        "pgd-composed",
-        "mnist",
-        "wong-small",
-        "linf:0.3",
-        Schedule(8, 128, peak=3e-3),
-        options={"warmup": 0.01, "reach": 1.0, "white": 0.0},
-        sources=("mnist-small-pgd-shifted",),
-        begins=True,
+    "mnist-small-pgd-composed": _further(
+        "pgd-composed", Schedule(10, 128, 2e-3), ("pgd-composed-1",), white=0.5
     ),
-    "mnist-small-pgd-composed": Reference(
-        "pgd-composed",
-        "mnist",
-        "wong-small",
-        "linf:0.3",
-        Schedule(10, 128, peak=2e-3),
-        options={"warmup": 0.01, "white": 0.5},
-        sources=("mnist-small-pgd-composed-1",),
-        begins=True,
-    ),
-    "mnist-small-pgd-between": Reference(
-        "interpolated",
-        "mnist",
-        "wong-small",
-        "linf:0.3",
-        Schedule(0),
-        sources=("mnist-small-pgd-composed", "mnist-small-pgd-shifted"),
-        begins=True,
+    "mnist-small-pgd-between": replace(
+        _further("interpolated", Schedule(0), ("pgd-composed", "pgd-shifted")), options={}
     ),
     "mnist-small-igd": Reference(
         "igd", threat="linf:0.3", sources=("mnist-small-natural",), **_SMALL
