@@ -241,6 +241,11 @@ def lines(measured: Mapping[K, V], of: Callable[[K, V], Row | list[Row]]) -> lis
     return [line for part in made for line in (part if isinstance(part, list) else [part])]
 
 
+def flat(groups: Mapping[K, Mapping[V, R]]) -> dict[tuple[K, V], R]:
+    """Return what groups have, by the names of group and member."""
+    return {(group, name): each for group, of in groups.items() for name, each in of.items()}
+
+
 def row(keys: Row, measure: str, ours: Measured, published: float | None = None) -> Row:
     """Return a number of ours beside the paper's.
 

@@ -144,6 +144,10 @@ class Measured:
         """Return Gini coefficients, (n,)."""
         return self.column(f"gini {over} {convention}")
 
+    def deletion(self, order: str) -> np.ndarray:
+        """Return areas under the probability of the true class as pixels are removed, (n,)."""
+        return self.column(f"deletion {order}")
+
     def noise(
         self, kind: str, order: str = "importance", k: int | None = None, noise: str = "gaussian"
     ) -> np.ndarray:

@@ -17,7 +17,7 @@ from scotoma.papers.duan2023.claims import squares
 from scotoma.papers.duan2023.examination import Measured, Models, measure
 from scotoma.papers.duan2023.pictures import pictures
 from scotoma.papers.figures import Drawn, curve
-from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
+from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
 from scotoma.reference import SEEDED, recipe_of
 from scotoma.results.finding import Finding, Row
 from scotoma.utils.stats import Rate, mean, median, rate
@@ -103,7 +103,7 @@ class Seeds(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = self.each(context, measure)
         each = {seed: claims.of_sweep(models) for seed, models in measured.items()}
-        every = {(seed, eps): m for seed, of in measured.items() for eps, m in of.items()}
+        every = flat(measured)
         together = [{check.outcome for check in same} for same in zip(*each.values(), strict=True)]
         alike = sum(len(outcomes) == 1 for outcomes in together)
         turned = sum({"agrees", "contradicts"} <= outcomes for outcomes in together)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -17,10 +16,10 @@ from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
 from scotoma.papers.duan2023.study import COMPARED, how, noised, summary
 from scotoma.papers.figures import bars
-from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
+from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
-from scotoma.utils.stats import Estimate, mean, rate
+from scotoma.utils.stats import mean, rate
 
 IMAGES = 250
 """The paper has 1,000, but SmoothGrad makes a thousand forward and backward passes an image."""
@@ -60,7 +59,7 @@ class Attributions(Comparison):
         measured: dict[str, Models] = context.each(
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
         )
-        every = {(method, eps): each for method, of in measured.items() for eps, each in of.items()}
+        every = flat(measured)
         ginis = {m: [mean(e.gini()).value for e in of.values()] for m, of in measured.items()}
         orders = {"most important": "noise", "random": "random"}
         series = {f"type {k}, {o}": f"{orders[o]}_{k}" for k, o in product(TYPES, orders)}
@@ -76,8 +75,31 @@ class Attributions(Comparison):
             "removed, most important first. SmoothGrad squares maps, which raises the Gini "
             "coefficient of any model. The paper's numbers are of ResNet-50 on ImageNet.",
             numbers={"n": len(next(iter(every.values())))},
-            summary=lines(every, self._summary),
-            tables={"deletion": lines(every, _deletion), "published": _published()},
+            summary=[
+                cells(
+                    model=", ".join(at),
+                    gini=mean(each.gini()),
+                    **noised(each),
+                    **{colour: rate(each.occlusion(0, colour)) for colour in COLOURS},
+                    n=len(each),
+                )
+                for at, each in every.items()
+            ],
+            tables={
+                "deletion": [
+                    cells(
+                        model=", ".join(at),
+                        **{f"area_{order}": mean(each.deletion(order)) for order in COMPARED},
+                        n=len(each),
+                    )
+                    for at, each in every.items()
+                ],
+                "published": [
+                    {"method": method, "trained_for": eps, **line._asdict()}
+                    for method, pair in published.TABLE3.items()
+                    for eps, line in zip(("natural", "adversarial"), pair, strict=True)
+                ],
+            },
             figures=(
                 bars("gini", f"Mean {by_method}", {"Gini coefficient": "gini"}, "Gini coefficient"),
                 bars("noise", by_order, series, "error"),
@@ -101,51 +123,9 @@ class Attributions(Comparison):
         keys = {"method": at[0], "trained for": at[1], **dict.fromkeys(KEYS)}
         rows = [row(keys, "global Gini", mean(each.gini())), *errors(keys, each, [0])]
         return rows + [
-            row(keys | {"order": order}, "area under deletion", _area(each, order))
+            row(keys | {"order": order}, "area under deletion", mean(each.deletion(order)))
             for order in COMPARED
         ]
-
-    @staticmethod
-    def _summary(at: tuple[str, str], each: Measured) -> Row:
-        covered = {colour: rate(each.occlusion(0, colour)) for colour in COLOURS}
-        values = {"gini": mean(each.gini()), **noised(each), **covered}
-        return cells(model=", ".join(at), **values, n=len(each))
-
-
-def _area(each: Measured, order: str) -> Estimate:
-    return mean(each.column(f"deletion {order}"))
-
-
-def _deletion(at: tuple[str, str], each: Measured) -> Row:
-    areas = {f"area_{order}": _area(each, order) for order in COMPARED}
-    return cells(model=", ".join(at), **areas, n=len(each))
-
-
-def _published() -> list[Row]:
-    return [
-        {"method": method, "trained_for": eps, **line._asdict()}
-        for method, lines in published.TABLE3.items()
-        for eps, line in zip(("natural", "adversarial"), lines, strict=True)
-    ]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """Trainings on one data set.
-
-    Args:
-        models: by training, on images that all of them classify correctly.
-        withstood: by training, images classified correctly under attack, bool (n,), of all images.
-        threat: threat of the attack, which `PLAIN` was trained for.
-    """
-
-    models: Models
-    withstood: dict[str, np.ndarray]
-    threat: Threat
-
-    @property
-    def remedies(self) -> list[str]:
-        return [name for name in self.models if name not in (NATURAL, PLAIN)]
 
 
 class Remedies(Comparison):
@@ -160,9 +140,14 @@ class Remedies(Comparison):
     """Reference models by data and training, all but natural training at one size."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        measured = self.each(context, measure_trainings)
-        every = {(data, each): of for data, of in measured.items() for each in of.models}
-        sizes = {data: of.threat.eps for data, of in measured.items()}
+        measured: dict[str, Models] = self.each(context, measure)
+        every, threats = flat(measured), {data: _threat(of) for data, of in measured.items()}
+        stood = {at: withstood(context, m.model, threats[at[0]]) for at, m in every.items()}
+        said = {
+            ", ".join(at): (mean(m.gini()).value, m.noise("II").mean(), stood[at].mean())
+            for at, m in every.items()
+            if at[1] != NATURAL
+        }
         caption = "Robust accuracy, Gini coefficient, and errors at the most important places"
         series = {
             "robust accuracy": "robust_accuracy",
@@ -172,37 +157,44 @@ class Remedies(Comparison):
             "black squares, important": "squares",
         }
         return self.finding(
-            lines(every, _rows),
-            [check for data, of in measured.items() for check in of_trained(data, of)],
-            " ".join(_sentence(*named) for named in measured.items()),
-            *how(context, next(iter(measured.values())).models),
+            [
+                line
+                for at, each in every.items()
+                for line in _rows(at, each, f"at {threats[at[0]].eps:g}", stood[at])
+            ],
+            [check for data, of in measured.items() for check in of_trained(data, of, stood)],
+            "Gini coefficient, error under noise of type II, robust accuracy: "
+            f"{listed(said, '{0[0]:.2f}, {0[1]:.1%}, {0[2]:.1%}', '; ')}.",
+            *how(context, measured["digits"]),
             f"Robust accuracy is over all test images drawn, under {context.attack or ATTACK} at "
-            f"the size that the models were trained for ({listed(sizes, '{:g}')}); all else is "
-            "over images that all models of the data classify correctly. The means of channels "
-            "named above are those of the first data set.",
+            "the size that the models were trained for; all else is over images that all models "
+            "of the data classify correctly. The means of channels are those of the digits.",
             "The paper says that Cutout lowers the Gini coefficient slightly, and Dong et al. that "
             "distillation lowers errors under inductive noise and occlusion.",
             rule=f"{RULE}, or for robust accuracy above -{SLACK:.0%}",
-            numbers={f"n_{data}": len(of.models[PLAIN]) for data, of in measured.items()},
-            summary=lines(every, _summary),
+            numbers={f"n_{data}": len(of[PLAIN]) for data, of in measured.items()},
+            summary=[
+                cells(model=", ".join(at), robust_accuracy=rate(stood[at])) | summary(each)
+                for at, each in every.items()
+            ],
             figures=[bars("remedies", caption, series, "accuracy, Gini coefficient or error")],
         )
 
 
-def measure_trainings(context: Context, models: dict[str, str]) -> Trained:
-    """Measure the models of one data set, by training."""
-    threat = Threat.parse(recipe_of(models[PLAIN]).threat)
-    known = measure(context, models)
-    robust = {name: withstood(context, model, threat) for name, model in models.items()}
-    return Trained(known, robust, threat)
+def _threat(models: Models) -> Threat:
+    """Return what plain training was for."""
+    return Threat.parse(recipe_of(models[PLAIN].model).threat)
 
 
-def of_trained(data: str, trained: Trained) -> Iterator[Check]:
+def of_trained(
+    data: str, models: Models, stood: dict[tuple[str, str], np.ndarray]
+) -> Iterator[Check]:
     """Check that each remedy lowers inequality and errors, and what it costs."""
-    plain = trained.models[PLAIN]
+    plain = models[PLAIN]
     last = len(plain.settings) - 1
-    for name in trained.remedies:
-        each = trained.models[name]
+    for name, each in models.items():
+        if name in (NATURAL, PLAIN):
+            continue
         claim = f"{name} lowers the global Gini coefficient"
         yield larger(claim, data, (PLAIN, plain.gini()), (name, each.gini()))
         for kind in TYPES:
@@ -212,39 +204,22 @@ def of_trained(data: str, trained: Trained) -> Iterator[Check]:
             claim = f"{name} lowers what importance adds to the error under noise"
             sides = claims.added(PLAIN, plain, kind), claims.added(name, each, kind)
             yield larger(claim, where, *sides, most=2.0)
-        claim = (
-            f"{name} lowers the error under {claims.squares(*plain.settings[last])} over important "
-            "places"
-        )
+        cover = f"{claims.squares(*plain.settings[last])} over important places"
         for colour in COLOURS:
             sides = (PLAIN, plain.occlusion(last, colour)), (name, each.occlusion(last, colour))
+            claim = f"{name} lowers the error under {cover}"
             yield more_errors(claim, f"{data}, {colour}", *sides)
         claim = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
-        a, b = ((f"{n}, robust accuracy", trained.withstood[n]) for n in (name, PLAIN))
-        yield more_errors(claim, data, a, b, SLACK)
+        sides = ((f"{way}, robust accuracy", stood[data, way]) for way in (name, PLAIN))
+        yield more_errors(claim, data, *sides, slack=SLACK)
 
 
-def _rows(at: tuple[str, str], trained: Trained) -> list[Row]:
-    (data, name), each = at, trained.models[at[1]]
-    keys = {"data": data, "training": name, **dict.fromkeys(KEYS)}
+def _rows(at: tuple[str, str], each: Measured, size: str, stood: np.ndarray) -> list[Row]:
+    keys = {"data": at[0], "training": at[1], **dict.fromkeys(KEYS)}
     measures = {
         "clean accuracy, all test images": each.accuracy,
-        f"robust accuracy at {trained.threat.eps:g}": rate(trained.withstood[name]),
+        f"robust accuracy {size}": rate(stood),
         "global Gini": mean(each.gini()),
         "regional Gini, net": mean(each.gini("regional", "net")),
     }
     return ours(keys, measures) + errors(keys, each, range(len(each.settings)))
-
-
-def _summary(at: tuple[str, str], trained: Trained) -> Row:
-    line = cells(model=", ".join(at), robust_accuracy=rate(trained.withstood[at[1]]))
-    return line | summary(trained.models[at[1]])
-
-
-def _sentence(data: str, trained: Trained) -> str:
-    said = []
-    for name in (PLAIN, *trained.remedies):
-        each, robust = trained.models[name], trained.withstood[name].mean()
-        gini, noise = mean(each.gini()).value, each.noise("II").mean()
-        said.append(f"{name} Gini {gini:.2f}, error {noise:.1%}, robust accuracy {robust:.1%}")
-    return f"On {data} (error under noise of type II): {'; '.join(said)}."

@@ -22,6 +22,7 @@ from scotoma.probes.norms import probe
 from scotoma.probes.norms.analysis import MISLED, NormAnalysis, Tried
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
+from scotoma.probes.norms.report import attacks
 from scotoma.results.finding import Boxes, Finding, Row
 from scotoma.utils.stats import Rate, finite, mean, median, rate
 from scotoma.utils.text import norm_name
@@ -98,29 +99,27 @@ def _mostly(claim: str, norm: str, model: str, against: str | None, share: Rate)
     return Check(claim, line, bool(share.low > MISLED), bool(share.high < MISLED))
 
 
-def compare(models: Models) -> list[Check]:
-    """Return the paper's claims: a generative model is most robust, and training in one norm
+def compare(models: Models) -> Iterator[Check]:
+    """Check the paper's claims: a generative model is most robust, and training in one norm
     carries over to no other."""
-    claim, checks = "{} is more robust than models that do not generate", []
-    others = [name for name in models if "ABS" not in name]
     for norm, best in {"l2": "ABS", "l0": "ABS", "linf": "Binary ABS"}.items():
-        if best in models:
-            checks += [further(claim.format(best), norm, best, other, models) for other in others]
+        claim = f"{best} is more robust than models that do not generate"
+        for other in models if best in models else ():
+            if "ABS" not in other:
+                yield further(claim, norm, best, other, models)
     claim = "PGD training in L-inf lets fewer pixels fool a model than natural training"
-    checks.append(further(claim, "l0", "CNN", TRAINED, models))
+    yield further(claim, "l0", "CNN", TRAINED, models)
     claim = "decision-based attacks come clearly nearer than {} after PGD training"
     trained = models[TRAINED]
     for norm in ("l2", "l0"):
-        nearer = trained.readings[norm].decision_nearer
-        if nearer is not None:
-            checks.append(_mostly(claim.format("gradient-based ones"), norm, TRAINED, None, nearer))
+        if (nearer := trained.readings[norm].decision_nearer) is not None:
+            yield _mostly(claim.format("gradient-based ones"), norm, TRAINED, None, nearer)
     for by, tried in {"gradients": trained.own, "scores": trained.scored}.items():
         if tried:
-            which = [e for e in tried["l2"] if e.gradient != authors.TRANSFERRED]
-            nearer = authors.decisions_nearer(trained.readings["l2"], tuple(which))
+            which = tuple(e for e in tried["l2"] if e.gradient != authors.TRANSFERRED)
+            nearer = authors.decisions_nearer(trained.readings["l2"], which)
             said = claim.format(f"the authors' attacks by {by} (FGSM, BIM, DeepFool)")
-            checks.append(_mostly(said, "l2", TRAINED, None, nearer))
-    return checks
+            yield _mostly(said, "l2", TRAINED, None, nearer)
 
 
 class Norms(Comparison):
@@ -189,22 +188,8 @@ def _summary(model: str, each: Measured) -> Row:
 
 
 def _attacks(model: str, each: Measured) -> list[Row]:
-    """Return each attack's median, accuracy, and share of the smallest distances."""
-    return [
-        cells(
-            model=model,
-            norm=norm,
-            attack=tried.name,
-            kind=tried.kind,
-            gradient=tried.gradient,
-            median=finite(median(distances).value),
-            accuracy=read.accuracy(distances),
-            found_minimum=finite(rate(read.finder[read.broken] == number).value),
-            n=len(distances),
-        )
-        for norm, read in each.readings.items()
-        for number, (tried, distances) in enumerate(zip(read.tried, read.distances, strict=True))
-    ]
+    of_norms = (attacks(read) for read in each.readings.values())
+    return [{"model": model} | line | {"n": len(each.correct)} for of in of_norms for line in of]
 
 
 def _scores(model: str, each: Measured) -> list[Row]:
@@ -214,9 +199,9 @@ def _scores(model: str, each: Measured) -> list[Row]:
         index = tried[0].records.select("index")
         for by in (*each.own[norm], *tried):
             records = index.join(by.records, on="index", maintain_order="left")
-            distances = np.where(is_correct(records), records[norm].to_numpy(), 0.0)
-            line = cells(model=model, norm=norm, attack=by.name, median=median(distances))
-            rows.append(line | {"n": len(distances)})
+            distances = median(np.where(is_correct(records), records[norm].to_numpy(), 0.0))
+            line = {"model": model, "norm": norm, "attack": by.name}
+            rows.append(cells(**line, median=distances, n=len(index)))
     return rows
 
 

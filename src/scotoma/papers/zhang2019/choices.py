@@ -17,9 +17,9 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.metrics.neighbours import nearest_distances, unit_length
 from scotoma.models.features import PIXELS
-from scotoma.papers.checks import Check, within
+from scotoma.papers.checks import within
 from scotoma.papers.figures import curve
-from scotoma.papers.item import Context, Item, cells, lines, listed, ours
+from scotoma.papers.item import Context, Item, cells, flat, lines, listed, ours
 from scotoma.papers.zhang2019 import attacked, how
 from scotoma.probes.distance.trend import Trend
 from scotoma.results.finding import Finding, Row
@@ -89,6 +89,10 @@ def measurable() -> tuple[Choice, ...]:
     return (*CHOICES, Choice(PLANE)) if find_spec("umap") else CHOICES
 
 
+SHOWN = (Choice(SPACES[0]), Choice(SPACES[1]))
+"""Choices that are compared with the paper: its own, and the same with features of unit length."""
+
+
 class Choices(Item):
     """Rank correlation of distance and smallest perturbation, by how distance is measured."""
 
@@ -98,39 +102,60 @@ class Choices(Item):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = context.each(self.title, {m: m for m in self.models}, partial(trends, context))
-        compared = {
-            f"{model}, {choice.space}": each[choice].overall
-            for model, (each, _) in measured.items()
-            for choice in SHOWN
-        }
-        caption, labels = "Rank correlation", ("nearest training images, k", "rank correlation")
-        by_k = lines(measured, _by_k)
+        lengths = {model: length for model, (_, length) in measured.items()}
+        every = flat({model: of for model, (of, _) in measured.items()})
+        compared = {at: each for at, each in every.items() if at[1] in SHOWN}
+        said = {f"{model}, {choice.space}": t.overall for (model, choice), t in compared.items()}
+        by_k = [
+            cells(line=f"{model}, {choice.space}", k=choice.k, spearman=each.overall)
+            for (model, choice), each in every.items()
+            if choice.space in SPACES[:2] and choice == Choice(choice.space, choice.k)
+        ]
+        labels = ("nearest training images, k", "rank correlation")
         return self.finding(
-            lines(measured, _rows),
-            [check for model, each in measured.items() for check in _checks(model, each)],
+            lines(every, _rows),
+            [
+                within(f"robustness falls with the distance in {c.space}", m, t.overall, high=0)
+                for (m, c), t in compared.items()
+            ],
             "Rank correlation of distance and smallest perturbation: "
-            f"{listed(compared, '{0.value:.2f} ({0.low:.2f} to {0.high:.2f})', '; ')}.",
+            f"{listed(said, '{0.value:.2f} ({0.low:.2f} to {0.high:.2f})', '; ')}.",
             how(context),
-            f"Distances are to {TRAINING:,} random training images, in the features of the robust "
-            f"model or in pixels. The kernel density is Gaussian, over the {COUNTS[-1]} nearest "
-            "training images.",
-            *([] if find_spec("umap") else [MISSING]),
+            f"Distances are to {TRAINING:,} random training images. The kernel density is "
+            f"Gaussian, over the {COUNTS[-1]} nearest.",
+            *([] if find_spec("umap") else [f"Left out: the {PLANE}; pip install umap-learn."]),
             rule="the interval of the rank correlation lies below 0",
-            numbers={"n": min(len(length) for _, length in measured.values())},
-            summary=lines(measured, _summary),
-            figures=[curve("by_k", caption, by_k, ("k", "spearman", "line"), labels)],
+            numbers={"n": min(map(len, lengths.values()))},
+            summary=lines(compared, lambda at, each: _summary(at, each, lengths[at[0]])),
+            figures=[curve("by_k", "Rank correlation", by_k, ("k", "spearman", "line"), labels)],
         )
 
 
-Measured = tuple[dict[Choice, Trend], np.ndarray]
-"""Trends by choice, and the length of each image's features, (n,)."""
-MISSING = f"Left out: the {PLANE}; pip install umap-learn."
-SHOWN = (Choice(SPACES[0]), Choice(SPACES[1]))
-"""Choices that are compared with the paper: its own, and the same with features of unit length."""
+def _rows(at: tuple[str, Choice], each: Trend) -> list[Row]:
+    measures = {
+        "rank correlation": each.overall,
+        "rank correlation at equal margin": each.given_margin,
+        "success, nearest fifth": each.near,
+        "success, farthest fifth": each.far,
+    }
+    return ours({"model": at[0], "distance": str(at[1])}, measures)
 
 
-def trends(context: Context, model: str) -> Measured:
-    """Attack a model, and return how robustness changes with each distance."""
+def _summary(at: tuple[str, Choice], each: Trend, length: np.ndarray) -> Row:
+    return cells(
+        model=f"{at[0]}, {at[1].space}",
+        spearman=each.overall,
+        at_equal_margin=each.given_margin,
+        at_equal_length=each.given(length),
+        nearest_fifth=each.near,
+        farthest_fifth=each.far,
+        with_length=spearman(each.distance, length, each.seed),
+        n=len(length),
+    )
+
+
+def trends(context: Context, model: str) -> tuple[dict[Choice, Trend], np.ndarray]:
+    """Attack a model; return how robustness changes with each distance, and lengths of features."""
     run = context.run(model)
     few, records = attacked(context, run, model)
     config = {"training": str(TRAINING), "choices": [*map(str, measurable())], "seed": run.seed}
@@ -163,13 +188,9 @@ def spaces(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for layer in (None, PIXELS)
     )
     components = PCA(min(COMPONENTS, *pixels[0].shape), random_state=run.seed).fit(pixels[0])
-
-    def reduced(images: np.ndarray) -> np.ndarray:
-        return components.transform(images).astype(np.float32)
-
+    main = [components.transform(each).astype(np.float32) for each in pixels]
     unit = unit_length(features[0]), unit_length(features[1])
-    main = (reduced(pixels[0]), reduced(pixels[1]))
-    return dict(zip(SPACES, (features, unit, pixels, main), strict=True))
+    return dict(zip(SPACES, (features, unit, pixels, (main[0], main[1])), strict=True))
 
 
 def plane(pixels: tuple[np.ndarray, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,53 +215,3 @@ def _distances(run: Run) -> pl.DataFrame:
             **{str(c): c.measure(nearest[c.space, c.p]) for c in measurable()},
         }
     )
-
-
-def _rows(model: str, measured: Measured) -> list[Row]:
-    rows = []
-    for choice, trend in measured[0].items():
-        found = {
-            "rank correlation": trend.overall,
-            "rank correlation at equal margin": trend.given_margin,
-            "success, nearest fifth": trend.near,
-            "success, farthest fifth": trend.far,
-        }
-        rows += ours({"model": model, "distance": str(choice)}, found)
-    return rows
-
-
-def _summary(model: str, measured: Measured) -> list[Row]:
-    each, length = measured
-    return [
-        cells(
-            model=f"{model}, {choice.space}",
-            spearman=each[choice].overall,
-            at_equal_margin=each[choice].given_margin,
-            at_equal_length=each[choice].given(length),
-            nearest_fifth=each[choice].near,
-            farthest_fifth=each[choice].far,
-            with_length=spearman(each[choice].distance, length, each[choice].seed),
-            n=len(length),
-        )
-        for choice in SHOWN
-    ]
-
-
-def _checks(model: str, measured: Measured) -> list[Check]:
-    return [
-        within(
-            f"robustness falls with the distance in {choice.space}",
-            model,
-            measured[0][choice].overall,
-            high=0,
-        )
-        for choice in SHOWN
-    ]
-
-
-def _by_k(model: str, measured: Measured) -> list[Row]:
-    return [
-        cells(line=f"{model}, {choice.space}", k=choice.k, spearman=trend.overall)
-        for choice, trend in measured[0].items()
-        if choice.p == 2 and choice.space in SPACES[:2] and not choice.kernel
-    ]

@@ -78,11 +78,9 @@ class Rivals(Item):
             f"Attack: {context.attack or ATTACK} within eps, on the first {n} images of a random "
             "order that the network classifies correctly. Distances are means over the "
             f"{COUNT} nearest of {TRAINING:,} training images.",
-            "Scores of Carlini et al.: adv, the smallest perturbation of another network; conf and "
-            f"agr, over {len(self.models)} networks of other seeds and training images; ret, "
-            f"change of the predictions after one epoch of the same training on {HELD_OUT:,} other "
-            f"test images; priv, share of {len(NOISES) * len(PRIVATE_SEEDS)} linear networks, "
-            f"trained by private gradient descent at {len(NOISES)} levels of noise, that are "
+            "adv: the smallest perturbation of another network; conf, agr: over "
+            f"{len(self.models)} networks; ret: after an epoch on {HELD_OUT:,} other test images; "
+            f"priv: share of {len(NOISES) * len(PRIVATE_SEEDS)} private linear networks that are "
             "correct. All are taken with the sign that predicts success.",
             rule="the interval of the rank correlation at equal margin lies below 0",
             numbers={"n": n, "broken": broken},

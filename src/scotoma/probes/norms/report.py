@@ -82,7 +82,7 @@ def describe(
         numbers=_numbers(readings),
         tables={
             "norms": [_norm(claim, read) for read in readings.values()],
-            "attacks": [row for read in readings.values() for row in _attacks(read)],
+            "attacks": [row for read in readings.values() for row in attacks(read)],
             "masking": [
                 _masking(read) for read in readings.values() if read.decision_nearer is not None
             ],
@@ -191,7 +191,7 @@ def _norm(claim: Claim, read: NormAnalysis) -> Row:
     }
 
 
-def _attacks(read: NormAnalysis) -> list[Row]:
+def attacks(read: NormAnalysis) -> list[Row]:
     """Return a row an attack; `found_minimum` is its share of the smallest perturbations."""
     broken = int(read.broken.sum())
     return [
