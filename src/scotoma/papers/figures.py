@@ -25,22 +25,18 @@ def bars(
     y_label: str,
     rows: list[Row] | None = None,
     label: str = "model",
-    **changes: Any,
+    table: str = SUMMARY,
+    rates: bool = True,
 ) -> Drawn:
     """Draw bars with intervals.
 
     Args:
         series: legend label to a name given to `columns`.
-        rows: table of the name of the figure; None is the item's summary.
+        rows: table of the name of the figure; None if the finding has the table already.
         label: column that names a group of bars.
-        changes: other fields of `Bars`.
     """
-    table = SUMMARY if rows is None else name
-    fields: dict[str, Any] = {"table": table} | changes
-    figure = Bars(
-        name, caption + INTERVALS, label=label, series=dict(series), y_label=y_label, **fields
-    )
-    return figure, rows
+    table, caption = table if rows is None else name, caption + INTERVALS
+    return Bars(name, caption, table, label, dict(series), y_label, rates), rows
 
 
 def curve(

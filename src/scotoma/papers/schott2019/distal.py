@@ -137,7 +137,8 @@ def _logits(run: Run, what: str, images: Tensor) -> Tensor:
 def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
     """Climb to each class: `steps`, `logits`, the flat image `seen`, its `distance` to the data."""
     binarise = next((part for part in run.model.modules() if isinstance(part, Binarise)), None)
-    gradient = "bpda" if binarise else "exact"
+    gradient, train = "bpda" if binarise else "exact", run.claim.data.train
+    assert train is not None, "every reference model was trained"
 
     def compute() -> pl.DataFrame:
         classes = len(run.claim.data.classes)
@@ -149,18 +150,13 @@ def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
             logits = run.model(images).float().cpu()
             seen = (binarise(images) if binarise else images).flatten(1).cpu()
         steps = (counted.forwards - 1).cpu().numpy()  # the first pass evaluates the noise itself
-        rows = {"logits": logits.numpy(), "seen": seen.numpy()}
-        return pl.DataFrame({"steps": steps, **rows, "distance": _from_data(run, seen)})
+        known = train.images(torch.arange(len(train))).flatten(1)
+        distance = nearest_distance(known.numpy(), seen.numpy(), k=1)
+        rows = {"logits": logits.numpy(), "seen": seen.numpy(), "distance": distance}
+        return pl.DataFrame({"steps": steps, **rows})
 
     config = {"attack": describe(attack), "gradient": gradient, "seed": run.seed}
     return run.table("schott2019 distal", config, compute)
-
-
-def _from_data(run: Run, images: Tensor) -> np.ndarray:
-    train = run.claim.data.train
-    assert train is not None, "every reference model was trained"
-    known = train.images(torch.arange(len(train))).flatten(1)
-    return nearest_distance(known.numpy(), images.numpy(), k=1)
 
 
 class DistalImages(Comparison):
@@ -174,6 +170,13 @@ class DistalImages(Comparison):
         models = self.each(context, sureness)
         classes = context.data(self.trainings["ABS"]).classes
         measured = {paper: _measures(each) for paper, each in models.items()}
+        caption = f"Images to which a model gives a class with probability {SURE:g} or more"
+        series = {
+            "noise, calibrated": "sure_of_noise",
+            "noise, softmax of the logits": "by_softmax",
+            "test images, calibrated": "sure_of_test",
+            "distal images, calibrated": "targets",
+        }
         noise = {paper: f"{each.of_noise.value:.0%}" for paper, each in models.items()}
         reached = {paper: f"{e.sure.sum()} of {len(e.sure)}" for paper, e in models.items()}
         return self.finding(
@@ -199,7 +202,7 @@ class DistalImages(Comparison):
                 "noise": lines(models, _quantiles),
                 "distal": lines(models, partial(_images, classes)),
             },
-            figures=[_bars(), _gallery(classes, models)],
+            figures=[bars("sure", caption, series, "share"), _gallery(classes, models)],
         )
 
     @staticmethod
@@ -262,17 +265,6 @@ def _images(classes: tuple[str, ...], paper: str, each: Sureness) -> list[Row]:
         }
         for at, target in enumerate(classes)
     ]
-
-
-def _bars() -> Drawn:
-    series = {
-        "noise, calibrated": "sure_of_noise",
-        "noise, softmax of the logits": "by_softmax",
-        "test images, calibrated": "sure_of_test",
-        "distal images, calibrated": "targets",
-    }
-    caption = f"Share of images to which a model gives a class with probability {SURE:g} or more"
-    return bars("sure", caption, series, "share that it is sure of")
 
 
 def _gallery(classes: tuple[str, ...], models: Models) -> Drawn:

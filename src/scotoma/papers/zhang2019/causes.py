@@ -43,6 +43,8 @@ POINTS = 1000
 """Largest number of training and of test images for the K-L divergence, which depends on it."""
 LEVELS = np.linspace(0, 0.5, 11)
 """Levels of a uniform background."""
+RECTIFIED = {nn.Conv2d, nn.ReLU}
+"""Layers of a network whose first layer has a response."""
 REACH = 0.3
 """Size of the perturbations that the first layer's response is to, the paper's eps on MNIST."""
 RULE = (
@@ -73,14 +75,11 @@ class Group:
         """All networks and images, then resamples of both; all groups draw the same images."""
         networks, images = self.correct[BASE].shape
         of_networks, of_images = (np.random.default_rng([self.seed, i]) for i in (0, 1))
-        resamples = (
-            np.ix_(
-                of_networks.integers(networks, size=networks),
-                of_images.integers(images, size=images),
-            )
-            for _ in range(RESAMPLES)
-        )
-        return [np.ix_(np.arange(networks), np.arange(images)), *resamples]
+        drawn = [(np.arange(networks), np.arange(images))]
+        for _ in range(RESAMPLES):
+            resample = of_networks.integers(networks, size=networks)
+            drawn.append((resample, of_images.integers(images, size=images)))
+        return [np.ix_(*each) for each in drawn]
 
     def robust(self) -> np.ndarray:
         """Return the accuracy under attack on the test set, then that of each resample."""
@@ -161,7 +160,8 @@ class Compared(Comparison):
         rows: list[Row] = []
         for group, names in self.trainings.items():
             modules = [context.model(model).module for model in names]
-            each = [response(module) for module in modules if rectified(module)]
+            known = (module for module in modules if RECTIFIED <= set(map(type, module.modules())))
+            each = [response(module) for module in known]
             for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
                 at = {"group": group, "level": round(float(level), 3)}
                 rows.append(at | cells(response=mean(values)))
@@ -267,12 +267,6 @@ class Threshold(Compared):
             yield larger("the training halves the success at the shift", group, *pair, n)
 
 
-def rectified(module: nn.Module) -> bool:
-    """Return whether a network has a convolution and rectifiers."""
-    kinds = {type(each) for each in module.modules()}
-    return {nn.Conv2d, nn.ReLU} <= kinds
-
-
 def response(module: nn.Module, eps: float = REACH) -> np.ndarray:
     """Return how much the first layer responds to perturbations, by background level, (levels,).
 
@@ -287,13 +281,12 @@ def response(module: nn.Module, eps: float = REACH) -> np.ndarray:
     weight = layer.weight.detach().flatten(1).double().cpu()
     bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().double().cpu()
     raised, lowered = weight.clamp(min=0).sum(1), weight.clamp(max=0).sum(1)
-    changes = []
-    for level in LEVELS:
-        low, high = max(0.0, level - eps), min(1.0, level + eps)
-        ends = (high * raised + low * lowered, low * raised + high * lowered)
-        top, bottom = ((end + bias).clamp(min=0) for end in ends)
-        changes.append(float((top - bottom).sum()))
-    return np.array(changes) / changes[-1]
+    levels = torch.from_numpy(LEVELS)[:, None]
+    low, high = (levels - eps).clamp(min=0), (levels + eps).clamp(max=1)
+    top = (high * raised + low * lowered + bias).clamp(min=0)
+    bottom = (low * raised + high * lowered + bias).clamp(min=0)
+    changes = (top - bottom).sum(1).numpy()
+    return changes / changes[-1]
 
 
 class Shift(Compared):

@@ -52,9 +52,8 @@ class Provable(Item):
             figures += [self._named(figure, f"{model}-curve") for figure in curves]
             if spots.images:
                 (arrays[model],) = spots.images.values()
-            base, worst = grid[0], self._worst(grid)
-            checks.append(self._check(model, base, worst))
-            said.append(self._sentence(model, base, worst))
+            checks.append(self._check(model, grid[0], self._worst(grid)))
+            said.append(f"{model}: {spots.headline}")
         return self.finding(
             rows,
             checks,
@@ -120,20 +119,6 @@ class Provable(Item):
         before = number(base, "success_eps", base["attacked"])
         after = number(worst, "success_alpha_eps", worst["attacked"])
         return apart(claim, before, after, model)
-
-    @staticmethod
-    def _sentence(model: str, base: Row, worst: Row | None) -> str:
-        def rates(cell: Row, end: str) -> str:
-            certified = cell.get(f"certified_accuracy_{end}")
-            known = "" if certified is None else f" (certified accuracy {certified:.1%})"
-            return f"{cell[f'success_{end}']:.1%}{known}"
-
-        if worst is None:
-            return f"{model}: no transform on the grid is harmless."
-        return (
-            f"{model}: the attack success rate rises from {rates(base, 'eps')} to "
-            f"{rates(worst, 'alpha_eps')} at alpha·eps, after ({worst['contrast_shift']})."
-        )
 
     @staticmethod
     def _named(figure: Figure, model: str) -> Figure:
