@@ -160,7 +160,7 @@ class Compared(Comparison):
         rows: list[Row] = []
         for group, names in self.trainings.items():
             modules = [context.model(model).module for model in names]
-            known = (module for module in modules if RECTIFIED <= set(map(type, module.modules())))
+            known = (module for module in modules if set(map(type, module.modules())) >= RECTIFIED)
             each = [response(module) for module in known]
             for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
                 at = {"group": group, "level": round(float(level), 3)}
