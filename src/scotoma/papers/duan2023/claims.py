@@ -74,8 +74,8 @@ def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]
         )
         logs = [log_odds(m.noise(kind), m.noise(kind, "random")) for m in (robust, natural)]
         names = ("robust, odds ratio", "natural, odds ratio")
-        sides = ((name, np.exp(each[0])) for name, each in zip(names, logs, strict=True))
-        yield decided(claim, where, *sides, of_resamples(logs[0] - logs[1], len(robust)))
+        first, second = ((n, np.exp(each[0])) for n, each in zip(names, logs, strict=True))
+        yield decided(claim, where, first, second, of_resamples(logs[0] - logs[1], len(robust)))
 
 
 def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -96,7 +96,8 @@ def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     """Return the odds ratio of two error rates of the same images, with a bootstrap interval."""
     *logs, n = of_resamples(log_odds(first, second), len(first))
-    return Estimate(*np.exp(logs).tolist(), n)
+    value, low, high = np.exp(logs).tolist()
+    return Estimate(value, low, high, n)
 
 
 def covered(model: Measured, where: str) -> Iterator[Check]:

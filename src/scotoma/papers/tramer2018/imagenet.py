@@ -21,7 +21,8 @@ TOP = 5
 
 def _printed(network: str) -> dict[str, float]:
     """Return what Tables 2 and 4 say of a network."""
-    printed = dict(zip(("Step-LL", "R+Step-LL"), published.TABLE2.get(network, ()), strict=False))
+    names = "Step-LL", "R+Step-LL"
+    printed: dict[str, float] = dict(zip(names, published.TABLE2.get(network, ()), strict=False))
     if line := published.TABLE4.get(network):
         printed |= {"clean error": line.clean, "Step-LL": line.step_ll}
         printed |= {"black-box error": line.black_box}
