@@ -11,6 +11,8 @@ import numpy as np
 from harness import Attack, Problem, Result, attempt, bare, measure
 from page import Standing
 from peers import art, autoattack, foolbox, ours, torchattacks
+from scotoma.attacks import ATTACKS, takes
+from scotoma.attacks.core.base import MinimumNormAttack
 from scotoma.claim import Threat
 
 STEPS = 40
@@ -28,10 +30,11 @@ Settings = dict[str, Any]
 class Contest:
     """An attack of ours beside those of equal name elsewhere, or of equal aim if the title says so.
 
+    Attacks that minimise the perturbation ignore the eps of the threat; of these, ours get as many
+    queries as the first of the peers took.
+
     Args:
         images: at most so many; few where a peer takes one image after the other.
-        fixed: attacks at the threat's eps; else it minimises the perturbation and eps is ignored.
-        as_asked: ours gets as many queries as the first of the peers took.
     """
 
     title: str
@@ -40,51 +43,48 @@ class Contest:
     peers: dict[str, Attack]
     settings: Settings = field(default_factory=dict)
     images: int = 1000
-    fixed: bool = True
-    as_asked: bool = False
 
-    def ours(self, queries: int | None = None) -> Attack:
-        more = {"queries": queries} if queries else {}
-        return ours(self.attack, self.threat, **self.settings, **more)
+    @property
+    def minimal(self) -> bool:
+        return issubclass(ATTACKS[self.attack], MinimumNormAttack)
 
 
 def compete(contest: Contest, setting: Problem) -> Standing:
-    """Run ours and every peer; a peer that fails has its error as result."""
-    few = slice(0, contest.images)
+    """Run every peer and ours; a peer that fails has its error as result."""
+    few, threat = slice(0, contest.images), contest.threat
+    eps = math.inf if contest.minimal else threat.eps
     images, labels = setting.images[few], setting.labels[few]
-    setting = replace(setting, images=images, labels=labels, norm=contest.threat.norm)
-    setting = replace(setting, eps=contest.threat.eps if contest.fixed else math.inf)
+    setting = replace(setting, images=images, labels=labels, norm=threat.norm, eps=eps)
     bare(setting, 2, 1)  # kernels are chosen at the first pass of a shape
-    results: dict[str, Result | str] = {
-        name: attempt(measure, attack, setting) for name, attack in contest.peers.items()
-    }
-    first = next(iter(results.values()))
-    asked = round(first.forwards) if contest.as_asked and isinstance(first, Result) else None
-    mine = contest.ours(asked)
-    results = {"**ours**": measure(mine, setting)} | results
-    for name, attack in {"**ours**": mine, **contest.peers}.items():
-        once = results[name]
-        if isinstance(once, Result) and once.seconds < QUICK:
-            again = measure(attack, setting)
-            once = results[name] = min(once, again, key=lambda result: result.seconds)
+
+    def run(name: str, attack: Attack) -> Result | str:
+        said = once = attempt(measure, attack, setting)
         if isinstance(once, Result):
-            once = f"{once.fooled:>7.0%}{once.median:>10.4g}{once.seconds:>9.2f} s"
-        print(f"{contest.title[:44]:<46}{name:<20}{once}", flush=True)
-    return Standing(contest.title, not contest.fixed, results)
+            if once.seconds < QUICK:
+                once = min(once, measure(attack, setting), key=lambda result: result.seconds)
+            said = f"{once.fooled:>7.0%}{once.median:>10.4g}{once.seconds:>9.2f} s"
+        print(f"{contest.title[:44]:<46}{name:<20}{said}", flush=True)
+        return once
+
+    theirs = {name: run(name, attack) for name, attack in contest.peers.items()}
+    settings, first = contest.settings, next(iter(theirs.values()))
+    if contest.minimal and takes(contest.attack, "queries") and isinstance(first, Result):
+        settings = settings | {"queries": round(first.forwards)}
+    mine = run("**ours**", ours(contest.attack, threat, **settings))
+    return Standing(contest.title, contest.minimal, {"**ours**": mine, **theirs})
 
 
 def stepping(linf: Threat, l2: Threat) -> Iterator[Contest]:
     """Gradient steps inside a ball: one, or many of a fixed length."""
-    eps, descent = linf.eps, "ProjectedGradientDescent"
     peers = {
-        "Foolbox": foolbox("LinfFastGradientAttack", epsilon=eps),
-        "ART": art("FastGradientMethod", eps=eps, batch_size=BATCH),
-        "torchattacks": torchattacks("FGSM", eps=eps),
+        "Foolbox": foolbox("LinfFastGradientAttack", epsilon=linf.eps),
+        "ART": art("FastGradientMethod", eps=linf.eps, batch_size=BATCH),
+        "torchattacks": torchattacks("FGSM", eps=linf.eps),
     }
     yield Contest("FGSM", "fgsm", linf, peers)
+    descent, start = "ProjectedGradientDescent", {"num_random_init": 1}
     bim = "LinfBasicIterativeAttack", "BasicIterativeMethod", "BIM"
     mim = "LinfMomentumIterativeFastGradientMethod", "MomentumIterativeMethod", "MIFGSM"
-    start: Settings = {"num_random_init": 1}
     rows: list[tuple[str, str, Threat, float, tuple[str, str, str], Settings]] = [
         ("PGD", "pgd", linf, 2.5, ("LinfPGD", descent, "PGD"), start),
         ("PGD for L2", "pgd", l2, 2.5, ("L2PGD", descent, "PGDL2"), start | {"norm": 2}),
@@ -113,8 +113,10 @@ def automatic(linf: Threat, _: Threat) -> Iterator[Contest]:
         "torchattacks": torchattacks("APGD", eps=eps, steps=100),
     }
     yield Contest("APGD-CE, 100 steps", "apgd-ce", linf, peers)
-    theirs = torchattacks("APGDT", eps=eps, steps=100)
-    peers = {"AutoAttack": autoattack(linf, "apgd-t", n_restarts=1), "torchattacks": theirs}
+    peers = {
+        "AutoAttack": autoattack(linf, "apgd-t", n_restarts=1),
+        "torchattacks": torchattacks("APGDT", eps=eps, steps=100),
+    }
     yield Contest("APGD-T, 100 steps towards each of 9 classes", "apgd-t", linf, peers)
     peers = {
         "AutoAttack": autoattack(linf, "square", n_queries=1000),
@@ -131,56 +133,53 @@ def automatic(linf: Threat, _: Threat) -> Iterator[Contest]:
 
 def nearest(linf: Threat, l2: Threat) -> Iterator[Contest]:
     """The smallest perturbation, by gradients."""
-    l1, l0 = Threat("l1", 1), Threat("l0", 1)
-    solves: Settings = {"binary_search_steps": 9}
+    solves = {"binary_search_steps": 9}
     twenty: Settings = {"max_iter": 20, "learning_rate": 0.01, "batch_size": BATCH}
-    carlini = {
+    peers = {
         "Foolbox": foolbox("L2CarliniWagnerAttack", steps=200, stepsize=0.01, **solves),
         # each step is a line search of up to ten passes: with 200 it takes minutes
         "ART, 9 x 20 steps": art("CarliniL2Method", **twenty, **solves),
         "torchattacks": torchattacks("CW", steps=200, lr=0.01),
     }
-    fool = {
+    yield Contest("C&W for L2, up to 9 x 200 steps", "cw-l2", l2, peers)
+    peers = {
         "Foolbox": foolbox("L2DeepFoolAttack"),
         "ART": art("DeepFool", max_iter=50, epsilon=0.02, batch_size=BATCH),
         "torchattacks": torchattacks("DeepFool"),
     }
-    fmn = {norm: {"Foolbox": foolbox(f"{norm}FMNAttack")} for norm in ("LInf", "L2", "L1", "L0")}
-    ddn = {"Foolbox": foolbox("DDNAttack")}
-    many, fool_linf = {"steps": 240}, {"Foolbox": foolbox("LinfDeepFoolAttack")}
-    beside = {"Foolbox": foolbox("DDNAttack", **many)}
-    rows: list[tuple[str, str, Threat, dict[str, Attack], Settings]] = [
-        ("C&W for L2, up to 9 x 200 steps", "cw-l2", l2, carlini, {}),
-        ("DeepFool for L2", "deepfool", l2, fool, {}),
-        ("DeepFool for L-inf", "deepfool", linf, fool_linf, {}),
-        ("DDN, 100 steps", "ddn", l2, ddn, HUNDRED),
-        ("FMN for L-inf, 100 steps", "fmn-linf", linf, fmn["LInf"], HUNDRED),
-        ("FMN for L2, 100 steps", "fmn-l2", l2, fmn["L2"], HUNDRED),
-        ("FMN for L1, 100 steps", "fmn-l1", l1, fmn["L1"], HUNDRED),
-        ("`min-linf` beside FMN for L-inf, 100 steps", "min-linf", linf, fmn["LInf"], HUNDRED),
-        ("`min-l2` beside DDN, 240 steps", "min-l2", l2, beside, many),
-        ("`sigma-zero` beside FMN for L0, 100 steps", "sigma-zero", l0, fmn["L0"], HUNDRED),
+    yield Contest("DeepFool for L2", "deepfool", l2, peers)
+    l1, l0 = Threat("l1", 1), Threat("l0", 1)
+    rows: list[tuple[str, str, Threat, str, Settings]] = [
+        ("DeepFool for L-inf", "deepfool", linf, "LinfDeepFoolAttack", {}),
+        ("DDN, 100 steps", "ddn", l2, "DDNAttack", HUNDRED),
+        ("FMN for L-inf, 100 steps", "fmn-linf", linf, "LInfFMNAttack", HUNDRED),
+        ("FMN for L2, 100 steps", "fmn-l2", l2, "L2FMNAttack", HUNDRED),
+        ("FMN for L1, 100 steps", "fmn-l1", l1, "L1FMNAttack", HUNDRED),
+        ("`min-linf` beside FMN for L-inf, 100 steps", "min-linf", linf, "LInfFMNAttack", HUNDRED),
+        ("`min-l2` beside DDN, 240 steps", "min-l2", l2, "DDNAttack", {"steps": 240}),
+        ("`sigma-zero` beside FMN for L0, 100 steps", "sigma-zero", l0, "L0FMNAttack", HUNDRED),
     ]
-    for row in rows:
-        yield Contest(*row, fixed=False)
+    for title, attack, threat, peer, steps in rows:
+        yield Contest(title, attack, threat, {"Foolbox": foolbox(peer, **steps)}, steps)
     more = {"max_iter": 100, "initial_const": 10.0, "largest_const": 20.0}
     default, longer = art("CarliniLInfMethod"), art("CarliniLInfMethod", **more)
     peers = {"ART, its defaults": default, "ART, 100 steps": longer}
-    yield Contest("C&W for L-inf", "cw-linf", linf, peers, images=6, fixed=False)
+    yield Contest("C&W for L-inf", "cw-linf", linf, peers, images=6)
 
 
 def decision(linf: Threat, l2: Threat) -> Iterator[Contest]:
     """The smallest perturbation, by the predicted class alone."""
-    asked: Settings = {"fixed": False, "as_asked": True}
-    theirs = art("BoundaryAttack", targeted=False, max_iter=50)
-    peers = {"Foolbox": foolbox("BoundaryAttack", steps=2500), "ART": theirs}
-    yield Contest("Boundary", "boundary", l2, peers, {"tolerance": 0.0}, **asked)
+    peers = {
+        "Foolbox": foolbox("BoundaryAttack", steps=2500),
+        "ART": art("BoundaryAttack", targeted=False, max_iter=50),
+    }
+    yield Contest("Boundary", "boundary", l2, peers, {"tolerance": 0.0})
     for threat, norm, name in ((l2, 2, "L2"), (linf, np.inf, "L-inf")):
         peers = {
             "Foolbox": foolbox("HopSkipJumpAttack", steps=12, constraint=threat.norm),
             "ART": art("HopSkipJump", norm=norm, max_iter=12),
         }
-        yield Contest(f"HopSkipJump for {name}", "hop-skip-jump", threat, peers, **asked)
+        yield Contest(f"HopSkipJump for {name}", "hop-skip-jump", threat, peers)
     l0, pixels = Threat("l0", 1), foolbox("PointwiseAttack", l2_binary_search=False)
     rows: list[tuple[str, str, Threat, Attack]] = [
         ("Pointwise for L0", "pointwise", l0, pixels),
@@ -188,7 +187,7 @@ def decision(linf: Threat, l2: Threat) -> Iterator[Contest]:
         ("Contrast, L2", "contrast", l2, foolbox("BinarySearchContrastReductionAttack")),
     ]
     for title, attack, threat, peer in rows:
-        yield Contest(title, attack, threat, {"Foolbox": peer}, fixed=False)
+        yield Contest(title, attack, threat, {"Foolbox": peer})
 
 
 THEMES: dict[str, Callable[[Threat, Threat], Iterator[Contest]]] = {

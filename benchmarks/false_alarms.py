@@ -1,48 +1,32 @@
-"""How often the look of the audit attack accuses honest models, and what it costs.
+"""How often the look of the audit attack accuses honest models, and what it costs."""
 
-    python benchmarks/false_alarms.py                    # models that are trained here: minutes
-    python benchmarks/false_alarms.py --only dense --seed 1
-    python benchmarks/false_alarms.py --zoo              # and those of zoo/
-    python benchmarks/false_alarms.py --only nothing --models panel.py:trades,mnist,linf:0.3
-    python benchmarks/false_alarms.py --only conv --masking    # and the masking probe of an audit
-
-Each model of `honest.py` is trained, and `make_plan` looks at it on up to 24 images that it
-classifies correctly. It is accused if the plan names a mechanism. The rate is over models, with its
-95% Wilson interval. Models that hide gradients by construction, because they round their input, or
-that were trained on single steps are listed apart. "Passes" are forward and backward passes of the
-look, an image; "of strong" is their share of those of `strong` on 100 images, which are measured on
-20. Models of MNIST are omitted if its files are missing.
-"""
-
-import argparse
 import math
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 import scotoma
-from harness import ZOO, Claim, Options, command, correct, first
+from harness import Claim, Options, correct, first
 from honest import HONEST
-from measuring import clock
-from page import table
+from measuring import spending
+from networks import Network, networks, quick
+from page import Section, table
 from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import Plan, make_plan
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Threat
 from scotoma.data import load_data
-from scotoma.data.dataset import Dataset
 from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
-from scotoma.utils.stats import Rate, rate
+from scotoma.utils.stats import rate
 
 AUDITED = 100
 """Images of the audit to whose passes those of the look are compared."""
@@ -52,20 +36,7 @@ DRAWN = 200
 """Test images among which the correctly classified are looked for."""
 SINGLE_STEPS = ("fgsm", "step-ll", "rand-fgsm", "fast", "ensemble")
 """Recipes after which gradients may mislead."""
-SLOW = ("abs", "binary-abs")
-"""Architectures on which a look takes an hour."""
 FIELDS = ("random", "batch", "zero", "steps", "unfaithful", "hidden")
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model to look at; `apart` if its gradient may well mislead."""
-
-    name: str
-    model: nn.Module
-    data: Dataset
-    threat: Threat
-    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,22 +44,20 @@ class Row:
     """What a look saw.
 
     Args:
-        subject: the model.
+        network: the model.
         n: number of images.
         plan: what the look led to.
         passes: of the look, an image.
         share: of all its passes in those of `strong` on `AUDITED` images, NaN if not measured.
-        seconds: of the look.
         failed: the checks of the masking probe that failed, None if it did not run.
     """
 
-    subject: Subject
+    network: Network
     n: int
     plan: Plan
     passes: float
     share: float
-    seconds: float
-    failed: tuple[str, ...] | None = None
+    failed: tuple[str, ...] | None
 
     @property
     def accused(self) -> bool:
@@ -100,21 +69,19 @@ class Row:
         shares = {field: getattr(look, field) for field in FIELDS} if look else {}
         seen = [f"{field} {share:.0%}" for field, share in shares.items() if share]
         seen += [f"[{gate}]" for gate in (look.gates if look else ())]
-        share = "" if math.isnan(self.share) else f"{self.share:.1%}"
-        checks = [] if self.failed is None else ["; ".join(self.failed) or "passed"]
         return [
-            self.subject.name,
-            str(self.subject.threat),
+            self.network.name,
+            str(self.network.threat),
             str(self.n),
             "; ".join(self.plan.mechanisms),
             ", ".join(seen),
             f"{self.passes:.0f}",
-            share,
-            *checks,
+            "" if math.isnan(self.share) else f"{self.share:.1%}",
+            "" if self.failed is None else "; ".join(self.failed) or "passed",
         ]
 
 
-def trained(only: str, seed: int, root: Path | None) -> Iterator[Subject]:
+def trained(only: str, seed: int, root: Path | None) -> Iterator[Network]:
     """Train and yield the models whose names have the text `only` in them."""
     for name, spec in HONEST.items():
         if only not in name:
@@ -125,34 +92,7 @@ def trained(only: str, seed: int, root: Path | None) -> Iterator[Subject]:
             print(f"{name} omitted: {error}")
             continue
         model = spec.train(data, zlib.crc32(f"{seed} {name}".encode()))
-        yield Subject(name, model, data, Threat.parse(spec.threat))
-
-
-def stored(root: Path | None) -> Iterator[Subject]:
-    """Yield the models of `zoo/` whose data is there, at the threat of their training."""
-    for path in sorted(ZOO.glob("*.safetensors")):
-        classifier = load_model(str(path))
-        card = classifier.card or {}
-        if card["arch"] in SLOW:
-            print(f"{path.stem} omitted: it is slow")
-            continue
-        try:
-            data = load_data(card["data"], root)
-        except InputError as error:
-            print(f"{path.stem} omitted: {error}")
-            continue
-        apart = card["recipe"] in SINGLE_STEPS or card["arch"].startswith("binary")
-        module = classifier.checked(data).module
-        yield Subject(path.stem, module, data, Threat.parse(card["threat"]), apart)
-
-
-def named(specs: Iterable[str], root: Path | None) -> Iterator[Subject]:
-    """Yield models given as "MODEL,DATA,THREAT", or with ",apart" at the end."""
-    for spec in specs:
-        model, data, threat, *rest = spec.split(",")
-        loaded = load_data(data, root)
-        module = load_model(model).checked(loaded).module
-        yield Subject(model.rpartition(":")[2], module, loaded, Threat.parse(threat), bool(rest))
+        yield Network(name, load_model(model), data, Threat.parse(spec.threat))
 
 
 def passes(model: Counted) -> float:
@@ -160,83 +100,72 @@ def passes(model: Counted) -> float:
     return float((model.forwards + model.backwards).sum())
 
 
-def looked(subject: Subject, costs: bool, masking: bool) -> Row:
+def looked(network: Network, costs: bool, masking: bool) -> Row:
     """Look at a model; measure what the attack and the probe take of it if asked."""
-    pair = first(subject.data, DRAWN)
-    images, labels = correct(subject.model, *pair)
-    few, start = images[:IMAGES], clock()
-    counted = Counted(subject.model, len(few), few.device)
-    plan = make_plan(counted, few, labels[:IMAGES], subject.threat, Randomness.default(few).fork(0))
-    seconds, share = clock() - start, math.nan
+    model, pair = network.model.checked(network.data).module, first(network.data, DRAWN)
+    images, labels = correct(model, *pair)
+    few, share, failed = images[:IMAGES], math.nan, None
+    counted = Counted(model, len(few), few.device)
+    random = Randomness.default(few).fork(0)
+    with spending() as spent:
+        plan = make_plan(counted, few, labels[:IMAGES], network.threat, random)
     if costs:
-        other = Counted(subject.model, MEASURED, few.device)
-        Strong(subject.threat, look=False)(other, images[:MEASURED], labels[:MEASURED])
+        other = Counted(model, MEASURED, few.device)
+        Strong(network.threat, look=False)(other, images[:MEASURED], labels[:MEASURED])
         share = passes(counted) / (AUDITED * passes(other) / len(images[:MEASURED]))
-    failed = None
     if masking:
-        report = scotoma.audit(subject.model, pair, subject.threat, probes=["masking"], limit=60)
+        report = scotoma.audit(model, pair, network.threat, probes=["masking"], limit=60)
         checks = report["masking"].tables["checks"]
         failed = tuple(str(check["check"]) for check in checks if not check["passed"])
-    return Row(subject, len(few), plan, passes(counted) / len(few), share, seconds, failed)
-
-
-def measured(subjects: Iterable[Subject], costs: bool = True, masking: bool = False) -> list[Row]:
-    """Look at all models, and print a line for each."""
-    warnings.filterwarnings("ignore", category=UserWarning)
-    rows = []
-    for subject in subjects:
-        rows.append(row := looked(subject, costs, masking))
-        print(f"{row.seconds:5.1f} s  {'  '.join(row.cells)}", flush=True)
-    return rows
-
-
-def alarms(rows: list[Row]) -> Rate:
-    """Return the rate of accused models."""
-    return rate(np.array([row.accused for row in rows], dtype=bool))
+    row = Row(network, len(few), plan, passes(counted) / len(few), share, failed)
+    print(f"{spent.seconds:5.1f} s  {'  '.join(row.cells)}", flush=True)
+    return row
 
 
 def false_alarms(
-    options: Options, only: str = "", seed: int = 0, zoo: bool = True
-) -> Iterator[Claim]:
-    """Honest models that the look of the audit attack accuses, and the passes that it takes."""
+    options: Options,
+    only: str = "",
+    seed: int = 0,
+    zoo: bool = False,
+    models: str = "",
+    costs: bool = True,
+    masking: bool = False,
+) -> Section:
+    """Honest models that the look of the audit attack accuses, and the passes that it takes.
+
+    Each model of `honest.py` with the text `only` in its name is trained, and `make_plan` looks at
+    it on up to 24 images that it classifies correctly; with `zoo` also at the networks of `zoo/`,
+    and at `models`, by commas: MODEL@DATA@THREAT, with @apart at the end if it is not honest. A
+    model is accused if the plan names a mechanism. The rate is over models, with its 95% Wilson
+    interval. Models that hide gradients by construction, because they round their input, or that
+    were trained on single steps are listed apart. "Passes" are forward and backward passes of the
+    look, an image; "of strong" is their share of those of `strong` on 100 images, which are
+    measured on 20 unless `costs` is False. `masking` runs the masking probe of an audit too.
+    """
     torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
     root = options.data_root
-    subjects = chain(trained(only, seed, root), stored(root) if zoo else ())
-    rows = [row for row in measured(subjects) if not row.subject.apart]
-    accused = alarms(rows)
-    print(f"  honest models accused: {accused}")
-    yield Claim("share of honest models that are accused", accused.value, 0.02)
-    shares = [row.share for row in rows if not math.isnan(row.share)]
-    yield Claim("largest share of the passes of strong on 100 images", max(shares), 0.05)
-
-
-def main(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", default="", help="part of the names of the models to train")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the trainings (default: 0)")
-    parser.add_argument("--zoo", action="store_true", help="look at the models of zoo/ too")
-    parser.add_argument("--models", nargs="*", default=(), metavar="MODEL,DATA,THREAT[,apart]")
-    parser.add_argument("--no-costs", action="store_true", help="do not measure strong's passes")
-    parser.add_argument("--masking", action="store_true", help="run the masking probe too")
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    root = given.data_root
-    subjects = chain(
-        trained(given.only, given.seed, root),
-        stored(root) if given.zoo else (),
-        named(given.models, root),
-    )
-    rows = measured(subjects, not given.no_costs, given.masking)
-    heads = ["model", "threat", "n", "named", "seen", "passes", "of strong"]
-    heads += ["masking"] if given.masking else []
-    honest = [row for row in rows if not row.subject.apart]
-    apart = [row for row in rows if row.subject.apart]
-    print(f"\n{table(heads, [row.cells for row in honest])}\n\nHonest models: {alarms(honest)}")
-    if given.masking:
-        failing = rate(np.array([bool(row.failed) for row in honest], dtype=bool))
-        print(f"Honest models that fail a check of masking: {failing}")
+    others = networks(",".join([quick() if zoo else "", models]), root)
+    rows = [looked(each, costs, masking) for each in chain(trained(only, seed, root), others)]
+    honest = [row for row in rows if not misleading(row.network)]
+    apart = [row.cells for row in rows if misleading(row.network)]
+    heads = ["model", "threat", "n", "named", "seen", "passes", "of strong", "masking"]
     if apart:
-        print(f"\nApart:\n\n{table(heads, [row.cells for row in apart])}\n\n{alarms(apart)}")
+        print(f"\nApart:\n\n{table(heads, apart)}")
+    accused = rate(np.array([row.accused for row in honest], dtype=bool))
+    intro = f"Honest models accused: {accused}."
+    if masking:
+        failing = rate(np.array([bool(row.failed) for row in honest], dtype=bool))
+        intro += f" Honest models that fail a check of masking: {failing}."
+    claims = [Claim("share of honest models that are accused", accused.value, 0.02)]
+    if shares := [row.share for row in honest if not math.isnan(row.share)]:
+        most = "largest share of the passes of strong on 100 images"
+        claims.append(Claim(most, max(shares), 0.05))
+    return Section(intro, heads, [row.cells for row in honest], claims)
 
 
-if __name__ == "__main__":
-    command(main, __doc__)
+def misleading(network: Network) -> bool:
+    """Return whether the gradients of a network may well mislead."""
+    card = network.model.card or {}
+    binary = str(card.get("arch")).startswith("binary")
+    return network.apart or binary or card.get("recipe") in SINGLE_STEPS

@@ -1,7 +1,6 @@
 """What every benchmark shares: the problem, what an attack did to it, claims, the command line."""
 
 import argparse
-import importlib
 import math
 import sys
 import tempfile
@@ -14,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from measuring import clock, clocked, peak
+from measuring import clocked, spending
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
+from scotoma.auditing import make_claim
 from scotoma.claim import TOLERANCE, Threat
+from scotoma.claim import Claim as AuditedClaim
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
@@ -40,13 +41,13 @@ Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line sets; None is the default of the contest or claim."""
+    """What the command line sets; None is the default of the benchmark."""
 
     model: str | None = None
     data: str | None = None
     data_root: Path | None = None
     images: int | None = None
-    threads: int = 2
+    threads: int = 1
     repeats: int = 2
     contest: str = ""
 
@@ -132,16 +133,6 @@ def known(names: list[str], table: Collection[str], what: str) -> list[str]:
     return names
 
 
-def library(module: str, package: str) -> Any:
-    """A module of another library; InputError if it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise InputError(
-            f"{package} is not installed; `make bench` installs what it compares with"
-        ) from None
-
-
 def digits_model() -> Classifier:
     """Return a `small-cnn` after 40 epochs of PGD training at `THREAT`, kept for the next time."""
     if not DIGITS.exists():
@@ -150,21 +141,25 @@ def digits_model() -> Classifier:
     return load_model(str(DIGITS))
 
 
-def problem(options: Options, images: int = 100, model: str = "digits") -> Problem:
-    """Load model and data, and keep the images that the model classifies correctly.
+def loaded(options: Options, model: str = "digits") -> tuple[Classifier, Dataset]:
+    """Return model and data; the user's options win over `model`.
 
-    The user's options win over `images`, a number of test images, and `model`: "digits", a file of
-    `zoo/`, or as in an audit.
+    That is "digits", a file of `zoo/`, or as in an audit.
     """
     torch.set_num_threads(options.threads)
-    keep_memory()  # as audits do; the peers have it as well
-    spec, count = options.model or model, options.images or images
+    spec = options.model or model
     data = load_data(options.data or ("digits" if spec == "digits" else "mnist"), options.data_root)
-    loaded = digits_model() if spec == "digits" else load_model(in_zoo(spec))
-    classifier = loaded.checked(data)
+    classifier = digits_model() if spec == "digits" else load_model(in_zoo(spec), data=data)
+    return classifier.checked(data), data
+
+
+def problem(options: Options, images: int = 100, model: str = "digits") -> Problem:
+    """Return `loaded`, and the test images that the model classifies correctly of so many."""
+    keep_memory()  # as audits do; the peers have it as well
+    classifier, data = loaded(options, model)
     module: Any = classifier.module
     network: nn.Module = module.to(memory_format=torch.channels_last)
-    pictures, labels = first(data, count)
+    pictures, labels = first(data, options.images or images)
     count = len(pictures)
     pictures, labels = correct(network, pictures, labels)
     n = len(pictures)
@@ -172,6 +167,13 @@ def problem(options: Options, images: int = 100, model: str = "digits") -> Probl
         raise InputError(f"{classifier.name} classifies none of the {count} images correctly")
     print(f"{classifier.name}, {n} of {count} images of {data.name}, {options.threads} threads")
     return Problem(network, pictures, labels, drawn=count, card=classifier.card)
+
+
+def claimed(options: Options, threat: str) -> AuditedClaim:
+    """Return the claim of an audit, by default on the robust MNIST network."""
+    torch.set_num_threads(options.threads)
+    data = load_data(options.data or "mnist", options.data_root)
+    return make_claim(in_zoo(options.model or "mnist-pgd"), data, threat)
 
 
 def first(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
@@ -189,7 +191,7 @@ def correct(model: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, T
 
 
 def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Result:
-    """Run an attack once and evaluate the returned images.
+    """Run an attack once, from seed 0, and evaluate the returned images.
 
     What is not fooled, outside [0, 1] or farther than the problem's eps counts as infinitely far.
     `reduced` says whether our attacks search in bf16; None is as in an audit, where that pays.
@@ -197,10 +199,9 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
     images, labels = setting.images, setting.labels
     bf16 = pays_in_bf16(setting.model, images) if reduced is None else reduced
     counted = Counted(setting.model, len(images), images.device, bf16).eval()
-    with clocked(setting.model) as spent, peak(images.device) as memory:
-        start = clock(images.device)
+    torch.manual_seed(0)
+    with clocked(setting.model) as passes, spending(images.device) as spent:
         adversarial = attack(counted, images, labels).detach()
-        seconds = clock(images.device) - start
     with torch.no_grad():
         wrong = setting.model(adversarial).argmax(1) != labels
     wrong &= allowed(adversarial, images, setting.norm, setting.eps)
@@ -212,9 +213,9 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
         forwards,
         backwards,
         int(counted.forwards.max()),
-        seconds,
-        sum(spent),
-        memory[0],
+        spent.seconds,
+        sum(passes),
+        spent.mib,
     )
 
 
@@ -260,19 +261,12 @@ def bare(setting: Problem, forwards: int, backwards: int) -> None:
             setting.model(setting.images)
 
 
-def command(
-    main: Callable[[argparse.ArgumentParser], None], text: str | None, threads: int | None = 1
-) -> None:
-    """Run a command line that this text describes; an InputError is one line.
-
-    It has the option --data-root, and --threads if `threads`, the default, is not None.
-    """
+def command(main: Callable[[argparse.ArgumentParser], None], text: str | None) -> None:
+    """Run a command line that this text describes; an InputError is one line."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=text, formatter_class=form)
     parser.add_argument("--data-root", type=Path, help="data folder (default: $SCOTOMA_DATA)")
-    if threads:
-        help_ = f"CPU threads (default: {threads})"
-        parser.add_argument("--threads", type=int, default=threads, help=help_)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     try:
         main(parser)
     except InputError as error:

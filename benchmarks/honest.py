@@ -24,47 +24,27 @@ BATCH = 128
 
 
 class Function(nn.Module):
-    """A function as a layer."""
+    """A function as a layer, with the modules that it uses."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
+    def __init__(self, function: Callable[[Tensor], Tensor], *modules: nn.Module):
         super().__init__()
         self.function = function
+        self.parts = nn.ModuleList(modules)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
 
 
-class Attention(nn.Module):
+def attention(width: int) -> Function:
     """Self-attention of tokens (n, tokens, width) in two heads."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.attention(x, x, x, need_weights=False)[0]
+    heads = nn.MultiheadAttention(width, 2, batch_first=True)
+    return Function(lambda x: heads(x, x, x, need_weights=False)[0], heads)
 
 
-class Weighted(nn.Module):
+def weighted(channels: int) -> Function:
     """Channels times a hard sigmoid of their means (squeeze and excitation)."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.weigh = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * F.hardsigmoid(self.weigh(x.mean((2, 3), keepdim=True)))
-
-
-class Mean(nn.Module):
-    """The mean of the logits of several networks."""
-
-    def __init__(self, *networks: nn.Module):
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.stack([network(x) for network in self.networks]).mean(0)
+    weigh = nn.Conv2d(channels, channels, 1)
+    return Function(lambda x: x * F.hardsigmoid(weigh(x.mean((2, 3), keepdim=True))), weigh)
 
 
 class Swish(torch.autograd.Function):
@@ -87,25 +67,17 @@ Build = Callable[[int], nn.Module]
 """From the side of the images, of one channel, to a network."""
 
 
-def dense(
-    side: int,
-    *widths: int,
-    act: Layer = nn.ReLU,
-    norm: Layer = nn.Identity,
-    dropout: float = 0,
-    input: tuple[nn.Module, ...] = (),
-) -> nn.Sequential:
-    """Dense layers of these widths, with layers before them."""
-    layers = [*input, nn.Flatten()]
-    sizes = [side * side, *widths]
-    for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), norm(after), act(), nn.Dropout(dropout)]
-    return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
+def mlp(*widths: int, act: Layer = nn.ReLU, norm: Layer = nn.Identity, dropout: float = 0) -> Build:
+    """Dense layers of these widths."""
 
+    def build(side: int) -> nn.Sequential:
+        layers: list[nn.Module] = [nn.Flatten()]
+        sizes = [side * side, *widths]
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), norm(after), act(), nn.Dropout(dropout)]
+        return nn.Sequential(*layers, nn.Linear(sizes[-1], CLASSES))
 
-def mlp(*widths: int, **options: Any) -> Build:
-    """`dense` for any side."""
-    return lambda side: dense(side, *widths, **options)
+    return build
 
 
 def conv(
@@ -143,21 +115,21 @@ def transformer(side: int, blocks: int = 1, width: int = 32) -> nn.Sequential:
     layers += [Function(lambda x: x.transpose(1, 2))]
     for _ in range(blocks):
         feed = nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
-        layers += [Residual(nn.Sequential(nn.LayerNorm(width), Attention(width)))]
+        layers += [Residual(nn.Sequential(nn.LayerNorm(width), attention(width)))]
         layers += [Residual(nn.Sequential(nn.LayerNorm(width), *feed))]
     return nn.Sequential(*layers, nn.LayerNorm(width), nn.Flatten(), nn.Linear(16 * width, CLASSES))
 
 
-def ensemble(side: int) -> nn.Module:
-    return Mean(dense(side, 64), dense(side, 96, act=nn.GELU), conv(side, 4))
+def ensemble(side: int) -> Function:
+    """The mean of the logits of three networks."""
+    networks = mlp(64)(side), mlp(96, act=nn.GELU)(side), conv(side, 4)
+    return Function(lambda x: torch.stack([each(x) for each in networks]).mean(0), *networks)
 
 
-def checkpointed(side: int) -> nn.Module:
+def checkpointed(side: int) -> Function:
     """A network whose activations are computed again in the backward pass."""
-    body = dense(side, 64, 64)
-    again = Function(lambda x: checkpoint(body, x, use_reentrant=False))  # type: ignore[arg-type]
-    again.body = body
-    return again
+    body = mlp(64, 64)(side)
+    return Function(lambda x: checkpoint(body, x, use_reentrant=False), body)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -283,7 +255,7 @@ HONEST: dict[str, Honest] = {
     "conv, batch norm": Honest(partial(conv, norm=nn.BatchNorm2d)),
     "conv, group norm": Honest(partial(conv, norm=group)),
     "conv, instance norm": Honest(partial(conv, norm=nn.InstanceNorm2d)),
-    "conv, weighted channels": Honest(partial(conv, then=Weighted)),
+    "conv, weighted channels": Honest(partial(conv, then=weighted)),
     "residual, 4 blocks": Honest(partial(residual, blocks=4)),
     "residual, group norm": Honest(partial(residual, norm=group)),
     "transformer, 2 blocks": Honest(partial(transformer, blocks=2)),

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -51,33 +52,57 @@ def clocked(model: nn.Module) -> Iterator[list[float]]:
         yield spent
 
 
-def resident(field: str) -> float:
-    """MiB of this process, on Linux: "VmRSS" now, "VmHWM" at its peak."""
-    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert line
-    return int(line[1]) / 1024
+@dataclass
+class Spent:
+    """Seconds of a piece of work by `clock`, of the wall clock and of the processor, and its peak
+    memory in MiB beyond what was allocated before, NaN where it cannot be read."""
+
+    seconds: float = 0.0
+    wall: float = 0.0
+    processor: float = 0.0
+    mib: float = math.nan
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s, processor {self.processor:.1f} s"
 
 
 @contextmanager
-def peak(device: torch.device) -> Iterator[list[float]]:
-    """A list that gets the peak in MiB inside, beyond what was allocated before: of the device, or
-    of this process where that is the CPU; NaN where it cannot be read."""
-    more = list[float]()
-    if device.type == "cuda":
+def spending(device: torch.device | None = None) -> Iterator[Spent]:
+    """Measure what is done inside, with the memory of the device, or of this process on a CPU."""
+    spent, before = Spent(), restart_peak(device)
+    starts = clock(device), time.perf_counter(), time.process_time()
+    yield spent
+    ends = clock(device), time.perf_counter(), time.process_time()
+    spent.seconds, spent.wall, spent.processor = (b - a for a, b in zip(starts, ends, strict=True))
+    spent.mib = max(peak(device) - before, 0.0)
+
+
+def restart_peak(device: torch.device | None) -> float:
+    """Let the peak begin at the present size, which is returned, in MiB."""
+    if device is not None and device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        yield more
-        more.append((torch.cuda.max_memory_allocated(device) - before) / 2**20)
-    elif sys.platform == "linux":
+        return torch.cuda.memory_allocated(device) / 2**20
+    if sys.platform == "linux":
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # freed memory would hide peaks
-        Path("/proc/self/clear_refs").write_text("5")  # "VmHWM" restarts at the present size
-        before = resident("VmRSS")
-        yield more
-        more.append(max(0.0, resident("VmHWM") - before))
-    else:
-        yield more
-        more.append(math.nan)
+        Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def peak(device: torch.device | None = None) -> float:
+    """Peak in MiB of a device, or of this process where that is a CPU."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resident("VmHWM")
+
+
+def resident(field: str) -> float:
+    """MiB of this process: "VmRSS" now, "VmHWM" at its peak; NaN where this is not Linux."""
+    if sys.platform != "linux":
+        return math.nan
+    line = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert line
+    return int(line[1]) / 1024
 
 
 def fresh(module: str, function: str, *arguments: Any, threads: int = 1) -> Any:
@@ -89,12 +114,3 @@ def fresh(module: str, function: str, *arguments: Any, threads: int = 1) -> Any:
         [sys.executable, "-c", code], env=os.environ | limits, check=True, stdout=subprocess.PIPE
     )
     return json.loads(done.stdout.splitlines()[-1])
-
-
-@contextmanager
-def timed(part: str, clocks: dict[str, tuple[float, float]]) -> Iterator[None]:
-    """Note wall-clock and processor seconds of what is done inside, and print them."""
-    wall, processor = time.perf_counter(), time.process_time()
-    yield
-    clocks[part] = time.perf_counter() - wall, time.process_time() - processor
-    print("{:<30}{:8.1f} s  processor {:8.1f} s".format(part, *clocks[part]), flush=True)

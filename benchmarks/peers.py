@@ -1,6 +1,6 @@
 """Our attacks and those of Foolbox, ART, torchattacks and AutoAttack in the form of `Attack`.
 
-Each runs from seed 0 every time.
+Ours run from seed 0; `measure` sets that of the others.
 """
 
 import contextlib
@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness import Attack, library
+from harness import Attack
 from scotoma.attacks import make
 from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
+from scotoma.utils.optional import require
 from scotoma.utils.random import Randomness
 
 ART = "adversarial-robustness-toolbox"
+PEERS = "a comparison with other libraries (`make bench` installs them)"
 PACKAGES = ("scotoma", "torch", "foolbox", ART, "torchattacks", "pyautoattack")
 
 
@@ -39,12 +41,11 @@ def ours(name: str, threat: Threat, **settings: Any) -> Attack:
 
 def foolbox(name: str, epsilon: float | None = None, **settings: Any) -> Attack:
     """Return Foolbox's attack of a class name, at a size if it attacks at one."""
-    fb = library("foolbox", "foolbox")
+    fb = require("foolbox", PEERS)
     attack = getattr(fb.attacks, name)(**settings)
     ball = {} if epsilon is None else {"epsilon": epsilon}
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        torch.manual_seed(0)
         wrapped = fb.models.PyTorchModel(model, bounds=(0, 1), device="cpu")
         return attack.run(wrapped, images, fb.criteria.Misclassification(labels), **ball)
 
@@ -60,14 +61,13 @@ class Single(nn.Sequential):
 
 def art(name: str, classes: int = 10, **settings: Any) -> Attack:
     """Return ART's attack of a class name."""
-    kind = getattr(library("art.attacks.evasion", ART), name)
-    estimators = library("art.estimators.classification", ART)
+    kind = getattr(require("art.attacks.evasion", PEERS, ART), name)
+    estimators = require("art.estimators.classification", PEERS, ART)
     if "verbose" in kind.attack_params:
         settings["verbose"] = False
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         np.random.seed(0)  # noqa: NPY002 - what ART draws from
-        torch.manual_seed(0)
         shape, loss = tuple(images.shape[1:]), nn.CrossEntropyLoss()
         wrapped = estimators.PyTorchClassifier(
             Single(model), loss, shape, classes, clip_values=(0, 1), device_type="cpu"
@@ -80,13 +80,8 @@ def art(name: str, classes: int = 10, **settings: Any) -> Attack:
 
 def torchattacks(name: str, **settings: Any) -> Attack:
     """Return torchattacks' attack of a class name."""
-    kind = getattr(library("torchattacks", "torchattacks"), name)
-
-    def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        torch.manual_seed(0)
-        return kind(model, **settings)(images, labels)
-
-    return run
+    kind = getattr(require("torchattacks", PEERS), name)
+    return lambda model, images, labels: kind(model, **settings)(images, labels)
 
 
 def autoattack(
@@ -97,7 +92,7 @@ def autoattack(
     **settings: Any,
 ) -> Attack:
     """Return a version of AutoAttack, or one `part` of it with these attributes."""
-    kind = library("pyautoattack", "pyautoattack").AutoAttack
+    kind = require("pyautoattack", PEERS).AutoAttack
     logging.getLogger("auto-attack").setLevel(logging.WARNING)
     runner = {"apgd-ce": "apgd", "apgd-t": "apgd_targeted", "square": "square"}
     which = {"version": "custom", "attacks": [part]} if part else {"version": version}
@@ -136,10 +131,9 @@ def fab(iterations: int, targets: int) -> Attack:
 
     An iteration takes two forward passes and one backward pass, without targets one a class.
     """
-    kind = library("pyautoattack.fab_pt", "pyautoattack").FABAttack_PT
+    kind = require("pyautoattack.fab_pt", PEERS).FABAttack_PT
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        torch.manual_seed(0)
         attack = kind(model, n_iter=iterations, targeted=bool(targets), device=images.device)
         best = images.clone()
         for target in range(2, max(targets, 1) + 2):
@@ -155,10 +149,9 @@ def fab(iterations: int, targets: int) -> Attack:
 
 def apgd(iterations: int, warm: bool) -> Attack:
     """APGD towards the likeliest class at sizes by bisection, for each image its own."""
-    kind = library("pyautoattack.autopgd_base", "pyautoattack").APGDAttack_targeted
+    kind = require("pyautoattack.autopgd_base", PEERS).APGDAttack_targeted
 
     def run(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        torch.manual_seed(0)
         best, low = images.clone(), torch.zeros(len(images))
         high = torch.full((len(images),), torch.inf)
         with torch.no_grad():

@@ -1,7 +1,8 @@
-"""What an audit costs in time and memory against images, classes, dimensions and ranks.
+"""What an audit costs in time and memory against images, classes, dimensions and ranks, and beside
+other programs.
 
-All but ranks is measured in a fresh process, in processor time; everything with one thread a
-process. Memory is the peak of the resident set over what it was before (Linux).
+Parts of an audit are measured in a fresh process, in processor time, with one thread. Memory is the
+peak of the resident set over what it was before (Linux).
 """
 
 import os
@@ -21,30 +22,29 @@ from torch import nn
 
 import scotoma
 from harness import DIGITS, THREAT, Claim, Options, digits_model
-from measuring import fresh, peak
+from measuring import Spent, fresh, spending
+from page import Section
 from peers import ours
+from scotoma import demo
 from scotoma.attacks.core.oracle import Counted
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.metrics import approximate
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.classifier import freeze
+from scotoma.utils.threads import POLICY
 from works import LATENT, random_layer
 
 SIDE, LABELLED = 32, 100
+SETTLED = 20.0
+"""Seconds after which the mean load tells that other programs run."""
 Costs = dict[str, float]
-Sizes = int | tuple[int, ...]
 
 
-@contextmanager
-def measured(costs: Costs, name: str, each: int = 1) -> Iterator[None]:
-    """Write processor seconds (microseconds for each of `each`) and the peak in MiB to `costs`."""
-    with peak(torch.device("cpu")) as mib:
-        start = time.process_time()
-        yield
-        seconds = time.process_time() - start
-    costs |= {f"{name} us each": 1e6 * seconds / each} if each > 1 else {f"{name} s": seconds}
-    costs[f"{name} MiB"] = mib[0]
+def costs_of(name: str, spent: Spent, each: int = 1) -> Costs:
+    """Return processor seconds (microseconds for each of `each`) and the peak in MiB."""
+    cost = {f"{name} us each": 1e6 * spent.processor / each}
+    return (cost if each > 1 else {f"{name} s": spent.processor}) | {f"{name} MiB": spent.mib}
 
 
 def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
@@ -55,7 +55,6 @@ def linear(weight: torch.Tensor, bias: torch.Tensor) -> nn.Linear:
 
 def images(count: int) -> Costs:
     """Costs of opening a folder of `count` files, reading its training images, and an audit."""
-    costs: Costs = {}
     with tempfile.TemporaryDirectory() as made:
         root = Path(made) / "images"
         for part, share in (("train", 0.9), ("test", 0.1)):
@@ -66,21 +65,23 @@ def images(count: int) -> Costs:
                 for i in range(round(share * count / 10)):
                     (folder / f"image_{i:08d}.png").hardlink_to(first)
         load_data("digits")  # what reading data imports
-        with measured(costs, "open", count):
+        with spending() as spent:
             data = load_data(f"folder:{root}")
+        costs = costs_of("open", spent, count)
         assert data.train is not None
-        with measured(costs, "read", len(data.train)):
+        with spending() as spent:
             for batch in torch.arange(len(data.train)).split(256):
                 data.train.images(batch)
+        costs |= costs_of("read", spent, len(data.train))
         # one hidden layer, which separates ten shades of grey
         shades, wide = (10 + 25 * torch.arange(10)) / 255, 3 * SIDE**2
         hidden = linear(torch.full((64, wide), 1 / wide), torch.zeros(64))
         output = linear((40 * shades[:, None] / 64).expand(10, 64), -20 * shades**2)
         model = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), output)
         probes, out = ["robustness", "distance"], Path(made) / "run"
-        with measured(costs, "audit"):
+        with spending() as spent:
             scotoma.audit(model, data, "linf:0.03", out=out, probes=probes, attack="pgd", limit=50)
-    return costs
+    return costs | costs_of("audit", spent)
 
 
 def classes(count: int) -> Costs:
@@ -95,10 +96,10 @@ def classes(count: int) -> Costs:
     for name in ("pgd", "strong"):
         counted = Counted(model, LABELLED, pictures.device, False)
         attack = ours(name, Threat("linf", 0.01))
-        with measured(costs, name):
+        with spending() as spent:
             attack(counted, pictures.clone(), labels)
-        spent = (counted.forwards + counted.backwards).float().mean()
-        costs[f"{name} passes an image"] = float(spent)
+        passes = (counted.forwards + counted.backwards).float().mean()
+        costs |= costs_of(name, spent) | {f"{name} passes an image": float(passes)}
     return costs
 
 
@@ -111,17 +112,17 @@ def dimensions(wide: int, train: int, queries: int) -> Costs:
         points = centres[random.integers(100, size=count)] + random.normal(size=(count, LATENT))
         sets.append(random_layer(points, wide))
     known, query = sets
-    costs: Costs = {}
     import faiss
 
     faiss.knn(query[:100], known[:1000], 5)
-    with measured(costs, "exact"):
+    with spending() as spent:
         exact = nearest_distance(known, query)
     work = 2 * train * queries * wide / 1e9
-    costs["exact GFlop/s"] = work / costs["exact s"]
+    costs = costs_of("exact", spent) | {"exact GFlop/s": work / spent.processor}
     approximate.EXACT = approximate.FEW = 0
-    with measured(costs, "index"):
+    with spending() as spent:
         near = approximate.nearest_neighbours(known, query)
+    costs |= costs_of("index", spent)
     if near.recall:
         costs |= {"recall": near.recall.value, "recall low": near.recall.low}
     costs["mean excess"] = float((near.distance / exact - 1).mean())
@@ -129,18 +130,18 @@ def dimensions(wide: int, train: int, queries: int) -> Costs:
     shown = known[:: max(1, train // (64 * cells))]
     index = approximate._build(known, shown, np.zeros(wide, np.float32), cells)
     index.nprobe = 8
-    start = time.process_time()
-    index.search(query, 16)
-    speed = work * 8 / cells / (time.process_time() - start)
+    with spending() as spent:
+        index.search(query, 16)
+    speed = work * 8 / cells / spent.processor
     slowness = costs["exact GFlop/s"] / speed
     return costs | {"cells": cells, "index GFlop/s": speed, "slowness": slowness}
 
 
 def scale(
     _: Options,
-    images: Sizes = (2000, 10_000),
-    classes: Sizes = (10, 100, 1000),
-    dimensions: Sizes = (64, 256),
+    images: str = "2000,10000",
+    classes: str = "10,100,1000",
+    dimensions: str = "64,256",
     train: int = 200_000,
     queries: int = 4000,
 ) -> list[Claim]:
@@ -152,15 +153,24 @@ def scale(
     `train` points, exact and by the index, and the speed of both in multiplications and additions.
     """
     for what, sizes in (("images", images), ("classes", classes), ("dimensions", dimensions)):
-        for size in (sizes,) if isinstance(sizes, int) else sizes:
+        for size in filter(None, sizes.split(",")):
             more = (train, queries) if what == "dimensions" else ()
-            costs = fresh("scale", what, size, *more)
+            costs = fresh("scale", what, int(size), *more)
             values = ", ".join(f"{name} {value:.4g}" for name, value in costs.items())
-            print(f"{size:>9,} {what}: {values}", flush=True)
+            print(f"{int(size):>9,} {what}: {values}", flush=True)
     return []
 
 
-def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> list[Claim]:
+def audit(*options: str, module: str = "scotoma", **environment: str) -> float:
+    """Return the wall-clock time of an audit in a process of its own, with start."""
+    with tempfile.TemporaryDirectory() as folder, spending() as spent:
+        command = [sys.executable, "-m", *module.split(), "audit", *options, "--out", folder]
+        others = {name: value for name, value in os.environ.items() if name != POLICY}
+        subprocess.run(command, check=True, env=others | environment, stdout=subprocess.DEVNULL)
+    return spent.wall
+
+
+def ranks(options: Options, counts: str = "1,2,4") -> list[Claim]:
     """Wall-clock time of an audit of noisy digits on so many processes, with start; no target."""
     digits_model()  # makes the file if it is missing
     images = options.images or 10_000
@@ -169,19 +179,52 @@ def ranks(options: Options, counts: Sizes = (1, 2, 4)) -> list[Claim]:
     noise = random.normal(scale=0.02, size=(images, *digits.shape))
     test = (digits.test.images(rows).numpy() + noise).clip(0, 1).astype(np.float32)
     labels, alone = digits.test.labels[rows].numpy(), 0.0
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    for count in (counts,) if isinstance(counts, int) else counts:
+    for count in map(int, counts.split(",")):
         with tempfile.TemporaryDirectory() as made:
             train: dict[str, Any] = {"x_train": test[:100], "y_train": labels[:100]}
             np.savez(Path(made) / "digits.npz", **train, x_test=test, y_test=labels)
-            launch = f"-m torch.distributed.run --standalone --nproc-per-node {count} -m scotoma"
-            data = f"--data npz:{made}/digits.npz --out {made}/run"
-            audit = f"audit {DIGITS} {data} --threat {THREAT} --probes robustness"
-            command = [sys.executable, *launch.split(), *audit.split()]
-            start = time.perf_counter()
-            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-            seconds = time.perf_counter() - start
+            torchrun = f"torch.distributed.run --standalone --nproc-per-node {count} -m scotoma"
+            data = f"{DIGITS} --data npz:{made}/digits.npz --threat {THREAT} --probes robustness"
+            one = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            seconds = audit(*data.split(), module=torchrun, **one)
         alone = alone or seconds * count
         share = alone / seconds / count
         print(f"{count:>9,} ranks: {seconds:.1f} s, efficiency {share:.2f}", flush=True)
     return []
+
+
+@contextmanager
+def busy(programs: int) -> Iterator[None]:
+    """Run programs that take a core each."""
+    endless = [sys.executable, "-c", "while True: pass"]
+    running = [subprocess.Popen(endless) for _ in range(programs)]
+    try:
+        if programs:
+            time.sleep(SETTLED)
+        yield
+    finally:
+        for each in running:
+            each.kill()
+
+
+def shared_machine(_: Options) -> Section:
+    """How much longer an audit takes beside other busy programs: minutes where threads spin.
+
+    The audit of the demo, with `robustness` and `masking` on 20 digits, runs alone and beside two
+    processes that do nothing but compute, each time as a new process with what the command line
+    sets by itself (`utils.threads`) and with OpenMP's own policy. Times are wall times, the shorter
+    of two.
+    """
+    small = f"{demo.MODEL} --data digits --threat {demo.THREAT} --limit 20".split()
+    policies = {"as the command line sets it": {}, "threads that spin": {POLICY: "ACTIVE"}}
+    times: dict[str, list[float]] = {name: [] for name in policies}
+    for programs in (0, 2):
+        with busy(programs):
+            for name, policy in policies.items():
+                runs = [audit(*small, "--probes", "robustness,masking", **policy) for _ in range(2)]
+                times[name].append(min(runs))
+    rows = [
+        [name, f"{alone:.1f} s", f"{beside:.1f} s", f"{beside / alone:.1f}"]
+        for name, (alone, beside) in times.items()
+    ]
+    return Section("", ["threads", "alone", "beside two programs", "ratio"], rows)

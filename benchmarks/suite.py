@@ -13,7 +13,6 @@ measured again replaces its predecessor on the page; the others stay.
 
 import argparse
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -28,6 +27,7 @@ import training
 import works
 from contests import THEMES, Contest, compete, main_ones
 from harness import L2, LINF, Options, Problem, command, known, problem
+from measuring import spending
 from peers import versions
 from scotoma.claim import Threat
 from scotoma.utils.device import default_device, has_bf16
@@ -102,16 +102,15 @@ def main(parser: argparse.ArgumentParser) -> None:
         for name in names:
             title, section = SECTIONS[name]
             print(f"\n{title}", flush=True)
-            start = time.perf_counter(), time.process_time()
             try:
-                body = str(section(replace(options, images=counts.get(name))))
+                with spending() as spent:
+                    body = section(replace(options, images=counts.get(name)))
             except InputError as error:
                 print(f"omitted: {error}")
                 continue
             if not given.contest:
                 page.write(title, f"{body}\n\n{machine(given.threads)}", order, given.page)
-            spent = time.perf_counter() - start[0], time.process_time() - start[1]
-            print("{:.0f} s, processor {:.0f} s".format(*spent), flush=True)
+            print(spent, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,20 @@
 """Prediction by analysis by synthesis, in batches, beside the loop over images and classes."""
 
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from harness import DIGITS, ZOO, Claim, Options
-from measuring import clock, fresh, peak, resident
+from harness import DIGITS, Claim, Options, loaded
+from measuring import Spent, fresh, peak, spending
 from page import Section
 from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
-from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import LATENT, ClassVAEs
 from scotoma.training.loop import Schedule, train
-from scotoma.utils.errors import InputError
 
 
 class Loop:
@@ -62,70 +61,59 @@ def decoder_of(vaes: ClassVAEs, label: int) -> nn.Module:
     return alone.eval().requires_grad_(False)
 
 
-def synthesis_model(data: str | None, root: str | None) -> tuple[Dataset, AnalysisBySynthesis]:
-    """MNIST with `mnist-abs`; the digits with a model trained here if that is missing or named."""
-    file, loaded = ZOO / "mnist-abs.safetensors", None
-    if data != "digits":
-        try:
-            loaded = load_data("mnist", Path(root) if root else None)
-        except InputError:
-            if data:
-                raise
-    if loaded is None or not file.exists():
-        file, loaded = DIGITS.with_name("digits-abs.safetensors"), load_data("digits")
+def synthesis_model(options: Options) -> tuple[Dataset, AnalysisBySynthesis]:
+    """MNIST with `mnist-abs`; the digits, if `--data` names them, with a model trained here."""
+    file = DIGITS.with_name("digits-abs.safetensors")
+    if options.data == "digits":
         if not file.exists():
             print(f"training the digits model into {file}")
-            schedule = Schedule(epochs=20, peak=3e-3)
-            train("abs", loaded, "abs", Threat("l2", 1.5), file, schedule=schedule)
-    module = load_model(str(file)).module
-    assert isinstance(module, AnalysisBySynthesis)
-    return loaded, module
+            digits, schedule = load_data("digits"), Schedule(epochs=20, peak=3e-3)
+            train("abs", digits, "abs", Threat("l2", 1.5), file, schedule=schedule)
+        options = replace(options, model=str(file))
+    classifier, data = loaded(options, "mnist-abs")
+    assert isinstance(classifier.module, AnalysisBySynthesis)
+    return data, classifier.module
 
 
-def synthesis_peak(images: int, threads: int, data: str | None, root: str | None) -> float:
+def synthesis_peak(images: int, options: dict[str, Any]) -> float:
     """Peak memory in GiB of this process after a prediction of so many images."""
-    torch.set_num_threads(threads)
-    loaded, model = synthesis_model(data, root)
-    model(loaded.test.images(torch.arange(images)))
-    return resident("VmHWM") / 1024
+    data, model = synthesis_model(Options(**options))
+    model(data.test.images(torch.arange(images)))
+    return peak() / 1024
 
 
 def prediction(options: Options, count: int = 50, looped: int = 2, memory: bool = False) -> Section:
     """Analysis by synthesis in batches beside the loop over images and classes."""
-    torch.set_num_threads(options.threads)
-    root = str(options.data_root) if options.data_root else None
-    data, model = synthesis_model(options.data, root)
+    data, model = synthesis_model(options)
     images = data.test.images(torch.arange(count))
     model(images[:1])  # makes the samples' images, which both use
-    loop, seconds, losses, mib = Loop(model), {}, {}, 0.0
+    loop, times, losses = Loop(model), dict[bool, Spent](), dict[bool, Tensor]()
     for race in (True, False) if memory else (True,):
         model.race = race
-        with peak(images.device) as more, torch.no_grad():
-            start = clock()
+        with spending() as times[race], torch.no_grad():
             losses[race] = model(images)[:looped] / -model.sharpness
-            seconds[race] = (clock() - start) / count
-        mib = mib or more[0]
-    start = clock()
-    expected = loop.losses(images[:looped])
-    alone, each = (clock() - start) / looped, seconds[True]
+    with spending() as spent:
+        expected = loop.losses(images[:looped])
     for race, found in losses.items():
         apart = (expected.sort(1).values - found.sort(1).values).abs()[:, : 2 if race else None]
-        print(f"{seconds[race]:.4f} s an image, losses differ by up to {apart.max():.2g}")
+        each = times[race].seconds / count
+        print(f"{each:.4f} s an image, losses differ by up to {apart.max():.2g}")
     equal = int((expected.argmin(1) == losses[True].argmin(1)).sum())
+    alone, each = spent.seconds / looped, times[True].seconds / count
     claims = [
         Claim("times as fast as the loop", alone / each, 20, True),
         Claim("labels that are those of the loop", equal, looped, True),
     ]
     if memory:
-        given = count, options.threads, options.data, root
-        gib = fresh("synthesis", "synthesis_peak", *given, threads=options.threads)
+        given = vars(options) | {"data_root": options.data_root and str(options.data_root)}
+        gib = fresh("synthesis", "synthesis_peak", count, given, threads=options.threads)
         claims.append(Claim("peak memory, GiB", gib, 3))
     intro = (
         f"The `abs` model of {data.name}: {model.samples:,} samples and {model.steps} steps for "
         f"each class. The plain loop over images and classes, on {looped} images, beside the "
         f"batched prediction of {count}; {equal} of {looped} labels agree."
     )
-    mine = f"{each * 1000:,.0f}", f"{mib:,.0f}", f"{each / alone:.4f}"
+    mine = f"{each * 1000:,.0f}", f"{times[True].mib:,.0f}", f"{each / alone:.4f}"
     rows = [["loop", "", f"{alone * 1000:,.0f}", "", "1"], ["ours", "", *mine]]
     heads = ["prediction", "", "ms an image", "MiB", "time, ratio"]
     return Section(intro, heads, rows, claims)

@@ -1,13 +1,14 @@
 """Work that is no contest of attacks, measured beside what it should cost at least."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from harness import L2, LINF, Attack, Claim, Options, Problem, bare, measure, problem
-from measuring import clock, fresh, peak, timed
+from measuring import Spent, clock, fresh, spending
 from page import Section
 from peers import ours
 from scotoma.attacks import ATTACKS, takes
@@ -27,7 +28,7 @@ PROFILED: dict[str, Threat] = {name: L2 if name == "ddn" else LINF for name in N
 LATENT = 20
 """Dimensions of the points behind features: those of images too lie near a surface of few."""
 BLOCK = 1000
-ALONE, CLOCKS = "openTSNE alone", ("wall", "processor")
+CLOCKS = ("wall", "processor")
 
 
 def passes(
@@ -64,14 +65,13 @@ def passes(
 
 def pace(attack: Attack, setting: Problem) -> tuple[float, float]:
     """Passes over an image a second, in the attack and bare, after a run that warms up."""
-    device = setting.images.device
     _, done = measure(attack, setting), measure(attack, setting)
     forwards, backwards = round(done.forwards), round(done.backwards)
     passes = done.n * (forwards + backwards)
     bare(setting, 1, 1)
-    start = clock(device)
-    bare(setting, forwards, backwards)
-    return passes / done.seconds, passes / (clock(device) - start)
+    with spending(setting.images.device) as spent:
+        bare(setting, forwards, backwards)
+    return passes / done.seconds, passes / spent.seconds
 
 
 def throughput(options: Options, device: str = "", eps: float = LINF.eps) -> Section:
@@ -148,19 +148,17 @@ def neighbours(what: str, queries: int, train: int, wide: int) -> dict[str, floa
         random_layer(np.random.default_rng(seed).normal(size=(count, LATENT)), wide)
         for seed, count in ((1, train), (2, queries))
     )
-    clocks, distances = dict[str, tuple[float, float]](), np.empty(0)
-    with peak(torch.device("cpu")) as mib, timed(what, clocks):
+    distances = np.empty(0)
+    with spending() as spent:
         if what == "search":
             distances = nearest_distance(known, query)
         else:
             for start in range(0, queries, BLOCK):
                 np.matmul(query[start : start + BLOCK], known.T)
-    costs = dict(zip(CLOCKS, clocks[what], strict=True)) | {"mib": mib[0]}
-    if what == "search":
-        few = query[:20].astype(np.float64)
-        exact = [np.sort(np.linalg.norm(known - each, axis=1))[:5].mean() for each in few]
-        costs["error"] = float(abs(distances[:20] / exact - 1).max())
-    return costs
+    few = query[: min(20, len(distances))].astype(np.float64)
+    exact = [np.sort(np.linalg.norm(known - each, axis=1))[:5].mean() for each in few]
+    error = float(abs(distances[:20] / exact - 1).max(initial=0))
+    return {"wall": spent.wall, "processor": spent.processor, "mib": spent.mib, "error": error}
 
 
 def distance(options: Options, queries: int = 2000, train: int = 20_000) -> Section:
@@ -187,6 +185,14 @@ def distance(options: Options, queries: int = 2000, train: int = 20_000) -> Sect
     return Section(intro, heads, rows, claims)
 
 
+@contextmanager
+def part(name: str, parts: dict[str, Spent]) -> Iterator[None]:
+    """Note and print what is spent inside."""
+    with spending() as parts[name]:
+        yield
+    print(f"{name:<30}{parts[name]}", flush=True)
+
+
 def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Section:
     """The divergence probe on ten clusters beside openTSNE; 70,000 points take half an hour."""
     import faiss
@@ -206,25 +212,27 @@ def divergence(options: Options, points: int = 2100, wide: int = 1024) -> Sectio
         each = by_class(space[train], labels[train], space[test], labels[test], compare)
         return average(list(each.values()))
 
-    clocks: dict[str, tuple[float, float]] = {}
-    with timed(ALONE, clocks):
+    parts: dict[str, Spent] = {}
+    with part("openTSNE alone", parts):
         TSNE(perplexity=int(PERPLEXITY), n_jobs=options.threads, random_state=0).fit(made)
-    with timed("t-SNE, exact neighbours", clocks):
+    with part("t-SNE, exact neighbours", parts):
         plane = embed(made)
-    with timed("densities", clocks):
+    with part("densities", parts):
         kl = classwise(plane, kde_comparison)
-    with timed("nearest neighbours", clocks):
+    with part("nearest neighbours", parts):
         knn = classwise(made, knn_comparison)
-    with timed("classifier", clocks):
+    with part("classifier", parts):
         auc = classifier_comparison(made[train], made[test])
     for name, each in (("K-L divergence", kl), ("by neighbours", knn), ("AUC", auc)):
         print(f"{name}: {each.value:.3f} ({each.low:.3f} to {each.high:.3f})")
-    spent = {part: np.array(seconds) for part, seconds in clocks.items()}
-    alone, whole = spent[ALONE], sum(spent.values()) - spent[ALONE]
-    ratios = zip(CLOCKS, whole / alone, strict=True)
-    claims = [Claim(f"{name} time by openTSNE's", float(each), 1.2) for name, each in ratios]
-    both = (spent | {"**ours, in all**": whole}).items()
-    rows = [[part, "", f"{each[1]:.1f}", f"{each[1] / alone[1]:.2f}"] for part, each in both]
+    alone, *own = parts.values()
+    whole = Spent(**{c: sum(getattr(each, c) for each in own) for c in CLOCKS})
+    ratios = {c: getattr(whole, c) / getattr(alone, c) for c in CLOCKS}
+    claims = [Claim(f"{c} time by openTSNE's", ratio, 1.2) for c, ratio in ratios.items()]
+    rows = [
+        [name, "", f"{each.processor:.1f}", f"{each.processor / alone.processor:.2f}"]
+        for name, each in (parts | {"**ours, in all**": whole}).items()
+    ]
     intro = (
         "Embedding on exact neighbours, densities, the nearest-neighbour estimator and the "
         "classifier, all with intervals and null distributions, beside openTSNE's embedding "
