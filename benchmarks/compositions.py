@@ -19,26 +19,22 @@ from scotoma.probes.blindspots.search import (
     gradient_search,
     random_search,
 )
+from scotoma.report.figures import draw
+from scotoma.results.finding import Curve, Finding
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.space import Space
 
-SEARCHERS = ("ours", "cma-es", "random")
 TENTHS = np.linspace(0.1, 1, 10)
+HIGHEST = 2.0
+"""Scores above are drawn here."""
 
 
-def searched(run: Run, searcher: str, passes: int, seed: int) -> Objective:
-    """Return what a searcher visits."""
-    space = Space(tuple(TRANSFORMS), run.claim.data.shape[0])
-    screen = shuffled(len(run.claim.data.test), run.seed)
-    objective = Objective(run, space, run.indices, screen)
-    if searcher == "ours":
-        starts = [space.place("scale-shift", each) for each in STARTS]
-        gradient_search(objective, starts, passes, seed)
-    elif searcher == "cma-es":
-        evolution(objective, passes, seed)
-    else:
-        random_search(objective, passes, seed)
-    return objective
+def ours(objective: Objective, passes: int, seed: int) -> None:
+    starts = [objective.space.place("scale-shift", each) for each in STARTS]
+    gradient_search(objective, starts, passes, seed)
+
+
+SEARCHERS = {"ours": ours, "cma-es": evolution, "random": random_search}
 
 
 def curve(objective: Objective, passes: int) -> np.ndarray:
@@ -48,28 +44,17 @@ def curve(objective: Objective, passes: int) -> np.ndarray:
     return np.array([min((s for n, s in scores if n <= end), default=np.nan) for end in ends])
 
 
-def draw(curves: dict[str, list[np.ndarray]], passes: int, out: str) -> None:
-    """Draw the median curve of each searcher, and all of its seeds faintly."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for number, (name, all_seeds) in enumerate(curves.items()):
-        for each in all_seeds:
-            axes.plot(passes * TENTHS, each, color=f"C{number}", alpha=0.3, linewidth=1)
-        # NaN, and so no line, before all seeds have a score
-        median = np.median(all_seeds, 0)
-        axes.plot(passes * TENTHS, median, color=f"C{number}", label=name, linewidth=2)
-    axes.set(
-        xlabel="forward and backward passes",
-        ylabel="lowest score so far (smallest perturbation / budget)",
-        ylim=(0, 2),
-    )
-    axes.legend()
-    figure.tight_layout()
-    figure.savefig(out)
+def drawn(curves: dict[str, list[np.ndarray]], passes: int) -> str:
+    """Return an SVG document with the median curve of each searcher and the range of its seeds."""
+    rows = []
+    for name, seeds in curves.items():
+        for end, scores in zip(passes * TENTHS, np.minimum(seeds, HIGHEST).T, strict=True):
+            ends = {"score_low": scores.min(), "score_high": scores.max()}
+            rows.append({"searcher": name, "passes": end, "score": np.median(scores), **ends})
+    name, score = "compositions", "lowest score so far (smallest perturbation / budget)"
+    columns = "passes", "score", "forward and backward passes", score, "searcher"
+    figure = Curve(name, "Median and range over seeds.", name, *columns, interval=True)
+    return draw(figure, Finding(name, "", "not applicable", "", "", tables={name: rows}))
 
 
 def compositions(
@@ -91,15 +76,18 @@ def compositions(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         run = Run(claimed(options, threat), Path(folder) / "run", limit=options.images or 100)
+        space = Space(tuple(TRANSFORMS), run.claim.data.shape[0])
+        screen = shuffled(len(run.claim.data.test), run.seed)
         for name in names:
             for seed in range(seeds):
-                objective = searched(run, name, passes, seed)
+                objective = Objective(run, space, run.indices, screen)
+                SEARCHERS[name](objective, passes, seed)
                 curves[name].append(curve(objective, passes))
                 best = objective.best
                 scores = " ".join(f"{each:.2f}" for each in curves[name][-1])
                 at = f"{objective.space.at(best.point)} (cost {best.cost:.3f})"
                 rows.append([name, f"{seed}", scores, f"{objective.passes:,}", at])
                 print(*rows[-1], sep="  ", flush=True)
-    draw(curves, passes, out)
+    Path(out).write_text(drawn(curves, passes))
     heads = ["searcher", "seed", "lowest score at tenths", "passes", "best"]
     return Section(f"{run.claim.model.name} at {threat}, {len(run.indices)} images.", heads, rows)

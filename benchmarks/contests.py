@@ -57,21 +57,22 @@ def compete(contest: Contest, setting: Problem) -> Standing:
     setting = replace(setting, images=images, labels=labels, norm=threat.norm, eps=eps)
     bare(setting, 2, 1)  # kernels are chosen at the first pass of a shape
 
-    def run(name: str, attack: Attack) -> Result | str:
-        said = once = attempt(measure, attack, setting)
-        if isinstance(once, Result):
-            if once.seconds < QUICK:
-                once = min(once, measure(attack, setting), key=lambda result: result.seconds)
-            said = f"{once.fooled:>7.0%}{once.median:>10.4g}{once.seconds:>9.2f} s"
-        print(f"{contest.title[:44]:<46}{name:<20}{said}", flush=True)
+    def run(attack: Attack) -> Result | str:
+        once = attempt(measure, attack, setting)
+        if isinstance(once, Result) and once.seconds < QUICK:
+            return min(once, measure(attack, setting), key=lambda result: result.seconds)
         return once
 
-    theirs = {name: run(name, attack) for name, attack in contest.peers.items()}
-    settings, first = contest.settings, next(iter(theirs.values()))
+    peers = {name: run(attack) for name, attack in contest.peers.items()}
+    settings, first = contest.settings, next(iter(peers.values()))
     if contest.minimal and takes(contest.attack, "queries") and isinstance(first, Result):
         settings = settings | {"queries": round(first.forwards)}
-    mine = run("**ours**", ours(contest.attack, threat, **settings))
-    return Standing(contest.title, contest.minimal, {"**ours**": mine, **theirs})
+    results = {"**ours**": run(ours(contest.attack, threat, **settings)), **peers}
+    for name, result in results.items():
+        if isinstance(result, Result):
+            result = f"{result.fooled:>7.0%}{result.median:>10.4g}{result.seconds:>9.2f} s"
+        print(f"{contest.title[:44]:<46}{name:<20}{result}", flush=True)
+    return Standing(contest.title, contest.minimal, results)
 
 
 def stepping(linf: Threat, l2: Threat) -> Iterator[Contest]:

@@ -18,7 +18,7 @@ from measuring import spending
 from networks import Network, networks, quick
 from page import Section, table
 from scotoma.attacks.adaptive.look import IMAGES
-from scotoma.attacks.adaptive.plan import Plan, make_plan
+from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.strong import Strong
 from scotoma.claim import Threat
@@ -44,41 +44,18 @@ class Row:
     """What a look saw.
 
     Args:
-        network: the model.
-        n: number of images.
-        plan: what the look led to.
-        passes: of the look, an image.
-        share: of all its passes in those of `strong` on `AUDITED` images, NaN if not measured.
-        failed: the checks of the masking probe that failed, None if it did not run.
+        network: at which it looked.
+        accused: whether it named a mechanism.
+        share: its passes in those of `strong` on `AUDITED` images, NaN if not measured.
+        failed: the checks of the masking probe that failed.
+        cells: of the table.
     """
 
     network: Network
-    n: int
-    plan: Plan
-    passes: float
+    accused: bool
     share: float
-    failed: tuple[str, ...] | None
-
-    @property
-    def accused(self) -> bool:
-        return bool(self.plan.mechanisms) or not self.plan.clean
-
-    @property
-    def cells(self) -> list[str]:
-        look = self.plan.look
-        shares = {field: getattr(look, field) for field in FIELDS} if look else {}
-        seen = [f"{field} {share:.0%}" for field, share in shares.items() if share]
-        seen += [f"[{gate}]" for gate in (look.gates if look else ())]
-        return [
-            self.network.name,
-            str(self.network.threat),
-            str(self.n),
-            "; ".join(self.plan.mechanisms),
-            ", ".join(seen),
-            f"{self.passes:.0f}",
-            "" if math.isnan(self.share) else f"{self.share:.1%}",
-            "" if self.failed is None else "; ".join(self.failed) or "passed",
-        ]
+    failed: list[str]
+    cells: list[str]
 
 
 def trained(only: str, seed: int, root: Path | None) -> Iterator[Network]:
@@ -104,7 +81,7 @@ def looked(network: Network, costs: bool, masking: bool) -> Row:
     """Look at a model; measure what the attack and the probe take of it if asked."""
     model, pair = network.model.checked(network.data).module, first(network.data, DRAWN)
     images, labels = correct(model, *pair)
-    few, share, failed = images[:IMAGES], math.nan, None
+    few, share, failed = images[:IMAGES], math.nan, list[str]()
     counted = Counted(model, len(few), few.device)
     random = Randomness.default(few).fork(0)
     with spending() as spent:
@@ -116,10 +93,16 @@ def looked(network: Network, costs: bool, masking: bool) -> Row:
     if masking:
         report = scotoma.audit(model, pair, network.threat, probes=["masking"], limit=60)
         checks = report["masking"].tables["checks"]
-        failed = tuple(str(check["check"]) for check in checks if not check["passed"])
-    row = Row(network, len(few), plan, passes(counted) / len(few), share, failed)
-    print(f"{spent.seconds:5.1f} s  {'  '.join(row.cells)}", flush=True)
-    return row
+        failed = [str(check["check"]) for check in checks if not check["passed"]]
+    shares = {field: getattr(plan.look, field) for field in FIELDS} if plan.look else {}
+    seen = [f"{field} {value:.0%}" for field, value in shares.items() if value]
+    seen += [f"[{gate}]" for gate in (plan.look.gates if plan.look else ())]
+    cells = [network.name, str(network.threat), str(len(few)), "; ".join(plan.mechanisms)]
+    cells += [", ".join(seen), f"{passes(counted) / len(few):.0f}"]
+    cells += [f"{share:.1%}" if costs else ""]
+    cells += ["; ".join(failed) or "passed"] if masking else [""]
+    print(f"{spent.seconds:5.1f} s  {'  '.join(cells)}", flush=True)
+    return Row(network, bool(plan.mechanisms) or not plan.clean, share, failed, cells)
 
 
 def false_alarms(
