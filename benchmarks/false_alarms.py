@@ -26,7 +26,7 @@ from scotoma.data import load_data
 from scotoma.models.loading import load_model
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
-from scotoma.utils.stats import rate
+from scotoma.utils.stats import Rate, rate
 
 AUDITED = 100
 """Images of the audit to whose passes those of the look are compared."""
@@ -131,16 +131,16 @@ def false_alarms(
     others = networks(",".join([quick() if zoo else "", models]), root)
     rows = [looked(each, costs, masking) for each in chain(trained(only, seed, root), others)]
     honest = [row for row in rows if not misleading(row.network)]
-    apart = [row.cells for row in rows if misleading(row.network)]
+    apart = [row for row in rows if misleading(row.network)]
     heads = ["model", "threat", "n", "named", "seen", "passes", "of strong", "masking"]
     if apart:
-        print(f"\nApart:\n\n{table(heads, apart)}")
-    accused = rate(np.array([row.accused for row in honest], dtype=bool))
-    intro = f"Honest models accused: {accused}."
+        print(f"\nApart, accused: {accused(apart)}\n\n{table(heads, [r.cells for r in apart])}")
+    alarms = accused(honest)
+    intro = f"Honest models accused: {alarms}."
     if masking:
         failing = rate(np.array([bool(row.failed) for row in honest], dtype=bool))
         intro += f" Honest models that fail a check of masking: {failing}."
-    claims = [Claim("share of honest models that are accused", accused.value, 0.02)]
+    claims = [Claim("share of honest models that are accused", alarms.value, 0.02)]
     if shares := [row.share for row in honest if not math.isnan(row.share)]:
         most = "largest share of the passes of strong on 100 images"
         claims.append(Claim(most, max(shares), 0.05))
@@ -152,3 +152,8 @@ def misleading(network: Network) -> bool:
     card = network.model.card or {}
     binary = str(card.get("arch")).startswith("binary")
     return network.apart or binary or card.get("recipe") in SINGLE_STEPS
+
+
+def accused(rows: list[Row]) -> Rate:
+    """Return the rate of accused models."""
+    return rate(np.array([row.accused for row in rows], dtype=bool))

@@ -200,6 +200,7 @@ def measure(attack: Attack, setting: Problem, reduced: bool | None = None) -> Re
     bf16 = pays_in_bf16(setting.model, images) if reduced is None else reduced
     counted = Counted(setting.model, len(images), images.device, bf16).eval()
     torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - what ART and some attacks of Foolbox draw from
     with clocked(setting.model) as passes, spending(images.device) as spent:
         adversarial = attack(counted, images, labels).detach()
     with torch.no_grad():

@@ -52,11 +52,18 @@ def foolbox(name: str, epsilon: float | None = None, **settings: Any) -> Attack:
     return run
 
 
-class Single(nn.Sequential):
-    """A model that accepts float64 images, which ART's decision-based attacks use."""
+class Single(nn.Module):
+    """A model that accepts float64 images, which ART's decision-based attacks use.
 
-    def forward(self, input: Tensor) -> Tensor:
-        return super().forward(input.float())
+    It is no `nn.Sequential`, of which ART calls the parts alone.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images.float())
 
 
 def art(name: str, classes: int = 10, **settings: Any) -> Attack:

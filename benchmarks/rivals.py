@@ -158,14 +158,11 @@ def adaptive_auto_attack(threat: Threat, rounds: int = 6, steps: int = 50) -> At
                 learnt.append(torch.cat([of_label, weights[wrong].gather(1, reached[:, None])], 1))
                 adversarial[oracle.rows[wrong]] = x[wrong]
             oracle, left = oracle.select(~wrong), best[~wrong]
-            oracle = oracle.select(left.argsort(descending=True)[: _kept(len(left), number)])
+            kept = math.ceil(len(left) * max(0.5, 1 - DISCARDED * number))
+            oracle = oracle.select(left.argsort(descending=True)[:kept])
         return adversarial
 
     return run
-
-
-def _kept(standing: int, number: int) -> int:
-    return math.ceil(standing * max(0.5, 1 - DISCARDED * number))
 
 
 def _uniform(shape: torch.Size | tuple[int, ...], generator: torch.Generator) -> Tensor:

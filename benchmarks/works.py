@@ -157,8 +157,7 @@ def neighbours(what: str, queries: int, train: int, wide: int) -> dict[str, floa
                 np.matmul(query[start : start + BLOCK], known.T)
     few = query[: min(20, len(distances))].astype(np.float64)
     exact = [np.sort(np.linalg.norm(known - each, axis=1))[:5].mean() for each in few]
-    error = float(abs(distances[:20] / exact - 1).max(initial=0))
-    return {"wall": spent.wall, "processor": spent.processor, "mib": spent.mib, "error": error}
+    return vars(spent) | {"error": float(abs(distances[:20] / exact - 1).max(initial=0))}
 
 
 def distance(options: Options, queries: int = 2000, train: int = 20_000) -> Section:
