@@ -17,6 +17,7 @@ from processes import Process
 from scotoma.data.digits import digits as load_digits
 from scotoma.execution import store
 from scotoma.models.checkpoint import read_safetensors
+from scotoma.utils.files import read_json
 
 
 class Ended(NamedTuple):
@@ -235,7 +236,7 @@ def test_run_folders(audit, scotoma, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     told(audit(threat="linf:0.2"), "the run of another claim")
     told(audit("--limit", "0"), "--limit 0")
-    with store.Store(tmp_path / "run", store.read_json(tmp_path / "run" / "claim.json")).locked():
+    with store.Store(tmp_path / "run", read_json(tmp_path / "run" / "claim.json")).locked():
         told(audit(), "another audit is writing there")
     assert {path: path.read_bytes() for path in before} == before
     (tmp_path / "work").mkdir()

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scotoma.execution.store import Store, read_json, write_json, write_whole
+from scotoma.execution.store import Store
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import read_json, write_json, write_whole
 
 CLAIM = {"model": "m", "threat": "linf:0.1"}
 TABLE = pl.DataFrame({"index": [1, 2, 3], "linf": [0.1, float("inf"), 0.0]})

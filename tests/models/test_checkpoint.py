@@ -1,5 +1,6 @@
 """Weights on disk."""
 
+import errno
 import json
 import os
 
@@ -38,12 +39,11 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, net, monkeypatch):
     save_checkpoint(path, net, CARD)
     before = path.read_bytes()
 
-    def fail(_, temporary, **__):
-        temporary.write_bytes(b"half of")
-        raise OSError("disk full")
+    def fail(_):
+        raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="no space left"):
         save_checkpoint(path, net, CARD)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["a.safetensors"]  # noqa: PTH208

@@ -42,9 +42,9 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
     from scotoma.attacks import takes
     from scotoma.auditing import audit
     from scotoma.execution.ranks import ranks
-    from scotoma.execution.store import write_whole
     from scotoma.models.loading import load_model
     from scotoma.probes.base import Settings
+    from scotoma.utils.files import write_whole
 
     load = partial(load_model, trust_pickle=request.trust_pickle)
     others = [load(each) for each in request.sources]

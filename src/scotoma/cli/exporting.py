@@ -51,9 +51,9 @@ def export(
     """Write a finished audit as metadata, a leaderboard entry, a table or a page to print."""
     import importlib
 
-    from scotoma.execution.store import write_whole
     from scotoma.probes import PROBES
     from scotoma.results.comparison.audits import read_audit
+    from scotoma.utils.files import write_whole
 
     if format not in FORMATS:
         raise InputError(f"unknown format {format!r} of --as; {nearest(format, list(FORMATS))}")

@@ -117,8 +117,8 @@ def gate(
     from scotoma.claims.rules import DROP, parse
     from scotoma.claims.running import run
     from scotoma.execution.ranks import ranks
-    from scotoma.execution.store import write_whole
     from scotoma.results.report import read_report
+    from scotoma.utils.files import write_whole
 
     rules = tuple(map(parse, rule or ()))
     if what.is_dir():

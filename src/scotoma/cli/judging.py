@@ -20,11 +20,11 @@ def judge(
     ] = None,
 ) -> None:
     """Write a page on which people judge generated images, or add their answers to the report."""
-    from scotoma.execution.store import write_whole
     from scotoma.report.judging import page
     from scotoma.report.publishing import publish
     from scotoma.results.judging import PROBE, class_names, items, judgement, read_answers, run_key
     from scotoma.results.report import read_report, save_finding
+    from scotoma.utils.files import write_whole
 
     report = read_report(folder)
     shown = items(report)

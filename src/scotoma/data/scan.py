@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import Any, Protocol
 from scotoma.data.decoding import Header, decode, header
 from scotoma.utils.cache import cache as cache_folder
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import write_json
 from scotoma.utils.threads import usable_cores
 
 THREADS = min(8, usable_cores())
@@ -137,10 +137,7 @@ def remembered(files: Any, skip: bool, one_size: bool) -> Scan:
     found = scan(files, skip, one_size)
     if newest(state) < started - SETTLED and files.state() == state:
         with suppress(OSError):  # a cache that cannot be written costs time, not the audit
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(asdict(found)))
-            temporary.replace(path)
+            write_json(path, asdict(found))
     return found
 
 

@@ -16,10 +16,10 @@ from scotoma.execution.effort import LEAST
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import FIRST, stages
-from scotoma.execution.store import write_whole
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import write_whole
 from scotoma.utils.text import counted
 
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ import fcntl
 import hashlib
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.ranks import Ranks, appears, ranks
 from scotoma.results.examples import LEVEL
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import read_json, write_json, write_whole
 
 CONFIG = "scotoma"
 """Key of a unit's configuration in its Parquet metadata."""
@@ -196,27 +196,6 @@ def _digest(content: bytes, length: int) -> str:
     return hashlib.sha256(content).hexdigest()[:length]
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file durably, whole or not at all. An `OSError` names the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:  # a full disk does not say which file was too much
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def write_parquet(path: Path, table: pl.DataFrame) -> None:
     """Write a table whole or not at all."""
     write_whole(path, _parquet(table))
@@ -226,21 +205,3 @@ def _parquet(table: pl.DataFrame, metadata: dict[str, str] | None = None) -> byt
     content = io.BytesIO()  # the library's own errors for a full disk are not OSErrors
     table.write_parquet(content, compression="zstd", compression_level=LEVEL, metadata=metadata)
     return content.getvalue()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all. Raises `ValueError` for NaN and infinity."""
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    write_whole(path, f"{text}\n".encode())
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON. Raises `InputError` if the file is missing or broken."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file; is {path.parent} the folder of a finished run?"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from None

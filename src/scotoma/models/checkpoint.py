@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import warnings
@@ -14,13 +13,14 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from scotoma.models import ARCHITECTURES
 from scotoma.models.defences import DEFENCES
 from scotoma.utils.errors import InputError, reason
+from scotoma.utils.files import write_whole
 
 KEY = "scotoma"
 
@@ -96,12 +96,7 @@ def save_checkpoint(
         return value.detach().cpu().to(kind).contiguous()
 
     weights = {name: stored(value) for name, value in model.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        save_file(weights, temporary, metadata={KEY: json.dumps(card)})
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, save(weights, metadata={KEY: json.dumps(card)}))
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,7 +12,6 @@ from typing import Any, Unpack
 
 from scotoma.attacks import ATTACKS
 from scotoma.execution.ranks import ranks
-from scotoma.execution.store import write_json
 from scotoma.papers import ITEMS, chosen
 from scotoma.papers.item import SUMMARY, Context, Item, Options
 from scotoma.report import text
@@ -20,6 +19,7 @@ from scotoma.report.html import write_findings
 from scotoma.results.finding import Finding, Row
 from scotoma.results.provenance import machine
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import write_json
 
 PIPED = 120
 """Width of the text where there is no terminal."""

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from scotoma.data.dataset import Dataset
-from scotoma.execution.store import write_json, write_whole
 from scotoma.report.html import write_findings
 from scotoma.report.text import columns
 from scotoma.results import comparison
@@ -19,6 +18,7 @@ from scotoma.results.comparison.sides import every_image
 from scotoma.results.finding import Finding, Row
 from scotoma.results.report import public
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import write_json, write_whole
 from scotoma.utils.text import NONE, counted, norm_name, scalar
 
 RESULT = "comparison.json"

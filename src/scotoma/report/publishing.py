@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scotoma.execution.store import write_json
 from scotoma.report.html import write_report
 from scotoma.results.finding import Finding
 from scotoma.results.report import SCHEMA, Report, digest, public, read_report
+from scotoma.utils.files import write_json
 
 
 def publish(

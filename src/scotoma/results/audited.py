@@ -12,7 +12,7 @@ from scotoma.data.dataset import Dataset
 from scotoma.data.encoded import EncodedSplit
 from scotoma.data.input import InputSpec
 from scotoma.data.matching import in_colour
-from scotoma.execution.store import read_json
+from scotoma.utils.files import read_json
 
 
 def facts(data: Dataset) -> dict[str, Any]:

@@ -14,11 +14,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from scotoma.claim import Threat
-from scotoma.execution.store import read_json, write_json, write_whole
 from scotoma.results.finding import Figure, Finding
 from scotoma.results.ledger import Ledger
 from scotoma.results.summary import summarise
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import read_json, write_json, write_whole
 
 SCHEMA = 1
 RECORDS, LEDGER = "records.parquet", "ledger.parquet"

@@ -17,7 +17,6 @@ from torch import nn
 
 from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
-from scotoma.execution.store import write_whole
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import fit_weights, read_weights, save_checkpoint
 from scotoma.models.classifier import Classifier
@@ -30,6 +29,7 @@ from scotoma.training.parallel import ALONE, Step, Team
 from scotoma.training.recipe import Recipe
 from scotoma.utils.device import autocast, default_device, keep_memory
 from scotoma.utils.errors import InputError, reason
+from scotoma.utils.files import write_whole
 from scotoma.utils.registry import nearest
 from scotoma.utils.threads import warn_of_spinning
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from scotoma.execution.store import write_whole
 from scotoma.models.checkpoint import KEY, read_safetensors
 from scotoma.training.evaluation import Epoch
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import write_whole
 
 NAMED = 3
 """Most differences of two trainings that an error names."""

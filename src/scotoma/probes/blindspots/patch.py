@@ -18,7 +18,6 @@ from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.ranks import appears, ranks
 from scotoma.execution.run import Run, Transform
-from scotoma.execution.store import read_json
 from scotoma.models.checkpoint import fit_weights, read_weights
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
@@ -39,6 +38,7 @@ from scotoma.training.pool import Pool
 from scotoma.training.transformed import Patched
 from scotoma.transforms.composition import Composition
 from scotoma.utils.errors import InputError
+from scotoma.utils.files import read_json
 from scotoma.utils.progress import Progress, Silent
 
 NEAR = 30
