@@ -100,6 +100,21 @@ def test_misses_that_are_rare_have_the_interval_of_rare_hits():
     assert none.low > wilson.low - 0.02, "strata cost little where all images are hits"
 
 
+def test_half_of_the_images_may_be_hits():
+    """In floating point both hits and misses are more than a half."""
+    found = stratified_rate(np.array([4, 8, 8]), np.array([3, 4, 3]), np.array([3, 3, 0]))
+    assert found.low < found.value < found.high
+    assert found.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("hits", [0, 3, 10])
+@pytest.mark.parametrize("sizes", [(10, 20, 20), (3, 4, 3)])
+def test_a_rate_lies_in_its_interval_and_is_a_share(sizes, hits):
+    drawn = np.array([3, 4, 3])
+    found = stratified_rate(np.array(sizes), drawn, np.minimum(drawn, hits))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+
+
 def test_strata_like_one_another_are_like_one():
     many = stratified_rate(np.full(8, 10**8), np.full(8, 50), np.zeros(8))
     one = stratified_rate(np.array([8 * 10**8]), np.array([400]), np.array([0]))

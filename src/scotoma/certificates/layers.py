@@ -8,7 +8,7 @@ from math import prod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.models.layers import parts
+from scotoma.models.layers import is_plain, parts
 from scotoma.models.resnet import Standardise
 from scotoma.utils.errors import InputError
 
@@ -71,6 +71,8 @@ def read_network(model: nn.Module, shape: tuple[int, int, int]) -> Network:
     layers: list[Convolution] = []
     rectified = flat = False
     for part in parts(model):
+        if not is_plain(part):
+            raise _unknown(f"a layer {type(part).__name__} with code or a hook of its own")
         match part:
             case nn.Flatten(start_dim=1, end_dim=-1):
                 flat = True

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.models.layers import parts
+from scotoma.models.layers import is_plain, parts
 from scotoma.models.resnet import Standardise
 
 GAMMA = 0.5 / 1.3
@@ -32,7 +32,7 @@ def is_smooth(model: nn.Module) -> bool:
     >>> is_smooth(nn.Sequential(nn.Linear(2, 2), nn.ReLU())), is_smooth(nn.Linear(2, 2))
     (False, True)
     """
-    return all(isinstance(part, SMOOTH) for part in parts(model))
+    return all(isinstance(part, SMOOTH) and is_plain(part) for part in parts(model))
 
 
 def losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:

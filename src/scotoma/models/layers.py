@@ -14,6 +14,10 @@ Shape = tuple[int, int, int]
 """Channels, height and width of images."""
 NAMES = {nn.Conv2d: "conv", nn.BatchNorm2d: "norm", nn.MaxPool2d: "pool", nn.Linear: "fc"}
 """Names of layers, where they are not the class in lower case."""
+KNOWN = ("torch.nn.modules.", "scotoma.")
+"""Beginnings of the modules whose layers are known by their class."""
+COMPUTES = ("__call__", "forward", "_conv_forward")
+"""Methods that decide what a layer computes."""
 
 
 class Binarise(nn.Module):
@@ -60,11 +64,30 @@ def convolution(
 
 def parts(model: nn.Module) -> Iterator[nn.Module]:
     """Yield the layers of nested sequences in order; any other module is one layer."""
-    if isinstance(model, nn.Sequential):
+    if isinstance(model, nn.Sequential) and is_plain(model):
         for part in model:
             yield from parts(part)
     else:
         yield model
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer computes what the class of torch or of ours does that it is one of.
+
+    A subclass with a `forward` of its own, or a hook, computes something else.
+
+    >>> class Doubled(nn.Linear):
+    ...     def forward(self, values):
+    ...         return 2 * super().forward(values)
+    >>> is_plain(nn.Linear(2, 2)), is_plain(Doubled(2, 2))
+    (True, False)
+    """
+    if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
+        return False
+    known = [kind for kind in type(layer).__mro__ if kind.__module__.startswith(KNOWN)]
+    return bool(known) and all(
+        getattr(type(layer), name, None) is getattr(known[0], name, None) for name in COMPUTES
+    )
 
 
 def at_least(pixels: int, shape: Shape, arch: str) -> Shape:
