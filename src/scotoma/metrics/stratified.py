@@ -90,15 +90,21 @@ def stratified_rate(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: 
     n, total = int(drawn.sum()), sizes.sum()
     if not total:
         return Rate(math.nan, math.nan, math.nan, 0)
-    weight = sizes / total
-    value = float((weight * hits / drawn).sum())
-    if value > 0.5:
-        misses = stratified_rate(sizes, drawn, drawn - hits, of)
-        return Rate(value, 1 - misses.high, 1 - misses.low, n)
-    left = drawn < sizes
-    known = float((weight * hits / drawn)[~left].sum())
-    if not left.any():
+    value = min(1.0, float((sizes / total * hits / drawn).sum()))
+    if not (drawn < sizes).any():
         return Rate(value, value, value, n)
+    if value > 0.5:
+        high, low = (1 - end for end in _ends(sizes, drawn, drawn - hits, of))
+    else:
+        low, high = _ends(sizes, drawn, hits, of)
+    return Rate(value, min(low, value), max(high, value), n)
+
+
+def _ends(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: int) -> tuple[float, float]:
+    """Return the ends of the interval of a rate up to a half, of strata that are not all known."""
+    weight, left = sizes / sizes.sum(), drawn < sizes
+    value = float((weight * hits / drawn).sum())
+    known = float((weight * hits / drawn)[~left].sum())
     weight, drawn, hits = weight[left], drawn[left], hits[left]
     spread = weight**2 * ((sizes[left] - drawn) / (sizes[left] - 1)) / drawn
     low = value - math.sqrt(float((spread * drawn * _below(drawn, hits, of) ** 2).sum()))
@@ -111,7 +117,7 @@ def stratified_rate(sizes: np.ndarray, drawn: np.ndarray, hits: np.ndarray, of: 
         few, many = (few, middle) if rejected else (middle, many)
     rates = _likeliest(drawn.sum() * math.exp(few), drawn, hits, weight)
     high = known + float((weight * rates).sum())
-    return Rate(value, max(known, low), min(1.0, max(high, value)), n)
+    return max(known, low), min(1.0, max(high, value))
 
 
 def _below(drawn: np.ndarray, hits: np.ndarray, of: int) -> np.ndarray:
