@@ -128,3 +128,53 @@ def test_what_stands_in_the_way_is_told(model, says):
         read_network(model, SHAPE)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
+
+
+class Added(nn.Sequential):
+    """A sequence with a skip connection, as many write it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + super().forward(images)
+
+
+class Doubled(nn.Linear):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(values)
+
+
+class Standardised(nn.Conv2d):
+    def _conv_forward(self, values, weight, bias):
+        return super()._conv_forward(values, weight - weight.mean(), bias)
+
+
+class Always(nn.Dropout):
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(values, self.p, training=True)
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    layer.register_forward_hook(lambda module, given, made: -made)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (nn.Flatten(), Doubled(84, 4), nn.ReLU()),
+        (nn.Flatten(), hooked(nn.Linear(84, 4)), nn.ReLU()),
+        (nn.Flatten(), nn.Linear(84, 4), nn.ReLU(), Added(nn.Linear(4, 4)), nn.ReLU()),
+        (nn.Flatten(), nn.Linear(84, 4), nn.ReLU(), Always()),
+        (Standardised(2, 4, (7, 6)), nn.ReLU(), nn.Flatten()),
+    ],
+    ids=["subclass", "hook", "skip connection", "dropout", "convolution"],
+)
+def test_a_layer_that_computes_something_else_than_its_class_has_no_bound(layers):
+    # its weights alone would give a certificate of another network
+    with pytest.raises(InputError, match="own"):
+        read_network(nn.Sequential(*layers, nn.Linear(4, 3)).eval(), SHAPE)
+
+
+def test_a_layer_whose_weights_are_parametrised_is_read_as_it_computes():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(84, 4))
+    model, images = nn.Sequential(nn.Flatten(), layer), torch.rand(5, *SHAPE)
+    assert torch.allclose(answer(read_network(model, SHAPE), images), model(images), atol=1e-5)

@@ -110,3 +110,12 @@ def test_which_networks_are_smooth():
     for name in ("small-cnn", "wong-small", "resnet9"):
         assert not is_smooth(ARCHITECTURES[name]((1, 28, 28), 10))
     assert not is_smooth(Bowl(1.0)), "who knows what it computes"
+
+
+def test_a_smooth_layer_with_a_kink_of_its_own_is_not_smooth():
+    class Bent(nn.Linear):
+        def forward(self, values: torch.Tensor) -> torch.Tensor:
+            return super().forward(values).relu()
+
+    assert is_smooth(nn.Sequential(nn.Linear(2, 2)))
+    assert not is_smooth(nn.Sequential(Bent(2, 2)))
