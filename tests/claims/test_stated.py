@@ -31,6 +31,18 @@ def test_claims_of_known_truth_are_hardly_ever_judged_wrongly():
     assert wrong["broken"] > 0, "claims that are just true are among them"
 
 
+@pytest.mark.parametrize(
+    ("truth", "n"), [(0.9, 1), (0.98, 8), (0.99, 50), (0.995, 100), (0.999, 500)]
+)
+def test_a_high_accuracy_that_is_true_is_hardly_ever_refuted(truth: float, n: int):
+    random = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(1000):
+        (said,) = judge({"a": truth}, {"a": random.random(n) < truth}, MARGIN, 10_000)
+        wrong += said.verdict == "broken"
+    assert wrong <= 50
+
+
 def test_several_numbers_are_wrong_together_as_rarely_as_one():
     random = np.random.default_rng(1)
     truths = {"a": 0.9, "b": 0.5, "c": 0.97}

@@ -12,7 +12,7 @@ import numpy as np
 
 from scotoma.claim import TOLERANCE, Threat
 from scotoma.results.finding import Verdict, columns
-from scotoma.utils.stats import Rate, interval, rate
+from scotoma.utils.stats import Rate, exact_interval, interval, rate
 from scotoma.utils.text import counted, norm_name
 
 Measure = Callable[[int], Rate]
@@ -126,17 +126,30 @@ def judge(
     found = []
     for name, claimed in stated.items():
         outcome = measured[name]
-        share = outcome(of) if callable(outcome) else rate(outcome, of)
+        share = outcome(of) if callable(outcome) else _of_images(outcome, of, claimed)
         verdict, why = decide(share, claimed, margin), (unattacked or {}).get(name, "")
         if why and verdict != "broken":
             verdict = "undecided"
         images = None
         if verdict == "undecided" and not why:
-            images = min(images_that_decide(claimed, margin, of), available)
+            images = images_that_decide(claimed, margin, of)
+            images = available if share.n >= images else min(images, available)
         found.append(
             Judgement(name, claimed, share, verdict, images, available, callable(outcome), why)
         )
     return found
+
+
+def _of_images(accurate: np.ndarray, of: int, claimed: float) -> Rate:
+    """Return the share of images with an interval that is exact where it decides against a claim.
+
+    Near 1 Wilson's ends too low: it refutes a true 99% in 9% of audits of 50 images.
+    """
+    share = rate(accurate, of)
+    if of > 1 or not share.n or share.high >= claimed:
+        return share
+    exact = exact_interval(share.value, share.n)
+    return exact if exact.high >= claimed else share
 
 
 def decide(measured: Rate, claimed: float, margin: float) -> Verdict:

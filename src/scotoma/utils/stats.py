@@ -59,18 +59,30 @@ def interval(p: float, n: int, of: int = 1) -> Rate:
     50.0% (15.0%-85.0%, n = 4); 50.0% (3.8%-96.2%, n = 4)
     """
     if of > 1:
-        from scipy.special import betaincinv  # the quantile of scipy.stats is ten times slower
-
-        tail, k = 0.025 / of, p * n
-        low = betaincinv(k, n - k + 1, tail) if k > 0 else 0.0
-        high = betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0
-        return Rate(p, float(low), float(high), n)
+        return exact_interval(p, n, of)
     centre = p + Z95**2 / (2 * n)
     half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
     low, high = (centre - half) / scale, (centre + half) / scale
     # at 0 and 1 rounding would leave p outside
     return Rate(p, max(0.0, min(p, low)), min(1.0, max(p, high)), n)
+
+
+def exact_interval(p: float, n: int, of: int = 1) -> Rate:
+    """Return a share `p` of `n` > 0 with its exact 95% interval, one of `of` that hold at once.
+
+    Source:
+        Clopper and Pearson (1934) with Bonferroni.
+
+    >>> print(exact_interval(0.5, 4))
+    50.0% (6.8%-93.2%, n = 4)
+    """
+    from scipy.special import betaincinv  # the quantile of scipy.stats is ten times slower
+
+    tail, k = 0.025 / of, p * n
+    low = betaincinv(k, n - k + 1, tail) if k > 0 else 0.0
+    high = betaincinv(k + 1, n - k, 1 - tail) if k < n else 1.0
+    return Rate(p, float(low), float(high), n)
 
 
 class Estimate(NamedTuple):
