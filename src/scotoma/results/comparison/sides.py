@@ -1,4 +1,4 @@
-"""Which images changed sides: what each audit found on every image, and pictures of some."""
+"""Which images differ between audits: the outcome of every image, and pictures of some."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ LISTED = 100
 SHOWN, TRIED = 6, 30
 """Images in the gallery, and how many are looked for at most: some are not stored."""
 MISSED, FOOLED, KEPT = "misclassified", "fooled", "withstands"
-RULE = "differs if an image is on different sides in two audits, else not applicable"
+RULE = (
+    "differs if the outcome of an image (misclassified, fooled, or withstands all attacks) is not "
+    "the same in all audits, else not applicable"
+)
 
 
 def every_image(audits: Audits) -> pl.DataFrame:
@@ -44,7 +47,7 @@ def every_image(audits: Audits) -> pl.DataFrame:
 
 
 def describe(audits: Audits, data: Dataset | None) -> Finding:
-    """Return the finding on images that changed sides."""
+    """Return the finding on images with different outcomes."""
     sides = np.array([_sides(audit, audits) for audit in audits])
     changed = np.flatnonzero((sides != sides[0]).any(0))
     rows = [_row(audits, sides, int(place)) for place in changed[:LISTED]]
@@ -56,7 +59,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
         images = {"changed": np.stack([made for _, made in drawn])}
         gallery = Gallery(
             "changed",
-            "Images that changed sides: "
+            "Images with different outcomes: "
             + ("the original, and" if data else "for each audit")
             + " the smallest perturbation found there"
             + (" added to it." if data else ", alone: grey is no change."),
@@ -67,13 +70,13 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
         figures = (gallery,)
     return Finding(
         probe="images",
-        question="Which images changed sides?",
+        question="Which images have different outcomes?",
         verdict="differs" if len(changed) else "not applicable",
         rule=RULE,
         headline=(
-            f"{len(changed):,} of {counted(audits.n, 'image')} are on different sides."
+            f"{len(changed):,} of {counted(audits.n, 'image')} have different outcomes."
             if len(changed)
-            else f"All {counted(audits.n, 'image')} are on the same side in every audit."
+            else f"All {counted(audits.n, 'image')} have the same outcome in every audit."
         ),
         numbers={"n": audits.n, "changed": len(changed)},
         tables={"sides": _ways(audits, sides), "images": rows},
@@ -116,7 +119,7 @@ def _row(audits: Audits, sides: np.ndarray, place: int) -> Row:
 
 
 def _spread(sides: np.ndarray, places: list[int]) -> list[int]:
-    """Return images in rounds over the ways in which they changed sides, so that all are shown."""
+    """Return images in rounds over the ways in which outcomes differ, so that all are shown."""
     seen: Counter[tuple[str, ...]] = Counter()
     rounds = []
     for place in places:
