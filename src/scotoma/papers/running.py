@@ -132,7 +132,10 @@ def _measure(
     finding = replace(finding, probe=short, tables=tables)
     if ranks().leads:
         write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
-        lead = f"{item.source}, measured again on models that this project trained."
+        lead = (
+            f"{item.source}, measured again on models that this project trained "
+            f"(docs/papers/{paper}.md)."
+        )
         provenance = _provenance(context, item.models, command) | elapsed()
         write_findings(folder, "reproduction", item.title, lead, [finding], provenance)
     return Reproduction(name, folder, rows, finding)
