@@ -254,6 +254,30 @@ def test_training_images_that_lie_apart(tmp_path):
         load_data(f"folder:{tmp_path}/mine", train=f"folder:{tmp_path}/more", size=16)
 
 
+def test_training_images_of_classes_that_are_numbers(tmp_path):
+    """Alphabetical order gives 99 another label where a class 243 is missing."""
+    for name in ("22", "99", "243"):
+        save(tmp_path / f"mine/test/{name}/a.png", ramp(8, 8))
+    for name in ("22", "99"):
+        save(tmp_path / f"more/{name}/a.png", ramp(8, 8))
+    data = load_data(f"folder:{tmp_path}/mine", train=f"folder:{tmp_path}/more")
+    assert data.train is not None
+    assert [data.classes[label] for label in data.train.labels] == ["22", "99"]
+    save(tmp_path / "more/7/a.png", ramp(8, 8))
+    with pytest.raises(InputError, match="has a class 7, and folder:mine has 22, 243, 99; rename"):
+        load_data(f"folder:{tmp_path}/mine", train=f"folder:{tmp_path}/more")
+
+
+def test_training_files_that_are_left_out_are_named(tmp_path):
+    for name in ("dog", "cat"):
+        save(tmp_path / f"mine/test/{name}/a.png", ramp(8, 8))
+        save(tmp_path / f"more/{name}/a.png", ramp(8, 8))
+    (tmp_path / "more/cat/b.png").write_bytes(b"damaged")
+    mine, more = (f"folder:{tmp_path}/{name}" for name in ("mine", "more"))
+    data = load_data(mine, train=more, on_error="skip")
+    assert any("1 file of folder:more is left out" in note for note in data.notes)
+
+
 class Counted:
     """Files in memory that count how often each is read."""
 

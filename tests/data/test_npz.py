@@ -134,3 +134,12 @@ def test_bad_files_are_refused(tmp_path):
         load_data(f"npz:{tmp_path / 'one.npy'}")
     with pytest.raises(InputError, match="not a whole NumPy archive"):
         load_data(f"npz:{tmp_path}")
+
+
+def test_training_arrays_may_have_classes_that_are_not_tested(tmp_path):
+    for name, labels in (("test", [0, 1, 1, 0]), ("train", [2, 1, 0, 2])):
+        np.savez(tmp_path / f"{name}.npz", x_test=GREY[:4], y_test=np.array(labels))
+    data = load_data(f"npz:{tmp_path}/test.npz", train=f"npz:{tmp_path}/train.npz")
+    assert data.train is not None
+    assert data.classes == ("0", "1", "2")
+    assert data.train.labels.tolist() == [2, 1, 0, 2]

@@ -13,6 +13,9 @@ from scotoma.data.dataset import Dataset, Split
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 
+NAMED = 5
+"""Classes that an error names."""
+
 
 class Colour:
     """Grey images with three equal channels."""
@@ -44,14 +47,17 @@ def with_train(data: Dataset, other: Dataset) -> Dataset:
     """Return the test images of `data` with the training images of `other`.
 
     The training images are those of its training split, or all where it has no other. If both name
-    their classes, names are matched; else class numbers mean the same in both.
+    their classes, names are matched, also if the names are numbers; else class numbers mean the
+    same in both. Notes on how the training images were read are kept.
 
     Raises:
         InputError: images have another size, or classes other names.
     """
     source = other if other.train is None else replace(other, test=other.train, train=None)
-    if source.classes != data.classes and (has_names(source) or has_names(data)):
+    if has_names(source) or has_names(data):
         source = matched(source, data.classes, f"data {data.name}")
+    else:
+        data, source = _by_equal_numbers(data, source)
     if source.shape[0] == 1 and data.shape[0] == 3:
         source = in_colour(source)
     if source.shape != data.shape:
@@ -60,7 +66,32 @@ def with_train(data: Dataset, other: Dataset) -> Dataset:
             f"{shape_name(data)}; give size=N for both"
         )
     sha256 = _hash(data.sha256, source.sha256)
-    return replace(data, train=source.test, sha256=sha256)
+    notes = tuple(dict.fromkeys((*data.notes, *source.notes)))
+    return replace(data, train=source.test, sha256=sha256, notes=notes)
+
+
+def _by_equal_numbers(data: Dataset, source: Dataset) -> tuple[Dataset, Dataset]:
+    """Return test and training data whose classes are named by numbers, numbered alike.
+
+    Folders 22 and 99 are classes 0 and 1, but 0 and 2 beside a folder 243, in alphabetical order.
+    """
+    if all(each.classes == tuple(map(str, range(len(each.classes)))) for each in (data, source)):
+        classes = max(data.classes, source.classes, key=len)
+        return replace(data, classes=classes), replace(source, classes=classes)
+    if data.classes == source.classes:
+        return data, source
+    known = {name: label for label, name in enumerate(data.classes)}
+    labels = [known.get(name) for name in source.classes]
+    unknown = [i for i in torch.unique(source.test.labels).tolist() if labels[i] is None]
+    if unknown:
+        raise InputError(
+            f"train={source.name}: has a class {source.classes[unknown[0]]}, and {data.name} has "
+            f"{', '.join(data.classes[:NAMED])}{', ...' * (len(data.classes) > NAMED)}; rename or "
+            "remove it"
+        )
+    mapping = torch.tensor([-1 if label is None else label for label in labels])
+    note = f"Training images of {source.name} have the classes of {data.name} by their numbers."
+    return data, _renumbered(source, mapping, data.classes, note)
 
 
 def shape_name(data: Dataset) -> str:
