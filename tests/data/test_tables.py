@@ -136,6 +136,23 @@ def test_a_data_set_on_disk(tmp_path, hub):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_splits_that_number_their_classes_differently(tmp_path, hub):
+    datasets = pytest.importorskip("datasets")
+    other = datasets.ClassLabel(names=["dog", "cat"])
+    swapped = hub["train"].cast_column("label", datasets.Value("int64"))
+    swapped = swapped.map(lambda row: {"label": 1 - row["label"]}).cast_column("label", other)
+    hub["train"] = swapped
+    hub.save_to_disk(str(tmp_path / "animals"))
+    data = load_data(f"hf:{tmp_path}/animals")
+    assert data.train is not None
+    assert [data.classes[label] for label in data.train.labels] == ["dog", "cat", "dog"]
+    hub["train"] = swapped.cast_column("label", datasets.ClassLabel(names=["wolf", "cat"]))
+    hub.save_to_disk(str(tmp_path / "wolves"))
+    with pytest.raises(InputError, match="training images are not those of the test images"):
+        load_data(f"hf:{tmp_path}/wolves")
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_a_hub_that_cannot_be_reached_is_not_waited_for(monkeypatch):
     datasets = pytest.importorskip("datasets")
     config = pytest.importorskip("datasets.config")

@@ -278,6 +278,13 @@ def test_a_threat_that_is_not_trained_in_is_named_as_it_was_given(tmp_path, few,
         train("pgd", few, "small-cnn", Threat.parse(threat), tmp_path / "a")
 
 
+@pytest.mark.parametrize("recipe", ["n-fgsm", "wong"])
+def test_a_recipe_of_one_norm_is_not_trained_in_another(tmp_path, few, recipe):
+    """n-fgsm perturbed images by ten times eps in L2, and wong's bound is that of a cube."""
+    with pytest.raises(InputError, match=f"l2:0.5: recipe {recipe} trains in L-inf only"):
+        train(recipe, few, "wong-small", Threat("l2", 0.5), tmp_path / "m.safetensors")
+
+
 def test_a_training_that_diverges_is_told(tmp_path, few):
     with pytest.raises(InputError, match="diverged; lower the learning rate"):
         train(

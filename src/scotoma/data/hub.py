@@ -90,7 +90,7 @@ def hub(spec: str, options: ImageOptions | None = None) -> Dataset:
     image, label = _columns(found[test].features, name)
     source = f"hf:{name}"
     names = getattr(found[test].features[label], "names", None)
-    values = [value for table in tables.values() for value in table[label][:]]
+    values = [value for table in tables.values() for value in _labels(table, label, names, source)]
     labels, classes = numbered(values, names, f"{source} ({label})")
     datasets = require("datasets", source)
     plain = {
@@ -105,6 +105,25 @@ def hub(spec: str, options: ImageOptions | None = None) -> Dataset:
     files = HubFiles(plain, image, labels, source)
     title = f"hf:{Path(name).name if Path(name).expanduser().exists() else name}"
     return open_encoded(title, files, splits, classes, options or ImageOptions())
+
+
+def _labels(table: Any, label: str, names: list[str] | None, source: str) -> list[Any]:
+    """Return the labels of a split by the numbers of `names`: each split may have its own order.
+
+    Raises:
+        InputError: the split has a class that is not among them, or no names.
+    """
+    own, values = getattr(table.features.get(label), "names", None), table[label][:]
+    if own == names:
+        return values
+    number = {name: place for place, name in enumerate(names or ())}
+    if own is None or not set(own) <= number.keys():
+        raise InputError(
+            f"{source}: the classes of the training images are not those of the test images; write "
+            "train=DATA for others"
+        )
+    # a label below 0 is none, which is said later
+    return [number[own[value]] if value is not None and value >= 0 else value for value in values]
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -22,7 +23,7 @@ class Wong:
     ball exceeds. The network must consist of convolutions, dense layers and ReLUs.
 
     Args:
-        threat: the ball to be certified in.
+        threat: the ball to be certified in, L-inf.
         warmup: fraction of the training over which eps grows from a tenth. At full eps the bound of
             an untrained network is so loose that it learns nothing.
         projections: number of Cauchy random projections that estimate the radii of hidden layers
@@ -36,6 +37,7 @@ class Wong:
     torch.Size([])
     """
 
+    norms: ClassVar = ("linf",)
     threat: Threat
     warmup: float = 0.4
     projections: int | None = 21

@@ -31,6 +31,7 @@ from scotoma.utils.device import autocast, default_device, keep_memory
 from scotoma.utils.errors import InputError, reason
 from scotoma.utils.files import write_whole
 from scotoma.utils.registry import nearest
+from scotoma.utils.text import norm_name
 from scotoma.utils.threads import warn_of_spinning
 
 ATTACKED = ("linf", "l2")
@@ -145,6 +146,10 @@ def train(
     check(adversary)
     if threat.norm not in ATTACKED and not hasattr(adversary, "evaluated"):
         raise InputError(f"threat {threat}: training and its log attack in L-inf and L2 only")
+    if threat.norm not in (norms := getattr(adversary, "norms", (threat.norm,))):
+        named = recipe if isinstance(recipe, str) else type(recipe).__name__
+        able = " and ".join(map(norm_name, norms))
+        raise InputError(f"threat {threat}: recipe {named} trains in {able} only")
     schedule = schedule or Schedule(peak=getattr(adversary, "rate", Schedule.peak))
     if start is None:
         arch = arch or getattr(adversary, "arch", None)

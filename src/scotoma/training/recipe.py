@@ -17,8 +17,9 @@ class Recipe(Protocol):
     """A frozen dataclass of hyper-parameters; its call is the inner step of the training loop.
 
     Optional class variables: `arch` (default architecture), `rate` (default learning rate),
-    `balanced` (every batch has the same number of images of each class) and `evaluated` (number of
-    test images that the log classifies, without attacks, since the model is slow).
+    `balanced` (every batch has the same number of images of each class), `norms` (those of the
+    threats that it defends against; all without it) and `evaluated` (number of test images that the
+    log classifies, without attacks, since the model is slow).
 
     Optional methods: `finish(model, split)` is called after training, in evaluation mode;
     `fit(model, split)` replaces the training steps.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -137,7 +138,7 @@ class NoiseFGSM(AdversarialTraining):
     (noise + 1) eps from the originals.
 
     Args:
-        threat: the ball to be robust in.
+        threat: the ball to be robust in, L-inf.
         noise: half-width of the uniform noise, as a multiple of eps.
         warmup: fraction of the training over which eps grows from 0.
 
@@ -147,6 +148,7 @@ class NoiseFGSM(AdversarialTraining):
     torch.Size([])
     """
 
+    norms: ClassVar = ("linf",)
     noise: float = 2.0
     warmup: float = 0.1
 

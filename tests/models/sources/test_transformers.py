@@ -132,6 +132,17 @@ def test_images_of_the_networks_size_are_only_normalised(folders):
     assert torch.allclose(module.prepare(images), (images - 0.5) / 0.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_of_16_bits(library, folders, tmp_path, dtype):
+    """transformers keeps the type of the file, which takes no float32 images."""
+    network = library.ViTForImageClassification.from_pretrained(folders / "vit")
+    network.to(dtype).save_pretrained(tmp_path)
+    library.ViTImageProcessor.from_pretrained(folders / "vit").save_pretrained(tmp_path)
+    model, images = load_model(f"hf:{tmp_path}"), torch.rand(2, 3, 32, 32)
+    expected = network.float().eval()((images - 0.5) / 0.5).logits
+    assert torch.allclose(model(images), expected, atol=1e-5)
+
+
 def test_nothing_is_said(folders, capfd):
     load_model(f"hf:{folders / 'vit'}")
     assert capfd.readouterr() == ("", "")

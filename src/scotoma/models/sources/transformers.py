@@ -67,7 +67,7 @@ def _opened(spec: str, source: str, revision: str | None, trust: bool) -> tuple[
         network = AutoModelForImageClassification.from_pretrained(
             source, use_safetensors=None if trust else True, **shared
         )
-    return network, processor, config
+    return network.float(), processor, config  # weights may be stored in 16 bits
 
 
 def _place(rest: str) -> tuple[str, str | None, str]:
