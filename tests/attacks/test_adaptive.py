@@ -228,9 +228,10 @@ def test_random_answers_are_judged_by_most_draws():
     threat = Threat("linf", 0.35)
     adversarial = Expected(threat, plan.views[0], steps=15)(model, images, labels)
     moved = (adversarial != images).flatten(1).any(1)
-    wrong = torch.stack([model(adversarial).argmax(1) != labels for _ in range(64)]).float().mean(0)
+    draws = [model(adversarial).argmax(1) != labels for _ in range(256)]
+    wrong = torch.stack(draws).float().mean(0)
     assert moved.float().mean() > 0.3
-    assert (wrong[moved] > 0.5).all()
+    assert (wrong[moved] > 0.5).float().mean() > 0.98
     unmoved = torch.stack([model(images).argmax(1) != labels for _ in range(64)]).float().mean(0)
     assert (unmoved <= 0.5).all()
 
