@@ -25,3 +25,15 @@ def test_every_probe_names_classes_in_captions(linear, digits):
         for found in numbers:
             name = NAMES[int(found[1] or found[2])]
             assert found.string[found.end() :].startswith(f" ({name})"), found.string
+
+
+def test_a_prediction_beyond_the_classes_of_the_data_is_shown(linear, digits):
+    """The data has the digits 0 and 1 alone, the model ten classes."""
+    rows = (digits.test.labels < 2).nonzero().squeeze(1)
+    data = digits.test.images(rows), digits.test.labels[rows]
+    report = scotoma.audit(linear, data, "linf:0.3", probes=["robustness"], attack="pgd")
+    assert not report.errors
+    shown = report["robustness"].figures[-1]
+    assert isinstance(shown, Gallery)
+    predictions = [int(text.split()[2]) for _, text, _ in shown.captions]
+    assert max(predictions) > 1

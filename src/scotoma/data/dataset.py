@@ -225,10 +225,12 @@ class Dataset:
 def class_name(classes: Sequence[str], label: int) -> str:
     """Return a class as captions show it: its number, and its name if it has one.
 
-    >>> class_name(["cat", "dog"], 1), class_name(["0", "1"], 1)
-    ('1 (dog)', '1')
+    A model can have more outputs than the data has classes.
+
+    >>> class_name(["cat", "dog"], 1), class_name(["0", "1"], 1), class_name(["cat", "dog"], 7)
+    ('1 (dog)', '1', '7')
     """
-    name = classes[label]
+    name = classes[label] if label < len(classes) else str(label)
     return f"{label}" if name == str(label) else f"{label} ({name})"
 
 
