@@ -76,10 +76,9 @@ def is_plain(layer: nn.Module) -> bool:
 
     A subclass with a `forward` of its own, or a hook, computes something else.
 
-    >>> class Doubled(nn.Linear):
-    ...     def forward(self, values):
-    ...         return 2 * super().forward(values)
-    >>> is_plain(nn.Linear(2, 2)), is_plain(Doubled(2, 2))
+    >>> doubled = nn.Linear(2, 2)
+    >>> _ = doubled.register_forward_hook(lambda layer, given, made: 2 * made)
+    >>> is_plain(nn.Linear(2, 2)), is_plain(doubled)
     (True, False)
     """
     if layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer):
