@@ -26,8 +26,8 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
     """Return the labels as int64, if images and labels can be attacked.
 
     Raises:
-        InputError: images or labels are no tensors, pixels lie outside [0, 1], or labels are not
-            one class number an image.
+        InputError: images or labels are no tensors, images are not float32, pixels lie outside
+            [0, 1], or labels are not one class number an image.
     """
     for name, given in (("images", images), ("labels", labels)):
         if not isinstance(given, Tensor):
@@ -38,6 +38,11 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
         raise InputError(
             f"images: want floats in [0, 1], not {_dtype(images)}; write images.float() / 255 if "
             "white is 255"
+        )
+    if images.dtype != torch.float32:
+        raise InputError(
+            f"images: want float32, not {_dtype(images)}, whose rounding moves images out of the "
+            "ball or which attacks do not compute in; write images.float() and model.float()"
         )
     n = len(images)
     if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):

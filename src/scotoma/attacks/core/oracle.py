@@ -160,7 +160,7 @@ class Counted(PerImage):
         self.forwards.index_add_(0, owners, one)
         logits = module(images)
         # not `detach` or `no_grad`, which views of the model replace
-        low, high = logits.data.float().aminmax(dim=1)
+        low, high = logits.data.float().flatten(1).aminmax(dim=1)  # a part may return maps
         self.undefined.index_add_(0, owners, (high - low).mul_(0))
         if logits.requires_grad:
 
