@@ -133,23 +133,23 @@ def test_what_stands_in_the_way_is_told(model, says):
 class Added(nn.Sequential):
     """A sequence with a skip connection, as many write it."""
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images + super().forward(images)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return input + super().forward(input)
 
 
 class Doubled(nn.Linear):
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return 2 * super().forward(values)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(input)
 
 
 class Standardised(nn.Conv2d):
-    def _conv_forward(self, values, weight, bias):
-        return super()._conv_forward(values, weight - weight.mean(), bias)
+    def _conv_forward(self, input, weight, bias):
+        return super()._conv_forward(input, weight - weight.mean(), bias)
 
 
 class Always(nn.Dropout):
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return nn.functional.dropout(values, self.p, training=True)
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(input, self.p, training=True)
 
 
 def hooked(layer: nn.Module) -> nn.Module:

@@ -114,8 +114,8 @@ def test_which_networks_are_smooth():
 
 def test_a_smooth_layer_with_a_kink_of_its_own_is_not_smooth():
     class Bent(nn.Linear):
-        def forward(self, values: torch.Tensor) -> torch.Tensor:
-            return super().forward(values).relu()
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input).relu()
 
     assert is_smooth(nn.Sequential(nn.Linear(2, 2)))
     assert not is_smooth(nn.Sequential(Bent(2, 2)))

@@ -331,7 +331,7 @@ def test_a_reference_model_that_is_there_comes_before_a_training(
     }
     monkeypatch.setattr(inequality_reference, "REFERENCES", known)
     monkeypatch.setattr(
-        inequality_reference, "find", lambda name: path if name == "twin" else Path("missing")
+        inequality_reference, "in_zoo", lambda name: path if name == "twin" else Path("missing")
     )
     claim = make_claim(str(digits_model), digits, "linf:0.1")
     found = inequality_reference.compared(claim, Run(claim, tmp_path / "run", limit=20))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from scotoma import reference
 from scotoma.auditing import make_claim
 from scotoma.claim import Claim, Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
@@ -191,7 +192,7 @@ def shelf(tmp_path, few, cache, monkeypatch) -> dict[str, Path]:
                 few, files[name], lambda steps: None
             )
     monkeypatch.setattr(module, "REFERENCES", references)
-    monkeypatch.setattr(module, "find", lambda name: files.get(name))
+    monkeypatch.setattr(module, "in_zoo", lambda name: files.get(name))
     return files
 
 
@@ -206,6 +207,18 @@ def test_reference_models_that_are_there_come_first(tmp_path, few, shelf, traini
         del shelf[name]
     assert [source.name for source in sources(claim, run)] == ["natural-0", "wong-small"]
     assert trainings == ["wong-small"]
+
+
+def test_what_was_reproduced_here_before_changes_no_audit(tmp_path, few, shelf, cache, monkeypatch):
+    """Reference models that a reproduction left in the cache are no sources."""
+    models = cache.parent / "models"
+    models.mkdir(parents=True)
+    for name, path in shelf.items():
+        (models / f"{name}.safetensors").write_bytes(path.read_bytes())
+    monkeypatch.setattr(module, "in_zoo", reference.in_zoo)
+    assert reference.find("natural-0") is not None
+    found = sources(*start(few, tmp_path / "run", dense(0)))
+    assert not any(source.trained.startswith("reference model") for source in found)
 
 
 def test_reference_models_that_the_audited_one_is_or_saw_are_left(tmp_path, few, shelf, trainings):

@@ -46,6 +46,16 @@ def find(name: str, folder: Path | None = None) -> Path | None:
     return next((file for file in files if file.exists()), None)
 
 
+def in_zoo(name: str) -> Path | None:
+    """Return the file of a reference model in the zoo, or None.
+
+    Probes take models from there alone, so that an audit does not depend on what was reproduced on
+    this machine before.
+    """
+    file = ZOO / f"{name}.safetensors"
+    return file if file.exists() else None
+
+
 def missing(names: Iterable[str], folder: Path | None = None) -> list[str]:
     """Return the reference models without a file, each after its own missing sources."""
     lacking: dict[str, None] = {}

@@ -11,7 +11,7 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.flow import SMALL
 from scotoma.models.loading import load_model
-from scotoma.reference import REFERENCES, find
+from scotoma.reference import REFERENCES, in_zoo
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.cache import cached, kept, once
 from scotoma.utils.random import own_numbers
@@ -27,12 +27,12 @@ of the images that are generated."""
 def default_generator(claim: Claim, run: Run) -> Classifier | None:
     """Return a generative model of the claim's data, or None.
 
-    It is a reference model from the zoo or the cache, or for a few small images one that is trained
-    now and kept in the cache.
+    It is a reference model from the zoo, or for a few small images one that is trained now and kept
+    in the cache.
     """
     data = claim.data
     for name, wanted in REFERENCES.items():
-        if wanted.arch in GENERATIVE and wanted.data == data.name and (path := find(name)):
+        if wanted.arch in GENERATIVE and wanted.data == data.name and (path := in_zoo(name)):
             return load_model(str(path))
     if data.train is None or max(data.shape[1:]) > SMALL or len(data.train) > MOST_IMAGES:
         return None

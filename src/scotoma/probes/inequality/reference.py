@@ -11,7 +11,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
 from scotoma.models.synthesis import inside
 from scotoma.probes.transfer.sources import small
-from scotoma.reference import REFERENCES, find
+from scotoma.reference import REFERENCES, in_zoo
 from scotoma.utils.random import own_numbers
 
 MOST_WEIGHTS = 1_000_000
@@ -41,7 +41,7 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
         return _without("the card of the model names no architecture that could be trained")
     for name, wanted in REFERENCES.items():
         fits = (wanted.recipe, wanted.data, wanted.arch) == ("natural", data.name, arch)
-        if fits and (path := find(name)):
+        if fits and (path := in_zoo(name)):
             model = load_model(str(path)).checked(data)
             if model.sha256 != claim.model.sha256:
                 kind = f"a naturally trained {arch} on {data.name}"

@@ -20,7 +20,7 @@ from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import ModelLike, load_model
 from scotoma.probes.base import model_facts, prepared
-from scotoma.reference import REFERENCES, Reference, find
+from scotoma.reference import REFERENCES, Reference, in_zoo
 from scotoma.training.loop import Schedule
 from scotoma.utils.cache import cached, kept, once
 from scotoma.utils.random import own_numbers
@@ -67,9 +67,9 @@ class Source:
 def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[Source, ...]:
     """Return the sources of an audit; none without models of the user and a training split.
 
-    The default is up to `MOST` naturally trained reference models of the same data, from the zoo or
-    the cache, and newly trained small networks up to `FEWEST` sources. These are kept in
-    $SCOTOMA_CACHE or the user's cache for the next audit.
+    The default is up to `MOST` naturally trained reference models of the same data, from the
+    zoo, and newly trained small networks up to `FEWEST` sources. These are kept in $SCOTOMA_CACHE
+    or the user's cache for the next audit.
 
     Args:
         claim: the audited model, and the data to train on.
@@ -113,7 +113,7 @@ def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
 
 def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
     for name, wanted in REFERENCES.items():
-        if wanted.recipe == "natural" and wanted.data == claim.data.name and (path := find(name)):
+        if wanted.recipe == "natural" and wanted.data == claim.data.name and (path := in_zoo(name)):
             model = load_model(str(path)).checked(claim.data)
             yield model, f"reference model: {_training(model.card)}"
 
