@@ -15,11 +15,9 @@ from scotoma.utils.progress import Progress
 THREAT = Threat("linf", 0.1)
 SCHEDULE = Schedule(epochs=60, batch=64, peak=2e-3)
 MODEL = SHIPPED / "digits-pgd.safetensors"
-LIMIT = 100
-"""Images for a report soon. Of these as many fall as of all 500; by chance 50 look robust."""
 
 
-def demo(out: Path, seed: int = 0, anew: bool = False, limit: int | None = LIMIT) -> Report:
+def demo(out: Path, seed: int, anew: bool, limit: int) -> Report:
     """Audit a `small-cnn` of the digits with all probes and print the verdicts.
 
     Args:
