@@ -88,15 +88,15 @@ class Attack(ABC):
             model: a module or another function from images to logits (n, classes), or a
                 classifier of `scotoma.load_model`. A module is attacked in eval mode and keeps its
                 own; of a function only its author knows the mode.
-            images: (n, c, h, w) in [0, 1], float32 as the weights.
+            images: float32 (n, c, h, w) in [0, 1].
             labels: the correct classes, int (n,).
             start: images (n, c, h, w) from which to search instead of the attack's own start.
             generator: random numbers of each image; by default those of seed 0.
 
         Raises:
-            InputError: pixels lie outside [0, 1], labels are not one class number an image, the
-                model does not return finite logits with an output for each label, or the attack
-                does not support `start`.
+            InputError: images are not float32 or lie outside [0, 1], labels are not one class
+                number an image, the model does not return finite logits with an output for each
+                label, or the attack does not support `start`.
         """
         network, labels = as_module(model), checked(images, labels)
         with prepared(network, images, labels, start) as (network, images, labels, start):

@@ -17,9 +17,6 @@ from scotoma.utils.inference import ordinary, ordinary_module, outside_inference
 
 OUTSIDE = 1e-4
 """How far rounding may take pixels out of [0, 1]."""
-ROUGH = (torch.float16, torch.bfloat16)
-"""Types of images whose rounding is larger than what a ball leaves room for."""
-
 _calling: ContextVar[bool] = ContextVar("calling", default=False)
 """Whether an attack is running, so that the attacks that it calls check nothing again."""
 
@@ -28,8 +25,8 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
     """Return the labels as int64, if images and labels can be attacked.
 
     Raises:
-        InputError: images or labels are no tensors, pixels lie outside [0, 1], or labels are not
-            one class number an image.
+        InputError: images or labels are no tensors, images are not float32, pixels lie outside
+            [0, 1], or labels are not one class number an image.
     """
     for name, given in (("images", images), ("labels", labels)):
         if not isinstance(given, Tensor):
@@ -40,6 +37,11 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
         raise InputError(
             f"images: want floats in [0, 1], not {_dtype(images)}; write images.float() / 255 if "
             "white is 255"
+        )
+    if images.dtype != torch.float32:
+        raise InputError(
+            f"images are {_dtype(images)}, but attacks compute in float32: write images.float() "
+            "and model.float()"
         )
     n = len(images)
     if labels.is_floating_point() or labels.is_complex() or labels.shape != (n,):
@@ -67,17 +69,12 @@ def prepared(
     attack has prepared already is left as it is.
 
     Raises:
-        InputError: the model fails on the images, computes in 16 bits, does not return
-            finite logits (n, classes), or has no output for a label.
+        InputError: the model fails on the images, does not return finite logits (n, classes), or
+            has no output for a label.
     """
     if isinstance(network, PerImage) or _calling.get():
         yield network, images, labels, start
         return
-    if images.dtype in ROUGH and images.dtype in {each.dtype for each in network.parameters()}:
-        raise InputError(
-            f"images and model are {_dtype(images)}, in which rounding moves images out of the "
-            "ball; attacks compute in float32: write images.float() and model.float()"
-        )
     with contextlib.ExitStack() as stack:
         stack.enter_context(outside_inference_mode())
         network, labels = ordinary_module(network), ordinary(labels)
@@ -173,9 +170,8 @@ def _answer(network: nn.Module, images: Tensor) -> Any:
         raise
     except Exception as error:  # the user's model may raise anything
         types = {_dtype(each) for each in network.parameters() if each.is_floating_point()}
-        hint = ""
-        if types and _dtype(images) not in types:
-            hint = f"; its weights are {min(types)}: write images.{_cast(min(types))}"
+        other = types - {_dtype(images)}
+        hint = f"; its weights are {min(other)}: write model.float()" if other else ""
         raise InputError(
             f"model: cannot take images {_dtype(images)} {tuple(images.shape)}: "
             f"{reason(error)}{hint}"
@@ -184,9 +180,3 @@ def _answer(network: nn.Module, images: Tensor) -> Any:
 
 def _dtype(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _cast(dtype: str) -> str:
-    return {"float32": "float()", "float64": "double()", "float16": "half()"}.get(
-        dtype, f"to(torch.{dtype})"
-    )
