@@ -101,6 +101,11 @@ def test_probabilities_become_logits(images):
     assert torch.allclose(checked.module(images), Then()(images).log_softmax(1), atol=1e-6)
 
 
+def test_outputs_of_a_sigmoid_are_noted():
+    (note,) = check(after=torch.sigmoid).notes
+    assert "as after a sigmoid" in note
+
+
 def test_log_probabilities_are_logits():
     assert check(after=lambda logits: logits.log_softmax(1)).notes == ()
 

@@ -70,6 +70,11 @@ class Checks:
         return kind_of_outputs(self.logits) == "probabilities"
 
     @property
+    def bounded(self) -> bool:
+        """Whether everything that the model returns lies in [0, 1], and is no probability."""
+        return kind_of_outputs(self.logits) is None
+
+    @property
     def saturated(self) -> float:
         """Share of the images on which the gradient of cross-entropy is 0."""
         first, second = self.logits.topk(min(2, self.logits.shape[1]), dim=1).values.T[[0, -1]]

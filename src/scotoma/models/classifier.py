@@ -139,6 +139,12 @@ class Classifier:
                 "they are. Return logits instead."
             )
             module = LogProbabilities(module)
+        elif checks.bounded and not black_box:
+            notes.append(
+                "All outputs lie between 0 and 1, as after a sigmoid, which rounds large logits to "
+                "1: then classes tie, which counts as no success, and attacks appear weaker than "
+                "they are. Return what enters the sigmoid instead."
+            )
         if black_box:
             notes.append(
                 "The model is a black box without gradients: attacks estimate them from its "

@@ -1,4 +1,4 @@
-"""A class that is masked by a huge negative logit: nothing is lost beside its size."""
+"""A masked class, or a constant in all logits: nothing is lost beside what is huge."""
 
 from __future__ import annotations
 
@@ -29,9 +29,37 @@ class Masked(nn.Module):
         return torch.cat([logits, torch.full_like(logits[:, :1], MASK)], 1)
 
 
+class Raised(nn.Module):
+    """A model with a constant added to all logits, which changes no prediction but rounds them."""
+
+    def __init__(self, model: nn.Module, constant: float = 1e5):
+        super().__init__()
+        self.model = model
+        self.constant = constant
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images) + self.constant
+
+
 def test_a_success_beside_a_masked_class_counts():
     logits = torch.tensor([[1.0, 1.5, MASK], [1.5, 1.0, MASK]])
     assert fooled(logits, torch.zeros(2, dtype=torch.int64)).tolist() == [True, False]
+
+
+def test_a_success_above_a_constant_counts_if_rounding_cannot_undo_it():
+    logits = 1e5 + torch.tensor([[1.0, 1.5, -9.0], [1.0, 1.02, -9.0], [1.5, 1.0, -9.0]])
+    assert fooled(logits, torch.zeros(3, dtype=torch.int64)).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("attack", ["strong", "fmn-linf", "apgd-ce", "square"])
+def test_an_attack_fools_a_model_with_a_constant_in_its_logits(attack: str):
+    """A constant of 1e5 once hid all successes by less than one, its rounding by a wide guess."""
+    model = linear_model(SHAPE, 5)
+    images, labels = clearly_classified(model, saturated_images(12, SHAPE))
+    found = make(attack, "linf:0.3")(Raised(model).eval(), images, labels)
+    wrong = Raised(model)(found).argmax(1) != labels
+    alone = make(attack, "linf:0.3")(model, images, labels)
+    assert wrong.sum() >= (model(alone).argmax(1) != labels).sum() > 0
 
 
 @pytest.mark.parametrize("attack", ["strong", "fmn-linf", "deepfool", "square"])
