@@ -18,11 +18,12 @@ from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots import probe, transformed
-from scotoma.probes.blindspots.definition import HARMLESS, verdict
+from scotoma.probes.blindspots.definition import HARMLESS
 from scotoma.probes.blindspots.grid import FASHION_SHIFTS, MNIST_SHIFTS, contrast_shifts
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.probe import BlindSpots, rise
 from scotoma.probes.blindspots.transformed import TransformedSet, contrast_shift
+from scotoma.probes.blindspots.verdict import verdict
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Rate
 

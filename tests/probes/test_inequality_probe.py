@@ -23,7 +23,7 @@ from scotoma.probes.inequality import measurements as inequality_looking
 from scotoma.probes.inequality import reference as inequality_reference
 from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, Cell
 from scotoma.probes.inequality.probe import Inequality
-from scotoma.probes.inequality.report import strongest, verdict
+from scotoma.probes.inequality.verdict import Limits
 from scotoma.probes.transfer import sources
 from scotoma.reference import Reference
 from scotoma.report.figures import draw
@@ -513,16 +513,16 @@ def cell(
     ],
 )
 def test_the_verdict_rests_on_the_gap_to_random_places(cells, expected):
-    assert verdict(cells, Inequality()) == expected
+    assert Limits().verdict(cells) == expected
 
 
 def test_the_strongest_cell_is_the_one_that_decides():
     wide, broken = cell(0.49, 0.0), cell(0.9, 0.42)
-    assert verdict([wide], Inequality()) == "weak"
-    assert verdict([broken], Inequality()) == "broken"
+    assert Limits().verdict([wide]) == "weak"
+    assert Limits().verdict([broken]) == "broken"
     assert wide.gap.value > broken.gap.value
-    assert strongest([wide, broken], Inequality()) is broken
-    assert strongest([wide, cell(0.3, 0.0)], Inequality()) is wide
+    assert Limits().strongest([wide, broken]) is broken
+    assert Limits().strongest([wide, cell(0.3, 0.0)]) is wide
 
 
 def gap(differences: np.ndarray) -> Estimate:

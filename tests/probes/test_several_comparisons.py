@@ -9,7 +9,7 @@ import pytest
 
 from scotoma.probes.inequality.analysis import Cell
 from scotoma.probes.inequality.probe import Inequality
-from scotoma.probes.inequality.report import verdict as inequality
+from scotoma.probes.inequality.verdict import Limits
 from scotoma.probes.masking.checks import TOLERATED, Check
 from scotoma.probes.robustness.verdict import BROKEN
 from scotoma.probes.robustness.verdict import verdict as robustness
@@ -48,7 +48,7 @@ def test_inequality_where_half_of_the_images_fail_in_every_cell(draws):
         wrong = (draws.random((10, 100)) < Inequality.broken).astype(float)
         none = np.zeros(100)
         cells = [Cell("noise", "I", 1, 1, 0.001, {"importance": e, "random": none}) for e in wrong]
-        return inequality(cells, Inequality()) == "broken"
+        return Limits().verdict(cells) == "broken"
 
     assert share([audit() for _ in range(AUDITS)]) < MOST
 
@@ -64,5 +64,5 @@ def test_norms_where_half_of_the_images_fall_in_both(draws):
 def test_a_clear_case_is_still_called_broken():
     everything = np.ones(30)
     cell = Cell("noise", "I", 1, 1, 0.001, {"importance": everything, "random": 0 * everything})
-    assert inequality([cell] * 10, Inequality()) == "broken"
+    assert Limits().verdict([cell] * 10) == "broken"
     assert not Check("a", np.arange(30) < 10, of=12).passed

@@ -11,12 +11,13 @@ import numpy as np
 
 from scotoma.execution.run import Run, name
 from scotoma.probes.base import OF_CORRECT, columns, worst_rate
-from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, falls, points, verdict
+from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, points
 from scotoma.probes.blindspots.map_figures import figures, worst_images
 from scotoma.probes.blindspots.map_result import Family, SearchResult
 from scotoma.probes.blindspots.probe import none_harmless, rise
 from scotoma.probes.blindspots.search import best_so_far
 from scotoma.probes.blindspots.transformed import SCREEN, TransformedSet, alpha_beta
+from scotoma.probes.blindspots.verdict import falls, verdict
 from scotoma.results.finding import Finding, Row
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, paired_difference, rate

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from scotoma.execution.run import Transform
 from scotoma.probes.base import columns
-from scotoma.probes.blindspots.definition import FALL, LIMITS, SCALED, blind
+from scotoma.probes.blindspots.definition import FALL, LIMITS, SCALED
 from scotoma.probes.blindspots.transformed import TransformedSet
+from scotoma.probes.blindspots.verdict import blind
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.training.pool import Pool

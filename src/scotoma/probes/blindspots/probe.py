@@ -27,9 +27,7 @@ from scotoma.probes.blindspots.definition import (
     REJECTED,
     Limits,
     enough,
-    falls,
     points,
-    verdict,
 )
 from scotoma.probes.blindspots.grid import contrast_shifts, tints
 from scotoma.probes.blindspots.transformed import (
@@ -43,6 +41,7 @@ from scotoma.probes.blindspots.transformed import (
     one_a_class,
     untouched,
 )
+from scotoma.probes.blindspots.verdict import falls, verdict
 from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Bars, Finding, Row

@@ -115,9 +115,10 @@ class Generated(Probe):
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
             return partial(
                 report.rejected,
-                self,
-                loaded.name,
                 made,
+                self.question,
+                self.broken,
+                loaded.name,
                 oracle.calibration,
                 claim.data.classes,
             )
@@ -140,7 +141,7 @@ class Generated(Probe):
             _controls(real, labels, len(claim.data.classes), oracle),
             claim.data.classes,
         )
-        return partial(report.describe, self, settings.attack, measured)
+        return partial(report.describe, measured, self.question, self.broken, settings.attack)
 
     def valid_images(
         self, claim: Claim, run: Run, count: int, seed: int

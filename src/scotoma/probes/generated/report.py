@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,9 +23,6 @@ from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, rate
 from scotoma.utils.text import counted
 from scotoma.validity.oracle import LEVEL, Calibration
-
-if TYPE_CHECKING:
-    from scotoma.probes.generated.probe import Generated
 
 PROBE = "generated"
 SHOWN = 6
@@ -70,9 +67,10 @@ def verdict(success: Rate, base: Rate, gap: Estimate, broken: float = BROKEN) ->
 
 
 def rejected(
-    probe: Generated,
-    generator: str,
     made: Made,
+    question: str,
+    broken: float,
+    generator: str,
     calibration: Calibration,
     classes: Sequence[str],
     ledger: Ledger,
@@ -81,9 +79,9 @@ def rejected(
     galleries = _rejects(made, classes)
     return Finding(
         probe=PROBE,
-        question=probe.question,
+        question=question,
         verdict="not applicable",
-        rule=rule(probe.broken),
+        rule=rule(broken),
         headline=_too_few(made, generator),
         numbers={"n": made.valid.n, "copies": made.copies, **columns("valid", made.valid)},
         figures=tuple(gallery for gallery, _ in galleries),
@@ -125,7 +123,9 @@ def _copies(made: Made) -> tuple[str, ...]:
     )
 
 
-def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) -> Finding:
+def describe(
+    measured: Measured, question: str, broken: float, attack: str, ledger: Ledger
+) -> Finding:
     """Return the finding, with success on the test set from the ledger."""
     threat, made, searched = measured.threat, measured.made, measured.searched
     tests = ledger.rows()
@@ -136,9 +136,9 @@ def describe(probe: Generated, attack: str, measured: Measured, ledger: Ledger) 
     shown_rows, shown_images = _for_people(measured)
     return Finding(
         probe=PROBE,
-        question=probe.question,
-        verdict=verdict(measured.success, base, gap, probe.broken),
-        rule=rule(probe.broken),
+        question=question,
+        verdict=verdict(measured.success, base, gap, broken),
+        rule=rule(broken),
         headline=_headline(measured, base),
         numbers={
             "n": made.valid.n,

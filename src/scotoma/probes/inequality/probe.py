@@ -28,6 +28,7 @@ from scotoma.probes.inequality.measurements import (
     seen_by,
 )
 from scotoma.probes.inequality.reference import compared
+from scotoma.probes.inequality.verdict import Limits
 from scotoma.probes.norms.gradients import choose_gradients
 from scotoma.results.finding import Finding
 from scotoma.utils.errors import InputError
@@ -67,9 +68,9 @@ class Inequality(Probe):
     occlusions: tuple[tuple[int, int], ...] = SETTINGS
     stride: int = 1
     reference: ModelLike | None = None
-    broken: float = report.BROKEN
-    wide: float = report.WIDE
-    narrow: float = report.NARROW
+    broken: float = Limits.broken
+    wide: float = Limits.wide
+    narrow: float = Limits.narrow
 
     thresholds = ("broken", "wide", "narrow")
     leasts: ClassVar = {
@@ -77,6 +78,11 @@ class Inequality(Probe):
         "draws": Least(2, "draws of noise"),
     }
     question = "Does a handful of pixels carry the prediction?"
+
+    @property
+    def limits(self) -> Limits:
+        """The thresholds of the verdict."""
+        return Limits(self.broken, self.wide, self.narrow)
 
     def within(self, effort: Effort) -> tuple[Self, list[str]]:
         probe, said = super().within(effort)
@@ -121,10 +127,12 @@ class Inequality(Probe):
         run.attack(settings.make_attack(claim.threat), what="robustness")
         shown = self._shown(run, planned, readings, reference)
         dropped = len(chosen) - len(readings[0].table)
-        return partial(report.describe, self, run, readings, shown, beside, dropped)
+        return partial(
+            report.describe, self.question, self.limits, run, readings, shown, beside, dropped
+        )
 
     def _not_applicable(self, why: str) -> Conclusion:
-        rule = report.rule(self)
+        rule = self.limits.rule
         return lambda ledger: Finding("inequality", self.question, "not applicable", rule, why)
 
     def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,27 +11,22 @@ from scotoma.claim import Claim
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
-from scotoma.probes.inequality.analysis import FEW_PIXELS, FEW_VALUES, GINIS, Cell, ModelAnalysis
+from scotoma.probes.inequality.analysis import GINIS, Cell, ModelAnalysis
 from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
 from scotoma.probes.inequality.measurements import PAPER_SIDE
 from scotoma.probes.inequality.reference import Compared
+from scotoma.probes.inequality.verdict import Limits
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Estimate, Rate, finite, mean, spearman
-from scotoma.utils.text import norm_name, percentage
+from scotoma.utils.text import norm_name
 
-if TYPE_CHECKING:
-    from scotoma.probes.inequality.probe import Inequality
-
-BROKEN, WIDE, NARROW = 0.5, 0.25, 0.15
-"""Error at important places that breaks the claim, since most images are then misclassified; the
-gap to random places that must come with it, since noise and occlusion cost every network some
-images; and the gap below which importance hardly matters."""
 INCOMPLETE = 0.1
 
 
 def describe(
-    probe: Inequality,
+    question: str,
+    limits: Limits,
     run: Run,
     readings: list[ModelAnalysis],
     shown: Shown,
@@ -42,7 +37,8 @@ def describe(
     """Return the finding.
 
     Args:
-        probe: the probe, with its question and thresholds.
+        question: the probe's question.
+        limits: the thresholds of the verdict.
         run: the audit's run.
         readings: results of the audited model and, if there is one, the reference, on the same
             images.
@@ -53,14 +49,14 @@ def describe(
     """
     audited, claim = readings[0], run.claim
     smallest = ledger.on(audited.table["index"].to_numpy()).rows()[claim.threat.norm].to_numpy()
-    worst = strongest(audited.cells, probe)
+    worst = limits.strongest(audited.cells)
     together = spearman(audited["gini"], smallest, run.seed)
-    decided = verdict(audited.cells, probe)
+    decided = limits.verdict(audited.cells)
     return Finding(
         probe="inequality",
-        question=probe.question,
+        question=question,
         verdict=decided,
-        rule=rule(probe),
+        rule=limits.rule,
         headline=_headline(decided, readings, worst),
         numbers=_numbers(claim, readings, worst, together)
         | {"reference": name(beside.model) if beside.model else None},
@@ -84,41 +80,6 @@ def describe(
             f"{'values' if worst.attack == 'noise' else 'pixels'}",
         ),
     )
-
-
-def rule(probe: Inequality) -> str:
-    """Return how `verdict` decides."""
-    return (
-        f"for noise on one value or at most {FEW_VALUES:.1%} of them, and occlusions of at most "
-        f"{FEW_PIXELS:.0%} of the pixels, at the most important and at random places, with the gap "
-        "as the difference of the two errors: broken if one error at important places lies above "
-        f"{percentage(probe.broken)} and its gap above {100 * probe.wide:.0f} points, both with "
-        "intervals that hold for all these changes at once with 95%; holds if the 95% intervals of "
-        f"all gaps lie below {100 * probe.narrow:.0f} points; weak if one gap lies above 0, with "
-        "an interval that holds for all at once; else undecided"
-    )
-
-
-def verdict(cells: list[Cell], probe: Inequality) -> Verdict:
-    """Return the verdict of `rule`."""
-    few = [cell for cell in cells if cell.few]
-    if any(breaks(cell, len(few), probe) for cell in few):
-        return "broken"
-    if all(cell.gap.high < probe.narrow for cell in few):
-        return "holds"
-    return "weak" if any(cell.gap_of(len(few)).low > 0 for cell in few) else "undecided"
-
-
-def breaks(cell: Cell, of: int, probe: Inequality) -> bool:
-    """Return whether a cell, one of `of` that could, breaks the claim."""
-    error, gap = cell.error("importance", of), cell.gap_of(of)
-    return error.low > probe.broken and gap.low > probe.wide
-
-
-def strongest(cells: list[Cell], probe: Inequality) -> Cell:
-    """Return the widest gap with few places, among those that break the claim if there are any."""
-    few = [cell for cell in cells if cell.few]
-    return max(few, key=lambda cell: (breaks(cell, len(few), probe), cell.gap.value))
 
 
 def place(cell: Cell, values: int, pixels: int) -> str:

@@ -128,7 +128,10 @@ class Norms(Probe):
         readings, gradients = self.readings(claim, run, settings)
         own = run.attack(settings.make_attack(claim.threat), what="robustness")
         scored = Scored.of(run, own, settings.plan.clean)
-        return partial(report.describe, self, run, readings, gradients, scored)
+        steps = gradients.steps(self.steps, self.queries)
+        how = report.how_attacked(gradients, self.queries, steps)
+        limits = self.holds, self.broken
+        return partial(report.describe, readings, self.question, *limits, how, run, scored)
 
     def readings(
         self, claim: Claim, run: Run, settings: Settings | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name, percentage
-
-if TYPE_CHECKING:
-    from scotoma.probes.norms.probe import Norms
 
 
 def rule(holds: float, broken: float) -> str:
@@ -51,23 +48,25 @@ INSTEAD = {
 
 
 def describe(
-    probe: Norms,
-    run: Run,
     tried: dict[str, NormAnalysis],
-    gradients: Gradients,
+    question: str,
+    holds: float,
+    broken: float,
+    how: Sequence[str],
+    run: Run,
     scored: Scored | None,
     ledger: Ledger,
 ) -> Finding:
     """Return the finding of the attacks `tried`, where images count with their rows of the ledger.
 
-    The verdict is on the whole test set if its images are `scored`.
+    The verdict is on the whole test set if its images are `scored`. `how` are notes on the attacks.
     """
     claim, rows = run.claim, ledger.rows()
     readings = {norm: replace(read, found=rows, scored=scored) for norm, read in tried.items()}
     others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
         norm: robustness.verdict(
-            read.on_all(len(others)) or read.success_of(len(others)), probe.holds, probe.broken
+            read.on_all(len(others)) or read.success_of(len(others)), holds, broken
         )
         for norm, read in others.items()
     }
@@ -75,9 +74,9 @@ def describe(
     galleries = [gallery(readings, shown, claim.data.classes)] if len(shown) else []
     return Finding(
         probe="norms",
-        question=probe.question,
+        question=question,
         verdict=_worst(verdicts.values()),
-        rule=rule(probe.holds, probe.broken),
+        rule=rule(holds, broken),
         headline=_headline(claim, readings, verdicts),
         numbers=_numbers(readings),
         tables={
@@ -92,7 +91,7 @@ def describe(
             *galleries,
             *curves(claim, readings),
         ),
-        notes=_notes(probe, claim, readings, gradients),
+        notes=(*_notes(claim, readings), *how),
         images={"examples": images(run, readings, shown)} if len(shown) else {},
         worst=_highest(others),
     )
@@ -226,16 +225,13 @@ def _masking(read: NormAnalysis) -> Row:
     }
 
 
-def _notes(
-    probe: Norms, claim: Claim, readings: dict[str, NormAnalysis], gradients: Gradients
-) -> tuple[str, ...]:
+def _notes(claim: Claim, readings: dict[str, NormAnalysis]) -> list[str]:
     sizes = ", ".join(
         amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm
     )
     notes = [
         f"Bounds: {sizes}; the norm of the claim has the claimed eps. The option bounds sets "
-        "others. L0 counts pixels, with all their channels. Decision-based attacks with a limit "
-        f"had {probe.queries:,} queries an image.",
+        "others. L0 counts pixels, with all their channels.",
         "Each image counts with its smallest distance over all attacks of the audit, those of "
         "other probes among them: 0 if the model is wrong without an attack, infinite if no attack "
         "fools it; an infinite median is not reached. In the table of attacks each has its own "
@@ -249,9 +245,14 @@ def _notes(
     scored = next(iter(readings.values())).scored
     if scored is not None:
         notes.append(f"The verdict is on the whole test set. {scored.note}")
+    return notes
+
+
+def how_attacked(gradients: Gradients, queries: int, steps: int | None) -> list[str]:
+    """Return notes on the gradients of attacks and their limits; steps None is no limit."""
+    notes = [f"Decision-based attacks with a limit had {queries:,} queries an image."]
     if gradients.why:
         notes.append(f"{gradients.why}{INSTEAD[gradients.name]}.")
-    steps = gradients.steps(probe.steps, probe.queries)
     if steps is not None:
         notes.append(f"Gradient-based attacks took at most {steps:,} steps.")
-    return tuple(notes)
+    return notes

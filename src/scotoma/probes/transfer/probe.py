@@ -97,7 +97,8 @@ class Transfer(Probe):
         cells = self._cells(run, found, makers, attacks)
         matrix = Matrix(claim, found, makers, cells, white, settings.attack, attacks)
         scored = Scored.of(run, white, settings.plan.clean)
-        return partial(report.describe, self, run, matrix, scored)
+        limits = self.holds, self.broken
+        return partial(report.describe, matrix, self.question, *limits, run, scored)
 
     @staticmethod
     def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:

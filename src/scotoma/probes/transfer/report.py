@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,9 +16,6 @@ from scotoma.probes.transfer.matrix import ANY, MISLED, Cell, Matrix
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
 from scotoma.utils.stats import Rate, rate
-
-if TYPE_CHECKING:
-    from scotoma.probes.transfer.probe import Transfer
 
 POOR = 0.5
 
@@ -35,7 +32,13 @@ def rule(holds: float, broken: float) -> str:
 
 
 def describe(
-    probe: Transfer, run: Run, matrix: Matrix, scored: Scored | None, ledger: Ledger
+    matrix: Matrix,
+    question: str,
+    holds: float,
+    broken: float,
+    run: Run,
+    scored: Scored | None,
+    ledger: Ledger,
 ) -> Finding:
     """Return the finding of a matrix, with the robust accuracy over all attacks of the audit.
 
@@ -50,14 +53,14 @@ def describe(
     decision: Verdict = "not applicable"
     worst, shown = None, chosen(matrix)
     if matrix.held_out:
-        decision = robustness.verdict(success, probe.holds, probe.broken)
+        decision = robustness.verdict(success, holds, broken)
         says = f"{OF_CORRECT} are fooled by examples made on other models"
         worst = worst_rate(matrix.success, says)
     return Finding(
         probe="transfer",
-        question=probe.question,
+        question=question,
         verdict=decision,
-        rule=rule(probe.holds, probe.broken),
+        rule=rule(holds, broken),
         headline=_headline(matrix, robust),
         numbers=_numbers(matrix)
         | columns("robust_accuracy", robust)
