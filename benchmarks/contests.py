@@ -13,7 +13,7 @@ from page import Standing
 from peers import art, autoattack, foolbox, ours, torchattacks
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attacks.core.base import MinimumNormAttack
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 
 STEPS = 40
 BATCH = 1000

@@ -40,7 +40,6 @@ from page import table
 from peers import art, autoattack, foolbox, ours
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.execution.records import verified_logits
@@ -48,6 +47,7 @@ from scotoma.models.classifier import is_randomised
 from scotoma.models.defences import DEFENCES
 from scotoma.models.defences.base import Defence
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.utils.device import pays_in_bf16
 
 NONE = "none"

@@ -21,9 +21,9 @@ from scotoma.attacks.adaptive.look import IMAGES
 from scotoma.attacks.adaptive.plan import make_plan
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.strong import Strong
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Rate, rate

@@ -17,12 +17,12 @@ from measuring import clocked, spending
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.auditing import make_claim
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.claim import Claim as AuditedClaim
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.device import autocast, keep_memory, pays_in_bf16
 from scotoma.utils.errors import InputError

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models.resnet import Residual
+from scotoma.threat import Threat
 from scotoma.training import AUGMENTATIONS
 from scotoma.training.pgd import PGDTraining
 

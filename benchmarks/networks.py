@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import ZOO, in_zoo
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 SLOW = ("abs", "binary-abs")

@@ -19,7 +19,7 @@ from scotoma.attacks.carlini_wagner import CarliniWagnerLinf
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.optional import require
 from scotoma.utils.random import Randomness
 

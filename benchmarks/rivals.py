@@ -14,7 +14,7 @@ from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Oracle, select
 from scotoma.attacks.deepfool import DeepFool
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 
 DISCARDED = 0.1
 """Share of the images farthest from being fooled that A3 leaves with each further round."""

@@ -27,11 +27,11 @@ from page import Section
 from peers import ours
 from scotoma import demo
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.metrics import approximate
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.classifier import freeze
+from scotoma.threat import Threat
 from scotoma.utils.threads import POLICY
 from works import LATENT, random_layer
 

@@ -31,9 +31,9 @@ from peers import art, autoattack, contenders, foolbox, ours
 from rivals import ProbabilityMargin, adaptive_auto_attack, malt, super_deepfool
 from scotoma.attacks import takes
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.probes.blindspots.grid import contrast_shifts
 from scotoma.probes.blindspots.transformed import contrast_shift
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.device import pays_in_bf16
 from scotoma.utils.errors import InputError
 

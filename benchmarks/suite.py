@@ -29,7 +29,7 @@ from contests import THEMES, Contest, compete, main_ones
 from harness import L2, LINF, Options, Problem, command, known, problem
 from measuring import spending
 from peers import versions
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.device import default_device, has_bf16
 from scotoma.utils.errors import InputError
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from harness import DIGITS, Claim, Options, loaded
 from measuring import Spent, fresh, peak, spending
 from page import Section
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import LATENT, ClassVAEs
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 
 

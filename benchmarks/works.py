@@ -14,12 +14,12 @@ from peers import ours
 from scotoma.attacks import ATTACKS, takes
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.method import Attribution, at_once
-from scotoma.claim import Threat
 from scotoma.metrics.class_divergence import by_class, kde_comparison
 from scotoma.metrics.embedding import PERPLEXITY, embed
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.resampling import Comparison, average
 from scotoma.metrics.two_sample import classifier_comparison, knn_comparison
+from scotoma.threat import Threat
 from scotoma.utils.device import default_device
 from scotoma.utils.errors import InputError
 

@@ -16,10 +16,10 @@ from centroids import centroids
 from once import barely_tested, once
 from quick import quicken
 from scotoma import cli
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.results.report import read_report
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 

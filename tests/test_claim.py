@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.errors import InputError
 
 SHAPE = (6, 3, 4, 4)

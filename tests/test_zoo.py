@@ -10,9 +10,9 @@ import torch
 
 from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import TOLERANCE
 from scotoma.data.dataset import Dataset
 from scotoma.models.loading import load_model
+from scotoma.threat import TOLERANCE
 from scotoma.transforms.scale_shift import ScaleShift
 
 ZOO = Path(__file__).parents[1] / "zoo"

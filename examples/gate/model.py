@@ -9,7 +9,7 @@ WEIGHTS = Path(__file__).with_name("model.safetensors")
 
 def train(recipe: str = "pgd") -> None:
     """Train the network and write its weights beside this file."""
-    from scotoma.claim import Threat
+    from scotoma.threat import Threat
     from scotoma.training.loop import Schedule, train
 
     digits, threat = scotoma.load_data("digits"), Threat("linf", 0.1)

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from scotoma.auditing import audit as audit
     from scotoma.claim import Claim as Claim
     from scotoma.claim import Stated as Stated
-    from scotoma.claim import Threat as Threat
     from scotoma.data import load_data as load_data
     from scotoma.models.loading import load_model as load_model
     from scotoma.report.comparing import compare as compare
     from scotoma.results.report import Report as Report
+    from scotoma.threat import Threat as Threat
     from scotoma.utils.errors import InputError as InputError
 
 _threads.sleep_while_waiting()  # OpenMP reads the policy when torch is loaded

@@ -21,7 +21,7 @@ from scotoma.audit_notes import (
     with_scaling_noted,
     without_train,
 )
-from scotoma.claim import Claim, Stated, Threat
+from scotoma.claim import Claim, Stated
 from scotoma.data.dataset import Dataset
 from scotoma.data.duplicates import with_duplicates_noted
 from scotoma.data.memory import Images, from_memory
@@ -33,7 +33,6 @@ from scotoma.execution.planning import find_plan
 from scotoma.execution.ranks import ranks
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import sample_size
-from scotoma.execution.schedule import measure
 from scotoma.execution.store import write_parquet
 from scotoma.models.classifier import Classifier
 from scotoma.models.diagnosis import scale_note, stop_at_chance
@@ -43,12 +42,14 @@ from scotoma.probes import PROBES
 from scotoma.probes.base import Probe, Settings, load_others, model_facts
 from scotoma.probes.forecast import WORTH_SAYING, forecast
 from scotoma.probes.robustness.probe import Robustness
+from scotoma.probes.schedule import measure
 from scotoma.report.publishing import publish
 from scotoma.results.audited import facts
 from scotoma.results.judging import judged_before
 from scotoma.results.provenance import machine, merged, repeat
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report, save_finding
 from scotoma.results.verdicts import withheld
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.inference import ordinary_module, outside_inference_mode
 from scotoma.utils.progress import Progress

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from scotoma.auditing import audit
-from scotoma.claim import Threat
 from scotoma.data import Dataset, load_data
 from scotoma.results.report import Report
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.cache import SHIPPED
 from scotoma.utils.progress import Progress

@@ -22,8 +22,8 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.strong import Strong
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.models.defences.logits import HardLabel
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.35)

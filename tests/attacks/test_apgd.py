@@ -14,7 +14,7 @@ from scotoma.attacks.apgd import APGD, APGDT, checkpoints
 from scotoma.attacks.core.losses import fooled, targeted_dlr, targeted_margin
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 ATTACKS = [APGD, APGDT]

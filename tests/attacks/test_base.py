@@ -16,7 +16,7 @@ from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.attacks.strong import Strong
-from scotoma.claim import NORMS, Threat
+from scotoma.threat import NORMS, Threat
 from scotoma.utils.errors import InputError
 
 IMAGE, LABEL = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])

@@ -10,8 +10,8 @@ from scotoma.attacks.adaptive.adapted import Adapted
 from scotoma.attacks.adaptive.plan import BLIND, Plan, make_plan
 from scotoma.attacks.adaptive.views import View, Viewed
 from scotoma.attacks.single_step import FGSM
-from scotoma.claim import Threat
 from scotoma.models.black_box import BlackBox
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.1)

@@ -14,7 +14,7 @@ from scotoma.attacks.bpda import BPDA
 from scotoma.attacks.core.losses import cross_entropy, fooled
 from scotoma.attacks.core.oracle import Counted, Oracle, PerImage
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.3)

@@ -14,7 +14,7 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.deepfool import DeepFool
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 
 L2, LINF = Threat("l2", 1), Threat("linf", 0.3)
 NORMS = pytest.mark.parametrize("threat", [L2, LINF], ids=["l2", "linf"])

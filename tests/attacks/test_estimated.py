@@ -16,8 +16,8 @@ from scotoma.attacks.core.oracle import Counted, Oracle, PerImage, select
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.fmn import FMN
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import Threat
 from scotoma.execution.fingerprint import describe, name
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 

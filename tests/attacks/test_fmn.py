@@ -24,7 +24,7 @@ from scotoma.attacks.core.losses import GUARD, fooled
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.fmn import FMN, FMNL1, FMNL2, project_l1
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("linf", 0.3)

@@ -11,8 +11,8 @@ from scotoma.attacks.bpda import BPDA
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.refine import Refined
-from scotoma.claim import Threat
 from scotoma.execution.fingerprint import attack_id, describe
+from scotoma.threat import Threat
 
 THREAT = Threat("linf", 0.1)
 

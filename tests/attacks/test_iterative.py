@@ -14,7 +14,7 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import IFGSM, MIM, IterLL
 from scotoma.attacks.single_step import FGSM
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 
 LINF, L2 = Threat("linf", 0.2), Threat("l2", 1.0)
 NAMES = ["ifgsm", "iter-ll", "mim"]

@@ -11,7 +11,7 @@ from trained import digits_images, digits_model
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 SHAPE = (1, 8, 8)

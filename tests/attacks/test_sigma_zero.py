@@ -14,7 +14,7 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.sigma_zero import SigmaZero
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 THREAT = Threat("l0", 12)

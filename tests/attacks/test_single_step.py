@@ -14,7 +14,7 @@ from scotoma.attacks import ATTACKS
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 SHAPE = (3, 6, 6)

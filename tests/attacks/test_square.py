@@ -16,7 +16,7 @@ from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
 from scotoma.attacks.square_l2 import Masses, pyramids
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 

@@ -9,7 +9,7 @@ from decisions import gives_up, keeps_its_promises, knows_no_batch, problem
 from scotoma.attacks.core.initialization import FewPixels, Starts, other
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.path_search import Paths, retracted
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 KINDS = [(Starts, "l2"), (Starts, "linf"), (FewPixels, "l0")]

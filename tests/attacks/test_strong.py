@@ -17,7 +17,7 @@ from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.square import Square
 from scotoma.attacks.strong import Strong
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 THREAT = Threat("linf", 0.12)

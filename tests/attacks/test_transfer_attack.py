@@ -10,8 +10,8 @@ from scotoma.attacks.core.losses import fooled
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import MIM
 from scotoma.attacks.transfer import Transfer
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 

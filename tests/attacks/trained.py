@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from once import once
 from scotoma.attacks.core.losses import fooled
-from scotoma.claim import Threat
 from scotoma.data import load_data
+from scotoma.threat import Threat
 from scotoma.training.pgd import PGDTraining
 
 EPOCHS = 15

@@ -20,10 +20,10 @@ from scotoma.attacks.square import Square
 from scotoma.certificates import dual
 from scotoma.certificates.dual import Strip, bound, certified
 from scotoma.certificates.layers import read_network
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.models.loading import load_model
 from scotoma.models.mnist import wong_large, wong_small
 from scotoma.models.resnet import Standardise
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.training.loop import Schedule, train
 
 

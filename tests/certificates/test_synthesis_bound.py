@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.ddn import DDN
 from scotoma.certificates.synthesis import lower_bounds
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models import synthesis
 from scotoma.models.classifier import freeze
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
+from scotoma.threat import Threat
 from scotoma.training.balance import balanced_order
 from scotoma.training.plain import Synthesis
 from scotoma.utils.errors import InputError

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from scotoma.claim import Stated, Threat
+from scotoma.claim import Stated
 from scotoma.claims.file import as_toml, read_claim
 from scotoma.claims.request import Request
 from scotoma.probes import PROBES
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 FULL = """

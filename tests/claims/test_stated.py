@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scotoma.claim import Stated, Threat
+from scotoma.claim import Stated
 from scotoma.results.stated import (
     decide,
     images_that_decide,
@@ -11,6 +11,7 @@ from scotoma.results.stated import (
     overall,
     unattacked,
 )
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, interval
 

@@ -12,7 +12,7 @@ from scotoma.attacks.bpda import BPDA
 from scotoma.attacks.core.gradient import with_gradient
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 BLIND = (

@@ -8,9 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from scotoma.claim import Threat
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 
 COMMON = ("--data", "digits", "--threat", "linf:0.1", "--limit", 20)

@@ -6,13 +6,13 @@ from torch import nn
 
 from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import from_memory
 from scotoma.execution import records
 from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
 

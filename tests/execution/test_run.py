@@ -14,12 +14,12 @@ from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.transfer import Transfer
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.data.memory import from_memory
 from scotoma.execution.fingerprint import describe, name
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled, stages, units
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.transforms.control import Control
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from scotoma.attacks.core.oracle import Counted
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
-from scotoma.claim import Threat
 from scotoma.metrics.linearity import Linearity, loss_linearity
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.3)

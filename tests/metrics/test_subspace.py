@@ -11,7 +11,6 @@ from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.metrics.subspace import (
     ORDERS,
     adversarial_directions,
@@ -19,6 +18,7 @@ from scotoma.metrics.subspace import (
     orders_within,
     survival,
 )
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import rate

@@ -9,8 +9,8 @@ from known_surfaces import SHAPE, Shape, TwoClass, bent, grey, linear, weight, z
 from torch import Tensor
 
 from scotoma.attacks.core.losses import margin
-from scotoma.claim import Threat
 from scotoma.metrics.surface import CLOSE, loss_surface, plane
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 LINF, L2 = Threat("linf", 0.1), Threat("l2", 0.5)

@@ -7,12 +7,12 @@ from torch import nn
 
 from scotoma.attacks.adaptive.look import look
 from scotoma.attacks.core.batch import Batch
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.memory import from_memory
 from scotoma.models import ARCHITECTURES
 from scotoma.models.classifier import DRAWS, Classifier, LogProbabilities, is_randomised, votes
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 

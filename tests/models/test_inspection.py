@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.claim import Threat
 from scotoma.models.inspection import inspect
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 
 
 def test_a_sound_model(linear, digits):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.nearest_neighbour import NearestNeighbour
+from scotoma.threat import Threat
 from scotoma.training.loop import train
 from scotoma.utils.errors import InputError
 

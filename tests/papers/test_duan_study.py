@@ -16,7 +16,6 @@ from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.attribution.noise import InductiveNoise
 from scotoma.attribution.occlusion import InductiveOcclusion
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import CONVENTIONS, gini, regional_gini
@@ -36,6 +35,7 @@ from scotoma.papers.running import Reproduction
 from scotoma.probes.inequality.measurements import Measures
 from scotoma.reference import REFERENCES, Reference
 from scotoma.report.figures import draw
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness

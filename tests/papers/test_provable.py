@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from once import barely_tested
-from scotoma.claim import Threat
 from scotoma.papers.zhang2019 import provable
 from scotoma.papers.zhang2019.provable import Provable
 from scotoma.probes.blindspots.grid import MNIST_SHIFTS
 from scotoma.reference import REFERENCES, Reference
 from scotoma.results.finding import Curve, Finding, Gallery
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 
 LIMIT = 15

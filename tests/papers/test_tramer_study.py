@@ -13,7 +13,6 @@ import torch
 from once import barely_tested
 from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.single_step import FGSM
-from scotoma.claim import Threat
 from scotoma.execution import evaluation
 from scotoma.execution.sampling import units
 from scotoma.models.loading import load_model
@@ -22,6 +21,7 @@ from scotoma.papers.running import Reproduction
 from scotoma.papers.tramer2018.errors import FGSM_SUITE, HELD_OUT, SAME, SEEN, measure
 from scotoma.papers.tramer2018.study import Mnist, RandFGSMTraining, Study
 from scotoma.reference import REFERENCES, Reference, find
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule
 from scotoma.utils.stats import Rate
 

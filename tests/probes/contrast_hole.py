@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.min_linf import MinLinf
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.probes.base import Settings
+from scotoma.threat import Threat
 
 BLACK, RANGE = 0.3, 0.4
 WIDTH = 0.08

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import GUARD
 from scotoma.attacks.core.oracle import Counted
-from scotoma.claim import Threat
 from scotoma.probes.base import Settings
+from scotoma.threat import Threat
 
 OVERSHOOT = 1e-4
 

@@ -11,7 +11,6 @@ from contrast_hole import Hole, quadrants
 
 import scotoma
 from once import once
-from scotoma.claim import Threat
 from scotoma.execution.run import name
 from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.map_report import describe, headline
@@ -20,6 +19,7 @@ from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding, Heatmap
 from scotoma.results.report import read_report
+from scotoma.threat import Threat
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.control import Control
 from scotoma.transforms.scale_shift import ScaleShift

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from centroids import centroids
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, from_splits
 from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
@@ -24,6 +23,7 @@ from scotoma.probes.blindspots.map import BlindSpotMap
 from scotoma.probes.blindspots.probe import BlindSpots, rise
 from scotoma.probes.blindspots.transformed import TransformedSet, contrast_shift
 from scotoma.probes.blindspots.verdict import verdict
+from scotoma.threat import Threat
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import Rate
 

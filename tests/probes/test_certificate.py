@@ -12,13 +12,13 @@ from torch import nn
 
 from centroids import centroids
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.grid import MNIST_SHIFTS
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.probes.certificates import probe as certificate
 from scotoma.probes.certificates.probe import Certificate, CertifiedSet
+from scotoma.threat import Threat
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import paired_difference
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import margin
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, from_splits
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
@@ -22,6 +21,7 @@ from scotoma.probes.blindspots.search import (
     gradient_search,
     random_search,
 )
+from scotoma.threat import Threat
 from scotoma.transforms.space import Space
 
 EPS = 0.04

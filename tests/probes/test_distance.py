@@ -13,7 +13,6 @@ from torch import nn
 import scotoma as api
 from centroids import centroids
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.metrics import approximate
 from scotoma.models.loading import load_model
@@ -24,6 +23,7 @@ from scotoma.probes.distance.probe import Distance
 from scotoma.probes.distance.trend import BINS, Trend
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding, Scatter
+from scotoma.threat import Threat
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Estimate, Rate

@@ -11,7 +11,6 @@ from torch import nn
 
 from scotoma.auditing import make_claim
 from scotoma.certificates.wasserstein import losses, transport
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
@@ -20,6 +19,7 @@ from scotoma.probes.base import Settings
 from scotoma.probes.certificates import transport as shifts
 from scotoma.probes.certificates.distributional import Distributional, Measurements
 from scotoma.probes.certificates.transport import Bound, TransportedSet
+from scotoma.threat import Threat
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.stats import mean, paired_difference
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import scotoma as package
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.memory import from_memory
 from scotoma.execution.run import Run
 from scotoma.models.flow import GUIDANCE, flow
@@ -25,6 +25,7 @@ from scotoma.probes.generated.report import verdict
 from scotoma.results.finding import Gallery
 from scotoma.results.judging import items, run_key
 from scotoma.results.report import read_report
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.training.plain import FlowMatching
 from scotoma.utils.errors import InputError

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import scotoma
 from scotoma.attribution.integrated_gradients import IntegratedGradients
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.budget import Budget, OutOfTimeError
 from scotoma.execution.run import Run
@@ -29,6 +28,7 @@ from scotoma.reference import Reference
 from scotoma.report.figures import draw
 from scotoma.results.finding import Finding
 from scotoma.results.report import public
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Estimate, paired_difference

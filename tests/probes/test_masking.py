@@ -14,7 +14,6 @@ from masked_models import GradientKiller, QuantisedInput, Randomised, Rippled, T
 import scotoma
 from coarse import coarse, hasty
 from once import barely_tested, once
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit
 from scotoma.models import classifier
 from scotoma.models.loading import load_model
@@ -25,6 +24,7 @@ from scotoma.reference import ZOO
 from scotoma.report import publishing
 from scotoma.report.publishing import draw
 from scotoma.results.report import read_report
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 
 THREAT = "linf:0.2"

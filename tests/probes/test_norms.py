@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 import scotoma
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.effort import Effort
 from scotoma.execution.run import Run
@@ -30,6 +29,7 @@ from scotoma.probes.norms.gradients import PASSES
 from scotoma.probes.norms.probe import ATTACKS, Norms
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import median, rate
 

@@ -7,11 +7,11 @@ import math
 import polars as pl
 import torch
 
-from scotoma.claim import Threat
 from scotoma.execution.run import Transform
 from scotoma.probes.blindspots.patch_report import Comparison, describe
 from scotoma.probes.blindspots.transformed import TransformedSet
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.training.pool import Pool
 from scotoma.transforms.gamma import Gamma
 from scotoma.transforms.scale_shift import ScaleShift

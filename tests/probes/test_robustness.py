@@ -5,13 +5,14 @@ from linear_optimum import OVERSHOOT, ExactSettings, optimum
 
 from centroids import centroids
 from scotoma.auditing import audit, make_claim
-from scotoma.claim import Stated, Threat
+from scotoma.claim import Stated
 from scotoma.execution.run import Run
 from scotoma.probes.base import Settings
 from scotoma.probes.norms.probe import Norms
 from scotoma.probes.robustness.probe import Robustness
 from scotoma.probes.robustness.verdict import rule, verdict
 from scotoma.probes.transfer.probe import Transfer
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 

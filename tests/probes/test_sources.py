@@ -14,7 +14,7 @@ from torch import nn
 
 from scotoma import reference
 from scotoma.auditing import make_claim
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
@@ -30,6 +30,7 @@ from scotoma.probes.transfer.sources import (
     together,
 )
 from scotoma.reference import Reference
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule
 
 THREAT = Threat("linf", 0.1)

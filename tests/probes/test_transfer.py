@@ -16,7 +16,7 @@ import scotoma
 from centroids import centroids
 from scotoma.attacks.single_step import FGSM
 from scotoma.auditing import make_claim
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset
 from scotoma.execution import evaluation
 from scotoma.execution.run import Run
@@ -30,6 +30,7 @@ from scotoma.probes.transfer.sources import TOGETHER, Source
 from scotoma.report import figures
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding, Gallery
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule
 from scotoma.utils.stats import rate
 

@@ -6,7 +6,6 @@ import pytest
 
 from scotoma.attacks.fmn import FMN
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.execution.run import Run, Transform
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots import transformed
@@ -17,6 +16,7 @@ from scotoma.probes.blindspots.transformed import (
     keeps_accuracy,
     one_a_class,
 )
+from scotoma.threat import Threat
 from scotoma.transforms.blur import Blur
 from scotoma.transforms.control import Control
 from scotoma.transforms.scale_shift import ScaleShift

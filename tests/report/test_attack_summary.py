@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.report.summary import summarise
+from scotoma.threat import Threat
 
 
 def test_passes_are_those_of_attacked_images():

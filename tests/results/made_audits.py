@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.execution.store import write_parquet
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import Ledger
 from scotoma.results.report import LEDGER, RECORDS, SCHEMA, digest, public, save_finding
+from scotoma.threat import Threat
 from scotoma.utils.files import write_json
 
 STRONG = "Strong(threat=Threat(norm='linf', eps=0.1), until=0.0, look=False)"

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 import scotoma as library
-from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.probes.blindspots.probe import BlindSpots
 from scotoma.probes.certificates import probe as certificate
 from scotoma.probes.norms.probe import Norms
 from scotoma.results.ledger import NORMS, Ledger
+from scotoma.threat import Threat
 from scotoma.utils.stats import rate
 
 

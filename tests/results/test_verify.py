@@ -18,7 +18,6 @@ from torch import Tensor, nn
 import scotoma as library
 from centroids import centroids
 from once import once
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.models.defences.randomised import InputNoise
@@ -30,6 +29,7 @@ from scotoma.report import publishing
 from scotoma.results.examples import EXAMPLE, ROUNDING
 from scotoma.results.report import read_report
 from scotoma.results.verify import Check, verify
+from scotoma.threat import Threat
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from torch import nn
 
 from scotoma.attacks.pgd import PGD
 from scotoma.certificates.wasserstein import losses, transport
-from scotoma.claim import Threat
 from scotoma.models.mnist import wong_small
 from scotoma.models.small_cnn import small_cnn
+from scotoma.threat import Threat
 from scotoma.training import certified
 from scotoma.training.certified import WRM, Wong
 from scotoma.utils.device import autocast

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.training.consistent import ConsistentTraining, divergence
 from scotoma.training.transformed import ComposedTraining
 

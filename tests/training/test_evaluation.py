@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.training.evaluation import Evaluation, evaluate, overfitting
 
 THREAT = Threat("linf", 0.1)

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.resnet import resnet9
+from scotoma.threat import Threat
 from scotoma.training.augment import Cutout
 from scotoma.training.loop import Schedule, train
 from scotoma.training.pgd import InputGradientDistillation, PGDTraining

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.training.interpolated import Interpolation
 from scotoma.utils.errors import InputError
 

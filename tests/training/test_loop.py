@@ -8,10 +8,10 @@ import torch
 
 from once import barely_tested
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.cli.training import log_epoch
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.models.checkpoint import load_checkpoint, read_safetensors
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.pgd import PGDTraining
 from scotoma.utils.errors import InputError

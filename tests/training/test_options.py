@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.training.options import check, make, options_of, parse
 from scotoma.training.single_step import NoiseFGSM
 from scotoma.utils.errors import InputError

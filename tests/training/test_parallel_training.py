@@ -17,7 +17,6 @@ from torch import nn
 
 from processes import together
 from scotoma import cli
-from scotoma.claim import Threat
 from scotoma.data import load_data
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.ranks import Group
@@ -26,6 +25,7 @@ from scotoma.models.checkpoint import load_checkpoint, read_safetensors
 from scotoma.models.classifier import Classifier
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
+from scotoma.threat import Threat
 from scotoma.training import parallel
 from scotoma.training.balance import balanced_order
 from scotoma.training.evaluation import evaluate

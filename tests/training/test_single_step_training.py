@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.classifier import Classifier
 from scotoma.models.small_cnn import small_cnn
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.training.single_step import (
     EnsembleTraining,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models import ARCHITECTURES, synthesis
 from scotoma.models.checkpoint import load_checkpoint
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
+from scotoma.threat import Threat
 from scotoma.training import plain
 from scotoma.training.balance import balanced_order
 from scotoma.training.loop import Schedule, train

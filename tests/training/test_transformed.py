@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.training.pool import Pool
 from scotoma.training.transformed import FAMILIES, ComposedTraining, Patched, ShiftedTraining
 from scotoma.transforms.gamma import Gamma

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.models.checkpoint import save_checkpoint
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.utils.progress import Silent
 from scotoma.validity import ARCHITECTURES, Validity, ValidityOracle, judges, oracle_for
 from scotoma.validity.oracle import LEVEL, majority, realism

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import Table, nearest
 

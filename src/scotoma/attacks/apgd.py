@@ -15,7 +15,7 @@ from scotoma.attacks.core.base import BoundedAttack
 from scotoma.attacks.core.losses import cross_entropy, fooled, targeted_dlr, wrong_logits
 from scotoma.attacks.core.nearest import column
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 

@@ -18,7 +18,7 @@ from scotoma.attacks.core.nearest import size
 from scotoma.attacks.min_l2 import MinL2
 from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.square import Square
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 STREAM = -3

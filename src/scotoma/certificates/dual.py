@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from scotoma.certificates.layers import Convolution, Network, Pair
-from scotoma.claim import TOLERANCE
+from scotoma.threat import TOLERANCE
 
 BLOCK = 2**20
 """Approximate number of coefficients in memory during a walk."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from scotoma.claim import MARGIN, Stated, Threat
+from scotoma.claim import MARGIN, Stated
 from scotoma.claims.request import Request
 from scotoma.claims.rules import Rule, parse
 from scotoma.claims.taken import check_taken
 from scotoma.claims.thresholds import of_probe, read_thresholds
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.registry import nearest
 

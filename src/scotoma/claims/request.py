@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scotoma.claim import Stated, Threat
+from scotoma.claim import Stated
 from scotoma.claims.thresholds import Thresholds
+from scotoma.threat import Threat
 
 
 @dataclass(frozen=True)

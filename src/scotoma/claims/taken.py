@@ -29,7 +29,7 @@ def check_taken(request: Request, given: Mapping[str, str]) -> None:
         given: the fields of the request that the user set, with what a message calls them: "layer="
             for an option, "audit.layer " for a key of a claim file.
 
-    >>> from scotoma.claim import Threat
+    >>> from scotoma.threat import Threat
     >>> request = Request("m", "digits", Threat("linf", 0.1), probes=("norms",), layer="fc2")
     >>> check_taken(request, {"layer": "layer="})
     Traceback (most recent call last):

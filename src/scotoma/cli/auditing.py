@@ -85,11 +85,11 @@ def audit(
     images: Images,
 ) -> None:
     """Audit a claim of robustness in L-inf or L2 and write the report."""
-    from scotoma.claim import Threat
     from scotoma.claims.file import read_claim
     from scotoma.claims.request import Request
     from scotoma.claims.running import expected, run
     from scotoma.claims.taken import check_taken
+    from scotoma.threat import Threat
 
     flags = {
         **context.params,  # of which some versions of typer have paths as text

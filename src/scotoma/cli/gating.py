@@ -58,7 +58,7 @@ def init(
     threat: Annotated[str, typer.Option(help="Norm and size.")] = "linf:0.1",
 ) -> None:
     """Write a claim file to fill in."""
-    from scotoma.claim import Threat
+    from scotoma.threat import Threat
 
     if path.exists():
         raise InputError(f"{path} exists; nothing was written")

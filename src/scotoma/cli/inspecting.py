@@ -28,9 +28,9 @@ def inspect(
     images: Images,
 ) -> None:
     """Say what a model is and does with a few images, and the first thing to fix."""
-    from scotoma.claim import Threat
     from scotoma.models.inspection import inspect as look
     from scotoma.models.loading import fitted, load_pair
+    from scotoma.threat import Threat
 
     size = Threat.parse(threat) if threat else None
     opened, loaded = load_pair(model, data, data_root, **access, **images)

@@ -88,10 +88,10 @@ def train(
     images: Images,
 ) -> None:
     """Train a model; the same command continues an interrupted training. Works under torchrun."""
-    from scotoma.claim import Threat
     from scotoma.data import load_data
     from scotoma.execution.ranks import ranks
     from scotoma.models.loading import load_model
+    from scotoma.threat import Threat
     from scotoma.training import RECIPES
     from scotoma.training.loop import Schedule, batch_size
     from scotoma.training.loop import train as run

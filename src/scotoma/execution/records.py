@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import GUARD, margin
-from scotoma.claim import TOLERANCE
 from scotoma.models.classifier import DRAWS, TIE, is_randomised, votes
 from scotoma.results.examples import EXAMPLE
+from scotoma.threat import TOLERANCE
 from scotoma.utils.logits import magnitude
 
 UNDEFINED = -1

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import RESAMPLES, Estimate, percentiles

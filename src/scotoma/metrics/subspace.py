@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
 from scotoma.metrics.hadamard import regular_hadamard
+from scotoma.threat import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scotoma.attacks.core.losses import cross_entropy
 from scotoma.attacks.core.oracle import Loss, Oracle
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness
 

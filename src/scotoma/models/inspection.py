@@ -11,7 +11,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models.black_box import Function, is_black_box
 from scotoma.models.checking import Checks, check, device
@@ -19,6 +18,7 @@ from scotoma.models.classifier import Classifier, LogProbabilities, own_module
 from scotoma.models.diagnosis import Diagnosis, diagnose
 from scotoma.models.features import default_layer
 from scotoma.models.preparation import Prepared
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.text import counted
 

@@ -12,7 +12,7 @@ from typing import Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data import load_data
 from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
@@ -24,6 +24,7 @@ from scotoma.papers.figures import Drawn
 from scotoma.probes.base import columns
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Chart, Finding, Gallery, Row
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Progress, Silent
 from scotoma.utils.stats import Estimate, finite

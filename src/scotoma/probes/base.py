@@ -16,7 +16,7 @@ from scotoma.attacks.adaptive.plan import CLEAN, Plan
 from scotoma.attacks.core.gradient import with_gradient
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.strong import Strong
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset
 from scotoma.execution.effort import LEAST, Effort, Least, scaled
 from scotoma.execution.run import Attack, Run
@@ -26,6 +26,7 @@ from scotoma.models.loading import ModelLike, load_model
 from scotoma.results.finding import Finding, Row
 from scotoma.results.finding import columns as columns
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite
 from scotoma.utils.text import norm_name

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Repeated, Sample, Split
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.training import RECIPES
 from scotoma.training.loop import Schedule, train
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from scotoma.claim import Threat
 from scotoma.report import figures, svg, text
 from scotoma.report.templates import render
 from scotoma.results.finding import Figure, Finding, Gallery
 from scotoma.results.stated import spoken
 from scotoma.results.summary import summarise
+from scotoma.threat import Threat
 from scotoma.utils.text import humanise, norm_name
 
 FOLDED_ROWS = 12

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.execution.records import correct, is_correct, successes
+from scotoma.threat import Threat
 from scotoma.utils.stats import rate
 from scotoma.utils.text import norm_name
 

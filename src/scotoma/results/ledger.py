@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from scotoma.claim import TOLERANCE
+from scotoma.threat import TOLERANCE
 from scotoma.utils.errors import InputError
 from scotoma.utils.text import norm_name
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from scotoma._version import __version__
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.data.memory import Images, source_name
 from scotoma.execution.effort import is_default
+from scotoma.threat import Threat
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import polars as pl
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from scotoma.claim import Threat
 from scotoma.results.finding import Figure, Finding
 from scotoma.results.ledger import Ledger
 from scotoma.results.summary import summarise
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.files import read_json, write_json, write_whole
 

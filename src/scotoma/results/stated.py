@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.claim import TOLERANCE, Threat
 from scotoma.results.finding import Verdict, columns
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.stats import Rate, exact_interval, interval, rate
 from scotoma.utils.text import counted, norm_name
 

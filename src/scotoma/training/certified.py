@@ -12,7 +12,7 @@ from torch.nn import Module
 from scotoma.certificates.dual import bound
 from scotoma.certificates.layers import read_network
 from scotoma.certificates.wasserstein import GAMMA, losses, transport
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.training.pgd import PGDTraining
 from scotoma.training.transformed import ComposedTraining
 from scotoma.transforms.composition import Composition

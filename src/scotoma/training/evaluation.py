@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM
-from scotoma.claim import Threat
 from scotoma.data.dataset import Split
 from scotoma.metrics.linearity import loss_linearity
+from scotoma.threat import Threat
 from scotoma.training.parallel import ALONE, Team
 from scotoma.utils.device import batch_size
 from scotoma.utils.random import Randomness

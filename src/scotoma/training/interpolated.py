@@ -9,9 +9,9 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Split
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 

@@ -15,11 +15,11 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.models import ARCHITECTURES
 from scotoma.models.checkpoint import fit_weights, read_weights, save_checkpoint
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.training import AUGMENTATIONS, resumption
 from scotoma.training.augment import Augmentation
 from scotoma.training.balance import balanced_order

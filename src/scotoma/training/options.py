@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import MISSING, Field, fields
 from typing import Any
 
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.training import RECIPES
 from scotoma.training.recipe import Recipe
 from scotoma.utils.errors import InputError

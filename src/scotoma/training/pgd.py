@@ -25,7 +25,7 @@ class PGDTraining(AdversarialTraining):
         warmup: fraction of the training over which eps grows from 0. Without it a network at large
             eps cannot learn from its first images and stays at chance.
 
-    >>> from scotoma.claim import Threat
+    >>> from scotoma.threat import Threat
     >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> recipe, images, labels = PGDTraining(Threat("linf", 0.1)), torch.rand(2, 1, 4, 4), [0, 2]
     >>> recipe(model, images, torch.tensor(labels), 0.5, torch.Generator()).shape
@@ -68,7 +68,7 @@ class InputGradientDistillation(PGDTraining):
         InputError: not one teacher, or a weight below 0; in training, a teacher of other images or
             classes, or one without a gradient.
 
-    >>> from scotoma.claim import Threat
+    >>> from scotoma.threat import Threat
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     >>> teacher = Classifier.of(net, "net")
     >>> recipe = InputGradientDistillation(Threat("linf", 0.1), sources=(teacher,))

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Split
 from scotoma.models.flow import Flow
 from scotoma.models.nearest_neighbour import NearestNeighbour
 from scotoma.models.synthesis import AnalysisBySynthesis
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 CALIBRATED = 500

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 
 
 class Recipe(Protocol):

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
 from scotoma.models.classifier import Classifier
+from scotoma.threat import Threat
 from scotoma.training.recipe import AdversarialTraining
 from scotoma.utils.errors import InputError
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from scotoma.claim import Threat
+from scotoma.threat import Threat
 from scotoma.training.pgd import PGDTraining
 from scotoma.training.pool import POOLED, Pool
 from scotoma.transforms.composition import Composition

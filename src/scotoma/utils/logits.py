@@ -10,9 +10,10 @@ FAR = 1000.0
 masked by -1e9. Networks, also those that return log-probabilities, stay below a few hundred."""
 
 
-SHIFTED = 100.0
-"""Times the distance between the highest and the lowest logit from which the largest is a constant
-that all share, which changes no prediction."""
+HUGE, SHIFTED = 1e4, 100.0
+"""The largest logit from which it may be a constant that all share, which changes no prediction,
+and times the distance between the highest and the lowest from which it is. Below 1e4 the rounding
+of a constant matters less than the guard, and two classes that nearly tie look like it."""
 ROUNDED = 0.04
 """Share of such a constant that counts: with a guard of 1e-5 of it, three or more steps of
 float32 at that height."""
@@ -22,9 +23,9 @@ def magnitude(logits: Tensor) -> Tensor:
     """Return the largest absolute logit of each image, (n,).
 
     Where it is more than `FAR` times the two highest logits, it is of a masked class, which rounds
-    apart from them: then the larger of these two counts. Where it is more than `SHIFTED` times the
-    distance between the highest and the lowest, it is a constant added to all: then only the share
-    `ROUNDED` of it counts, or that distance if it is larger.
+    apart from them: then the larger of these two counts. Where it is above `HUGE` and more than
+    `SHIFTED` times the distance between the highest and the lowest, it is a constant added to all:
+    then only the share `ROUNDED` of it counts, or that distance if it is larger.
 
     Args:
         logits: (n, classes).
@@ -36,6 +37,6 @@ def magnitude(logits: Tensor) -> Tensor:
     largest, distance = torch.maximum(high, -low), high - low
     highest = logits.topk(min(2, logits.shape[1]), dim=1).values.abs().amax(1)
     masked = largest.isfinite() & (largest > FAR * highest)
-    shifted = largest > SHIFTED * distance
+    shifted = (largest > HUGE) & (largest > SHIFTED * distance)
     apart = torch.where(shifted, distance.maximum(ROUNDED * largest), largest)
     return torch.where(masked, highest, apart)

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset, Sample
 from scotoma.models.classifier import Classifier
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.training.augment import Varied
 from scotoma.training.loop import Schedule, train
 from scotoma.training.plain import Natural

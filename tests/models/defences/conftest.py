@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from once import barely_tested, once
-from scotoma.claim import Threat
 from scotoma.models.loading import load_model
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 
 

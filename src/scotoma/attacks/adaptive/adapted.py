@@ -22,7 +22,7 @@ from scotoma.attacks.min_linf import MinLinf
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.refine import reverted
 from scotoma.attacks.square import Square
-from scotoma.claim import TOLERANCE
+from scotoma.threat import TOLERANCE
 from scotoma.utils.random import Randomness
 
 SEARCHES: dict[str, type[MinLinf] | type[MinL2]] = {"linf": MinLinf, "l2": MinL2}

@@ -15,7 +15,7 @@ from scotoma.attacks.core.batch import Batch, changed
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import column, size
 from scotoma.attacks.core.oracle import Oracle
-from scotoma.claim import TOLERANCE, Threat
+from scotoma.threat import TOLERANCE, Threat
 from scotoma.utils.random import Randomness
 
 SIZES = (0.5, 1.0, 2.0)

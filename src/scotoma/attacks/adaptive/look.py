@@ -16,8 +16,8 @@ from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import fooled, margin
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.square import Square
-from scotoma.claim import Threat
 from scotoma.models.classifier import is_randomised
+from scotoma.threat import Threat
 from scotoma.utils.logits import magnitude
 
 IMAGES = 24

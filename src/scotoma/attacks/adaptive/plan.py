@@ -15,8 +15,8 @@ from scotoma.attacks.core.batch import Batch
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.oracle import Oracle
 from scotoma.attacks.pgd import PGD
-from scotoma.claim import Threat
 from scotoma.models.black_box import is_black_box
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 DRAWS = 8

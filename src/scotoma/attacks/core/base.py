@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from scotoma.attacks.core.calling import checked, prepared
-from scotoma.claim import NORMS, Threat
 from scotoma.models.classifier import Classifier
+from scotoma.threat import NORMS, Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 

@@ -16,7 +16,6 @@ from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import InductiveNoise, default_counts
 from scotoma.attribution.occlusion import InductiveOcclusion
-from scotoma.claim import Threat
 from scotoma.data.dataset import Dataset
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.records import fallen, is_correct
@@ -26,6 +25,7 @@ from scotoma.metrics.inequality import POINTS
 from scotoma.papers.duan2023 import published
 from scotoma.papers.item import Context
 from scotoma.probes.inequality.measurements import Measures, moments
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 

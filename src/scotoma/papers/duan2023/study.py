@@ -9,7 +9,6 @@ from itertools import product
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
-from scotoma.claim import Threat
 from scotoma.metrics.inequality import CONVENTIONS
 from scotoma.papers.checks import verdict
 from scotoma.papers.duan2023 import claims, published
@@ -20,6 +19,7 @@ from scotoma.papers.figures import Drawn, curve
 from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
 from scotoma.reference import SEEDED, recipe_of
 from scotoma.results.finding import Finding, Row
+from scotoma.threat import Threat
 from scotoma.utils.stats import Rate, mean, median, rate
 
 COMPARED = ("importance", "random")

@@ -10,7 +10,6 @@ import numpy as np
 from scotoma.attribution import ATTRIBUTIONS
 from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
-from scotoma.claim import Threat
 from scotoma.papers.checks import RULE, Check, in_order, larger, more_errors
 from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
@@ -19,6 +18,7 @@ from scotoma.papers.figures import bars
 from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
+from scotoma.threat import Threat
 from scotoma.utils.stats import mean, rate
 
 IMAGES = 250

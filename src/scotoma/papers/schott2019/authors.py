@@ -20,13 +20,13 @@ from scotoma.attacks.deepfool import DeepFool
 from scotoma.attacks.estimated import Estimated
 from scotoma.attacks.iterative import MIM
 from scotoma.attacks.transfer import craft
-from scotoma.claim import Threat
 from scotoma.execution.records import is_correct
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.norms.analysis import NormAnalysis, Tried
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import Rate
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from scotoma.certificates.synthesis import lower_bounds
-from scotoma.claim import Threat
 from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
@@ -24,6 +23,7 @@ from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.probes.norms.report import attacks
 from scotoma.results.finding import Boxes, Finding, Row
+from scotoma.threat import Threat
 from scotoma.utils.stats import Rate, finite, mean, median, rate
 from scotoma.utils.text import norm_name
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scotoma.claim import Threat
 from scotoma.papers.printed import table
+from scotoma.threat import Threat
 
 BOUNDS = {"l0": Threat("l0", 12), "l2": Threat("l2", 1.5), "linf": Threat("linf", 0.3)}
 """Bounds at which accuracies are compared (section 6)."""

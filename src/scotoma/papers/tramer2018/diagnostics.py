@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from scotoma.claim import Threat
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import UNIT
 from scotoma.metrics.health import gradient_health
@@ -24,6 +23,7 @@ from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.errors import IMAGES
 from scotoma.reference import recipe_of
 from scotoma.results.finding import Finding, Row
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 from scotoma.utils.stats import RESAMPLES, UNDEFINED, Estimate, finite, rate
 

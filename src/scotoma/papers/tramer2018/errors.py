@@ -14,7 +14,6 @@ from scotoma.attacks.core.losses import margin
 from scotoma.attacks.iterative import IFGSM, MIM, IterLL
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM, RandStepLL, StepLL
-from scotoma.claim import Threat
 from scotoma.execution.batching import Attack
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.records import EXAMPLE, is_correct
@@ -23,6 +22,7 @@ from scotoma.models.classifier import Classifier
 from scotoma.papers.item import Context
 from scotoma.probes.base import Settings
 from scotoma.reference import recipe_of
+from scotoma.threat import Threat
 
 IMAGES = 1000
 """Test images that are attacked. The paper's ImageNet tables have 10,000; the number in its MNIST

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from scotoma.claim import Threat
 from scotoma.papers.printed import rates, table
+from scotoma.threat import Threat
 
 IMAGENET_THREAT = Threat("linf", 16 / 256)
 """The paper divides by 256."""

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import polars as pl
 
-from scotoma.claim import TOLERANCE, Claim
+from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.probes.base import Conclusion, Probe, Settings
@@ -35,6 +35,7 @@ from scotoma.probes.blindspots.transformed import (
 )
 from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.results.finding import Finding
+from scotoma.threat import TOLERANCE
 from scotoma.transforms import TRANSFORMS
 from scotoma.transforms.composition import Composition
 from scotoma.transforms.control import Control

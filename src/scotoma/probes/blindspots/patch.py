@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import Dataset
 from scotoma.execution.ranks import appears, ranks
 from scotoma.execution.run import Run, Transform
@@ -33,6 +33,7 @@ from scotoma.results import comparison
 from scotoma.results.comparison.audits import of_run, pair
 from scotoma.results.provenance import machine
 from scotoma.results.report import Report, read_report, save_finding
+from scotoma.threat import Threat
 from scotoma.training.loop import Epoch, Schedule, train
 from scotoma.training.pool import Pool
 from scotoma.training.transformed import Patched

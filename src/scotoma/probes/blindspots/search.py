@@ -21,8 +21,8 @@ from scotoma.attacks.core.losses import margin
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.oracle import Counted, Oracle
 from scotoma.attacks.strong import SEARCHES
-from scotoma.claim import Threat
 from scotoma.execution.run import Run
+from scotoma.threat import Threat
 from scotoma.transforms.space import Space
 from scotoma.utils.optional import require
 from scotoma.utils.random import Randomness

@@ -11,7 +11,6 @@ import polars as pl
 import torch
 
 from scotoma.attacks.strong import SEARCHES
-from scotoma.claim import Threat
 from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run, Transform, describe, name
@@ -20,6 +19,7 @@ from scotoma.probes.blindspots.definition import HARMLESS, LIMITS, REJECTED, SCR
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Gallery, Row
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.transforms.control import Control, contrast
 from scotoma.transforms.scale_shift import ScaleShift
 from scotoma.utils.progress import Advance

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scotoma.certificates.dual import certified
 from scotoma.certificates.layers import Network, read_network
-from scotoma.claim import TOLERANCE, Claim
+from scotoma.claim import Claim
 from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run, Transform, describe
 from scotoma.probes.base import Conclusion, Probe, Settings, columns
@@ -30,6 +30,7 @@ from scotoma.probes.blindspots.transformed import (
 )
 from scotoma.results.finding import Bars, Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
+from scotoma.threat import TOLERANCE
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, rate
 from scotoma.utils.text import counted, norm_name

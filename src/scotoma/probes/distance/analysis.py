@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.metrics.risk import Risk, auroc, risk
 from scotoma.probes.base import columns
@@ -17,6 +16,7 @@ from scotoma.probes.distance.space import FeatureSpace
 from scotoma.probes.distance.trend import TAIL, Trend
 from scotoma.results.finding import Bars, Curve, Figure, RateOverHistogram, Row, Scatter
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.stats import UNDEFINED, Estimate, Rate, finite, spearman
 from scotoma.utils.text import norm_name
 

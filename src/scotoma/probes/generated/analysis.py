@@ -9,10 +9,10 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
-from scotoma.claim import Threat
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.stats import Estimate, Rate, difference, rate
 from scotoma.validity import Validity
 from scotoma.validity.oracle import Calibration

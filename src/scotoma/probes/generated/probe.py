@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from scotoma.attacks.strong import SEARCHES
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import ArraySplit, Dataset
 from scotoma.data.duplicates import first_of_copies
 from scotoma.execution.effort import Least
@@ -32,6 +32,7 @@ from scotoma.probes.generated.latent_search import REACH, STEPS, latent_search
 from scotoma.probes.generated.small import default_generator
 from scotoma.probes.robustness.verdict import BROKEN
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.validity import ValidityOracle, oracle_for
 

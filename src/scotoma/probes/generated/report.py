@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from scotoma.claim import Threat
 from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
@@ -20,6 +19,7 @@ from scotoma.probes.robustness.verdict import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Finding, Gallery, Row, Verdict
 from scotoma.results.judging import JUDGED
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.stats import Estimate, Rate, finite, rate
 from scotoma.utils.text import counted
 from scotoma.validity.oracle import LEVEL, Calibration

@@ -6,12 +6,13 @@ import hashlib
 import json
 from dataclasses import asdict
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.models.classifier import Classifier
 from scotoma.models.flow import SMALL
 from scotoma.models.loading import load_model
 from scotoma.reference import REFERENCES, in_zoo
+from scotoma.threat import Threat
 from scotoma.training.loop import Schedule, train
 from scotoma.utils.cache import cached, kept, once
 from scotoma.utils.random import own_numbers

@@ -23,7 +23,7 @@ from scotoma.attacks.iterative import IFGSM
 from scotoma.attacks.pgd import PGD
 from scotoma.attacks.single_step import FGSM, RandFGSM
 from scotoma.attacks.square import Square
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.effort import Least
 from scotoma.execution.run import Attack, Run
@@ -47,6 +47,7 @@ from scotoma.probes.robustness.verdict import NOTHING_TO_ATTACK
 from scotoma.probes.transfer.probe import crafting
 from scotoma.probes.transfer.sources import Source, source_facts, sources
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.utils.random import Randomness
 
 SIZES = (0.5, 1.0, 2.0)

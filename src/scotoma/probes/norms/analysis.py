@@ -9,10 +9,10 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.execution.records import beyond, is_correct
 from scotoma.execution.run import Attack
 from scotoma.probes.scored import Scored
+from scotoma.threat import Threat
 from scotoma.utils.stats import Rate, median, rate
 
 Kind = Literal["gradient", "decision", "the audit's own"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.text import norm_name
 

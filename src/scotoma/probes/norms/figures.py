@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import class_name
 from scotoma.execution.run import Run
 from scotoma.probes.base import columns, evenly
 from scotoma.probes.norms.analysis import Kind, NormAnalysis
 from scotoma.results.finding import Curve, Figure, Gallery, Row
+from scotoma.threat import Threat
 from scotoma.utils.stats import finite
 from scotoma.utils.text import norm_name
 

@@ -13,7 +13,7 @@ from scotoma.attacks import follows_gradients, make
 from scotoma.attacks.core.path_search import Paths
 from scotoma.attacks.pointwise import Pointwise
 from scotoma.attacks.refine import Refined
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.effort import Effort, Least, is_default
 from scotoma.execution.run import Attack, Run
@@ -26,6 +26,7 @@ from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.probes.robustness.verdict import BROKEN, HOLDS
 from scotoma.probes.scored import Scored
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 
 ATTACKS: Mapping[str, tuple[str, ...]] = {
     "l0": ("sigma-zero", "vfga", "pointwise", "salt-pepper"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, percent, sized_threat, worst_rate
 from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
@@ -18,6 +18,7 @@ from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
+from scotoma.threat import Threat
 from scotoma.utils.stats import finite, median
 from scotoma.utils.text import norm_name, percentage
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from scotoma.attacks.adaptive.plan import CLEAN, Plan
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.execution.run import Run
@@ -38,6 +38,7 @@ from scotoma.results.ledger import Ledger
 from scotoma.results.stated import RULE as STATED
 from scotoma.results.stated import UNSTATED, Judgement, Measure, judge, overall, unattacked
 from scotoma.results.verdicts import circumvented
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.stats import Rate, finite, rate
 from scotoma.utils.text import counted, norm_name

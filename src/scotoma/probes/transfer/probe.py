@@ -12,7 +12,7 @@ from scotoma.attacks import takes
 from scotoma.attacks.core.losses import margin
 from scotoma.attacks.iterative import IFGSM, MIM
 from scotoma.attacks.single_step import FGSM, RandFGSM
-from scotoma.claim import Claim, Threat
+from scotoma.claim import Claim
 from scotoma.execution import records as rec
 from scotoma.execution.run import Attack, Run
 from scotoma.models.loading import ModelLike
@@ -23,6 +23,7 @@ from scotoma.probes.transfer import report
 from scotoma.probes.transfer.matrix import Cell, Maker, Matrix
 from scotoma.probes.transfer.sources import Source, source_facts, sources, together
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 
 

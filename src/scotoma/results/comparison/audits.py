@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from scotoma.claim import Threat
 from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.results.finding import Finding
 from scotoma.results.ledger import SCHEMA, UNCHANGED, Ledger, read_table
 from scotoma.results.report import LEDGER, RECORDS, Report, read_report
 from scotoma.results.verdicts import blind
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.files import read_json
 

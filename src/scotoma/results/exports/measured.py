@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scotoma.claim import Threat
 from scotoma.execution.records import beyond
 from scotoma.results.comparison.audits import Audit
 from scotoma.results.finding import Row
+from scotoma.threat import Threat
 from scotoma.utils.stats import Estimate, Rate, median, rate
 
 

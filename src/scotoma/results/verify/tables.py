@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 import torch
 
-from scotoma.claim import Threat
 from scotoma.results.verify.folder import IMAGE, NORMS, ONE, SLACK, Check, Folder
+from scotoma.threat import Threat
 from scotoma.utils.text import counted
 
 DIGITS = 1e-5

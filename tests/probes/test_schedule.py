@@ -10,14 +10,14 @@ from torch import nn
 import scotoma
 from scotoma.attacks.pgd import PGD
 from scotoma.auditing import make_claim
-from scotoma.claim import Threat
 from scotoma.execution.budget import Budget, OutOfTimeError, spoken
 from scotoma.execution.run import Run
-from scotoma.execution.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.divergence.probe import Divergence
+from scotoma.probes.schedule import CHEAP_FIRST, Outcome, measure
 from scotoma.report.publishing import draw
 from scotoma.results.finding import Finding
+from scotoma.threat import Threat
 from scotoma.utils.errors import InputError
 from scotoma.utils.progress import Silent
 
