@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+from scotoma.utils import device
 from scotoma.utils.device import batch_size, keep_memory
 
 LAYERS = """
@@ -50,3 +52,25 @@ def test_a_batch_on_a_processor_is_bounded_by_what_its_layers_take(side, channel
     values = channels * side * side
     assert batch_size(torch.device("cpu"), values) == images
     assert batch_size(torch.device("cuda"), values) == (1024 if side < 224 else 128)
+
+
+class Drops(nn.Module):
+    """Divides small shares by the probability to be kept, which rounds to 0 in bf16."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3000, 3000, bias=False)
+        nn.init.constant_(self.layer.weight, 1e-3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.layer(images.flatten(1))
+        kept = 1 - (1 - features / features.sum(1, keepdim=True))
+        return (features / kept.clamp_min(1e-12))[:, :2]
+
+
+def test_a_model_that_is_another_one_in_bf16_is_searched_in_float32(monkeypatch):
+    monkeypatch.setattr(device, "has_bf16", lambda _: True)
+    images = torch.rand(4, 1, 50, 60)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(3000, 3000))
+    assert device.pays_in_bf16(plain, images)
+    assert not device.pays_in_bf16(Drops(), images)

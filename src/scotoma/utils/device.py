@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from scotoma.utils.logits import magnitude
+from scotoma.utils.random import own_numbers
+
 CACHED_PIXELS = 256 * 28 * 28
 """Pixels of a batch on a CPU. More 28x28 images fall out of its caches; with far fewer, the second
 stage of an attack has hardly any images left that withstand the first (docs/log.md)."""
@@ -24,6 +27,11 @@ those: a large image fills the processor alone, and its activations take 100 MB 
 WORTH_BF16 = 5e6
 """Floating-point operations an image from which bf16 pays: a small model's passes are mostly
 dispatch, which bf16 does not shorten."""
+
+OTHER = 0.2
+"""Difference between logits in bf16 and in float32, as a share of the largest, from which they are
+those of another model: networks and defences differ by up to 0.09, and activation pruning, whose
+probabilities round to 0 in bf16, by 1."""
 
 KEPT_BYTES = 2**30
 """Freed memory that the process keeps, a gigabyte."""
@@ -58,7 +66,8 @@ def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
     """Return whether gradients are so much cheaper in bf16 that attacks should search in it.
 
     This depends on the hardware and on the model's operations an image, not on a clock: runs on the
-    same kind of machine search in the same precision. A true attribute `precise` rules bf16 out.
+    same kind of machine search in the same precision. A true attribute `precise` rules bf16 out,
+    and so do logits that are quite others in bf16 on these images.
     """
     if not has_bf16(images.device) or any(
         getattr(part, "precise", False) for part in model.modules()
@@ -67,9 +76,21 @@ def pays_in_bf16(model: nn.Module, images: Tensor) -> bool:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(images)
-    except Exception:  # a program whose operations cannot be counted
+        pays = counter.get_total_flops() / len(images) >= WORTH_BF16
+        return pays and _agrees_in_bf16(model, images)
+    except Exception:  # a program whose operations cannot be counted, or not done in bf16
         return False
-    return counter.get_total_flops() / len(images) >= WORTH_BF16
+
+
+@torch.no_grad()
+def _agrees_in_bf16(model: nn.Module, images: Tensor) -> bool:
+    """Return whether the logits in bf16 are near those in float32, from the same random numbers."""
+    answers = []
+    for reduced in (False, True):
+        with own_numbers(0), autocast(images.device, enabled=reduced):
+            answers.append(model(images).float())
+    full, low = answers
+    return bool(((full - low).abs().amax(1) <= OTHER * magnitude(full)).all())
 
 
 @cache  # an attack asks at each step, and many cores make a long file
