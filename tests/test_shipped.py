@@ -9,7 +9,7 @@ from scotoma.demo import MODEL, SCHEDULE, THREAT
 from scotoma.execution.run import Run
 from scotoma.models.loading import load_model
 from scotoma.probes.generated.small import default_generator
-from scotoma.probes.inequality.reference import compared
+from scotoma.probes.inequality.reference import choose_reference
 from scotoma.probes.transfer.sources import sources
 from scotoma.utils.cache import SHIPPED
 from scotoma.validity import judges, oracle_for
@@ -31,7 +31,7 @@ def test_the_demo_trains_nothing(run, tmp_path):
         "wong-small",
         "tramer-d",
     ]
-    beside = compared(run.claim, run).model
+    beside = choose_reference(run.claim, run).model
     assert beside is not None
     assert beside.card["arch"] == "small-cnn"
     oracle = oracle_for(run)

@@ -22,7 +22,7 @@ from scotoma.papers.schott2019.authors import (
 )
 from scotoma.papers.schott2019.norms import TRAINED, AuthorsNorms
 from scotoma.probes.norms import probe
-from scotoma.probes.norms.analysis import Tried
+from scotoma.probes.norms.analysis import AttackRecords
 
 KINDS = (OneGradient, Steps)
 
@@ -99,8 +99,8 @@ def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monk
         _, finding = Few().measure(held)
         each = norms.measure_with_authors(held, "digits-pgd")
     read = each.readings["l2"]
-    assert len(read.tried) == 2 + 4
-    smallest = np.min([tried.records["l2"].to_numpy() for tried in read.tried], axis=0)
+    assert len(read.attacks) == 2 + 4
+    smallest = np.min([tried.records["l2"].to_numpy() for tried in read.attacks], axis=0)
     assert read.nearest[read.correct] == pytest.approx(smallest[read.correct])
     lines = [line for line in finding.tables["scores"] if line["model"] == TRAINED]
     assert {line["n"] for line in lines} == {4}
@@ -113,7 +113,7 @@ def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monk
     assert decisions_nearer(read, _scaled(own, 1e-3)).value == 0
 
 
-def _scaled(tried: tuple[Tried, ...], by: float) -> tuple[Tried, ...]:
+def _scaled(tried: tuple[AttackRecords, ...], by: float) -> tuple[AttackRecords, ...]:
     return tuple(
         replace(each, records=each.records.with_columns(pl.col("l2") * by)) for each in tried
     )

@@ -80,14 +80,14 @@ def test_rows_are_those_of_the_attacks(found):
                 for line in rows
                 if line["measure"] == "median distance" and keys.items() <= line.items()
             ]
-            nearest = np.min([tried.records[norm].to_numpy() for tried in read.tried], axis=0)
+            nearest = np.min([tried.records[norm].to_numpy() for tried in read.attacks], axis=0)
             expected = median(np.where(each.correct, nearest, 0.0)).value
             assert distance["ours"] == pytest.approx(expected, abs=1e-6)
             assert distance["published"] == published.CURVES[norm][paper].median
             of_attacks = [
                 line for line in finding.tables["attacks"] if keys.items() <= line.items()
             ]
-            assert [line["attack"] for line in of_attacks] == [tried.name for tried in read.tried]
+            assert [line["attack"] for line in of_attacks] == [tried.name for tried in read.attacks]
             assert distance["ours"] <= min(
                 line["median"] for line in of_attacks if line["median"] is not None
             )
@@ -101,7 +101,7 @@ def test_examples_are_the_nearest_ones(found):
     gallery = next(figure for figure in finding.figures if figure.name == "examples_linf")
     shown = finding.images["examples_linf"]
     assert shown.shape[:2] == (len(gallery.captions), 1 + len(MODELS))
-    index = each.readings["linf"].tried[0].records["index"].to_list()
+    index = each.readings["linf"].attacks[0].records["index"].to_list()
     for line, captions in zip(shown, gallery.captions, strict=True):
         row = index.index(int(captions[0].removeprefix("test image ")))
         assert np.abs(line[1] - line[0]).max() == pytest.approx(

@@ -17,7 +17,7 @@ from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Settings
 from scotoma.probes.certificates import transport as shifts
-from scotoma.probes.certificates.distributional import Distributional, Measurements
+from scotoma.probes.certificates.distributional import Distributional, Results
 from scotoma.probes.certificates.transport import Bound, TransportedSet
 from scotoma.threat import Threat
 from scotoma.transforms.scale_shift import ScaleShift
@@ -182,5 +182,5 @@ def shifted(
 def test_the_verdict_at_the_edges_of_its_rule(other, curved, expected):
     base = shifted(1.0, 100 - 1, 0.0, 0.5)
     bound = Bound(GAMMA, mean(base.worth(GAMMA)))
-    measured = Measurements(bound, base, base, [base], [shifted(*other)], curved, guess=2.3)
+    measured = Results(bound, base, base, [base], [shifted(*other)], curved, guess=2.3)
     assert measured.verdict == expected

@@ -293,14 +293,14 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(
     claim = make_claim(str(digits_model), digits, "linf:0.1")
     run = Run(claim, tmp_path / "run", limit=20)
     monkeypatch.setattr(sources, "schedule_for", lambda images: Schedule(1, 256))
-    made = inequality_reference.compared(claim, run)
+    made = inequality_reference.choose_reference(claim, run)
     assert made.model is not None
     assert (made.model.card["recipe"], made.model.card["arch"]) == ("natural", "small-cnn")
     assert made.why.startswith(
         "The reference was trained for this probe: natural, small-cnn on digits, 1 epoch."
     )
     monkeypatch.setattr(inequality_reference, "MOST_IMAGES", 100)
-    none = inequality_reference.compared(claim, run)
+    none = inequality_reference.choose_reference(claim, run)
     assert none.model is None
     assert "option reference" in none.why
 
@@ -315,7 +315,7 @@ def test_a_training_ends_when_the_time_is_over(tmp_path, digits, digits_model, m
         budget=Budget(1e-9),
     )
     with run.watched(), pytest.raises(OutOfTimeError):
-        inequality_reference.compared(run.claim, run)
+        inequality_reference.choose_reference(run.claim, run)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
@@ -334,7 +334,7 @@ def test_a_reference_model_that_is_there_comes_before_a_training(
         inequality_reference, "in_zoo", lambda name: path if name == "twin" else Path("missing")
     )
     claim = make_claim(str(digits_model), digits, "linf:0.1")
-    found = inequality_reference.compared(claim, Run(claim, tmp_path / "run", limit=20))
+    found = inequality_reference.choose_reference(claim, Run(claim, tmp_path / "run", limit=20))
     assert found.model is not None
     assert found.model.sha256 == load_model(str(path)).sha256
     assert "twin" in found.why

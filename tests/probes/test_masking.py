@@ -301,15 +301,15 @@ def test_shares_and_their_rules():
     assert not Check("a", mask(24)).passed
     assert Check("a", mask(0)).passed
     assert not Check("a", mask(0)).notable
-    ahead = not_behind("a", own=mask(100), other=mask(60))
+    ahead = not_behind("a", gradient=mask(100), other=mask(60))
     assert ahead.share.value == pytest.approx(-0.2)
     assert ahead.passed
     assert not ahead.notable
-    behind = not_behind("a", own=mask(40), other=mask(100))
+    behind = not_behind("a", gradient=mask(40), other=mask(100))
     assert behind.share.value == pytest.approx(0.3)
     assert not behind.passed
-    assert not_behind("a", own=mask(60), other=mask(100)).passed, "20% of 200 may be 15%"
-    even = not_behind("a", own=mask(100), other=~mask(100))
+    assert not_behind("a", gradient=mask(60), other=mask(100)).passed, "20% of 200 may be 15%"
+    even = not_behind("a", gradient=mask(100), other=~mask(100))
     assert even.share.value == 0
     assert even.share.high == pytest.approx(1.96 / n**0.5, abs=1e-3), (
         "every pair speaks, half for each side"

@@ -22,7 +22,7 @@ from scotoma.models.loading import load_model
 from scotoma.models.synthesis import AnalysisBySynthesis
 from scotoma.models.vae import ClassVAEs
 from scotoma.probes.base import Settings
-from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
+from scotoma.probes.norms.analysis import AttackRecords, Kind, NormAnalysis
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import PASSES
@@ -481,7 +481,7 @@ def reading(
         return images
 
     tried = (
-        Tried(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
+        AttackRecords(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
         for (name, kind), values in found.items()
     )
     nearest = np.where(right, np.min(list(found.values()), axis=0), 0.0)
@@ -516,7 +516,7 @@ def test_what_a_reading_counts():
         "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
     )
     assert not read.is_masked
-    closer = replace(read, found=read.found.with_columns(l2=pl.col("l2") * 0.9))
+    closer = replace(read, rows=read.rows.with_columns(l2=pl.col("l2") * 0.9))
     assert closer.nearest.tolist() == pytest.approx([0.9, 0.45, 2.7, never, 0, 0.8091])
     assert closer.finder.tolist() == [-1] * 6, "an attack of another probe found them"
     assert closer.accuracy() == read.accuracy()

@@ -88,7 +88,7 @@ def test_the_worst_is_the_least_robust_harmless_change_and_the_smallest_of_equal
 
 def test_the_images_broken_at_the_smaller_size():
     def indices(sizes: list[float], wrong: int = 0) -> list[int]:
-        return attacked(sizes, wrong).broken_records()["index"].to_list()
+        return attacked(sizes, wrong).fooled_records()["index"].to_list()
 
     assert indices([0.15, math.inf, 0.1, 0.05]) == [2, 3]
     assert indices([0.3, 0.15]) == [1], "at eps where none is broken at alpha·eps"

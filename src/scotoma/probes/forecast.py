@@ -37,7 +37,7 @@ PIXELS = 1.5
 COVERED = 0.8
 """Share of the covers of `inequality` that are tried: an image leaves once one fools."""
 LEAST = {"norms": (720.0, 200.0), "inequality": (125.0, 40.0), "masking": (330.0, 63.0)}
-"""Passes that a slow model takes at least. Counted on photographs of 224x224 (docs/log.md)."""
+"""Minimum passes on a slow model, counted on photographs of 224x224 (docs/log.md)."""
 ONCE = {"masking": 3362.0}
 """Forward passes for all images together, not counted in `PASSES`."""
 CELL = 0.6
@@ -48,10 +48,10 @@ EMBEDDED, POINT = 10_000, 0.0035
 
 @dataclass(frozen=True)
 class Forecast:
-    """Seconds of each probe, and what they were found from.
+    """Estimated seconds of each probe, and the measurements behind them.
 
     Args:
-        seconds: by probe; those that are not known are left out.
+        seconds: by probe; unknown ones are omitted.
         images: number of audited images.
         forward, backward: seconds of a forward pass of an image, and of one with a backward pass.
         thorough: seconds of all probes if they took all passes; None if they do.
@@ -74,9 +74,9 @@ class Forecast:
         'About 7 min for 50 images: norms 7 min, masking 30 s.'
         """
         longest = sorted(self.seconds.items(), key=lambda each: -each[1])
-        named = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
+        times = ", ".join(f"{name} {_spoken(seconds)}" for name, seconds in longest)
         return (
-            f"About {_spoken(self.total)} for {counted(self.images, 'image')}: {named}.{self._all}"
+            f"About {_spoken(self.total)} for {counted(self.images, 'image')}: {times}.{self._all}"
         )
 
     @property
@@ -91,10 +91,10 @@ class Forecast:
         rows = [f"{name:<12}{_spoken(seconds)}" for name, seconds in self.seconds.items()]
         forward, backward = (f"{1000 * each:.2g} ms" for each in (self.forward, self.backward))
         passes = f"{forward} forward, {backward} with gradient"
-        whole = f"about {_spoken(self.total)} for {counted(self.images, 'image')}"
+        total = f"about {_spoken(self.total)} for {counted(self.images, 'image')}"
         if self.thorough is not None:
             rows.append(f"{'--thorough':<12}about {_spoken(self.thorough)}")
-        return [*rows, f"{'together':<12}{whole}", f"{'a pass':<12}{passes}, each image"]
+        return [*rows, f"{'together':<12}{total}", f"{'a pass':<12}{passes}, each image"]
 
 
 def _spoken(seconds: float) -> str:
@@ -104,22 +104,22 @@ def _spoken(seconds: float) -> str:
 def forecast(run: Run, probes: Collection[str], effort: Effort | None = None) -> Forecast:
     """Return about how long the probes will take on the images of a run.
 
-    One batch is timed. Attacks leave an image once its fate is known, and trainings of small
-    networks for comparison are not counted, so that the forecast can be off by a factor of two or
-    three; it tells minutes from hours.
+    One batch is timed. Attacks stop on an image once its outcome is known, and the training of
+    small networks for comparison is not counted, so the forecast can be off by a factor of two or
+    three. It distinguishes minutes from hours.
 
     Args:
         run: a run that may have measured nothing yet.
         probes: names of probes.
         effort: the share of their passes that probes take; None finds it from the timed batch.
     """
-    chosen = run.indices[: min(TIMED, run.batch_size)]
-    forward, backward = (time_pass(run, chosen, gradient) for gradient in (False, True))
+    batch = run.indices[: min(TIMED, run.batch_size)]
+    forward, backward = (time_pass(run, batch, gradient) for gradient in (False, True))
     effort = effort or Effort.for_pass(backward.work)
     times = forward.wall, backward.wall
     seconds = _seconds(run, probes, effort, *times)
-    whole = None if effort.whole else sum(_seconds(run, probes, WHOLE, *times).values())
-    return Forecast(seconds, len(run.indices), *times, whole)
+    thorough = None if effort.whole else sum(_seconds(run, probes, WHOLE, *times).values())
+    return Forecast(seconds, len(run.indices), *times, thorough)
 
 
 def _seconds(
@@ -128,7 +128,7 @@ def _seconds(
     """Return the seconds of each probe, from those of a pass of an image."""
     n, data = len(run.indices), run.claim.data
 
-    def attacked(forwards: float, backwards: float) -> float:
+    def duration(forwards: float, backwards: float) -> float:
         return n * (forwards * forward + backwards * backward)
 
     def passes(name: str) -> tuple[float, float]:
@@ -141,21 +141,21 @@ def _seconds(
         return forwards + grow + effort.share * ONCE.get(name, 0.0) / n, backwards
 
     train, test = (0 if split is None else len(split) for split in (data.train, data.test))
-    own = attacked(*ATTACK)
-    seconds = {name: attacked(*passes(name)) for name in probes if name in PASSES}
+    audit_attack = duration(*ATTACK)
+    seconds = {name: duration(*passes(name)) for name in probes if name in PASSES}
     if "blindspots" in probes:
         cells = len(contrast_shifts(data.name, data.shape)) - 1 + len(tints(data.shape))
-        known = min(test, SCREENED * n)
-        attacks = cells * CELL * own if effort.whole or enough(known) else 0.0
-        seconds["blindspots"] = attacks + cells * known * forward
+        screened = min(test, SCREENED * n)
+        attacks = cells * CELL * audit_attack if effort.whole or enough(screened) else 0.0
+        seconds["blindspots"] = attacks + cells * screened * forward
     if "distance" in probes:
         seconds["distance"] = (train + 2 * n) * forward
     if "divergence" in probes and train:
-        drawn = min(train, EMBEDDED) + min(test, EMBEDDED)
-        seconds["divergence"] = drawn * (forward + POINT)
+        embedded = min(train, EMBEDDED) + min(test, EMBEDDED)
+        seconds["divergence"] = embedded * (forward + POINT)
     if seconds:
         first = "robustness" if "robustness" in seconds else next(iter(seconds))
-        seconds[first] += own
+        seconds[first] += audit_attack
     return {name: seconds[name] for name in probes if name in seconds}
 
 

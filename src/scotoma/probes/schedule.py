@@ -36,12 +36,12 @@ CHEAP_FIRST = (
     "norms",
     "divergence",
 )
-"""Order of probes before any was timed; the others use the records of `robustness`, and
+"""Order of probes before any is timed. The other probes use the records of `robustness`;
 `divergence` compares whole data sets, however few images are attacked."""
 
 EARLY, EVERY = 200, 5
-"""Images from which an audit that somebody watches begins with a look at every fifth of the first
-work unit, then takes that unit, so that all probes say something soon."""
+"""Number of images from which a watched audit begins with every fifth image of the first work unit.
+The rest of that unit follows, so that all probes report early."""
 
 
 class Stage(NamedTuple):
@@ -89,18 +89,18 @@ class Outcome:
             finding = Finding(name, probe.question, "undecided", rule, headline)
             if name in self.reports:
                 with self._surviving(name):
-                    finding = self._drawn(name, ledger)
+                    finding = self._finding(name, ledger)
             if name in self.failed:
                 rule, headline = "a verdict once the probe has measured", f"{self.failed[name]}."
                 finding = Finding(name, probe.question, "undecided", rule, headline)
             findings.append(finding)
         return findings
 
-    def _drawn(self, name: str, ledger: Ledger) -> Finding:
+    def _finding(self, name: str, ledger: Ledger) -> Finding:
         report, part = self.reports[name]
         # what a first look measured is not among the run's own records
-        known = ledger if part.collection is self.run.collection else part.ledger
-        finding, n = report(known.on(part.indices.numpy())), len(part.indices)
+        evidence = ledger if part.collection is self.run.collection else part.ledger
+        finding, n = report(evidence.on(part.indices.numpy())), len(part.indices)
         if n == self.images:
             return finding
         note = (
@@ -126,7 +126,7 @@ class Outcome:
 
     @contextmanager
     def _surviving(self, name: str) -> Iterator[None]:
-        """Note what goes wrong in a probe, and go on; several processes end together instead."""
+        """Record an error of a probe and continue; several processes end together instead."""
         try:
             yield
         except (InputError, OutOfTimeError, OSError):
@@ -151,10 +151,10 @@ class Outcome:
             f"{n:,} by {', '.join(names[n]) if len(names) > 1 else 'every probe'}"
             for n in sorted(names, reverse=True)
         )
-        ended = f"The budget of {spoken(self.run.budget.seconds or 0)} ended"
-        ended = "The audit was stopped" if self.stopped else ended
+        cause = f"The budget of {spoken(self.run.budget.seconds or 0)} ended"
+        cause = "The audit was stopped" if self.stopped else cause
         return (
-            f"{ended} before the audit was complete. Images (of {self.images:,}) reached: "
+            f"{cause} before the audit was complete. Images (of {self.images:,}) reached: "
             f"{reached}. The same command continues from there."
         )
 
@@ -164,10 +164,10 @@ def measure(probes: Mapping[str, Probe], run: Run, settings: Settings) -> Outcom
 
     Within a budget all probes measure the first 50 images, then 250, and so on
     (`sampling.stages`), in order of the time that they took before. When the time ends, or the user
-    stops the audit, the evidence of each probe is that on the images reached. Without one, but with
-    somebody watching, a long audit measures 50 images before all. Somebody who watches sees a first
-    look before that (`Probe.first_look`), on 10 images, whose records count only if the audit gets
-    no further. A probe that fails does not take the others with it.
+    stops the audit, the evidence of each probe is that on the images reached. A long audit
+    without a budget also begins with 50 images if somebody watches. Before that, a watched audit
+    takes a first look at 10 images (`Probe.first_look`), whose records count only if the audit gets
+    no further. A probe that fails does not stop the others.
 
     Raises:
         KeyboardInterrupt: the audit was stopped before any probe had measured.
@@ -231,11 +231,11 @@ def _first_look(run: Run, probes: Mapping[str, Probe], settings: Settings) -> St
 
 def _so_far(name: str, report: Conclusion, run: Run, seconds: float) -> str:
     """Return a line on what a probe says by now; later attacks may find more."""
-    said = ""
+    result = ""
     with suppress(Exception):  # the report will say what went wrong
         finding = report(run.ledger.on(run.indices.numpy()))
-        said = f": {finding.verdict} so far. {finding.headline}"
-    return f"{name}, {counted(len(run.indices), 'image')} in {spoken(seconds)}{said}"
+        result = f": {finding.verdict} so far. {finding.headline}"
+    return f"{name}, {counted(len(run.indices), 'image')} in {spoken(seconds)}{result}"
 
 
 def _usual(name: str) -> int:

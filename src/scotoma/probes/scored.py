@@ -1,4 +1,4 @@
-"""Every test image with a score, by which the rates of attacked ones become those of the test set.
+"""Scores of all test images, which extend the rates of attacked images to the whole test set.
 
 The estimate is right whatever the score is worth; a good one narrows the interval
 (`docs/sampling.md`).
@@ -40,13 +40,13 @@ class Outcomes:
 
     Args:
         stratum: int (n,).
-        drawn: whether an image was attacked, bool (n,).
-        hits: whether it was fooled, bool (n,).
+        attacked: whether an image was attacked, bool (n,).
+        fooled: whether it was fooled, bool (n,).
     """
 
     stratum: np.ndarray
-    drawn: np.ndarray
-    hits: np.ndarray
+    attacked: np.ndarray
+    fooled: np.ndarray
 
     def success(self, of: int = 1) -> Rate:
         """Return the share of the population that is fooled; `n` images were attacked.
@@ -54,7 +54,7 @@ class Outcomes:
         Args:
             of: number of intervals that hold at once with 95%.
         """
-        return stratified_rate(*self.counts(), of) if self.drawn.any() else UNKNOWN
+        return stratified_rate(*self.counts(), of) if self.attacked.any() else UNKNOWN
 
     def rows(self) -> list[Row]:
         """Return a row a stratum, those with the least margin first."""
@@ -62,20 +62,20 @@ class Outcomes:
             {
                 "stratum": f"{number + 1}",
                 "images": int(size),
-                "attacked": int(seen),
-                **columns("success", rate(self.hits[self.drawn & (self.stratum == number)])),
+                "attacked": int(attacked),
+                **columns("success", rate(self.fooled[self.attacked & (self.stratum == number)])),
             }
-            for number, (size, seen, _) in enumerate(zip(*self.counts(), strict=True))
+            for number, (size, attacked, _) in enumerate(zip(*self.counts(), strict=True))
         ]
 
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the numbers of images, of those drawn and of hits of each stratum, int (k,)."""
+        """Return the images, the attacked ones and the fooled ones of each stratum, int (k,)."""
         sizes = np.bincount(self.stratum)
-        seen, hits = (
-            np.bincount(self.stratum[each], minlength=len(sizes))
-            for each in (self.drawn, self.hits)
+        attacked, fooled = (
+            np.bincount(self.stratum[flags], minlength=len(sizes))
+            for flags in (self.attacked, self.fooled)
         )
-        return sizes, seen, hits
+        return sizes, attacked, fooled
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,13 @@ class Scored:
 
     @classmethod
     def of(
-        cls, run: Run, own: pl.DataFrame, clean: bool, whatever_it_costs: bool = False
+        cls, run: Run, records: pl.DataFrame, clean: bool, whatever_it_costs: bool = False
     ) -> Scored | None:
         """Score the test set, once for a run.
 
         Args:
             run: on the audited images.
-            own: records of the audit attack on these images.
+            records: records of the audit attack on these images.
             clean: whether the gradient leads attacks (`Plan.clean`), so that one step says much.
             whatever_it_costs: score also where that is dear beside the attack.
 
@@ -107,10 +107,10 @@ class Scored:
             None where all images were audited, the model is randomised, or scoring is too dear.
         """
         total = len(run.claim.data.test)
-        spent = float(own.select(pl.sum("forwards") + pl.sum("backwards")).item())
+        passes = float(records.select(pl.sum("forwards") + pl.sum("backwards")).item())
         if len(run.indices) == total or is_randomised(run.claim.model.module):
             return None
-        if not whatever_it_costs and PASSES * total > DEAREST * spent:
+        if not whatever_it_costs and PASSES * total > DEAREST * passes:
             return None
         return cls(_table(run, clean), clean)
 
@@ -119,9 +119,9 @@ class Scored:
         """Which images are classified correctly, bool (n,)."""
         return is_correct(self.table)
 
-    def strata(self, among: np.ndarray | None = None) -> np.ndarray:
+    def strata(self, chosen: np.ndarray | None = None) -> np.ndarray:
         """Return the strata of some images, int; by default of those classified correctly."""
-        return strata_of(self.table["score"].to_numpy()[self.correct if among is None else among])
+        return strata_of(self.table["score"].to_numpy()[self.correct if chosen is None else chosen])
 
     def outcomes(
         self, index: np.ndarray, fooled: np.ndarray, correct: np.ndarray | None = None
@@ -134,13 +134,13 @@ class Scored:
             correct: the test images that are classified correctly, such as those after a transform,
                 int; by default those of the table.
         """
-        every = self.table["index"].to_numpy()
-        among = self.correct if correct is None else np.isin(every, correct)
-        known = dict(zip(np.asarray(index).tolist(), np.asarray(fooled).tolist(), strict=True))
-        rows = every[among].tolist()
-        drawn = np.array([each in known for each in rows], bool)
-        hits = np.array([known.get(each, False) for each in rows], bool)
-        return Outcomes(joined(self.strata(among), drawn), drawn, hits)
+        indices = self.table["index"].to_numpy()
+        among = self.correct if correct is None else np.isin(indices, correct)
+        outcome = dict(zip(np.asarray(index).tolist(), np.asarray(fooled).tolist(), strict=True))
+        rows = indices[among].tolist()
+        attacked = np.array([each in outcome for each in rows], bool)
+        hits = np.array([outcome.get(each, False) for each in rows], bool)
+        return Outcomes(joined(self.strata(among), attacked), attacked, hits)
 
     @property
     def note(self) -> str:
@@ -162,14 +162,16 @@ def _table(run: Run, stepped: bool) -> pl.DataFrame:
 
     def look(batch: Tensor) -> dict[str, np.ndarray]:
         images, labels = run.test_images(batch)
-        clean = verified_logits(run.model, images)
-        score = -margin(clean, labels)
+        logits = verified_logits(run.model, images)
+        score = -margin(logits, labels)
         if stepped:
             random = Randomness(run.seed, batch.to(run.device), "score")
-            moved = step(run.model, images, labels, generator=random)
-            score = -margin(verified_logits(run.model, moved), labels)
-        found = {"label": labels, "prediction": clean.argmax(1), "score": score}
-        return {"index": batch.numpy()} | {name: each.cpu().numpy() for name, each in found.items()}
+            perturbed = step(run.model, images, labels, generator=random)
+            score = -margin(verified_logits(run.model, perturbed), labels)
+        arrays = {"label": labels, "prediction": logits.argmax(1), "score": score}
+        return {"index": batch.numpy()} | {
+            name: each.cpu().numpy() for name, each in arrays.items()
+        }
 
     def compute() -> pl.DataFrame:
         with run.progress.bar("scoring the test set", len(everything)) as advance, run.seeded():

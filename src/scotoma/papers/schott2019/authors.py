@@ -23,7 +23,7 @@ from scotoma.attacks.transfer import craft
 from scotoma.execution.records import is_correct
 from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
-from scotoma.probes.norms.analysis import NormAnalysis, Tried
+from scotoma.probes.norms.analysis import AttackRecords, NormAnalysis
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.results.ledger import Ledger
 from scotoma.threat import Threat
@@ -151,16 +151,18 @@ class FromSubstitute(Growing):
         return point
 
 
-def tried(run: Run, norm: str, gradients: Gradients, source: Classifier) -> tuple[Tried, ...]:
+def tried(
+    run: Run, norm: str, gradients: Gradients, source: Classifier
+) -> tuple[AttackRecords, ...]:
     """Run the attacks of a norm with the model's gradients, and those from another network."""
     made = [
-        *((name, gradients.name, gradients.given_to(each)) for name, each in _own(norm).items()),
+        *((name, gradients.name, gradients.applied_to(each)) for name, each in _own(norm).items()),
         ("MIM", TRANSFERRED, FromSubstitute(norm, FARTHEST[norm], source=source)),
     ]
     return tuple(_run(run, norm, *each) for each in made)
 
 
-def scored(run: Run, norm: str) -> tuple[Tried, ...]:
+def scored(run: Run, norm: str) -> tuple[AttackRecords, ...]:
     """Run the attacks of a norm by finite differences of the scores along every pixel.
 
     DeepFool considers the likeliest wrong class only.
@@ -174,19 +176,19 @@ def _own(norm: str) -> dict[str, Attack]:
     return {"FGSM": OneGradient(norm, far), "BIM": Steps(norm, far), "DeepFool": DeepFool(norm)}
 
 
-def _run(run: Run, norm: str, name: str, gradient: str, attack: Attack) -> Tried:
+def _run(run: Run, norm: str, name: str, gradient: str, attack: Attack) -> AttackRecords:
     records = run.attack(attack, what=f"{name} in {norm}, {gradient}")
-    return Tried(f"{name} ({gradient})", "gradient", gradient, attack, records)
+    return AttackRecords(f"{name} ({gradient})", "gradient", gradient, attack, records)
 
 
-def joined(read: NormAnalysis, more: tuple[Tried, ...]) -> NormAnalysis:
+def joined(read: NormAnalysis, more: tuple[AttackRecords, ...]) -> NormAnalysis:
     """Return an analysis over its own attacks and more."""
-    every = (*read.tried, *more)
-    rows = Ledger.of(each.records for each in every).on(read.found["index"].to_numpy()).rows()
-    return replace(read, tried=every, found=rows)
+    every = (*read.attacks, *more)
+    rows = Ledger.of(each.records for each in every).on(read.rows["index"].to_numpy()).rows()
+    return replace(read, attacks=every, rows=rows)
 
 
-def decisions_nearer(read: NormAnalysis, own: tuple[Tried, ...]) -> Rate:
+def decisions_nearer(read: NormAnalysis, own: tuple[AttackRecords, ...]) -> Rate:
     """Return the share of images that decisions fool much nearer than attacks by gradients.
 
     Images are those of the records of `own`, all of them the same.
@@ -195,9 +197,9 @@ def decisions_nearer(read: NormAnalysis, own: tuple[Tried, ...]) -> Rate:
     index = records.select("index")
     decisions = (
         replace(each, records=index.join(each.records, on="index", maintain_order="left"))
-        for each in read.tried
+        for each in read.attacks
         if each.kind == "decision"
     )
-    nearer = replace(read, tried=(*own, *decisions), correct=is_correct(records)).decision_nearer
+    nearer = replace(read, attacks=(*own, *decisions), correct=is_correct(records)).decision_nearer
     assert nearer is not None
     return nearer

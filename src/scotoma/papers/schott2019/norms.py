@@ -18,7 +18,7 @@ from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours,
 from scotoma.papers.schott2019 import MODELS, authors, published
 from scotoma.probes.norms import figures as drawing
 from scotoma.probes.norms import probe
-from scotoma.probes.norms.analysis import MISLED, NormAnalysis, Tried
+from scotoma.probes.norms.analysis import MISLED, AttackRecords, NormAnalysis
 from scotoma.probes.norms.figures import amount
 from scotoma.probes.norms.gradients import Gradients
 from scotoma.probes.norms.report import attacks
@@ -50,9 +50,9 @@ class Measured:
     readings: dict[str, NormAnalysis]
     gradients: Gradients
     queries: int
-    own: dict[str, tuple[Tried, ...]] = field(default_factory=dict)
+    own: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
     """the authors' own attacks by norm, if they were run; their distances count"""
-    scored: dict[str, tuple[Tried, ...]] = field(default_factory=dict)
+    scored: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
     """the same by scores, on fewer images"""
 
     @property
@@ -63,7 +63,7 @@ class Measured:
     @property
     def index(self) -> np.ndarray:
         """Numbers of the test images, (n,)."""
-        return self.readings["l2"].tried[0].records["index"].to_numpy()
+        return self.readings["l2"].attacks[0].records["index"].to_numpy()
 
 
 Models = dict[str, Measured]
@@ -246,7 +246,7 @@ def examples(models: Models) -> Iterator[Drawn]:
 
 def _chosen(models: Models) -> np.ndarray:
     reads = [read for each in models.values() for read in each.readings.values()]
-    broken = np.flatnonzero(np.all([read.broken for read in reads], axis=0))
+    broken = np.flatnonzero(np.all([read.fooled for read in reads], axis=0))
     if not len(broken):
         return broken
     hardness = np.mean([read.nearest[broken].argsort().argsort() for read in reads], axis=0)

@@ -46,10 +46,10 @@ STARTS = ((0.4, 1.0), (0.6, 0.0))
 """Contrast shifts in `ScaleShift.at` from which the search may start beside the worst transform of
 each family: the two ends of the grid of Zhang et al. 2019."""
 CANDIDATES = 2
-"""Compositions with the best scores, of all and at each of `PRICES`, that are attacked on all the
-images chosen on."""
+"""Number of compositions with the best scores, overall and at each of `PRICES`, that are attacked
+on all images of the selection."""
 PRICES = (1.0, SPARE, 0.0)
-"""Largest estimated costs of accuracy: a few images misjudge it, and the whole test set decides."""
+"""Largest estimated costs of accuracy; the estimate is rough, and the whole test set decides."""
 SHARES = (1.0, 0.9, 0.8, 0.65)
 """Shares of a composition, tried in turn until one of them is harmless."""
 
@@ -58,16 +58,16 @@ SHARES = (1.0, 0.9, 0.8, 0.65)
 class BlindSpotMap(Probe):
     """A search for the harmless transform with the lowest robust accuracy.
 
-    Transforms are chosen on one half of the audited images and reported on the other half. On the
-    first, a cheap attack is run on every cell of the (alpha, beta) plane of scale-shift and on
-    every strength of the other families (its `sweep`). Finer grids follow around the worst harmless
-    cell. A search over the parameters of all families together follows gradients and evolution
-    strategies from there. The audit attack is then run, on the other half, on the worst harmless
-    transform of each family, on the composition and on their random controls. This extends the grid
-    of Zhang et al. 2019, section 3.3.
+    Transforms are chosen on one half of the audited images (the selection) and reported on the
+    other half. On the selection, a cheap attack is run on every cell of the (alpha, beta) plane of
+    scale-shift and on every strength of the other families (its `sweep`). Finer grids follow around
+    the worst harmless cell. A search over the parameters of all families together follows gradients
+    and evolution strategies from there. The audit attack is then run, on the other half, on the
+    worst harmless transform of each family, on the composition and on their random controls. This
+    extends the grid of Zhang et al. 2019, section 3.3.
 
     Args:
-        families: names of `TRANSFORMS`; families of colour are left out for grey images.
+        families: names of `TRANSFORMS`; families of colour are omitted for grey images.
         resolution: number of steps from alpha 1 down to `lowest`. The steps of beta are half as
             long and reach +-(1 - alpha) / 2.
         lowest: the smallest alpha, above 0.
@@ -102,11 +102,11 @@ class BlindSpotMap(Probe):
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         result = self.search(Scout(run, settings, self.steps))
         if not result.families:
-            why = self._nothing(run, result)
+            why = self._reason(run, result)
             return lambda ledger: Finding("map", self.question, "not applicable", LIMITS.rule, why)
         return partial(map_report.describe, result, self.question, run, settings.attack, self.steps)
 
-    def _nothing(self, run: Run, result: SearchResult) -> str:
+    def _reason(self, run: Run, result: SearchResult) -> str:
         """Return why there was nothing to search."""
         if not result.base.success.n:
             return NOTHING_TO_ATTACK
@@ -119,32 +119,32 @@ class BlindSpotMap(Probe):
     def search(self, scout: Scout) -> SearchResult:
         """Attack all transforms, or the test set alone if no image is classified correctly."""
         run, base = scout.run, scout.strong(None)
-        chosen, held = run.indices[0::2], run.indices[1::2]
-        result = SearchResult(base, chosen.tolist(), held.tolist())
-        if base.success.n == 0 or not len(held):
+        selection, held_out = run.indices[0::2], run.indices[1::2]
+        result = SearchResult(base, selection.tolist(), held_out.tolist())
+        if base.success.n == 0 or not len(held_out):
             return result
-        picking = replace(scout, run=run.subset(chosen))
-        reporting = replace(scout, run=run.subset(held))
+        selecting = replace(scout, run=run.subset(selection))
+        reporting = replace(scout, run=run.subset(held_out))
         channels = run.claim.data.shape[0]
         names = [n for n in dict.fromkeys(self.families) if channels == 3 or not _colour(n)]
         with run.progress.bar("families", len(names) + (self.composed > 0)) as advance:
             for family in names:
                 if family == PLANE:
                     cells = [contrast_shift(*each) for each in self._grid()]
-                    result.plane.extend(picking.sweep(cells, " plane"))
-                    result.refined.extend(self._refine(picking, result.plane, base))
-                    tried = result.plane + result.refined
+                    result.plane.extend(selecting.sweep(cells, " plane"))
+                    result.refined.extend(self._refine(selecting, result.plane, base))
+                    sets = result.plane + result.refined
                 else:
-                    tried = picking.sweep(TRANSFORMS[family].sweep(), f" {family}")
-                    result.sweeps[family] = tried
-                worst = picking.worst(tried, base)
+                    sets = selecting.sweep(TRANSFORMS[family].sweep(), f" {family}")
+                    result.sweeps[family] = sets
+                worst = selecting.worst(sets, base)
                 result.families.append(self._verify(reporting, family, worst))
                 advance(1)
             space = Space(tuple(names), channels)
             if self.composed and space.dimensions > 1:
-                result.visits.extend(self._compose(picking, space, result))
-                candidates = self._candidates(picking, space, result.visits, base)
-                worst = picking.worst(candidates, base, ordered=True)
+                result.visits.extend(self._compose(selecting, space, result))
+                candidates = self._candidates(selecting, space, result.visits, base)
+                worst = selecting.worst(candidates, base, ordered=True)
                 result.families.append(self._verify(reporting, COMPOSED, worst))
                 advance(1)
         return result
@@ -181,17 +181,16 @@ class BlindSpotMap(Probe):
     def _candidates(
         scout: Scout, space: Space, visits: list[Visit], base: TransformedSet
     ) -> list[TransformedSet]:
-        """Attack harmless compositions with the best scores, the best first, on the images chosen
-        on."""
+        """Attack the harmless compositions with the best scores, best first, on the selection."""
         ordered = sorted(visits, key=lambda visit: visit.score)
         points = [np.array(visit.point) for most in PRICES for visit in _cheap(ordered, most)]
 
         def harmless(point: np.ndarray) -> Composition | None:
             for share in SHARES:
-                each = space.at(share * point)
-                known = classified(scout.run, untouched(scout.run, each))
-                if each.parts and known.cost(base).high <= base.limits.harmless:
-                    return each
+                composition = space.at(share * point)
+                transformed = classified(scout.run, untouched(scout.run, composition))
+                if composition.parts and transformed.cost(base).high <= base.limits.harmless:
+                    return composition
             return None
 
         best = dict.fromkeys(map(harmless, points))
@@ -201,7 +200,7 @@ class BlindSpotMap(Probe):
         """Return (alpha, beta) with |beta| <= (1 - alpha) / 2, where no pixel leaves the range."""
         step = self._step
         return [
-            (_plain(1 - i * step), _plain(j * step / 2))
+            (_rounded(1 - i * step), _rounded(j * step / 2))
             for i in range(self.resolution + 1)
             for j in range(-i, i + 1)
         ]
@@ -214,16 +213,16 @@ class BlindSpotMap(Probe):
         self, scout: Scout, plane: list[TransformedSet], base: TransformedSet
     ) -> list[TransformedSet]:
         """Attack the neighbours of the worst harmless cell, at half the distance in each round."""
-        known, tried, step = set(self._grid()), [], self._step
+        visited, sets, step = set(self._grid()), [], self._step
         with scout.run.progress.bar(" refining", 8 * self.rounds) as advance:
             for _ in range(self.rounds):
                 step /= 2
-                centre = scout.worst(plane + tried, base)
+                centre = scout.worst(plane + sets, base)
                 if centre is None:
                     break
                 alpha, beta = alpha_beta(centre.transform)
                 around = [
-                    (_plain(alpha + i * step), _plain(beta + j * step / 2))
+                    (_rounded(alpha + i * step), _rounded(beta + j * step / 2))
                     for i, j in product((-1, 0, 1), repeat=2)
                 ]
                 inside = [
@@ -231,18 +230,18 @@ class BlindSpotMap(Probe):
                     for a, b in around
                     if self.lowest <= a < 1 and abs(b) <= (1 - a) / 2 + TOLERANCE
                 ]
-                new = [each for each in inside if each not in known]
-                tried += [scout.cheap(contrast_shift(*each), advance) for each in new]
-                known.update(inside)
-        return tried
+                new = [each for each in inside if each not in visited]
+                sets += [scout.cheap(contrast_shift(*each), advance) for each in new]
+                visited.update(inside)
+        return sets
 
     @staticmethod
-    def _verify(scout: Scout, family: str, chosen: TransformedSet | None) -> Family:
+    def _verify(scout: Scout, family: str, worst: TransformedSet | None) -> Family:
         """Run the audit attack on a family's worst harmless transform and on its control."""
-        if chosen is None or chosen.transform is None:
+        if worst is None or worst.transform is None:
             return Family(family)
-        control = Control(chosen.transform)
-        return Family(family, chosen, scout.strong(chosen.transform), scout.strong(control))
+        control = Control(worst.transform)
+        return Family(family, worst, scout.strong(worst.transform), scout.strong(control))
 
 
 def _cheap(ordered: list[Visit], most: float) -> list[Visit]:
@@ -254,6 +253,6 @@ def _colour(family: str) -> bool:
     return getattr(TRANSFORMS[family], "colour", False)
 
 
-def _plain(value: float) -> float:
+def _rounded(value: float) -> float:
     """Return the value without the last binary digits, which would be in names and hashes."""
     return round(value, 6) + 0.0  # -0.0 is another name for 0.0

@@ -17,10 +17,10 @@ from scotoma.transforms.scale_shift import ScaleShift
 
 def figures(result: SearchResult) -> tuple[Figure, ...]:
     """Return the figures of a search: families, what is left, the search, the plane."""
-    drawn: tuple[Figure, ...] = (_bars(), _left())
+    panels: tuple[Figure, ...] = (_bars(), _robustness())
     if result.visits:
-        drawn = (*drawn, _search())
-    return (*drawn, *_heatmaps(result)) if result.plane else drawn
+        panels = (*panels, _search())
+    return (*panels, *_heatmaps(result)) if result.plane else panels
 
 
 def _search() -> Figure:
@@ -55,7 +55,7 @@ def _bars() -> Figure:
     )
 
 
-def _left() -> Figure:
+def _robustness() -> Figure:
     return Bars(
         "left",
         "Robust accuracy after the worst harmless transform of each family, at alpha·eps: what the "
@@ -92,10 +92,10 @@ def _heatmaps(result: SearchResult) -> tuple[Figure, ...]:
 
 
 def worst_images(
-    broken: list[tuple[TransformedSet, pl.DataFrame]], classes: Sequence[str]
+    examples: list[tuple[TransformedSet, pl.DataFrame]], classes: Sequence[str]
 ) -> Figure:
     """Describe one image for each family."""
-    made = [
+    galleries = [
         gallery(
             "worst",
             "A test image; the same image after the worst harmless transform of each family, which "
@@ -105,6 +105,6 @@ def worst_images(
             each.threat.norm,
             classes,
         )
-        for each, rows in broken
+        for each, rows in examples
     ]
-    return replace(made[0], captions=[each.captions[0] for each in made])
+    return replace(galleries[0], captions=[each.captions[0] for each in galleries])

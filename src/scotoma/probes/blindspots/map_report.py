@@ -31,11 +31,11 @@ def describe(
     searched: SearchResult, question: str, run: Run, attack: str, steps: int, ledger: Ledger
 ) -> Finding:
     """Return the finding for the result of a search, with images from the run."""
-    result = searched.told_by(ledger)
-    broken = [(each, rows) for each in result.verified if len(rows := each.broken_records())]
-    first = [rows.head(1) for _, rows in broken]
-    shown = [worst_images(broken, run.claim.data.classes)] if broken else []
-    images = [each.images(run, rows) for (each, _), rows in zip(broken, first, strict=True)]
+    result = searched.with_ledger(ledger)
+    examples = [(each, rows) for each in result.verified if len(rows := each.fooled_records())]
+    first = [rows.head(1) for _, rows in examples]
+    galleries = [worst_images(examples, run.claim.data.classes)] if examples else []
+    images = [each.images(run, rows) for (each, _), rows in zip(examples, first, strict=True)]
     return Finding(
         probe="map",
         question=question,
@@ -46,7 +46,7 @@ def describe(
         tables=_tables(searched, ledger),
         figures=(
             *figures(result),
-            *shown,
+            *galleries,
         ),
         notes=(
             f"Cheap attack: one minimum-norm search of {steps} steps for every cell and strength. "
@@ -73,7 +73,7 @@ def describe(
             "the control, the size of the change matters, not its direction. A control may itself "
             "cost accuracy.",
         ),
-        images={"worst": np.concatenate(images)} if broken else {},
+        images={"worst": np.concatenate(images)} if examples else {},
         worst=_worst(result.lowest),
     )
 
@@ -105,12 +105,12 @@ def headline(result: SearchResult) -> str:
         f"{base.accuracy.value:.1%}; chosen on {counted(len(result.chosen_on), 'other image')}) "
         f"{rise(base, each)}. After a random change of the same size {random}."
     )
-    more = max(result.valid, key=_success, default=each)
-    if _success(more) <= _success(each):
+    worse = max(result.valid, key=_success, default=each)
+    if _success(worse) <= _success(each):
         return text
     return (
-        f"{text} On these images, which were not used to choose, {more.name} gives a higher rate: "
-        f"{more.success_scaled.value:.1%}."
+        f"{text} On these images, which were not used to choose, {worse.name} gives a higher rate: "
+        f"{worse.success_scaled.value:.1%}."
     )
 
 
@@ -154,22 +154,22 @@ def _prediction(base: TransformedSet, each: TransformedSet) -> Row:
     """Return the robust accuracy that the test set predicts after a transform, and the residual."""
     before, after = base.withstanding(base.eps), each.withstanding(each.scaled_eps)
     correct = each.withstanding(0.0)
-    both = sorted(set(before) & set(after))
-    predicted = np.array([before[i] and correct[i] for i in both], bool)
-    measured = np.array([after[i] for i in both], bool)
+    shared = sorted(set(before) & set(after))
+    predicted = np.array([before[i] and correct[i] for i in shared], bool)
+    measured = np.array([after[i] for i in shared], bool)
     residual = paired_difference(measured, predicted)
     return columns("predicted_robust", rate(predicted)) | columns("residual", residual)
 
 
 def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
     """Return the tables; cells have the cheap attack's rates beside those over all attacks."""
-    result, ledger = searched.told_by(ledger), ledger.on(searched.chosen_on)
+    result, ledger = searched.with_ledger(ledger), ledger.on(searched.chosen_on)
     base = result.base
 
     def plane(sets: Iterable[TransformedSet]) -> list[Row]:
         rows = []
         for cheap in sets:
-            each = cheap.told_by(ledger)
+            each = cheap.with_ledger(ledger)
             alpha, beta = alpha_beta(each.transform)
             rows.append(
                 {
@@ -195,17 +195,17 @@ def _tables(searched: SearchResult, ledger: Ledger) -> dict[str, list[Row]]:
             "n_accuracy": each.accuracy.n,
             "n_robust": each.robust.n,
             **columns("accuracy", each.accuracy),
-            **columns("robust_eps", each.told_by(ledger).robust),
+            **columns("robust_eps", each.with_ledger(ledger).robust),
             **columns("cheap_robust_eps", each.robust),
             "seems_harmless": each.seems_harmless(base),
         }
         for family, sets in result.sweeps.items()
         for each in sets
     ]
-    fallen = dict(zip(map(id, result.valid), falls(base, result.valid), strict=True))
+    drops = dict(zip(map(id, result.valid), falls(base, result.valid), strict=True))
     tables: dict[str, list[Row]] = {
         "families": [
-            _family(each, base, fallen.get(id(each.worst), UNKNOWN))
+            _family(each, base, drops.get(id(each.worst), UNKNOWN))
             for each in (Family("none", worst=base), *result.families)
         ],
         "plane": plane(result.plane),

@@ -71,22 +71,22 @@ class SearchResult:
         """Transforms of `verified` whose images are valid; the verdict rests on them."""
         return [each for each in self.verified if each.is_valid]
 
-    def told_by(self, ledger: Ledger) -> SearchResult:
+    def with_ledger(self, ledger: Ledger) -> SearchResult:
         """Return the result with the smallest perturbations that any attack of the audit gave.
 
-        It is on the images that nothing was chosen on. The cells of the search keep the cheap
+        The result covers the held-out images. The cells of the search keep the records of the cheap
         attack, by which they are compared.
         """
-        other = ledger.on(self.held_out)
+        reported = ledger.on(self.held_out)
         families = [
             replace(
                 each,
-                worst=each.worst and each.worst.told_by(other),
-                control=each.control and each.control.told_by(other),
+                worst=each.worst and each.worst.with_ledger(reported),
+                control=each.control and each.control.with_ledger(reported),
             )
             for each in self.families
         ]
-        return replace(self, base=self.base.told_by(other), families=families)
+        return replace(self, base=self.base.with_ledger(reported), families=families)
 
     @property
     def lowest(self) -> Family | None:

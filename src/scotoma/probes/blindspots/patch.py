@@ -49,7 +49,7 @@ POOL = 10_000
 
 
 @dataclass(frozen=True)
-class Searched:
+class ModelSearch:
     """All transforms attacked on one model: the paper's grid and the families of `BlindSpotMap`."""
 
     scout: Scout
@@ -57,7 +57,7 @@ class Searched:
     grid: tuple[TransformedSet, ...]
 
     @classmethod
-    def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> Searched:
+    def of(cls, run: Run, settings: Settings, search: BlindSpotMap) -> ModelSearch:
         """Search the model of a run."""
         scout = Scout(run, settings, search.steps)
         data = run.claim.data
@@ -75,12 +75,12 @@ class Searched:
 
     def blind(self) -> tuple[Transform, ...]:
         """Return the transforms to train on: blind spots of contrast, and composed ones."""
-        trained = (map_result.PLANE, map_result.COMPOSED)
-        plane = (each.worst for each in self.result.families if each.name in trained)
-        sets = [each for each in (*self.grid, *plane) if each and is_blind(each, self.base)]
-        found = [each.transform for each in sets if each.transform]
-        composed = [each for each in found if isinstance(each, Composition)]
-        return tuple(dict.fromkeys([*found, *(near for each in composed for near in around(each))]))
+        families = (map_result.PLANE, map_result.COMPOSED)
+        worst = (each.worst for each in self.result.families if each.name in families)
+        sets = [each for each in (*self.grid, *worst) if each and is_blind(each, self.base)]
+        spots = [each.transform for each in sets if each.transform]
+        composed = [each for each in spots if isinstance(each, Composition)]
+        return tuple(dict.fromkeys([*spots, *(near for each in composed for near in around(each))]))
 
 
 def around(composition: Composition, n: int = NEAR, seed: int = 0) -> list[Composition]:
@@ -95,10 +95,10 @@ def around(composition: Composition, n: int = NEAR, seed: int = 0) -> list[Compo
     """
     generator = np.random.default_rng(seed)
 
-    def drawn(part: Any) -> Transform:
+    def weaker(part: Any) -> Transform:
         return type(part).at(*(float(generator.uniform(-1, 1)) * each for each in part.point))
 
-    return [Composition(tuple(map(drawn, composition.parts))) for _ in range(n)]
+    return [Composition(tuple(map(weaker, composition.parts))) for _ in range(n)]
 
 
 def patch(
@@ -121,7 +121,8 @@ def patch(
     Both models are searched for blind spots in every family of `search`. The new model is trained
     on those of scale-shift and on the composition found, so the other families show whether blind
     spots only moved there. With `generated` it also learns from valid images of a generator, and
-    both models are measured on other images of it.
+    both models are measured on other images of this generator.
+
     The call writes `patched_file` (the new model), OUT/after (its run) and OUT/report.html:
     the blind spots before and after, and both runs compared image by image. Images, seed and attack
     are those of the audit, whose work is reused. An interrupted call can be repeated and continues.
@@ -171,7 +172,7 @@ def patch(
         if generated is not None:
             generated = generated.prepare(run.claim)
             pool = _pool(generated, run)
-        before = Searched.of(run, settings, search)
+        before = ModelSearch.of(run, settings, search)
         blind = before.blind()
         if not blind and pool is None:
             raise InputError(
@@ -201,17 +202,25 @@ def patch(
         group.wait(f"trained {path}")
         appears(path.exists)
         new = begin(_load(path, model), out / "after")
-        after = Searched.of(new, settings, search)
+        after = ModelSearch.of(new, settings, search)
         rows, attack = list(_compared(before, after, blind)), settings.attack
-        made = [generated.measure(each.claim, each, settings) for each in (run, new) if generated]
+        reports = [
+            generated.measure(each.claim, each, settings) for each in (run, new) if generated
+        ]
     if group.leads:
         ledgers = run.ledger, new.ledger
-        shown = [conclude(ledger) for conclude, ledger in zip(made, ledgers, strict=False)]
+        on_generated = [
+            conclude(ledger) for conclude, ledger in zip(reports, ledgers, strict=False)
+        ]
         findings = [
             patch_report.describe(
-                [each.told_by(*ledgers) for each in rows], blind, attack, pool, shown
+                [each.with_ledger(*ledgers) for each in rows],
+                blind,
+                attack,
+                pool,
+                on_generated,
             ),
-            *shown[1:],
+            *on_generated[1:],
             *comparison.findings(pair([of_run(run), of_run(new)]), data),
             map_report.describe(
                 after.result, search.question, new, attack, search.steps, new.ledger
@@ -249,14 +258,14 @@ def patch(
 def _pool(generated: Generated, run: Run) -> Pool:
     """Return valid images to learn from, others than those that are measured."""
     with run.progress.bar("generating images to learn from", 1) as advance:
-        made = generated.valid_images(run.claim, run, POOL, run.seed + 1)
+        sample = generated.valid_images(run.claim, run, POOL, run.seed + 1)
         advance(1)
-    if made is None:
+    if sample is None:
         raise InputError(
             f"generator=None: there is no generator of {run.claim.data.name}, or no training "
             "images for the networks that judge its images; give a file or file.py:function"
         )
-    images, labels, name = made
+    images, labels, name = sample
     if 2 * len(labels) < POOL:
         raise InputError(
             f"generator={name}: only {len(labels):,} of {POOL:,} images are valid "
@@ -287,7 +296,7 @@ def _load(path: Path, model: Classifier) -> Classifier:
 
 
 def _compared(
-    before: Searched, after: Searched, blind: tuple[Transform, ...]
+    before: ModelSearch, after: ModelSearch, blind: tuple[Transform, ...]
 ) -> Iterable[Comparison]:
     """Yield the test set itself, the grid, and the worst of each family on either model."""
     yield Comparison("none", False, before.base, after.base)

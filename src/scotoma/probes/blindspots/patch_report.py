@@ -43,9 +43,11 @@ class Comparison:
     before: TransformedSet
     after: TransformedSet
 
-    def told_by(self, before: Ledger, after: Ledger) -> Comparison:
+    def with_ledger(self, before: Ledger, after: Ledger) -> Comparison:
         """Return the comparison with the smallest perturbations that any attack gave."""
-        return replace(self, before=self.before.told_by(before), after=self.after.told_by(after))
+        return replace(
+            self, before=self.before.with_ledger(before), after=self.after.with_ledger(after)
+        )
 
 
 def is_blind(each: TransformedSet, base: TransformedSet) -> bool:
@@ -93,7 +95,7 @@ def describe(
                 for key, value in _both(name, worst, lambda s: s.success_scaled, True).items()
             },
             **{
-                f"{key}_{when}{end}": _made(each)[name + end]
+                f"{key}_{when}{end}": _generated_row(each)[name + end]
                 for when, each in zip(("before", "after"), generated, strict=False)
                 for key, name, ends in GENERATED
                 for end in ends
@@ -134,7 +136,7 @@ def _on_generated(findings: Sequence[Finding]) -> str:
     if not findings:
         return ""
     before, after = (
-        f"{made['success_eps']:.1%} (n = {made['attacked']})" for made in map(_made, findings)
+        f"{row['success_eps']:.1%} (n = {row['attacked']})" for row in map(_generated_row, findings)
     )
     return (
         " On valid generated images, others than those of the training, the attack success rate "
@@ -142,7 +144,7 @@ def _on_generated(findings: Sequence[Finding]) -> str:
     )
 
 
-def _made(finding: Finding) -> Row:
+def _generated_row(finding: Finding) -> Row:
     """Return the rates on valid generated images."""
     return finding.tables["sets"][1]
 
@@ -161,21 +163,21 @@ def _worst(rows: Sequence[Comparison], base: Comparison | None = None) -> Compar
     def success(each: Comparison) -> tuple[float, float]:
         return each.after.success_scaled.value, each.before.success_scaled.value
 
-    known = [each for each in rows if each.after.success_scaled.n]
-    harmless = [each for each in known if base is None or each.after.is_harmless(base.after)]
+    measured = [each for each in rows if each.after.success_scaled.n]
+    harmless = [each for each in measured if base is None or each.after.is_harmless(base.after)]
     return max(harmless, key=success, default=None)
 
 
 def _both(
     name: str,
     each: Comparison | None,
-    read: Callable[[TransformedSet], Rate],
+    rate_of: Callable[[TransformedSet], Rate],
     counted: bool = False,
 ) -> Row:
     """Return a rate on both models as columns; `counted` adds the number of images of each."""
     if each is None:
         return {}
-    before, after = read(each.before), read(each.after)
+    before, after = rate_of(each.before), rate_of(each.after)
     row = columns(f"{name}_before", before) | columns(f"{name}_after", after)
     return row | ({f"n_{name}_before": before.n, f"n_{name}_after": after.n} if counted else {})
 
@@ -214,8 +216,8 @@ def _headline(base: Comparison, trained: Sequence[Comparison], others: Sequence[
     shown = closed or _worst(trained)
     after = ""
     if shown:
-        known = "" if closed else ", but is not shown to be harmless for the new model"
-        after = f" {rates(shown)} after {shown.before.name}, which was trained on{known}, and"
+        caveat = "" if closed else ", but is not shown to be harmless for the new model"
+        after = f" {rates(shown)} after {shown.before.name}, which was trained on{caveat}, and"
     text = (
         "The fine-tuning takes the attack success rate at alpha·eps, among the images classified "
         f"correctly,{after} {rates(base)} on the test set itself. It takes accuracy "

@@ -87,28 +87,28 @@ class BlindSpots(Probe):
     def within(self, effort: Effort) -> tuple[Self, list[str]]:
         if effort.whole or not is_default(self, "unshown"):
             return self, []
-        only = "contrast shifts are attacked if enough test images can show that they are harmless"
-        return replace(self, unshown=False), [only]
+        limit = "contrast shifts are attacked if enough test images can show that they are harmless"
+        return replace(self, unshown=False), [limit]
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         sets, shifts = [], contrast_shifts(claim.data.name, claim.data.shape)
         grid = [*(contrast_shift(*shift) for shift in shifts), *tints(claim.data.shape)]
         with run.progress.bar("blind spots", len(grid)) as advance:
             for transform in grid:
-                known = classified(run, untouched(run, transform))
-                if not sets or self._worth(known, sets[0]):
-                    known = judged(run, attack_transformed(run, settings, transform))
-                sets.append(known)
+                transformed = classified(run, untouched(run, transform))
+                if not sets or self._worth_attacking(transformed, sets[0]):
+                    transformed = judged(run, attack_transformed(run, settings, transform))
+                sets.append(transformed)
                 advance(1)
         scored = Scored.of(run, sets[0].records, settings.plan.clean)
         oracle = oracle_for(run)
         calibration = (str(oracle.calibration),) if oracle else ()
         return partial(self._report, run, settings, sets, scored, calibration)
 
-    def _worth(self, known: TransformedSet, base: TransformedSet) -> bool:
+    def _worth_attacking(self, transformed: TransformedSet, base: TransformedSet) -> bool:
         """Return whether an attack on the images can say something."""
-        shown = self.unshown or enough(known.accuracy.n, self._limits)
-        return shown and known.cost(base).low <= self.harmless
+        decidable = self.unshown or enough(transformed.accuracy.n, self._limits)
+        return decidable and transformed.cost(base).low <= self.harmless
 
     def _report(
         self,
@@ -120,13 +120,13 @@ class BlindSpots(Probe):
         ledger: Ledger,
     ) -> Finding:
         claim = run.claim
-        sets = [replace(each.told_by(ledger), limits=self._limits) for each in attacked]
+        sets = [replace(each.with_ledger(ledger), limits=self._limits) for each in attacked]
         base, *others = sets
         harmless = [each for each in others if each.is_harmless(base) and each.is_valid]
-        fallen = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
+        drops = dict(zip(map(id, harmless), falls(base, harmless), strict=True))
         worst = max(harmless, key=_success, default=base)
         (alpha, beta), (kind, amount) = alpha_beta(worst.transform), _change(worst)
-        rows = one_a_class(worst.broken_records())
+        rows = one_a_class(worst.fooled_records())
         tinted = " and after tints of one colour channel" if tints(claim.data.shape) else ""
         bars = Bars(
             "grid",
@@ -143,7 +143,7 @@ class BlindSpots(Probe):
             },
             y_label="rate",
         )
-        shown = gallery(
+        examples = gallery(
             "worst",
             f"Test images; the same images after the {kind} ({amount}), which the model still "
             "classifies correctly; and adversarial images near those.",
@@ -166,13 +166,13 @@ class BlindSpots(Probe):
                 **columns("worst_success_alpha_eps", worst.success_scaled),
                 **columns("base_accuracy", base.accuracy),
                 **columns("base_success_eps", base.success),
-                **columns("fall", fallen.get(id(worst), UNDEFINED)),
+                **columns("fall", drops.get(id(worst), UNDEFINED)),
                 "harmless": len(harmless),
             },
             tables={
-                "grid": [_row(each, base, fallen.get(id(each), UNDEFINED), scored) for each in sets]
+                "grid": [_row(each, base, drops.get(id(each), UNDEFINED), scored) for each in sets]
             },
-            figures=(bars, shown) if len(rows) else (bars,),
+            figures=(bars, examples) if len(rows) else (bars,),
             notes=(
                 f"Audit attack: {settings.attack}. After a contrast shift it leaves an image once "
                 "its perturbation is below alpha·eps; on the test set itself it looks for the "
@@ -212,11 +212,11 @@ def validity(each: TransformedSet, calibration: tuple[str, ...]) -> tuple[str, .
     """Return the note on images that the oracle rejects after a transform."""
     if each.judged is None:
         return ()
-    no = each.rejected
+    rejected = each.rejected
     return (
-        f"After {each.name} the validity oracle rejects {no.value:.1%} of {counted(no.n, 'image')} "
-        f"({no.low:.1%}–{no.high:.1%}) that it did not reject before; attack success is over the "
-        "others.",
+        f"After {each.name} the validity oracle rejects {rejected.value:.1%} of "
+        f"{counted(rejected.n, 'image')} ({rejected.low:.1%}–{rejected.high:.1%}) that it did not "
+        "reject before; attack success is over the others.",
         *calibration,
     )
 
@@ -231,10 +231,10 @@ def none_valid(kind: str) -> str:
 
 def none_harmless(kind: str, n: int, limits: Limits = LIMITS) -> str:
     """Return the headline if no transform is shown to be harmless on n test images."""
-    few = "" if enough(n, limits) else f"; {counted(n, 'test image')} are too few to show it"
+    reason = "" if enough(n, limits) else f"; {counted(n, 'test image')} are too few to show it"
     return (
         f"No {kind} is shown to be harmless: for each, the 95% interval allows that it costs more "
-        f"than {points(limits.harmless)} of accuracy{few}."
+        f"than {points(limits.harmless)} of accuracy{reason}."
     )
 
 
@@ -275,5 +275,5 @@ def rise(base: TransformedSet, worst: TransformedSet) -> str:
         if worst.contrast < 1
         else " at eps"
     )
-    way = f"at {after:.1%}" if verb == "stays" else f"from {before:.1%} to {after:.1%}"
-    return f"the attack success rate {verb} {way} {OF_CORRECT}{scaled}"
+    change = f"at {after:.1%}" if verb == "stays" else f"from {before:.1%} to {after:.1%}"
+    return f"the attack success rate {verb} {change} {OF_CORRECT}{scaled}"

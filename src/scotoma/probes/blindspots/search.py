@@ -32,10 +32,10 @@ SPARE = 0.005
 PRICE = 20.0
 """Score that a cost of one (all images) beyond that is worth."""
 SURVEYED = 50
-"""Test images for each attacked one whose margins decide on which accuracy is estimated."""
+"""Test images for each attacked one, from whose margins the accuracy sample is drawn."""
 NEAREST, OTHERS = 500, 0.6
-"""Accuracy is estimated on the tenth of them with the smallest margins, which a transform loses
-first, at most so many, and on a sample of the rest, as a share of the former."""
+"""Accuracy is estimated on the tenth of these images with the smallest margins, at most `NEAREST`,
+which a transform loses first, and on a sample of the others, `OTHERS` times as many."""
 MOST = 1.5
 """Largest share of the budget: beyond 1, so that a score falls before the first image is fooled."""
 PUSHES = 6
@@ -67,8 +67,7 @@ class Objective:
         run: whose model is searched.
         space: the compositions.
         chosen: images on which the attack is scored, int64 (n,).
-        screen: images in random order; of the first some are chosen to estimate accuracy on, int64
-            (m,).
+        screen: images in random order, int64 (m,); accuracy is estimated on some of the first.
         steps: gradient steps of the attack.
         rows: images in one score; another score takes the same ones.
     """
@@ -91,12 +90,12 @@ class Objective:
         order = margins.abs().argsort().cpu()
         near = order[: min(NEAREST, math.ceil(len(order) / 10))]
         others = min(math.ceil(OTHERS * len(near)), len(order) - len(near))
-        spread = torch.linspace(len(near), len(order) - 1, others)
-        rest = order[spread.long()]
+        positions = torch.linspace(len(near), len(order) - 1, others)
+        rest = order[positions.long()]
         self.screened, self.truth = self.run.test_images(self.screen[torch.cat([near, rest])])
         share = (len(order) - len(near)) / len(order) / len(rest)
         self.weight = torch.tensor([1 / len(order)] * len(near) + [share] * len(rest))
-        self.before = margins[torch.cat([near, rest])].cpu() < 0
+        self.correct_before = margins[torch.cat([near, rest])].cpu() < 0
 
     @property
     def threat(self) -> Threat:
@@ -111,9 +110,9 @@ class Objective:
         model = self._counted(len(images))
         attack = SEARCHES[self.threat.norm](self.threat.norm, steps=self.steps, restarts=0)
         random = Randomness(0, torch.arange(len(images), device=images.device), "score")
-        found = attack(model, images, labels, generator=random) - images
+        perturbation = attack(model, images, labels, generator=random) - images
         wrong = self._margins(images, labels) >= 0
-        distance = size(found, self.threat.norm)
+        distance = size(perturbation, self.threat.norm)
         share = torch.where((distance == 0) | wrong, MOST, (distance / budget).clamp(max=MOST))
         self._count(model)
         value = float(share.mean()) + PRICE * max(0.0, cost - SPARE)
@@ -125,26 +124,26 @@ class Objective:
         """Return the accuracy that a transform costs, estimated by the screened images."""
         return self._cost(self._margins(transform(self.screened), self.truth))
 
-    def _cost(self, after: Tensor) -> float:
-        right = (after < 0).cpu()
-        return float((self.weight * (self.before.float() - right.float())).sum())
+    def _cost(self, margins: Tensor) -> float:
+        correct = (margins < 0).cpu()
+        return float((self.weight * (self.correct_before.float() - correct.float())).sum())
 
     def ascent(self, point: np.ndarray, rows: Tensor) -> tuple[np.ndarray, float]:
-        """Return a direction in which the attack gains, or accuracy where too much is lost.
+        """Return a direction that helps the attack, or restores accuracy where too much is lost.
 
-        A few attack steps find a perturbation. The gradient of the margin at the attacked image,
-        times the derivative of that image with respect to the parameters (a central difference of
-        the transform, which takes no pass), is that of the margin.
+        A few attack steps find a perturbation. The gradient of the margin with respect to the
+        parameters is its gradient at the attacked image times the derivative of that image. The
+        derivative is a central difference of the transform, which takes no pass.
 
         Returns:
             The direction (d,), and the cost of accuracy at the point.
         """
         transform = self.space.at(point, keep=True)
         images = transform(self.screened)
-        lost = self._margins(images, self.truth)
-        cost = self._cost(lost)
+        margins = self._margins(images, self.truth)
+        cost = self._cost(margins)
         if cost > SPARE:
-            worst = lost.topk(min(32, len(lost))).indices
+            worst = margins.topk(min(32, len(margins))).indices
             clean, labels, noise, sign = self.screened[worst], self.truth[worst], None, -1.0
             x = images[worst]
         else:
@@ -157,8 +156,8 @@ class Objective:
         weight = torch.sigmoid(-sign * value / scale)
         gradient = gradient * (sign * weight)[:, None, None, None]
 
-        def moved(to: np.ndarray) -> Tensor:
-            other = self.space.at(to, keep=True)
+        def image_at(parameters: np.ndarray) -> Tensor:
+            other = self.space.at(parameters, keep=True)
             shifted = other(clean)
             return shifted if noise is None else (shifted + other.contrast * noise).clamp(0, 1)
 
@@ -166,7 +165,7 @@ class Objective:
         for i in range(len(point)):
             up, down = point.copy(), point.copy()
             up[i], down[i] = min(1.0, up[i] + PROBE), max(-1.0, down[i] - PROBE)
-            difference = (moved(up) - moved(down)) / (up[i] - down[i])
+            difference = (image_at(up) - image_at(down)) / (up[i] - down[i])
             slopes[i] = float((gradient * difference).sum())
         return slopes, cost
 
@@ -183,7 +182,7 @@ class Objective:
         return x, (x - images) / contrast
 
     def _margins(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return best other logit minus the label's; above 0 where the model is wrong."""
+        """Return the best other logit minus that of the label; above 0 where the model is wrong."""
         self.passes += len(images)
         with torch.no_grad():
             parts = zip(images.split(500), labels.split(500), strict=True)
@@ -206,16 +205,16 @@ def gradient_search(
 ) -> None:
     """Follow gradients from the best starts, then CMA-ES from the best point, within `most` passes.
 
-    All starts are scored. The sum of the two best, and each of them, get a third of half of the
-    passes; CMA-ES, which also moves parameters that gradients do not, gets the rest.
+    All starts are scored. Ascents from the two best starts and from their sum share half of the
+    passes equally. CMA-ES, which also changes parameters that gradients do not, gets the rest.
     """
     limit = objective.passes + most
     scores = [objective.score(np.array(each, float)).score for each in starts]
-    first = [np.array(starts[i], float) for i in np.argsort(scores)[:2]]
-    paths = [sum(first[1:], first[0]), *first]
+    best = [np.array(starts[i], float) for i in np.argsort(scores)[:2]]
+    paths = [sum(best[1:], best[0]), *best]
     for number, start in enumerate(paths):
-        left = len(paths) - number
-        end = objective.passes + (limit - objective.passes - most // 2) // left
+        remaining = len(paths) - number
+        end = objective.passes + (limit - objective.passes - most // 2) // remaining
         _follow(objective, np.clip(start, -1, 1), end, seed + number)
     evolution(objective, limit - objective.passes, seed, objective.best.point, "local")
 
@@ -225,13 +224,13 @@ def _follow(objective: Objective, point: np.ndarray, end: int, seed: int) -> Non
     generator, momentum, spread = np.random.default_rng(seed), np.zeros(len(point)), None
     begin, n, tick = objective.passes, len(objective.images), 0
     while objective.passes < end:
-        done = (objective.passes - begin) / max(1, end - begin)
+        progress = (objective.passes - begin) / max(1, end - begin)
         rows = torch.from_numpy(generator.permutation(n)[: objective.rows])
         slopes, _ = objective.ascent(point, rows)
         square = slopes**2
         spread = square if spread is None else 0.8 * spread + 0.2 * square
         momentum = 0.5 * momentum + slopes / (np.sqrt(spread) + 1e-12)
-        point = np.clip(point + PACE * (1 - 0.8 * min(1, done)) * momentum, -1, 1)
+        point = np.clip(point + PACE * (1 - 0.8 * min(1, progress)) * momentum, -1, 1)
         tick += 1
         if tick % 3 == 0:
             objective.score(point)
@@ -247,7 +246,7 @@ def evolution(
 ) -> None:
     """CMA-ES (Hansen 2016) within `most` passes, from a start or from where nothing is changed.
 
-    A strategy that has converged is followed by another one, from the best point, twice as wide.
+    After a strategy has converged, another one starts from the best point, twice as wide.
     """
     cma = require("cma", "the search over compositions")
     end = objective.passes + most

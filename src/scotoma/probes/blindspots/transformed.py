@@ -66,13 +66,14 @@ class TransformedSet:
 
     Args:
         transform: from images to images; None for the test set itself.
-        records: those of an attack (`records.measure`), the rows of a ledger (`told_by`), or none.
+        records: those of an attack (`records.measure`), rows of a ledger (`with_ledger`), or none.
         threat: norm and eps of the claim.
         change: mean absolute change of a pixel.
         predictions: `index`, `label` and `prediction` of the images over which accuracy is taken,
             audited or not; None for those of `records`.
-        judged: `index` and `valid` of the images: whether the transform does not make the validity
-            oracle reject them. Success is over valid ones. None where nothing was judged.
+        judged: `index` and `valid` of the images; an image is not valid if the validity oracle
+            rejects it only after the transform. Success is over valid ones. None where nothing was
+            judged.
         limits: what a harmless transform may cost, and what makes one a blind spot.
     """
 
@@ -112,7 +113,7 @@ class TransformedSet:
         return frame.select("index", correct=pl.col("prediction") == pl.col("label"))
 
     @cached_property
-    def kept(self) -> pl.DataFrame:
+    def valid_records(self) -> pl.DataFrame:
         """The records of valid images."""
         if self.judged is None:
             return self.records
@@ -149,35 +150,35 @@ class TransformedSet:
         return self._robust(self.scaled_eps)
 
     def _success(self, size: float) -> Rate:
-        return rate(rec.successes(self.kept, size, self.threat.norm))
+        return rate(rec.successes(self.valid_records, size, self.threat.norm))
 
     def _robust(self, size: float) -> Rate:
-        return rate(rec.beyond(self.kept[self.threat.norm].to_numpy(), size))
+        return rate(rec.beyond(self.valid_records[self.threat.norm].to_numpy(), size))
 
-    def broken(self, size: float) -> np.ndarray:
-        """Return which of the valid images a perturbation of this size breaks, bool (n,)."""
-        return rec.fallen(self.kept, size, self.threat.norm)
+    def fooled(self, size: float) -> np.ndarray:
+        """Return which of the valid images a perturbation of this size fools, bool (n,)."""
+        return rec.fallen(self.valid_records, size, self.threat.norm)
 
     @property
     def fooled_scaled(self) -> np.ndarray:
         """Which of the correctly classified images are fooled at alpha·eps, bool."""
-        return rec.successes(self.kept, self.scaled_eps, self.threat.norm)
+        return rec.successes(self.valid_records, self.scaled_eps, self.threat.norm)
 
     def on_all(self, scored: Scored) -> Rate:
         """Return the success rate at alpha·eps of the whole test set; `n` images were attacked."""
-        right = self._classified.filter("correct")["index"].to_numpy()
-        index, fooled = self.kept["index"].to_numpy(), self.broken(self.scaled_eps)
-        return scored.outcomes(index, fooled, right).success()
+        correct = self._classified.filter("correct")["index"].to_numpy()
+        index, fooled = self.valid_records["index"].to_numpy(), self.fooled(self.scaled_eps)
+        return scored.outcomes(index, fooled, correct).success()
 
     def withstanding(self, size: float) -> dict[int, bool]:
         """Return for each valid image whether it is correct under every attack of this size."""
-        kept = rec.beyond(self.kept[self.threat.norm].to_numpy(), size)
-        return dict(zip(self.kept["index"].to_list(), kept.tolist(), strict=True))
+        withstands = rec.beyond(self.valid_records[self.threat.norm].to_numpy(), size)
+        return dict(zip(self.valid_records["index"].to_list(), withstands.tolist(), strict=True))
 
     def cost(self, base: TransformedSet) -> Estimate:
         """Return the accuracy that the transform costs, over the images of both."""
-        both = base._classified.join(self._classified, on="index", suffix="_after")
-        return paired_difference(both["correct"].to_numpy(), both["correct_after"].to_numpy())
+        shared = base._classified.join(self._classified, on="index", suffix="_after")
+        return paired_difference(shared["correct"].to_numpy(), shared["correct_after"].to_numpy())
 
     def is_harmless(self, base: TransformedSet) -> bool:
         """Return whether the interval says that the transform costs little enough."""
@@ -202,14 +203,15 @@ class TransformedSet:
             **columns("success_alpha_eps", self.success_scaled),
         }
 
-    def told_by(self, ledger: Ledger) -> TransformedSet:
+    def with_ledger(self, ledger: Ledger) -> TransformedSet:
         """Return the set with the smallest perturbations that any attack of the audit gave."""
         return replace(self, records=ledger.rows(name(self.transform)))
 
-    def broken_records(self) -> pl.DataFrame:
-        """Return the records of images broken at alpha·eps, or at eps if there is none."""
-        scaled = self.kept.filter(self.broken(self.scaled_eps))
-        return (scaled if len(scaled) else self.kept.filter(self.broken(self.eps))).sort("index")
+    def fooled_records(self) -> pl.DataFrame:
+        """Return the records of images fooled at alpha·eps, or at eps if there is none."""
+        valid = self.valid_records
+        scaled = valid.filter(self.fooled(self.scaled_eps))
+        return (scaled if len(scaled) else valid.filter(self.fooled(self.eps))).sort("index")
 
     def images(self, run: Run, rows: pl.DataFrame) -> np.ndarray:
         """Return original, transformed and adversarial images of rows of a ledger.
@@ -261,41 +263,41 @@ def untouched(run: Run, transform: Transform | None) -> TransformedSet:
 
 
 def _attack(run: Run, attack: Attack, transform: Transform | None) -> TransformedSet:
-    made = untouched(run, transform)
-    return replace(made, records=run.attack(attack, transform, what=f"  {made.name}"))
+    transformed = untouched(run, transform)
+    return replace(transformed, records=run.attack(attack, transform, what=f"  {transformed.name}"))
 
 
-def classified(run: Run, made: TransformedSet, most: int | None = None) -> TransformedSet:
+def classified(run: Run, transformed: TransformedSet, most: int | None = None) -> TransformedSet:
     """Return the set with its accuracy over the whole test set, one pass an image.
 
     At most `most` images are classified, by default `SCREENED` times the audited ones.
     """
     most = SCREENED * len(run.indices) if most is None else most
-    return replace(made, predictions=run.predictions(made.transform, most))
+    return replace(transformed, predictions=run.predictions(transformed.transform, most))
 
 
-def judged(run: Run, made: TransformedSet) -> TransformedSet:
+def judged(run: Run, transformed: TransformedSet) -> TransformedSet:
     """Return the set with the validity of its images, if there is an oracle for the data.
 
     An image that the oracle rejects unchanged stays valid: it cannot say what a change does to it.
     """
-    if made.transform is None or (oracle := oracle_for(run)) is None:
-        return made
+    if transformed.transform is None or (oracle := oracle_for(run)) is None:
+        return transformed
 
     def accepted(transform: Transform | None) -> pl.DataFrame:
         def compute() -> pl.DataFrame:
-            said, test = [], run.claim.data.test
+            flags, test = [], run.claim.data.test
             for indices in run.indices.split(run.batch_size):
                 images = test.images(indices)
                 images = transform(images) if transform else images
-                said.append(oracle.judge(images, test.labels[indices]).valid)
-            return pl.DataFrame({"index": run.indices.numpy(), "valid": torch.cat(said).numpy()})
+                flags.append(oracle.judge(images, test.labels[indices]).valid)
+            return pl.DataFrame({"index": run.indices.numpy(), "valid": torch.cat(flags).numpy()})
 
         what = describe(transform) if transform else None
         return run.table("valid", {"transform": what}, compute)
 
-    before, after = accepted(None)["valid"], accepted(made.transform)
-    return replace(made, judged=after.with_columns(valid=pl.col("valid") | ~before))
+    before, after = accepted(None)["valid"], accepted(transformed.transform)
+    return replace(transformed, judged=after.with_columns(valid=pl.col("valid") | ~before))
 
 
 @dataclass(frozen=True)
@@ -332,16 +334,17 @@ class Scout:
     ) -> TransformedSet | None:
         """Return the harmless transform with the lowest robust accuracy at alpha·eps, or None.
 
-        Among equals it is the first if they are `ordered`, or the one that changes the images
-        least. From the worst on, each is classified on the whole test set until one is harmless and
-        its images are valid; those that few images already show to be harmful are not.
+        Ties go to the first transform if they are `ordered`, else to the one that changes the
+        images least. From the worst on, each is classified on the whole test set until one is
+        harmless and its images are valid. Transforms that a few images already show to be harmful
+        are skipped.
         """
-        left = [s for s in sets if s.transform and s.cost(base).low <= base.limits.harmless]
-        left.sort(key=lambda s: (s.robust_scaled.value, 0 if ordered else s.change))
-        for each in left:
-            known = classified(self.run, each)
-            if known.is_harmless(base) and judged(self.run, known).is_valid:
-                return known
+        candidates = [s for s in sets if s.transform and s.cost(base).low <= base.limits.harmless]
+        candidates.sort(key=lambda s: (s.robust_scaled.value, 0 if ordered else s.change))
+        for each in candidates:
+            screened = classified(self.run, each)
+            if screened.is_harmless(base) and judged(self.run, screened).is_valid:
+                return screened
         return None
 
     def strong(self, transform: Transform | None) -> TransformedSet:

@@ -21,8 +21,8 @@ def falls(base: TransformedSet, sets: Sequence[TransformedSet]) -> list[Estimate
     if not sets:
         return []
     before, after = base.withstanding(base.eps), [s.withstanding(s.scaled_eps) for s in sets]
-    known = set(before).intersection(*(set(s.records["index"].to_list()) for s in sets))
-    index = sorted(known)
+    shared = set(before).intersection(*(set(s.records["index"].to_list()) for s in sets))
+    index = sorted(shared)
     fooled = np.array([[not each.get(i, before[i]) for i in index] for each in after], bool)
     return simultaneous_differences(fooled, np.array([not before[i] for i in index], bool))
 

@@ -45,7 +45,7 @@ POINTS = 30
 
 
 @dataclass(frozen=True)
-class Measurements:
+class Results:
     """The certificate and the image sets that it is checked against.
 
     Args:
@@ -135,10 +135,10 @@ class Distributional(Probe):
                 "The network is not a sequence of smooth layers, which the certificate requires."
             )
         gamma = float(claim.model.card.get("options", {}).get("gamma", GAMMA))
-        chosen = shuffled(len(train), run.seed)[: len(run.indices)].sort().values
+        sample = shuffled(len(train), run.seed)[: len(run.indices)].sort().values
         grid = contrast_shifts(claim.data.name, claim.data.shape)
         with run.progress.bar("distributional certificate", 1 + len(grid) + len(PRICES)) as advance:
-            trained = transported(run, train, chosen, 1.0, 0.0, gamma)
+            trained = transported(run, train, sample, 1.0, 0.0, gamma)
             advance(1)
             base, *shifted = [transported(run, test, run.indices, *each, gamma) for each in grid]
             shifted = [replace(s, cost=shift_cost(run, s.alpha, s.beta)) for s in shifted]
@@ -149,23 +149,23 @@ class Distributional(Probe):
         attacked = sorted([*attacked, base], key=lambda each: each.mean("distance").value)
         bound, guess = Bound(gamma, mean(trained.worth(gamma))), math.log(len(claim.data.classes))
         curved = curved_share(run, gamma)
-        measured = Measurements(bound, trained, base, attacked, shifted, curved, guess)
-        return lambda ledger: self._finding(measured)
+        results = Results(bound, trained, base, attacked, shifted, curved, guess)
+        return lambda ledger: self._finding(results)
 
     def _inapplicable(self, why: str) -> Conclusion:
         return lambda ledger: Finding("distributional", self.question, "not applicable", RULE, why)
 
-    def _finding(self, measured: Measurements) -> Finding:
-        bound, base, farthest = measured.bound, measured.base, measured.farthest
-        n, reach = len(base.frame), measured.reach
-        tight = measured.trained.mean("distance").value
-        sets = (base, *measured.shifted)
+    def _finding(self, results: Results) -> Finding:
+        bound, base, farthest = results.bound, results.base, results.farthest
+        n, reach = len(base.frame), results.reach
+        tight = results.trained.mean("distance").value
+        sets = (base, *results.shifted)
         return Finding(
             probe="distributional",
             question=self.question,
-            verdict=measured.verdict,
+            verdict=results.verdict,
             rule=RULE,
-            headline=_headline(measured),
+            headline=_headline(results),
             numbers={
                 "gamma": finite(bound.gamma),
                 **columns("phi", bound.phi),
@@ -174,21 +174,21 @@ class Distributional(Probe):
                 **columns("test_loss", base.mean("moved_loss")),
                 **columns("attacked_test_loss", base.mean("loss")),
                 "attacked_test_rho": finite(base.mean("distance").value),
-                "guess": finite(measured.guess),
+                "guess": finite(results.guess),
                 "farthest_alpha": farthest.alpha,
                 "farthest_beta": farthest.beta,
                 "farthest_rho": finite(reach),
                 "farthest_bound": finite(bound.at(reach)),
                 **columns("farthest_loss", farthest.mean("moved_loss")),
                 **columns("farthest_attacked_loss", farthest.mean("loss")),
-                "curved_share": finite(measured.curved),
-                "harmless": len(measured.harmless),
-                "exceeding": measured.exceeding,
-                "contradictions": measured.contradictions,
+                "curved_share": finite(results.curved),
+                "harmless": len(results.harmless),
+                "exceeding": results.exceeding,
+                "contradictions": results.contradictions,
                 "n": n,
             },
             tables={
-                "curve": _curve(measured),
+                "curve": _curve(results),
                 "grid": [_row(each, bound) for each in sets],
                 "points": [row for each in sets for row in _points(each, bound)],
             },
@@ -229,36 +229,36 @@ class Distributional(Probe):
                 "measured from the test image before the contrast shift.",
                 "The supremum in it is computed by gradient ascent, which is certain to reach it "
                 f"only where the inner problem is concave. The curvature of the loss exceeds "
-                f"2 gamma on {measured.curved:.0%} of the transported test images that were "
+                f"2 gamma on {results.curved:.0%} of the transported test images that were "
                 "examined (a lower estimate). Some contrast shift of the grid, attacked or not, "
-                f"exceeds the maximum of gradient ascent on {measured.exceeding} of "
+                f"exceeds the maximum of gradient ascent on {results.exceeding} of "
                 f"{counted(n, 'image')}.",
             ),
         )
 
 
-def _headline(measured: Measurements) -> str:
-    bound, base, farthest = measured.bound, measured.base, measured.farthest
+def _headline(results: Results) -> str:
+    bound, base, farthest = results.bound, results.base, results.farthest
     certificate = (
         "Within a mean squared L2 distance rho of the training data, the mean loss is at most "
-        f"{bound.gamma:.3g} rho + {bound.phi.value:.3g} (a guess has loss {measured.guess:.3g}). "
+        f"{bound.gamma:.3g} rho + {bound.phi.value:.3g} (a guess has loss {results.guess:.3g}). "
         f"The attacked test set has mean loss {base.mean('loss').value:.3g} at rho "
         f"{base.mean('distance').value:.3g}."
     )
     if farthest is base:
-        n = measured.shifted[0].cost.n
+        n = results.shifted[0].cost.n
         return f"{certificate} {none_harmless('contrast shift of the grid', n)}"
     return (
         f"{certificate} The harmless contrast shift to alpha {farthest.alpha:g}, beta "
-        f"{farthest.beta:g} has rho {measured.reach:.3g}: the certificate allows a mean loss of "
-        f"{bound.at(measured.reach):.3g} there, and the images have "
+        f"{farthest.beta:g} has rho {results.reach:.3g}: the certificate allows a mean loss of "
+        f"{bound.at(results.reach):.3g} there, and the images have "
         f"{farthest.mean('moved_loss').value:.3g}, attacked {farthest.mean('loss').value:.3g}."
     )
 
 
-def _curve(measured: Measurements) -> list[Row]:
-    bound = measured.bound
-    sets = (measured.trained, *measured.attacked, *measured.shifted)
+def _curve(results: Results) -> list[Row]:
+    bound = results.bound
+    sets = (results.trained, *results.attacked, *results.shifted)
     allowed = [
         {
             "series": "allowed by the certificate",
@@ -275,7 +275,7 @@ def _curve(measured: Measurements) -> list[Row]:
             "rho": finite(each.mean("distance").value),
             **columns("loss", each.mean("loss")),
         }
-        for each in measured.attacked
+        for each in results.attacked
     ]
     return allowed + reached
 
@@ -304,8 +304,8 @@ def _row(each: TransportedSet, bound: Bound) -> Row:
 
 def _points(each: TransportedSet, bound: Bound) -> list[Row]:
     rows = []
-    for series, end in (("shifted", "moved_"), ("shifted and attacked", "")):
-        rho, loss = (each.mean(f"{end}{column}").value for column in ("distance", "loss"))
+    for series, prefix in (("shifted", "moved_"), ("shifted and attacked", "")):
+        rho, loss = (each.mean(f"{prefix}{column}").value for column in ("distance", "loss"))
         for name, value in ((series, loss), ("allowed by the certificate", bound.at(rho))):
             rows.append({"series": name, "rho": finite(rho), "loss": finite(value)})
     return rows

@@ -73,12 +73,12 @@ class CertifiedSet:
     @cached_property
     def contradictions(self) -> int:
         """Number of images on which the attack succeeds inside a certified ball."""
-        both = self.attacked.records.join(self.proofs, on="index")
+        joined = self.attacked.records.join(self.proofs, on="index")
         sizes = {"eps": self.attacked.eps, "alpha_eps": self.attacked.scaled_eps}
         inside = [
             pl.col(name) & (pl.col("linf") <= size + TOLERANCE) for name, size in sizes.items()
         ]
-        return len(both.filter(pl.any_horizontal(inside)))
+        return len(joined.filter(pl.any_horizontal(inside)))
 
     def row(self, base: CertifiedSet) -> Row:
         """Return certified accuracy, robust accuracy and success rates as a row of a table."""
@@ -137,13 +137,13 @@ class Certificate(Probe):
     def _report(
         self, run: Run, settings: Settings, certified: Sequence[CertifiedSet], ledger: Ledger
     ) -> Finding:
-        sets = [replace(each, attacked=each.attacked.told_by(ledger)) for each in certified]
+        sets = [replace(each, attacked=each.attacked.with_ledger(ledger)) for each in certified]
         base, *others = sets
         harmless = [each for each in others if each.attacked.is_harmless(base.attacked)]
-        worst = min(harmless, key=_left, default=base)
+        worst = min(harmless, key=_remaining, default=base)
         contradictions = sum(each.contradictions for each in sets)
         alpha, beta = alpha_beta(worst.attacked.transform)
-        rows = _lost_and_broken(base, worst)
+        rows = _lost_and_fooled(base, worst)
         bars = Bars(
             "grid",
             "Shares of all test images after x' = alpha x + beta on [-0.5, 0.5], with 95% "
@@ -160,7 +160,7 @@ class Certificate(Probe):
             },
             y_label="rate",
         )
-        shown = gallery(
+        examples = gallery(
             "broken",
             "Test images that are certified at eps; the same images after the contrast shift "
             f"(alpha {alpha:g}, beta {beta:g}); and adversarial images within alpha·eps of those. "
@@ -191,7 +191,7 @@ class Certificate(Probe):
                 "n": base.certified.n,
             },
             tables={"grid": [each.row(base) for each in sets]},
-            figures=(bars, shown) if len(rows) else (bars,),
+            figures=(bars, examples) if len(rows) else (bars,),
             notes=(
                 "Bound: Wong and Kolter 2018, with every layer treated exactly and the ball cut to "
                 "[0, 1]. It proves that no perturbation of one image changes its label, which says "
@@ -220,7 +220,7 @@ class Certificate(Probe):
         return "weak" if weak else "holds"
 
 
-def _left(each: CertifiedSet) -> tuple[float, float]:
+def _remaining(each: CertifiedSet) -> tuple[float, float]:
     return each.scaled.value, each.attacked.robust_scaled.value
 
 
@@ -237,18 +237,18 @@ def _certify(
         images = (transform(images) if transform else images).to(run.device)
         labels = split.labels[indices].to(run.device)
         proofs = certified(network, images, labels, eps).repeat(2, 1)
-        left = ~proofs[0]  # a proof at eps is one at every smaller size
-        if transform and left.any():
-            proofs[1, left] = certified(network, images[left], labels[left], scaled_eps)
+        unproven = ~proofs[0]  # a proof at eps is one at every smaller size
+        if transform and unproven.any():
+            proofs[1, unproven] = certified(network, images[unproven], labels[unproven], scaled_eps)
         return proofs.cpu().numpy()
 
     def compute() -> pl.DataFrame:
         proofs = np.zeros((2, len(correct)), dtype=bool)
         positions = correct.nonzero().squeeze(1)
         with run.progress.bar(f"  {attacked.name}: certifying", len(positions)) as advance:
-            for part in positions.split(run.batch_size):
-                proofs[:, part.numpy()] = prove(run.indices[part])
-                advance(len(part))
+            for batch in positions.split(run.batch_size):
+                proofs[:, batch.numpy()] = prove(run.indices[batch])
+                advance(len(batch))
         index = run.indices.numpy()
         return pl.DataFrame({"index": index, "eps": proofs[0], "alpha_eps": proofs[1]})
 
@@ -288,7 +288,7 @@ def _lost(base: CertifiedSet, worst: CertifiedSet) -> np.ndarray:
     return ~worst.proofs.filter(base.proofs["eps"])["alpha_eps"].to_numpy()
 
 
-def _lost_and_broken(base: CertifiedSet, worst: CertifiedSet) -> pl.DataFrame:
+def _lost_and_fooled(base: CertifiedSet, worst: CertifiedSet) -> pl.DataFrame:
     """Return a few records of images certified before the transform and broken after it."""
-    broken = worst.attacked.broken(worst.attacked.scaled_eps)
-    return one_a_class(worst.attacked.records.filter(base.proofs["eps"].to_numpy() & broken))
+    fooled = worst.attacked.fooled(worst.attacked.scaled_eps)
+    return one_a_class(worst.attacked.records.filter(base.proofs["eps"].to_numpy() & fooled))

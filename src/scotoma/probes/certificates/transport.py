@@ -50,8 +50,8 @@ class TransportedSet:
 
     def worth(self, gamma: float, shifted: bool = False) -> np.ndarray:
         """Return loss minus gamma times distance, after the transport or the shift alone, (n,)."""
-        end = "moved_" if shifted else ""
-        return (self.frame[f"{end}loss"] - gamma * self.frame[f"{end}distance"]).to_numpy()
+        prefix = "moved_" if shifted else ""
+        return (self.frame[f"{prefix}loss"] - gamma * self.frame[f"{prefix}distance"]).to_numpy()
 
     @property
     def is_harmless(self) -> bool:
@@ -73,9 +73,9 @@ class Bound:
     def contradictions(self, sets: Sequence[TransportedSet]) -> int:
         """Return how many sets, shifted or transported, exceed the bound beyond both intervals."""
         points = [
-            (each.mean(f"{end}distance"), each.mean(f"{end}loss"))
+            (each.mean(f"{prefix}distance"), each.mean(f"{prefix}loss"))
             for each in sets
-            for end in ("", "moved_")
+            for prefix in ("", "moved_")
         ]
         return sum(loss.low > self.gamma * rho.value + self.phi.high for rho, loss in points)
 
@@ -110,15 +110,15 @@ def transported(
         return pl.DataFrame({name: value.double().cpu().numpy() for name, value in values.items()})
 
     def compute() -> pl.DataFrame:
-        frames, what = [], f"  {transform or 'no contrast shift'}, gamma {gamma:.3g}"
-        with run.progress.bar(what, len(indices)) as advance:
+        frames, title = [], f"  {transform or 'no contrast shift'}, gamma {gamma:.3g}"
+        with run.progress.bar(title, len(indices)) as advance:
             for batch in indices.split(run.batch_size):
                 frames.append(measure(batch))
                 advance(len(batch))
         return pl.concat(frames)
 
-    drawn = {"split": "test" if split is run.claim.data.test else "train", "seed": run.seed}
-    config = {"gamma": gamma, "transform": describe(transform) if transform else None, **drawn}
+    origin = {"split": "test" if split is run.claim.data.test else "train", "seed": run.seed}
+    config = {"gamma": gamma, "transform": describe(transform) if transform else None, **origin}
     return TransportedSet(alpha, beta, run.table("transport", config, compute))
 
 

@@ -50,7 +50,7 @@ class DistanceAnalysis:
     def of(cls, space: FeatureSpace, threat: Threat, ledger: Ledger, seed: int) -> DistanceAnalysis:
         """Compare the distances with the smallest perturbations of the ledger."""
         attacked = rec.correct(ledger.rows())
-        table = attacked.join(space.measured, on="index", maintain_order="left")
+        table = attacked.join(space.measurements, on="index", maintain_order="left")
         return cls(space, table, threat, seed)
 
     def __getitem__(self, column: str) -> np.ndarray:
@@ -96,12 +96,12 @@ class DistanceAnalysis:
         gain = UNDEFINED
         if self.risk:
             scores, gain = self.risk.scores, self.risk.gain
-        named: dict[str, Rate | Estimate] = {
+        estimates: dict[str, Rate | Estimate] = {
             f"{prefix}{name}": value
             for prefix, trend in self.trends.items()
             for name, value in trend.numbers().items()
         }
-        named |= {
+        estimates |= {
             "length_spearman_distance": spearman(self["length"], self["distance"], self.seed),
             "length_spearman_margin": spearman(self["length"], self["margin"], self.seed),
             "spearman_given_length": self.trends[RAW].given(self["length"]),
@@ -111,7 +111,7 @@ class DistanceAnalysis:
             **({"recall": self.recall} if self.recall else {}),
         }
         numbers: dict[str, Any] = {}
-        for name, value in named.items():
+        for name, value in estimates.items():
             numbers |= columns(f"{self.space.key}{name}", value)
         return numbers
 
@@ -146,7 +146,7 @@ class DistanceAnalysis:
         """Figures of the finding; those of two feature spaces are shown side by side."""
         names = ("points", "transformed", "risk")
         points, transformed, risks = (f"{self.space.key}{name}" for name in names)
-        where, norm, found = self.space.where, self.threat.norm, self.detection
+        where, norm, area = self.space.where, self.threat.norm, self.detection
         figures: list[Figure] = [
             *(self._over_distance(prefix) for prefix in self.trends),
             Scatter(
@@ -163,7 +163,7 @@ class DistanceAnalysis:
                 transformed,
                 "Distances of the images before and after a harmless transform "
                 f"({self.space.change}), in {where}. As a detector of the transform, the distance "
-                f"has an AUROC of {found.value:.2f} ({found.low:.2f}–{found.high:.2f}): 0.5 is a "
+                f"has an AUROC of {area.value:.2f} ({area.low:.2f}–{area.high:.2f}): 0.5 is a "
                 "guess, and a lower value means that transformed images lie nearer.",
                 transformed,
                 x="distance",
@@ -200,8 +200,8 @@ class DistanceAnalysis:
 
     def _points(self) -> list[Row]:
         n = len(self.table)
-        shown = np.linspace(0, n - 1, min(POINTS, n)).astype(int)
-        pairs = zip(self["distance"][shown], self.smallest[shown], strict=True)
+        rows = np.linspace(0, n - 1, min(POINTS, n)).astype(int)
+        pairs = zip(self["distance"][rows], self.smallest[rows], strict=True)
         return [
             {"distance": finite(distance, 4), self.threat.norm: finite(size, 4)}
             for distance, size in pairs
@@ -215,8 +215,8 @@ def histograms(distances: dict[str, np.ndarray], tail: float = TAIL) -> list[Row
         distances: distances (n,) by what the images are.
         tail: quantile of all distances beyond which images join the last bin.
     """
-    every = np.concatenate(list(distances.values()))
-    edges = np.linspace(every.min(), np.quantile(every, tail), SHIFT_BINS + 1)
+    pooled = np.concatenate(list(distances.values()))
+    edges = np.linspace(pooled.min(), np.quantile(pooled, tail), SHIFT_BINS + 1)
     rows = []
     for images, values in distances.items():
         share = np.histogram(np.minimum(values, edges[-1]), edges)[0] / len(values)

@@ -91,19 +91,21 @@ class Distance(Probe):
         return replace(self, points=self.points or LOOKED)
 
     def prepare(self, claim: Claim) -> Self:
-        other = None if self.extractor is None else load_other(self.extractor, claim.data)
-        for model in (claim.model, other) if other else (claim.model,):
+        extractor = None if self.extractor is None else load_other(self.extractor, claim.data)
+        for model in (claim.model, extractor) if extractor else (claim.model,):
             check_layer(model, claim.data, self.layer)
-        return replace(self, extractor=other)
+        return replace(self, extractor=extractor)
 
     def provenance(self) -> dict[str, Any]:
-        other = self.extractor
-        assert is_prepared(other)
-        return {"extractor": {"name": other.name, **model_facts(other)}} if other else {}
+        extractor = self.extractor
+        assert is_prepared(extractor)
+        return (
+            {"extractor": {"name": extractor.name, **model_facts(extractor)}} if extractor else {}
+        )
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        other = self.extractor
-        assert is_prepared(other)
+        extractor = self.extractor
+        assert is_prepared(extractor)
         if claim.data.train is None:
             return self._not_applicable(
                 f"Data {claim.data.name} has no training split to measure distances to."
@@ -114,7 +116,7 @@ class Distance(Probe):
             return self._not_applicable(
                 f"The model classifies only {correct} of the audited images correctly."
             )
-        models = (None, other) if other else (None,)
+        models = (None, extractor) if extractor else (None,)
         options = self.layer, self.neighbours, self.points
         spaces = [FeatureSpace.of(run, records, *options, model) for model in models]
         return partial(self._report, run, spaces)
@@ -192,18 +194,18 @@ class Distance(Probe):
         if math.isnan(overall.value):
             return f"{spread}; no two perturbations differ in size, so there is no correlation."
         correlation = f"rank correlation {overall.value:.2f}"
-        said = f"{spread}. Robustness does not clearly fall with distance ({correlation})"
+        text = f"{spread}. Robustness does not clearly fall with distance ({correlation})"
         if overall.high < 0:
-            said = f"{spread}. Robustness falls with distance ({correlation})"
+            text = f"{spread}. Robustness falls with distance ({correlation})"
             if not math.isnan(within.value):
-                beyond = "which the margin alone could explain"
+                explanation = "which the margin alone could explain"
                 if within.high < 0:
-                    beyond = "more than the margin explains"
-                said += f", {beyond} ({within.value:.2f} at equal margin)"
+                    explanation = "more than the margin explains"
+                text += f", {explanation} ({within.value:.2f} at equal margin)"
         if math.isnan(unit.overall.value):
-            return f"{said}."
+            return f"{text}."
         return (
-            f"{said}; in features of unit length the rank correlation is {unit.overall.value:.2f}."
+            f"{text}; in features of unit length the rank correlation is {unit.overall.value:.2f}."
         )
 
     @staticmethod
@@ -215,8 +217,8 @@ class Distance(Probe):
             "others; in features of unit length the length has no influence."
         )
         if not analysis.risk:
-            few = f"the attacks have fewer than {FEWEST} successes or failures"
-            return margin, f"Slopes and risk are missing: {few}."
+            reason = f"the attacks have fewer than {FEWEST} successes or failures"
+            return margin, f"Slopes and risk are missing: {reason}."
         return (
             margin,
             "Slopes are the change of the log odds of success for one standard deviation of "

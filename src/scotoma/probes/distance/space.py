@@ -30,9 +30,9 @@ class FeatureSpace:
         layer: name of its layer.
         change: the harmless transform.
         neighbours: number of nearest training images over which a distance is a mean.
-        measured: `index`, `distance`, `unit` (distance in features of unit length), `length` (of
-            the features), `moved` (distance after the transform), `density` (log density under the
-            training images of the predicted class), `recall` (of the search for the nearest
+        measurements: `index`, `distance`, `unit` (distance in features of unit length), `length`
+            (of the features), `moved` (distance after the transform), `density` (log density under
+            the training images of the predicted class), `recall` (of the search for the nearest
             training images, null if it is exact).
     """
 
@@ -40,7 +40,7 @@ class FeatureSpace:
     layer: str
     change: ScaleShift
     neighbours: int
-    measured: pl.DataFrame
+    measurements: pl.DataFrame
 
     @property
     def key(self) -> str:
@@ -50,8 +50,8 @@ class FeatureSpace:
     @property
     def where(self) -> str:
         """Name of the feature space, for captions."""
-        other = self.extractor
-        beside = f" of {other.name}, which is not the model under attack" if other else ""
+        extractor = self.extractor
+        beside = f" of {extractor.name}, which is not the model under attack" if extractor else ""
         return f"{self.layer}{beside}"
 
     @classmethod
@@ -82,17 +82,17 @@ class FeatureSpace:
             "exact": EXACT,
             **({} if points is None else {"points": points, "seed": run.seed}),
         }
-        chosen = shuffled(len(train), run.seed)[:points].sort().values
+        sample = shuffled(len(train), run.seed)[:points].sort().values
 
         def measure() -> pl.DataFrame:
             # the costly part
-            reference = run.features(train, layer, chosen, model=extractor)
+            reference = run.features(train, layer, sample, model=extractor)
             original = run.features(test, layer, run.indices, model=extractor)
-            after = run.features(test, layer, run.indices, model=extractor, transform=change)
-            nearest = nearest_neighbours(reference, np.concatenate([original, after]), k)
+            transformed = run.features(test, layer, run.indices, model=extractor, transform=change)
+            nearest = nearest_neighbours(reference, np.concatenate([original, transformed]), k)
             recall = [nearest.recall and nearest.recall._asdict()] * len(original)
             predictions = records["prediction"].to_numpy()
-            labels = train.labels[chosen].numpy()
+            labels = train.labels[sample].numpy()
             density = class_log_density(reference, labels, original, predictions)
             return pl.DataFrame(
                 {

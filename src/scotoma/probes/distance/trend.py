@@ -99,14 +99,14 @@ class Trend:
     def bins(self) -> list[Row]:
         """Return success rates in bins of equal width."""
         edges = np.linspace(self.distance.min(), np.quantile(self.distance, TAIL), BINS + 1)
-        place = np.clip(np.searchsorted(edges, self.distance, side="right") - 1, 0, BINS - 1)
+        number = np.clip(np.searchsorted(edges, self.distance, side="right") - 1, 0, BINS - 1)
         edges[-1] = self.distance.max()
         return [
             {
                 "left": finite(left),
                 "right": finite(right),
-                "share": finite(np.mean(place == i)),
-                **self._success(place == i),
+                "share": finite(np.mean(number == i)),
+                **self._success(number == i),
             }
             for i, (left, right) in enumerate(pairwise(edges))
         ]
@@ -117,12 +117,12 @@ class Trend:
         return [
             {
                 "fifth": i,
-                "mean_distance": finite(self.distance[chosen].mean()),
-                **self._success(chosen),
+                "mean_distance": finite(self.distance[group].mean()),
+                **self._success(group),
             }
-            for i, chosen in enumerate(members, start=1)
+            for i, group in enumerate(members, start=1)
         ]
 
-    def _success(self, chosen: np.ndarray) -> Row:
-        success = rate(self.broken[chosen])
+    def _success(self, group: np.ndarray) -> Row:
+        success = rate(self.broken[group])
         return {"n": success.n, **columns("rate", success)}

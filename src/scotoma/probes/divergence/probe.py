@@ -20,7 +20,7 @@ from scotoma.metrics.class_divergence import FEWEST, divergence, shared_classes
 from scotoma.metrics.embedding import ITERATIONS, PERPLEXITY, embed
 from scotoma.metrics.resampling import DRAWS, Comparison
 from scotoma.probes.base import Conclusion, Probe, Settings, check_layer, feature_layer
-from scotoma.probes.divergence.report import ALL, FAR, QUESTION, Measured, Measures, placed, rule
+from scotoma.probes.divergence.report import ALL, FAR, QUESTION, Measures, Results, placed, rule
 from scotoma.results.finding import Finding
 
 DRAWN = pl.List(pl.Float64)
@@ -79,8 +79,8 @@ class Divergence(Probe):
                 f"Data {claim.data.name} has no training split to compare the test set with."
             )
         splits = {"training": claim.data.train, "test": claim.data.test}
-        drawn = {name: self._draw(split, run.seed) for name, split in splits.items()}
-        labels = {name: split.labels[drawn[name]].numpy() for name, split in splits.items()}
+        indices = {name: self._draw(split, run.seed) for name, split in splits.items()}
+        labels = {name: split.labels[indices[name]].numpy() for name, split in splits.items()}
         if not shared_classes(labels["training"], labels["test"]):
             return self._not_applicable(
                 f"No class has {FEWEST} training and {FEWEST} test images among those measured."
@@ -89,7 +89,7 @@ class Divergence(Probe):
 
         @cache
         def features(name: str) -> np.ndarray:
-            return run.features(splits[name], layer, drawn[name])
+            return run.features(splits[name], layer, indices[name])
 
         config = {
             "layer": layer,
@@ -97,16 +97,16 @@ class Divergence(Probe):
             "perplexity": self.perplexity,
             "seed": run.seed,
         }
-        plane = run.table("embedding", config, lambda: self._embed(run, features, drawn, labels))
+        plane = run.table("embedding", config, lambda: self._embed(run, features, indices, labels))
         config |= {"draws": DRAWS}
-        compared = run.table("divergence", config, lambda: self._compare(run, features, plane))
-        measures = self._read(compared)
+        table = run.table("divergence", config, lambda: self._compare(run, features, plane))
+        measures = self._read(table)
         if not measures["kl"]:
             return self._not_applicable(
                 f"The features of the images ({where}) do not differ enough within any class."
             )
-        measured = Measured(claim.data.classes, plane, measures, where, self.perplexity, self.far)
-        return lambda ledger: measured.finding()
+        results = Results(claim.data.classes, plane, measures, where, self.perplexity, self.far)
+        return lambda ledger: results.finding()
 
     def _not_applicable(self, why: str) -> Conclusion:
         decides = rule(self.far)
@@ -119,17 +119,17 @@ class Divergence(Probe):
         self,
         run: Run,
         features: Features,
-        drawn: dict[str, torch.Tensor],
+        indices: dict[str, torch.Tensor],
         labels: dict[str, np.ndarray],
     ) -> pl.DataFrame:
-        both = np.concatenate([features(name) for name in drawn])
+        both = np.concatenate([features(name) for name in indices])
         with run.progress.bar(f"t-SNE of {len(both):,} images", ITERATIONS) as advance:
             points = embed(both, perplexity=self.perplexity, seed=run.seed, advance=advance)
         return pl.DataFrame(
             {
-                "set": [name for name, chosen in drawn.items() for _ in chosen],
-                "index": np.concatenate([chosen.numpy() for chosen in drawn.values()]),
-                "label": np.concatenate([labels[name] for name in drawn]),
+                "set": [name for name, rows in indices.items() for _ in rows],
+                "index": np.concatenate([rows.numpy() for rows in indices.values()]),
+                "label": np.concatenate([labels[name] for name in indices]),
                 "x": points[:, 0],
                 "y": points[:, 1],
             }
@@ -139,7 +139,7 @@ class Divergence(Probe):
     def _compare(run: Run, features: Features, plane: pl.DataFrame) -> pl.DataFrame:
         """Return the three measures with their draws, one row for each measure and class."""
         (train, train_labels), (test, test_labels) = placed(plane)
-        measured = divergence(
+        divergences = divergence(
             features("training"),
             train_labels,
             features("test"),
@@ -149,14 +149,14 @@ class Divergence(Probe):
             progress=run.progress,
         )
         measures = {
-            "kl": measured.kl,
-            "knn_kl": measured.knn_kl,
-            "auc": {} if measured.auc is None else {ALL: measured.auc},
+            "kl": divergences.kl,
+            "knn_kl": divergences.knn_kl,
+            "auc": {} if divergences.auc is None else {ALL: divergences.auc},
         }
         rows = [
-            {"measure": name, "label": label, **vars(each)}
+            {"measure": name, "label": label, **vars(comparison)}
             for name, classes in measures.items()
-            for label, each in classes.items()
+            for label, comparison in classes.items()
         ]
         return pl.DataFrame(rows, schema=SCHEMA)
 

@@ -64,7 +64,7 @@ def rule(far: float) -> str:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Results:
     """All measurements of the probe.
 
     Args:
@@ -171,8 +171,8 @@ class Measured:
         """Return points of each set, each class in proportion to its size."""
         rows = []
         for (name,), points in self.plane.group_by("set", maintain_order=True):
-            places = np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int)
-            shown = points.sort("label", maintain_order=True)[places]
+            sample = np.linspace(0, len(points) - 1, min(SHOWN, len(points))).astype(int)
+            shown = points.sort("label", maintain_order=True)[sample]
             for label, *place in shown.select("label", "x", "y").iter_rows():
                 x, y = (finite(each, 4) for each in place)
                 rows.append({"set": name, "class": self.classes[label], "x": x, "y": y})
@@ -184,7 +184,7 @@ class Measured:
             for measure in ("kl", "knn_kl")
         }
         duplicated = [name for name in without["knn_kl"] if name not in without["kl"]]
-        missing = {
+        reasons = {
             "Too few images or too little spread to measure": without["kl"],
             "No knn_kl, since too few images differ": duplicated,
         }
@@ -210,7 +210,7 @@ class Measured:
             f"{COMPONENTS} principal components of the standardised features. It uses at most "
             f"{SIDE} images of each set and all classes together, so it also notices different "
             "class frequencies.",
-            *(f"{words}: {', '.join(names)}." for words, names in missing.items() if names),
+            *(f"{reason}: {', '.join(names)}." for reason, names in reasons.items() if names),
         )
 
 
@@ -218,12 +218,12 @@ NOTHING = Comparison(np.nan, np.nan, np.array([np.nan]), np.array([np.nan]))
 BOUNDS = {"kl": (0.0, np.inf), "knn_kl": (-np.inf, np.inf), "auc": (0.0, 1.0)}
 
 
-def columns(name: str, measured: Comparison) -> dict[str, Any]:
+def columns(name: str, comparison: Comparison) -> dict[str, Any]:
     """Return columns of a measure: its interval, and the ranges of its matched and null draws."""
-    low, high = np.clip([measured.low, measured.high], *BOUNDS[name])
-    triples = {name: (measured.value, low, high)}
+    low, high = np.clip([comparison.low, comparison.high], *BOUNDS[name])
+    triples = {name: (comparison.value, low, high)}
     for kind in ("null",) if name == "auc" else ("matched", "null"):
-        draws = getattr(measured, kind)
+        draws = getattr(comparison, kind)
         triples[f"{name}_{kind}"] = (draws.mean(), draws.min(), draws.max())
     return {
         f"{key}{end}": finite(value)

@@ -19,7 +19,7 @@ from scotoma.validity.oracle import Calibration
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedSet:
     """Generated images, what the oracle says of them, and the attacks on the valid ones.
 
     Args:
@@ -74,13 +74,13 @@ class Controls:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Results:
     """All that the probe measured.
 
     Args:
         threat: norm and eps of the claim.
         generator: its name.
-        made: the generated images.
+        generated: the generated images.
         searched: the ends of the latent search from each valid one, if there was a search.
         real: what the oracle says of the audited test images.
         contrast: mean standard deviation of the pixels of a generated image over that of a real
@@ -92,8 +92,8 @@ class Measured:
 
     threat: Threat
     generator: str
-    made: Made
-    searched: Made | None
+    generated: GeneratedSet
+    searched: GeneratedSet | None
     real: Validity
     contrast: float
     calibration: Calibration
@@ -102,7 +102,7 @@ class Measured:
 
     @property
     def success(self) -> Rate:
-        return self.made.success(self.threat)
+        return self.generated.success(self.threat)
 
     @property
     def unrestricted(self) -> Rate | None:
@@ -111,25 +111,27 @@ class Measured:
 
     @property
     def with_search(self) -> Rate | None:
-        """Share of correct valid starts that are broken within eps, or whose end is.
+        """Share of correct valid starts that are fooled within eps, or whose end is.
 
         An end counts if it is valid, and is misclassified or attacked within eps.
         """
         return None if self.searched is None else rate(self._ends(self.searched)[1])
 
-    def _ends(self, found: Made) -> tuple[np.ndarray, np.ndarray]:
-        """Return which correct starts have a misclassified end, and which are broken, bool each."""
-        assert found.starts is not None
-        total, starts = len(self.made.labels), found.starts.numpy()
-        correct, plain = np.zeros(total, bool), np.zeros(total, bool)
-        correct[rec.correct(self.made.rows)["index"].to_numpy()] = True
-        plain[self.made.rows["index"].to_numpy()] = self.made.is_fooled(self.threat)
-        wrong, broken = (np.zeros(len(found.labels), bool) for _ in range(2))
-        rows = found.rows["index"].to_numpy()
-        wrong[rows] = ~rec.is_correct(found.rows)
-        broken[rows] = found.is_fooled(self.threat)
-        began = correct[starts]
-        return wrong[began], (broken | plain[starts])[began]
+    def _ends(self, ends: GeneratedSet) -> tuple[np.ndarray, np.ndarray]:
+        """Return which correct starts have a misclassified end, and which are fooled, bool each."""
+        assert ends.starts is not None
+        total, starts = len(self.generated.labels), ends.starts.numpy()
+        correct, fooled_starts = np.zeros(total, bool), np.zeros(total, bool)
+        correct[rec.correct(self.generated.rows)["index"].to_numpy()] = True
+        fooled_starts[self.generated.rows["index"].to_numpy()] = self.generated.is_fooled(
+            self.threat
+        )
+        misclassified, fooled = (np.zeros(len(ends.labels), bool) for _ in range(2))
+        rows = ends.rows["index"].to_numpy()
+        misclassified[rows] = ~rec.is_correct(ends.rows)
+        fooled[rows] = ends.is_fooled(self.threat)
+        correct_starts = correct[starts]
+        return misclassified[correct_starts], (fooled | fooled_starts[starts])[correct_starts]
 
     def gap(self, base: Rate) -> Estimate:
         """Return success on valid generated images less that on the test set."""

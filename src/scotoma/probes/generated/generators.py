@@ -58,11 +58,11 @@ class UserSampler:
         what = f"generator {self.name}"
         inside_folder = user_code.function(self.spec, "generator") if self.spec else nullcontext()
         with own_numbers(seed), inside_folder:
-            made = user_code.run(lambda: self.function(count, seed), what)
-        if not isinstance(made, tuple | list) or len(made) != 2:
-            kind = type(made).__name__
+            sample = user_code.run(lambda: self.function(count, seed), what)
+        if not isinstance(sample, tuple | list) or len(sample) != 2:
+            kind = type(sample).__name__
             raise InputError(f"{what} returned {kind}; want (images, labels)")
-        images, labels = (_tensor(each, what) for each in made)
+        images, labels = (_tensor(each, what) for each in sample)
         if images.dtype == torch.uint8:
             images = images.float().div_(255)
         return images.float(), labels, None
@@ -99,14 +99,14 @@ class LatentModel:
         device = next(self.model.module.parameters()).device
         pairs = zip(latents.split(TOGETHER), labels.split(TOGETHER), strict=True)
         with torch.no_grad():
-            made = [self.decode(z.to(device), each.to(device)).cpu() for z, each in pairs]
-        return torch.cat(made), labels, latents
+            images = [self.decode(z.to(device), classes.to(device)).cpu() for z, classes in pairs]
+        return torch.cat(images), labels, latents
 
 
 Generator = UserSampler | LatentModel
-"""Has a `name`, an `identity` that decides the images together with the count and the seed, and
-`sample`, which returns images (count, c, h, w), labels int64 (count,) and latents (count, ...) if
-any. `decode`, with gradients by the latents, is None where there are none to search."""
+"""Has a `name` and an `identity`, which determines the images together with the count and the seed.
+`sample` returns images (count, c, h, w), labels int64 (count,) and latents (count, ...) if any.
+`decode`, with gradients by the latents, is None if there are no latents to search."""
 
 
 def by_synthesis(model: Classifier) -> LatentModel:

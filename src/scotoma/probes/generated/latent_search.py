@@ -73,18 +73,18 @@ def latent_search(
         with torch.enable_grad():
             images = decode(leaf, oracle.labels)
         # `margin` is the largest other logit less the label's: it is to rise
-        found = oracle.value_and_grad(images.detach(), margin)
+        result = oracle.value_and_grad(images.detach(), margin)
         if best is None:
-            far = images.new_full((len(z),), torch.inf)
-            best = Searched(images.detach().clone(), far, torch.zeros_like(far))
-        lower = -found.loss < best.margins[rows]
-        kept = rows[lower]
-        best.images[kept], best.margins[kept] = images.detach()[lower], -found.loss[lower]
-        change = (z[kept] - latents[kept]).flatten(1).norm(dim=1)
-        best.moved[kept] = change / latents[:1].numel() ** 0.5
-        if step == steps or bool(found.fooled.all()):
+            infinite = images.new_full((len(z),), torch.inf)
+            best = Searched(images.detach().clone(), infinite, torch.zeros_like(infinite))
+        lower = -result.loss < best.margins[rows]
+        better = rows[lower]
+        best.images[better], best.margins[better] = images.detach()[lower], -result.loss[lower]
+        change = (z[better] - latents[better]).flatten(1).norm(dim=1)
+        best.moved[better] = change / latents[:1].numel() ** 0.5
+        if step == steps or bool(result.fooled.all()):
             break
-        (slope,) = torch.autograd.grad(images, leaf, found.gradient)
+        (slope,) = torch.autograd.grad(images, leaf, result.gradient)
         mean[rows] = mean[rows].lerp(slope, 1 - BETAS[0])
         square[rows] = BETAS[1] * square[rows] + (1 - BETAS[1]) * slope.square()
         size = (square[rows] / (1 - BETAS[1] ** (step + 1))).sqrt() + STABILITY
@@ -92,6 +92,6 @@ def latent_search(
         delta = (stepped - latents[rows]).flatten(1)
         delta *= (radius / delta.norm(dim=1, keepdim=True).clamp_min(1e-12)).clamp_max(1)
         z[rows] = latents[rows] + delta.view_as(stepped)
-        oracle = oracle.select(~found.fooled)
+        oracle = oracle.select(~result.fooled)
     assert best is not None
     return best

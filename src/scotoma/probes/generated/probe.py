@@ -20,7 +20,7 @@ from scotoma.execution.run import Attack, Run
 from scotoma.models.classifier import Classifier
 from scotoma.probes.base import Conclusion, Probe, Settings
 from scotoma.probes.generated import report
-from scotoma.probes.generated.analysis import Controls, Made, Measured
+from scotoma.probes.generated.analysis import Controls, GeneratedSet, Results
 from scotoma.probes.generated.generators import (
     TRIAL,
     Generator,
@@ -48,7 +48,7 @@ class Generated(Probe):
 
     Independent networks judge which images are valid (`scotoma.validity`). Accuracy and attack
     success on these are compared with those on the test set. A search in the latent space then
-    looks, near each valid image, for one on which the model is wrong or nearly so.
+    looks near each valid image for one that the model misclassifies, or nearly misclassifies.
 
     Args:
         generator: a model of arch abs or flow, as a file or a module; "file.py:function" of a
@@ -87,19 +87,19 @@ class Generated(Probe):
     def prepare(self, claim: Claim) -> Self:
         if self.generator is None:
             return self
-        loaded = load_generator(self.generator)
-        checked(loaded, TRIAL, 0, claim.data)
-        return replace(self, generator=loaded)
+        generator = load_generator(self.generator)
+        checked(generator, TRIAL, 0, claim.data)
+        return replace(self, generator=generator)
 
     def provenance(self) -> dict[str, Any]:
         if self.generator is None:
             return {}
-        loaded = load_generator(self.generator)  # type: ignore[arg-type]
-        return {"generator": {"name": loaded.name, "sha256": loaded.identity}}
+        generator = load_generator(self.generator)  # type: ignore[arg-type]
+        return {"generator": {"name": generator.name, "sha256": generator.identity}}
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        loaded = self._generator(claim, run)
-        if loaded is None:
+        generator = self._generator(claim, run)
+        if generator is None:
             return self._not_applicable(
                 f"There is no generator of {claim.data.name}. Train one (`scotoma train`, recipe "
                 "abs or generator) or write a sampler, and pass it as generator=FILE or "
@@ -111,38 +111,38 @@ class Generated(Probe):
                 f"Data {claim.data.name} has no training split, or too small images, to train "
                 "networks that judge which images are valid."
             )
-        made, latents = self._made(run, loaded, oracle)
-        valid = made.validity.valid
+        sample, latents = self._generate(run, generator, oracle)
+        valid = sample.validity.valid
         if 2 * int(valid.sum()) < len(valid) or int(valid.sum()) < report.FEWEST:
             return partial(
                 report.rejected,
-                made,
+                sample,
                 self.question,
                 self.broken,
-                loaded.name,
+                generator.name,
                 oracle.calibration,
                 claim.data.classes,
             )
         run.attack(settings.make_attack(claim.threat), what="the test set")
         attack = settings.make_attack(claim.threat, until=claim.threat.eps)
-        made = _attacked(made, run, attack, made.validity.valid.nonzero().squeeze(1))
+        sample = _attacked(sample, run, attack, sample.validity.valid.nonzero().squeeze(1))
         searched = None
-        if self.search and loaded.decode is not None and latents is not None:
-            searched = _searched(made, run, settings, loaded, latents, oracle)
+        if self.search and generator.decode is not None and latents is not None:
+            searched = _searched(sample, run, settings, generator, latents, oracle)
         real = claim.data.test.images(run.indices)
         labels = claim.data.test.labels[run.indices]
-        measured = Measured(
+        results = Results(
             claim.threat,
-            loaded.name,
-            made,
+            generator.name,
+            sample,
             searched,
             oracle.judge(real, labels),
-            float(made.images.std((2, 3)).mean() / real.std((2, 3)).mean()),
+            float(sample.images.std((2, 3)).mean() / real.std((2, 3)).mean()),
             oracle.calibration,
             _controls(real, labels, len(claim.data.classes), oracle),
             claim.data.classes,
         )
-        return partial(report.describe, measured, self.question, self.broken, settings.attack)
+        return partial(report.describe, results, self.question, self.broken, settings.attack)
 
     def valid_images(
         self, claim: Claim, run: Run, count: int, seed: int
@@ -159,24 +159,24 @@ class Generated(Probe):
             Images (n, c, h, w) in [0, 1], labels int64 (n,) and the generator's name; None where
             there is no generator or no oracle.
         """
-        loaded, oracle = self._generator(claim, run), oracle_for(run)
-        if loaded is None or oracle is None:
+        generator, oracle = self._generator(claim, run), oracle_for(run)
+        if generator is None or oracle is None:
             return None
-        images, labels, _ = checked(loaded, count, seed, claim.data)
+        images, labels, _ = checked(generator, count, seed, claim.data)
         valid = oracle.judge(images, labels).valid
-        return images[valid], labels[valid], loaded.name
+        return images[valid], labels[valid], generator.name
 
     def _generator(self, claim: Claim, run: Run) -> Generator | None:
-        given = default_generator(claim, run) if self.generator is None else self.generator
-        return None if given is None else load_generator(given)  # type: ignore[arg-type]
+        generator = default_generator(claim, run) if self.generator is None else self.generator
+        return None if generator is None else load_generator(generator)  # type: ignore[arg-type]
 
     def _not_applicable(self, why: str) -> Conclusion:
         decides = report.rule(self.broken)
         return lambda ledger: Finding("generated", self.question, "not applicable", decides, why)
 
-    def _made(
+    def _generate(
         self, run: Run, generator: Generator, oracle: ValidityOracle
-    ) -> tuple[Made, Tensor | None]:
+    ) -> tuple[GeneratedSet, Tensor | None]:
         """Return images that are generated once for a run and what the oracle says of them.
 
         Of equal images only the first counts.
@@ -199,27 +199,27 @@ class Generated(Probe):
         first = first_of_copies(images)
         copies, images, labels = len(images) - len(first), images[first], labels[first]
         latents = None if latents is None else latents[first]
-        return Made(images, labels, oracle.judge(images, labels), copies=copies), latents
+        return GeneratedSet(images, labels, oracle.judge(images, labels), copies=copies), latents
 
 
 def _controls(real: Tensor, labels: Tensor, classes: int, oracle: ValidityOracle) -> Controls:
     """Return the first test images, every other one with the next class as its label."""
     n = min(2 * report.CONTROLS, len(real))
     wrong = torch.arange(n) % 2 == 1
-    said = torch.where(wrong, (labels[:n] + 1) % classes, labels[:n])
-    return Controls(real[:n], said, wrong, oracle.judge(real[:n], said))
+    stated = torch.where(wrong, (labels[:n] + 1) % classes, labels[:n])
+    return Controls(real[:n], stated, wrong, oracle.judge(real[:n], stated))
 
 
-def _attacked(made: Made, run: Run, attack: Attack, rows: Tensor) -> Made:
+def _attacked(sample: GeneratedSet, run: Run, attack: Attack, rows: Tensor) -> GeneratedSet:
     """Attack some of the images, and keep the run on them."""
     if not len(rows):
-        return made
+        return sample
     data = run.claim.data
-    split = ArraySplit(made.images.numpy(), made.labels.numpy(), "generated images")
-    shown = Dataset("generated images", split, data.train, data.classes, split.sha256)
-    other = run.aside(shown, rows)
-    other.attack(attack, what="generated images")
-    return replace(made, run=other)
+    split = ArraySplit(sample.images.numpy(), sample.labels.numpy(), "generated images")
+    dataset = Dataset("generated images", split, data.train, data.classes, split.sha256)
+    apart = run.aside(dataset, rows)
+    apart.attack(attack, what="generated images")
+    return replace(sample, run=apart)
 
 
 def _short_attack(threat: Threat, settings: Settings) -> Attack:
@@ -230,18 +230,18 @@ def _short_attack(threat: Threat, settings: Settings) -> Attack:
 
 
 def _searched(
-    made: Made,
+    sample: GeneratedSet,
     run: Run,
     settings: Settings,
     generator: Generator,
     latents: Tensor,
     oracle: ValidityOracle,
-) -> Made:
-    """Search from every valid image, judge what was found, and attack it.
+) -> GeneratedSet:
+    """Search from every valid image, judge the ends, and attack them.
 
-    Only ends are attacked that can add something: of starts that withstand the attack.
+    Only ends that can add something are attacked: those whose start withstands the attack.
     """
-    rows = made.validity.valid.nonzero().squeeze(1)
+    rows = sample.validity.valid.nonzero().squeeze(1)
     decode = generator.decode
     assert decode is not None
 
@@ -249,35 +249,35 @@ def _searched(
         return decode(z, labels).to(run.device)
 
     def search(batch: Tensor) -> dict[str, np.ndarray]:
-        starts, classes = (each[rows[batch]].to(run.device) for each in (latents, made.labels))
-        found = latent_search(run.model, on_device, starts, classes)
-        columns = {"image": found.images.flatten(1), "margin": found.margins, "moved": found.moved}
+        starts, classes = (each[rows[batch]].to(run.device) for each in (latents, sample.labels))
+        ends = latent_search(run.model, on_device, starts, classes)
+        columns = {"image": ends.images.flatten(1), "margin": ends.margins, "moved": ends.moved}
         return {name: each.cpu().numpy() for name, each in columns.items()}
 
     def compute() -> pl.DataFrame:
         with run.progress.bar("searching latents", len(rows)) as advance, run.seeded():
             parts = run.map_batches(torch.arange(len(rows)), search, advance)
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        return pl.DataFrame(joined | {"image": _packed("image", joined["image"])})
+        arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return pl.DataFrame(arrays | {"image": _packed("image", arrays["image"])})
 
     config = {
         "generator": generator.identity,
-        "starts": made.images[rows].double().sum().item(),
+        "starts": sample.images[rows].double().sum().item(),
         "seed": run.seed,
         "steps": STEPS,
         "reach": REACH,
     }
     table = run.table("latent search", config, compute)
     images = _unpacked(table["image"], run.claim.data.shape).clamp_(0, 1)
-    labels = made.labels[rows]
-    judged = oracle.judge(images, labels)
-    found = Made(images, labels, judged, starts=rows)
-    withstands = torch.ones(len(made.labels), dtype=torch.bool)
-    withstands[made.rows.filter(made.is_fooled(run.claim.threat))["index"].to_torch()] = False
+    labels = sample.labels[rows]
+    validity = oracle.judge(images, labels)
+    ends = GeneratedSet(images, labels, validity, starts=rows)
+    withstands = torch.ones(len(sample.labels), dtype=torch.bool)
+    withstands[sample.rows.filter(sample.is_fooled(run.claim.threat))["index"].to_torch()] = False
     wrong = torch.from_numpy(table["margin"].to_numpy(writable=True)) < 0
-    adding = judged.valid & (withstands[rows] | wrong)
+    adding = validity.valid & (withstands[rows] | wrong)
     attack = _short_attack(run.claim.threat, settings)
-    return _attacked(found, run, attack, adding.nonzero().squeeze(1))
+    return _attacked(ends, run, attack, adding.nonzero().squeeze(1))
 
 
 def _packed(name: str, values: Tensor | np.ndarray) -> pl.Series:

@@ -14,7 +14,7 @@ from scotoma.data.dataset import class_name
 from scotoma.execution import records as rec
 from scotoma.probes.base import OF_CORRECT, columns, correct, percent, sized, worst_rate
 from scotoma.probes.blindspots.transformed import one_a_class
-from scotoma.probes.generated.analysis import Controls, Made, Measured
+from scotoma.probes.generated.analysis import Controls, GeneratedSet, Results
 from scotoma.probes.robustness.verdict import BROKEN, NOTHING_TO_ATTACK
 from scotoma.results.finding import Bars, Boxes, Finding, Gallery, Row, Verdict
 from scotoma.results.judging import JUDGED
@@ -67,7 +67,7 @@ def verdict(success: Rate, base: Rate, gap: Estimate, broken: float = BROKEN) ->
 
 
 def rejected(
-    made: Made,
+    sample: GeneratedSet,
     question: str,
     broken: float,
     generator: str,
@@ -76,34 +76,34 @@ def rejected(
     ledger: Ledger,
 ) -> Finding:
     """Return the finding for a generator whose images are mostly not valid."""
-    galleries = _rejects(made, classes)
+    galleries = _rejects(sample, classes)
     return Finding(
         probe=PROBE,
         question=question,
         verdict="not applicable",
         rule=rule(broken),
-        headline=_too_few(made, generator),
-        numbers={"n": made.valid.n, "copies": made.copies, **columns("valid", made.valid)},
+        headline=_too_few(sample, generator),
+        numbers={"n": sample.valid.n, "copies": sample.copies, **columns("valid", sample.valid)},
         figures=tuple(gallery for gallery, _ in galleries),
-        notes=(*_copies(made), _why(made), str(calibration)),
+        notes=(*_copies(sample), _why(sample), str(calibration)),
         images={gallery.images: shown for gallery, shown in galleries},
     )
 
 
-def _too_few(made: Made, generator: str) -> str:
+def _too_few(sample: GeneratedSet, generator: str) -> str:
     """Return how many images are valid, how many are needed, and what to do."""
-    n, valid = made.valid.n, int(made.validity.valid.sum())
-    images = counted(n, "different image" if made.copies else "image")
+    n, valid = sample.valid.n, int(sample.validity.valid.sum())
+    images = counted(n, "different image" if sample.copies else "image")
     accepted = f"The oracle of validity accepts {valid} of {images} by {generator}"
     if 2 * valid < n:
         return (
-            f"{accepted} ({percent(made.valid)}); at least half have to be valid. Use a generator "
-            "whose images are of their classes and look like the data."
+            f"{accepted} ({percent(sample.valid)}); at least half have to be valid. Use a "
+            "generator whose images are of their classes and look like the data."
         )
-    if made.copies and n + made.copies >= FEWEST:
+    if sample.copies and n + sample.copies >= FEWEST:
         return (
             f"{accepted}; at least {FEWEST} valid ones are needed. The other "
-            f"{counted(made.copies, 'image')} repeat these: use a generator that makes different "
+            f"{counted(sample.copies, 'image')} repeat these: use a generator that makes different "
             "images."
         )
     return (
@@ -112,53 +112,53 @@ def _too_few(made: Made, generator: str) -> str:
     )
 
 
-def _copies(made: Made) -> tuple[str, ...]:
+def _copies(sample: GeneratedSet) -> tuple[str, ...]:
     """Return the note on copies, if there are any."""
-    if not made.copies:
+    if not sample.copies:
         return ()
-    total, repeat = made.valid.n + made.copies, "repeats" if made.copies == 1 else "repeat"
+    total, repeat = sample.valid.n + sample.copies, "repeats" if sample.copies == 1 else "repeat"
     return (
-        f"{made.copies:,} of {total:,} generated images {repeat} another one, pixel by pixel. "
-        f"Each counts once, so n is {made.valid.n:,}.",
+        f"{sample.copies:,} of {total:,} generated images {repeat} another one, pixel by pixel. "
+        f"Each counts once, so n is {sample.valid.n:,}.",
     )
 
 
 def describe(
-    measured: Measured, question: str, broken: float, attack: str, ledger: Ledger
+    results: Results, question: str, broken: float, attack: str, ledger: Ledger
 ) -> Finding:
     """Return the finding, with success on the test set from the ledger."""
-    threat, made, searched = measured.threat, measured.made, measured.searched
-    tests = ledger.rows()
-    base = rate(rec.successes(tests, threat.eps, threat.norm))
-    gap = measured.gap(base)
-    groups = [(TEST, tests), (MADE, made.rows)]
-    galleries = [*_broken(measured), *_searches(measured), *_rejects(made, measured.classes)]
-    shown_rows, shown_images = _for_people(measured)
+    threat, sample, searched = results.threat, results.generated, results.searched
+    test_rows = ledger.rows()
+    base = rate(rec.successes(test_rows, threat.eps, threat.norm))
+    gap = results.gap(base)
+    groups = [(TEST, test_rows), (MADE, sample.rows)]
+    galleries = [*_fooled(results), *_searches(results), *_rejects(sample, results.classes)]
+    shown_rows, shown_images = _for_people(results)
     return Finding(
         probe=PROBE,
         question=question,
-        verdict=verdict(measured.success, base, gap, broken),
+        verdict=verdict(results.success, base, gap, broken),
         rule=rule(broken),
-        headline=_headline(measured, base),
+        headline=_headline(results, base),
         numbers={
-            "n": made.valid.n,
-            "copies": made.copies,
-            **columns("valid", made.valid),
-            **columns("accuracy", made.accuracy),
-            **columns("success_eps", measured.success),
+            "n": sample.valid.n,
+            "copies": sample.copies,
+            **columns("valid", sample.valid),
+            **columns("accuracy", sample.accuracy),
+            **columns("success_eps", results.success),
             **columns("base_success_eps", base),
             **columns("difference", gap),
             **({} if searched is None else columns("search_valid", searched.valid)),
-            **_optional("search_misclassified", measured.unrestricted),
-            **_optional("search_success_eps", measured.with_search),
-            "contrast": finite(measured.contrast),
-            **columns("oracle_false_rejections", measured.calibration.rejected),
-            "generator": measured.generator,
+            **_optional("search_misclassified", results.unrestricted),
+            **_optional("search_success_eps", results.with_search),
+            "contrast": finite(results.contrast),
+            **columns("oracle_false_rejections", results.calibration.rejected),
+            "generator": results.generator,
         },
         tables={
-            "sets": [*(_row(name, rows, threat) for name, rows in groups), *_search_row(measured)],
-            "distances": _distances(measured),
-            "classes": _classes(made, threat),
+            "sets": [*(_row(name, rows, threat) for name, rows in groups), *_search_row(results)],
+            "distances": _distances(results),
+            "classes": _classes(sample, threat),
             JUDGED: shown_rows,
         },
         figures=(
@@ -184,9 +184,9 @@ def describe(
             ),
             *(gallery for gallery, _ in galleries),
         ),
-        notes=_notes(attack, measured),
+        notes=_notes(attack, results),
         images={**{gallery.images: shown for gallery, shown in galleries}, JUDGED: shown_images},
-        worst=worst_rate(measured.success, f"{OF_CORRECT} are fooled among valid generated ones"),
+        worst=worst_rate(results.success, f"{OF_CORRECT} are fooled among valid generated ones"),
     )
 
 
@@ -194,22 +194,22 @@ def _optional(name: str, value: Rate | None) -> dict[str, Any]:
     return {} if value is None else columns(name, value)
 
 
-def _headline(measured: Measured, base: Rate) -> str:
-    success = measured.success
+def _headline(results: Results, base: Rate) -> str:
+    success = results.success
     if not base.n or not success.n:
         return NOTHING_TO_ATTACK
-    made, gap = measured.made, measured.gap(base)
-    different = "different " if made.copies else ""
+    sample, gap = results.generated, results.gap(base)
+    different = "different " if sample.copies else ""
     text = (
-        f"{made.valid.value:.1%} of {counted(made.valid.n, f'{different}image')} by "
-        f"{measured.generator} are valid. The "
-        f"model's accuracy on these is {made.accuracy.value:.1%}, and attacks fool "
+        f"{sample.valid.value:.1%} of {counted(sample.valid.n, f'{different}image')} by "
+        f"{results.generator} are valid. The "
+        f"model's accuracy on these is {sample.accuracy.value:.1%}, and attacks fool "
         f"{correct(success)}, compared with {base.value:.1%} on the test set (difference "
         f"{100 * gap.value:+.1f} points, {100 * gap.low:+.1f} to {100 * gap.high:+.1f})."
     )
-    if measured.unrestricted and measured.unrestricted.n:
+    if results.unrestricted and results.unrestricted.n:
         text += (
-            f" Near {measured.unrestricted.value:.1%} of the valid images a search finds a valid "
+            f" Near {results.unrestricted.value:.1%} of the valid images a search finds a valid "
             "image that the model misclassifies without any perturbation."
         )
     return text
@@ -226,31 +226,31 @@ def _row(name: str, rows: pl.DataFrame, threat: Threat) -> Row:
     }
 
 
-def _search_row(measured: Measured) -> list[Row]:
+def _search_row(results: Results) -> list[Row]:
     """Return what the search adds: it counts over the starts that are classified correctly."""
-    wrong, broken = measured.unrestricted, measured.with_search
+    wrong, broken = results.unrestricted, results.with_search
     if wrong is None or broken is None or not wrong.n:
         return []
-    right = Rate(1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.n)
+    accuracy = Rate(1 - wrong.value, 1 - wrong.high, 1 - wrong.low, wrong.n)
     row = {"images": SEARCHED, "n": wrong.n, "attacked": broken.n}
-    return [row | columns("accuracy", right) | columns("success_eps", broken)]
+    return [row | columns("accuracy", accuracy) | columns("success_eps", broken)]
 
 
-def _classes(made: Made, threat: Threat) -> list[Row]:
+def _classes(sample: GeneratedSet, threat: Threat) -> list[Row]:
     """Return valid share and success of each class."""
     table = []
-    for label in made.labels.unique().tolist():
-        valid = rate(made.validity.valid[made.labels == label].numpy())
-        success = rate(rec.successes(made.rows.filter(label=label), threat.eps, threat.norm))
+    for label in sample.labels.unique().tolist():
+        valid = rate(sample.validity.valid[sample.labels == label].numpy())
+        success = rate(rec.successes(sample.rows.filter(label=label), threat.eps, threat.norm))
         row = {"class": label, "n": valid.n}
         table.append(row | columns("valid", valid) | columns("success_eps", success))
     return table
 
 
-def _distances(measured: Measured) -> list[Row]:
-    kinds = [(TEST, measured.real.distance), ("generated", measured.made.validity.distance)]
-    if measured.searched:
-        kinds.append(("after latent search", measured.searched.validity.distance))
+def _distances(results: Results) -> list[Row]:
+    kinds = [(TEST, results.real.distance), ("generated", results.generated.validity.distance)]
+    if results.searched:
+        kinds.append(("after latent search", results.searched.validity.distance))
     return [
         {"images": name, "distance": finite(value)}
         for name, each in kinds
@@ -258,109 +258,115 @@ def _distances(measured: Measured) -> list[Row]:
     ]
 
 
-def _why(made: Made) -> str:
-    said = made.validity
-    unconfirmed, far = (~said.confirmed).sum().item(), (said.realism <= LEVEL).sum().item()
+def _why(sample: GeneratedSet) -> str:
+    validity = sample.validity
+    unconfirmed, distant = (
+        (~validity.confirmed).sum().item(),
+        (validity.realism <= LEVEL).sum().item(),
+    )
+    n, rejections = len(validity.valid), (~validity.valid).sum().item()
     return (
-        f"Rejected: {(~said.valid).sum().item()} of {counted(len(said.valid), 'generated image')}. "
-        f"The majority of the judges does not confirm the class of {unconfirmed}, and {far} lie "
-        f"farther from the training data than {1 - LEVEL:.0%} of real test images."
+        f"Rejected: {rejections} of {counted(n, 'generated image')}. "
+        f"The majority of the judges does not confirm the class of {unconfirmed}, and {distant} "
+        f"lie farther from the training data than {1 - LEVEL:.0%} of real test images."
     )
 
 
-def _notes(attack: str, measured: Measured) -> tuple[str, ...]:
+def _notes(attack: str, results: Results) -> tuple[str, ...]:
     notes = [
-        *_copies(measured.made),
-        _why(measured.made),
-        str(measured.calibration),
+        *_copies(results.generated),
+        _why(results.generated),
+        str(results.calibration),
         f"Audit attack: {attack}; on generated images it leaves an image once its perturbation is "
         "below eps. The two sets have different images, so the interval of the difference is that "
         "of two independent samples. Generated images are no test images: they count in no other "
         "finding.",
         f"The contrast of a generated image (standard deviation of its pixels) is "
-        f"{measured.contrast:.2f} times that of a test image.",
+        f"{results.contrast:.2f} times that of a test image.",
     ]
-    missing = sorted(set(range(len(measured.classes))) - set(measured.made.labels.tolist()))
-    if missing and len(measured.made.labels) >= EXPECTED * len(measured.classes):
-        names = ", ".join(measured.classes[number] for number in missing[:NAMED])
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+    absent = sorted(set(range(len(results.classes))) - set(results.generated.labels.tolist()))
+    if absent and len(results.generated.labels) >= EXPECTED * len(results.classes):
+        names = ", ".join(results.classes[number] for number in absent[:NAMED])
+        more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
         notes.append(
             f"No image was made of {names}{more}: the rate is that of the other classes, while the "
             "test set has all."
         )
-    searched = measured.searched
-    if searched is not None and measured.with_search is not None:
+    searched = results.searched
+    if searched is not None and results.with_search is not None:
         notes.append(
             "Latent search: descent on the model's margin in the generator's latents, from each "
             "valid image and kept near it; ends are attacked by one short search, if their start "
             f"withstands the audit attack. Of {searched.valid.n} ends the oracle accepts "
             f"{searched.valid.value:.1%}; the others do not count. A start is broken, before or "
-            f"after the search, on {correct(measured.with_search)}; this is a search for the worst "
+            f"after the search, on {correct(results.with_search)}; this is a search for the worst "
             "image, so it is no success rate of typical ones."
         )
     return tuple(notes)
 
 
-def _for_people(measured: Measured) -> tuple[list[Row], np.ndarray]:
+def _for_people(results: Results) -> tuple[list[Row], np.ndarray]:
     """Return the images that `scotoma judge` shows, with what each is to show."""
-    made, found, controls = measured.made, measured.searched, measured.controls
-    parts: list[tuple[str, Made | Controls, int]] = []
-    valid = made.validity.valid
-    for kind, kept, most in (("valid", valid, VALID), ("rejected", ~valid, REJECTED)):
-        parts += [(kind, made, row) for row in kept.nonzero().squeeze(1).tolist()[:most]]
-    if found is not None:
-        ends = pl.DataFrame({"index": range(len(found.labels)), "label": found.labels.numpy()})
-        chosen = one_a_class(ends.filter(found.validity.valid.numpy()), SEARCHES)["index"]
-        parts += [("searched", found, row) for row in chosen]
+    sample, searched, controls = results.generated, results.searched, results.controls
+    parts: list[tuple[str, GeneratedSet | Controls, int]] = []
+    valid = sample.validity.valid
+    for kind, mask, most in (("valid", valid, VALID), ("rejected", ~valid, REJECTED)):
+        parts += [(kind, sample, row) for row in mask.nonzero().squeeze(1).tolist()[:most]]
+    if searched is not None:
+        ends = pl.DataFrame(
+            {"index": range(len(searched.labels)), "label": searched.labels.numpy()}
+        )
+        chosen = one_a_class(ends.filter(searched.validity.valid.numpy()), SEARCHES)["index"]
+        parts += [("searched", searched, row) for row in chosen]
     for row, wrong in enumerate(controls.wrong.tolist()):
         parts.append(("wrong label" if wrong else "test", controls, row))
     table = [
         {
             "kind": kind,
-            "label": int(of.labels[row]),
-            "class": measured.classes[int(of.labels[row])],
-            "valid": bool(of.validity.valid[row]),
+            "label": int(source.labels[row]),
+            "class": results.classes[int(source.labels[row])],
+            "valid": bool(source.validity.valid[row]),
         }
-        for kind, of, row in parts
+        for kind, source, row in parts
     ]
-    return table, torch.stack([of.images[row] for _, of, row in parts]).numpy()
+    return table, torch.stack([source.images[row] for _, source, row in parts]).numpy()
 
 
-def _broken(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
+def _fooled(results: Results) -> list[tuple[Gallery, np.ndarray]]:
     """Return a gallery of valid images and the adversarial ones that an attack found near them."""
-    made, threat = measured.made, measured.threat
-    rows = one_a_class(made.rows.filter(rec.fallen(made.rows, threat.eps, threat.norm)))
-    if not len(rows) or made.run is None:
+    sample, threat = results.generated, results.threat
+    rows = one_a_class(sample.rows.filter(rec.fallen(sample.rows, threat.eps, threat.norm)))
+    if not len(rows) or sample.run is None:
         return []
     attacks = rows[f"{threat.norm}_attack"].to_list()
-    before, _, after = made.run.examples(attacks, None, rows["index"].to_list())
-    named = partial(class_name, measured.classes)
+    original, _, adversarial = sample.run.examples(attacks, None, rows["index"].to_list())
+    shown = partial(class_name, results.classes)
     captions = [
         [
-            named(row["label"]),
-            f"classified as {named(row[f'{threat.norm}_prediction'])}, {sized(row, threat.norm)}",
+            shown(row["label"]),
+            f"classified as {shown(row[f'{threat.norm}_prediction'])}, {sized(row, threat.norm)}",
         ]
         for row in rows.iter_rows(named=True)
     ]
     caption = "Valid generated images that the model classifies correctly, and adversarial ones."
     columns = ["generated", "adversarial"]
     gallery = Gallery("fooled", caption, "fooled", columns, captions, adversarial=True)
-    return [(gallery, np.stack([before, after], 1))]
+    return [(gallery, np.stack([original, adversarial], 1))]
 
 
-def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
+def _searches(results: Results) -> list[tuple[Gallery, np.ndarray]]:
     """Return a gallery of starts and ends of latent searches that the model gets wrong."""
-    found = measured.searched
-    if found is None or found.starts is None:
+    searched = results.searched
+    if searched is None or searched.starts is None:
         return []
-    wrong = one_a_class(found.rows.filter(pl.col("prediction") != pl.col("label")))
+    wrong = one_a_class(searched.rows.filter(pl.col("prediction") != pl.col("label")))
     if not len(wrong):
         return []
-    chosen = wrong["index"].to_list()
-    before, after = measured.made.images[found.starts[chosen]], found.images[chosen]
-    named = partial(class_name, measured.classes)
+    index = wrong["index"].to_list()
+    starts, ends = results.generated.images[searched.starts[index]], searched.images[index]
+    class_of = partial(class_name, results.classes)
     captions = [
-        [named(label), f"valid, classified as {named(prediction)}"]
+        [class_of(label), f"valid, classified as {class_of(prediction)}"]
         for label, prediction in wrong.select("label", "prediction").iter_rows()
     ]
     caption = (
@@ -368,27 +374,27 @@ def _searches(measured: Measured) -> list[tuple[Gallery, np.ndarray]]:
         "model misclassifies: no perturbation is added."
     )
     gallery = Gallery("searched", caption, "searched", ["start", "found"], captions)
-    return [(gallery, torch.stack([before, after], 1).numpy())]
+    return [(gallery, torch.stack([starts, ends], 1).numpy())]
 
 
-def _rejects(made: Made, classes: Sequence[str]) -> list[tuple[Gallery, np.ndarray]]:
+def _rejects(sample: GeneratedSet, classes: Sequence[str]) -> list[tuple[Gallery, np.ndarray]]:
     """Return a gallery of the first generated images that the oracle rejects."""
-    said = made.validity
-    rows = (~said.valid).nonzero().squeeze(1).tolist()[:SHOWN]
+    validity = sample.validity
+    rows = (~validity.valid).nonzero().squeeze(1).tolist()[:SHOWN]
     if not rows:
         return []
-    named = partial(class_name, classes)
+    class_of = partial(class_name, classes)
     captions = [
         [
-            f"for {named(int(made.labels[row]))}; judged "
-            + ", ".join(map(named, said.predictions[row].tolist()))
-            + ("" if said.realism[row] > LEVEL else "; far from the training data")
+            f"for {class_of(int(sample.labels[row]))}; judged "
+            + ", ".join(map(class_of, validity.predictions[row].tolist()))
+            + ("" if validity.realism[row] > LEVEL else "; far from the training data")
         ]
         for row in rows
     ]
     caption = (
-        f"The first of {int((~said.valid).sum())} generated images that the oracle rejects, with "
-        "the class that each is to show and the classes that the judges see."
+        f"The first of {int((~validity.valid).sum())} generated images that the oracle rejects, "
+        "with the class that each is to show and the classes that the judges see."
     )
     gallery = Gallery("rejected", caption, "rejected", ["rejected"], captions)
-    return [(gallery, made.images[rows][:, None].numpy())]
+    return [(gallery, sample.images[rows][:, None].numpy())]

@@ -32,8 +32,8 @@ def default_generator(claim: Claim, run: Run) -> Classifier | None:
     in the cache.
     """
     data = claim.data
-    for name, wanted in REFERENCES.items():
-        if wanted.arch in GENERATIVE and wanted.data == data.name and (path := in_zoo(name)):
+    for name, reference in REFERENCES.items():
+        if reference.arch in GENERATIVE and reference.data == data.name and (path := in_zoo(name)):
             return load_model(str(path))
     if data.train is None or max(data.shape[1:]) > SMALL or len(data.train) > MOST_IMAGES:
         return None

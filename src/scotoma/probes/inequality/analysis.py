@@ -10,7 +10,7 @@ import polars as pl
 
 from scotoma.attribution.noise import TYPES
 from scotoma.attribution.ranking import ORDERS
-from scotoma.probes.inequality.measurements import Plan, named
+from scotoma.probes.inequality.measurements import Plan, column_name
 from scotoma.utils.stats import Estimate, Rate, paired_difference, rate, z_of
 
 FEW_VALUES = 0.035
@@ -87,8 +87,8 @@ class ModelAnalysis:
 
     def covered(self, order: str, colour: str, number: int) -> np.ndarray:
         """Return the covered pixels of each image, infinite if the model was not fooled."""
-        which = self.plan.measures.occlusions[self.plan.cover(colour, number)]
-        return self[f"covered {named(which)} {order}"]
+        occlusion = self.plan.measures.occlusions[self.plan.cover(colour, number)]
+        return self[f"covered {column_name(occlusion)} {order}"]
 
     @cached_property
     def cells(self) -> list[Cell]:

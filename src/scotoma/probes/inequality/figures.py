@@ -25,7 +25,7 @@ NOISED = {"I": "noise is added to", "II": "noise replaces"}
 
 
 @dataclass(frozen=True)
-class Shown:
+class GalleryImages:
     """Content of the galleries: test images, their maps by model, and occluded images."""
 
     split: Split
@@ -40,13 +40,15 @@ class Shown:
     def images(self) -> dict[str, np.ndarray]:
         """Arrays of the galleries, (rows, columns, 3, h, w) in [0, 1]."""
         maps = [self._originals(self.maps[0]), *map(self._maps, self.maps)]
-        found = {"maps": np.stack(maps, axis=1)}
+        arrays = {"maps": np.stack(maps, axis=1)}
         if self.covers is not None:
             _, height, width = self.split.shape
-            seen = [self.covers[f"image {order}"].to_numpy() for order in ("importance", "random")]
-            covered = [coloured(each.reshape(len(each), -1, height, width)) for each in seen]
-            found["covers"] = np.stack([self._originals(self.covers), *covered], axis=1)
-        return found
+            occluded = [
+                self.covers[f"image {order}"].to_numpy() for order in ("importance", "random")
+            ]
+            covered = [coloured(each.reshape(len(each), -1, height, width)) for each in occluded]
+            arrays["covers"] = np.stack([self._originals(self.covers), *covered], axis=1)
+        return arrays
 
     def label(self, index: int) -> str:
         """Return the class of a test image, for a caption."""
@@ -72,8 +74,8 @@ def maps_to_show(audited: ModelAnalysis) -> Tensor:
 def cover_to_show(audited: ModelAnalysis) -> Cell:
     """Choose the smallest occlusion, in the colour with the widest gap."""
     cells = [cell for cell in audited.cells if cell.attack == "occlusion"]
-    least = min(cell.reach for cell in cells)
-    return max((cell for cell in cells if cell.reach == least), key=lambda cell: cell.gap.value)
+    smallest = min(cell.reach for cell in cells)
+    return max((cell for cell in cells if cell.reach == smallest), key=lambda cell: cell.gap.value)
 
 
 def covers_to_show(audited: ModelAnalysis, cell: Cell) -> Tensor:
@@ -88,9 +90,9 @@ def lorenz_rows(readings: list[ModelAnalysis]) -> list[Row]:
     lines = {reading.name: reading["lorenz"].mean(0) for reading in readings}
     lines[EVEN] = np.array([0.0, 1.0])
     return [
-        {"model": name, "values": finite(place / (len(line) - 1)), "evidence": finite(value)}
+        {"model": name, "values": finite(position / (len(line) - 1)), "evidence": finite(value)}
         for name, line in lines.items()
-        for place, value in enumerate(line)
+        for position, value in enumerate(line)
     ]
 
 
@@ -107,11 +109,11 @@ def error_rows(readings: list[ModelAnalysis], kind: str) -> list[Row]:
     ]
 
 
-def figures(readings: list[ModelAnalysis], shown: Shown) -> tuple[Figure, ...]:
+def figures(readings: list[ModelAnalysis], content: GalleryImages) -> tuple[Figure, ...]:
     """Return the figures in the order of the page."""
     return (
         *(_errors(kind) for kind in TYPES),
-        *([_covers(shown, shown.covers)] if shown.covers is not None else []),
+        *([_covers(content, content.covers)] if content.covers is not None else []),
         Curve(
             "lorenz",
             "Lorenz curves of the maps, mean over images: the share of the evidence (absolute "
@@ -125,7 +127,7 @@ def figures(readings: list[ModelAnalysis], shown: Shown) -> tuple[Figure, ...]:
             x_label="share of the values, the least important first",
             y_label="share of the evidence",
         ),
-        _maps(readings, shown),
+        _maps(readings, content),
     )
 
 
@@ -146,7 +148,7 @@ def _errors(kind: str) -> Curve:
     )
 
 
-def _maps(readings: list[ModelAnalysis], shown: Shown) -> Gallery:
+def _maps(readings: list[ModelAnalysis], content: GalleryImages) -> Gallery:
     ginis = [
         dict(zip(reading.table["index"], reading["gini"], strict=True)) for reading in readings
     ]
@@ -159,26 +161,26 @@ def _maps(readings: list[ModelAnalysis], shown: Shown) -> Gallery:
         columns=["image", *(headings.get(reading.name, reading.name) for reading in readings)],
         captions=[
             [
-                f"{shown.label(row)}, test image {row}",
+                f"{content.label(row)}, test image {row}",
                 *(f"Gini {gini[row]:.2f}" for gini in ginis),
             ]
-            for row in shown.maps[0]["index"].to_list()
+            for row in content.maps[0]["index"].to_list()
         ],
     )
 
 
-def _covers(shown: Shown, covers: pl.DataFrame) -> Gallery:
-    pixels = shown.split.shape[1] * shown.split.shape[2]
+def _covers(content: GalleryImages, covers: pl.DataFrame) -> Gallery:
+    pixels = content.split.shape[1] * content.split.shape[2]
     return Gallery(
         "covers",
-        f"Images covered by squares of {colour_of(shown.cell)} until the model is wrong, at most "
-        f"{shown.cell.reach} pixels: n squares of radius r around the most important regions and "
+        f"Images covered by squares of {colour_of(content.cell)} until the model is wrong, at most "
+        f"{content.cell.reach} pixels: n squares of radius r around the most important regions and "
         "around random ones; from a small cover to a large one.",
         images="covers",
         columns=["image", "important places", "random places"],
         captions=[
-            [f"{shown.label(row['index'])}, test image {row['index']}"]
-            + [_cover(row, order, pixels, shown.classes) for order in ("importance", "random")]
+            [f"{content.label(row['index'])}, test image {row['index']}"]
+            + [_cover(row, order, pixels, content.classes) for order in ("importance", "random")]
             for row in covers.iter_rows(named=True)
         ],
     )
@@ -206,6 +208,6 @@ def coloured(images: np.ndarray) -> np.ndarray:
 
 def _spread(audited: ModelAnalysis, rows: np.ndarray, values: np.ndarray) -> Tensor:
     """Choose the test images of a few rows, evenly from the smallest value to the largest."""
-    ordered = rows[np.argsort(values, kind="stable")]
-    chosen = ordered[evenly(len(ordered), SHOWN)]
-    return torch.from_numpy(audited.table["index"].to_numpy()[chosen])
+    ranked = rows[np.argsort(values, kind="stable")]
+    few = ranked[evenly(len(ranked), SHOWN)]
+    return torch.from_numpy(audited.table["index"].to_numpy()[few])

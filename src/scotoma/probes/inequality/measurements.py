@@ -56,7 +56,8 @@ class Measures:
     "hoover"; "effective" (number of equal values that are as concentrated); "lorenz" (n, points);
     "top" (n, counts), the share of the largest values; "noise NOISE TYPE ORDER" (n, counts), the
     share of draws that make the model wrong; "error REGIONS RADIUS COLOUR ORDER", the share of
-    draws whose cover fools, and "covered ...", the pixels of the first, infinite if it does not;
+    draws whose cover fools, and "covered ...", the pixels of the first cover, infinite if it does
+    not fool;
     "deletion ORDER" and "insertion ORDER", areas.
 
     Args:
@@ -83,22 +84,22 @@ class Measures:
         maps, mute = self.maps(model, images, labels, random)
         batch = model, images, labels, maps
         columns = {"mute": mute, "incomplete": _incomplete(*batch, self.fill), **unequal(maps)}
-        held, counts = amounts(maps), self.noises[0].counts
+        evidence, counts = amounts(maps), self.noises[0].counts
         assert counts is not None
-        columns |= {"lorenz": lorenz(held, self.points), "top": top_share(held, counts)}
+        columns |= {"lorenz": lorenz(evidence, self.points), "top": top_share(evidence, counts)}
         for number, noise in enumerate(self.noises, 1):
-            wrong = noise(*batch, random.fork(number)).wrong
+            errors = noise(*batch, random.fork(number)).wrong
             columns |= {
                 f"noise {noise.noise} {kind} {order}": each.float().mean(1)
-                for (order, kind), each in wrong.items()
+                for (order, kind), each in errors.items()
             }
         for number, occlusion in enumerate(self.occlusions):
             for order, draws in self.occluded(number, *batch, random).items():
-                name = f"{named(occlusion)} {order}"
+                name = f"{column_name(occlusion)} {order}"
                 columns[f"error {name}"] = torch.stack([d.fooled.float() for d in draws]).mean(0)
                 columns[f"covered {name}"] = draws[0].covered
-        last = self._stream(len(self.occlusions) - 1) + 1
-        areas = deletion_and_insertion(*batch, baseline=self.fill, generator=random.fork(last))
+        stream = self._stream(len(self.occlusions) - 1) + 1
+        areas = deletion_and_insertion(*batch, baseline=self.fill, generator=random.fork(stream))
         return columns | {f"{kind} {order}": c.area for (order, kind), c in areas.items()}
 
     def maps(
@@ -122,19 +123,19 @@ class Measures:
         """Return the images of an occlusion, "image ORDER" (n, c h w), with regions, radius,
         covered pixels and prediction, each by order."""
         maps, _ = self.maps(model, images, labels, random)
-        seen: dict[str, Tensor] = {}
+        columns: dict[str, Tensor] = {}
         draws = self.occluded(number, model, images, labels, maps, random)
-        for order, (found, *_) in draws.items():
+        for order, (occluded, *_) in draws.items():
             with torch.no_grad():
-                prediction = model(found.images).argmax(1)
-            seen |= {
-                f"image {order}": found.images.flatten(1),
-                f"regions {order}": found.regions,
-                f"radius {order}": found.radius,
-                f"covered {order}": found.covered,
+                prediction = model(occluded.images).argmax(1)
+            columns |= {
+                f"image {order}": occluded.images.flatten(1),
+                f"regions {order}": occluded.regions,
+                f"radius {order}": occluded.radius,
+                f"covered {order}": occluded.covered,
                 f"prediction {order}": prediction,
             }
-        return seen
+        return columns
 
     def occluded(
         self,
@@ -146,8 +147,8 @@ class Measures:
         random: Randomness,
     ) -> dict[str, list[Occluded]]:
         """Return the results of an occlusion by order, several of random places."""
-        own, centres = random.fork(self._stream(number)), self.centres
-        return with_controls(self.occlusions[number], model, images, labels, maps, own, centres)
+        stream, centres = random.fork(self._stream(number)), self.centres
+        return with_controls(self.occlusions[number], model, images, labels, maps, stream, centres)
 
     def _stream(self, number: int) -> int:
         """Return the stream of random numbers of an occlusion; noises are numbered before."""
@@ -171,7 +172,7 @@ def colour_of(occlusion: InductiveOcclusion) -> str:
     return occlusion.colour if isinstance(occlusion.colour, str) else "gray"
 
 
-def named(occlusion: InductiveOcclusion) -> str:
+def column_name(occlusion: InductiveOcclusion) -> str:
     """Return an occlusion as columns name it."""
     return f"{occlusion.regions} {occlusion.radius} {colour_of(occlusion)}"
 
@@ -179,10 +180,10 @@ def named(occlusion: InductiveOcclusion) -> str:
 def moments(split: Split, rows: Tensor, batch: int = 1000) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation of each channel over images of a split, float64 (c,)."""
     totals, values = torch.zeros(2, split.shape[0], dtype=torch.float64), 0
-    for part in rows.split(batch):
-        images = split.images(part).double()
+    for indices in rows.split(batch):
+        images = split.images(indices).double()
         totals += torch.stack([images.sum((0, 2, 3)), images.square().sum((0, 2, 3))])
-        values += len(part) * images.shape[2:].numel()
+        values += len(indices) * images.shape[2:].numel()
     mean, square = totals / values
     return mean, (square - mean.square()).clamp_min(0).sqrt()
 
@@ -278,23 +279,23 @@ def plan(
     return Plan(shape, mean, sd, steps, draws, tuple(scaled), stride)
 
 
-def seen_by(other: Classifier | None, measure: Measurement) -> Measurement:
-    """Return a measurement on another model than the audited one; None is the audited one."""
+def on_model(other: Classifier | None, measure: Measurement) -> Measurement:
+    """Return the measurement on model `other`; None is the audited model."""
     if other is None:
         return measure
 
-    def see(
+    def measure_other(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
         return measure(other.module.to(images.device), images, labels, random)
 
-    return see
+    return measure_other
 
 
 def _incomplete(
     model: nn.Module, images: Tensor, labels: Tensor, maps: Tensor, mean: tuple[float, ...]
 ) -> Tensor:
-    """Return the difference between the sum of a map and the gain of the logit, as its share."""
+    """Return the difference of the sum of a map and the gain of the logit, over that gain."""
     origin = fill(images, mean).expand_as(images)
     with torch.no_grad():
         logits = (model(each).gather(1, labels[:, None]) for each in (images, origin))
@@ -307,7 +308,7 @@ def _level(run: Run) -> pl.DataFrame:
     """Return mean and standard deviation by channel, float64, of training or audited images."""
     data = run.claim.data
     split = data.train or data.test
-    drawn = shuffled(len(split), run.seed)[:IMAGES_OF_A_MEAN] if data.train else run.indices
-    chosen = drawn.sort().values
-    mean, sd = moments(split, chosen, run.batch_size)
+    sample = shuffled(len(split), run.seed)[:IMAGES_OF_A_MEAN] if data.train else run.indices
+    indices = sample.sort().values
+    mean, sd = moments(split, indices, run.batch_size)
     return pl.DataFrame({"mean": mean.numpy(), "sd": sd.clamp_min(LEAST_SD).numpy()})

@@ -20,14 +20,19 @@ from scotoma.models.loading import ModelLike
 from scotoma.probes.base import Conclusion, Probe, Settings, is_prepared, load_other, model_facts
 from scotoma.probes.inequality import report
 from scotoma.probes.inequality.analysis import ModelAnalysis
-from scotoma.probes.inequality.figures import Shown, cover_to_show, covers_to_show, maps_to_show
+from scotoma.probes.inequality.figures import (
+    GalleryImages,
+    cover_to_show,
+    covers_to_show,
+    maps_to_show,
+)
 from scotoma.probes.inequality.measurements import (
     WHAT,
     Plan,
+    on_model,
     plan,
-    seen_by,
 )
-from scotoma.probes.inequality.reference import compared
+from scotoma.probes.inequality.reference import choose_reference
 from scotoma.probes.inequality.verdict import Limits
 from scotoma.probes.norms.gradients import choose_gradients
 from scotoma.results.finding import Finding
@@ -85,11 +90,11 @@ class Inequality(Probe):
         return Limits(self.broken, self.wide, self.narrow)
 
     def within(self, effort: Effort) -> tuple[Self, list[str]]:
-        probe, said = super().within(effort)
+        probe, notes = super().within(effort)
         if effort.whole or not is_default(self, "stride"):
-            return probe, said
+            return probe, notes
         stride = STRIDES.get(effort.share, FEWEST_RADII)
-        return replace(probe, stride=stride), [*said, f"1 of {stride} radii of the occlusions"]
+        return replace(probe, stride=stride), [*notes, f"1 of {stride} radii of the occlusions"]
 
     def __post_init__(self) -> None:
         if self.images < 1:
@@ -101,41 +106,43 @@ class Inequality(Probe):
         return replace(self, reference=load_other(self.reference, claim.data))
 
     def provenance(self) -> dict[str, Any]:
-        other = self.reference
-        assert is_prepared(other)
-        return {"reference": {"name": other.name, **model_facts(other)}} if other else {}
+        reference = self.reference
+        assert is_prepared(reference)
+        return (
+            {"reference": {"name": reference.name, **model_facts(reference)}} if reference else {}
+        )
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         assert is_prepared(self.reference)
         gradients = choose_gradients(claim, run)
         if gradients.why:
             return self._not_applicable(f"{gradients.why}, so there are no attribution maps.")
-        beside = compared(claim, run, self.reference)
-        reference = beside.model
-        chosen = self._chosen(run, reference)
-        if not len(chosen):
+        choice = choose_reference(claim, run, self.reference)
+        reference = choice.model
+        indices = self._correct_indices(run, reference)
+        if not len(indices):
             both = " and the reference" if reference else ""
             return self._not_applicable(
                 f"The model{both} classifies none of the audited images correctly."
             )
         planned = plan(run, self.steps, self.draws, self.occlusions, self.stride)
-        readings = self._readings(run, planned, chosen, reference)
+        readings = self._readings(run, planned, indices, reference)
         if not len(readings[0].table):
             return self._not_applicable(
                 "The attribution maps are zero or not finite on every image."
             )
         run.attack(settings.make_attack(claim.threat), what="robustness")
-        shown = self._shown(run, planned, readings, reference)
-        dropped = len(chosen) - len(readings[0].table)
+        galleries = self._gallery_images(run, planned, readings, reference)
+        omitted = len(indices) - len(readings[0].table)
         return partial(
-            report.describe, self.question, self.limits, run, readings, shown, beside, dropped
+            report.describe, self.question, self.limits, run, readings, galleries, choice, omitted
         )
 
     def _not_applicable(self, why: str) -> Conclusion:
         rule = self.limits.rule
         return lambda ledger: Finding("inequality", self.question, "not applicable", rule, why)
 
-    def _chosen(self, run: Run, reference: Classifier | None) -> Tensor:
+    def _correct_indices(self, run: Run, reference: Classifier | None) -> Tensor:
         """Return the first audited images that model and reference classify correctly, int64."""
 
         def see(
@@ -144,55 +151,55 @@ class Inequality(Probe):
             with torch.no_grad():
                 return {"right": model(images).argmax(1) == labels}
 
-        table = run.map_images("right", {}, seen_by(reference, see), reference)
+        table = run.map_images("right", {}, on_model(reference, see), reference)
         if not len(table):
             return torch.zeros(0, dtype=torch.int64)
-        right = torch.zeros(len(run.claim.data.test), dtype=torch.bool)
-        right[table.filter("right")["index"].to_numpy(writable=True)] = True
-        return run.indices[right[run.indices]][: self.images]
+        correct = torch.zeros(len(run.claim.data.test), dtype=torch.bool)
+        correct[table.filter("right")["index"].to_numpy(writable=True)] = True
+        return run.indices[correct[run.indices]][: self.images]
 
     def _readings(
-        self, run: Run, planned: Plan, chosen: Tensor, reference: Classifier | None
+        self, run: Run, planned: Plan, indices: Tensor, reference: Classifier | None
     ) -> list[ModelAnalysis]:
         """Measure audited model and reference on the images whose maps are not zero."""
         measures = planned.measures
         models = {"audited": None} | ({"reference": reference} if reference else {})
         # includes images that the reference misclassifies, so that more images reuse the work units
-        examined = run.subset(run.indices[: int((run.indices == chosen[-1]).nonzero()) + 1])
-        wanted = pl.col("index").is_in(chosen.tolist())
-        every = {
-            name: examined.map_images(WHAT, planned.config, seen_by(model, measures), model)
+        examined = run.subset(run.indices[: int((run.indices == indices[-1]).nonzero()) + 1])
+        chosen = pl.col("index").is_in(indices.tolist())
+        unfiltered = {
+            name: examined.map_images(WHAT, planned.config, on_model(model, measures), model)
             for name, model in models.items()
         }
-        tables = {name: table.filter(wanted) for name, table in every.items()}
-        said = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
+        tables = {name: table.filter(chosen) for name, table in unfiltered.items()}
+        usable = np.all([~table["mute"].to_numpy() for table in tables.values()], axis=0)
         return [
-            ModelAnalysis(name, planned, table.filter(pl.Series(said)))
+            ModelAnalysis(name, planned, table.filter(pl.Series(usable)))
             for name, table in tables.items()
         ]
 
     @staticmethod
-    def _shown(
+    def _gallery_images(
         run: Run, planned: Plan, readings: list[ModelAnalysis], reference: Classifier | None
-    ) -> Shown:
+    ) -> GalleryImages:
         """Return the images of the galleries."""
 
-        def seen(
+        def measured(
             index: Tensor, what: dict, measure: Measurement, model: Classifier | None = None
         ) -> pl.DataFrame:
-            few = run.subset(index.sort().values)
-            table = few.map_images(WHAT, planned.config | what, seen_by(model, measure), model)
-            ordered = pl.DataFrame({"index": index.numpy()})
-            return ordered.join(table, on="index", how="inner", maintain_order="left")
+            subset = run.subset(index.sort().values)
+            table = subset.map_images(WHAT, planned.config | what, on_model(model, measure), model)
+            order = pl.DataFrame({"index": index.numpy()})
+            return order.join(table, on="index", how="inner", maintain_order="left")
 
         measures, index = planned.measures, maps_to_show(readings[0])
         models = (None, reference) if reference else (None,)
         what = {"shown": "maps"}
-        maps = [seen(index, what, measures.shown, each) for each in models]
+        maps = [measured(index, what, measures.shown, each) for each in models]
         cell, covers = cover_to_show(readings[0]), None
         fooled = covers_to_show(readings[0], cell)
         if len(fooled):
             what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
             occlusion = planned.cover(cell.kind, cell.size)
-            covers = seen(fooled, what, partial(measures.covers, occlusion))
-        return Shown(run.claim.data.test, run.claim.data.classes, maps, cell, covers)
+            covers = measured(fooled, what, partial(measures.covers, occlusion))
+        return GalleryImages(run.claim.data.test, run.claim.data.classes, maps, cell, covers)

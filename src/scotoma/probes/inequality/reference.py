@@ -19,33 +19,35 @@ MOST_IMAGES = 5_000
 """Largest training set with which a training takes less than a minute."""
 
 
-class Compared(NamedTuple):
+class ReferenceChoice(NamedTuple):
     """The reference, if there is one, and a sentence on its origin."""
 
     model: Classifier | None
     why: str
 
 
-def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compared:
+def choose_reference(claim: Claim, run: Run, option: Classifier | None = None) -> ReferenceChoice:
     """Return the user's reference, an available one of `REFERENCES`, or one trained now if quick.
 
     Args:
         claim: the audited model, whose card names its architecture, and the data.
         run: the run that shows the progress.
-        given: the user's reference after `Probe.prepare`.
+        option: the user's reference after `Probe.prepare`.
     """
-    if given is not None:
-        return Compared(given, f"The reference is {given.name}, which the option reference names.")
+    if option is not None:
+        return ReferenceChoice(
+            option, f"The reference is {option.name}, which the option reference names."
+        )
     arch, data = str(claim.model.card.get("arch")), claim.data
     if arch not in ARCHITECTURES:
         return _without("the card of the model names no architecture that could be trained")
-    for name, wanted in REFERENCES.items():
-        fits = (wanted.recipe, wanted.data, wanted.arch) == ("natural", data.name, arch)
+    for name, entry in REFERENCES.items():
+        fits = (entry.recipe, entry.data, entry.arch) == ("natural", data.name, arch)
         if fits and (path := in_zoo(name)):
             model = load_model(str(path)).checked(data)
             if model.sha256 != claim.model.sha256:
                 kind = f"a naturally trained {arch} on {data.name}"
-                return Compared(model, f"The reference is {name} from the zoo, {kind}.")
+                return ReferenceChoice(model, f"The reference is {name} from the zoo, {kind}.")
     weights = sum(parameter.numel() for parameter in claim.model.module.parameters())
     images = 0 if data.train is None else len(data.train)
     quick = 0 < weights <= MOST_WEIGHTS and 0 < images <= MOST_IMAGES
@@ -60,11 +62,11 @@ def compared(claim: Claim, run: Run, given: Classifier | None = None) -> Compare
         return _without("the model is itself the naturally trained one")
     epochs = model.card["schedule"]["epochs"]
     how = f"natural, {arch} on {data.name}, {epochs} epoch{'' if epochs == 1 else 's'}"
-    return Compared(model, f"The reference was trained for this probe: {how}.")
+    return ReferenceChoice(model, f"The reference was trained for this probe: {how}.")
 
 
-def _without(why: str) -> Compared:
-    return Compared(
+def _without(why: str) -> ReferenceChoice:
+    return ReferenceChoice(
         None,
         f"There is no reference to compare with: {why}; name a naturally trained model of the same "
         "architecture with the option reference.",

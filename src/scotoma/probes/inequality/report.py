@@ -12,9 +12,15 @@ from scotoma.execution.fingerprint import name
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.inequality.analysis import GINIS, Cell, ModelAnalysis
-from scotoma.probes.inequality.figures import Shown, colour_of, error_rows, figures, lorenz_rows
+from scotoma.probes.inequality.figures import (
+    GalleryImages,
+    colour_of,
+    error_rows,
+    figures,
+    lorenz_rows,
+)
 from scotoma.probes.inequality.measurements import PAPER_SIDE
-from scotoma.probes.inequality.reference import Compared
+from scotoma.probes.inequality.reference import ReferenceChoice
 from scotoma.probes.inequality.verdict import Limits
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
@@ -29,9 +35,9 @@ def describe(
     limits: Limits,
     run: Run,
     readings: list[ModelAnalysis],
-    shown: Shown,
-    beside: Compared,
-    dropped: int,
+    galleries: GalleryImages,
+    choice: ReferenceChoice,
+    omitted: int,
     ledger: Ledger,
 ) -> Finding:
     """Return the finding.
@@ -42,24 +48,24 @@ def describe(
         run: the audit's run.
         readings: results of the audited model and, if there is one, the reference, on the same
             images.
-        shown: images of the galleries.
-        beside: the reference.
-        dropped: number of images whose maps are zero or not finite.
+        galleries: images of the galleries.
+        choice: the reference.
+        omitted: number of images whose maps are zero or not finite.
         ledger: has the smallest perturbation of each image.
     """
     audited, claim = readings[0], run.claim
     smallest = ledger.on(audited.table["index"].to_numpy()).rows()[claim.threat.norm].to_numpy()
     worst = limits.strongest(audited.cells)
-    together = spearman(audited["gini"], smallest, run.seed)
-    decided = limits.verdict(audited.cells)
+    correlation = spearman(audited["gini"], smallest, run.seed)
+    verdict = limits.verdict(audited.cells)
     return Finding(
         probe="inequality",
         question=question,
-        verdict=decided,
+        verdict=verdict,
         rule=limits.rule,
-        headline=_headline(decided, readings, worst),
-        numbers=_numbers(claim, readings, worst, together)
-        | {"reference": name(beside.model) if beside.model else None},
+        headline=_headline(verdict, readings, worst),
+        numbers=_numbers(claim, readings, worst, correlation)
+        | {"reference": name(choice.model) if choice.model else None},
         tables={
             "gini": [row for reading in readings for row in _ginis(reading)],
             "noise": [row for reading in readings for row in _noise(reading)],
@@ -71,9 +77,9 @@ def describe(
             **{f"error_{kind}": error_rows(readings, kind) for kind in ("I", "II")},
             "lorenz": lorenz_rows(readings),
         },
-        figures=figures(readings, shown),
-        notes=_notes(claim, readings, together, beside.why, dropped),
-        images=shown.images,
+        figures=figures(readings, galleries),
+        notes=_notes(claim, readings, correlation, choice.why, omitted),
+        images=galleries.images,
         worst=worst_rate(
             worst.error("importance"),
             f"{OF_CORRECT} are misclassified after a change of {worst.reach:,} "
@@ -93,7 +99,7 @@ def place(cell: Cell, values: int, pixels: int) -> str:
     return f"Noise {'added to' if cell.kind == 'I' else 'in place of'} the {which} of {values:,}"
 
 
-def _headline(decided: Verdict, readings: list[ModelAnalysis], worst: Cell) -> str:
+def _headline(verdict: Verdict, readings: list[ModelAnalysis], worst: Cell) -> str:
     lead = {
         "broken": "A handful of pixels carries the prediction",
         "weak": "A few pixels carry more of the prediction than others",
@@ -101,11 +107,11 @@ def _headline(decided: Verdict, readings: list[ModelAnalysis], worst: Cell) -> s
             "Too few images to tell whether the most important pixels matter more than others"
         ),
         "holds": "No handful of pixels carries the prediction",
-    }[decided]
+    }[verdict]
     plan, error, chance = readings[0].plan, worst.error("importance"), worst.error("random")
-    done = place(worst, plan.values, plan.pixels)
+    change = place(worst, plan.values, plan.pixels)
     text = (
-        f"{lead}. {done} makes the model wrong on {correct(error)}, at random places on "
+        f"{lead}. {change} makes the model wrong on {correct(error)}, at random places on "
         f"{chance.value:.1%}: a gap of {_points(worst.gap)}"
     )
     concentrated = f"The mean Gini coefficient of its evidence is {readings[0]['gini'].mean():.2f}"
@@ -127,7 +133,7 @@ def _points(gap: Estimate) -> str:
 
 
 def _numbers(
-    claim: Claim, readings: list[ModelAnalysis], worst: Cell, together: Estimate
+    claim: Claim, readings: list[ModelAnalysis], worst: Cell, correlation: Estimate
 ) -> dict[str, Any]:
     """Return the key numbers; without a reference its numbers are None."""
     audited, reference = readings[0], readings[1] if len(readings) > 1 else None
@@ -140,19 +146,19 @@ def _numbers(
     same = reference.like(worst) if reference else None
     nothing = Rate(np.nan, np.nan, np.nan, 0)
     return numbers | {
-        "strongest": _named(worst, audited),
+        "strongest": _cell_name(worst, audited),
         **columns("error", worst.error("importance")),
         **columns("error_random", worst.error("random")),
         **columns("gap", worst.gap),
         **columns("error_reference", same.error("importance") if same else nothing),
         **columns("gap_reference", same.gap if same else Estimate(*nothing)),
-        **columns(f"spearman_gini_{claim.threat.norm}", together),
+        **columns(f"spearman_gini_{claim.threat.norm}", correlation),
         "completeness_error": finite(np.median(audited["incomplete"])),
         "n": len(audited.table),
     }
 
 
-def _named(cell: Cell, reading: ModelAnalysis) -> str:
+def _cell_name(cell: Cell, reading: ModelAnalysis) -> str:
     if cell.attack == "noise":
         return f"noise {cell.kind} on {cell.size} value{'' if cell.size == 1 else 's'}"
     regions, radius = reading.plan.occlusions[cell.size]
@@ -220,7 +226,7 @@ def _gaps(reading: ModelAnalysis) -> list[Row]:
     return [
         {
             "model": reading.name,
-            "attack": _named(cell, reading),
+            "attack": _cell_name(cell, reading),
             "share": finite(cell.share),
             "error": finite(cell.error("importance").value),
             "error_random": finite(cell.error("random").value),
@@ -239,9 +245,9 @@ def _shares(reading: ModelAnalysis) -> list[Row]:
             "model": reading.name,
             "values": count,
             "share": finite(count / reading.plan.values),
-            **columns("evidence", mean(held)),
+            **columns("evidence", mean(shares)),
         }
-        for count, held in zip(reading.plan.counts, reading["top"].T, strict=True)
+        for count, shares in zip(reading.plan.counts, reading["top"].T, strict=True)
     ]
 
 
@@ -270,7 +276,7 @@ def _deletion(reading: ModelAnalysis) -> list[Row]:
 
 
 def _notes(
-    claim: Claim, readings: list[ModelAnalysis], together: Estimate, why: str, dropped: int
+    claim: Claim, readings: list[ModelAnalysis], correlation: Estimate, why: str, omitted: int
 ) -> tuple[str, ...]:
     audited, plan = readings[0], readings[0].plan
     mean_of = f"the {'training' if claim.data.train is not None else 'audited'} data"
@@ -310,15 +316,15 @@ def _notes(
             "The maps do not explain the logits, as with gradients that mislead (see the masking "
             "probe): a small gap is then no evidence of evenly spread evidence."
         )
-    if dropped:
+    if omitted:
         notes.append(
-            f"{dropped} images were omitted because the map of the model{both} is zero or not "
+            f"{omitted} images were omitted because the map of the model{both} is zero or not "
             "finite."
         )
-    if np.isfinite(together.value):
+    if np.isfinite(correlation.value):
         notes.append(
             f"Spearman's correlation of an image's Gini coefficient with its smallest "
-            f"{norm_name(claim.threat.norm)} perturbation is {together.value:.2f} (95% interval "
-            f"{together.low:.2f} to {together.high:.2f}, n = {together.n})."
+            f"{norm_name(claim.threat.norm)} perturbation is {correlation.value:.2f} (95% interval "
+            f"{correlation.low:.2f} to {correlation.high:.2f}, n = {correlation.n})."
         )
     return tuple(notes)

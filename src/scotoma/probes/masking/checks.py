@@ -15,7 +15,7 @@ from scotoma.utils.stats import Rate, paired_difference, rate, z_of
 TOLERATED = 0.05
 """Share of images that may fail a check, because attacks are not exact."""
 NOTABLE = 0.2
-"""Fraction of the tolerated share above which failing images are worth a word."""
+"""Fraction of the tolerated share above which failing images are mentioned."""
 OVERSHOOT = 0.15
 """Share of images that may fail a check of single steps or a comparison with the audit attack.
 
@@ -43,8 +43,8 @@ class Check:
     Args:
         name: what is true if the check is passed.
         failing: whether each image fails it, bool (n,).
-        excused: whether each image is evidence for the model in the same comparison, bool (n,);
-            subtracted from those that fail. None if each image is its own test.
+        excused: whether each image is evidence for the model in the same comparison, bool (n,).
+            These are subtracted from those that fail. None if each image is its own test.
         tolerated: share of images that may fail.
         of: number of checks whose intervals hold at once with 95% (Bonferroni).
     """
@@ -81,19 +81,19 @@ def at_least(
 
 
 def not_behind(
-    name: str, own: np.ndarray, other: np.ndarray, tolerated: float = OVERSHOOT
+    name: str, gradient: np.ndarray, other: np.ndarray, tolerated: float = OVERSHOOT
 ) -> Check:
-    """Check that the own gradient fools as many images as an attack of equal cost; bool (n,)."""
-    return Check(name, other & ~own, own & ~other, tolerated)
+    """Check that the gradient fools as many images as another attack of equal cost, bool (n,)."""
+    return Check(name, other & ~gradient, gradient & ~other, tolerated)
 
 
-def never_falls(name: str, broken: list[np.ndarray], tolerated: float = TOLERATED) -> Check:
+def never_falls(name: str, fooled: list[np.ndarray], tolerated: float = TOLERATED) -> Check:
     """Check that more size or steps never lose a success; bool (n,) each, in ascending order."""
-    failing = np.zeros(len(broken[0]), dtype=bool)
-    before = np.zeros_like(failing)
-    for each in broken:
-        failing |= before & ~each
-        before |= each
+    failing = np.zeros(len(fooled[0]), dtype=bool)
+    earlier = np.zeros_like(failing)
+    for each in fooled:
+        failing |= earlier & ~each
+        earlier |= each
     return Check(name, failing, tolerated=tolerated)
 
 
@@ -120,7 +120,7 @@ class Evidence:
     """numbers of orthogonal directions that were tried"""
     subspace: np.ndarray
     """int64 (at most `IN_PLANES`, orders): adversarial directions of each order, by image"""
-    drawn: int
+    drawn_image: int
     """the test image around which the loss is drawn"""
     surfaces: dict[str, pl.DataFrame]
     """columns e1, e2, loss; "wide" and "close" """

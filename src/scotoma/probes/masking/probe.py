@@ -108,13 +108,13 @@ class Masking(Probe):
         correct = run.map_images("gradients", {}, _health)
         if not len(correct):
             return lambda ledger: nothing(NOTHING_TO_ATTACK)
-        every = sources(claim, run, prepared(self.sources))
-        others = [source for source in every if source.held_out]
+        all_sources = sources(claim, run, prepared(self.sources))
+        others = [source for source in all_sources if source.held_out]
         evidence = self._gather(run, settings, correct, others)
         if settings.plan.clean and any(not check.passed for check in evidence.checks()):
-            # the look saw nothing, the checks do: attack as if the gradient were useless
-            means = Adapted(claim.threat, plan=suspicious(claim), share=settings.share)
-            run.attack(means, what="masking: all means")
+            # the plan missed what a check finds: attack as if the gradient were useless
+            attack = Adapted(claim.threat, plan=suspicious(claim), share=settings.share)
+            run.attack(attack, what="masking: all means")
         return partial(finding, self.question, evidence)
 
     def _gather(
@@ -127,44 +127,46 @@ class Masking(Probe):
             return fallen(among.attack(attack, what=f"masking: {what}"), index, size)
 
         values = int(np.prod(claim.data.shape))
-        whole = 1.0 if threat.norm == "linf" else math.sqrt(values)
+        everything = 1.0 if threat.norm == "linf" else math.sqrt(values)
         by_size = {}
         for eps in (size * threat.eps for size in SIZES):
-            if eps < whole:
+            if eps < everything:
                 ball = Threat(threat.norm, eps)
                 by_size[eps] = fooled(PGD(ball, STEPS[-1]), ball, f"eps {eps:g}")
         # the largest ball contains the same images in every norm; steps in L-inf reach them best
         widest = PGD(Threat("linf", 1.0), steps=50, restarts=2)
-        by_size[whole] = fooled(widest, Threat(threat.norm, whole), f"eps {whole:g}")
+        by_size[everything] = fooled(widest, Threat(threat.norm, everything), f"eps {everything:g}")
         by_steps = {
             steps: fooled(IFGSM(threat, steps), threat, f"{steps} steps") for steps in STEPS
         }
-        broken = {
+        outcomes = {
             "single step": fooled(FGSM(threat), threat, "single step"),
             "random step first": fooled(RandFGSM(threat), threat, "random step first"),
-            "iterated": by_steps[STEPS[-1]] | by_size.get(threat.eps, by_size[whole]),
+            "iterated": by_steps[STEPS[-1]] | by_size.get(threat.eps, by_size[everything]),
         }
-        search, own = Square(threat, queries=QUERIES), settings.make_attack(threat)
-        rest = {
+        search, audit_attack = Square(threat, queries=QUERIES), settings.make_attack(threat)
+        others = {
             "random search": fooled(search, threat, "random search"),
-            "the audit's own": fooled(own, threat, "the audit's own"),
+            "the audit's own": fooled(audit_attack, threat, "the audit's own"),
             **self._transferred(run, threat, sources, index),
         }
         # more starts can change a check only where another attack is ahead of the gradient
-        ahead = reduce(np.logical_or, [*broken.values(), *rest.values()]) & ~broken["iterated"]
-        few = run.subset(torch.from_numpy(index[ahead]))
+        ahead = (
+            reduce(np.logical_or, [*outcomes.values(), *others.values()]) & ~outcomes["iterated"]
+        )
+        subset = run.subset(torch.from_numpy(index[ahead]))
         restarts = PGD(threat, STEPS[-1], restarts=RESTARTS, loss=margin)
-        found = fooled(restarts, threat, "many restarts", few) if ahead.any() else ahead
-        broken["many restarts"] = broken["iterated"] | found
-        broken |= rest
+        more_fooled = fooled(restarts, threat, "many restarts", subset) if ahead.any() else ahead
+        outcomes["many restarts"] = outcomes["iterated"] | more_fooled
+        outcomes |= others
         steps, random = self._linearity(run, threat)
         worst = int((steps.single / steps.iterated.clamp_min(1e-30)).nan_to_num(torch.inf).argmin())
-        orders, drawn = orders_within(values), int(index[worst])
+        orders, drawn_image = orders_within(values), int(index[worst])
         planes = run.subset(torch.from_numpy(index[: self.planes].copy()))
         return Evidence(
             claim,
             index,
-            broken,
+            outcomes,
             by_size,
             by_steps,
             steps,
@@ -172,8 +174,8 @@ class Masking(Probe):
             gradients=gradients,
             orders=orders,
             subspace=self._subspace(planes, threat, orders),
-            drawn=drawn,
-            surfaces=self._surfaces(run, threat, drawn, sources),
+            drawn_image=drawn_image,
+            surfaces=self._surfaces(run, threat, drawn_image, sources),
             sources=tuple(source.name for source in sources),
             plan=settings.plan,
             tolerated=self.tolerated,
@@ -189,10 +191,10 @@ class Masking(Probe):
             return {}
         fooled: dict[str, list[np.ndarray]] = {name: [] for name in TRANSFERRED}
         for source in sources:
-            for name, found in fooled.items():
+            for name, flags in fooled.items():
                 what = f"masking: {name} on {source.name}"
                 records = run.transferred(crafting(threat)[name], source.model, what=what)
-                found.append(fallen(records, index, threat))
+                flags.append(fallen(records, index, threat))
         return {
             "transferred": np.any([*itertools.chain(*fooled.values())], axis=0),
             "transferred single step": max(fooled["fgsm"], key=np.sum),
@@ -203,20 +205,20 @@ class Masking(Probe):
         def look(
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
-            found = loss_linearity(model, images, labels, threat, **LINEARITY, random=random)
+            linearity = loss_linearity(model, images, labels, threat, **LINEARITY, random=random)
             step = threat.project(images + threat.steepest(random.fork(1).normal(images)), images)
-            beside = cross_entropy(Oracle(model, labels).logits(step), labels)
-            return {**vars(found), "random": beside}
+            random_loss = cross_entropy(Oracle(model, labels).logits(step), labels)
+            return {**vars(linearity), "random": random_loss}
 
         table = run.map_images("linearity", {"threat": str(threat), **LINEARITY}, look)
-        held = {
+        columns = {
             field.name: torch.from_numpy(table[field.name].to_numpy(writable=True))
             for field in fields(Linearity)
         }
-        return Linearity(**held), table["random"].to_numpy()
+        return Linearity(**columns), table["random"].to_numpy()
 
     @staticmethod
-    def _subspace(few: Run, threat: Threat, orders: tuple[int, ...]) -> np.ndarray:
+    def _subspace(run: Run, threat: Threat, orders: tuple[int, ...]) -> np.ndarray:
         def look(
             model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
         ) -> dict[str, Tensor]:
@@ -224,7 +226,7 @@ class Masking(Probe):
             return {str(order): counts[:, column] for column, order in enumerate(orders)}
 
         config = {"threat": str(threat), "orders": list(orders)}
-        table = few.map_images("subspace", config, look)
+        table = run.map_images("subspace", config, look)
         return table.select(map(str, orders)).to_numpy()
 
     def _surfaces(
@@ -247,15 +249,15 @@ class Masking(Probe):
             return look
 
         config = {"threat": str(threat), **({} if self.lines == LINES else {"lines": self.lines})}
-        here = run.subset(torch.tensor([index]))
+        image_run = run.subset(torch.tensor([index]))
         return {
-            name: here.map_images("surface", {**config, "reach": reach}, draw(reach), source)
+            name: image_run.map_images("surface", {**config, "reach": reach}, draw(reach), source)
             for name, reach in {"wide": threat.eps, "close": CLOSE * threat.eps}.items()
         }
 
 
 def suspicious(claim: Claim) -> Plan:
-    """Return the plan for a model whose gradient fails a check though nothing is known of it."""
+    """Return the plan for a model whose gradient fails a check for no known reason."""
     values = 1 if claim.threat.norm == "linf" else math.prod(claim.data.shape)
     smoothed = View(draws=8, sigma=claim.threat.eps / math.sqrt(values) / 2)
     return Plan((View(), smoothed), ("checks of the gradient fail",))
@@ -274,10 +276,10 @@ def fallen(records: pl.DataFrame, index: np.ndarray, within: Threat) -> np.ndarr
 def _health(
     model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
 ) -> dict[str, Tensor]:
-    found = gradient_health(model, images, labels)
+    health = gradient_health(model, images, labels)
     return {
-        **{name: getattr(found, name) for name in FLAGS if name != "flat"},
-        "flat": (found.cross_entropy.l1 == 0) & (found.margin.l1 > 0),
-        "cross_entropy": found.cross_entropy.l2,
-        "margin": found.margin.l2,
+        **{name: getattr(health, name) for name in FLAGS if name != "flat"},
+        "flat": (health.cross_entropy.l1 == 0) & (health.margin.l1 > 0),
+        "cross_entropy": health.cross_entropy.l2,
+        "margin": health.margin.l2,
     }

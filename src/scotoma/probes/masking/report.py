@@ -138,7 +138,9 @@ def _headline(evidence: Evidence, checks: list[Check], failed: list[Check], unio
             f"{correct(success)}; all attacks of the audit together fool {union.value:.1%}."
         )
     worst = max(failed, key=lambda check: check.share.low)
-    others = f"; {len(failed) - 1} more of the {len(checks)} checks fail" if len(failed) > 1 else ""
+    further = (
+        f"; {len(failed) - 1} more of the {len(checks)} checks fail" if len(failed) > 1 else ""
+    )
     meaning = (
         f"Iterated attacks still fool {correct(success)}, but single-step attacks are no evidence."
         if success.low > FINDS_ITS_WAY
@@ -147,7 +149,7 @@ def _headline(evidence: Evidence, checks: list[Check], failed: list[Check], unio
     )
     return (
         f'Gradients mislead attacks: the check "{worst.name}" fails for {correct(worst.share)}'
-        f"{others}. {meaning}"
+        f"{further}. {meaning}"
     )
 
 
@@ -216,10 +218,10 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
         *(
             Heatmap(
                 name,
-                f"The loss around test image {evidence.drawn}, {view}. On this image the single "
-                "step reaches the smallest share of the loss that many steps reach. Across: along "
-                f"its {kind}gradient; up: along a {kind}direction orthogonal to it{towards}. A "
-                "masked gradient is steep in the close view but does not raise the loss in the "
+                f"The loss around test image {evidence.drawn_image}, {view}. On this image the "
+                "single step reaches the smallest share of the loss that many steps reach. Across: "
+                f"along its {kind}gradient; up: along a {kind}direction orthogonal to it{towards}. "
+                "A masked gradient is steep in the close view but does not raise the loss in the "
                 "wide view.",
                 table=name,
                 x="e1",
@@ -237,7 +239,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
-    beside = (
+    transfers = (
         f"Examples were made on {', '.join(evidence.sources)}."
         if evidence.sources
         else "The two checks by transferred examples need other models (option sources)."
@@ -247,7 +249,7 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
         "otherwise. Gradient-based attacks are FGSM, R+FGSM, I-FGSM and PGD (20 steps each) on the "
         "cross-entropy. Where any other attack fools an image that these do not, PGD on the margin "
         "follows from 5 random starts (many restarts). Random search is Square with 100 queries. "
-        f"{beside}",
+        f"{transfers}",
         "Where two attacks of equal cost are compared, images that only the model's own gradient "
         "fools (excused) are subtracted from those that only the other attack fools. Elsewhere "
         "each image is its own test.",
@@ -258,5 +260,5 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
 
 
 def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return finite(known.mean()) if len(known) else None
+    valid = values[np.isfinite(values)]
+    return finite(valid.mean()) if len(valid) else None

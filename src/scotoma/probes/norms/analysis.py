@@ -21,11 +21,11 @@ Kind = Literal["gradient", "decision", "the audit's own"]
 NEARER = 0.9
 """Share of another distance below which a distance is clearly smaller."""
 MISLED = 0.5
-"""Share of images with clearly smaller distances without gradients beyond which these mislead."""
+"""Gradients mislead if attacks without them come clearly nearer on more than this share."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class AttackRecords:
     """One attack and its records of the audited images."""
 
     name: str
@@ -44,50 +44,50 @@ class NormAnalysis:
     """
 
     bound: Threat
-    tried: tuple[Tried, ...]
+    attacks: tuple[AttackRecords, ...]
     correct: np.ndarray
     """bool: whether the model is correct in every evaluation of these attacks"""
-    found: pl.DataFrame
-    """rows of the ledger: what counts is the smallest perturbation of any attack there"""
+    rows: pl.DataFrame
+    """rows of the ledger, with the smallest perturbation of any attack for each image"""
     scored: Scored | None = None
     """scores of all test images, if there are any: they narrow the intervals of success rates"""
 
     @cached_property
     def distances(self) -> np.ndarray:
         """Distances, a row for each attack."""
-        found = [each.records[self.bound.norm].to_numpy() for each in self.tried]
-        return np.where(self.correct, np.stack(found).astype(np.float64), 0.0)
+        rows = [each.records[self.bound.norm].to_numpy() for each in self.attacks]
+        return np.where(self.correct, np.stack(rows).astype(np.float64), 0.0)
 
     @cached_property
     def nearest(self) -> np.ndarray:
         """Smallest distance over all attacks of the ledger."""
-        return self.found[self.bound.norm].to_numpy().astype(np.float64)
+        return self.rows[self.bound.norm].to_numpy().astype(np.float64)
 
     @cached_property
     def finder(self) -> np.ndarray:
-        """Number of the first of these attacks that found it; -1 for none."""
+        """Number of the first of these attacks that reaches `nearest`; -1 for none."""
         first = self.distances.argmin(0)
-        finds = self.broken & (self.distances.min(0) <= self.nearest)
+        finds = self.fooled & (self.distances.min(0) <= self.nearest)
         return np.where(finds, first, -1)
 
     @property
     def attacked(self) -> np.ndarray:
         """bool: whether the model is correct before the attacks."""
-        return is_correct(self.found)
+        return is_correct(self.rows)
 
     @cached_property
-    def broken(self) -> np.ndarray:
+    def fooled(self) -> np.ndarray:
         """bool: whether the model is correct and some attack fools it at some distance."""
-        return self.found["success"].to_numpy()
+        return self.rows["success"].to_numpy()
 
     @property
     def gradient(self) -> str | None:
         """The gradients that gradient-based attacks use; None without such attacks."""
-        return next((each.gradient for each in self.tried if each.kind == "gradient"), None)
+        return next((each.gradient for each in self.attacks if each.kind == "gradient"), None)
 
-    def by(self, kind: Kind) -> np.ndarray | None:
+    def smallest(self, kind: Kind) -> np.ndarray | None:
         """Return the smallest distance over attacks of a kind; None without such attacks."""
-        rows = [number for number, each in enumerate(self.tried) if each.kind == kind]
+        rows = [number for number, each in enumerate(self.attacks) if each.kind == kind]
         return self.distances[rows].min(0) if rows else None
 
     @cached_property
@@ -113,18 +113,18 @@ class NormAnalysis:
         return rate(~beyond(self.nearest[self.attacked], self.bound.eps), of)
 
     def on_all(self, of: int = 1) -> Rate | None:
-        """Return the same of the whole test set; None where it has no scores."""
+        """Return that share for the whole test set; None where it has no scores."""
         if self.scored is None:
             return None
-        index = self.found["index"].to_numpy()[self.attacked]
+        index = self.rows["index"].to_numpy()[self.attacked]
         fooled = ~beyond(self.nearest[self.attacked], self.bound.eps)
         return self.scored.outcomes(index, fooled).success(of)
 
     def example(self, row: int) -> tuple[int, str]:
         """Return the prediction on the nearest example of an image, and the attack's name."""
         number, norm = self.finder[row], self.bound.norm
-        attack = self.tried[number].name if number >= 0 else self.found[f"{norm}_attack"][row]
-        return self.found[f"{norm}_prediction"][row], attack
+        attack = self.attacks[number].name if number >= 0 else self.rows[f"{norm}_attack"][row]
+        return self.rows[f"{norm}_prediction"][row], attack
 
     @cached_property
     def decision_nearer(self) -> Rate | None:
@@ -132,7 +132,7 @@ class NormAnalysis:
 
         None without attacks of both kinds.
         """
-        gradient, decision = self.by("gradient"), self.by("decision")
+        gradient, decision = self.smallest("gradient"), self.smallest("decision")
         if gradient is None or decision is None:
             return None
         either = self.correct & np.isfinite(np.minimum(gradient, decision))

@@ -18,7 +18,7 @@ MNIST_PIXELS = 28 * 28
 KNOWN = {"mnist": MNIST, "fashion-mnist": MNIST, "cifar-10": {"l0": 24, "l2": 0.5, "linf": 8 / 255}}
 
 
-def bounds(claim: Claim, chosen: Iterable[Threat] = ()) -> dict[str, Threat]:
+def bounds(claim: Claim, options: Iterable[Threat] = ()) -> dict[str, Threat]:
     """Return the bound in each of `MEASURED`: the claim's own, the last one chosen, or a default.
 
     The defaults are `KNOWN` for known data and those of MNIST scaled to the image otherwise: L2
@@ -32,18 +32,18 @@ def bounds(claim: Claim, chosen: Iterable[Threat] = ()) -> dict[str, Threat]:
         "linf": MNIST["linf"],
     }
     sizes = KNOWN.get(claim.data.name, scaled)
-    sizes_by_norm = {each.norm: each for each in (*chosen, claim.threat)}
+    sizes_by_norm = {each.norm: each for each in (*options, claim.threat)}
     return {norm: sizes_by_norm.get(norm) or Threat(norm, sizes[norm]) for norm in MEASURED}
 
 
-def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat, ...]:
+def read_bounds(options: Sequence[str | Threat], claimed: Threat) -> tuple[Threat, ...]:
     """Read bounds such as "l2:1.5" and "l0:12".
 
     Raises:
         InputError: not a bound, a norm that is given twice or not measured, or that of the claim.
     """
-    read: dict[str, Threat] = {}
-    for each in given:
+    by_norm: dict[str, Threat] = {}
+    for each in options:
         try:
             bound = Threat.parse(each)
         except InputError as error:
@@ -54,8 +54,8 @@ def read_bounds(given: Sequence[str | Threat], claimed: Threat) -> tuple[Threat,
         if bound.norm == claimed.norm:
             why = f"the claim is one in {norm}, and its own bound counts: threat={claimed}"
             raise InputError(f"bounds={bound}: {why}")
-        if bound.norm in read:
-            both = f"{read[bound.norm]},{bound}"
+        if bound.norm in by_norm:
+            both = f"{by_norm[bound.norm]},{bound}"
             raise InputError(f"bounds={both}: {norm} is given twice; omit one")
-        read[bound.norm] = bound
-    return tuple(read.values())
+        by_norm[bound.norm] = bound
+    return tuple(by_norm.values())

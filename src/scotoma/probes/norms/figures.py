@@ -35,24 +35,26 @@ def amount(bound: Threat) -> str:
     return f"{norm_name(bound.norm)} {bound.eps:.3g}"
 
 
-def curve(read: NormAnalysis) -> list[Row]:
+def curve(reading: NormAnalysis) -> list[Row]:
     """Return accuracy at distances from 0 to beyond the bound and most distances."""
-    far = 2 * read.bound.eps
-    if read.broken.any():
-        far = max(far, np.quantile(read.nearest[read.broken], FAR))
-    if read.bound.norm == "l0":
-        sizes = np.unique(np.linspace(0, np.ceil(far), POINTS + 1).round())
+    farthest = 2 * reading.bound.eps
+    if reading.fooled.any():
+        farthest = max(farthest, np.quantile(reading.nearest[reading.fooled], FAR))
+    if reading.bound.norm == "l0":
+        sizes = np.unique(np.linspace(0, np.ceil(farthest), POINTS + 1).round())
     else:
-        sizes = np.linspace(0, min(1.0, far) if read.bound.norm == "linf" else far, POINTS + 1)
+        sizes = np.linspace(
+            0, min(1.0, farthest) if reading.bound.norm == "linf" else farthest, POINTS + 1
+        )
     rows = []
     for name, kind in LINES.items():
-        distances = read.nearest if kind is None else read.by(kind)
+        distances = reading.nearest if kind is None else reading.smallest(kind)
         if distances is not None:
             rows += [
                 {
                     "attacks": name,
                     "distance": finite(size),
-                    **columns("accuracy", read.accuracy(distances, float(size))),
+                    **columns("accuracy", reading.accuracy(distances, float(size))),
                 }
                 for size in sizes
             ]
@@ -74,42 +76,44 @@ def curves(claim: Claim, readings: dict[str, NormAnalysis]) -> list[Figure]:
             group="attacks",
             x_label="changed pixels" if norm == "l0" else f"{norm_name(norm)} perturbation size",
             y_label="accuracy",
-            marks={"claimed eps" if norm == claim.threat.norm else "bound": read.bound.eps},
+            marks={"claimed eps" if norm == claim.threat.norm else "bound": reading.bound.eps},
         )
-        for norm, read in readings.items()
+        for norm, reading in readings.items()
     ]
 
 
 def chosen(readings: dict[str, NormAnalysis]) -> np.ndarray:
     """Choose a few fooled images from easy to hard, fooled in every norm if there are any."""
-    fooled = [read.broken for read in readings.values()]
+    fooled = [reading.fooled for reading in readings.values()]
     candidates = np.flatnonzero(np.all(fooled, axis=0))
     if not len(candidates):
         candidates = np.flatnonzero(np.any(fooled, axis=0))
-    sizes = [read.nearest[candidates] / read.bound.eps for read in readings.values()]
+    sizes = [reading.nearest[candidates] / reading.bound.eps for reading in readings.values()]
     hardness = np.mean(sizes, axis=0)
-    ordered = candidates[np.argsort(hardness, kind="stable")]
-    return ordered[evenly(len(ordered), SHOWN)]
+    ranked = candidates[np.argsort(hardness, kind="stable")]
+    return ranked[evenly(len(ranked), SHOWN)]
 
 
-def images(run: Run, readings: dict[str, NormAnalysis], shown: np.ndarray) -> np.ndarray:
+def images(run: Run, readings: dict[str, NormAnalysis], examples: np.ndarray) -> np.ndarray:
     """Return images and their nearest examples in each norm, (k, 1 + norms, c, h, w).
 
     Without an example the image itself is shown.
     """
-    index = next(iter(readings.values())).found["index"].to_numpy()[shown]
+    index = next(iter(readings.values())).rows["index"].to_numpy()[examples]
     originals = run.claim.data.test.images(torch.from_numpy(index)).numpy()
     grid = np.stack([originals] * (1 + len(readings)), axis=1)
-    for column, read in enumerate(readings.values(), start=1):
-        rows = np.flatnonzero(read.broken[shown])
+    for column, reading in enumerate(readings.values(), start=1):
+        rows = np.flatnonzero(reading.fooled[examples])
         if len(rows):
-            attacks = read.found[f"{read.bound.norm}_attack"][shown[rows].tolist()].to_list()
+            attacks = reading.rows[f"{reading.bound.norm}_attack"][
+                examples[rows].tolist()
+            ].to_list()
             grid[rows, column] = run.examples(attacks, None, index[rows].tolist())[2]
     return grid
 
 
 def gallery(
-    readings: dict[str, NormAnalysis], shown: np.ndarray, classes: Sequence[str]
+    readings: dict[str, NormAnalysis], examples: np.ndarray, classes: Sequence[str]
 ) -> Gallery:
     return Gallery(
         "examples",
@@ -119,21 +123,21 @@ def gallery(
         columns=["original", *map(norm_name, readings)],
         captions=[
             [_original(readings, row, classes)]
-            + [_example(read, row, classes) for read in readings.values()]
-            for row in shown.tolist()
+            + [_example(reading, row, classes) for reading in readings.values()]
+            for row in examples.tolist()
         ],
         adversarial=True,
     )
 
 
 def _original(readings: dict[str, NormAnalysis], row: int, classes: Sequence[str]) -> str:
-    records = next(iter(readings.values())).found
+    records = next(iter(readings.values())).rows
     return f"{class_name(classes, records['label'][row])}, test image {records['index'][row]}"
 
 
-def _example(read: NormAnalysis, row: int, classes: Sequence[str]) -> str:
-    if not read.broken[row]:
+def _example(reading: NormAnalysis, row: int, classes: Sequence[str]) -> str:
+    if not reading.fooled[row]:
         return "none found"
-    prediction, attack = read.example(row)
-    size = amount(Threat(read.bound.norm, float(read.nearest[row])))
+    prediction, attack = reading.example(row)
+    size = amount(Threat(reading.bound.norm, float(reading.nearest[row])))
     return f"{size}, classified as {class_name(classes, prediction)}, by {attack}"

@@ -36,7 +36,7 @@ class Gradients:
     name: str
     why: str = ""
 
-    def given_to(self, attack: Attack) -> Attack:
+    def applied_to(self, attack: Attack) -> Attack:
         """Return the attack with these gradients."""
         if self.name == "estimate":
             return Estimated(attack, directions=DIRECTIONS)
@@ -54,27 +54,30 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
 
     The kinds are exact, BPDA and differences of logits, in this order.
     """
-    said = declared_gradient(claim.model.module)
+    declared = declared_gradient(claim.model.module)
     if is_black_box(claim.model.module):
-        return Gradients(said, "The model is a black box without gradients")
-    if said != "exact":
+        return Gradients(declared, "The model is a black box without gradients")
+    if declared != "exact":
         why = "The model declares that its logits have no useful gradient by the image"
-        return Gradients(said, why)
-    few = run.subset(run.indices[:LOOKED])
+        return Gradients(declared, why)
+    sample = run.subset(run.indices[:LOOKED])
 
-    def seen(name: str) -> list[bool]:
+    def nonzero(name: str) -> list[bool]:
         """Return whether it is not zero, for each image that is classified correctly."""
         config = {"directions": DIRECTIONS}
-        table = few.map_images(f"{name} gradient", config, _moves(Gradients(name)))
+        table = sample.map_images(f"{name} gradient", config, _moves(Gradients(name)))
         return table["moves"].to_list() if len(table) else []
 
-    own = seen("exact")
-    if any(own) or not own:
+    exact = nonzero("exact")
+    if any(exact) or not exact:
         return Gradients("exact")
     why = (
-        f"The gradient of the model's margin by the image is zero for all {len(own)} images checked"
+        f"The gradient of the model's margin by the image is zero for all {len(exact)} images "
+        "checked"
     )
-    return Gradients(next((name for name in ("bpda", "estimate") if any(seen(name))), "exact"), why)
+    return Gradients(
+        next((name for name in ("bpda", "estimate") if any(nonzero(name))), "exact"), why
+    )
 
 
 def _moves(gradients: Gradients) -> Measurement:
@@ -83,15 +86,15 @@ def _moves(gradients: Gradients) -> Measurement:
     def look(
         model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> dict[str, Tensor]:
-        seen: list[Tensor] = []
+        slopes: list[Tensor] = []
 
         def ask(
             model: nn.Module, images: Tensor, labels: Tensor, generator: Randomness | None = None
         ) -> Tensor:
-            seen.append(Oracle(model, labels).value_and_grad(images, margin).gradient)
+            slopes.append(Oracle(model, labels).value_and_grad(images, margin).gradient)
             return images
 
-        gradients.given_to(ask)(model, images, labels, generator=random)
-        return {"moves": (torch.cat(seen) != 0).flatten(1).any(1)}
+        gradients.applied_to(ask)(model, images, labels, generator=random)
+        return {"moves": (torch.cat(slopes) != 0).flatten(1).any(1)}
 
     return look

@@ -20,7 +20,7 @@ from scotoma.execution.run import Attack, Run
 from scotoma.models.synthesis import inside
 from scotoma.probes.base import Conclusion, Probe, Settings, check_order
 from scotoma.probes.norms import report
-from scotoma.probes.norms.analysis import Kind, NormAnalysis, Tried
+from scotoma.probes.norms.analysis import AttackRecords, Kind, NormAnalysis
 from scotoma.probes.norms.bounds import bounds, read_bounds
 from scotoma.probes.norms.gradients import Gradients, choose_gradients
 from scotoma.probes.robustness.verdict import BROKEN, HOLDS
@@ -40,17 +40,17 @@ RESTARTS = 160
 STEPS = {"steps": 1, "limit": 1, "restart_steps": 5}
 """Settings of attacks that count steps: all steps are divided by these."""
 LONG = {"vfga": 0.5, "pointwise": 0.5, "deepfool": 0.25}
-"""Attacks that a slow model leaves out, and from which share of the passes on: those of the first
-two grow with the pixels (tens of thousands on a photograph), and `deepfool` takes a backward pass
+"""Attacks that are omitted on a slow model, and the share of passes from which on. Passes of the
+first two grow with the pixels (tens of thousands on a photograph). `deepfool` takes a backward pass
 for each class, while `ddn` and `fmn-l2` find nearer images."""
 BY_NOISE = ("salt-pepper", "gaussian-noise", "contrast")
-"""Attacks that search along random directions: with exact gradients others find nearer images, and
-on disk these take as much as all others together, since noise cannot be compressed."""
+"""Attacks that search along random directions. With exact gradients other attacks find nearer
+images, and these need as much disk as all others together, since noise cannot be compressed."""
 QUIET = 0.25
 """Share of the passes from which on a model with exact gradients is not attacked by noise."""
 UNREFINED = 0.25
 """Share from which on pixels are not reverted: 420 passes of an image of 224x224."""
-Made = tuple[str, Kind, str | None, Attack]
+NamedAttack = tuple[str, Kind, str | None, Attack]
 """Name, kind, gradients and the attack itself."""
 
 
@@ -100,21 +100,21 @@ class Norms(Probe):
     question = "Does the claim hold only in the norm that the model was trained for?"
 
     def within(self, effort: Effort) -> tuple[Self, list[str]]:
-        probe, said = super().within(effort)
+        probe, notes = super().within(effort)
         if effort.share <= UNREFINED and is_default(self, "refine"):
             probe = replace(probe, refine=False)
-            said.append("no reverting of pixels at the end of sigma-zero")
+            notes.append("no reverting of pixels at the end of sigma-zero")
         if effort.whole or not is_default(self, "attacks"):
-            return probe, said
+            return probe, notes
         if effort.share <= QUIET and is_default(self, "noise"):
             probe = replace(probe, noise=False)
-            said.append("no attacks by noise if gradients are exact")
-        left = {name for name, share in LONG.items() if effort.share <= share}
+            notes.append("no attacks by noise if gradients are exact")
+        omitted = {name for name, share in LONG.items() if effort.share <= share}
         attacks = {
-            norm: tuple(name for name in names if name not in left)
+            norm: tuple(name for name in names if name not in omitted)
             for norm, names in self.attacks.items()
         }
-        return replace(probe, attacks=attacks), [*said, f"no {', '.join(sorted(left))}"]
+        return replace(probe, attacks=attacks), [*notes, f"no {', '.join(sorted(omitted))}"]
 
     def __post_init__(self) -> None:
         check_order(self.holds, self.broken)
@@ -127,8 +127,8 @@ class Norms(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         readings, gradients = self.readings(claim, run, settings)
-        own = run.attack(settings.make_attack(claim.threat), what="robustness")
-        scored = Scored.of(run, own, settings.plan.clean)
+        records = run.attack(settings.make_attack(claim.threat), what="robustness")
+        scored = Scored.of(run, records, settings.plan.clean)
         steps = gradients.steps(self.steps, self.queries)
         how = report.how_attacked(gradients, self.queries, steps)
         limits = self.holds, self.broken
@@ -143,41 +143,45 @@ class Norms(Probe):
         """
         sizes = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)
-        made = {
-            norm: self._made(settings, bound, claim, gradients) for norm, bound in sizes.items()
+        planned = {
+            norm: self._make_attacks(settings, bound, claim, gradients)
+            for norm, bound in sizes.items()
         }
-        tried = {
+        records = {
             norm: tuple(
-                Tried(*one, run.attack(one[-1], what=f"{one[0]} in {norm}")) for one in attacks
+                AttackRecords(*entry, run.attack(entry[-1], what=f"{entry[0]} in {norm}"))
+                for entry in attacks
             )
-            for norm, attacks in made.items()
+            for norm, attacks in planned.items()
         }
         # a randomised model classifies other images correctly in each evaluation
-        every = [rec.is_correct(each.records) for attacks in tried.values() for each in attacks]
-        correct, index = np.all(every, axis=0), run.indices.numpy()
+        flags = [rec.is_correct(each.records) for attacks in records.values() for each in attacks]
+        correct, index = np.all(flags, axis=0), run.indices.numpy()
         readings = {}
-        for norm, attacks in tried.items():
+        for norm, attacks in records.items():
             if attacks:
                 rows = Ledger.of(each.records for each in attacks).on(index).rows()
                 readings[norm] = NormAnalysis(sizes[norm], attacks, correct, rows)
         return readings, gradients
 
-    def _made(
+    def _make_attacks(
         self, settings: Settings | None, bound: Threat, claim: Claim, gradients: Gradients
-    ) -> list[Made]:
+    ) -> list[NamedAttack]:
         """Make the attacks of a norm; latent descent only for models that reconstruct images."""
-        left = set() if inside(claim.model.module) is not None else {"latent-descent"}
+        omitted = set() if inside(claim.model.module) is not None else {"latent-descent"}
         if not self.noise and gradients.name == "exact":
-            left.update(BY_NOISE)
-        names = [name for name in self.attacks.get(bound.norm, ()) if name not in left]
-        made = [self._one(name, bound, gradients) for name in names]
+            omitted.update(BY_NOISE)
+        names = [name for name in self.attacks.get(bound.norm, ()) if name not in omitted]
+        attacks = [self._make_attack(name, bound, gradients) for name in names]
         if settings is not None and bound == claim.threat:
-            own = settings.followed if follows_gradients(settings.attack) else None
-            if settings.attack not in names or own not in (None, gradients.name):
-                made.append((settings.attack, "the audit's own", own, settings.make_attack(bound)))
-        return made
+            gradient = settings.followed if follows_gradients(settings.attack) else None
+            if settings.attack not in names or gradient not in (None, gradients.name):
+                attacks.append(
+                    (settings.attack, "the audit's own", gradient, settings.make_attack(bound))
+                )
+        return attacks
 
-    def _one(self, name: str, bound: Threat, gradients: Gradients) -> Made:
+    def _make_attack(self, name: str, bound: Threat, gradients: Gradients) -> NamedAttack:
         if not follows_gradients(name):
             attack = make(name, bound, queries=self.queries)
             if isinstance(attack, Paths) and self.draws is not None:
@@ -190,6 +194,6 @@ class Norms(Probe):
         options: dict[str, Any] = {} if self.refine else {"refine": False}
         if steps is not None:
             options |= {setting: steps // share for setting, share in STEPS.items()}
-        attack = gradients.given_to(make(name, bound, queries=self.queries, **options))
+        attack = gradients.applied_to(make(name, bound, queries=self.queries, **options))
         across_steps = gradients.name == "bpda" and bound.norm == "l2"
         return name, "gradient", gradients.name, Refined(attack) if across_steps else attack

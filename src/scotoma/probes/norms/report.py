@@ -49,7 +49,7 @@ INSTEAD = {
 
 
 def describe(
-    tried: dict[str, NormAnalysis],
+    measured: dict[str, NormAnalysis],
     question: str,
     holds: float,
     broken: float,
@@ -58,21 +58,23 @@ def describe(
     scored: Scored | None,
     ledger: Ledger,
 ) -> Finding:
-    """Return the finding of the attacks `tried`, where images count with their rows of the ledger.
+    """Return the finding of the attacks `measured`; images count with their rows of the ledger.
 
     The verdict is on the whole test set if its images are `scored`. `how` are notes on the attacks.
     """
     claim, rows = run.claim, ledger.rows()
-    readings = {norm: replace(read, found=rows, scored=scored) for norm, read in tried.items()}
-    others = {norm: read for norm, read in readings.items() if norm != claim.threat.norm}
+    readings = {
+        norm: replace(reading, rows=rows, scored=scored) for norm, reading in measured.items()
+    }
+    others = {norm: reading for norm, reading in readings.items() if norm != claim.threat.norm}
     verdicts: dict[str, Verdict] = {
         norm: robustness.verdict(
-            read.on_all(len(others)) or read.success_of(len(others)), holds, broken
+            reading.on_all(len(others)) or reading.success_of(len(others)), holds, broken
         )
-        for norm, read in others.items()
+        for norm, reading in others.items()
     }
-    shown = chosen(readings)
-    galleries = [gallery(readings, shown, claim.data.classes)] if len(shown) else []
+    examples = chosen(readings)
+    galleries = [gallery(readings, examples, claim.data.classes)] if len(examples) else []
     return Finding(
         probe="norms",
         question=question,
@@ -81,35 +83,37 @@ def describe(
         headline=_headline(claim, readings, verdicts),
         numbers=_numbers(readings),
         tables={
-            "norms": [_norm(claim, read) for read in readings.values()],
-            "attacks": [row for read in readings.values() for row in attacks(read)],
+            "norms": [_norm(claim, reading) for reading in readings.values()],
+            "attacks": [row for reading in readings.values() for row in attacks(reading)],
             "masking": [
-                _masking(read) for read in readings.values() if read.decision_nearer is not None
+                _masking(reading)
+                for reading in readings.values()
+                if reading.decision_nearer is not None
             ],
-            **{f"curve_{norm}": curve(read) for norm, read in readings.items()},
+            **{f"curve_{norm}": curve(reading) for norm, reading in readings.items()},
         },
         figures=(
             *galleries,
             *curves(claim, readings),
         ),
         notes=(*_notes(claim, readings), *how),
-        images={"examples": images(run, readings, shown)} if len(shown) else {},
+        images={"examples": images(run, readings, examples)} if len(examples) else {},
         worst=_highest(others),
     )
 
 
 def _highest(readings: dict[str, NormAnalysis]) -> tuple[float, str] | None:
-    rated = [read for read in readings.values() if read.success.n]
+    rated = [reading for reading in readings.values() if reading.success.n]
     if not rated:
         return None
-    read = max(rated, key=lambda each: each.success.value)
-    return worst_rate(read.success, f"{OF_CORRECT} are fooled within {amount(read.bound)}")
+    reading = max(rated, key=lambda each: each.success.value)
+    return worst_rate(reading.success, f"{OF_CORRECT} are fooled within {amount(reading.bound)}")
 
 
 def _worst(verdicts: Iterable[Verdict]) -> Verdict:
-    held, order = set(verdicts), ("broken", "weak", "undecided", "holds")
+    kinds, order = set(verdicts), ("broken", "weak", "undecided", "holds")
     for verdict in order:
-        if verdict in held:
+        if verdict in kinds:
             return verdict
     return "not applicable"
 
@@ -126,109 +130,118 @@ def _headline(claim: Claim, readings: dict[str, NormAnalysis], verdicts: dict[st
     names = " and ".join(map(norm_name, norms))
     figures = "; ".join(_sentence(readings[norm]) for norm in norms)
     claimed = sized_threat(claim.threat)
-    said = {
+    lead = {
         "broken": f"The claim of {claimed} does not extend to",
         "weak": f"The claim of {claimed} extends only in part to",
         "undecided": f"Too few images to tell whether the claim of {claimed} extends to",
         "holds": f"The claim of {claimed} extends to",
     }[overall]
-    misled = [_misled(read) for read in readings.values() if read.is_masked]
-    return " ".join([f"{said} {names}: {figures}.", *misled])
+    misled = [_misled(reading) for reading in readings.values() if reading.is_masked]
+    return " ".join([f"{lead} {names}: {figures}.", *misled])
 
 
-def _sentence(read: NormAnalysis) -> str:
+def _sentence(reading: NormAnalysis) -> str:
     """Return median and accuracy of a norm as part of a sentence."""
-    left = read.accuracy()
-    share = percent(left).replace("images", "audited images")
-    accuracy = f"robust accuracy at {amount(read.bound)} is {share}"
-    if not np.isfinite(read.median):
+    robust = reading.accuracy()
+    share = percent(robust).replace("images", "audited images")
+    accuracy = f"robust accuracy at {amount(reading.bound)} is {share}"
+    if not np.isfinite(reading.median):
         return f"no attack fools half of the images, and {accuracy}"
-    if read.median == 0:
+    if reading.median == 0:
         return f"half of the images are misclassified before any attack, and {accuracy}"
-    size = amount(Threat(read.bound.norm, read.median))
-    is_of = "changes" if read.bound.norm == "l0" else "has size"
+    size = amount(Threat(reading.bound.norm, reading.median))
+    is_of = "changes" if reading.bound.norm == "l0" else "has size"
     return f"the median perturbation {is_of} {size}, and {accuracy}"
 
 
-def _misled(read: NormAnalysis) -> str:
-    assert read.decision_nearer is not None
-    which = "its gradients" if read.gradient == "exact" else "the gradients used instead of its own"
+def _misled(reading: NormAnalysis) -> str:
+    assert reading.decision_nearer is not None
+    instead = "the gradients used instead of its own"
+    which = "its gradients" if reading.gradient == "exact" else instead
     return (
-        f"In {norm_name(read.bound.norm)} {which} mislead attacks: decision-based attacks find "
+        f"In {norm_name(reading.bound.norm)} {which} mislead attacks: decision-based attacks find "
         "clearly smaller perturbations for "
-        f"{percent(read.decision_nearer).replace('images', 'fooled images')}, so gradient-based "
+        f"{percent(reading.decision_nearer).replace('images', 'fooled images')}, so gradient-based "
         "attacks alone would overstate robustness."
     )
 
 
 def _numbers(readings: dict[str, NormAnalysis]) -> dict[str, Any]:
-    numbers: dict[str, Any] = {f"median_{n}": finite(read.median) for n, read in readings.items()}
-    for norm, read in readings.items():
-        numbers |= columns(f"accuracy_{norm}", read.accuracy())
-    for norm, read in readings.items():
-        if read.decision_nearer is not None:
+    numbers: dict[str, Any] = {
+        f"median_{n}": finite(reading.median) for n, reading in readings.items()
+    }
+    for norm, reading in readings.items():
+        numbers |= columns(f"accuracy_{norm}", reading.accuracy())
+    for norm, reading in readings.items():
+        if reading.decision_nearer is not None:
             numbers |= {
-                **columns(f"decision_nearer_{norm}", read.decision_nearer),
-                f"masked_{norm}": read.is_masked,
+                **columns(f"decision_nearer_{norm}", reading.decision_nearer),
+                f"masked_{norm}": reading.is_masked,
             }
     first = next(iter(readings.values()))
-    bounds = {norm: finite(read.bound.eps) for norm, read in readings.items()}
+    bounds = {norm: finite(reading.bound.eps) for norm, reading in readings.items()}
     attacked = int(first.attacked.sum())
     return numbers | {"bounds": bounds, "attacked": attacked, "n": len(first.correct)}
 
 
-def _norm(claim: Claim, read: NormAnalysis) -> Row:
-    on_all = read.on_all()
+def _norm(claim: Claim, reading: NormAnalysis) -> Row:
+    on_all = reading.on_all()
     return {
-        "norm": read.bound.norm,
-        "claimed": read.bound.norm == claim.threat.norm,
-        "bound": finite(read.bound.eps),
-        "median": finite(read.median),
-        **columns("accuracy", read.accuracy()),
-        **columns("success", read.success),
-        "n": len(read.correct),
+        "norm": reading.bound.norm,
+        "claimed": reading.bound.norm == claim.threat.norm,
+        "bound": finite(reading.bound.eps),
+        "median": finite(reading.median),
+        **columns("accuracy", reading.accuracy()),
+        **columns("success", reading.success),
+        "n": len(reading.correct),
         **({} if on_all is None else columns("test_set_success", on_all)),
     }
 
 
-def attacks(read: NormAnalysis) -> list[Row]:
+def attacks(reading: NormAnalysis) -> list[Row]:
     """Return a row an attack; `found_minimum` is its share of the smallest perturbations."""
-    broken = int(read.broken.sum())
+    fooled = int(reading.fooled.sum())
     return [
         {
-            "norm": read.bound.norm,
+            "norm": reading.bound.norm,
             "attack": each.name,
             "kind": each.kind,
             "gradient": each.gradient,
             "median": finite(median(distances).value),
-            **columns("accuracy", read.accuracy(distances)),
-            "found_minimum": finite((read.finder == number).sum() / broken) if broken else None,
+            **columns("accuracy", reading.accuracy(distances)),
+            "found_minimum": finite((reading.finder == number).sum() / fooled) if fooled else None,
             "forwards_per_image": finite(each.records["forwards"].to_numpy().mean()),
             "backwards_per_image": finite(each.records["backwards"].to_numpy().mean()),
         }
-        for number, (each, distances) in enumerate(zip(read.tried, read.distances, strict=True))
+        for number, (each, distances) in enumerate(
+            zip(reading.attacks, reading.distances, strict=True)
+        )
     ]
 
 
-def _masking(read: NormAnalysis) -> Row:
-    gradient, decision, nearer = read.by("gradient"), read.by("decision"), read.decision_nearer
+def _masking(reading: NormAnalysis) -> Row:
+    gradient, decision, nearer = (
+        reading.smallest("gradient"),
+        reading.smallest("decision"),
+        reading.decision_nearer,
+    )
     assert gradient is not None
     assert decision is not None
     assert nearer is not None
     return {
-        "norm": read.bound.norm,
+        "norm": reading.bound.norm,
         "n": nearer.n,
-        "gradient": read.gradient,
+        "gradient": reading.gradient,
         "gradient_median": finite(median(gradient).value),
         "decision_median": finite(median(decision).value),
         **columns("decision_nearer", nearer),
-        "masked": read.is_masked,
+        "masked": reading.is_masked,
     }
 
 
 def _notes(claim: Claim, readings: dict[str, NormAnalysis]) -> list[str]:
     sizes = ", ".join(
-        amount(read.bound) for norm, read in readings.items() if norm != claim.threat.norm
+        amount(reading.bound) for norm, reading in readings.items() if norm != claim.threat.norm
     )
     notes = [
         f"Bounds: {sizes}; the norm of the claim has the claimed eps. The option bounds sets "

@@ -91,44 +91,47 @@ class Robustness(Probe):
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
         attack = settings.make_attack(claim.threat)
-        own = run.attack(attack, what="robustness")
+        records = run.attack(attack, what="robustness")
         test = None
         if self.sampling == "stratified":
-            asked = self.precision is not None
-            scored = Scored.of(run, own, settings.plan.clean, whatever_it_costs=asked)
+            required = self.precision is not None
+            scored = Scored.of(run, records, settings.plan.clean, whatever_it_costs=required)
             if scored is not None:
-                more = further(scored, run, attack, own, self.precision)
-                test = partial(whole_set, scored, more, run)
+                additional = further(scored, run, attack, records, self.precision)
+                test = partial(whole_set, scored, additional, run)
         plain = None
         if not settings.plan.clean and not is_black_box(claim.model.module):
             exact = replace(settings, plan=CLEAN).make_attack(claim.threat)
             plain = run.attack(exact, what="robustness by plain attacks")
-        return partial(self._report, run, settings, own, plain, test)
+        return partial(self._report, run, settings, records, plain, test)
 
     def _report(
         self,
         run: Run,
         settings: Settings,
-        own: pl.DataFrame,
+        adapted: pl.DataFrame,
         plain: pl.DataFrame | None,
-        sampled: Callable[[Ledger], WholeSet] | None,
+        estimate: Callable[[Ledger], WholeSet] | None,
         ledger: Ledger,
     ) -> Finding:
-        """Return the finding from the ledger, and from records of the audit attack, as adapted to
-        the model (`own`) and as it would be on a model whose gradients lead attacks (`plain`)."""
-        claim, test = run.claim, None if sampled is None else sampled(ledger)
+        """Return the finding from the ledger and the records of the audit attack.
+
+        `adapted` has those of the attack as adapted to the model, `plain` those of the attack as it
+        would be on a model whose gradients lead attacks.
+        """
+        claim, test = run.claim, None if estimate is None else estimate(ledger)
         norm, eps = claim.threat.norm, claim.threat.eps
         records = ledger.rows()
         clean = rate(rec.is_correct(records))
         success = rate(rec.successes(records, eps, norm))
         distances = records[norm].to_numpy()
         robust = rate(rec.beyond(distances, eps))
-        alone = rate(rec.beyond((own if plain is None else plain)[norm].to_numpy(), eps))
+        plain_robust = rate(rec.beyond((adapted if plain is None else plain)[norm].to_numpy(), eps))
         median = float(np.quantile(distances, 0.5, method="lower"))
-        judgements = self._judged(claim, run, records, test)
+        judgements = self._judgements(claim, run, records, test)
         decisive = success if test is None else test.success()
         usual, decides = self._decided(claim, judgements, decisive)
-        chosen = self._spread(records, claim.threat)
+        examples = self._spread(records, claim.threat)
         attacks = self._attacks(records, claim.threat)
         return Finding(
             probe="robustness",
@@ -140,7 +143,7 @@ class Robustness(Probe):
                     self._headline(claim, clean, robust, success, len(attacks))
                     if test is None
                     else on_all(claim.threat, test),
-                    *([] if plain is None else [hidden_from(alone)]),
+                    *([] if plain is None else [hidden_from(plain_robust)]),
                     *map(str, judgements),
                 ]
             ),
@@ -148,14 +151,18 @@ class Robustness(Probe):
                 **columns("clean_accuracy", clean),
                 **columns("robust_accuracy", robust),
                 **columns("attack_success", success),
-                **columns("audit_attack_success", rate(rec.successes(own, eps, norm))),
-                **({} if plain is None else columns("plain_robust_accuracy", alone)),
-                **({} if plain is None else self._circumvented(claim.threat, success, own, plain)),
+                **columns("audit_attack_success", rate(rec.successes(adapted, eps, norm))),
+                **({} if plain is None else columns("plain_robust_accuracy", plain_robust)),
+                **(
+                    {}
+                    if plain is None
+                    else self._circumvented(claim.threat, success, adapted, plain)
+                ),
                 **({} if test is None else test.numbers()),
                 f"median_{norm}": finite(median),
                 "n": clean.n,
-                "forwards_per_image": _mean(own["forwards"]),
-                "backwards_per_image": _mean(own["backwards"]),
+                "forwards_per_image": _mean(adapted["forwards"]),
+                "backwards_per_image": _mean(adapted["backwards"]),
             },
             tables={
                 "curve": self._curve(distances, claim.threat),
@@ -179,7 +186,7 @@ class Robustness(Probe):
                     marks={"claimed eps": eps},
                 ),
                 *([] if test is None else [strata_figure(test)]),
-                *([self._gallery(chosen, norm, claim.data.classes)] if len(chosen) else []),
+                *([self._gallery(examples, norm, claim.data.classes)] if len(examples) else []),
             ),
             notes=(
                 *([] if test is None else [test.scored.note]),
@@ -195,11 +202,11 @@ class Robustness(Probe):
             worst=worst_rate(
                 decisive, f"{OF_CORRECT} are fooled within {sized_threat(claim.threat)}"
             ),
-            images={"examples": self._images(run, norm, chosen)} if len(chosen) else {},
+            images={"examples": self._images(run, norm, examples)} if len(examples) else {},
         )
 
     @staticmethod
-    def _judged(
+    def _judgements(
         claim: Claim, run: Run, records: pl.DataFrame, test: WholeSet | None
     ) -> list[Judgement]:
         """Return the judgement on each number that the claim states, of all test images if known.
@@ -209,13 +216,15 @@ class Robustness(Probe):
         """
         threats = [claim.threat, *(threat for threat, _ in claim.stated.also)]
         audited = {
-            f"robust accuracy within {each}": rec.beyond(records[each.norm].to_numpy(), each.eps)
-            for each in threats
+            f"robust accuracy within {threat}": rec.beyond(
+                records[threat.norm].to_numpy(), threat.eps
+            )
+            for threat in threats
         }
         audited["clean accuracy"] = rec.is_correct(records)
         accurate: dict[str, np.ndarray | Measure] = {**audited}
         if len(records) == len(claim.data.test):
-            accurate = {name: partial(exactly, each) for name, each in audited.items()}
+            accurate = {name: partial(exactly, flags) for name, flags in audited.items()}
         elif test is not None:
             accurate |= {
                 f"robust accuracy within {claim.threat}": test.robust,
@@ -245,11 +254,11 @@ class Robustness(Probe):
 
     @staticmethod
     def _circumvented(
-        threat: Threat, success: Rate, own: pl.DataFrame, plain: pl.DataFrame
+        threat: Threat, success: Rate, adapted: pl.DataFrame, plain: pl.DataFrame
     ) -> dict[str, bool]:
         """Return whether the audit attack got around what hides the gradient."""
-        by_image = (each.sort("index") for each in (own, plain))
-        fooled = (rec.fallen(each, threat.eps, threat.norm) for each in by_image)
+        by_image = (records.sort("index") for records in (adapted, plain))
+        fooled = (rec.fallen(records, threat.eps, threat.norm) for records in by_image)
         return {"circumvented": circumvented(success, *fooled)}
 
     @staticmethod
@@ -267,7 +276,7 @@ class Robustness(Probe):
     def _attacks(records: pl.DataFrame, threat: Threat) -> list[dict]:
         """Return how often each attack gave the smallest perturbation, the most frequent first."""
         within = rec.fallen(records, threat.eps, threat.norm)
-        counted = (
+        counts = (
             records.select(pl.col(f"{threat.norm}_attack").alias("attack"), within=within)
             .drop_nulls("attack")
             .with_columns(pl.col("attack").map_elements(short_name, pl.String))
@@ -275,14 +284,14 @@ class Robustness(Probe):
             .agg(images=pl.len(), within=pl.sum("within"))
             .sort("images", "attack", descending=[True, False])
         )
-        fallen = int(within.sum())
+        total = int(within.sum())
         return [
             {
                 "attack": attack,
                 "smallest_perturbation_of": images,
-                "share_of_the_fooled_within_eps": finite(inside / fallen) if fallen else None,
+                "share_of_the_fooled_within_eps": finite(fooled / total) if total else None,
             }
-            for attack, images, inside in counted.iter_rows()
+            for attack, images, fooled in counts.iter_rows()
         ]
 
     @staticmethod
@@ -299,17 +308,17 @@ class Robustness(Probe):
     def _spread(records: pl.DataFrame, threat: Threat) -> pl.DataFrame:
         """Return a few fooled images, from the smallest perturbation to the largest."""
         fooled = rec.fallen(records, threat.eps, threat.norm)
-        broken = records.filter(fooled).sort(threat.norm, "index")
-        return broken[evenly(len(broken), SHOWN)]
+        examples = records.filter(fooled).sort(threat.norm, "index")
+        return examples[evenly(len(examples), SHOWN)]
 
     @staticmethod
-    def _images(run: Run, norm: str, chosen: pl.DataFrame) -> np.ndarray:
-        attacks = chosen[f"{norm}_attack"].to_list()
-        original, _, adversarial = run.examples(attacks, None, chosen["index"].to_list())
+    def _images(run: Run, norm: str, examples: pl.DataFrame) -> np.ndarray:
+        attacks = examples[f"{norm}_attack"].to_list()
+        original, _, adversarial = run.examples(attacks, None, examples["index"].to_list())
         return np.stack([original, adversarial, as_picture(adversarial - original)], axis=1)
 
     @staticmethod
-    def _gallery(chosen: pl.DataFrame, norm: str, classes: Sequence[str]) -> Gallery:
+    def _gallery(examples: pl.DataFrame, norm: str, classes: Sequence[str]) -> Gallery:
         return Gallery(
             "examples",
             "Test images that are fooled within the claimed eps, from the smallest perturbation to "
@@ -322,7 +331,7 @@ class Robustness(Probe):
                     f"classified as {class_name(classes, row[f'{norm}_prediction'])}",
                     sized(row, norm),
                 ]
-                for row in chosen.iter_rows(named=True)
+                for row in examples.iter_rows(named=True)
             ],
             adversarial=True,
         )
@@ -334,15 +343,15 @@ def _mean(passes: pl.Series) -> float | None:
 
 def on_all(threat: Threat, test: WholeSet) -> str:
     """Return the headline on the whole test set."""
-    robust, lost = test.robust(), test.success()
-    if not lost.n:
+    robust, success = test.robust(), test.success()
+    if not success.n:
         return NOTHING_TO_ATTACK
     return (
         f"Accuracy on all {test.clean.n:,} test images is {test.clean.value:.1%} without an attack "
         f"and at most {robust.value:.1%} ({100 * robust.low:.1f}–{100 * robust.high:.1f}%) within "
         f"{sized_threat(threat)}: the attacks fool "
-        f"{correct(lost).replace('of correctly', 'of all correctly')}, estimated from {lost.n:,} "
-        "attacked."
+        f"{correct(success).replace('of correctly', 'of all correctly')}, estimated from "
+        f"{success.n:,} attacked."
     )
 
 
@@ -360,10 +369,10 @@ def strata_figure(test: WholeSet) -> Bars:
     )
 
 
-def hidden_from(alone: Rate) -> str:
+def hidden_from(robust: Rate) -> str:
     """Return the sentence on what plain attacks would have reported."""
     return (
-        f"Attacks that follow the exact gradient alone would report {alone.value:.1%} robust "
+        f"Attacks that follow the exact gradient alone would report {robust.value:.1%} robust "
         "accuracy."
     )
 

@@ -44,17 +44,19 @@ class WholeSet:
 
     def robust(self, of: int = 1) -> Rate:
         """Return the robust accuracy; `n` images were attacked."""
-        lost, share = self.success(of), self.clean.value
-        if not lost.n:
+        success, share = self.success(of), self.clean.value
+        if not success.n:
             return Rate(share, share, share, 0)
-        value, low, high = (share * (1 - each) for each in (lost.value, lost.high, lost.low))
-        return Rate(value, low, high, lost.n)
+        value, low, high = (
+            share * (1 - fooled) for fooled in (success.value, success.high, success.low)
+        )
+        return Rate(value, low, high, success.n)
 
     def numbers(self) -> Row:
         """Return the rates as numbers of the finding, and how many images they are from."""
         return {
             "test_set_images": self.clean.n,
-            "test_set_attacked": int(self.outcomes.drawn.sum()),
+            "test_set_attacked": int(self.outcomes.attacked.sum()),
             **columns("test_set_clean_accuracy", self.clean),
             **columns("test_set_robust_accuracy", self.robust()),
             **columns("test_set_attack_success", self.success()),
@@ -62,16 +64,16 @@ class WholeSet:
 
 
 def exactly(flags: np.ndarray, of: int = 1) -> Rate:
-    """Return the rate of a boolean array (n,) of all there are, of which nothing is unknown.
+    """Return the rate of a boolean array (n,) that covers all images, so it has no sampling error.
 
-    However many intervals are to hold at once (`of`), this one has no width.
+    The interval has no width, however many intervals hold at once (`of`).
     """
     share = float(flags.mean())
     return Rate(share, share, share, len(flags))
 
 
 def further(
-    scored: Scored, run: Run, attack: Attack, own: pl.DataFrame, precision: float | None
+    scored: Scored, run: Run, attack: Attack, audited: pl.DataFrame, precision: float | None
 ) -> pl.DataFrame:
     """Attack more of the test set until the interval of the robust accuracy is narrow enough.
 
@@ -79,43 +81,47 @@ def further(
         scored: all test images.
         run: on the audited images.
         attack: the audit attack.
-        own: its records of these images.
+        audited: its records of these images.
         precision: half of the width of the interval; None attacks no others.
 
     Returns:
         `index` and `fooled` (at eps) of the images drawn beside the audited ones.
     """
     threat = run.claim.threat
-    more = torch.arange(0) if precision is None else _wanted(scored, run, own, precision)
-    if not len(more):
+    indices = (
+        torch.arange(0) if precision is None else _uncertain_images(scored, run, audited, precision)
+    )
+    if not len(indices):
         return pl.DataFrame(schema={"index": pl.Int64, "fooled": pl.Boolean})
-    records = run.subset(more).attack(attack, what="images of uncertain outcome")
+    records = run.subset(indices).attack(attack, what="images of uncertain outcome")
     fooled = pl.Series("fooled", rec.fallen(records, threat.eps, threat.norm))
     return records.select("index").with_columns(fooled)
 
 
-def _wanted(scored: Scored, run: Run, own: pl.DataFrame, precision: float) -> Tensor:
+def _uncertain_images(scored: Scored, run: Run, audited: pl.DataFrame, precision: float) -> Tensor:
     """Return the images to attack beside the audited ones, int64, as the seed orders them."""
     threat, stratum = run.claim.threat, scored.strata()
-    known = scored.outcomes(own["index"].to_numpy(), rec.fallen(own, threat.eps, threat.norm))
-    sizes, seen, found = replace(known, stratum=stratum).counts()
+    outcomes = scored.outcomes(
+        audited["index"].to_numpy(), rec.fallen(audited, threat.eps, threat.norm)
+    )
+    sizes, attacked, fooled = replace(outcomes, stratum=stratum).counts()
     # precision is that of robust accuracy, in which only correct images can be lost
     share = len(stratum) / len(scored.table)
-    more = draws_for(sizes, seen, found, precision / share)
-    more = np.maximum(more, np.minimum(sizes, FEWEST) - seen)
-    place = np.argsort(shuffled(len(scored.table), run.seed).numpy())[scored.correct]
+    draws = draws_for(sizes, attacked, fooled, precision / share)
+    draws = np.maximum(draws, np.minimum(sizes, FEWEST) - attacked)
+    rank = np.argsort(shuffled(len(scored.table), run.seed).numpy())[scored.correct]
     index = scored.table["index"].to_numpy()[scored.correct]
     chosen: list[np.ndarray] = []
-    for number, count in enumerate(more):
-        open_ = np.flatnonzero((stratum == number) & ~known.drawn)
-        chosen.append(index[open_[np.argsort(place[open_])[: max(count, 0)]]])
+    for number, count in enumerate(draws):
+        open_ = np.flatnonzero((stratum == number) & ~outcomes.attacked)
+        chosen.append(index[open_[np.argsort(rank[open_])[: max(count, 0)]]])
     return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
 
-def whole_set(scored: Scored, more: pl.DataFrame, run: Run, ledger: Ledger) -> WholeSet:
+def whole_set(scored: Scored, additional: pl.DataFrame, run: Run, ledger: Ledger) -> WholeSet:
     """Return the rates of the whole test set, with what all attacks found on audited images."""
     rows, threat = ledger.rows(), run.claim.threat
     fooled = rec.fallen(rows, threat.eps, threat.norm)
-    index = np.concatenate([rows["index"].to_numpy(), more["index"].to_numpy()])
-    outcomes = scored.outcomes(index, np.concatenate([fooled, more["fooled"].to_numpy()]))
+    index = np.concatenate([rows["index"].to_numpy(), additional["index"].to_numpy()])
+    outcomes = scored.outcomes(index, np.concatenate([fooled, additional["fooled"].to_numpy()]))
     return WholeSet(scored, outcomes)

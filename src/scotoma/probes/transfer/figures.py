@@ -18,8 +18,8 @@ from scotoma.results.finding import Bars, Figure, Gallery, Heatmap
 SHOWN = 6
 
 
-def figures(matrix: Matrix, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
-    """Return bars for the audited model, a map of all pairs, and the images `shown`."""
+def figures(matrix: Matrix, examples: list[tuple[int, Cell]]) -> tuple[Figure, ...]:
+    """Return bars for the audited model, a map of all pairs, and a gallery of `examples`."""
     heat = Heatmap(
         "pairs",
         "Share of the images that a target classifies correctly and the strongest attack on a "
@@ -43,14 +43,14 @@ def figures(matrix: Matrix, shown: list[tuple[int, Cell]]) -> tuple[Figure, ...]
         series={attack: attack for attack in (*matrix.attacks, ANY)},
         y_label="success on the audited model",
     )
-    return (bars, heat, *([_gallery(matrix, shown)] if shown else []))
+    return (bars, heat, *([_gallery(matrix, examples)] if examples else []))
 
 
 def chosen(matrix: Matrix) -> list[tuple[int, Cell]]:
     """Choose a few images that examples from other models fool, each with an attack and source.
 
-    Images that nothing else fools come first, then one a class. For each the strongest attack is
-    shown that fools it, preferably one that is not shown yet.
+    Images that nothing else fools come first, then one a class. Each image comes with the strongest
+    attack that fools it, preferably one that no earlier image shows.
     """
     cells = sorted(
         matrix.held_out or matrix.foreign,
@@ -60,47 +60,49 @@ def chosen(matrix: Matrix) -> list[tuple[int, Cell]]:
     table = pl.DataFrame({"row": np.arange(len(fooled)), "label": labels, "only": matrix.only})
     table = table.filter(fooled).with_columns(nth=pl.int_range(pl.len()).over("only", "label"))
     ordered = table.sort(pl.col("only").not_(), "nth", "label", "row")["row"]
-    shown: list[tuple[int, Cell]] = []
+    examples: list[tuple[int, Cell]] = []
     for row in ordered.head(SHOWN).to_list():
-        used = [cell for _, cell in shown]
-        beating = [cell for cell in cells if cell.fooled[row]]
-        shown.append((row, min(beating, key=lambda cell: sum(cell is other for other in used))))
-    return shown
+        used = [cell for _, cell in examples]
+        fooling = [cell for cell in cells if cell.fooled[row]]
+        examples.append((row, min(fooling, key=lambda cell: sum(cell is other for other in used))))
+    return examples
 
 
-def images(run: Run, matrix: Matrix, shown: list[tuple[int, Cell]]) -> np.ndarray:
-    """Return original, example and difference of the images `shown`, (k, 3, c, h, w)."""
+def images(run: Run, matrix: Matrix, examples: list[tuple[int, Cell]]) -> np.ndarray:
+    """Return original, adversarial image and difference of `examples`, (k, 3, c, h, w)."""
     triples = []
-    for row, cell in shown:
+    for row, cell in examples:
         index = int(run.indices[row])
         original = run.claim.data.test.images(torch.tensor([index]))[0].numpy()
-        made = run.crafted(matrix.attacks[cell.attack], matrix.makers[cell.source].model, "reading")
-        found = pl.concat(
-            unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in made
+        units = run.crafted(
+            matrix.attacks[cell.attack], matrix.makers[cell.source].model, "reading"
         )
-        example = found[rec.EXAMPLE].to_numpy().reshape(original.shape)
+        rows = pl.concat(
+            unit.filter(pl.col("index") == index).select(rec.EXAMPLE) for unit in units
+        )
+        example = rows[rec.EXAMPLE].to_numpy().reshape(original.shape)
         triples.append([original, example, as_picture((example - original)[None])[0]])
     return np.array(triples)
 
 
-def _gallery(matrix: Matrix, shown: list[tuple[int, Cell]]) -> Gallery:
-    named = partial(class_name, matrix.claim.data.classes)
+def _gallery(matrix: Matrix, examples: list[tuple[int, Cell]]) -> Gallery:
+    class_of = partial(class_name, matrix.claim.data.classes)
     labels = matrix.white_records["label"]
-    alone = sum(bool(matrix.only[row]) for row, _ in shown)
-    said = f" The white-box attack does not fool the first {alone}." if alone else ""
+    only = sum(bool(matrix.only[row]) for row, _ in examples)
+    note = f" The white-box attack does not fool the first {only}." if only else ""
     return Gallery(
         "examples",
         "Test images that the audited model classifies correctly, and examples made on other "
-        f"models that fool it.{said}",
+        f"models that fool it.{note}",
         images="examples",
         columns=["original", "example", "difference (grey is none; faint ones magnified)"],
         captions=[
             [
-                named(labels[row]),
-                f"classified as {named(int(cell.prediction[row]))}",
+                class_of(labels[row]),
+                f"classified as {class_of(int(cell.prediction[row]))}",
                 f"{cell.attack} on {cell.source}",
             ]
-            for row, cell in shown
+            for row, cell in examples
         ],
         adversarial=True,
     )

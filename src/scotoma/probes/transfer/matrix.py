@@ -16,7 +16,7 @@ from scotoma.probes.transfer.sources import Source, is_held_out
 from scotoma.utils.stats import Rate, rate
 
 MISLED = 0.01
-"""Share of images fooled by transferred examples alone beyond which gradients mislead attacks."""
+"""Gradients mislead if transferred examples alone fool more than this share of images."""
 
 ANY = "any of them"
 
@@ -72,7 +72,7 @@ class Matrix:
     """attacks whose examples are transferred"""
 
     @cached_property
-    def own(self) -> list[Cell]:
+    def audited_cells(self) -> list[Cell]:
         """Cells whose target is the audited model."""
         return [cell for cell in self.cells if cell.target == self.claim.model.name]
 
@@ -85,16 +85,16 @@ class Matrix:
             for name, maker in self.makers.items()
             if audited not in {model.sha256 for model in maker.members}
         ]
-        return [cell for cell in self.own if cell.source in others]
+        return [cell for cell in self.audited_cells if cell.source in others]
 
     @cached_property
     def held_out(self) -> list[Cell]:
-        return [cell for cell in self.own if cell.held_out]
+        return [cell for cell in self.audited_cells if cell.held_out]
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Whether each image is classified correctly before any attack."""
-        return self.own[0].correct & rec.is_correct(self.white_records)
+        return self.audited_cells[0].correct & rec.is_correct(self.white_records)
 
     @cached_property
     def white(self) -> np.ndarray:

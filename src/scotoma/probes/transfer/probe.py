@@ -81,8 +81,8 @@ class Transfer(Probe):
         return source_facts(self.sources)
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        found = sources(claim, run, prepared(self.sources))
-        if not found:
+        other_models = sources(claim, run, prepared(self.sources))
+        if not other_models:
             decides = report.rule(self.holds, self.broken)
             why = (
                 f"Data {claim.data.name} has no training split to train other models on; name "
@@ -92,20 +92,20 @@ class Transfer(Probe):
         # an attack that is itself a transfer does not see the model
         if takes(settings.attack, "sources"):
             settings = replace(settings, attack=Settings.attack)
-        white = run.attack(settings.make_attack(claim.threat), what="the white-box attack")
-        makers = self._makers(claim, found)
+        white_records = run.attack(settings.make_attack(claim.threat), what="the white-box attack")
+        makers = self._makers(claim, other_models)
         attacks = crafting(claim.threat)
-        cells = self._cells(run, found, makers, attacks)
-        matrix = Matrix(claim, found, makers, cells, white, settings.attack, attacks)
-        scored = Scored.of(run, white, settings.plan.clean)
+        cells = self._cells(run, other_models, makers, attacks)
+        matrix = Matrix(claim, other_models, makers, cells, white_records, settings.attack, attacks)
+        scored = Scored.of(run, white_records, settings.plan.clean)
         limits = self.holds, self.broken
         return partial(report.describe, matrix, self.question, *limits, run, scored)
 
     @staticmethod
-    def _makers(claim: Claim, found: tuple[Source, ...]) -> dict[str, Maker]:
-        models = [claim.model, *(source.model for source in found)]
+    def _makers(claim: Claim, others: tuple[Source, ...]) -> dict[str, Maker]:
+        models = [claim.model, *(source.model for source in others)]
         makers = {model.name: Maker(model, (model,)) for model in models}
-        held_out = tuple(source.model for source in found if source.held_out)
+        held_out = tuple(source.model for source in others if source.held_out)
         if len(held_out) > 1:
             joint = together(held_out, len(claim.data.classes))
             makers[joint.name] = Maker(joint, held_out)
@@ -113,15 +113,15 @@ class Transfer(Probe):
 
     @staticmethod
     def _cells(
-        run: Run, found: Sequence[Source], makers: dict[str, Maker], attacks: dict[str, Attack]
+        run: Run, others: Sequence[Source], makers: dict[str, Maker], attacks: dict[str, Attack]
     ) -> list[Cell]:
         claim, cells = run.claim, []
-        targets = [claim.model, *(source.model for source in found)]
+        targets = [claim.model, *(source.model for source in others)]
         cases = list(product(targets, makers.items(), attacks.items()))
         with run.progress.bar("transferred examples", len(cases)) as advance:
             for target, (name, maker), (label, attack) in cases:
-                other = None if target is claim.model else target
-                frame = run.transferred(attack, maker.model, other, f"  {label} on {name}")
+                model = None if target is claim.model else target
+                frame = run.transferred(attack, maker.model, model, f"  {label} on {name}")
                 cell = Cell(
                     target.name,
                     name,

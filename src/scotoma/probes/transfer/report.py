@@ -51,11 +51,11 @@ def describe(
     success, threat = on_all or matrix.success, matrix.claim.threat
     robust = rate(rec.beyond(ledger.rows()[threat.norm].to_numpy(), threat.eps))
     decision: Verdict = "not applicable"
-    worst, shown = None, chosen(matrix)
+    worst, examples = None, chosen(matrix)
     if matrix.held_out:
         decision = robustness.verdict(success, holds, broken)
-        says = f"{OF_CORRECT} are fooled by examples made on other models"
-        worst = worst_rate(matrix.success, says)
+        meaning = f"{OF_CORRECT} are fooled by examples made on other models"
+        worst = worst_rate(matrix.success, meaning)
     return Finding(
         probe="transfer",
         question=question,
@@ -71,12 +71,12 @@ def describe(
             "pairs": _pairs(matrix.cells),
             "matrix": [_row(cell) for cell in matrix.cells],
         },
-        figures=figures(matrix, shown),
+        figures=figures(matrix, examples),
         notes=(
             *_notes(matrix),
             *([] if scored is None else [f"The verdict is on the whole test set. {scored.note}"]),
         ),
-        images={"examples": images(run, matrix, shown)} if shown else {},
+        images={"examples": images(run, matrix, examples)} if examples else {},
         worst=worst,
     )
 
@@ -116,12 +116,12 @@ def _numbers(matrix: Matrix) -> dict[str, Any]:
     if matrix.held_out:
         accuracy, success = matrix.standing(matrix.black), matrix.success
     if matrix.held_out and matrix.correct.any():
-        for word, choose in (("strongest", max), ("weakest", min)):
+        for extreme, choose in (("strongest", max), ("weakest", min)):
             cell = choose(matrix.held_out, key=_success)
             extremes |= {
-                f"{word}_source": cell.source,
-                f"{word}_attack": cell.attack,
-                **columns(f"{word}_success", cell.success),
+                f"{extreme}_source": cell.source,
+                f"{extreme}_attack": cell.attack,
+                **columns(f"{extreme}_success", cell.success),
             }
     return {
         **columns("white_box_accuracy", matrix.standing(matrix.white)),
@@ -159,16 +159,16 @@ def _sources(matrix: Matrix) -> list[Row]:
 
 def _by_source(matrix: Matrix, name: str) -> Row:
     """Return how often the examples from one source fool the audited model, by attack."""
-    cells = [cell for cell in matrix.own if cell.source == name]
-    shown = name
+    cells = [cell for cell in matrix.audited_cells if cell.source == name]
+    label = name
     if name == matrix.claim.model.name:
-        shown = f"{name} (itself)"
+        label = f"{name} (itself)"
     elif not cells[0].held_out:
-        shown = f"{name} (used in training)"
+        label = f"{name} (used in training)"
     successes = {cell.attack: cell.success for cell in cells} | {
         ANY: matrix.share(matrix.union(cells))
     }
-    row: Row = {"source": shown, "held_out": cells[0].held_out, "n": cells[0].success.n}
+    row: Row = {"source": label, "held_out": cells[0].held_out, "n": cells[0].success.n}
     for attack, success in successes.items():
         row |= columns(attack, success)
     return row

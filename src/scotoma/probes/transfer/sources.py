@@ -64,7 +64,7 @@ class Source:
         return self.model.name
 
 
-def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[Source, ...]:
+def sources(claim: Claim, run: Run, user_models: Sequence[Classifier] = ()) -> tuple[Source, ...]:
     """Return the sources of an audit; none without models of the user and a training split.
 
     The default is up to `MOST` naturally trained reference models of the same data, from the
@@ -74,23 +74,23 @@ def sources(claim: Claim, run: Run, given: Sequence[Classifier] = ()) -> tuple[S
     Args:
         claim: the audited model, and the data to train on.
         run: the run that shows progress; its folder is used if the cache cannot be written.
-        given: models of the user, checked on the data.
+        user_models: models of the user, checked on the data.
     """
-    if given:
-        chosen = [(model, _training(model.card)) for model in given]
+    if user_models:
+        candidates = [(model, _training(model.card)) for model in user_models]
     elif claim.data.train is None:
         return ()
     else:
         with own_numbers():  # building a network draws weights
-            chosen = _found_or_made(claim, run)
-    different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in chosen}
+            candidates = _default_models(claim, run)
+    different = {json.dumps(fingerprint(model)): (model, trained) for model, trained in candidates}
     names = [claim.model.name, TOGETHER, *(model.name for model, _ in different.values())]
-    found = []
+    result = []
     for model, trained in different.values():
         if names.count(model.name) > 1:
             model = replace(model, name=f"{model.name} {model.sha256[:8]}")
-        found.append(Source(model, is_held_out(claim.model, model), trained))
-    return tuple(found)
+        result.append(Source(model, is_held_out(claim.model, model), trained))
+    return tuple(result)
 
 
 def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
@@ -99,21 +99,21 @@ def source_facts(models: Sequence[ModelLike]) -> dict[str, Any]:
     return {"sources": facts} if facts else {}
 
 
-def _found_or_made(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
+def _default_models(claim: Claim, run: Run) -> list[tuple[Classifier, str]]:
     """Return held-out models, and how each was trained."""
     references = (each for each in _references(claim) if is_held_out(claim.model, each[0]))
-    chosen = list(islice(references, MOST))
+    models = list(islice(references, MOST))
     for arch in SMALL:
-        if len(chosen) < FEWEST and (arch != SMALL[0] or min(claim.data.shape[1:]) >= SMALLEST):
+        if len(models) < FEWEST and (arch != SMALL[0] or min(claim.data.shape[1:]) >= SMALLEST):
             model = small(arch, claim.data, run)
             if is_held_out(claim.model, model):
-                chosen.append((model, f"for this probe: {_training(model.card)}"))
-    return chosen
+                models.append((model, f"for this probe: {_training(model.card)}"))
+    return models
 
 
 def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
-    for name, wanted in REFERENCES.items():
-        if wanted.recipe == "natural" and wanted.data == claim.data.name and (path := in_zoo(name)):
+    for name, entry in REFERENCES.items():
+        if entry.recipe == "natural" and entry.data == claim.data.name and (path := in_zoo(name)):
             model = load_model(str(path)).checked(claim.data)
             yield model, f"reference model: {_training(model.card)}"
 
@@ -121,10 +121,10 @@ def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
 def is_held_out(audited: Classifier, source: Classifier) -> bool:
     """Return whether the audited model is another one whose training did not use this one."""
     options = audited.card.get("options")
-    seen = options.get("sources") if isinstance(options, dict) else None
-    prefixes = [str(each).rpartition(" ")[2] for each in seen] if isinstance(seen, list) else []
-    known = any(len(prefix) >= 8 and source.sha256.startswith(prefix) for prefix in prefixes)
-    return not known and source.sha256 not in (audited.sha256, audited.card.get("start"))
+    hashes = options.get("sources") if isinstance(options, dict) else None
+    prefixes = [str(each).rpartition(" ")[2] for each in hashes] if isinstance(hashes, list) else []
+    listed = any(len(prefix) >= 8 and source.sha256.startswith(prefix) for prefix in prefixes)
+    return not listed and source.sha256 not in (audited.sha256, audited.card.get("start"))
 
 
 def _training(card: dict[str, Any]) -> str:
@@ -142,16 +142,16 @@ def small(arch: str, data: Dataset, run: Run, what_for: str = "to make examples 
     schedule = schedule_for(len(data.train))
     recipe = Reference("natural", data.name, arch, "linf:0.1", schedule)
     size = torch.Size(data.shape).numel()
-    part = Sample(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
-    settings = [data.sha256, recipe.recipe, arch, asdict(schedule), len(part)]
+    train_part = Sample(data.train, max(schedule.batch, VALUES // (schedule.epochs * size)))
+    settings = [data.sha256, recipe.recipe, arch, asdict(schedule), len(train_part)]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
     path = kept(cached("sources", run.store.folder) / key / f"{arch}.safetensors")
 
     def train() -> None:
-        few = replace(data, train=part, test=Sample(data.test, WATCHED))
+        reduced = replace(data, train=train_part, test=Sample(data.test, WATCHED))
         what = f"training {arch} on {data.name}, {what_for}"
-        with run.progress.bar(what, recipe.batches(few)) as advance:
-            recipe.train(few, path, advance)
+        with run.progress.bar(what, recipe.batches(reduced)) as advance:
+            recipe.train(reduced, path, advance)
 
     return load_model(str(once(path, train))).checked(data)
 
