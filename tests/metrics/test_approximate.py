@@ -97,7 +97,7 @@ def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
     queries[:5] = lonely[0] + rng.normal(0, 1, (5, 16))
     monkeypatch.setattr(approximate, "FIRST", 1)
     monkeypatch.setattr(approximate, "RECALL", 0.0)
-    monkeypatch.setattr(approximate, "SHOWN", 20)
+    monkeypatch.setattr(approximate, "POINTS_A_CELL", 20)
     asked = []
     search = approximate.nearest_distances
     monkeypatch.setattr(

@@ -73,7 +73,7 @@ def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
     parts = (train[start:end] for start, end in pairwise(ends))
     expected = pytest.approx(brute_force(train, queries, 5), rel=1e-6)
     assert nearest_distance(parts, queries) == expected
-    monkeypatch.setattr(neighbours, "HELD", 12 * 100)
+    monkeypatch.setattr(neighbours, "AT_ONCE", 12 * 100)
     assert nearest_distance(train, queries) == expected
     assert nearest_distance(iter([train]), queries) == expected, "a block too large is cut"
 

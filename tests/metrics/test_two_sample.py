@@ -51,7 +51,7 @@ def test_brute_force_on_all_points_and_on_parts(offset):
 def test_two_gaussians(d, shift, scale):
     closed = d * (math.log(scale) + (1 + shift**2) / (2 * scale**2) - 0.5)
     near = Neighbours.find(
-        gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), kept=(20, 20)
+        gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), counts=(20, 20)
     )
     found = near.divergence(np.arange(3000), np.arange(3000, 5000))
     assert found == pytest.approx(closed, abs=0.15)
@@ -61,7 +61,7 @@ def test_features_on_a_plane_in_space_count_as_two_dimensional():
     plane = np.random.default_rng(0).normal(size=(2, 50)).astype(np.float32)
     train, test = gaussian(1000, 2), gaussian(800, 2, 1.0, seed=1)
     flat, embedded = (
-        Neighbours.find(*pair, kept=(20, 20))
+        Neighbours.find(*pair, counts=(20, 20))
         for pair in ((train, test), (train @ plane, test @ plane))
     )
     assert embedded.dimension == pytest.approx(2, rel=0.05)

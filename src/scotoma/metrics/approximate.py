@@ -37,7 +37,7 @@ FIRST = 4
 """Cells searched for a query at first; the number doubles until recall suffices."""
 SLOWNESS = 11
 """Time of a distance by the index over that by a matrix product (docs/scale.md)."""
-SHOWN = 64
+POINTS_A_CELL = 64
 """Training points that the centre of a cell is fitted to."""
 
 
@@ -83,8 +83,8 @@ def _by_index(train: np.ndarray, queries: np.ndarray, k: int) -> Neighbours | No
     sample = queries[random.choice(len(queries), min(SAMPLE, len(queries)), replace=False)]
     truth = nearest_distances(train, sample, k)
     cells = _cells(len(train), len(queries))
-    chosen = np.sort(random.choice(len(train), min(SHOWN * cells, len(train)), replace=False))
-    fitted = train[chosen]
+    rows = np.sort(random.choice(len(train), min(POINTS_A_CELL * cells, len(train)), replace=False))
+    fitted = train[rows]
     # far from the origin float32 cannot separate cells
     centre = fitted.mean(0, dtype=np.float64).astype(np.float32)
     index = _build(train, fitted - centre, centre, cells)
@@ -114,7 +114,7 @@ def _cells(points: int, queries: int) -> int:
 
     The time is that of the build and of a search of twice `FIRST` cells for every query.
     """
-    return min(round(math.sqrt(SLOWNESS * 2 * FIRST * queries)), points // SHOWN)
+    return min(round(math.sqrt(SLOWNESS * 2 * FIRST * queries)), points // POINTS_A_CELL)
 
 
 def _build(train: np.ndarray, fitted: np.ndarray, centre: np.ndarray, cells: int) -> Any:
@@ -124,7 +124,7 @@ def _build(train: np.ndarray, fitted: np.ndarray, centre: np.ndarray, cells: int
     """
     faiss = require("faiss", "the index of nearest neighbours")
     index = faiss.index_factory(train.shape[1], f"IVF{cells},SQ8")
-    index.cp.max_points_per_centroid = SHOWN
+    index.cp.max_points_per_centroid = POINTS_A_CELL
     index.train(fitted)
     for block in blocks(train):
         index.add(block - centre)

@@ -59,7 +59,7 @@ def divergence(
     draws: int = DRAWS,
     progress: Progress | None = None,
 ) -> Divergences:
-    """Measure how far the test set is from the training set, beside what chance alone would give.
+    """Measure how far the test set is from the training set, with null distributions.
 
     The first measure embeds all classes and both sets together in two dimensions by t-SNE
     (`embed`); for each class it integrates a kernel density of the training points and one of the
@@ -91,21 +91,21 @@ def divergence(
     progress = progress or Silent()
     if plane is None:
         with progress.bar("t-SNE", ITERATIONS) as advance:
-            both = np.concatenate([train, test])
-            points = embed(both, perplexity=perplexity, seed=seed, advance=advance)
+            features = np.concatenate([train, test])
+            points = embed(features, perplexity=perplexity, seed=seed, advance=advance)
         plane = points[: len(train)], points[len(train) :]
     classes = len(shared_classes(train_labels, test_labels))
 
-    def each(name: str, train: np.ndarray, test: np.ndarray, measure: Measure):
+    def compare_classes(name: str, train: np.ndarray, test: np.ndarray, measure: Measure):
         with progress.bar(name, classes) as advance:
             return by_class(
                 train, train_labels, test, test_labels, measure, seed, advance, draws=draws
             )
 
-    kl = each("divergence of densities", *plane, kde_comparison)
+    kl = compare_classes("divergence of densities", *plane, kde_comparison)
     if not kl:
         return Divergences({}, {}, None, *plane)
-    knn_kl = each("divergence by neighbours", train, test, knn_comparison)
+    knn_kl = compare_classes("divergence by neighbours", train, test, knn_comparison)
     with progress.bar("classifier between both sets", draws + 1) as advance:
         auc = classifier_comparison(train, test, seed, draws=draws, advance=advance)
     return Divergences(kl, knn_kl, auc, *plane)
@@ -126,7 +126,7 @@ def kde_comparison(
 ) -> Comparison | None:
     """Return `kde_divergence` from training to test points of a class, with its error and null.
 
-    The embedding is not repeated: error and null are those of the points where it placed them.
+    The embedding is not repeated: error and null are those of the embedded points.
 
     Args:
         train, test: points in the plane, (n, 2) and (m, 2).

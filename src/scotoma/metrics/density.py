@@ -61,10 +61,10 @@ def kde_divergence(
     >>> round(kde_divergence(p, p), 2), round(kde_divergence(p, p + 1), 2)
     (0.0, 1.05)
     """
-    both = _axis_parallel(p, q)
-    if both is None:
+    aligned = _axis_parallel(p, q)
+    if aligned is None:
         return math.nan
-    samples, widths = both
+    samples, widths = aligned
     nodes = [
         _nodes(np.concatenate([sample[:, i] for sample in samples]), widths[:, i], spacing, margin)
         for i in range(2)
@@ -73,12 +73,12 @@ def kde_divergence(
         return math.nan
     axes = [np.linspace(low, high, count) for low, high, count in nodes]
     pairs = zip(samples, widths, strict=True)
-    first, second = (kde_on_grid(sample, width, *axes) for sample, width in pairs)
-    first /= first.sum()
+    density_p, density_q = (kde_on_grid(sample, width, *axes) for sample, width in pairs)
+    density_p /= density_p.sum()
     floor = 1 / (len(q) + 1) if floor is None else floor
-    second *= (1 - floor) / second.sum()
-    second += floor / second.size
-    return float((first * np.log(first / second)).sum())
+    density_q *= (1 - floor) / density_q.sum()
+    density_q += floor / density_q.size
+    return float((density_p * np.log(density_p / density_q)).sum())
 
 
 def kde_on_grid(points: np.ndarray, widths: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -146,7 +146,7 @@ def class_log_density(
     starts = range(0, len(train), FITTED)
     projected = [components.transform(train[start : start + FITTED]) for start in starts]
     points = np.concatenate(projected).astype(np.float64)
-    places = components.transform(queries).astype(np.float64)
+    query_points = components.transform(queries).astype(np.float64)
     # negligible beside the data's variance, but the covariance of a single image needs it
     floor = (1e-6 * points.var(0).mean() + 1e-12) * np.eye(points.shape[1])
     density = np.full(len(queries), np.nan)
@@ -157,10 +157,10 @@ def class_log_density(
         mean = members.mean(0)
         covariance = ledoit_wolf(members - mean, assume_centered=True)[0] if len(members) > 1 else 0
         factor = np.linalg.cholesky(covariance + floor)
-        chosen = classes == label
-        whitened = np.linalg.solve(factor, (places[chosen] - mean).T)
+        rows = classes == label
+        whitened = np.linalg.solve(factor, (query_points[rows] - mean).T)
         log_volume = np.log(np.diag(factor)).sum() + len(mean) / 2 * math.log(2 * math.pi)
-        density[chosen] = -0.5 * (whitened**2).sum(0) - log_volume
+        density[rows] = -0.5 * (whitened**2).sum(0) - log_volume
     return density
 
 

@@ -88,12 +88,12 @@ def gradient_health(model: nn.Module, images: Tensor, labels: Tensor) -> Health:
     ([False, False, False], [False, False, False])
     """
     batch = batch_size(images.device, images.shape[1:].numel())
-    parts = [
+    batches = [
         _measure(model, images[rows], labels[rows])
         for rows in torch.arange(len(images), device=images.device).split(batch)
     ]
-    entropies, margins, missing, randomised = zip(*parts, strict=True)
-    return Health(_joined(entropies), _joined(margins), torch.cat(missing), torch.cat(randomised))
+    entropies, margins, missing, randomised = zip(*batches, strict=True)
+    return Health(_concat(entropies), _concat(margins), torch.cat(missing), torch.cat(randomised))
 
 
 def _measure(
@@ -102,8 +102,8 @@ def _measure(
     """Return the fields of `Health` for a batch."""
     logits, (entropy, first) = _gradients(model, images, labels, cross_entropy, margin)
     # Repeat the margin alone: the cross-entropy would magnify the rounding of large logits.
-    again, (second,) = _gradients(model, images, labels, margin)
-    randomised = _differ(logits, again)
+    repeated, (second,) = _gradients(model, images, labels, margin)
+    randomised = _differ(logits, repeated)
     missing = torch.full_like(randomised, entropy is None)
     if entropy is None or first is None or second is None:
         nothing = Sizes.of(torch.zeros_like(images))
@@ -131,9 +131,9 @@ def _gradients(
 def _differ(first: Tensor, second: Tensor) -> Tensor:
     """Return which rows differ beyond rounding, bool (n,)."""
     a, b = first.flatten(1), second.flatten(1)
-    near = (b - a).abs() <= SAME_BATCH * a.abs().amax(1, keepdim=True)
-    return ~(near | (a == b) | (a.isnan() & b.isnan())).all(1)
+    close = (b - a).abs() <= SAME_BATCH * a.abs().amax(1, keepdim=True)
+    return ~(close | (a == b) | (a.isnan() & b.isnan())).all(1)
 
 
-def _joined(parts: tuple[Sizes, ...]) -> Sizes:
+def _concat(parts: tuple[Sizes, ...]) -> Sizes:
     return Sizes(*map(torch.cat, zip(*parts, strict=True)))

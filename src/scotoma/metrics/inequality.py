@@ -29,7 +29,7 @@ from scotoma.utils.errors import InputError
 CONVENTIONS = ("absolute", "positive", "net")
 POINTS = 101
 """Points of a Lorenz curve: one for each per cent."""
-HELD = 2**22
+SORTED_AT_ONCE = 2**22
 """Amounts that are sorted at once."""
 
 
@@ -56,7 +56,7 @@ def gini(values: Tensor, convention: str = "absolute") -> Tensor:
     >>> gini(maps).tolist()
     [0.75, 0.0]
     """
-    return _measured(values, _gini, convention)
+    return _measure(values, _gini, convention)
 
 
 def regional_gini(maps: Tensor, convention: str = "absolute", block: int | None = None) -> Tensor:
@@ -120,7 +120,7 @@ def hoover(values: Tensor) -> Tensor:
     >>> hoover(torch.tensor([[0.0, 0.0, 3.0, 3.0]])).item()
     0.5
     """
-    return _measured(values, lambda shares: (shares - 1 / shares.shape[1]).abs().sum(1) / 2)
+    return _measure(values, lambda shares: (shares - 1 / shares.shape[1]).abs().sum(1) / 2)
 
 
 def herfindahl(values: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ def herfindahl(values: Tensor) -> Tensor:
     >>> herfindahl(torch.tensor([[0.0, 0.0, 3.0, 3.0]])).item()
     0.5
     """
-    return _measured(values, lambda shares: shares.square().sum(1))
+    return _measure(values, lambda shares: shares.square().sum(1))
 
 
 def lorenz(values: Tensor, points: int = POINTS) -> Tensor:
@@ -159,7 +159,7 @@ def lorenz(values: Tensor, points: int = POINTS) -> Tensor:
     """
     if points < 2:
         raise InputError(f"{points} points of a Lorenz curve: want at least 2")
-    return _measured(values, lambda shares: _lorenz(shares, points))
+    return _measure(values, lambda shares: _lorenz(shares, points))
 
 
 def top_share(values: Tensor, counts: Sequence[int]) -> Tensor:
@@ -177,7 +177,7 @@ def top_share(values: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if min(counts, default=0) < 0:
         raise InputError(f"top {min(counts)} amounts: want at least 0")
-    return _measured(values, lambda shares: _top_share(shares, counts))
+    return _measure(values, lambda shares: _top_share(shares, counts))
 
 
 def _gini(shares: Tensor) -> Tensor:
@@ -190,9 +190,9 @@ def _gini(shares: Tensor) -> Tensor:
 def _lorenz(shares: Tensor, points: int) -> Tensor:
     m = shares.shape[1]
     curve = torch.nn.functional.pad(shares.sort(1).values.cumsum(1), (1, 0))
-    place = torch.arange(points, dtype=shares.dtype, device=shares.device) * m / (points - 1)
-    left = place.long().clamp_max(m - 1)
-    return torch.lerp(curve[:, left], curve[:, left + 1], place - left)
+    position = torch.arange(points, dtype=shares.dtype, device=shares.device) * m / (points - 1)
+    index = position.long().clamp_max(m - 1)
+    return torch.lerp(curve[:, index], curve[:, index + 1], position - index)
 
 
 def _top_share(shares: Tensor, counts: Sequence[int]) -> Tensor:
@@ -202,18 +202,18 @@ def _top_share(shares: Tensor, counts: Sequence[int]) -> Tensor:
     return curve[:, [min(m, k) for k in counts]]
 
 
-def _measured(
+def _measure(
     values: Tensor, measure: Callable[[Tensor], Tensor], convention: str = "absolute"
 ) -> Tensor:
-    """Apply a measure to float64 shares (n, m), in parts that are sorted in bounded memory."""
+    """Apply a measure to float64 shares (n, m), in batches that bound the memory of sorting."""
     if values.ndim == 4:
         values = amounts(values, convention)
     if values.ndim != 2 or not values.shape[1]:
         raise InputError(
             f"amounts of shape {tuple(values.shape)}: want (images, amounts) or maps (n, c, h, w)"
         )
-    parts = values.split(max(1, HELD // values.shape[1]))
-    return torch.cat([measure(_shares(part)) for part in parts])
+    batches = values.split(max(1, SORTED_AT_ONCE // values.shape[1]))
+    return torch.cat([measure(_shares(batch)) for batch in batches])
 
 
 def _shares(values: Tensor) -> Tensor:

@@ -82,11 +82,11 @@ def loss_linearity(
     """
     oracle, random = Oracle(model, labels), random or Randomness.default(images)
     batch = batch_size(images.device, images.shape[1:].numel())
-    measured = [
+    batches = [
         _measure(oracle.select(rows), images[rows], threat, steps, restarts, random.select(rows))
         for rows in torch.arange(len(images), device=images.device).split(batch)
     ]
-    return Linearity(*map(torch.cat, zip(*measured, strict=True)))
+    return Linearity(*map(torch.cat, zip(*batches, strict=True)))
 
 
 def _measure(
@@ -128,12 +128,12 @@ def _cosine(first: Tensor, second: Tensor) -> Tensor:
 
 def _ratio_of_means(above: Tensor, below: Tensor) -> Estimate:
     """Return the ratio with its bootstrap interval (percentile), over images with finite values."""
-    both = torch.stack([above.double(), below.double()]).cpu().numpy()
-    both = both[:, np.isfinite(both).all(0)]
-    n = both.shape[1]
-    total = both.sum(1)
+    pairs = torch.stack([above.double(), below.double()]).cpu().numpy()
+    pairs = pairs[:, np.isfinite(pairs).all(0)]
+    n = pairs.shape[1]
+    total = pairs.sum(1)
     if not total[1] > 0:
         return Estimate(math.nan, math.nan, math.nan, n)
-    drawn = both[:, np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].sum(2)
-    ends = percentiles(np.divide(*drawn[:, drawn[1] > 0]))
+    resampled = pairs[:, np.random.default_rng(0).integers(n, size=(RESAMPLES, n))].sum(2)
+    ends = percentiles(np.divide(*resampled[:, resampled[1] > 0]))
     return Estimate(float(total[0] / total[1]), *ends, n)

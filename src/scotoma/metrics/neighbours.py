@@ -17,7 +17,7 @@ ROUNDING = 2.0**-24
 """Unit roundoff of float32."""
 LARGEST = 1e15
 """Largest feature: the squares of larger ones do not fit into float32."""
-HELD = 2**25
+AT_ONCE = 2**25
 """Values of training features searched at once."""
 GATHERED = 2**23
 """Values in memory at once when distances are computed from differences."""
@@ -119,18 +119,18 @@ def nearest_others(points: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         Indices int64 (n, k) and distances float32 (n, k), rounded as in a float32 matrix product.
     """
     squares, indices = _faiss().knn(points, points, k + 1)
-    own = indices == np.arange(len(points))[:, None]
-    own[~own.any(1), -1] = True  # crowded out by its duplicates
-    kept = (len(points), k)
-    return indices[~own].reshape(kept), np.sqrt(squares[~own].clip(min=0)).reshape(kept)
+    itself = indices == np.arange(len(points))[:, None]
+    itself[~itself.any(1), -1] = True  # crowded out by its duplicates
+    shape = (len(points), k)
+    return indices[~itself].reshape(shape), np.sqrt(squares[~itself].clip(min=0)).reshape(shape)
 
 
 def blocks(train: Features) -> Iterator[np.ndarray]:
-    """Yield features (n, d) in float32 blocks of at most `HELD` values, cutting larger ones."""
-    for part in [train] if isinstance(train, np.ndarray | Tensor) else train:
-        rows = max(1, HELD // part.shape[1])
-        for start in range(0, len(part), rows):
-            yield np.asarray(part[start : start + rows], np.float32)
+    """Yield features (n, d) in float32 blocks of at most `AT_ONCE` values, cutting larger ones."""
+    for array in [train] if isinstance(train, np.ndarray | Tensor) else train:
+        rows = max(1, AT_ONCE // array.shape[1])
+        for start in range(0, len(array), rows):
+            yield np.asarray(array[start : start + rows], np.float32)
 
 
 def check(values: np.ndarray) -> None:
@@ -159,19 +159,19 @@ def candidate_distances(
     distances = np.empty(candidates.shape)
     block = max(1, GATHERED // (candidates.shape[1] * train.shape[1]))
     for start in range(0, len(queries), block):
-        here = slice(start, start + block)
-        distances[here] = np.linalg.norm(train[candidates[here]] - queries[here, None], axis=2)
+        rows = slice(start, start + block)
+        distances[rows] = np.linalg.norm(train[candidates[rows]] - queries[rows, None], axis=2)
     distances[candidates < 0] = np.inf
     return distances
 
 
 def _nearest_with(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     """Merge a block of training points into the smallest distances so far (m, k), ascending."""
-    kept = min(proposals(nearest.shape[1]), len(train))
+    count = min(proposals(nearest.shape[1]), len(train))
     centre = train.mean(0, dtype=np.float64).astype(np.float32)
     # Centring keeps the distances and makes what cancels in |a|^2 - 2ab + |b|^2 small.
     centred = queries - centre
-    estimates, candidates = _faiss().knn(centred, train - centre, kept)
+    estimates, candidates = _faiss().knn(centred, train - centre, count)
     lengths = np.linalg.norm(centred, axis=1)
 
     def error(radius: np.ndarray) -> np.ndarray:
@@ -181,16 +181,18 @@ def _nearest_with(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -
         return 2 * (train.shape[1] + 8) * ROUNDING * (2 * lengths + radius) ** 2
 
     def nearer(rows: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-        both = np.hstack([nearest[rows], candidate_distances(train, queries[rows], candidates)])
-        return np.sort(both, axis=1)[:, : nearest.shape[1]]
+        distances = np.hstack(
+            [nearest[rows], candidate_distances(train, queries[rows], candidates)]
+        )
+        return np.sort(distances, axis=1)[:, : nearest.shape[1]]
 
-    merged, before = nearest.copy(), nearest[:, -1]
-    reached = np.flatnonzero(estimates[:, 0] <= before**2 + error(before))
-    merged[reached] = nearer(reached, candidates[reached])
-    if kept < len(train):
+    merged, farthest = nearest.copy(), nearest[:, -1]
+    within = np.flatnonzero(estimates[:, 0] <= farthest**2 + error(farthest))
+    merged[within] = nearer(within, candidates[within])
+    if count < len(train):
         after = merged[:, -1]
         unproven = np.flatnonzero(after**2 > estimates[:, -1] - error(after))
-        candidates = _candidates_in_double(train, queries[unproven], centre, kept)
+        candidates = _candidates_in_double(train, queries[unproven], centre, count)
         merged[unproven] = nearer(unproven, candidates)
     return merged
 
@@ -202,34 +204,34 @@ def _nearest_in(
     k, points = nearest.shape[1], torch.from_numpy(train)
     rows, merged = max(1, GATHERED // len(train)), []
     for start in range(0, len(queries), rows):
-        few = torch.from_numpy(queries[start : start + rows])
-        found = torch.cdist(few, points, p).topk(min(k, len(points)), largest=False).values
-        both = np.hstack([nearest[start : start + rows], found.numpy()])
-        merged.append(np.sort(both, axis=1)[:, :k])
+        batch = torch.from_numpy(queries[start : start + rows])
+        distances = torch.cdist(batch, points, p).topk(min(k, len(points)), largest=False).values
+        candidates = np.hstack([nearest[start : start + rows], distances.numpy()])
+        merged.append(np.sort(candidates, axis=1)[:, :k])
     return np.concatenate([nearest[:0], *merged])
 
 
 def _candidates_in_double(
-    train: np.ndarray, queries: np.ndarray, centre: np.ndarray, kept: int
+    train: np.ndarray, queries: np.ndarray, centre: np.ndarray, count: int
 ) -> np.ndarray:
-    """Return indices (m, kept) of the nearest training points by a float64 matrix product."""
-    candidates = np.empty((len(queries), kept), np.int64)
-    many, wide = BLOCK
-    for start in range(0, len(queries), many):
-        block = queries[start : start + many].astype(np.float64) - centre
+    """Return indices (m, count) of the nearest training points by a float64 matrix product."""
+    candidates = np.empty((len(queries), count), np.int64)
+    query_rows, train_rows = BLOCK
+    for start in range(0, len(queries), query_rows):
+        block = queries[start : start + query_rows].astype(np.float64) - centre
         squares = np.empty((len(block), 0))
         indices = np.empty((len(block), 0), np.int64)
-        for first in range(0, len(train), wide):
-            points = train[first : first + wide].astype(np.float64) - centre
+        for first in range(0, len(train), train_rows):
+            points = train[first : first + train_rows].astype(np.float64) - centre
             here = np.broadcast_to(np.arange(first, first + len(points)), (len(block), len(points)))
             # |q|^2 is omitted: it is equal for all points.
             squares = np.hstack([squares, (points**2).sum(1) - 2 * block @ points.T])
             indices = np.hstack([indices, here])
-            if squares.shape[1] > kept:
-                best = np.argpartition(squares, kept - 1, axis=1)[:, :kept]
-                squares = np.take_along_axis(squares, best, axis=1)
-                indices = np.take_along_axis(indices, best, axis=1)
-        candidates[start : start + many] = indices
+            if squares.shape[1] > count:
+                smallest = np.argpartition(squares, count - 1, axis=1)[:, :count]
+                squares = np.take_along_axis(squares, smallest, axis=1)
+                indices = np.take_along_axis(indices, smallest, axis=1)
+        candidates[start : start + query_rows] = indices
     return candidates
 
 

@@ -82,6 +82,6 @@ def feature_margin(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
     array([2.12132034])
     """
     lead = np.take_along_axis(logits, labels[:, None], 1) - logits
-    apart = np.linalg.norm(weights[labels][:, None] - weights, axis=2)
-    own = np.arange(logits.shape[1]) == labels[:, None]
-    return np.where(own, np.inf, lead / np.where(own, 1.0, apart)).min(1)
+    weight_distance = np.linalg.norm(weights[labels][:, None] - weights, axis=2)
+    is_label = np.arange(logits.shape[1]) == labels[:, None]
+    return np.where(is_label, np.inf, lead / np.where(is_label, 1.0, weight_distance)).min(1)

@@ -1,4 +1,4 @@
-"""A measure between the test set and the training set, beside what chance alone would give."""
+"""A measure between the test set and the training set, with its null distribution."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ class Logistic:
         half = Z95 * np.sqrt(np.diag(self.covariance))
         ends = zip(self.coefficients[1:], half[1:], strict=True)
         return [
-            Estimate(float(value), float(value - by), float(value + by), self.n)
-            for value, by in ends
+            Estimate(float(value), float(value - width), float(value + width), self.n)
+            for value, width in ends
         ]
 
 
@@ -159,8 +159,8 @@ def risk(
         return None
     joint = np.empty(len(fooled))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-    for fitted, rest in folds.split(inputs, fooled):
-        joint[rest] = Logistic.fit(inputs[fitted], fooled[fitted]).log_odds(inputs[rest])
+    for fitted, held_out in folds.split(inputs, fooled):
+        joint[held_out] = Logistic.fit(inputs[fitted], fooled[fitted]).log_odds(inputs[held_out])
     scores = {"risk": joint, "margin": inputs[:, 1]}
     scores |= {"distance": inputs[:, 0], "density": inputs[:, 2]}
     areas = {name: _areas(each[fooled], each[~fooled], seed) for name, each in scores.items()}

@@ -59,11 +59,11 @@ def directions(
             f"{order} orthogonal directions need images of as many values, "
             f"these have {flat.shape[1]}"
         )
-    either = (random.uniform(flat) < 0.5).to(flat).mul_(2).sub_(1)
-    sign = torch.where(flat == 0, either, flat.sign())
+    random_signs = (random.uniform(flat) < 0.5).to(flat).mul_(2).sub_(1)
+    sign = torch.where(flat == 0, random_signs, flat.sign())
     omitted = flat.abs().sort(dim=1, stable=True).indices[:, : flat.shape[1] - size * order]
-    place = random.uniform(flat).scatter_(1, omitted, 1.0).argsort(dim=1, stable=True).argsort(1)
-    block = (place // size).clamp_max(order)
+    rank = random.uniform(flat).scatter_(1, omitted, 1.0).argsort(dim=1, stable=True).argsort(1)
+    block = (rank // size).clamp_max(order)
     signs = F.pad(signs, (0, 1))  # the block of omitted values
     if threat.norm == "linf":
         for rows in signs.split(at_once):
@@ -77,8 +77,8 @@ def directions(
     for rows in signs.split(at_once):
         basis = length * rows[:, block] * sign
         # half a turn about the axis
-        turned = scale * (basis * axis).sum(2, keepdim=True) * axis - basis
-        yield (threat.eps * turned).unflatten(2, gradient.shape[1:])
+        rotated = scale * (basis * axis).sum(2, keepdim=True) * axis - basis
+        yield (threat.eps * rotated).unflatten(2, gradient.shape[1:])
 
 
 def adversarial_directions(
@@ -128,8 +128,8 @@ def adversarial_directions(
         clean = images[rows]
         gradient = oracle.select(rows).value_and_grad(clean, loss).gradient
         for column, order in enumerate(orders):
-            own = random.select(rows).fork(order)
-            for steps in directions(gradient, threat, order, own, max(1, batch // len(rows))):
+            stream = random.select(rows).fork(order)
+            for steps in directions(gradient, threat, order, stream, max(1, batch // len(rows))):
                 perturbed = (clean + steps).clamp_(0, 1).flatten(0, 1)
                 fooled = oracle.select(rows.repeat(len(steps))).fooled(perturbed)
                 counts[rows, column] += fooled.view(len(steps), -1).sum(0)

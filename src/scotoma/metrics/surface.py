@@ -73,17 +73,17 @@ def loss_surface(
         return result
     batch = batch_size(images.device, images.shape[1:].numel())
     for rows in torch.arange(len(images), device=images.device).split(batch):
-        clean, part, own = images[rows], oracle.select(rows), random.select(rows)
-        gradient, other = part.value_and_grad(clean, loss).gradient, torch.zeros_like(clean)
+        clean, batch_oracle, stream = images[rows], oracle.select(rows), random.select(rows)
+        gradient, other = batch_oracle.value_and_grad(clean, loss).gradient, torch.zeros_like(clean)
         if source:
-            other = Oracle(source, part.labels).value_and_grad(clean, loss).gradient
-        first, second = plane(gradient, other, threat, own)
-        together = max(1, batch // len(rows))
-        for points in torch.arange(len(grid), device=images.device).split(together):
+            other = Oracle(source, batch_oracle.labels).value_and_grad(clean, loss).gradient
+        first, second = plane(gradient, other, threat, stream)
+        grid_batch = max(1, batch // len(rows))
+        for points in torch.arange(len(grid), device=images.device).split(grid_batch):
             e1, e2 = grid[points].T[..., None, None, None, None]
-            several = oracle.select(rows.repeat(len(points)))
-            logits = several.logits((clean + e1 * first + e2 * second).flatten(0, 1))
-            losses[points[:, None], rows] = loss(logits, several.labels).view(len(points), -1)
+            repeated = oracle.select(rows.repeat(len(points)))
+            logits = repeated.logits((clean + e1 * first + e2 * second).flatten(0, 1))
+            losses[points[:, None], rows] = loss(logits, repeated.labels).view(len(points), -1)
     return result
 
 
@@ -105,33 +105,33 @@ def plane(
     """
     noise = random.normal(gradient).flatten(1)
     if threat.norm == "linf":
-        first, wanted = gradient.flatten(1).sign(), other.flatten(1)
-        second = _half_opposed(first, torch.where(wanted == 0, FAINT * noise, wanted))
+        first, target = gradient.flatten(1).sign(), other.flatten(1)
+        second = _half_opposed(first, torch.where(target == 0, FAINT * noise, target))
     else:
-        first, wanted = (
+        first, target = (
             threat.steepest(each).flatten(1) / threat.eps for each in (gradient, other)
         )
-        left = _rejected(wanted, first)
-        own = left.norm(dim=1, keepdim=True) > PARALLEL
-        second = torch.where(own, left, _rejected(noise, first))
+        orthogonal = _rejection(target, first)
+        defined = orthogonal.norm(dim=1, keepdim=True) > PARALLEL
+        second = torch.where(defined, orthogonal, _rejection(noise, first))
         second = second / second.norm(dim=1, keepdim=True).clamp_min(1e-30)
     return first.view_as(gradient), second.to(gradient).view_as(gradient)
 
 
-def _half_opposed(signs: Tensor, wanted: Tensor) -> Tensor:
-    """Return the signs orthogonal to `signs` with the largest product with `wanted`, (n, d).
+def _half_opposed(signs: Tensor, target: Tensor) -> Tensor:
+    """Return the signs orthogonal to `signs` with the largest product with `target`, (n, d).
 
     They keep the half of `signs` where both agree most, and flip the other half.
     """
     bound = signs != 0
-    agreement = (wanted * signs).masked_fill(~bound, -torch.inf)
-    place = agreement.argsort(dim=1, descending=True, stable=True).argsort(1)
+    agreement = (target * signs).masked_fill(~bound, -torch.inf)
+    rank = agreement.argsort(dim=1, descending=True, stable=True).argsort(1)
     number = bound.sum(1, keepdim=True)
-    kept, turned = place < number // 2, place >= number - number // 2
-    return torch.where(bound, signs * (kept.to(signs) - turned.to(signs)), wanted.sign())
+    agreeing, flipped = rank < number // 2, rank >= number - number // 2
+    return torch.where(bound, signs * (agreeing.to(signs) - flipped.to(signs)), target.sign())
 
 
-def _rejected(vectors: Tensor, unit: Tensor) -> Tensor:
+def _rejection(vectors: Tensor, unit: Tensor) -> Tensor:
     """Return the part of `vectors` orthogonal to `unit`, float64 (n, d)."""
     a, b = vectors.double(), unit.double()
     return a - (a * b).sum(1, keepdim=True) / b.square().sum(1, keepdim=True).clamp_min(1e-30) * b

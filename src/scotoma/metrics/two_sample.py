@@ -72,14 +72,14 @@ def knn_comparison(
     False
     """
     generator = np.random.default_rng(seed)
-    most = UNEVEN * min(len(train), len(test))  # only the larger sample can have more
-    train, test = _cut(train, most, generator), _cut(test, most, generator)
+    limit = UNEVEN * min(len(train), len(test))  # only the larger sample can have more
+    train, test = _subsample(train, limit, generator), _subsample(test, limit, generator)
     n, m = len(train), len(test)
     if min(n, m) < 2:
         return None
     size = min(m, n // 2)
-    kept = _kept(k, size / n, n - 1), _kept(k, min(size, m // 2) / m, m)
-    near = Neighbours.find(train, test, k, kept)
+    counts = _neighbours_needed(k, size / n, n - 1), _neighbours_needed(k, min(size, m // 2) / m, m)
+    near = Neighbours.find(train, test, k, counts)
     return compare(n, m, near.divergence, seed, draws) if math.isfinite(near.dimension) else None
 
 
@@ -91,10 +91,10 @@ class Neighbours:
     """
 
     indices: np.ndarray
-    """(n, kept): nearest training points, then nearest test points, as indices into the training
-    points followed by the test points; n + m where the distance is zero."""
+    """(n, neighbours): nearest training points, then nearest test points, as indices into the
+    training points followed by the test points; n + m where the distance is zero."""
     distances: np.ndarray
-    """float64 (n, kept), ascending within each of the two groups."""
+    """float64 (n, neighbours), ascending within each of the two groups."""
     total: int
     """n + m."""
     k: int
@@ -108,25 +108,25 @@ class Neighbours:
         train: np.ndarray,
         test: np.ndarray,
         k: int = NEIGHBOURS,
-        kept: tuple[int, int] | None = None,
+        counts: tuple[int, int] | None = None,
     ) -> Neighbours:
         """Search exactly; distances come from differences, since a product cancels for near points.
 
         Args:
             train, test: float32 features (n, d) and (m, d).
             k: neighbours of the estimator.
-            kept: training and test neighbours kept; None means all.
+            counts: numbers of training and of test neighbours; None means all.
         """
         n, m = len(train), len(test)
-        kept = kept or (n - 1, m)
+        counts = counts or (n - 1, m)
         centre = train.mean(0, dtype=np.float64).astype(np.float32)
         train, test = (np.ascontiguousarray(each - centre, np.float32) for each in (train, test))
-        within, distances = _sorted(train, train, nearest_others(train, kept[0])[0])
+        within, distances = _sorted(train, train, nearest_others(train, counts[0])[0])
         search = require("faiss", "the divergence by nearest neighbours").knn
-        across, further = _sorted(train, test, search(train, test, kept[1])[1])
+        across, further = _sorted(train, test, search(train, test, counts[1])[1])
         indices, distances = np.hstack([within, across + n]), np.hstack([distances, further])
         indices[distances == 0] = n + m
-        return cls(indices, distances, n + m, k, intrinsic_dimension(distances[:, : kept[0]]))
+        return cls(indices, distances, n + m, k, intrinsic_dimension(distances[:, : counts[0]]))
 
     def divergence(self, first: np.ndarray, second: np.ndarray) -> float:
         """Return the K-L divergence from training points `first` to points `second` (indices).
@@ -150,8 +150,8 @@ class Neighbours:
         """Return the distance of each of `points` to its k-th nearest of `others`, or NaN."""
         member = np.zeros(self.total + 1, bool)
         member[others] = True
-        reached = member[self.indices[points]].cumsum(1) == self.k
-        return np.where(reached.any(1), self.distances[points, reached.argmax(1)], np.nan)
+        is_kth = member[self.indices[points]].cumsum(1) == self.k
+        return np.where(is_kth.any(1), self.distances[points, is_kth.argmax(1)], np.nan)
 
 
 def intrinsic_dimension(distances: np.ndarray) -> float:
@@ -161,14 +161,14 @@ def intrinsic_dimension(distances: np.ndarray) -> float:
     over points (MacKay and Ghahramani 2005).
 
     Args:
-        distances: distances of each point to its nearest others, ascending (n, kept); zeros, which
-            are duplicates, do not count, nor do more than `DIMENSION_NEIGHBOURS`.
+        distances: distances of each point to its nearest others, ascending (n, k); zeros, which are
+            duplicates, do not count, nor do more than `DIMENSION_NEIGHBOURS`.
 
     Returns:
         NaN where no point has two neighbours at different distances.
     """
-    place = (distances > 0).cumsum(1)
-    used = (distances > 0) & (place <= DIMENSION_NEIGHBOURS)
+    rank = (distances > 0).cumsum(1)
+    used = (distances > 0) & (rank <= DIMENSION_NEIGHBOURS)
     farthest = np.where(used, distances, 0).max(1, keepdims=True)
     logs = np.log(np.divide(farthest, distances, out=np.ones_like(distances), where=used))
     nearer = used.sum() - used.any(1).sum()
@@ -206,7 +206,7 @@ def classifier_comparison(
     """
     generator = np.random.default_rng(seed)
     size = min(side, len(test), len(train) // 2)
-    train, test = _cut(train, 10 * size, generator), _cut(test, size, generator)
+    train, test = _subsample(train, 10 * size, generator), _subsample(test, size, generator)
     points, n = _whitened(train, test, generator), len(train)
     null = np.empty(draws)
     for i in range(draws):
@@ -241,9 +241,9 @@ def two_sample_auc(first: np.ndarray, second: np.ndarray, seed: int = 0) -> floa
     points, labels = np.concatenate([first, second]), np.repeat([0, 1], [len(first), len(second)])
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     areas = []
-    with threadpool_limits(1):  # which wait for each other more than they compute
-        for seen, held_out in folds.split(points, labels):
-            fitted = LogisticRegression().fit(points[seen], labels[seen])
+    with threadpool_limits(1):  # more threads wait for each other longer than they compute
+        for training, held_out in folds.split(points, labels):
+            fitted = LogisticRegression().fit(points[training], labels[training])
             scores, second_ones = fitted.decision_function(points[held_out]), labels[held_out] == 1
             areas.append(_area(scores[~second_ones], scores[second_ones]))
     return float(np.mean(areas))
@@ -271,34 +271,34 @@ def _whitened(train: np.ndarray, test: np.ndarray, generator: np.random.Generato
     seed = int(generator.integers(2**31))
     pca = PCA(min(COMPONENTS, *points.shape), random_state=seed).fit(points)
     scales = np.sqrt(pca.explained_variance_)
-    kept = scales > FLATTEST * scales.max()
-    return pca.transform(points)[:, kept] / scales[kept]
+    significant = scales > FLATTEST * scales.max()
+    return pca.transform(points)[:, significant] / scales[significant]
 
 
-def _cut(points: np.ndarray, most: int, generator: np.random.Generator) -> np.ndarray:
-    """Draw at most `most` of the points at random, in their order."""
-    if len(points) <= most:
+def _subsample(points: np.ndarray, limit: int, generator: np.random.Generator) -> np.ndarray:
+    """Draw at most `limit` of the points at random, in their order."""
+    if len(points) <= limit:
         return points
-    return points[np.sort(generator.permutation(len(points))[:most])]
+    return points[np.sort(generator.permutation(len(points))[:limit])]
 
 
-def _kept(k: int, share: float, most: int) -> int:
+def _neighbours_needed(k: int, share: float, limit: int) -> int:
     """Return how many neighbours to keep so that a random `share` of the points contains k.
 
     The number suffices for all but about one point in ten thousand.
     """
-    return min(most, max(DIMENSION_NEIGHBOURS, math.ceil(SPARE * k / share)))
+    return min(limit, max(DIMENSION_NEIGHBOURS, math.ceil(SPARE * k / share)))
 
 
 def _sorted(
     queries: np.ndarray, points: np.ndarray, indices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sort the neighbours (n, kept) of each query by their distance in double precision."""
+    """Sort the neighbours (n, k) of each query by their distance in double precision."""
     distances = np.empty(indices.shape)
     block = max(1, GATHERED // (indices.shape[1] * queries.shape[1]))
     for start in range(0, len(queries), block):
-        here = slice(start, start + block)
-        apart = points[indices[here]] - queries[here, None]
-        distances[here] = np.sqrt(np.einsum("ijk,ijk->ij", apart, apart, dtype=np.float64))
+        rows = slice(start, start + block)
+        offsets = points[indices[rows]] - queries[rows, None]
+        distances[rows] = np.sqrt(np.einsum("ijk,ijk->ij", offsets, offsets, dtype=np.float64))
     order = distances.argsort(1, kind="stable")
     return np.take_along_axis(indices, order, 1), np.take_along_axis(distances, order, 1)
