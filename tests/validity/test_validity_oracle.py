@@ -79,11 +79,11 @@ def test_judges_come_from_the_folder_the_second_time(judging, digits, monkeypatc
         made.append(arch)
 
     monkeypatch.setattr(judges, "_train", copy)
-    first = judges.trained(digits, tmp_path, progress=Silent())
-    second = judges.trained(digits, tmp_path, progress=Silent())
+    first = judges.trained_judges(digits, tmp_path, progress=Silent())
+    second = judges.trained_judges(digits, tmp_path, progress=Silent())
     assert made == list(ARCHITECTURES) == [each.name for each in second]
     assert [each.sha256 for each in first] == [each.sha256 for each in second]
-    assert len(judges.trained(digits, tmp_path, seed=1, progress=Silent())) == len(made) - 3
+    assert len(judges.trained_judges(digits, tmp_path, seed=1, progress=Silent())) == len(made) - 3
 
 
 def test_a_run_without_training_images_has_no_oracle(digits, linear, tmp_path):

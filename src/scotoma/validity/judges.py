@@ -50,7 +50,7 @@ def schedule_for(images: int, channels: int) -> Schedule:
     return Schedule(min(40, max(1, round(steps * batch / images))), batch, peak=5e-3)
 
 
-def trained(
+def trained_judges(
     data: Dataset, folder: Path, seed: int = 0, progress: Progress | None = None
 ) -> tuple[Classifier, ...]:
     """Return the judges of a data set, trained now or read from `folder`.
@@ -65,15 +65,15 @@ def trained(
         progress: where the training is shown.
     """
     assert data.train is not None
-    part = Sample(data.train, IMAGES)
-    schedule = schedule_for(len(part), data.shape[0])
-    settings = [VERSION, data.sha256, len(part), asdict(schedule), asdict(Varied()), seed]
+    sample = Sample(data.train, IMAGES)
+    schedule = schedule_for(len(sample), data.shape[0])
+    settings = [VERSION, data.sha256, len(sample), asdict(schedule), asdict(Varied()), seed]
     key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
-    few = replace(data, train=part)
+    reduced = replace(data, train=sample)
     judges = []
     for arch in ARCHITECTURES:
         path = kept(folder / key / f"{arch}.safetensors")
-        make = partial(_train, few, arch, path, schedule, seed, progress or Progress())
+        make = partial(_train, reduced, arch, path, schedule, seed, progress or Progress())
         judges.append(load_model(str(once(path, make))))
     return tuple(judges)
 

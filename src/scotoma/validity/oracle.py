@@ -27,10 +27,10 @@ from scotoma.utils.cache import cached
 from scotoma.utils.device import batch_size, default_device
 from scotoma.utils.progress import Progress
 from scotoma.utils.stats import Rate, rate
-from scotoma.validity.judges import trained
+from scotoma.validity.judges import trained_judges
 
 LEVEL = 0.01
-"""Share of real test images that the test of realism rejects: the price of one in a hundred."""
+"""Share of real test images that the test of realism rejects."""
 NEIGHBOURS = 5
 """Training images whose mean distance counts, as in Zhang et al. 2019, equation 2."""
 FEATURES = -1
@@ -87,9 +87,8 @@ class Calibration(NamedTuple):
 def majority(predictions: Tensor, labels: Tensor) -> Tensor:
     """Return whether more than half of the judges predict the label, bool (n,).
 
-    A single judge errs on some images, and two errors on one image, in favour of the same class,
-    are rare for networks of different kinds. Unanimity would reject every image that one of them
-    gets wrong.
+    A single judge errs on some images. Two networks of different kinds rarely err on one image in
+    favour of the same class. Unanimity would reject every image that one of them gets wrong.
 
     Args:
         predictions: int64 (n, judges).
@@ -113,9 +112,9 @@ def realism(distances: np.ndarray, reference: np.ndarray) -> np.ndarray:
     >>> realism(np.array([0.5, 9.0]), np.array([1.0, 2.0, 3.0])).tolist()
     [1.0, 0.25]
     """
-    ordered = np.sort(reference)
-    farther = len(ordered) - np.searchsorted(ordered, distances * (1 - ROUNDING), side="left")
-    return ((1 + farther) / (1 + len(ordered))).astype(np.float32)
+    ascending = np.sort(reference)
+    farther = len(ascending) - np.searchsorted(ascending, distances * (1 - ROUNDING), side="left")
+    return ((1 + farther) / (1 + len(ascending))).astype(np.float32)
 
 
 class ValidityOracle:
@@ -142,7 +141,7 @@ class ValidityOracle:
 
         Half of the test images, at most `CALIBRATION`, set the threshold of realism; as many others
         measure what the oracle rejects. Changes such as contrast need no threshold of their own,
-        since the features come from a network that learned to see through them.
+        since the features come from a network that was trained on images with such changes.
 
         Args:
             data: with a training split.
@@ -151,16 +150,16 @@ class ValidityOracle:
             progress: where training is shown.
         """
         assert data.train is not None
-        judges = trained(data, folder, seed, progress)
+        judges = trained_judges(data, folder, seed, progress)
         for judge in judges:
             judge.module.to(default_device())
-        known = _features(judges[FEATURES], Sample(data.train, TRAINING, seed))
+        train = _features(judges[FEATURES], Sample(data.train, TRAINING, seed))
         test = Sample(data.test, 2 * CALIBRATION, seed)
         # drawn anew: a sample is in the order of the split, which may be the order of the classes
         order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed + 1))
         first, second = order.tensor_split(2)
-        reference = nearest_distance(known, _features(judges[FEATURES], test, first), NEIGHBOURS)
-        oracle = cls(judges, known, reference)
+        reference = nearest_distance(train, _features(judges[FEATURES], test, first), NEIGHBOURS)
+        oracle = cls(judges, train, reference)
         oracle.calibration = oracle._calibrate(test.images(second), test.labels[second])
         return oracle
 
@@ -174,8 +173,8 @@ class ValidityOracle:
         labels = labels.cpu()
         predictions = self._logits(images).argmax(2)
         confirmed = majority(predictions, labels)
-        found = torch.cat([_read(self.judges[FEATURES], part) for part in _batches(images)])
-        distances = nearest_distance(self.train, found.numpy(), NEIGHBOURS)
+        embedded = torch.cat([_read(self.judges[FEATURES], batch) for batch in _batches(images)])
+        distances = nearest_distance(self.train, embedded.numpy(), NEIGHBOURS)
         likely = torch.from_numpy(realism(distances, self.reference))
         valid = confirmed & (likely > LEVEL)
         return Validity(predictions, confirmed, likely, valid, torch.from_numpy(distances))
@@ -186,26 +185,26 @@ class ValidityOracle:
         with torch.no_grad():
             for part in _batches(images):
                 batch = part.to(default_device())
-                answers = [judge.module(batch).float().cpu() for judge in self.judges]
-                logits.append(torch.stack(answers, 1))
+                outputs = [judge.module(batch).float().cpu() for judge in self.judges]
+                logits.append(torch.stack(outputs, 1))
         return torch.cat(logits).log_softmax(2)
 
     def _calibrate(self, images: Tensor, labels: Tensor) -> Calibration:
-        said = self.judge(images, labels)
+        validity = self.judge(images, labels)
         likeliest = self._logits(images).mean(1).scatter(1, labels[:, None], -torch.inf).argmax(1)
-        wrong = majority(said.predictions, likeliest) & (said.realism > LEVEL)
+        mislabelled = majority(validity.predictions, likeliest) & (validity.realism > LEVEL)
         names = [judge.name for judge in self.judges]
-        right = (said.predictions == labels[:, None]).numpy()
+        correct = (validity.predictions == labels[:, None]).numpy()
         return Calibration(
-            {name: rate(right[:, number]) for number, name in enumerate(names)},
-            rate(~said.confirmed.numpy()),
-            rate((said.realism <= LEVEL).numpy()),
-            rate(~said.valid.numpy()),
-            rate(wrong.numpy()),
+            {name: rate(correct[:, number]) for number, name in enumerate(names)},
+            rate(~validity.confirmed.numpy()),
+            rate((validity.realism <= LEVEL).numpy()),
+            rate(~validity.valid.numpy()),
+            rate(mislabelled.numpy()),
         )
 
 
-_MADE: dict[str, ValidityOracle] = {}
+_ORACLES: dict[str, ValidityOracle] = {}
 """The oracle of the last data, by their hash."""
 
 
@@ -217,13 +216,13 @@ def oracle_for(run: Run) -> ValidityOracle | None:
     data = run.claim.data
     if data.train is None or min(data.shape[1:]) < SMALLEST:
         return None
-    if data.sha256 not in _MADE:
+    if data.sha256 not in _ORACLES:
         with run.seeded():
             folder = cached("judges", run.store.folder)
             oracle = ValidityOracle.fitted(data, folder, progress=run.progress)
-        _MADE.clear()
-        _MADE[data.sha256] = oracle
-    return _MADE[data.sha256]
+        _ORACLES.clear()
+        _ORACLES[data.sha256] = oracle
+    return _ORACLES[data.sha256]
 
 
 def _batches(images: Tensor) -> tuple[Tensor, ...]:
