@@ -87,7 +87,7 @@ BESIDE = {
     *("model", "data", "weights", "data_root", "train", "size"),
     *("extractor", "reference", "generator", "sources"),
 }
-"""Fields that may name files, which are sought beside the claim first."""
+"""Fields that may name files, which are looked up beside the claim first."""
 PATHS = {"weights", "data_root", "out"}
 
 
@@ -114,12 +114,12 @@ class ClaimFile:
             InputError: an option contradicts the file.
         """
         for name, value in flags.items():
-            held = getattr(self.request, name)
-            if name in self.keys and held != value:
+            setting = getattr(self.request, name)
+            if name in self.keys and setting != value:
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(
-                    f"{option} {_plain(value)} contradicts {path}, where {self.keys[name]} is "
-                    f"{_plain(held)}; leave one of them out"
+                    f"{option} {_text(value)} contradicts {path}, where {self.keys[name]} is "
+                    f"{_text(setting)}; leave one of them out"
                 )
         return replace(self.request, **flags)
 
@@ -146,9 +146,9 @@ def read_claim(path: Path) -> ClaimFile:
 def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
     thresholds = read_thresholds(content.pop("thresholds", {}))
     flat = _checked(content)
-    for needed in ("model.source", "data.source", "claim.threat"):
-        if needed not in flat:
-            section, _, key = needed.partition(".")
+    for required in ("model.source", "data.source", "claim.threat"):
+        if required not in flat:
+            section, _, key = required.partition(".")
             raise InputError(f"[{section}] wants a key {key}")
 
     also = flat.get("claim.also", {})
@@ -162,7 +162,7 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
         flat.get("claim.margin", MARGIN),
         flat.get("claim.source", ""),
     )
-    given: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "threat": Threat.parse(flat["claim.threat"]),
         "stated": stated,
         "thresholds": thresholds,
@@ -176,11 +176,11 @@ def _claim(content: dict[str, Any], folder: Path) -> ClaimFile:
                 value = tuple(beside(folder, each) if name in BESIDE else each for each in value)
             elif name in BESIDE:
                 value = beside(folder, str(value))
-            given[name] = Path(str(value)) if name in PATHS else value
+            settings[name] = Path(str(value)) if name in PATHS else value
             keys[name] = f"{section}.{key}"
     if flat.get("audit.probes") == []:
         raise InputError("audit.probes is empty; name probes, or leave the key out for all of them")
-    request = Request(**given)
+    request = Request(**settings)
     check_taken(request, {name: f"{key} " for name, key in keys.items()})
     rules = tuple(parse(text) for text in flat.get("gate.rules", ()))
     baseline = beside(folder, flat.get("gate.baseline", ""))
@@ -220,7 +220,7 @@ def _fits(value: object, kind: type | tuple[type, ...]) -> bool:
 
 
 def beside(folder: Path, text: str) -> str:
-    """Return a model, data set or path with the files that it names as they lie beside the claim.
+    """Return a model, data set or path whose files are looked up beside the claim first.
 
     >>> beside(Path("/nowhere"), "folder:images")
     'folder:images'
@@ -253,7 +253,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
     <BLANKLINE>
     """
     stated = request.stated
-    claimed = stated != Stated()
+    has_numbers = stated != Stated()
     sections: dict[str, dict[str, Any]] = {
         **{
             section: {key: getattr(request, _field(section, key)) for key in KEYS[section]}
@@ -263,7 +263,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
             "threat": request.threat,
             "clean_accuracy": stated.clean,
             "robust_accuracy": stated.robust,
-            "margin": stated.margin if claimed else None,
+            "margin": stated.margin if has_numbers else None,
             "source": stated.source or None,
             "survives": request.survives,
         },
@@ -283,7 +283,7 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
         lines = [
             f"{_key(key)} = {_value(value)}"
             for key, value in values.items()
-            if value is not False and value not in UNSAID
+            if value is not False and value not in OMITTED
         ]
         if lines:
             blocks.append("\n".join([f"[{section}]", *lines, ""]))
@@ -292,8 +292,8 @@ def as_toml(request: Request, rules: tuple[Rule, ...] = ()) -> str:
 
 DEFAULTED = {each.name for each in fields(Request) if each.default not in (None, ())}
 """Fields with a default other than nothing, which a written claim names last."""
-UNSAID = (None, (), [], "refuse")
-"""Values that a written claim leaves out, like False: the usual ones."""
+OMITTED = (None, (), [], "refuse")
+"""Values that a written claim omits, like False: the defaults."""
 
 
 def _key(key: str) -> str:
@@ -310,5 +310,5 @@ def _value(value: Any) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
-def _plain(value: Any) -> str:
+def _text(value: Any) -> str:
     return ",".join(value) if isinstance(value, tuple) else str(value)

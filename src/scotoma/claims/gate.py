@@ -44,11 +44,11 @@ def gate(report: Report, rules: Sequence[Rule] = (), baseline: Path | None = Non
     Raises:
         InputError: a rule names what the audit does not have, or the baseline cannot be compared.
     """
-    chosen = rules or [parse(f"{finding.probe} != broken") for finding in report.findings]
+    rules = rules or [parse(f"{finding.probe} != broken") for finding in report.findings]
     drop = None
-    if any(rule.number == DROP for rule in chosen) and baseline:
+    if any(rule.number == DROP for rule in rules) and baseline:
         drop = drop_against(report, baseline)
-    return Gate(report, tuple(apply(rule, report, drop) for rule in chosen))
+    return Gate(report, tuple(apply(rule, report, drop) for rule in rules))
 
 
 def drop_against(report: Report, baseline: Path) -> Estimate:

@@ -20,7 +20,7 @@ VERDICTS = ("holds", "weak", "broken", "undecided", "not applicable")
 NUMBERS = ("clean_accuracy", "robust_accuracy", "attack_success")
 """Numbers of the robustness probe that need no name of a probe before them."""
 WHOLE = "test_set_"
-"""What the names of these numbers begin with where they are of the whole test set."""
+"""Prefix of the names of these numbers where they are for the whole test set."""
 DROP = "drop_against_baseline"
 """Robust accuracy of the baseline less that of the audit, on the images of both."""
 MORE = ("map", "certificate", "distributional")
@@ -83,19 +83,19 @@ def parse(text: str) -> Rule:
         )
     name, comparison, value = match.groups()
     probe, _, number = name.partition(".")
-    known = [*PROBES, *MORE]
+    probes = [*PROBES, *MORE]
     if not number and name in (*NUMBERS, DROP):
         probe, number = "robustness", name
-    elif probe not in known:
-        hint = nearest(probe, [*known, *NUMBERS, DROP])
+    elif probe not in probes:
+        hint = nearest(probe, [*probes, *NUMBERS, DROP])
         raise InputError(f"rule {text!r}: {probe!r} is no probe and no number; {hint}")
     if number:
         share = _share(text, value)
         shares = probe == "robustness" and number.removeprefix(WHOLE) in (*NUMBERS, DROP)
-        least = -1 if number == DROP else 0
-        if shares and not least <= share <= 1:  # or `attack_success <= 15` would always pass
+        minimum = -1 if number == DROP else 0
+        if shares and not minimum <= share <= 1:  # or `attack_success <= 15` would always pass
             raise InputError(
-                f"rule {text!r}: {name} is a share from {least} to 1; write {share / 100:g} or "
+                f"rule {text!r}: {name} is a share from {minimum} to 1; write {share / 100:g} or "
                 f"{share:g}%"
             )
         if comparison in ("==", "!="):
@@ -133,7 +133,7 @@ def apply(rule: Rule, report: Report, drop: Estimate | None = None) -> Decision:
     if not rule.number:
         return _verdict(rule, finding)
     total = report.provenance.get("data", {}).get("test", 0)
-    decision = _number(rule, _measured(rule, finding, drop, total), total)
+    decision = _number(rule, _measurement(rule, finding, drop, total), total)
     doubt = report.provenance.get("doubt", "")
     hidden = rule.probe not in UNTOUCHED and blind(report.findings, doubt)
     if decision.result == "passed" and hidden:
@@ -152,8 +152,8 @@ def _verdict(rule: Rule, finding: Finding) -> Decision:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A number that a rule names: its value, bounds, and the images that it is about and from."""
+class Measurement:
+    """A number that a rule names: its value, its bounds, and the images that it is measured on."""
 
     value: float | None
     low: float | None
@@ -161,7 +161,7 @@ class Measured:
     about: str
 
 
-def _measured(rule: Rule, finding: Finding, drop: Estimate | None, total: int) -> Measured:
+def _measurement(rule: Rule, finding: Finding, drop: Estimate | None, total: int) -> Measurement:
     """Return the number that a rule names.
 
     Accuracy, robust accuracy and attack success are those of the test set where that is known: no
@@ -170,16 +170,18 @@ def _measured(rule: Rule, finding: Finding, drop: Estimate | None, total: int) -
     if rule.number == DROP:
         if drop is None:
             raise InputError(f"rule {rule.text!r} compares with another audit: give a baseline")
-        return Measured(drop.value, drop.low, drop.high, f"n = {drop.n:,}")
+        return Measurement(drop.value, drop.low, drop.high, f"n = {drop.n:,}")
     numbers, name = finding.numbers, rule.number.removeprefix(WHOLE)
     of_robustness = finding.probe == "robustness" and name in NUMBERS
     if of_robustness and f"{WHOLE}{name}" in numbers:
         value, low, high = (numbers[f"{WHOLE}{name}{end}"] for end in ("", "_low", "_high"))
         about = f"on all {numbers['test_set_images']:,} test images"
-        return Measured(value, low, high, f"{about}, n = {numbers['test_set_attacked']:,} attacked")
+        return Measurement(
+            value, low, high, f"{about}, n = {numbers['test_set_attacked']:,} attacked"
+        )
     if of_robustness and rule.number in numbers and numbers.get("n") == total > 0:
         value = numbers[rule.number]
-        return Measured(value, value, value, f"on all {total:,} test images, all attacked")
+        return Measurement(value, value, value, f"on all {total:,} test images, all attacked")
     if rule.number not in numbers:
         hint = nearest(rule.number, [key for key in numbers if not key.endswith(("_low", "_high"))])
         raise InputError(
@@ -188,23 +190,23 @@ def _measured(rule: Rule, finding: Finding, drop: Estimate | None, total: int) -
     value = numbers[rule.number]
     low, high = (numbers.get(f"{rule.number}{end}", value) for end in ("_low", "_high"))
     n = int(numbers.get("n") or 0)
-    return Measured(value, low, high, "" if low == high else f"n = {n:,}")
+    return Measurement(value, low, high, "" if low == high else f"n = {n:,}")
 
 
-def _number(rule: Rule, measured: Measured, total: int) -> Decision:
-    value, low, high = measured.value, measured.low, measured.high
+def _number(rule: Rule, measurement: Measurement, total: int) -> Decision:
+    value, low, high = measurement.value, measurement.low, measurement.high
     if value is None or low is None or high is None:
         return Decision(rule, "undecided", f"{rule.number} is not defined on these images")
     bounds = "" if low == high else f"{low:.3g} to {high:.3g}"
-    said = ", ".join(filter(None, [bounds, measured.about]))
-    reason = f"{rule.number} is {value:.3g}" + (f" ({said})" if said else "")
+    details = ", ".join(filter(None, [bounds, measurement.about]))
+    reason = f"{rule.number} is {value:.3g}" + (f" ({details})" if details else "")
     result = decide(rule, low, high)
     if result == "undecided" and rule.number.removeprefix(WHOLE) in NUMBERS:
-        more = images_that_would_decide(rule, value)
-        if total and (more or total) >= total:
+        images = images_that_would_decide(rule, value)
+        if total and (images or total) >= total:
             reason += f"; attacking all {total:,} test images decides"
-        elif more:
-            reason += f"; at this rate {more:,} images decide"
+        elif images:
+            reason += f"; at this rate {images:,} images decide"
     return Decision(rule, result, reason)
 
 
@@ -234,9 +236,9 @@ def images_that_would_decide(rule: Rule, value: float) -> int | None:
     def decided(images: int) -> bool:
         return decide(rule, *interval(value, images)[1:3]) != "undecided"
 
-    many = 2
-    while not decided(many):
-        many *= 2
-        if many > MOST:
+    upper = 2
+    while not decided(upper):
+        upper *= 2
+        if upper > MOST:
             return None
-    return bisect_left(range(many), True, lo=many // 2 + 1, key=decided)
+    return bisect_left(range(upper), True, lo=upper // 2 + 1, key=decided)

@@ -26,7 +26,7 @@ RESOLVED = "claim.toml"
 """Name of the claim in the run folder, with every setting."""
 
 UNSET = (None, (), [])
-"""Values of options that nobody gave."""
+"""Values of options that are not set."""
 
 
 def run(request: Request, progress: Progress | None = None, command: str | None = None) -> Report:
@@ -47,16 +47,16 @@ def run(request: Request, progress: Progress | None = None, command: str | None 
     from scotoma.utils.files import write_whole
 
     load = partial(load_model, trust_pickle=request.trust_pickle)
-    others = [load(each) for each in request.sources]
-    audited, loaded = _loaded(request)
+    sources = [load(each) for each in request.sources]
+    audited, data = _load_pair(request)
     attack = request.attack
     report = audit(
         audited,
-        loaded,
+        data,
         request.threat,
         out=request.out,
-        probes=_probes(request, others, load),
-        attack=Settings(attack, tuple(others)) if takes(attack, "sources") else attack,
+        probes=_probes(request, sources, load),
+        attack=Settings(attack, tuple(sources)) if takes(attack, "sources") else attack,
         limit=request.limit,
         budget=request.budget,
         thorough=request.thorough,
@@ -88,14 +88,14 @@ def expected(request: Request) -> Forecast:
     probes = request.probes or tuple(PROBES)
     for name in probes:
         PROBES[name]
-    claim = make_claim(*_loaded(request), request.threat)
+    claim = make_claim(*_load_pair(request), request.threat)
     with tempfile.TemporaryDirectory() as folder:
         limit = sample_size(request.limit, request.precision)
         run = Run(claim, Path(folder), limit=limit, seed=request.seed)
         return forecast(run, probes, WHOLE if request.thorough else None)
 
 
-def _loaded(request: Request) -> tuple[Classifier, Dataset]:
+def _load_pair(request: Request) -> tuple[Classifier, Dataset]:
     """Return the model and its images."""
     from scotoma.models.loading import load_pair
 
@@ -111,7 +111,7 @@ def _loaded(request: Request) -> tuple[Classifier, Dataset]:
     )
 
 
-def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
+def _probes(request: Request, sources: list[Any], load: Any) -> list[Probe]:
     """Return the probes with their options."""
     from scotoma.probes import PROBES
     from scotoma.probes.blindspots.map import BlindSpotMap
@@ -122,9 +122,9 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
         "extractor": extractor and load(extractor),
         "reference": reference and load(reference),
         "bounds": list(request.bounds),
-        "sources": others,
+        "sources": sources,
     }
-    chosen = [
+    probes = [
         PROBES[name](
             **{
                 key: value
@@ -139,4 +139,4 @@ def _probes(request: Request, others: list[Any], load: Any) -> list[Probe]:
         if family not in TRANSFORMS:
             hint = nearest(family, list(TRANSFORMS))
             raise InputError(f"survives: unknown transform {family!r}; {hint}")
-    return [*chosen, *([BlindSpotMap(request.survives)] if request.survives else [])]
+    return [*probes, *([BlindSpotMap(request.survives)] if request.survives else [])]

@@ -21,13 +21,13 @@ TAKEN_BY = {
 """Options of an audit that only some probes take."""
 
 
-def check_taken(request: Request, given: Mapping[str, str]) -> None:
-    """Raise `InputError` if a threshold or one of the `given` options is of probes not run.
+def check_taken(request: Request, option_names: Mapping[str, str]) -> None:
+    """Raise `InputError` if a threshold or a set option belongs to probes that do not run.
 
     Args:
         request: what is asked for.
-        given: the fields of the request that the user set, with what a message calls them: "layer="
-            for an option, "audit.layer " for a key of a claim file.
+        option_names: the fields of the request that the user set, with their names in messages:
+            "layer=" for an option, "audit.layer " for a key of a claim file.
 
     >>> from scotoma.threat import Threat
     >>> request = Request("m", "digits", Threat("linf", 0.1), probes=("norms",), layer="fc2")
@@ -39,7 +39,7 @@ def check_taken(request: Request, given: Mapping[str, str]) -> None:
     from scotoma.attacks import takes
 
     check_thresholds(request.thresholds, request.probes)
-    for name, called in given.items():
+    for name, label in option_names.items():
         probes = TAKEN_BY.get(name, ())
         if not probes or not request.probes or {*probes} & {*request.probes}:
             continue
@@ -47,6 +47,6 @@ def check_taken(request: Request, given: Mapping[str, str]) -> None:
             continue
         value, be = getattr(request, name), "does" if len(probes) == 1 else "do"
         raise InputError(
-            f"{called}{','.join(value) if isinstance(value, tuple) else value} is an option of "
+            f"{label}{','.join(value) if isinstance(value, tuple) else value} is an option of "
             f"{' and '.join(probes)}, which {be} not run; probes are {', '.join(request.probes)}"
         )

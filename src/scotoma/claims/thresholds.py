@@ -22,22 +22,22 @@ def read_thresholds(content: Any) -> Thresholds:
     >>> read_thresholds({"robustness": {"broken": 0.4}})
     (('robustness', 'broken', 0.4),)
     """
-    found = []
+    thresholds = []
     tables = content.values() if isinstance(content, Mapping) else [content]
     if not all(isinstance(values, Mapping) for values in tables):
         raise InputError("thresholds: write [thresholds.PROBE] above the thresholds of a probe")
     for probe, values in content.items():
-        known = list(PROBES[probe].thresholds)
+        names = list(PROBES[probe].thresholds)
         for name, value in values.items():
-            if name not in known:
-                hint = nearest(name, known) if known else "this probe has none"
+            if name not in names:
+                hint = nearest(name, names) if names else "this probe has none"
                 raise InputError(f"unknown threshold {name!r} of probe {probe}; {hint}")
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
                 raise InputError(
                     f"threshold {probe}.{name} is {value!r}; want a share between 0 and 1"
                 )
-            found.append((probe, name, float(value)))
-    return tuple(sorted(found))
+            thresholds.append((probe, name, float(value)))
+    return tuple(sorted(thresholds))
 
 
 def check_thresholds(thresholds: Thresholds, probes: Sequence[str]) -> None:
