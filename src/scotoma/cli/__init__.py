@@ -42,7 +42,7 @@ def main() -> None:
         command = error.ctx.command_path if error.ctx else "scotoma"
         fail(f"{error.format_message().rstrip('.')}; see `{command} --help`")
     except OSError as error:
-        fail(f"{error.filename or 'a file'}: {error.strerror or error}{kept(error)}")
+        fail(f"{error.filename or 'a file'}: {error.strerror or error}{finished_work(error)}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:
@@ -50,10 +50,10 @@ def main() -> None:
     sys.exit(code)
 
 
-def kept(error: OSError) -> str:
-    """Return what to say of finished work: it is there if the disk failed on the way.
+def finished_work(error: OSError) -> str:
+    """Return a note that finished work is kept, if the disk failed during the run.
 
-    >>> kept(OSError(errno.ENOSPC, "No space left on device")), kept(NotADirectoryError(20, "Not"))
+    >>> finished_work(OSError(errno.ENOSPC, "No space")), finished_work(OSError(20, "Not"))
     ('; what was finished is kept', '')
     """
     return "; what was finished is kept" if error.errno in DISK else ""
@@ -65,8 +65,8 @@ def as_flags(message: str, command: str) -> str:
     >>> as_flags("limit=0: want at least one image, or add trust_pickle=True.", "audit")
     '--limit 0: want at least one image, or add --trust-pickle.'
     """
-    known = getattr(get_command(app), "commands", {}).get(command)
-    options = {option.name: option.opts[0] for option in known.params} if known else {}
+    group = getattr(get_command(app), "commands", {}).get(command)
+    options = {option.name: option.opts[0] for option in group.params} if group else {}
 
     def flag(match: re.Match) -> str:
         option = options.get({"root": "data_root"}.get(match[1], match[1]), "")
@@ -77,7 +77,7 @@ def as_flags(message: str, command: str) -> str:
 
 
 def fail(message: str) -> NoReturn:
-    """One line on standard error, from one of the processes that find the same, and exit code 2."""
+    """Print one line on standard error, from one process alone, and exit with code 2."""
     if ranks().claim(f"told {message}"):
         typer.echo(f"scotoma: {' '.join(message.split())}", err=True)
     sys.exit(2)

@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"scotoma {__version__}")
         raise typer.Exit
 
@@ -172,7 +172,7 @@ def names(text: str) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def shown() -> Progress:
+def progress_bars() -> Progress:
     """Return progress bars, which only the leading process shows."""
     from scotoma.execution.ranks import ranks
     from scotoma.utils.progress import Progress, Silent
@@ -180,6 +180,6 @@ def shown() -> Progress:
     return Progress() if ranks().leads else Silent()
 
 
-def typed() -> str:
+def typed_command() -> str:
     """Return the command as it was typed."""
     return shlex.join(["scotoma", *sys.argv[1:]])

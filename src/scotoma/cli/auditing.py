@@ -33,8 +33,8 @@ from scotoma.cli.app import (
     ThreatOption,
     app,
     names,
-    shown,
-    typed,
+    progress_bars,
+    typed_command,
 )
 from scotoma.cli.groups import Access, Images, grouped
 from scotoma.utils.errors import InputError
@@ -103,21 +103,21 @@ def audit(
     }
     flags = {name: flags[name] for name in flags if name not in ("model", "dry_run")}
     typed_flags = {name: flags[name] for name in flags if is_typed(context, name)}
-    given = {name: f"{name}=" for name in typed_flags}
+    labels = {name: f"{name}=" for name in typed_flags}
     if model.endswith(".toml"):
         claim = read_claim(Path(model))
         request = claim.with_flags(model, typed_flags)
-        given = {name: f"{model}: {key} " for name, key in claim.keys.items()} | given
+        labels = {name: f"{model}: {key} " for name, key in claim.keys.items()} | labels
     else:
         for name in ("data", "threat"):
             if flags[name] is None:
                 raise InputError(f"--{name} is missing; a claim file would have it")
         request = Request(model, **flags)  # type: ignore[arg-type]
-    check_taken(request, given)
+    check_taken(request, labels)
     if dry_run:
         typer.echo("\n".join(expected(request).lines()))
         return
-    shown_report(run(request, shown(), typed()))
+    print_report(run(request, progress_bars(), typed_command()))
 
 
 def is_typed(context: typer.Context, name: str) -> bool:
@@ -197,11 +197,11 @@ def certify(
     from scotoma.probes.certificates.distributional import Distributional
     from scotoma.probes.certificates.probe import Certificate
 
-    certified, loaded = load_pair(model, data, data_root, **access, **images)
-    probe = Distributional() if is_smooth(certified.module) else Certificate()
+    classifier, dataset = load_pair(model, data, data_root, **access, **images)
+    probe = Distributional() if is_smooth(classifier.module) else Certificate()
     show_audit(
-        certified,
-        loaded,
+        classifier,
+        dataset,
         threat,
         out=out,
         probes=[probe],
@@ -261,15 +261,15 @@ def attack(
     claim = make_claim(*load_pair(model, data, data_root, **access, **images), threat)
     if not force:
         stop_at_chance(claim.model, claim.data)
-    others = load_others(load_all(sources, access["trust_pickle"]), claim.data)
-    made = make(name, claim.threat, sources=others)
-    chosen, followed = suited(made, claim.model.module, claim.data.shape, gradient)
-    label = name if followed == "exact" else f"{name}-{followed}"
+    source_models = load_others(load_all(sources, access["trust_pickle"]), claim.data)
+    instance = make(name, claim.threat, sources=source_models)
+    suitable, gradient_used = suited(instance, claim.model.module, claim.data.shape, gradient)
+    label = name if gradient_used == "exact" else f"{name}-{gradient_used}"
     folder = out or Path("runs") / f"{label}-{claim.model.name.replace(':', '-')}"
-    run = Run(claim, folder, limit=limit, seed=seed, progress=shown())
+    run = Run(claim, folder, limit=limit, seed=seed, progress=progress_bars())
     path = folder / f"{label}.parquet"
     with run.store.locked():
-        records = run.attack(chosen, what=label)
+        records = run.attack(suitable, what=label)
         if ranks().leads:
             write_parquet(path, run.records)
     ranks().leave()
@@ -319,10 +319,10 @@ def show_audit(*claim: Any, **settings: Any) -> None:
     """Audit with progress bars and the typed command, and print the report."""
     from scotoma.auditing import audit
 
-    shown_report(audit(*claim, **settings, progress=shown(), command=typed()))
+    print_report(audit(*claim, **settings, progress=progress_bars(), command=typed_command()))
 
 
-def shown_report(report: Report) -> None:
+def print_report(report: Report) -> None:
     """Print a report. Exit code 1: its evidence contradicts itself, or a probe failed; 130: the
     user stopped the audit."""
     from scotoma.execution.ranks import ranks

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scotoma.cli.app import DataRoot, app, typed
+from scotoma.cli.app import DataRoot, app, typed_command
 from scotoma.cli.groups import Images, grouped
 
 
@@ -30,5 +30,5 @@ def compare(
     from scotoma.report.comparing import compare as run
     from scotoma.results.audited import audited_data
 
-    loaded = audited_data(runs[0], data, data_root, **images) if data else None
-    run(*runs, out=out, data=loaded, command=typed()).show()
+    dataset = audited_data(runs[0], data, data_root, **images) if data else None
+    run(*runs, out=out, data=dataset, command=typed_command()).show()

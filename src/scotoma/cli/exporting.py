@@ -65,16 +65,16 @@ def export(
         raise InputError("give both --tensor FILE.pt and --data, or neither")
     audit = read_audit(run)
     module = importlib.import_module(FORMATS[format])
-    named = {"laboratory": laboratory, "probes": (*PROBES,)} if format == "summary" else {}
-    text = module.render(audit, **named)
+    options = {"laboratory": laboratory, "probes": (*PROBES,)} if format == "summary" else {}
+    text = module.render(audit, **options)
     if tensor is not None and data is not None:
         import torch
 
         from scotoma.results.audited import audited_data
 
-        loaded = audited_data(run, data, data_root, **images)
+        dataset = audited_data(run, data, data_root, **images)
         tensor.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(module.adversarial_images(audit, loaded), tensor)
+        torch.save(module.adversarial_images(audit, dataset), tensor)
         typer.echo(f"adversarial images: {tensor}", err=True)
     path = out or (run / "summary.html" if format == "summary" else None)
     if path is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from scotoma.cli.app import app, shown, typed
+from scotoma.cli.app import app, progress_bars, typed_command
 from scotoma.utils.errors import InputError
 
 TEMPLATE = """# A claim of robustness. scotoma audit {name} audits it, scotoma gate {name} decides.
@@ -133,18 +133,18 @@ def gate(
         if baseline:
             read_report(baseline)  # before the work begins
         request = replace(claim.request, out=out) if out else claim.request
-        report = run(request, shown(), typed())
+        report = run(request, progress_bars(), typed_command())
     if not ranks().leads:
         return
-    decided = apply(report, rules, baseline)
+    outcome = apply(report, rules, baseline)
     if junit:
-        write_whole(junit, as_junit(decided))
+        write_whole(junit, as_junit(outcome))
     target = summary or os.environ.get("GITHUB_STEP_SUMMARY")
     if target:
         with Path(target).open("a", encoding="utf-8") as file:
-            file.write(markdown(decided))
-    _show(decided)
-    if code := EXIT[decided.result]:
+            file.write(markdown(outcome))
+    _show(outcome)
+    if code := EXIT[outcome.result]:
         raise typer.Exit(code)
 
 

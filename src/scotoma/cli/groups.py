@@ -95,11 +95,12 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     groups = {name: GROUPS[name] for name in GROUPS if name in signature.parameters}
 
-    def run(**given: Any) -> None:
+    def run(**arguments: Any) -> None:
         collected = {
-            group: {name: given.pop(name) for name in members} for group, members in groups.items()
+            group: {name: arguments.pop(name) for name in members}
+            for group, members in groups.items()
         }
-        command(**given, **collected)
+        command(**arguments, **collected)
 
     parameters = []
     for parameter in signature.parameters.values():

@@ -33,6 +33,6 @@ def inspect(
     from scotoma.threat import Threat
 
     size = Threat.parse(threat) if threat else None
-    opened, loaded = load_pair(model, data, data_root, **access, **images)
-    for heading, text in look(opened, fitted(loaded, opened), size).items():
+    classifier, dataset = load_pair(model, data, data_root, **access, **images)
+    for heading, text in look(classifier, fitted(dataset, classifier), size).items():
         typer.echo(f"{heading:<13} {text}")

@@ -27,21 +27,21 @@ def judge(
     from scotoma.utils.files import write_whole
 
     report = read_report(folder)
-    shown = items(report)
+    images = items(report)
     classes = class_names(report)
     if not answers:
         path = folder / "judge.html"
         title = f"Images of {report.claim['data']}"
-        write_whole(path, page(shown, run_key(report.findings), classes, title).encode())
+        write_whole(path, page(images, run_key(report.findings), classes, title).encode())
         typer.echo(f"open {path} in a browser; it needs no network, and saves the answers as CSV")
         return
     contents = [path.read_bytes() if path.is_file() else path for path in answers]
     if len(set(contents)) < len(contents):
         raise InputError("--answers: two files have the same answers; give each person's once")
     people = [read_answers(path, report, len(classes)) for path in answers]
-    finding = judgement(shown, people, run_key(report.findings))
+    finding = judgement(images, people, run_key(report.findings))
     save_finding(folder, finding)
-    others = [each for each in report.findings if each.probe != PROBE]
-    publish(folder, report.claim, [*others, finding], report.provenance)
+    other_findings = [each for each in report.findings if each.probe != PROBE]
+    publish(folder, report.claim, [*other_findings, finding], report.provenance)
     typer.echo(finding.headline)
     typer.echo(f"report: {report.html}")

@@ -11,8 +11,8 @@ from scotoma.cli.app import (
     DataRoot,
     Seed,
     app,
-    shown,
-    typed,
+    progress_bars,
+    typed_command,
 )
 from scotoma.utils.errors import InputError
 
@@ -51,7 +51,7 @@ def reproduce(
     from scotoma.execution.ranks import ranks
     from scotoma.papers.running import reproduce as run
 
-    finished = run(
+    reproductions = run(
         name,
         out,
         attack=attack,
@@ -59,11 +59,11 @@ def reproduce(
         seed=seed,
         models=models,
         data_root=data_root,
-        progress=shown(),
+        progress=progress_bars(),
         say=lambda line: typer.echo(line, err=True) if ranks().leads else None,
-        command=typed(),
+        command=typed_command(),
     )
-    for reproduction in finished if ranks().leads else ():
+    for reproduction in reproductions if ranks().leads else ():
         reproduction.show()
 
 
@@ -105,9 +105,9 @@ def list_names(
     }
     if what is not None and what not in tables:
         raise InputError(f"unknown list {what!r}; {nearest(what, list(tables))}")
-    chosen = [what] if what else list(tables)
-    width = max(len(name) for title in chosen for name in tables[title])
-    for title in chosen:
+    titles = [what] if what else list(tables)
+    width = max(len(name) for title in titles for name in tables[title])
+    for title in titles:
         typer.echo(f"{title}:")
         for name in tables[title]:
             typer.echo(f"  {name:{width}}  {tables[title].describe(name)}")

@@ -17,8 +17,8 @@ from scotoma.cli.app import (
     Weights,
     app,
     names,
-    shown,
-    typed,
+    progress_bars,
+    typed_command,
 )
 from scotoma.cli.groups import Images, grouped
 from scotoma.utils.errors import InputError
@@ -100,48 +100,48 @@ def train(
 
     options = parse(recipe, option or ())
     kind = RECIPES[recipe]
-    loaded = load_data(data, data_root, **images)
-    begun = None
+    dataset = load_data(data, data_root, **images)
+    initial = None
     if start:
-        begun = load_model(start, trust_pickle=trust_pickle).checked(loaded)
-        own = begun.card.get("arch", "a model of your own")
-        if arch not in (None, own):
-            raise InputError(f"--arch {arch}: --start {start} is {own}; leave --arch out")
-        arch = own
+        initial = load_model(start, trust_pickle=trust_pickle).checked(dataset)
+        own_arch = initial.card.get("arch", "a model of your own")
+        if arch not in (None, own_arch):
+            raise InputError(f"--arch {arch}: --start {start} is {own_arch}; leave --arch out")
+        arch = own_arch
     arch = arch or getattr(kind, "arch", None)
     threat = threat or getattr(kind, "claim", None)
-    wanted = {"arch=NAME": arch, "threat=NORM:SIZE": threat}
-    if missing := [name for name, given in wanted.items() if given is None]:
+    required = {"arch=NAME": arch, "threat=NORM:SIZE": threat}
+    if missing := [name for name, value in required.items() if value is None]:
         raise InputError(f"give {' and '.join(missing)}: recipe {recipe} has no default")
     if sources:
         known(recipe, "sources")
         options["sources"] = tuple(
-            load_model(name, trust_pickle=trust_pickle).checked(loaded) for name in names(sources)
+            load_model(name, trust_pickle=trust_pickle).checked(dataset) for name in names(sources)
         )
-    count = len(loaded.train or ())
+    count = len(dataset.train or ())
     pace = (batch, rate or getattr(kind, "rate", 1e-3), decay, optimizer)
     schedule = Schedule(epochs, *pace) if epochs else Schedule.for_images(count, *pace)
     steps = (
         0
         if hasattr(kind, "fit")
-        else -(-count // batch_size(kind, schedule, len(loaded.classes))) * schedule.epochs
+        else -(-count // batch_size(kind, schedule, len(dataset.classes))) * schedule.epochs
     )
     out = (
         out
         or Path("runs")
-        / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, loaded.name))))}.safetensors"
+        / f"{'-'.join(dict.fromkeys(filter(None, (arch, recipe, dataset.name))))}.safetensors"
     )
 
-    if begun is not None and ranks().leads:
-        typer.echo(f"start: {begun.name}{_trained(begun.card)}")
+    if initial is not None and ranks().leads:
+        typer.echo(f"start: {initial.name}{_training_facts(initial.card)}")
 
     def done() -> None:
         typer.echo(f"{out} is this training, finished before; delete it to train again")
 
-    with joined() as team, shown().bar(f"training {arch}", steps) as advance:
+    with joined() as team, progress_bars().bar(f"training {arch}", steps) as advance:
         run(
             recipe,
-            loaded,
+            dataset,
             arch,
             Threat.parse(threat),  # type: ignore[arg-type]
             out,
@@ -150,7 +150,7 @@ def train(
             half=half,
             options=options,
             augment=names(augment) if augment else (),
-            start=begun,
+            start=initial,
             step=advance,
             log=log_epoch,
             done=done,
@@ -212,21 +212,21 @@ def patch(
     from scotoma.transforms import TRANSFORMS
 
     access = {"weights": weights, "trust_pickle": trust_pickle}
-    audited, loaded = load_pair(model, data, data_root, **access, **images)
+    audited, dataset = load_pair(model, data, data_root, **access, **images)
     report = close(
         audited,
-        fitted(loaded, audited),
+        fitted(dataset, audited),
         run,
         out,
         schedule=Schedule(
-            epochs or max(3, -(-500 * batch // max(len(loaded.train or ()), 1))), batch, rate
+            epochs or max(3, -(-500 * batch // max(len(dataset.train or ()), 1))), batch, rate
         ),
         search=BlindSpotMap(tuple(TRANSFORMS if families is None else names(families))),
         generated=Generated(generator) if generated or generator else None,
         half=half,
-        progress=shown(),
+        progress=progress_bars(),
         log=log_epoch,
-        command=typed(),
+        command=typed_command(),
     )
     if ranks().leads:
         report.show()
@@ -251,14 +251,14 @@ def defend(
     from scotoma.data import load_data
     from scotoma.models.loading import load_model, save_defended
 
-    loaded = load_data(data, data_root, **images)
-    defended = load_model(f"defence:{name}:{model}", trust_pickle=trust_pickle, data=loaded)
+    dataset = load_data(data, data_root, **images)
+    defended = load_model(f"defence:{name}:{model}", trust_pickle=trust_pickle, data=dataset)
     out = out or Path("runs") / f"{defended.name.replace(':', '-')}.safetensors"
     save_defended(out, defended)
     typer.echo(f"model: {out}")
 
 
-def _trained(card: dict[str, Any]) -> str:
+def _training_facts(card: dict[str, Any]) -> str:
     """Return how a model was trained, for the line on the start of another training."""
     facts = [str(card[key]) for key in ("arch", "recipe", "threat", "data") if card.get(key)]
     if isinstance(card.get("accuracy"), float):

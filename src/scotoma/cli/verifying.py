@@ -34,10 +34,10 @@ def verify(
 
     if (model is None) != (data is None):
         raise InputError("give both the model and --data, or neither")
-    claimed = loaded = None
+    classifier = dataset = None
     if model and data:
-        claimed, loaded = load_pair(model, data, data_root, **access, **images)
-    checks = check(folder, claimed, loaded)
+        classifier, dataset = load_pair(model, data, data_root, **access, **images)
+    checks = check(folder, classifier, dataset)
     words = {True: "[green]agrees[/]", False: "[red]differs[/]", None: "[yellow]not decided[/]"}
     table = Table(title=f"{folder}", title_justify="left", title_style="bold")
     for heading in ("check", "result", "details"):
@@ -45,8 +45,8 @@ def verify(
     for each in checks:
         table.add_row(each.name, words[each.agrees], each.detail)
     Console().print(table)
-    failed = [each.name for each in checks if each.agrees is False]
-    if failed:
-        typer.echo(f"this audit does not verify: {', '.join(failed)}")
+    failures = [each.name for each in checks if each.agrees is False]
+    if failures:
+        typer.echo(f"this audit does not verify: {', '.join(failures)}")
         raise typer.Exit(1)
     typer.echo("all that was checked agrees")
