@@ -14,8 +14,8 @@ from scotoma.papers.zhang2019.causes import (
     LEVELS,
     PLACES,
     SHIFTED,
-    Compared,
     Group,
+    GroupComparison,
     Scarcity,
     Shift,
     Threshold,
@@ -30,7 +30,7 @@ from scotoma.transforms.scale_shift import ScaleShift
 LIMIT = 40
 
 
-class Pair(Compared):
+class Pair(GroupComparison):
     """A trained and an untrained network of the digits."""
 
     title = "Two networks"
@@ -43,7 +43,7 @@ class Pair(Compared):
 def test_rates_are_over_the_networks_of_a_group(context, digits):
     with context(limit=LIMIT) as here:
         rows, finding = Pair().measure(here)
-        run = here.drawn("digits-pgd", LIMIT)
+        run = here.sample("digits-pgd", LIMIT)
         images = digits.test.images(run.indices)
         labels = digits.test.labels[run.indices]
         correct = here.model("digits-pgd").module(images).argmax(1) == labels
@@ -92,7 +92,7 @@ def test_a_training_has_to_halve_the_success():
 
 def test_an_interval_grows_with_the_spread_of_the_networks():
     even, uneven = group(0.5), group(0.5)
-    uneven.broken[SHIFTED][:] = np.array([[0.0], [0.5], [1.0]]) > np.random.default_rng(0).random(
+    uneven.fooled[SHIFTED][:] = np.array([[0.0], [0.5], [1.0]]) > np.random.default_rng(0).random(
         (3, 200)
     )
     widths = [np.ptp(np.quantile(each.success(), [0.025, 0.975])) for each in (even, uneven)]
@@ -118,9 +118,9 @@ def test_scarce_networks_are_measured_against_what_they_saw(context, models, dig
     assert len(seen.labels) == 300
     monkeypatch.setattr(causes, "POINTS", 200)
     with context(limit=10) as here:
-        run = here.drawn("digits-few", 10)
+        run = here.sample("digits-few", 10)
         facts = Scarcity().facts(run)
-        all_seen = here.drawn("digits-pgd", 10)
+        all_seen = here.sample("digits-pgd", 10)
         more = Scarcity().facts(all_seen)
     assert (models / "digits-few.safetensors").exists()
     assert facts["distance in pixels"] > more["distance in pixels"], "fewer are farther apart"

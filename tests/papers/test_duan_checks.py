@@ -11,7 +11,7 @@ import pytest
 
 from scotoma.papers.checks import larger, more_errors, sentences, verdict
 from scotoma.papers.duan2023 import claims
-from scotoma.papers.duan2023.examination import Measured, Models, settings
+from scotoma.papers.duan2023.examination import Measurements, Models, settings
 from scotoma.utils.stats import Z95, paired_difference
 
 N = 400
@@ -121,7 +121,7 @@ def sweep(**changes: Any) -> Models:
         "0.1": Model(0.7, (0.5, 0.3), (0.4, 0.2)),
         "0.2": Model(**last),
     }
-    return cast("dict[str, Measured]", models)
+    return cast("dict[str, Measurements]", models)
 
 
 def failing(found: Models) -> set[str]:

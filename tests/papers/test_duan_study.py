@@ -19,14 +19,14 @@ from scotoma.attribution.occlusion import InductiveOcclusion
 from scotoma.data.dataset import ArraySplit, Dataset, from_splits
 from scotoma.execution.sampling import shuffled
 from scotoma.metrics.inequality import CONVENTIONS, gini, regional_gini
-from scotoma.papers import BY_NAME, ITEMS, chosen
+from scotoma.papers import BY_NAME, ITEMS, item_names
 from scotoma.papers.duan2023 import examination, published
 from scotoma.papers.duan2023.examination import (
     NOISED,
     channels,
     common,
     measure,
-    withstood,
+    robust_images,
 )
 from scotoma.papers.duan2023.study import Cifar, Digits, Mnist, Seeds, Study, size
 from scotoma.papers.duan2023.variants import NATURAL, PLAIN, Attributions, Remedies
@@ -302,8 +302,8 @@ def test_all_methods_of_attribution(context):
 def test_remedies_stand_beside_plain_training(context, digits):
     with context(attack="pgd") as here:
         rows, finding = TinyRemedies().measure(here)
-        stood = withstood(here, "tiny-pgd", Threat("linf", 0.1))
-        natural = withstood(here, "tiny-natural", Threat("linf", 0.1))
+        stood = robust_images(here, "tiny-pgd", Threat("linf", 0.1))
+        natural = robust_images(here, "tiny-natural", Threat("linf", 0.1))
     assert len(stood) == LIMIT
     assert natural.mean() < stood.mean()
     by = {
@@ -379,6 +379,6 @@ def test_remedies_are_trained_for_the_size_of_the_plain_model():
 
 def test_the_papers_name_runs_what_trains_in_reach():
     items = [item for item in ITEMS if item.startswith("duan2023/")]
-    assert set(chosen("duan2023")) == set(items) - BY_NAME
-    assert "duan2023/cifar" not in chosen("duan2023")
-    assert chosen("duan2023/cifar") == ["duan2023/cifar"]
+    assert set(item_names("duan2023")) == set(items) - BY_NAME
+    assert "duan2023/cifar" not in item_names("duan2023")
+    assert item_names("duan2023/cifar") == ["duan2023/cifar"]

@@ -12,14 +12,14 @@ from scotoma.papers.checks import Check
 from scotoma.papers.item import Context
 from scotoma.papers.zhang2019 import published
 from scotoma.papers.zhang2019.published import Cell
-from scotoma.papers.zhang2019.tables import Attacked, Grid, Table2, Table3, order, printed_rate
+from scotoma.papers.zhang2019.tables import Grid, GridCell, Table2, Table3, order, printed_rate
 from scotoma.transforms.scale_shift import ScaleShift
 
 
-def as_published(table: tuple[Cell, ...], eps: float) -> list[Attacked]:
+def as_published(table: tuple[Cell, ...], eps: float) -> list[GridCell]:
     """A measurement that gives the paper's figures."""
     return [
-        Attacked(
+        GridCell(
             cell,
             eps,
             correct(cell.accuracy),
@@ -35,7 +35,7 @@ def correct(share: float) -> np.ndarray:
     return np.arange(10_000) < share * 10_000
 
 
-def outcomes(item: Grid, cells: list[Attacked]) -> dict[tuple[str, str], str]:
+def outcomes(item: Grid, cells: list[GridCell]) -> dict[tuple[str, str], str]:
     """Outcomes that are not "agrees", by claim and place."""
     checks = [*item.checks(cells), *order(cells)]
     return {

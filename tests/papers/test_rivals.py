@@ -32,7 +32,7 @@ def test_scores_predict_which_images_the_attack_breaks(context, digits, monkeypa
         again = rivals._further(here.model("digits-pgd"), few)
     changed = torch.cat([part.flatten() for part in again.parameters()])
     assert not torch.equal(weights, changed)  # on a copy: the network itself is as it was
-    broken = found[MARGIN].broken
+    broken = found[MARGIN].fooled
     by = {(row["predictor"], row["measure"]): row["ours"] for row in rows}
     for name, score in ((name, trend.distance) for name, trend in found.items()):
         assert score.shape == (LIMIT,)

@@ -13,7 +13,7 @@ import pytest
 
 from scotoma.execution import evaluation
 from scotoma.execution.run import Run
-from scotoma.papers import ITEMS, chosen
+from scotoma.papers import ITEMS, item_names
 from scotoma.papers.item import Context, agreement, number, row
 from scotoma.papers.running import reproduce, side_by_side
 from scotoma.probes.base import Settings
@@ -182,12 +182,12 @@ def test_what_cannot_be_used_is_told_before_anything_is_written(tmp_path, tiny):
 
 
 def test_names_of_items():
-    assert chosen("zhang2019/table2") == ["zhang2019/table2"]
-    assert len(chosen("zhang2019")) == len(
+    assert item_names("zhang2019/table2") == ["zhang2019/table2"]
+    assert len(item_names("zhang2019")) == len(
         [name for name in ITEMS if name.startswith("zhang2019/")]
     )
     with pytest.raises(InputError):
-        chosen("zhang")
+        item_names("zhang")
 
 
 def test_agreement_counts_published_figures_inside_our_intervals():

@@ -108,7 +108,7 @@ def test_the_authors_attacks_count_and_are_compared_with_decisions(context, monk
     assert by["l2", "FGSM (estimate)"] == pytest.approx(by["l2", "FGSM (exact)"], rel=0.1)
     claims = [check["check"] for check in finding.tables["checks"]]
     assert sum("the authors' attacks by" in claim for claim in claims) == 2
-    own = tuple(t for t in each.own["l2"] if t.gradient != authors.TRANSFERRED)
+    own = tuple(t for t in each.by_gradients["l2"] if t.gradient != authors.TRANSFERRED)
     assert decisions_nearer(read, _scaled(own, 1e3)).value == 1
     assert decisions_nearer(read, _scaled(own, 1e-3)).value == 0
 

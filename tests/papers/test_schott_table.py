@@ -18,7 +18,7 @@ from scotoma.papers.schott2019 import MODELS, norms, published
 from scotoma.papers.schott2019.norms import (
     LINE,
     Bounds,
-    Measured,
+    Measurements,
     Norms,
     further,
     measure,
@@ -41,11 +41,11 @@ def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(norms, "FEWER", 30)
 
 
-_kept: list[tuple[list, Any, dict[str, Measured]]] = []
+_kept: list[tuple[list, Any, dict[str, Measurements]]] = []
 
 
 @pytest.fixture
-def found(context: Callable[..., Context]) -> tuple[list, Any, dict[str, Measured]]:
+def found(context: Callable[..., Context]) -> tuple[list, Any, dict[str, Measurements]]:
     """Measured by the first test of this file that needs it: the context of a test ends with it."""
     if not _kept:
         with context(limit=LIMIT) as held:

@@ -157,7 +157,7 @@ def test_the_worst_is_taken_image_by_image():
 
 
 def test_roles_of_sources():
-    seen = ("tramer-a", "tramer-c", "tramer-d")
+    members = ("tramer-a", "tramer-c", "tramer-d")
     for source, model, expected in (
         ("tramer-b", "tramer-a-fgsm", HELD_OUT),
         ("mnist-pgd", "tramer-a", HELD_OUT),
@@ -167,5 +167,5 @@ def test_roles_of_sources():
         ("tramer-c", "tramer-a-ensemble12", SEEN),
         ("tramer-c", "tramer-a-fgsm", SEEN),
     ):
-        assert role(source, model, seen) == expected
+        assert role(source, model, members) == expected
         assert {source, model} <= set(REFERENCES)

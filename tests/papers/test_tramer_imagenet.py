@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scotoma.papers import BY_NAME, ITEMS, chosen
+from scotoma.papers import BY_NAME, ITEMS, item_names
 from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.imagenet import ImageNet
 from scotoma.reference import REFERENCES
@@ -172,8 +172,8 @@ def test_the_folder_itself_may_be_the_root(tmp_path, root, monkeypatch):
 
 
 def test_the_item_is_run_by_its_own_name_alone():
-    assert chosen(ITEM) == [ITEM]
-    rest = chosen("tramer2018")
+    assert item_names(ITEM) == [ITEM]
+    rest = item_names("tramer2018")
     assert rest == [name for name in ITEMS if name.startswith("tramer2018/") and name != ITEM]
     assert {"tramer2018/mnist", "tramer2018/rand-fgsm", "tramer2018/diagnostics"} <= set(rest)
     assert set(ITEMS) >= BY_NAME
@@ -182,7 +182,7 @@ def test_the_item_is_run_by_its_own_name_alone():
 def test_held_out_is_held_out():
     item = ImageNet()
     taught = {source for name in item.models for source in REFERENCES[name].sources}
-    assert taught == set(item.seen)
+    assert taught == set(item.members)
     assert not taught & set(item.held_out)
     assert {REFERENCES[name].arch for name in item.held_out} & {
         REFERENCES[name].arch for name in taught

@@ -54,7 +54,7 @@ class Tiny(Study):
         "small": {"natural": "tiny-cnn", "fgsm": "tiny-cnn-fgsm", "ensemble": "tiny-cnn-ensemble"}
     }
     held_out = ("tiny-out",)
-    seen = ("tiny-seen", "tiny-cnn")
+    members = ("tiny-seen", "tiny-cnn")
 
 
 class TinyRand(RandFGSMTraining):
@@ -89,7 +89,7 @@ def wrong(model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
 
 def test_errors_are_those_of_the_attacked_images(context, digits):
     with context() as here:
-        met = measure(here, "tiny-cnn-fgsm", Tiny.suite, Tiny.held_out, Tiny.seen)
+        met = measure(here, "tiny-cnn-fgsm", Tiny.suite, Tiny.held_out, Tiny.members)
         indices = (
             torch.randperm(len(digits.test), generator=torch.Generator().manual_seed(0))[:LIMIT]
             .sort()
@@ -214,8 +214,8 @@ def test_the_networks_of_mnist():
             *(["ensemble"] if network in "BD" else []),
         ]
         taught = {source for model in trainings.values() for source in REFERENCES[model].sources}
-        assert taught == set(item.seen)
-    assert not set(item.seen) & set(item.held_out)
+        assert taught == set(item.members)
+    assert not set(item.members) & set(item.held_out)
     assert {REFERENCES[model].threat for model in item.models} == {"linf:0.3"}
 
 

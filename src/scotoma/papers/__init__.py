@@ -42,17 +42,17 @@ ITEMS = Table(
 )
 
 BY_NAME = {"tramer2018/imagenet", "duan2023/cifar"}
-"""Items that only their own name runs: their models train for many hours, or on data that cannot be
-downloaded."""
+"""Items that run only by their own name, since their models train for many hours or on data that
+cannot be downloaded."""
 
 
-def chosen(name: str) -> list[str]:
+def item_names(name: str) -> list[str]:
     """Return the items that "paper/item" or "paper" names.
 
     Raises `InputError`, with the nearest name, if there are none.
     """
-    whole = [item for item in ITEMS if item.startswith(f"{name}/") and item not in BY_NAME]
-    items = [name] if name in ITEMS else whole
+    in_paper = [item for item in ITEMS if item.startswith(f"{name}/") and item not in BY_NAME]
+    items = [name] if name in ITEMS else in_paper
     if not items:
         papers = dict.fromkeys(item.partition("/")[0] for item in ITEMS)
         hint = nearest(name, [*papers, *ITEMS])

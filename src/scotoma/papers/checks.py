@@ -12,7 +12,7 @@ from scotoma.probes.base import columns
 from scotoma.results.finding import Row
 from scotoma.utils.stats import Estimate, Rate, mean, paired_difference, percentiles
 
-Measured = Rate | Estimate
+Interval = Rate | Estimate
 """A value with its 95% interval over n images."""
 Outcome = Literal["agrees", "undecided", "contradicts"]
 
@@ -98,8 +98,8 @@ def larger(
     """Check that values of the same images are larger, by the mean difference; see `decided`.
 
     Args:
-        most: the largest difference possible, if there is one: the interval then has a width where
-            all images agree.
+        most: the largest possible difference, if there is one. The interval then has a width even
+            if all images agree.
     """
     values = np.asarray(first[1]), np.asarray(second[1])
     pair = paired_difference(*values, most) if most else mean(np.subtract(*values))
@@ -111,7 +111,7 @@ def more_errors(claim: str, where: Where, first: Side, second: Side, slack: floa
     return larger(claim, where, first, second, 1.0, slack)
 
 
-def apart(claim: str, low: Measured, high: Measured, where: Where | None = None) -> Check:
+def apart(claim: str, low: Interval, high: Interval, where: Where | None = None) -> Check:
     """Check that one value lies below another, and that their 95% intervals do not meet.
 
     If `low` is over no images, the claim holds.
@@ -122,12 +122,12 @@ def apart(claim: str, low: Measured, high: Measured, where: Where | None = None)
 
 
 def within(
-    claim: str, where: Where, measured: Measured, low: float = -np.inf, high: float = np.inf
+    claim: str, where: Where, value: Interval, low: float = -np.inf, high: float = np.inf
 ) -> Check:
     """Check that a value lies between two bounds: its whole interval does, or none of it."""
-    cells = _cells(where) | columns("value", measured) | {"n": measured.n}
-    inside = measured.low >= low and measured.high <= high
-    outside = measured.high < low or measured.low > high
+    cells = _cells(where) | columns("value", value) | {"n": value.n}
+    inside = value.low >= low and value.high <= high
+    outside = value.high < low or value.low > high
     return Check(claim, cells, bool(inside), bool(outside))
 
 
@@ -159,35 +159,36 @@ def verdict(checks: Sequence[Check]) -> Outcome:
     >>> verdict([agrees, agrees]), verdict([agrees, contradicts]), verdict([contradicts])
     ('agrees', 'undecided', 'contradicts')
     """
-    of = counts(checks)
-    if of["checks_agree"] * 2 > len(checks) and not of["checks_contradict"]:
+    totals = counts(checks)
+    if totals["checks_agree"] * 2 > len(checks) and not totals["checks_contradict"]:
         return "agrees"
-    return "contradicts" if of["checks_contradict"] > of["checks_agree"] else "undecided"
+    return "contradicts" if totals["checks_contradict"] > totals["checks_agree"] else "undecided"
 
 
 def sentences(checks: Sequence[Check]) -> str:
     """Return sentences that say how many comparisons agree, and which do not."""
     agree = counts(checks)["checks_agree"]
-    said = f"{agree} of {len(checks)} comparisons agree with the paper."
-    for words, outcome in {"Contradicted": "contradicts", "Undecided": "undecided"}.items():
+    text = f"{agree} of {len(checks)} comparisons agree with the paper."
+    for label, outcome in {"Contradicted": "contradicts", "Undecided": "undecided"}.items():
         by_claim: dict[str, list[Check]] = {}
         for check in checks:
             if check.outcome == outcome:
                 by_claim.setdefault(check.claim, []).append(check)
         if by_claim:
-            said += f" {words}: {'; '.join(map(_named, by_claim.values()))}."
-    return said
+            text += f" {label}: {'; '.join(map(_description, by_claim.values()))}."
+    return text
 
 
-def _named(checks: list[Check]) -> str:
+def _description(checks: list[Check]) -> str:
     """Return a claim, what was compared, and the range of the differences."""
-    places = list(dict.fromkeys(check.where for check in checks if check.where))
-    where = "; ".join(places) if len(places) < 4 else f"{len(places)} comparisons"
-    known = [check.difference for check in checks if check.difference]
+    compared = list(dict.fromkeys(check.where for check in checks if check.where))
+    where = "; ".join(compared) if len(compared) < 4 else f"{len(compared)} comparisons"
+    differences = [check.difference for check in checks if check.difference]
     spread = ""
-    if len(known) == 1:
-        spread = f": {known[0].value:+.3f} ({known[0].low:+.3f} to {known[0].high:+.3f})"
-    elif known:
-        values = [each.value for each in known]
+    if len(differences) == 1:
+        (only,) = differences
+        spread = f": {only.value:+.3f} ({only.low:+.3f} to {only.high:+.3f})"
+    elif differences:
+        values = [each.value for each in differences]
         spread = f": {min(values):+.3f} to {max(values):+.3f}"
     return f"{checks[0].claim}{f' ({where})' if where else ''}{spread}"

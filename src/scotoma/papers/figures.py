@@ -14,7 +14,7 @@ SUMMARY = "summary"
 INTERVALS = ", with 95% intervals."
 """End of the captions of `bars` and `curve`."""
 
-Drawn = tuple[Figure, list[Row] | np.ndarray | None]
+Drawing = tuple[Figure, list[Row] | np.ndarray | None]
 """A figure, and its table or images; None if the finding has these already."""
 
 
@@ -27,7 +27,7 @@ def bars(
     label: str = "model",
     table: str = SUMMARY,
     rates: bool = True,
-) -> Drawn:
+) -> Drawing:
     """Draw bars with intervals.
 
     Args:
@@ -46,7 +46,7 @@ def curve(
     columns: tuple[str, str, str],
     labels: tuple[str, str],
     **changes: Any,
-) -> Drawn:
+) -> Drawing:
     """Draw curves, with intervals unless the table has none.
 
     Args:
@@ -64,7 +64,7 @@ def curve(
 
 def gallery(
     name: str, caption: str, columns: Mapping[str, tuple[np.ndarray, Sequence[str]]]
-) -> Drawn:
+) -> Drawing:
     """Draw images side by side.
 
     Args:

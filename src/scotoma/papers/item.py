@@ -1,4 +1,4 @@
-"""What an item of a paper is, and what it measures itself with."""
+"""Items of a paper, and the context in which they are measured."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from scotoma.data.dataset import Dataset
 from scotoma.execution.run import Run
 from scotoma.execution.sampling import shuffled
 from scotoma.models.classifier import Classifier
-from scotoma.papers.checks import RULE, SUM, Check, Measured, counts, sentences, verdict
+from scotoma.papers.checks import RULE, SUM, Check, Interval, counts, sentences, verdict
 from scotoma.papers.figures import SUMMARY as SUMMARY
-from scotoma.papers.figures import Drawn
+from scotoma.papers.figures import Drawing
 from scotoma.probes.base import columns
 from scotoma.reference import fetch, recipe_of, reference
 from scotoma.results.finding import Chart, Finding, Gallery, Row
@@ -99,14 +99,14 @@ class Context:
     def run(self, name: str) -> Run:
         """Return the run, on all test images, of the claim that a model was trained for."""
         if name not in self.runs:
-            way = recipe_of(name)
-            claim = Claim(self.model(name), way.seen(self.data(name)), Threat.parse(way.threat))
+            plan = recipe_of(name)
+            claim = Claim(self.model(name), plan.seen(self.data(name)), Threat.parse(plan.threat))
             run = Run(claim, self.folder / name, seed=self.seed, progress=self.progress)
             self._locks.enter_context(run.store.locked())
             self.runs[name] = run
         return self.runs[name]
 
-    def drawn(self, name: str, n: int, most: float = math.inf) -> Run:
+    def sample(self, name: str, n: int, most: float = math.inf) -> Run:
         """Return a model's run on random test images, the same for models of the same data.
 
         They are n, or as many as the user's limit says, and at most `most`.
@@ -134,9 +134,9 @@ def _located(source: str, root: Path | None) -> str:
     if kind != "folder":
         return source
     home = Path(root or os.environ.get("SCOTOMA_DATA", ".")).expanduser()
-    for place in (home / name, *([home] if home.resolve().name == name else [])):
-        if (place / "test").is_dir():
-            return f"folder:{place}"
+    for folder in (home / name, *([home] if home.resolve().name == name else [])):
+        if (folder / "test").is_dir():
+            return f"folder:{folder}"
     raise InputError(
         f"{home / name}: no images there; {name} cannot be downloaded: put its images, all of one "
         f"size, into FOLDER/{name} as train/CLASS/IMAGE and test/CLASS/IMAGE, and give "
@@ -173,7 +173,7 @@ class Item(ABC):
         numbers: Row | None = None,
         summary: list[Row] | None = None,
         tables: Mapping[str, list[Row]] | None = None,
-        figures: Iterable[Drawn] = (),
+        figures: Iterable[Drawing] = (),
         images: Mapping[str, np.ndarray] | None = None,
     ) -> tuple[list[Row], Finding]:
         """Return the rows and the finding of this item, decided by comparisons.
@@ -181,33 +181,33 @@ class Item(ABC):
         Args:
             rows: see `measure`.
             checks: comparisons with the paper.
-            headline: what was measured; how the comparisons came out is added.
+            headline: what was measured; the outcome of the comparisons is appended.
             notes: how it was measured.
             rule: when a comparison agrees.
             numbers, tables, images: see `Finding`; those of the figures are added.
             summary: rows to print in place of the item's.
         """
-        checks, drawn = list(checks), list(figures)
-        every = {SUMMARY: summary} if summary else {}
-        every |= {"checks": [check.row for check in checks], **(tables or {})}
+        checks, drawings = list(checks), list(figures)
+        all_tables = {SUMMARY: summary} if summary else {}
+        all_tables |= {"checks": [check.row for check in checks], **(tables or {})}
         arrays = dict(images or {})
-        for figure, shown in drawn:
-            if isinstance(figure, Gallery) and isinstance(shown, np.ndarray):
-                arrays[figure.images] = shown
-            elif isinstance(figure, Chart) and isinstance(shown, list):
-                every[figure.table] = shown
-        if inside := agreement(rows):
+        for figure, content in drawings:
+            if isinstance(figure, Gallery) and isinstance(content, np.ndarray):
+                arrays[figure.images] = content
+            elif isinstance(figure, Chart) and isinstance(content, list):
+                all_tables[figure.table] = content
+        if agreeing := agreement(rows):
             published = "{published_inside} of {published} published numbers lie in our intervals."
-            headline += f" {published.format(**inside)}"
+            headline += f" {published.format(**agreeing)}"
         return rows, Finding(
             "",
             self.title,
             verdict(checks),
             f"a comparison agrees if {rule}. {SUM}",
             f"{headline} {sentences(checks)}",
-            numbers=(numbers or {}) | inside | counts(checks),
-            tables=every,
-            figures=tuple(figure for figure, _ in drawn),
+            numbers=(numbers or {}) | agreeing | counts(checks),
+            tables=all_tables,
+            figures=tuple(figure for figure, _ in drawings),
             notes=notes,
             images=arrays,
         )
@@ -224,7 +224,7 @@ class Comparison(Item):
         return tuple(_names(self.trainings))
 
     def each(self, context: Context, work: Callable[[Context, Any], R]) -> dict[str, R]:
-        """Return what `work` measures of each model or group, by its name in the tables."""
+        """Return the results of `work` on each model or group, by its name in the tables."""
         return context.each(self.title, self.trainings, lambda models: work(context, models))
 
 
@@ -232,22 +232,22 @@ def _names(models: Any) -> list[str]:
     """Return the names of a model, of a tuple of models or of a dictionary of models."""
     if isinstance(models, str):
         return [models]
-    every = models.values() if isinstance(models, dict) else models
-    return [name for each in every for name in _names(each)]
+    parts = models.values() if isinstance(models, dict) else models
+    return [name for each in parts for name in _names(each)]
 
 
-def lines(measured: Mapping[K, V], of: Callable[[K, V], Row | list[Row]]) -> list[Row]:
-    """Return the line or lines that `of` makes of each name and what was measured."""
-    made = [of(*each) for each in measured.items()]
-    return [line for part in made for line in (part if isinstance(part, list) else [part])]
+def lines(measured: Mapping[K, V], row_of: Callable[[K, V], Row | list[Row]]) -> list[Row]:
+    """Return the lines that `row_of` makes of each name and its measurements."""
+    rows = [row_of(*each) for each in measured.items()]
+    return [line for part in rows for line in (part if isinstance(part, list) else [part])]
 
 
 def flat(groups: Mapping[K, Mapping[V, R]]) -> dict[tuple[K, V], R]:
-    """Return what groups have, by the names of group and member."""
-    return {(group, name): each for group, of in groups.items() for name, each in of.items()}
+    """Return all members, by the names of group and member."""
+    return {(key, name): each for key, group in groups.items() for name, each in group.items()}
 
 
-def row(keys: Row, measure: str, ours: Measured, published: float | None = None) -> Row:
+def row(keys: Row, measure: str, ours: Interval, published: float | None = None) -> Row:
     """Return a number of ours beside the paper's.
 
     Args:
@@ -261,7 +261,7 @@ def row(keys: Row, measure: str, ours: Measured, published: float | None = None)
 
 
 def ours(
-    keys: Row, measures: Mapping[str, Measured], published: Mapping[str, float] | None = None
+    keys: Row, measures: Mapping[str, Interval], published: Mapping[str, float] | None = None
 ) -> list[Row]:
     """Return a row for each measure; `published` has the paper's values, if it prints any."""
     return [row(keys, name, value, (published or {}).get(name)) for name, value in measures.items()]
@@ -284,7 +284,7 @@ def listed(values: Mapping[Any, Any], form: str, between: str = ", ") -> str:
     return between.join(f"{name} {form.format(value)}" for name, value in values.items())
 
 
-def number(numbers: Row, name: str, n: int) -> Measured:
+def number(numbers: Row, name: str, n: int) -> Interval:
     """Return a number of a probe's finding, with its interval if it has one."""
     ends = (numbers.get(f"{name}{end}") for end in ("", "_low", "_high"))
     value, low, high = (math.nan if end is None else end for end in ends)
@@ -293,6 +293,6 @@ def number(numbers: Row, name: str, n: int) -> Measured:
 
 def agreement(rows: list[Row]) -> dict[str, int]:
     """Count published numbers, and those inside our intervals; {} if there are none."""
-    both = [each for each in rows if None not in (each["published"], each["low"])]
-    inside = sum(each["low"] <= each["published"] <= each["high"] for each in both)
-    return {"published_inside": inside, "published": len(both)} if both else {}
+    comparable = [each for each in rows if None not in (each["published"], each["low"])]
+    inside = sum(each["low"] <= each["published"] <= each["high"] for each in comparable)
+    return {"published_inside": inside, "published": len(comparable)} if comparable else {}

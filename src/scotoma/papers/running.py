@@ -12,7 +12,7 @@ from typing import Any, Unpack
 
 from scotoma.attacks import ATTACKS
 from scotoma.execution.ranks import ranks
-from scotoma.papers import ITEMS, chosen
+from scotoma.papers import ITEMS, item_names
 from scotoma.papers.item import SUMMARY, Context, Item, Options
 from scotoma.report import text
 from scotoma.report.html import write_findings
@@ -53,21 +53,21 @@ class Reproduction:
         from rich.table import Table
 
         summary, verdict = self.finding.tables.get(SUMMARY), self.finding.verdict
-        every = text.columns(without_intervals(summary) if summary else shown(self.rows))
-        columns = [c for c in every if len(set(c.cells)) > 1 or c.heading in ALWAYS]
+        all_columns = text.columns(without_intervals(summary) if summary else as_table(self.rows))
+        columns = [c for c in all_columns if len(set(c.cells)) > 1 or c.heading in ALWAYS]
         console = Console() if sys.stdout.isatty() else Console(width=PIPED)
         console.print(f"[bold]{self.finding.question}[/]", highlight=False)
-        for part in side_by_side(columns, console.width):
+        for group in side_by_side(columns, console.width):
             table = Table(pad_edge=False, box=SIMPLE_HEAD)
-            for c in part:
+            for c in group:
                 side: Any = "right" if c.numeric else "left"
                 table.add_column(c.heading, justify=side, no_wrap=c.numeric)
-            for cells in zip(*(column.cells for column in part), strict=True):
+            for cells in zip(*(column.cells for column in group), strict=True):
                 table.add_row(*cells)
             console.print(table)
         colours = {"agrees": "green", "undecided": "yellow", "contradicts": "red"}
-        said = f"[{colours.get(verdict, 'dim')}]{verdict}[/]: {self.finding.headline}"
-        console.print(said, soft_wrap=True, highlight=False)
+        outcome = f"[{colours.get(verdict, 'dim')}]{verdict}[/]: {self.finding.headline}"
+        console.print(outcome, soft_wrap=True, highlight=False)
         console.print(f"report: {self.folder / 'report.html'}\n", soft_wrap=True)
 
 
@@ -90,7 +90,7 @@ def reproduce(
     Raises:
         InputError: there is no such item, or an argument cannot be used.
     """
-    names = chosen(name)
+    names = item_names(name)
     if (attack := options.get("attack")) is not None:
         ATTACKS[attack]
     if (limit := options.get("limit")) is not None and limit < 1:
@@ -98,40 +98,40 @@ def reproduce(
     paper, _, single = name.partition("/")
     home = Path("runs") / paper
     top = home / single if out is None else Path(out).expanduser()
-    work, known = (home if out is None else top) / "runs", top / "reproduction.json"
-    if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or known.exists()):
+    work, rows_file = (home if out is None else top) / "runs", top / "reproduction.json"
+    if top.exists() and any(top.iterdir()) and not ((top / "runs").is_dir() or rows_file.exists()):
         raise InputError(f"{top}: is not empty and not a reproduction; choose another out=FOLDER")
-    elapsed, finished = _clock(), []
+    elapsed, reproductions = _clock(), []
     with Context(work, **options) as context:
         items: dict[str, Item] = {each: ITEMS[each]() for each in names}
-        needed = tuple(dict.fromkeys(model for item in items.values() for model in item.models))
-        context.prepare(needed)
+        models = tuple(dict.fromkeys(model for item in items.values() for model in item.models))
+        context.prepare(models)
         with context.progress.bar(name, len(items)) as advance:
             for each, item in items.items():
                 folder = top if single else top / each.partition("/")[2]
-                finished.append(_measure(each, item, context, folder, command))
+                reproductions.append(_measure(each, item, context, folder, command))
                 advance(1)
         if not single and ranks().leads:
             lead = (
                 f"{len(items)} items of {paper}, measured again on models that this project "
                 "trained. Each has its own folder."
             )
-            provenance = _provenance(context, needed, command) | elapsed()
-            findings = [each.finding for each in finished]
+            provenance = _provenance(context, models, command) | elapsed()
+            findings = [each.finding for each in reproductions]
             write_findings(top, "reproduction", paper, lead, findings, provenance)
     ranks().leave()
-    return finished
+    return reproductions
 
 
 def _measure(
     name: str, item: Item, context: Context, folder: Path, command: str | None
 ) -> Reproduction:
-    elapsed, (paper, _, short) = _clock(), name.partition("/")
+    elapsed, (paper, _, item_name) = _clock(), name.partition("/")
     rows, finding = item.measure(context)
-    tables = {"ours_beside_the_paper": shown(rows), **finding.tables}
-    finding = replace(finding, probe=short, tables=tables)
+    tables = {"ours_beside_the_paper": as_table(rows), **finding.tables}
+    finding = replace(finding, probe=item_name, tables=tables)
     if ranks().leads:
-        write_json(folder / "reproduction.json", {"paper": paper, "item": short, "rows": rows})
+        write_json(folder / "reproduction.json", {"paper": paper, "item": item_name, "rows": rows})
         lead = (
             f"{item.source}, measured again on models that this project trained "
             f"(docs/papers/{paper}.md)."
@@ -142,7 +142,7 @@ def _measure(
 
 
 def _clock() -> Callable[[], Row]:
-    """Start a clock, and return a function of when it was started and the seconds since then."""
+    """Start a clock; return a function for the start time and the seconds since then."""
     started, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     return lambda: {"started": started, "seconds": round(time.monotonic() - clock, 1)}
 
@@ -150,22 +150,23 @@ def _clock() -> Callable[[], Row]:
 def side_by_side(columns: list[text.Column], width: int) -> list[list[text.Column]]:
     """Split columns into tables that fit a width; each begins with the first column."""
     first, *others = columns
-    parts = [[first]]
+    tables = [[first]]
     for column in others:
-        if sum(map(_width, [*parts[-1], column])) > width and len(parts[-1]) > 1 and column.numeric:
-            parts.append([first])
-        parts[-1].append(column)
-    return parts
+        full = sum(map(_width, [*tables[-1], column])) > width
+        if full and len(tables[-1]) > 1 and column.numeric:
+            tables.append([first])
+        tables[-1].append(column)
+    return tables
 
 
 def _width(column: text.Column) -> int:
-    """Return the letters of a column, with the space beside it; words can be wrapped."""
+    """Return the width of a column in characters, with the space beside it; words can wrap."""
     widest = max(map(len, column.cells))
     return 2 + (max(widest, len(column.heading)) if column.numeric else min(widest, WORDS))
 
 
-def shown(rows: list[Row]) -> list[Row]:
-    """Return rows with the interval of our number named as tables expect it."""
+def as_table(rows: list[Row]) -> list[Row]:
+    """Return rows with our interval under the names that tables expect."""
     return [{RANGED.get(key, key): value for key, value in row.items()} for row in rows]
 
 
@@ -176,13 +177,13 @@ def without_intervals(rows: list[Row]) -> list[Row]:
 
 
 def _provenance(context: Context, models: tuple[str, ...], command: str | None) -> Row:
-    used = [context.models[name] for name in models]
+    classifiers = [context.models[name] for name in models]
     return {
         "command": command,
-        "notes": [f"{model.name}: {note}" for model in used for note in model.notes],
+        "notes": [f"{model.name}: {note}" for model in classifiers for note in model.notes],
         "seed": context.seed,
         "attack": context.attack or "the paper's",
         "limit": context.limit or "the paper's",
-        "models": {model.name: {"sha256": model.sha256, **model.card} for model in used},
+        "models": {model.name: {"sha256": model.sha256, **model.card} for model in classifiers},
         **machine(next(iter(context.runs.values())).device if context.runs else "none"),
     }

@@ -11,7 +11,7 @@ from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.papers.checks import Check, Side, decided, larger, more_errors, of_resamples
 from scotoma.papers.duan2023 import published
-from scotoma.papers.duan2023.examination import Measured, Models
+from scotoma.papers.duan2023.examination import Measurements, Models
 from scotoma.utils.stats import RESAMPLES, Estimate
 
 
@@ -19,14 +19,14 @@ def of_sweep(models: Models) -> list[Check]:
     """Return all claims, for models from natural training to the largest size."""
     first, *_, last = models
     pairs = [*pairwise(models), *([(first, last)] if len(models) > 2 else [])]
-    natural, robust, both = models[first], models[last], f"{first}, {last}"
+    natural, robust, ends = models[first], models[last], f"{first}, {last}"
     return [
         *(unequal(models, *pair, over) for over in published.FITS for pair in pairs),
         *guided(robust, last),
-        *gap(natural, robust, both),
-        *odds_gap(natural, robust, both),
+        *gap(natural, robust, ends),
+        *odds_gap(natural, robust, ends),
         *covered(robust, last),
-        *exposed(natural, robust, both),
+        *exposed(natural, robust, ends),
     ]
 
 
@@ -38,7 +38,7 @@ def unequal(models: Models, low: str, high: str, over: str = "global", where: st
     return larger(claim, where or f"{low}, {high}", first, second)
 
 
-def guided(model: Measured, where: str) -> Iterator[Check]:
+def guided(model: Measurements, where: str) -> Iterator[Check]:
     """Noise does most where the map says."""
     for kind in TYPES:
         claim = (
@@ -49,12 +49,12 @@ def guided(model: Measured, where: str) -> Iterator[Check]:
         yield more_errors(claim, where, *sides)
 
 
-def added(name: str, model: Measured, kind: str) -> Side:
+def added(name: str, model: Measurements, kind: str) -> Side:
     """Return the errors that importance adds under noise, in [-1, 1]."""
     return name, model.noise(kind) - model.noise(kind, "random")
 
 
-def gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
+def gap(natural: Measurements, robust: Measurements, where: str) -> Iterator[Check]:
     """Importance matters more to the robust model."""
     for kind in TYPES:
         claim = f"importance adds more errors under noise of type {kind} after adversarial training"
@@ -62,7 +62,7 @@ def gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
         yield larger(claim, where, *sides, most=2.0)
 
 
-def odds_gap(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
+def odds_gap(natural: Measurements, robust: Measurements, where: str) -> Iterator[Check]:
     """Importance multiplies the odds of an error more for the robust model.
 
     A difference of rates shrinks where errors are rare or the rule; the ratio of odds does not.
@@ -87,8 +87,8 @@ def log_odds(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         first, second: errors of the same images, or shares of draws, (n,).
     """
     n = len(first)
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    errors = np.stack([first, second]) @ np.vstack([np.ones(n), drawn]).T
+    resamples = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES)
+    errors = np.stack([first, second]) @ np.vstack([np.ones(n), resamples]).T
     odds = np.log(errors + 0.5) - np.log(n - errors + 0.5)
     return odds[0] - odds[1]
 
@@ -100,23 +100,23 @@ def odds_ratio(first: np.ndarray, second: np.ndarray) -> Estimate:
     return Estimate(value, low, high, n)
 
 
-def covered(model: Measured, where: str) -> Iterator[Check]:
+def covered(model: Measurements, where: str) -> Iterator[Check]:
     """Squares do more over important places than over random ones."""
     claim = "squares over important places make more errors than over random ones"
-    for cover, place in _covers(model, where):
+    for cover, description in _covers(model, where):
         errors = model.occlusion(*cover), model.occlusion(*cover, "random")
-        yield more_errors(claim, place, ("important", errors[0]), ("random", errors[1]))
+        yield more_errors(claim, description, ("important", errors[0]), ("random", errors[1]))
 
 
-def exposed(natural: Measured, robust: Measured, where: str) -> Iterator[Check]:
+def exposed(natural: Measurements, robust: Measurements, where: str) -> Iterator[Check]:
     """Squares over important places do more to the robust model."""
     claim = "squares over important places make more errors after adversarial training"
-    for cover, place in _covers(robust, where):
+    for cover, description in _covers(robust, where):
         sides = ("robust", robust.occlusion(*cover)), ("natural", natural.occlusion(*cover))
-        yield more_errors(claim, place, *sides)
+        yield more_errors(claim, description, *sides)
 
 
-def _covers(model: Measured, where: str) -> Iterator[tuple[tuple[int, str], str]]:
+def _covers(model: Measurements, where: str) -> Iterator[tuple[tuple[int, str], str]]:
     for (number, setting), colour in product(enumerate(model.settings), COLOURS):
         yield (number, colour), f"{where}, {squares(*setting)}, {colour}"
 

@@ -72,8 +72,8 @@ def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """
     split = data.train or data.test
     means, sds = (
-        tuple(float(f"{value:.6g}") for value in part.tolist())
-        for part in moments(split, torch.arange(len(split)))
+        tuple(float(f"{value:.6g}") for value in moment.tolist())
+        for moment in moments(split, torch.arange(len(split)))
     )
     return means, sds
 
@@ -81,20 +81,20 @@ def channels(data: Dataset) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def settings(height: int, width: int) -> tuple[tuple[int, int], ...]:
     """Return the paper's (regions, radius) for smaller images.
 
-    The radius is to scale and at least 1. There are no more regions than in the paper, and no more
-    than cover, side by side, the paper's share of the image (4% and 32%).
+    The radius is scaled with the image and at least 1. There are at most as many regions as in the
+    paper, and side by side they cover at most the paper's share of the image (4% and 32%).
     """
     scaled = []
     for regions, radius in published.SETTINGS:
         share = regions * (2 * radius) ** 2 / published.SIDE**2
-        small = max(1, int(radius * min(height, width) / published.SIDE + 0.5))
-        most = int(share * height * width / (2 * small) ** 2 + 0.5)
-        scaled.append((max(1, min(regions, most)), small))
+        scaled_radius = max(1, int(radius * min(height, width) / published.SIDE + 0.5))
+        most_regions = int(share * height * width / (2 * scaled_radius) ** 2 + 0.5)
+        scaled.append((max(1, min(regions, most_regions)), scaled_radius))
     return tuple(scaled)
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """A model's measurements; images are in the same order for all models of a study.
 
     Args:
@@ -152,8 +152,8 @@ class Measured:
         self, kind: str, order: str = "importance", k: int | None = None, noise: str = "gaussian"
     ) -> np.ndarray:
         """Return the share of draws with an error, (n,); k values are noised, None is `middle`."""
-        place = self.counts.index(self.middle if k is None else k)
-        return self.column(f"noise {noise} {kind} {order}")[:, place]
+        column = self.counts.index(self.middle if k is None else k)
+        return self.column(f"noise {noise} {kind} {order}")[:, column]
 
     def occlusion(
         self, setting: int, colour: str, order: str = "importance", what: str = "error"
@@ -166,7 +166,7 @@ class Measured:
         return self.column(f"{what} {regions} {radius} {colour} {order}")
 
 
-Models = dict[str, Measured]
+Models = dict[str, Measurements]
 """Models by the size trained for, natural training first, or by training."""
 
 
@@ -175,15 +175,15 @@ def common(context: Context, models: tuple[str, ...], n: int = published.IMAGES)
 
     Raises `InputError` if there are none.
     """
-    by_all = np.all([is_correct(context.run(model).predictions()) for model in models], axis=0)
-    order = shuffled(len(by_all), context.seed)
-    chosen = order[torch.from_numpy(by_all)[order]][: min(context.limit or n, n)]
-    if not len(chosen):
+    correct = np.all([is_correct(context.run(model).predictions()) for model in models], axis=0)
+    order = shuffled(len(correct), context.seed)
+    indices = order[torch.from_numpy(correct)[order]][: min(context.limit or n, n)]
+    if not len(indices):
         raise InputError(
             f"no test image is classified correctly by all of {', '.join(models)}: there is "
             "nothing to compare them on"
         )
-    return chosen
+    return indices
 
 
 def measure(
@@ -194,31 +194,31 @@ def measure(
 ) -> Models:
     """Examine reference models on images that all of them classify correctly.
 
-    Work is stored by place in the random order, so items with other models share it and a higher
-    limit reuses it.
+    Work is stored by position in the random order, so items with other models share it and a
+    higher limit reuses it.
     """
-    chosen = common(context, tuple(models.values()), n)
-    wanted, measured = pl.DataFrame({"index": chosen.numpy()}), {}
+    indices = common(context, tuple(models.values()), n)
+    selection, results = pl.DataFrame({"index": indices.numpy()}), {}
     for name, model in models.items():
         run = context.run(model)
         order = shuffled(len(run.claim.data.test), run.seed)
-        last = int((order == chosen[-1]).nonzero())
+        end = int((order == indices[-1]).nonzero())
         examination, frames = measures(run.claim.data, method), []
         config = describe(examination)
-        with context.progress.bar(f"  {model}, {method}", last + 1) as advance:
-            for unit in order[: UNIT * (last // UNIT + 1)].split(UNIT):
-                part = run.subset(unit.sort().values)
-                frames.append(part.map_images("duan2023 examination", config, examination))
+        with context.progress.bar(f"  {model}, {method}", end + 1) as advance:
+            for unit in order[: UNIT * (end // UNIT + 1)].split(UNIT):
+                subset = run.subset(unit.sort().values)
+                frames.append(subset.map_images("duan2023 examination", config, examination))
                 advance(len(unit))
-        every = pl.concat([frame for frame in frames if len(frame)])
-        frame = wanted.join(every, on="index", maintain_order="left")
-        measured[name] = Measured(model, run.subset(chosen), frame, examination)
-    return measured
+        examined = pl.concat([frame for frame in frames if len(frame)])
+        frame = selection.join(examined, on="index", maintain_order="left")
+        results[name] = Measurements(model, run.subset(indices), frame, examination)
+    return results
 
 
-def withstood(context: Context, model: str, threat: Threat) -> np.ndarray:
+def robust_images(context: Context, model: str, threat: Threat) -> np.ndarray:
     """Return which random test images a model classifies correctly under attack, bool (n,)."""
     attack = make(context.attack or ATTACK, threat)
-    drawn = context.drawn(model, published.IMAGES)
-    records = drawn.attack(attack, what=f"  attacking {model}").sort("index")
+    sample = context.sample(model, published.IMAGES)
+    records = sample.attack(attack, what=f"  attacking {model}").sort("index")
     return is_correct(records) & ~fallen(records, threat.eps, threat.norm)

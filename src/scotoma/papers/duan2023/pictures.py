@@ -13,8 +13,8 @@ from scotoma.attribution.colour import COLOURS
 from scotoma.execution.fingerprint import describe
 from scotoma.execution.run import Measurement
 from scotoma.papers.duan2023.claims import squares
-from scotoma.papers.duan2023.examination import Measured, Models
-from scotoma.papers.figures import Drawn, gallery
+from scotoma.papers.duan2023.examination import Measurements, Models
+from scotoma.papers.figures import Drawing, gallery
 from scotoma.probes.inequality.figures import coloured
 from scotoma.probes.inequality.measurements import colour_of
 
@@ -25,14 +25,14 @@ FULL = 0.99
 """Quantile of the size of a map's values that is drawn in full colour."""
 
 
-def pictures(models: Models) -> list[Drawn]:
+def pictures(models: Models) -> list[Drawing]:
     """Return galleries of the first images of the random order, with their images."""
     first = next(iter(models.values()))
     index, data = first.frame["index"].to_torch()[:SHOWN], first.run.claim.data
     originals, labels = data.test.images(index).numpy(), data.test.labels[index].tolist()
     titles = [
-        f"test image {at}: {data.classes[label]}"
-        for at, label in zip(index.tolist(), labels, strict=True)
+        f"test image {number}: {data.classes[label]}"
+        for number, label in zip(index.tolist(), labels, strict=True)
     ]
     maps = {
         name: (_map(each, index), [f"Gini {gini:.2f}" for gini in each.gini()[:SHOWN]])
@@ -57,9 +57,9 @@ def pictures(models: Models) -> list[Drawn]:
     ]
 
 
-def _map(each: Measured, index: Tensor) -> np.ndarray:
+def _map(each: Measurements, index: Tensor) -> np.ndarray:
     """Return maps in colours, (n, 3, h, w), each on its own scale."""
-    frame = _measured(each, index, "map", each.examination.shown)
+    frame = _measure(each, index, "map", each.examination.shown)
     net = frame["map"].to_numpy().reshape(-1, *each.run.claim.data.shape[1:])
     size = np.quantile(np.abs(net), FULL, axis=(1, 2), keepdims=True)
     strength = np.divide(net, size, out=np.zeros_like(net), where=size > 0)
@@ -68,20 +68,20 @@ def _map(each: Measured, index: Tensor) -> np.ndarray:
     return (1 - np.abs(strength) * (1 - ink)).astype(np.float32)
 
 
-def _covered(each: Measured, index: Tensor, number: int) -> tuple[np.ndarray, list[str]]:
+def _covered(each: Measurements, index: Tensor, number: int) -> tuple[np.ndarray, list[str]]:
     """Return images under an occlusion, and what the model says of each."""
-    frame = _measured(each, index, f"cover {number}", partial(each.examination.covers, number))
+    frame = _measure(each, index, f"cover {number}", partial(each.examination.covers, number))
     data, name = each.run.claim.data, "importance"
     images = frame[f"image {name}"].to_numpy().reshape(-1, *data.shape)
-    said = [
+    captions = [
         f"{data.classes[row[f'prediction {name}']]}, {row[f'regions {name}']} of {side}x{side}"
         if (side := 2 * row[f"radius {name}"])
         else "not fooled"
         for row in frame.iter_rows(named=True)
     ]
-    return images, said
+    return images, captions
 
 
-def _measured(each: Measured, index: Tensor, what: str, measure: Measurement) -> pl.DataFrame:
+def _measure(each: Measurements, index: Tensor, what: str, measure: Measurement) -> pl.DataFrame:
     config = describe(each.examination) | {"what": what}
     return each.run.subset(index).map_images("duan2023 pictures", config, measure)

@@ -13,9 +13,9 @@ from scotoma.metrics.inequality import CONVENTIONS
 from scotoma.papers.checks import verdict
 from scotoma.papers.duan2023 import claims, published
 from scotoma.papers.duan2023.claims import squares
-from scotoma.papers.duan2023.examination import Measured, Models, measure
+from scotoma.papers.duan2023.examination import Measurements, Models, measure
 from scotoma.papers.duan2023.pictures import pictures
-from scotoma.papers.figures import Drawn, curve
+from scotoma.papers.figures import Drawing, curve
 from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
 from scotoma.reference import SEEDED, recipe_of
 from scotoma.results.finding import Finding, Row
@@ -38,7 +38,7 @@ class Study(Comparison):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = measure(context, self.trainings)
-        covers = {(_setting(at), colour): v for (at, colour), v in published.OCCLUSION.items()}
+        covers = {(_setting(s), colour): v for (s, colour), v in published.OCCLUSION.items()}
         return self.finding(
             lines(models, self._rows),
             claims.of_sweep(models),
@@ -50,29 +50,29 @@ class Study(Comparison):
             tables={
                 "odds": lines(models, _odds),
                 "occlusion": lines(models, _occlusion),
-                "published_gini": _printed(("data", "network", "over"), published.GINI),
-                "published_occlusion": _printed(("squares", "colour"), covers),
+                "published_gini": _published_rows(("data", "network", "over"), published.GINI),
+                "published_occlusion": _published_rows(("squares", "colour"), covers),
             },
             figures=[*_curves(models), *pictures(models)],
         )
 
-    def _rows(self, eps: str, each: Measured) -> list[Row]:
+    def _rows(self, eps: str, each: Measurements) -> list[Row]:
         keys: Row = {"trained for": eps, **dict.fromkeys(KEYS)}
         rows = [row(keys, "clean accuracy, all test images", each.accuracy)]
         for over, convention in [*product(["global"], CONVENTIONS[:2]), *REGIONAL]:
-            which, fits = {"convention": convention}, published.FITS[over] == convention
+            cell, fits = {"convention": convention}, published.FITS[over] == convention
             printed = self._published(eps, over) if fits else None
             gini = mean(each.gini(over, convention))
-            rows.append(row(keys | which, f"{over} Gini", gini, printed))
-        for made in each.examination.noises:
-            for kind, order, k in product(made.types, made.orders, each.counts):
-                which = {"noise": made.noise, "type": kind, "k": k, "order": order}
-                errors = rate(each.noise(kind, order, k, made.noise))
-                rows.append(row(keys | which, "error under noise", errors))
+            rows.append(row(keys | cell, f"{over} Gini", gini, printed))
+        for noise in each.examination.noises:
+            for kind, order, k in product(noise.types, noise.orders, each.counts):
+                cell = {"noise": noise.noise, "type": kind, "k": k, "order": order}
+                errors = rate(each.noise(kind, order, k, noise.noise))
+                rows.append(row(keys | cell, "error under noise", errors))
         for (number, setting), colour, order in _covers(each):
-            which = {"squares": _setting(setting), "colour": colour, "order": order}
+            cell = {"squares": _setting(setting), "colour": colour, "order": order}
             errors = rate(each.occlusion(number, colour, order))
-            rows.append(row(keys | which, "error under occlusion", errors))
+            rows.append(row(keys | cell, "error under occlusion", errors))
         return rows
 
     def _published(self, eps: str, over: str) -> float | None:
@@ -102,29 +102,29 @@ class Seeds(Comparison):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured = self.each(context, measure)
-        each = {seed: claims.of_sweep(models) for seed, models in measured.items()}
+        checks = {seed: claims.of_sweep(models) for seed, models in measured.items()}
         every = flat(measured)
-        together = [{check.outcome for check in same} for same in zip(*each.values(), strict=True)]
-        alike = sum(len(outcomes) == 1 for outcomes in together)
-        turned = sum({"agrees", "contradicts"} <= outcomes for outcomes in together)
+        pooled = [{check.outcome for check in same} for same in zip(*checks.values(), strict=True)]
+        alike = sum(len(outcomes) == 1 for outcomes in pooled)
+        mixed = sum({"agrees", "contradicts"} <= outcomes for outcomes in pooled)
+        verdicts = {seed: verdict(of_seed) for seed, of_seed in checks.items()}
         return self.finding(
             lines(every, self._rows),
             [
                 replace(check, cells={"seed": seed} | check.cells)
-                for seed, of in each.items()
-                for check in of
+                for seed, of_seed in checks.items()
+                for check in of_seed
             ],
-            f"In sum: {listed({seed: verdict(of) for seed, of in each.items()}, '{}')}. {alike} of "
-            f"{len(together)} comparisons have the same outcome for all seeds, and {turned} agree "
-            "for one and contradict for another.",
+            f"In sum: {listed(verdicts, '{}')}. {alike} of {len(pooled)} comparisons have the same "
+            f"outcome for all seeds, and {mixed} agree for one and contradict for another.",
             *how(context, next(iter(measured.values()))),
-            numbers={"comparisons": len(together), "alike": alike, "turned": turned},
-            summary=lines(every, lambda at, m: cells(model=", ".join(at), **summary(m))),
+            numbers={"comparisons": len(pooled), "alike": alike, "turned": mixed},
+            summary=lines(every, lambda key, m: cells(model=", ".join(key), **summary(m))),
         )
 
     @staticmethod
-    def _rows(at: tuple[str, str], each: Measured) -> list[Row]:
-        keys: Row = dict(zip(("seed", "trained for"), at, strict=True))
+    def _rows(key: tuple[str, str], each: Measurements) -> list[Row]:
+        keys: Row = dict(zip(("seed", "trained for"), key, strict=True))
         regional = mean(each.gini("regional", published.FITS["regional"]))
         return ours(keys, {"global Gini": mean(each.gini()), "regional Gini": regional})
 
@@ -166,21 +166,22 @@ class Cifar(Study):
 def how(context: Context, models: Models) -> tuple[str, ...]:
     """Return sentences on how every item of the paper was measured."""
     each = next(iter(models.values()))
-    made, trained = each.examination, {m.model: recipe_of(m.model) for m in models.values()}
-    ways = {name: f"{way.recipe}, {way.schedule.epochs} epochs" for name, way in trained.items()}
+    setup, plans = each.examination, {m.model: recipe_of(m.model) for m in models.values()}
+    texts = {name: f"{p.recipe}, {p.schedule.epochs} epochs" for name, p in plans.items()}
     return (
         f"{len(each):,} test images that all of the models classify correctly, the first of a "
         f"random order (seed {context.seed}). The baseline of attribution is the training images' "
-        f"mean of each channel ({', '.join(f'{value:.3g}' for value in made.fill)}), as in the "
+        f"mean of each channel ({', '.join(f'{value:.3g}' for value in setup.fill)}), as in the "
         "paper; counts of values and radii of squares are the paper's, scaled.",
-        f"{made.noises[0].draws} draws of Gaussian noise, one of uniform noise and {made.centres} "
-        "of random places; where draws are averaged, the intervals of errors are a little too "
-        "wide. A search tries many covers of an image; its error is that of the worst one.",
-        f"Training: {listed(ways, '{}')}.",
+        f"{setup.noises[0].draws} draws of Gaussian noise, one of uniform noise and "
+        f"{setup.centres} of random places; where draws are averaged, the intervals of errors are "
+        "a little too wide. A search tries many covers of an image; its error is that of the worst "
+        "one.",
+        f"Training: {listed(texts, '{}')}.",
     )
 
 
-def summary(each: Measured) -> Row:
+def summary(each: Measurements) -> Row:
     """Return a model's cells: errors at the middle count, and under the larger black squares."""
     last = len(each.settings) - 1
     regional = mean(each.gini("regional", published.FITS["regional"]))
@@ -190,11 +191,11 @@ def summary(each: Measured) -> Row:
     return cells(accuracy=each.accuracy, **ginis, **noised(each), **covered, n=len(each))
 
 
-def noised(each: Measured) -> dict[str, Rate]:
+def noised(each: Measurements) -> dict[str, Rate]:
     """Return errors under noise on the middle count of important and random values, by type."""
     orders = {"noise": "importance", "random": "random"}
-    named = product(TYPES, orders.items())
-    return {f"{column}_{kind}": rate(each.noise(kind, order)) for kind, (column, order) in named}
+    by_order = product(TYPES, orders.items())
+    return {f"{column}_{kind}": rate(each.noise(kind, order)) for kind, (column, order) in by_order}
 
 
 def size(eps: str) -> float:
@@ -202,10 +203,10 @@ def size(eps: str) -> float:
     return 0.0 if eps == "natural" else Threat.parse(f"linf:{eps}").eps
 
 
-def _printed(names: tuple[str, ...], table: Mapping[tuple, tuple[float, ...]]) -> list[Row]:
+def _published_rows(names: tuple[str, ...], table: Mapping[tuple, tuple[float, ...]]) -> list[Row]:
     """Return a published table by size: a line for each key, whose parts are named."""
     columns = (*names, *published.EPS)
-    return [dict(zip(columns, (*at, *line), strict=True)) for at, line in table.items()]
+    return [dict(zip(columns, (*key, *line), strict=True)) for key, line in table.items()]
 
 
 def _setting(setting: tuple[int, int]) -> str:
@@ -226,35 +227,35 @@ def _headline(models: Models) -> str:
     )
 
 
-def _gini(eps: str, each: Measured) -> list[Row]:
-    shown = [*product(["global"], CONVENTIONS[:2]), *REGIONAL]
+def _gini(eps: str, each: Measurements) -> list[Row]:
+    conventions = [*product(["global"], CONVENTIONS[:2]), *REGIONAL]
     if each.run.claim.data.shape[0] > 1:  # with one channel, pixels are sub-pixels
-        shown += product(["pixels"], CONVENTIONS[::2])
-    values = {(*at, ", ".join(at)): each.gini(*at) for at in shown}
+        conventions += product(["pixels"], CONVENTIONS[::2])
+    values = {(*choice, ", ".join(choice)): each.gini(*choice) for choice in conventions}
     hoover = ("global", "absolute, Hoover index", "Hoover index, global, absolute")
     keys = {"trained_for": eps, "eps": size(eps)}
     return [
-        cells(**keys, over=over, convention=named, line=line, gini=mean(of_each), n=len(each))
-        for (over, named, line), of_each in (values | {hoover: each.column("hoover")}).items()
+        cells(**keys, over=over, convention=convention, line=line, gini=mean(of_each), n=len(each))
+        for (over, convention, line), of_each in (values | {hoover: each.column("hoover")}).items()
     ]
 
 
-def _odds(eps: str, each: Measured) -> list[Row]:
+def _odds(eps: str, each: Measurements) -> list[Row]:
     """Return odds ratios of errors under noise on important and on random values."""
-    made = []
+    rows = []
     for kind, k in product(TYPES, each.counts):
         ratio = claims.odds_ratio(each.noise(kind, k=k), each.noise(kind, "random", k))
         line = {"trained_for": eps, "type": kind, "k": k}
-        made.append(cells(**line, odds_ratio=ratio, n=len(each)))
-    return made
+        rows.append(cells(**line, odds_ratio=ratio, n=len(each)))
+    return rows
 
 
-def _covers(each: Measured) -> Iterator[tuple[tuple[int, tuple[int, int]], str, str]]:
+def _covers(each: Measurements) -> Iterator[tuple[tuple[int, tuple[int, int]], str, str]]:
     """Return numbered settings, colours and orders of occlusion."""
     return product(enumerate(each.settings), COLOURS, ORDERS)
 
 
-def _occlusion(eps: str, each: Measured) -> list[Row]:
+def _occlusion(eps: str, each: Measurements) -> list[Row]:
     return [
         cells(
             trained_for=eps,
@@ -269,7 +270,7 @@ def _occlusion(eps: str, each: Measured) -> list[Row]:
     ]
 
 
-def _curves(models: Models) -> Iterator[Drawn]:
+def _curves(models: Models) -> Iterator[Drawing]:
     each, trained = models["natural"], "eps of training (0: natural)"
     ginis, lorenz = lines(models, _gini), lines(models, _lorenz)
     caption = "Mean Gini coefficient, by what it is taken over and by convention"
@@ -299,7 +300,7 @@ def _curves(models: Models) -> Iterator[Drawn]:
         yield curve(f"occlusion_{number}", caption, cover, columns, (trained, "error"))
 
 
-def _lorenz(eps: str, each: Measured) -> list[Row]:
+def _lorenz(eps: str, each: Measurements) -> list[Row]:
     shares = each.column("lorenz").mean(0)
     return [
         {"trained_for": eps, "values": step / (len(shares) - 1), "evidence": round(float(share), 6)}

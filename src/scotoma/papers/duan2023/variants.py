@@ -12,7 +12,7 @@ from scotoma.attribution.colour import COLOURS
 from scotoma.attribution.noise import TYPES
 from scotoma.papers.checks import RULE, Check, in_order, larger, more_errors
 from scotoma.papers.duan2023 import claims, published
-from scotoma.papers.duan2023.examination import ATTACK, Measured, Models, measure, withstood
+from scotoma.papers.duan2023.examination import ATTACK, Measurements, Models, measure, robust_images
 from scotoma.papers.duan2023.study import COMPARED, how, noised, summary
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Comparison, Context, cells, flat, lines, listed, ours, row
@@ -32,17 +32,17 @@ SLACK = 0.02
 """Robust accuracy that a remedy may cost."""
 
 
-def errors(keys: Row, each: Measured, settings: Iterable[int]) -> list[Row]:
+def errors(keys: Row, each: Measurements, settings: Iterable[int]) -> list[Row]:
     """Return a model's errors under noise on the middle count and under settings of occlusion."""
     rows = []
     for order in COMPARED:
-        at = keys | {"order": order}
-        said = f"error under noise on {each.middle} values"
-        rows += [row(at | {"type": k}, said, rate(each.noise(k, order))) for k in TYPES]
+        cell = keys | {"order": order}
+        measure_name = f"error under noise on {each.middle} values"
+        rows += [row(cell | {"type": k}, measure_name, rate(each.noise(k, order))) for k in TYPES]
         for number, colour in product(settings, COLOURS):
-            said = f"error under {claims.squares(*each.settings[number])}"
-            wrong = rate(each.occlusion(number, colour, order))
-            rows.append(row(at | {"colour": colour}, said, wrong))
+            measure_name = f"error under {claims.squares(*each.settings[number])}"
+            error = rate(each.occlusion(number, colour, order))
+            rows.append(row(cell | {"colour": colour}, measure_name, error))
     return rows
 
 
@@ -109,17 +109,17 @@ class Attributions(Comparison):
     @staticmethod
     def checks(measured: dict[str, Models]) -> list[Check]:
         """Return the claims that Table 3 is about for each method, which `where` begins with."""
-        made: list[Check] = []
+        checks: list[Check] = []
         for method, models in measured.items():
             (first, natural), (last, robust) = models.items()
             where = f"{method}: {first}, {last}"
-            made.append(claims.unequal(models, first, last, where=where))
-            made += claims.guided(robust, f"{method}: {last}")
-            made += claims.gap(natural, robust, where)
-        return in_order(made)
+            checks.append(claims.unequal(models, first, last, where=where))
+            checks += claims.guided(robust, f"{method}: {last}")
+            checks += claims.gap(natural, robust, where)
+        return in_order(checks)
 
     @staticmethod
-    def _rows(at: tuple[str, str], each: Measured) -> list[Row]:
+    def _rows(at: tuple[str, str], each: Measurements) -> list[Row]:
         keys = {"method": at[0], "trained for": at[1], **dict.fromkeys(KEYS)}
         rows = [row(keys, "global Gini", mean(each.gini())), *errors(keys, each, [0])]
         return rows + [
@@ -142,9 +142,9 @@ class Remedies(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         measured: dict[str, Models] = self.each(context, measure)
         every, threats = flat(measured), {data: _threat(of) for data, of in measured.items()}
-        stood = {at: withstood(context, m.model, threats[at[0]]) for at, m in every.items()}
-        said = {
-            ", ".join(at): (mean(m.gini()).value, m.noise("II").mean(), stood[at].mean())
+        robust = {at: robust_images(context, m.model, threats[at[0]]) for at, m in every.items()}
+        summaries = {
+            ", ".join(at): (mean(m.gini()).value, m.noise("II").mean(), robust[at].mean())
             for at, m in every.items()
             if at[1] != NATURAL
         }
@@ -160,11 +160,11 @@ class Remedies(Comparison):
             [
                 line
                 for at, each in every.items()
-                for line in _rows(at, each, f"at {threats[at[0]].eps:g}", stood[at])
+                for line in _rows(at, each, f"at {threats[at[0]].eps:g}", robust[at])
             ],
-            [check for data, of in measured.items() for check in of_trained(data, of, stood)],
+            [check for data, of in measured.items() for check in of_trained(data, of, robust)],
             "Gini coefficient, error under noise of type II, robust accuracy: "
-            f"{listed(said, '{0[0]:.2f}, {0[1]:.1%}, {0[2]:.1%}', '; ')}.",
+            f"{listed(summaries, '{0[0]:.2f}, {0[1]:.1%}, {0[2]:.1%}', '; ')}.",
             *how(context, measured["digits"]),
             f"Robust accuracy is over all test images drawn, under {context.attack or ATTACK} at "
             "the size that the models were trained for; all else is over images that all models "
@@ -174,7 +174,7 @@ class Remedies(Comparison):
             rule=f"{RULE}, or for robust accuracy above -{SLACK:.0%}",
             numbers={f"n_{data}": len(of[PLAIN]) for data, of in measured.items()},
             summary=[
-                cells(model=", ".join(at), robust_accuracy=rate(stood[at])) | summary(each)
+                cells(model=", ".join(at), robust_accuracy=rate(robust[at])) | summary(each)
                 for at, each in every.items()
             ],
             figures=[bars("remedies", caption, series, "accuracy, Gini coefficient or error")],
@@ -187,7 +187,7 @@ def _threat(models: Models) -> Threat:
 
 
 def of_trained(
-    data: str, models: Models, stood: dict[tuple[str, str], np.ndarray]
+    data: str, models: Models, robust: dict[tuple[str, str], np.ndarray]
 ) -> Iterator[Check]:
     """Check that each remedy lowers inequality and errors, and what it costs."""
     plain = models[PLAIN]
@@ -210,15 +210,15 @@ def of_trained(
             claim = f"{name} lowers the error under {cover}"
             yield more_errors(claim, f"{data}, {colour}", *sides)
         claim = f"{name} costs no more than {SLACK:.0%} of robust accuracy"
-        sides = ((f"{way}, robust accuracy", stood[data, way]) for way in (name, PLAIN))
+        sides = ((f"{kind}, robust accuracy", robust[data, kind]) for kind in (name, PLAIN))
         yield more_errors(claim, data, *sides, slack=SLACK)
 
 
-def _rows(at: tuple[str, str], each: Measured, size: str, stood: np.ndarray) -> list[Row]:
+def _rows(at: tuple[str, str], each: Measurements, size: str, robust: np.ndarray) -> list[Row]:
     keys = {"data": at[0], "training": at[1], **dict.fromkeys(KEYS)}
     measures = {
         "clean accuracy, all test images": each.accuracy,
-        f"robust accuracy {size}": rate(stood),
+        f"robust accuracy {size}": rate(robust),
         "global Gini": mean(each.gini()),
         "regional Gini, net": mean(each.gini("regional", "net")),
     }

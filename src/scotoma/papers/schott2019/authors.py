@@ -117,9 +117,9 @@ class Steps(Growing):
         x, step = images.clone(), Threat(self.norm, self.farthest / self.sizes)
 
         def point(size: float, oracle: Oracle) -> Tensor:
-            at = x[oracle.rows]
-            gradient = oracle.value_and_grad(at, cross_entropy).gradient
-            x[oracle.rows] = (at + step.steepest(gradient)).clamp_(0, 1)
+            points = x[oracle.rows]
+            gradient = oracle.value_and_grad(points, cross_entropy).gradient
+            x[oracle.rows] = (points + step.steepest(gradient)).clamp_(0, 1)
             return x[oracle.rows]
 
         return point
@@ -151,29 +151,29 @@ class FromSubstitute(Growing):
         return point
 
 
-def tried(
+def by_gradients(
     run: Run, norm: str, gradients: Gradients, source: Classifier
 ) -> tuple[AttackRecords, ...]:
     """Run the attacks of a norm with the model's gradients, and those from another network."""
-    made = [
-        *((name, gradients.name, gradients.applied_to(each)) for name, each in _own(norm).items()),
+    attacks = [
+        *((name, gradients.name, gradients.applied_to(a)) for name, a in _attacks(norm).items()),
         ("MIM", TRANSFERRED, FromSubstitute(norm, FARTHEST[norm], source=source)),
     ]
-    return tuple(_run(run, norm, *each) for each in made)
+    return tuple(_run(run, norm, *each) for each in attacks)
 
 
-def scored(run: Run, norm: str) -> tuple[AttackRecords, ...]:
+def by_scores(run: Run, norm: str) -> tuple[AttackRecords, ...]:
     """Run the attacks of a norm by finite differences of the scores along every pixel.
 
     DeepFool considers the likeliest wrong class only.
     """
-    cheap = _own(norm) | {"DeepFool": DeepFool(norm, steps=5, classes=2, returns=0)}
+    cheap = _attacks(norm) | {"DeepFool": DeepFool(norm, steps=5, classes=2, returns=0)}
     return tuple(_run(run, norm, name, ESTIMATED, Estimated(each)) for name, each in cheap.items())
 
 
-def _own(norm: str) -> dict[str, Attack]:
-    far = FARTHEST[norm]
-    return {"FGSM": OneGradient(norm, far), "BIM": Steps(norm, far), "DeepFool": DeepFool(norm)}
+def _attacks(norm: str) -> dict[str, Attack]:
+    size = FARTHEST[norm]
+    return {"FGSM": OneGradient(norm, size), "BIM": Steps(norm, size), "DeepFool": DeepFool(norm)}
 
 
 def _run(run: Run, norm: str, name: str, gradient: str, attack: Attack) -> AttackRecords:
@@ -181,25 +181,26 @@ def _run(run: Run, norm: str, name: str, gradient: str, attack: Attack) -> Attac
     return AttackRecords(f"{name} ({gradient})", "gradient", gradient, attack, records)
 
 
-def joined(read: NormAnalysis, more: tuple[AttackRecords, ...]) -> NormAnalysis:
+def extended(reading: NormAnalysis, records: tuple[AttackRecords, ...]) -> NormAnalysis:
     """Return an analysis over its own attacks and more."""
-    every = (*read.attacks, *more)
-    rows = Ledger.of(each.records for each in every).on(read.rows["index"].to_numpy()).rows()
-    return replace(read, attacks=every, rows=rows)
+    attacks = (*reading.attacks, *records)
+    rows = Ledger.of(each.records for each in attacks).on(reading.rows["index"].to_numpy()).rows()
+    return replace(reading, attacks=attacks, rows=rows)
 
 
-def decisions_nearer(read: NormAnalysis, own: tuple[AttackRecords, ...]) -> Rate:
+def decisions_nearer(reading: NormAnalysis, gradient: tuple[AttackRecords, ...]) -> Rate:
     """Return the share of images that decisions fool much nearer than attacks by gradients.
 
-    Images are those of the records of `own`, all of them the same.
+    Images are those of the records of `gradient`, all of them the same.
     """
-    records = own[0].records
+    records = gradient[0].records
     index = records.select("index")
     decisions = (
         replace(each, records=index.join(each.records, on="index", maintain_order="left"))
-        for each in read.attacks
+        for each in reading.attacks
         if each.kind == "decision"
     )
-    nearer = replace(read, attacks=(*own, *decisions), correct=is_correct(records)).decision_nearer
+    attacks = (*gradient, *decisions)
+    nearer = replace(reading, attacks=attacks, correct=is_correct(records)).decision_nearer
     assert nearer is not None
     return nearer

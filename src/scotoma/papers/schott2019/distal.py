@@ -1,4 +1,4 @@
-"""Distal adversarials: how sure each model is of noise, and of what gradient ascent makes of it."""
+"""Distal adversarials: each model's confidence on noise, and on noise after gradient ascent."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from scotoma.execution.sampling import UNIT, shuffled
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.layers import Binarise
 from scotoma.models.synthesis import AnalysisBySynthesis, calibration
-from scotoma.papers.checks import APART, Check, Measured, apart
-from scotoma.papers.figures import Drawn, bars, gallery
+from scotoma.papers.checks import APART, Check, Interval, apart
+from scotoma.papers.figures import Drawing, bars, gallery
 from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours
 from scotoma.papers.schott2019 import MODELS
 from scotoma.results.finding import Finding, Row
@@ -86,12 +86,12 @@ def sureness(context: Context, model: str) -> Sureness:
     run = context.run(model)
     order, split = shuffled(len(run.claim.data.test), run.seed), run.claim.data.test
     n = min(context.limit or NOISE, NOISE, len(order) // 2)
-    kept, fitted = order[:n], order[n : n + CALIBRATED]
-    posterior = _posterior(run, fitted)
-    test = _logits(run.subset(kept), "test images", split.images(kept))
+    tested, calibrated = order[:n], order[n : n + CALIBRATED]
+    posterior = _posterior(run, calibrated)
+    test = _logits(run.subset(tested), "test images", split.images(tested))
     noise = _logits(run, f"{n} images of noise", uniform(run, n, "noise"))
-    climbed = _climbed(run, replace(CLIMB, posterior=posterior))
-    confidence = posterior(climbed["logits"].to_torch()).diagonal().numpy()
+    ascent = _ascend(run, replace(CLIMB, posterior=posterior))
+    confidence = posterior(ascent["logits"].to_torch()).diagonal().numpy()
     surest = (
         each(logits).amax(1).numpy()
         for each, logits in ((posterior, test), (posterior, noise), (Posterior(), noise))
@@ -100,9 +100,9 @@ def sureness(context: Context, model: str) -> Sureness:
         posterior,
         *surest,
         confidence=confidence,
-        steps=np.where(confidence >= SURE, climbed["steps"].to_numpy(), np.inf),
-        images=climbed["seen"].to_numpy().reshape(-1, *run.claim.data.shape),
-        distances=climbed["distance"].to_numpy(),
+        steps=np.where(confidence >= SURE, ascent["steps"].to_numpy(), np.inf),
+        images=ascent["seen"].to_numpy().reshape(-1, *run.claim.data.shape),
+        distances=ascent["distance"].to_numpy(),
     )
 
 
@@ -112,47 +112,47 @@ def uniform(run: Run, n: int, purpose: str) -> Tensor:
     return random.uniform(torch.empty(n, *run.claim.data.shape))
 
 
-def _posterior(run: Run, fitted: Tensor) -> Posterior:
+def _posterior(run: Run, indices: Tensor) -> Posterior:
     """Return the model's own posterior if it has one, or one fitted as analysis by synthesis is."""
     if isinstance(run.model, AnalysisBySynthesis):
         return Posterior(1.0, float(run.model.floor))
     split = run.claim.data.test
-    logits = _logits(run.subset(fitted), "calibration", split.images(fitted))
-    return Posterior(*map(float, calibration(logits, split.labels[fitted])))
+    logits = _logits(run.subset(indices), "calibration", split.images(indices))
+    return Posterior(*map(float, calibration(logits, split.labels[indices])))
 
 
 def _logits(run: Run, what: str, images: Tensor) -> Tensor:
-    """Return float32 logits of images that `what`, the run's seed and its indices determine."""
+    """Return float32 logits of images, which `what`, the run's seed and its indices determine."""
 
     def compute() -> pl.DataFrame:
-        parts = images.split(UNIT)
+        batches = images.split(UNIT)
         with torch.no_grad():
-            logits = [run.model(part.to(run.device)).float().cpu() for part in parts]
+            logits = [run.model(batch.to(run.device)).float().cpu() for batch in batches]
         return pl.DataFrame({"logits": torch.cat(logits).numpy()})
 
     table = run.table("schott2019 logits", {"of": what, "seed": run.seed}, compute)
     return table["logits"].to_torch()
 
 
-def _climbed(run: Run, attack: Distal) -> pl.DataFrame:
+def _ascend(run: Run, attack: Distal) -> pl.DataFrame:
     """Climb to each class: `steps`, `logits`, the flat image `seen`, its `distance` to the data."""
-    binarise = next((part for part in run.model.modules() if isinstance(part, Binarise)), None)
+    binarise = next((layer for layer in run.model.modules() if isinstance(layer, Binarise)), None)
     gradient, train = "bpda" if binarise else "exact", run.claim.data.train
     assert train is not None, "every reference model was trained"
 
     def compute() -> pl.DataFrame:
         classes = len(run.claim.data.classes)
         targets = torch.arange(classes, device=run.device)
-        counted = Counted(run.model, classes, run.device)
+        model = Counted(run.model, classes, run.device)
         start = uniform(run, classes, "start").to(run.device)
-        images = with_gradient(attack, gradient)(counted, start, targets)
+        images = with_gradient(attack, gradient)(model, start, targets)
         with torch.no_grad():
             logits = run.model(images).float().cpu()
-            seen = (binarise(images) if binarise else images).flatten(1).cpu()
-        steps = (counted.forwards - 1).cpu().numpy()  # the first pass evaluates the noise itself
-        known = train.images(torch.arange(len(train))).flatten(1)
-        distance = nearest_distance(known.numpy(), seen.numpy(), k=1)
-        rows = {"logits": logits.numpy(), "seen": seen.numpy(), "distance": distance}
+            model_view = (binarise(images) if binarise else images).flatten(1).cpu()
+        steps = (model.forwards - 1).cpu().numpy()  # the first pass evaluates the noise itself
+        training = train.images(torch.arange(len(train))).flatten(1)
+        distance = nearest_distance(training.numpy(), model_view.numpy(), k=1)
+        rows = {"logits": logits.numpy(), "seen": model_view.numpy(), "distance": distance}
         return pl.DataFrame({"steps": steps, **rows})
 
     config = {"attack": describe(attack), "gradient": gradient, "seed": run.seed}
@@ -169,7 +169,7 @@ class DistalImages(Comparison):
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         models = self.each(context, sureness)
         classes = context.data(self.trainings["ABS"]).classes
-        measured = {paper: _measures(each) for paper, each in models.items()}
+        measures = {paper: _measures(each) for paper, each in models.items()}
         caption = f"Images to which a model gives a class with probability {SURE:g} or more"
         series = {
             "noise, calibrated": "sure_of_noise",
@@ -180,7 +180,7 @@ class DistalImages(Comparison):
         noise = {paper: f"{each.of_noise.value:.0%}" for paper, each in models.items()}
         reached = {paper: f"{e.sure.sum()} of {len(e.sure)}" for paper, e in models.items()}
         return self.finding(
-            lines(measured, lambda paper, each: ours({"model": paper}, each)),
+            lines(measures, lambda paper, each: ours({"model": paper}, each)),
             self.checks(models),
             f"Share of uniform noise that a model is sure of: {listed(noise, '{}')}. Targets "
             f"reached from noise in {CLIMB.steps} steps: {listed(reached, '{}')}.",
@@ -217,7 +217,7 @@ class DistalImages(Comparison):
         return checks
 
 
-def _measures(each: Sureness) -> dict[str, Measured]:
+def _measures(each: Sureness) -> dict[str, Interval]:
     return {
         "sure of test images": rate(each.test >= SURE),
         "sure of noise": each.of_noise,
@@ -258,16 +258,16 @@ def _images(classes: tuple[str, ...], paper: str, each: Sureness) -> list[Row]:
         {
             "model": paper,
             "target": target,
-            "reached": bool(each.sure[at]),
-            "confidence": finite(each.confidence[at]),
-            "steps": finite(each.steps[at]),
-            "distance_to_data": finite(each.distances[at]),
+            "reached": bool(each.sure[number]),
+            "confidence": finite(each.confidence[number]),
+            "steps": finite(each.steps[number]),
+            "distance_to_data": finite(each.distances[number]),
         }
-        for at, target in enumerate(classes)
+        for number, target in enumerate(classes)
     ]
 
 
-def _gallery(classes: tuple[str, ...], models: Models) -> Drawn:
+def _gallery(classes: tuple[str, ...], models: Models) -> Drawing:
     def column(each: Sureness) -> tuple[np.ndarray, list[str]]:
         texts = [
             f"{name} at {confidence:.2f}, {steps:.0f} step{'' if steps == 1 else 's'}"
@@ -275,11 +275,11 @@ def _gallery(classes: tuple[str, ...], models: Models) -> Drawn:
             else f"{name}: none, {confidence:.2f}"
             for name, confidence, steps in zip(classes, each.confidence, each.steps, strict=True)
         ]
-        shown = np.where(each.sure[:, None, None, None], each.images, GREY)
-        return shown.astype(np.float32), texts
+        images = np.where(each.sure[:, None, None, None], each.images, GREY)
+        return images.astype(np.float32), texts
 
-    what = (
+    caption = (
         f"The first image on the path from noise that the model is sure ({SURE:g}) shows the "
         "class, as the model sees it. Grey, with the confidence reached, if there was none."
     )
-    return gallery("distal", what, {paper: column(each) for paper, each in models.items()})
+    return gallery("distal", caption, {paper: column(each) for paper, each in models.items()})

@@ -13,7 +13,7 @@ from scotoma.execution.records import is_correct
 from scotoma.execution.run import Run
 from scotoma.models.synthesis import TOGETHER, inside
 from scotoma.papers.checks import Check
-from scotoma.papers.figures import Drawn, bars, curve, gallery
+from scotoma.papers.figures import Drawing, bars, curve, gallery
 from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
 from scotoma.papers.schott2019 import MODELS, authors, published
 from scotoma.probes.norms import figures as drawing
@@ -43,16 +43,16 @@ LINE = "ABS, estimated lower bound"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """A model's measurements by norm, on images that are the same for all models."""
 
     run: Run
     readings: dict[str, NormAnalysis]
     gradients: Gradients
     queries: int
-    own: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
+    by_gradients: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
     """the authors' own attacks by norm, if they were run; their distances count"""
-    scored: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
+    by_scores: dict[str, tuple[AttackRecords, ...]] = field(default_factory=dict)
     """the same by scores, on fewer images"""
 
     @property
@@ -66,26 +66,29 @@ class Measured:
         return self.readings["l2"].attacks[0].records["index"].to_numpy()
 
 
-Models = dict[str, Measured]
+Models = dict[str, Measurements]
 """Measurements by the paper's names of the models."""
 
 
-def measure(context: Context, model: str) -> Measured:
+def measure(context: Context, model: str) -> Measurements:
     """Attack a reference model with everything that the norms probe tries."""
-    run = context.drawn(model, IMAGES)
+    run = context.sample(model, IMAGES)
     queries = FEWER if inside(run.claim.model.module) is not None else QUERIES
     norms = probe.Norms(bounds=tuple(published.BOUNDS.values()), queries=queries)
     readings, gradients = norms.readings(run.claim, run)
-    return Measured(run, readings, gradients, queries)
+    return Measurements(run, readings, gradients, queries)
 
 
-def measure_with_authors(context: Context, model: str) -> Measured:
+def measure_with_authors(context: Context, model: str) -> Measurements:
     """Attack a model with the authors' own attacks too, on a few images by its scores alone."""
     each, source = measure(context, model), context.model(authors.SUBSTITUTE)
-    own = {norm: authors.tried(each.run, norm, each.gradients, source) for norm in authors.FARTHEST}
-    scored = {"l2": authors.scored(context.drawn(model, SCORED, SCORED), "l2")}
-    more = {norm: authors.joined(each.readings[norm], tried) for norm, tried in own.items()}
-    return replace(each, readings=each.readings | more, own=own, scored=scored)
+    gradient = {
+        norm: authors.by_gradients(each.run, norm, each.gradients, source)
+        for norm in authors.FARTHEST
+    }
+    scores = {"l2": authors.by_scores(context.sample(model, SCORED, SCORED), "l2")}
+    more = {norm: authors.extended(each.readings[norm], own) for norm, own in gradient.items()}
+    return replace(each, readings=each.readings | more, by_gradients=gradient, by_scores=scores)
 
 
 def further(claim: str, norm: str, model: str, other: str, models: Models) -> Check:
@@ -114,12 +117,12 @@ def compare(models: Models) -> Iterator[Check]:
     for norm in ("l2", "l0"):
         if (nearer := trained.readings[norm].decision_nearer) is not None:
             yield _mostly(claim.format("gradient-based ones"), norm, TRAINED, None, nearer)
-    for by, tried in {"gradients": trained.own, "scores": trained.scored}.items():
-        if tried:
-            which = tuple(e for e in tried["l2"] if e.gradient != authors.TRANSFERRED)
-            nearer = authors.decisions_nearer(trained.readings["l2"], which)
-            said = claim.format(f"the authors' attacks by {by} (FGSM, BIM, DeepFool)")
-            yield _mostly(said, "l2", TRAINED, None, nearer)
+    for kind, records in {"gradients": trained.by_gradients, "scores": trained.by_scores}.items():
+        if records:
+            gradient_based = tuple(e for e in records["l2"] if e.gradient != authors.TRANSFERRED)
+            nearer = authors.decisions_nearer(trained.readings["l2"], gradient_based)
+            text = claim.format(f"the authors' attacks by {kind} (FGSM, BIM, DeepFool)")
+            yield _mostly(text, "l2", TRAINED, None, nearer)
 
 
 class Norms(Comparison):
@@ -165,99 +168,100 @@ class AuthorsNorms(Norms):
     attacked = staticmethod(measure_with_authors)
 
 
-def _rows(model: str, each: Measured) -> list[Row]:
+def _rows(model: str, each: Measurements) -> list[Row]:
     """Return a model's numbers over all attacks, beside the paper's."""
     rows = [row({"model": model, "norm": None}, "clean accuracy", rate(each.correct))]
-    for norm, read in each.readings.items():
-        printed, at = published.CURVES[norm][model], f"accuracy at {amount(read.bound)}"
-        measures = {"median distance": median(read.nearest), at: read.accuracy()}
-        known = {"median distance": printed.median, at: printed.accuracy}
-        rows += ours({"model": model, "norm": norm}, measures, known)
+    for norm, reading in each.readings.items():
+        paper, at_bound = published.CURVES[norm][model], f"accuracy at {amount(reading.bound)}"
+        measures = {"median distance": median(reading.nearest), at_bound: reading.accuracy()}
+        published_values = {"median distance": paper.median, at_bound: paper.accuracy}
+        rows += ours({"model": model, "norm": norm}, measures, published_values)
     return rows
 
 
-def _summary(model: str, each: Measured) -> Row:
+def _summary(model: str, each: Measurements) -> Row:
     line: Row = {"model": model, "clean": finite(rate(each.correct).value)}
-    for norm, read in each.readings.items():
-        printed = published.CURVES[norm][model]
-        line[f"median_{norm}"] = finite(read.median)
-        line[f"median_{norm}_published"] = printed.median
-        line[f"accuracy_{norm}"] = finite(read.accuracy().value)
-        line[f"accuracy_{norm}_published"] = printed.accuracy
+    for norm, reading in each.readings.items():
+        paper = published.CURVES[norm][model]
+        line[f"median_{norm}"] = finite(reading.median)
+        line[f"median_{norm}_published"] = paper.median
+        line[f"accuracy_{norm}"] = finite(reading.accuracy().value)
+        line[f"accuracy_{norm}_published"] = paper.accuracy
     return line | {"n": len(each.correct)}
 
 
-def _attacks(model: str, each: Measured) -> list[Row]:
-    of_norms = (attacks(read) for read in each.readings.values())
-    return [{"model": model} | line | {"n": len(each.correct)} for of in of_norms for line in of]
+def _attacks(model: str, each: Measurements) -> list[Row]:
+    by_norm = (attacks(reading) for reading in each.readings.values())
+    return [{"model": model} | line | {"n": len(each.correct)} for rows in by_norm for line in rows]
 
 
-def _scores(model: str, each: Measured) -> list[Row]:
+def _scores(model: str, each: Measurements) -> list[Row]:
     """Return medians of the authors' attacks by scores and by gradients, on the same images."""
     rows = []
-    for norm, tried in each.scored.items():
-        index = tried[0].records.select("index")
-        for by in (*each.own[norm], *tried):
-            records = index.join(by.records, on="index", maintain_order="left")
+    for norm, by_scores in each.by_scores.items():
+        index = by_scores[0].records.select("index")
+        for attack in (*each.by_gradients[norm], *by_scores):
+            records = index.join(attack.records, on="index", maintain_order="left")
             distances = median(np.where(is_correct(records), records[norm].to_numpy(), 0.0))
-            line = {"model": model, "norm": norm, "attack": by.name}
+            line = {"model": model, "norm": norm, "attack": attack.name}
             rows.append(cells(**line, median=distances, n=len(index)))
     return rows
 
 
-def _figures(models: Models, norm: str) -> Iterator[Drawn]:
+def _figures(models: Models, norm: str) -> Iterator[Drawing]:
     """Draw accuracy against distance, and the median distances beside the published ones."""
     distance = "changed pixels" if norm == "l0" else f"{norm_name(norm)} distance"
     sizes = np.linspace(0, FAR[norm], POINTS + 1)
     accuracies, medians = [], []
     for model, each in models.items():
-        read, printed = each.readings[norm], published.CURVES[norm][model]
-        known = {"published": printed.median, "published_low": None, "published_high": None}
-        medians.append(cells(model=model, median=median(read.nearest), **known))
+        reading, paper = each.readings[norm], published.CURVES[norm][model]
+        published_cells = {"published": paper.median, "published_low": None, "published_high": None}
+        medians.append(cells(model=model, median=median(reading.nearest), **published_cells))
         for size in (np.unique(sizes.round()) if norm == "l0" else sizes).tolist():
-            line = cells(model=model, distance=finite(size), accuracy=read.accuracy(size=size))
+            line = cells(model=model, distance=finite(size), accuracy=reading.accuracy(size=size))
             accuracies.append(line)
     caption, columns = "Accuracy under all attacks", ("distance", "accuracy", "model")
-    plain = {"interval": False, "marks": {"bound": published.BOUNDS[norm].eps}}
-    yield curve(f"curve_{norm}", caption, accuracies, columns, (distance, "accuracy"), **plain)
+    options = {"interval": False, "marks": {"bound": published.BOUNDS[norm].eps}}
+    yield curve(f"curve_{norm}", caption, accuracies, columns, (distance, "accuracy"), **options)
     caption, series = "Median over all attacks", {"ours": "median", "published": "published"}
     yield bars(f"medians_{norm}", caption, series, f"median: {distance}", medians, rates=False)
 
 
-def examples(models: Models) -> Iterator[Drawn]:
+def examples(models: Models) -> Iterator[Drawing]:
     """Draw nearest adversarial images by norm: a line for each image, a column for each model.
 
-    The images are classified correctly and broken in every norm by every model. They are spread
-    evenly over the mean rank of their distances.
+    Every model classifies the images correctly and is fooled on them in every norm. They are
+    spread evenly over the mean rank of their distances.
     """
-    rows, first = _chosen(models), next(iter(models.values()))
+    rows, first = _example_rows(models), next(iter(models.values()))
     index = first.index[rows]
     originals = first.run.claim.data.test.images(torch.from_numpy(index)).numpy()
-    titles = [f"test image {at}" for at in index.tolist()]
+    titles = [f"test image {number}" for number in index.tolist()]
     for norm in first.readings if len(rows) else ():
         columns = {"original": (originals, titles)}
         for model, each in models.items():
-            read = each.readings[norm]
-            nearest = drawing.images(each.run, {norm: read}, rows)[:, 1]
-            columns[model] = nearest, [_caption(read, line) for line in rows.tolist()]
+            reading = each.readings[norm]
+            nearest = drawing.images(each.run, {norm: reading}, rows)[:, 1]
+            columns[model] = nearest, [_caption(reading, line) for line in rows.tolist()]
         caption = f"The nearest adversarial images in {norm_name(norm)} over all attacks."
         yield gallery(f"examples_{norm}", caption, columns)
 
 
-def _chosen(models: Models) -> np.ndarray:
-    reads = [read for each in models.values() for read in each.readings.values()]
-    broken = np.flatnonzero(np.all([read.fooled for read in reads], axis=0))
-    if not len(broken):
-        return broken
-    hardness = np.mean([read.nearest[broken].argsort().argsort() for read in reads], axis=0)
-    ordered = broken[np.argsort(hardness, kind="stable")]
-    places = np.linspace(0, len(ordered) - 1, min(SHOWN, len(ordered)) + 2)
-    return ordered[places.round().astype(int)[1:-1]]
+def _example_rows(models: Models) -> np.ndarray:
+    readings = [reading for each in models.values() for reading in each.readings.values()]
+    fooled = np.flatnonzero(np.all([reading.fooled for reading in readings], axis=0))
+    if not len(fooled):
+        return fooled
+    ranks = [reading.nearest[fooled].argsort().argsort() for reading in readings]
+    hardness = np.mean(ranks, axis=0)
+    ranked = fooled[np.argsort(hardness, kind="stable")]
+    positions = np.linspace(0, len(ranked) - 1, min(SHOWN, len(ranked)) + 2)
+    return ranked[positions.round().astype(int)[1:-1]]
 
 
-def _caption(read: NormAnalysis, line: int) -> str:
-    prediction, attack = read.example(line)
-    size = amount(Threat(read.bound.norm, float(read.nearest[line])))
+def _caption(reading: NormAnalysis, index: int) -> str:
+    prediction, attack = reading.example(index)
+    size = amount(Threat(reading.bound.norm, float(reading.nearest[index])))
     return f"{prediction}, {size}, {attack}"
 
 
@@ -276,7 +280,7 @@ def _notes(context: Context, models: Models) -> Iterator[str]:
         f"attacks, where they can be set: {queries}. The published numbers are over the authors' "
         "attacks; some of ours are stronger."
     )
-    if any(each.own for each in models.values()):
+    if any(each.by_gradients for each in models.values()):
         yield (
             "Attacks named FGSM, BIM, DeepFool and MIM are the authors', at growing sizes and with "
             f"bisection: by the model's gradients, from {authors.SUBSTITUTE} "
@@ -344,11 +348,11 @@ class Bounds(Comparison):
         )
 
 
-def _lower(each: Measured) -> np.ndarray:
+def _lower(each: Measurements) -> np.ndarray:
     run, bounds = each.run, []
     images = run.claim.data.test.images(torch.tensor(each.index)).to(run.device)
     with run.progress.bar("lower bounds", len(images)) as advance:
-        for part in images.split(TOGETHER):
-            bounds.append(lower_bounds(run.claim.model.module, part).cpu())
-            advance(len(part))
+        for batch in images.split(TOGETHER):
+            bounds.append(lower_bounds(run.claim.model.module, batch).cpu())
+            advance(len(batch))
     return torch.cat(bounds).numpy()

@@ -17,7 +17,7 @@ from scotoma.metrics.health import gradient_health
 from scotoma.metrics.linearity import Linearity, loss_linearity
 from scotoma.metrics.subspace import adversarial_directions, orders_within
 from scotoma.papers.checks import APART, Check, apart, of_resamples
-from scotoma.papers.figures import Drawn, curve
+from scotoma.papers.figures import Drawing, curve
 from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours, row
 from scotoma.papers.tramer2018 import published
 from scotoma.papers.tramer2018.errors import IMAGES
@@ -57,11 +57,11 @@ class Diagnosis:
     @property
     def norm(self) -> Estimate:
         """Mean finite norm with its 95% bootstrap interval (percentile); NaN if there is none."""
-        known = self.norms[np.isfinite(self.norms)]
-        if not (n := len(known)):
+        finite_norms = self.norms[np.isfinite(self.norms)]
+        if not (n := len(finite_norms)):
             return UNDEFINED
-        drawn = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
-        return of_resamples(np.array([known.mean(), *known[drawn].mean(1)]), n)
+        resamples = np.random.default_rng(0).integers(n, size=(RESAMPLES, n))
+        return of_resamples(np.array([finite_norms.mean(), *finite_norms[resamples].mean(1)]), n)
 
 
 Work = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
@@ -73,17 +73,17 @@ def diagnose(context: Context, model: str, shares: tuple[float, ...] = ()) -> Di
 
     Directions are measured on as many correctly classified images as in the paper.
     """
-    run = context.drawn(model, IMAGES)
+    run = context.sample(model, IMAGES)
     threat, orders = run.claim.threat, orders_within(math.prod(run.claim.data.shape))
-    known = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
-    steps = Linearity(*(known[field.name].to_torch() for field in fields(Linearity)))
-    few = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2_IMAGES)))
+    table = _by_unit(run, "linearity", {"steps": STEPS}, partial(_steps, run))
+    steps = Linearity(*(table[field.name].to_torch() for field in fields(Linearity)))
+    subset = run.subset(run.correct_indices(min(len(run.indices), published.FIGURE2_IMAGES)))
     directions = {}
     for size in (Threat(threat.norm, share * threat.eps) for share in shares):
         config = {"eps": size.eps, "orders": orders, "seed": run.seed}
-        counts = _by_unit(few, "directions", config, partial(_directions, run, size, orders))
+        counts = _by_unit(subset, "directions", config, partial(_directions, run, size, orders))
         directions[size.eps] = counts["directions"].to_numpy()
-    return Diagnosis(steps, known["norm"].to_numpy(), directions, orders)
+    return Diagnosis(steps, table["norm"].to_numpy(), directions, orders)
 
 
 def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
@@ -95,8 +95,8 @@ def _by_unit(run: Run, kind: str, config: Row, work: Work) -> pl.DataFrame:
             def compute(indices: Tensor = indices) -> pl.DataFrame:
                 batch = split.images(indices), split.labels[indices]
                 values = work(indices, *(each.to(run.device) for each in batch))
-                every = {"index": indices, **values}
-                return pl.DataFrame({name: each.cpu().numpy() for name, each in every.items()})
+                columns = {"index": indices, **values}
+                return pl.DataFrame({name: each.cpu().numpy() for name, each in columns.items()})
 
             frames.append(run.subset(indices).table(f"tramer2018 {kind}", config, compute))
             advance(len(indices))
@@ -162,12 +162,12 @@ class Diagnostics(Comparison):
     def checks(models: dict[str, Diagnosis]) -> list[Check]:
         """Return what the paper says about ImageNet, as comparisons of trainings."""
         natural, fgsm, ensemble = (models[name] for name in ("natural", "fgsm", "ensemble"))
-        some, many = (rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural))
+        after, before = (rate(e.directions[max(e.directions)] > 0) for e in (fgsm, natural))
         return [
             apart("loss ratio: fgsm below natural", fgsm.steps.ratio, natural.steps.ratio),
             apart("loss ratio: fgsm below ensemble", fgsm.steps.ratio, ensemble.steps.ratio),
             apart("cosine: fgsm below natural", fgsm.steps.mean_cosine, natural.steps.mean_cosine),
-            apart("images with an adversarial direction: fgsm below natural", some, many),
+            apart("images with an adversarial direction: fgsm below natural", after, before),
             apart("gradient norm: natural below fgsm", natural.norm, fgsm.norm),
         ]
 
@@ -190,7 +190,7 @@ class Diagnostics(Comparison):
         return line | {f"paper_{name}": value for name, value in _printed(network).items()}
 
 
-def _directions_of(models: dict[str, Diagnosis], eps: float) -> Drawn:
+def _directions_of(models: dict[str, Diagnosis], eps: float) -> Drawing:
     """Draw shares of images with at least k directions, against k, as the paper's Figure 2."""
     shares = [
         cells(training=training, k=k, share=(share := rate(each.directions[eps] >= k)), n=share.n)

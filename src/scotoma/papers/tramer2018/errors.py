@@ -104,8 +104,8 @@ class Errors:
 
     def white_box(self, attacks: Iterable[str] | None = None) -> np.ndarray:
         """Return errors under the worst of some or all attacks on itself, image by image."""
-        chosen = self.own if attacks is None else attacks
-        return np.logical_or.reduce([self.clean, *(self.own[attack] for attack in chosen)])
+        names = self.own if attacks is None else attacks
+        return np.logical_or.reduce([self.clean, *(self.own[attack] for attack in names)])
 
     def black_box(
         self, sources: Iterable[str] | None = None, attack: str | None = None
@@ -126,16 +126,16 @@ class Errors:
 
 
 def measure(
-    context: Context, model: str, suite: Suite, held_out: tuple[str, ...], seen: tuple[str, ...]
+    context: Context, model: str, suite: Suite, held_out: tuple[str, ...], members: tuple[str, ...]
 ) -> Errors:
-    """Measure a model's errors; ensemble training learned from `seen` sources, not `held_out` ones.
+    """Measure a model's errors; ensembles are trained with `members`, not with `held_out`.
 
     Examples of each source and attack are made once for all models. The context may name one more
     attack on the model itself.
     """
     clean, own = white_box(context, model, suite.white_box)
-    common, sources = context.drawn(held_out[0], IMAGES), dict.fromkeys((*held_out, *seen))
-    roles = {source: role(source, model, seen) for source in sources if source != model}
+    common, sources = context.sample(held_out[0], IMAGES), dict.fromkeys((*held_out, *members))
+    roles = {source: role(source, model, members) for source in sources if source != model}
     errors = {
         (source, name): transfer(context, common, source, model, make)
         for source in roles
@@ -148,12 +148,12 @@ def white_box(
     context: Context, model: str, attacks: Attacks
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return errors without an attack, and under each attack and the context's; bool (n,)."""
-    run, chosen = context.drawn(model, IMAGES), dict(attacks)
+    run, all_attacks = context.sample(model, IMAGES), dict(attacks)
     if context.attack:
-        chosen[context.attack] = Settings(context.attack).make_attack
+        all_attacks[context.attack] = Settings(context.attack).make_attack
     own = {
         name: _wrong(run.attack(make(run.claim.threat), what=f"  {model}, {name}"))
-        for name, make in chosen.items()
+        for name, make in all_attacks.items()
     }
     return ~is_correct(run.predictions())[run.indices.numpy()], own
 
@@ -178,18 +178,18 @@ def transfer(
             wrong = _below_top(common, attack, *pair, top)
         return pl.DataFrame({"index": common.indices.numpy(), "wrong": wrong})
 
-    run, config = context.drawn(model, IMAGES), {"attack": describe(attack), "seed": common.seed}
+    run, config = context.sample(model, IMAGES), {"attack": describe(attack), "seed": common.seed}
     table = run.table("tramer2018 transfer", config | {"top": top}, compute, pair[0])
     return table["wrong"].to_numpy()
 
 
-def role(source: str, model: str, seen: tuple[str, ...]) -> str:
+def role(source: str, model: str, members: tuple[str, ...]) -> str:
     """Return what a source is to a model."""
     if source in recipe_of(model).sources:
         return SEEN
     if recipe_of(source).arch == recipe_of(model).arch:
         return SAME
-    return SEEN if source in seen else HELD_OUT
+    return SEEN if source in members else HELD_OUT
 
 
 def _wrong(records: pl.DataFrame) -> np.ndarray:
@@ -203,10 +203,10 @@ def _below_top(
     """Return examples whose label is not among the `top` first classes, bool (n,)."""
     wrong, split, module = [], common.claim.data.test, model.module.to(common.device)
     for unit in common.crafted(attack, source):
-        shown = unit[EXAMPLE].to_torch().view(-1, *split.shape)
+        examples = unit[EXAMPLE].to_torch().view(-1, *split.shape)
         labels = split.labels[unit["index"].to_torch()]
         for rows in torch.arange(len(unit)).split(common.batch_size):
             with torch.no_grad():
-                best = module(shown[rows].to(common.device)).topk(top).indices.cpu()
-            wrong.append((best != labels[rows, None]).all(1))
+                top_classes = module(examples[rows].to(common.device)).topk(top).indices.cpu()
+            wrong.append((top_classes != labels[rows, None]).all(1))
     return torch.cat(wrong).numpy()

@@ -43,7 +43,7 @@ class ImageNet(Study):
         "ResNet-101": {"natural": "imagenet-held-out"},
     }
     held_out = ("imagenet-held-out",)
-    seen = ("imagenet-natural",)
+    members = ("imagenet-natural",)
     counterparts = {
         "imagenet-natural": "v3",
         "imagenet-step-ll": "v3adv",
@@ -58,23 +58,23 @@ class ImageNet(Study):
 
     def _table1(self, context: Context) -> list[Row]:
         """Return errors under Step-LL made on one model and shown to another, as in Table 1."""
-        single, common = self.suite.single, context.drawn(self.held_out[0], IMAGES)
+        single, common = self.suite.single, context.sample(self.held_out[0], IMAGES)
         make, rows = self.suite.black_box[single], []
-        known = self._known(published.TABLE1)
-        for (model, network), (source, other) in product(known.items(), repeat=2):
+        models = self._counterparts_in(published.TABLE1)
+        for (model, network), (source, counterpart) in product(models.items(), repeat=2):
             if source == model:
                 wrong = white_box(context, model, {single: make})[1][single]
             else:
                 wrong = transfer(context, common, source, model, make)
-            printed = published.TABLE1[network][published.SOURCES.index(other)]
+            printed = published.TABLE1[network][published.SOURCES.index(counterpart)]
             keys = self._keys(model, source, single)
             rows.append(row(keys, "error, Table 1", rate(wrong), printed))
         return rows
 
     def _top(self, context: Context) -> list[Row]:
         """Return Table 4's largest black-box top-5 errors; none below six classes."""
-        rows, common = [], context.drawn(self.held_out[0], IMAGES)
-        for model, network in self._known(published.TABLE4).items():
+        rows, common = [], context.sample(self.held_out[0], IMAGES)
+        for model, network in self._counterparts_in(published.TABLE4).items():
             if len(context.data(model).classes) > TOP:
                 errors = (
                     transfer(context, common, source, model, make, TOP)
@@ -90,15 +90,15 @@ class ImageNet(Study):
         ratios = published.LOSS_RATIO
         return [
             row(self._keys(m), "loss ratio", diagnose(context, m).steps.ratio, ratios[network])
-            for m, network in self._known(ratios).items()
+            for m, network in self._counterparts_in(ratios).items()
         ]
 
-    def _known(self, table: Container[str]) -> dict[str, str]:
+    def _counterparts_in(self, table: Container[str]) -> dict[str, str]:
         """Return the models whose counterpart is in a table of the paper."""
         return {m: network for m, network in self.counterparts.items() if network in table}
 
     def _keys(self, model: str, source: str | None = None, attack: str | None = None) -> Row:
-        network, training = next(at for at, each in self.trained.items() if each == model)
+        network, training = next(key for key, name in self.trained.items() if name == model)
         return {"network": network, "training": training, "source": source, "attack": attack}
 
     def _notes(self, context: Context) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from scotoma.utils.stats import Estimate, Rate, paired_difference, rate
 ENSEMBLE = "ensemble"
 """Beginning of the names of ensemble trainings."""
 MOST = 0.5
-"""Share of images that an attack has to break for the model not to be robust to it."""
+"""Attack success rate above which a model is not robust to an attack."""
 
 Trained = dict[tuple[str, str], Errors]
 """Errors by network and training."""
@@ -43,7 +43,7 @@ class Study(Item):
     with `ENSEMBLE`, and any others."""
     held_out: tuple[str, ...]
     """Reference models to make examples on; no ensemble was trained with one of them."""
-    seen: tuple[str, ...]
+    members: tuple[str, ...]
     """Reference models that an ensemble was trained with."""
     printed: Mapping[str, Mapping[str, float]] = {}
     """The paper's numbers for the counterpart of a model: its "clean error" and "black-box error",
@@ -51,15 +51,19 @@ class Study(Item):
 
     @property
     def models(self) -> tuple[str, ...]:  # type: ignore[override]
-        return tuple(dict.fromkeys((*self.trained.values(), *self.held_out, *self.seen)))
+        return tuple(dict.fromkeys((*self.trained.values(), *self.held_out, *self.members)))
 
     @property
     def trained(self) -> dict[tuple[str, str], str]:
         """Reference models by network and training."""
-        return {(net, way): name for net, of in self.networks.items() for way, name in of.items()}
+        return {
+            (net, training): name
+            for net, trainings in self.networks.items()
+            for training, name in trainings.items()
+        }
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        sources = (self.suite, self.held_out, self.seen)
+        sources = (self.suite, self.held_out, self.members)
         models = context.each(
             self.title, self.trained, lambda model: measure(context, model, *sources)
         )
@@ -92,23 +96,23 @@ class Study(Item):
 
     def checks(self, models: Trained) -> list[Check]:
         """Return the paper's claims, each over all networks."""
-        made: list[Check] = []
+        checks: list[Check] = []
         for (network, training), stepped in models.items():
             if training == self.recipe:
-                made += self.of_network(stepped, _ensembles(models, network))
-        return in_order(made)
+                checks += self.of_network(stepped, _ensembles(models, network))
+        return in_order(checks)
 
     def of_network(self, stepped: Errors, ensembles: list[Errors]) -> Iterator[Check]:
         """Check the paper's claims on one network; `stepped` is trained on the single step."""
         single, random, training = self.suite.single, self.suite.random, f"{self.recipe} training"
-        where, own = {"model": stepped.model, "source": None}, (single, stepped.own[single])
+        where, own_errors = {"model": stepped.model, "source": None}, (single, stepped.own[single])
         claim = f"{training}: {random} finds more errors than {single}"
-        yield more_errors(claim, where, (random, stepped.own[random]), own)
+        yield more_errors(claim, where, (random, stepped.own[random]), own_errors)
         claim = f"{training}: {single} of an undefended model finds more errors than its own"
         for source in stepped.held_out:
             if recipe_of(source).recipe == "natural":
-                other = (f"{single} of the source", stepped.transferred[source, single])
-                yield more_errors(claim, where | {"source": source}, other, own)
+                source_errors = (f"{single} of the source", stepped.transferred[source, single])
+                yield more_errors(claim, where | {"source": source}, source_errors, own_errors)
         claim = f"ensemble training: fewer black-box errors than after {training}"
         for ensemble in ensembles:
             for source in ensemble.held_out:
@@ -119,35 +123,35 @@ class Study(Item):
         )
         yield from (more_than(claim, each, self.suite.iterated, MOST) for each in ensembles)
 
-    def _rows(self, at: tuple[str, str], errors: Errors) -> list[Row]:
-        base = {"network": at[0], "training": at[1], "source": None, "attack": None}
-        known, rows = self.printed.get(errors.model, {}), []
+    def _rows(self, key: tuple[str, str], errors: Errors) -> list[Row]:
+        base = {"network": key[0], "training": key[1], "source": None, "attack": None}
+        published_values, rows = self.printed.get(errors.model, {}), []
 
-        def add(measured: str, wrong: np.ndarray, printed: str = "", **where: str) -> None:
-            rows.append(row(base | where, measured, rate(wrong), known.get(printed)))
+        def add(measure: str, wrong: np.ndarray, printed: str = "", **where: str) -> None:
+            rows.append(row(base | where, measure, rate(wrong), published_values.get(printed)))
 
         add("clean error", errors.clean, "clean error")
         for attack, wrong in errors.own.items():
             add("white-box error", wrong, attack, attack=attack)
         add("white-box error", errors.white_box(), attack="worst")
-        black, every = "black-box error", {"source": "held out"}
+        black_box, held_out = "black-box error", {"source": "held out"}
         for source in errors.held_out:
-            add(black, errors.black_box([source]), source=source, attack="worst")
+            add(black_box, errors.black_box([source]), source=source, attack="worst")
         if errors.held_out:
-            add(black, errors.largest_transfer(), black, attack="strongest one", **every)
-            add(black, errors.black_box(), attack="worst", **every)
+            add(black_box, errors.largest_transfer(), black_box, attack="strongest one", **held_out)
+            add(black_box, errors.black_box(), attack="worst", **held_out)
         return rows
 
-    def _summary(self, at: tuple[str, str], errors: Errors) -> Row:
-        single, none = self.suite.single, rate(np.empty(0, bool))
+    def _summary(self, key: tuple[str, str], errors: Errors) -> Row:
+        single, undefined = self.suite.single, rate(np.empty(0, bool))
         step, black = (errors.black_box(attack=attack) for attack in (single, None))
         return cells(
-            model=", ".join(at),
+            model=", ".join(key),
             clean=rate(errors.clean),
             own_single_step=rate(errors.own[single]),
             random_step=rate(errors.own[self.suite.random]),
-            transferred_single_step=rate(step) if errors.held_out else none,
-            black_box=rate(black) if errors.held_out else none,
+            transferred_single_step=rate(step) if errors.held_out else undefined,
+            black_box=rate(black) if errors.held_out else undefined,
             iterated=rate(errors.white_box(self.suite.iterated)),
             n=len(errors.clean),
         )
@@ -168,13 +172,14 @@ class Study(Item):
         )
 
     def _notes(self, context: Context) -> tuple[str, ...]:
-        own = [*self.suite.white_box, *([context.attack] if context.attack else [])]
+        names = [*self.suite.white_box, *([context.attack] if context.attack else [])]
         return (
-            f"White-box: {', '.join(own)}. Black-box: {', '.join(self.suite.black_box)}, each made "
-            f"on {', '.join(self.held_out)} once for all models. The worst of several attacks is "
-            "taken image by image; the strongest one, the paper's measure, is the source and "
+            f"White-box: {', '.join(names)}. Black-box: {', '.join(self.suite.black_box)}, each "
+            f"made on {', '.join(self.held_out)} once for all models. The worst of several attacks "
+            "is taken image by image; the strongest one, the paper's measure, is the source and "
             "attack with the most errors. Black-box errors exclude sources of the model's own "
-            f"architecture and those that ensemble training learned from ({', '.join(self.seen)}).",
+            "architecture and those that ensemble training learned from "
+            f"({', '.join(self.members)}).",
         )
 
 
@@ -187,10 +192,10 @@ def how(context: Context, n: int) -> str:
     )
 
 
-def _ensembles(models: Trained, of: str | None = None) -> list[Errors]:
+def _ensembles(models: Trained, only: str | None = None) -> list[Errors]:
     """Return the errors after ensemble training, of one network or of all."""
-    ensembles = {at: each for at, each in models.items() if at[1].startswith(ENSEMBLE)}
-    return [each for (network, _), each in ensembles.items() if of in (None, network)]
+    ensembles = {key: each for key, each in models.items() if key[1].startswith(ENSEMBLE)}
+    return [each for (network, _), each in ensembles.items() if only in (None, network)]
 
 
 def _matrix(_: tuple[str, str], errors: Errors) -> list[Row]:
@@ -222,12 +227,12 @@ class Mnist(Study):
     suite = FGSM_SUITE
     recipe = "fgsm"
     networks = {
-        letter.upper(): {way: f"tramer-{letter}{end}" for way, end in ways.items()}
+        letter.upper(): {training: f"tramer-{letter}{end}" for training, end in ways.items()}
         for letter in "abcd"
         for ways in [TRAININGS | (AS_LONG if letter in "bd" else {})]
     }
     held_out = ("tramer-b", "mnist-natural", "mnist-pgd")
-    seen = ("tramer-a", "tramer-c", "tramer-d")
+    members = ("tramer-a", "tramer-c", "tramer-d")
 
     def _notes(self, context: Context) -> tuple[str, ...]:
         return (
@@ -274,10 +279,10 @@ class RandFGSMTraining(Item):
     @staticmethod
     def checks(rates: dict[str, Rate]) -> list[Check]:
         """Return the paper's claims."""
-        trained, iterated, least = rates[TRAINED_ON], rates[ITERATED], published.RAND_FGSM_ACCURACY
+        trained, iterated, bound = rates[TRAINED_ON], rates[ITERATED], published.RAND_FGSM_ACCURACY
         half = Estimate(trained.value / 2, trained.low / 2, trained.high / 2, trained.n)
         return [
-            within(f"accuracy under {TRAINED_ON} is above {least:.0%}", {}, trained, least),
+            within(f"accuracy under {TRAINED_ON} is above {bound:.0%}", {}, trained, bound),
             apart(f"accuracy under {ITERATED} is less than half of that", iterated, half),
         ]
 

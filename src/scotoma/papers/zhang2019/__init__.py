@@ -26,9 +26,9 @@ def attacked(
     context: Context, run: Run, what: str, transform: Transform | None = None, until: float = 0.0
 ) -> tuple[Run, pl.DataFrame]:
     """Attack images that are classified correctly after a transform; see `Settings.make_attack`."""
-    few = run.subset(run.correct_indices(images(context), transform))
+    subset = run.subset(run.correct_indices(images(context), transform))
     attack = settings(context).make_attack(run.claim.threat, until)
-    return few, few.attack(attack, transform, f"  {what}")
+    return subset, subset.attack(attack, transform, f"  {what}")
 
 
 def how(context: Context) -> str:

@@ -21,8 +21,8 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.models.features import PIXELS
-from scotoma.papers.checks import Check, Measured, decided, of_resamples
-from scotoma.papers.figures import Drawn, bars, curve
+from scotoma.papers.checks import Check, Interval, decided, of_resamples
+from scotoma.papers.figures import Drawing, bars, curve
 from scotoma.papers.item import Comparison, Context, cells, lines, listed, ours
 from scotoma.probes.base import Settings
 from scotoma.probes.blindspots.transformed import contrast_shift
@@ -46,7 +46,7 @@ LEVELS = np.linspace(0, 0.5, 11)
 RECTIFIED = {nn.Conv2d, nn.ReLU}
 """Layers of a network whose first layer has a response."""
 REACH = 0.3
-"""Size of the perturbations that the first layer's response is to, the paper's eps on MNIST."""
+"""Size of the perturbations to which the first layer responds, the paper's eps on MNIST."""
 RULE = (
     "the 95% interval of the difference, bootstrapped over test images and networks, lies above 0"
 )
@@ -56,17 +56,17 @@ Place = tuple[float, float]
 
 @dataclass(frozen=True)
 class Group:
-    """Networks that were trained in one way with other seeds, attacked on the same test images.
+    """Networks that differ only in the seed of training, attacked on the same test images.
 
     Args:
         correct: bool (networks, images) by place: classified correctly.
-        broken: bool (networks, images) by place: the attack then succeeds within alpha·eps.
+        fooled: bool (networks, images) by place: correct, and fooled within alpha·eps.
         facts: other measurements by name, each (networks,).
         seed: seed of the bootstrap.
     """
 
     correct: dict[Place, np.ndarray]
-    broken: dict[Place, np.ndarray]
+    fooled: dict[Place, np.ndarray]
     facts: dict[str, np.ndarray]
     seed: int
 
@@ -75,31 +75,31 @@ class Group:
         """All networks and images, then resamples of both; all groups draw the same images."""
         networks, images = self.correct[BASE].shape
         of_networks, of_images = (np.random.default_rng([self.seed, i]) for i in (0, 1))
-        drawn = [(np.arange(networks), np.arange(images))]
+        resamples = [(np.arange(networks), np.arange(images))]
         for _ in range(RESAMPLES):
             resample = of_networks.integers(networks, size=networks)
-            drawn.append((resample, of_images.integers(images, size=images)))
-        return [np.ix_(*each) for each in drawn]
+            resamples.append((resample, of_images.integers(images, size=images)))
+        return [np.ix_(*each) for each in resamples]
 
     def robust(self) -> np.ndarray:
         """Return the accuracy under attack on the test set, then that of each resample."""
-        return self._means(self.correct[BASE] & ~self.broken[BASE])
+        return self._means(self.correct[BASE] & ~self.fooled[BASE])
 
     def success(self, place: Place = SHIFTED) -> np.ndarray:
         """Return the attack success rate on correct images, then that of each resample."""
-        broken, correct = self.broken[place], self.correct[place]
-        return np.array([broken[d].sum() / max(1, correct[d].sum()) for d in self.draws])
+        fooled, correct = self.fooled[place], self.correct[place]
+        return np.array([fooled[d].sum() / max(1, correct[d].sum()) for d in self.draws])
 
     def _means(self, values: np.ndarray) -> np.ndarray:
-        return np.array([values[drawn].mean() for drawn in self.draws])
+        return np.array([values[draw].mean() for draw in self.draws])
 
-    def measures(self) -> dict[str, Measured]:
+    def measures(self) -> dict[str, Interval]:
         """Return what is shown of the networks, by name."""
-        drawn = {"accuracy": self._means(self.correct[BASE]), "robust accuracy": self.robust()}
-        drawn |= {f"success at {name(at)}": self.success(at) for at in PLACES}
+        resampled = {"accuracy": self._means(self.correct[BASE]), "robust accuracy": self.robust()}
+        resampled |= {f"success at {name(place)}": self.success(place) for place in PLACES}
         n = self.correct[BASE].size
         return {
-            **{each: of_resamples(values, n) for each, values in drawn.items()},
+            **{measure: of_resamples(values, n) for measure, values in resampled.items()},
             **{fact: mean(values) for fact, values in self.facts.items()},
         }
 
@@ -115,7 +115,7 @@ def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int
     return decided(claim, where, *sides, of_resamples(first - second, n))
 
 
-class Compared(Comparison):
+class GroupComparison(Comparison):
     """Groups of networks under contrast shifts."""
 
     trainings: dict[str, tuple[str, ...]]
@@ -128,7 +128,7 @@ class Compared(Comparison):
         rates = [rate for rate in next(iter(shown.values())) if rate.startswith(("robust", "succ"))]
         caption = "Accuracy under attack, and attack success within alpha·eps at (alpha, beta)"
         series = {rate: column(rate) for rate in rates}
-        said = {
+        summaries = {
             group: (each["robust accuracy"].value, each[f"success at {name(SHIFTED)}"].value)
             for group, each in shown.items()
         }
@@ -136,7 +136,7 @@ class Compared(Comparison):
             lines(shown, lambda group, each: ours({"group": group}, each)),
             self.checks(groups, n),
             "Accuracy under attack on the test set, and attack success rate within alpha·eps at "
-            f"({name(SHIFTED)}): {listed(said, '{0[0]:.1%} and {0[1]:.1%}', '; ')}.",
+            f"({name(SHIFTED)}): {listed(summaries, '{0[0]:.1%} and {0[1]:.1%}', '; ')}.",
             f"Attack: {context.attack or ATTACK}, on the same {n} test images for all networks. "
             "Success is the share of correctly classified images with an adversarial image within "
             f"alpha·eps. A group has up to {max(map(len, self.trainings.values()))} networks.",
@@ -155,16 +155,16 @@ class Compared(Comparison):
         """Return other measurements of a network."""
         return {}
 
-    def _responses(self, context: Context) -> Drawn:
+    def _responses(self, context: Context) -> Drawing:
         """Draw the response of the first layer against the background level."""
         rows: list[Row] = []
         for group, names in self.trainings.items():
             modules = [context.model(model).module for model in names]
-            known = (module for module in modules if set(map(type, module.modules())) >= RECTIFIED)
-            each = [response(module) for module in known]
+            usable = (m for m in modules if set(map(type, m.modules())) >= RECTIFIED)
+            each = [response(module) for module in usable]
             for level, values in zip(LEVELS, np.stack(each).T, strict=True) if each else ():
-                at = {"group": group, "level": round(float(level), 3)}
-                rows.append(at | cells(response=mean(values)))
+                cell = {"group": group, "level": round(float(level), 3)}
+                rows.append(cell | cells(response=mean(values)))
         caption = (
             f"How much perturbations of size {REACH:g} can change the output of the first layer on "
             f"a uniform background, as a share of that at level {LEVELS[-1]:g}. With a threshold "
@@ -174,17 +174,19 @@ class Compared(Comparison):
         return curve("response", caption, rows, ("level", "response", "group"), labels)
 
     def _group(self, context: Context, models: tuple[str, ...]) -> Group:
-        runs = [context.drawn(model, IMAGES) for model in models]
-        by_place = {at: [attacked(context, run, at) for run in runs] for at in PLACES}
-        correct, broken = (
-            {at: np.stack([each[i] for each in of]) for at, of in by_place.items()} for i in (0, 1)
+        runs = [context.sample(model, IMAGES) for model in models]
+        by_place = {place: [attacked(context, run, place) for run in runs] for place in PLACES}
+        correct, fooled = (
+            {place: np.stack([p[i] for p in pairs]) for place, pairs in by_place.items()}
+            for i in (0, 1)
         )
         facts = pl.DataFrame([self.facts(run) for run in runs])
-        return Group(correct, broken, {f: facts[f].to_numpy() for f in facts.columns}, context.seed)
+        return Group(correct, fooled, {f: facts[f].to_numpy() for f in facts.columns}, context.seed)
 
-    def _summary(self, group: str, each: dict[str, Measured]) -> Row:
-        way = recipe_of(self.trainings[group][0])
-        line: Row = {"model": group, "recipe": way.recipe, "arch": way.arch, "threat": way.threat}
+    def _summary(self, group: str, each: dict[str, Interval]) -> Row:
+        plan = recipe_of(self.trainings[group][0])
+        line: Row = {"model": group, "recipe": plan.recipe, "arch": plan.arch}
+        line |= {"threat": plan.threat}
         return line | cells(**{column(measure): value for measure, value in each.items()})
 
 
@@ -194,7 +196,7 @@ def column(measure: str) -> str:
 
 
 def attacked(context: Context, run: Run, place: Place) -> tuple[np.ndarray, np.ndarray]:
-    """Return whether each image is classified correctly and, if so, broken within alpha·eps."""
+    """Return whether each image is classified correctly and, if so, fooled within alpha·eps."""
     threat, size = run.claim.threat, place[0] * run.claim.threat.eps
     attack = Settings(context.attack or ATTACK).make_attack(threat, until=size)
     what = f"  {run.claim.model.name} at {name(place)}"
@@ -202,7 +204,7 @@ def attacked(context: Context, run: Run, place: Place) -> tuple[np.ndarray, np.n
     return rec.is_correct(records), rec.fallen(records, size, threat.norm)
 
 
-class Scarcity(Compared):
+class Scarcity(GroupComparison):
     """Robustness and blind spots against the number of training images."""
 
     title = "Robustness and blind spots against the number of training images"
@@ -247,7 +249,7 @@ class Scarcity(Compared):
         }
 
 
-class Threshold(Compared):
+class Threshold(GroupComparison):
     """The threshold above eps in the first layer, and trainings that may remove it."""
 
     title = "First-layer thresholds, and trainings that may remove the blind spot"
@@ -261,9 +263,9 @@ class Threshold(Compared):
     }
 
     def checks(self, groups: dict[str, Group], n: int) -> Iterator[Check]:
-        plain, *changed = groups
+        base, *changed = groups
         for group in changed:
-            pair = (groups[plain].success() / 2, groups[group].success())
+            pair = (groups[base].success() / 2, groups[group].success())
             yield larger("the training halves the success at the shift", group, *pair, n)
 
 
@@ -289,7 +291,7 @@ def response(module: nn.Module, eps: float = REACH) -> np.ndarray:
     return changes / changes[-1]
 
 
-class Shift(Compared):
+class Shift(GroupComparison):
     """Success after a contrast shift by eps of training, recipe and architecture."""
 
     title = "Contrast shifts by eps of training, recipe and architecture"

@@ -101,49 +101,49 @@ class Choices(Item):
     models = ("cifar-robust", "cifar-pgd-4")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        measured = context.each(self.title, {m: m for m in self.models}, partial(trends, context))
-        lengths = {model: length for model, (_, length) in measured.items()}
-        every = flat({model: of for model, (of, _) in measured.items()})
-        compared = {at: each for at, each in every.items() if at[1] in SHOWN}
-        said = {f"{model}, {choice.space}": t.overall for (model, choice), t in compared.items()}
+        results = context.each(self.title, {m: m for m in self.models}, partial(trends, context))
+        lengths = {model: length for model, (_, length) in results.items()}
+        all_trends = flat({model: trends_of for model, (trends_of, _) in results.items()})
+        shown = {key: each for key, each in all_trends.items() if key[1] in SHOWN}
+        overall = {f"{model}, {choice.space}": t.overall for (model, choice), t in shown.items()}
         by_k = [
             cells(line=f"{model}, {choice.space}", k=choice.k, spearman=each.overall)
-            for (model, choice), each in every.items()
+            for (model, choice), each in all_trends.items()
             if choice.space in SPACES[:2] and choice == Choice(choice.space, choice.k)
         ]
         labels = ("nearest training images, k", "rank correlation")
         return self.finding(
-            lines(every, _rows),
+            lines(all_trends, _rows),
             [
                 within(f"robustness falls with the distance in {c.space}", m, t.overall, high=0)
-                for (m, c), t in compared.items()
+                for (m, c), t in shown.items()
             ],
             "Rank correlation of distance and smallest perturbation: "
-            f"{listed(said, '{0.value:.2f} ({0.low:.2f} to {0.high:.2f})', '; ')}.",
+            f"{listed(overall, '{0.value:.2f} ({0.low:.2f} to {0.high:.2f})', '; ')}.",
             how(context),
             f"Distances are to {TRAINING:,} random training images. The kernel density is "
             f"Gaussian, over the {COUNTS[-1]} nearest.",
             *([] if find_spec("umap") else [f"Left out: the {PLANE}; pip install umap-learn."]),
             rule="the interval of the rank correlation lies below 0",
             numbers={"n": min(map(len, lengths.values()))},
-            summary=lines(compared, lambda at, each: _summary(at, each, lengths[at[0]])),
+            summary=lines(shown, lambda key, each: _summary(key, each, lengths[key[0]])),
             figures=[curve("by_k", "Rank correlation", by_k, ("k", "spearman", "line"), labels)],
         )
 
 
-def _rows(at: tuple[str, Choice], each: Trend) -> list[Row]:
+def _rows(key: tuple[str, Choice], each: Trend) -> list[Row]:
     measures = {
         "rank correlation": each.overall,
         "rank correlation at equal margin": each.given_margin,
         "success, nearest fifth": each.near,
         "success, farthest fifth": each.far,
     }
-    return ours({"model": at[0], "distance": str(at[1])}, measures)
+    return ours({"model": key[0], "distance": str(key[1])}, measures)
 
 
-def _summary(at: tuple[str, Choice], each: Trend, length: np.ndarray) -> Row:
+def _summary(key: tuple[str, Choice], each: Trend, length: np.ndarray) -> Row:
     return cells(
-        model=f"{at[0]}, {at[1].space}",
+        model=f"{key[0]}, {key[1].space}",
         spearman=each.overall,
         at_equal_margin=each.given_margin,
         at_equal_length=each.given(length),
@@ -157,9 +157,9 @@ def _summary(at: tuple[str, Choice], each: Trend, length: np.ndarray) -> Row:
 def trends(context: Context, model: str) -> tuple[dict[Choice, Trend], np.ndarray]:
     """Attack a model; return how robustness changes with each distance, and lengths of features."""
     run = context.run(model)
-    few, records = attacked(context, run, model)
+    subset, records = attacked(context, run, model)
     config = {"training": str(TRAINING), "choices": [*map(str, measurable())], "seed": run.seed}
-    distances = few.table("choices of distance", config, lambda: _distances(few))
+    distances = subset.table("choices of distance", config, lambda: _distances(subset))
     table = rec.correct(records).join(distances, on="index", maintain_order="left")
     trend = trend_of(table, run)
     each = {choice: trend(table[str(choice)].to_numpy()) for choice in measurable()}
@@ -167,13 +167,13 @@ def trends(context: Context, model: str) -> tuple[dict[Choice, Trend], np.ndarra
 
 
 def trend_of(records: pl.DataFrame, run: Run) -> Callable[[np.ndarray], Trend]:
-    """Return what makes a trend of a distance (n,) of the attacked images, all correct."""
+    """Return a function from a distance (n,) of the attacked images, all correct, to its trend."""
     threat = run.claim.threat
     return partial(
         Trend,
         margin=records["margin"].to_numpy(),
         smallest=records[threat.norm].to_numpy(),
-        broken=rec.successes(records, threat.eps, threat.norm),
+        fooled=rec.successes(records, threat.eps, threat.norm),
         seed=run.seed,
     )
 
@@ -196,22 +196,22 @@ def spaces(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def plane(pixels: tuple[np.ndarray, np.ndarray], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return training images and others in a plane that UMAP fits to the former, float32 (n, 2)."""
     reduce = require("umap", f"the {PLANE}", "umap-learn").UMAP(random_state=seed, n_jobs=1)
-    trained = reduce.fit_transform(pixels[0])
-    return trained.astype(np.float32), reduce.transform(pixels[1]).astype(np.float32)
+    train = reduce.fit_transform(pixels[0])
+    return train.astype(np.float32), reduce.transform(pixels[1]).astype(np.float32)
 
 
 def _distances(run: Run) -> pl.DataFrame:
-    places = spaces(run)
+    points = spaces(run)
     if find_spec("umap"):
-        places[PLANE] = plane(places["pixels"], run.seed)
+        points[PLANE] = plane(points["pixels"], run.seed)
     nearest: dict[tuple[str, float], np.ndarray] = {}
     for space, p in dict.fromkeys((choice.space, choice.p) for choice in measurable()):
-        trained, tested = places[space]
-        nearest[space, p] = nearest_distances(trained, tested, max(COUNTS), p)
+        train, test = points[space]
+        nearest[space, p] = nearest_distances(train, test, max(COUNTS), p)
     return pl.DataFrame(
         {
             "index": run.indices.numpy(),
-            "length": np.linalg.norm(places[SPACES[0]][1], axis=1),
+            "length": np.linalg.norm(points[SPACES[0]][1], axis=1),
             **{str(c): c.measure(nearest[c.space, c.p]) for c in measurable()},
         }
     )

@@ -13,8 +13,8 @@ from scotoma.execution import records as rec
 from scotoma.execution.run import Run, describe
 from scotoma.metrics.neighbours import nearest_distance
 from scotoma.metrics.risk import auroc
-from scotoma.papers.checks import APART, Measured, apart, within
-from scotoma.papers.figures import Drawn, curve, gallery
+from scotoma.papers.checks import APART, Interval, apart, within
+from scotoma.papers.figures import Drawing, curve, gallery
 from scotoma.papers.item import Context, Item, listed, number, ours, row
 from scotoma.papers.zhang2019 import attacked, how, images, published, settings
 from scotoma.probes.blindspots.transformed import contrast_shift
@@ -50,8 +50,8 @@ class SuccessOverDistance(Item):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         run, extractor = context.run(self.models[0]), context.model(self.models[1])
-        few = run.subset(run.correct_indices(images(context)))
-        distance = Distance(extractor=extractor).finding(run.claim, few, settings(context))
+        subset = run.subset(run.correct_indices(images(context)))
+        distance = Distance(extractor=extractor).finding(run.claim, subset, settings(context))
         if distance.verdict == "not applicable":
             return [], replace(distance, question=self.title)
         numbers, data = distance.numbers, run.claim.data.name
@@ -68,7 +68,7 @@ class SuccessOverDistance(Item):
             ],
             "Attack success rate in the nearest and the farthest fifth, and rank correlation of "
             "distance and smallest perturbation: "
-            f"{'; '.join(self._said(numbers, space) for space in SPACES)}.",
+            f"{'; '.join(self._sentence(numbers, space) for space in SPACES)}.",
             how(context),
             "The paper prints curves and no numbers. Its equation 2 takes features as they are.",
             *distance.notes,
@@ -93,19 +93,19 @@ class SuccessOverDistance(Item):
         ]
 
     @staticmethod
-    def _said(numbers: Row, space: tuple[str, str]) -> str:
+    def _sentence(numbers: Row, space: tuple[str, str]) -> str:
         key, (model, length) = SPACES[space], space
         near, far = (numbers[f"{key}{end}_fifth_success"] for end in ("nearest", "farthest"))
         ends = [numbers[f"{key}spearman{end}"] for end in ("", "_low", "_high")]
-        given = numbers[f"{key}spearman_given_margin"]
-        known = "undefined" if ends[0] is None else "{:.2f} ({:.2f} to {:.2f})".format(*ends)
-        beyond = "" if given is None else f", {given:.2f} at equal margin"
-        return f"{model} model's features, {length}, {near:.1%}, {far:.1%}, {known}{beyond}"
+        at_equal_margin = numbers[f"{key}spearman_given_margin"]
+        correlation = "undefined" if ends[0] is None else "{:.2f} ({:.2f} to {:.2f})".format(*ends)
+        suffix = "" if at_equal_margin is None else f", {at_equal_margin:.2f} at equal margin"
+        return f"{model} model's features, {length}, {near:.1%}, {far:.1%}, {correlation}{suffix}"
 
 
-def success(part: Row) -> Measured:
+def success(line: Row) -> Interval:
     """Return the rate in a line of the distance probe's bins or fifths."""
-    return number(part, "rate", part["n"])
+    return number(line, "rate", line["n"])
 
 
 class Figure1(SuccessOverDistance):
@@ -144,7 +144,7 @@ class Figure4(Item):
     models = ("fashion-pgd", "mnist-pgd")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows, checks, shown, said = [], [], [], []
+        rows, checks, drawings, texts = [], [], [], []
         for model in self.models:
             run = context.run(model)
             data, printed = run.claim.data.name, published.FIGURE4[run.claim.data.name]
@@ -157,10 +157,10 @@ class Figure4(Item):
             }
             medians = {place: median(each["linf"].to_numpy()) for place, each in records.items()}
             rows += [row(keys[place], "median L-inf distance", medians[place]) for place in printed]
-            said += [f"{medians[place].value:.3f} on {data} at {label(place)}" for place in printed]
+            texts += [f"{medians[p].value:.3f} on {data} at {label(p)}" for p in printed]
             index = _example([*records.values()], next(iter(medians.values())).value)
             if index is not None:
-                shown.append(_images(run, records, index, printed.values()))
+                drawings.append(_images(run, records, index, printed.values()))
                 for place, each in records.items():
                     size = float(each.filter(index=index)["linf"][0])
                     ours = Estimate(size, np.nan, np.nan, 1)
@@ -172,13 +172,13 @@ class Figure4(Item):
         return self.finding(
             rows,
             checks,
-            f"The median L-inf distance of the nearest adversarial image is {'; '.join(said)}.",
+            f"The median L-inf distance of the nearest adversarial image is {'; '.join(texts)}.",
             how(context),
             "The paper's distances are those of the one image that it shows at each (alpha, beta), "
             "so they cannot be compared with our medians over all attacked images. Our example is "
             "the image whose distance at (1, 0) is nearest to the median.",
             rule=APART,
-            figures=shown,
+            figures=drawings,
         )
 
 
@@ -192,20 +192,20 @@ def _example(records: list[pl.DataFrame], middle: float) -> int | None:
     first, *others = (each.filter("success").select("index", "linf") for each in records)
     for other in others:
         first = first.join(other, on="index", how="semi")
-    ordered = first.sort((pl.col("linf") - middle).abs(), "index")["index"]
-    return ordered[0] if len(ordered) else None
+    ranked = first.sort((pl.col("linf") - middle).abs(), "index")["index"]
+    return ranked[0] if len(ranked) else None
 
 
 def _images(
     run: Run, records: dict[Place, pl.DataFrame], index: int, printed: Iterable[float]
-) -> Drawn:
+) -> Drawing:
     """Draw inputs above adversarial images, a column for each place."""
     columns, data = {}, run.claim.data
     for place, each in records.items():
         record = each.row(by_predicate=pl.col("index") == index, named=True)
         _, *pair = run.examples([record["attack"]], contrast_shift(*place), [index])
-        taken = data.classes[record["adversarial_prediction"]]
-        texts = data.classes[record["label"]], f"classified as {taken}, L-inf {record['linf']:.3f}"
+        other = data.classes[record["adversarial_prediction"]]
+        texts = data.classes[record["label"]], f"classified as {other}, L-inf {record['linf']:.3f}"
         columns[label(place)] = np.concatenate(pair), texts
     sizes = ", ".join(f"{each:.3f}" for each in printed)
     caption = (
@@ -229,7 +229,7 @@ class Figure5(Item):
     models = ("mnist-pgd", "fashion-pgd")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows, checks, drawn, said = [], [], [], {}
+        rows, checks, drawings, aucs = [], [], [], {}
         for model in self.models:
             run = context.run(model)
             data = run.claim.data.name
@@ -244,24 +244,24 @@ class Figure5(Item):
             rows += ours({"data": data, "alpha": alpha, "beta": beta}, measures)
             claim = "distance is no acceptable detector of the change"
             checks.append(within(claim, data, auc, 1 - DETECTOR, DETECTOR))
-            said[f"{data} at ({alpha:g}, {beta:g})"] = auc
-            named = {"original": original, label((alpha, beta)): transformed}
+            aucs[f"{data} at ({alpha:g}, {beta:g})"] = auc
+            distances = {"original": original, label((alpha, beta)): transformed}
             caption = f"Distances of the test images of {data}, in the features of {model}"
             labels = ("distance to the training data", "share of images")
-            table, columns = histograms(named, TAIL), ("distance", "share", "images")
-            drawn.append(curve(data, caption, table, columns, labels))
+            table, columns = histograms(distances, TAIL), ("distance", "share", "images")
+            drawings.append(curve(data, caption, table, columns, labels))
         return self.finding(
             rows,
             checks,
             "AUROC of the distance to the training data as a detector of the change: "
-            f"{listed(said, '{0.value:.3f} ({0.low:.3f} to {0.high:.3f})')}.",
+            f"{listed(aucs, '{0.value:.3f} ({0.low:.3f} to {0.high:.3f})')}.",
             f"All test images; mean Euclidean distance to the {NEIGHBOURS} nearest training images "
             "in the features of the robust model, which have the scale of the paper's axes. The "
             "paper prints curves and no numbers, and judges by eye. The interval is bootstrapped "
             "over pairs of a test image and its transformed copy.",
             rule=f"the interval of the AUROC lies inside {1 - DETECTOR:.1f} to {DETECTOR:.1f} (0.5 "
             "is chance; below it, images come nearer)",
-            figures=drawn,
+            figures=drawings,
         )
 
 

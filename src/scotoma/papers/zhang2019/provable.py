@@ -38,26 +38,26 @@ class Provable(Item):
     models = ("mnist-wong", "fashion-wong", "mnist-wrm", "fashion-wrm")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        rows, checks, figures, said = [], [], [], []
+        rows, checks, figures, headlines = [], [], [], []
         tables, arrays = {}, {}
         models = {model: model for model in self.models}
-        found = context.each(self.title, models, partial(self._probed, context))
-        for model, (spots, shifted) in found.items():
-            grid, lost = spots.tables["grid"], shifted.tables.get("grid", [])
-            rows += [each for cell in grid + lost for each in self._rows(context, model, cell)]
+        findings = context.each(self.title, models, partial(self._probe, context))
+        for model, (on_grid, mean_loss) in findings.items():
+            grid, losses = on_grid.tables["grid"], mean_loss.tables.get("grid", [])
+            rows += [each for cell in grid + losses for each in self._rows(context, model, cell)]
             tables |= {model: grid}
-            tables |= {f"{model}-{table}": lines for table, lines in shifted.tables.items()}
-            figures += [self._named(figure, model) for figure in spots.figures]
-            curves = (figure for figure in shifted.figures if isinstance(figure, Curve))
-            figures += [self._named(figure, f"{model}-curve") for figure in curves]
-            if spots.images:
-                (arrays[model],) = spots.images.values()
+            tables |= {f"{model}-{table}": lines for table, lines in mean_loss.tables.items()}
+            figures += [self._renamed(figure, model) for figure in on_grid.figures]
+            curves = (figure for figure in mean_loss.figures if isinstance(figure, Curve))
+            figures += [self._renamed(figure, f"{model}-curve") for figure in curves]
+            if on_grid.images:
+                (arrays[model],) = on_grid.images.values()
             checks.append(self._check(model, grid[0], self._worst(grid)))
-            said.append(f"{model}: {spots.headline}")
+            headlines.append(f"{model}: {on_grid.headline}")
         return self.finding(
             rows,
             checks,
-            " ".join(said),
+            " ".join(headlines),
             f"Attack: {settings(context).attack}, on {images(context):,} test images drawn at "
             "random. Attack success rates are over those that the model classifies correctly, all "
             "other rates over all of them. The paper's numbers are unknown to us.",
@@ -72,26 +72,28 @@ class Provable(Item):
         )
 
     @staticmethod
-    def _probed(context: Context, model: str) -> tuple[Finding, Finding]:
+    def _probe(context: Context, model: str) -> tuple[Finding, Finding]:
         """Return two findings: of the certificate or blindspots probe, and of the distributional.
 
         The second has no tables if the certificate of Sinha et al. does not apply.
         """
-        run, chosen = context.drawn(model, images(context)), settings(context)
-        certified = Certificate().finding(run.claim, run, chosen)
-        spots = certified if certified.tables else BlindSpots().finding(run.claim, run, chosen)
-        shifted = Distributional().finding(run.claim, run, chosen)
-        kept = {name: shifted.tables[name] for name in ("grid", "curve") if name in shifted.tables}
-        return spots, replace(shifted, tables=kept)
+        run, options = context.sample(model, images(context)), settings(context)
+        certified = Certificate().finding(run.claim, run, options)
+        on_grid = certified if certified.tables else BlindSpots().finding(run.claim, run, options)
+        mean_loss = Distributional().finding(run.claim, run, options)
+        tables = {
+            name: mean_loss.tables[name] for name in ("grid", "curve") if name in mean_loss.tables
+        }
+        return on_grid, replace(mean_loss, tables=tables)
 
     @staticmethod
     def _rows(context: Context, model: str, cell: Row) -> list[Row]:
         """Return rows of a cell of the probe on images or of the distributional probe."""
         claim, n = context.run(model).claim, cell["n"]
-        eps, place = claim.threat.eps, {"alpha": cell["alpha"], "beta": cell["beta"]}
-        keys = {"data": claim.data.name, "model": model, **place, "threshold": None}
+        eps, shift = claim.threat.eps, {"alpha": cell["alpha"], "beta": cell["beta"]}
+        keys = {"data": claim.data.name, "model": model, **shift, "threshold": None}
         if LOSSES["mean loss"] in cell:
-            return ours(keys, {measure: number(cell, at, n) for measure, at in LOSSES.items()})
+            return ours(keys, {measure: number(cell, name, n) for measure, name in LOSSES.items()})
         rows = [row(keys, "accuracy", number(cell, "accuracy", n))]
         for measure, (full, scaled, over) in MEASURES.items():
             sizes = {eps: full} | ({} if cell["alpha"] == 1 else {cell["alpha"] * eps: scaled})
@@ -103,8 +105,8 @@ class Provable(Item):
     @staticmethod
     def _worst(grid: list[Row]) -> Row | None:
         """Return the harmless transform with the highest attack success rate at alpha·eps."""
-        base, *changed = grid
-        attacked = [cell for cell in changed if base["attacked"] and cell["attacked"]]
+        base, *shifted = grid
+        attacked = [cell for cell in shifted if base["attacked"] and cell["attacked"]]
         harmless = [c for c in attacked if keeps_accuracy(c["accuracy"], base["accuracy"])]
         return max(harmless, key=lambda cell: cell["success_alpha_eps"], default=None)
 
@@ -121,7 +123,7 @@ class Provable(Item):
         return apart(claim, before, after, model)
 
     @staticmethod
-    def _named(figure: Figure, model: str) -> Figure:
+    def _renamed(figure: Figure, model: str) -> Figure:
         """Return a probe's figure under a name that other models' figures do not have."""
         caption = f"{model}. {figure.caption}"
         if isinstance(figure, Bars | Curve):

@@ -28,7 +28,7 @@ from scotoma.metrics.represented import (
 )
 from scotoma.metrics.risk import auroc
 from scotoma.models.classifier import Classifier
-from scotoma.papers.checks import Measured, within
+from scotoma.papers.checks import Interval, within
 from scotoma.papers.figures import bars
 from scotoma.papers.item import Context, Item, cells, lines, listed, ours
 from scotoma.papers.zhang2019.causes import ATTACK
@@ -64,16 +64,16 @@ class Rivals(Item):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         trends = predicted(context, self.models)
-        shown = {score: _measures(score, trend) for score, trend in trends.items()}
-        auc = {score: measures["auroc"].value for score, measures in shown.items()}
-        n, broken = len(trends[MARGIN].broken), int(trends[MARGIN].broken.sum())
+        table = {score: _measures(score, trend) for score, trend in trends.items()}
+        auc = {score: measures["auroc"].value for score, measures in table.items()}
+        n, fooled = len(trends[MARGIN].fooled), int(trends[MARGIN].fooled.sum())
         claim = "robustness falls with the distance beyond what the margin explains"
         best = dict.fromkeys((DISTANCES[1], MARGIN, max(auc, key=auc.__getitem__)))
         caption = "Each score as a predictor of the images that the attack breaks; 0.5 is a guess"
         return self.finding(
-            lines(shown, lambda score, measures: ours({"predictor": score}, measures)),
-            [within(claim, score, shown[score]["at_equal_margin"], high=0) for score in DISTANCES],
-            f"AUROC for the {broken} of {n} images that the attack breaks, the best of all scores "
+            lines(table, lambda score, measures: ours({"predictor": score}, measures)),
+            [within(claim, score, table[score]["at_equal_margin"], high=0) for score in DISTANCES],
+            f"AUROC for the {fooled} of {n} images that the attack breaks, the best of all scores "
             f"last: {listed({score: auc[score] for score in best}, '{:.2f}')}.",
             f"Attack: {context.attack or ATTACK} within eps, on the first {n} images of a random "
             "order that the network classifies correctly. Distances are means over the "
@@ -83,35 +83,35 @@ class Rivals(Item):
             f"priv: share of {len(NOISES) * len(PRIVATE_SEEDS)} private linear networks that are "
             "correct. All are taken with the sign that predicts success.",
             rule="the interval of the rank correlation at equal margin lies below 0",
-            numbers={"n": n, "broken": broken},
-            summary=lines(shown, lambda score, measures: cells(predictor=score, **measures, n=n)),
+            numbers={"n": n, "broken": fooled},
+            summary=lines(table, lambda score, measures: cells(predictor=score, **measures, n=n)),
             figures=[bars("auroc", caption, {"AUROC": "auroc"}, "AUROC", label="predictor")],
         )
 
 
-def _measures(name: str, trend: Trend) -> dict[str, Measured]:
-    """Return what is shown of a score."""
-    score, broken = trend.distance, trend.broken
+def _measures(name: str, trend: Trend) -> dict[str, Interval]:
+    """Return the measures of a score."""
+    score, fooled = trend.distance, trend.fooled
     return {
-        "auroc": auroc(score[broken], score[~broken], trend.seed),
+        "auroc": auroc(score[fooled], score[~fooled], trend.seed),
         "spearman": trend.overall,
         "at_equal_margin": UNDEFINED if name == MARGIN else trend.given_margin,
     }
 
 
 def predicted(context: Context, models: tuple[str, ...]) -> dict[str, Trend]:
-    """Attack the first network, and return how robustness changes with each score of its images.
+    """Attack the first network; return the trend of robustness with each score of its images.
 
     Scores are larger where an attack should succeed more easily.
     """
     run = context.run(models[0])
-    few = run.subset(run.correct_indices(context.limit or IMAGES))
+    subset = run.subset(run.correct_indices(context.limit or IMAGES))
     threat = run.claim.threat
     attack = Settings(context.attack or ATTACK).make_attack(threat)
-    records = rec.correct(few.attack(attack, what=f"  {models[0]}"))
-    few = few.subset(records["index"].to_torch())
-    scores = _scores(context, few, models)
-    other = context.run(models[1]).subset(few.indices).attack(attack, what=f"  {models[1]}")
+    records = rec.correct(subset.attack(attack, what=f"  {models[0]}"))
+    subset = subset.subset(records["index"].to_torch())
+    scores = _scores(context, subset, models)
+    other = context.run(models[1]).subset(subset.indices).attack(attack, what=f"  {models[1]}")
     smallest = other.sort("index")[threat.norm].to_numpy()
     scores["adv"] = -np.where(np.isfinite(smallest), smallest, 1.0)
     records = records.sort("index")
@@ -120,30 +120,31 @@ def predicted(context: Context, models: tuple[str, ...]) -> dict[str, Trend]:
     return {name: trend(score) for name, score in scores.items()}
 
 
-def _scores(context: Context, few: Run, models: tuple[str, ...]) -> dict[str, np.ndarray]:
-    split, train = few.claim.data.test, few.claim.data.train
+def _scores(context: Context, run: Run, models: tuple[str, ...]) -> dict[str, np.ndarray]:
+    split, train = run.claim.data.test, run.claim.data.train
     assert train is not None
-    images, labels = split.images(few.indices), split.labels[few.indices]
-    near = Sample(train, TRAINING, few.seed)
-    each = (nearest_distances(*place, COUNT).mean(1) for place in spaces(few).values())
+    images, labels = split.images(run.indices), split.labels[run.indices]
+    training = Sample(train, TRAINING, run.seed)
+    each = (nearest_distances(*features, COUNT).mean(1) for features in spaces(run).values())
     scores = dict(zip(DISTANCES, each, strict=True))
     networks = [context.model(model) for model in models]
-    every = np.stack([_probabilities(each.module, images) for each in networks])
-    scores["conf"], scores["agr"] = -mean_confidence(every), -ensemble_agreement(every)
-    after = _probabilities(_further(networks[0], few), images)
-    scores["ret"] = -retraining_stability(every[0], after)
-    rows = torch.arange(len(near))
-    seen = near.images(rows), near.labels
+    probabilities = np.stack([_probabilities(each.module, images) for each in networks])
+    scores["conf"] = -mean_confidence(probabilities)
+    scores["agr"] = -ensemble_agreement(probabilities)
+    retrained = _probabilities(_further(networks[0], run), images)
+    scores["ret"] = -retraining_stability(probabilities[0], retrained)
+    rows = torch.arange(len(training))
+    training_data = training.images(rows), training.labels
     correct = [
-        _private(*seen, noise, seed)(images).argmax(1).eq(labels).numpy()
+        _private(*training_data, noise, seed)(images).argmax(1).eq(labels).numpy()
         for noise in NOISES
         for seed in PRIVATE_SEEDS
     ]
     scores["priv"] = -private_share(np.stack(correct))
-    last = [part for part in networks[0].module.modules() if isinstance(part, nn.Linear)][-1]
+    *_, last_layer = (m for m in networks[0].module.modules() if isinstance(m, nn.Linear))
     with torch.no_grad():
         logits = networks[0].module(images).numpy()
-    weights = last.weight.detach().numpy()
+    weights = last_layer.weight.detach().numpy()
     scores["margin in features"] = -feature_margin(logits, labels.numpy(), weights)
     return scores
 
@@ -153,14 +154,14 @@ def _probabilities(module: nn.Module, images: Tensor) -> np.ndarray:
     return module(images).double().softmax(1).numpy()
 
 
-def _further(network: Classifier, few: Run) -> nn.Module:
-    """Return the network after an epoch of its training on test images that are not in `few`."""
-    split, module = few.claim.data.test, deepcopy(network.module).requires_grad_(True)
-    order = shuffled(len(split), few.seed)
-    rest = order[~torch.isin(order, few.indices)][:HELD_OUT]
-    recipe, generator = PGDTraining(few.claim.threat, steps=4), Generator().manual_seed(few.seed)
+def _further(network: Classifier, run: Run) -> nn.Module:
+    """Return the network after an epoch of its training on test images that are not in `run`."""
+    split, module = run.claim.data.test, deepcopy(network.module).requires_grad_(True)
+    order = shuffled(len(split), run.seed)
+    rest = order[~torch.isin(order, run.indices)][:HELD_OUT]
+    recipe, generator = PGDTraining(run.claim.threat, steps=4), Generator().manual_seed(run.seed)
     optimizer = torch.optim.Adam(module.parameters(), RATE)
-    with few.progress.bar("  training on other images", len(rest)) as advance:
+    with run.progress.bar("  training on other images", len(rest)) as advance:
         for rows in rest.split(BATCH):
             loss = recipe(module, split.images(rows), split.labels[rows], 0.999, generator)
             optimizer.zero_grad()
@@ -185,6 +186,6 @@ def _private(images: Tensor, labels: Tensor, noise: float, seed: int) -> Callabl
         rows = torch.randint(len(x), (batch,), generator=generator)
         residual = (x[rows] @ weights).softmax(1) - targets[rows]
         residual /= residual.norm(dim=1, keepdim=True).clamp_min(1)
-        shaken = noise * torch.randn(weights.shape, generator=generator)
-        weights -= PRIVATE_RATE * (x[rows].T @ residual + shaken) / batch
+        perturbation = noise * torch.randn(weights.shape, generator=generator)
+        weights -= PRIVATE_RATE * (x[rows].T @ residual + perturbation) / batch
     return lambda images: F.normalize(images.flatten(1)) @ weights

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from scotoma.execution import records as rec
-from scotoma.papers.checks import APART, Check, Measured, apart, more_errors, within
-from scotoma.papers.figures import Drawn, bars
+from scotoma.papers.checks import APART, Check, Interval, apart, more_errors, within
+from scotoma.papers.figures import Drawing, bars
 from scotoma.papers.item import Context, Item, cells, lines, listed, number, row
 from scotoma.papers.zhang2019 import attacked, how, published, settings
 from scotoma.papers.zhang2019.published import Cell
@@ -43,45 +43,47 @@ class Table1(Item):
     models = ("fashion-pgd", "mnist-pgd", "cifar-robust")
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        of = {context.data(model).name: model for model in self.models}
-        measured = context.each(self.title, of, lambda model: self._measure(context, model))
-        checks, said, series = [], [], {}
+        models = {context.data(model).name: model for model in self.models}
+        results = context.each(self.title, models, lambda model: self._measure(context, model))
+        checks, texts, series = [], [], {}
         for measure in (DIVERGENCE, "success"):
-            values = {data: each[measure] for data, each in measured.items()}
+            values = {data: each[measure] for data, each in results.items()}
             for low, high in pairwise(values):
                 claim = f"{measure} is larger on {high} than on {low}"
                 checks.append(apart(claim, values[low][0], values[high][0]))
-            said.append({d: f"{scalar(own.value)} ({paper})" for d, (own, paper) in values.items()})
+            texts.append({d: f"{scalar(our.value)} ({its})" for d, (our, its) in values.items()})
         for measure in ("success", "accuracy"):
             series |= {f"{measure}, ours": measure, f"{measure}, paper": f"published_{measure}"}
         caption = "Attack success rate at eps and accuracy, ours and the paper's"
         return self.finding(
-            lines(measured, lambda data, of: [row({"data": data}, m, *v) for m, v in of.items()]),
+            lines(
+                results, lambda data, each: [row({"data": data}, m, *v) for m, v in each.items()]
+            ),
             checks,
-            f"Ours (published): K-L divergence {listed(said[0], '{}')}; attack success rate "
-            f"{listed(said[1], '{}')}.",
+            f"Ours (published): K-L divergence {listed(texts[0], '{}')}; attack success rate "
+            f"{listed(texts[1], '{}')}.",
             how(context),
             "The divergence is measured on all training and test images, in the features of the "
             "robust model, and averaged over classes. Its value within the training set, between "
             "parts of equal sizes, is what sampling alone gives.",
             rule=APART,
-            tables={"data": lines(measured, self._wide)},
+            tables={"data": lines(results, self._wide)},
             figures=[bars("rates", caption, series, "rate", label="data", table="data")],
         )
 
     @staticmethod
-    def _measure(context: Context, model: str) -> dict[str, tuple[Measured, float | None]]:
+    def _measure(context: Context, model: str) -> dict[str, tuple[Interval, float | None]]:
         """Return our numbers and the paper's, by measure."""
         run = context.run(model)
         claim, n = run.claim, len(run.claim.data.test)
-        divergence, success, clean = published.TABLE1[context.data(model).name]
+        divergence, success, accuracy = published.TABLE1[context.data(model).name]
         numbers = Divergence(points=None).finding(claim, run, settings(context)).numbers
         _, records = attacked(context, run, model)
-        broken = rec.successes(records, claim.threat.eps, claim.threat.norm)
+        fooled = rec.successes(records, claim.threat.eps, claim.threat.norm)
         return {
             DIVERGENCE: (number(numbers, "kl", n), divergence),
-            "success": (rate(broken), success),
-            "accuracy": (rate(rec.is_correct(run.predictions())), clean),
+            "success": (rate(fooled), success),
+            "accuracy": (rate(rec.is_correct(run.predictions())), accuracy),
             **{measure: (number(numbers, key, n), None) for measure, key in BEYOND.items()},
         }
 
@@ -95,7 +97,7 @@ AXES = {"success_eps": "success at eps", "success_alpha_eps": "success at alphaÂ
 
 
 @dataclass(frozen=True)
-class Attacked:
+class GridCell:
     """A cell of ours beside the paper's.
 
     Args:
@@ -127,7 +129,7 @@ class Grid(Item):
     cells: tuple[Cell, ...]
 
     @abstractmethod
-    def checks(self, cells: list[Attacked]) -> Iterator[Check]:
+    def checks(self, cells: list[GridCell]) -> Iterator[Check]:
         """Return the paper's claims besides the order of the cells."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
@@ -153,16 +155,16 @@ class Grid(Item):
             figures=[self._bars(*axis) for axis in AXES.items()],
         )
 
-    def _attack(self, context: Context, cell: Cell) -> Attacked:
+    def _attack(self, context: Context, cell: Cell) -> GridCell:
         run, transform = context.run(self.models[0]), contrast_shift(cell.alpha, cell.beta)
         eps, scaled = run.claim.threat.eps, cell.alpha * run.claim.threat.eps
         what = f"alpha {cell.alpha:g}, beta {cell.beta:g}"
         _, records = attacked(context, run, what, transform, scaled if transform else 0.0)
         rates = (rate(rec.successes(records, size, "linf")) for size in (eps, scaled))
-        return Attacked(cell, eps, rec.is_correct(run.predictions(transform)), *rates)
+        return GridCell(cell, eps, rec.is_correct(run.predictions(transform)), *rates)
 
     @staticmethod
-    def _rows(cell: Attacked, data: str) -> list[Row]:
+    def _rows(cell: GridCell, data: str) -> list[Row]:
         paper, keys = cell.paper, {"data": data, "alpha": cell.paper.alpha, "beta": cell.paper.beta}
         rows = [
             row(keys | {"threshold": None}, "accuracy", cell.accuracy, paper.accuracy),
@@ -174,7 +176,7 @@ class Grid(Item):
         return rows
 
     @staticmethod
-    def _wide(cell: Attacked) -> Row:
+    def _wide(cell: GridCell) -> Row:
         paper = cell.paper
         return {
             "contrast_shift": cell.label,
@@ -184,7 +186,7 @@ class Grid(Item):
         }
 
     @staticmethod
-    def _bars(name: str, label: str) -> Drawn:
+    def _bars(name: str, label: str) -> Drawing:
         caption = "Ours and the paper's (n = 2,000), by (alpha, beta)"
         series = {"ours": name, "paper": f"published_{name}"}
         return bars(name, caption, series, label, label="contrast_shift", table="grid")
@@ -198,14 +200,14 @@ class Table2(Grid):
     models = ("mnist-pgd",)
     cells = published.TABLE2
 
-    def checks(self, cells: list[Attacked]) -> Iterator[Check]:
+    def checks(self, cells: list[GridCell]) -> Iterator[Check]:
         for cell in cells:
             yield within("accuracy is at least 97.5%", cell.label, cell.accuracy, 0.975)
         for cell in cells:
             if cell.paper.alpha <= 0.8 or cell.label == "0.9, 0.05":
-                least = 0.99 if cell.label == "0.7, 0.15" else 0.85
-                claim = f"the attack success rate at eps is above {least:.0%}"
-                yield within(claim, cell.label, cell.success, least)
+                bound = 0.99 if cell.label == "0.7, 0.15" else 0.85
+                claim = f"the attack success rate at eps is above {bound:.0%}"
+                yield within(claim, cell.label, cell.success, bound)
 
 
 class Table3(Grid):
@@ -216,9 +218,9 @@ class Table3(Grid):
     models = ("fashion-pgd",)
     cells = published.TABLE3
 
-    def checks(self, cells: list[Attacked]) -> Iterator[Check]:
-        base, *changed = cells
-        for cell in changed:
+    def checks(self, cells: list[GridCell]) -> Iterator[Check]:
+        base, *shifted = cells
+        for cell in shifted:
             pair = ("transformed", cell.correct), ("test set", base.correct)
             claim = "accuracy falls by at most one point"
             yield more_errors(claim, cell.label, *pair, slack=0.01)
@@ -232,9 +234,9 @@ def percent(value: float | Rate) -> str:
     return f"{100 * (value.value if isinstance(value, Rate) else value):.4g}%"
 
 
-def beside(name: str, ours: Measured, printed: Any) -> Row:
+def beside(name: str, ours: Interval, paper: Any) -> Row:
     """Return a rate of ours and the paper's, with their intervals, as columns."""
-    return cells(**{name: ours, f"published_{name}": printed_rate(printed)})
+    return cells(**{name: ours, f"published_{name}": printed_rate(paper)})
 
 
 def printed_rate(value: float, n: int = published.IMAGES) -> Rate:
@@ -242,7 +244,7 @@ def printed_rate(value: float, n: int = published.IMAGES) -> Rate:
     return rate(np.arange(n) < round(value * n))
 
 
-def order(cells: list[Attacked]) -> Iterator[Check]:
+def order(cells: list[GridCell]) -> Iterator[Check]:
     """Compare cells whose published rates have intervals that are apart."""
     for field, size in {"success": "eps", "scaled": "alphaÂ·eps"}.items():
         column = [

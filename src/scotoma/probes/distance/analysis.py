@@ -63,7 +63,7 @@ class DistanceAnalysis:
         return self[self.threat.norm]
 
     @property
-    def broken(self) -> np.ndarray:
+    def fooled(self) -> np.ndarray:
         """Whether `smallest` is inside the threat, bool (n,)."""
         return rec.fallen(self.table, self.threat.eps, self.threat.norm)
 
@@ -76,14 +76,14 @@ class DistanceAnalysis:
     @cached_property
     def trends(self) -> dict[str, Trend]:
         """Trends by prefix, see `RAW` and `UNIT`."""
-        shared = (self["margin"], self.smallest, self.broken, self.seed)
+        shared = (self["margin"], self.smallest, self.fooled, self.seed)
         return {RAW: Trend(self["distance"], *shared), UNIT: Trend(self["unit"], *shared)}
 
     @cached_property
     def risk(self) -> Risk | None:
         """How well success is predicted; None if there are too few successes or failures."""
         distance, margin, density = (self[name] for name in ("distance", "margin", "density"))
-        return risk(distance, margin, density, self.broken, self.seed)
+        return risk(distance, margin, density, self.fooled, self.seed)
 
     @cached_property
     def detection(self) -> Estimate:

@@ -37,14 +37,14 @@ class Trend:
         distance: distance to the training data.
         margin: margin of the audited model before the attack.
         smallest: size of the smallest adversarial perturbation; infinite if there is none.
-        broken: whether `smallest` is inside the threat.
+        fooled: whether `smallest` is inside the threat.
         seed: seed of the bootstraps.
     """
 
     distance: np.ndarray
     margin: np.ndarray
     smallest: np.ndarray
-    broken: np.ndarray
+    fooled: np.ndarray
     seed: int
 
     @cached_property
@@ -64,9 +64,9 @@ class Trend:
     @cached_property
     def slopes(self) -> list[Estimate]:
         """Slopes of distance and margin in the log odds of success; NaN where few succeed."""
-        if min(self.broken.sum(), (~self.broken).sum()) < FEWEST:
+        if min(self.fooled.sum(), (~self.fooled).sum()) < FEWEST:
             return [UNDEFINED, UNDEFINED]
-        return Logistic.fit(np.column_stack([self.distance, self.margin]), self.broken).slopes()
+        return Logistic.fit(np.column_stack([self.distance, self.margin]), self.fooled).slopes()
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -77,12 +77,12 @@ class Trend:
     @property
     def near(self) -> Rate:
         """Attack success rate in the nearest fifth."""
-        return rate(self.broken[self.groups == 0])
+        return rate(self.fooled[self.groups == 0])
 
     @property
     def far(self) -> Rate:
         """Attack success rate in the farthest fifth."""
-        return rate(self.broken[self.groups == FIFTHS - 1])
+        return rate(self.fooled[self.groups == FIFTHS - 1])
 
     def numbers(self) -> dict[str, Rate | Estimate]:
         """Return the numbers of the finding, by name."""
@@ -124,5 +124,5 @@ class Trend:
         ]
 
     def _success(self, group: np.ndarray) -> Row:
-        success = rate(self.broken[group])
+        success = rate(self.fooled[group])
         return {"n": success.n, **columns("rate", success)}
