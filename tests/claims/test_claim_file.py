@@ -58,8 +58,8 @@ def written(folder: Path, text: str) -> Path:
 def test_every_key_arrives(tmp_path):
     (tmp_path / "net.py").touch()
     (tmp_path / "images.npz").touch()
-    read = read_claim(written(tmp_path, FULL))
-    assert read.request == Request(
+    parsed = read_claim(written(tmp_path, FULL))
+    assert parsed.request == Request(
         model=f"{tmp_path}/net.py:make",
         data=f"npz:{tmp_path}/images.npz",
         threat=Threat("linf", 8 / 255),
@@ -82,14 +82,14 @@ def test_every_key_arrives(tmp_path):
         thresholds=(("robustness", "broken", 0.4),),
         survives=("gamma",),
     )
-    assert [str(rule) for rule in read.rules] == ["robust_accuracy >= 45%", "masking != broken"]
-    assert read.baseline == Path("old")
+    assert [str(rule) for rule in parsed.rules] == ["robust_accuracy >= 45%", "masking != broken"]
+    assert parsed.baseline == Path("old")
 
 
 def test_what_is_written_asks_for_the_same(tmp_path):
     first = read_claim(written(tmp_path, FULL))
-    again = read_claim(written(tmp_path, as_toml(first.request, first.rules)))
-    assert (again.request, again.rules) == (first.request, first.rules)
+    second = read_claim(written(tmp_path, as_toml(first.request, first.rules)))
+    assert (second.request, second.rules) == (first.request, first.rules)
 
 
 @pytest.mark.parametrize(
@@ -159,14 +159,14 @@ def test_the_page_lists_every_threshold_with_its_usual_value():
     page = (Path(__file__).parents[2] / "docs/claims.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
     for probe in PROBES:
-        made, named = PROBES[probe](), PROBES[probe].thresholds
+        instance, named = PROBES[probe](), PROBES[probe].thresholds
         listed = [row for row in rows if row[0].startswith(f"| `{probe}.")]
-        found = {}
+        printed = {}
         for names, values, *_ in listed:
             words = [word.strip("`,| ").split(".")[-1] for word in names.split(", ")]
-            found |= dict(zip(words, values.split(", "), strict=True))
-        usual = {name: getattr(made, name) for name in named}
-        assert found == {
+            printed |= dict(zip(words, values.split(", "), strict=True))
+        usual = {name: getattr(instance, name) for name in named}
+        assert printed == {
             name: f"{value:g}" if name == "far" else f"{value:.0%}" for name, value in usual.items()
         }, probe
 

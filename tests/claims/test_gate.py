@@ -192,8 +192,8 @@ def test_command_and_files(scotoma, runs, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("undrawn")
 def test_init_and_claims_on_the_command_line(scotoma, tmp_path, monkeypatch, digits_model):
     monkeypatch.chdir(tmp_path)
-    made = scotoma("init", "--model", digits_model, "--threat", "linf:0.1")
-    assert made.code == 0, made.err
+    ended = scotoma("init", "--model", digits_model, "--threat", "linf:0.1")
+    assert ended.code == 0, ended.err
     again = scotoma("init")
     assert (again.code, again.err.count("\n")) == (2, 1)
     scotoma("init", "other.toml", "--model", "net.py:make", "--weights", "w.safetensors")
@@ -209,8 +209,8 @@ def test_init_and_claims_on_the_command_line(scotoma, tmp_path, monkeypatch, dig
     assert "The stated robust accuracy within L-inf 0.1 of 5.0% is not refuted" in headline
     report = scotoma("gate", "claim.toml", "--out", "runs/claim", "--rule", "robustness == holds")
     assert report.code == 0, report
-    kept = (tmp_path / "runs" / "claim" / "claim.toml").read_text()
-    assert f'source = "{digits_model}"' in kept
+    stored = (tmp_path / "runs" / "claim" / "claim.toml").read_text()
+    assert f'source = "{digits_model}"' in stored
     missing = scotoma("gate", "claim.toml", "--rule", "drop_against_baseline <= 0")
     assert (missing.code, missing.err.count("\n")) == (2, 1)
     without = scotoma("audit", digits_model, "--data", "digits")
@@ -323,9 +323,9 @@ def test_the_action_runs_in_a_shell(tmp_path, digits_model, limit, rule, ends):
     claim = claim.replace("limit = 200", f'limit = {limit}\nattack = "pgd"')
     (project / "claim.toml").write_text(claim)
     step = yaml.safe_load(ACTION.read_text())["runs"]["steps"][1]
-    given = {"claim": "claim.toml", "baseline": "", "undecided": "fail", "out": "runs/gate"}
-    given["python"] = sys.executable
-    values = {name: given[text.split(".")[1].split(" ")[0]] for name, text in step["env"].items()}
+    inputs = {"claim": "claim.toml", "baseline": "", "undecided": "fail", "out": "runs/gate"}
+    inputs["python"] = sys.executable
+    values = {name: inputs[text.split(".")[1].split(" ")[0]] for name, text in step["env"].items()}
     values |= {"GITHUB_OUTPUT": str(project / "output"), "PYTHONPATH": os.pathsep.join(sys.path)}
     values |= {"GITHUB_STEP_SUMMARY": str(project / "summary.md")}
     ended = subprocess.run(
@@ -336,6 +336,6 @@ def test_the_action_runs_in_a_shell(tmp_path, digits_model, limit, rule, ends):
         text=True,
         check=False,
     )
-    said = (project / "output").read_text().splitlines()[-1]
-    assert (ended.returncode, said) == ends
+    output = (project / "output").read_text().splitlines()[-1]
+    assert (ended.returncode, output) == ends
     assert f"gate: {ends[1].partition('=')[2]}" in (project / "summary.md").read_text()

@@ -25,9 +25,9 @@ def test_claims_of_known_truth_are_hardly_ever_judged_wrongly():
     for _ in range(2000):
         truth, n = random.uniform(0.02, 0.99), int(random.integers(20, 5000))
         claimed = float(np.clip(truth + random.choice([0, 0, MARGIN, -MARGIN, 0.1]), 0.001, 1))
-        said = decide(interval(random.binomial(n, truth) / n, n), claimed, MARGIN)
-        wrong["broken"] += said == "broken" and truth >= claimed
-        wrong["holds"] += said == "holds" and truth <= claimed - MARGIN
+        verdict = decide(interval(random.binomial(n, truth) / n, n), claimed, MARGIN)
+        wrong["broken"] += verdict == "broken" and truth >= claimed
+        wrong["holds"] += verdict == "holds" and truth <= claimed - MARGIN
     assert sum(wrong.values()) <= 100, wrong
     assert wrong["broken"] > 0, "claims that are just true are among them"
 
@@ -39,8 +39,8 @@ def test_a_high_accuracy_that_is_true_is_hardly_ever_refuted(truth: float, n: in
     random = np.random.default_rng(2)
     wrong = 0
     for _ in range(1000):
-        (said,) = judge({"a": truth}, {"a": random.random(n) < truth}, MARGIN, 10_000)
-        wrong += said.verdict == "broken"
+        (judgement,) = judge({"a": truth}, {"a": random.random(n) < truth}, MARGIN, 10_000)
+        wrong += judgement.verdict == "broken"
     assert wrong <= 50
 
 
@@ -49,8 +49,8 @@ def test_several_numbers_are_wrong_together_as_rarely_as_one():
     truths = {"a": 0.9, "b": 0.5, "c": 0.97}
     wrong = 0
     for _ in range(500):
-        measured = {name: random.random(400) < share for name, share in truths.items()}
-        judged = judge(truths, measured, MARGIN, 10_000)
+        outcomes = {name: random.random(400) < share for name, share in truths.items()}
+        judged = judge(truths, outcomes, MARGIN, 10_000)
         wrong += any(each.verdict == "broken" for each in judged)
     assert wrong <= 25
 
@@ -69,12 +69,12 @@ def test_that_many_images_decide_whatever_they_show(claimed, of):
 
 
 def test_what_is_said():
-    measured = {"clean accuracy": np.arange(50) < 46, "robust": np.arange(50) < 20}
-    held, broken = judge({"clean accuracy": 0.92, "robust": 0.9}, measured, MARGIN, 1000)
-    assert held.verdict == "undecided"
-    assert str(held).endswith("attacking all 1,000 test images decides.")
-    assert held.images == held.available == 1000, "no more can be attacked"
-    assert broken.verdict == overall([held, broken]) == "broken"
+    outcomes = {"clean accuracy": np.arange(50) < 46, "robust": np.arange(50) < 20}
+    holding, broken = judge({"clean accuracy": 0.92, "robust": 0.9}, outcomes, MARGIN, 1000)
+    assert holding.verdict == "undecided"
+    assert str(holding).endswith("attacking all 1,000 test images decides.")
+    assert holding.images == holding.available == 1000, "no more can be attacked"
+    assert broken.verdict == overall([holding, broken]) == "broken"
     assert "is refuted: it is at most 40.0%" in str(broken)
     assert decide(interval(0.9, 10_000), 0.9, MARGIN) == "holds"
 
@@ -88,10 +88,10 @@ def test_a_norm_without_an_attack_is_undecided_unless_refuted():
     assert not unattacked(Threat("linf", 0.6), [pgd.replace("PGD", "Strong")])
     assert not unattacked(Threat("l2", 2.5), [pgd, "DDN(norm='l2', steps=100)"])
     name = "robust accuracy within l2:2.5"
-    for accurate, said in (np.ones(500, bool), "undecided"), (np.zeros(500, bool), "broken"):
+    for accurate, verdict in (np.ones(500, bool), "undecided"), (np.zeros(500, bool), "broken"):
         (judged,) = judge({name: 0.7}, {name: accurate}, MARGIN, 500, {name: why})
-        assert judged.verdict == said
-        assert (why in str(judged)) == (said == "undecided")
+        assert judged.verdict == verdict
+        assert (why in str(judged)) == (verdict == "undecided")
 
 
 def test_an_easy_number_leaves_the_verdict_on_the_threat():

@@ -18,7 +18,7 @@ def test_certify_chooses_by_the_network(scotoma, tmp_path, monkeypatch, activati
         f"    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.{activation}(), "
         f"nn.Linear(8, 10))\n"
     )
-    given = (
+    arguments = (
         "certify",
         "net.py:build",
         "--data",
@@ -30,7 +30,7 @@ def test_certify_chooses_by_the_network(scotoma, tmp_path, monkeypatch, activati
         "--out",
         "run",
     )
-    ended = scotoma(*given, "--attack", "pgd", "--force")  # its weights are random
+    ended = scotoma(*arguments, "--attack", "pgd", "--force")  # its weights are random
     assert (ended.code, ended.err) == (0, "")
     (finding,) = json.loads((tmp_path / "run" / "findings.json").read_text())["findings"]
     assert finding["probe"] == probe

@@ -47,24 +47,24 @@ def test_list(scotoma):
 
 
 def test_a_precision_without_a_limit_is_forecast_and_audited_on_200(scotoma, tmp_path):
-    given = ("audit", SHIPPED, "--data", "digits", "--threat", "linf:0.1", "--precision", 0.05)
-    given += ("--probes", "robustness", "--attack", "fgsm")
-    assert "for 200 images" in scotoma(*given, "--dry-run").out
-    assert scotoma(*given, "--out", tmp_path).code == 0
+    arguments = ("audit", SHIPPED, "--data", "digits", "--threat", "linf:0.1", "--precision", 0.05)
+    arguments += ("--probes", "robustness", "--attack", "fgsm")
+    assert "for 200 images" in scotoma(*arguments, "--dry-run").out
+    assert scotoma(*arguments, "--out", tmp_path).code == 0
     numbers = json.loads((tmp_path / "findings" / "robustness.json").read_text())["numbers"]
     assert numbers["n"] == 200
 
 
 def test_training_says_what_it_begins_with_and_replaces_no_model(scotoma, tmp_path, digits_model):
     out = tmp_path / "tuned.safetensors"
-    given = ("train", "natural", "--data", "digits", "--threat", "linf:0.1", "--out", out)
-    started = scotoma(*given, "--start", digits_model, "--epochs", 1)
+    arguments = ("train", "natural", "--data", "digits", "--threat", "linf:0.1", "--out", out)
+    started = scotoma(*arguments, "--start", digits_model, "--epochs", 1)
     assert started.code == 0, started.err
     assert started.out.startswith("start: digits-pgd (small-cnn, pgd, linf:0.1, digits, accuracy ")
     before = out.read_bytes()
-    again = scotoma(*given, "--start", digits_model, "--epochs", 1)
+    again = scotoma(*arguments, "--start", digits_model, "--epochs", 1)
     assert "is this training, finished before; delete it to train again" in again.out
-    other = scotoma(*given, "--start", digits_model, "--epochs", 2)
+    other = scotoma(*arguments, "--start", digits_model, "--epochs", 2)
     assert (other.code, other.err.count("\n")) == (2, 1)
     assert "not this training (epochs 1, not 2); choose another --out FILE" in other.err
     assert out.read_bytes() == before
@@ -105,10 +105,10 @@ def test_train_audit_report(scotoma, tmp_path, monkeypatch):
     audit = (*audit, "--attack", "fmn-linf", "--probes", "robustness, distance")
     ended = scotoma(*audit)
     assert (ended.code, ended.err) == (0, "")
-    found = json.loads((tmp_path / "run" / "findings.json").read_text())
-    assert [finding["probe"] for finding in found["findings"]] == ["robustness", "distance"]
+    findings = json.loads((tmp_path / "run" / "findings.json").read_text())
+    assert [finding["probe"] for finding in findings["findings"]] == ["robustness", "distance"]
     assert (
-        found["provenance"]["command"]
+        findings["provenance"]["command"]
         == "scotoma " + " ".join(map(str, audit[:-1])) + " 'robustness, distance'"
     )
 

@@ -26,8 +26,8 @@ def refused(scotoma, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_missing_library(refused, monkeypatch, name):
     monkeypatch.setitem(__import__("sys").modules, name, None)
-    said = refused(LIBRARIES[name])
-    assert f" needs {name}; pip install torch==2.14.1" in said
+    message = refused(LIBRARIES[name])
+    assert f" needs {name}; pip install torch==2.14.1" in message
 
 
 def test_names_that_are_none(refused):
@@ -54,10 +54,10 @@ def test_a_model_at_chance(refused, tmp_path):
         "    def forward(self, x):\n        return x.flatten(1).repeat(1, 12)\n"
         "def features():\n    return Net()\n"
     )
-    said = refused("mine.py:features")
-    assert "no more than chance" in said
-    assert "It has 768 outputs for 10 classes" in said
-    assert "--force audits it anyway" in said
+    message = refused("mine.py:features")
+    assert "no more than chance" in message
+    assert "It has 768 outputs for 10 classes" in message
+    assert "--force audits it anyway" in message
 
 
 def test_sources_are_listed(scotoma):

@@ -55,16 +55,16 @@ def test_audit(scotoma, here, digits_model, other):
     told(scotoma(*args[:-1], digits_model), "is the audited model itself")
     ended = scotoma(*args)
     assert (ended.code, ended.err) == (0, "")
-    found = json.loads((here / "run" / "findings.json").read_text())
-    (finding,) = found["findings"]
+    audit = json.loads((here / "run" / "findings.json").read_text())
+    (finding,) = audit["findings"]
     assert {row["source"] for row in finding["tables"]["matrix"]} == {"digits-pgd", "other"}
     assert [row["source"] for row in finding["tables"]["sources"]] == ["other"]
     sha256 = load_model(str(other)).sha256
-    (key,), (source,) = found["provenance"]["sources"], found["provenance"]["sources"].values()
+    (key,), (source,) = audit["provenance"]["sources"], audit["provenance"]["sources"].values()
     assert key == f"other {sha256[:8]}"
     assert source["sha256"] == sha256
     assert source["schedule"] == load_checkpoint(other)[1]["schedule"]
-    assert found["provenance"]["command"] == "scotoma " + " ".join(map(str, args))
+    assert audit["provenance"]["command"] == "scotoma " + " ".join(map(str, args))
     assert sha256 in (here / "run" / "report.html").read_text()
 
 

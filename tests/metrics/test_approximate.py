@@ -27,10 +27,10 @@ def clustered() -> tuple[np.ndarray, np.ndarray]:
     return train, queries
 
 
-def shares(train: np.ndarray, queries: np.ndarray, found: np.ndarray) -> np.ndarray:
+def shares(train: np.ndarray, queries: np.ndarray, nearest: np.ndarray) -> np.ndarray:
     """How much larger the mean distances are than those of brute force."""
     return (
-        found
+        nearest
         / np.sort(cdist(queries.astype(np.float64), train.astype(np.float64)), 1)[:, :5].mean(1)
         - 1
     )
@@ -38,16 +38,16 @@ def shares(train: np.ndarray, queries: np.ndarray, found: np.ndarray) -> np.ndar
 
 def test_clusters_are_searched_by_an_index_whose_recall_is_stated(clustered):
     train, queries = clustered
-    found = nearest_neighbours(train, queries)
-    assert found.recall is not None
-    assert 0.95 <= found.recall.low <= found.recall.value <= found.recall.high <= 1
-    assert found.recall.n == 300
-    excess = shares(train, queries, found.distance)
+    nearest = nearest_neighbours(train, queries)
+    assert nearest.recall is not None
+    assert 0.95 <= nearest.recall.low <= nearest.recall.value <= nearest.recall.high <= 1
+    assert nearest.recall.n == 300
+    excess = shares(train, queries, nearest.distance)
     assert excess.min() > -1e-6, "what is missed makes a distance larger"
     assert excess.mean() < 0.01
     exact = np.mean(abs(excess) < 1e-6)
     assert exact == pytest.approx(1, abs=0.2)
-    assert exact >= 1 - 5 * (1 - found.recall.low), (
+    assert exact >= 1 - 5 * (1 - nearest.recall.low), (
         "one missed neighbour of five changes a query's mean"
     )
 
@@ -57,35 +57,35 @@ def test_the_recall_stated_is_that_of_the_search(clustered, monkeypatch):
     train, queries = clustered
     for name, value in {"FIRST": 1, "RECALL": 0.0, "SAMPLE": 400}.items():
         monkeypatch.setattr(approximate, name, value)
-    found = nearest_neighbours(train, queries, 1)
-    assert found.recall is not None
+    nearest = nearest_neighbours(train, queries, 1)
+    assert nearest.recall is not None
     truth = nearest_distance(train, queries, 1)
-    assert found.recall.value == pytest.approx(np.mean(found.distance <= truth * (1 + 1e-6)))
-    assert 0.3 < found.recall.value < 0.99
+    assert nearest.recall.value == pytest.approx(np.mean(nearest.distance <= truth * (1 + 1e-6)))
+    assert 0.3 < nearest.recall.value < 0.99
 
 
 def test_cells_are_added_until_recall_is_enough(clustered, monkeypatch):
     train, queries = clustered
     monkeypatch.setattr(approximate, "FIRST", 1)
-    found = nearest_neighbours(train, queries)
-    assert found.recall is not None
-    assert found.recall.low >= 0.95
+    nearest = nearest_neighbours(train, queries)
+    assert nearest.recall is not None
+    assert nearest.recall.low >= 0.95
 
 
 def test_without_clusters_search_is_exact():
     rng = np.random.default_rng(0)
     train, queries = (rng.normal(size=(n, 100)).astype(np.float32) for n in (4000, 200))
-    found = nearest_neighbours(train, queries)
-    assert found.recall is None
-    assert (found.distance == nearest_distance(train, queries)).all()
+    nearest = nearest_neighbours(train, queries)
+    assert nearest.recall is None
+    assert (nearest.distance == nearest_distance(train, queries)).all()
 
 
 @pytest.mark.parametrize(("points", "asked"), [(1000, 400), (6000, 100)])
 def test_search_is_exact_up_to_the_stated_numbers(clustered, points, asked):
     train, queries = clustered[0][:points], clustered[1][:asked]
-    found = nearest_neighbours(train, queries)
-    assert found.recall is None
-    assert (found.distance == nearest_distance(train, queries)).all()
+    nearest = nearest_neighbours(train, queries)
+    assert nearest.recall is None
+    assert (nearest.distance == nearest_distance(train, queries)).all()
 
 
 def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
@@ -98,19 +98,19 @@ def test_cells_with_fewer_points_than_neighbours(clustered, monkeypatch):
     monkeypatch.setattr(approximate, "FIRST", 1)
     monkeypatch.setattr(approximate, "RECALL", 0.0)
     monkeypatch.setattr(approximate, "POINTS_A_CELL", 20)
-    asked = []
+    queried = []
     search = approximate.nearest_distances
     monkeypatch.setattr(
         approximate,
         "nearest_distances",
-        lambda *given: asked.append(len(given[1])) or search(*given),
+        lambda *arguments: queried.append(len(arguments[1])) or search(*arguments),
     )
-    found = nearest_neighbours(train, queries)
-    assert asked[0] == 300, "for the recall"
-    assert 5 <= asked[1] <= 100, "what an index does not find is searched exactly"
-    assert found.recall is not None
-    assert np.isfinite(found.distance).all()
-    assert shares(train, queries, found.distance)[:5] == pytest.approx(0, abs=1e-5)
+    nearest = nearest_neighbours(train, queries)
+    assert queried[0] == 300, "for the recall"
+    assert 5 <= queried[1] <= 100, "what an index does not find is searched exactly"
+    assert nearest.recall is not None
+    assert np.isfinite(nearest.distance).all()
+    assert shares(train, queries, nearest.distance)[:5] == pytest.approx(0, abs=1e-5)
 
 
 def test_duplicates_count_as_found():
@@ -118,20 +118,20 @@ def test_duplicates_count_as_found():
     rng = np.random.default_rng(0)
     points = rng.normal(0, 5, (30, 8)).astype(np.float32)
     train, queries = np.repeat(points, 100, 0), np.repeat(points, 5, 0)
-    found = nearest_neighbours(train, queries)
-    assert found.recall is not None
-    assert found.recall.value == 1
-    assert found.recall.low < 1, "150 queries do not prove it"
-    assert (found.distance == 0).all()
+    nearest = nearest_neighbours(train, queries)
+    assert nearest.recall is not None
+    assert nearest.recall.value == 1
+    assert nearest.recall.low < 1, "150 queries do not prove it"
+    assert (nearest.distance == 0).all()
 
 
 def test_the_same_answer_again_and_from_a_memory_map(clustered, tmp_path):
     train, queries = clustered
     np.save(tmp_path / "train.npy", train)
     mapped = np.load(tmp_path / "train.npy", mmap_mode="r")
-    first, again = nearest_neighbours(train, queries), nearest_neighbours(mapped, queries)
-    assert first.recall == again.recall
-    assert (first.distance == again.distance).all()
+    first, repeated = nearest_neighbours(train, queries), nearest_neighbours(mapped, queries)
+    assert first.recall == repeated.recall
+    assert (first.distance == repeated.distance).all()
 
 
 @pytest.mark.parametrize("where", [0, 1])

@@ -10,22 +10,22 @@ RNG_SEED = 0
 def gaussians(n: int) -> tuple[np.ndarray, np.ndarray, list]:
     """Images of two classes from known Gaussians in 6 dimensions, and these."""
     rng = np.random.default_rng(RNG_SEED)
-    known = []
+    densities = []
     for mean in (np.zeros(6), np.full(6, 2.0)):
         mixing = rng.normal(size=(6, 6)) + 2 * np.eye(6)
-        known.append(multivariate_normal(mean, mixing @ mixing.T))  # type: ignore[arg-type]
-    train = np.concatenate([gaussian.rvs(n, random_state=rng) for gaussian in known]).astype(
+        densities.append(multivariate_normal(mean, mixing @ mixing.T))  # type: ignore[arg-type]
+    train = np.concatenate([gaussian.rvs(n, random_state=rng) for gaussian in densities]).astype(
         np.float32
     )
-    return train, np.repeat([0, 1], n), known
+    return train, np.repeat([0, 1], n), densities
 
 
 def test_the_density_of_known_gaussians():
-    train, labels, known = gaussians(20_000)
+    train, labels, densities = gaussians(20_000)
     queries = train[::400]
     for label in (0, 1):
-        found = class_log_density(train, labels, queries, np.full(len(queries), label))
-        assert found == pytest.approx(known[label].logpdf(queries), rel=0.05, abs=0.1)
+        density = class_log_density(train, labels, queries, np.full(len(queries), label))
+        assert density == pytest.approx(densities[label].logpdf(queries), rel=0.05, abs=0.1)
 
 
 def test_each_image_is_taken_under_its_own_class():
@@ -53,8 +53,8 @@ def test_fewer_images_than_dimensions():
 def test_classes_of_one_image_and_of_none():
     train, labels, _ = gaussians(50)
     labels[0] = 7
-    found = class_log_density(train, labels, train[:3], np.array([7, 0, 8]))
-    assert np.isfinite(found).tolist() == [True, True, False]
+    density = class_log_density(train, labels, train[:3], np.array([7, 0, 8]))
+    assert np.isfinite(density).tolist() == [True, True, False]
 
 
 def test_features_that_are_all_the_same():

@@ -30,27 +30,27 @@ def test_a_test_set_from_the_same_distribution_and_a_moved_one():
     assert same.train_points.shape == (240, 2)
     assert same.test_points.shape == (120, 2)
     assert list(same.kl) == [0, 1]
-    for label, found in same.kl.items():
+    for label, each in same.kl.items():
         points = (
             same.train_points[train[1] == label],
             same.test_points[np.repeat([0, 1], 60) == label],
         )
-        assert found.value == kde_divergence(*points)
-        assert len(found.null) == DRAWS
-    assert same.mean.value == pytest.approx(np.mean([found.value for found in same.kl.values()]))
+        assert each.value == kde_divergence(*points)
+        assert len(each.null) == DRAWS
+    assert same.mean.value == pytest.approx(np.mean([each.value for each in same.kl.values()]))
 
 
 def test_the_null_and_the_error_are_those_of_the_sizes_compared():
     rng = np.random.default_rng(0)
     values, nulls, errors = [], [], []
     for seed in range(30):
-        found = kde_comparison(
+        comparison = kde_comparison(
             rng.normal(size=(200, 2)), rng.normal(size=(100, 2)), (seed,), draws=DRAWS
         )
-        assert found is not None
-        values.append(found.value)
-        errors.append(found.error)
-        nulls.append(found.null.mean())
+        assert comparison is not None
+        values.append(comparison.value)
+        errors.append(comparison.error)
+        nulls.append(comparison.null.mean())
     fresh = [
         kde_divergence(rng.normal(size=(100, 2)), rng.normal(size=(100, 2))) for _ in range(100)
     ]
@@ -64,10 +64,10 @@ def test_classes_that_cannot_be_measured_are_left_out():
     assert shared_classes(train_labels, test_labels) == [0, 1, 5]
     plane, other = train[:, :2].astype(float), test[:, :2].astype(float)
     plane[train_labels == 1] = 3.0
-    told = []
-    found = by_class(plane, train_labels, other, test_labels, kde_comparison, 0, told.append)
-    assert list(found) == [0, 5]
-    assert sum(told) == 3
+    done = []
+    by_label = by_class(plane, train_labels, other, test_labels, kde_comparison, 0, done.append)
+    assert list(by_label) == [0, 5]
+    assert sum(done) == 3
 
 
 def test_nothing_to_measure_is_an_error():
@@ -80,6 +80,6 @@ def test_an_embedding_that_is_there_is_not_computed_again():
     train, test = groups({0: 40, 1: 40}, seed=0), groups({0: 30, 1: 30}, seed=1)
     first = divergence(*train, *test, draws=4)
     plane = first.train_points, first.test_points
-    again = divergence(*train, *test, draws=4, plane=plane)
-    assert again.train_points is plane[0]
-    assert again.mean.value == first.mean.value
+    repeated = divergence(*train, *test, draws=4, plane=plane)
+    assert repeated.train_points is plane[0]
+    assert repeated.mean.value == first.mean.value

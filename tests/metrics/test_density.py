@@ -58,11 +58,11 @@ def test_the_density_is_exact_down_to_exp_minus_270_and_small_below():
         ((np.stack(np.meshgrid(x, y, indexing="ij"), -1)[:, :, None] - points) / widths) ** 2
     ).sum(-1) / 2
     logs = logsumexp(-distances, axis=2)
-    found = np.log(kde_on_grid(points, widths, x, y))
+    log_density = np.log(kde_on_grid(points, widths, x, y))
     exact = logs > -270
     assert 0.3 < exact.mean() < 0.9
-    np.testing.assert_allclose(found[exact], logs[exact], rtol=1e-11)
-    assert -600 < found[~exact].min() < found[~exact].max() < -265
+    np.testing.assert_allclose(log_density[exact], logs[exact], rtol=1e-11)
+    assert -600 < log_density[~exact].min() < log_density[~exact].max() < -265
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0, 2.0])

@@ -18,13 +18,13 @@ def clusters() -> tuple[np.ndarray, np.ndarray]:
 
 def test_neighbours_in_the_plane_are_of_the_same_group_and_progress_is_told(clusters):
     features, labels = clusters
-    told = []
-    points = embed(features, perplexity=10, advance=told.append)
+    progress = []
+    points = embed(features, perplexity=10, advance=progress.append)
     assert points.shape == (120, 2)
     assert points.dtype == np.float64
     nearest, _ = nearest_others(points.astype(np.float32), 5)
     assert (labels[nearest] == labels[:, None]).mean() > 0.98
-    assert sum(told) == ITERATIONS
+    assert sum(progress) == ITERATIONS
 
 
 def test_the_same_seed_gives_the_same_points_at_any_scale(clusters):

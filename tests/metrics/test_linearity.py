@@ -31,16 +31,16 @@ def losses(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def test_a_linear_model_is_linear(threat: Threat, shape: tuple[int, int, int]):
     w = weight(shape)
     model, images = linear(w), grey(20, shape)
-    found = loss_linearity(model, images, zeros(20), threat, restarts=1)
+    linearity = loss_linearity(model, images, zeros(20), threat, restarts=1)
     gain = threat.eps * float(w.abs().sum() if threat is LINF else w.norm())
-    assert torch.allclose(found.clean, losses(model, images, zeros(20)))
+    assert torch.allclose(linearity.clean, losses(model, images, zeros(20)))
     assert torch.allclose(
-        found.single, F.softplus((images.flatten(1) - 0.5) @ w - 1 + gain), atol=1e-5
+        linearity.single, F.softplus((images.flatten(1) - 0.5) @ w - 1 + gain), atol=1e-5
     )
-    assert torch.allclose(found.iterated, found.single, atol=1e-5)
-    assert torch.allclose(found.cosine, torch.ones(20, dtype=torch.float64), atol=1e-5)
-    assert found.ratio == pytest.approx((1, 1, 1, 20), abs=1e-5)
-    assert found.mean_cosine == pytest.approx((1, 1, 1, 20), abs=1e-5)
+    assert torch.allclose(linearity.iterated, linearity.single, atol=1e-5)
+    assert torch.allclose(linearity.cosine, torch.ones(20, dtype=torch.float64), atol=1e-5)
+    assert linearity.ratio == pytest.approx((1, 1, 1, 20), abs=1e-5)
+    assert linearity.mean_cosine == pytest.approx((1, 1, 1, 20), abs=1e-5)
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (3, 8, 8)])
@@ -49,15 +49,15 @@ def test_a_ripple_that_turns_the_gradient_at_the_image(shape: tuple[int, int, in
     w = weight(shape).sign() * 0.2
     ripple = Ripple(w, step=LINF.eps / 10)
     images = ripple.grey(20, shape)
-    found = loss_linearity(TwoClass(ripple), images, zeros(20), LINF)
-    assert torch.allclose(found.single, found.clean, atol=1e-3)
+    linearity = loss_linearity(TwoClass(ripple), images, zeros(20), LINF)
+    assert torch.allclose(linearity.single, linearity.clean, atol=1e-3)
     # where both agree ten steps, elsewhere eight: the second undoes the first
     gain = 0.2 * LINF.eps * len(w) * (0.5 * 1.0 + 0.5 * 0.8)
     height = (images.flatten(1) - 0.5) @ w - 1 + gain + ripple.height
-    assert torch.allclose(found.iterated, F.softplus(height), atol=1e-2)
-    assert found.ratio.value < 0.5
+    assert torch.allclose(linearity.iterated, F.softplus(height), atol=1e-2)
+    assert linearity.ratio.value < 0.5
     cosine = (0.5 * 1.0 - 0.5 * 0.8) / math.sqrt(0.5 * 1.0 + 0.5 * 0.8**2)
-    assert found.mean_cosine.value == pytest.approx(cosine, abs=1e-3)
+    assert linearity.mean_cosine.value == pytest.approx(cosine, abs=1e-3)
 
 
 @THREATS
@@ -65,7 +65,7 @@ def test_the_attacks_give_the_same(threat: Threat):
     """The highest of all iterates counts, which on a bent loss is not always the last."""
     model, images = bent(frequency=128), grey(30)
     labels = model(images).argmax(1)
-    found = loss_linearity(model, images, labels, threat, steps=8)
+    linearity = loss_linearity(model, images, labels, threat, steps=8)
     single = FGSM(threat)(model, images, labels)
     paths = [
         IFGSM(threat, steps=steps, step_size=threat.eps / 8, until_fooled=False)(
@@ -74,12 +74,12 @@ def test_the_attacks_give_the_same(threat: Threat):
         for steps in range(1, 9)
     ]
     heights = torch.stack([losses(model, x, labels) for x in (images, *paths)])
-    assert torch.allclose(found.single, losses(model, single, labels), atol=1e-5)
-    assert torch.allclose(found.iterated, heights.amax(0), atol=1e-4)
+    assert torch.allclose(linearity.single, losses(model, single, labels), atol=1e-5)
+    assert torch.allclose(linearity.iterated, heights.amax(0), atol=1e-4)
     assert (heights.argmax(0) < 8).any()
     one, many = ((x - images).flatten(1) for x in (single, paths[-1]))
-    assert torch.allclose(found.cosine, F.cosine_similarity(one, many).double(), atol=1e-3)
-    assert found.cosine.min() < 0.9
+    assert torch.allclose(linearity.cosine, F.cosine_similarity(one, many).double(), atol=1e-3)
+    assert linearity.cosine.min() < 0.9
 
 
 def test_more_starts_find_more_and_the_seed_decides():
@@ -138,30 +138,30 @@ def test_passes_and_weights():
 
 def test_one_step_of_one_is_the_single_step():
     model, images = bent(frequency=512), grey(10)
-    found = loss_linearity(model, images, zeros(10), LINF, steps=1)
-    assert (found.single < found.clean).any()
-    assert torch.equal(found.iterated, found.single.maximum(found.clean))
-    assert torch.allclose(found.cosine, torch.ones_like(found.cosine))
+    linearity = loss_linearity(model, images, zeros(10), LINF, steps=1)
+    assert (linearity.single < linearity.clean).any()
+    assert torch.equal(linearity.iterated, linearity.single.maximum(linearity.clean))
+    assert torch.allclose(linearity.cosine, torch.ones_like(linearity.cosine))
 
 
 @pytest.mark.parametrize("kill", [torch.sign, Tensor.detach], ids=["sign", "detach"])
 def test_without_a_gradient_nothing_moves_and_there_is_no_cosine(kill):
     w = weight()
-    found = loss_linearity(TwoClass(lambda x: kill((x - 0.5) @ w) - 2), grey(9), zeros(9), LINF)
-    assert torch.equal(found.single, found.clean)
-    assert torch.equal(found.iterated, found.clean)
-    assert found.cosine.isnan().all()
-    assert found.ratio.value == 1
-    assert found.mean_cosine.n == 0
-    assert math.isnan(found.mean_cosine.value)
+    linearity = loss_linearity(TwoClass(lambda x: kill((x - 0.5) @ w) - 2), grey(9), zeros(9), LINF)
+    assert torch.equal(linearity.single, linearity.clean)
+    assert torch.equal(linearity.iterated, linearity.clean)
+    assert linearity.cosine.isnan().all()
+    assert linearity.ratio.value == 1
+    assert linearity.mean_cosine.n == 0
+    assert math.isnan(linearity.mean_cosine.value)
 
 
 def test_logits_times_a_thousand():
     """The cross-entropy and its gradient are 0 at confident images, thousands at lost ones."""
-    found = loss_linearity(linear(weight(), margin=8, scale=1000), grey(9), zeros(9), LINF)
-    assert torch.equal(found.iterated, torch.zeros(9))
-    assert math.isnan(found.ratio.value)
-    assert found.ratio.n == 9
+    linearity = loss_linearity(linear(weight(), margin=8, scale=1000), grey(9), zeros(9), LINF)
+    assert torch.equal(linearity.iterated, torch.zeros(9))
+    assert math.isnan(linearity.ratio.value)
+    assert linearity.ratio.n == 9
     lost = loss_linearity(linear(weight(), margin=-8, scale=1000), grey(9), zeros(9), LINF)
     assert lost.clean.min() > 1000
     assert lost.single.isfinite().all()
@@ -174,11 +174,11 @@ def test_losses_that_are_not_numbers_are_left_out():
     images = grey(10)
     images[:4] = 0.75
     model = TwoClass(lambda x: (x - 0.5) @ w - 1 + torch.where(x.amax(1) > 0.65, torch.nan, 0))
-    found = loss_linearity(model, images, zeros(10), Threat("linf", 0.01), restarts=1)
-    assert found.single.isnan().tolist() == [True] * 4 + [False] * 6
-    assert found.iterated.isnan().tolist() == found.single.isnan().tolist()
-    assert found.ratio.n == 6
-    assert found.ratio.value == pytest.approx(1, abs=1e-5)
+    linearity = loss_linearity(model, images, zeros(10), Threat("linf", 0.01), restarts=1)
+    assert linearity.single.isnan().tolist() == [True] * 4 + [False] * 6
+    assert linearity.iterated.isnan().tolist() == linearity.single.isnan().tolist()
+    assert linearity.ratio.n == 6
+    assert linearity.ratio.value == pytest.approx(1, abs=1e-5)
     nothing = loss_linearity(model, images[:4], zeros(4), LINF)
     assert nothing.ratio.n == 0
     assert math.isnan(nothing.ratio.low)
@@ -187,9 +187,9 @@ def test_losses_that_are_not_numbers_are_left_out():
 def test_one_image_and_none():
     model = bent()
     assert loss_linearity(model, grey(1), zeros(1), LINF).ratio.n == 1
-    found = loss_linearity(model, grey(0), zeros(0), LINF)
-    assert found.clean.shape == (0,)
-    assert math.isnan(found.ratio.value)
+    linearity = loss_linearity(model, grey(0), zeros(0), LINF)
+    assert linearity.clean.shape == (0,)
+    assert math.isnan(linearity.ratio.value)
 
 
 def test_the_interval_is_as_wide_as_the_delta_method_says():

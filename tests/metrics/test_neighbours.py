@@ -34,9 +34,9 @@ def test_brute_force(k, offset, doubted):
     """Far from the origin the expansion of |a - b|^2 loses its digits; the result must not."""
     rng = np.random.default_rng(0)
     train, queries = (rng.normal(offset, 1, (n, 20)).astype(np.float32) for n in (2000, 1100))
-    found = nearest_distance(train, queries, k)
-    assert found.dtype == np.float64
-    assert found == pytest.approx(brute_force(train, queries, k), rel=1e-6)
+    distances = nearest_distance(train, queries, k)
+    assert distances.dtype == np.float64
+    assert distances == pytest.approx(brute_force(train, queries, k), rel=1e-6)
     assert doubted == [0], "the costly search is for near duplicates only"
 
 
@@ -79,18 +79,18 @@ def test_blocks_as_they_come_give_what_the_whole_gives(spread, monkeypatch):
 
 
 def test_blocks_that_are_too_far_are_not_measured(monkeypatch):
-    measured = []
+    exact = []
     measure = neighbours.candidate_distances
 
     def counted(train, queries, candidates):
-        measured.append(len(queries))
+        exact.append(len(queries))
         return measure(train, queries, candidates)
 
     monkeypatch.setattr(neighbours, "candidate_distances", counted)
     rng = np.random.default_rng(0)
     near, far, queries = (rng.normal(size, 1, (100, 8)).astype(np.float32) for size in (0, 50, 0))
     nearest_distance([near, far], queries)
-    assert measured == [100, 0, 0, 0], "each block, and what the product leaves open"
+    assert exact == [100, 0, 0, 0], "each block, and what the product leaves open"
 
 
 def test_memory_does_not_grow_with_the_training_set():
@@ -167,8 +167,8 @@ def test_another_norm_is_searched_in_blocks(p, monkeypatch):
         distances = np.linalg.norm(test[:, None] - train[None], p, axis=2)
         return np.sort(distances, 1)[:, :k].mean(1)
 
-    found = nearest_distance(iter(np.array_split(train, 3)), test, 4, p)
-    assert found == pytest.approx(brute(train, 4), rel=1e-5)
+    distances = nearest_distance(iter(np.array_split(train, 3)), test, 4, p)
+    assert distances == pytest.approx(brute(train, 4), rel=1e-5)
     assert nearest_distance(train[:2], test, 4, p) == pytest.approx(brute(train[:2], 2), rel=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_features_of_unit_length_do_not_know_the_length():
     random = np.random.default_rng(0)
     train, test = random.normal(size=(300, 7)), random.normal(size=(40, 7))
     longer = test * random.uniform(1, 9, (40, 1))
-    found = nearest_distance(train, longer, 3, unit=True)
-    assert found == pytest.approx(nearest_distance(train, test, 3, unit=True), rel=1e-4)
+    distances = nearest_distance(train, longer, 3, unit=True)
+    assert distances == pytest.approx(nearest_distance(train, test, 3, unit=True), rel=1e-4)
     near, far = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, test))
-    assert found == pytest.approx(brute_force(near, far, 3), rel=1e-4)
+    assert distances == pytest.approx(brute_force(near, far, 3), rel=1e-4)

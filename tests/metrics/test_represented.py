@@ -24,9 +24,9 @@ def probabilities() -> np.ndarray:
 
 
 def test_agreement_is_over_all_pairs(probabilities):
-    found = ensemble_agreement(probabilities)
+    agreement = ensemble_agreement(probabilities)
     pairs = [jensenshannon(a.T, b.T) ** 2 for a, b in combinations(probabilities, 2)]
-    assert found == pytest.approx(-np.mean(pairs, axis=0))
+    assert agreement == pytest.approx(-np.mean(pairs, axis=0))
 
 
 def test_networks_that_are_sure_of_different_classes_agree_least():

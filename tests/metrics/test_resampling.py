@@ -9,16 +9,16 @@ from scotoma.metrics.resampling import Comparison, average, compare
 def test_the_standard_error_is_that_of_a_mean_and_the_null_is_as_wide():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(0, 1, 400), rng.normal(0.5, 2, 200)])
-    found = compare(
+    comparison = compare(
         400, 200, lambda a, b: float(values[b].mean() - values[a].mean()), (0,), draws=2000
     )
-    assert found is not None
-    assert found.value == pytest.approx(0.5, abs=0.4)
-    assert found.error == pytest.approx(math.sqrt(1 / 400 + 4 / 200), rel=0.1)
-    assert found.low == pytest.approx(found.value - 1.96 * found.error, abs=1e-4)
-    assert found.null.mean() == pytest.approx(0, abs=0.01)
-    assert found.null.std() == pytest.approx(math.sqrt(1 / 200 + 1 / 200), rel=0.1)
-    assert found.excess == pytest.approx(found.value, abs=0.02)
+    assert comparison is not None
+    assert comparison.value == pytest.approx(0.5, abs=0.4)
+    assert comparison.error == pytest.approx(math.sqrt(1 / 400 + 4 / 200), rel=0.1)
+    assert comparison.low == pytest.approx(comparison.value - 1.96 * comparison.error, abs=1e-4)
+    assert comparison.null.mean() == pytest.approx(0, abs=0.01)
+    assert comparison.null.std() == pytest.approx(math.sqrt(1 / 200 + 1 / 200), rel=0.1)
+    assert comparison.excess == pytest.approx(comparison.value, abs=0.02)
 
 
 @pytest.mark.parametrize(("n", "m"), [(100, 30), (100, 80), (7, 100)])
@@ -34,8 +34,8 @@ def test_what_is_compared_has_equal_sizes(n, m):
         return 0.0
 
     compare(n, m, measure, (0,), draws=3)
-    held = min(m, n // 2)
-    halves, matched, null = (n // 2, m // 2, True), (n - held, held, True), (n - held, held, False)
+    size = min(m, n // 2)
+    halves, matched, null = (n // 2, m // 2, True), (n - size, size, True), (n - size, size, False)
     assert asked == [halves, matched, null] * 3 + [(n, m, True)]
 
 

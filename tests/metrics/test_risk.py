@@ -17,29 +17,29 @@ def test_the_area_under_the_roc_curve(decimals):
         rng.normal(1, 1, 150).round(decimals),
         rng.normal(0, 1, 350).round(decimals),
     )
-    found = auroc(positives, negatives, seed=0)
+    area = auroc(positives, negatives, seed=0)
     expected = roc_auc_score([1] * 150 + [0] * 350, [*positives, *negatives])
-    assert found.value == pytest.approx(expected)
-    assert found.low < found.value < found.high
-    assert found.n == 500
-    assert found == auroc(positives, negatives, seed=0)
-    assert found != auroc(positives, negatives, seed=1)
+    assert area.value == pytest.approx(expected)
+    assert area.low < area.value < area.high
+    assert area.n == 500
+    assert area == auroc(positives, negatives, seed=0)
+    assert area != auroc(positives, negatives, seed=1)
 
 
 @pytest.mark.parametrize(
     ("positives", "value"), [([3.0, 4.0], 1.0), ([-1.0, 0.0], 0.0), ([1.0, 1.0], 0.5)]
 )
 def test_areas_known_without_doubt(positives, value):
-    found = auroc(np.array(positives), np.ones(5), seed=0)
-    assert found[:3] == (value, value, value)
+    area = auroc(np.array(positives), np.ones(5), seed=0)
+    assert area[:3] == (value, value, value)
 
 
 def test_the_interval_is_as_wide_as_theory_says():
     """The error of random scores is sqrt((p + q + 1) / 12pq) (Mann and Whitney 1947)."""
     rng = np.random.default_rng(0)
     positives, negatives = rng.normal(size=200), rng.normal(size=300)
-    found = auroc(positives, negatives, seed=0)
-    assert found.high - found.low == pytest.approx(
+    area = auroc(positives, negatives, seed=0)
+    assert area.high - area.low == pytest.approx(
         2 * Z95 * math.sqrt(501 / (12 * 200 * 300)), rel=0.15
     )
 
@@ -93,9 +93,9 @@ def test_slopes_are_found_again():
     fell = rng.random(20_000) < expit(
         -2 + 0.5 * (inputs[:, 0] - 5) / 3 - 1.5 * (inputs[:, 1] + 2) / 0.1
     )
-    for found, true in zip(Logistic.fit(inputs, fell).slopes(), (0.5, -1.5), strict=True):
-        assert found.value == pytest.approx(true, abs=0.08)
-        assert found.high - found.low < 0.2
+    for slope, true in zip(Logistic.fit(inputs, fell).slopes(), (0.5, -1.5), strict=True):
+        assert slope.value == pytest.approx(true, abs=0.08)
+        assert slope.high - slope.low < 0.2
 
 
 def test_inputs_that_decide_everything_or_nothing_leave_slopes_finite():
@@ -122,25 +122,25 @@ def images(weights: tuple[float, float, float], n: int = 1500) -> tuple[np.ndarr
 
 def test_together_they_tell_more_than_each_alone():
     distance, margin, density, fell = images((1.0, 1.5, 0.5))
-    found = risk(distance, margin, density, fell, seed=0)
-    assert found is not None
+    result = risk(distance, margin, density, fell, seed=0)
+    assert result is not None
     alone = {"margin": -margin, "distance": distance, "density": -density}
     for name, score in alone.items():
-        assert found.scores[name].value == pytest.approx(roc_auc_score(fell, score))
-        assert found.scores["risk"].low > found.scores[name].value > 0.5
+        assert result.scores[name].value == pytest.approx(roc_auc_score(fell, score))
+        assert result.scores["risk"].low > result.scores[name].value > 0.5
     best = roc_auc_score(fell, distance - 1.5 * margin - 0.5 * density)
-    assert found.scores["risk"].value == pytest.approx(best, abs=0.005)
-    assert found.gain.value == pytest.approx(
-        found.scores["risk"].value - found.scores["margin"].value
+    assert result.scores["risk"].value == pytest.approx(best, abs=0.005)
+    assert result.gain.value == pytest.approx(
+        result.scores["risk"].value - result.scores["margin"].value
     )
-    assert 0 < found.gain.low < found.gain.value < found.gain.high
-    assert {score.n for score in found.scores.values()} == {1500}
+    assert 0 < result.gain.low < result.gain.value < result.gain.high
+    assert {score.n for score in result.scores.values()} == {1500}
 
 
 def test_scores_that_tell_nothing_gain_nothing_on_images_held_out():
-    found = risk(*images((0.0, 1.0, 0.0), 400), seed=0)
-    assert found is not None
-    assert found.gain.low <= 0.005
+    result = risk(*images((0.0, 1.0, 0.0), 400), seed=0)
+    assert result is not None
+    assert result.gain.low <= 0.005
     nothing = risk(*images((0.0, 0.0, 0.0), 400), seed=0)
     assert nothing is not None
     assert nothing.scores["risk"].low < 0.5

@@ -64,8 +64,8 @@ def audited(
     return stratified_rate(*counts(joined(stratum, drawn)))
 
 
-def coverage(found: list[Rate], truth: float) -> float:
-    return float(np.mean([each.low <= truth <= each.high for each in found]))
+def coverage(rates: list[Rate], truth: float) -> float:
+    return float(np.mean([each.low <= truth <= each.high for each in rates]))
 
 
 def uniform_images(rate: float, half: float) -> int:
@@ -102,17 +102,17 @@ def test_misses_that_are_rare_have_the_interval_of_rare_hits():
 
 def test_half_of_the_images_may_be_hits():
     """In floating point both hits and misses are more than a half."""
-    found = stratified_rate(np.array([4, 8, 8]), np.array([3, 4, 3]), np.array([3, 3, 0]))
-    assert found.low < found.value < found.high
-    assert found.value == pytest.approx(0.5)
+    share = stratified_rate(np.array([4, 8, 8]), np.array([3, 4, 3]), np.array([3, 3, 0]))
+    assert share.low < share.value < share.high
+    assert share.value == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("hits", [0, 3, 10])
 @pytest.mark.parametrize("sizes", [(10, 20, 20), (3, 4, 3)])
 def test_a_rate_lies_in_its_interval_and_is_a_share(sizes, hits):
     drawn = np.array([3, 4, 3])
-    found = stratified_rate(np.array(sizes), drawn, np.minimum(drawn, hits))
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    share = stratified_rate(np.array(sizes), drawn, np.minimum(drawn, hits))
+    assert 0 <= share.low <= share.value <= share.high <= 1
 
 
 def test_strata_like_one_another_are_like_one():
@@ -122,8 +122,8 @@ def test_strata_like_one_another_are_like_one():
 
 
 def test_a_test_set_of_which_every_image_was_attacked_is_known():
-    found = stratified_rate(np.array([30, 70]), np.array([30, 70]), np.array([3, 7]))
-    assert found == pytest.approx((0.1, 0.1, 0.1, 100))
+    share = stratified_rate(np.array([30, 70]), np.array([30, 70]), np.array([3, 7]))
+    assert share == pytest.approx((0.1, 0.1, 0.1, 100))
 
 
 def test_a_large_stratum_without_a_hit_may_hide_some():
@@ -161,10 +161,10 @@ def test_the_interval_covers_and_saves_two_thirds(name):
     draws = np.random.default_rng(0)
     fooled, scores = outcomes(name, draws)
     truth = float(fooled.mean())
-    found = [audited(fooled, scores["step"], draws, 0.02) for _ in range(60)]
-    assert coverage(found, truth) > 0.85
-    half = float(np.mean([each.high - each.low for each in found])) / 2
-    assert np.mean([each.n for each in found]) < uniform_images(truth, half) / 3
+    rates = [audited(fooled, scores["step"], draws, 0.02) for _ in range(60)]
+    assert coverage(rates, truth) > 0.85
+    half = float(np.mean([each.high - each.low for each in rates])) / 2
+    assert np.mean([each.n for each in rates]) < uniform_images(truth, half) / 3
 
 
 @pytest.mark.slow
@@ -175,10 +175,10 @@ def test_coverage_with_every_score(name, capsys):
     fooled, scores = outcomes(name, draws)
     truth, cells, covered = float(fooled.mean()), [], {}
     for score, values in scores.items():
-        found = [audited(fooled, values, draws, 0.02) for _ in range(2_000)]
-        covered[score] = coverage(found, truth)
-        half = float(np.mean([each.high - each.low for each in found])) / 2
-        n = float(np.mean([each.n for each in found]))
+        rates = [audited(fooled, values, draws, 0.02) for _ in range(2_000)]
+        covered[score] = coverage(rates, truth)
+        half = float(np.mean([each.high - each.low for each in rates])) / 2
+        n = float(np.mean([each.n for each in rates]))
         cells.append(f"{covered[score]:.1%}, {uniform_images(truth, half) / n:.1f}")
     with capsys.disabled():
         print(f"\n| {name} | {truth:.1%} | {' | '.join(cells)} |")
@@ -195,5 +195,5 @@ def test_coverage_of_extreme_rates(
     draws = np.random.default_rng(0)
     fooled = np.arange(IMAGES) < rate * IMAGES
     score = np.arange(IMAGES, dtype=float) if order is np.sort else draws.random(IMAGES)
-    found = [audited(fooled, score, draws, precision) for _ in range(2_000)]
-    assert coverage(found, rate) > 0.94
+    rates = [audited(fooled, score, draws, precision) for _ in range(2_000)]
+    assert coverage(rates, rate) > 0.94

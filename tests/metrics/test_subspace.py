@@ -48,16 +48,16 @@ def written(gradient: Tensor, threat: Threat, order: int, at_once: int = 7) -> T
 def test_directions_are_orthogonal_and_of_size_eps(
     threat: Threat, order: int, shape: Shape, share: float
 ):
-    found = written(gradients(3, shape, share), threat, order)
-    assert found.shape == (3, order, math.prod(shape))
-    products = found @ found.transpose(1, 2)
+    perturbations = written(gradients(3, shape, share), threat, order)
+    assert perturbations.shape == (3, order, math.prod(shape))
+    products = perturbations @ perturbations.transpose(1, 2)
     squared = threat.eps**2 * (math.prod(shape) // order * order if threat is LINF else 1)
     assert torch.allclose(
         products, (squared * torch.eye(order)).double().expand_as(products), atol=1e-6 * squared
     )
     if threat is LINF:
-        assert torch.allclose(found.abs().amax(2), torch.tensor(0.1).double())
-        left_out = (found == 0).all(1).sum(1)
+        assert torch.allclose(perturbations.abs().amax(2), torch.tensor(0.1).double())
+        left_out = (perturbations == 0).all(1).sum(1)
         assert left_out.tolist() == [math.prod(shape) % order] * 3
 
 
@@ -92,22 +92,22 @@ def test_a_constant_gradient_and_none(threat: Threat):
         torch.full((2, *LARGE), -1e-30),
         torch.zeros(2, *LARGE),
     ):
-        found = written(gradient, threat, 16)
-        products = found @ found.transpose(1, 2)
+        perturbations = written(gradient, threat, 16)
+        products = perturbations @ perturbations.transpose(1, 2)
         assert torch.allclose(
             products / products[0, 0, 0], torch.eye(16).double().expand_as(products), atol=1e-5
         )
-    assert not torch.allclose(found[0], found[1])
-    assert abs(float(found.sign().mean())) < 0.02
+    assert not torch.allclose(perturbations[0], perturbations[1])
+    assert abs(float(perturbations.sign().mean())) < 0.02
 
 
 def test_blocks_are_drawn_at_random_for_each_image_and_order():
     """Neighbours change together as often as any two values in different blocks."""
     gradient = torch.ones(200, 1, 16, 16)
-    found = written(gradient, LINF, 16).sign()
-    together = (found[:, :, 0] == found[:, :, 1]).all(1).float().mean()
+    perturbations = written(gradient, LINF, 16).sign()
+    together = (perturbations[:, :, 0] == perturbations[:, :, 1]).all(1).float().mean()
     assert float(together) == pytest.approx(15 / 255, abs=4 * math.sqrt(0.06 / 200))
-    assert len(torch.unique(found.flatten(1), dim=0)) == 200
+    assert len(torch.unique(perturbations.flatten(1), dim=0)) == 200
 
 
 @pytest.mark.parametrize("order", ORDERS)

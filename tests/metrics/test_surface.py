@@ -75,16 +75,16 @@ def test_in_l2_it_is_what_is_left_of_the_other_gradient():
 @THREATS
 def test_without_another_gradient_it_is_random_and_belongs_to_the_image(threat: Threat):
     gradient = normal(30, SHAPE, 0)
-    drawn = [
+    planes = [
         plane(gradient, torch.zeros_like(gradient), threat, Randomness(seed, torch.arange(30)))[1]
         for seed in (0, 0, 1)
     ]
-    assert torch.equal(drawn[0], drawn[1])
-    assert products(drawn[0], drawn[2]).abs().mean() < 0.3 * products(drawn[0], drawn[0]).mean()
-    assert (drawn[0].mean((1, 2, 3)).abs() < 0.5).all()
+    assert torch.equal(planes[0], planes[1])
+    assert products(planes[0], planes[2]).abs().mean() < 0.3 * products(planes[0], planes[0]).mean()
+    assert (planes[0].mean((1, 2, 3)).abs() < 0.5).all()
     keep = torch.tensor([5, 2])
     part = plane(gradient[keep], torch.zeros(2, *SHAPE), threat, Randomness(0, keep))[1]
-    assert torch.allclose(part, drawn[0][keep])
+    assert torch.allclose(part, planes[0][keep])
 
 
 @THREATS
@@ -106,12 +106,12 @@ def test_the_loss_of_a_linear_model_rises_along_its_gradient_alone(threat: Threa
     if threat is LINF:
         w = w.sign()  # so that what is orthogonal to the signs is orthogonal to the gradient
     images = grey(4, shape)
-    found = loss_surface(linear(w), images, zeros(4), threat, steps=5)
-    assert found.at.tolist() == pytest.approx([threat.eps * step / 5 for step in range(-5, 6)])
-    gain = found.at * (w.abs().sum() if threat is LINF else w.norm())
+    surface = loss_surface(linear(w), images, zeros(4), threat, steps=5)
+    assert surface.at.tolist() == pytest.approx([threat.eps * step / 5 for step in range(-5, 6)])
+    gain = surface.at * (w.abs().sum() if threat is LINF else w.norm())
     height = (images.flatten(1) - 0.5) @ w - 1
     expected = F.softplus(height[:, None, None] + gain[:, None]).expand(-1, -1, 11)
-    assert torch.allclose(found.losses, expected, atol=1e-4)
+    assert torch.allclose(surface.losses, expected, atol=1e-4)
 
 
 @THREATS
@@ -119,7 +119,7 @@ def test_the_plane_of_two_linear_models(threat: Threat):
     """The gradient of the other model spans the second axis; the margin is linear in both."""
     w, v = weight(seed=0), weight(seed=1).flip(0)
     images = grey(3)
-    found = loss_surface(
+    surface = loss_surface(
         linear(w), images, zeros(3), threat, reach=0.02, steps=3, source=linear(v), loss=margin
     )
     first, second = plane(
@@ -127,8 +127,8 @@ def test_the_plane_of_two_linear_models(threat: Threat):
     )
     slopes = [float(products(w.view(1, *SHAPE), direction)) for direction in (first, second)]
     height = (images.flatten(1) - 0.5) @ w - 1
-    expected = height[:, None, None] + found.at[:, None] * slopes[0] + found.at * slopes[1]
-    assert torch.allclose(found.losses, expected, atol=1e-4)
+    expected = height[:, None, None] + surface.at[:, None] * slopes[0] + surface.at * slopes[1]
+    assert torch.allclose(surface.losses, expected, atol=1e-4)
     assert float(products(v.view(1, *SHAPE), second)) > 0
 
 
@@ -147,23 +147,25 @@ def test_the_middle_is_the_image_and_close_views_lie_in_wide_ones():
 def test_images_at_the_edge_are_not_clipped():
     """So that black pixels do not fold the plane."""
     w = weight()
-    found = loss_surface(linear(w), torch.zeros(1, *SHAPE), zeros(1), LINF, steps=2, loss=margin)
-    slopes = found.losses[0, 1:, 2] - found.losses[0, :-1, 2]
+    surface = loss_surface(linear(w), torch.zeros(1, *SHAPE), zeros(1), LINF, steps=2, loss=margin)
+    slopes = surface.losses[0, 1:, 2] - surface.losses[0, :-1, 2]
     assert torch.allclose(slopes, (0.05 * w.abs().sum()).expand(4), atol=1e-4)
 
 
 @pytest.mark.parametrize("kill", [torch.sign, Tensor.detach], ids=["sign", "detach"])
 def test_without_a_gradient_the_first_axis_is_level(kill):
     w = weight()
-    found = loss_surface(
+    surface = loss_surface(
         TwoClass(lambda x: kill((x - 0.5) @ w)),
         torch.full((2, *SHAPE), 0.5),
         zeros(2),
         LINF,
         steps=3,
     )
-    assert torch.allclose(found.losses, found.losses[:, :1].expand_as(found.losses), atol=1e-5)
-    assert found.losses.std() > 0.01
+    assert torch.allclose(
+        surface.losses, surface.losses[:, :1].expand_as(surface.losses), atol=1e-5
+    )
+    assert surface.losses.std() > 0.01
 
 
 @THREATS

@@ -53,8 +53,8 @@ def test_two_gaussians(d, shift, scale):
     near = Neighbours.find(
         gaussian(3000, d), gaussian(2000, d, shift, scale, seed=1), counts=(20, 20)
     )
-    found = near.divergence(np.arange(3000), np.arange(3000, 5000))
-    assert found == pytest.approx(closed, abs=0.15)
+    divergence = near.divergence(np.arange(3000), np.arange(3000, 5000))
+    assert divergence == pytest.approx(closed, abs=0.15)
 
 
 def test_features_on_a_plane_in_space_count_as_two_dimensional():
@@ -78,14 +78,14 @@ def test_dimension_of_a_cube(d):
 
 def test_neighbours_kept_are_enough_for_all_draws():
     train, test = gaussian(300, 4), gaussian(60, 4)
-    found = knn_comparison(train, test, (3,), draws=20)
-    assert found is not None
+    comparison = knn_comparison(train, test, (3,), draws=20)
+    assert comparison is not None
     near = Neighbours.find(train, test)
     rng = np.random.default_rng((3,))
     for i in range(20):
         ours, theirs = rng.permutation(300), 300 + rng.permutation(60)
-        assert found.matched[i] == pytest.approx(near.divergence(ours[60:], theirs), abs=2e-3)
-        assert found.null[i] == pytest.approx(near.divergence(ours[60:], ours[:60]), abs=2e-3)
+        assert comparison.matched[i] == pytest.approx(near.divergence(ours[60:], theirs), abs=2e-3)
+        assert comparison.null[i] == pytest.approx(near.divergence(ours[60:], ours[:60]), abs=2e-3)
 
 
 def test_the_same_distribution_and_another():
@@ -119,9 +119,9 @@ def test_too_few_points_that_differ(n, m):
 
 
 def test_a_much_larger_sample_is_cut_down():
-    found = knn_comparison(gaussian(2000, 3), gaussian(25, 3, seed=1), draws=5)
-    assert found is not None
-    assert found.value == pytest.approx(0, abs=0.5)
+    comparison = knn_comparison(gaussian(2000, 3), gaussian(25, 3, seed=1), draws=5)
+    assert comparison is not None
+    assert comparison.value == pytest.approx(0, abs=0.5)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.6, 2.0])
@@ -132,11 +132,11 @@ def test_the_area_between_two_gaussians(shift):
 
 
 def test_a_classifier_tells_a_moved_test_set_and_not_another_draw():
-    told = []
+    progress = []
     train = gaussian(900, 30) * np.geomspace(1e-3, 1e3, 30, dtype=np.float32)
     test = gaussian(300, 30, seed=1) * np.geomspace(1e-3, 1e3, 30, dtype=np.float32)
-    same = classifier_comparison(train, test, draws=19, advance=told.append)
-    assert sum(told) == 20
+    same = classifier_comparison(train, test, draws=19, advance=progress.append)
+    assert sum(progress) == 20
     assert same.low < 0.5 < same.high
     assert not same.beyond_null
     assert same.null.mean() == pytest.approx(0.5, abs=0.03)
@@ -148,18 +148,18 @@ def test_a_classifier_tells_a_moved_test_set_and_not_another_draw():
 
 
 def test_features_that_are_all_the_same_tell_nothing():
-    found = classifier_comparison(
+    comparison = classifier_comparison(
         np.ones((30, 3), np.float32), np.ones((20, 3), np.float32), draws=3
     )
-    assert found.value == 0.5
-    assert (found.null == 0.5).all()
+    assert comparison.value == 0.5
+    assert (comparison.null == 0.5).all()
 
 
 def test_the_divergence_of_all_points_is_the_value_of_the_comparison():
     train, test = gaussian(200, 3), gaussian(90, 3, 1.0)
-    measured = knn_comparison(train, test, draws=3)
-    assert measured is not None
-    assert knn_divergence(train, test) == measured.value
+    comparison = knn_comparison(train, test, draws=3)
+    assert comparison is not None
+    assert knn_divergence(train, test) == comparison.value
 
 
 def test_the_area_is_that_of_scikit_learn_with_ties_and_without():

@@ -23,8 +23,8 @@ def judging(digits, tmp_path_factory) -> ValidityOracle:
 
 
 def test_more_than_half_of_the_judges_confirm_a_label():
-    said = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 2, 3]])
-    assert majority(said, torch.zeros(4, dtype=torch.int64)).tolist() == [True, True, False, False]
+    votes = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 1], [1, 2, 3]])
+    assert majority(votes, torch.zeros(4, dtype=torch.int64)).tolist() == [True, True, False, False]
     tied = torch.tensor([[0, 1]])
     assert not majority(tied, torch.tensor([0])).item(), "half is no majority"
 
@@ -62,12 +62,12 @@ def test_an_image_is_judged_alike_in_any_batch(judging, digits):
 
 
 def test_the_rates_of_the_calibration_are_those_of_images_that_set_no_threshold(judging, digits):
-    found = judging.calibration
-    assert len(found.accuracies) == len(ARCHITECTURES)
-    assert found.rejected.n == len(digits.test) // 2 == len(judging.reference)
-    assert max(found.unconfirmed.value, found.unrealistic.value) <= found.rejected.value < 0.08
-    assert found.mislabelled.value < 0.03
-    assert f"rejects {found.rejected.value:.1%}" in str(found)
+    rates = judging.calibration
+    assert len(rates.accuracies) == len(ARCHITECTURES)
+    assert rates.rejected.n == len(digits.test) // 2 == len(judging.reference)
+    assert max(rates.unconfirmed.value, rates.unrealistic.value) <= rates.rejected.value < 0.08
+    assert rates.mislabelled.value < 0.03
+    assert f"rejects {rates.rejected.value:.1%}" in str(rates)
 
 
 def test_judges_come_from_the_folder_the_second_time(judging, digits, monkeypatch, tmp_path):
@@ -92,6 +92,6 @@ def test_a_run_without_training_images_has_no_oracle(digits, linear, tmp_path):
 
 
 def test_a_verdict_has_one_entry_an_image(judging, digits):
-    said = judging.judge(digits.test.images(torch.arange(3)), digits.test.labels[:3])
-    assert isinstance(said, Validity)
-    assert [len(each) for each in said] == [3] * 5
+    validity = judging.judge(digits.test.images(torch.arange(3)), digits.test.labels[:3])
+    assert isinstance(validity, Validity)
+    assert [len(each) for each in validity] == [3] * 5
