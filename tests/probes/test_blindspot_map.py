@@ -156,9 +156,9 @@ def test_it_is_drawn_again_to_the_byte(finding, folder):
         file.name for file in files
     }
     before = [file.read_bytes() for file in files]
-    again = draw(folder)["map"]
+    redrawn = draw(folder)["map"]
     assert [file.read_bytes() for file in files] == before
-    assert again.tables == finding.tables
+    assert redrawn.tables == finding.tables
     assert (
         json.loads((folder / "findings.json").read_text())["findings"][0]["numbers"]
         == finding.numbers

@@ -175,8 +175,8 @@ def test_a_harmful_shift_is_not_attacked(tmp_path):
 
 
 def test_a_slow_model_is_attacked_where_it_can_decide_something(tmp_path):
-    slow, said = BlindSpots().within(Effort(0.25))
-    assert said == [
+    slow, notes = BlindSpots().within(Effort(0.25))
+    assert notes == [
         "contrast shifts are attacked if enough test images can show that they are harmless"
     ]
     assert BlindSpots().within(Effort(1.0)) == (BlindSpots(), [])

@@ -18,13 +18,13 @@ def test_every_probe_names_classes_in_captions(linear, digits):
     data = replace(digits, classes=NAMES)
     report = scotoma.audit(linear, data, "linf:0.1", probes=PROBES, attack="pgd", limit=20)
     for probe in PROBES:
-        shown = [each for each in report[probe].figures if isinstance(each, Gallery)]
-        captions = [text for each in shown for line in each.captions for text in line]
-        numbers = [found for text in captions for found in CLASS.finditer(text)]
+        galleries = [each for each in report[probe].figures if isinstance(each, Gallery)]
+        captions = [text for each in galleries for line in each.captions for text in line]
+        numbers = [match for text in captions for match in CLASS.finditer(text)]
         assert numbers, f"{probe}: no caption with a class in {captions}"
-        for found in numbers:
-            name = NAMES[int(found[1] or found[2])]
-            assert found.string[found.end() :].startswith(f" ({name})"), found.string
+        for match in numbers:
+            name = NAMES[int(match[1] or match[2])]
+            assert match.string[match.end() :].startswith(f" ({name})"), match.string
 
 
 def test_a_prediction_beyond_the_classes_of_the_data_is_shown(linear, digits):
@@ -33,7 +33,7 @@ def test_a_prediction_beyond_the_classes_of_the_data_is_shown(linear, digits):
     data = digits.test.images(rows), digits.test.labels[rows]
     report = scotoma.audit(linear, data, "linf:0.3", probes=["robustness"], attack="pgd")
     assert not report.errors
-    shown = report["robustness"].figures[-1]
-    assert isinstance(shown, Gallery)
-    predictions = [int(text.split()[2]) for _, text, _ in shown.captions]
+    gallery = report["robustness"].figures[-1]
+    assert isinstance(gallery, Gallery)
+    predictions = [int(text.split()[2]) for _, text, _ in gallery.captions]
     assert max(predictions) > 1

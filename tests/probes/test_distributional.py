@@ -50,16 +50,16 @@ def finding(tmp_path, digits, smooth):
 
 
 def test_the_certificate_is_tight_at_the_images_that_it_is_made_of(finding, digits, smooth):
-    chosen = shuffled(len(digits.train), 0)[:N].sort().values
-    images, labels = digits.train.images(chosen), digits.train.labels[chosen]
-    found = transport(smooth.module, images, labels, GAMMA)
+    sample = shuffled(len(digits.train), 0)[:N].sort().values
+    images, labels = digits.train.images(sample), digits.train.labels[sample]
+    ascended = transport(smooth.module, images, labels, GAMMA)
     numbers = finding.numbers
     assert numbers["gamma"] == GAMMA
     assert numbers["tight_rho"] == pytest.approx(
-        (found - images).flatten(1).square().sum(1).mean().item(), rel=1e-4
+        (ascended - images).flatten(1).square().sum(1).mean().item(), rel=1e-4
     )
     assert numbers["tight_loss"] == pytest.approx(
-        losses(smooth.module(found), labels).mean().item(), rel=1e-4
+        losses(smooth.module(ascended), labels).mean().item(), rel=1e-4
     )
     assert numbers["tight_loss"] == pytest.approx(
         numbers["phi"] + GAMMA * numbers["tight_rho"], rel=1e-4
@@ -69,8 +69,8 @@ def test_the_certificate_is_tight_at_the_images_that_it_is_made_of(finding, digi
 def test_it_bounds_the_loss_of_other_distributions_near_the_training_images(
     finding, digits, smooth
 ):
-    chosen = shuffled(len(digits.train), 0)[:N].sort().values
-    images, labels = digits.train.images(chosen), digits.train.labels[chosen]
+    sample = shuffled(len(digits.train), 0)[:N].sort().values
+    images, labels = digits.train.images(sample), digits.train.labels[sample]
     leaf = images.clone().requires_grad_()
     losses(smooth.module(leaf), labels).sum().backward()
     assert leaf.grad is not None
@@ -182,5 +182,5 @@ def shifted(
 def test_the_verdict_at_the_edges_of_its_rule(other, curved, expected):
     base = shifted(1.0, 100 - 1, 0.0, 0.5)
     bound = Bound(GAMMA, mean(base.worth(GAMMA)))
-    measured = Results(bound, base, base, [base], [shifted(*other)], curved, guess=2.3)
-    assert measured.verdict == expected
+    results = Results(bound, base, base, [base], [shifted(*other)], curved, guess=2.3)
+    assert results.verdict == expected

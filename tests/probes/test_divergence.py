@@ -95,9 +95,9 @@ def test_the_floor_matters_more_than_the_grid(found):
 def test_a_second_run_computes_nothing(found, folder, digits, monkeypatch):
     monkeypatch.setattr(divergence, "embed", lambda *args, **kwargs: pytest.fail("embedded again"))
     monkeypatch.setattr(Run, "features", lambda *args, **kwargs: pytest.fail("read features again"))
-    again = measure(folder, digits)
-    assert again.numbers == found.numbers
-    assert again.tables == found.tables
+    second = measure(folder, digits)
+    assert second.numbers == found.numbers
+    assert second.tables == found.tables
 
 
 @pytest.mark.slow

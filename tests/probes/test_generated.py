@@ -96,9 +96,9 @@ def test_a_sampler_in_a_file_is_loaded_seeded_and_its_errors_are_one_line(digits
     (tmp_path / "helper.py").write_text(
         "import numpy as np\ndef classes(count):\n    return np.arange(count) % 10\n"
     )
-    made = load_generator(f"{path}:bytes_")
-    first, again = (checked(made, TRIAL, 3, digits)[0] for _ in range(2))
-    assert torch.equal(first, again)
+    generator = load_generator(f"{path}:bytes_")
+    first, second = (checked(generator, TRIAL, 3, digits)[0] for _ in range(2))
+    assert torch.equal(first, second)
     assert 0 < first.max() <= 1
     with pytest.raises(InputError, match=r"mine\.py:broken raised RuntimeError: no weights"):
         checked(load_generator(f"{path}:broken"), TRIAL, 0, digits)
@@ -165,10 +165,10 @@ def test_data_with_a_generative_reference_model_needs_no_generator(tmp_path, lin
     images, labels = torch.rand(30, 1, 8, 8), torch.arange(30) % 10
     named = replace(from_memory((images, labels)), name=data)
     claim = Claim(load_model(linear), named, THREAT)
-    found = small.default_generator(claim, Run(claim, tmp_path / "run"))
-    assert found is not None
-    assert found.card["data"] == data
-    assert load_generator(found).decode is not None
+    generator = small.default_generator(claim, Run(claim, tmp_path / "run"))
+    assert generator is not None
+    assert generator.card["data"] == data
+    assert load_generator(generator).decode is not None
 
 
 def test_a_flow_of_larger_images_has_gradients_by_its_noise():
@@ -244,8 +244,8 @@ def test_the_verdict_needs_the_interval_of_the_difference():
 
 def test_the_interval_of_a_difference_is_newcombe_s():
     """Newcombe 1998, table II, case (a): 56/70 - 48/80, method 10."""
-    found = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
-    assert found[:3] == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
+    estimate = difference(rate(np.arange(70) < 56), rate(np.arange(80) < 48))
+    assert estimate[:3] == pytest.approx((0.2, 0.0524, 0.3339), abs=1e-4)
     assert np.isnan(difference(NONE, LOW).low)
 
 
@@ -293,10 +293,10 @@ def test_valid_images_are_attacked_and_are_no_rows_of_the_test_set(audited, digi
 
 def test_an_adversarial_image_of_the_report_fools_the_model(audited, digits, linear_grey):
     finding = audited(generator=lighter(digits), images=40)["generated"]
-    shown = torch.from_numpy(finding.images["fooled"])
-    said = linear_grey(shown.flatten(0, 1)).argmax(1).view(-1, 2)
+    images = torch.from_numpy(finding.images["fooled"])
+    predictions = linear_grey(images.flatten(0, 1)).argmax(1).view(-1, 2)
     captions = next(each for each in finding.figures if each.name == "fooled").captions
-    for (before, after), (label, then) in zip(said.tolist(), captions, strict=True):
+    for (before, after), (label, then) in zip(predictions.tolist(), captions, strict=True):
         assert label == f"{before} ({'abcdefghij'[before]})"
         assert f"classified as {after} ({'abcdefghij'[after]})," in then
 
@@ -314,8 +314,8 @@ def test_a_search_judges_what_it_finds(audited):
 def test_a_generator_of_images_that_are_mostly_rejected_does_not_apply(audited, digits):
     class Strict(Trusting):
         def judge(self, images, labels):
-            said = super().judge(images, labels)
-            return said._replace(valid=labels < 2)
+            validity = super().judge(images, labels)
+            return validity._replace(valid=labels < 2)
 
     finding = audited(Strict(), generator=lighter(digits), images=50)["generated"]
     share = float((lighter(digits)(50, 0)[1] < 2).float().mean())

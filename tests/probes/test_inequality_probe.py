@@ -103,13 +103,13 @@ def even(tmp_path_factory, dusk) -> Finding:
     return measure(tmp_path_factory.mktemp("dusk") / "run", Brightness(), dusk)
 
 
-def row(finding: Finding, table: str, **wanted) -> dict:
-    (found,) = [
+def row(finding: Finding, table: str, **cells) -> dict:
+    (match,) = [
         each
         for each in finding.tables[table]
-        if all(each[key] == value for key, value in wanted.items())
+        if all(each[key] == value for key, value in cells.items())
     ]
-    return found
+    return match
 
 
 def test_where_one_pixel_decides_it_is_broken(decided):
@@ -293,10 +293,10 @@ def test_a_small_model_with_a_card_is_compared_with_one_trained_now(
     claim = make_claim(str(digits_model), digits, "linf:0.1")
     run = Run(claim, tmp_path / "run", limit=20)
     monkeypatch.setattr(sources, "schedule_for", lambda images: Schedule(1, 256))
-    made = inequality_reference.choose_reference(claim, run)
-    assert made.model is not None
-    assert (made.model.card["recipe"], made.model.card["arch"]) == ("natural", "small-cnn")
-    assert made.why.startswith(
+    choice = inequality_reference.choose_reference(claim, run)
+    assert choice.model is not None
+    assert (choice.model.card["recipe"], choice.model.card["arch"]) == ("natural", "small-cnn")
+    assert choice.why.startswith(
         "The reference was trained for this probe: natural, small-cnn on digits, 1 epoch."
     )
     monkeypatch.setattr(inequality_reference, "MOST_IMAGES", 100)
@@ -324,20 +324,20 @@ def test_a_reference_model_that_is_there_comes_before_a_training(
 ):
     path = tmp_path / "twin.safetensors"
     train("natural", digits, "small-cnn", Threat("linf", 0.1), path, schedule=Schedule(1, 256))
-    known = {
+    references = {
         "robust": Reference("pgd", "digits", "small-cnn", "linf:0.1", Schedule(1)),
         "else": Reference("natural", "digits", "wong-small", "linf:0.1", Schedule(1)),
         "twin": Reference("natural", "digits", "small-cnn", "linf:0.1", Schedule(1)),
     }
-    monkeypatch.setattr(inequality_reference, "REFERENCES", known)
+    monkeypatch.setattr(inequality_reference, "REFERENCES", references)
     monkeypatch.setattr(
         inequality_reference, "in_zoo", lambda name: path if name == "twin" else Path("missing")
     )
     claim = make_claim(str(digits_model), digits, "linf:0.1")
-    found = inequality_reference.choose_reference(claim, Run(claim, tmp_path / "run", limit=20))
-    assert found.model is not None
-    assert found.model.sha256 == load_model(str(path)).sha256
-    assert "twin" in found.why
+    choice = inequality_reference.choose_reference(claim, Run(claim, tmp_path / "run", limit=20))
+    assert choice.model is not None
+    assert choice.model.sha256 == load_model(str(path)).sha256
+    assert "twin" in choice.why
 
 
 def test_from_python_with_a_reference(tmp_path, digits, linear):
@@ -399,8 +399,8 @@ def test_a_stopped_probe_goes_on_and_measures_no_image_twice(tmp_path, spot, mon
     with pytest.raises(KeyboardInterrupt):
         measure(tmp_path / "run", OnePixelDecides(), spot, probe)
     kept, Tally.seen, Tally.most = Tally.seen[:50], [], math.inf
-    again = measure(tmp_path / "run", OnePixelDecides(), spot, probe)
-    assert public(again) == public(undisturbed)
+    second = measure(tmp_path / "run", OnePixelDecides(), spot, probe)
+    assert public(second) == public(undisturbed)
     assert len(Tally.seen) == 20 + 5 + 5, "the rest, and those of the two galleries"
     assert not set(kept) & set(Tally.seen[:20])
     Tally.seen = []
@@ -470,8 +470,8 @@ def test_images_of_which_the_map_says_nothing_are_left_out(tmp_path, spot):
         """Without a gradient where a corner is bright: there, and on the way from the mean."""
 
         def forward(self, images: Tensor) -> Tensor:
-            seen = super().forward(images)
-            return torch.where(images[:, :1, 0, 0] > 0.5, seen.detach(), seen)
+            logits = super().forward(images)
+            return torch.where(images[:, :1, 0, 0] > 0.5, logits.detach(), logits)
 
     finding = measure(tmp_path / "run", HalfBlind(), spot, Inequality(images=80, steps=4, draws=1))
     bright = int((spot.test.images(torch.arange(80))[:, 0, 0, 0] > 0.5).sum())
@@ -539,10 +539,10 @@ def test_the_interval_of_a_gap():
         ) = 1, -1
         b, c, total = only_importance + 0.5, only_random + 0.5, n + 2
         half = 1.959964 * math.sqrt(b + c - (b - c) ** 2 / total) / total
-        found = gap(differences)
-        assert found.value == pytest.approx((only_importance - only_random) / n)
-        assert found.low == pytest.approx((b - c) / total - half, abs=1e-6)
-        assert found.high == pytest.approx((b - c) / total + half, abs=1e-6)
+        estimate = gap(differences)
+        assert estimate.value == pytest.approx((only_importance - only_random) / n)
+        assert estimate.low == pytest.approx((b - c) / total - half, abs=1e-6)
+        assert estimate.high == pytest.approx((b - c) / total + half, abs=1e-6)
     assert math.isnan(gap(np.zeros(0)).value)
     assert gap(np.ones(1)).low < 0.15
     assert gap(np.ones(1)).high == 1

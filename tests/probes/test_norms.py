@@ -61,8 +61,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(weights(), requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        told = (images - 0.5).flatten(1) @ self.weight
-        return torch.stack([-told, told], 1)
+        logit = (images - 0.5).flatten(1) @ self.weight
+        return torch.stack([-logit, logit], 1)
 
 
 @pytest.fixture(scope="module")
@@ -333,8 +333,8 @@ def test_what_is_closed_to_bpda_is_estimated_within_the_queries(measure, digits,
 def test_a_slow_model_is_attacked_by_noise_only_without_exact_gradients(
     measure, around_grey, model
 ):
-    slow, said = Norms().within(Effort(0.25))
-    assert "no attacks by noise if gradients are exact" in said
+    slow, notes = Norms().within(Effort(0.25))
+    assert "no attacks by noise if gradients are exact" in notes
     noisy = ("salt-pepper", "gaussian-noise")
     probe = Norms(FEW | {"l0": ("vfga", "salt-pepper"), "l2": ("deepfool", noisy[1])}, draws=2)
     assert (probe.noise, slow.noise) == (True, False)
@@ -431,12 +431,12 @@ def test_a_network_is_broken_in_three_norms_image_by_image(report, digits, digit
         label, index = map(int, re.findall(r"\d+", row[0]))
         assert torch.equal(tiles[0], digits.test.images(torch.tensor([index]))[0])
         assert digits.test.labels[index] == label
-        told = model(tiles).argmax(1).tolist()
-        assert told[0] == label
+        predictions = model(tiles).argmax(1).tolist()
+        assert predictions[0] == label
         change = (tiles[1:] - tiles[0]).abs().flatten(1)
         sizes = [float((change[0] > 1e-6).sum()), float(change[1].norm()), float(change[2].max())]
         for norm, size, answer, caption in zip(
-            ("l0", "l2", "linf"), sizes, told[1:], row[1:], strict=True
+            ("l0", "l2", "linf"), sizes, predictions[1:], row[1:], strict=True
         ):
             assert answer != label
             assert caption.startswith(f"{amount(Threat(norm, size))}, classified as {answer}, by ")
@@ -475,24 +475,24 @@ def test_a_second_run_computes_nothing(report, digits_model, monkeypatch):
 
 
 def reading(
-    bound: Threat, found: dict[tuple[str, Kind], list[float]], right: list[bool]
+    bound: Threat, distances: dict[tuple[str, Kind], list[float]], right: list[bool]
 ) -> NormAnalysis:
     def attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         return images
 
-    tried = (
+    attacks = (
         AttackRecords(name, kind, None, attack, pl.DataFrame({bound.norm: values}))
-        for (name, kind), values in found.items()
+        for (name, kind), values in distances.items()
     )
-    nearest = np.where(right, np.min(list(found.values()), axis=0), 0.0)
+    nearest = np.where(right, np.min(list(distances.values()), axis=0), 0.0)
     ledger = pl.DataFrame({"prediction": right, "success": right & np.isfinite(nearest)})
     ledger = ledger.with_columns(pl.Series(bound.norm, nearest), label=pl.lit(True))
-    return NormAnalysis(bound, tuple(tried), np.array(right), ledger)
+    return NormAnalysis(bound, tuple(attacks), np.array(right), ledger)
 
 
 def test_what_a_reading_counts():
     never = float("inf")
-    read = reading(
+    analysis = reading(
         Threat("l2", 1.0),
         {
             ("a", "gradient"): [1.0, 2.0, never, never, 0.0, 1.0],
@@ -502,25 +502,25 @@ def test_what_a_reading_counts():
         },
         [True] * 4 + [False, True],
     )
-    assert read.nearest.tolist() == [1, 0.5, 3, never, 0, 0.899]
-    assert read.finder.tolist() == [0, 3, 2, -1, -1, 2], (
+    assert analysis.nearest.tolist() == [1, 0.5, 3, never, 0, 0.899]
+    assert analysis.finder.tolist() == [0, 3, 2, -1, -1, 2], (
         "the first of those that tie; none for a clean error or a failure"
     )
-    assert read.accuracy() == rate(np.array([False, False, True, True, False, False])), (
+    assert analysis.accuracy() == rate(np.array([False, False, True, True, False, False])), (
         "a distance at the bound is inside"
     )
-    assert read.success == rate(np.array([True, True, False, False, True]))
-    assert read.median == 0.899
+    assert analysis.success == rate(np.array([True, True, False, False, True]))
+    assert analysis.median == 0.899
     nearer = np.array([False, False, True, True])
-    assert read.decision_nearer == rate(nearer), (
+    assert analysis.decision_nearer == rate(nearer), (
         "1.4 is not clearly less than 1.5; 0.899 is than 1; the one that stands has no say"
     )
-    assert not read.is_masked
-    closer = replace(read, rows=read.rows.with_columns(l2=pl.col("l2") * 0.9))
+    assert not analysis.is_masked
+    closer = replace(analysis, rows=analysis.rows.with_columns(l2=pl.col("l2") * 0.9))
     assert closer.nearest.tolist() == pytest.approx([0.9, 0.45, 2.7, never, 0, 0.8091])
     assert closer.finder.tolist() == [-1] * 6, "an attack of another probe found them"
-    assert closer.accuracy() == read.accuracy()
-    assert closer.decision_nearer == read.decision_nearer, "which compares these attacks alone"
+    assert closer.accuracy() == analysis.accuracy()
+    assert closer.decision_nearer == analysis.decision_nearer, "which compares these attacks alone"
     alone = reading(Threat("l2", 1.0), {("a", "gradient"): [never, never, 1.0]}, [True] * 3)
     assert alone.median == never
     assert alone.decision_nearer is None

@@ -199,10 +199,10 @@ def shelf(tmp_path, few, cache, monkeypatch) -> dict[str, Path]:
 
 def test_reference_models_that_are_there_come_first(tmp_path, few, shelf, trainings):
     claim, run = start(few, tmp_path / "run", dense(0))
-    found = sources(claim, run)
-    assert [source.name for source in found] == ["natural-0", "natural-1", "natural-2"]
-    assert len(found) == MOST
-    assert found[0].trained == "reference model: natural, small-cnn, 1 epochs on few"
+    result = sources(claim, run)
+    assert [source.name for source in result] == ["natural-0", "natural-1", "natural-2"]
+    assert len(result) == MOST
+    assert result[0].trained == "reference model: natural, small-cnn, 1 epochs on few"
     assert trainings == []
     for name in ("natural-1", "natural-2", "natural-3"):
         del shelf[name]
@@ -218,8 +218,8 @@ def test_what_was_reproduced_here_before_changes_no_audit(tmp_path, few, shelf, 
         (models / f"{name}.safetensors").write_bytes(path.read_bytes())
     monkeypatch.setattr(module, "in_zoo", reference.in_zoo)
     assert reference.find("natural-0") is not None
-    found = sources(*start(few, tmp_path / "run", dense(0)))
-    assert not any(source.trained.startswith("reference model") for source in found)
+    result = sources(*start(few, tmp_path / "run", dense(0)))
+    assert not any(source.trained.startswith("reference model") for source in result)
 
 
 def test_reference_models_that_the_audited_one_is_or_saw_are_left(tmp_path, few, shelf, trainings):
@@ -257,9 +257,9 @@ def test_sources_in_the_users_order_each_once_and_with_a_name_of_its_own(tmp_pat
     claim, run = start(few, tmp_path / "run", dense(0))
     first, second = (load_model(dense(seed)).checked(few) for seed in (1, 2))
     named = replace(second, name="all together")
-    found = sources(claim, run, [first, second, first, named])
-    assert [source.model.sha256 for source in found] == [first.sha256, second.sha256]
-    names = [source.name for source in found]
+    result = sources(claim, run, [first, second, first, named])
+    assert [source.model.sha256 for source in result] == [first.sha256, second.sha256]
+    names = [source.name for source in result]
     assert names == [f"Sequential {first.sha256[:8]}", f"{named.name} {second.sha256[:8]}"]
     assert len({claim.model.name, *names}) == 3
     (alone,) = sources(claim, run, [replace(first, name="mine")])

@@ -379,22 +379,22 @@ def reading(digits: Dataset, cells: list[Cell], white: list[int], n: int = 10) -
 
 
 def test_the_worst_is_taken_image_by_image(digits):
-    read = reading(
+    matrix = reading(
         digits,
         [cell("first", [0, 1, 2]), cell("second", [2, 3, 4]), cell("audited", [9], held_out=False)],
         [0, 1, 2, 5],
     )
-    assert read.success.value == 0.5
-    assert read.standing(read.black).value == 0.5
-    assert read.standing(read.white).value == 0.6
-    assert np.flatnonzero(read.only).tolist() == [3, 4]
-    assert read.standing(read.white, read.others).value == 0.4
+    assert matrix.success.value == 0.5
+    assert matrix.standing(matrix.black).value == 0.5
+    assert matrix.standing(matrix.white).value == 0.6
+    assert np.flatnonzero(matrix.only).tolist() == [3, 4]
+    assert matrix.standing(matrix.white, matrix.others).value == 0.4
 
 
 def test_what_was_seen_in_training_counts_against_the_gradients_alone(digits):
-    read = reading(digits, [cell("first", [0, 1], held_out=False), cell("second", [1])], [])
-    assert read.success.value == 0.1
-    assert np.flatnonzero(read.only).tolist() == [0, 1]
+    matrix = reading(digits, [cell("first", [0, 1], held_out=False), cell("second", [1])], [])
+    assert matrix.success.value == 0.1
+    assert np.flatnonzero(matrix.only).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("n", [40, 500, 5000])

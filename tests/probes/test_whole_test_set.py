@@ -81,9 +81,9 @@ def test_more_images_are_attacked_until_the_precision_is_reached(
     assert len(pl.read_parquet(tmp_path / "ledger.parquet")) == LIMIT
     assert len(report.records) > LIMIT
     options: dict = {"probes": ["robustness"], "attack": "pgd", "limit": LIMIT, "precision": 0.03}
-    again = scotoma.audit(model, digits, THREAT, out=tmp_path, **options)
-    assert again["robustness"].numbers == numbers
-    assert "precision=0.03" in again.provenance["command"]
+    second = scotoma.audit(model, digits, THREAT, out=tmp_path, **options)
+    assert second["robustness"].numbers == numbers
+    assert "precision=0.03" in second.provenance["command"]
 
 
 @pytest.mark.parametrize("option_of", ["audit", "probe"])
@@ -200,9 +200,9 @@ def test_outcomes_are_weighed_by_strata_among_the_images_that_count():
     columns = {"index": np.arange(100), "label": 0, "prediction": 0, "score": score}
     scored = Scored(pl.DataFrame(columns), stepped=True)
     index = np.concatenate([np.arange(0, 30, 4)[:7], np.arange(30, 100, 5)])
-    known = scored.outcomes(index, index < 30)
-    assert known.success().value == pytest.approx(0.3, abs=0.06)
-    assert known.success().n == 21
+    outcomes = scored.outcomes(index, index < 30)
+    assert outcomes.success().value == pytest.approx(0.3, abs=0.06)
+    assert outcomes.success().n == 21
     assert (index < 30).mean() > 0.32, "which the share of the attacked is not"
     fewer = scored.outcomes(index, index < 30, correct=np.arange(30))
     assert fewer.success().value == 1.0

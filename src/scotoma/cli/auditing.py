@@ -92,7 +92,7 @@ def audit(
     from scotoma.threat import Threat
 
     flags = {
-        **context.params,  # of which some versions of typer have paths as text
+        **context.params,  # some versions of typer give paths as text
         **access,
         "out": out,
         "data_root": data_root,
@@ -296,7 +296,7 @@ def demo(
     anew: Annotated[
         bool, typer.Option("--train", help="Train the model first, in place of the packaged one.")
     ] = False,
-    # of these 100 as many are fooled as of all 500; of 50 so few that the network looks robust
+    # these 100 give the success rate of all 500; on 50 the network would look robust
     limit: Annotated[int, typer.Option(help="Number of test images, drawn at random.")] = 100,
     seed: Seed = 0,
 ) -> None:

@@ -97,7 +97,7 @@ def _by_index(train: np.ndarray, queries: np.ndarray, k: int) -> Neighbours | No
     index.nprobe = FIRST
     while SLOWNESS * index.nprobe < cells:
         hits = nearest(sample) <= truth[:, -1:] * (1 + 1e-6)
-        # Shares vary less than the yes or no that the interval is for.
+        # The interval is for yes-or-no outcomes and too wide for shares, which vary less.
         recall = rate(hits.mean(1))
         if recall.low >= RECALL:
             distances = nearest(queries)

@@ -23,7 +23,7 @@ FLATTEST = 1e-12
 """Ratio of eigenvalues below which a covariance is singular."""
 COMPONENTS = 64
 FITTED = 100_000
-"""Training images that the components are fitted to, evenly spread where there are more; also the
+"""Largest number of training images, evenly spread, to which the components are fitted; also the
 number that is projected at once."""
 
 

@@ -19,7 +19,7 @@ RESOLUTION = torch.finfo(torch.float32).eps
 
 
 class Sizes(NamedTuple):
-    """Sizes (n,) of a loss's gradient at each image; not finite where it is not, 0 without one."""
+    """Sizes (n,) of a loss's gradient at each image; not finite if it is not, 0 without one."""
 
     mean: Tensor
     """Mean absolute value."""

@@ -16,7 +16,7 @@ from scotoma.utils.random import Randomness
 CLOSE = 1 / 16
 """Share of eps that a close view reaches."""
 PARALLEL = 1e-3
-"""Length of the part of a unit vector orthogonal to another below which they are parallel."""
+"""Two unit vectors are parallel if the part of one orthogonal to the other is shorter than this."""
 FAINT = 1e-30
 """Scale of the random numbers that decide where a gradient is 0."""
 

@@ -30,7 +30,7 @@ PROBES = Table(
 
 
 def __getattr__(name: str) -> Any:
-    # a probe's class is imported when it is first asked for: `scotoma.probes.Distance`
+    # the class of a probe is imported at its first use: `scotoma.probes.Distance`
     return PROBES.attribute(name)
 
 

@@ -35,7 +35,7 @@ VISIBLE = 0.05
 """Changes of pixels below this are magnified to be seen."""
 OF_CORRECT = "of correctly classified images"
 Conclusion = Callable[[Ledger], Finding]
-"""From the ledger, once the evidence of all probes is in, to the finding of a probe."""
+"""Function from the ledger, after all probes have measured, to the finding of a probe."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Settings:
             attack other than `strong` that follows gradients.
         directions: random directions of an estimated gradient; None means every value in turn.
         plan: how the attack `strong` adapts to the model (`execution.planning`).
-        share: of the passes of `strong` beyond its search (`execution.effort`).
+        share: share of the passes that `strong` takes beyond its search (`execution.effort`).
     """
 
     attack: str = "strong"
@@ -71,7 +71,7 @@ class Settings:
 
         Args:
             threat: the norm and the size of the perturbations.
-            until: size of a perturbation below which an attack may leave an image; 0 means never.
+            until: perturbation size below which an attack may stop on an image; 0 means never.
         """
         if self.attack == "strong":
             if self.plan.clean:
@@ -123,11 +123,11 @@ class Probe:
         return {}
 
     def measure(self, claim: Claim, run: Run, settings: Settings) -> Conclusion:
-        """Obtain evidence from the run, and return what draws the finding from the ledger.
+        """Obtain evidence from the run, and return a function from the ledger to the finding.
 
-        All that evaluates the model happens here, within the budget. The report is called later
-        with the ledger of the images of `run`, to which all probes have added their records. It may
-        read images from the run (`Run.examples`).
+        Only this method evaluates the model, within the budget. The function is called later with
+        the ledger of the images of `run`, to which all probes have added their records. It may read
+        images from the run (`Run.examples`).
         """
         raise NotImplementedError
 
@@ -237,7 +237,7 @@ def sized(record: Row, norm: str) -> str:
 
 
 def evenly(n: int, most: int) -> np.ndarray:
-    """Return the numbers of at most `most` of n rows, from the first to the last, int64.
+    """Return the indices of at most `most` of n rows, from the first to the last, int64.
 
     >>> evenly(9, 3).tolist(), evenly(0, 3).tolist()
     ([0, 4, 8], [])

@@ -38,7 +38,7 @@ ESTIMATED, TRANSFERRED = "estimate", "transferred"
 """Names of gradients that are not the model's."""
 
 Point = Callable[[float, Oracle], Tensor]
-"""A size and the open images to the points (m, c, h, w) that an attack tries at it."""
+"""Function from a size and the open images to the points (m, c, h, w) that an attack tries."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Growing(MinimumNormAttack, ABC):
 
     @abstractmethod
     def path(self, oracle: Oracle, images: Tensor, random: Randomness) -> Point:
-        """Return what gives the points to try, for the open images of an oracle."""
+        """Return the function that gives the points to try for the open images of an oracle."""
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial, oracle = images.clone(), Oracle(model, labels)

@@ -110,7 +110,7 @@ def name(place: Place) -> str:
 
 
 def larger(claim: str, where: str, first: np.ndarray, second: np.ndarray, n: int) -> Check:
-    """Check that a value is larger than another; both are followed by those of the resamples."""
+    """Check that the first value is larger; in both arrays those of the resamples follow it."""
     sides = ("first", first[0]), ("second", second[0])
     return decided(claim, where, *sides, of_resamples(first - second, n))
 

@@ -41,7 +41,7 @@ BROKEN = 0.5
 LOOKED = 3000
 """Training images of a first look: reading the features of all takes most of the time."""
 STRONG = -0.5
-"""Rank correlation that "holds" must exclude: distance would then say much about robustness."""
+"""Rank correlation that the interval excludes for "holds": it would make distance a predictor."""
 
 
 @dataclass(frozen=True)

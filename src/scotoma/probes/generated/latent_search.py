@@ -43,8 +43,8 @@ def latent_search(
     """Move latents so that the model's margin falls, until it is wrong or the steps end.
 
     The image with the smallest margin on the path is returned; a path ends at its first image that
-    is misclassified. Nothing but the distance to the start keeps the image valid: whoever uses the
-    result has to judge it.
+    is misclassified. Only the distance to the start keeps the image valid, so the caller has to
+    judge it.
 
     Args:
         model: from images to logits.
@@ -72,7 +72,7 @@ def latent_search(
         leaf = z[rows].requires_grad_()
         with torch.enable_grad():
             images = decode(leaf, oracle.labels)
-        # `margin` is the largest other logit less the label's: it is to rise
+        # `margin` is the largest other logit less that of the label: it should rise
         result = oracle.value_and_grad(images.detach(), margin)
         if best is None:
             infinite = images.new_full((len(z),), torch.inf)

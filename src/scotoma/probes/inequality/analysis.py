@@ -55,7 +55,7 @@ class Cell:
         return self.reach == 1 or self.share <= most
 
     def error(self, order: str, of: int = 1) -> Rate:
-        """Return the mean over images with Wilson's interval, which is wide for several draws.
+        """Return the mean over images with Wilson's interval, conservative for several draws.
 
         It is one of `of` intervals that hold at once with 95%.
         """

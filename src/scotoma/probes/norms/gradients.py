@@ -63,7 +63,7 @@ def choose_gradients(claim: Claim, run: Run) -> Gradients:
     sample = run.subset(run.indices[:LOOKED])
 
     def nonzero(name: str) -> list[bool]:
-        """Return whether it is not zero, for each image that is classified correctly."""
+        """Return whether the gradient is not zero, for each correctly classified image."""
         config = {"directions": DIRECTIONS}
         table = sample.map_images(f"{name} gradient", config, _moves(Gradients(name)))
         return table["moves"].to_list() if len(table) else []

@@ -139,7 +139,7 @@ class Norms(Probe):
     ) -> tuple[dict[str, NormAnalysis], Gradients]:
         """Return results by norm, each over its own attacks, and the gradients.
 
-        No settings omit the audit attack.
+        Without settings the audit attack is omitted.
         """
         sizes = bounds(claim, map(Threat.parse, self.bounds))
         gradients = choose_gradients(claim, run)

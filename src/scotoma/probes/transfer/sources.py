@@ -32,7 +32,7 @@ SMALL = ("wong-small", "tramer-d")
 """Architectures of newly trained networks: one convolutional, one of dense layers alone."""
 
 SMALLEST = 4
-"""Pixels a side that the first of them needs."""
+"""Pixels a side that the convolutional network needs."""
 
 FEW_IMAGES = 10_000
 VALUES = 700_000_000
@@ -119,7 +119,7 @@ def _references(claim: Claim) -> Iterator[tuple[Classifier, str]]:
 
 
 def is_held_out(audited: Classifier, source: Classifier) -> bool:
-    """Return whether the audited model is another one whose training did not use this one."""
+    """Return whether the audited model is not the source, and was not trained with it."""
     options = audited.card.get("options")
     hashes = options.get("sources") if isinstance(options, dict) else None
     prefixes = [str(each).rpartition(" ")[2] for each in hashes] if isinstance(hashes, list) else []
