@@ -111,8 +111,8 @@ class Probe:
 
         Options that the user has set stay as they are.
         """
-        smaller, said = scaled(self, self.leasts, effort)
-        return replace(self, **smaller) if smaller else self, said  # type: ignore[type-var]
+        smaller, notes = scaled(self, self.leasts, effort)
+        return replace(self, **smaller) if smaller else self, notes  # type: ignore[type-var]
 
     def first_look(self) -> Self:
         """Return the probe with so few passes that it says something within seconds."""

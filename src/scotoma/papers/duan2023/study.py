@@ -101,15 +101,15 @@ class Seeds(Comparison):
     """Reference models by seed and size."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        measured = self.each(context, measure)
-        checks = {seed: claims.of_sweep(models) for seed, models in measured.items()}
-        every = flat(measured)
+        results = self.each(context, measure)
+        checks = {seed: claims.of_sweep(models) for seed, models in results.items()}
+        pairs = flat(results)
         pooled = [{check.outcome for check in same} for same in zip(*checks.values(), strict=True)]
         alike = sum(len(outcomes) == 1 for outcomes in pooled)
         mixed = sum({"agrees", "contradicts"} <= outcomes for outcomes in pooled)
         verdicts = {seed: verdict(of_seed) for seed, of_seed in checks.items()}
         return self.finding(
-            lines(every, self._rows),
+            lines(pairs, self._rows),
             [
                 replace(check, cells={"seed": seed} | check.cells)
                 for seed, of_seed in checks.items()
@@ -117,9 +117,9 @@ class Seeds(Comparison):
             ],
             f"In sum: {listed(verdicts, '{}')}. {alike} of {len(pooled)} comparisons have the same "
             f"outcome for all seeds, and {mixed} agree for one and contradict for another.",
-            *how(context, next(iter(measured.values()))),
+            *how(context, next(iter(results.values()))),
             numbers={"comparisons": len(pooled), "alike": alike, "turned": mixed},
-            summary=lines(every, lambda key, m: cells(model=", ".join(key), **summary(m))),
+            summary=lines(pairs, lambda key, m: cells(model=", ".join(key), **summary(m))),
         )
 
     @staticmethod

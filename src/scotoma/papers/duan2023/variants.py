@@ -56,25 +56,25 @@ class Attributions(Comparison):
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
         methods = {method: method for method in ATTRIBUTIONS}
-        measured: dict[str, Models] = context.each(
+        results: dict[str, Models] = context.each(
             self.title, methods, lambda method: measure(context, self.trainings, method, IMAGES)
         )
-        every = flat(measured)
-        ginis = {m: [mean(e.gini()).value for e in of.values()] for m, of in measured.items()}
+        pairs = flat(results)
+        ginis = {m: [mean(e.gini()).value for e in group.values()] for m, group in results.items()}
         orders = {"most important": "noise", "random": "random"}
         series = {f"type {k}, {o}": f"{orders[o]}_{k}" for k, o in product(TYPES, orders)}
         by_method = "global Gini coefficient of absolute values, by method and model"
         by_order = "Error under Gaussian noise on the most important and on random values"
         return self.finding(
-            lines(every, self._rows),
-            self.checks(measured),
+            lines(pairs, self._rows),
+            self.checks(results),
             "Mean global Gini coefficient after natural training and after training at the largest "
             f"size: {listed(ginis, '{0[0]:.2f} and {0[1]:.2f}')}.",
-            *how(context, measured["integrated-gradients"]),
+            *how(context, results["integrated-gradients"]),
             "The area under deletion is the mean probability of the true class while pixels are "
             "removed, most important first. SmoothGrad squares maps, which raises the Gini "
             "coefficient of any model. The paper's numbers are of ResNet-50 on ImageNet.",
-            numbers={"n": len(next(iter(every.values())))},
+            numbers={"n": len(next(iter(pairs.values())))},
             summary=[
                 cells(
                     model=", ".join(at),
@@ -83,7 +83,7 @@ class Attributions(Comparison):
                     **{colour: rate(each.occlusion(0, colour)) for colour in COLOURS},
                     n=len(each),
                 )
-                for at, each in every.items()
+                for at, each in pairs.items()
             ],
             tables={
                 "deletion": [
@@ -92,7 +92,7 @@ class Attributions(Comparison):
                         **{f"area_{order}": mean(each.deletion(order)) for order in COMPARED},
                         n=len(each),
                     )
-                    for at, each in every.items()
+                    for at, each in pairs.items()
                 ],
                 "published": [
                     {"method": method, "trained_for": eps, **line._asdict()}
@@ -107,10 +107,10 @@ class Attributions(Comparison):
         )
 
     @staticmethod
-    def checks(measured: dict[str, Models]) -> list[Check]:
+    def checks(results: dict[str, Models]) -> list[Check]:
         """Return the claims that Table 3 is about for each method, which `where` begins with."""
         checks: list[Check] = []
-        for method, models in measured.items():
+        for method, models in results.items():
             (first, natural), (last, robust) = models.items()
             where = f"{method}: {first}, {last}"
             checks.append(claims.unequal(models, first, last, where=where))
@@ -140,12 +140,12 @@ class Remedies(Comparison):
     """Reference models by data and training, all but natural training at one size."""
 
     def measure(self, context: Context) -> tuple[list[Row], Finding]:
-        measured: dict[str, Models] = self.each(context, measure)
-        every, threats = flat(measured), {data: _threat(of) for data, of in measured.items()}
-        robust = {at: robust_images(context, m.model, threats[at[0]]) for at, m in every.items()}
+        results: dict[str, Models] = self.each(context, measure)
+        pairs, threats = flat(results), {data: _threat(models) for data, models in results.items()}
+        robust = {at: robust_images(context, m.model, threats[at[0]]) for at, m in pairs.items()}
         summaries = {
             ", ".join(at): (mean(m.gini()).value, m.noise("II").mean(), robust[at].mean())
-            for at, m in every.items()
+            for at, m in pairs.items()
             if at[1] != NATURAL
         }
         caption = "Robust accuracy, Gini coefficient, and errors at the most important places"
@@ -159,23 +159,23 @@ class Remedies(Comparison):
         return self.finding(
             [
                 line
-                for at, each in every.items()
+                for at, each in pairs.items()
                 for line in _rows(at, each, f"at {threats[at[0]].eps:g}", robust[at])
             ],
-            [check for data, of in measured.items() for check in of_trained(data, of, robust)],
+            [check for data, group in results.items() for check in of_trained(data, group, robust)],
             "Gini coefficient, error under noise of type II, robust accuracy: "
             f"{listed(summaries, '{0[0]:.2f}, {0[1]:.1%}, {0[2]:.1%}', '; ')}.",
-            *how(context, measured["digits"]),
+            *how(context, results["digits"]),
             f"Robust accuracy is over all test images drawn, under {context.attack or ATTACK} at "
             "the size that the models were trained for; all else is over images that all models "
             "of the data classify correctly. The means of channels are those of the digits.",
             "The paper says that Cutout lowers the Gini coefficient slightly, and Dong et al. that "
             "distillation lowers errors under inductive noise and occlusion.",
             rule=f"{RULE}, or for robust accuracy above -{SLACK:.0%}",
-            numbers={f"n_{data}": len(of[PLAIN]) for data, of in measured.items()},
+            numbers={f"n_{data}": len(models[PLAIN]) for data, models in results.items()},
             summary=[
                 cells(model=", ".join(at), robust_accuracy=rate(robust[at])) | summary(each)
-                for at, each in every.items()
+                for at, each in pairs.items()
             ],
             figures=[bars("remedies", caption, series, "accuracy, Gini coefficient or error")],
         )

@@ -156,8 +156,8 @@ def _prediction(base: TransformedSet, each: TransformedSet) -> Row:
     correct = each.withstanding(0.0)
     shared = sorted(set(before) & set(after))
     predicted = np.array([before[i] and correct[i] for i in shared], bool)
-    measured = np.array([after[i] for i in shared], bool)
-    residual = paired_difference(measured, predicted)
+    withstanding = np.array([after[i] for i in shared], bool)
+    residual = paired_difference(withstanding, predicted)
     return columns("predicted_robust", rate(predicted)) | columns("residual", residual)
 
 

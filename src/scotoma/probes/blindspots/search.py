@@ -66,7 +66,7 @@ class Objective:
     Args:
         run: whose model is searched.
         space: the compositions.
-        chosen: images on which the attack is scored, int64 (n,).
+        selection: images on which the attack is scored, int64 (n,).
         screen: images in random order, int64 (m,); accuracy is estimated on some of the first.
         steps: gradient steps of the attack.
         rows: images in one score; another score takes the same ones.
@@ -74,7 +74,7 @@ class Objective:
 
     run: Run
     space: Space
-    chosen: Tensor
+    selection: Tensor
     screen: Tensor
     steps: int = 20
     rows: int = 40
@@ -82,10 +82,10 @@ class Objective:
     visits: list[Visit] = field(default_factory=list)
 
     def __post_init__(self):
-        images, labels = self.run.test_images(self.chosen)
+        images, labels = self.run.test_images(self.selection)
         correct = self._margins(images, labels) < 0
         self.images, self.labels = images[correct], labels[correct]
-        self.screen = self.screen[: SURVEYED * len(self.chosen)]
+        self.screen = self.screen[: SURVEYED * len(self.selection)]
         margins = self._margins(*self.run.test_images(self.screen))
         order = margins.abs().argsort().cpu()
         near = order[: min(NEAREST, math.ceil(len(order) / 10))]

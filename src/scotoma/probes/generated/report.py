@@ -340,11 +340,11 @@ def _fooled(results: Results) -> list[tuple[Gallery, np.ndarray]]:
         return []
     attacks = rows[f"{threat.norm}_attack"].to_list()
     original, _, adversarial = sample.run.examples(attacks, None, rows["index"].to_list())
-    shown = partial(class_name, results.classes)
+    label = partial(class_name, results.classes)
     captions = [
         [
-            shown(row["label"]),
-            f"classified as {shown(row[f'{threat.norm}_prediction'])}, {sized(row, threat.norm)}",
+            label(row["label"]),
+            f"classified as {label(row[f'{threat.norm}_prediction'])}, {sized(row, threat.norm)}",
         ]
         for row in rows.iter_rows(named=True)
     ]

@@ -184,7 +184,7 @@ class Inequality(Probe):
     ) -> GalleryImages:
         """Return the images of the galleries."""
 
-        def measured(
+        def measure_on(
             index: Tensor, what: dict, measure: Measurement, model: Classifier | None = None
         ) -> pl.DataFrame:
             subset = run.subset(index.sort().values)
@@ -195,11 +195,11 @@ class Inequality(Probe):
         measures, index = planned.measures, maps_to_show(readings[0])
         models = (None, reference) if reference else (None,)
         what = {"shown": "maps"}
-        maps = [measured(index, what, measures.shown, each) for each in models]
+        maps = [measure_on(index, what, measures.shown, each) for each in models]
         cell, covers = cover_to_show(readings[0]), None
         fooled = covers_to_show(readings[0], cell)
         if len(fooled):
             what = {"shown": "covers", "colour": cell.kind, "number": cell.size}
             occlusion = planned.cover(cell.kind, cell.size)
-            covers = measured(fooled, what, partial(measures.covers, occlusion))
+            covers = measure_on(fooled, what, partial(measures.covers, occlusion))
         return GalleryImages(run.claim.data.test, run.claim.data.classes, maps, cell, covers)

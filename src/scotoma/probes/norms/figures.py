@@ -82,7 +82,7 @@ def curves(claim: Claim, readings: dict[str, NormAnalysis]) -> list[Figure]:
     ]
 
 
-def chosen(readings: dict[str, NormAnalysis]) -> np.ndarray:
+def example_rows(readings: dict[str, NormAnalysis]) -> np.ndarray:
     """Choose a few fooled images from easy to hard, fooled in every norm if there are any."""
     fooled = [reading.fooled for reading in readings.values()]
     candidates = np.flatnonzero(np.all(fooled, axis=0))

@@ -12,7 +12,7 @@ from scotoma.claim import Claim
 from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, percent, sized_threat, worst_rate
 from scotoma.probes.norms.analysis import MISLED, NEARER, NormAnalysis
-from scotoma.probes.norms.figures import amount, chosen, curve, curves, gallery, images
+from scotoma.probes.norms.figures import amount, curve, curves, example_rows, gallery, images
 from scotoma.probes.norms.gradients import DIRECTIONS, Gradients
 from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
@@ -73,7 +73,7 @@ def describe(
         )
         for norm, reading in others.items()
     }
-    examples = chosen(readings)
+    examples = example_rows(readings)
     galleries = [gallery(readings, examples, claim.data.classes)] if len(examples) else []
     return Finding(
         probe="norms",

@@ -46,7 +46,7 @@ def figures(matrix: Matrix, examples: list[tuple[int, Cell]]) -> tuple[Figure, .
     return (bars, heat, *([_gallery(matrix, examples)] if examples else []))
 
 
-def chosen(matrix: Matrix) -> list[tuple[int, Cell]]:
+def choose_examples(matrix: Matrix) -> list[tuple[int, Cell]]:
     """Choose a few images that examples from other models fool, each with an attack and source.
 
     Images that nothing else fools come first, then one a class. Each image comes with the strongest

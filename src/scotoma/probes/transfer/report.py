@@ -11,7 +11,7 @@ from scotoma.execution.run import Run
 from scotoma.probes.base import OF_CORRECT, columns, correct, worst_rate
 from scotoma.probes.robustness import verdict as robustness
 from scotoma.probes.scored import Scored
-from scotoma.probes.transfer.figures import chosen, figures, images
+from scotoma.probes.transfer.figures import choose_examples, figures, images
 from scotoma.probes.transfer.matrix import ANY, MISLED, Cell, Matrix
 from scotoma.results.finding import Finding, Row, Verdict
 from scotoma.results.ledger import Ledger
@@ -51,7 +51,7 @@ def describe(
     success, threat = on_all or matrix.success, matrix.claim.threat
     robust = rate(rec.beyond(ledger.rows()[threat.norm].to_numpy(), threat.eps))
     decision: Verdict = "not applicable"
-    worst, examples = None, chosen(matrix)
+    worst, examples = None, choose_examples(matrix)
     if matrix.held_out:
         decision = robustness.verdict(success, holds, broken)
         meaning = f"{OF_CORRECT} are fooled by examples made on other models"
