@@ -29,6 +29,7 @@ def test_a_sound_model(linear, digits):
     ("end", "says"),
     [
         (lambda x: x.softmax(1), "Return logits, not probabilities"),
+        (torch.sigmoid, "Outputs lie in [0, 1], as after a sigmoid"),
         (lambda x: x + x.mean(0), "Predictions depend on the other images"),
         (lambda x: x.detach(), "The gradient by the images is no"),
         (lambda x: torch.cat([x, x - 1], 1), "It has 20 outputs for 10 classes"),

@@ -86,6 +86,8 @@ def _to_fix(
     black = is_black_box(model.module)
     if checks.probabilities or (black and getattr(model.module, "outputs", "") == "probabilities"):
         yield "Return logits, not probabilities: gradients vanish where these are nearly 0 or 1."
+    elif checks.bounded and not black:
+        yield "Outputs lie in [0, 1], as after a sigmoid, which rounds to 1: return what enters it."
     if checks.batched:
         yield "Predictions depend on the other images of a batch: then no rate is an image's own."
     if checks.gradient != "yes" and not is_black_box(model.module):
