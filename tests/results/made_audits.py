@@ -41,7 +41,9 @@ def records(sizes: Sequence[float], transform: str, attack: str, start: int = 0)
     linf = np.array(sizes, np.float32)
     correct, success = linf > 0, (linf > 0) & np.isfinite(linf)
     index = np.arange(start, start + len(linf))
-    others = {f"l{p}": np.where(success, linf * 10, linf).astype(np.float32) for p in (0, 1, 2)}
+    other_norms = {
+        f"l{p}": np.where(success, linf * 10, linf).astype(np.float32) for p in (0, 1, 2)
+    }
     return pl.DataFrame(
         {
             "index": index,
@@ -50,7 +52,7 @@ def records(sizes: Sequence[float], transform: str, attack: str, start: int = 0)
             "margin": np.where(correct, 1.0, -1.0).astype(np.float32),
             "adversarial_prediction": np.where(success, index + 2, index) % 10,
             "success": success,
-            **others,
+            **other_norms,
             "linf": linf,
             "forwards": np.full(len(linf), 8),
             "backwards": np.full(len(linf), 7),
@@ -81,8 +83,8 @@ def made_audit(
     )
     write_parquet(folder / RECORDS, pl.concat(parts))
     write_parquet(folder / LEDGER, Ledger.of(parts).table)
-    found = findings or [Finding("robustness", "How robust?", "weak", "a rule", "Half of it.")]
-    for finding in found:
+    entries = findings or [Finding("robustness", "How robust?", "weak", "a rule", "Half of it.")]
+    for finding in entries:
         save_finding(folder, finding)
     claim = {
         "model": name,
@@ -90,7 +92,7 @@ def made_audit(
         "threat": {"norm": bounds.norm, "eps": bounds.eps},
         "n": len(next(iter(under.values()))),
     }
-    content = {"schema": SCHEMA, "claim": claim, "findings": [public(each) for each in found]}
+    content = {"schema": SCHEMA, "claim": claim, "findings": [public(each) for each in entries]}
     content["provenance"] = {**PROVENANCE, **provenance, "digest": digest(content["findings"])}
     write_json(folder / "findings.json", content)  # as `publish` does, which also draws the page
     return folder

@@ -45,22 +45,22 @@ def audited(tmp_path_factory):
 
 def test_images_and_hash_are_those_of_the_audit(audited):
     data = audited_data(audited / "run", f"folder:{audited}/images")
-    told = scotoma.results.report.read_report(audited / "run").provenance["data"]
-    assert (data.shape, data.sha256) == ((3, 4, 4), told["sha256"])
-    assert told["recipe"]["resize"] == [4, 4]
+    record = scotoma.results.report.read_report(audited / "run").provenance["data"]
+    assert (data.shape, data.sha256) == ((3, 4, 4), record["sha256"])
+    assert record["recipe"]["resize"] == [4, 4]
     first = data.test.images(torch.arange(1))[0, :, 0, 0]  # of black/0.png
     assert first.tolist() == pytest.approx([40 / 255] * 3)
 
 
 def test_export_and_compare_need_no_options(audited, scotoma, tmp_path):
-    given = ("--data", f"folder:{audited}/images")
-    made = scotoma(
-        "export", audited / "run", "--as", "robustbench", "--tensor", tmp_path / "a.pt", *given
+    options = ("--data", f"folder:{audited}/images")
+    result = scotoma(
+        "export", audited / "run", "--as", "robustbench", "--tensor", tmp_path / "a.pt", *options
     )
-    assert made.code == 0, made
+    assert result.code == 0, result
     tensor = torch.load(tmp_path / "a.pt")
     assert tensor.shape == (6, 3, 4, 4)
-    original = audited_data(audited / "run", given[1]).test.images(torch.arange(6))
+    original = audited_data(audited / "run", options[1]).test.images(torch.arange(6))
     assert (tensor - original).abs().amax() == pytest.approx(0.45, abs=0.2)
 
 

@@ -34,22 +34,22 @@ def test_rates_on_the_same_images_have_the_exact_p(tmp_path):
     """In 8 images only the first withstands, in 2 only the second, of 40."""
     first = made_audit(tmp_path / "first", [INF] * 8 + [0.05] * 2 + [INF] * 20 + [0.02] * 10)
     second = made_audit(tmp_path / "second", [0.05] * 8 + [INF] * 2 + [INF] * 20 + [0] * 10)
-    found = compared(first, second)
-    clean, robust = found["robustness"].tables["differences"]
+    by_probe = compared(first, second)
+    clean, robust = by_probe["robustness"].tables["differences"]
     assert (clean["difference"], clean["first_only"], clean["second_only"]) == (0.25, 10, 0)
     assert clean["p"] == pytest.approx(2 * 0.5**10, rel=1e-5)
     assert clean["corrected_p"] == pytest.approx(4 * 0.5**10, rel=1e-5)
     assert clean["ahead"] == "first"
     assert (robust["difference"], robust["first_only"], robust["second_only"]) == (0.15, 8, 2)
     assert robust["p"] == 0.109375
-    assert (robust["ahead"], found["robustness"].verdict) == ("undecided", "undecided")
+    assert (robust["ahead"], by_probe["robustness"].verdict) == ("undecided", "undecided")
     turned = compared(second, first)["robustness"].tables["differences"][1]
     assert turned["difference"] == -robust["difference"]
     assert turned["difference_low"] == -robust["difference_high"]
-    rates = {row["audit"]: row for row in found["robustness"].tables["rates"]}
+    rates = {row["audit"]: row for row in by_probe["robustness"].tables["rates"]}
     assert (rates["first"]["robust_accuracy"], rates["second"]["accuracy"]) == (0.7, 0.75)
-    assert found["images"].numbers == {"n": 40, "changed": 20}
-    ways = {tuple(row.values()) for row in found["images"].tables["sides"]}
+    assert by_probe["images"].numbers == {"n": 40, "changed": 20}
+    ways = {tuple(row.values()) for row in by_probe["images"].tables["sides"]}
     assert ways == {
         ("withstands", "withstands", 20),
         ("fooled", "misclassified", 10),
@@ -81,29 +81,29 @@ def test_the_command_prints_who_is_ahead(tmp_path, scotoma):
 def test_only_images_that_all_audited_count(tmp_path):
     long = made_audit(tmp_path / "long", [INF] * 30)
     late = made_audit(tmp_path / "late", [0.05] * 20, start=20)
-    found = compared(long, late)
-    assert found["robustness"].numbers["n"] == 10
-    assert [row["difference"] for row in found["robustness"].tables["differences"]] == [0, 1]
+    by_probe = compared(long, late)
+    assert by_probe["robustness"].numbers["n"] == 10
+    assert [row["difference"] for row in by_probe["robustness"].tables["differences"]] == [0, 1]
     assert (
         "10 images that all audited; audited: long 30, late 20"
         in notes(read_audits([long, late]))[0]
     )
-    assert [row["image"] for row in found["images"].tables["images"]] == list(range(20, 30))
+    assert [row["image"] for row in by_probe["images"].tables["images"]] == list(range(20, 30))
 
 
 def test_equal_audits_are_undecided(tmp_path):
     sizes = [0.05, 0.2, INF, 0]
     pair = [made_audit(tmp_path / name, sizes, model="same") for name in ("a", "b")]
-    found = compared(*pair)
-    assert found["images"].verdict == "not applicable"
-    assert {row["corrected_p"] for row in found["robustness"].tables["differences"]} == {1.0}
-    assert found["robustness"].tables["differences"][0]["first"] == "same (a)"
+    by_probe = compared(*pair)
+    assert by_probe["images"].verdict == "not applicable"
+    assert {row["corrected_p"] for row in by_probe["robustness"].tables["differences"]} == {1.0}
+    assert by_probe["robustness"].tables["differences"][0]["first"] == "same (a)"
 
 
 def test_three_audits_are_corrected_together(tmp_path):
     kinds = {"one": [INF] * 20, "two": [0.05] * 7 + [INF] * 13, "three": [0.05] * 20}
-    found = compared(*(made_audit(tmp_path / name, sizes) for name, sizes in kinds.items()))
-    rows = found["robustness"].tables["differences"]
+    by_probe = compared(*(made_audit(tmp_path / name, sizes) for name, sizes in kinds.items()))
+    rows = by_probe["robustness"].tables["differences"]
     assert len(rows) == 6
     assert [row["corrected_p"] for row in rows] == pytest.approx(
         holm([row["p"] for row in rows]), rel=1e-5
@@ -119,20 +119,20 @@ def test_three_audits_are_corrected_together(tmp_path):
 def test_transforms_count_at_the_scaled_budget_and_where_all_have_them(tmp_path):
     one = {"none": [INF] * 12, SHIFT: [0.07] * 12, "Blur(sigma=1.0)": [INF] * 12}
     two = {"none": [INF] * 12, SHIFT: [0.04] * 12}
-    found = compared(made_audit(tmp_path / "one", one), made_audit(tmp_path / "two", two))
-    (row,) = found["blindspots"].tables["rates"]
+    by_probe = compared(made_audit(tmp_path / "one", one), made_audit(tmp_path / "two", two))
+    (row,) = by_probe["blindspots"].tables["rates"]
     assert row["transform"] == "scale-shift with alpha 0.5, beta 0"
     assert row["alpha_eps"] == 0.05
     assert (row["robust accuracy of one"], row["robust accuracy of two"]) == (1, 0)
-    assert "one is ahead in 1 of 1" in found["blindspots"].headline
+    assert "one is ahead in 1 of 1" in by_probe["blindspots"].headline
 
 
 def test_other_norms_count_at_the_bounds_of_the_norms_probe(tmp_path):
     norms = Finding("norms", "?", "weak", "a rule", "So.", {"bounds": {"linf": 0.1, "l2": 1.0}})
     one = made_audit(tmp_path / "one", [0.15] * 12, findings=[norms])  # L2 is ten times L-inf
     two = made_audit(tmp_path / "two", [0.05] * 12, findings=[norms])
-    found = compared(one, two)["norms"]
-    (row,), (gap,) = found.tables["differences"], found.tables["medians"]
+    finding = compared(one, two)["norms"]
+    (row,), (gap,) = finding.tables["differences"], finding.tables["medians"]
     assert (row["difference"], row["ahead"], row["bound"]) == (1, "one", 1.0)
     assert (gap["median_first"], gap["median_second"], gap["ahead"]) == (1.5, 0.5, "one")
     wider = replace(norms, numbers={"bounds": {"l2": 2.0}})
@@ -155,9 +155,9 @@ def test_an_audit_that_tried_less_is_not_ahead(tmp_path):
     """FGSM, which fails on all images, shows nothing beside `strong`, which fools all."""
     weak = made_audit(tmp_path / "weak", [INF] * 20, attack="FGSM()")
     strong = made_audit(tmp_path / "strong", [0.05] * 20)
-    found = compared(weak, strong)["robustness"]
-    assert found.verdict == "undecided"
-    assert {row["ahead"] for row in found.tables["medians"]} == {"undecided"}
+    finding = compared(weak, strong)["robustness"]
+    assert finding.verdict == "undecided"
+    assert {row["ahead"] for row in finding.tables["medians"]} == {"undecided"}
     better = made_audit(tmp_path / "better", [INF] * 20)
     worse = made_audit(tmp_path / "worse", [0.05] * 20, attack="FGSM()")
     assert compared(better, worse)["robustness"].verdict == "differs"
@@ -171,9 +171,9 @@ def test_a_model_is_not_ahead_of_itself(tmp_path):
         made_audit(tmp_path / name, [size] * 20, model="same")
         for name, size in (("weak", INF), ("strong", 0.05))
     ]
-    found = compared(*runs)["robustness"]
-    assert found.verdict == "undecided"
-    assert found.tables["medians"][0]["ahead"] == "undecided"
+    finding = compared(*runs)["robustness"]
+    assert finding.verdict == "undecided"
+    assert finding.tables["medians"][0]["ahead"] == "undecided"
     assert any("audits of one model (sha256" in note for note in notes(read_audits(runs)))
 
 
@@ -182,10 +182,10 @@ def test_a_model_that_hides_its_gradient_is_never_ahead(tmp_path):
     hidden = made_audit(tmp_path / "hidden", [INF] * 20, findings=[masking])
     honest = made_audit(tmp_path / "honest", [0.05] * 20)
     for runs in ((hidden, honest), (honest, hidden)):
-        found = compared(*runs)["robustness"]
-        assert [row["ahead"] for row in found.tables["differences"]] == ["undecided"] * 2
-        assert found.tables["medians"][0]["ahead"] == "undecided"
-        assert found.verdict == "undecided"
+        finding = compared(*runs)["robustness"]
+        assert [row["ahead"] for row in finding.tables["differences"]] == ["undecided"] * 2
+        assert finding.tables["medians"][0]["ahead"] == "undecided"
+        assert finding.verdict == "undecided"
         assert "not measured" in notes(read_audits(runs))[0]
     broken = made_audit(tmp_path / "broken", [0.05] * 20, findings=[masking])
     better = made_audit(tmp_path / "better", [INF] * 20)
@@ -202,12 +202,12 @@ def test_pictures_are_those_that_the_audits_stored(digits, tmp_path):
         library.audit(
             model, "digits", "linf:0.1", out=folder, probes=["robustness"], attack="fgsm", limit=30
         )
-    found = compared(weak, strong, data=digits)["images"]
-    pictures = found.images["changed"]
+    finding = compared(weak, strong, data=digits)["images"]
+    pictures = finding.images["changed"]
     assert pictures.shape[1:] == (3, 1, 8, 8)
     originals, attacked = pictures[:, 0], pictures[:, 1:]
     assert 0.09 < np.abs(attacked - originals[:, None]).max() <= 0.1 + 1e-6
-    (gallery,) = found.figures
+    (gallery,) = finding.figures
     assert isinstance(gallery, Gallery)
     index = int(gallery.captions[0][0].split(",")[0].removeprefix("image "))
     (original,) = digits.test.images([index])

@@ -97,14 +97,14 @@ def test_robustbench_has_their_fields_and_null_where_nothing_is_known(run, scoto
     out = tmp_path / "new" / "entry.json"
     assert scotoma("export", run, "--as", "robustbench", "--out", out).code == 0
     entry = json.loads(out.read_text())
-    theirs = (
+    fields = (
         "link name authors additional_data number_forward_passes dataset venue architecture eps "
         "clean_acc reported autoattack_acc external footnote"
     )
-    assert list(entry) == theirs.split()
-    known = {name: value for name, value in entry.items() if value is not None}
-    assert "65.70–82.45%" in known.pop("footnote")
-    assert known == {"dataset": "digits", "eps": "0.1", "clean_acc": "95.00", "external": "75.00"}
+    assert list(entry) == fields.split()
+    facts = {name: value for name, value in entry.items() if value is not None}
+    assert "65.70–82.45%" in facts.pop("footnote")
+    assert facts == {"dataset": "digits", "eps": "0.1", "clean_acc": "95.00", "external": "75.00"}
 
 
 def test_the_number_that_a_claim_states_is_the_reported_one(tmp_path, scotoma):
@@ -116,8 +116,8 @@ def test_the_number_that_a_claim_states_is_the_reported_one(tmp_path, scotoma):
     assert entry["reported"] == "90.00"
     assert scotoma("export", run, "--as", "summary").code == 0
     page = Page((run / "summary.html").read_text())
-    said = "robust accuracy within linf:0.1 of 90.0% broken the rule masking holds no sign"
-    assert said in page.text
+    decisions = "robust accuracy within linf:0.1 of 90.0% broken the rule masking holds no sign"
+    assert decisions in page.text
 
 
 def test_csv_has_a_row_for_each_image(run, scotoma, tmp_path):
@@ -182,8 +182,8 @@ def test_the_tensor_has_the_images_that_fool(digits, tmp_path, scotoma):
     report = library.audit(
         model, "digits", "linf:0.1", out=run, probes=["robustness"], attack="fgsm", limit=30
     )
-    asked = ("--as", "robustbench", "--data", "digits", "--tensor", tensor)
-    assert scotoma("export", run, *asked).code == 0
+    options = ("--as", "robustbench", "--data", "digits", "--tensor", tensor)
+    assert scotoma("export", run, *options).code == 0
     images = torch.load(tensor)
     originals = digits.test.images(torch.arange(len(digits.test)))
     change = (images - originals).flatten(1).abs().amax(1)
@@ -192,7 +192,7 @@ def test_the_tensor_has_the_images_that_fool(digits, tmp_path, scotoma):
     assert sorted(change.nonzero().flatten().tolist()) == sorted(fooled)
     assert (model(images[fooled]).argmax(1) != digits.test.labels[fooled]).all()
     (run / "units").rename(run / "lost")
-    ended = scotoma("export", run, *asked)
+    ended = scotoma("export", run, *options)
     assert (ended.code, "is not stored; run `scotoma verify`" in ended.err) == (2, True)
 
 

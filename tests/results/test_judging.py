@@ -67,9 +67,9 @@ def test_images_are_shown_in_an_order_that_tells_nothing(report):
 def test_the_page_needs_nothing_but_itself_and_does_not_tell_the_labels(report):
     html = page(items(report), run_key(report.findings), CLASSES, "Images")
     assert not re.search(r"https?://|src=\"(?!data:)|@import|<link", html)
-    found = re.search(r'id="content">(.*?)</script>', html, re.DOTALL)
-    assert found
-    content = json.loads(found[1])
+    match = re.search(r'id="content">(.*?)</script>', html, re.DOTALL)
+    assert match
+    content = json.loads(match[1])
     assert len(content["items"]) == 30
     assert content["classes"] == CLASSES
     assert all(set(item) == {"id", "image"} for item in content["items"])
@@ -98,16 +98,16 @@ document.body.append(`[asked ${asked}, ${document.getElementById("count").textCo
     path.write_text(html.replace("</html>", script))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     dom = subprocess.run([*command, f"file://{path}"], capture_output=True, text=True, timeout=120)
-    found = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)
-    assert found
-    *lines, count = found[1].split("\n")
+    match = re.search(r'<pre id="out">(.*?)</pre>', dom.stdout, re.DOTALL)
+    assert match
+    *lines, count = match[1].split("\n")
     assert count == "person 1: 4 of 30 answered"
     assert "[asked 1, person 2: 1 of 30 answered]" in dom.stdout
     answers = tmp_path / "answers.csv"
     answers.write_text("\n".join(lines))
     order = [item.id for item in items(report)]
-    read = read_answers(answers, report, 4)
-    assert read.classes == dict(zip(order, [2, 3, None, 0], strict=False))
+    read_back = read_answers(answers, report, 4)
+    assert read_back.classes == dict(zip(order, [2, 3, None, 0], strict=False))
 
 
 @pytest.mark.parametrize(
@@ -176,8 +176,8 @@ def test_kappa_of_chance_and_of_agreement():
     """Cohen's kappa of the table 20, 5, 10, 15: 0.4."""
     first = np.array([1] * 25 + [0] * 25)
     second = np.array([1] * 20 + [0] * 5 + [1] * 10 + [0] * 15)
-    found = kappa(first, second)
-    assert found.value == pytest.approx(0.4)
-    assert found.low < 0.4 < found.high
+    estimate = kappa(first, second)
+    assert estimate.value == pytest.approx(0.4)
+    assert estimate.low < 0.4 < estimate.high
     assert kappa(first, first).value == 1
     assert np.isnan(kappa(np.ones(3), np.ones(3)).value)

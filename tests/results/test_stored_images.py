@@ -45,8 +45,8 @@ def test_what_is_no_image_is_exact_too():
 
 def test_rounding_of_the_attacked_images_stays_rounding():
     adversarial = (IMAGES + np.float32(0.1)).clip(0, 1)
-    moved = IMAGES * np.float32(1 + 1e-6)
-    assert abs(decode(*encode(adversarial, IMAGES), moved) - adversarial).max() < 1e-5
+    rounded = IMAGES * np.float32(1 + 1e-6)
+    assert abs(decode(*encode(adversarial, IMAGES), rounded) - adversarial).max() < 1e-5
 
 
 def test_a_table_keeps_its_failures_and_is_smaller():
@@ -57,11 +57,11 @@ def test_a_table_keeps_its_failures_and_is_smaller():
         pl.when(pl.col("index") % 3 > 0).then(pl.Series(EXAMPLE, adversarial, dtype=kind))
     )
     packed = pack(table, IMAGES)
-    known = packed.filter(pl.col(EXAMPLE).is_not_null())
+    stored = packed.filter(pl.col(EXAMPLE).is_not_null())
     assert packed[EXAMPLE].is_null().to_list() == [row % 3 == 0 for row in range(len(IMAGES))]
-    back = unpack(known, IMAGES[known["index"].to_numpy()])
+    back = unpack(stored, IMAGES[stored["index"].to_numpy()])
     assert back[EXAMPLE].dtype == kind
-    assert bits(back[EXAMPLE].to_numpy()) == bits(adversarial[known["index"].to_numpy()])
+    assert bits(back[EXAMPLE].to_numpy()) == bits(adversarial[stored["index"].to_numpy()])
 
     def size(frame: pl.DataFrame) -> int:
         content = io.BytesIO()
@@ -87,11 +87,11 @@ def test_bytes_are_exact_for_any_number_of_values(distinct):
     values = DRAW.standard_normal(distinct).astype(np.float32)
     values[:1] = -0.0
     values[1:3] = [np.nan, np.inf][: max(0, distinct - 1)]
-    chosen = values[np.r_[np.arange(distinct), DRAW.integers(0, distinct, 2000)]]
-    assert bits(spread(squeeze(chosen))) == bits(chosen)
-    assert spread(squeeze(chosen[:0])).shape == (0,)
+    sample = values[np.r_[np.arange(distinct), DRAW.integers(0, distinct, 2000)]]
+    assert bits(spread(squeeze(sample))) == bits(sample)
+    assert spread(squeeze(sample[:0])).shape == (0,)
     with pytest.raises(ValueError, match="buffer"):
-        spread(squeeze(chosen)[:-1])
+        spread(squeeze(sample)[:-1])
 
 
 def photographs(n: int, side: int) -> np.ndarray:

@@ -119,8 +119,8 @@ def test_a_size_that_was_changed_everywhere_is_found(run, differing):
     rewrite(file, halved)
     path = run / "records.parquet"
     records = pl.read_parquet(path)
-    mine = (pl.col("attack") == table["attack"][0]) & (pl.col("transform") == "none")
-    half = pl.when(mine).then(pl.col("linf") / 2).otherwise("linf").cast(pl.Float32)
+    selected = (pl.col("attack") == table["attack"][0]) & (pl.col("transform") == "none")
+    half = pl.when(selected).then(pl.col("linf") / 2).otherwise("linf").cast(pl.Float32)
     records.with_columns(linf=half).write_parquet(path)
     assert differing() >= {"ledger", "sizes in all norms"}
 
@@ -176,13 +176,13 @@ def test_a_randomised_model_is_asked_often(tmp_path, digits_model, sigma: float)
     assert stored >= 10
     assert f"of {stored} stored images are misclassified, or nearly" in checks["successes"].detail
     untrained = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    found = []
+    faults = []
     for network in (KnowsTheTestSet(data), untrained):
         other = load_model(InputNoise(network, sigma).eval())
         results = verify(tmp_path / "run", other, data)
-        found.append({each.name for each in results if each.agrees is False})
-    assert "successes" in found[0]
-    assert "clean predictions" in found[1]
+        faults.append({each.name for each in results if each.agrees is False})
+    assert "successes" in faults[0]
+    assert "clean predictions" in faults[1]
 
 
 def test_a_success_without_its_image_is_found(run, differing):
@@ -219,12 +219,12 @@ def test_images_that_were_left_out_of_the_ledger_are_found(run, differing):
     """Rates of the images that withstand, with all other files as the audit wrote them."""
     ledger = pl.read_parquet(run / "ledger.parquet")
     fooled = ledger.filter(pl.col("linf") <= 0.1)["index"].unique().to_list()
-    kept = ledger.filter(~pl.col("index").is_in(fooled))
-    kept.write_parquet(run / "ledger.parquet")
-    n = kept.filter(transform="none").height
+    remaining = ledger.filter(~pl.col("index").is_in(fooled))
+    remaining.write_parquet(run / "ledger.parquet")
+    n = remaining.filter(transform="none").height
     assert 0 < n < 15
 
-    def told(content: dict) -> dict:
+    def restated(content: dict) -> dict:
         for end, value in {
             "": 1.0,
             "_low": 1 / (1 + 1.959963984540054**2 / n),
@@ -244,13 +244,13 @@ def test_images_that_were_left_out_of_the_ledger_are_found(run, differing):
 
     findings = json.loads((run / "findings.json").read_text())
     (robustness,) = [each for each in findings["findings"] if each["probe"] == "robustness"]
-    told(robustness)
+    restated(robustness)
     findings["claim"]["n"] = n
     text = json.dumps(findings["findings"], sort_keys=True)
     findings["provenance"]["digest"] = hashlib.sha256(text.encode()).hexdigest()[:16]
     (run / "findings.json").write_text(json.dumps(findings))
     own = run / "findings" / "robustness.json"
-    own.write_text(json.dumps(told(json.loads(own.read_text()))))
+    own.write_text(json.dumps(restated(json.loads(own.read_text()))))
     assert differing() == {"ledger"}
 
 
@@ -261,8 +261,8 @@ def test_an_audit_within_a_size_of_many_digits_is_confirmed(digits, tmp_path, th
     report = library.audit(model, digits, threat, out=tmp_path, **options)
     checks = verify(tmp_path, load_model(model), digits)
     assert [check.name for check in checks if not check.agrees] == []
-    said = report.provenance["command"].partition("threat='")[2].partition("'")[0]
-    assert Threat.parse(said).eps == pytest.approx(Threat.parse(threat).eps, rel=1e-9)
+    text = report.provenance["command"].partition("threat='")[2].partition("'")[0]
+    assert Threat.parse(text).eps == pytest.approx(Threat.parse(threat).eps, rel=1e-9)
 
 
 def test_a_number_that_was_changed_is_found(run, differing):

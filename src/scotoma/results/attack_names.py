@@ -7,7 +7,7 @@ import re
 from scotoma.attacks import ATTACKS
 
 WRAPPERS = {"Estimated": "estimated gradients", "BPDA": "bpda"}
-"""Attacks that give other gradients to the attack inside."""
+"""Attacks that run another attack with other gradients."""
 SHORT = {entry.partition(":")[2]: name for name, entry in ATTACKS.entries.items()}
 
 
@@ -15,7 +15,7 @@ def short_name(record: str) -> str:
     """Return the name of an attack without its settings.
 
     Args:
-        record: what records call the attack, with all settings.
+        record: name of the attack in records, with all settings.
 
     >>> short_name("Strong(threat=Threat(norm='linf', eps=0.1), until=0.0, look=False)")
     'strong'
@@ -26,9 +26,9 @@ def short_name(record: str) -> str:
     """
     call, _, source = record.partition(") on ")
     around = []
-    while made := re.match(r"(\w+)\(attack=(?=\w+\()", call):
-        around.append(WRAPPERS.get(made[1], SHORT.get(made[1], made[1])))
-        call = call[made.end() :]
+    while match := re.match(r"(\w+)\(attack=(?=\w+\()", call):
+        around.append(WRAPPERS.get(match[1], SHORT.get(match[1], match[1])))
+        call = call[match.end() :]
     kind = call.partition("(")[0]
     if kind == "Adapted":
         kind, around = "strong", [*around, "adapted"]

@@ -1,4 +1,4 @@
-"""Data as an audit read them: what a model asked for is not asked again without the model."""
+"""Data in the size and colours in which an audit read them, without its model."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def audited_data(
     Raises:
         InputError: the folder holds no finished audit, or the data cannot be read.
     """
-    told = read_json(Path(folder).expanduser() / "findings.json")["provenance"].get("data", {})
-    recipe = _recipe(told)
+    record = read_json(Path(folder).expanduser() / "findings.json")["provenance"].get("data", {})
+    recipe = _recipe(record)
     data = load_data(spec, root, model=recipe, **images)
-    if not data.files_sha256 or data.files_sha256 != told.get("files_sha256"):
+    if not data.files_sha256 or data.files_sha256 != record.get("files_sha256"):
         return data
     test = data.test
     if isinstance(test, EncodedSplit) and recipe is not None and test.recipe != recipe:
         shape = (test.shape[0], *recipe.size)
         test = EncodedSplit(test.files, test.rows, test.labels, shape, recipe)
-    found = replace(data, test=test)
-    if found.shape[0] == 1 and told.get("channels") == 3:
-        found = in_colour(found)
-    return replace(found, sha256=told["sha256"])
+    loaded = replace(data, test=test)
+    if loaded.shape[0] == 1 and record.get("channels") == 3:
+        loaded = in_colour(loaded)
+    return replace(loaded, sha256=record["sha256"])
 
 
-def _recipe(told: Mapping[str, Any]) -> InputSpec | None:
-    if (known := told.get("recipe")) is None:
+def _recipe(record: Mapping[str, Any]) -> InputSpec | None:
+    if (settings := record.get("recipe")) is None:
         return None
     pairs: dict[str, Any] = {
-        key: tuple(each) if isinstance(each, list) else each for key, each in known.items()
+        key: tuple(each) if isinstance(each, list) else each for key, each in settings.items()
     }
     return InputSpec(**pairs)

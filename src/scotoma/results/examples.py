@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 EXAMPLE, ROUNDING = "adversarial", "rounding"
-"""Columns of the image, flat float32 or bytes of `squeeze`, null where the attack failed; and of
-what rounding leaves, null where the image is stored as it is."""
+"""Columns of the image (flat float32 or bytes of `squeeze`, null where the attack failed) and of
+the rounding error (null where the image is stored as it is)."""
 CODE = "smaller"
 """Name of the code in the configuration of a work unit."""
 FREQUENT = 255
@@ -27,9 +27,9 @@ TOP = np.uint32(0x80000000)
 
 
 def encode(adversarial: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return differences, and what their rounding leaves.
+    """Return differences, and their rounding errors.
 
-    The latter is the distance, in units of the last place, from the sum of attacked image and
+    A rounding error is the distance, in units of the last place, from the sum of attacked image and
     difference to the adversarial image. It is almost always 0 and makes the code exact.
 
     Args:
@@ -44,8 +44,8 @@ def encode(adversarial: np.ndarray, attacked: np.ndarray) -> tuple[np.ndarray, n
     """
     with np.errstate(invalid="ignore"):  # an attack may return any value
         difference = adversarial - attacked
-        left = _ordered(adversarial) - _ordered(attacked + difference)
-    return difference, left.view(np.int32)
+        rounding = _ordered(adversarial) - _ordered(attacked + difference)
+    return difference, rounding.view(np.int32)
 
 
 def decode(difference: np.ndarray, rounding: np.ndarray, attacked: np.ndarray) -> np.ndarray:
@@ -59,53 +59,53 @@ def decode(difference: np.ndarray, rounding: np.ndarray, attacked: np.ndarray) -
 
 
 def pack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
-    """Store the images of a table, in the way that takes less space.
+    """Encode the images of a table with the code that takes least space.
 
     Args:
         table: has a column `EXAMPLE`, which may be null.
         attacked: the images before the attack, float32 (n, d).
     """
-    known = table[EXAMPLE].is_not_null()
-    images, start = np.zeros_like(attacked), attacked[known.to_numpy()]
-    images[known.to_numpy()] = table[EXAMPLE].filter(known).to_numpy().reshape(start.shape)
+    has_image = table[EXAMPLE].is_not_null()
+    images, start = np.zeros_like(attacked), attacked[has_image.to_numpy()]
+    images[has_image.to_numpy()] = table[EXAMPLE].filter(has_image).to_numpy().reshape(start.shape)
     if images.shape[1] < LARGE:
-        ways = [code(table, known, images, attacked) for code in (_whole, _differences)]
-        return min([each for way in ways for each in (way, as_bytes(way))], key=_size)
-    # bytes are smaller for large images, and one image tells which; coding all twice takes as long
-    # as some passes of a model
-    first = known.arg_true().head(1).to_numpy()
-    trial = table[first], known[first], images[first], attacked[first]
+        codings = [code(table, has_image, images, attacked) for code in (_whole, _differences)]
+        return min([each for coding in codings for each in (coding, as_bytes(coding))], key=_size)
+    # large images are smallest as bytes, and one of them tells with which code: coding all twice
+    # takes as long as some passes of a model
+    first = has_image.arg_true().head(1).to_numpy()
+    trial = table[first], has_image[first], images[first], attacked[first]
     code = min((_whole, _differences), key=lambda code: _size(as_bytes(code(*trial))))
-    return as_bytes(code(table, known, images, attacked))
+    return as_bytes(code(table, has_image, images, attacked))
 
 
 def _whole(
-    table: pl.DataFrame, known: pl.Series, images: np.ndarray, attacked: np.ndarray
+    table: pl.DataFrame, has_image: pl.Series, images: np.ndarray, attacked: np.ndarray
 ) -> pl.DataFrame:
-    return _columns(table, known, images, None)
+    return _columns(table, has_image, images, None)
 
 
 def _differences(
-    table: pl.DataFrame, known: pl.Series, images: np.ndarray, attacked: np.ndarray
+    table: pl.DataFrame, has_image: pl.Series, images: np.ndarray, attacked: np.ndarray
 ) -> pl.DataFrame:
-    return _columns(table, known, *encode(images, attacked))
+    return _columns(table, has_image, *encode(images, attacked))
 
 
 def as_bytes(table: pl.DataFrame) -> pl.DataFrame:
     """Return a stored table with every image as bytes, so that tables can be joined."""
     if table.schema[EXAMPLE] == pl.Binary:
         return table
-    known = table[EXAMPLE].is_not_null().to_list()
-    rows = iter(table[EXAMPLE].drop_nulls().to_numpy())
-    made = [squeeze(next(rows)) if row else None for row in known]
-    return table.with_columns(pl.Series(EXAMPLE, made, dtype=pl.Binary))
+    has_image = table[EXAMPLE].is_not_null().to_list()
+    images = iter(table[EXAMPLE].drop_nulls().to_numpy())
+    contents = [squeeze(next(images)) if present else None for present in has_image]
+    return table.with_columns(pl.Series(EXAMPLE, contents, dtype=pl.Binary))
 
 
 def squeeze(values: np.ndarray) -> bytes:
-    """Return one byte for each value and, behind them, those that are not among the frequent ones.
+    """Return one byte for each value, followed by the rare values in full.
 
-    Before them come d, the number of frequent values, and these values. Of the other values the
-    first byte of each is followed by the second of each, and so on.
+    Before them come d, the number of frequent values, and these values. Rare values are stored byte
+    by byte: the first bytes of all, then the second bytes of all, and so on.
 
     Args:
         values: float32 (d,).
@@ -113,14 +113,14 @@ def squeeze(values: np.ndarray) -> bytes:
     >>> spread(squeeze(np.array([0.5, -0.0, 0.5], np.float32))).tolist()
     [0.5, -0.0, 0.5]
     """
-    bits, place, count = np.unique(
+    bits, rank_of_value, count = np.unique(
         np.ascontiguousarray(values).view(np.uint32), return_inverse=True, return_counts=True
     )
     order = np.argsort(-count, kind="stable")
     rank = np.empty(len(bits), np.int64)
     rank[order] = np.arange(len(bits))
-    codes = rank[place]
-    rare = bits[place[codes >= FREQUENT]].view(np.uint8).reshape(-1, 4)
+    codes = rank[rank_of_value]
+    rare = bits[rank_of_value[codes >= FREQUENT]].view(np.uint8).reshape(-1, 4)
     frequent = bits[order[:FREQUENT]]
     sizes = np.array([len(codes), len(frequent)], np.uint32)
     parts = (sizes, frequent, np.minimum(codes, FREQUENT).astype(np.uint8), rare.T)
@@ -132,11 +132,11 @@ def spread(content: bytes) -> np.ndarray:
     d, count = map(int, np.frombuffer(content, np.uint32, 2))
     frequent = np.frombuffer(content, np.uint32, count, 8)
     codes = np.frombuffer(content, np.uint8, d, 8 + 4 * count)
-    others = codes == FREQUENT
-    rest = np.frombuffer(content, np.uint8, 4 * int(others.sum()), 8 + 4 * count + d)
+    rare = codes == FREQUENT
+    rare_bytes = np.frombuffer(content, np.uint8, 4 * int(rare.sum()), 8 + 4 * count + d)
     values = np.empty(d, np.uint32)
-    values[~others] = frequent[codes[~others]]
-    values[others] = np.ascontiguousarray(rest.reshape(4, -1).T).view(np.uint32).ravel()
+    values[~rare] = frequent[codes[~rare]]
+    values[rare] = np.ascontiguousarray(rare_bytes.reshape(4, -1).T).view(np.uint32).ravel()
     return values.view(np.float32)
 
 
@@ -147,27 +147,27 @@ def unpack(table: pl.DataFrame, attacked: np.ndarray) -> pl.DataFrame:
         ValueError: the images have another size.
     """
     if table.schema[EXAMPLE] == pl.Binary:
-        rows = [spread(content) for content in table[EXAMPLE]]
-        images = np.array(rows, np.float32).reshape(attacked.shape)
+        arrays = [spread(content) for content in table[EXAMPLE]]
+        images = np.array(arrays, np.float32).reshape(attacked.shape)
     else:
         images = table[EXAMPLE].to_numpy(writable=True).reshape(attacked.shape)
     coded = table[ROUNDING].is_not_null().to_numpy()
     if coded.any():
-        left = np.ascontiguousarray(table[ROUNDING].filter(pl.Series(coded)).to_numpy())
-        images[coded] = decode(images[coded], left, attacked[coded])
+        rounding = np.ascontiguousarray(table[ROUNDING].filter(pl.Series(coded)).to_numpy())
+        images[coded] = decode(images[coded], rounding, attacked[coded])
     kind = pl.Array(pl.Float32, attacked.shape[1])
     return table.drop(ROUNDING).with_columns(pl.Series(EXAMPLE, images, dtype=kind))
 
 
 def _columns(
-    table: pl.DataFrame, known: pl.Series, images: np.ndarray, left: np.ndarray | None
+    table: pl.DataFrame, has_image: pl.Series, images: np.ndarray, rounding: np.ndarray | None
 ) -> pl.DataFrame:
     d = images.shape[1]
     kinds = {EXAMPLE: pl.Array(pl.Float32, d), ROUNDING: pl.Array(pl.Int32, d)}
     columns = []
-    for (name, kind), values in zip(kinds.items(), (images, left), strict=True):
-        stored = pl.lit(None, kind) if values is None else pl.Series(name, values, dtype=kind)
-        columns.append(pl.when(known).then(stored).otherwise(pl.lit(None, kind)).alias(name))
+    for (name, kind), values in zip(kinds.items(), (images, rounding), strict=True):
+        column = pl.lit(None, kind) if values is None else pl.Series(name, values, dtype=kind)
+        columns.append(pl.when(has_image).then(column).otherwise(pl.lit(None, kind)).alias(name))
     return table.with_columns(columns)
 
 

@@ -64,7 +64,7 @@ class Answers:
 
 
 def run_key(findings: Sequence[Finding]) -> str:
-    """Return what the answers to the images of these findings are marked with."""
+    """Return the key that marks answers as those to the images of these findings."""
     digest = hashlib.sha256()
     for finding in findings:
         if JUDGED in finding.images:
@@ -73,37 +73,37 @@ def run_key(findings: Sequence[Finding]) -> str:
 
 
 def judged_before(folder: Path, findings: Sequence[Finding]) -> list[Finding]:
-    """Return what people said of the images of these findings, if they judged them before."""
+    """Return the earlier finding on people's answers to these images, if there is one."""
     if not (folder / "findings" / f"{PROBE}.json").exists():
         return []
-    judged = read_finding(folder, PROBE)
-    return [judged] if judged.numbers.get("run") == run_key(findings) else []
+    finding = read_finding(folder, PROBE)
+    return [finding] if finding.numbers.get("run") == run_key(findings) else []
 
 
 def items(report: Report) -> list[Item]:
-    """Return the images of a run that people can judge, in an order that tells nothing.
+    """Return the images of a run that people can judge, in an order that reveals nothing.
 
     Raises:
         InputError: there are none.
     """
-    key, found = run_key(report.findings), []
+    key, images = run_key(report.findings), []
     for finding in report.findings:
         if JUDGED not in finding.images:
             continue
         pairs = zip(finding.tables[JUDGED], finding.images[JUDGED], strict=True)
         for number, (row, image) in enumerate(pairs):
             code = hashlib.sha256(f"{key} {finding.probe} {number}".encode()).hexdigest()[:10]
-            found.append(Item(code, row["kind"], row["label"], row["valid"], image))
-    if not found:
+            images.append(Item(code, row["kind"], row["label"], row["valid"], image))
+    if not images:
         raise InputError(
             f"{report.folder}: this run has no images to judge; the probe generated makes them, on "
             "enough images"
         )
-    return sorted(found, key=lambda item: item.id)
+    return sorted(images, key=lambda item: item.id)
 
 
 def class_names(report: Report) -> list[str]:
-    """Return the names of the classes, or the number of one that no image is to show."""
+    """Return the names of the classes; a class that no image is to show is named by its number."""
     rows = [row for finding in report.findings for row in finding.tables.get(JUDGED, ())]
     names = {row["label"]: row["class"] for row in rows}
     return [names.get(number, str(number)) for number in range(1 + max(names))]
@@ -115,7 +115,7 @@ def read_answers(path: Path, report: Report, classes: int) -> Answers:
     Raises:
         InputError: the file cannot be read, is of another run, or has a wrong line.
     """
-    key, known, found = run_key(report.findings), {item.id for item in items(report)}, {}
+    key, codes, answers = run_key(report.findings), {item.id for item in items(report)}, {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.DictReader(file))
@@ -130,20 +130,20 @@ def read_answers(path: Path, report: Report, classes: int) -> Answers:
         code, answer = line["id"] or "", (line["answer"] or "").strip()
         if line["run"] != key:
             raise InputError(f"{where}: answers to run {line['run']}; this run is {key}")
-        if code not in known:
+        if code not in codes:
             raise InputError(f"{where}: unknown image {code!r}")
-        if code in found:
+        if code in answers:
             raise InputError(f"{where}: a second answer to image {code}")
         if answer == CANNOT_TELL:
-            found[code] = None
+            answers[code] = None
         elif answer.isdecimal() and int(answer) < classes:
-            found[code] = int(answer)
+            answers[code] = int(answer)
         else:
             raise InputError(
                 f"{where}: answer {answer!r}; want a class from 0 to {classes - 1}, or "
                 f"{CANNOT_TELL!r}"
             )
-    return Answers(path.stem, found)
+    return Answers(path.stem, answers)
 
 
 def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
@@ -160,14 +160,14 @@ def kappa(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Estimate:
     n = len(first)
     values = np.unique(np.concatenate([first, second]))
 
-    def value(rows: np.ndarray) -> float:
-        a, b = first[rows], second[rows]
+    def value(indices: np.ndarray) -> float:
+        a, b = first[indices], second[indices]
         chance = sum((a == each).mean() * (b == each).mean() for each in values)
         return float(((a == b).mean() - chance) / (1 - chance)) if chance < 1 else np.nan
 
     if n == 0:
         return UNDEFINED
-    draws = np.array([value(drawn) for block in resamples(n, seed) for drawn in block])
+    draws = np.array([value(sample) for block in resamples(n, seed) for sample in block])
     draws = draws[np.isfinite(draws)]
     ends = percentiles(draws) if len(draws) else (np.nan, np.nan)
     return Estimate(value(np.arange(n)), *ends, n)
@@ -177,12 +177,12 @@ def judgement(shown: Sequence[Item], people: Sequence[Answers], key: str = "") -
     """Return the finding on what people answered about the images of `run_key`."""
     accepted, controls = _agreement(shown, people, "valid", "searched"), _controls(shown, people)
     between = columns("kappa_between_people", _between(*people[:2])) if len(people) > 1 else {}
-    answers = sum(len(person.classes) for person in people)
+    n_answers = sum(len(person.classes) for person in people)
     images = len({code for person in people for code in person.classes})
     fit = f"{controls.value:.1%} of the answers to controls are right" if controls.n else ""
     headline = (
         f"{len(people)} {'person' if len(people) == 1 else 'people'} judged {images} images "
-        f"({answers} answers), and see the intended class in {accepted.value:.1%} "
+        f"({n_answers} answers), and see the intended class in {accepted.value:.1%} "
         f"({100 * accepted.low:.1f}–{accepted.high:.1%}, n = {accepted.n} images) of the answers "
         f"to those that the oracle accepts; {fit}."
         if accepted.n
@@ -260,10 +260,10 @@ def _agreement(shown: Sequence[Item], people: Sequence[Answers], *kinds: str) ->
 
 
 def _controls(shown: Sequence[Item], people: Sequence[Answers]) -> Rate:
-    """Return the share of right answers to controls: a wrong label is not to be seen."""
-    right = [*_shares(shown, people, ("test",)).values()]
-    right += [1 - share for share in _shares(shown, people, ("wrong label",)).values()]
-    return rate(np.array(right, float))
+    """Return the share of right answers to controls; of a wrong label, any other is right."""
+    shares = [*_shares(shown, people, ("test",)).values()]
+    shares += [1 - share for share in _shares(shown, people, ("wrong label",)).values()]
+    return rate(np.array(shares, float))
 
 
 def _with_oracle(shown: Sequence[Item], people: Sequence[Answers]) -> Estimate:
@@ -274,10 +274,10 @@ def _with_oracle(shown: Sequence[Item], people: Sequence[Answers]) -> Estimate:
 
 def _between(first: Answers, second: Answers) -> Estimate:
     """Return the kappa of the classes that two people chose, on the images of both."""
-    both = [code for code in first.classes if code in second.classes]
-    chosen = [[person.classes[code] for code in both] for person in (first, second)]
-    one, other = (np.array([-1 if each is None else each for each in row]) for row in chosen)
-    return kappa(one, other)
+    codes = [code for code in first.classes if code in second.classes]
+    classes = [[person.classes[code] for code in codes] for person in (first, second)]
+    a, b = (np.array([-1 if each is None else each for each in row]) for row in classes)
+    return kappa(a, b)
 
 
 def _by_kind(shown: Sequence[Item], person: Answers) -> list[Row]:

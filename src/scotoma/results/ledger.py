@@ -37,8 +37,8 @@ class Ledger:
     Columns of `table`, one row an image and transform:
 
     - `transform` ("none" for the audited images themselves), `index`, `label`;
-    - `prediction` and `margin` before the attack, as the attack whose name is first found them (a
-      randomised model may give others to other attacks);
+    - `prediction` and `margin` before the attack, from the attack whose name sorts first (they may
+      differ between attacks if the model is randomised);
     - `success`: whether the prediction is correct and some attack succeeded;
     - for each norm of `NORMS` the smallest perturbation (`linf`: 0 if the prediction is wrong,
       infinite if no attack succeeded), the attack that gave it (`linf_attack`), the prediction on
@@ -75,24 +75,24 @@ class Ledger:
         radii = pl.concat(certified) if (certified := list(certified)) else None
         for norm in NORMS:
             smallest = fooled.sort(norm, "attack").group_by(IMAGE).first()
-            found = smallest.select(
+            columns = smallest.select(
                 *IMAGE,
                 norm,
                 pl.col("attack").alias(f"{norm}_attack"),
                 pl.col("adversarial_prediction").alias(f"{norm}_prediction"),
             )
-            joined = joined.join(found, on=IMAGE, how="left", maintain_order="left").with_columns(
+            joined = joined.join(columns, on=IMAGE, how="left", maintain_order="left").with_columns(
                 pl.when(correct).then(pl.col(norm).fill_null(np.inf)).otherwise(0.0).alias(norm),
                 *(
                     pl.when(correct).then(f"{norm}{end}").alias(f"{norm}{end}")
                     for end in ("_attack", "_prediction")
                 ),
             )
-            known = f"{norm}_certified"
+            name = f"{norm}_certified"
             if radii is None:
-                joined = joined.with_columns(pl.lit(None, pl.Float32).alias(known))
+                joined = joined.with_columns(pl.lit(None, pl.Float32).alias(name))
             else:
-                largest = radii.filter(norm=norm).group_by(IMAGE).agg(pl.max("radius").alias(known))
+                largest = radii.filter(norm=norm).group_by(IMAGE).agg(pl.max("radius").alias(name))
                 joined = joined.join(largest, on=IMAGE, how="left", maintain_order="left")
         success = correct & pl.col("linf").is_finite()
         return cls(joined.with_columns(success=success).select(SCHEMA.names()).cast(SCHEMA))
@@ -111,7 +111,7 @@ class Ledger:
         """Return the successes inside a certified ball, one row an image, transform and norm.
 
         Both the attack and the certificate are verified, so one of them has a fault. A ball is
-        closed and has the slack of all comparisons with a size (`claim.TOLERANCE`).
+        closed and has the slack of all comparisons with a size (`threat.TOLERANCE`).
 
         Columns: transform, index, norm, attack, size, certified.
         """
@@ -131,7 +131,7 @@ class Ledger:
         return pl.concat(inside)
 
     def errors(self) -> list[str]:
-        """Return what a report has to open with: at most one sentence.
+        """Return the errors that open a report: at most one sentence.
 
         >>> Ledger.of([]).errors()
         []
@@ -140,8 +140,8 @@ class Ledger:
         if not len(rows):
             return []
         row = rows.row(0, named=True)
-        changed = row["transform"]
-        after = "" if changed == UNCHANGED else f" after {changed}"
+        transform = row["transform"]
+        after = "" if transform == UNCHANGED else f" after {transform}"
         images = rows.select(IMAGE).n_unique()
         more = f", and on {images - 1:,} more images" if images > 1 else ""
         return [

@@ -29,10 +29,10 @@ def machine(device: torch.device | str) -> dict[str, Any]:
 
 def merged(facts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the facts of all probes; dictionaries under the same name are joined."""
-    merged: dict[str, Any] = {}
+    joined: dict[str, Any] = {}
     for key, value in (item for each in facts for item in each.items()):
-        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
-    return merged
+        joined[key] = {**joined.get(key, {}), **value} if isinstance(value, dict) else value
+    return joined
 
 
 def repeat(
@@ -45,8 +45,8 @@ def repeat(
     """Return the Python call that repeats an audit, without options that are None or empty."""
     arguments = {"data": _source(data), "threat": repr(str(threat))}
     arguments |= {"train": _source(train)} if train is not None else {}
-    chosen = {key: value for key, value in options.items() if value not in (None, (), [])}
-    arguments |= {key: _as_code(value) for key, value in chosen.items()}
+    given_options = {key: value for key, value in options.items() if value not in (None, (), [])}
+    arguments |= {key: _as_code(value) for key, value in given_options.items()}
     settings = "".join(f", {key}={value}" for key, value in arguments.items())
     return f"scotoma.audit({_as_code(model)}{settings})"
 

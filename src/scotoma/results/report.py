@@ -127,8 +127,8 @@ def read_finding(folder: Path, probe: str) -> Finding:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: cannot be read ({error}); run the audit again") from None
     worst = plain.get("worst") and tuple(plain["worst"])
-    drawn = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
-    return Finding(**plain | drawn)
+    typed = {"figures": figures, "images": images, "notes": tuple(plain["notes"]), "worst": worst}
+    return Finding(**plain | typed)
 
 
 def public(finding: Finding) -> dict[str, Any]:

@@ -16,11 +16,11 @@ from scotoma.utils.stats import Rate, exact_interval, interval, rate
 from scotoma.utils.text import counted, norm_name
 
 Measure = Callable[[int], Rate]
-"""From the number of intervals that hold at once to an accuracy."""
+"""Maps the number of simultaneous intervals to an accuracy with its interval."""
 NOISE = ("GaussianNoise(", "SaltPepper(", "Contrast(")
-"""Names of attacks that try random changes alone: where they fail, nothing was attacked."""
+"""Names of attacks that try only random changes: their failure is no evidence."""
 SEARCHES = ("Strong(", "Adapted(")
-"""Names of attacks that have a threat, but return the smallest perturbation, also beyond it."""
+"""Names of attacks with a threat that return the smallest perturbation even if it is larger."""
 ROUNDED = 5e-4
 """Slack of a value without an interval: numbers are stated and printed to a tenth of a point."""
 RULE = (
@@ -43,10 +43,10 @@ class Judgement:
     Args:
         claimed: the number, a share of the test images.
         measured: its measurement; the interval is wider than 95% if several are judged.
-        images: number of images that decides for certain, if undecided; all test images do.
+        images: number of images that would certainly decide, if undecided; at most all test images.
         available: number of test images.
         whole: whether the measurement is of all test images, estimated from those attacked.
-        why: why attacks that fail are no evidence for the number; "" if they are.
+        why: why failed attacks are no evidence for the number; "" if they are.
     """
 
     name: str
@@ -72,22 +72,22 @@ class Judgement:
 
     def __str__(self) -> str:
         value, low, high, n = self.measured
-        measured = f"{value:.1%}" + ("" if low == high else f" ({100 * low:.1f}–{high:.1%})")
+        value_text = f"{value:.1%}" + ("" if low == high else f" ({100 * low:.1f}–{high:.1%})")
         images = f"all {self.available:,} test images" if self.whole else counted(n, "image")
-        measured += f" of {images}"
+        value_text += f" of {images}"
         if self.whole and n < self.available:
-            measured += f", from {n:,} attacked"
+            value_text += f", from {n:,} attacked"
         text = f"The stated {spoken(self.name)} of {self.claimed:.1%} "
         if self.verdict == "broken":
-            return f"{text}is refuted: it is at most {measured}."
+            return f"{text}is refuted: it is at most {value_text}."
         if self.verdict == "holds":
-            return f"{text}is not refuted: {measured}."
+            return f"{text}is not refuted: {value_text}."
         if self.why:
             return f"{text}is undecided: {self.why}."
         enough = f"{self.images:,} images decide"
         if self.images == self.available:
             enough = f"attacking all {self.available:,} test images decides"
-        return f"{text}is undecided: {measured}; {enough}."
+        return f"{text}is undecided: {value_text}; {enough}."
 
 
 def spoken(name: str) -> str:
@@ -96,8 +96,8 @@ def spoken(name: str) -> str:
     >>> spoken("robust accuracy within linf:8/255")
     'robust accuracy within L-inf 8/255'
     """
-    what, within, threat = name.partition(" within ")
-    return f"{what}{within}{Threat.parse(threat).words}" if within else what
+    measure, within, threat = name.partition(" within ")
+    return f"{measure}{within}{Threat.parse(threat).words}" if within else measure
 
 
 def judge(
@@ -123,7 +123,7 @@ def judge(
     ['holds']
     """
     of = len(stated)
-    found = []
+    judgements = []
     for name, claimed in stated.items():
         outcome = measured[name]
         share = outcome(of) if callable(outcome) else _of_images(outcome, of, claimed)
@@ -134,16 +134,16 @@ def judge(
         if verdict == "undecided" and not why:
             images = images_that_decide(claimed, margin, of)
             images = available if share.n >= images else min(images, available)
-        found.append(
+        judgements.append(
             Judgement(name, claimed, share, verdict, images, available, callable(outcome), why)
         )
-    return found
+    return judgements
 
 
 def _of_images(accurate: np.ndarray, of: int, claimed: float) -> Rate:
     """Return the share of images with an interval that is exact where it decides against a claim.
 
-    Near 1 Wilson's ends too low: it refutes a true 99% in 9% of audits of 50 images.
+    Near 1 the Wilson interval ends too low: it refutes a true 99% in 9% of audits of 50 images.
     """
     share = rate(accurate, of)
     if of > 1 or not share.n or share.high >= claimed:
@@ -170,8 +170,8 @@ def decide(measured: Rate, claimed: float, margin: float) -> Verdict:
 def images_that_decide(claimed: float, margin: float, of: int = 1) -> int:
     """Return the smallest number of images on which every outcome decides.
 
-    Undecided takes an interval that begins below `claimed - margin` and ends at `claimed` or above:
-    none is that wide once the widest one that ends at `claimed` is narrower than the margin.
+    A claim is undecided if the interval begins below `claimed - margin` and reaches `claimed`. No
+    interval is that wide once the widest one that ends at `claimed` is narrower than the margin.
 
     >>> images_that_decide(0.92, 0.02)
     3077
@@ -194,9 +194,9 @@ def _decides(n: int, claimed: float, margin: float, of: int) -> bool:
 
 
 def overall(judgements: Sequence[Judgement], usual: Verdict = "holds") -> Verdict:
-    """Return the worst verdict, of the `usual` rule too where it counts as well."""
-    found = {usual, *(each.verdict for each in judgements)}
-    return next(verdict for verdict in WORST_FIRST if verdict in found)
+    """Return the worst verdict, that of the `usual` rule included."""
+    verdicts = {usual, *(each.verdict for each in judgements)}
+    return next(verdict for verdict in WORST_FIRST if verdict in verdicts)
 
 
 def unattacked(threat: Threat, attacks: Iterable[str]) -> str:
@@ -211,12 +211,12 @@ def unattacked(threat: Threat, attacks: Iterable[str]) -> str:
     """
     most = 0.0
     for name in attacks:
-        made = re.search(r"norm='(\w+)'(?:, eps=([\d.e+-]+))?", name)
-        if made is None or made[1] != threat.norm or name.startswith(NOISE):
+        match = re.search(r"norm='(\w+)'(?:, eps=([\d.e+-]+))?", name)
+        if match is None or match[1] != threat.norm or name.startswith(NOISE):
             continue
-        if not made[2] or name.startswith(SEARCHES) or float(made[2]) >= threat.eps - TOLERANCE:
+        if not match[2] or name.startswith(SEARCHES) or float(match[2]) >= threat.eps - TOLERANCE:
             return ""
-        most = max(most, float(made[2]))
+        most = max(most, float(match[2]))
     if most:
         return (
             f"no attack of this audit reaches beyond {norm_name(threat.norm)} {most:g}; the attack "

@@ -12,7 +12,7 @@ import polars as pl
 from scotoma.results.examples import EXAMPLE, ROUNDING, spread, unpack
 
 CRAFTED = " on "
-"""Between the attack and the source in the name of an attack with examples of another model."""
+"""Separates attack and source in the name of an attack with examples of another model."""
 
 
 class Stored:
@@ -45,16 +45,16 @@ class Stored:
         row = self._row(attack, index)
         if row is None or row[ROUNDING].null_count():
             return None
-        stored = row[EXAMPLE][0]
-        return spread(stored) if isinstance(stored, bytes) else row[EXAMPLE].to_numpy()[0]
+        content = row[EXAMPLE][0]
+        return spread(content) if isinstance(content, bytes) else row[EXAMPLE].to_numpy()[0]
 
     def _row(self, attack: str, index: int) -> pl.DataFrame | None:
-        wanted = (pl.col("index") == index) & pl.col(EXAMPLE).is_not_null()
+        selection = (pl.col("index") == index) & pl.col(EXAMPLE).is_not_null()
         for path in self._paths(attack):
             if path not in self._tables:
                 columns = ["index", EXAMPLE, ROUNDING]
                 self._tables[path] = pl.read_parquet(path, columns=columns)
-            row = self._tables[path].filter(wanted)
+            row = self._tables[path].filter(selection)
             if len(row):
                 return row
         return None
@@ -67,8 +67,8 @@ class Stored:
 
     @cached_property
     def _units(self) -> dict[str, list[Path]]:
-        """Attack to its work units; damaged files are for `verify` to name."""
-        found: dict[str, list[Path]] = {}
+        """Attack to its work units; damaged files are omitted (`verify` names them)."""
+        paths: dict[str, list[Path]] = {}
         for path in sorted((self.folder / "units").glob("*.parquet")):
             try:
                 config = json.loads(pl.read_parquet_metadata(path)["scotoma"])
@@ -79,5 +79,5 @@ class Stored:
                 continue
             crafted = config["kind"] == "crafted"
             key = f"{name}{CRAFTED}{config['model'][:8]}" if crafted else name
-            found.setdefault(key, []).append(path)
-        return found
+            paths.setdefault(key, []).append(path)
+        return paths

@@ -21,11 +21,11 @@ def summarise(findings: Sequence[Finding]) -> str:
      the worst number is that 13.6% are fooled (robustness).
     """
     parts = []
-    for verdict, says in ORDER.items():
+    for verdict, words in ORDER.items():
         names = [finding.probe for finding in findings if finding.verdict == verdict]
         if names:
             total = "" if parts else f" of {len(findings)} probe{'s' * (len(findings) > 1)}"
-            parts.append(f"{says} in {len(names)}{total} ({', '.join(names)})")
+            parts.append(f"{words} in {len(names)}{total} ({', '.join(names)})")
     if not parts:
         return "No probe applies to this claim."
     sentence = f"The claim {' and '.join(filter(None, (', '.join(parts[:-1]), parts[-1])))}"
@@ -36,10 +36,10 @@ def summarise(findings: Sequence[Finding]) -> str:
             if finding.verdict == verdict and finding.worst
         ]
         if rates:
-            rate, says, probe = max(rates, key=lambda each: each[0])
+            rate, words, probe = max(rates, key=lambda each: each[0])
             if not rate:
-                worst = f"none {says.replace('of correctly', 'of the correctly')}"
+                worst = f"none {words.replace('of correctly', 'of the correctly')}"
             else:
-                worst = f"the worst number is that {rate:.1%} {says}"
+                worst = f"the worst number is that {rate:.1%} {words}"
             return f"{sentence}; {worst} ({probe})."
     return f"{sentence}."

@@ -13,9 +13,9 @@ from scotoma.utils.stats import Rate, paired_difference
 FINDS_ITS_WAY = 0.9
 """Success rate of all attacks above which masked gradients hide little."""
 WITHHELD = ("holds", "weak")
-"""Verdicts that rest on attacks that fail; an image that is fooled is fooled, whatever hides."""
+"""Verdicts that rest on failed attacks; a success counts even if the gradient is masked."""
 UNTOUCHED = ("masking", "divergence")
-"""Probes whose verdict does not rest on attacks that fail."""
+"""Probes whose verdict does not rest on failed attacks."""
 REASON = (
     "Undecided: something hides the model's gradient (see masking) and no attack of this audit got "
     "around it, so attacks that fail are no evidence, and robustness was not measured. Otherwise "
@@ -37,7 +37,7 @@ def circumvented(
 ) -> bool:
     """Return whether an audit got around what hides the model's gradient.
 
-    Either little is left to hide, or other gradients lead to more success than the exact one did.
+    Either nearly all images are fooled, or other gradients fool more images than the exact one.
 
     Args:
         success: success rate of all attacks.
@@ -60,7 +60,7 @@ def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> 
     Args:
         findings: those of an audit.
         attack: name of the audit attack.
-        doubt: why the gradient that it follows leads nowhere, in words; "" if nothing is known.
+        doubt: why the gradient that it follows may mislead, in words; "" if there is no reason.
 
     >>> masking = Finding("masking", "", "broken", "", "", {"masked": True, "circumvented": False})
     >>> both = withheld([Finding("robustness", "", "holds", "", ""), masking])
@@ -70,17 +70,17 @@ def withheld(findings: Sequence[Finding], attack: str = "", doubt: str = "") -> 
     if not blind(findings, doubt):
         return list(findings)
     reason = REASON if not doubt else HIDDEN if attack == "strong" else DOUBTED
-    kept = []
+    results = []
     for finding in findings:
         if finding.probe not in UNTOUCHED and finding.verdict in WITHHELD:
             note = reason.format(verdict=finding.verdict, attack=attack, doubt=doubt)
             finding = replace(finding, verdict="undecided", notes=(note, *finding.notes))
-        kept.append(finding)
-    return kept
+        results.append(finding)
+    return results
 
 
 def blind(findings: Sequence[Finding], doubt: str = "") -> bool:
     """Return whether the gradient is masked, or in `doubt`, and no attack got around it."""
     numbers = {finding.probe: finding.numbers for finding in findings}
-    seen = numbers.get("masking") or numbers.get("robustness") or {}
-    return not seen.get("circumvented") and bool(doubt or seen.get("masked"))
+    evidence = numbers.get("masking") or numbers.get("robustness") or {}
+    return not evidence.get("circumvented") and bool(doubt or evidence.get("masked"))

@@ -59,8 +59,8 @@ class Audit:
     @property
     def bounds(self) -> dict[str, float]:
         """Norms that the probe `norms` measured, with the size of its robust accuracy."""
-        found = self.finding("norms")
-        return found.numbers.get("bounds", {}) if found else {}
+        finding = self.finding("norms")
+        return finding.numbers.get("bounds", {}) if finding else {}
 
     @property
     def hidden(self) -> bool:
@@ -78,11 +78,11 @@ class Audit:
         It needs `strong`, or every attack of the other except transferred examples, which differ
         with the sources.
         """
-        mine, others = (
+        own, theirs = (
             {name for name in audit.attacks.get(transform, ()) if ") on " not in name}
             for audit in (self, other)
         )
-        return "strong" not in mine and not others <= mine
+        return "strong" not in own and not theirs <= own
 
     def correct(self, transform: str = UNCHANGED) -> np.ndarray:
         """Return which images are classified correctly before an attack, bool (n,)."""
@@ -121,8 +121,8 @@ class Audits:
 
     def transforms(self) -> list[str]:
         """Return the names of the transforms that all audits attacked."""
-        found = [set(audit.ledger.table["transform"].unique()) - {UNCHANGED} for audit in self]
-        return sorted(set.intersection(*found))
+        attacked = [set(audit.ledger.table["transform"].unique()) - {UNCHANGED} for audit in self]
+        return sorted(set.intersection(*attacked))
 
     def same_models(self) -> list[tuple[Audit, Audit]]:
         """Return the pairs of audits of one model."""
@@ -169,15 +169,15 @@ def pair(audits: Sequence[Audit]) -> Audits:
             f"{folders}: no image was audited by all; audits of one seed draw the same images"
         )
     order = np.array([index for index in audits[0].rows["index"] if index in shared])
-    named = zip(_names(audits), audits, strict=True)
-    paired = [replace(audit, name=name, ledger=_on(audit.ledger, order)) for name, audit in named]
+    pairs = zip(_names(audits), audits, strict=True)
+    paired = [replace(audit, name=name, ledger=_on(audit.ledger, order)) for name, audit in pairs]
     return Audits(tuple(paired), audits[0].threat, order)
 
 
 def attack_name(text: str) -> str:
     """Return what identifies an attack in two audits of different models.
 
-    The attack `strong` adapts to the model and has another name then.
+    The attack `strong` has another name in records after it adapts to the model.
 
     >>> attack_name("Adapted(threat=Threat(norm='linf', eps=0.3), until=0.0)")
     'strong'
@@ -218,38 +218,40 @@ def of_run(run: Run) -> Audit:
 def _attacks(records: pl.DataFrame) -> dict[str, frozenset[str]]:
     """Return the names of the attacks on each transform."""
     return {
-        str(transform): frozenset(map(attack_name, part["attack"].unique()))
-        for (transform,), part in records.group_by("transform")
+        str(transform): frozenset(map(attack_name, rows["attack"].unique()))
+        for (transform,), rows in records.group_by("transform")
     }
 
 
-def _check_same(audits: Sequence[Audit], what: str, key: str, wanted: str) -> None:
+def _check_same(audits: Sequence[Audit], what: str, key: str, shared: str) -> None:
     """Raise `InputError` if a value of claim.json is not that of the first audit."""
     first = audits[0]
     for other in audits[1:]:
         if other.identity[key] != first.identity[key]:
-            mine, theirs = first.identity[what], other.identity[what]
-            if mine == theirs:  # equal names of different data
-                mine, theirs = (f"{mine} {audit.identity[key][:8]}" for audit in (first, other))
+            first_name, other_name = first.identity[what], other.identity[what]
+            if first_name == other_name:  # equal names of different data
+                first_name, other_name = (
+                    f"{first_name} {audit.identity[key][:8]}" for audit in (first, other)
+                )
             raise InputError(
-                f"{first.report.folder} and {other.report.folder} have different {what} ({mine}, "
-                f"{theirs}); compare audits of {wanted}"
+                f"{first.report.folder} and {other.report.folder} have different {what} "
+                f"({first_name}, {other_name}); compare audits of {shared}"
             )
 
 
 def _names(audits: Sequence[Audit]) -> list[str]:
-    """Return a name for each audit, as short as tells them apart."""
-    for named in (
+    """Return a name for each audit, no longer than needed for all to differ."""
+    for names in (
         [audit.name for audit in audits],
         [f"{audit.name} ({audit.report.folder.name})" for audit in audits],
     ):
-        if len(set(named)) == len(named):
-            return named
+        if len(set(names)) == len(names):
+            return names
     return [f"{audit.name} ({audit.report.folder})" for audit in audits]
 
 
 def _on(ledger: Ledger, indices: np.ndarray) -> Ledger:
     """Return the ledger of these images, without transforms under which one of them is missing."""
-    chosen = ledger.on(indices)
-    whole = pl.len().over("transform") == len(indices)
-    return Ledger(chosen.table.filter(whole))
+    subset = ledger.on(indices)
+    complete = pl.len().over("transform") == len(indices)
+    return Ledger(subset.table.filter(complete))

@@ -16,7 +16,7 @@ from scotoma.utils.stats import finite, median, paired_difference
 LEVEL = 0.05
 """Corrected p below which two rates differ."""
 UNDECIDED = "undecided"
-"""Who is ahead where the images do not tell."""
+"""Value of `ahead` where the images do not decide."""
 SEED = 0
 """Seed of the bootstrap: two comparisons of the same folders print the same numbers."""
 RULE = (
@@ -43,14 +43,14 @@ MEDIANS = (
 
 @dataclass(frozen=True)
 class Measure:
-    """A yes or no for each image in each audit, of which the rate is compared.
+    """A yes or no for each image in each audit; the rates are compared.
 
     Args:
         name: what the rate is; more is better.
         values: one array for each audit, bool (n,).
-        attacked: whether it rests on attacks that fail. An audit whose gradient is hidden is then
+        attacked: whether it rests on failed attacks. An audit whose gradient is hidden is then
             never ahead, since its robustness was not measured; nor is one that tried less.
-        transform: the images on which the attacks ran.
+        transform: transform of the images on which the attacks ran.
         columns: further columns of its rows.
     """
 

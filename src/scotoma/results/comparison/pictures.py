@@ -29,28 +29,28 @@ class Album:
             raise InputError(f"data={data.name}: are not the data of these audits, {audits.data}")
         self._stored = {audit.name: Stored(audit.report.folder) for audit in audits}
 
-    def row(self, place: int) -> np.ndarray | None:
+    def row(self, position: int) -> np.ndarray | None:
         """Return the original if there are data, then a picture for each audit: (k, c, h, w).
 
         An audit shows its smallest adversarial image, or the perturbation without data; the
         original, or plain grey, if it has none. None if an image is not stored or cannot be shown.
         """
-        index, norm = int(self.audits.indices[place]), self.audits.threat.norm
+        index, norm = int(self.audits.indices[position]), self.audits.threat.norm
         original = self.data.test.images(torch.tensor([index]))[0].numpy() if self.data else None
         shape = self._shape(original)
         if shape is None:
             return None
         unchanged = np.full(shape, GREY, np.float32) if original is None else original
-        made = [] if original is None else [original]
+        pictures = [] if original is None else [original]
         for audit in self.audits:
-            attack = audit.rows[f"{norm}_attack"][place]
+            attack = audit.rows[f"{norm}_attack"][position]
             picture = unchanged
             if attack is not None:
                 picture = self._picture(audit.name, attack, index, original)
             if picture is None or picture.size != math.prod(shape):
                 return None
-            made.append(picture.reshape(shape))
-        return np.stack(made)
+            pictures.append(picture.reshape(shape))
+        return np.stack(pictures)
 
     def _picture(
         self, name: str, attack: str, index: int, original: np.ndarray | None

@@ -21,8 +21,8 @@ def describe(audits: Audits) -> Finding:
     """Return the finding on accuracy, robust accuracy and medians."""
     norm, eps = audits.threat.norm, audits.threat.eps
     correct = [audit.correct() for audit in audits]
-    kept = [beyond(audit.sizes(norm), eps) for audit in audits]
-    measures = [pairs.Measure(pairs.CLEAN, correct, False), pairs.Measure(pairs.ROBUST, kept)]
+    robust = [beyond(audit.sizes(norm), eps) for audit in audits]
+    measures = [pairs.Measure(pairs.CLEAN, correct, False), pairs.Measure(pairs.ROBUST, robust)]
     rows = pairs.differences(audits, measures)
     gaps, size = pairs.medians(audits, norm), f"{norm_name(norm)} perturbation size"
     return Finding(
@@ -33,7 +33,7 @@ def describe(audits: Audits) -> Finding:
         headline=_headline(audits, pairs.robust(rows)),
         numbers={"n": audits.n},
         tables={
-            "rates": _rates(audits, correct, kept),
+            "rates": _rates(audits, correct, robust),
             "differences": rows,
             "medians": gaps,
             "verdicts": _verdicts(audits),
@@ -87,12 +87,12 @@ def _headline(audits: Audits, rows: list[Row]) -> str:
             f"On {counted(audits.n, 'image')} no model is shown to be more robust {within}; the "
             f"largest difference, {gap['first']} less {gap['second']}, is {_points(gap)}."
         )
-    said = "; ".join(_ahead(row) for row in clear)
+    gaps = "; ".join(_ahead(row) for row in clear)
     undecided = len(rows) - len(clear)
     are = "is" if undecided == 1 else "are"
     rest = f" {undecided} of {len(rows)} pairs {are} undecided." if undecided else ""
     return (
-        f"On the same {counted(audits.n, 'image')} robust accuracy {within} differs: {said}.{rest}"
+        f"On the same {counted(audits.n, 'image')} robust accuracy {within} differs: {gaps}.{rest}"
     )
 
 
@@ -109,7 +109,7 @@ def _points(row: Row) -> str:
     return f"{value:.1f} points ({low:.1f} to {high:.1f})".replace("-", "−")
 
 
-def _rates(audits: Audits, correct: list[np.ndarray], kept: list[np.ndarray]) -> list[Row]:
+def _rates(audits: Audits, correct: list[np.ndarray], robust: list[np.ndarray]) -> list[Row]:
     norm = audits.threat.norm
     return [
         {
@@ -121,19 +121,19 @@ def _rates(audits: Audits, correct: list[np.ndarray], kept: list[np.ndarray]) ->
             "audited": audit.audited,
             "attacks": len(audit.attacks.get("none", ())),
         }
-        for audit, clean, withstands in zip(audits, correct, kept, strict=True)
+        for audit, clean, withstands in zip(audits, correct, robust, strict=True)
     ]
 
 
 def _verdicts(audits: Audits) -> list[Row]:
     """Return a row for each audit: the verdict of each probe, on that audit's own images."""
-    found = [
+    verdicts_by_audit = [
         {finding.probe: finding.verdict for finding in audit.report.findings} for audit in audits
     ]
-    probes = dict.fromkeys(probe for verdicts in found for probe in verdicts)
+    probes = dict.fromkeys(probe for verdicts in verdicts_by_audit for probe in verdicts)
     return [
         {"audit": audit.name, **{probe: verdicts.get(probe) for probe in probes}}
-        for audit, verdicts in zip(audits, found, strict=True)
+        for audit, verdicts in zip(audits, verdicts_by_audit, strict=True)
     ]
 
 
@@ -144,29 +144,29 @@ def _sizes(audits: Audits) -> np.ndarray:
 
 
 def _curve(audits: Audits) -> list[Row]:
-    found = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
+    sizes = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
     return [
         {
             "audit": name,
             "eps": finite(size),
             **columns("robust_accuracy", rate(beyond(smallest, float(size)))),
         }
-        for name, smallest in found
+        for name, smallest in sizes
         for size in _sizes(audits)
     ]
 
 
 def _difference_curve(audits: Audits) -> list[Row]:
-    found = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
+    sizes = [(audit.name, audit.sizes(audits.threat.norm)) for audit in audits]
     return [
         {
-            "pair": f"{one} less {other}",
+            "pair": f"{first} less {second}",
             "eps": finite(size),
             **columns(
                 "difference",
-                paired_difference(beyond(first, float(size)), beyond(second, float(size))),
+                paired_difference(beyond(a, float(size)), beyond(b, float(size))),
             ),
         }
-        for (one, first), (other, second) in combinations(found, 2)
+        for (first, a), (second, b) in combinations(sizes, 2)
         for size in _sizes(audits)
     ]

@@ -26,20 +26,20 @@ def after_transforms(audits: Audits) -> Finding | None:
     norm, eps = audits.threat.norm, audits.threat.eps
     measures, table, unequal = [], [], []
     for name in audits.transforms():
-        transform = made(name)
-        words, budget = str(transform or name), contrast(transform) * eps
+        transform = named_transform(name)
+        label, budget = str(transform or name), contrast(transform) * eps
         clean = [audit.correct(name) for audit in audits]
-        kept = [beyond(audit.sizes(norm, name), budget) for audit in audits]
-        named: Row = {"transform": words}
-        measures.append(pairs.Measure(pairs.CLEAN, clean, False, columns=named))
-        measures.append(pairs.Measure(pairs.ROBUST, kept, True, name, named))
-        row: Row = {**named, "alpha_eps": budget}
-        for audit, correct, withstands in zip(audits, clean, kept, strict=True):
+        robust = [beyond(audit.sizes(norm, name), budget) for audit in audits]
+        column: Row = {"transform": label}
+        measures.append(pairs.Measure(pairs.CLEAN, clean, False, columns=column))
+        measures.append(pairs.Measure(pairs.ROBUST, robust, True, name, column))
+        row: Row = {**column, "alpha_eps": budget}
+        for audit, correct, withstands in zip(audits, clean, robust, strict=True):
             row |= columns(f"accuracy of {audit.name}", rate(correct))
             row |= columns(f"robust accuracy of {audit.name}", rate(withstands))
-        same = audits.same_attacks(name)
-        table.append(row | {"same_attacks": same})
-        unequal += [] if same else [words]
+        same_attacks = audits.same_attacks(name)
+        table.append(row | {"same_attacks": same_attacks})
+        unequal += [] if same_attacks else [label]
     if not table:
         return None
     rows = pairs.differences(audits, measures)
@@ -79,33 +79,33 @@ def other_norms(audits: Audits) -> Finding | None:
     norms = [
         norm
         for norm in bounds[0]
-        if norm != audits.threat.norm and all(norm in others for others in bounds)
+        if norm != audits.threat.norm and all(norm in bound_of for bound_of in bounds)
     ]
     if not norms:
         return None
     measures, table, gaps, apart = [], [], [], []
     for norm in norms:
         gaps += pairs.medians(audits, norm)
-        sizes = {others[norm] for others in bounds}
+        sizes = {bound_of[norm] for bound_of in bounds}
         if len(sizes) > 1:
             apart.append(norm_name(norm))
             continue
         bound = sizes.pop()
-        kept = [beyond(audit.sizes(norm), bound) for audit in audits]
-        measures.append(pairs.Measure(pairs.ROBUST, kept, columns={"norm": norm, "bound": bound}))
+        robust = [beyond(audit.sizes(norm), bound) for audit in audits]
+        measures.append(pairs.Measure(pairs.ROBUST, robust, columns={"norm": norm, "bound": bound}))
         row: Row = {"norm": norm, "bound": bound}
-        for audit, withstands in zip(audits, kept, strict=True):
+        for audit, withstands in zip(audits, robust, strict=True):
             row |= columns(f"robust accuracy of {audit.name}", rate(withstands))
         table.append(row)
     rows = pairs.differences(audits, measures)
-    named = " and ".join(map(norm_name, norms))
-    same = audits.same_attacks()
+    norm_names = " and ".join(map(norm_name, norms))
+    same_attacks = audits.same_attacks()
     return Finding(
         probe="norms",
         question="Which model is more robust in other norms?",
         verdict=pairs.verdict(rows),
         rule=pairs.RULE,
-        headline=_headline(audits, rows, f"in {named}", lambda row: norm_name(row["norm"])),
+        headline=_headline(audits, rows, f"in {norm_names}", lambda row: norm_name(row["norm"])),
         numbers={"n": audits.n},
         tables={"rates": table, "differences": rows, "medians": gaps},
         notes=(
@@ -113,15 +113,15 @@ def other_norms(audits: Audits) -> Finding | None:
             pairs.INTERVALS,
             pairs.MEDIANS,
             *([f"No rates in {', '.join(apart)}: the bounds differ."] if apart else []),
-            *([] if same else [UNEQUAL.format(where="on the test set itself")]),
+            *([] if same_attacks else [UNEQUAL.format(where="on the test set itself")]),
         ),
     )
 
 
-def made(name: str) -> Any:
+def named_transform(name: str) -> Any:
     """Return the transform of a name in records; None if it is not one of this version.
 
-    >>> made("ScaleShift(alpha=0.9, beta=0.05)"), made("Other(2)")
+    >>> named_transform("ScaleShift(alpha=0.9, beta=0.05)"), named_transform("Other(2)")
     (ScaleShift(alpha=0.9, beta=0.05), None)
     """
     try:
@@ -139,10 +139,10 @@ def _headline(audits: Audits, rows: list[Row], where: str, place: Callable[[Row]
     if not clear:
         return f"On {counted(audits.n, 'image')} no model is shown to be more robust {where}."
     wins = {name: [row for row in clear if row["ahead"] == name] for name in audits.names}
-    said = [
+    parts = [
         f"{name} is ahead in {len(won)} of {len(compared)} comparisons "
         f"({', '.join(dict.fromkeys(map(place, won)))})"
         for name, won in wins.items()
         if won
     ]
-    return f"Robust accuracy {where}, on the same {counted(audits.n, 'image')}: {'; '.join(said)}."
+    return f"Robust accuracy {where}, on the same {counted(audits.n, 'image')}: {'; '.join(parts)}."

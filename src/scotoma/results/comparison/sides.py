@@ -20,7 +20,7 @@ from scotoma.utils.text import counted, norm_name
 LISTED = 100
 """Most images in the table of the report; images.csv has all."""
 SHOWN, TRIED = 6, 30
-"""Images in the gallery, and how many are looked for at most: some are not stored."""
+"""Images in the gallery, and the most that are tried for it: some are not stored."""
 MISSED, FOOLED, KEPT = "misclassified", "fooled", "withstands"
 RULE = (
     "differs if the outcome of an image (misclassified, fooled, or withstands all attacks) is not "
@@ -33,15 +33,15 @@ def every_image(audits: Audits) -> pl.DataFrame:
     norm = audits.threat.norm
     table = audits.each[0].rows.select("index", "label")
     for audit in audits:
-        named = {
+        columns = {
             "side": pl.Series(_sides(audit, audits)),
             norm: audit.rows[norm],
             "prediction": audit.rows["prediction"],
             "attacked prediction": audit.rows[f"{norm}_prediction"],
-            "attack": pl.Series(map(_named, audit.rows[f"{norm}_attack"]), dtype=pl.String),
+            "attack": pl.Series(map(_short_name, audit.rows[f"{norm}_attack"]), dtype=pl.String),
         }
         table = table.with_columns(
-            column.alias(f"{audit.name} {name}") for name, column in named.items()
+            column.alias(f"{audit.name} {name}") for name, column in columns.items()
         )
     return table
 
@@ -50,13 +50,13 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     """Return the finding on images with different outcomes."""
     sides = np.array([_sides(audit, audits) for audit in audits])
     changed = np.flatnonzero((sides != sides[0]).any(0))
-    rows = [_row(audits, sides, int(place)) for place in changed[:LISTED]]
+    rows = [_row(audits, sides, int(i)) for i in changed[:LISTED]]
     album, fooled = Album(audits, data), [int(i) for i in changed if FOOLED in sides[:, i]]
-    rounds = ((place, album.row(place)) for place in _spread(sides, fooled))
-    drawn = list(islice(((place, made) for place, made in rounds if made is not None), SHOWN))
+    rounds = ((i, album.row(i)) for i in _spread(sides, fooled))
+    drawn = list(islice(((i, pictures) for i, pictures in rounds if pictures is not None), SHOWN))
     figures, images = (), {}
     if drawn:
-        images = {"changed": np.stack([made for _, made in drawn])}
+        images = {"changed": np.stack([pictures for _, pictures in drawn])}
         gallery = Gallery(
             "changed",
             "Images with different outcomes: "
@@ -65,7 +65,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
             + (" added to it." if data else ", alone: grey is no change."),
             images="changed",
             columns=[*(["original"] if data else []), *audits.names],
-            captions=[_captions(audits, sides, place, data) for place, _ in drawn],
+            captions=[_captions(audits, sides, i, data) for i, _ in drawn],
         )
         figures = (gallery,)
     return Finding(
@@ -79,7 +79,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
             else f"All {counted(audits.n, 'image')} have the same outcome in every audit."
         ),
         numbers={"n": audits.n, "changed": len(changed)},
-        tables={"sides": _ways(audits, sides), "images": rows},
+        tables={"sides": _count_outcomes(audits, sides), "images": rows},
         figures=figures,
         images=images,
         notes=(
@@ -90,7 +90,7 @@ def describe(audits: Audits, data: Dataset | None) -> Finding:
     )
 
 
-def _named(attack: str | None) -> str | None:
+def _short_name(attack: str | None) -> str | None:
     return None if attack is None else short_name(attack)
 
 
@@ -99,51 +99,51 @@ def _sides(audit: Audit, audits: Audits) -> np.ndarray:
     return np.where(audit.correct(), np.where(kept, KEPT, FOOLED), MISSED)
 
 
-def _ways(audits: Audits, sides: np.ndarray) -> list[Row]:
+def _count_outcomes(audits: Audits, sides: np.ndarray) -> list[Row]:
     """Return how many images are on each combination of sides, the most frequent first."""
     headings = [f"in {name}" for name in audits.names]
     counts = Counter(zip(*sides.tolist(), strict=True))
-    ways = sorted(counts, key=lambda way: (-counts[way], way))
-    return [dict(zip(headings, way, strict=True)) | {"images": counts[way]} for way in ways]
+    ordered = sorted(counts, key=lambda each: (-counts[each], each))
+    return [dict(zip(headings, each, strict=True)) | {"images": counts[each]} for each in ordered]
 
 
-def _row(audits: Audits, sides: np.ndarray, place: int) -> Row:
+def _row(audits: Audits, sides: np.ndarray, position: int) -> Row:
     norm = audits.threat.norm
-    label = audits.each[0].rows["label"][place]
-    row: Row = {"image": int(audits.indices[place]), "label": label}
-    for audit, side in zip(audits, sides[:, place], strict=True):
-        size = audit.sizes(norm)[place]
-        found = side != MISSED and np.isfinite(size)
-        row[f"in {audit.name}"] = f"{side}, {norm_name(norm)} {size:.3f}" if found else str(side)
+    label = audits.each[0].rows["label"][position]
+    row: Row = {"image": int(audits.indices[position]), "label": label}
+    for audit, side in zip(audits, sides[:, position], strict=True):
+        size = audit.sizes(norm)[position]
+        has_size = side != MISSED and np.isfinite(size)
+        row[f"in {audit.name}"] = f"{side}, {norm_name(norm)} {size:.3f}" if has_size else str(side)
     return row
 
 
-def _spread(sides: np.ndarray, places: list[int]) -> list[int]:
-    """Return images in rounds over the ways in which outcomes differ, so that all are shown."""
-    seen: Counter[tuple[str, ...]] = Counter()
+def _spread(sides: np.ndarray, positions: list[int]) -> list[int]:
+    """Return images in rounds over the combinations of outcomes, so that all are shown."""
+    counts: Counter[tuple[str, ...]] = Counter()
     rounds = []
-    for place in places:
-        way = tuple(sides[:, place])
-        seen[way] += 1
-        rounds.append((seen[way], place))
-    return [place for _, place in sorted(rounds)][:TRIED]
+    for position in positions:
+        outcome = tuple(sides[:, position])
+        counts[outcome] += 1
+        rounds.append((counts[outcome], position))
+    return [position for _, position in sorted(rounds)][:TRIED]
 
 
-def _captions(audits: Audits, sides: np.ndarray, place: int, data: Dataset | None) -> list[str]:
+def _captions(audits: Audits, sides: np.ndarray, position: int, data: Dataset | None) -> list[str]:
     norm, captions = audits.threat.norm, []
-    named = str if data is None else partial(class_name, data.classes)
-    for audit, side in zip(audits, sides[:, place], strict=True):
-        row = audit.rows.row(place, named=True)
+    class_text = str if data is None else partial(class_name, data.classes)
+    for audit, side in zip(audits, sides[:, position], strict=True):
+        row = audit.rows.row(position, named=True)
         if side == MISSED:
-            captions.append(f"misclassified as {named(row['prediction'])}")
+            captions.append(f"misclassified as {class_text(row['prediction'])}")
         elif np.isfinite(row[norm]):
             size = f"{norm_name(norm)} {row[norm]:.3f}"
-            prediction = named(row[f"{norm}_prediction"])
+            prediction = class_text(row[f"{norm}_prediction"])
             captions.append(f"{side}; classified as {prediction} at {size}")
         else:
             captions.append(f"{side}; no attack succeeded")
-    label = audits.each[0].rows["label"][place]
-    image = f"image {audits.indices[place]}, label {named(label)}"
+    label = audits.each[0].rows["label"][position]
+    image = f"image {audits.indices[position]}, label {class_text(label)}"
     if data is not None:
         return [image, *captions]
     return [f"{image}: {captions[0]}", *captions[1:]]

@@ -34,36 +34,36 @@ class Quantity:
 def quantities(audit: Audit) -> list[Quantity]:
     """Return accuracy, robust accuracy, attack success and median in the claim's norm.
 
-    The first three are those of the headline: of the whole test set where that was estimated.
+    The first three are those of the headline: of the whole test set if that was estimated.
     """
-    claimed, correct = audit.threat, audit.correct()
-    sizes = audit.sizes(claimed.norm)
-    kept = beyond(sizes, claimed.eps)
-    among = Quantity("median", claimed, median(sizes))
-    if (found := audit.finding("robustness")) and "test_set_robust_accuracy" in found.numbers:
-        return [*_of_all(found.numbers, claimed), among]
+    threat, correct = audit.threat, audit.correct()
+    sizes = audit.sizes(threat.norm)
+    robust = beyond(sizes, threat.eps)
+    among = Quantity("median", threat, median(sizes))
+    if (finding := audit.finding("robustness")) and "test_set_robust_accuracy" in finding.numbers:
+        return [*_of_all(finding.numbers, threat), among]
     return [
         Quantity("accuracy", None, rate(correct)),
-        Quantity("robust accuracy", claimed, rate(kept)),
-        Quantity("attack success", claimed, rate(~kept[correct])),
+        Quantity("robust accuracy", threat, rate(robust)),
+        Quantity("attack success", threat, rate(~robust[correct])),
         among,
     ]
 
 
-def _of_all(numbers: Row, claimed: Threat) -> list[Quantity]:
+def _of_all(numbers: Row, threat: Threat) -> list[Quantity]:
     """Return accuracy, robust accuracy and attack success of the whole test set."""
     images, attacked = numbers["test_set_images"], numbers["test_set_attacked"]
-    made = []
+    estimates = []
     for name, within, n in (
         ("accuracy", None, images),
-        ("robust accuracy", claimed, attacked),
-        ("attack success", claimed, attacked),
+        ("robust accuracy", threat, attacked),
+        ("attack success", threat, attacked),
     ):
         key = f"test_set_{'clean_accuracy' if within is None else name.replace(' ', '_')}"
         ends = (numbers[f"{key}{end}"] for end in ("", "_low", "_high"))
         value, low, high = (math.nan if each is None else each for each in ends)
-        made.append(Quantity(name, within, Rate(value, low, high, n), images))
-    return made
+        estimates.append(Quantity(name, within, Rate(value, low, high, n), images))
+    return estimates
 
 
 def in_other_norms(audit: Audit) -> list[Quantity]:
@@ -77,8 +77,8 @@ def in_other_norms(audit: Audit) -> list[Quantity]:
 
 def stated(audit: Audit) -> list[Row]:
     """Return the numbers that the claim states, each beside its measurement and verdict, if any."""
-    found = audit.finding("robustness")
-    return list(found.tables.get("stated", ())) if found else []
+    finding = audit.finding("robustness")
+    return list(finding.tables.get("stated", ())) if finding else []
 
 
 def kinds_of_attacks(audit: Audit) -> list[str]:

@@ -85,9 +85,9 @@ def yaml(value: Any, indent: int = 0) -> Iterator[str]:
         yield space + _scalar(value)
     else:
         for inner in value:
-            first, *others = yaml(inner, indent + 2)
+            first, *rest = yaml(inner, indent + 2)
             yield f"{space}- {first.lstrip()}"
-            yield from others
+            yield from rest
 
 
 def _scalar(value: Any) -> str:

@@ -63,8 +63,8 @@ def entry(audit: Audit) -> dict[str, Any]:
 def adversarial_images(audit: Audit, data: Dataset) -> Tensor:
     """Return what the leaderboard's form asks for: a tensor as large as the test set.
 
-    An image that was fooled within eps is the smallest adversarial image that was stored; every
-    other one is the test image itself.
+    It has the smallest stored adversarial image where the model was fooled within eps, and the test
+    image itself elsewhere.
 
     Raises:
         InputError: the data are not those that were audited, or an image was not stored.
@@ -75,13 +75,13 @@ def adversarial_images(audit: Audit, data: Dataset) -> Tensor:
     images = data.test.images(torch.arange(len(data.test))).clone()
     fooled = audit.rows.filter(fallen(audit.rows, bound.eps, bound.norm))
     for index, attack in fooled.select("index", f"{bound.norm}_attack").iter_rows():
-        made = stored.adversarial(attack, index, images[index].numpy())
-        if made is None:
+        adversarial = stored.adversarial(attack, index, images[index].numpy())
+        if adversarial is None:
             raise InputError(
                 f"{audit.report.folder}: the adversarial image of test image {index} is not "
                 "stored; run `scotoma verify`"
             )
-        images[index] = torch.from_numpy(made.copy())
+        images[index] = torch.from_numpy(adversarial.copy())
     return images
 
 

@@ -107,11 +107,11 @@ def _result(quantity: Quantity) -> tuple[str, str, str, str, str]:
     threat, value = quantity.threat, quantity.value
     n = f"{value.n:,} of {quantity.of:,}" if quantity.of else f"{value.n:,}"
     if quantity.name == "median" and threat is not None:
-        where, shown = norm_name(threat.norm), [number(float(each)) for each in value[:3]]
+        condition, texts = norm_name(threat.norm), [number(float(each)) for each in value[:3]]
     else:
-        where = threat.words if threat else ""
-        shown = [f"{each:.1%}" if value.n else "–" for each in value[:3]]
-    return NAMES[quantity.name], where, shown[0], f"{shown[1]} to {shown[2]}", n
+        condition = threat.words if threat else ""
+        texts = [f"{each:.1%}" if value.n else "–" for each in value[:3]]
+    return NAMES[quantity.name], condition, texts[0], f"{texts[1]} to {texts[2]}", n
 
 
 def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:
@@ -127,10 +127,10 @@ def _decisions(audit: Audit) -> Iterator[tuple[str, str, str]]:
 
 
 def _untested(audit: Audit, probes: tuple[str, ...]) -> Iterator[str]:
-    reached = {audit.threat.norm, *audit.bounds}
-    others = [norm_name(norm) for norm in NORMS if norm not in reached]
-    if others:
-        yield f"Robustness to perturbations measured in {', '.join(others)}."
+    measured_norms = {audit.threat.norm, *audit.bounds}
+    other_norms = [norm_name(norm) for norm in NORMS if norm not in measured_norms]
+    if other_norms:
+        yield f"Robustness to perturbations measured in {', '.join(other_norms)}."
     ran = {finding.probe: finding.verdict for finding in audit.report.findings}
     missing = [probe for probe in probes if probe not in ran]
     if missing:
@@ -138,8 +138,8 @@ def _untested(audit: Audit, probes: tuple[str, ...]) -> Iterator[str]:
     idle = [probe for probe, verdict in ran.items() if verdict == "not applicable"]
     if idle:
         yield f"Probes that do not apply to this item: {', '.join(idle)}."
-    if left := unattacked(audit):
-        yield f"{left:,} of the test images were not attacked."
+    if n := unattacked(audit):
+        yield f"{n:,} of the test images were not attacked."
     if not measured.certified(audit):
         yield "No robustness was certified: stronger attacks may lower every robust accuracy."
 
@@ -149,9 +149,9 @@ def _remarks(audit: Audit) -> Iterator[str]:
     if any(each.name == "median" and each.value.value == math.inf for each in quantities):
         yield "A median of ∞ is not reached: no attack fooled half of the images."
     yield "The results relate only to the item and the images tested."
-    if whole := max(each.of for each in quantities):
+    if total := max(each.of for each in quantities):
         yield (
-            f"Accuracy, robust accuracy and attack success are of all {whole:,} test images, the "
+            f"Accuracy, robust accuracy and attack success are of all {total:,} test images, the "
             "last two estimated from n attacked ones (stratified; intervals about this test set). "
             f"Other results are of the {counted(audit.audited, 'image')} drawn at random."
         )
@@ -161,7 +161,7 @@ def _remarks(audit: Audit) -> Iterator[str]:
             "the intervals are about images like these."
         )
     yield (
-        f"Intervals are 95% (Wilson for {'other ' if whole else ''}rates, order statistics for the "
+        f"Intervals are 95% (Wilson for {'other ' if total else ''}rates, order statistics for the "
         "median). They cover the choice of images and not the strength of the attacks."
     )
     yield "The full results, with figures and adversarial images, are in the report of this digest."

@@ -17,8 +17,8 @@ def render(audit: Audit) -> str:
     report counts; `fooled_at_any_size` is `success` of the ledger. An infinite size (`inf`) means
     that no attack succeeded.
     """
-    claimed = audit.threat
-    within = pl.Series("fooled_within_eps", fallen(audit.rows, claimed.eps, claimed.norm))
+    threat = audit.threat
+    within = pl.Series("fooled_within_eps", fallen(audit.rows, threat.eps, threat.norm))
     rows = audit.rows.insert_column(audit.rows.get_column_index("success"), within)
     names = [pl.col(f"{norm}_attack").map_elements(short_name, pl.String) for norm in NORMS]
     rows = rows.with_columns(names).rename({"success": "fooled_at_any_size"})

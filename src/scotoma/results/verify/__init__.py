@@ -44,14 +44,16 @@ def verify(
             f"({type(error).__name__}: {error}), so nothing can be said of it"
         ) from None
     if model is None or data is None:
-        why = "not checked without the model and the data"
-        return [*checks, Check("model, data, successes", None, why)]
+        reason = "not checked without the model and the data"
+        return [*checks, Check("model, data, successes", None, reason)]
     data = fitted(data, model)
     hashes = {"model": model.sha256, "data": data.sha256}
-    for name, found in hashes.items():
-        told = run.claim.get(f"{name}_sha256", "none")
-        detail = f"sha256 {found[:16]}" + ("" if found == told else f", the audit has {told[:16]}")
-        checks.append(Check(name, found == told, detail))
+    for name, sha256 in hashes.items():
+        audited = run.claim.get(f"{name}_sha256", "none")
+        detail = f"sha256 {sha256[:16]}" + (
+            "" if sha256 == audited else f", the audit has {audited[:16]}"
+        )
+        checks.append(Check(name, sha256 == audited, detail))
     if not checks[-1].agrees:
         return [*checks, Check("successes", None, "not checked on other data")]
     return [*checks, *Evaluation(run, model.checked(data), data).checks()]

@@ -26,7 +26,7 @@ ONE = ("attack", "transform", "index")
 IMAGE = (EXAMPLE, ROUNDING)
 """Columns of its image."""
 SLACK = 1e-6
-"""Rounding of a perturbation, and of its size where that is above 1: more."""
+"""Rounding of a perturbation and of its size; relative if the size is above 1."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Folder:
 
     @cached_property
     def units(self) -> list[tuple[Path, dict[str, Any] | None, pl.DataFrame | None, bool]]:
-        """Path, configuration, table, and whether the name is that of the content; of each unit."""
+        """Path, configuration and table of each unit, and whether its name fits its content."""
         found = []
         for path in sorted((self.folder / "units").glob("*.parquet")):
             content = path.read_bytes()
@@ -71,8 +71,8 @@ class Folder:
                 found.append((path, None, None, False))
                 continue
             key, code = (hashlib.sha256(each).hexdigest() for each in (text.encode(), content))
-            named = path.name == f"{key[:32]}.{code[:16]}.parquet"
-            found.append((path, config, table, named))
+            name_fits = path.name == f"{key[:32]}.{code[:16]}.parquet"
+            found.append((path, config, table, name_fits))
         return found
 
     def of_kind(self, kind: str) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
@@ -90,17 +90,17 @@ class Folder:
     @cached_property
     def images(self) -> pl.DataFrame:
         """Stored images of records: attack, transform, index, code, config of the transform."""
-        made = [
+        tables = [
             (table, json.dumps(config.get("transform"))) for config, table in self.of_kind("attack")
         ]
-        made += [
+        tables += [
             (table.with_columns(attack=pl.lit(label), transform=pl.lit("none")), "null")
             for label, table in self._crafted()
         ]
         parts = [
-            as_bytes(known).select(*ONE, *IMAGE, change=pl.lit(change))
-            for table, change in made
-            if len(known := table.filter(pl.col(EXAMPLE).is_not_null()))
+            as_bytes(with_image).select(*ONE, *IMAGE, change=pl.lit(change))
+            for table, change in tables
+            if len(with_image := table.filter(pl.col(EXAMPLE).is_not_null()))
         ]
         return pl.concat(parts).unique(ONE, keep="first") if parts else pl.DataFrame()
 
@@ -123,18 +123,18 @@ class Folder:
         """Yield captions and images (rows, columns, c, h, w) of galleries of adversarial images."""
         for each in self.findings["findings"]:
             path = self.folder / "findings" / f"{each['probe']}.safetensors"
-            shown = self._json(f"findings/{each['probe']}.json")["figures"]
-            shown = [figure for figure in shown if figure.get("adversarial")]
+            figures = self._json(f"findings/{each['probe']}.json")["figures"]
+            figures = [figure for figure in figures if figure.get("adversarial")]
             try:
-                images = load_file(path) if shown else {}
+                images = load_file(path) if figures else {}
             except (SafetensorError, OSError) as error:
                 raise InputError(f"{path}: cannot be read ({error})") from None
-            for figure in shown:
+            for figure in figures:
                 yield figure["captions"], images[figure["images"]]
 
     @property
     def keep(self) -> str:
-        """What the audit says that it kept of adversarial images, as `audit(keep=)` takes it."""
+        """Which adversarial images the audit says that it kept, a value of `audit(keep=)`."""
         return self.findings.get("provenance", {}).get("keep", "examples")
 
     @property
