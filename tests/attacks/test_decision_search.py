@@ -44,11 +44,11 @@ def test_many_images_are_asked_about_in_parts_and_charged_to_their_own(
     counted.register_forward_pre_hook(watch)
     rows = torch.tensor([0, 0, 0, 2, 4, 4, 4, 4])
     other = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    whole = search.ask(other, rows)
+    whole = search.query(other, rows)
     monkeypatch.setattr("scotoma.attacks.core.search.batch_size", lambda _device, _pixels: 3)
-    assert torch.equal(search.ask(other, rows), whole)
+    assert torch.equal(search.query(other, rows), whole)
     assert sizes == [8, 3, 3, 2]
-    assert search.spent.tolist() == counted.forwards.tolist() == [7, 1, 3, 1, 9]
+    assert search.queries.tolist() == counted.forwards.tolist() == [7, 1, 3, 1, 9]
 
 
 def test_repeated_images_have_the_random_numbers_of_each_time():
@@ -75,17 +75,17 @@ def test_repeated_images_have_the_random_numbers_of_each_time():
 def test_bisection_ends_at_the_boundary():
     search, _ = begun(6)
     ends = 1 - search.clean
-    rows = search.ask(ends).nonzero().squeeze(1)
+    rows = search.query(ends).nonzero().squeeze(1)
     assert len(rows) > 2
 
     def place(images: Tensor, ends: Tensor, reach: Tensor) -> Tensor:
         return images + (ends - images) * reach[:, None, None, None]
 
     x, reach = search.bisect(rows, ends[rows], place, ends[rows], torch.ones(len(rows)), 12)
-    assert search.ask(x, rows).all()
+    assert search.query(x, rows).all()
     assert torch.allclose(x, place(search.clean[rows], ends[rows], reach))
     below = place(search.clean[rows], ends[rows], reach - 2**-12)
-    assert not search.ask(below, rows).any()
+    assert not search.query(below, rows).any()
 
 
 def test_begins_with_the_images_that_are_right():

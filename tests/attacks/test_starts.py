@@ -6,7 +6,7 @@ import pytest
 import torch
 from decisions import gives_up, keeps_its_promises, knows_no_batch, problem
 
-from scotoma.attacks.core.initialization import FewPixels, Starts, other
+from scotoma.attacks.core.initialization import FewPixels, Starts, other_image
 from scotoma.attacks.core.nearest import size
 from scotoma.attacks.core.path_search import Paths, retracted
 from scotoma.threat import Threat
@@ -27,7 +27,7 @@ def test_other_images_are_of_many_kinds_and_in_range():
     images = torch.rand(30, 3, 12, 8, generator=torch.Generator().manual_seed(0))
     random = Randomness.default(images)
     uniform, salt, smooth, moved = (
-        other(images, random.fork(number), number) for number in range(4)
+        other_image(images, random.fork(number), number) for number in range(4)
     )
     for end in (uniform, salt, smooth, moved):
         assert end.shape == images.shape

@@ -82,15 +82,15 @@ def make(name: str, threat: Threat | str, **settings: Any) -> Any:
     """
     kind, threat = ATTACKS[name], Threat.parse(threat)
     if threat.norm not in kind.norms:
-        able = [other for other in ATTACKS if threat.norm in ATTACKS[other].norms]
+        able = [entry for entry in ATTACKS if threat.norm in ATTACKS[entry].norms]
         raise InputError(
             f"attack {name} is for {' and '.join(kind.norms)}, not for {threat.norm}; attacks for "
             f"{threat.norm}: {', '.join(able)}"
         )
     for setting in settings:
-        if not takes(name, setting) and not any(takes(other, setting) for other in ATTACKS):
-            known = [own.name for own in fields(kind) if own.name not in ("threat", "norm")]
-            hint = nearest(setting, known) if known else "it has none"
+        if not takes(name, setting) and not any(takes(entry, setting) for entry in ATTACKS):
+            names = [own.name for own in fields(kind) if own.name not in ("threat", "norm")]
+            hint = nearest(setting, names) if names else "it has none"
             raise InputError(f"attack {name} has no setting {setting!r}; {hint}")
     own = {setting: value for setting, value in settings.items() if takes(name, setting)}
     return kind(threat.norm if takes(name, "norm") else threat, **own)

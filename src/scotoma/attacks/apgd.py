@@ -58,15 +58,15 @@ class _AutoPGD(BoundedAttack, ABC):
         standing.drop(fooled(logits, labels))
         fill, number = batch_size(images.device, images[:1].numel() or 1), 0
         while number < goals.shape[1] and len(standing):
-            many = max(1, min(goals.shape[1] - number, fill // len(standing)))
+            count = max(1, min(goals.shape[1] - number, fill // len(standing)))
             starts = [] if number else [start[standing.rows]]
-            while len(starts) < many:
+            while len(starts) < count:
                 starts.append(_noise(standing.clean, standing.random, self.threat))
-            x = self.threat.project(torch.cat(starts), standing.clean.repeat(many, 1, 1, 1))
-            climb = _Climb.begin(standing, standing.goals[:, number : number + many], x)
-            won = self._climb(climb, torch.full_like(labels, many), adversarial) < many
+            x = self.threat.project(torch.cat(starts), standing.clean.repeat(count, 1, 1, 1))
+            climb = _Climb.begin(standing, standing.goals[:, number : number + count], x)
+            won = self._climb(climb, torch.full_like(labels, count), adversarial) < count
             standing.drop(won[standing.rows])
-            number += many
+            number += count
         return adversarial
 
     @abstractmethod
@@ -92,12 +92,12 @@ class _AutoPGD(BoundedAttack, ABC):
             if bool(done.any()):
                 rows = climb.rows
                 winner.scatter_reduce_(0, rows[done], climb.number[done], "amin")
-                first = winner[rows]
-                kept = done & (climb.number == first)
-                adversarial[rows[kept]] = climb.x[kept]
-                climb.drop(climb.number >= first)
+                lowest = winner[rows]
+                winners = done & (climb.number == lowest)
+                adversarial[rows[winners]] = climb.x[winners]
+                climb.drop(climb.number >= lowest)
 
-        judged, marks = 0, checkpoints(self.steps)
+        last_mark, marks = 0, checkpoints(self.steps)
         for step in range(self.steps):
             gradient, value, done = climb.oracle.value_and_grad(climb.x, loss)
             climb.rises += value > climb.loss
@@ -107,8 +107,8 @@ class _AutoPGD(BoundedAttack, ABC):
                 return winner
             climb.remember()
             if step in marks:
-                climb.judge(step - judged)
-                judged = step
+                climb.judge(step - last_mark)
+                last_mark = step
             climb.move(MOMENTUM if step else 1.0, self.threat)
         harvest(climb.oracle.fooled(climb.x))
         return winner
@@ -161,8 +161,8 @@ class APGDT(_AutoPGD):
     targets: int = 9
 
     def _goals(self, logits: Tensor, labels: Tensor) -> Tensor:
-        many = min(self.targets, logits.shape[1] - 1)
-        return wrong_logits(logits, labels).topk(many).indices.repeat(1, self.restarts)
+        count = min(self.targets, logits.shape[1] - 1)
+        return wrong_logits(logits, labels).topk(count).indices.repeat(1, self.restarts)
 
     @staticmethod
     def _loss(logits: Tensor, labels: Tensor, goals: Tensor) -> Tensor:
@@ -232,18 +232,18 @@ class _Climb(Active):
         better = self.loss > self.best_loss
         self.best_loss = torch.where(better, self.loss, self.best_loss)
         # lerp by 0 or 1 chooses exactly, and takes a tenth of the time of torch.where
-        chosen = column(better.float())
-        self.best.lerp_(self.x, chosen)
-        self.best_direction.lerp_(self.direction, chosen)
+        mask = column(better.float())
+        self.best.lerp_(self.x, mask)
+        self.best_direction.lerp_(self.direction, mask)
 
     def judge(self, steps: int) -> None:
         """Halve the step size where it stopped helping and return to the best point there."""
         stuck = ~self.halved & (self.best_loss == self.judged_loss)
         self.halved = (self.rises < RISING * steps) | stuck
         self.step_size = torch.where(self.halved, self.step_size / 2, self.step_size)
-        chosen = column(self.halved.float())
-        self.x.lerp_(self.best, chosen)
-        self.direction.lerp_(self.best_direction, chosen)
+        mask = column(self.halved.float())
+        self.x.lerp_(self.best, mask)
+        self.direction.lerp_(self.best_direction, mask)
         self.loss = torch.where(self.halved, self.best_loss, self.loss)
         self.judged_loss = self.best_loss
         self.rises = torch.zeros_like(self.rises)
@@ -252,8 +252,8 @@ class _Climb(Active):
         """Set x to a z + (1 - a) (2 x - previous), inside ball and box; z is the gradient step."""
         step = torch.addcmul(self.x, self.direction, column(self.step_size))
         z = threat.project(step, self.clean)
-        moved = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
-        self.x, self.previous = moved, self.x
+        x = threat.project(self.previous.lerp_(self.x, 2.0).lerp_(z, momentum), self.clean)
+        self.x, self.previous = x, self.x
 
 
 def _noise(images: Tensor, random: Randomness, threat: Threat) -> Tensor:

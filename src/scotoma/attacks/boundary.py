@@ -71,21 +71,21 @@ class Boundary(Walking):
         adversarial = images.clone()
         search.drop(search.distance.isinf())
         step = search.clean.new_full((len(search), len(self.sides)), FIRST_STEP)
-        state = search.become(_State, step=step, drawn=step)
+        state = search.become(_State, step=step, directions=step)
         shortest = self.tolerance / math.sqrt(max(1, state.clean[:1].numel()))
         walked = 0
         while True:
-            done = (state.spent + 2 > self.queries) | (state.step.amax(1) < shortest)
+            done = (state.queries + 2 > self.queries) | (state.step.amax(1) < shortest)
             state.finish(done, state.x, adversarial)
             if not len(state):
                 return adversarial
             if walked % DRAWN == 0:
-                state.drawn = directions(state.random, state.clean, DRAWN)
+                state.directions = directions(state.random, state.clean, DRAWN)
             kind = state.step.argmax(1)
             if walked % EXPLORED == 0:
                 kind.fill_(walked // EXPLORED % len(self.sides))
             noise = smoothed(
-                centred(state.drawn[:, walked % DRAWN]).view_as(state.clean), kind, self.sides
+                centred(state.directions[:, walked % DRAWN]).view_as(state.clean), kind, self.sides
             )
             state.move(noise.flatten(1), kind[:, None])
             walked += 1
@@ -95,7 +95,7 @@ class Boundary(Walking):
 class _State(Search):
     step: Tensor
     """delta of each side, (n, sides)"""
-    drawn: Tensor
+    directions: Tensor
     """directions of the next steps, uint8 (n, DRAWN, values)"""
 
     def move(self, noise: Tensor, kind: Tensor) -> None:
@@ -104,13 +104,13 @@ class _State(Search):
         n, step = len(self), self.step.gather(1, kind)
         proposals = self._propose(noise, step)
         distance = (proposals - self.clean).flatten(2).norm(dim=2)
-        fooled = self.ask(
+        fooled = self.query(
             proposals.flatten(0, 1), torch.arange(n, device=step.device).repeat(2)
         ).view(2, n)
         success = fooled & (distance < self.distance)
-        distance, which = distance.masked_fill(~success, torch.inf).min(0)
+        distance, nearest = distance.masked_fill(~success, torch.inf).min(0)
         rows = distance.isfinite().nonzero().squeeze(1)
-        self.x.index_copy_(0, rows, proposals[which[rows], rows])
+        self.x.index_copy_(0, rows, proposals[nearest[rows], rows])
         self.distance = self.distance.minimum(distance)
         step = step * torch.exp(PACE * (success.float() - SUCCESS).sum(0))[:, None]
         self.step.scatter_(1, kind, step.clamp_(max=1))

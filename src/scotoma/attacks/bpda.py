@@ -48,7 +48,7 @@ class BPDA(Wrapped):
     the identity as the approximation (straight-through, Bengio et al. 2013). It replaces the
     gradients of rounding, sign, integer conversions, and comparisons whose result is used as a
     number, a factor or a choice, if the model uses PyTorch functions (not TorchScript). Gradients
-    of a model without steps do not change. A comparison in something with an exact gradient, as in
+    of a model without steps do not change. A comparison in a term with an exact gradient, as in
     x * (x > 0), adds a wrong one.
 
     Returns what the attack returns.
@@ -142,8 +142,8 @@ def _sloped(func: Any, name: str, args: tuple, kwargs: dict) -> Any:
     elif name in ("where", "masked_fill"):
         return _chosen(result, name, args, kwargs)
     elif slope := _slope(func, name, args, kwargs):
-        passed_on = straight if result.is_floating_point() else _shadowed
-        return passed_on(result, slope())
+        attach = straight if result.is_floating_point() else _shadowed
+        return attach(result, slope())
     return result
 
 

@@ -83,9 +83,9 @@ class CarliniWagnerLinf(MinimumNormAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         adversarial = images.clone()
-        one = images.new_ones(len(images))
-        first = {"tau": self.initial_tau * one, "const": self.initial_const * one}
-        state = _State.begin(model, images, labels, **first, second=one < 0)
+        ones = images.new_ones(len(images))
+        initial = {"tau": self.initial_tau * ones, "const": self.initial_const * ones}
+        state = _State.begin(model, images, labels, **initial, second=ones < 0)
         noise = self.noise * random.select(state.rows).normal(state.clean)
         state.x.add_(noise).clamp_(0, 1)
         while len(state):
@@ -97,22 +97,22 @@ class CarliniWagnerLinf(MinimumNormAttack):
             state.tau = torch.where(won, self.tau_factor * distance, state.tau)
             beyond = delta.abs().sub_(column(state.tau)).clamp_(min=0)
             loss = beyond.flatten(1).sum(1) - state.const * lead
-            lost = state.stalled(loss, self.tolerance, self.patience, self.iterations) & ~won
-            self._raise_const(state, lost.nonzero().squeeze(1), gradient, fooled)
-            state.begin_solve((won | lost).nonzero().squeeze(1))
+            failed = state.stalled(loss, self.tolerance, self.patience, self.iterations) & ~won
+            self._raise_const(state, failed.nonzero().squeeze(1), gradient, fooled)
+            state.begin_solve((won | failed).nonzero().squeeze(1))
 
             signs = beyond.sign_().copysign_(delta)
             self._step(state, signs.addcmul_(column(state.const), gradient, value=-1))
             self._next_start(state)
         return adversarial
 
-    def _raise_const(self, state: _State, lost: Tensor, gradient: Tensor, fooled: Tensor) -> None:
-        """Raise c for the images at the indices `lost`."""
-        if not len(lost):
+    def _raise_const(self, state: _State, failed: Tensor, gradient: Tensor, fooled: Tensor) -> None:
+        """Raise c for the images at the indices `failed`."""
+        if not len(failed):
             return
-        useful = self.least_push / gradient[lost].abs().flatten(1).amax(1)
-        useful = useful.clamp_(max=self.largest_const).masked_fill(fooled[lost], 0)
-        state.const[lost] = useful.maximum(self.const_factor * state.const[lost])
+        useful = self.least_push / gradient[failed].abs().flatten(1).amax(1)
+        useful = useful.clamp_(max=self.largest_const).masked_fill(fooled[failed], 0)
+        state.const[failed] = useful.maximum(self.const_factor * state.const[failed])
 
     def _step(self, state: _State, gradient: Tensor) -> None:
         """Take one Adam step with each image, inside [0, 1]."""
@@ -128,15 +128,15 @@ class CarliniWagnerLinf(MinimumNormAttack):
         if not bool(done.any()):
             return
         tau = (math.sqrt(self.tau_factor) * state.best).clamp_(max=self.initial_tau)
-        again = done & ~arrived & ~state.second & (tau >= self.smallest_tau)
+        restart = done & ~arrived & ~state.second & (tau >= self.smallest_tau)
         grey, bound = torch.full_like(state.x, 0.5), column(tau)
         grey = grey.maximum(state.clean - bound).minimum(state.clean + bound)
-        state.x = torch.where(column(again), grey, state.x)
-        state.tau = torch.where(again, tau, state.tau)
-        state.const = state.const.masked_fill(again, self.initial_const)
-        state.second = state.second | again
-        state.begin_solve(again.nonzero().squeeze(1))
-        state.drop(done & ~again)
+        state.x = torch.where(column(restart), grey, state.x)
+        state.tau = torch.where(restart, tau, state.tau)
+        state.const = state.const.masked_fill(restart, self.initial_const)
+        state.second = state.second | restart
+        state.begin_solve(restart.nonzero().squeeze(1))
+        state.drop(done & ~restart)
 
 
 @dataclass
@@ -163,11 +163,11 @@ class Solve(Descent):
         self.idle = torch.where(progress, 0, self.idle + 1)
         return (self.idle >= patience) | (self.age >= iterations)
 
-    def begin_solve(self, chosen: Tensor) -> None:
-        """Reset the optimizer of the images at the indices `chosen`; they stay where they are."""
+    def begin_solve(self, indices: Tensor) -> None:
+        """Reset the optimizer of the images at `indices`; they stay where they are."""
         for part in (self.mean, self.square, self.idle, self.age):
-            part.index_fill_(0, chosen, 0)
-        self.lowest.index_fill_(0, chosen, math.inf)
+            part.index_fill_(0, indices, 0)
+        self.lowest.index_fill_(0, indices, math.inf)
 
 
 @dataclass

@@ -107,16 +107,16 @@ class CarliniWagnerL2(MinimumNormAttack):
         """Return the state of the images that are classified correctly and have a gradient."""
         gradient, margin, wrong = oracle.value_and_grad(images, guarded_margin)
         steepness = size(inwards(gradient, images), "l2")
-        one = images.new_ones(len(images))
+        ones = images.new_ones(len(images))
         const = 2 * (-margin / steepness).clamp_min(NEAREST) / steepness
         state = _State.at(
             oracle,
             images,
             const=const.clamp_(max=LARGEST_CONST),
-            low=0 * one,
-            high=math.inf * one,
-            number=0 * one,
-            solved=one < 0,
+            low=0 * ones,
+            high=math.inf * ones,
+            number=0 * ones,
+            solved=ones < 0,
         )
         state.drop(wrong | (steepness == 0))
         return state

@@ -53,8 +53,8 @@ class CGBA(HopSkipJump):
 
         def place(clean: Tensor, _: Tensor, turn: Tensor) -> Tensor:
             angle = column((1 - turn) * (math.pi / 2))
-            way = radial * angle.cos() + across * angle.sin()
-            return (clean + column(before) * angle.cos() * way).clamp_(0, 1)
+            direction = radial * angle.cos() + across * angle.sin()
+            return (clean + column(before) * angle.cos() * direction).clamp_(0, 1)
 
         x, _ = state.bisect(rows, state.x.clone(), place, normal, torch.ones_like(before), ANGLES)
         state.keep(rows, x, self.norm)

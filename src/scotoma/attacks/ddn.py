@@ -151,9 +151,9 @@ def stretch(delta: Tensor, clean: Tensor, length: Tensor) -> Tensor:
     scale = length / size(delta, "l2").clamp_min_(TINY)
     fitted = torch.empty_like(delta)
     for _ in range(FITS):
-        whole = delta * column(scale)
-        torch.clamp(whole, lower, upper, out=fitted)
-        free = size(delta * whole.eq_(fitted), "l2")
+        scaled = delta * column(scale)
+        torch.clamp(scaled, lower, upper, out=fitted)
+        free = size(delta * scaled.eq_(fitted), "l2")
         missing = (length.square() - size(fitted, "l2").square()).clamp_min_(0).sqrt_()
         scale = torch.hypot(scale, missing.div_(free.clamp_min_(TINY))).clamp_(max=HUGE)
     return torch.mul(delta, column(scale), out=fitted).clamp_(lower, upper)

@@ -61,8 +61,8 @@ class DeepFool(MinimumNormAttack):
         if not len(images):
             return adversarial
         logits = oracle.logits(images)
-        likely = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
-        state = _State(oracle, images, likely[:, : min(self.classes, logits.shape[1]) - 1])
+        ranking = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
+        state = _State(oracle, images, ranking[:, : min(self.classes, logits.shape[1]) - 1])
         state.drop(fooled(logits, labels))
         self._search(state, adversarial)
         oracle = oracle.select((adversarial != images).flatten(1).any(1))
@@ -71,9 +71,9 @@ class DeepFool(MinimumNormAttack):
         for _ in range(self.returns):
             if not len(oracle):
                 break
-            rows, other = oracle.rows, images.clone()
-            self._search(self._foot(oracle, images[rows], adversarial[rows]), other)
-            nearer = shortened(oracle, images[rows], other[rows], self.halvings)
+            rows, candidates = oracle.rows, images.clone()
+            self._search(self._foot(oracle, images[rows], adversarial[rows]), candidates)
+            nearer = shortened(oracle, images[rows], candidates[rows], self.halvings)
             before, after = (
                 size(each - images[rows], self.norm) for each in (adversarial[rows], nearer)
             )

@@ -95,19 +95,19 @@ class Distal(Attack):
         if not 0 < self.confidence < 1:
             raise InputError(f"confidence={self.confidence:g}: give a probability between 0 and 1")
         if self.steps < 0 or not 0 < self.rate < math.inf or not 0 <= self.momentum < 1:
-            given = f"steps={self.steps}, rate={self.rate:g}, momentum={self.momentum:g}"
-            raise InputError(f"{given}: give steps >= 0, a rate above 0, a momentum in [0, 1)")
+            settings = f"steps={self.steps}, rate={self.rate:g}, momentum={self.momentum:g}"
+            raise InputError(f"{settings}: give steps >= 0, a rate above 0, a momentum in [0, 1)")
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         """Return the images of highest confidence; `images` are noise, `labels` the targets."""
         adversarial, surest = images.clone(), images.new_full((len(images),), -torch.inf)
         enough = math.log(self.confidence + CLEAR * (1 - self.confidence))
         state = _Climb(Oracle(model, labels), images, torch.zeros_like(images))
-        for left in range(self.steps, -1, -1):
+        for steps_left in range(self.steps, -1, -1):
             if not len(state):
                 break
             uphill, sure, _ = state.oracle.value_and_grad(
-                state.images, partial(self._height, below=enough if left else -math.inf)
+                state.images, partial(self._height, below=enough if steps_left else -math.inf)
             )
             surer = sure > surest[state.rows]
             adversarial[state.rows[surer]] = state.images[surer]

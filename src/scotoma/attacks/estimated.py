@@ -83,7 +83,7 @@ class Estimating(PerImage):
         self.step = step
         self.directions = directions
         self.random = random
-        self.drawn = torch.zeros(size, dtype=torch.int64, device=device)
+        self.counts = torch.zeros(size, dtype=torch.int64, device=device)
         """how many gradients of each image were estimated: each draws directions of its own"""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -113,12 +113,12 @@ class Estimating(PerImage):
         most = batch_size(images.device, values)
         if self.directions is None:
             for pair in torch.arange(len(sloped) * values, device=images.device).split(most // 2):
-                one = torch.zeros((len(pair), values), device=images.device)
-                one.scatter_(1, (pair % values)[:, None], 1)
-                yield sloped[pair // values], one.view(-1, *images.shape[1:])
+                unit = torch.zeros((len(pair), values), device=images.device)
+                unit.scatter_(1, (pair % values)[:, None], 1)
+                yield sloped[pair // values], unit.view(-1, *images.shape[1:])
             return
-        for part in sloped.split(max(1, most // (2 * min(DRAWN, self.directions)))):
-            for random, at in self._streams(part, owners):
+        for block in sloped.split(max(1, most // (2 * min(DRAWN, self.directions)))):
+            for random, at in self._streams(block, owners):
                 for first in range(0, self.directions, DRAWN):
                     count = min(DRAWN, self.directions - first)
                     chance = random.uniform(images.new_empty(len(at), count, *images.shape[1:]))
@@ -128,8 +128,8 @@ class Estimating(PerImage):
     def _streams(self, at: Tensor, owners: Tensor) -> Iterator[tuple[Randomness, Tensor]]:
         """Yield the random numbers of the images `at`, grouped by how many gradients were estimated
         before (mostly one group)."""
-        before = self.drawn[owners[at]]
-        self.drawn[owners[at]] = before + 1
+        before = self.counts[owners[at]]
+        self.counts[owners[at]] = before + 1
         for number in before.unique().tolist():
             group = at[before == number]
             yield self.random.select(owners[group]).fork(number), group

@@ -156,13 +156,11 @@ def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     """
     sizes = delta.abs().flatten(1)
     room = delta.clone().gt_(0).sub_(clean).abs_().flatten(1)  # to 1 where it rises, else to 0
-    zero, kept, limit = torch.zeros_like(sizes), torch.empty_like(sizes), radius[:, None]
+    zero, cut, limit = torch.zeros_like(sizes), torch.empty_like(sizes), radius[:, None]
 
     def excess(amount: Tensor) -> Tensor:
         """Return the norm minus the radius if every value is reduced by `amount`; both (n, 1)."""
-        return (
-            torch.sub(sizes, amount, out=kept).clamp_(zero, room).sum(1, keepdim=True).sub_(limit)
-        )
+        return torch.sub(sizes, amount, out=cut).clamp_(zero, room).sum(1, keepdim=True).sub_(limit)
 
     half = sizes.amax(1, keepdim=True) / 2
     amount = half.clone()
@@ -172,7 +170,7 @@ def project_l1(delta: Tensor, clean: Tensor, radius: Tensor) -> Tensor:
     low, high = (amount - half).clamp_min_(0), amount + half
     for _ in range(NEWTON):
         over = excess(amount)
-        inside = torch.sub(room, kept).sign_().mul_(kept.sign_())
+        inside = torch.sub(room, cut).sign_().mul_(cut.sign_())
         falling = inside.sum(1, keepdim=True).clamp_min_(1)
         amount.add_(over.div_(falling)).clamp_(low, high)
-    return torch.sub(sizes, amount, out=kept).clamp_(zero, room).view_as(delta).copysign_(delta)
+    return torch.sub(sizes, amount, out=cut).clamp_(zero, room).view_as(delta).copysign_(delta)

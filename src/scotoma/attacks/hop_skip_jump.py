@@ -77,7 +77,7 @@ class HopSkipJump(Walking):
         while True:
             probes = int(self.probes * math.sqrt(iteration))
             state.finish(
-                state.spent + probes + JUMPS + halvings > self.queries, state.x, adversarial
+                state.queries + probes + JUMPS + halvings > self.queries, state.x, adversarial
             )
             if not len(state):
                 return adversarial
@@ -102,11 +102,11 @@ class HopSkipJump(Walking):
             fools = torch.zeros_like(radius[rows])
             for first in range(0, probes, BLOCK):
                 count = min(BLOCK, probes - first)
-                drawn = directions(stream, x[:, 0], BLOCK)[:, :count]
-                noise = smoothed(centred(drawn).unflatten(2, x.shape[2:]), kind[rows], self.sides)
+                draws = directions(stream, x[:, 0], BLOCK)[:, :count]
+                noise = smoothed(centred(draws).unflatten(2, x.shape[2:]), kind[rows], self.sides)
                 length = radius[rows, None] / noise.flatten(2).norm(dim=2).clamp_min_(TINY)
                 probe = (x + noise * length[:, :, None, None, None]).clamp_(0, 1)
-                fooled = state.ask(probe.flatten(0, 1), rows.repeat_interleave(count))
+                fooled = state.query(probe.flatten(0, 1), rows.repeat_interleave(count))
                 fooled = fooled.view(-1, count).to(x.dtype)
                 move = probe.sub_(x)
                 moves += move.sum(1)
@@ -133,7 +133,7 @@ class HopSkipJump(Walking):
             if not len(rows):
                 break
             end = (state.x[rows] + column(length[rows]) * normal[rows]).clamp_(0, 1)
-            fooled = state.ask(retracted(state.clean[rows], end, GAIN * before[rows], norm), rows)
+            fooled = state.query(retracted(state.clean[rows], end, GAIN * before[rows], norm), rows)
             ends[rows[fooled]] = end[fooled]
             length, rows = length / 2, rows[~fooled]
         landed = torch.ones_like(before, dtype=torch.bool).index_fill_(0, rows, False)

@@ -73,7 +73,7 @@ class IFGSM(BoundedAttack):
         """Return the class that the loss refers to, int64 (n,)."""
         return oracle.labels
 
-    def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
+    def _direction(self, previous: Tensor, gradient: Tensor) -> Tensor:
         """Return the direction of the next step."""
         return gradient
 
@@ -116,8 +116,8 @@ class MIM(IFGSM):
     id: ClassVar[str] = "mim"
     decay: float = from_zero(1.0)
 
-    def _direction(self, last: Tensor, gradient: Tensor) -> Tensor:
-        return self.decay * last + gradient / column(size(gradient, "l1").clamp_min_(1e-30))
+    def _direction(self, previous: Tensor, gradient: Tensor) -> Tensor:
+        return self.decay * previous + gradient / column(size(gradient, "l1").clamp_min_(1e-30))
 
 
 @dataclass

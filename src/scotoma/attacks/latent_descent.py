@@ -57,16 +57,16 @@ class LatentDescent(MinimumNormAttack):
         )
         adversarial, ends = images.clone(), images.clone()
         reach = images.new_zeros(len(images))
-        with _watched(synthesiser) as seen:
+        with _watched(synthesiser) as syntheses:
             state = _State(Oracle(model, labels), images, images)
-            self._ask(state, images, seen)
+            self._evaluate(state, images, syntheses)
             for step in range(1, self.steps + 1):
                 if not len(state):
                     break
                 share = column(images.new_full((len(state),), step / self.steps))
                 x = _place(state.clean, state.goal, share, threshold)
                 rows, goal = state.rows, state.goal
-                won = self._ask(state, x, seen)
+                won = self._evaluate(state, x, syntheses)
                 adversarial[rows[won]], ends[rows[won]] = x[won], goal[won]
                 reach[rows[won]] = step / self.steps
         rows = (reach > 0).nonzero().squeeze(1)
@@ -90,13 +90,13 @@ class LatentDescent(MinimumNormAttack):
         return synthesiser
 
     @staticmethod
-    def _ask(state: _State, x: Tensor, seen: list[Synthesis]) -> Tensor:
-        """Return which of `x` fool, bool; these leave, the others get the goal beyond `x`."""
-        seen.clear()
+    def _evaluate(state: _State, x: Tensor, syntheses: list[Synthesis]) -> Tensor:
+        """Return which of `x` fool, bool; these leave, the others get a new goal."""
+        syntheses.clear()
         won = fooled(state.oracle.logits(x), state.oracle.labels)
-        losses, _, made = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        wrong = losses.scatter(1, state.oracle.labels[:, None], torch.inf).argmin(1)
-        state.goal = made[torch.arange(len(x), device=x.device), wrong]
+        losses, _, reconstructions = (torch.cat(parts) for parts in zip(*syntheses, strict=True))
+        nearest_wrong = losses.scatter(1, state.oracle.labels[:, None], torch.inf).argmin(1)
+        state.goal = reconstructions[torch.arange(len(x), device=x.device), nearest_wrong]
         state.drop(won)
         return won
 
@@ -121,13 +121,13 @@ def _place(clean: Tensor, goal: Tensor, reach: Tensor, threshold: float | None) 
 @contextmanager
 def _watched(synthesiser: AnalysisBySynthesis) -> Iterator[list[Synthesis]]:
     """Record the reconstructions behind the last logits."""
-    seen: list[Synthesis] = []
+    syntheses: list[Synthesis] = []
 
     def see(_module: nn.Module, _inputs: Any, synthesis: Any) -> None:
-        seen.append(synthesis)
+        syntheses.append(synthesis)
 
     handle = synthesiser.explanation.register_forward_hook(see)
     try:
-        yield seen
+        yield syntheses
     finally:
         handle.remove()

@@ -55,10 +55,10 @@ class MinL2(Restarted[_State]):
     restart_steps: int = 55
     until: float = 0.0
 
-    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> _State:
+    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, targets: Tensor) -> _State:
         nothing = images.new_full((len(images),), torch.inf)
         diameter = size(torch.ones_like(images), "l2")
-        searched = images, images.clone(), nothing, random, likely, oracle.labels
+        searched = images, images.clone(), nothing, random, targets, oracle.labels
         return _State(oracle, *searched, diameter, diameter)
 
     def _search(self, state: _State, steps: int, loss: Loss, adversarial: Tensor) -> None:

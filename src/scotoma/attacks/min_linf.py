@@ -62,11 +62,11 @@ class MinLinf(Restarted[_State]):
     radius: float = 0.5
     until: float = 0.0
 
-    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> _State:
+    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, targets: Tensor) -> _State:
         wide = images.new_full((len(images),), self.radius)
         nothing = torch.full_like(wide, torch.inf)
         return _State(
-            oracle, images, images, nothing, random, likely, oracle.labels, wide, wide, wide
+            oracle, images, images, nothing, random, targets, oracle.labels, wide, wide, wide
         )
 
     def _search(self, state: _State, steps: int, loss: Loss, adversarial: Tensor) -> None:

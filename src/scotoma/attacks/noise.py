@@ -41,8 +41,8 @@ class GaussianNoise(Paths):
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         return 2 * random.uniform(images) - 1 if self.norm == "linf" else random.normal(images)
 
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return (images + column(reach) * drawn).clamp_(0, 1)
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
+        return (images + column(reach) * paths).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class SaltPepper(Paths):
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         return random.uniform(images[:, :1])
 
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
         half = column(reach) / 2
-        kept, white = drawn.clone().ge_(half), drawn.clone().ge_(1 - half)
-        return images.mul(kept).maximum(white)  # by numbers, as in `chosen`
+        not_black, white = paths.clone().ge_(half), paths.clone().ge_(1 - half)
+        return images.mul(not_black).maximum(white)  # by numbers, as in `chosen`
 
 
 @dataclass(frozen=True)
@@ -99,5 +99,5 @@ class Contrast(Paths):
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
         return torch.full_like(images[:, :1, :1, :1], number % GREYS / (GREYS - 1))
 
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return straight(images, drawn, reach, self.norm)
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
+        return straight(images, paths, reach, self.norm)

@@ -94,11 +94,11 @@ class Pointwise(MinimumNormAttack):
         distance = size(search.x - search.clean, self.norm)
         best.scatter_reduce_(0, search.rows, distance, "amin")
         nearest = (distance == best[search.rows]).nonzero().squeeze(1)
-        rows, place = search.rows[nearest], torch.arange(len(nearest), device=best.device)
+        rows, number = search.rows[nearest], torch.arange(len(nearest), device=best.device)
         first = torch.full_like(best, len(nearest), dtype=torch.int64).scatter_reduce_(
-            0, rows, place, "amin"
+            0, rows, number, "amin"
         )
-        chosen = nearest[first[rows] == place]  # one attempt an image, where several tie
+        chosen = nearest[first[rows] == number]  # one attempt an image, where several tie
         adversarial[search.rows[chosen]] = search.x[chosen]
 
 
@@ -106,12 +106,12 @@ def _blocks(search: Search) -> None:
     """Revert blocks of changed pixels in random order."""
     changed, rank = _ranked(search)
     total = changed.sum(1).long()
-    # doubtful: so many pixels from `place` on contain one that must stay
-    place, doubtful, kept = (torch.zeros_like(total) for _ in range(3))
+    # doubtful: number of pixels from `position` on among which one is needed
+    position, doubtful, needed = (torch.zeros_like(total) for _ in range(3))
     rows = (total > 0).nonzero().squeeze(1)
     while len(rows):
-        at, all_, doubt, stay = (part[rows] for part in (place, total, doubtful, kept))
-        guess = (FILL * (at - stay + ONE_IN) / (stay + 1)).long().clamp_min(1)
+        at, all_, doubt, need = (part[rows] for part in (position, total, doubtful, needed))
+        guess = (FILL * (at - need + ONE_IN) / (need + 1)).long().clamp_min(1)
         block = torch.where(doubt > 1, doubt // 2, guess).minimum(all_ - at)
         order = rank[rows]
         inside = order.clone().ge_(at[:, None])
@@ -119,7 +119,7 @@ def _blocks(search: Search) -> None:
         doubt = torch.where(free, (doubt - block).clamp_min(0), block)
         must = doubt == 1
         at = at + torch.where(free, block, 0) + must.long()
-        place[rows], kept[rows] = at, stay + must.long()
+        position[rows], needed[rows] = at, need + must.long()
         doubtful[rows] = torch.where(must, 0, doubt)
         rows = rows[at < all_]
 
@@ -127,12 +127,12 @@ def _blocks(search: Search) -> None:
 def _singles(search: Search) -> None:
     """Revert single pixels until each remaining one was tried since the last success."""
     changed, rank = _ranked(search)
-    # when, or in which order to come: the longest ago is next
-    tried = (rank - rank.shape[1]).masked_fill_(changed == 0, torch.inf)
+    # time of the last attempt, below 0 before the first: the smallest is next
+    tried_at = (rank - rank.shape[1]).masked_fill_(changed == 0, torch.inf)
     success = torch.zeros_like(search.distance)
     rows, now = torch.arange(len(search), device=rank.device), 0
     while True:
-        oldest, pixel = tried[rows].min(1)
+        oldest, pixel = tried_at[rows].min(1)
         waiting = oldest <= success[rows]
         rows, pixel = rows[waiting], pixel[waiting]
         if not len(rows):
@@ -140,27 +140,27 @@ def _singles(search: Search) -> None:
         now += 1
         mask = torch.zeros_like(changed[rows]).scatter_(1, pixel[:, None], 1)
         free = _try(search, rows, mask)
-        tried[rows, pixel] = float(now)
-        tried[rows[free], pixel[free]] = torch.inf
+        tried_at[rows, pixel] = float(now)
+        tried_at[rows[free], pixel[free]] = torch.inf
         success[rows[free]] = float(now)
 
 
 def _values(search: Search, norm: str) -> None:
     """Bisect the values of the changed pixels towards the image, one after the other."""
-    rows = torch.arange(len(search), device=search.spent.device)
+    rows = torch.arange(len(search), device=search.queries.device)
     for _ in range(SWEEPS):
         before = size(search.x - search.clean, norm)
         changed, rank = _ranked(search)
         total = changed.sum(1).long()
         for number in range(int(total[rows].amax()) if len(rows) else 0):
-            part = rows[total[rows] > number]
-            x, mask = search.x[part], rank[part].eq_(number).view(-1, 1, *search.x.shape[2:])
+            active = rows[total[rows] > number]
+            x, mask = search.x[active], rank[active].eq_(number).view(-1, 1, *search.x.shape[2:])
 
             def place(clean: Tensor, x: Tensor, reach: Tensor, mask: Tensor = mask) -> Tensor:
                 return chosen(mask, clean + column(reach) * (x - clean), x).clamp_(0, 1)
 
-            far = torch.ones_like(before[part])
-            search.x[part], _ = search.bisect(part, x, place, x, far, HALVINGS)
+            far = torch.ones_like(before[active])
+            search.x[active], _ = search.bisect(active, x, place, x, far, HALVINGS)
         rows = rows[(size(search.x - search.clean, norm) < WORTH * before)[rows]]
         if not len(rows):
             return
@@ -179,6 +179,6 @@ def _ranked(search: Search) -> tuple[Tensor, Tensor]:
 def _try(search: Search, rows: Tensor, mask: Tensor) -> Tensor:
     """Revert the pixels in `mask`, (rows, pixels), where the model stays fooled. Return where."""
     x = chosen(mask.view(-1, 1, *search.x.shape[2:]), search.clean[rows], search.x[rows])
-    free = search.ask(x, rows)
+    free = search.query(x, rows)
     search.x[rows[free]] = x[free]
     return free

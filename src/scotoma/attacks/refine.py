@@ -38,14 +38,14 @@ class Refined(Wrapped):
     id: ClassVar[str] = "refined"
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
-        found = super().run(model, images, labels, random)
-        return reverted(self.norm, found, Batch(model, images, labels, random))
+        adversarial = super().run(model, images, labels, random)
+        return reverted(self.norm, adversarial, Batch(model, images, labels, random))
 
     def run_from(
         self, start: Tensor, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness
     ) -> Tensor:
-        found = super().run_from(start, model, images, labels, random)
-        return reverted(self.norm, found, Batch(model, images, labels, random))
+        adversarial = super().run_from(start, model, images, labels, random)
+        return reverted(self.norm, adversarial, Batch(model, images, labels, random))
 
 
 def reverted(norm: str, adversarial: Tensor, batch: Batch) -> Tensor:
@@ -54,8 +54,8 @@ def reverted(norm: str, adversarial: Tensor, batch: Batch) -> Tensor:
     if len(rows):
         part = batch.select(rows).fork(STREAM)
         nearer = part.attacked(Pointwise(norm), adversarial[rows])
-        found = column(changed(nearer, part.images))
-        adversarial[rows] = torch.where(found, nearer, adversarial[rows])
+        fooling = column(changed(nearer, part.images))
+        adversarial[rows] = torch.where(fooling, nearer, adversarial[rows])
     return adversarial
 
 

@@ -91,8 +91,8 @@ class Square(BoundedAttack):
             count = 1
             while count < most and self._side(query + count, x.shape[-2:]) == side:
                 count += 1
-            fooled, kept = state.tried(state.chances[:, at : at + count], side)
-            rate += (kept / (count * len(state)) - rate) * count / DRAWN
+            fooled, accepted = state.advance(state.chances[:, at : at + count], side)
+            rate += (accepted / (count * len(state)) - rate) * count / DRAWN
             state.finish(fooled, state.x, adversarial)
             query += count
         return adversarial
@@ -155,7 +155,7 @@ class _State(Active):
         gain = margin(logits, oracle.labels)
         return gain > GUARD * magnitude(logits), gain
 
-    def tried(self, chances: Tensor, side: int) -> tuple[Tensor, int]:
+    def advance(self, chances: Tensor, side: int) -> tuple[Tensor, int]:
         """Try k proposals one after the other; if there are few images, at once with equal results.
 
         `chances` are their random numbers, (n, k, chances). Return which images are fooled, bool
@@ -163,7 +163,7 @@ class _State(Active):
         """
         n, count = chances.shape[:2]
         first = torch.zeros(n, dtype=torch.int64, device=self.x.device)
-        fooled, kept = first.bool(), 0
+        fooled, accepted = first.bool(), 0
         column = torch.arange(count, device=self.x.device)
         while len(rows := (pending := first < count).nonzero().squeeze(1)):
             if count > 1:
@@ -175,13 +175,13 @@ class _State(Active):
             proposal = moves.propose(x, chances[rows, turn], side)
             fools, gain = self.judge(proposal, None if alone else rows)
             better = gain > self.gain[rows]
-            reached = torch.where(better, turn, count)
-            first = torch.full_like(first, count).scatter_reduce_(0, rows, reached, "amin")
-            chosen = (better & (turn == first[rows])).nonzero().squeeze(1)
-            rows = rows[chosen]
-            self.x.index_copy_(0, rows, proposal.index_select(0, chosen))
-            self.gain.index_copy_(0, rows, gain.index_select(0, chosen))
-            fooled.index_copy_(0, rows, fools.index_select(0, chosen))
-            kept += len(rows)
+            improved_at = torch.where(better, turn, count)
+            first = torch.full_like(first, count).scatter_reduce_(0, rows, improved_at, "amin")
+            winners = (better & (turn == first[rows])).nonzero().squeeze(1)
+            rows = rows[winners]
+            self.x.index_copy_(0, rows, proposal.index_select(0, winners))
+            self.gain.index_copy_(0, rows, gain.index_select(0, winners))
+            fooled.index_copy_(0, rows, fools.index_select(0, winners))
+            accepted += len(rows)
             first = torch.where(fooled, count, first + 1)
-        return fooled, kept
+        return fooled, accepted

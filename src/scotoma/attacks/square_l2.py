@@ -48,9 +48,9 @@ class Masses:
         n, channels, *sides = self.clean.shape
         side = max(1, min(sides) // TILES)
         down, across = (length // side for length in sides)
-        drawn = random.uniform(self.clean.new_empty(n, 1 + channels, down, across))
-        pair = pyramids(side, self.clean)[(drawn[:, :1] < 0.5).long()]
-        tiles = _signs(drawn[:, 1:], self.clean)[..., None, None] * pair
+        chance = random.uniform(self.clean.new_empty(n, 1 + channels, down, across))
+        pair = pyramids(side, self.clean)[(chance[:, :1] < 0.5).long()]
+        tiles = _signs(chance[:, 1:], self.clean)[..., None, None] * pair
         delta = torch.zeros_like(self.clean)
         top, left = ((length % side) // 2 for length in sides)
         inner = delta[..., top : top + down * side, left : left + across * side]
@@ -65,10 +65,10 @@ class Masses:
         """
         n, channels, height, width = x.shape
         side = min(max(side + 1 - side % 2, NARROWEST), height, width)
-        places = (n, 1, side * side)
+        shape = (n, 1, side * side)
         gaining, giving = (
             windows(chance[:, first : first + 2], side, height, width)
-            .view(places)
+            .view(shape)
             .expand(-1, channels, -1)
             for first in (0, 2)
         )

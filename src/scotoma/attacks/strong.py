@@ -48,18 +48,18 @@ class Strong(BoundedAttack):
     leaves. APGD on the cross-entropy is last: its random starts fool some images that nothing else
     does.
 
-    It looks at the model first (`attacks.adaptive`). Where the exact gradient does not lead it, it
-    attacks as `Adapted` does instead; the look takes about 100 passes of 24 images.
+    It looks at the model first (`attacks.adaptive`), with about 100 passes of 24 images. If the
+    exact gradient misleads, it attacks as `Adapted` does instead.
 
-    The closest fooling images are returned, also beyond eps; images without one are unchanged.
+    The closest fooling images are returned, even beyond eps; images without one are unchanged.
 
     Args:
         threat: L-inf or L2; its norm is minimised, its eps is where further attacks concentrate.
         until: a smaller size that matters as much as eps: images are attacked further at both, and
             left once their perturbation is smaller; 0 finds each image's smallest.
         look: whether to look at the model; if not, it follows the exact gradient.
-        share: of the targets and the random starts of APGD and of the queries of random search, for
-            a slow model; the search for the smallest perturbation is always the whole one.
+        share: share of the targets and random starts of APGD and of the queries of random search,
+            for a slow model; the search for the smallest perturbation is never shortened.
 
     >>> import torch
     >>> images, labels = torch.tensor([[[[0.6, 0.4]]]]), torch.tensor([0])
@@ -108,7 +108,7 @@ class Strong(BoundedAttack):
 
     @property
     def scaled(self) -> list[str]:
-        """What `share` leaves of the attacks within eps, for a report."""
+        """Effort within eps that remains after `share`, for a report."""
         return [
             f"{self._left(TARGETS, FEWEST_TARGETS)} of {TARGETS} targets of APGD",
             f"{self._left(QUERIES, FEWEST_QUERIES):,} of {QUERIES:,} queries of random search",

@@ -68,30 +68,30 @@ class VFGA(MinimumNormAttack):
             rise = gradient.clone().gt_(0).sub_(state.x)  # to 1 or to 0, whatever the loss gains by
             promise = rise.mul_(gradient).sum(1)
             promise = promise.mul_(1 - state.changed).sub_(state.changed).flatten(1)
-            best, chosen = promise.topk(min(self.pixels, area), dim=1)
-            going = best[:, 0] > 0  # else nothing is left, or there is no gradient
+            promises, pixels = promise.topk(min(self.pixels, area), dim=1)
+            going = promises[:, 0] > 0  # else nothing is left, or there is no gradient
             state.drop(~going)
             if not len(state):
                 break
             state.finish(
-                self._change(state, gradient[going], chosen[going], loss), state.x, adversarial
+                self._change(state, gradient[going], pixels[going], loss), state.x, adversarial
             )
         if self.refine:
             take_back(adversarial, Batch(model, images, labels, random.fork(0)))
         return adversarial
 
-    def _change(self, state: _State, gradient: Tensor, chosen: Tensor, loss: Loss) -> Tensor:
-        """Change one of the pixels `chosen`, (n, k), of each image. Return where that fools."""
-        n, k = chosen.shape
+    def _change(self, state: _State, gradient: Tensor, pixels: Tensor, loss: Loss) -> Tensor:
+        """Change one of `pixels`, (n, k), of each image. Return where that fools."""
+        n, k = pixels.shape
         channels = state.x.shape[1]
-        at = chosen[:, None].expand(-1, channels, -1)  # (n, c, k)
+        at = pixels[:, None].expand(-1, channels, -1)  # (n, c, k)
         old, slope = state.x.flatten(2).gather(2, at), gradient.flatten(2).gather(2, at)
-        way = torch.where(slope > 0, 1 - old, old)
+        room = torch.where(slope > 0, 1 - old, old)
         draws = state.random.normal(state.x.new_empty(n, self.samples, channels, k)).abs_()
-        amounts = torch.cat([way.sqrt()[:, None] * draws, way[:, None]], 1).minimum(way[:, None])
+        amounts = torch.cat([room.sqrt()[:, None] * draws, room[:, None]], 1).minimum(room[:, None])
         new = old[:, None] + amounts * slope.sign()[:, None]  # (n, samples + 1, c, k)
         new = new.permute(0, 1, 3, 2).flatten(1, 2).clamp_(0, 1)  # (n, trials, c)
-        pixel = chosen.repeat(1, self.samples + 1)
+        pixel = pixels.repeat(1, self.samples + 1)
 
         gain = torch.empty(pixel.shape, device=old.device)
         wins = torch.empty_like(gain, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The audit attack on a model whose gradient does not lead it: other views, then no gradients."""
+"""The audit attack on a model whose gradient misleads it: other views, then no gradients."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ fewest for a slow model: with those it has found a start and taken two steps."""
 class Adapted(BoundedAttack):
     """Attacks by the views of a plan, then without gradients on every image that withstands eps.
 
-    In L2, on a model whose answers change in steps, changed pixels are reverted one by one while
+    In L2, on a model whose logits change in steps, changed pixels are reverted one by one while
     it stays fooled: along other gradients all values change, but only those that cross a step
     matter.
 
-    The closest fooling images are returned, also beyond eps; images without one are unchanged.
+    The closest fooling images are returned, even beyond eps; images without one are unchanged.
 
     Args:
         threat: L-inf or L2; its norm is minimised, its eps is where images are attacked further.
         until: a smaller size that matters as much as eps; 0 finds each image's smallest.
         plan: see `make_plan`; a plan without views follows the exact gradient.
-        share: of the queries without gradients, for a slow model.
+        share: share of the queries without gradients, for a slow model.
     """
 
     id: ClassVar[str] = "adapted"
@@ -64,9 +64,9 @@ class Adapted(BoundedAttack):
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         batch = Batch(model, images, labels, random)
         if self.plan.blind:
-            return self._by_answers(batch)
+            return self._without_gradient(batch)
         views = self.plan.views or (View(),)
-        best = images.clone()
+        adversarial = images.clone()
         averaged = views[0].random  # then each step takes as many passes as there are draws
         searches = [
             Expected(self.threat, view) if averaged else Viewed(self._search(number == 0), view)
@@ -76,41 +76,41 @@ class Adapted(BoundedAttack):
         attacks = [*searches, *([] if averaged else self._further(views[0]))]
         for number, attack in enumerate(attacks):
             if number == everywhere:
-                best = self._reverted(best, batch.fork(len(attacks)))
-            distance = size(best - images, self.norm)
+                adversarial = self._reverted(adversarial, batch.fork(len(attacks)))
+            distance = size(adversarial - images, self.norm)
             withstands = (distance == 0) | (distance > self.threat.eps + TOLERANCE)
             rows = (withstands | (number < everywhere)).nonzero().squeeze(1)
             if not len(rows):
                 break
             part = batch.fork(number).select(rows)
-            best[rows] = self._nearer(part.images, best[rows], part.attacked(attack))
-        return best
+            adversarial[rows] = self._nearer(part.images, adversarial[rows], part.attacked(attack))
+        return adversarial
 
-    def _by_answers(self, batch: Batch) -> Tensor:
+    def _without_gradient(self, batch: Batch) -> Tensor:
         """Return images found without any gradient of the model, the cheapest attacks first.
 
         Random search and steps along estimated gradients look for an image within eps. The search
         by decisions begins there, or anywhere if they find none, and comes nearer.
         """
-        best = batch.images.clone()
+        adversarial = batch.images.clone()
         steps = Viewed(PGD(self.threat, steps=STEPS, loss=margin), self.plan.views[0])
         for number, attack in enumerate((self._squares, steps)):
-            rows = (~changed(best, batch.images)).nonzero().squeeze(1)
+            rows = (~changed(adversarial, batch.images)).nonzero().squeeze(1)
             if len(rows):
-                best[rows] = batch.fork(number).select(rows).attacked(attack)
-        fooled = changed(best, batch.images)
+                adversarial[rows] = batch.fork(number).select(rows).attacked(attack)
+        fooled = changed(adversarial, batch.images)
         for inside in (True, False):
             rows = (fooled == inside).nonzero().squeeze(1)
             if len(rows):
                 part = batch.fork(2).select(rows)
-                found = part.attacked(self._decisions, best[rows] if inside else None)
-                best[rows] = self._nearer(part.images, best[rows], found)
-        return self._reverted(best, batch.fork(3))
+                candidates = part.attacked(self._decisions, adversarial[rows] if inside else None)
+                adversarial[rows] = self._nearer(part.images, adversarial[rows], candidates)
+        return self._reverted(adversarial, batch.fork(3))
 
-    def _reverted(self, best: Tensor, batch: Batch) -> Tensor:
+    def _reverted(self, adversarial: Tensor, batch: Batch) -> Tensor:
         """Return the images with pixels reverted that need not change, where this can help."""
         steps = self.norm == "l2" and self.plan.look is not None and self.plan.look.shows("steps")
-        return reverted("l2", best, batch) if steps else best
+        return reverted("l2", adversarial, batch) if steps else adversarial
 
     def _search(self, first: bool) -> MinLinf | MinL2:
         steps, restarts = (240, (4, 40)) if first else (100, (1, 30))
@@ -122,7 +122,7 @@ class Adapted(BoundedAttack):
 
     @property
     def scaled(self) -> list[str]:
-        """What `share` leaves of the queries, for a report."""
+        """Queries that remain after `share`, for a report."""
         return [
             f"{self._squares.queries:,} of {QUERIES:,} queries of random search",
             f"{self._decisions.queries:,} of {DECISIONS:,} decisions",
@@ -138,8 +138,8 @@ class Adapted(BoundedAttack):
         queries = min(DECISIONS, max(FEWEST_DECISIONS, round(self.share * DECISIONS)))
         return HopSkipJump(self.norm, queries=queries)
 
-    def _nearer(self, images: Tensor, best: Tensor, found: Tensor) -> Tensor:
-        """Return `found` where it is another image and nearer than `best`, elsewhere `best`."""
-        new, old = size(found - images, self.norm), size(best - images, self.norm)
+    def _nearer(self, images: Tensor, adversarial: Tensor, candidates: Tensor) -> Tensor:
+        """Return `candidates` where they fool and are nearer, elsewhere `adversarial`."""
+        new, old = size(candidates - images, self.norm), size(adversarial - images, self.norm)
         nearer = (new > 0) & ((old == 0) | (new < old))
-        return torch.where(column(nearer), found, best)
+        return torch.where(column(nearer), candidates, adversarial)

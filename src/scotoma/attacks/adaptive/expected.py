@@ -28,9 +28,9 @@ LENGTHS = (0.6, 0.7, 0.8, 0.9, 1.0)
 CHECKED = 32
 """Draws that decide whether a perturbation may fool the model; as many again confirm it."""
 SURE = 0.75
-"""Share of all these draws that must be wrong, so that most of 64 others are, which count: with
-0.65 of the first alone up to 4 of 171 images that the search took for fooled were not
-(docs/log.md)."""
+"""Share of all these draws that must be wrong, so that most of the 64 draws that count are. With
+0.65 of the first `CHECKED` alone up to 4 of 171 images that passed were not fooled (docs/log.md).
+"""
 LIKELY = 0.5
 """Share above which a perturbation is kept if the search finds none that is surer."""
 DECAY = 0.8
@@ -41,8 +41,9 @@ DECAY = 0.8
 class Expected(BoundedAttack):
     """Ascent on the mean margin of several draws in balls of growing size.
 
-    No draw ends the search, since one of many fools by luck: a perturbation counts if `SURE` of
-    fresh draws are wrong. One of which more than `LIKELY` are is kept, and the search goes on.
+    A wrong draw does not end the search, since one of many is wrong by luck: a perturbation counts
+    if a share `SURE` of fresh draws is wrong. With more than `LIKELY` it is kept, and the search
+    continues.
 
     Source: expectation over transformation, Athalye et al. 2018, section 4.2.
 
@@ -60,20 +61,20 @@ class Expected(BoundedAttack):
 
     def run(self, model: nn.Module, images: Tensor, labels: Tensor, random: Randomness) -> Tensor:
         batch = Batch(model, images, labels, random)
-        adversarial, wrong = images.clone(), torch.zeros(len(images), device=images.device)
-        ascents = [(share, self.steps) for share in SIZES] + AGAIN * [(1.0, 2 * self.steps)]
-        for number, (share, steps) in enumerate(ascents):
+        adversarial, shares = images.clone(), torch.zeros(len(images), device=images.device)
+        ascents = [(factor, self.steps) for factor in SIZES] + AGAIN * [(1.0, 2 * self.steps)]
+        for number, (factor, steps) in enumerate(ascents):
             if number >= len(SIZES):  # what is fooled beyond eps is not fooled within it
                 distance = size(adversarial - images, self.norm)
-                wrong[distance > self.threat.eps + TOLERANCE] = 0
-            rows = (wrong == 0 if share > 1 else wrong < SURE).nonzero().squeeze(1)
+                shares[distance > self.threat.eps + TOLERANCE] = 0
+            rows = (shares == 0 if factor > 1 else shares < SURE).nonzero().squeeze(1)
             if not len(rows):
                 continue
-            ball = Threat(self.norm, min(1.0, share * self.threat.eps))
+            ball = Threat(self.norm, min(1.0, factor * self.threat.eps))
             part = batch.fork(number).select(rows)
-            found, surely = shortest(part, self._ascend(ball, steps, part))
-            better = surely > wrong[rows]
-            adversarial[rows[better]], wrong[rows[better]] = found[better], surely[better]
+            candidates, share = shortest(part, self._ascend(ball, steps, part))
+            better = share > shares[rows]
+            adversarial[rows[better]], shares[rows[better]] = candidates[better], share[better]
         return adversarial
 
     def _ascend(self, ball: Threat, steps: int, batch: Batch) -> Tensor:
@@ -91,27 +92,27 @@ class Expected(BoundedAttack):
 
 
 @torch.no_grad()
-def shortest(batch: Batch, found: Tensor) -> tuple[Tensor, Tensor]:
+def shortest(batch: Batch, perturbed: Tensor) -> tuple[Tensor, Tensor]:
     """Return each perturbation at the shortest of `LENGTHS` at which it surely fools the model.
 
-    Where there is none it is the one that is likeliest to, or the image itself. Also return the
-    share of draws that it makes wrong, 0 for the image itself.
+    If none surely does, it is the length that most likely does, or the image itself. Also return
+    the share of draws that are wrong, 0 for the image itself.
     """
-    result, wrong = batch.images.clone(), torch.zeros(len(found), device=found.device)
-    rows = changed(found, batch.images).nonzero().squeeze(1)
+    result, shares = batch.images.clone(), torch.zeros(len(perturbed), device=perturbed.device)
+    rows = changed(perturbed, batch.images).nonzero().squeeze(1)
     for length in LENGTHS:
         if not len(rows):
             break
         part = batch.select(rows)
-        tried = (part.images + length * (found[rows] - part.images)).clamp(0, 1)
-        share = _wrong(part, tried)
+        candidates = (part.images + length * (perturbed[rows] - part.images)).clamp(0, 1)
+        share = _wrong(part, candidates)
         likely = (share > LIKELY).nonzero().squeeze(1)
         if len(likely):
-            share[likely] = (share[likely] + _wrong(part.select(likely), tried[likely])) / 2
-        better = (share > LIKELY) & (share > wrong[rows])
-        result[rows[better]], wrong[rows[better]] = tried[better], share[better]
-        rows = rows[wrong[rows] < SURE]
-    return result, wrong
+            share[likely] = (share[likely] + _wrong(part.select(likely), candidates[likely])) / 2
+        better = (share > LIKELY) & (share > shares[rows])
+        result[rows[better]], shares[rows[better]] = candidates[better], share[better]
+        rows = rows[shares[rows] < SURE]
+    return result, shares
 
 
 def _wrong(batch: Batch, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from scotoma.utils.logits import magnitude
 IMAGES = 24
 """Images that are looked at; a share of them is an estimate."""
 SAME = 1e-4
-"""Share of the largest logit by which two answers may differ through rounding."""
+"""Share of the largest logit by which two evaluations may differ through rounding."""
 TINY, SMALL = 1e-4, 1e-3
 """Changes of a value: the first below any step of a quantiser, the second where a gradient still
 predicts the change of the logits of a piecewise linear network."""
@@ -44,7 +44,7 @@ GATES = {
     "cut the gradient": {"detach", "set_grad_enabled"},
     "have dead zones": {"hardshrink", "softshrink", "threshold"},
 }
-"""What functions do that hide gradients, by names."""
+"""What functions that hide gradients do, and their names."""
 DEFECTS = {
     "missing": "the gradient is cut",
     "random": "answers are random",
@@ -59,7 +59,7 @@ DEFECTS = {
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen on `images` images; shares are of these images.
+    """Measurements on `images` images; shares are of these images.
 
     Args:
         images: number of images.
@@ -106,24 +106,24 @@ def look(batch: Batch, threat: Threat) -> Look:
     """
     model, images = batch.model, batch.images
     with torch.no_grad():
-        first, again = model(images).float(), model(images).float()
-        # one that was seen to be random may not be so on images as they are stored
-        changing = _differ(first, again) | is_randomised(root(model))
+        logits, repeated = model(images).float(), model(images).float()
+        # a randomised model may give equal logits on these few images
+        changing = _differ(logits, repeated) | is_randomised(root(model))
         alone = torch.cat([model(part).float() for part in images.split(max(1, len(images) // 2))])
-        together = _differ(first, alone) & ~changing
+        together = _differ(logits, alone) & ~changing
         tiny = TINY * batch.random.fork(0).uniform(images).round().mul(2).sub(1)
-        moved = model((images + tiny).clamp(0, 1)).float()
-        steps = (moved == first).all(1)
+        nudged = model((images + tiny).clamp(0, 1)).float()
+        steps = (nudged == logits).all(1)
     gradient, gates = _gradient(batch)
     if gradient is None:
-        followed: dict[str, Any] = {"missing": True, "zero": 1.0}
+        measures: dict[str, Any] = {"missing": True, "zero": 1.0}
     else:
         sizes = gradient.flatten(1).abs().sum(1)
         zero = (sizes == 0) | ~sizes.isfinite()
-        followed = {"zero": _share(zero)}
+        measures = {"zero": _share(zero)}
         if not bool(changing.any()):
-            wrong = _unfaithful(batch, gradient.nan_to_num(0, 0, 0), first)
-            followed["unfaithful"] = _share(wrong & ~zero)
+            unfaithful = _unfaithful(batch, gradient.nan_to_num(0, 0, 0), logits)
+            measures["unfaithful"] = _share(unfaithful & ~zero)
     return Look(
         len(images),
         random=_share(changing),
@@ -131,18 +131,18 @@ def look(batch: Batch, threat: Threat) -> Look:
         steps=_share(steps),
         gates=gates,
         hidden=_hidden(batch, threat),
-        **followed,
+        **measures,
     )
 
 
 def _gradient(batch: Batch) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Return the margin's gradient, None if there is none, and what the model's functions do."""
+    """Return the margin's gradient, None if there is none, and the gates of the model."""
     leaf, names = batch.images.detach().clone().requires_grad_(), _Names()
     with torch.enable_grad(), names:
         logits = batch.model(leaf).float()
     custom = any(True for _ in custom_functions(logits))
-    seen = [what for what, functions in GATES.items() if functions & names.seen]
-    gates = (*seen, *(["have gradients of their own"] if custom else []))
+    effects = [effect for effect, functions in GATES.items() if functions & names.functions]
+    gates = (*effects, *(["have gradients of their own"] if custom else []))
     return margin_gradient(logits, batch.labels, leaf), gates
 
 
@@ -151,7 +151,7 @@ class _Names(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.seen: set[str] = set()
+        self.functions: set[str] = set()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -160,7 +160,7 @@ class _Names(TorchFunctionMode):
         if (name == "set_grad_enabled" and args and args[0] is False) or any(
             isinstance(value, Tensor) and value.requires_grad for value in args
         ):
-            self.seen.add(name)
+            self.functions.add(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -193,5 +193,5 @@ def _differ(first: Tensor, second: Tensor) -> Tensor:
     return ((first - second).abs() > bound).any(1)
 
 
-def _share(which: Tensor) -> float:
-    return float(which.float().mean())
+def _share(mask: Tensor) -> float:
+    return float(mask.float().mean())

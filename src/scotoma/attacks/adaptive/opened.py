@@ -35,7 +35,7 @@ OSCILLATING = {"sin", "cos", "tan", "remainder", "fmod", "frac"}
 
 @dataclass
 class Reach:
-    """How far a change of the input moves what each gate looks at, in the order of the gates.
+    """How far a change of the input changes the operand of each gate, in the order of the gates.
 
     Made by two passes with `recording`, on images and on changed images.
     """
@@ -44,20 +44,20 @@ class Reach:
     moves: list[float] = field(default_factory=list)
     passes: int = 0
 
-    def note(self, number: int, looked_at: Tensor) -> None:
-        """Keep what gate `number` looks at in the first pass, and its change in the second."""
+    def note(self, number: int, operand: Tensor) -> None:
+        """Keep the operand of gate `number` in the first pass, and its change in the second."""
         if self.passes == 0:
-            self.before.append(looked_at)
+            self.before.append(operand)
             return
-        first = self.before[number] if number < len(self.before) else looked_at
-        same = first.shape == looked_at.shape
-        moved = float((looked_at - first).float().square().mean().sqrt()) if same else math.nan
-        self.moves.append(moved)
+        first = self.before[number] if number < len(self.before) else operand
+        same_shape = first.shape == operand.shape
+        change = float((operand - first).float().square().mean().sqrt()) if same_shape else math.nan
+        self.moves.append(change)
 
     def __getitem__(self, number: int) -> float:
         """Return the root of the mean squared change, 0 if unknown."""
-        known = self.moves[number] if number < len(self.moves) else 0.0
-        return known if math.isfinite(known) else 0.0
+        change = self.moves[number] if number < len(self.moves) else 0.0
+        return change if math.isfinite(change) else 0.0
 
 
 class Opened(StraightThrough):
@@ -70,7 +70,7 @@ class Opened(StraightThrough):
     over such a change instead of that at a point; other gates the gradient of the identity.
 
     Args:
-        reach: the changes of what gates look at.
+        reach: the changes of the operands of gates.
         recording: whether this pass notes them instead of changing gradients.
         soft: whether the choice of a class gives log-probabilities instead, which changes results.
     """
@@ -107,10 +107,10 @@ class Opened(StraightThrough):
             self._remember(name, result, func, args, kwargs)
         return result
 
-    def _next(self, looked_at: Tensor) -> float:
+    def _next(self, operand: Tensor) -> float:
         number, self.number = self.number, self.number + 1
         if self.recording:
-            self.reach.note(number, looked_at.detach())
+            self.reach.note(number, operand.detach())
         return self.reach[number]
 
     def _secant(self, func: Any, args: tuple, kwargs: dict) -> Tensor:
@@ -184,8 +184,8 @@ def _identity(shape: torch.Size) -> Callable[..., Any]:
     def hook(_module: nn.Module, inputs: tuple, output: Any) -> Any:
         if not (inputs and isinstance(output, Tensor) and follows(inputs[0])):
             return None
-        same = output.shape[1:] == inputs[0].shape[1:] == shape[1:]
-        return straight(output, inputs[0]) if same else None
+        same_shape = output.shape[1:] == inputs[0].shape[1:] == shape[1:]
+        return straight(output, inputs[0]) if same_shape else None
 
     return hook
 
@@ -200,7 +200,7 @@ def margin_gradient(logits: Tensor, labels: Tensor, images: Tensor) -> Tensor | 
 
 
 def open_custom(logits: Tensor) -> None:
-    """Let custom autograd functions that return gradient 0 pass on the one that they get."""
+    """Let custom autograd functions with gradient 0 pass on the gradient that they receive."""
     for node in custom_functions(logits):
         if not type(node).__name__.startswith("Passing"):  # but our own
             node.register_hook(_passed_on)
@@ -208,12 +208,12 @@ def open_custom(logits: Tensor) -> None:
 
 def custom_functions(logits: Tensor) -> Iterator[Any]:
     """Yield the nodes of the graph whose backward pass is written in Python."""
-    seen, stack = set(), [logits.grad_fn]
+    visited, stack = set(), [logits.grad_fn]
     while stack:
         node = stack.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             yield node
         stack += [after for after, _ in node.next_functions]

@@ -45,7 +45,7 @@ class Plan:
         mechanisms: what hides the gradient, in words.
         pilot: share of the images of the look that a short attack within eps and within
             `SMALLER` eps fools on average, by view.
-        look: what was seen.
+        look: the measurements behind the plan.
     """
 
     views: tuple[View, ...] = ()
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def blind(self) -> bool:
-        """Whether no gradient of the model leads anywhere, so that its answers must do."""
+        """Whether no gradient of the model helps, so that attacks use its outputs alone."""
         return any(view.steps == "estimate" for view in self.views)
 
     def __str__(self) -> str:
@@ -80,12 +80,12 @@ class Plan:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the plan that `as_json` wrote."""
         views = tuple(View(**{**view, "inner": tuple(view["inner"])}) for view in values["views"])
-        seen = values["look"]
+        look_values = values["look"]
         return cls(
             views,
             tuple(values["mechanisms"]),
             tuple((name, share) for name, share in values["pilot"]),
-            seen and Look(**{**seen, "gates": tuple(seen["gates"])}),
+            look_values and Look(**{**look_values, "gates": tuple(look_values["gates"])}),
         )
 
 
@@ -110,43 +110,43 @@ def make_plan(
         return Plan()
     few = torch.arange(min(IMAGES, len(images)), device=images.device)
     batch = Batch(model, images, labels, random).select(few)
-    seen = look(batch.fork(0), threat)
-    if seen.clean:
-        return Plan(look=seen)
+    result = look(batch.fork(0), threat)
+    if result.clean:
+        return Plan(look=result)
     if is_black_box(root(model)):
-        return Plan((BLIND,), ("the model is a black box",), look=seen)
-    named = [text for field, text in DEFECTS.items() if seen.shows(field)]
-    views = list(_candidates(batch, threat, seen))
-    if not named:  # many honest networks compare or detach something without any effect
+        return Plan((BLIND,), ("the model is a black box",), look=result)
+    mechanisms = [text for field, text in DEFECTS.items() if result.shows(field)]
+    views = list(_candidates(batch, threat, result))
+    if not mechanisms:  # many honest networks compare or detach something without any effect
         views[1:] = _others(batch.fork(2), threat, views)
         if len(views) == 1:
-            return Plan(look=seen)
+            return Plan(look=result)
     successes = [_pilot(batch.fork(1), threat, view) for view in views]
     shares = [float(each.mean()) for each in successes]
-    chosen = _cover(successes)
-    gates = [f"functions of the model {what}" for what in seen.gates]
+    numbers = _cover(successes)
+    gates = [f"functions of the model {effect}" for effect in result.gates]
     pilot = tuple(zip(map(str, views), shares, strict=True))
-    if seen.missing and max(shares) <= shares[0]:  # no view leads anywhere
-        return Plan((BLIND,), tuple(named), pilot, seen)
-    gained = chosen[0] and _gains(successes[chosen[0]], successes[0])
-    if not named and not gained:
-        return Plan(look=seen, pilot=pilot)  # gates that hide nothing
+    if result.missing and max(shares) <= shares[0]:  # no view leads anywhere
+        return Plan((BLIND,), tuple(mechanisms), pilot, result)
+    gained = numbers[0] and _gains(successes[numbers[0]], successes[0])
+    if not mechanisms and not gained:
+        return Plan(look=result, pilot=pilot)  # gates that hide nothing
     return Plan(
-        tuple(views[number] for number in chosen),
-        (*named, *(gates if gained else [])) or (DEFECTS["hidden"],),
+        tuple(views[number] for number in numbers),
+        (*mechanisms, *(gates if gained else [])) or (DEFECTS["hidden"],),
         pilot,
-        seen,
+        result,
     )
 
 
-def _candidates(batch: Batch, threat: Threat, seen: Look) -> Iterator[View]:
+def _candidates(batch: Batch, threat: Threat, result: Look) -> Iterator[View]:
     """Yield the views that may help, the exact gradient first."""
     model, images = batch.model, batch.images
-    random = seen.shows("random")
+    random = result.shows("random")
     reach = threat.eps if threat.norm == "linf" else threat.eps / images[0].numel() ** 0.5
     base = View(draws=DRAWS if random else 1, random=random, reach=reach)
     yield base
-    if seen.gates or any(map(seen.shows, ("missing", "zero", "steps"))):
+    if result.gates or any(map(result.shows, ("missing", "zero", "steps"))):
         yield replace(base, steps="straight")
         yield replace(base, steps="open")
         yield replace(base, steps="skip")
@@ -154,7 +154,7 @@ def _candidates(batch: Batch, threat: Threat, seen: Look) -> Iterator[View]:
         classes = model(images[:1]).shape[1]
     if inner := inner_classifiers(model, images, batch.labels, classes):
         yield replace(base, steps="inner", inner=inner)
-    if not random and (seen.shows("unfaithful") or seen.shows("hidden")):
+    if not random and (result.shows("unfaithful") or result.shows("hidden")):
         yield replace(base, draws=DRAWS, sigma=reach / 2)
 
 
@@ -162,8 +162,8 @@ def _others(batch: Batch, threat: Threat, views: list[View]) -> list[View]:
     """Return the views that are ahead of the first, the exact gradient, after a few steps."""
     images = batch.images
 
-    def reached(view: View) -> Tensor:
-        """Return the margins that are reached, 0 where an image is fooled."""
+    def final_margins(view: View) -> Tensor:
+        """Return the margins after the steps, 0 where an image is fooled."""
         viewed = view.wrap(batch.model, images, batch.random)
         oracle, x = Oracle(viewed, batch.labels), images
         for _ in range(SHORT):
@@ -173,10 +173,10 @@ def _others(batch: Batch, threat: Threat, views: list[View]) -> list[View]:
 
     with torch.no_grad():
         least = NEARER * margin(batch.model(images).float(), batch.labels).abs()
-    exact, ahead = reached(views[0]), []
+    exact, ahead = final_margins(views[0]), []
     for view in views[1:]:
         try:
-            lead = reached(view) - exact
+            lead = final_margins(view) - exact
         except (RuntimeError, TypeError, ValueError):  # the model's code does not allow this view
             continue
         if int((lead > least).sum() - (lead < -least).sum()) >= min(FEWEST, len(images)):
@@ -192,7 +192,7 @@ def _gains(view: Tensor, exact: Tensor) -> bool:
 
 def _pilot(batch: Batch, threat: Threat, view: View) -> Tensor:
     """Return for each image the share of two sizes at which the view leads to success."""
-    found = []
+    successes = []
     for number, size in enumerate((1.0, SMALLER)):
         attack = Viewed(PGD(Threat(threat.norm, size * threat.eps), STEPS, loss=margin), view)
         try:
@@ -200,19 +200,19 @@ def _pilot(batch: Batch, threat: Threat, view: View) -> Tensor:
         except (RuntimeError, TypeError, ValueError):  # the model's code does not allow this view
             return torch.zeros_like(batch.labels, dtype=torch.float32)
         judge = view.wrap(batch.model, batch.images, batch.random)
-        found.append(Oracle(judge, batch.labels).fooled(adversarial))
-    return torch.stack(found).float().mean(0)
+        successes.append(Oracle(judge, batch.labels).fooled(adversarial))
+    return torch.stack(successes).float().mean(0)
 
 
 def _cover(successes: list[Tensor]) -> list[int]:
     """Return the numbers of the views that together fool most, the best first."""
-    best = torch.zeros_like(successes[0])
-    chosen: list[int] = []
-    while len(chosen) < VIEWS:
-        totals = [float(torch.maximum(best, each).mean()) for each in successes]
+    covered = torch.zeros_like(successes[0])
+    numbers: list[int] = []
+    while len(numbers) < VIEWS:
+        totals = [float(torch.maximum(covered, each).mean()) for each in successes]
         number = max(range(len(totals)), key=lambda each: (totals[each], -each))
-        if chosen and totals[number] < float(best.mean()) + GAIN:
+        if numbers and totals[number] < float(covered.mean()) + GAIN:
             break
-        chosen.append(number)
-        best = torch.maximum(best, successes[number])
-    return chosen
+        numbers.append(number)
+        covered = torch.maximum(covered, successes[number])
+    return numbers

@@ -1,4 +1,4 @@
-"""Views: other gradients of the same model, for models whose own lead nowhere."""
+"""Views: other gradients of the same model, for models whose own gradients mislead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STREAM = -2
 
 @dataclass(frozen=True)
 class View:
-    """How gradients are obtained; the answers are always the model's own.
+    """How gradients are obtained; the outputs are always the model's own.
 
     Args:
         steps: "exact"; "straight" through steps (BPDA); "open", also through dead zones, masks,
@@ -36,8 +36,8 @@ class View:
             "estimate", from differences of answers.
         draws: number of passes whose gradients are averaged, or of directions of an estimate.
         sigma: standard deviation of normal noise on the image in each of these passes, antithetic.
-        reach: the size of the threat in each value, over which gates are looked at.
-        random: whether the answer is a vote of the draws, for a model whose answers are random.
+        reach: the size of the threat in each value, over which gates are measured.
+        random: whether the output is a vote of the draws, for a randomised model.
         inner: names of the classifiers inside.
 
     >>> str(View("straight", draws=8, sigma=0.05))
@@ -90,7 +90,7 @@ class Viewed(Wrapped):
 
 
 class _Model(PerImage):
-    """The model's own answers, with the gradients of a view."""
+    """The model's own outputs, with the gradients of a view."""
 
     def __init__(
         self, model: nn.Module, size: int, device: torch.device, view: View, random: Randomness
@@ -100,7 +100,7 @@ class _Model(PerImage):
         self.view, self.random, self.reach = view, random, Reach()
 
     def look_around(self, images: Tensor) -> None:
-        """Note how far the threat moves what gates look at, on a few images."""
+        """Note how far the threat changes the operands of gates, on a few images."""
         few, owners = images[:LOOKED_AT], self.owners[:LOOKED_AT]
         corner = self.random.fork(0).select(owners).uniform(few).round().mul_(2).sub_(1)
         for number, move in enumerate((0.0, self.view.reach)):
@@ -120,29 +120,29 @@ class _Model(PerImage):
         if view.draws == 1 and not view.sigma and view.steps != "inner":
             return self._through(images, owners)
         if view.random:
-            drawn = [self._through(images, owners).float() for _ in range(view.draws)]
-            mean = torch.stack([logits.log_softmax(1) for logits in drawn]).mean(0)
-            return straight(votes([logits.detach() for logits in drawn]), mean)
-        seen = images.repeat(view.draws, 1, 1, 1)
+            draws = [self._through(images, owners).float() for _ in range(view.draws)]
+            mean = torch.stack([logits.log_softmax(1) for logits in draws]).mean(0)
+            return straight(votes([logits.detach() for logits in draws]), mean)
+        copies = images.repeat(view.draws, 1, 1, 1)
         if view.sigma:
             random = self.random.select(owners)
             half = [random.normal(images) for _ in range((view.draws + 1) // 2)]
-            noise = torch.cat([*half, *(-one for one in half)])[: len(seen)]
-            seen = (seen + view.sigma * noise).clamp(0, 1)
-        slopes = self._through(seen, owners.repeat(view.draws))
+            noise = torch.cat([*half, *(-each for each in half)])[: len(copies)]
+            copies = (copies + view.sigma * noise).clamp(0, 1)
+        slopes = self._through(copies, owners.repeat(view.draws))
         slopes = slopes.float().unflatten(0, (view.draws, -1))
         with torch.no_grad():
             values = answer(self.model, images.detach(), owners).float()
-        answers = straight(values, slopes.mean(0))
+        outputs = straight(values, slopes.mean(0))
         if view.steps == "inner":
-            answers.guide = slopes.mean(0)  # type: ignore[attr-defined]
-        return answers
+            outputs.guide = slopes.mean(0)  # type: ignore[attr-defined]
+        return outputs
 
     def _through(self, images: Tensor, owners: Tensor) -> Tensor:
         steps = self.view.steps
         if steps == "inner":
             inner = [root(self.model).get_submodule(name) for name in self.view.inner]
-            parts = torch.stack([_inside(self.model, part, images, owners) for part in inner])
+            parts = torch.stack([_inside(self.model, each, images, owners) for each in inner])
             return parts.mean(0)
         if steps in ("exact", "straight"):
             with StraightThrough() if steps == "straight" else nullcontext():
@@ -150,7 +150,7 @@ class _Model(PerImage):
         opened = Opened(self.reach)
         logits = self._opened(opened, images, owners)
         if opened.chose:
-            # classes that nothing chose are all alike; what they were chosen from tells them apart
+            # all classes that were not chosen are equal; the scores behind the choice differ
             guide = self._opened(Opened(self.reach, soft=True), images, owners)
             logits.guide = guide  # type: ignore[attr-defined]
         return logits
@@ -166,13 +166,13 @@ class _Model(PerImage):
 def inner_classifiers(
     model: nn.Module, images: Tensor, labels: Tensor, classes: int
 ) -> tuple[str, ...]:
-    """Return the names of outermost modules that classify these images right, with a gradient.
+    """Return the names of outermost modules that classify these images correctly, with a gradient.
 
     A preprocessor, a purifier or a vote around a network leaves the network inside such a module.
     """
     names: list[str] = []
     for name, module in root(model).named_modules():
-        outer = any(name.startswith(f"{other}.") for other in names)
+        outer = any(name.startswith(f"{outermost}.") for outermost in names)
         if not name or outer or isinstance(module, nn.ModuleList | nn.ModuleDict):
             continue
         leaf = images.detach().clone().requires_grad_()
@@ -181,8 +181,8 @@ def inner_classifiers(
                 logits = module(leaf)
         except Exception:  # most modules take no images
             continue
-        right = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
-        if not right or float((logits.argmax(1) == labels).float().mean()) < ACCURATE:
+        fits = isinstance(logits, Tensor) and logits.shape == (len(images), classes)
+        if not fits or float((logits.argmax(1) == labels).float().mean()) < ACCURATE:
             continue
         gradient = margin_gradient(logits, labels, leaf)
         if gradient is not None and float(gradient.flatten(1).any(1).float().mean()) > 0.5:
@@ -190,14 +190,14 @@ def inner_classifiers(
     return tuple(names)
 
 
-def _inside(model: nn.Module, part: nn.Module, images: Tensor, owners: Tensor) -> Tensor:
-    """Return a part's answers, counted where the model counts its passes."""
+def _inside(model: nn.Module, module: nn.Module, images: Tensor, owners: Tensor) -> Tensor:
+    """Return a module's outputs, counted if the model counts its passes."""
     while isinstance(model, PerImage):
         if isinstance(model, Counted):
             model.rows = owners
-            return model.counted(images, part)
+            return model.counted(images, module)
         owners, model = model.owners[owners], model.model
-    return part(images)
+    return module(images)
 
 
 def root(model: nn.Module) -> nn.Module:

@@ -38,6 +38,6 @@ class Active:
             return
         keep = (~done).nonzero().squeeze(1)
         for field in fields(self):
-            part = getattr(self, field.name)
-            kept = part.index_select(0, keep) if isinstance(part, Tensor) else part.select(keep)
-            setattr(self, field.name, kept)
+            value = getattr(self, field.name)
+            rest = value.index_select(0, keep) if isinstance(value, Tensor) else value.select(keep)
+            setattr(self, field.name, rest)

@@ -18,8 +18,7 @@ from scotoma.utils.errors import InputError
 from scotoma.utils.random import Randomness
 
 UNNAMED = "unnamed"
-"""Metadata of a field that is left out of names and hashes at its default, because attacks had
-records before they had it."""
+"""Metadata of a field that names and hashes omit at its default: records are older than it."""
 
 FROM_ZERO = "from zero"
 """Metadata of a field that may be 0, though its default is not."""
@@ -31,7 +30,7 @@ def share_of_passes() -> Any:
 
 
 def from_zero(default: float) -> Any:
-    """Return a field whose value may be 0, which leaves a part of the attack out."""
+    """Return a field whose value may be 0, which omits a part of the attack."""
     return field(default=default, metadata={FROM_ZERO: True})
 
 
@@ -116,18 +115,18 @@ class Attack(ABC):
         raise InputError(f"start: {type(self).__name__} cannot begin at other images")
 
     def check_norm(self, norm: str) -> None:
-        """Raise `InputError` for a norm that is not in `norms`, or settings of no attack."""
+        """Raise `InputError` for a norm that is not in `norms`, or for invalid settings."""
         for each in fields(self):
             _check_setting(each, getattr(self, each.name))
         if norm not in self.norms:
-            known = " and ".join(self.norms)
+            supported = " and ".join(self.norms)
             alone = str(norm).partition(":")[0]
             if alone in self.norms:
                 raise InputError(
                     f"attack {type(self).__name__} finds the smallest perturbation and takes no "
                     f"size; write {type(self).__name__}({alone!r})"
                 )
-            raise InputError(f"attack {type(self).__name__} is for {known}, not for {norm}")
+            raise InputError(f"attack {type(self).__name__} is for {supported}, not for {norm}")
 
 
 def _check_setting(setting: Field[Any], value: Any) -> None:
@@ -138,16 +137,16 @@ def _check_setting(setting: Field[Any], value: Any) -> None:
     if default is MISSING or kind not in ("int", "float") or (optional and value is None):
         return
     least = default if isinstance(default, int | float) else 1
-    whole = kind == "int"
-    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
-    number = float(value) if right else math.nan  # type: ignore[arg-type]
+    integer = kind == "int"
+    valid = isinstance(value, Integral if integer else Real) and not isinstance(value, bool)
+    number = float(value) if valid else math.nan  # type: ignore[arg-type]
     range_ = ""
     if least > 0 and not setting.metadata.get(FROM_ZERO):
-        right, range_ = 0 < number < math.inf, " above 0"
+        valid, range_ = 0 < number < math.inf, " above 0"
     elif least >= 0:
-        right, range_ = 0 <= number < math.inf, " from 0"
-    if not right:
-        want = "a whole number" if whole else "a number"
+        valid, range_ = 0 <= number < math.inf, " from 0"
+    if not valid:
+        want = "a whole number" if integer else "a number"
         raise InputError(f"{setting.name}={value!r}: want {want}{range_}")
 
 

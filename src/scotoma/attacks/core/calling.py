@@ -28,9 +28,9 @@ def checked(images: Tensor, labels: Tensor) -> Tensor:
         InputError: images or labels are no tensors, images are not float32, pixels lie outside
             [0, 1], or labels are not one class number an image.
     """
-    for name, given in (("images", images), ("labels", labels)):
-        if not isinstance(given, Tensor):
-            kind = type(given).__name__
+    for name, tensor in (("images", images), ("labels", labels)):
+        if not isinstance(tensor, Tensor):
+            kind = type(tensor).__name__
             maker = "torch.from_numpy" if kind == "ndarray" else "torch.tensor"
             raise InputError(f"{name}: want a tensor, not {kind}; write {maker}({name})")
     if not images.is_floating_point():
@@ -88,9 +88,9 @@ def prepared(
         except InputError:
             raise
         except Exception as error:  # the user's model may raise anything
-            if (said := _explained(error, network, images)) is None:
+            if (explanation := _explained(error, network, images)) is None:
                 raise
-            raise said from error
+            raise explanation from error
         finally:
             _calling.reset(token)
 
@@ -105,9 +105,9 @@ def _first_checked(network: nn.Module, images: Tensor, labels: Tensor) -> Iterat
         return
     handles: list[torch.utils.hooks.RemovableHandle] = []
 
-    def look(_: nn.Module, inputs: tuple[Any, ...], answer: Any) -> None:
+    def look(_: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> None:
         if handles:  # a copy of the module keeps the hook
-            _check(answer, len(inputs[0]) if inputs else len(images), labels)
+            _check(outputs, len(inputs[0]) if inputs else len(images), labels)
             handles.pop().remove()
 
     handles.append(network.register_forward_hook(look))
@@ -119,23 +119,23 @@ def _first_checked(network: nn.Module, images: Tensor, labels: Tensor) -> Iterat
         handles.clear()
 
 
-def _check(answer: Any, n: int, labels: Tensor) -> None:
-    """Raise `InputError` for what are no logits of n images with an output for each label."""
-    if not isinstance(answer, Tensor):
+def _check(outputs: Any, n: int, labels: Tensor) -> None:
+    """Raise `InputError` unless these are logits of n images with an output for each label."""
+    if not isinstance(outputs, Tensor):
         hint = ""
-        if isinstance(answer, tuple | list):
+        if isinstance(outputs, tuple | list):
             hint = "; if the first are the logits: lambda images: model(images)[0]"
         raise InputError(
-            f"model: returns {type(answer).__name__}, want a tensor of logits (n, classes){hint}"
+            f"model: returns {type(outputs).__name__}, want a tensor of logits (n, classes){hint}"
         )
-    if answer.ndim != 2 or len(answer) != n:
+    if outputs.ndim != 2 or len(outputs) != n:
         raise InputError(
-            f"model: returns {_dtype(answer)} {tuple(answer.shape)} for {n} images, "
+            f"model: returns {_dtype(outputs)} {tuple(outputs.shape)} for {n} images, "
             f"want logits ({n}, classes)"
         )
-    if not answer.isfinite().all():
+    if not outputs.isfinite().all():
         raise InputError("model: returns NaN or infinite logits; check weights and pixel scale")
-    classes = answer.shape[1]
+    classes = outputs.shape[1]
     if labels.numel():
         low, high = (int(each) for each in labels.aminmax())
         if low < 0 or high >= classes:
@@ -157,8 +157,8 @@ def _explained(error: Exception, network: nn.Module, images: Tensor) -> InputErr
     try:
         with torch.no_grad():
             _answer(network, images)
-    except InputError as said:
-        return said
+    except InputError as explanation:
+        return explanation
     return None
 
 
@@ -170,8 +170,8 @@ def _answer(network: nn.Module, images: Tensor) -> Any:
         raise
     except Exception as error:  # the user's model may raise anything
         types = {_dtype(each) for each in network.parameters() if each.is_floating_point()}
-        other = types - {_dtype(images)}
-        hint = f"; its weights are {min(other)}: write model.float()" if other else ""
+        other_types = types - {_dtype(images)}
+        hint = f"; its weights are {min(other_types)}: write model.float()" if other_types else ""
         raise InputError(
             f"model: cannot take images {_dtype(images)} {tuple(images.shape)}: "
             f"{reason(error)}{hint}"

@@ -25,9 +25,9 @@ def directions(random: Randomness, like: Tensor, count: int) -> Tensor:
     return numbers.mul_(1 << 24).int().mul_(SPREAD).view(torch.uint8)[..., :values]
 
 
-def centred(drawn: Tensor) -> Tensor:
+def centred(noise: Tensor) -> Tensor:
     """Return the directions with mean 0, of no particular length."""
-    return drawn.float().sub_(127.5)
+    return noise.float().sub_(127.5)
 
 
 def smoothed(noise: Tensor, kind: Tensor, sides: tuple[int, ...]) -> Tensor:

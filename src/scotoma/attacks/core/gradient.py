@@ -48,9 +48,9 @@ def declared_gradient(model: nn.Module) -> str:
     A module class without a useful gradient declares `gradient: ClassVar = "bpda"`, as `Binarise`
     does, or "estimate" if no slope can replace it. This holds for every model that contains it.
     """
-    parts = (part for part in model.modules() if isinstance(part, nn.Module))
-    said = {getattr(type(part), "gradient", None) for part in parts}
-    return next((fallback for fallback in FALLBACKS if fallback in said), "exact")
+    modules = (module for module in model.modules() if isinstance(module, nn.Module))
+    declared = {getattr(type(module), "gradient", None) for module in modules}
+    return next((fallback for fallback in FALLBACKS if fallback in declared), "exact")
 
 
 def estimated_directions(model: nn.Module, shape: Sequence[int]) -> int | None:

@@ -40,10 +40,10 @@ class Starts(Paths):
         return size(torch.ones_like(images), self.norm)
 
     def draw(self, images: Tensor, random: Randomness, number: int) -> Tensor:
-        return other(images, random, number)
+        return other_image(images, random, number)
 
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return retracted(images, drawn, reach, self.norm)
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
+        return retracted(images, paths, reach, self.norm)
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class FewPixels(Paths):
         order = random.uniform(images[:, :1])
         noise = random.uniform(images[:, :1]).round().expand_as(images)
         return torch.cat(
-            [order, noise if number < self.draws else other(images, random, number)], 1
+            [order, noise if number < self.draws else other_image(images, random, number)], 1
         )
 
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        return chosen(drawn[:, :1].clone().lt_(column(reach)), drawn[:, 1:], images)
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
+        return chosen(paths[:, :1].clone().lt_(column(reach)), paths[:, 1:], images)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Walking(MinimumNormAttack, ABC):
         """Return the ends of walks, or the images where nothing fools: the distance is infinite."""
 
 
-def other(images: Tensor, random: Randomness, number: int) -> Tensor:
+def other_image(images: Tensor, random: Randomness, number: int) -> Tensor:
     """Return an image of kind `number` modulo 4, (n, c, h, w)."""
     if number % 4 == 0:
         return random.uniform(images)
@@ -109,14 +109,14 @@ def other(images: Tensor, random: Randomness, number: int) -> Tensor:
 
 
 def _moved(images: Tensor, chance: Tensor) -> Tensor:
-    """Return each image mirrored or not and rolled, as `chance`, (n, 4) in [0, 1), says."""
+    """Return each image rolled, and mirrored or not, by `chance`, (n, 4) in [0, 1)."""
 
-    def places(length: int, mirror: Tensor, roll: Tensor) -> Tensor:
+    def indices(length: int, mirror: Tensor, roll: Tensor) -> Tensor:
         index = torch.arange(length, device=images.device) + (roll * length).long()[:, None]
         return torch.where(mirror[:, None] < 0.5, index, -index) % length
 
     _, _, height, width = images.shape
-    rows = places(height, chance[:, 0], chance[:, 1])
-    columns = places(width, chance[:, 2], chance[:, 3])
+    rows = indices(height, chance[:, 0], chance[:, 1])
+    columns = indices(width, chance[:, 2], chance[:, 3])
     images = images.gather(2, rows[:, None, :, None].expand_as(images))
     return images.gather(3, columns[:, None, None, :].expand_as(images))

@@ -85,9 +85,9 @@ def bisected(
     for _ in range(halvings if len(x) else 0):
         middle = (low + high) / 2
         probe = place(middle)
-        won = fools(probe)
-        low, high = torch.where(won, low, middle), torch.where(won, middle, high)
-        x = chosen(column(won.to(x)), probe, x)
+        fooling = fools(probe)
+        low, high = torch.where(fooling, low, middle), torch.where(fooling, middle, high)
+        x = chosen(column(fooling.to(x)), probe, x)
     return x, high
 
 

@@ -74,9 +74,9 @@ class Oracle:
         leaf = images.detach().requires_grad_()
         reduced = isinstance(self.model, PerImage) and self.model.reduced
         with torch.enable_grad(), autocast(images.device, enabled=reduced):
-            answers = answer(self.model, leaf, self.rows)
-            logits = answers.float()
-            guide = getattr(answers, "guide", logits)  # of a view: what the answers are made of
+            outputs = answer(self.model, leaf, self.rows)
+            logits = outputs.float()
+            guide = getattr(outputs, "guide", logits)  # the scores behind the outputs of a view
             losses = loss(guide, self.labels)
             last = losses.shape[1] - 1 if losses.ndim == 2 else 0
             gradients = [
@@ -89,18 +89,18 @@ class Oracle:
 
     def _confirm(self, images: Tensor, logits: Tensor) -> Tensor:
         """Return which images are fooled, with float32 passes only where `logits` leave doubt."""
-        likely = (margin(logits, self.labels) > -DOUBT * magnitude(logits)).nonzero().squeeze(1)
+        doubtful = (margin(logits, self.labels) > -DOUBT * magnitude(logits)).nonzero().squeeze(1)
         confirmed = torch.zeros(len(images), dtype=torch.bool, device=images.device)
-        if len(likely):
-            confirmed[likely] = self.select(likely).fooled(images.index_select(0, likely))
+        if len(doubtful):
+            confirmed[doubtful] = self.select(doubtful).fooled(images.index_select(0, doubtful))
         return confirmed
 
 
-def _gradient(losses: Tensor, leaf: Tensor, again: bool) -> Tensor:
-    """Return the gradient of one loss an image; `again` keeps the graph."""
+def _gradient(losses: Tensor, leaf: Tensor, keep: bool) -> Tensor:
+    """Return the gradient of one loss an image; `keep` retains the graph."""
     gradient = None
     if losses.requires_grad:
-        gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=again)[0]
+        gradient = torch.autograd.grad(losses.sum(), leaf, allow_unused=True, retain_graph=keep)[0]
     if gradient is None:  # a model that cuts the graph (binarised input) has gradient 0
         return torch.zeros_like(leaf, requires_grad=False)
     if 0 in gradient.stride():  # one value for many pixels, which attacks could not change in place
@@ -154,10 +154,10 @@ class Counted(PerImage):
         return self.counted(images, self.model)
 
     def counted(self, images: Tensor, module: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return what a part of the model makes of images, counted as a pass of the whole."""
+        """Return the output of a part of the model, counted as a pass of the whole."""
         owners = self.whose(images)
-        one = torch.ones_like(owners)
-        self.forwards.index_add_(0, owners, one)
+        ones = torch.ones_like(owners)
+        self.forwards.index_add_(0, owners, ones)
         logits = module(images)
         # not `detach` or `no_grad`, which views of the model replace
         low, high = logits.data.float().flatten(1).aminmax(dim=1)  # a part may return maps
@@ -165,7 +165,7 @@ class Counted(PerImage):
         if logits.requires_grad:
 
             def charge(_: Tensor) -> None:
-                self.backwards.index_add_(0, owners, one)
+                self.backwards.index_add_(0, owners, ones)
 
             logits.register_hook(charge)
         return logits

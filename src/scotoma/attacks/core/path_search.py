@@ -52,7 +52,7 @@ class Paths(MinimumNormAttack, ABC):
         adversarial = images.clone()
         search = Search.begin(model, images, labels, random)
         self.follow(search, at_once=True)
-        search.finish(torch.ones_like(search.spent, dtype=torch.bool), search.x, adversarial)
+        search.finish(torch.ones_like(search.queries, dtype=torch.bool), search.x, adversarial)
         return adversarial
 
     def follow(self, search: Search, at_once: bool = False) -> None:
@@ -61,7 +61,7 @@ class Paths(MinimumNormAttack, ABC):
         Args:
             at_once: whether to try many draws at once where the images leave room in a batch and
                 few draws come nearer. The result is that of one after the other, for up to a third
-                more queries: the draws after one that comes nearer are asked again.
+                more queries: the draws after one that comes nearer are queried again.
         """
         random = search.random.fork(0) if len(search) else search.random
         fill, number, rate = batch_size(search.x.device, search.x[:1].numel() or 1), 0, RATE
@@ -79,12 +79,12 @@ class Paths(MinimumNormAttack, ABC):
             number += count
 
     def _follow(self, search: Search, rows: Tensor, random: Randomness, numbers: range) -> int:
-        """Try draws of the images `rows`, each from where the one before has left the search.
+        """Try draws of the images `rows`, each from the result of the one before.
 
         Return how many of them fool.
         """
         clean, count = search.clean[rows], len(numbers)
-        drawn = torch.stack([self.draw(clean, random.fork(each), each) for each in numbers], 1)
+        paths = torch.stack([self.draw(clean, random.fork(each), each) for each in numbers], 1)
         levels = [LEVELS[number // self.kinds % len(LEVELS)] for number in numbers]
         untried = self.longest(clean)[:, None] * clean.new_tensor(levels)
         turns = torch.arange(count, device=rows.device)
@@ -94,16 +94,16 @@ class Paths(MinimumNormAttack, ABC):
             image = rows[at]
             reach = NEARER * search.reach[image]
             reach = torch.where(search.distance[image].isinf(), untried[at, turn], reach)
-            x = self.place(clean[at], drawn[at, turn], reach)
-            fools = search.ask(x, image)
+            x = self.place(clean[at], paths[at, turn], reach)
+            fools = search.query(x, image)
             first = torch.full_like(rows, count)
             first.scatter_reduce_(0, at[fools], turn[fools], "amin")
             hits = (fools & (turn == first[at])).nonzero().squeeze(1)
-            image, drawn_there = image[hits], drawn[at[hits], turn[hits]]
-            x, reach = search.bisect(image, x[hits], self.place, drawn_there, reach[hits], HALVINGS)
+            image, hit_paths = image[hits], paths[at[hits], turn[hits]]
+            x, reach = search.bisect(image, x[hits], self.place, hit_paths, reach[hits], HALVINGS)
             search.keep(image, x, self.norm, reach)
             nearer += len(hits)
-            # once all draws are made, those that still fool nothing go on, and end when one does
+            # after all draws, images that none has fooled continue until one does
             following = first + 1 if numbers.start < self.draws else torch.full_like(first, count)
         return nearer
 
@@ -116,8 +116,8 @@ class Paths(MinimumNormAttack, ABC):
         """Return what defines the path of a draw, a row an image."""
 
     @abstractmethod
-    def place(self, images: Tensor, drawn: Tensor, reach: Tensor) -> Tensor:
-        """Return the points at `reach`, (n,), of the paths `drawn`, (n, c, h, w) in [0, 1]."""
+    def place(self, images: Tensor, paths: Tensor, reach: Tensor) -> Tensor:
+        """Return the points at `reach`, (n,), of the paths of a draw, (n, c, h, w) in [0, 1]."""
 
 
 def straight(images: Tensor, ends: Tensor, reach: Tensor, norm: str) -> Tensor:

@@ -24,7 +24,7 @@ class Aimed(Nearest):
     """State of a search that may have a target class."""
 
     random: Randomness
-    likely: Tensor
+    targets: Tensor
     """wrong classes in the order of restarts; the label last"""
     target: Tensor
     """target class of a restart"""
@@ -38,18 +38,18 @@ class Aimed(Nearest):
 
         `dual` is the norm dual to that of the distance.
         """
-        classes = self.likely[:, :ranked]
+        classes = self.targets[:, :ranked]
 
         def leads(logits: Tensor, labels: Tensor) -> Tensor:
             return logits.gather(1, classes) - logits.gather(1, labels[:, None])
 
-        way = (adversarial[self.rows] - self.clean) / 2
-        slopes, leading, _ = self.oracle.jacobian(self.clean + way, leads)
-        leading = leading - (slopes * way[:, None]).flatten(2).sum(2)
+        half = (adversarial[self.rows] - self.clean) / 2
+        slopes, leading, _ = self.oracle.jacobian(self.clean + half, leads)
+        leading = leading - (slopes * half[:, None]).flatten(2).sum(2)
         steepness = size(inwards(slopes, self.clean[:, None]).flatten(0, 1), dual).view_as(leading)
         distance = (-leading / steepness).nan_to_num(torch.inf, torch.inf, -torch.inf)
         order = distance.argsort(dim=1, stable=True)
-        self.likely = torch.cat([classes.gather(1, order), self.likely[:, ranked:]], 1)
+        self.targets = torch.cat([classes.gather(1, order), self.targets[:, ranked:]], 1)
 
 
 State = TypeVar("State", bound=Aimed)
@@ -73,25 +73,25 @@ class Restarted(MinimumNormAttack, ABC, Generic[State]):
         adversarial = images.clone()
         oracle = Oracle(model, labels)
         logits = oracle.logits(images)
-        likely = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
-        state = self._begin(oracle, random, images, likely)
+        targets = wrong_logits(logits, labels).argsort(dim=1, descending=True, stable=True)
+        state = self._begin(oracle, random, images, targets)
         state.drop(~(margin(logits, labels) <= 0))  # which holds for what is not a number, too
         classes = logits.shape[1] - 1
         ranked = min(classes, RANKED) if 0 < self.restarts < classes else 0
-        first = max(
+        first_steps = max(
             1, self.steps - self.restarts * self.restart_steps - (ranked and ranked // 2 + 1)
         )
-        self._search(state, first, margin, adversarial)
+        self._search(state, first_steps, margin, adversarial)
         if ranked and len(state):
             state.rank(ranked, adversarial, DUAL[self.norm])
         for restart in range(self.restarts):
-            state.target = state.likely[:, restart % classes]
+            state.target = state.targets[:, restart % classes]
             self._search(state, self.restart_steps, state.lead, adversarial)
         return adversarial
 
     @abstractmethod
-    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, likely: Tensor) -> State:
-        """Return the first state; `likely` are the classes (n, classes), the likeliest wrong one
+    def _begin(self, oracle: Oracle, random: Randomness, images: Tensor, targets: Tensor) -> State:
+        """Return the first state; `targets` are the classes (n, classes), the likeliest wrong one
         first."""
 
     @abstractmethod

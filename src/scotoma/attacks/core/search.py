@@ -34,8 +34,8 @@ def ahead(rate: float) -> int:
     >>> ahead(0.2), ahead(0.05), ahead(0.0)
     (1, 10, 16)
     """
-    many = int(0.5 / max(rate, 1e-9))
-    return min(AHEAD, many) if many >= 4 else 1
+    count = int(0.5 / max(rate, 1e-9))
+    return min(AHEAD, count) if count >= 4 else 1
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Search(Active):
     """distance of x, (n,), infinite before the first"""
     reach: Tensor
     """reach of x along its path, (n,)"""
-    spent: Tensor
+    queries: Tensor
     """queries so far, int64 (n,)"""
 
     @classmethod
@@ -58,18 +58,18 @@ class Search(Active):
         """Return the state of the images that the model classifies correctly."""
         images = images.contiguous()
         infinity = torch.full((len(images),), torch.inf, device=images.device)
-        oracle, spent = Oracle(model, labels), torch.zeros_like(labels)
+        oracle, queries = Oracle(model, labels), torch.zeros_like(labels)
         x, reach = images.clone(), infinity.clone()
-        search = cls(oracle, random, images, x, infinity, reach, spent)
-        search.drop(search.ask(images))
+        search = cls(oracle, random, images, x, infinity, reach, queries)
+        search.drop(search.query(images))
         return search
 
-    def ask(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
+    def query(self, x: Tensor, rows: Tensor | None = None) -> Tensor:
         """Return which of `x` fool, bool: one for each image, or for each of the images `rows`."""
         if rows is None:
-            self.spent += 1
+            self.queries += 1
         else:
-            self.spent.index_add_(0, rows, torch.ones_like(rows))
+            self.queries.index_add_(0, rows, torch.ones_like(rows))
         oracle = self.oracle if rows is None else self.oracle.select(rows)
         most = batch_size(x.device, self.clean[:1].numel() or 1)
         if len(x) <= most:
@@ -89,19 +89,19 @@ class Search(Active):
     def begin_at(self, start: Tensor, norm: str) -> None:
         """Query the images `start`, one for each image of the batch, and keep those that fool."""
         start = start[self.rows]
-        rows = self.ask(start).nonzero().squeeze(1)
+        rows = self.query(start).nonzero().squeeze(1)
         self.keep(rows, start[rows], norm)
 
     def bisect(
-        self, rows: Tensor, x: Tensor, place: Place, drawn: Tensor, reach: Tensor, halvings: int
+        self, rows: Tensor, x: Tensor, place: Place, paths: Tensor, reach: Tensor, halvings: int
     ) -> tuple[Tensor, Tensor]:
-        """Move along the paths `drawn` of images `rows` from `x` at `reach` inwards by bisection.
+        """Move along the paths of images `rows` from `x` at `reach` inwards by bisection.
 
         Returns x and reach; all these points fool the model.
         """
         clean, ends = self.clean[rows], (torch.zeros_like(reach), reach)
-        ask = partial(self.ask, rows=rows)
-        return bisected(partial(place, clean, drawn), ask, x, ends, halvings)
+        query = partial(self.query, rows=rows)
+        return bisected(partial(place, clean, paths), query, x, ends, halvings)
 
     def repeated(self, forks: list[int]) -> Search:
         """Return a fresh search with a copy of all images for each of `forks` of their random
@@ -112,7 +112,7 @@ class Search(Active):
         rows = torch.arange(n, device=clean.device).repeat(times)
         random = self.random.forks(forks)
         oracle, x, reach = self.oracle.select(rows), clean.clone(), infinity.clone()
-        return Search(oracle, random, clean, x, infinity, reach, self.spent[rows])
+        return Search(oracle, random, clean, x, infinity, reach, self.queries[rows])
 
     def become(self, kind: Callable[..., S], **more: Tensor) -> S:
         """Return the state with the further fields `more`."""
